@@ -1,0 +1,75 @@
+"""The `mkfa` command: registers the verbs and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mkfa.cli import analyses, banks, demo
+
+app = typer.Typer(
+    name="mkfa",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="How general are the filters that a network learned? Every answer stands beside its chance level.",
+)
+STATE = {"debug": False}
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    STATE["debug"] = debug
+    if version:
+        from mkfa import __version__
+
+        typer.echo(f"mkfa {__version__}")
+        raise typer.Exit
+
+
+banks.register(app)
+analyses.register(app)
+demo.register(app)
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 1 the work failed, 2 the request was wrong."""
+    try:
+        app()
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # the reader of our output went away, as in `mkfa banks | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        typer.echo("mkfa: stopped; what was finished is kept.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if STATE["debug"]:
+            raise
+        sys.exit(report(error))
+
+
+def report(error: BaseException) -> int:
+    """Print an error as one line on stderr and return its exit code."""
+    from mkfa.errors import MkfaError, one_line
+
+    if isinstance(error, MkfaError):
+        typer.echo(f"mkfa: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        typer.echo("mkfa: the machine is out of memory; close other programs or analyse fewer banks at once.", err=True)
+        return 1
+    name = type(error).__name__
+    typer.echo(f"mkfa: unexpected {name}: {one_line(str(error))[:300]}; run again with --debug and report it.", err=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""The filter bank: all depthwise filters of one network, with layer table and provenance (layer 0, numpy only).
+
+Shape letters used throughout mkfa: N filters, K = kh * kw taps, L layers, A atoms, M models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.errors import BankError
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
+
+UNKNOWN = -1
+"""Stride, dilation, stage or multiplier that the source does not tell (a state dict has no modules)."""
+
+DEAD_FRACTION = 0.01
+"""A filter whose largest |weight| is under this share of its layer's largest is dead (CNN Filter DB's rule)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """What makes filters comparable: the same kernel size and the same dilation.
+
+    A dilation that the source does not tell is taken as 1; `FilterBank.unknown_dilation` says where that was done.
+    """
+
+    kh: int
+    kw: int
+    dh: int = 1
+    dw: int = 1
+
+    def __str__(self) -> str:
+        plain = f"{self.kh}x{self.kw}"
+        return plain if (self.dh, self.dw) == (1, 1) else f"{plain} dilated {self.dh}x{self.dw}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One depthwise convolution: a row of the layer table, in order of execution.
+
+    Attributes
+    ----------
+    index : int
+        Row in the layer table, 0 for the layer executed first.
+    name : str
+        The raw key of the weight in the source.
+    stage : int
+        Stage of the network that the layer belongs to, `UNKNOWN` if the source does not tell.
+    depth : float
+        0 for the first layer to 1 for the last.
+    channels : int
+        Number of filters (output channels).
+    kh, kw : int
+        Kernel height and width.
+    stride, dilation : tuple of two ints
+        Vertical, horizontal; `UNKNOWN` if the source does not tell.
+    multiplier : int
+        Filters per input channel; filter i reads input channel i // multiplier. `UNKNOWN` as above.
+    has_bias : bool
+    dtype : str
+        Type as stored in the source, e.g. "float16" (weights in the bank are float32).
+    bn_folded : bool
+        True where a batch normalisation was folded into the weights (its gain is in the filters).
+    """
+
+    index: int
+    name: str
+    stage: int
+    depth: float
+    channels: int
+    kh: int
+    kw: int
+    stride: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    dilation: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    multiplier: int = UNKNOWN
+    has_bias: bool = False
+    dtype: str = "float32"
+    bn_folded: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Kernel size and dilation, an unknown dilation taken as 1."""
+        return Kind(self.kh, self.kw, max(self.dilation[0], 1), max(self.dilation[1], 1))
+
+
+@dataclass(frozen=True, slots=True)
+class FilterGroup:
+    """All filters of one kernel size.
+
+    Attributes
+    ----------
+    weight : (N, kh, kw) float32, as harvested, not normalised.
+    layer : (N,) int32, row in the layer table; ascending.
+    channel : (N,) int32, output channel within the layer.
+    bias : (N,) float32 or None; NaN where the layer has no bias. None when no layer of this size has one.
+    """
+
+    weight: F32
+    layer: I32
+    channel: I32
+    bias: F32 | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return int(self.weight.shape[1]), int(self.weight.shape[2])
+
+    def __len__(self) -> int:
+        return int(self.weight.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a bank comes from. Strings are empty where the source does not tell.
+
+    `rule` says how the depthwise layers were identified: "graph" (module or data-flow graph), "catalogue" (timm's
+    module graph, recorded), "renamed" (graph through the family's key filter) or "shape" (weight shapes alone).
+    `skipped` maps a reason to the number of tensors left out for it; `notes` are sentences for the reader.
+    """
+
+    source: str = ""
+    source_sha256: str = ""
+    hub_commit: str = ""
+    architecture: str = ""
+    training_set: str = ""
+    task: str = ""
+    licence: str = ""
+    rule: str = ""
+    mkfa_version: str = ""
+    created: str = ""
+    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilterBank:
+    """All depthwise filters of one trained network.
+
+    Raises `BankError` when layer table and filters do not agree.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    groups: Mapping[tuple[int, int], FilterGroup]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        problem = _inconsistency(self.layers, self.groups)
+        if problem:
+            raise BankError(self.name or "bank", problem, "harvest the network again")
+
+    def __len__(self) -> int:
+        return sum(len(g) for g in self.groups.values())
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kernel sizes with dilations, those with most filters first."""
+        count: dict[Kind, int] = {}
+        for layer in self.layers:
+            count[layer.kind] = count.get(layer.kind, 0) + layer.channels
+        return tuple(sorted(count, key=lambda k: (-count[k], k)))
+
+    @property
+    def unknown_dilation(self) -> bool:
+        """True when the source of some layer does not tell its dilation (taken as 1)."""
+        return any(UNKNOWN in layer.dilation for layer in self.layers)
+
+    def of_kind(self, kind: Kind) -> FilterGroup:
+        """Return the filters of one kernel size and dilation, in order of layers; empty if there are none."""
+        group = self.groups.get((kind.kh, kind.kw))
+        if group is None:
+            none = np.zeros(0, np.int32)
+            return FilterGroup(np.zeros((0, kind.kh, kind.kw), np.float32), none, none)
+        wanted = np.array([layer.kind == kind for layer in self.layers], dtype=bool)
+        if all(layer.kind == kind for layer in self.layers if (layer.kh, layer.kw) == (kind.kh, kind.kw)):
+            return group
+        keep = wanted[group.layer]
+        bias = None if group.bias is None else group.bias[keep]
+        return FilterGroup(group.weight[keep], group.layer[keep], group.channel[keep], bias)
+
+    def iter_layers(self) -> Iterator[tuple[Layer, F32]]:
+        """Yield each layer with its filters, (channels, kh, kw) float32, in order of execution."""
+        starts: dict[int, int] = {}
+        for group in self.groups.values():
+            rows, first = np.unique(group.layer, return_index=True)
+            starts.update(zip(rows.tolist(), first.tolist(), strict=True))
+        for layer in self.layers:
+            start = starts[layer.index]
+            yield layer, self.groups[layer.kh, layer.kw].weight[start : start + layer.channels]
+
+
+def filter_peaks(weight: F32) -> F32:
+    """Return max |weight| of each filter, (N,) float32, from (N, kh, kw), without a full-size temporary."""
+    flat = weight.reshape(len(weight), -1)
+    return np.maximum(flat.max(axis=1), -flat.min(axis=1))
+
+
+def dead_filters(group: FilterGroup) -> BoolArray:
+    """Return (N,) bool: peak |weight| under 1 % of the layer's peak, or all zero.
+
+    Non-finite filters are not dead and do not count towards the layer's peak. Source: Gavrikov & Keuper,
+    CNN Filter DB (CVPR 2022), section 4.3, the sparsity threshold.
+    """
+    if not len(group):
+        return np.zeros(0, dtype=bool)
+    peaks = filter_peaks(group.weight)
+    finite = np.isfinite(peaks)
+    top = np.zeros(int(group.layer.max()) + 1, dtype=np.float32)
+    np.maximum.at(top, group.layer[finite], peaks[finite])
+    dead: BoolArray = finite & ((peaks < np.float32(DEAD_FRACTION) * top[group.layer]) | (peaks == 0))
+    return dead
+
+
+def make_bank(name: str, layers: list[tuple[Layer, F32, F32 | None]], provenance: Provenance) -> FilterBank:
+    """Build a bank from layers in order of execution.
+
+    Parameters
+    ----------
+    layers : list of (Layer, (channels, kh, kw) float32, (channels,) float32 or None)
+        `index` and `depth` of each Layer are set here from its place in the list.
+    """
+    table: list[Layer] = []
+    parts: dict[tuple[int, int], list[tuple[F32, I32, I32, F32 | None]]] = {}
+    for index, (layer, weight, bias) in enumerate(layers):
+        n = len(weight)
+        table.append(
+            replace(
+                layer,
+                index=index,
+                depth=index / max(len(layers) - 1, 1),
+                channels=n,
+                kh=int(weight.shape[1]),
+                kw=int(weight.shape[2]),
+                has_bias=bias is not None,
+            )
+        )
+        rows, channel = np.full(n, index, np.int32), np.arange(n, dtype=np.int32)
+        parts.setdefault((int(weight.shape[1]), int(weight.shape[2])), []).append((weight, rows, channel, bias))
+    groups = {size: _stack(part) for size, part in sorted(parts.items())}
+    return FilterBank(name, tuple(table), groups, provenance)
+
+
+def _stack(parts: list[tuple[F32, I32, I32, F32 | None]]) -> FilterGroup:
+    weight = np.concatenate([np.asarray(p[0], np.float32) for p in parts])
+    bias = None
+    if any(p[3] is not None for p in parts):
+        blank = [np.full(len(p[0]), np.nan, np.float32) if p[3] is None else np.asarray(p[3], np.float32) for p in parts]
+        bias = np.concatenate(blank)
+    return FilterGroup(weight, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts]), bias)
+
+
+def _inconsistency(layers: tuple[Layer, ...], groups: Mapping[tuple[int, int], FilterGroup]) -> str:
+    """Return what does not fit together, or "" when all does."""
+    if [layer.index for layer in layers] != list(range(len(layers))):
+        return "the layer table is not numbered 0, 1, 2, ..."
+    expected: dict[tuple[int, int], dict[int, int]] = {}
+    for layer in layers:
+        if layer.channels < 1 or layer.kh < 1 or layer.kw < 1:
+            return f"layer {layer.index} has {layer.channels} filters of {layer.kh}x{layer.kw}"
+        expected.setdefault((layer.kh, layer.kw), {})[layer.index] = layer.channels
+    if set(expected) != set(groups):
+        return f"the layer table has kernel sizes {sorted(expected)} but the filters have {sorted(groups)}"
+    for size, group in groups.items():
+        n, here = len(group), f"filters {size[0]}x{size[1]}"
+        if group.weight.ndim != 3 or group.size != size:
+            return f"{here}: weights of shape {group.weight.shape}"
+        if group.layer.shape != (n,) or group.channel.shape != (n,):
+            return f"{here}: {n} weights, {len(group.layer)} layer rows, {len(group.channel)} channels"
+        if group.bias is not None and group.bias.shape != (n,):
+            return f"{here}: {n} weights but {len(group.bias)} biases"
+        if n and (np.diff(group.layer) < 0).any():
+            return f"{here}: the layer rows are not in ascending order"
+        rows, counts = np.unique(group.layer, return_counts=True)
+        if dict(zip(rows.tolist(), counts.tolist(), strict=True)) != expected[size]:
+            return f"{here}: the number of filters of a layer differs from its channels in the layer table"
+    return ""

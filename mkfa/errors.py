@@ -1,0 +1,55 @@
+"""Errors that reach the user: one sentence that names the thing, what is wrong with it and what to do (layer 0)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MkfaError(Exception):
+    """A request that cannot be carried out; the command line turns it into one line and exit code 2.
+
+    Parameters
+    ----------
+    thing : str
+        What it is about: a path, a name, an option.
+    problem : str
+        What is wrong with it.
+    remedy : str
+        What the user can do next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, thing: object, problem: str, remedy: str) -> None:
+        self.thing, self.problem, self.remedy = str(thing), problem, remedy
+        super().__init__(one_line(f"{self.thing}: {problem.rstrip('.')}; {remedy.rstrip('.')}."))
+
+
+class SourceError(MkfaError):
+    """A checkpoint, graph or repository that filters cannot be harvested from."""
+
+
+class BankError(MkfaError):
+    """A bank file that cannot be read as one."""
+
+
+class UnknownNameError(MkfaError):
+    """A name that resolves to nothing."""
+
+
+class WorkError(MkfaError):
+    """The request was right but the work failed (network, disk, memory); exit code 1."""
+
+    exit_code = 1
+
+
+def one_line(text: str) -> str:
+    """Return `text` with control characters and runs of white space folded, so that a message is one line."""
+    return " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return a remedy clause with the known names nearest to `name`, or "" when nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else ""

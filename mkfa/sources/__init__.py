@@ -1,0 +1,1 @@
+"""Readers of checkpoints and graphs, one module a format."""

@@ -1,0 +1,406 @@
+"""Read and write banks and results as HDF5; the only module that imports h5py (layer 2).
+
+Files are built in memory and written by `atomic_write`: a killed or failed write leaves the old file or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mkfa.bank import FilterBank, FilterGroup, Layer, Provenance
+from mkfa.errors import BankError, MkfaError, WorkError, one_line
+
+BANK_FORMAT = "mkfa.filterbank"
+BANK_VERSION = 1
+
+_TEXT_ATTRIBUTES = (
+    "source", "source_sha256", "hub_commit", "architecture", "training_set", "task", "licence", "rule",
+    "mkfa_version", "created",
+)  # fmt: skip
+_MAX_FILTERS_BYTES = 1 << 36
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A result computed on a bank, with the parameters that made it.
+
+    `arrays` hold one row a filter or layer, as each analysis documents; `parameters` is JSON-serialisable.
+    """
+
+    name: str
+    arrays: Mapping[str, np.ndarray[Any, Any]]
+    parameters: Mapping[str, Any]
+
+
+def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Raises
+    ------
+    MkfaError
+        The folder is missing or may not be written to, `path` is a folder, or exists and `overwrite` is False.
+    WorkError
+        The disk is full or failed; nothing is left behind.
+    """
+    check_target(path, overwrite=overwrite)
+    _remove_stale(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        try:
+            with temporary.open("xb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            if overwrite:
+                temporary.replace(path)
+            else:  # link refuses an existing target, so that two writers cannot both win
+                os.link(temporary, path)
+                temporary.unlink()
+            _sync_folder(path.parent)
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError as error:
+            raise _write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a path that cannot be written, before any work is done for it; raises as `atomic_write`."""
+    if path.is_dir():
+        raise MkfaError(path, "is a folder, where a file is to be written", "name a file in it")
+    if not path.parent.is_dir():
+        raise MkfaError(path, f"the folder {path.parent} does not exist", "create it or choose another --out")
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise _exists(path)
+    if not os.access(path.parent, os.W_OK):
+        raise MkfaError(path, f"the folder {path.parent} may not be written to", "choose another --out")
+
+
+def _exists(path: Path) -> MkfaError:
+    return MkfaError(path, "exists already and was left as it is", "choose another name or pass --force")
+
+
+def _write_error(path: Path, error: OSError) -> MkfaError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkError(path, "the disk is full and nothing was written", "free some space or choose another --out")
+    if error.errno == errno.ENAMETOOLONG:
+        return MkfaError(path, "the file name is too long", "choose a shorter --out")
+    return WorkError(path, f"could not be written ({error.strerror or error})", "check the disk or choose another --out")
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename is atomic all the same
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove temporary files for `path` that a killed process left behind."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.tmp-(\d+)-[0-9a-f]{{8}}")
+    for candidate in path.parent.glob(f".{_glob_escape(path.name)}.tmp-*"):
+        match = pattern.fullmatch(candidate.name)
+        if match and not _alive(int(match[1])):
+            with contextlib.suppress(OSError):
+                candidate.unlink()
+
+
+def _glob_escape(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def write_bank(
+    bank: FilterBank, path: str | Path, *, analyses: Mapping[str, Analysis] | None = None, overwrite: bool = True
+) -> Path:
+    """Write a bank file atomically and return its path; raises as `atomic_write`."""
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+    with _memory_file() as f:
+        _put_bank(f, bank)
+        for analysis in (analyses or {}).values():
+            _put_analysis(f, analysis)
+        f.flush()
+        image = f.id.get_file_image()
+    atomic_write(path, image, overwrite=overwrite)
+    return path
+
+
+def read_bank(path: str | Path) -> FilterBank:
+    """Read a bank file.
+
+    Raises
+    ------
+    BankError
+        Missing, unreadable, of another format, of a newer version, truncated, or with inconsistent tables.
+    """
+    path = Path(path)
+    with _open(path) as f:
+        _check_format(path, f, BANK_FORMAT, BANK_VERSION)
+        try:
+            return _get_bank(f)
+        except BankError as error:
+            raise BankError(path, error.problem, error.remedy) from error
+
+
+def write_analysis(path: str | Path, analysis: Analysis) -> None:
+    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic as `atomic_write`."""
+    path = Path(path)
+    with _open(path) as f:
+        _check_format(path, f, BANK_FORMAT, BANK_VERSION)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BankError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
+    import h5py
+
+    buffer = io.BytesIO(data)
+    with _as_bank_error(path), h5py.File(buffer, "r+") as f:
+        _put_analysis(f, analysis)
+    atomic_write(path, buffer.getbuffer())
+
+
+def read_analyses(path: str | Path) -> dict[str, Analysis]:
+    """Read all results stored in a bank file, by name; raises as `read_bank`."""
+    path, found = Path(path), {}
+    with _open(path) as f:
+        _check_format(path, f, BANK_FORMAT, BANK_VERSION)
+        for name, group in f.get("analysis", {}).items():
+            arrays = {key: _read(group, key) for key in group}
+            found[name] = Analysis(name, MappingProxyType(arrays), json.loads(str(group.attrs.get("parameters", "{}"))))
+    return found
+
+
+def write_arrays(
+    path: str | Path,
+    *,
+    kind: str,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    attributes: Mapping[str, Any],
+    overwrite: bool = True,
+) -> Path:
+    """Write a result file: format `mkfa.<kind>`, one dataset an array ("/" in a name makes groups), attributes as JSON."""
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+    with _memory_file() as f:
+        f.attrs["format"], f.attrs["format_version"] = f"mkfa.{kind}", 1
+        f.attrs["parameters"] = json.dumps(dict(attributes))
+        for name, array in arrays.items():
+            _put_array(f, name, array)
+        f.flush()
+        image = f.id.get_file_image()
+    atomic_write(path, image, overwrite=overwrite)
+    return path
+
+
+def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Read a result file written by `write_arrays`; return (arrays, attributes). Raises as `read_bank`."""
+    import h5py
+
+    path, arrays = Path(path), {}
+    with _open(path) as f:
+        _check_format(path, f, f"mkfa.{kind}", 1)
+        names: list[str] = []
+        f.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            arrays[name] = _read(f, name)
+        return arrays, json.loads(str(f.attrs.get("parameters", "{}")))
+
+
+@contextlib.contextmanager
+def _memory_file() -> Iterator[Any]:
+    import h5py
+
+    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=1 << 20) as f:
+        yield f
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    import h5py
+
+    if path.is_dir():
+        raise BankError(path, "is a folder, not a bank file", "name a .h5 file")
+    try:
+        with path.open("rb") as probe:
+            head = probe.read(64)
+    except FileNotFoundError:
+        problem = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
+        raise BankError(path, problem, "check the path; 'mkfa banks' lists the banks at hand") from None
+    except OSError as error:
+        raise BankError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
+    if not head:
+        raise BankError(path, "is empty", "harvest the network again")
+    if not head.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise BankError(path, f"is not an HDF5 file{_looks_like(head)}", "name a bank that 'mkfa harvest' wrote")
+    with _as_bank_error(path), h5py.File(path, "r") as f:
+        yield f
+
+
+@contextlib.contextmanager
+def _as_bank_error(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into one sentence."""
+    try:
+        yield
+    except MkfaError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, IndexError,
+            MemoryError, NotImplementedError) as error:  # fmt: skip
+        problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
+        raise BankError(path, problem, "harvest the network again or fetch the file again") from error
+
+
+def _looks_like(head: bytes) -> str:
+    text = head.lstrip()[:20].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return " but a web page"
+    if head.startswith(b"version https://git-lfs"):
+        return " but a Git LFS pointer"
+    return ""
+
+
+def _check_format(path: Path, f: Any, expected: str, version: int) -> None:
+    found = _text(f.attrs.get("format", ""))
+    if found != expected:
+        what = f"has format {found!r}" if found else "has no format attribute"
+        raise BankError(path, f"{what}, not {expected!r}", "name a file that mkfa wrote")
+    number = int(f.attrs.get("format_version", 0))
+    if number > version or number < 1:
+        problem = f"has {expected} version {number}, this mkfa reads version {version}"
+        raise BankError(path, problem, "upgrade mkfa" if number > version else "harvest the network again")
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _layer_dtype() -> np.dtype[Any]:
+    import h5py
+
+    text = h5py.string_dtype("utf-8")
+    return np.dtype(
+        [
+            ("index", "<i4"), ("name", text), ("stage", "<i4"), ("depth", "<f8"), ("channels", "<i4"),
+            ("kh", "<i4"), ("kw", "<i4"), ("stride", "<i4", (2,)), ("dilation", "<i4", (2,)),
+            ("multiplier", "<i4"), ("has_bias", "?"), ("dtype", text), ("bn_folded", "?"),
+        ]
+    )  # fmt: skip
+
+
+def _put_bank(f: Any, bank: FilterBank) -> None:
+    f.attrs["format"], f.attrs["format_version"] = BANK_FORMAT, BANK_VERSION
+    f.attrs["name"] = bank.name
+    for key in _TEXT_ATTRIBUTES:
+        f.attrs[key] = getattr(bank.provenance, key)
+    f.attrs["skipped"] = json.dumps(dict(bank.provenance.skipped))
+    f.attrs["notes"] = json.dumps(list(bank.provenance.notes))
+    table = np.zeros(len(bank.layers), _layer_dtype())
+    for row, layer in zip(table, bank.layers, strict=True):
+        for key in table.dtype.names or ():
+            row[key] = getattr(layer, key)
+    f.create_dataset("layers", data=table)
+    for (kh, kw), group in bank.groups.items():
+        at = f.create_group(f"filters/{kh}x{kw}")
+        at.create_dataset("weight", data=np.ascontiguousarray(group.weight, "<f4"))
+        at.create_dataset("layer", data=np.ascontiguousarray(group.layer, "<i4"))
+        at.create_dataset("channel", data=np.ascontiguousarray(group.channel, "<i4"))
+        if group.bias is not None:
+            at.create_dataset("bias", data=np.ascontiguousarray(group.bias, "<f4"))
+
+
+def _get_bank(f: Any) -> FilterBank:
+    for needed in ("layers", "filters"):
+        if needed not in f:
+            raise BankError("bank", f"has no /{needed}", "harvest the network again")
+    table = _read(f, "layers")
+    layers = tuple(_layer(row) for row in table)
+    groups = {}
+    for size in f["filters"]:
+        match = re.fullmatch(r"(\d+)x(\d+)", size)
+        if not match:
+            raise BankError("bank", f"has a group /filters/{size} that names no kernel size", "harvest the network again")
+        at = f["filters"][size]
+        bias = _read(at, "bias").astype(np.float32, copy=False) if "bias" in at else None
+        groups[int(match[1]), int(match[2])] = FilterGroup(
+            _read(at, "weight").astype(np.float32, copy=False),
+            _read(at, "layer").astype(np.int32, copy=False),
+            _read(at, "channel").astype(np.int32, copy=False),
+            bias,
+        )
+    texts = {key: _text(f.attrs.get(key, "")) for key in _TEXT_ATTRIBUTES}
+    skipped = {str(k): int(v) for k, v in json.loads(_text(f.attrs.get("skipped", "{}"))).items()}
+    notes = tuple(str(n) for n in json.loads(_text(f.attrs.get("notes", "[]"))))
+    provenance = Provenance(**texts, skipped=MappingProxyType(skipped), notes=notes)
+    return FilterBank(_text(f.attrs.get("name", "")), layers, groups, provenance)
+
+
+def _layer(row: Any) -> Layer:
+    pair = {key: (int(row[key][0]), int(row[key][1])) for key in ("stride", "dilation")}
+    whole = {key: int(row[key]) for key in ("index", "stage", "channels", "kh", "kw", "multiplier")}
+    flags = {key: bool(row[key]) for key in ("has_bias", "bn_folded")}
+    return Layer(**whole, **pair, **flags, name=_text(row["name"]), depth=float(row["depth"]), dtype=_text(row["dtype"]))
+
+
+def _read(at: Any, key: str) -> np.ndarray[Any, Any]:
+    """Read one dataset whole; refuses data kept outside the file and sizes that the file cannot hold."""
+    import h5py
+
+    data = at[key]
+    if not isinstance(data, h5py.Dataset):
+        raise BankError("bank", f"{data.name} is a group where a table should be", "harvest the network again")
+    if data.is_virtual or data.external or not isinstance(at.get(key, getlink=True), h5py.HardLink):
+        raise BankError("bank", f"{data.name} lies outside the file", "use a file that mkfa wrote")
+    if data.chunks is None and data.id.get_storage_size() < data.size * data.dtype.itemsize:
+        raise BankError("bank", f"{data.name} claims more rows than the file holds", "fetch the file again")
+    if data.size * data.dtype.itemsize > _MAX_FILTERS_BYTES:
+        raise BankError("bank", f"{data.name} claims {data.size} values", "fetch the file again")
+    out = np.empty(data.shape, data.dtype)
+    if data.size:
+        data.read_direct(out)
+    return out
+
+
+def _put_array(at: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    import h5py
+
+    array = np.asarray(array)
+    if array.dtype.kind in "UO":
+        at.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype("utf-8"))
+    else:
+        at.create_dataset(name, data=np.ascontiguousarray(array))
+
+
+def _put_analysis(f: Any, analysis: Analysis) -> None:
+    at = f.require_group("analysis")
+    if analysis.name in at:
+        del at[analysis.name]
+    group = at.create_group(analysis.name)
+    group.attrs["parameters"] = json.dumps(dict(analysis.parameters))
+    for name, array in analysis.arrays.items():
+        _put_array(group, name, array)
