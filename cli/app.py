@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli import analyses, banks, demo
+from mkfa.cli import assign, atlas, banks, compare, demo, figure
 
 app = typer.Typer(
     name="mkfa",
@@ -34,7 +34,10 @@ def options(
 
 
 banks.register(app)
-analyses.register(app)
+compare.register(app)
+assign.register(app)
+atlas.register(app)
+figure.register(app)
 demo.register(app)
 
 

@@ -1,0 +1,123 @@
+"""What commands share: tables for people, JSON for machines, progress bars, the options they have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw; recorded in the result.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+
+Advance = Callable[[float], None]
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON; NaN and infinity, which JSON does not know, become null."""
+    typer.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON; numpy values, paths and tuples are converted, NaN and infinity become null."""
+    return json.dumps(plain(value), indent=1, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with only dict, list, str, int, float, bool and None in it."""
+    import dataclasses
+    import math
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(k): plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, notes: Sequence[str] = (), left: int = 1
+) -> None:
+    """Print a table: the first `left` columns left-aligned, the others right-aligned; notes as lines below it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=False)
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None,
+                  pad_edge=False)  # fmt: skip
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(show(cell)) for cell in row))
+    if not console.is_terminal:  # a pipe or file has no width: do not fold tables to 80 columns
+        console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)
+    for note in notes:
+        say(note)
+
+
+def show(value: Any) -> str:
+    """Return a cell's text: floats with three significant decimals, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.3f}"
+    return str(value)
+
+
+def say(text: str) -> None:
+    """Print a line as it is (no markup)."""
+    typer.echo(text)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(f"mkfa: {text}", err=True)
+
+
+@contextmanager
+def progress(label: str, total: float | None) -> Iterator[Advance]:
+    """Show a bar with an estimate on stderr while the body works; the body calls the yielded `advance(amount)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda amount=1.0: bar.update(task, advance=amount)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a text file atomically; refuses an existing one unless `overwrite`."""
+    from mkfa.store import atomic_write
+
+    atomic_write(path, text.encode(), overwrite=overwrite)
+
+
+def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
+    """Write a matplotlib figure atomically as PNG, PDF or SVG, by the path's ending."""
+    import io
+
+    from mkfa.errors import MkfaError
+    from mkfa.store import atomic_write
+
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "pdf", "svg"):
+        raise MkfaError(path, "names no picture format", "end it in .png, .pdf or .svg")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    atomic_write(path, buffer.getbuffer(), overwrite=overwrite)

@@ -1,0 +1,48 @@
+"""Sizes, colours and scales shared by all figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.4
+"""Width of one text column, inches."""
+PAGE = 7.0
+"""Width of a page's text, inches."""
+SIGNED = "RdBu_r"
+"""Colour map where sign matters; always drawn with limits symmetric about zero."""
+AMOUNT = "viridis"
+"""Colour map for amounts."""
+SETTINGS: dict[str, Any] = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 7, "figure.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "savefig.dpi": 200, "figure.dpi": 100, "svg.hashsalt": "mkfa", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+def new_figure(width: float = PAGE, height: float = 3.0) -> Figure:
+    """Return an empty figure without pyplot's global state; its size is in inches. Use under `style()`."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def style() -> Any:
+    """Return the context in which figures are made: `with style(): ...`."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(SETTINGS)
+
+
+def draw_filter(ax: Axes, filter_: Any, *, limit: float | None = None) -> None:
+    """Draw one filter, (kh, kw), with a colour scale centred at zero; row 0 is at the top, as in the stored array."""
+    values = np.asarray(filter_, dtype=float)
+    top = limit if limit is not None else float(np.nanmax(np.abs(values), initial=0)) or 1.0
+    ax.imshow(values, cmap=SIGNED, vmin=-top, vmax=top, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
