@@ -1,0 +1,32 @@
+"""p-values from draws under a null, and their correction over several tests (layer 0, numpy only)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def p_value(observed: ArrayLike, draws: ArrayLike, *, larger: bool) -> NDArray[np.float64]:
+    """Return the Monte Carlo p-value (1 + b) / (1 + m), never 0 (Phipson & Smyth 2010, equation 2).
+
+    Parameters
+    ----------
+    observed : (...) float
+    draws : (m, ...) float, the statistic under the null.
+    larger : bool
+        True counts draws >= observed (is the value larger than chance?), False draws <= observed.
+    """
+    observed, draws = np.asarray(observed, float), np.asarray(draws, float)
+    beyond = draws >= observed if larger else draws <= observed
+    return np.asarray((1 + beyond.sum(axis=0)) / (1 + len(draws)), dtype=np.float64)
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p-values adjusted for a family of tests by Holm (1979); NaN entries stay NaN and do not count."""
+    p = np.asarray(p, dtype=np.float64)
+    flat, out = p.ravel(), np.full(p.size, np.nan)
+    tested = np.flatnonzero(~np.isnan(flat))
+    order = tested[np.argsort(flat[tested], kind="stable")]
+    steps = flat[order] * (len(order) - np.arange(len(order)))
+    out[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return out.reshape(p.shape)

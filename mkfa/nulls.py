@@ -1,0 +1,137 @@
+"""Null filters: what chance gives (layer 2; torch and timm only inside `init_bank`).
+
+Every null is drawn from an explicit generator, so that a result can name its seed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.bank import F32, FilterBank, FilterGroup
+from mkfa.canonical import canonical, normalise
+from mkfa.errors import MkfaError, UnknownNameError, nearest
+
+Null = Literal["shuffled", "gaussian", "blurred", "covariance"]
+NULLS: tuple[Null, ...] = get_args(Null)
+"""Nulls drawn filter by filter; `init` (an untrained network) is a bank of its own: `init_bank`."""
+
+WHAT = {
+    "shuffled": "taps of each filter permuted: keeps its values, destroys its shape",
+    "gaussian": "independent normal taps",
+    "blurred": "independent normal taps smoothed with a Gaussian of sigma 1: smooth, but of no pattern",
+    "covariance": "normal with the bank's own tap covariance: second moments without individual patterns",
+    "init": "the same architecture, untrained",
+}
+_BLUR_RADIUS = 5
+
+
+def check_null(name: str) -> Null:
+    """Return `name` if it is a null drawn filter by filter; raises `UnknownNameError` otherwise."""
+    for known in NULLS:
+        if name == known:
+            return known
+    raise UnknownNameError(name, "is no null", nearest(name, NULLS) or f"choose one of {', '.join(NULLS)}")
+
+
+def usable_filters(group: FilterGroup) -> FilterGroup:
+    """Return the filters that analyses use: neither dead nor flat nor non-finite."""
+    keep = canonical(group).usable
+    bias = None if group.bias is None else group.bias[keep]
+    return FilterGroup(group.weight[keep], group.layer[keep], group.channel[keep], bias)
+
+
+def draw_null(null: Null, weight: F32, rng: np.random.Generator) -> F32:
+    """Draw as many null filters as there are filters.
+
+    Parameters
+    ----------
+    weight : (N, kh, kw) float32, usable filters of one kernel size.
+
+    Returns
+    -------
+    (N, kh, kw) float32, not normalised.
+    """
+    n, kh, kw = weight.shape
+    if null == "shuffled":
+        return np.asarray(rng.permuted(weight.reshape(n, -1), axis=1).reshape(n, kh, kw), np.float32)
+    if null == "gaussian":
+        return rng.standard_normal((n, kh, kw), dtype=np.float32)
+    if null == "blurred":
+        return _blurred(n, kh, kw, rng)
+    return sample_covariance(tap_covariance(weight), n, rng).reshape(n, kh, kw)
+
+
+def tap_covariance(weight: F32) -> NDArray[np.float64]:
+    """Return the second moment of the canonical filters, (K, K) float64.
+
+    A filter's sign is arbitrary, so the cloud is symmetric about zero and this is its covariance.
+    """
+    vector, _, _, _, _ = normalise(weight.reshape(len(weight), -1))
+    return np.asarray(vector.T.astype(np.float64) @ vector / max(len(vector), 1), dtype=np.float64)
+
+
+def sample_covariance(covariance: NDArray[np.float64], n: int, rng: np.random.Generator) -> F32:
+    """Draw (n, K) float32 from a centred normal with this (K, K) covariance, which may be singular."""
+    value, vector = np.linalg.eigh(covariance)
+    root = (vector * np.sqrt(np.clip(value, 0, None))).astype(np.float32)
+    return np.asarray(rng.standard_normal((n, len(root)), dtype=np.float32) @ root.T, np.float32)
+
+
+def _blurred(n: int, kh: int, kw: int, rng: np.random.Generator) -> F32:
+    """Smooth white noise with the discrete Gaussian of variance 1, on a grid with a margin: no border effect.
+
+    Separable and linear, so a filter is G_h Z G_w^T with Z white on the wider grid.
+    """
+    rows, columns = _blur_matrix(kh), _blur_matrix(kw)
+    out = np.empty((n, kh, kw), np.float32)
+    for start in range(0, n, 65536):
+        part = min(65536, n - start)
+        noise = rng.standard_normal((part, rows.shape[1], columns.shape[1]), dtype=np.float32)
+        out[start : start + part] = rows @ noise @ columns.T
+    return out
+
+
+def _blur_matrix(k: int) -> F32:
+    """Return the (k, k + 2r) matrix of the discrete analogue of the Gaussian, T(n; t) = exp(-t) I_n(t), t = 1."""
+    from scipy.special import ive
+
+    taps = ive(np.abs(np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)), 1.0)
+    matrix = np.zeros((k, k + 2 * _BLUR_RADIUS), np.float32)
+    for row in range(k):
+        matrix[row, row : row + len(taps)] = taps
+    return matrix
+
+
+def init_bank(bank: FilterBank, seed: int) -> FilterBank:
+    """Return a bank of the same architecture, untrained, from timm with this seed.
+
+    Raises
+    ------
+    MkfaError
+        The bank names no architecture, or one that this timm cannot build.
+    """
+    architecture = bank.provenance.architecture.split(".")[0]
+    if not architecture:
+        raise MkfaError(bank.name, "names no architecture, so the null 'init' cannot be drawn",
+                        "harvest it with --arch NAME or choose another null")  # fmt: skip
+    import timm
+    import torch
+
+    if not timm.is_model(architecture):
+        raise MkfaError(architecture, "is no architecture that this timm can build", "choose another null")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = timm.create_model(architecture, pretrained=False).state_dict()
+    groups = {}
+    for size, group in bank.groups.items():
+        weight = np.empty_like(group.weight)
+        for row in np.unique(group.layer):
+            key = bank.layers[int(row)].name
+            if key not in state:
+                raise MkfaError(bank.name, f"has a layer {key} that timm's {architecture} has not", "choose another null")
+            weight[group.layer == row] = state[key].detach().float().numpy().reshape(-1, *size)
+        groups[size] = FilterGroup(weight, group.layer, group.channel, group.bias)
+    return FilterBank(f"{bank.name} untrained (seed {seed})", bank.layers, groups, bank.provenance)
