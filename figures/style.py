@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,12 @@ def new_figure(width: float = PAGE, height: float = 3.0) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def style() -> Any:
+def style() -> AbstractContextManager[None]:
     """Return the context in which figures are made: `with style(): ...`."""
     import matplotlib as mpl
 
-    return mpl.rc_context(SETTINGS)
+    context: AbstractContextManager[None] = mpl.rc_context(rc=dict(SETTINGS))  # type: ignore[arg-type]
+    return context
 
 
 def draw_filter(ax: Axes, filter_: Any, *, limit: float | None = None) -> None:

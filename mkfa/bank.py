@@ -251,8 +251,8 @@ def _stack(parts: list[tuple[F32, I32, I32, F32 | None]]) -> FilterGroup:
     weight = np.concatenate([np.asarray(p[0], np.float32) for p in parts])
     bias = None
     if any(p[3] is not None for p in parts):
-        blank = [np.full(len(p[0]), np.nan, np.float32) if p[3] is None else np.asarray(p[3], np.float32) for p in parts]
-        bias = np.concatenate(blank)
+        none = np.float32(np.nan)
+        bias = np.concatenate([np.full(len(p[0]), none) if p[3] is None else np.asarray(p[3], np.float32) for p in parts])
     return FilterGroup(weight, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts]), bias)
 
 

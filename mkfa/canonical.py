@@ -1,4 +1,4 @@
-"""Canonical form of filters: less the mean, over the norm, with gain, offset and sign kept beside (layer 1, numpy only)."""
+"""Canonical form of filters: less the mean, over the norm; gain, offset and sign kept beside (layer 1, numpy only)."""
 
 from __future__ import annotations
 

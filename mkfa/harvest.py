@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mkfa import __version__
-from mkfa.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.bank import F32, FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import SourceError
 from mkfa.sources.found import FoundLayer, Reading
 
@@ -91,7 +91,7 @@ def _reader(path: Path) -> Callable[[Path, str], Reading]:
     return reader_for(path)
 
 
-def _layer(found: FoundLayer) -> tuple[Layer, np.ndarray, np.ndarray | None]:  # type: ignore[type-arg]
+def _layer(found: FoundLayer) -> tuple[Layer, F32, F32 | None]:
     n, kh, kw = found.weight.shape
     layer = Layer(
         index=0, name=found.key, stage=found.stage, depth=0.0, channels=n, kh=kh, kw=kw, stride=found.stride,

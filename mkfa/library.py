@@ -82,9 +82,8 @@ def resolve_path(name: str) -> Path:
         A name that is no bank; the message offers the nearest ones or says how to get it.
     """
     path = Path(name).expanduser()
-    if path.suffix == ".h5" or "/" in name or path.is_file():
-        if path.is_file() or path.suffix == ".h5" or name.startswith((".", "/", "~")):
-            return path
+    if path.is_file() or path.suffix == ".h5" or name.startswith((".", "/", "~")):
+        return path
     entries = {e.name: e.path for e in list_banks()}
     for candidate in (name, Path(bank_file_name(name)).stem):
         if candidate in entries:

@@ -131,7 +131,8 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
         for row in np.unique(group.layer):
             key = bank.layers[int(row)].name
             if key not in state:
-                raise MkfaError(bank.name, f"has a layer {key} that timm's {architecture} has not", "choose another null")
+                problem = f"has a layer {key} that timm's {architecture} has not"
+                raise MkfaError(bank.name, problem, "choose another null")
             weight[group.layer == row] = state[key].detach().float().numpy().reshape(-1, *size)
         groups[size] = FilterGroup(weight, group.layer, group.channel, group.bias)
     return FilterBank(f"{bank.name} untrained (seed {seed})", bank.layers, groups, bank.provenance)

@@ -1,17 +1,14 @@
 """Read and write banks and results as HDF5; the only module that imports h5py (layer 2).
 
-Files are built in memory and written by `atomic_write`: a killed or failed write leaves the old file or none.
+Files are built in memory and written by `mkfa.atomic`: a killed or failed write leaves the old file or none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.atomic import atomic_write, check_target
 from mkfa.bank import FilterBank, FilterGroup, Layer, Provenance
-from mkfa.errors import BankError, MkfaError, WorkError, one_line
+from mkfa.errors import BankError, MkfaError, one_line
+
+__all__ = [
+    "Analysis", "atomic_write", "check_target", "read_analyses", "read_arrays", "read_bank", "write_analysis",
+    "write_arrays", "write_bank",
+]  # fmt: skip
 
 BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
@@ -43,97 +46,6 @@ class Analysis:
     name: str
     arrays: Mapping[str, np.ndarray[Any, Any]]
     parameters: Mapping[str, Any]
-
-
-def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one.
-
-    Raises
-    ------
-    MkfaError
-        The folder is missing or may not be written to, `path` is a folder, or exists and `overwrite` is False.
-    WorkError
-        The disk is full or failed; nothing is left behind.
-    """
-    check_target(path, overwrite=overwrite)
-    _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        try:
-            with temporary.open("xb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            if overwrite:
-                temporary.replace(path)
-            else:  # link refuses an existing target, so that two writers cannot both win
-                os.link(temporary, path)
-                temporary.unlink()
-            _sync_folder(path.parent)
-        except FileExistsError:
-            raise _exists(path) from None
-        except OSError as error:
-            raise _write_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a path that cannot be written, before any work is done for it; raises as `atomic_write`."""
-    if path.is_dir():
-        raise MkfaError(path, "is a folder, where a file is to be written", "name a file in it")
-    if not path.parent.is_dir():
-        raise MkfaError(path, f"the folder {path.parent} does not exist", "create it or choose another --out")
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise _exists(path)
-    if not os.access(path.parent, os.W_OK):
-        raise MkfaError(path, f"the folder {path.parent} may not be written to", "choose another --out")
-
-
-def _exists(path: Path) -> MkfaError:
-    return MkfaError(path, "exists already and was left as it is", "choose another name or pass --force")
-
-
-def _write_error(path: Path, error: OSError) -> MkfaError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return WorkError(path, "the disk is full and nothing was written", "free some space or choose another --out")
-    if error.errno == errno.ENAMETOOLONG:
-        return MkfaError(path, "the file name is too long", "choose a shorter --out")
-    return WorkError(path, f"could not be written ({error.strerror or error})", "check the disk or choose another --out")
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename is atomic all the same
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove temporary files for `path` that a killed process left behind."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.tmp-(\d+)-[0-9a-f]{{8}}")
-    for candidate in path.parent.glob(f".{_glob_escape(path.name)}.tmp-*"):
-        match = pattern.fullmatch(candidate.name)
-        if match and not _alive(int(match[1])):
-            with contextlib.suppress(OSError):
-                candidate.unlink()
-
-
-def _glob_escape(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def write_bank(
@@ -170,7 +82,7 @@ def read_bank(path: str | Path) -> FilterBank:
 
 
 def write_analysis(path: str | Path, analysis: Analysis) -> None:
-    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic as `atomic_write`."""
+    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic."""
     path = Path(path)
     with _open(path) as f:
         _check_format(path, f, BANK_FORMAT, BANK_VERSION)
@@ -205,7 +117,10 @@ def write_arrays(
     attributes: Mapping[str, Any],
     overwrite: bool = True,
 ) -> Path:
-    """Write a result file: format `mkfa.<kind>`, one dataset an array ("/" in a name makes groups), attributes as JSON."""
+    """Write a result file: format `mkfa.<kind>`, one dataset an array, attributes as JSON.
+
+    A "/" in an array's name makes a group. Raises as `atomic_write`.
+    """
     path = Path(path)
     check_target(path, overwrite=overwrite)
     with _memory_file() as f:
@@ -344,7 +259,8 @@ def _get_bank(f: Any) -> FilterBank:
     for size in f["filters"]:
         match = re.fullmatch(r"(\d+)x(\d+)", size)
         if not match:
-            raise BankError("bank", f"has a group /filters/{size} that names no kernel size", "harvest the network again")
+            problem = f"has a group /filters/{size} that names no kernel size"
+            raise BankError("bank", problem, "harvest the network again")
         at = f["filters"][size]
         bias = _read(at, "bias").astype(np.float32, copy=False) if "bias" in at else None
         groups[int(match[1]), int(match[2])] = FilterGroup(
@@ -364,7 +280,8 @@ def _layer(row: Any) -> Layer:
     pair = {key: (int(row[key][0]), int(row[key][1])) for key in ("stride", "dilation")}
     whole = {key: int(row[key]) for key in ("index", "stage", "channels", "kh", "kw", "multiplier")}
     flags = {key: bool(row[key]) for key in ("has_bias", "bn_folded")}
-    return Layer(**whole, **pair, **flags, name=_text(row["name"]), depth=float(row["depth"]), dtype=_text(row["dtype"]))
+    name, dtype = _text(row["name"]), _text(row["dtype"])
+    return Layer(**whole, **pair, **flags, name=name, depth=float(row["depth"]), dtype=dtype)
 
 
 def _read(at: Any, key: str) -> np.ndarray[Any, Any]:
