@@ -98,7 +98,11 @@ def progress(label: str, total: float | None) -> Iterator[Advance]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda amount=1.0: bar.update(task, advance=amount)
+
+        def advance(amount: float = 1.0) -> None:
+            bar.update(task, advance=amount)
+
+        yield advance
 
 
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:

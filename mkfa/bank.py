@@ -185,15 +185,19 @@ class FilterBank:
         bias = None if group.bias is None else group.bias[keep]
         return FilterGroup(group.weight[keep], group.layer[keep], group.channel[keep], bias)
 
+    def of_layer(self, index: int) -> FilterGroup:
+        """Return the filters of one layer; raises IndexError when there is no such layer."""
+        layer = self.layers[index]
+        group = self.groups[layer.kh, layer.kw]
+        start = int(np.searchsorted(group.layer, index))
+        rows = slice(start, start + layer.channels)
+        bias = None if group.bias is None else group.bias[rows]
+        return FilterGroup(group.weight[rows], group.layer[rows], group.channel[rows], bias)
+
     def iter_layers(self) -> Iterator[tuple[Layer, F32]]:
         """Yield each layer with its filters, (channels, kh, kw) float32, in order of execution."""
-        starts: dict[int, int] = {}
-        for group in self.groups.values():
-            rows, first = np.unique(group.layer, return_index=True)
-            starts.update(zip(rows.tolist(), first.tolist(), strict=True))
         for layer in self.layers:
-            start = starts[layer.index]
-            yield layer, self.groups[layer.kh, layer.kw].weight[start : start + layer.channels]
+            yield layer, self.of_layer(layer.index).weight
 
 
 def filter_peaks(weight: F32) -> F32:
@@ -252,7 +256,7 @@ def _stack(parts: list[tuple[F32, I32, I32, F32 | None]]) -> FilterGroup:
     bias = None
     if any(p[3] is not None for p in parts):
         none = np.float32(np.nan)
-        bias = np.concatenate([np.full(len(p[0]), none) if p[3] is None else np.asarray(p[3], np.float32) for p in parts])
+        bias = np.concatenate([np.full(len(p[0]), none) if p[3] is None else p[3].astype(np.float32) for p in parts])
     return FilterGroup(weight, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts]), bias)
 
 

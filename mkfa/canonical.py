@@ -60,7 +60,7 @@ def canonical(group: FilterGroup) -> CanonicalFilters:
 
 def normalise(rows: F32) -> tuple[F32, F32, F32, BoolArray, BoolArray]:
     """Centre and normalise rows; return vector (N, K), gain (N,), offset (N,), flat (N,), nonfinite (N,)."""
-    nonfinite: BoolArray = ~np.isfinite(rows).all(axis=1)
+    nonfinite: BoolArray = np.asarray(~np.isfinite(rows).all(axis=1))
     block = np.where(nonfinite[:, None], np.float64(0), rows.astype(np.float64))
     offset = block.mean(axis=1) if rows.shape[1] else np.zeros(len(rows))
     size = np.sqrt(np.einsum("nk,nk->n", block, block))

@@ -58,28 +58,39 @@ def harvest(source: str, options: HarvestOptions | None = None) -> FilterBank:
         The hub could not be reached or failed.
     """
     options = options or HarvestOptions()
-    name, reading = read_source(source, options)
+    reading = read_source(source, options)
     if not reading.layers:
         holds = f": it holds {reading.contents}" if reading.contents else ""
         raise SourceError(source, f"has no depthwise layer{holds}", "harvest a network with depthwise convolutions")
     if not options.allow_nonfinite:
         _refuse_nonfinite(source, reading.layers)
-    return make_bank(options.name or name, [_layer(found) for found in reading.layers],
-                     _provenance(source, reading, options))  # fmt: skip
+    layers = [_layer(found) for found in reading.layers]
+    return make_bank(options.name or network_name(source), layers, _provenance(source, reading, options))
 
 
-def read_source(source: str, options: HarvestOptions) -> tuple[str, Reading]:
-    """Return the network's name and what the reader for `source` found."""
+def network_name(source: str) -> str:
+    """Return the name a source's bank gets: a file's stem, a folder's name, a timm name, a repository's last part."""
+    if is_path(source):
+        path = Path(source).expanduser()
+        return path.resolve().name if path.is_dir() else path.stem
+    return source.removeprefix("hf-hub:").rstrip("/").rsplit("/", 1)[-1]
+
+
+def read_source(source: str, options: HarvestOptions) -> Reading:
+    """Return what the reader for `source` found; raises as `harvest`."""
+    if is_path(source):
+        path = Path(source).expanduser()
+        return _reader(path)(path, options.architecture)
+    from mkfa.sources.hub import read_hub
+
+    return read_hub(source, options.architecture)[1]
+
+
+def is_path(source: str) -> bool:
+    """True when a source stands for a local file or folder rather than a network's name."""
+    if source.startswith("hf-hub:"):
+        return False
     path = Path(source).expanduser()
-    if source.startswith("hf-hub:") or not _is_path(source, path):
-        from mkfa.sources.hub import read_hub
-
-        return read_hub(source, options.architecture)
-    reader = _reader(path)
-    return path.stem if path.is_file() else path.name, reader(path, options.architecture)
-
-
-def _is_path(source: str, path: Path) -> bool:
     known = (".safetensors", ".onnx", ".tflite", ".h5", ".json", *TORCH_SUFFIXES)
     return path.exists() or path.is_symlink() or source.startswith((".", "/", "~")) or source.lower().endswith(known)
 

@@ -277,11 +277,21 @@ def _get_bank(f: Any) -> FilterBank:
 
 
 def _layer(row: Any) -> Layer:
-    pair = {key: (int(row[key][0]), int(row[key][1])) for key in ("stride", "dilation")}
-    whole = {key: int(row[key]) for key in ("index", "stage", "channels", "kh", "kw", "multiplier")}
-    flags = {key: bool(row[key]) for key in ("has_bias", "bn_folded")}
-    name, dtype = _text(row["name"]), _text(row["dtype"])
-    return Layer(**whole, **pair, **flags, name=name, depth=float(row["depth"]), dtype=dtype)
+    return Layer(
+        index=int(row["index"]),
+        name=_text(row["name"]),
+        stage=int(row["stage"]),
+        depth=float(row["depth"]),
+        channels=int(row["channels"]),
+        kh=int(row["kh"]),
+        kw=int(row["kw"]),
+        stride=(int(row["stride"][0]), int(row["stride"][1])),
+        dilation=(int(row["dilation"][0]), int(row["dilation"][1])),
+        multiplier=int(row["multiplier"]),
+        has_bias=bool(row["has_bias"]),
+        dtype=_text(row["dtype"]),
+        bn_folded=bool(row["bn_folded"]),
+    )
 
 
 def _read(at: Any, key: str) -> np.ndarray[Any, Any]:
@@ -297,6 +307,8 @@ def _read(at: Any, key: str) -> np.ndarray[Any, Any]:
         raise BankError("bank", f"{data.name} claims more rows than the file holds", "fetch the file again")
     if data.size * data.dtype.itemsize > _MAX_FILTERS_BYTES:
         raise BankError("bank", f"{data.name} claims {data.size} values", "fetch the file again")
+    if h5py.check_string_dtype(data.dtype):
+        return np.asarray(data.asstr()[()], dtype=object)
     out = np.empty(data.shape, data.dtype)
     if data.size:
         data.read_direct(out)

@@ -1,0 +1,68 @@
+"""The filters of one layer as a mosaic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkfa.bank import F32, FilterBank
+from mkfa.errors import MkfaError
+from mkfa.figures.style import PAGE, SIGNED, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 240
+"""Filters drawn at most; of a larger layer evenly spaced ones are taken, and the title says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMosaic:
+    """Filters to draw, (n, kh, kw) float32, their channels (n,), and the title."""
+
+    title: str
+    filters: F32
+    channels: tuple[int, ...]
+
+
+def compute(bank: FilterBank, index: int) -> LayerMosaic:
+    """Choose the filters of one layer.
+
+    Raises
+    ------
+    MkfaError
+        The bank has no such layer.
+    """
+    if not 0 <= index < len(bank.layers):
+        raise MkfaError(f"layer {index}", f"is not in {bank.name}", f"choose one from 0 to {len(bank.layers) - 1}")
+    layer, weight = bank.layers[index], bank.of_layer(index).weight
+    n = len(weight)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
+    part = f"{len(chosen)} of {n} filters, evenly spaced" if len(chosen) < n else f"all {n} filters"
+    title = f"{bank.name}, layer {index} ({layer.kind}): {part}\n{layer.name}"
+    return LayerMosaic(title, weight[chosen], tuple(int(c) for c in chosen))
+
+
+def draw(data: LayerMosaic) -> Figure:
+    """Draw the mosaic; every filter is scaled by its own largest |weight|, zero is white."""
+    n, kh, kw = data.filters.shape
+    columns = max(4, min(20, math.ceil(math.sqrt(n * 1.6))))
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * (kh + 1) - 1, columns * (kw + 1) - 1), np.nan)
+    for i, filter_ in enumerate(data.filters):
+        finite = np.where(np.isfinite(filter_), filter_, 0)
+        y, x = divmod(i, columns)
+        top = float(np.abs(finite).max()) or 1.0
+        sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = finite / top
+    with style():
+        figure = new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1])
+        ax = figure.add_subplot()
+        picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_axis_off()
+        ax.set_title(data.title, loc="left")
+        bar = figure.colorbar(picture, ax=ax, shrink=min(1.0, 2.2 / (0.7 + 0.94 * PAGE * rows / columns)), pad=0.01)
+        bar.set_label("weight / largest |weight| of the filter")
+    return figure
