@@ -87,7 +87,8 @@ class GraphLayer:
     """One depthwise module of an architecture, in order of execution: what a weight's shape does not tell.
 
     `key` is the weight's name in the architecture's own state dict; `shape` its shape there, (m * C, 1, kh, kw)
-    (for a conditional convolution the stored two-dimensional shape, with `experts` > 0).
+    (for a conditional convolution the stored two-dimensional shape, with `experts` > 0). `kernel` is (kh, kw), which
+    that two-dimensional shape does not tell; (0, 0) where `shape` does.
     """
 
     key: str
@@ -98,3 +99,4 @@ class GraphLayer:
     has_bias: bool
     stage: int = UNKNOWN
     experts: int = 0
+    kernel: tuple[int, int] = (0, 0)
