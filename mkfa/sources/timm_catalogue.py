@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError, UnknownNameError, nearest
 from mkfa.sources.found import GraphLayer
 
@@ -25,7 +26,7 @@ DATA_SETS = {
     "laion2b": "LAION-2B", "laion400m": "LAION-400M", "laiona": "LAION-Aesthetic", "openai": "WIT-400M",
     "webli": "WebLI", "datacompxl": "DataComp-1B", "datacomp1b": "DataComp-1B", "dfndr2b": "DFNDR-2B",
     "yfcc100m": "YFCC-100M", "ig1b": "Instagram-1B", "jft": "JFT-300M", "lvd142m": "LVD-142M",
-    "lvd1689m": "LVD-1689M", "merged2b": "Merged-2B",
+    "lvd1689m": "LVD-1689M", "merged2b": "Merged-2B", "inw21k": "ImageNet-21k (winter 2021)",
 }  # fmt: skip
 """Training sets by their part of a timm tag; what a tag says besides (recipe, resolution, author) is not a set."""
 
@@ -47,7 +48,7 @@ class Entry:
     stem : str
         Key of the first convolution of a one-channel network (shaped like a depthwise one, but none), else "".
     task : str
-        "image classification" where the network was trained with classes, else "".
+        What the network was last trained for, "" where timm does not tell.
     """
 
     name: str
@@ -99,7 +100,8 @@ def match_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[str, tuple[GraphL
     Returns
     -------
     (architecture, its layers in order of execution, under the checkpoint's keys), or None when no architecture fits
-    or several fit that differ in order, stride, dilation or multiplier.
+    or several fit that differ in order, dilation or multiplier. Of several that fit, none is named (architecture is
+    ""), and a stride in which they differ (a blurred network has 1 where its plain twin has 2) is `UNKNOWN`.
     """
     given = {key: tuple(shape) for key, shape in shapes.items() if len(shape) == 4 and max(shape[2:]) > 1}
     if not given:
@@ -116,7 +118,10 @@ def match_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[str, tuple[GraphL
         matches = _confirmed(matches, given)
     if not matches or any(_essence(layers) != _essence(matches[0][1]) for _, layers in matches[1:]):
         return None
-    return matches[0]
+    if len(matches) == 1:
+        return matches[0]
+    merged = zip(*(layers for _, layers in matches), strict=True)
+    return "", tuple(_merge(same) for same in merged)
 
 
 def under_keys(
@@ -201,6 +206,14 @@ def training_set_of(tag: str) -> str:
     return ", then ".join(dict.fromkeys(DATA_SETS[part] for part in tag.split("_") if part in DATA_SETS))
 
 
+def task_of(tag: str) -> str:
+    """Return what a tag with a classifier was last trained for: classes of ImageNet, captions (CLIP), or ""."""
+    parts = tag.split("_")
+    if any(re.fullmatch(r"in\w?\d+k", part) for part in parts):
+        return "image classification"
+    return "image-text contrast" if {"clip", "mclip", "mclip2"} & set(parts) else ""
+
+
 @functools.cache
 def _catalogue() -> dict[str, Any]:
     packed = importlib.resources.files("mkfa.data").joinpath("timm_catalogue.json.gz").read_bytes()
@@ -233,7 +246,14 @@ def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], given: Map
 
 
 def _essence(layers: tuple[GraphLayer, ...]) -> list[tuple[Any, ...]]:
-    return [(x.key, x.stride, x.dilation, x.multiplier) for x in layers]
+    return [(x.key, x.dilation, x.multiplier) for x in layers]
+
+
+def _merge(same: tuple[GraphLayer, ...]) -> GraphLayer:
+    """Return one layer for the same one of several architectures."""
+    stride = same[0].stride if len({x.stride for x in same}) == 1 else (UNKNOWN, UNKNOWN)
+    stage = same[0].stage if len({x.stage for x in same}) == 1 else UNKNOWN
+    return replace(same[0], stride=stride, stage=stage)
 
 
 def _confirmed(
@@ -273,7 +293,7 @@ def _resolve(name: str, architecture: str, tags: Sequence[Mapping[str, Any]]) ->
         training_set=training_set_of(found),
         licence=chosen.get("licence", ""),
         stem=f"{chosen['first_conv']}.weight" if "first_conv" in chosen else "",
-        task="image classification" if chosen.get("classes") else "",
+        task=task_of(found) if chosen.get("classes") else "",
     )
 
 
