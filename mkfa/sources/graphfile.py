@@ -39,7 +39,7 @@ SHARED = "further use of weights that are listed already"
 LARGEST_STEP = 1 << 15
 """No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""
 
-LARGEST_SPARSE = 1 << 26
+LARGEST_SPARSE = 1 << 24
 """Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
 
 
