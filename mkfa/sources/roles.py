@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from mkfa.sources.dtypes import FLOATS
 from mkfa.sources.found import TensorInfo
-
-FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
 
 OPTIMISER = "optimiser state"
 NOT_AVERAGED = "not averaged (the EMA twin was taken)"

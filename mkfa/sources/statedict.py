@@ -17,8 +17,9 @@ import numpy as np
 from mkfa.bank import F32, UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.sources import naming
+from mkfa.sources.dtypes import FLOATS
 from mkfa.sources.found import FoundLayer, GraphLayer, Reading, TensorFile, TensorInfo
-from mkfa.sources.roles import FLOATS, is_depthwise_shape, is_reparametrised, is_weight_name, roles
+from mkfa.sources.roles import is_depthwise_shape, is_reparametrised, is_weight_name, roles
 
 STEM = "one-channel stem"
 TIED = "tied copy"
