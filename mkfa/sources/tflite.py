@@ -202,7 +202,7 @@ class _Walk:
         # depthwise (1, kh, kw, C * m), otherwise (C * m, kh, kw, 1)
         return to_float32(values[0].transpose(2, 0, 1) if depthwise else values[..., 0])
 
-    def _layer(  # noqa: PLR0913 (private: what one convolution is made of)
+    def _layer(
         self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
     ) -> FoundLayer:
         name = tensor_name(weight.tensor)
