@@ -102,9 +102,26 @@ def sphere_covariance(moment: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def sample_covariance(covariance: NDArray[np.float64], n: int, rng: np.random.Generator) -> F32:
     """Draw (n, K) float32 from a centred normal with this (K, K) covariance, which may be singular."""
-    value, vector = np.linalg.eigh(covariance)
-    root = (vector * np.sqrt(np.clip(value, 0, None))).astype(np.float32)
+    root = _root(covariance)
     return np.asarray(rng.standard_normal((n, len(root)), dtype=np.float32) @ root.T, np.float32)
+
+
+def normal_root(null: Null, weight: F32) -> F32 | None:
+    """Return R (K, K) such that z @ R.T, z white, is a draw of this null; None for those that need more than that.
+
+    For many small draws: `draw_null` makes the same distributions, but takes the root each time anew.
+    """
+    if null == "covariance":
+        return _root(tap_covariance(weight))
+    if null == "blurred":
+        rows, columns = (_blur_matrix(k).astype(np.float64) for k in weight.shape[1:])
+        return _root(np.kron(rows @ rows.T, columns @ columns.T))
+    return None
+
+
+def _root(covariance: NDArray[np.float64]) -> F32:
+    value, vector = np.linalg.eigh(covariance)
+    return np.asarray(vector * np.sqrt(np.clip(value, 0, None)), np.float32)
 
 
 def _blurred(n: int, kh: int, kw: int, rng: np.random.Generator) -> F32:
