@@ -67,10 +67,11 @@ def report(error: BaseException) -> int:
         typer.echo(f"mkfa: {error}", err=True)
         return error.exit_code
     if isinstance(error, MemoryError):
-        typer.echo("mkfa: out of memory; close other programs or analyse fewer banks at once.", err=True)
+        typer.echo("mkfa: out of memory; close other programs or name fewer banks.", err=True)
         return 1
     name = type(error).__name__
-    typer.echo(f"mkfa: unexpected {name}: {one_line(str(error))[:300]}; run again with --debug and report it.", err=True)
+    what = f"unexpected {name}: {one_line(str(error))[:300]}"
+    typer.echo(f"mkfa: {what}; run again as 'mkfa --debug ...' and report it.", err=True)
     return 1
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 from mkfa.errors import MkfaError, WorkError
 
 
+_LONGEST = 220
+"""Bytes in a file name; file systems take 255, and the temporary file's name is longer by the rest."""
+
+
 def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one.
 
@@ -48,6 +52,8 @@ def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a path that cannot be written, before any work is done for it; raises as `atomic_write`."""
+    if len(os.fsencode(path.name)) > _LONGEST:
+        raise MkfaError(path.name, "is too long for a file name", "choose a shorter --out")
     if path.is_dir():
         raise MkfaError(path, "is a folder, where a file is to be written", "name a file in it")
     if not path.parent.is_dir():
@@ -65,8 +71,6 @@ def _exists(path: Path) -> MkfaError:
 def _write_error(path: Path, error: OSError) -> MkfaError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WorkError(path, "the disk is full and nothing was written", "free some space or choose another --out")
-    if error.errno == errno.ENAMETOOLONG:
-        return MkfaError(path, "the file name is too long", "choose a shorter --out")
     problem = f"could not be written ({error.strerror or error})"
     return WorkError(path, problem, "check the disk or choose another --out")
 

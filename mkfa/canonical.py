@@ -50,9 +50,8 @@ def canonical(group: FilterGroup) -> CanonicalFilters:
 
     Sums run in float64, so that gains from 1e-30 to 1e30 neither overflow nor vanish.
     """
-    n = len(group)
-    flat = group.weight.reshape(n, -1)
-    vector, gain, offset, is_flat, nonfinite = normalise(flat)
+    rows = group.weight.reshape(len(group), group.size[0] * group.size[1])
+    vector, gain, offset, is_flat, nonfinite = normalise(rows)
     dead = dead_filters(group) & ~nonfinite
     vector[dead] = 0
     return CanonicalFilters(vector, gain, offset, dead, is_flat & ~dead, nonfinite)

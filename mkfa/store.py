@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -93,7 +93,7 @@ def write_analysis(path: str | Path, analysis: Analysis) -> None:
     import h5py
 
     buffer = io.BytesIO(data)
-    with _as_bank_error(path), h5py.File(buffer, "r+") as f:
+    with _as_bank_error(path), h5py.File(buffer, "r+", libver=("v110", "v110")) as f:
         _put_analysis(f, analysis)
     atomic_write(path, buffer.getbuffer())
 
@@ -104,8 +104,8 @@ def read_analyses(path: str | Path) -> dict[str, Analysis]:
     with _open(path) as f:
         _check_format(path, f, BANK_FORMAT, BANK_VERSION)
         for name, group in f.get("analysis", {}).items():
-            arrays = {key: _read(group, key) for key in group}
-            found[name] = Analysis(name, MappingProxyType(arrays), json.loads(str(group.attrs.get("parameters", "{}"))))
+            parameters = json.loads(str(group.attrs.get("parameters", "{}")))
+            found[name] = Analysis(name, MappingProxyType(_read_all(group)), parameters)
     return found
 
 
@@ -136,23 +136,19 @@ def write_arrays(
 
 def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """Read a result file written by `write_arrays`; return (arrays, attributes). Raises as `read_bank`."""
-    import h5py
-
-    path, arrays = Path(path), {}
+    path = Path(path)
     with _open(path) as f:
         _check_format(path, f, f"mkfa.{kind}", 1)
-        names: list[str] = []
-        f.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in names:
-            arrays[name] = _read(f, name)
-        return arrays, json.loads(str(f.attrs.get("parameters", "{}")))
+        return _read_all(f), json.loads(str(f.attrs.get("parameters", "{}")))
 
 
 @contextlib.contextmanager
 def _memory_file() -> Iterator[Any]:
     import h5py
 
-    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=1 << 20) as f:
+    # From version 1.10 on, HDF5's own tables carry checksums: a flipped bit is an error, not an endless loop.
+    version = ("v110", "v110")
+    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=1 << 20, libver=version) as f:
         yield f
 
 
@@ -215,17 +211,23 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _layer_dtype() -> np.dtype[Any]:
-    import h5py
-
-    text = h5py.string_dtype("utf-8")
+def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
+    """Return the type of the layer table; its texts are of fixed length, as HDF5's heap of others has no checksum."""
+    name, dtype = _text_type([layer.name for layer in layers]), _text_type([layer.dtype for layer in layers])
     return np.dtype(
         [
-            ("index", "<i4"), ("name", text), ("stage", "<i4"), ("depth", "<f8"), ("channels", "<i4"),
+            ("index", "<i4"), ("name", name), ("stage", "<i4"), ("depth", "<f8"), ("channels", "<i4"),
             ("kh", "<i4"), ("kw", "<i4"), ("stride", "<i4", (2,)), ("dilation", "<i4", (2,)),
-            ("multiplier", "<i4"), ("has_bias", "?"), ("dtype", text), ("bn_folded", "?"),
+            ("multiplier", "<i4"), ("has_bias", "?"), ("dtype", dtype), ("bn_folded", "?"),
         ]
     )  # fmt: skip
+
+
+def _text_type(texts: Iterable[str]) -> np.dtype[Any]:
+    import h5py
+
+    found: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *(len(text.encode()) for text in texts)]))
+    return found
 
 
 def _put_bank(f: Any, bank: FilterBank) -> None:
@@ -235,10 +237,11 @@ def _put_bank(f: Any, bank: FilterBank) -> None:
         f.attrs[key] = getattr(bank.provenance, key)
     f.attrs["skipped"] = json.dumps(dict(bank.provenance.skipped))
     f.attrs["notes"] = json.dumps(list(bank.provenance.notes))
-    table = np.zeros(len(bank.layers), _layer_dtype())
+    table = np.zeros(len(bank.layers), _layer_dtype(bank.layers))
     for row, layer in zip(table, bank.layers, strict=True):
         for key in table.dtype.names or ():
-            row[key] = getattr(layer, key)
+            value = getattr(layer, key)
+            row[key] = value.encode() if isinstance(value, str) else value
     f.create_dataset("layers", data=table)
     for (kh, kw), group in bank.groups.items():
         at = f.create_group(f"filters/{kh}x{kw}")
@@ -315,12 +318,21 @@ def _read(at: Any, key: str) -> np.ndarray[Any, Any]:
     return out
 
 
-def _put_array(at: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+def _read_all(at: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Read all datasets below a group, by their path in it."""
     import h5py
 
+    names: list[str] = []
+    at.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return {name: _read(at, name) for name in names}
+
+
+def _put_array(at: Any, name: str, array: np.ndarray[Any, Any]) -> None:
     array = np.asarray(array)
     if array.dtype.kind in "UO":
-        at.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype("utf-8"))
+        texts = [str(text) for text in array.ravel()]
+        encoded = np.array([text.encode() for text in texts], _text_type(texts)).reshape(array.shape)
+        at.create_dataset(name, data=encoded)
     else:
         at.create_dataset(name, data=np.ascontiguousarray(array))
 

@@ -1,0 +1,39 @@
+"""Makers shared by the tests, and an environment without network, library or home of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mkfa.bank import FilterBank, Layer, Provenance, make_bank
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test its own empty library and keep it off the hub."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("MKFA_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "100")
+    return home
+
+
+@pytest.fixture
+def bank_maker() -> Callable[..., FilterBank]:
+    """Return `make(sizes, seed, name)`: a bank of random filters, one layer per (channels, kh, kw)."""
+
+    def make(
+        sizes: Sequence[tuple[int, int, int]] = ((8, 3, 3), (12, 5, 5), (4, 3, 3)), seed: int = 0, name: str = "made"
+    ) -> FilterBank:
+        rng = np.random.default_rng(seed)
+        layers = []
+        for i, (n, kh, kw) in enumerate(sizes):
+            weight = rng.standard_normal((n, kh, kw)).astype(np.float32)
+            bias = rng.standard_normal(n).astype(np.float32) if i % 2 else None
+            layer = Layer(0, f"blocks.{i}.conv.weight", i, 0.0, n, kh, kw, (1, 1), (1, 1), 1)
+            layers.append((layer, weight, bias))
+        return make_bank(name, layers, Provenance(source=f"made-{seed}", rule="graph", notes=("made for a test",)))
+
+    return make
