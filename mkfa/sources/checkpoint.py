@@ -66,8 +66,6 @@ def read_checkpoint(file: TensorFile, origin: Origin, architecture: str) -> Read
 
 def _selected(infos: Mapping[str, TensorInfo], origin: Origin, architecture: str) -> tuple[str, Selection]:
     """Return (architecture or "", what to read)."""
-    from mkfa.sources.timm_catalogue import match_layers
-
     if architecture:
         return architecture, _by_architecture(infos, architecture, origin.thing)
     if origin.hint:
@@ -75,12 +73,28 @@ def _selected(infos: Mapping[str, TensorInfo], origin: Origin, architecture: str
             return origin.hint, _by_architecture(infos, origin.hint, origin.thing)
         except MkfaError:  # the file's own word for what it is need not be timm's
             pass
-    plain = select(infos, keeps_order=origin.keeps_order, thing=str(origin.thing))
+    return identify(infos, str(origin.thing), keeps_order=origin.keeps_order)
+
+
+def identify(
+    infos: Mapping[str, TensorInfo], thing: str, *, stem: str = "", keeps_order: bool | None = None
+) -> tuple[str, Selection]:
+    """Return (architecture or "", what to read) for tensors that nobody has named.
+
+    timm's catalogue is asked whose depthwise layers these are; else the shape rule decides.
+
+    Parameters
+    ----------
+    stem : name of the first convolution, without ".weight", of a network known to take one channel; else "".
+    """
+    from mkfa.sources.timm_catalogue import match_layers
+
+    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing)
     shapes = {layer.key: layer.shape for layer in plain.layers}
     for prefix in _common_prefixes(list(shapes)):
         match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()})
         if match is not None:
-            return match[0], select(infos, graph=match[1], rule="catalogue", thing=str(origin.thing))
+            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing)
     return "", plain
 
 

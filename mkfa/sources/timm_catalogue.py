@@ -46,7 +46,7 @@ class Entry:
     training_set, licence : str
         "" where timm does not tell.
     stem : str
-        Key of the first convolution of a one-channel network (shaped like a depthwise one, but none), else "".
+        First convolution of a one-channel network (shaped like a depthwise one, but none), else "".
     task : str
         What the network was last trained for, "" where timm does not tell.
     """
@@ -156,6 +156,15 @@ def resolve(name: str) -> Entry:
     if architecture not in catalogue["tags"]:
         raise _unknown(name)
     return _resolve(name, architecture, catalogue["tags"][architecture])
+
+
+def entry_of_repo(repo: str) -> Entry | None:
+    """Return what timm says of the weights in a hub repository, None where it does not know the repository."""
+    for architecture, tags in _catalogue()["tags"].items():
+        for tag in tags:
+            if tag.get("hub") == repo:
+                return _resolve(_full_name(architecture, tag.get("tag", "")), architecture, tags)
+    return None
 
 
 def expand(pattern: str) -> tuple[str, ...]:
@@ -292,7 +301,7 @@ def _resolve(name: str, architecture: str, tags: Sequence[Mapping[str, Any]]) ->
         url=chosen.get("url", ""),
         training_set=training_set_of(found),
         licence=chosen.get("licence", ""),
-        stem=f"{chosen['first_conv']}.weight" if "first_conv" in chosen else "",
+        stem=chosen.get("first_conv", ""),
         task=task_of(found) if chosen.get("classes") else "",
     )
 

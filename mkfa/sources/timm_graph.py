@@ -7,6 +7,7 @@ tells the order in which the depthwise convolutions are executed.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,53 @@ def meta_model(architecture: str) -> Any:
     except Exception as error:  # any of a thousand constructors; the name is what the user can change
         problem = f"cannot be built by timm {timm.__version__} ({type(error).__name__})"
         raise UnknownNameError(architecture, problem, "upgrade timm or choose another architecture") from error
+
+
+def renamed_keys(architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Map timm's names of weights to those of a file, through the key filter of the architecture's family.
+
+    The filter is run on tensors without numbers; a tensor that it passes on under another name is recognised as the
+    same object. Those that it changes (reshapes, sums) are not in the result; {} where there is no filter or it fails.
+    """
+    import torch
+
+    with quiet_timm():
+        model, keep = _model_and_filter(architecture)
+        if keep is None:
+            return {}
+        given = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        names = {id(tensor): key for key, tensor in given.items()}
+        try:
+            with torch.no_grad():
+                passed = keep(dict(given), model)
+        except Exception:  # written for the family's own files: on another one it may stumble anywhere
+            return {}
+    return {str(ours): names[id(tensor)] for ours, tensor in passed.items() if id(tensor) in names}
+
+
+def _model_and_filter(architecture: str) -> tuple[Any, Any]:
+    """Return the meta model and the `pretrained_filter_fn` that its constructor hands to timm, None if none.
+
+    timm keeps the function in the call alone, so that call is watched.
+    """
+    from timm.models._registry import _model_to_module
+
+    caught: list[Any] = []
+    module = importlib.import_module(f"timm.models.{_model_to_module.get(architecture, '_builder')}")
+    build = getattr(module, "build_model_with_cfg", None)
+    if build is None:
+        return meta_model(architecture), None
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        caught.append(kwargs.get("pretrained_filter_fn"))
+        return build(*args, **kwargs)
+
+    module.build_model_with_cfg = watched  # type: ignore[attr-defined]
+    try:
+        model = meta_model(architecture)
+    finally:
+        module.build_model_with_cfg = build  # type: ignore[attr-defined]
+    return model, caught[0] if caught else None
 
 
 def architectures() -> list[str]:

@@ -1,0 +1,229 @@
+"""Requests to a hub: retried within bounds, every reply checked, every refusal one sentence (layer 1).
+
+The session, the token and the endpoint are those of `huggingface_hub`; its own retry loop is not used, since it
+waits as long as a server asks for, reads whatever a server sends, and logs on the user's screen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.errors import MkfaError, SourceError, WorkError, one_line
+
+RETRIES = 3
+FIRST_WAIT = 0.5
+"""Seconds before the first retry; doubled for each further one."""
+LONGEST_WAIT = 30.0
+"""Longest Retry-After that is obeyed, in seconds; a server that asks for more is given up."""
+SLOWEST = 20_000
+"""Bytes a second below which a reply that trickles counts as stalled."""
+
+LOG_IN = "set HF_TOKEN or run 'hf auth login' ('huggingface-cli login' in older versions)"
+_PASSING = frozenset([408, 429, 500, 502, 503, 504])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status, headers (lower-case names) and body of a reply; the body of a refusal is not read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class RangeIgnoredError(Exception):
+    """The server sends the whole file whatever range is asked."""
+
+
+class _FaultyReplyError(Exception):
+    """A reply that does not hold what was asked; the text says how."""
+
+
+def endpoint() -> str:
+    """Return the hub's address without a slash at the end (`HF_ENDPOINT`)."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT).rstrip("/")
+
+
+def own_headers() -> dict[str, str]:
+    """Return the headers for the hub itself: the user's token, if there is one, and no compression.
+
+    The token must not go to another origin; `get_range` is given headers without it there.
+    """
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {**plain_headers(), **({"authorization": f"Bearer {token}"} if token else {})}
+
+
+def plain_headers() -> dict[str, str]:
+    """Return the headers for other origins."""
+    from mkfa import __version__
+
+    return {"user-agent": f"mkfa/{__version__}", "accept-encoding": "identity"}
+
+
+def head(url: str, thing: str) -> Reply:
+    """Ask for a file's headers without following a redirect; raises WorkError when the hub cannot be reached."""
+    return _retried("HEAD", url, own_headers(), thing=thing, follow=False)
+
+
+def get_small(url: str, thing: str, *, limit: int) -> Reply:
+    """Get a small file of the hub, at most `limit` bytes of it; raises as `head`."""
+    return _retried("GET", url, own_headers(), thing=thing, follow=True, limit=limit)
+
+
+def get_range(url: str, headers: Mapping[str, str], span: tuple[int, int], *, size: int, thing: str) -> Reply:
+    """Get bytes [start, stop) of a file of `size` bytes; a reply of status 206 holds exactly these.
+
+    Raises
+    ------
+    RangeIgnoredError
+        The server answers with the whole file.
+    WorkError
+        It could not be reached, or answered wrongly or with an error to the last.
+    """
+    start, stop = span
+    asked = {**headers, "range": f"bytes={start}-{stop - 1}"}
+    return _retried("GET", url, asked, thing=thing, follow=True, span=(start, stop, size))
+
+
+def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> MkfaError:
+    """Turn the status of a reply that is no success into an error that says what to do."""
+    code = reply.headers.get("x-error-code", "")
+    page = f"{endpoint()}/{repo}"
+    if code == "GatedRepo" or (code == "" and reply.status == 403):
+        return SourceError(repo, f"is gated or not open to you (the hub answered {reply.status})",
+                           f"accept its licence on {page}, then {LOG_IN}")  # fmt: skip
+    if "Invalid credentials" in reply.headers.get("x-error-message", ""):
+        return SourceError(repo, "could not be asked for, since the hub refuses your token", f"for a new one {LOG_IN}")
+    if code == "RevisionNotFound":
+        return SourceError(repo, f"has no revision {revision or 'main'}", f"see its branches and tags on {page}")
+    if code == "EntryNotFound":
+        return SourceError(repo, f"has no file {file}", f"see its files on {page}/tree/main")
+    if reply.status in (401, 404):
+        problem = f"is no repository of the hub, or a private one (the hub answered {reply.status})"
+        return SourceError(repo, problem, f"check the name; for a private one {LOG_IN}")
+    return SourceError(repo, f"was refused by the hub ({reply.status})", f"see {page}")
+
+
+def _retried(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    thing: str,
+    follow: bool,
+    limit: int = 0,
+    span: tuple[int, int, int] | None = None,
+) -> Reply:
+    errors, problem, wait = _transport_errors(), "", FIRST_WAIT
+    for attempt in range(RETRIES + 1):
+        if attempt:
+            time.sleep(wait)
+            wait *= 2
+        try:
+            reply = _request(method, url, headers, follow=follow, limit=limit, span=span)
+        except _FaultyReplyError as error:
+            problem = str(error)
+            continue
+        except errors as error:
+            problem = _transport_problem(error)
+            continue
+        if reply.status not in _PASSING:
+            return reply
+        problem = "the hub asks to slow down (429)" if reply.status == 429 else f"the hub fails ({reply.status})"
+        asked = _retry_after(reply.headers)
+        if asked > LONGEST_WAIT:
+            raise WorkError(thing, f"{problem} and to wait {asked:.0f} s", "try again later")
+        wait = max(wait, asked)
+    raise WorkError(thing, f"{problem}, {RETRIES + 1} times in a row", _remedy(problem))
+
+
+def _remedy(problem: str) -> str:
+    if "reached" in problem or "closed" in problem or "silent" in problem:
+        return "check the network connection and HF_ENDPOINT, or try again later"
+    return "try again later, or fetch the file by other means and harvest that"
+
+
+def _request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    follow: bool,
+    limit: int,
+    span: tuple[int, int, int] | None,
+) -> Reply:
+    """Send one request; read no more of the body than wanted, and no longer than `SLOWEST` allows."""
+    from huggingface_hub import constants, get_session
+
+    timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    with get_session().stream(
+        method, url, headers=dict(headers), timeout=timeout, follow_redirects=follow
+    ) as response:
+        lowered = MappingProxyType({str(k).lower(): str(v) for k, v in response.headers.items()})
+        status = int(response.status_code)
+        if method == "HEAD" or status not in (200, 206):
+            return Reply(status, lowered)
+        if span is None:
+            return Reply(status, lowered, _body(response, limit, timeout, exact=False))
+        start, stop, size = span
+        if status == 200:
+            raise RangeIgnoredError
+        told = " ".join(lowered.get("content-range", "").split())
+        if told != f"bytes {start}-{stop - 1}/{size}":
+            problem = f"the hub answered with '{told}' where bytes {start}-{stop - 1}/{size} were asked"
+            raise _FaultyReplyError(one_line(problem))
+        return Reply(status, lowered, _body(response, stop - start, timeout, exact=True))
+
+
+def _body(response: Any, limit: int, timeout: float, *, exact: bool) -> bytes:
+    deadline = time.monotonic() + timeout + limit / SLOWEST
+    parts, count = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        count += len(part)
+        if count > limit:
+            raise _FaultyReplyError(f"the hub sent more than the {limit} bytes expected")
+        if time.monotonic() > deadline:
+            raise _FaultyReplyError("the hub fell silent while sending")
+    if exact and count != limit:
+        raise _FaultyReplyError(f"the hub sent {count} of {limit} bytes")
+    return b"".join(parts)
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return what the HTTP library of the installed huggingface_hub raises when the network fails."""
+    try:
+        import httpx2 as httpx
+    except ImportError:
+        import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
+
+    return (httpx.HTTPError, httpx.InvalidURL)
+
+
+def _transport_problem(error: Exception) -> str:
+    name = type(error).__name__
+    if "Timeout" in name:
+        return "the hub fell silent" if name == "ReadTimeout" else f"the hub could not be reached ({name})"
+    if name in ("UnsupportedProtocol", "InvalidURL"):
+        return f"the hub could not be reached, since HF_ENDPOINT ({endpoint()}) is no web address"
+    if name == "ConnectError":
+        return f"the hub at {endpoint()} could not be reached ({one_line(str(error))[:100]})"
+    return f"the connection to the hub was closed ({one_line(str(error))[:100] or name})"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a server asks to wait, 0 when it does not say."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    reset = re.search(r";\s*r=0;\s*t=(\d{1,9})", headers.get("ratelimit", ""))  # "api";r=0;t=55
+    return float(reset[1]) if reset else 0.0
