@@ -113,17 +113,17 @@ def json_object(data: bytes, thing: object) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for name, value in pairs:
             if name in out:
-                raise SourceError(thing, f"has the name {name[:80]!r} twice in its header", _AGAIN)
+                raise SourceError(thing, f"has the name {name[:80]!r} twice", _AGAIN)
             out[name] = value
         return out
 
     try:
         found = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        problem = f"has a header that is not JSON ({str(error)[:80]})"
+        problem = f"is not JSON where it should be ({str(error)[:80]})"
         raise SourceError(thing, problem, "check that it is a safetensors file, or fetch it again") from None
     if not isinstance(found, dict):
-        raise SourceError(thing, "has a header that is no JSON object", _AGAIN)
+        raise SourceError(thing, "has JSON that is no object", _AGAIN)
     return found
 
 

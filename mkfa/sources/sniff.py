@@ -23,14 +23,14 @@ def reader_for(path: Path) -> Callable[[Path, str], Reading]:
         Missing, unreadable, empty, not a regular file, a web page, an LFS pointer, or of an unknown format.
     """
     if path.is_dir():
-        from mkfa.sources.safetensors import read_safetensors_folder
+        from mkfa.sources.shards import read_folder
 
-        return read_safetensors_folder
+        return read_folder
     head = read_head(path)
     if path.suffix == ".json":
-        from mkfa.sources.safetensors import read_safetensors_index
+        from mkfa.sources.shards import read_index
 
-        return read_safetensors_index
+        return read_index
     if looks_like_safetensors(head, path):
         from mkfa.sources.safetensors import read_safetensors
 

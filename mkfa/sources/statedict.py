@@ -23,6 +23,7 @@ from mkfa.sources.roles import is_depthwise_shape, is_reparametrised, is_weight_
 
 STEM = "one-channel stem"
 TIED = "tied copy"
+EXPANDED = "expanded view of fewer numbers"
 TRANSPOSED = "transposed convolution"
 OUTSIDE = "not in the architecture's graph"
 
@@ -205,7 +206,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
     if not named:
         return "buffer"
     if info.dtype not in FLOATS:
-        return f"{info.dtype} weight without a scale"
+        return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight without a scale"
     bias = infos.get(bias_name(key))
     if any(word in key.lower() for word in _TRANSPOSED_WORDS) or (bias is not None and bias.shape == (1,)):
         return TRANSPOSED
