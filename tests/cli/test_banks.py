@@ -1,0 +1,181 @@
+"""`mkfa harvest`, `mkfa banks`, `mkfa show` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mkfa.library import library_folder
+from mkfa.store import read_bank
+
+MKFA = [sys.executable, "-m", "mkfa.cli.app"]
+
+
+def mkfa(*arguments, cwd=None, **environment):
+    return subprocess.run([*MKFA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120,
+                          env={**os.environ, **environment})  # fmt: skip
+
+
+def assert_refused(done, words, code=2):
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for word in [words] if isinstance(words, str) else words:
+        assert word in done.stderr
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {
+        "stem.weight": rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "blocks.0.conv_dw.weight": rng.standard_normal((8, 1, 3, 3)).astype(np.float32),
+        "blocks.0.conv_pw.weight": rng.standard_normal((16, 8, 1, 1)).astype(np.float32),
+        "blocks.1.conv_dw.weight": rng.standard_normal((16, 1, 5, 5)).astype(np.float32),
+    }
+    save_file(tensors, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_harvest_to_a_file_then_show_it(checkpoint, tmp_path):
+    out = tmp_path / "bank.h5"
+    done = mkfa("harvest", checkpoint, "--out", out, "--training-set", "mine", "--licence", "MIT")
+    assert done.returncode == 0, done.stderr
+    assert "24 depthwise filters in 2 layers" in done.stdout
+    assert f"Wrote {out}" in done.stdout
+    bank = read_bank(out)
+    assert [layer.name for layer in bank.layers] == ["blocks.0.conv_dw.weight", "blocks.1.conv_dw.weight"]
+    assert (bank.provenance.training_set, bank.provenance.licence) == ("mine", "MIT")
+    shown = mkfa("show", out)
+    assert shown.returncode == 0, shown.stderr
+    assert "blocks.1.conv_dw.weight" in shown.stdout
+    facts = json.loads(mkfa("show", out, "--json").stdout)
+    assert facts["filters"] == 24
+    assert [layer["kh"] for layer in facts["layers"]] == [3, 5]
+
+
+def test_show_draws_a_layer(checkpoint, tmp_path):
+    mkfa("harvest", checkpoint)
+    done = mkfa("show", "net", "--layer", 1, "--png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "net-layer1.png").read_bytes().startswith(b"\x89PNG")
+    assert_refused(mkfa("show", "net", "--layer", 1, "--png", cwd=tmp_path), ["net-layer1.png", "--force"])
+    assert_refused(mkfa("show", "net", "--layer", 2), ["layer 2", "from 0 to 1"])
+    assert_refused(mkfa("show", "net", "--png"), "add --layer N")
+
+
+def test_into_the_library_and_listed(checkpoint):
+    done = mkfa("harvest", checkpoint)
+    assert done.returncode == 0, done.stderr
+    assert (library_folder() / "net.h5").is_file()
+    rows = {r["name"]: r for r in json.loads(mkfa("banks", "--json").stdout)}
+    assert rows["net"]["filters"] == 24
+    assert not rows["net"]["bundled"]
+    assert rows["efficientnet_lite0"]["bundled"]
+    assert "was there already" in mkfa("harvest", checkpoint).stdout.lower()
+
+
+def test_a_damaged_bank_in_the_library_does_not_hide_the_others(checkpoint):
+    mkfa("harvest", checkpoint)
+    (library_folder() / "bad.h5").write_bytes(b"")
+    done = mkfa("banks")
+    assert done.returncode == 0
+    assert "net" in done.stdout
+    assert "bad.h5: is empty" in done.stderr
+
+
+def test_requests_that_are_wrong(checkpoint, tmp_path):
+    bank = tmp_path / "bank.h5"
+    bank.write_bytes(b"precious")
+    assert_refused(mkfa("harvest", checkpoint, "--out", bank), ["bank.h5", "exists already", "--force"])
+    assert bank.read_bytes() == b"precious"
+    assert_refused(mkfa("harvest", checkpoint, "--out", tmp_path / "no" / "b.h5"), ["does not exist", "create it"])
+    assert_refused(mkfa("harvest", tmp_path / "gone.safetensors"), ["gone.safetensors", "does not exist"])
+    assert_refused(mkfa("harvest", checkpoint, checkpoint.with_name("*"), "--name", "x"), "stand for one bank")
+    assert_refused(mkfa("show", "netx"), "netx")
+    assert mkfa("show", "--bogus").returncode == 2
+
+
+def test_no_depthwise_layer_says_what_there_is_instead(tmp_path):
+    save_file({"conv.weight": np.zeros((4, 3, 3, 3), np.float32)}, tmp_path / "dense.safetensors")
+    done = mkfa("harvest", tmp_path / "dense.safetensors", "--out", tmp_path / "b.h5")
+    assert_refused(done, ["dense.safetensors", "has no depthwise layer", "it holds"])
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_nonfinite_weights_need_consent_and_stay_out_of_analyses(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((4, 1, 3, 3)).astype(np.float32)
+    weight[2, 0, 1, 1] = np.nan
+    save_file({"a.conv_dw.weight": weight}, tmp_path / "nan.safetensors")
+    assert_refused(mkfa("harvest", tmp_path / "nan.safetensors"), ["NaN or infinite", "--allow-nonfinite"])
+    done = mkfa("harvest", tmp_path / "nan.safetensors", "--allow-nonfinite", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(mkfa("show", "nan", "--json").stdout)
+    assert facts["kernels"][0]["nonfinite"] == 1
+
+
+def test_several_sources_one_broken(checkpoint, tmp_path):
+    (tmp_path / "page.safetensors").write_bytes(b"<!DOCTYPE html><html></html>")
+    done = mkfa("harvest", checkpoint, tmp_path / "page.safetensors")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "page.safetensors: is a web page" in done.stderr
+    assert "1 of 2 sources: failed" in done.stderr
+    assert (library_folder() / "net.h5").is_file()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = mkfa("--debug", "harvest", tmp_path / "gone.safetensors")
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_output_into_a_closed_pipe_is_no_error():
+    done = subprocess.run(f"{' '.join(MKFA)} banks | head -1", shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing(checkpoint, tmp_path):
+    """A file-size limit stands in for the full disk: the write itself fails, as it does there."""
+    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.argv = ['mkfa', *sys.argv[1:]]; " \
+            "from mkfa.cli.app import main; main()"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", limit, "harvest", str(checkpoint), "--out", str(tmp_path / "b.h5")],
+                          capture_output=True, text=True)  # fmt: skip
+    assert_refused(done, ["b.h5", "could not be written"], code=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_random_moments_no_broken_bank(tmp_path):
+    rng = np.random.default_rng(0)
+    big = {f"blocks.{i}.conv_dw.weight": rng.standard_normal((4000, 1, 7, 7)).astype(np.float32) for i in range(12)}
+    save_file(big, tmp_path / "big.safetensors")
+    out = tmp_path / "out" / "big.h5"
+    out.parent.mkdir()
+    started = time.monotonic()
+    assert mkfa("harvest", tmp_path / "big.safetensors", "--out", out).returncode == 0
+    whole, moments = time.monotonic() - started, random.Random(0)
+    states = {"old": 0, "killed": 0}
+    for _ in range(50):
+        process = subprocess.Popen([*MKFA, "harvest", str(tmp_path / "big.safetensors"), "--out", str(out), "--force"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(moments.uniform(0.02, whole * 1.05))
+        process.send_signal(signal.SIGKILL)
+        states["killed"] += process.wait() == -signal.SIGKILL
+        assert len(read_bank(out)) == 48000
+        states["old"] += 1
+    assert states["killed"] >= 25
+    assert mkfa("harvest", tmp_path / "big.safetensors", "--out", out, "--force").returncode == 0
+    assert [p.name for p in out.parent.iterdir()] == ["big.h5"]  # what the killed ones left is swept up

@@ -1,0 +1,128 @@
+"""The arrows between modules point one way, heavy libraries stay out of start-up, and files stay small."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOPS = {"mkfa": "mkfa", "cli": "mkfa.cli", "figures": "mkfa.figures"}
+HEAVY = {"torch", "timm", "torchvision", "sklearn", "umap", "matplotlib", "onnx", "tflite", "huggingface_hub", "scipy",
+         "h5py", "safetensors", "ot", "pandas"}  # fmt: skip
+
+
+def module_files() -> dict[str, Path]:
+    found = {}
+    for folder, package in TOPS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join((package, *(p for p in parts if p != "__init__")))
+            found[name] = path
+    return found
+
+
+MODULES = module_files()
+
+
+def imports(path: Path, *, top_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_no_cycles():
+    graph = {name: {i for i in imports(path) if i in MODULES and i != name} for name, path in MODULES.items()}
+    for package in ("mkfa", "mkfa.cli", "mkfa.figures", "mkfa.sources"):
+        graph.pop(package, None)  # a package's __init__ only re-exports
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert state.get(name) != 1, f"cycle: {' -> '.join((*trail, name))}"
+        if name in state:
+            return
+        state[name] = 1
+        for other in sorted(graph.get(name, ())):
+            visit(other, (*trail, name))
+        state[name] = 2
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_library_knows_neither_figures_nor_commands_and_nothing_knows_commands():
+    for name, path in MODULES.items():
+        used = imports(path)
+        if not name.startswith("mkfa.cli"):
+            assert not [i for i in used if i.startswith("mkfa.cli")], name
+        if not name.startswith(("mkfa.cli", "mkfa.figures")):
+            assert not [i for i in used if i.startswith("mkfa.figures")], name
+        assert not [i for i in used if i.split(".")[0] in ("cli", "figures", "data")], name
+
+
+def test_only_the_store_imports_h5py():
+    assert [name for name, path in MODULES.items() if any(i.split(".")[0] == "h5py" for i in imports(path))] == [
+        "mkfa.store"
+    ]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_heavy_libraries_are_imported_inside_functions(name):
+    assert not {i.split(".")[0] for i in imports(MODULES[name], top_only=True)} & HEAVY
+
+
+def test_torch_load_is_never_called_without_weights_only():
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads",
+                                                                         "torch.jit.load"):  # fmt: skip
+                assert ast.unparse(node.func) == "torch.load", name
+                assert {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True", name
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["harvest", "--help"], ["compare", "--help"]])
+def test_the_command_line_starts_without_heavy_libraries(command):
+    code = (
+        "import sys\nfrom mkfa.cli.app import main\nsys.argv = ['mkfa', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        f"loaded = sorted({HEAVY | {'numpy', 'IPython'}!r} & set(sys.modules))\nassert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_mkfa_is_light():
+    code = f"import mkfa, sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_small_and_says_what_it_does(name):
+    text = MODULES[name].read_text()
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if not n.startswith("mkfa.cli")])
+def test_public_functions_are_documented_and_take_at_most_three_positional_arguments(name):
+    module = importlib.import_module(name)
+    for label, item in vars(module).items():
+        if label.startswith("_") or getattr(item, "__module__", "") != name:
+            continue
+        if inspect.isfunction(item):
+            kinds = [p.kind for p in inspect.signature(item).parameters.values()]
+            assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) <= 3, label
+            assert item.__doc__, f"{name}.{label} has no docstring"
+        elif inspect.isclass(item):
+            assert item.__doc__, f"{name}.{label} has no docstring"
