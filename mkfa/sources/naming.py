@@ -23,6 +23,9 @@ _LAST = frozenset(["head", "heads", "classifier", "final", "last", "end", "post"
                    "decode", "up", "upsample", "top", "output"])  # fmt: skip
 
 
+_NUMBER = re.compile(r"([0-9]+)")
+
+
 def execution_order(keys: Iterable[str]) -> list[str]:
     """Return keys sorted by names: numbers as numbers, stem before stages before head."""
     return sorted(keys, key=_key_rank)
@@ -40,15 +43,15 @@ def _key_rank(key: str) -> tuple[tuple[object, ...], ...]:
 @lru_cache(maxsize=65536)
 def _part_rank(part: str) -> tuple[object, ...]:
     """Rank one dotted component: (place by word, number at its end, place among equals, the text itself)."""
-    text, digits = re.fullmatch(r"(.*?)(\d*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
+    text, digits = re.fullmatch(r"(.*?)([0-9]*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
     words = set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower().split("_"))
     place = 0 if words & _FIRST else 4 if words & _LAST else 2
     shade = 1 if words & _EARLY else 3 if words & _LATER else 2
     if not digits and place == 2:
         place = shade
     number = int(digits[:18]) if digits else -1
-    natural = tuple((1, int(c[:18]), "") if c.isdigit() else (0, 0, c) for c in re.split(r"(\d+)", text))
-    return (place, number, shade, natural)
+    natural = tuple((0, 0, c) if i % 2 == 0 else (1, int(c[:18]), "") for i, c in enumerate(_NUMBER.split(text)))
+    return (place, number, shade, natural, part)
 
 
 _STAGE_PATTERNS = tuple(
