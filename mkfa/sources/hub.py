@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mkfa.errors import MkfaError, SourceError, UnknownNameError, WorkError
+from mkfa.errors import SourceError, UnknownNameError, WorkError
 from mkfa.sources import hub_cache, hub_http, timm_catalogue
 from mkfa.sources.found import Reading, TensorFile
 from mkfa.sources.hub_cache import LocalCopy
@@ -198,26 +198,20 @@ def _read_copy(copy: LocalCopy, wanted: Wanted) -> Reading:
     config = copy.path.parent / "config.json"
     if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
         wanted = _told(wanted, config.read_bytes())
-    if copy.path.suffix == ".safetensors":
-        from mkfa.sources.safetensors import open_safetensors
-
-        file = open_safetensors(copy.path)
-        name, selection = _chosen(file, wanted, str(copy.path))
-        reading = take(file, selection, architecture=name)
-    else:
-        reading = _read_pickle(copy.path, wanted)
+    file = _open(copy.path)
+    name, selection = _chosen(file, wanted, str(copy.path))
+    reading = take(file, selection, architecture=name)
     return _provenance(reading, wanted, copy.commit, copy.sha256)
 
 
-def _read_pickle(path: Path, wanted: Wanted) -> Reading:
-    from mkfa.sources.torchfile import read_torch
+def _open(path: Path) -> TensorFile:
+    if path.suffix == ".safetensors":
+        from mkfa.sources.safetensors import open_safetensors
 
-    if not wanted.architecture or wanted.given:
-        return read_torch(path, wanted.architecture)
-    try:
-        return read_torch(path, wanted.architecture)
-    except MkfaError:  # names of another author's: found without the architecture, or the true error comes again
-        return read_torch(path, "")
+        return open_safetensors(path)
+    from mkfa.sources.torchfile import open_torch
+
+    return open_torch(path)
 
 
 def _chosen(file: TensorFile, wanted: Wanted, thing: str) -> tuple[str, Selection]:
