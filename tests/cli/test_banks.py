@@ -115,7 +115,8 @@ def test_no_depthwise_layer_says_what_there_is_instead(tmp_path):
 def test_nonfinite_weights_need_consent_and_stay_out_of_analyses(tmp_path):
     weight = np.random.default_rng(0).standard_normal((4, 1, 3, 3)).astype(np.float32)
     weight[2, 0, 1, 1] = np.nan
-    save_file({"a.conv_dw.weight": weight}, tmp_path / "nan.safetensors")
+    stem = np.ones((4, 3, 3, 3), np.float32)
+    save_file({"stem.weight": stem, "a.conv_dw.weight": weight}, tmp_path / "nan.safetensors")
     assert_refused(mkfa("harvest", tmp_path / "nan.safetensors"), ["NaN or infinite", "--allow-nonfinite"])
     done = mkfa("harvest", tmp_path / "nan.safetensors", "--allow-nonfinite", "--json")
     assert done.returncode == 0, done.stderr
