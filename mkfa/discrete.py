@@ -8,6 +8,7 @@ The equations, numbered as the functions cite them, on the integers n and for a 
 (4) D0 = (D+ + D-) / 2                               central difference
 (5) D2 = D+ D-                                       second difference, f(n + 1) - 2 f(n) + f(n - 1)
 (6) L = D2 along x + D2 along y                      five-point Laplacian
+(7) (A+ f)(n) = (f(n + 1) + f(n)) / 2                average, moves a kernel's centre by -1/2; A- f by +1/2
 
 Fitted scales of depthwise filters are 0.4 to 1.4 pixels, where sampled Gaussians are wrong and (1) is exact: its
 variance is t and its sum 1, at every t. Sources: Lindeberg, "Scale-space for discrete signals", PAMI 12(3), 1990,
@@ -62,14 +63,21 @@ def second(f: F64) -> F64:
     return forward(backward(f))
 
 
+def average(f: F64) -> F64:
+    """Return A+ f along the last axis, equation (7), or A- f, the same values one position further on."""
+    return (f[..., 1:] + f[..., :-1]) / 2
+
+
 def _same(f: F64) -> F64:
     return f
 
 
-# Operator, and how many positions it takes off the front and off the back.
+# Operator, and how many positions it takes off the front and off the back. "smooth-" is A+ T, centred at -1/2.
 _OPERATORS: MappingProxyType[str, tuple[Difference, int, int]] = MappingProxyType(
     {
         "smooth": (_same, 0, 0),
+        "smooth-": (average, 0, 1),
+        "smooth+": (average, 1, 0),
         "forward": (forward, 0, 1),
         "backward": (backward, 1, 0),
         "central": (central, 1, 1),
