@@ -24,6 +24,7 @@ from mkfa.atomic import atomic_write
 from mkfa.bank import FilterBank
 from mkfa.errors import MkfaError, SourceError, WorkError
 from mkfa.harvest import HarvestOptions, harvest
+from mkfa.sources.timm_catalogue import layers_of
 from mkfa.store import write_bank
 
 CREATED = dt.datetime(2026, 11, 22, tzinfo=dt.UTC).isoformat()
@@ -53,6 +54,11 @@ class Recipe:
         Provenance, stated in NOTICE.txt with its evidence.
     notes : tuple of str
         What a reader of results must know of these filters.
+    steps : str
+        timm architecture with the same depthwise layers in the same order, whose strides and dilations are taken; ""
+        where the file itself tells them.
+    blocks : tuple of int
+        Number of depthwise layers in each stage, first stage first, where the file has no stages; () where it has.
     """
 
     name: str
@@ -65,6 +71,8 @@ class Recipe:
     task: str
     licence: str
     notes: tuple[str, ...] = ()
+    steps: str = ""
+    blocks: tuple[int, ...] = ()
 
     @property
     def source(self) -> str:
@@ -83,6 +91,7 @@ RECIPES = (
         training_set="ImageNet-1k",
         task="image classification",
         licence="Apache-2.0",
+        steps="tf_efficientnet_lite0",
     ),
     Recipe(
         name="mobilenet_v2",
@@ -94,6 +103,7 @@ RECIPES = (
         training_set="ImageNet-1k",
         task="image classification",
         licence="BSD-3-Clause",
+        steps="mobilenetv2_100",
     ),
     Recipe(
         name="ppocrv4_det",
@@ -105,6 +115,7 @@ RECIPES = (
         training_set="text in images (PaddleOCR)",
         task="text detection",
         licence="Apache-2.0",
+        blocks=(1, 2, 2, 5, 4),
         notes=(
             _REPARAMETRISED,
             "The published training configuration starts the backbone from other weights (PPLCNetV3_x0_75_ocr_det)"
@@ -121,6 +132,7 @@ RECIPES = (
         training_set="Chinese and English text lines (PaddleOCR)",
         task="text recognition",
         licence="Apache-2.0",
+        blocks=(1, 2, 2, 5, 4),
         notes=(_REPARAMETRISED,),
     ),
 )
@@ -150,15 +162,45 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
             name=recipe.name, training_set=recipe.training_set, task=recipe.task, licence=recipe.licence
         )
         bank = harvest(str(path), options)
+    if recipe.steps:
+        bank = with_steps(bank, recipe.steps)
+    if recipe.blocks:
+        bank = _with_stages(bank, recipe.blocks, "Stages are the blocks 2 to 6 of PPLCNetV3, numbered from 0.")
     # where and when the file was unpacked says nothing about the bank
-    provenance = replace(
-        bank.provenance,
-        source=recipe.source,
-        architecture=recipe.architecture,
-        created=CREATED,
-        notes=(*bank.provenance.notes, *recipe.notes),
+    provenance = replace(bank.provenance, source=recipe.source, architecture=recipe.architecture, created=CREATED)
+    return _noted(replace(bank, provenance=provenance), *recipe.notes)
+
+
+def with_steps(bank: FilterBank, architecture: str) -> FilterBank:
+    """Take stride, dilation, multiplier and stage from a timm architecture, layer by layer in order of execution.
+
+    Raises
+    ------
+    SourceError
+        Its layers differ from the bank's in number, filters or kernel size.
+    """
+    graph = layers_of(architecture)
+    ours = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
+    theirs = [(g.shape[0], *g.shape[2:]) for g in graph]
+    if ours != theirs:
+        raise SourceError(bank.name, f"has other depthwise layers than {architecture}", "name another architecture")
+    layers = tuple(
+        replace(layer, stride=g.stride, dilation=g.dilation, multiplier=g.multiplier, stage=g.stage)
+        for layer, g in zip(bank.layers, graph, strict=True)
     )
-    return replace(bank, provenance=provenance)
+    note = f"Stride, dilation and stage are those of timm's {architecture}, which has the same depthwise layers."
+    return _noted(replace(bank, layers=layers), note)
+
+
+def _with_stages(bank: FilterBank, blocks: Sequence[int], note: str) -> FilterBank:
+    """Number the stages of a bank whose source does not, from the number of layers in each."""
+    stages = [stage for stage, count in enumerate(blocks) for _ in range(count)]
+    layers = tuple(replace(layer, stage=stage) for layer, stage in zip(bank.layers, stages, strict=True))
+    return _noted(replace(bank, layers=layers), note)
+
+
+def _noted(bank: FilterBank, *notes: str) -> FilterBank:
+    return replace(bank, provenance=replace(bank.provenance, notes=(*bank.provenance.notes, *notes)))
 
 
 def _member(recipe: Recipe, wheels: Path, scratch: Path) -> Path:

@@ -110,7 +110,7 @@ def read_onnx(path: Path, architecture: str) -> Reading:
     tally = Tally()
     try:
         _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None))
-    except (ValueError, OverflowError) as error:  # DamagedError and text that is not UTF-8 are ValueErrors
+    except (ValueError, OverflowError, TypeError) as error:  # text that is not UTF-8 comes as bytes, a TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
     return tally.reading(Reading((), "graph", architecture=architecture, source_sha256=digest))
@@ -134,6 +134,9 @@ class _Walk:
         self.visited += len(body.node)
         if self.visited > MOST_NODES or depth > DEEPEST:
             raise DamagedError("functions that call each other without end")
+        for node in body.node:
+            if not all(isinstance(t, str) for t in (node.op_type, node.domain, node.name, *node.input, *node.output)):
+                raise DamagedError("names that are not text")
         nodes, listed_so = ordered(body.node)
         if not listed_so:
             self.tally.notes.append(f"The nodes of graph {body.name!r} were not in order of execution and were sorted.")

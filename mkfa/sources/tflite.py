@@ -110,6 +110,7 @@ class _Walk:
     root: Any = None
     codes: list[int] = field(default_factory=list)
     done: set[int] = field(default_factory=set)
+    visited: int = 0
 
     def model(self) -> None:
         """Visit all subgraphs: the main one with the bodies that it calls, then further entry points."""
@@ -119,12 +120,15 @@ class _Walk:
             self.codes.append(max(int(code.DeprecatedBuiltinCode()), int(code.BuiltinCode())))
         for index in range(self.tables.count(self.root, "Subgraphs")):
             self._subgraph(index, 0)
+        if not self.visited:
+            raise DamagedError("no operators")
 
     def _subgraph(self, index: int, depth: int) -> None:
         if index in self.done or not 0 <= index < self.tables.count(self.root, "Subgraphs") or depth > _DEEPEST:
             return
         self.done.add(index)
         graph = self._graph(self.root.Subgraphs(index))
+        self.visited += len(graph.operators)
         kinds = self.tflite.BuiltinOperator
         for code, operator in graph.operators:
             if code == kinds.DEPTHWISE_CONV_2D:

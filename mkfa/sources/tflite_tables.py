@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Tables:
 
     content: Any
     size: int
-    left: int = MOST_TABLES
+    left: int = field(default_factory=lambda: MOST_TABLES)
 
     def children(self, owner: Any, field: str) -> list[Any]:
         """Return the tables of a vector."""

@@ -13,14 +13,15 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
 from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
 from mkfa.sources import graphfile
 from mkfa.sources.found import Reading
 from mkfa.sources.onnx import read_onnx
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 F, C, M = TensorProto.FLOAT, 4, 2
 RNG = np.random.default_rng(20260722)
@@ -31,7 +32,9 @@ def taps(out: int = C, kh: int = 3, kw: int = 3) -> np.ndarray:
     return (RNG.integers(-40, 40, (out, 1, kh, kw)) / 16).astype(np.float32)
 
 
-def conv(weight: str, *, x: str = "x", y: str = "y", bias: str = "", group: int = C, **attributes: Any) -> Any:
+def conv(
+    weight: str, *, x: str = "x", y: str = "y", bias: str = "", group: int = C, **attributes: Any
+) -> Any:
     inputs = [x, weight, bias] if bias else [x, weight]
     return helper.make_node("Conv", inputs, [y], name=f"conv_{y}", group=group, **attributes)
 
@@ -50,7 +53,10 @@ def model(
         [helper.make_tensor_value_info(name, F, None) for name in outputs],
         list(initialisers), sparse_initializer=list(sparse),
     )  # fmt: skip
-    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in {f.domain for f in functions})]
+    opsets = [
+        helper.make_opsetid("", opset),
+        *(helper.make_opsetid(d, 1) for d in {f.domain for f in functions}),
+    ]
     return helper.make_model(graph, functions=list(functions), opset_imports=opsets, ir_version=10)
 
 
@@ -190,7 +196,9 @@ def test_integer_convolution_is_read_in_steps(read):
     proto = model([node], [stored("w", q), stored("z", zero)])
     proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     reading = read(proto)
-    (y,) = ReferenceEvaluator(proto).run(None, {"x": np.pad(np.ones((1, C, 1, 1), np.uint8), [(0, 0)] * 2 + [(2, 2)] * 2)})
+    (y,) = ReferenceEvaluator(proto).run(
+        None, {"x": np.pad(np.ones((1, C, 1, 1), np.uint8), [(0, 0)] * 2 + [(2, 2)] * 2)}
+    )
     np.testing.assert_array_equal(reading.layers[0].weight, y[0, :, ::-1, ::-1])
     assert any("quantisation steps" in note for note in reading.notes)
 
@@ -248,7 +256,8 @@ def test_branches_and_loops_are_walked_in_order_and_shared_weights_counted_once(
     first, inner, last = taps(), taps(), taps()
     body = helper.make_graph(
         [conv("inner", x="carried", y="out"), helper.make_node("Identity", ["go"], ["go_on"])], "body",
-        [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
          helper.make_tensor_value_info("carried", F, None)],
         [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("out", F, None)],
         [stored("inner", inner)],
@@ -260,7 +269,12 @@ def test_branches_and_loops_are_walked_in_order_and_shared_weights_counted_once(
         helper.make_node("Loop", ["n", "flag", "b"], ["c"], body=body),
         conv("last", x="c", y="y"),
     ]  # fmt: skip
-    tensors = [stored("first", first), stored("last", last), stored("flag", np.array(True)), stored("n", np.array(2))]
+    tensors = [
+        stored("first", first),
+        stored("last", last),
+        stored("flag", np.array(True)),
+        stored("n", np.array(2)),
+    ]
     reading = read(model(nodes, tensors))
     assert [layer.key for layer in reading.layers] == ["first", "own", "inner", "last"]
     np.testing.assert_array_equal(reading.layers[2].weight, inner[:, 0])
@@ -271,7 +285,9 @@ def test_weights_given_to_a_loop_body_are_known_at_run_time_only(read):
     body = helper.make_graph([conv("w", x="x", y="out")], "body", [helper.make_tensor_value_info("w", F, None)],
                              [helper.make_tensor_value_info("out", F, None)])  # fmt: skip
     # the outer graph has a tensor of the same name, which the body's input hides
-    reading = read(model([helper.make_node("Scan", ["v"], ["y"], body=body, num_scan_inputs=1)], [stored("w", W)]))
+    reading = read(
+        model([helper.make_node("Scan", ["v"], ["y"], body=body, num_scan_inputs=1)], [stored("w", W)])
+    )
     assert not reading.layers and reading.skipped == {graphfile.RUN_TIME: 1}
 
 
@@ -297,7 +313,9 @@ def test_functions_are_unrolled_with_their_arguments(read):
         ("a", (2, 2), 1), ("k", (1, 1), 1), ("b", (1, 3), 2),
     ]  # fmt: skip
     np.testing.assert_array_equal(reading.layers[2].weight, b[:, 0])
-    assert reading.skipped == {graphfile.SHARED: 1}  # the constant in the function is one weight, used in both calls
+    assert reading.skipped == {
+        graphfile.SHARED: 1
+    }  # the constant in the function is one weight, used in both calls
 
 
 def test_functions_that_unroll_without_bound_are_refused_soon(read):
@@ -311,7 +329,9 @@ def test_functions_that_unroll_without_bound_are_refused_soon(read):
     start = time.perf_counter()
     with pytest.raises(SourceError, match="without end"):
         read(model([helper.make_node("f39", ["x"], ["y"], domain="own")], functions=doubling))
-    circle = helper.make_function("own", "f", ["a"], ["b"], [helper.make_node("f", ["a"], ["b"], domain="own")], opsets)
+    circle = helper.make_function(
+        "own", "f", ["a"], ["b"], [helper.make_node("f", ["a"], ["b"], domain="own")], opsets
+    )
     with pytest.raises(SourceError, match="without end"):
         read(model([helper.make_node("f", ["x"], ["y"], domain="own")], functions=[circle]))
     assert time.perf_counter() - start < 20
@@ -331,7 +351,9 @@ def test_nodes_out_of_order_are_sorted_and_said(read):
 
 def test_order_counts_what_branches_capture(read):
     tensors = [stored("w1", taps()), stored("w2", taps()), stored("flag", np.array(True))]
-    late = helper.make_node("If", ["flag"], ["y"], then_branch=branch("t", "w2"), else_branch=branch("e", "w2"))
+    late = helper.make_node(
+        "If", ["flag"], ["y"], then_branch=branch("t", "w2"), else_branch=branch("e", "w2")
+    )
     late.attribute[0].g.node[0].input[0] = "a"
     assert [layer.key for layer in read(model([late, conv("w1", y="a")], tensors)).layers] == ["w1", "w2"]
 
@@ -356,7 +378,9 @@ BN = [stored(name, np.ones(C, np.float32)) for name in ("g", "b0", "mean", "var"
 )  # fmt: skip
 def test_folding_is_inferred_from_bias_and_activation(read, behind, bias, folded):
     first = conv("w", y="c", bias="b" if bias else "")
-    (layer,) = read(model([first, *behind], [stored("w", W), stored("b", np.ones(C, np.float32)), *BN])).layers
+    (layer,) = read(
+        model([first, *behind], [stored("w", W), stored("b", np.ones(C, np.float32)), *BN])
+    ).layers
     assert layer.bn_folded is folded
 
 
@@ -387,14 +411,16 @@ def test_external_data_in_the_folder_is_read_at_its_offset(read, tmp_path):
     (tmp_path / "sub" / "w.bin").write_bytes(b"\0" * 12 + W.tobytes())
     (tmp_path / "link.bin").symlink_to("sub/w.bin")
     for place in ("sub/w.bin", "./sub/w.bin", "link.bin"):
-        reading = read(model([conv("w")], [external("w", W.shape, location=place, offset="12", length="144")]))
+        reading = read(
+            model([conv("w")], [external("w", W.shape, location=place, offset="12", length="144")])
+        )
         np.testing.assert_array_equal(reading.layers[0].weight, W[:, 0])
         assert any(place in note and "SHA-256" in note for note in reading.notes)
 
 
 @pytest.mark.parametrize(
-    "place", ["../w.bin", "sub/../../w.bin", "/etc/passwd", "", ".", "sub", "..\\w.bin", "C:\\w.bin", "w\0.bin", "gone.bin",
-              "out.bin", "pipe", "a" * 5000, "loop"]
+    "place", ["../w.bin", "sub/../../w.bin", "/etc/passwd", "", ".", "sub", "..\\w.bin", "C:\\w.bin", "w\0.bin",
+              "gone.bin", "out.bin", "pipe", "a" * 5000, "loop"]
 )  # fmt: skip
 def test_external_data_elsewhere_is_refused(tmp_path, place):
     (tmp_path / "w.bin").write_bytes(W.tobytes())
@@ -432,11 +458,13 @@ def lying(**change: Any) -> Any:
     "proto",
     [
         b"\x08", b"no model at all" * 20, b"\x12" * 4096, model([], []).SerializeToString(),
-        lying(dims=[C, 1, 3, 4]), lying(dims=[C, 1, 3, 1 << 60]), lying(dims=[-C, 1, -3, 3]), lying(raw_data=b"\0" * 143),
+        lying(dims=[C, 1, 3, 4]), lying(dims=[C, 1, 3, 1 << 60]), lying(dims=[-C, 1, -3, 3]),
+        lying(raw_data=b"\0" * 143),
         lying(data_type=TensorProto.FLOAT16), lying(dims=[2, 1, 6, 3]), lying(dims=[0, 1, 3, 3], raw_data=b""),
         model([conv("w", kernel_shape=[5, 5])], [stored("w", W)]), model([conv("w", strides=[0, 1])], [stored("w", W)]),
         model([conv("w", strides=[1])], [stored("w", W)]), model([conv("w", dilations=[1, 1 << 40])], [stored("w", W)]),
-        model([conv("w", group=-4)], [stored("w", W)]), model([conv("w", bias="b")], [stored("w", W), stored("b", ONE)]),
+        model([conv("w", group=-4)], [stored("w", W)]),
+        model([conv("w", bias="b")], [stored("w", W), stored("b", ONE)]),
         model([helper.make_node("Transpose", ["t"], ["w"], perm=[0, 1, 2, 2]), conv("w")], [stored("t", W)]),
         model([helper.make_node("Reshape", ["t", "s"], ["w"]), conv("w")],
               [stored("t", W), stored("s", np.array([C, 1, 3, 4]))]),
