@@ -226,13 +226,17 @@ def _open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
     """Open the format before PyTorch 1.6: five pickles, then for each storage its count and its numbers."""
     stream = io.BufferedReader(f)
     interpreter = Interpreter(stream, min(size, MAX_PICKLE))
-    if interpreter.load() != _MAGIC:
-        raise SourceError(path, "is a pickle, but not PyTorch's", "give a file that torch.save wrote, or safetensors")
-    if interpreter.load() != _PROTOCOL:
-        raise SourceError(path, "is of a PyTorch format that is not known", "save it again with a current PyTorch")
-    interpreter.load()
-    value, keys = interpreter.load(), interpreter.load()
-    at = stream.tell()
+    try:
+        if interpreter.load() != _MAGIC:
+            problem = "is a pickle, but not PyTorch's"
+            raise SourceError(path, problem, "give a file that torch.save wrote, or safetensors")
+        if interpreter.load() != _PROTOCOL:
+            raise SourceError(path, "is of a PyTorch format that is not known", "save it again with a current PyTorch")
+        interpreter.load()
+        value, keys = interpreter.load(), interpreter.load()
+        at = stream.tell()
+    finally:
+        stream.detach()  # else its end would close the file that is not its own, and warn
     if not isinstance(keys, list):
         raise DamagedPickleError("no list of its storages")
     spans: dict[str, tuple[int, int]] = {}
