@@ -1,0 +1,1 @@
+"""Training with borrowed filters: domains, networks, arms, runs."""
