@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
-
-from mkfa.cli import assign, atlas, banks, compare, demo, figure
 
 app = typer.Typer(
     name="mkfa",
@@ -18,6 +18,7 @@ app = typer.Typer(
     help="How general are the filters that a network learned? Every answer stands beside its chance level.",
 )
 STATE = {"debug": False}
+VERBS = [v for v in ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "demo") if find_spec(f"mkfa.cli.{v}")]
 
 
 @app.callback()
@@ -33,12 +34,8 @@ def options(
         raise typer.Exit
 
 
-banks.register(app)
-compare.register(app)
-assign.register(app)
-atlas.register(app)
-figure.register(app)
-demo.register(app)
+for verb in VERBS:
+    import_module(f"mkfa.cli.{verb}").register(app)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,15 +56,15 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=200)  # a pipe or file has no width: do not fold tables to 80 columns
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None,
                   pad_edge=False)  # fmt: skip
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(show(cell)) for cell in row))
-    if not console.is_terminal:  # a pipe or file has no width: do not fold tables to 80 columns
-        console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
     for note in notes:
         say(note)
