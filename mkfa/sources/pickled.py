@@ -289,12 +289,12 @@ class Interpreter:
         stack: list[Any] = []
         marks: list[list[Any]] = []
         memo: dict[int, Any] = {}
-        steps = 0
+        alone = True  # nothing has been built yet: an object named now is all that the file is
         while True:
             op = self._read(1)[0]
-            steps += 1
             if op == 0x63:  # GLOBAL
-                stack.append(self._global(whole=steps <= 2))
+                stack.append(self._global(whole=alone))
+                alone = False
             elif op == 0x81:  # NEWOBJ
                 args, kind = stack.pop(), stack.pop()
                 stack.append(self._new(kind, args))
@@ -342,8 +342,10 @@ class Interpreter:
                 stack.append(())
             elif op in (0x5D, 0x8F):  # EMPTY_LIST, EMPTY_SET
                 stack.append([])
+                alone = False
             elif op == 0x7D:  # EMPTY_DICT
                 stack.append({})
+                alone = False
             elif op == 0x4A:  # BININT
                 stack.append(struct.unpack("<i", self._read(4))[0])
             elif op == 0x4B:  # BININT1

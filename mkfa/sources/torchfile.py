@@ -72,6 +72,9 @@ class TorchFile:
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32); raises SourceError when the file does not hold what it said."""
+        unfit = next((key for key in keys if self.tensors[key].dtype not in FLOATS), None)
+        if unfit is not None:
+            raise SourceError(self.path, f"holds {unfit} as {self.tensors[unfit].dtype}", "save it as float32")
         wanted = dict.fromkeys(self.refs[key] for key in keys)
         with open_file(self.path) as f:
             # Views of one storage may overlap, but honest ones do not add up to many times the file.
@@ -82,12 +85,10 @@ class TorchFile:
             for key in keys:
                 ref = self.refs[key]
                 if ref not in done:
-                    done[ref] = self._tensor(f, key, ref)
+                    done[ref] = self._tensor(f, ref)
                 yield key, done[ref]
 
-    def _tensor(self, f: FileIO, key: str, ref: TensorRef) -> F32:
-        if self.tensors[key].dtype not in FLOATS:
-            raise SourceError(self.path, f"holds {key} as {self.tensors[key].dtype}", "save it as float32")
+    def _tensor(self, f: FileIO, ref: TensorRef) -> F32:
         size = BITS[ref.dtype] // 8
         unit = size if ref.storage.dtype else 1  # views of untyped storage count bytes
         first = self.spans[ref.storage.key][0] + ref.storage.first * unit + ref.offset * size
