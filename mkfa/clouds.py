@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from mkfa.bank import F32, FilterBank, Kind, Layer
 from mkfa.canonical import canonical
 from mkfa.errors import MkfaError
-from mkfa.nulls import tap_covariance
 from mkfa.summary import KindCount, count_kinds
 
 I64 = NDArray[np.int64]
@@ -34,7 +33,6 @@ class Cloud:
     gain, offset : (N,) float32, so that weight = gain * vector + offset.
     layer : (N,) int64, position in `layers`.
     layers : rows of the bank's layer table.
-    covariance : (K, K) float64, second moment of the canonical filters.
     thin : number of layers left out because they have too few usable filters.
     """
 
@@ -46,7 +44,6 @@ class Cloud:
     offset: F32
     layer: I64
     layers: tuple[Layer, ...]
-    covariance: NDArray[np.float64]
     thin: int
 
     def __len__(self) -> int:
@@ -69,7 +66,7 @@ def make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
     thin = len(np.unique(group.layer)) - len(rows)
     layers = tuple(bank.layers[int(row)] for row in rows)
     return Cloud(bank.name, kind, weight, form.vector[keep], form.gain[keep], form.offset[keep],
-                 position.astype(np.int64).ravel(), layers, tap_covariance(weight), thin)  # fmt: skip
+                 position.astype(np.int64).ravel(), layers, thin)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

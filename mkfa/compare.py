@@ -37,7 +37,16 @@ from mkfa.errors import MkfaError
 from mkfa.exchange import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.measures import F64, coverage_curve, median_bandwidth, pca_kl, peak_scaled
 from mkfa.nulls import check_null
-from mkfa.replaced import INIT_DRAWS, Advance, Draws, curve_of, draw_against, floor_scores, init_against, single_blas
+from mkfa.replaced import (
+    INIT_DRAWS,
+    Advance,
+    Draws,
+    curves_of,
+    draw_against,
+    floor_scores,
+    init_against,
+    single_blas,
+)
 from mkfa.scores import ALIKE_IS_MORE, BY_LAYER, THRESHOLDS, Plan, Profile, Scores, make_plan, profile, score, take
 
 
@@ -99,7 +108,7 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
     else:
         rows = split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0]
     samples = take(clouds[0], rows[0]), take(clouds[1], rows[1])
-    bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector, samples[1].vector)
+    bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector[0], samples[1].vector[0])
     plan = make_plan((kind.kh, kind.kw), settings.measures, threshold=settings.threshold,  # type: ignore[arg-type]
                      bandwidth=bandwidth, rng=np.random.default_rng([*seeds, 1]))  # fmt: skip
     with single_blas():
@@ -107,7 +116,7 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         observed = score(*sides, plan)
         floors = [floor_scores(c, n, plan=plan, splits=settings.splits, rng=np.random.default_rng([*seeds, 2, i]))
                   for i, c in enumerate(clouds)]  # fmt: skip
-        floor = np.mean([s.values for part in floors for s in part], axis=0)
+        floor = np.concatenate([s.values for part in floors for s in part]).mean(axis=0)
         draws = bootstrap_layers(*samples, plan=plan, draws=settings.bootstrap, rng=np.random.default_rng([*seeds, 3]))
         halves = _disjoint(clouds[0], rows) if same else (None, None)
         exchange = exchange_layers(*clouds, halves, plan=plan, m=settings.permutations,
@@ -115,6 +124,7 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         floor_layers = _floor_between_layers(clouds, n, plan, np.random.default_rng([*seeds, 5]))
     layer_floor = _layer_floor(floors)
     stages = _stages(clouds[0]), _stages(clouds[1])
+    groups = _groups(sides, stages)
     results = []
     for null in settings.nulls:
         if null == "init":
@@ -122,10 +132,9 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         else:
             found = draw_against(check_null(null), sides, clouds, plan=plan, m=settings.permutations,
                                  seed=settings.seed, advance=advance)  # fmt: skip
-        results.append(_summarise(found, observed, floor, (plan, _groups(sides, stages))))
+        results.append(_summarise(found, observed, floor, (plan, groups)))
     ceiling = next((r for r in results if r.null == settings.ceiling), results[0])
-    near = observed.nearest_a, observed.nearest_b
-    groups = _groups(sides, stages)
+    near = observed.nearest_a[0], observed.nearest_b[0]
     sizes = np.concatenate([s.size[s.size > 0] for s in sides])
     full = {"pca_kl": pca_kl(*(peak_scaled(c.weight) for c in clouds))} if "pca_kl" in plan.measures else {}
     return KindComparison(
@@ -133,16 +142,16 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         layers_a=tuple(x.name for x in clouds[0].layers), layers_b=tuple(x.name for x in clouds[1].layers),
         depth_a=np.array([x.depth for x in clouds[0].layers]), depth_b=np.array([x.depth for x in clouds[1].layers]),
         per_layer=(int(sizes.min()), int(sizes.max())),
-        measures=plan.measures, value=observed.values, interval=centred_interval(draws, observed.values),
+        measures=plan.measures, value=observed.values[0], interval=centred_interval(draws, observed.values[0]),
         floor=floor, floor_layers=floor_layers, ceiling=ceiling.mean, ceiling_null=ceiling.null, fraction=ceiling.fraction,
         directed=np.array([x.mean(dtype=np.float64) for x in near]),
         directed_at=np.array([(x >= settings.threshold).mean() for x in near]),
         bandwidth=bandwidth, all_filters=MappingProxyType(full),
         thresholds=THRESHOLDS, curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
-        curve_floor=np.mean([curve_of(s) for part in floors for s in part], axis=0),
-        layer_value=observed.layers, layer_floor=layer_floor,
+        curve_floor=np.concatenate([curves_of(s) for part in floors for s in part]).mean(axis=0),
+        layer_value=observed.layers[0], layer_floor=layer_floor,
         stages_a=stages[0][0], stages_b=stages[1][0],
-        stage_value=_by_stage(observed.layers, groups), stage_floor=_by_stage(layer_floor, groups),
+        stage_value=_by_stage(observed.layers[0], groups), stage_floor=_by_stage(layer_floor, groups),
         nulls=tuple(results), exchange=exchange, shared=shared_filters(*clouds), same=same,
     )  # fmt: skip
 
@@ -159,7 +168,7 @@ def _floor_between_layers(clouds: tuple[Cloud, Cloud], n: int, plan: Plan, rng: 
         rows = split_layers(cloud, n, rng) if len(cloud.layers) > 1 else None
         if rows is not None:
             x, y = (take(cloud, r) for r in rows)
-            found.append(score(profile(x, plan, root=True), profile(y, plan), plan).values)
+            found.append(score(profile(x, plan, root=True), profile(y, plan), plan).values[0])
     return np.mean(found, axis=0) if found else np.full(len(plan.measures), np.nan)
 
 
@@ -167,7 +176,7 @@ def _layer_floor(floors: list[list[Scores]]) -> F32:
     """Return for each pair of layers the mean of both layers' own floors, (3, L_a, L_b)."""
     own = []
     for part in floors:
-        diagonal = np.stack([np.einsum("kll->kl", s.layers) for s in part])
+        diagonal = np.stack([np.einsum("kll->kl", s.layers[0]) for s in part])
         own.append(diagonal.mean(axis=0))
     return np.asarray((own[0][:, :, None] + own[1][:, None, :]) / 2, np.float32)
 
@@ -205,17 +214,18 @@ def _by_stage(layers: F32, groups: tuple[F32, F32]) -> F64:
 def _summarise(draws: Draws, observed: Scores, floor: F64, plan: tuple[Plan, tuple[F32, F32]]) -> NullResult:
     measures, groups = plan[0].measures, plan[1]
     alike = np.array([m in ALIKE_IS_MORE for m in measures])
-    sides, farther = _one_sided(observed.values, draws.values, alike), _one_sided(observed.values, draws.values, ~alike)
+    value, layers = observed.values[0], observed.layers[0]
+    sides, farther = (_one_sided(value, draws.values, larger) for larger in (alike, ~alike))
     both = draws.values.reshape(-1, len(measures))
     mean = both.mean(axis=0)
     low, high = np.quantile(both, (0.025, 0.975), axis=0)
     sign = np.array([1 if m in ALIKE_IS_MORE else -1 for m in BY_LAYER], np.float32)[:, None, None]
-    layer_p, layer_max = _pair_p(sign * observed.layers, sign * draws.layers)
-    stage_p, _ = _pair_p(_by_stage(sign * observed.layers, groups), _by_stage(sign * draws.layers, groups))
+    layer_p, layer_max = _pair_p(sign * layers, sign * draws.layers)
+    stage_p, _ = _pair_p(_by_stage(sign * layers, groups), _by_stage(sign * draws.layers, groups))
     band = np.quantile(draws.curve, (0.025, 0.975), axis=0)
     return NullResult(
         draws.null, len(draws.values), mean, low, high, sides, sides.max(axis=0), farther.max(axis=0),
-        fraction(observed.values, floor, mean), np.stack([draws.curve.mean(axis=0), *band]),
+        fraction(value, floor, mean), np.stack([draws.curve.mean(axis=0), *band]),
         draws.layers.mean(axis=(0, 1)), layer_p, _holm_each(layer_p), layer_max, stage_p, _holm_each(stage_p),
     )  # fmt: skip
 

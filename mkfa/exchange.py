@@ -128,33 +128,30 @@ def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.ra
     column = {name: i for i, name in enumerate(plan.measures)}
     weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
     anew = tuple(name for name in plan.measures if name not in ("coverage", "coverage_at", "matching", "mmd", "energy"))
-    pa, pb = profile(a, _only(plan, ())), profile(b, _only(plan, ()))
     if {"coverage", "coverage_at"} & set(column):
-        best = score(pa, pb, _only(plan, ()))
-        for name, cut in (("coverage", None), ("coverage_at", plan.threshold)):
+        near = _only(plan, ("coverage",))
+        best = score(profile(a, near), profile(b, near), near)
+        for name, cut in (("coverage", 0.0), ("coverage_at", plan.threshold)):
             if name in column:
-                near = (best.nearest_a, best.nearest_b)
-                means = [_weighted(x if cut is None else x >= cut, s.layer, w)
-                         for x, s, w in zip(near, (a, b), weights, strict=True)]  # fmt: skip
+                each = [x[0] if name == "coverage" else x[0] >= cut for x in (best.nearest_a, best.nearest_b)]
+                means = [_weighted(x, s.layer, w) for x, s, w in zip(each, (a, b), weights, strict=True)]
                 out[:, column[name]] = (means[0] + means[1]) / 2
     if "matching" in column:
-        cost, _ = matched_costs(a, b)
-        sides = [_weighted(cost, s.layer[match_rows(len(s))], w) for s, w in ((a, weights[0]),)]
-        out[:, column["matching"]] = sides[0]
+        out[:, column["matching"]] = _weighted(matched_costs(a, b)[0], a.layer[match_rows(len(a))], weights[0])
     if {"mmd", "energy"} & set(column):
         _resample_blocks(a, b, weights, out, plan)
     if anew:
         part = _only(plan, anew)
         for i in range(draws):
             one, other = (_repeat(s, w[i]) for s, w in zip((a, b), weights, strict=True))
-            values = score(profile(one, part, root=True), profile(other, part), part).values
+            values = score(profile(one, part, root=True), profile(other, part), part).values[0]
             out[i, [column[name] for name in part.measures]] = values
     return out
 
 
 def _only(plan: Plan, names: tuple[Measure, ...]) -> Plan:
     patches = plan.patches if "responses" in names else None
-    return Plan(names, plan.threshold, plan.bandwidth, plan.theta, patches, plan.rank, by_layer=False)
+    return Plan(names, plan.threshold, plan.bandwidth, plan.theta, patches, plan.rank)
 
 
 def _resample(sample: Sample, draws: int, rng: np.random.Generator) -> I64:
@@ -174,7 +171,7 @@ def _weighted(value: np.ndarray[tuple[int], np.dtype[np.generic]], layer: I64, w
 
 def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: Plan) -> None:
     label = np.concatenate([a.layer, b.layer + a.layers])
-    kernel, distance, _ = layer_blocks(np.concatenate([a.vector, b.vector]), label, a.layers + b.layers, plan.bandwidth)
+    kernel, distance, _ = layer_blocks(np.concatenate([a.vector[0], b.vector[0]]), label, a.layers + b.layers, plan.bandwidth)
     size = np.bincount(label, minlength=a.layers + b.layers)
     u, v = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
     u, v = u / u.sum(axis=1, keepdims=True), v / v.sum(axis=1, keepdims=True)
@@ -189,7 +186,7 @@ def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: P
 def _repeat(sample: Sample, times: I64) -> Sample:
     rows = np.repeat(np.arange(len(sample)), times[sample.layer])
     rows = rows[np.argsort(sample.layer[rows], kind="stable")]
-    return Sample(sample.weight[rows], sample.vector[rows], sample.gain[rows], sample.offset[rows],
+    return Sample(sample.weight[:, rows], sample.vector[:, rows], sample.gain[rows], sample.offset[rows],
                   sample.layer[rows], sample.layers)  # fmt: skip
 
 

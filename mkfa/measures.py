@@ -209,22 +209,28 @@ def pca_kl(a: F32, b: F32) -> float:
     empty bins take the float32 epsilon, and the histograms are normalised again; symmetric Kullback-Leibler divergence
     (nats) weighted by the explained variance. Gavrikov & Keuper, CVPR 2022, section 4.2. Sign and offset are seen.
     """
-    pooled = np.concatenate([a, b])
-    pooled = pooled - pooled.mean(axis=0)
-    value, vector = np.linalg.eigh((pooled.T @ pooled).astype(np.float64))
+    return float(pca_kl_pooled(np.concatenate([a, b])[None], len(a))[0])
+
+
+def pca_kl_pooled(pooled: F32, first: int) -> F64:
+    """Return `pca_kl` for D pairs, (D,), from their pooled filters (D, N, K), the first `first` rows being A's."""
+    depth, n, k = pooled.shape
+    pooled = pooled - pooled.mean(axis=1, keepdims=True)
+    value, vector = np.linalg.eigh((pooled.swapaxes(1, 2) @ pooled).astype(np.float64))
     value = np.clip(value, 0, None)
-    peak = np.take_along_axis(vector, np.abs(vector).argmax(axis=0)[None], axis=0)
+    peak = np.take_along_axis(vector, np.abs(vector).argmax(axis=1)[:, None], axis=1)
     score = pooled @ (vector * np.where(peak < 0, -1, 1)).astype(np.float32)
-    low, high = float(score.min()), float(score.max())
-    if high <= low or value.sum() <= 0:
-        return 0.0
-    bins = np.minimum(((score - low) * np.float32(BINS / (high - low))).astype(np.int32), BINS - 1)
-    bins += BINS * np.arange(bins.shape[1], dtype=np.int32)
-    p, q = (_histogram(part, bins.shape[1]) for part in (bins[: len(a)], bins[len(a) :]))
-    return float(((p - q) * np.log(p / q)).sum(axis=1) @ (value / value.sum()))
+    low, high = score.min(axis=(1, 2), keepdims=True), score.max(axis=(1, 2), keepdims=True)
+    spread = np.where(high > low, high - low, 1)
+    bins = np.minimum(((score - low) * (BINS / spread).astype(np.float32)).astype(np.int32), BINS - 1)
+    bins += BINS * np.arange(depth * k, dtype=np.int32).reshape(depth, 1, k)
+    p, q = (_histogram(part, depth * k).reshape(depth, k, BINS) for part in (bins[:, :first], bins[:, first:]))
+    weight = value / np.maximum(value.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(np.einsum("dkh,dk->d", (p - q) * np.log(p / q), weight), np.float64)
 
 
 def _histogram(bins: NDArray[np.int32], components: int) -> F64:
+    """Return the shares of `BINS` bins for each component, (components, BINS); empty ones take the epsilon."""
     count = np.bincount(bins.ravel(), minlength=components * BINS).reshape(components, BINS)
-    share = np.where(count == 0, np.finfo(np.float32).eps, count / len(bins))
+    share = np.where(count == 0, np.finfo(np.float32).eps, count / bins.shape[1])
     return np.asarray(share / share.sum(axis=1, keepdims=True), np.float64)

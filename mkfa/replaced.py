@@ -25,6 +25,9 @@ from mkfa.scores import BY_LAYER, THRESHOLDS, Plan, Profile, Sample, Scores, nul
 INIT_DRAWS = 5
 """Untrained networks built for the null `init`; each costs seconds, so it is a ceiling rather than a test."""
 
+BATCH = 6
+"""Null banks drawn at a time: long enough outside Python's lock, small enough for the cache."""
+
 Advance = Callable[[float], None]
 
 
@@ -60,10 +63,10 @@ def single_blas() -> Iterator[None]:
         yield
 
 
-def curve_of(result: Scores) -> F64:
-    """Return the coverage curve of both directions averaged, (T,)."""
-    pair = (coverage_curve(result.nearest_a, THRESHOLDS), coverage_curve(result.nearest_b, THRESHOLDS))
-    return np.asarray((pair[0] + pair[1]) / 2, np.float64)
+def curves_of(result: Scores) -> F64:
+    """Return the coverage curves of both directions averaged, (D, T)."""
+    both = np.concatenate([result.nearest_a, result.nearest_b], axis=1)  # samples are equal, so this is the average
+    return np.stack([coverage_curve(near, THRESHOLDS) for near in both])
 
 
 def draw_against(null: Null, sides: tuple[Profile, Profile], clouds: tuple[Cloud, Cloud], *, plan: Plan, m: int,
@@ -73,7 +76,7 @@ def draw_against(null: Null, sides: tuple[Profile, Profile], clouds: tuple[Cloud
     Parameters
     ----------
     sides : profiles of the samples of A and B, with roots.
-    clouds : where the samples come from; `covariance` has the second moment of all usable filters of the bank.
+    clouds : where the samples come from; the null `covariance` has the second moment of all their filters.
     """
     a, b = sides
     roots = tuple(normal_root(null, cloud.weight) for cloud in clouds)
@@ -81,26 +84,34 @@ def draw_against(null: Null, sides: tuple[Profile, Profile], clouds: tuple[Cloud
     layers = np.empty((m, 2, len(BY_LAYER), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))
 
-    def draw(k: int) -> None:
-        rng = np.random.default_rng([seed, NULLS.index(null), k])
-        b_null = profile(_null_in_place(null, b.sample, roots[1], rng), plan)
-        a_null = profile(_null_in_place(null, a.sample, roots[0], rng), plan)
+    def draw(first: int) -> int:
+        part = range(first, min(first + BATCH, m))
+        rngs = [np.random.default_rng([seed, NULLS.index(null), k]) for k in part]
+        b_null = profile(_null_in_place(null, b.sample, roots[1], rngs), plan)
+        a_null = profile(_null_in_place(null, a.sample, roots[0], rngs), plan)
         found = score(a, b_null, plan), score(a_null, b, plan)
+        here = slice(part.start, part.stop)
         for side, result in enumerate(found):
-            values[k, side], layers[k, side] = result.values, result.layers
-        curve[k] = (curve_of(found[0]) + curve_of(found[1])) / 2
+            values[here, side], layers[here, side] = result.values, result.layers
+        curve[here] = (curves_of(found[0]) + curves_of(found[1])) / 2
+        return len(part)
 
     with single_blas(), ThreadPoolExecutor(workers()) as pool:
-        for _ in pool.map(draw, range(m)):
-            advance(1.0)
+        for done in pool.map(draw, range(0, m, BATCH)):
+            advance(float(done))
     return Draws(null, values, layers, curve)
 
 
-def _null_in_place(null: Null, sample: Sample, root: F32 | None, rng: np.random.Generator) -> Sample:
-    if root is None:
-        return null_sample(sample, draw_null(null, sample.weight, rng))
-    white = rng.standard_normal((len(sample), len(root)), dtype=np.float32)
-    return null_sample(sample, (white @ root.T).reshape(sample.weight.shape))
+def _null_in_place(null: Null, sample: Sample, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
+    """Draw one null bank from each generator."""
+    shape = sample.weight.shape[1:]
+    if null == "shuffled":
+        drawn = np.stack([draw_null(null, sample.weight[0, :, None], rng)[:, 0] for rng in rngs])
+    else:
+        drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+        if root is not None:
+            drawn = drawn @ root.T
+    return null_sample(sample, drawn)
 
 
 def init_against(banks: tuple[FilterBank, FilterBank], sides: tuple[Profile, Profile], clouds: tuple[Cloud, Cloud], *,
@@ -122,9 +133,9 @@ def init_against(banks: tuple[FilterBank, FilterBank], sides: tuple[Profile, Pro
             fresh.append(profile(_like(sides[side].sample, cloud, blank, rng), plan))
         found.append((score(a, fresh[1], plan), score(fresh[0], b, plan)))
         advance(1.0)
-    values = np.array([[s.values for s in pair] for pair in found])
-    layers = np.array([[s.layers for s in pair] for pair in found], np.float32)
-    return Draws("init", values, layers, np.array([(curve_of(x) + curve_of(y)) / 2 for x, y in found]))
+    values = np.array([[s.values[0] for s in pair] for pair in found])
+    layers = np.array([[s.layers[0] for s in pair] for pair in found], np.float32)
+    return Draws("init", values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in found]))
 
 
 def _like(sample: Sample, cloud: Cloud, blank: Cloud, rng: np.random.Generator) -> Sample:
@@ -148,4 +159,4 @@ def floor_scores(cloud: Cloud, n: int, *, plan: Plan, splits: int, rng: np.rando
     return found
 
 
-__all__ = ["Advance", "Draws", "check_null", "curve_of", "draw_against", "floor_scores", "init_against", "single_blas"]
+__all__ = ["Advance", "Draws", "check_null", "curves_of", "draw_against", "floor_scores", "init_against", "single_blas"]

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mkfa.bank import F32
 
-NATURAL = 96
+NATURAL = 64
 """Patches of scikit-learn's two sample photographs (china.jpg, flower.jpg), half of each."""
 SYNTHETIC = ("1/f noise", "grating", "edge", "dot")
-EACH = 24
+EACH = 16
 """Stimuli of each synthetic sort."""
 SEED = 20260
 """The stimulus bank is fixed: values of different runs can be compared."""
@@ -26,7 +26,7 @@ SEED = 20260
 
 @lru_cache(maxsize=16)
 def stimuli(kh: int, kw: int) -> F32:
-    """Return the stimulus bank for one kernel size, (192, K) float32: zero-mean, unit-norm patches."""
+    """Return the stimulus bank for one kernel size, (128, K) float32: zero-mean, unit-norm patches."""
     rng = np.random.default_rng([SEED, kh, kw])
     rows = [*_natural(kh, kw, rng), *(_synthetic(sort, (kh, kw), rng) for sort in SYNTHETIC for _ in range(EACH))]
     bank = np.stack([row.ravel() for row in rows])
@@ -84,38 +84,42 @@ def _synthetic(sort: str, size: tuple[int, int], rng: np.random.Generator) -> ND
 
 
 def gram(cloud: F32, patches: F32, *, rectify: bool = True) -> F32:
-    """Return the Gram matrix of the stimuli in response space, (S, S) float32: the number of filters drops out.
+    """Return the Gram matrix of the stimuli in response space, (..., S, S) float32: the number of filters drops out.
 
     Parameters
     ----------
-    cloud : (N, K) float32, canonical filters.
+    cloud : (..., N, K) float32, canonical filters.
     patches : (S, K) float32.
     """
-    response = patches @ cloud.T
+    response = patches @ cloud.swapaxes(-1, -2)
     if rectify:
         np.abs(response, out=response)
-    return response @ response.T / np.float32(max(len(cloud), 1))
+    return response @ response.swapaxes(-1, -2) / np.float32(max(cloud.shape[-2], 1))
 
 
 def u_centred(matrix: F32) -> F32:
-    """Return the U-centred Gram matrix with zero diagonal; Szekely & Rizzo 2014, equation 2.6."""
-    n = len(matrix)
-    out = np.array(matrix, dtype=np.float64)
-    np.fill_diagonal(out, 0)
-    row = out.sum(axis=0) / (n - 2)
-    out -= row[:, None]
-    out -= row[None]
-    out += row.sum() / (n - 1)
-    np.fill_diagonal(out, 0)
+    """Return U-centred Gram matrices with zero diagonal, (..., S, S); Szekely & Rizzo 2014, equation 2.6."""
+    n = matrix.shape[-1]
+    out = matrix.astype(np.float64)
+    diagonal = (..., range(n), range(n))
+    out[diagonal] = 0
+    row = out.sum(axis=-1) / (n - 2)
+    out -= row[..., :, None]
+    out -= row[..., None, :]
+    out += row.sum(axis=-1)[..., None, None] / (n - 1)
+    out[diagonal] = 0
     return out.astype(np.float32)
 
 
-def debiased_cka(a: F32, b: F32) -> float:
-    """Return debiased CKA of two U-centred Gram matrices, at most 1 and about 0 for unrelated responses.
+def debiased_cka(a: F32, b: F32) -> NDArray[np.float64]:
+    """Return debiased CKA of U-centred Gram matrices (..., S, S), at most 1 and about 0 for unrelated responses.
 
     The ratio of unbiased HSIC estimates (Song et al. 2012, equation 4; Nguyen et al. 2021), free of the rise with the
-    number of filters that plain CKA shows.
+    number of filters that plain CKA shows. NaN where either Gram matrix is constant.
     """
-    x, y = a.ravel(), b.ravel()
-    norm = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / norm if norm > 0 else math.nan
+
+    def product(x: F32, y: F32) -> NDArray[np.float64]:
+        return np.asarray(np.einsum("...st,...st->...", x, y), np.float64)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(product(a, b) / np.sqrt(product(a, a) * product(b, b)))

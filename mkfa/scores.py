@@ -1,7 +1,8 @@
 """All measures between two equal samples at once, sharing what they have in common (layer 4).
 
 A comparison evaluates some ten thousand pairs of samples (null banks, split halves, resampled layers), so every
-sample is profiled once and pairs are computed from profiles, in float32 blocks that stay in the cache.
+sample is profiled once and pairs are computed from profiles, in float32 blocks that stay in the cache, several null
+banks at a time: NumPy then computes outside Python's lock for long enough that threads run side by side.
 `mkfa.measures` has each measure by itself; the tests hold the two against each other.
 """
 
@@ -27,7 +28,7 @@ ALIKE_IS_MORE = frozenset({"coverage", "coverage_at", "responses"})
 """Similarities; the others are distances."""
 BY_LAYER: tuple[Measure, ...] = ("coverage", "mmd", "energy")
 """Measures that a dozen filters of a layer can bear; the others need more filters than taps."""
-MATCHED = 96
+MATCHED = 64
 """Filters in the assignment of `matching`: its time grows with the cube of their number."""
 EXACT_TRANSPORT = 64
 """Up to this many filters `transport` is exact with cost 1 - |cos|, beyond it is sliced."""
@@ -50,12 +51,12 @@ def check_measures(names: tuple[str, ...]) -> tuple[Measure, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Filters of some layers of a bank.
+    """Filters of some layers of a bank; or D null banks in its place, which have its layers.
 
     Attributes
     ----------
-    weight : (n, kh, kw) float32, as harvested.
-    vector : (n, K) float32, canonical.
+    weight : (D, n, K) float32, taps as harvested; D is 1 for filters of a bank.
+    vector : (D, n, K) float32, canonical.
     gain, offset : (n,) float32.
     layer : (n,) int64, ascending, position among the layers of the cloud.
     layers : number of layers of the cloud, L.
@@ -69,14 +70,14 @@ class Sample:
     layers: int
 
     def __len__(self) -> int:
-        return len(self.vector)
+        return len(self.layer)
 
 
 def take(cloud: Cloud, rows: I64) -> Sample:
     """Return the filters of these rows, in order of layers."""
     rows = np.sort(rows)
-    return Sample(cloud.weight[rows], cloud.vector[rows], cloud.gain[rows], cloud.offset[rows],
-                  cloud.layer[rows], len(cloud.layers))  # fmt: skip
+    return Sample(cloud.weight[rows].reshape(1, len(rows), -1), cloud.vector[rows][None], cloud.gain[rows],
+                  cloud.offset[rows], cloud.layer[rows], len(cloud.layers))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +90,17 @@ class Plan:
     theta: F32
     patches: F32 | None
     rank: int
-    by_layer: bool = True
 
     def wants(self, *names: str) -> bool:
         return any(name in self.measures for name in names)
 
 
-def make_plan(kind_size: tuple[int, int], chosen: tuple[Measure, ...], *, threshold: float, bandwidth: float,
+def make_plan(size: tuple[int, int], chosen: tuple[Measure, ...], *, threshold: float, bandwidth: float,
               rng: np.random.Generator) -> Plan:  # fmt: skip
     """Draw the directions and make the stimuli for one kernel size."""
-    k = kind_size[0] * kind_size[1]
+    k = size[0] * size[1]
     theta = measures.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
-    patches = stimuli(*kind_size) if "responses" in chosen else None
+    patches = stimuli(*size) if "responses" in chosen else None
     return Plan(chosen, threshold, bandwidth, theta, patches, measures.subspace_rank(k))
 
 
@@ -110,16 +110,17 @@ class Profile:
 
     Attributes
     ----------
-    within : (2,) mean kernel and mean distance over pairs of different filters of the sample.
-    within_layer : (2, L) the same inside each layer; NaN where the sample has fewer than two of the layer.
     start, size : (L,) first row and number of rows of each layer.
-    members : (L, n) indicator of layers.
+    members : (L, n) indicator of layers: sums over layers are matrix products, ten times faster than `reduceat`.
+    padded : (L, longest) rows of each layer, the last one repeated.
+    within : (2, D) mean kernel and mean distance over pairs of different filters of the sample.
+    within_layer : (2, D, L) the same inside each layer; NaN where the sample has fewer than two of the layer.
     """
 
     sample: Sample
-    start: I64
     size: I64
     members: F32
+    padded: I64
     within: F64
     within_layer: F64
     slices: F32 | None
@@ -133,37 +134,42 @@ class Profile:
 def profile(sample: Sample, plan: Plan, *, root: bool = False) -> Profile:
     """Profile a sample; `root` also takes the square root of its second moment, which one side of a pair must have."""
     edges = np.searchsorted(sample.layer, np.arange(sample.layers + 1))
-    start, size = edges[:-1], np.diff(edges)
-    members = _members(sample.layer, sample.layers)
-    within, within_layer = np.full(2, np.nan), np.full((2, sample.layers), np.nan)
+    size, n, depth = np.diff(edges), len(sample), len(sample.vector)
+    members = (np.arange(sample.layers)[:, None] == sample.layer[None]).astype(np.float32)
+    within, within_layer = np.full((2, depth), np.nan), np.full((2, depth, sample.layers), np.nan)
+    vector = sample.vector
     if plan.wants("mmd", "energy"):
-        for i, block in enumerate(_kernel_and_distance(sample.vector, sample.vector, plan)):
-            np.fill_diagonal(block, 0)
-            within[i] = block.sum(dtype=np.float64) / (len(sample) * (len(sample) - 1))
-            if plan.by_layer:
-                within_layer[i] = _inside(block, members, size)
-    needs_moment = plan.wants(*_MOMENTS)
-    moment = measures.second_moment(sample.vector) if needs_moment else None
+        for i, block in enumerate(_transform(_squares(vector, vector), plan)):
+            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself is no pair
+            sums = members @ block  # (D, L, n)
+            within[i] = sums.sum(axis=(1, 2), dtype=np.float64) / (n * (n - 1))
+            with np.errstate(invalid="ignore"):
+                pairs = np.where(size > 1, size * (size - 1.0), np.nan)
+            within_layer[i] = np.einsum("dln,ln->dl", sums, members) / pairs
+    moment = None
+    if plan.wants(*_MOMENTS):
+        moment = (vector.swapaxes(1, 2) @ vector).astype(np.float64) / n
     return Profile(
-        sample, start, size, members, within, within_layer,
-        measures.slices(sample.vector, plan.theta) if plan.wants("transport") else None,
+        sample, size, members, _padded(edges[:-1], size), within, within_layer,
+        np.sort(np.abs(plan.theta.T @ vector.swapaxes(1, 2)), axis=2) if plan.wants("transport") else None,
         moment,
-        measures.root(moment) if moment is not None and root else None,
-        measures.leading(moment, plan.rank) if moment is not None and plan.wants("angles") else None,
-        u_centred(gram(sample.vector, plan.patches)) if plan.patches is not None else None,
-        measures.peak_scaled(sample.weight) if plan.wants("pca_kl") else None,
+        measures.root(moment[0])[None] if moment is not None and root else None,
+        np.linalg.eigh(moment)[1][..., -plan.rank :] if moment is not None and plan.wants("angles") else None,
+        u_centred(gram(vector, plan.patches)) if plan.patches is not None else None,
+        _peak_scaled(sample.weight) if plan.wants("pca_kl") else None,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Measures of one pair of samples.
+    """Measures of D pairs of samples.
 
     Attributes
     ----------
-    values : (M,) float64, in the order of the plan's measures.
-    layers : (3, L_a, L_b) float32, the measures of `BY_LAYER`; NaN where a layer has no filter in the sample.
-    nearest_a, nearest_b : (n,) float32, |cos| of each filter to its nearest in the other sample.
+    values : (D, M) float64, in the order of the plan's measures.
+    layers : (D, 3, L_a, L_b) float32, the measures of `BY_LAYER`; NaN where a layer has no filter in the sample.
+    nearest_a, nearest_b : (D, n) float32, |cos| of each filter to its nearest in the other sample; (D, 0) where
+        coverage was not asked for.
     """
 
     values: F64
@@ -173,37 +179,41 @@ class Scores:
 
 
 def score(a: Profile, b: Profile, plan: Plan) -> Scores:
-    """Compute all measures of the plan between two profiled samples."""
+    """Compute all measures of the plan between two profiled samples; where one has D = 1 it meets all of the other."""
     x, y = a.sample.vector, b.sample.vector
-    layers = np.full((len(BY_LAYER), len(a.size), len(b.size)), np.nan, np.float32)
-    found: dict[str, float] = {}
-    forth, back = np.square(x @ y.T), np.square(y @ x.T)  # both ways: maxima over rows are ten times faster
-    if plan.by_layer:
-        best_in_a, best_in_b = _block_max(forth, a), _block_max(back, b)  # (L_a, n_b), (L_b, n_a)
-        near_b, near_a = best_in_a.max(axis=0), best_in_b.max(axis=0)
-        layers[0] = (_block_mean(best_in_b, a).T + _block_mean(best_in_a, b)) / 2
-    else:
-        near_b, near_a = (np.sqrt(np.minimum(c.max(axis=0), np.float32(1))) for c in (forth, back))
-    found["coverage"] = float(near_a.mean(dtype=np.float64) + near_b.mean(dtype=np.float64)) / 2
-    found["coverage_at"] = float((near_a >= plan.threshold).mean() + (near_b >= plan.threshold).mean()) / 2
+    depth = max(len(x), len(y))
+    layers = np.full((len(BY_LAYER), depth, len(a.size), len(b.size)), np.nan, np.float32)
+    found: dict[str, F64] = {}
+    near_a = near_b = np.zeros((depth, 0), np.float32)
+    forth = _squares(x, y) if plan.wants("coverage", "coverage_at", "mmd", "energy") else x
+    if plan.wants("coverage", "coverage_at"):
+        back = _squares(y, x)  # both ways: maxima over rows are ten times faster
+        best_in_a, best_in_b = _block_max(forth, a), _block_max(back, b)  # (D, L_a, n_b), (D, L_b, n_a)
+        near_b, near_a = best_in_a.max(axis=1), best_in_b.max(axis=1)
+        layers[0] = (_mean_best(best_in_b, a, b).swapaxes(1, 2) + _mean_best(best_in_a, b, a)) / 2
+        found["coverage"] = (near_a.mean(axis=1, dtype=np.float64) + near_b.mean(axis=1, dtype=np.float64)) / 2
+        found["coverage_at"] = ((near_a >= plan.threshold).mean(axis=1) + (near_b >= plan.threshold).mean(axis=1)) / 2
     if plan.wants("mmd", "energy"):
+        pairs = a.size[:, None] * b.size[None]
         for i, (block, sign) in enumerate(zip(_transform(forth, plan), (-2, 2), strict=True)):
-            cross = float(block.mean(dtype=np.float64))
+            sums = a.members @ block @ b.members.T  # (D, L_a, L_b)
+            cross = sums.sum(axis=(1, 2), dtype=np.float64) / pairs.sum()
             found[BY_LAYER[1 + i]] = sign * (cross - (a.within[i] + b.within[i]) / 2)
-            if plan.by_layer:
-                middle = (a.within_layer[i][:, None] + b.within_layer[i][None]) / 2
-                layers[1 + i] = sign * (_block_cross(block, a, b) - middle)
+            with np.errstate(invalid="ignore"):
+                middle = (a.within_layer[i][:, :, None] + b.within_layer[i][:, None]) / 2
+                layers[1 + i] = sign * (sums / pairs - middle)
     if plan.wants("matching"):
-        found["matching"] = _match(a.sample, b.sample)[0]
+        found["matching"] = np.array([costs.mean() for costs in matched_costs(a.sample, b.sample)])
     if plan.wants("transport"):
         found["transport"] = _transport(a, b)
     if a.moment is not None and b.moment is not None:
         found.update(_moments(a, b, plan))
     if a.scaled is not None and b.scaled is not None:
-        found["pca_kl"] = measures.pca_kl(a.scaled, b.scaled)
+        found["pca_kl"] = _pca_kl(a.scaled, b.scaled)
     if a.gram is not None and b.gram is not None:
         found["responses"] = debiased_cka(a.gram, b.gram)
-    return Scores(np.array([found[m] for m in plan.measures]), layers, near_a, near_b)
+    values = np.stack([np.broadcast_to(found[m], depth) for m in plan.measures], axis=1)
+    return Scores(values, layers.swapaxes(0, 1), near_a, near_b)
 
 
 def match_rows(n: int) -> I64:
@@ -211,99 +221,101 @@ def match_rows(n: int) -> I64:
     return np.linspace(0, n - 1, min(n, MATCHED)).astype(np.int64)
 
 
-def matched_costs(a: Sample, b: Sample) -> tuple[F64, I64]:
-    """Return the cost 1 - |cos| of each matched filter of A and the row in A that it has."""
-    _, cost = _match(a, b)
-    return cost, match_rows(len(a))
-
-
-def _match(a: Sample, b: Sample) -> tuple[float, F64]:
+def matched_costs(a: Sample, b: Sample) -> list[F64]:
+    """Return for each of D pairs the cost 1 - |cos| of every matched filter of A, in the order of `match_rows`."""
     from scipy.optimize import linear_sum_assignment
 
-    cost = 1 - measures.cosines(a.vector[match_rows(len(a))], b.vector[match_rows(len(b))])
-    chosen = cost[linear_sum_assignment(cost)].astype(np.float64)
-    return float(chosen.mean()), chosen
+    x, y = a.vector[:, match_rows(len(a))], b.vector[:, match_rows(len(b))]
+    cost = 1 - np.minimum(np.abs(x @ y.swapaxes(1, 2)), np.float32(1))
+    return [c[linear_sum_assignment(c)].astype(np.float64) for c in cost]
 
 
-def _transport(a: Profile, b: Profile) -> float:
+def _transport(a: Profile, b: Profile) -> F64:
     if max(len(a.sample), len(b.sample)) <= EXACT_TRANSPORT:
-        return measures.transport_exact(a.sample.vector, b.sample.vector)
+        pairs = np.broadcast_arrays(a.sample.vector, b.sample.vector)
+        return np.array([measures.transport_exact(x, y) for x, y in zip(*pairs, strict=True)])
     assert a.slices is not None
     assert b.slices is not None
-    return measures.slices_distance(a.slices, b.slices)
+    if a.slices.shape[2] != b.slices.shape[2]:  # resampled layers: sizes differ
+        return np.array([measures.slices_distance(a.slices[0], b.slices[0])])
+    return np.asarray(np.sqrt(np.square(a.slices - b.slices).mean(axis=(1, 2), dtype=np.float64)))
 
 
-def _moments(a: Profile, b: Profile, plan: Plan) -> dict[str, float]:
+def _moments(a: Profile, b: Profile, plan: Plan) -> dict[str, F64]:
     assert a.moment is not None
     assert b.moment is not None
-    found = {"frobenius": measures.frobenius(a.moment, b.moment)}
+    found = {"frobenius": np.linalg.norm(a.moment - b.moment, axis=(1, 2))}
     if plan.wants("bures"):
-        one, other = (a, b) if a.root is not None else (b, a)
-        assert other.moment is not None
-        found["bures"] = measures.bures(one.root if one.root is not None else measures.root(a.moment), other.moment)
+        one, other = (a.root, b.moment) if a.root is not None else (b.root, a.moment)
+        assert one is not None
+        fidelity = np.sqrt(np.clip(np.linalg.eigvalsh(one @ other @ one), 0, None)).sum(axis=1)
+        traces = np.trace(a.moment, axis1=1, axis2=2) + np.trace(b.moment, axis1=1, axis2=2)
+        found["bures"] = np.sqrt(np.clip(traces - 2 * fidelity, 0, None))
     if a.leading is not None and b.leading is not None:
-        found["angles"] = measures.mean_angle(a.leading, b.leading)
+        cosine = np.linalg.svd(a.leading.swapaxes(1, 2) @ b.leading, compute_uv=False)
+        found["angles"] = np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(axis=1)
     return found
 
 
-def _kernel_and_distance(x: F32, y: F32, plan: Plan) -> tuple[F32, F32]:
-    return _transform(np.square(x @ y.T), plan)
+def _pca_kl(a: F32, b: F32) -> F64:
+    """`measures.pca_kl` for D pairs at once."""
+    depth = max(len(a), len(b))
+    pooled = np.concatenate([np.broadcast_to(x, (depth, *x.shape[1:])) for x in (a, b)], axis=1)
+    return measures.pca_kl_pooled(pooled, a.shape[1])
+
+
+def _peak_scaled(weight: F32) -> F32:
+    peak = np.maximum(weight.max(axis=2), -weight.min(axis=2))[..., None]
+    return np.asarray(weight / np.where(peak > 0, peak, 1), np.float32)
+
+
+def _squares(x: F32, y: F32) -> F32:
+    """Return cos^2 between all filters, (D, n_x, n_y)."""
+    out = x @ y.swapaxes(1, 2)
+    return np.multiply(out, out, out=out)
 
 
 def _transform(square: F32, plan: Plan) -> tuple[F32, F32]:
     """Turn cos^2 into the kernel of `mmd` and the distance of `energy`; `square` is used up."""
     np.subtract(np.float32(1), square, out=square)
     np.maximum(square, np.float32(0), out=square)
-    kernel = np.exp(square * np.float32(-1 / plan.bandwidth))
-    return kernel, np.sqrt(square, out=square)
+    kernel = square * np.float32(-1 / plan.bandwidth)
+    return np.exp(kernel, out=kernel), np.sqrt(square, out=square)
 
 
 def _block_max(square: F32, rows: Profile) -> F32:
-    """Return the largest |cos| within each layer's rows, (L, columns); 0 for layers without rows."""
-    out = np.zeros((len(rows.size), square.shape[1]), np.float32)
-    for i, (start, size) in enumerate(zip(rows.start.tolist(), rows.size.tolist(), strict=True)):
-        if size:
-            np.max(square[start : start + size], axis=0, out=out[i])
+    """Return the largest |cos| within each layer's rows, (D, L, columns); 0 for layers without rows."""
+    out = square.take(rows.padded, axis=1).max(axis=2)
+    out[:, rows.size == 0] = 0
     np.minimum(out, np.float32(1), out=out)
-    return np.sqrt(out, out=out)
+    return np.asarray(np.sqrt(out, out=out))
 
 
-def _members(layer: I64, layers: int) -> F32:
-    """Return the (L, n) indicator of layers: sums over layers become matrix products, ten times faster than reduceat."""
-    return (np.arange(layers)[:, None] == layer[None]).astype(np.float32)
+def _padded(start: I64, size: I64) -> I64:
+    step = np.arange(max(int(size.max(initial=1)), 1))
+    rows = np.minimum(start[:, None] + step[None], (start + size - 1)[:, None])
+    return np.asarray(np.maximum(rows, 0), np.int64)
 
 
-def _block_mean(best: F32, columns: Profile) -> NDArray[np.floating]:
+def _mean_best(best: F32, counted: Profile, near: Profile) -> F32:
+    """Return the mean over each layer's filters of their best |cos| in every layer of `near`, (D, L_near, L)."""
     with np.errstate(invalid="ignore"):
-        mean = best @ columns.members.T / columns.size
-    mean[~best.any(axis=1)] = np.nan  # a layer without filters in the sample is no neighbour
+        mean = best @ counted.members.T / counted.size.astype(np.float32)
+    mean[:, near.size == 0] = np.nan
     return np.asarray(mean)
 
 
-def _block_cross(block: F32, a: Profile, b: Profile) -> NDArray[np.floating]:
-    with np.errstate(invalid="ignore"):
-        return np.asarray(a.members @ block @ b.members.T / (a.size[:, None] * b.size[None]))
-
-
-def _inside(block: F32, members: F32, size: I64) -> F64:
-    """Return the mean over pairs of different filters inside each layer; the diagonal of `block` is 0."""
-    sums = np.einsum("ln,ln->l", members @ block, members)
-    with np.errstate(invalid="ignore"):
-        return np.where(size > 1, sums / (size * (size - 1.0)), np.nan)
-
-
 def null_sample(sample: Sample, weight: F32) -> Sample:
-    """Put null filters in a sample's place, with the gain and offset of the filters that they replace.
+    """Put D null banks in a sample's place, with the gain and offset of the filters that they replace.
 
     Only `pca_kl` sees gain and offset, and chance must not differ from the bank in what it is not about.
 
     Parameters
     ----------
-    weight : (n, kh, kw) float32, null filters of any scale.
+    weight : (D, n, K) float32, null filters of any scale.
     """
-    vector = weight.reshape(len(weight), -1)
-    vector = vector - vector.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.einsum("nk,nk->n", vector, vector))[:, None]
+    vector = weight - weight.mean(axis=2, keepdims=True)
+    norm = np.sqrt(np.einsum("dnk,dnk->dn", vector, vector))[..., None]
     vector = np.where(norm > 0, vector / np.where(norm > 0, norm, 1), sample.vector)
     raw = sample.gain[:, None] * vector + sample.offset[:, None]
-    return Sample(raw.reshape(weight.shape), vector, sample.gain, sample.offset, sample.layer, sample.layers)
+    return Sample(raw, vector, sample.gain, sample.offset, sample.layer, sample.layers)
