@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,20 +18,25 @@ app = typer.Typer(
     help="How general are the filters that a network learned? Every answer stands beside its chance level.",
 )
 STATE = {"debug": False}
-VERBS = [v for v in ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "demo") if find_spec(f"mkfa.cli.{v}")]
+VERBS = ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "demo")
+VERBS = tuple(v for v in VERBS if find_spec(f"mkfa.cli.{v}"))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mkfa import __version__
+
+        typer.echo(f"mkfa {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True,
+                                          callback=_version)] = False,
+) -> None:  # fmt: skip
     STATE["debug"] = debug
-    if version:
-        from mkfa import __version__
-
-        typer.echo(f"mkfa {__version__}")
-        raise typer.Exit
 
 
 for verb in VERBS:
@@ -41,9 +46,7 @@ for verb in VERBS:
 def main() -> None:
     """Run the command line; exit code 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        app()
-    except SystemExit:
-        raise
+        sys.exit(app(standalone_mode=False) or 0)
     except BrokenPipeError:  # the reader of our output went away, as in `mkfa banks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -51,7 +54,7 @@ def main() -> None:
         typer.echo("mkfa: stopped; what was finished is kept.", err=True)
         sys.exit(130)
     except Exception as error:
-        if STATE["debug"]:
+        if STATE["debug"] and not hasattr(error, "format_message"):
             raise
         sys.exit(report(error))
 
@@ -63,6 +66,10 @@ def report(error: BaseException) -> int:
     if isinstance(error, MkfaError):
         typer.echo(f"mkfa: {error}", err=True)
         return error.exit_code
+    if type(error).__name__ == "Abort":
+        return 130
+    if hasattr(error, "format_message"):  # the parser's errors; which package defines them depends on typer's version
+        return _usage(error)
     if isinstance(error, MemoryError):
         typer.echo("mkfa: out of memory; close other programs or name fewer banks.", err=True)
         return 1
@@ -70,6 +77,16 @@ def report(error: BaseException) -> int:
     what = f"unexpected {name}: {one_line(str(error))[:300]}"
     typer.echo(f"mkfa: {what}; run again as 'mkfa --debug ...' and report it.", err=True)
     return 1
+
+
+def _usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mkfa"
+    typer.echo(f"mkfa: {error.format_message().rstrip('.')}; '{command} --help' says more.", err=True)
+    return 2
 
 
 if __name__ == "__main__":
