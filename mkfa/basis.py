@@ -171,7 +171,8 @@ def _laplacian(kernels: Kernels, c: F64) -> F32:
 def _oriented_first(kernels: Kernels, c: F64) -> F32:
     """Steer the first derivatives: cos(a) D0x T + sin(a) D0y T (Lindeberg 1993, book, equation 5.54)."""
     w, cos, sin = c[:, 0], *_direction(c[:, 1])
-    return cos * kernels.product("central", "smooth", w, w) + sin * kernels.product("smooth", "central", w, w)
+    along_x, along_y = kernels.product("central", "smooth", w, w), kernels.product("smooth", "central", w, w)
+    return np.asarray(cos * along_x + sin * along_y, np.float32)
 
 
 def _oriented_second(kernels: Kernels, c: F64) -> F32:
@@ -179,7 +180,7 @@ def _oriented_second(kernels: Kernels, c: F64) -> F32:
     w, cos, sin = c[:, 0], *_direction(c[:, 1])
     mixed = kernels.product("central", "central", w, w)
     along_x, along_y = kernels.product("second", "smooth", w, w), kernels.product("smooth", "second", w, w)
-    return cos**2 * along_x + 2 * cos * sin * mixed + sin**2 * along_y
+    return np.asarray(cos**2 * along_x + 2 * cos * sin * mixed + sin**2 * along_y, np.float32)
 
 
 def _direction(angle: F64) -> tuple[F32, F32]:

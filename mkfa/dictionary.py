@@ -191,3 +191,14 @@ def explained_by(pattern: F32, known: F32, known_class: I32) -> I32:
         fit = np.take_along_axis(score, best[:, None], axis=1)[:, 0] ** 2
         out[begin : begin + 256] = np.where(fit >= SAME, known_class[best], -1)
     return out
+
+
+def ranges(book: Dictionary) -> tuple[F64, F64]:
+    """Return the lowest and highest value of each variant's coordinates, (V, COORDINATES); an angle has no bounds."""
+    low = np.full(book.step.shape, -np.inf)
+    high = np.full(book.step.shape, np.inf)
+    for index, family in enumerate(book.families):
+        for column, axis in enumerate(family.coordinates(*book.size)):
+            if not axis.periodic:
+                low[index, column], high[index, column] = axis.low, axis.high
+    return low, high

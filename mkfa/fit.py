@@ -8,6 +8,7 @@ R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern
 3. Among the refined classes the one of largest R2 - `PARSIMONY` * P, P the number of its fitted coordinates (delta
    0, Laplacian 1, difference of Gaussians 3, others 2): a class with more to fit must explain that much more. Classes
    that coincide with a simpler one are not in the dictionary where they do (`mkfa.dictionary`).
+4. The chosen pattern is polished to the optimum (`mkfa.polish`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from mkfa.bank import F32
 from mkfa.basis import coordinate_to_scale, kernels
 from mkfa.dictionary import COORDINATES, Dictionary, dictionary, grid
+from mkfa.polish import polish
 from mkfa.refine import refine as refine_hits
 
 CANDIDATES = 3
@@ -128,13 +130,14 @@ class Merge:
 def merged_classes(kh: int, kw: int) -> tuple[Merge, ...]:
     """Return which classes cannot be told from another at a kernel size, and over which share of their range.
 
-    Computed: the patterns of every class, on twice the dictionary's levels, free of noise, are themselves fitted.
+    Computed: the patterns of every class, on a grid at least as fine as the dictionary's, are themselves fitted.
     """
     book = dictionary("families", kh, kw)
     out = []
     for index, name in enumerate(book.names):
         variants = [book.families[i] for i in np.flatnonzero(book.variant_class == index)]
-        pattern = np.concatenate([grid(family, kernels(kh, kw), min(2, 4 - len(family.axes)))[0] for family in variants])
+        dense = [grid(family, kernels(kh, kw), 2 if len(family.axes) < 3 else 1)[0] for family in variants]
+        pattern = np.concatenate(dense)
         label = fit(pattern, book).label
         for other in np.unique(label[label != index]).tolist():
             out.append(Merge(name, book.names[other], float(np.mean(label == other))))
@@ -199,7 +202,11 @@ def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
     every = np.arange(len(vectors))
     flat = every * keep + best
     out.label[:], out.variant[:] = chosen[every, best], book.variant[pick[flat]]
-    out.coordinates[:], out.cosine[:] = place[flat], cosine[flat]
+    if refine:
+        place, cosine = polish(vectors, book.variant[pick[flat]], place[flat], book=book)
+        out.coordinates[:], out.cosine[:] = place, cosine
+    else:
+        out.coordinates[:], out.cosine[:] = place[flat], cosine[flat]
     r2[every, best] = -1
     second = r2.argmax(axis=1)
     runner = r2[every, second]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.bank import F32, I32, BoolArray
-from mkfa.dictionary import COORDINATES, Dictionary, dictionary
+from mkfa.dictionary import COORDINATES, Dictionary, dictionary, ranges
 from mkfa.discrete import F64
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
@@ -45,7 +45,8 @@ class Neighbourhood:
     def of(self, book: Dictionary, at: int) -> F32:
         """Return the patterns around the atom in row `at`, (G, K)."""
         if self.patterns is not None:
-            return self.patterns[at]
+            kept: F32 = self.patterns[at]
+            return kept
         found = book.patterns(int(book.variant[self.atoms[at]]), self.place[at])
         found[~self.inside[at]] = 0
         return found
@@ -56,7 +57,7 @@ def neighbourhoods(basis: str, kh: int, kw: int) -> tuple[Neighbourhood, ...]:
     """Return the neighbourhoods of a dictionary, one for each number of coordinates; made once."""
     book = dictionary(basis, kh, kw)
     free = (book.step > 0).sum(axis=1)[book.variant]
-    low, high = _ranges(book)
+    low, high = ranges(book)
     out = []
     for count in np.unique(free).tolist():
         radius = _RADIUS[count]
@@ -67,7 +68,8 @@ def neighbourhoods(basis: str, kh: int, kw: int) -> tuple[Neighbourhood, ...]:
             axes = np.meshgrid(*[np.arange(-radius, radius + 1) / radius] * count, indexing="ij")
             shift[:, :count] = np.stack([a.ravel() for a in axes], axis=1)
         place = book.coordinates[atoms][:, None] + shift * book.step[variant][:, None]
-        inside = ((place >= low[variant][:, None] - 1e-9) & (place <= high[variant][:, None] + 1e-9)).all(axis=2)
+        inside: BoolArray = np.asarray((place >= low[variant][:, None] - 1e-9) & (place <= high[variant][:, None] + 1e-9))
+        inside = inside.all(axis=2)
         patterns = np.zeros((*inside.shape, kh * kw), np.float32) if inside.size * kh * kw * 4 <= _KEEP_BYTES else None
         for each in np.unique(variant).tolist():
             for rows in _blocks(np.flatnonzero(variant == each)):
@@ -95,17 +97,6 @@ def _exclude(inside: BoolArray, rows: NDArray[np.intp], found: F32, book: Dictio
     if near.any():
         same = book.coincides(found[near].reshape(-1, found.shape[2]), variant).reshape(int(near.sum()), -1)
         inside[rows[near]] &= ~same
-
-
-def _ranges(book: Dictionary) -> tuple[F64, F64]:
-    """Return the lowest and highest value of each variant's coordinates, (V, COORDINATES); an angle has no bounds."""
-    low = np.full(book.step.shape, -np.inf)
-    high = np.full(book.step.shape, np.inf)
-    for index, family in enumerate(book.families):
-        for column, axis in enumerate(family.coordinates(*book.size)):
-            if not axis.periodic:
-                low[index, column], high[index, column] = axis.low, axis.high
-    return low, high
 
 
 def refine(vectors: F32, pick: NDArray[np.int32], book: Dictionary) -> tuple[F64, F32]:
