@@ -1,11 +1,13 @@
 """What the readers of graph files (ONNX, TFLite) share: what can go wrong, the tally, quantised values (layer 2).
 
 Whether a batch normalisation was folded into a convolution is not written in such a file; `bn_folded` is an inference.
-A layer counts as folded when it has a bias and, behind nothing but changes of type, quantisation, and scaling or
-shifting by constants, comes a rectifying or gating activation: what exporters leave of convolution, normalisation,
-activation. Networks that use a bias without normalisation mostly put a normalisation, a sum or a GELU behind it. Where
-more than half of a network's layers with bias are folded by this rule, so are its others with bias, except those with a
-normalisation behind them (linear blocks have no activation). False also stands for "cannot be told".
+A layer counts as folded when it has a bias and a sign of it: behind nothing but changes of type, quantisation, and
+scaling or shifting by constants, comes a rectifying or gating activation (what exporters leave of convolution,
+normalisation, activation; networks that use a bias without normalisation mostly put a normalisation, a sum or a GELU
+there, or a normalisation behind the activation), or the weight has a name like "onnx::Conv_541", which PyTorch's
+exporter gives only to what it computed. Where more than half of a network's layers with bias are folded by this rule,
+so are its others with bias, except those with a normalisation behind them (linear blocks have no activation). False
+also stands for "cannot be told".
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ LARGEST_SPARSE = 1 << 24
 """Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
 
 
-class Behind(Enum):
-    """What stands behind a convolution, as far as it tells whether a normalisation was folded into it."""
+class Sign(Enum):
+    """What the graph shows of a normalisation folded into a convolution that has a bias."""
 
-    ACTIVATION = "activation"
-    NORMALISATION = "normalisation"
-    OTHER = "other"
+    FOLDED = "an activation behind it, or a name that the exporter gave"
+    SEPARATE = "a normalisation behind it"
+    NONE = "neither"
 
 
 class DamagedError(ValueError):
@@ -144,7 +146,7 @@ class Tally:
     """
 
     layers: list[FoundLayer] = field(default_factory=list)
-    behind: list[Behind] = field(default_factory=list)
+    signs: list[Sign] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     convolutions: int = 0
@@ -158,19 +160,19 @@ class Tally:
         self._roots.add(root)
         return True
 
-    def take(self, layer: FoundLayer, behind: Behind) -> None:
+    def take(self, layer: FoundLayer, sign: Sign) -> None:
         """Add a layer; `bn_folded` is set when all layers are known."""
         self.layers.append(layer)
-        self.behind.append(behind)
+        self.signs.append(sign)
 
     def _folded(self) -> list[FoundLayer]:
         """Return the layers with `bn_folded` as the module's docstring says."""
-        biased = [behind for layer, behind in zip(self.layers, self.behind, strict=True) if layer.bias is not None]
-        usual = 2 * sum(behind is Behind.ACTIVATION for behind in biased) > len(biased)
-        folded = {Behind.ACTIVATION, Behind.OTHER} if usual else {Behind.ACTIVATION}
+        biased = [sign for layer, sign in zip(self.layers, self.signs, strict=True) if layer.bias is not None]
+        usual = 2 * biased.count(Sign.FOLDED) > len(biased)
+        folded = {Sign.FOLDED, Sign.NONE} if usual else {Sign.FOLDED}
         return [
-            replace(layer, bn_folded=layer.bias is not None and behind in folded)
-            for layer, behind in zip(self.layers, self.behind, strict=True)
+            replace(layer, bn_folded=layer.bias is not None and sign in folded)
+            for layer, sign in zip(self.layers, self.signs, strict=True)
         ]
 
     def reading(self, base: Reading) -> Reading:
@@ -180,7 +182,7 @@ class Tally:
             notes.append(f"{shared} convolutions use weights of another layer; such weights are counted once.")
         layers = self._folded()
         if folded := sum(layer.bn_folded for layer in layers):
-            notes.append(f"A batch normalisation seems to be folded into {folded} layers (a bias, then an activation).")
+            notes.append(f"Batch normalisation is taken to be folded into {folded} layers; the file does not say so.")
         several = f"{self.convolutions} convolution{'s' * (self.convolutions != 1)}"
         listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
         contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"

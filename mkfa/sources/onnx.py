@@ -7,6 +7,7 @@ with branches, loop bodies and the model's own functions. Nothing of the model i
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from mkfa.sources.graphfile import (
     THREE_D,
     TRANSPOSED,
     AnyArray,
-    Behind,
     DamagedError,
     LeftOutError,
+    Sign,
     Tally,
     check_steps,
     damaged,
@@ -47,7 +48,7 @@ MOST_NODES = 1_000_000
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
 _NORMALISATIONS = frozenset(
     {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
-     "LpNormalization", "ReduceMean"}
+     "LpNormalization"}
 )  # fmt: skip
 _PASSED = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"})
 _SHIFTS = frozenset({"Mul", "Add", "Sub", "Div"})
@@ -165,7 +166,7 @@ class _Walk:
             weight = self._operand(node, scope, form.weight)
             reason = _why_not(weight, groups)
             if reason is None and self.tally.is_new(weight.root):
-                self.tally.take(self._layer(node, scope, form, weight, groups), self._behind(node, scope))
+                self.tally.take(self._layer(node, scope, form, weight, groups), self._sign(node, scope, weight.key))
         except LeftOutError as left_out:
             reason = str(left_out.args[0]) if groups > 1 else None
         if reason:
@@ -227,23 +228,33 @@ class _Walk:
             raise DamagedError(f"{values.size} biases for {out} filters at {bias.key}")
         return to_float32(values.reshape(-1))
 
-    def _behind(self, node: Any, scope: Scope) -> Behind:
-        """Return what comes behind a convolution, past changes of type, scale and offset."""
+    def _sign(self, node: Any, scope: Scope, key: str) -> Sign:
+        """Return whether a normalisation seems to be folded in, from what comes past changes of type, scale, offset."""
         if node.op_type == "FusedConv":
-            return Behind.ACTIVATION  # its attribute `activation` names it
+            return Sign.FOLDED  # its attribute `activation` names one
         waiting = list(scope.readers.get(node.output[0], [])) if node.output else []
         for _ in range(DEEPEST):
             if not waiting:
                 break
             reader = waiting.pop(0)
-            if reader.op_type in _NORMALISATIONS:
-                return Behind.NORMALISATION
+            if self._normalises(reader, scope):
+                return Sign.SEPARATE
             if reader.op_type in _ACTIVATIONS:
-                return Behind.ACTIVATION
+                after = scope.readers.get(reader.output[0], []) if reader.output else []
+                return Sign.SEPARATE if any(self._normalises(node, scope) for node in after) else Sign.FOLDED
             shifted = reader.op_type in _SHIFTS and any(self._known(name, scope) for name in reader.input)
             if (shifted or reader.op_type in _PASSED) and reader.output:
                 waiting += scope.readers.get(reader.output[0], [])
-        return Behind.OTHER
+        return Sign.FOLDED if re.fullmatch(r"onnx::Conv_\d+", key) else Sign.NONE
+
+    def _normalises(self, node: Any, scope: Scope) -> bool:
+        """True for a normalisation, or the mean that one begins with (a mean over both spatial axes is a pooling)."""
+        if node.op_type != "ReduceMean":
+            return node.op_type in _NORMALISATIONS
+        axes = scope.wholes(node, "axes")
+        if axes is None and len(node.input) > 1 and self._known(node.input[1], scope):
+            axes = tuple(self.operands.find(node.input[1], scope).load().reshape(-1).tolist())
+        return axes is not None and len(axes) != 2
 
     def _known(self, name: str, scope: Scope) -> bool:
         try:

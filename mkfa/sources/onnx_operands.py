@@ -16,6 +16,7 @@ from mkfa.sources.onnx_tensors import ExternalFiles, tensor_array, tensor_shape,
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
+_SAME_ELSEWHERE = (("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear"))
 _CONSTANTS = {"value_float": ("f", "f4"), "value_floats": ("floats", "f4"), "value_int": ("i", "i8"),
               "value_ints": ("ints", "i8")}  # fmt: skip
 
@@ -83,7 +84,7 @@ class Operands:
 
     def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
         kind = node.op_type
-        if node.domain not in STANDARD and not (node.domain == "com.microsoft" and kind.endswith("quantizeLinear")):
+        if node.domain not in STANDARD and (node.domain, kind) not in _SAME_ELSEWHERE:
             raise LeftOutError(RUN_TIME)
         if kind == "Constant":
             return self._constant(node, scope, name)

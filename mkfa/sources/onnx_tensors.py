@@ -69,8 +69,9 @@ class ExternalFiles:
             raise DamagedError(f"{location!r} gives {length} bytes to a tensor of {size}")
         path = self._inside(location)
         try:
-            # O_NONBLOCK: a pipe put in the file's place must not hang the reader
-            with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as f:
+            # a pipe or link that was put in the file's place meanwhile must neither hang the reader nor mislead it
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(path, flags), "rb") as f:
                 end = _regular_size(f, path)
                 if start + size > end:
                     problem = f"should hold {start + size} bytes of weights and has {end}"

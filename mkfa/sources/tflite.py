@@ -26,9 +26,9 @@ from mkfa.sources.graphfile import (
     THREE_D,
     TRANSPOSED,
     AnyArray,
-    Behind,
     DamagedError,
     LeftOutError,
+    Sign,
     Tally,
     check_steps,
     damaged,
@@ -192,7 +192,7 @@ class _Walk:
             if self.tally.is_new(weight.buffer):
                 filters = self._filters(weight, depthwise=depthwise)
                 layer = self._layer(graph, option, inputs, weight, filters, channels)
-                self.tally.take(layer, self._behind(graph, operator, option))
+                self.tally.take(layer, self._sign(graph, operator, option))
         except LeftOutError as left_out:
             self.tally.left_out[str(left_out.args[0])] += 1
 
@@ -261,11 +261,11 @@ class _Walk:
             index = first(self.tables.numbers(graph.makers[index], "Inputs", 1))
         raise LeftOutError(RUN_TIME)
 
-    def _behind(self, graph: _Graph, operator: Any, option: Any) -> Behind:
+    def _sign(self, graph: _Graph, operator: Any, option: Any) -> Sign:
         none = self.tflite.ActivationFunctionType.NONE
         fused = option.FusedActivationFunction() != none
         output = first(self.tables.numbers(operator, "Outputs", 1))
-        return Behind.ACTIVATION if fused or output in graph.activated else Behind.OTHER
+        return Sign.FOLDED if fused or output in graph.activated else Sign.NONE
 
 
 def _channels(shape: tuple[int, ...], given: tuple[int, ...], multiplier: int | None) -> int | None:

@@ -162,6 +162,11 @@ FORMS: dict[str, tuple[str, tuple[list[Any], list[Any]]]] = {
     "int16 per channel": ("int16", dq(np.int16, EACH, [0, 1, -2, 3], axis=0)),
     "int8 per channel": ("int8", dq(np.int8, EACH, [0, 1, -2, 3], axis=-4)),
     "int4 in blocks": ("int4", blocks()),
+    "runtime's own QDQ": ("float32", ([helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"],
+                                                        domain="com.microsoft"),
+                                       helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"],
+                                                        domain="com.microsoft")],
+                                      [stored("o", W), stored("s", ONE[0]), stored("z", np.int8(0))])),
     "rounded by QDQ": ("float32", ([helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"], axis=0),
                                     helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0)],
                                    [stored("o", W), stored("s", EACH), stored("z", np.zeros(C, np.int8))])),
@@ -172,6 +177,8 @@ FORMS: dict[str, tuple[str, tuple[list[Any], list[Any]]]] = {
 def test_every_stored_form_gives_what_the_evaluator_computes(read, form):
     dtype, (nodes, tensors) = FORMS[form]
     (layer,) = read(model([*nodes, conv("w")], tensors)).layers
+    for node in nodes:
+        node.domain = ""  # the evaluator knows the standard operators of the same meaning
     known = ReferenceEvaluator(model([*nodes, helper.make_node("Identity", ["w"], ["y"])], tensors))
     (expected,) = known.run(None, {"x": np.zeros((1, C, 1, 1), np.float32)})
     np.testing.assert_array_equal(layer.weight, np.asarray(expected, np.float32)[:, 0])
@@ -359,6 +366,7 @@ def test_order_counts_what_branches_capture(read):
 
 
 BN = [stored(name, np.ones(C, np.float32)) for name in ("g", "b0", "mean", "var")]
+BN += [stored("space", np.array([2, 3])), stored("channel", np.array([1]))]
 
 
 @pytest.mark.parametrize(
@@ -371,8 +379,14 @@ BN = [stored(name, np.ones(C, np.float32)) for name in ("g", "b0", "mean", "var"
         ([helper.make_node("Mul", ["c", "g"], ["m"]), helper.make_node("Add", ["m", "b0"], ["a"]),
           helper.make_node("HardSwish", ["a"], ["y"])], True, True),
         ([helper.make_node("Add", ["c", "x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])], True, False),
-        ([helper.make_node("Transpose", ["c"], ["t"]), helper.make_node("ReduceMean", ["t"], ["u"]),
+        ([helper.make_node("Transpose", ["c"], ["t"]), helper.make_node("ReduceMean", ["t"], ["u"], axes=[-1]),
           helper.make_node("Sub", ["t", "u"], ["y"])], True, False),
+        ([helper.make_node("Relu", ["c"], ["r"]),
+          helper.make_node("BatchNormalization", ["r", "g", "b0", "mean", "var"], ["y"])], True, False),
+        ([helper.make_node("ReduceMean", ["c", "space"], ["u"]), helper.make_node("Relu", ["u"], ["v"]),
+          helper.make_node("Relu", ["c"], ["r"]), helper.make_node("Mul", ["r", "v"], ["y"])], True, True),
+        ([helper.make_node("ReduceMean", ["c", "channel"], ["u"]),
+          helper.make_node("Relu", ["c"], ["r"])], True, False),
         ([helper.make_node("Gelu", ["c"], ["y"])], True, False),
     ],
 )  # fmt: skip
@@ -381,6 +395,12 @@ def test_folding_is_inferred_from_bias_and_activation(read, behind, bias, folded
     (layer,) = read(
         model([first, *behind], [stored("w", W), stored("b", np.ones(C, np.float32)), *BN])
     ).layers
+    assert layer.bn_folded is folded
+
+
+@pytest.mark.parametrize(("name", "folded"), [("onnx::Conv_541", True), ("blocks.0.weight", False)])
+def test_a_name_that_the_exporter_gave_is_a_sign_of_folding(read, name, folded):
+    (layer,) = read(model([conv(name, bias="b")], [stored(name, W), stored("b", np.ones(C, np.float32))])).layers
     assert layer.bn_folded is folded
 
 
@@ -394,6 +414,32 @@ def test_linear_layers_follow_the_rest_of_a_folded_network(read):
         conv("w3", x="p2", y="c3"), helper.make_node("BatchNormalization", ["c3", "g", "b0", "mean", "var"], ["y"]),
     ]  # fmt: skip
     assert [layer.bn_folded for layer in read(model(nodes, tensors)).layers] == [True, True, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's about its own exporter
+def test_what_pytorch_exports(tmp_path):
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 16, (3, 1), dilation=2, groups=8), nn.GELU(), nn.ConvTranspose2d(16, 16, 3, groups=16),
+    ).eval()  # fmt: skip
+    net[2].running_var.uniform_(0.5, 2)
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), str(path), dynamo=False, opset_version=17)
+    folded, plain = read_onnx(path, "").layers
+    gain = (net[2].weight / torch.sqrt(net[2].running_var + net[2].eps)).detach()
+    np.testing.assert_allclose(folded.weight, (net[1].weight[:, 0] * gain[:, None, None]).detach(), rtol=1e-5)
+    np.testing.assert_array_equal(plain.weight, net[4].weight[:, 0].detach())
+    np.testing.assert_array_equal(plain.bias, net[4].bias.detach())
+    assert (folded.stride, folded.dilation, folded.multiplier, folded.bn_folded) == ((2, 2), (1, 1), 1, True)
+    assert (plain.key, plain.stride, plain.dilation, plain.multiplier, plain.bn_folded) == (
+        "4.weight", (1, 1), (2, 2), 2, False,
+    )  # fmt: skip
+    assert read_onnx(path, "").skipped == {graphfile.TRANSPOSED: 1}
 
 
 # External data
