@@ -99,9 +99,10 @@ def _wanted(source: str, architecture: str) -> Wanted:
             raise SourceError(entry.name, problem, remedy)
         return Wanted(entry.name, entry.repo, "", _files(entry.file), architecture or entry.architecture,
                       bool(architecture), entry)  # fmt: skip
-    repo, _, revision = source.removeprefix(PREFIX).partition("@")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or (revision and not re.fullmatch(r"[\w./-]+", revision)):
+    parts = re.fullmatch(rf"{PREFIX}([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", source)
+    if parts is None:
         raise hub_cache.bad_name(source)
+    repo, revision = parts[1], parts[2] or ""
     known = timm_catalogue.entry_of_repo(repo)
     if known is not None:
         return Wanted(known.name, repo, revision, _files(known.file), architecture or known.architecture,

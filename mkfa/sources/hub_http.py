@@ -7,6 +7,7 @@ waits as long as a server asks for, reads whatever a server sends, and logs on t
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,8 +80,18 @@ def get_small(url: str, thing: str, *, limit: int) -> Reply:
     return _retried("GET", url, own_headers(), thing=thing, follow=True, limit=limit)
 
 
-def get_range(url: str, headers: Mapping[str, str], span: tuple[int, int], *, size: int, thing: str) -> Reply:
-    """Get bytes [start, stop) of a file of `size` bytes; a reply of status 206 holds exactly these.
+def get_range(
+    url: str,
+    headers: Mapping[str, str],
+    span: tuple[int, int],
+    *,
+    size: int,
+    thing: str,
+    stop: threading.Event | None = None,
+) -> Reply:
+    """Get bytes [first, last) of a file of `size` bytes; a reply of status 206 holds exactly these.
+
+    No further attempt is made once `stop` is set (another range failed, or the user gave up).
 
     Raises
     ------
@@ -89,9 +100,8 @@ def get_range(url: str, headers: Mapping[str, str], span: tuple[int, int], *, si
     WorkError
         It could not be reached, or answered wrongly or with an error to the last.
     """
-    start, stop = span
-    asked = {**headers, "range": f"bytes={start}-{stop - 1}"}
-    return _retried("GET", url, asked, thing=thing, follow=True, span=(start, stop, size))
+    asked = {**headers, "range": f"bytes={span[0]}-{span[1] - 1}"}
+    return _retried("GET", url, asked, thing=thing, follow=True, span=(*span, size), stop=stop)
 
 
 def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> MkfaError:
@@ -122,12 +132,14 @@ def _retried(
     follow: bool,
     limit: int = 0,
     span: tuple[int, int, int] | None = None,
+    stop: threading.Event | None = None,
 ) -> Reply:
-    errors, problem, wait = _transport_errors(), "", FIRST_WAIT
+    errors, problem, asked = _transport_errors(), "", 0.0
+    stop = stop or threading.Event()
     for attempt in range(RETRIES + 1):
-        if attempt:
-            time.sleep(wait)
-            wait *= 2
+        if attempt and stop.wait(max(FIRST_WAIT * 2 ** (attempt - 1), asked)):
+            break
+        asked = 0.0
         try:
             reply = _request(method, url, headers, follow=follow, limit=limit, span=span)
         except _FaultyReplyError as error:
@@ -142,7 +154,6 @@ def _retried(
         asked = _retry_after(reply.headers)
         if asked > LONGEST_WAIT:
             raise WorkError(thing, f"{problem} and to wait {asked:.0f} s", "try again later")
-        wait = max(wait, asked)
     raise WorkError(thing, f"{problem}, {RETRIES + 1} times in a row", _remedy(problem))
 
 

@@ -6,6 +6,7 @@ Only the header and the tensors asked for are fetched; near tensors come in one 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class RangedFile:
         self.pinned = pinned
         self._own, self._plain = own_headers(), plain_headers()
         self._location = pinned.location
+        self._cause: BaseException | None = None
         self._start = b""
         self._start = self._bytes(0, min(PROBE, pinned.size))
         end = header_size(self._start, pinned.size, pinned.thing)
@@ -127,17 +129,21 @@ class RangedFile:
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32) as the ranges arrive; raises as the constructor."""
+        stop = threading.Event()
         with ThreadPoolExecutor(THREADS, thread_name_prefix="mkfa-hub") as pool:
-            pending = {pool.submit(self._bytes, *span): span for span in self._spans(keys)}
+            pending = {pool.submit(self._bytes, *span, stop): span for span in self._spans(keys)}
             try:
                 for future in as_completed(pending):
-                    start, stop = pending[future]
+                    start, end = pending[future]
                     data = memoryview(future.result())
                     for key in keys:
                         first, last = self._header.spans[key]
-                        if start <= first and last <= stop:
+                        if start <= first and last <= end:
                             yield key, self._tensor(key, data[first - start : last - start])
+            except Exception as error:
+                raise self._cause or error from None  # not of a range that was given up because of it
             finally:
+                stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _tensor(self, key: str, data: memoryview) -> F32:
@@ -156,17 +162,30 @@ class RangedFile:
                 spans.append((start, stop))
         return spans
 
-    def _bytes(self, start: int, stop: int) -> bytes:
-        if stop <= len(self._start):
-            return self._start[start:stop]
+    def _bytes(self, start: int, end: int, stop: threading.Event | None = None) -> bytes:
+        """Return bytes [start, end); a failure sets `stop`, and nothing is asked for when that is set."""
+        if end <= len(self._start):
+            return self._start[start:end]
+        stop = stop or threading.Event()
+        if stop.is_set():
+            raise WorkError(self.pinned.thing, "was given up, since another part failed", "try again later")
+        try:
+            return self._fetch((start, end), stop)
+        except BaseException as error:
+            if not stop.is_set():
+                self._cause = error
+            stop.set()
+            raise
+
+    def _fetch(self, span: tuple[int, int], stop: threading.Event) -> bytes:
         size, thing = self.pinned.size, self.pinned.thing
         location = self._location
         if location:
-            reply = get_range(location, self._plain, (start, stop), size=size, thing=thing)
+            reply = get_range(location, self._plain, span, size=size, thing=thing, stop=stop)
             if reply.status == 206:
                 return reply.body
             self._location = ""  # expired, or bound to another range: the hub redirects to a fresh one
-        reply = get_range(self.pinned.url, self._own, (start, stop), size=size, thing=thing)
+        reply = get_range(self.pinned.url, self._own, span, size=size, thing=thing, stop=stop)
         if reply.status == 206:
             return reply.body
         if reply.status == 416:

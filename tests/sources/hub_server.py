@@ -1,4 +1,4 @@
-"""A hub on the loopback interface for tests: repositories from a folder, faults on demand, everything counted.
+"""A hub on the loopback interface for tests, and a client: repositories from a folder, faults on demand, all counted.
 
 It answers what a client needs to read a file, as the real hub does: HEAD and GET of `/OWNER/NAME/resolve/REV/FILE`
 with commit, ETag (the SHA-256 of large files) and byte ranges; large files by a redirect to a signed address on
@@ -11,8 +11,12 @@ import contextlib
 import fnmatch
 import hashlib
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +27,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
+
+from mkfa.bank import FilterBank
+from mkfa.store import read_bank
 
 LARGE = (".safetensors", ".bin")
 
@@ -299,3 +306,67 @@ def walk_log(hub: HubServer) -> Iterator[str]:
     """Yield the requests as 'METHOD status range', for the message of a failing test."""
     for r in hub.log:
         yield f"{r.origin} {r.method} {r.path} {r.range} -> {r.status}, {r.sent} bytes"
+
+CHILD = textwrap.dedent("""
+    import json, sys
+    from mkfa.errors import MkfaError
+    from mkfa.harvest import HarvestOptions, harvest
+    from mkfa.sources import hub_http
+    from mkfa.store import write_bank
+
+    source, out, architecture, constants = sys.argv[1:]
+    for name, value in json.loads(constants).items():
+        setattr(hub_http, name, value)
+    try:
+        write_bank(harvest(source, HarvestOptions(architecture=architecture)), out)
+    except MkfaError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(json.dumps(sorted(name for name in ("timm", "torch") if name in sys.modules)))
+""")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One harvest in a process of its own: exit code, message, bank (None when it failed), heavy imports, seconds."""
+
+    code: int
+    message: str
+    bank: FilterBank | None
+    imported: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Client:
+    """Harvests from `hub` in child processes (huggingface_hub reads its environment when it is imported).
+
+    A failing child must print one line, no traceback, and leave no bank and no part of one in `folder`.
+    """
+
+    hub: HubServer
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        drop = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        home = str(self.folder / "hf")
+        return {**drop, "HF_ENDPOINT": self.hub.url, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1"}
+
+    def __call__(
+        self, source: str, architecture: str = "", env: dict[str, str] | None = None, **constants: float
+    ) -> Run:
+        """Harvest; `env` adds to the environment, `constants` replace those of `mkfa.sources.hub_http`."""
+        out = self.folder / "bank.h5"
+        out.unlink(missing_ok=True)
+        told = json.dumps({"FIRST_WAIT": 0.01, **constants})
+        command = [sys.executable, "-c", CHILD, source, str(out), architecture, told]
+        start = time.monotonic()
+        done = subprocess.run(command, env={**self.environment, **(env or {})}, capture_output=True, text=True,
+                              timeout=60, check=False)  # fmt: skip
+        seconds = time.monotonic() - start
+        if done.returncode:
+            assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+            assert not [p for p in self.folder.iterdir() if "bank.h5" in p.name], "something was left behind"
+            return Run(done.returncode, done.stderr.strip(), None, (), seconds)
+        return Run(0, done.stderr, read_bank(out), tuple(json.loads(done.stdout)), seconds)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
 import sys
-import textwrap
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from mkfa.bank import FilterBank
-from mkfa.store import read_bank
+from mkfa.errors import MkfaError
+from mkfa.sources.hub import _told, _wanted, read_hub
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import (
     CONVNEXT_ATTO,
     CONVNEXT_BASE,
+    Client,
     Fault,
     HubServer,
     convnext_shapes,
@@ -31,39 +31,6 @@ from hub_server import (
 
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
-
-CHILD = textwrap.dedent("""
-    import json, sys
-    from mkfa.errors import MkfaError
-    from mkfa.harvest import HarvestOptions, harvest
-    from mkfa.sources import hub_http
-    from mkfa.store import write_bank
-
-    source, out, architecture, constants = sys.argv[1:]
-    for name, value in json.loads(constants).items():
-        setattr(hub_http, name, value)
-    try:
-        write_bank(harvest(source, HarvestOptions(architecture=architecture)), out)
-    except MkfaError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(json.dumps(sorted(name for name in ("timm", "torch") if name in sys.modules)))
-""")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One harvest in a process of its own: exit code, message, bank (None when it failed), heavy imports, seconds."""
-
-    code: int
-    message: str
-    bank: FilterBank | None
-    imported: tuple[str, ...]
-    seconds: float
-
-
-Harvest = Callable[..., Run]
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,28 +54,8 @@ def hub(root: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def harvest(hub: HubServer, tmp_path: Path) -> Harvest:
-    """Return `harvest(source, architecture="", env={}, **constants)`, which runs a child process on `hub`."""
-
-    def run(source: str, architecture: str = "", env: dict[str, str] | None = None, **constants: float) -> Run:
-        out = tmp_path / "bank.h5"
-        out.unlink(missing_ok=True)
-        drop = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        environment = {
-            **drop, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", **(env or {}),
-        }  # fmt: skip
-        command = [sys.executable, "-c", CHILD, source, str(out), architecture,
-                   json.dumps({"FIRST_WAIT": 0.01, **constants})]  # fmt: skip
-        start = time.monotonic()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        seconds = time.monotonic() - start
-        if done.returncode:
-            assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
-            assert not [p for p in tmp_path.iterdir() if "bank.h5" in p.name], "something was left behind"
-            return Run(done.returncode, done.stderr.strip(), None, (), seconds)
-        return Run(0, done.stderr, read_bank(out), tuple(json.loads(done.stdout)), seconds)
-
-    return run
+def harvest(hub: HubServer, tmp_path: Path) -> Client:
+    return Client(hub, tmp_path)
 
 
 def holds(bank: FilterBank | None, tensors: dict[str, np.ndarray[Any, Any]]) -> bool:
@@ -127,7 +74,7 @@ def holds(bank: FilterBank | None, tensors: dict[str, np.ndarray[Any, Any]]) -> 
 
 
 def test_only_the_depthwise_tensors_are_fetched(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]], tmp_path: Path
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]], tmp_path: Path
 ) -> None:
     run = harvest("convnext_atto")
     assert run.code == 0, run.message
@@ -140,7 +87,7 @@ def test_only_the_depthwise_tensors_are_fetched(
     assert sum(r.sent for r in hub.log if r.origin == "hub") == 0  # the signed address was used for every range
 
 
-def test_provenance_names_commit_digest_licence_and_training(harvest: Harvest, hub: HubServer) -> None:
+def test_provenance_names_commit_digest_licence_and_training(harvest: Client, hub: HubServer) -> None:
     bank = harvest("convnext_atto").bank
     assert bank is not None
     told = bank.provenance
@@ -156,7 +103,7 @@ def test_provenance_names_commit_digest_licence_and_training(harvest: Harvest, h
 
 
 def test_hub_id_with_revision_gives_the_same_bank(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
 ) -> None:
     hub.signed = False
     run = harvest(f"hf-hub:{REPO}@{hub.commit(REPO)}")
@@ -164,7 +111,7 @@ def test_hub_id_with_revision_gives_the_same_bank(
     assert all(f"/resolve/{hub.commit(REPO)}/" in r.path for r in hub.log)
 
 
-def test_every_request_after_the_first_names_the_commit(harvest: Harvest, hub: HubServer) -> None:
+def test_every_request_after_the_first_names_the_commit(harvest: Client, hub: HubServer) -> None:
     hub.signed = False
     assert harvest("convnext_atto.d2_in1k").code == 0
     first, *rest = hub.log
@@ -173,7 +120,7 @@ def test_every_request_after_the_first_names_the_commit(harvest: Harvest, hub: H
 
 
 def test_expired_signature_falls_back_to_the_hub(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
 ) -> None:
     hub.token = "hf_secret"
     hub.faults = [Fault("expired")]
@@ -186,7 +133,7 @@ def test_expired_signature_falls_back_to_the_hub(
 
 
 def test_gated_repository_asks_for_a_token_and_takes_it(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
 ) -> None:
     hub.token = "hf_secret"
     refused = harvest("convnext_atto")
@@ -200,11 +147,10 @@ def test_gated_repository_asks_for_a_token_and_takes_it(
 
 
 def test_cached_file_costs_no_request(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]], tmp_path: Path
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
 ) -> None:
-    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     fetch = f"from huggingface_hub import hf_hub_download as get; get({REPO!r}, 'model.safetensors')"
-    subprocess.run([sys.executable, "-c", fetch], env=env, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", fetch], env=harvest.environment, check=True, capture_output=True)
     hub.log.clear()
     run = harvest("convnext_atto")
     assert run.code == 0 and holds(run.bank, tensors), run.message
@@ -215,7 +161,7 @@ def test_cached_file_costs_no_request(
     assert harvest("convnext_atto", env={"HF_ENDPOINT": "http://127.0.0.1:9"}).code == 0  # nobody listens there
 
 
-def test_offline_without_cache_says_so(harvest: Harvest, hub: HubServer) -> None:
+def test_offline_without_cache_says_so(harvest: Client, hub: HubServer) -> None:
     run = harvest("convnext_atto", env={"HF_HUB_OFFLINE": "1"})
     assert run.code == 1 and "HF_HUB_OFFLINE" in run.message and hub.log == []
 
@@ -230,7 +176,7 @@ def mostly_depthwise(channels: int = 400) -> dict[str, tuple[int, ...]]:
     return shapes | {f"blocks.{b}.conv_dw.weight": (channels, 1, 7, 7) for b in range(6)}
 
 
-def test_file_that_is_mostly_wanted_comes_whole_and_verified(harvest: Harvest, hub: HubServer, tmp_path: Path) -> None:
+def test_file_that_is_mostly_wanted_comes_whole_and_verified(harvest: Client, hub: HubServer, tmp_path: Path) -> None:
     made = small_repo(hub, "me/dense", mostly_depthwise())
     run = harvest("hf-hub:me/dense")
     assert run.code == 0 and run.bank is not None, run.message
@@ -241,7 +187,7 @@ def test_file_that_is_mostly_wanted_comes_whole_and_verified(harvest: Harvest, h
     assert list((tmp_path / "hf").rglob("model.safetensors"))
 
 
-def test_damaged_download_is_refused(harvest: Harvest, hub: HubServer) -> None:
+def test_damaged_download_is_refused(harvest: Client, hub: HubServer) -> None:
     small_repo(hub, "me/dense", mostly_depthwise())
     hub.faults = [Fault("corrupt", 400_000, skip=1)]  # the header probe passes
     run = harvest("hf-hub:me/dense")
@@ -249,7 +195,7 @@ def test_damaged_download_is_refused(harvest: Harvest, hub: HubServer) -> None:
 
 
 def test_server_without_ranges_gives_the_whole_file(
-    harvest: Harvest, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
+    harvest: Client, hub: HubServer, tensors: dict[str, np.ndarray[Any, Any]]
 ) -> None:
     hub.faults = [Fault("ignore_range")]
     run = harvest("convnext_atto")
@@ -257,7 +203,7 @@ def test_server_without_ranges_gives_the_whole_file(
     assert hub.sent < 2 * (hub.root / REPO / "model.safetensors").stat().st_size
 
 
-def test_repository_with_only_a_pickle(harvest: Harvest, hub: HubServer) -> None:
+def test_repository_with_only_a_pickle(harvest: Client, hub: HubServer) -> None:
     import torch
 
     rng = np.random.default_rng(5)
@@ -273,7 +219,7 @@ def test_repository_with_only_a_pickle(harvest: Harvest, hub: HubServer) -> None
     assert run.imported == ()
 
 
-def test_repository_tells_its_architecture(harvest: Harvest, hub: HubServer) -> None:
+def test_repository_tells_its_architecture(harvest: Client, hub: HubServer) -> None:
     small_repo(hub, "me/tuned", SHAPES)
     config = {"architecture": "convnext_atto", "num_classes": 10, "pretrained_cfg": {"tag": "mine_in1k"}}
     (hub.root / "me/tuned/config.json").write_text(json.dumps(config))
@@ -284,42 +230,62 @@ def test_repository_tells_its_architecture(harvest: Harvest, hub: HubServer) -> 
     assert run.bank.layers[0].stride == (1, 1)
 
 
-@pytest.mark.parametrize("config", ['{"architecture": 3}', "[1]", "no json", '{"pretrained_cfg": 1}'])
-def test_useless_configuration_does_no_harm(harvest: Harvest, hub: HubServer, config: str) -> None:
+def test_useless_configuration_does_no_harm(harvest: Client, hub: HubServer) -> None:
     small_repo(hub, "me/odd", mostly_depthwise(20))
-    (hub.root / "me/odd/config.json").write_text(config)
+    (hub.root / "me/odd/config.json").write_text('{"architecture": 3, "pretrained_cfg": 1}')
     run = harvest("hf-hub:me/odd")
     assert run.code == 0 and run.bank is not None and len(run.bank.layers) == 6, run.message
+
+
+@pytest.mark.parametrize("config", ["[1]", "no json", "[" * 100_000, '{"architectures": ["X"]}', "\xff"])
+def test_foreign_configuration_says_nothing(config: str) -> None:
+    wanted = _wanted("hf-hub:me/odd", "")
+    assert _told(wanted, config.encode("latin-1")) == wanted
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("convnext_bsae", "did you mean convnext_base"),
-        ("convnext_base.fb_in2k", "convnext_base.fb_in22k"),
-        ("resnet50", "has no depthwise layer"),
-        ("gcvit_tiny", "--arch gcvit_tiny"),
-        ("timm/convnext_base.fb_in22k", "hf-hub:timm/convnext_base.fb_in22k"),
-        ("hf-hub:a b/c", "hf-hub:OWNER/NAME"),
         ("hf-hub:me/none", "is no repository of the hub"),
         ("hf-hub:timm/convnext_atto.d2_in1k@v9", "no revision v9"),
         ("hf-hub:me/empty", "model.safetensors and pytorch_model.bin"),
+        ("convnext_bsae", "did you mean convnext_base"),
     ],
 )
-def test_wrong_request_is_one_sentence(harvest: Harvest, hub: HubServer, source: str, words: str) -> None:
+def test_wrong_request_is_one_sentence(harvest: Client, hub: HubServer, source: str, words: str) -> None:
     (hub.root / "me/empty").mkdir(parents=True, exist_ok=True)
     (hub.root / "me/empty/README.md").write_text("nothing here")
     run = harvest(source)
     assert run.code == 2 and words in run.message, run.message
 
 
-def test_architecture_that_does_not_fit_is_refused(harvest: Harvest) -> None:
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("convnext_base.fb_in2k", "did you mean fb_in22k"),
+        ("resnet50", "has no depthwise layer"),
+        ("gcvit_tiny", "--arch gcvit_tiny"),
+        ("timm/convnext_base.fb_in22k", "hf-hub:timm/convnext_base.fb_in22k"),
+        ("hf-hub:a b/c", "hf-hub:OWNER/NAME"),
+        ("hf-hub:", "hf-hub:OWNER/NAME"),
+        ("hf-hub:a/../../b", "hf-hub:OWNER/NAME"),
+        ("hf-hub:a/b@", "hf-hub:OWNER/NAME"),
+        ("hf-hub:-a/b..c", "hf-hub:OWNER/NAME"),
+    ],
+)
+def test_wrong_name_costs_no_request(source: str, words: str) -> None:
+    with pytest.raises(MkfaError, match=re.escape(words)):
+        read_hub(source, "")
+
+
+@pytest.mark.slow
+def test_architecture_that_does_not_fit_is_refused(harvest: Client) -> None:
     run = harvest("convnext_atto", architecture="efficientnet_lite0")
     assert run.code == 2 and "lacks 16 of the 16" in run.message
 
 
 @pytest.mark.slow
-def test_convnext_base_costs_one_percent_and_forty_requests(harvest: Harvest, hub: HubServer) -> None:
+def test_convnext_base_costs_one_percent_and_forty_requests(harvest: Client, hub: HubServer) -> None:
     repo = "timm/convnext_base.fb_in22k_ft_in1k"
     made = write_safetensors(hub.root / repo / "model.safetensors", CONVNEXT_BASE)
     hub.sha256(hub.root / repo / "model.safetensors")
