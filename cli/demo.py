@@ -1,0 +1,110 @@
+"""`mkfa demo`: the whole path on bundled data, without network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mkfa.cli.output import Force, say
+
+STEPS: tuple[tuple[str, str, list[str]], ...] = (
+    (
+        "harvest: collect the depthwise filters of a checkpoint into a bank",
+        "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is one\n"
+        "HDF5 file that plain h5py reads: a layer table and the filters, contiguous by kernel size.",
+        ["harvest", "{out}/ppocr_cls.safetensors", "--out", "{out}/ppocr_cls.h5", "--training-set",
+         "text lines, upright and upside down (PaddleOCR)", "--licence", "Apache-2.0"],
+    ),
+    (
+        "figure: what the filters of four networks look like",
+        "Random filters of the first, a middle and the last layer of two networks for text and two for objects.",
+        ["figure", "filters", "--banks", "{out}/ppocr_cls.h5,ppocrv4_rec,efficientnet_lite0,mobilenet_v2", "--out",
+         "{out}/filters.png"],
+    ),
+    (
+        "compare: did two networks learn the same filters?",
+        "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' are\n"
+        "weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict ones.",
+        ["compare", "--a", "{out}/ppocr_cls.h5", "--b", "efficientnet_lite0", "--kernel", "5x5", "--figure",
+         "{out}/compare.png", "--out", "{out}/compare.json"],
+    ),
+    (
+        "assign: which Gaussian-derivative pattern does each filter follow?",
+        "Every filter gets the best pattern, its parameters, R2 and the runner-up; the null's shares stand beside.",
+        ["assign", "{out}/ppocr_cls.h5", "--figure", "{out}/assign.png", "--out", "{out}/assign.json"],
+    ),
+    (
+        "atlas: are there clusters, and who has which?",
+        "Filters of both networks modulo gain, offset and sign; the number of clusters is justified against a null.",
+        ["atlas", "{out}/ppocr_cls.h5", "efficientnet_lite0", "--kernel", "5x5", "--figure", "{out}/atlas.png",
+         "--out", "{out}/atlas.json"],
+    ),
+    (
+        "keys: how few filters explain them all, up to gain and offset?",
+        "Compared with the eight published master keys, beside what smooth noise scores on them.",
+        ["keys", "{out}/ppocr_cls.h5", "efficientnet_lite0", "--kernel", "5x5", "--figure", "{out}/keys.png",
+         "--out", "{out}/keys.json"],
+    ),
+)  # fmt: skip
+"""Heading, explanation, command."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module to the command line."""
+
+    @app.command("demo")
+    def demo(
+        out: Annotated[Path, typer.Option("--out", help="Folder for what the demo writes.")] = Path("mkfa-demo"),
+        force: Force = False,
+    ) -> None:
+        """Show the whole path on bundled networks: harvest, compare, assign, atlas, keys. No network needed."""
+        run_demo(app, out, force=force)
+
+
+def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
+    """Run every step as the user would type it and sum up what was written."""
+    from importlib.resources import files
+
+    prepare(out, force=force)
+    started = time.monotonic()
+    checkpoint = files("mkfa.data").joinpath("ppocr_cls.safetensors").read_bytes()
+    (out / "ppocr_cls.safetensors").write_bytes(checkpoint)
+    for number, (heading, explanation, command) in enumerate(STEPS, 1):
+        arguments = [part.replace("{out}", str(out)) for part in command]
+        say(f"\n=== {number}/{len(STEPS)} {heading}")
+        say(explanation)
+        say(f"$ mkfa {' '.join(quoted(a) for a in arguments)}\n")
+        extra = ["--force"] if force else []
+        app([*arguments, *extra], standalone_mode=False)
+    lines = [f"{p.name:24} {p.stat().st_size:>9} bytes" for p in sorted(out.iterdir()) if p.name != "README.txt"]
+    commands = [" ".join(["mkfa", *map(quoted, c)]).replace("{out}", str(out)) for _, _, c in STEPS]
+    text = "\n".join(["Written by 'mkfa demo':", *lines, "", "The commands:", *commands])
+    (out / "README.txt").write_text(text + "\n", encoding="utf-8")
+    say(f"\nDone in {time.monotonic() - started:.0f} s. Figures, results and the bank are in {out}/ :")
+    for line in lines:
+        say(f"  {line}")
+    say(f"Next: open {out / 'compare.png'}; harvest a network of your own: mkfa harvest CHECKPOINT_OR_TIMM_NAME")
+
+
+def prepare(out: Path, *, force: bool) -> None:
+    """Make the demo's folder; refuses one with content unless `force`."""
+    from mkfa.errors import MkfaError
+
+    if out.exists() and not out.is_dir():
+        raise MkfaError(out, "is a file, where the demo needs a folder", "choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise MkfaError(out, "has files in it already", "choose another --out or pass --force to replace them")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MkfaError(out, f"cannot be made ({error.strerror})", "choose another --out") from error
+
+
+def quoted(argument: str) -> str:
+    """Return an argument as it is typed in a shell."""
+    import shlex
+
+    return shlex.quote(argument)
