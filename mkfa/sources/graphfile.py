@@ -13,6 +13,7 @@ also stands for "cannot be told".
 from __future__ import annotations
 
 import importlib
+import mmap
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -74,6 +75,16 @@ def load_package(name: str, extra: str, path: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         problem = f"reading it needs the package {(error.name or name).split('.')[0]}, which is not installed"
         raise MkfaError(path, problem, f"pip install 'mkfa[{extra}]'") from None
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file for reading; the map lives as long as views of it. Raises SourceError."""
+    try:
+        with path.open("rb") as f:
+            return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise SourceError(path, problem, "check the file and its permissions") from error
 
 
 def damaged(path: Path, error: object) -> SourceError:

@@ -33,17 +33,19 @@ from mkfa.sources.graphfile import (
     damaged,
     dequantise,
     load_package,
+    map_file,
     to_float32,
 )
 from mkfa.sources.onnx_graph import DEEPEST, STANDARD, Scope, call_scope, graph_scope, ordered, subgraphs
 from mkfa.sources.onnx_operands import Operand, Operands
 from mkfa.sources.onnx_tensors import ExternalFiles
+from mkfa.sources.onnx_wire import trim
 
 LARGEST_FILE = 1 << 31
 """Protocol buffers hold no more; larger models keep their weights in files beside them."""
 
-MOST_NODES = 1_000_000
-"""Most nodes walked, calls of functions unrolled: functions that call each other can unroll without bound."""
+MOST_UNROLLED = 300_000
+"""Most nodes walked in calls of the model's functions: functions that call each other can unroll without bound."""
 
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
 _NORMALISATIONS = frozenset(
@@ -91,23 +93,19 @@ def read_onnx(path: Path, architecture: str) -> Reading:
     """
     onnx: Any = load_package("onnx", "onnx", path)
     protobuf: Any = load_package("google.protobuf.message", "onnx", path)
-    try:
-        size = path.stat().st_size
-        if size >= LARGEST_FILE:
-            raise SourceError(path, f"has {size} bytes, more than an ONNX file can have", "fetch the file again")
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
-    digest = hashlib.sha256(data).hexdigest()
+    content = map_file(path)
+    if len(content) >= LARGEST_FILE:
+        raise SourceError(path, f"has {len(content)} bytes, more than an ONNX file can have", "fetch the file again")
+    digest = hashlib.sha256(content).hexdigest()
     try:
         # not onnx.load: that opens files that the model names before their paths can be checked
-        model = onnx.ModelProto.FromString(data)
-    except protobuf.DecodeError as error:
+        trimmed = trim(content)
+        model = onnx.ModelProto.FromString(trimmed.message())
+    except (DamagedError, UnicodeDecodeError, protobuf.DecodeError) as error:
         raise damaged(path, error) from None
-    del data
     if not model.HasField("graph") or not model.graph.node:
         raise SourceError(path, "holds no ONNX graph", "give a model exported to ONNX")
-    external = ExternalFiles(path)
+    external = ExternalFiles(path, trimmed)
     tally = Tally()
     try:
         _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None))
@@ -125,16 +123,13 @@ class _Walk:
     operands: Operands
     tally: Tally
     functions: dict[tuple[str, str, str], Any] = field(default_factory=dict)
-    visited: int = 0
+    unrolled: int = 0
 
     def __post_init__(self) -> None:
         self.functions = {(f.domain, f.name, f.overload): f for f in self.model.functions}
 
     def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
         """Visit a graph, a subgraph or a function body (anything with `node`)."""
-        self.visited += len(body.node)
-        if self.visited > MOST_NODES or depth > DEEPEST:
-            raise DamagedError("functions that call each other without end")
         for node in body.node:
             if not all(isinstance(t, str) for t in (node.op_type, node.domain, node.name, *node.input, *node.output)):
                 raise DamagedError("names that are not text")
@@ -148,6 +143,9 @@ class _Walk:
         domain = "" if node.domain in STANDARD else node.domain
         function = self.functions.get((node.domain, node.op_type, node.overload)) if domain else None
         if function is not None:
+            self.unrolled += len(function.node)
+            if self.unrolled > MOST_UNROLLED or depth > DEEPEST:
+                raise DamagedError("functions that call each other without end")
             self.graph(function, call_scope(function, node, scope), depth + 1)
         elif (form := _FORMS.get((domain, node.op_type))) is not None:
             self._convolution(node, scope, form)

@@ -14,6 +14,7 @@ import numpy as np
 
 from mkfa.errors import SourceError
 from mkfa.sources.graphfile import LARGEST_SPARSE, AnyArray, DamagedError, LeftOutError, unpack_nibbles
+from mkfa.sources.onnx_wire import Trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,12 @@ TYPES = {
 class ExternalFiles:
     """The files beside a model that hold its larger tensors; only those inside the model's own folder are read.
 
-    `digests` maps the names of the files read to their SHA-256.
+    `trimmed` is the model file itself, with the tensors that were taken out before it was parsed. `digests` maps the
+    names of the files read to their SHA-256.
     """
 
     model: Path
+    trimmed: Trimmed
     digests: dict[str, str] = field(default_factory=dict)
 
     def read(self, tensor: Any, size: int) -> bytes:
@@ -167,9 +170,11 @@ def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
     if tensor.HasField("segment"):
         raise DamagedError("a tensor stored in segments")
     if tensor.data_location == 1:  # EXTERNAL
-        data: bytes = external.read(tensor, size)
+        data: bytes | memoryview = external.read(tensor, size)
     elif tensor.HasField("raw_data"):
         data = tensor.raw_data
+    elif size > 0 and (raw := external.trimmed.raw(tensor.name)) is not None and not len(getattr(tensor, stored.typed)):
+        data = raw
     else:
         return _typed(tensor, stored, count).reshape(shape)
     if len(data) != size:

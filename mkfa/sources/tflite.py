@@ -8,7 +8,6 @@ high or wide is a 1-D convolution in two dimensions' clothing (the converter kno
 from __future__ import annotations
 
 import hashlib
-import mmap
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from mkfa.sources.graphfile import (
     damaged,
     dequantise,
     load_package,
+    map_file,
     to_float32,
 )
 from mkfa.sources.tflite_tables import Tables, first, options, stored_type, tensor_name
@@ -63,13 +63,7 @@ def read_tflite(path: Path, architecture: str) -> Reading:
         The package tflite is not installed.
     """
     tflite: Any = load_package("tflite", "tflite", path)
-    try:
-        with path.open("rb") as f:
-            # not read into memory: only the depthwise weights are wanted. The map lives as long as views of it.
-            content = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise SourceError(path, problem, "check the file") from error
+    content = map_file(path)
     if content[4:8] != b"TFL3":
         raise SourceError(path, "is not a TFLite model (it lacks the mark TFL3)", "fetch the file again")
     tally = Tally()

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
-from mkfa.sources import graphfile
+from mkfa.sources import graphfile, onnx_wire
 from mkfa.sources.found import Reading
 from mkfa.sources.onnx import read_onnx
 
@@ -573,20 +573,43 @@ def test_the_model_to_damage_is_read_whole(read):
     assert [layer.key for layer in read(WHOLE).layers] == ["q", "v", "own", "sp"]
 
 
+def test_large_tensors_are_taken_out_before_the_rest_is_parsed(read, monkeypatch):
+    large, small = RNG.standard_normal((256, 256, 1, 1)).astype(np.float32), taps()
+    deep = RNG.standard_normal((512, 1, 7, 7)).astype(np.float32)
+    half = deep.astype(np.float16)
+    nodes = [conv("large", y="a", group=1), conv("small", y="b"), conv("deep", y="c", group=512),
+             helper.make_node("Cast", ["half"], ["h"], to=F), conv("h", y="d", group=256)]  # fmt: skip
+    tensors = [stored(n, a) for n, a in (("large", large), ("deep", deep), ("small", small))]
+    tensors.append(helper.make_tensor("half", TensorProto.FLOAT16, half.shape, half.tobytes(), raw=True))
+    data = model(nodes, tensors).SerializeToString()
+    trimmed = onnx_wire.trim(data)
+    assert set(trimmed.spans) == {"large", "deep"} and len(trimmed.message()) < len(data) - large.nbytes - deep.nbytes + 16
+    for kept in (1 << 16, 1 << 30, 8):
+        monkeypatch.setattr(onnx_wire, "KEPT", kept)
+        first, second, third = read(data).layers
+        np.testing.assert_array_equal(first.weight, small[:, 0])
+        np.testing.assert_array_equal(second.weight, deep[:, 0])
+        np.testing.assert_array_equal(third.weight, half[:, 0].astype(np.float32))
+        assert third.multiplier == 2
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
+    kept=st.sampled_from([8, 1 << 16]),
     edits=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, len(WHOLE)) | st.just(len(WHOLE)),
     insert=st.binary(max_size=8),
     place=st.integers(0, len(WHOLE)),
 )
-def test_damaged_bytes_are_read_or_refused(read, edits, cut, insert, place):
+def test_damaged_bytes_are_read_or_refused(read, kept, edits, cut, insert, place):
     data = bytearray(WHOLE)
     for at, value in edits:
         data[at] = value
     data[place:place] = insert
     try:
-        reading = read(bytes(data[:cut]) or b"\0")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx_wire, "KEPT", kept)
+            reading = read(bytes(data[:cut]))
     except MkfaError:
         return
     for layer in reading.layers:
