@@ -123,7 +123,7 @@ class AssignmentSummary:
 
 
 def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> AssignmentSummary:
-    """Summarise an assignment; intervals are percentiles of a bootstrap over layers, seeded by the assignment's seed."""
+    """Summarise an assignment; intervals are percentiles of a bootstrap over layers, with the assignment's seed."""
     kinds = [k for k in assignment.kinds if k.usable.any()]
     layers = _layers(assignment, bank, kinds, r2)
     unscored = {why: sum(k.unscored[why] for k in assignment.kinds) for why in ("dead", "flat", "non-finite")}
@@ -155,7 +155,7 @@ def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> 
     fixed = np.concatenate([f >= r2 for f in fits])
     beyond = np.concatenate([f > limit for f, limit in zip(fits, limits, strict=True)])
     layer = np.concatenate([k.layer[k.usable] for k in kinds])
-    counts = np.stack([np.bincount(layer, fixed), np.bincount(layer, beyond)], axis=1)
+    counts = np.stack([np.bincount(layer, fixed), np.bincount(layer, beyond)], axis=1).astype(np.float64)
     low, high = _interval(counts, np.bincount(layer), seed)
     everything = np.sort(np.concatenate(fits))
     pooled = [_share_from(n, CURVE) for n in nulls]
@@ -249,7 +249,10 @@ class Example:
     r2: float
 
 
-def examples(assignment: Assignment, bank: FilterBank, *, count: int = 6) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+Examples = tuple[Example, ...]
+
+
+def examples(assignment: Assignment, bank: FilterBank, *, count: int = 6) -> tuple[Examples, Examples]:
     """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a class."""
     part = max(assignment.kinds, key=lambda k: (int(k.usable.sum()), -k.kind.kh))
     scored = np.flatnonzero(part.usable)

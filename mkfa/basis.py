@@ -97,10 +97,10 @@ class Kernels:
         part = (place - index).astype(np.float32)
         return values[index] + part[:, None] * slope[index]
 
-    def product(self, along_x: str, along_y: str, wx: F64, wy: F64) -> F32:
-        """Return separable patterns, (n, kh, kw) float32."""
+    def product(self, operators: tuple[str, str], wx: F64, wy: F64) -> F32:
+        """Return separable patterns of an operator along x and one along y, (n, kh, kw) float32."""
         kh, kw = self.size
-        return _outer(self.at(along_y, kh, wy), self.at(along_x, kw, wx))
+        return _outer(self.at(operators[1], kh, wy), self.at(operators[0], kw, wx))
 
 
 def _outer(along_y: F32, along_x: F32) -> F32:
@@ -155,31 +155,31 @@ def _axis(name: str, kh: int, kw: int) -> Axis:
 
 
 def _separable(along_x: str, along_y: str) -> Make:
-    return lambda kernels, c: kernels.product(along_x, along_y, c[:, 0], c[:, 1])
+    return lambda kernels, c: kernels.product((along_x, along_y), c[:, 0], c[:, 1])
 
 
 def _delta(kernels: Kernels, c: F64) -> F32:
     zero = np.zeros(len(c))
-    return kernels.product("smooth", "smooth", zero, zero)
+    return kernels.product(("smooth", "smooth"), zero, zero)
 
 
 def _laplacian(kernels: Kernels, c: F64) -> F32:
     w = c[:, 0]
-    return kernels.product("second", "smooth", w, w) + kernels.product("smooth", "second", w, w)
+    return kernels.product(("second", "smooth"), w, w) + kernels.product(("smooth", "second"), w, w)
 
 
 def _oriented_first(kernels: Kernels, c: F64) -> F32:
     """Steer the first derivatives: cos(a) D0x T + sin(a) D0y T (Lindeberg 1993, book, equation 5.54)."""
     w, cos, sin = c[:, 0], *_direction(c[:, 1])
-    along_x, along_y = kernels.product("central", "smooth", w, w), kernels.product("smooth", "central", w, w)
+    along_x, along_y = kernels.product(("central", "smooth"), w, w), kernels.product(("smooth", "central"), w, w)
     return np.asarray(cos * along_x + sin * along_y, np.float32)
 
 
 def _oriented_second(kernels: Kernels, c: F64) -> F32:
     """Steer the second derivatives: cos^2 D2x T + 2 cos sin D0x D0y T + sin^2 D2y T (the same, equation 5.54)."""
     w, cos, sin = c[:, 0], *_direction(c[:, 1])
-    mixed = kernels.product("central", "central", w, w)
-    along_x, along_y = kernels.product("second", "smooth", w, w), kernels.product("smooth", "second", w, w)
+    mixed = kernels.product(("central", "central"), w, w)
+    along_x, along_y = kernels.product(("second", "smooth"), w, w), kernels.product(("smooth", "second"), w, w)
     return np.asarray(cos**2 * along_x + 2 * cos * sin * mixed + sin**2 * along_y, np.float32)
 
 
@@ -191,13 +191,13 @@ def _difference_of_gaussians(kernels: Kernels, c: F64) -> F32:
     narrow = c[:, 0]
     wide = np.log(np.exp(narrow) + np.exp(c[:, 1]) - 1)  # variances add: exp(w) - 1 is t / TAU
     weight = np.exp(c[:, 2]).astype(np.float32)[:, None, None]
-    surround = kernels.product("smooth", "smooth", wide, wide)
-    return kernels.product("smooth", "smooth", narrow, narrow) - weight * surround
+    surround = kernels.product(("smooth", "smooth"), wide, wide)
+    return kernels.product(("smooth", "smooth"), narrow, narrow) - weight * surround
 
 
 def _centre_minus_laplacian(kernels: Kernels, c: F64) -> F32:
     w, weight = c[:, 0], np.exp(c[:, 1]).astype(np.float32)[:, None, None]
-    return kernels.product("smooth", "smooth", w, w) - weight * _laplacian(kernels, c)
+    return kernels.product(("smooth", "smooth"), w, w) - weight * _laplacian(kernels, c)
 
 
 _H = 0.5
@@ -221,8 +221,8 @@ FAMILIES: tuple[Family, ...] = (
     Family("laplacian", "Laplacian", ("s",), _laplacian),
     Family("oriented_first", "oriented first", ("s", "angle"), _oriented_first),
     Family("oriented_second", "oriented second", ("s", "angle"), _oriented_second),
-    Family("dog", "difference of Gaussians", ("s", "surround", "balance"), _difference_of_gaussians),
-    Family("centre_minus_laplacian", "centre minus Laplacian", ("s", "weight"), _centre_minus_laplacian),
+    Family("dog", "DoG", ("s", "surround", "balance"), _difference_of_gaussians),
+    Family("centre_minus_laplacian", "T - g Laplacian", ("s", "weight"), _centre_minus_laplacian),
 )
 """All families, simplest first: where two coincide, the earlier one names the pattern.
 

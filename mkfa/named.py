@@ -66,7 +66,7 @@ def named_set(name: str, kh: int, kw: int) -> NamedSet:
     for row, (label, along_x, along_y, (sigma_x, sigma_y), weight) in zip(patterns, _SETS[name], strict=True):
         pattern = outer(profile(along_y, kh, sigma_y**2), profile(along_x, kw, sigma_x**2))
         if weight:
-            pattern = pattern - weight * laplacian(kh, kw, sigma_x**2, sigma_y**2)
+            pattern = pattern - weight * laplacian(kh, kw, variance_x=sigma_x**2, variance_y=sigma_y**2)
         pattern = pattern - pattern.mean()
         norm = np.linalg.norm(pattern)
         if norm < 1e-6:
@@ -85,7 +85,7 @@ def outer(along_y: F64, along_x: F64) -> F64:
     return np.asarray(along_y[..., ::-1, None] * along_x[..., None, :], dtype=along_x.dtype)
 
 
-def laplacian(kh: int, kw: int, variance_x: float, variance_y: float) -> F64:
+def laplacian(kh: int, kw: int, *, variance_x: float, variance_y: float) -> F64:
     """Return L T, equation (6) of `mkfa.discrete`, (kh, kw)."""
     smooth_y, smooth_x = profile("smooth", kh, variance_y), profile("smooth", kw, variance_x)
     second_y, second_x = profile("second", kh, variance_y), profile("second", kw, variance_x)

@@ -68,8 +68,8 @@ def neighbourhoods(basis: str, kh: int, kw: int) -> tuple[Neighbourhood, ...]:
             axes = np.meshgrid(*[np.arange(-radius, radius + 1) / radius] * count, indexing="ij")
             shift[:, :count] = np.stack([a.ravel() for a in axes], axis=1)
         place = book.coordinates[atoms][:, None] + shift * book.step[variant][:, None]
-        inside: BoolArray = np.asarray((place >= low[variant][:, None] - 1e-9) & (place <= high[variant][:, None] + 1e-9))
-        inside = inside.all(axis=2)
+        above, below = place >= low[variant][:, None] - 1e-9, place <= high[variant][:, None] + 1e-9
+        inside = np.asarray((above & below).all(axis=2), np.bool_)
         patterns = np.zeros((*inside.shape, kh * kw), np.float32) if inside.size * kh * kw * 4 <= _KEEP_BYTES else None
         for each in np.unique(variant).tolist():
             for rows in _blocks(np.flatnonzero(variant == each)):

@@ -1,0 +1,98 @@
+"""An assignment at a glance: shares against depth, coverage beside the nulls, best and worst fits with their models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa.assigned import CURVE, AssignmentSummary, Example
+from mkfa.figures.style import PAGE, draw_filter, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 9
+"""Classes drawn in a colour of their own; the others are summed up as "other"."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignFigure:
+    """What is drawn: the summary, and the best and worst fits."""
+
+    summary: AssignmentSummary
+    best: tuple[Example, ...]
+    worst: tuple[Example, ...]
+
+
+def draw(data: AssignFigure) -> Figure:
+    """Draw an assignment on a page's width."""
+    with style():
+        figure: Figure = new_figure(PAGE, 5.2)
+        top, bottom = figure.subfigures(2, 1, height_ratios=(3.2, 2.0), squeeze=False)[:, 0]
+        left, right = top.subplots(1, 2, width_ratios=(1.5, 1))
+        _draw_shares(left, data.summary)
+        _draw_coverage(right, data.summary)
+        _draw_examples(bottom, data)
+        figure.suptitle(f"{data.summary.bank}: {data.summary.filters:,} filters, basis {data.summary.basis}")
+    return figure
+
+
+def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
+    """Draw a stacked bar of class shares for each layer, first to last; sizes are written below."""
+    import matplotlib as mpl
+
+    layers = [layer for layer in summary.layers if layer.filters]
+    shares = np.array([layer.shares for layer in layers])
+    order = [i for i in np.argsort([-c.share for c in summary.classes]).tolist() if summary.classes[i].filters]
+    shown, rest = order[:SHOWN], order[SHOWN:]
+    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    base, place = np.zeros(len(layers)), np.arange(len(layers))
+    for colour, index in zip(colours, shown, strict=False):
+        ax.bar(place, shares[:, index], bottom=base, width=0.9, color=colour, label=summary.classes[index].title)
+        base += shares[:, index]
+    if rest:
+        ax.bar(place, shares[:, rest].sum(axis=1), bottom=base, width=0.9, color="0.8", label="other")
+    ax.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), ylabel="share of filters", xlabel="layer, first to last")
+    step = max(1, len(layers) // 12)
+    ticks = list(range(0, len(layers), step))
+    ax.set_xticks(ticks, [f"{layers[i].layer}\n{layers[i].kind.split()[0]}" for i in ticks], fontsize=6)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0, reverse=True)
+
+
+def _draw_coverage(ax: Axes, summary: AssignmentSummary) -> None:
+    """Draw the share of filters at or above each R2, and that of every null."""
+    ax.plot(CURVE, summary.whole[0].curve, color="black", lw=1.8, label="filters")
+    for each, dash in zip(summary.whole, ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
+        ax.plot(CURVE, each.null_curve, lw=1.1, ls=dash, label=each.null)
+    ax.axvline(summary.r2, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="R2", ylabel="share with at least this R2")
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, handlelength=1.6)
+
+
+def _draw_examples(figure: Any, data: AssignFigure) -> None:
+    """Draw filters in the upper and their models in the lower row, best fits left, worst right; one scale a pair."""
+    columns = [*data.best, None, *data.worst]
+    widths = [0.35 if c is None else 1 for c in columns]
+    axes = figure.subplots(2, len(columns), width_ratios=widths, squeeze=False)
+    for ax_filter, ax_model, example in zip(axes[0], axes[1], columns, strict=True):
+        if example is None:
+            ax_filter.axis("off")
+            ax_model.axis("off")
+            continue
+        limit = float(max(np.abs(example.filter).max(), np.abs(example.model).max())) or 1.0
+        draw_filter(ax_filter, example.filter, limit=limit)
+        draw_filter(ax_model, example.model, limit=limit)
+        ax_filter.set_title(f"{example.r2:.2f}", pad=2)
+        ax_model.set_xlabel(_short(example.title), fontsize=6, labelpad=2)
+    axes[0][0].set_ylabel("filter")
+    axes[1][0].set_ylabel("model")
+    figure.suptitle("R2 of the best fit of each class (left) and of the worst fits (right)", fontsize=8)
+
+
+def _short(title: str) -> str:
+    """Break a title of several words, so that it fits below a filter."""
+    words = title.split(" ")
+    return title if len(title) < 11 or len(words) == 1 else f"{' '.join(words[:-1])}\n{words[-1]}"
