@@ -123,7 +123,8 @@ def _enough(a: FilterBank, b: FilterBank, kind: Kind) -> bool:
 
 
 def _unusable(bank: FilterBank, count: KindCount) -> list[LeftOut]:
-    reasons = (("dead (peak under 1 % of the layer's)", count.dead), ("flat", count.flat), ("not finite", count.nonfinite))
+    dead = "dead (peak under 1 % of the layer's)"
+    reasons = ((dead, count.dead), ("flat", count.flat), ("not finite", count.nonfinite))
     out = [LeftOut(bank.name, count.kind, 0, number, why) for why, number in reasons if number]
     cloud = make_cloud(bank, count.kind)
     if cloud.thin:

@@ -74,7 +74,8 @@ def compare(a: FilterBank, b: FilterBank, *, settings: CompareSettings | None = 
         if kind.same:
             notes.append(f"{kind.kind}: both banks hold the same filters; disjoint halves of them were compared")
         elif kind.shared:
-            notes.append(f"{kind.kind}: {kind.shared} of {kind.usable[0]} filters of {a.name} occur in {b.name} bit for bit")
+            share = f"{kind.shared} of {kind.usable[0]} filters of {a.name}"
+            notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
     return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes))
 
 
@@ -85,8 +86,9 @@ def usable_kinds(a: FilterBank, b: FilterBank, settings: CompareSettings) -> tup
     enough = tuple(kind for kind in kinds if min(sizes[kind]) >= MIN_FILTERS)
     if not enough:
         counts = "; ".join(f"{kind}: {x} in {a.name}, {y} in {b.name}" for kind, (x, y) in sizes.items())
-        raise MkfaError(f"{a.name} and {b.name}", f"have fewer than {MIN_FILTERS} usable filters of every common kind ({counts})",
-                        "see 'mkfa show' for dead and flat filters, or compare other banks")  # fmt: skip
+        problem = f"have fewer than {MIN_FILTERS} usable filters of every common kind ({counts})"
+        remedy = "see 'mkfa show' for dead and flat filters, or compare other banks"
+        raise MkfaError(f"{a.name} and {b.name}", problem, remedy)
     return enough
 
 
@@ -103,10 +105,7 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
     n = sample_size(*clouds, settings.sample)
     seeds = [settings.seed, kind.kh, kind.kw, kind.dh, kind.dw]
     rng = np.random.default_rng([*seeds, 0])
-    if same:
-        rows = split(clouds[0], n, rng)
-    else:
-        rows = split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0]
+    rows = split(clouds[0], n, rng) if same else (split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0])
     samples = take(clouds[0], rows[0]), take(clouds[1], rows[1])
     bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector[0], samples[1].vector[0])
     plan = make_plan((kind.kh, kind.kw), settings.measures, threshold=settings.threshold,  # type: ignore[arg-type]
@@ -143,7 +142,8 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         depth_a=np.array([x.depth for x in clouds[0].layers]), depth_b=np.array([x.depth for x in clouds[1].layers]),
         per_layer=(int(sizes.min()), int(sizes.max())),
         measures=plan.measures, value=observed.values[0], interval=centred_interval(draws, observed.values[0]),
-        floor=floor, floor_layers=floor_layers, ceiling=ceiling.mean, ceiling_null=ceiling.null, fraction=ceiling.fraction,
+        floor=floor, floor_layers=floor_layers,
+        ceiling=ceiling.mean, ceiling_null=ceiling.null, fraction=ceiling.fraction,
         directed=np.array([x.mean(dtype=np.float64) for x in near]),
         directed_at=np.array([(x >= settings.threshold).mean() for x in near]),
         bandwidth=bandwidth, all_filters=MappingProxyType(full),
@@ -156,7 +156,7 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
     )  # fmt: skip
 
 
-def _disjoint(cloud: Cloud, rows: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _disjoint(cloud: Cloud, rows: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return two halves of a cloud that contain the samples: the first sample, and everything else."""
     return np.sort(rows[0]), np.setdiff1d(np.arange(len(cloud)), rows[0])
 
@@ -181,7 +181,7 @@ def _layer_floor(floors: list[list[Scores]]) -> F32:
     return np.asarray((own[0][:, :, None] + own[1][:, None, :]) / 2, np.float32)
 
 
-def _stages(cloud: Cloud) -> tuple[tuple[str, ...], np.ndarray]:  # type: ignore[type-arg]
+def _stages(cloud: Cloud) -> tuple[tuple[str, ...], np.ndarray]:
     """Group layers by the network's stages, or by thirds of its depth where the source tells no stages."""
     stage = [layer.stage for layer in cloud.layers]
     if min(stage) >= 0:
@@ -192,7 +192,7 @@ def _stages(cloud: Cloud) -> tuple[tuple[str, ...], np.ndarray]:  # type: ignore
     return tuple(("early", "middle", "late")[t] for t in present), group
 
 
-def _groups(sides: tuple[Profile, Profile], stages: tuple[tuple[tuple[str, ...], np.ndarray], ...]  # type: ignore[type-arg]
+def _groups(sides: tuple[Profile, Profile], stages: tuple[tuple[tuple[str, ...], np.ndarray], ...]
             ) -> tuple[F32, F32]:  # fmt: skip
     """Return the (S, L) indicators of both banks' stages, without layers that are not in the sample."""
     out = []
@@ -226,16 +226,17 @@ def _summarise(draws: Draws, observed: Scores, floor: F64, plan: tuple[Plan, tup
     return NullResult(
         draws.null, len(draws.values), mean, low, high, sides, sides.max(axis=0), farther.max(axis=0),
         fraction(value, floor, mean), np.stack([draws.curve.mean(axis=0), *band]),
-        draws.layers.mean(axis=(0, 1)), layer_p, _holm_each(layer_p), layer_max, stage_p, _holm_each(stage_p),
+        draws.layers.mean(axis=(0, 1)), layer_p, _holm_each(layer_p), layer_max,
+        stage_p.astype(np.float64), _holm_each(stage_p).astype(np.float64),
     )  # fmt: skip
 
 
-def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:  # type: ignore[type-arg]
+def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:
     """Return p-values (2, M) from draws (m, 2, M), one direction for each measure."""
     return np.where(larger, p_value(observed, draws, larger=True), p_value(observed, draws, larger=False))
 
 
-def _pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:  # type: ignore[type-arg]
+def _pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:
     """Return p-values for pairs of layers, plain and adjusted for the maximum over pairs; larger is more alike.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What a comparison found: values between floor and ceiling, chance, intervals, and what it means in words (layer 5)."""
+"""What a comparison found: values between floor and ceiling, chance, intervals, what it means (layer 5)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.bank import F32, Kind
+from mkfa.chance import holm
 from mkfa.clouds import LeftOut
 from mkfa.errors import MkfaError
 from mkfa.exchange import Exchange
@@ -160,7 +161,7 @@ class KindComparison:
     same: bool
 
     def row(self, measure: str) -> int:
-        return self.measures.index(measure)  # type: ignore[arg-type]
+        return [str(name) for name in self.measures].index(measure)
 
     @property
     def layer_fraction(self) -> F32:
@@ -221,21 +222,28 @@ def in_words(result: Comparison, kind: KindComparison) -> list[str]:
         if beyond:
             parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
-    agree = [sum(n.p <= ALPHA) for n in kind.nulls]
-    out.append("Measures closer than chance at p <= 0.05, of "
-               f"{len(kind.measures)}: {', '.join(f'{n.null} {k}' for n, k in zip(kind.nulls, agree, strict=True))}.")  # fmt: skip
+    agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
+    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {agree}.")
     place = kind.fraction[i]
     if np.isfinite(place):
-        out.append(f"They lie {place:.0%} of the way from two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %).")
-    if kind.exchange.p:
-        name = "energy" if "energy" in kind.exchange.p else next(iter(kind.exchange.p))
-        p = kind.exchange.p[name]
-        if kind.exchange.arrangements < 1 / ALPHA:
-            out.append("There are too few layers to tell the two banks apart by exchanging layers.")
-        else:
-            verb = "differ more than" if p <= ALPHA else "cannot be told from"
-            out.append(f"Their layers {verb} layers dealt out at random ({name}, p = {p:.3f}).")
+        way = f"two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %)"
+        out.append(f"They lie {place:.0%} of the way from {way}.")
+    out.extend(_exchange_in_words(kind))
     return out
+
+
+def _exchange_in_words(kind: KindComparison) -> list[str]:
+    if not kind.exchange.p:
+        return []
+    if kind.exchange.arrangements < 1 / ALPHA:
+        return ["There are too few layers to tell the two banks apart by exchanging layers."]
+    adjusted = dict(zip(kind.exchange.p, holm(list(kind.exchange.p.values())).tolist(), strict=True))
+    told = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
+    rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
+    if not told:
+        return [f"Their layers cannot be told from layers dealt out at random (Holm: {', '.join(rest)})."]
+    but = f", not by {_join(rest)}" if rest else ""
+    return [f"Their layers differ more than layers dealt out at random by {_join(told)}{but} (Holm)."]
 
 
 def _with_p(name: str, p: float) -> str:

@@ -70,10 +70,10 @@ def exchange_layers(a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, 
         found[name] = sign * (2 * mean(first, second) - mean(first, first) - mean(second, second))
     counts = np.bincount(label, minlength=la + lb)
     found["coverage"] = np.array([_coverage(best, side, label, counts) for side in sides])
-    p = {
-        name: float(p_value(values[0], values[1:], larger=name != "coverage"))
+    p: dict[str, float] = {
+        str(name): float(p_value(values[0], values[1:], larger=name != "coverage"))
         for name, values in found.items()
-        if name in plan.measures
+        if plan.wants(name)
     }
     return Exchange(MappingProxyType(p), m, comb(la + lb, la), quota)
 
@@ -171,7 +171,8 @@ def _weighted(value: np.ndarray[tuple[int], np.dtype[np.generic]], layer: I64, w
 
 def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: Plan) -> None:
     label = np.concatenate([a.layer, b.layer + a.layers])
-    kernel, distance, _ = layer_blocks(np.concatenate([a.vector[0], b.vector[0]]), label, a.layers + b.layers, plan.bandwidth)
+    pooled = np.concatenate([a.vector[0], b.vector[0]])
+    kernel, distance, _ = layer_blocks(pooled, label, a.layers + b.layers, plan.bandwidth)
     size = np.bincount(label, minlength=a.layers + b.layers)
     u, v = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
     u, v = u / u.sum(axis=1, keepdims=True), v / v.sum(axis=1, keepdims=True)

@@ -23,7 +23,7 @@ EXACT_COST_LIMIT = 40_000
 
 def cosines(a: F32, b: F32) -> F32:
     """Return |cos| between all filters, (N_a, N_b) float32 in [0, 1]."""
-    return np.minimum(np.abs(a @ b.T), np.float32(1))
+    return np.asarray(np.minimum(np.abs(a @ b.T), np.float32(1)), np.float32)
 
 
 def nearest(a: F32, b: F32, *, block: int = 2048) -> tuple[F32, F32]:
@@ -146,7 +146,7 @@ def energy(a: F32, b: F32) -> float:
     """
 
     def distance(x: F32, y: F32) -> F64:
-        return np.sqrt(1 - np.minimum(np.square((x @ y.T).astype(np.float64)), 1))
+        return np.asarray(np.sqrt(1 - np.minimum(np.square((x @ y.T).astype(np.float64)), 1)), np.float64)
 
     return 2 * float(distance(a, b).mean()) - off_diagonal(distance(a, a)) - off_diagonal(distance(b, b))
 
@@ -214,7 +214,7 @@ def pca_kl(a: F32, b: F32) -> float:
 
 def pca_kl_pooled(pooled: F32, first: int) -> F64:
     """Return `pca_kl` for D pairs, (D,), from their pooled filters (D, N, K), the first `first` rows being A's."""
-    depth, n, k = pooled.shape
+    depth, _, k = pooled.shape
     pooled = pooled - pooled.mean(axis=1, keepdims=True)
     value, vector = np.linalg.eigh((pooled.swapaxes(1, 2) @ pooled).astype(np.float64))
     value = np.clip(value, 0, None)

@@ -25,7 +25,7 @@ from mkfa.scores import BY_LAYER, THRESHOLDS, Plan, Profile, Sample, Scores, nul
 INIT_DRAWS = 5
 """Untrained networks built for the null `init`; each costs seconds, so it is a ceiling rather than a test."""
 
-BATCH = 6
+BATCH = 4
 """Null banks drawn at a time: long enough outside Python's lock, small enough for the cache."""
 
 Advance = Callable[[float], None]
@@ -57,7 +57,7 @@ def workers() -> int:
 @contextmanager
 def single_blas() -> Iterator[None]:
     """Keep BLAS to one thread: the small products here are faster so, and threads draw side by side instead."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     with threadpool_limits(1, user_api="blas"):
         yield

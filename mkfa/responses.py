@@ -39,7 +39,7 @@ def stimuli(kh: int, kw: int) -> F32:
 
 def _natural(kh: int, kw: int, rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """Cut patches with contrast (above the median of what is drawn) out of the photographs, in grey."""
-    patches = []
+    patches: list[NDArray[np.float64]] = []
     for picture in _photographs():
         top = rng.integers(0, picture.shape[0] - kh, NATURAL)
         left = rng.integers(0, picture.shape[1] - kw, NATURAL)
@@ -94,7 +94,8 @@ def gram(cloud: F32, patches: F32, *, rectify: bool = True) -> F32:
     response = patches @ cloud.swapaxes(-1, -2)
     if rectify:
         np.abs(response, out=response)
-    return response @ response.swapaxes(-1, -2) / np.float32(max(cloud.shape[-2], 1))
+    mean = response @ response.swapaxes(-1, -2) / np.float32(max(cloud.shape[-2], 1))
+    return np.asarray(mean, np.float32)
 
 
 def u_centred(matrix: F32) -> F32:

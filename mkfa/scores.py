@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mkfa import measures
 from mkfa.bank import F32
@@ -272,7 +271,7 @@ def _peak_scaled(weight: F32) -> F32:
 def _squares(x: F32, y: F32) -> F32:
     """Return cos^2 between all filters, (D, n_x, n_y)."""
     out = x @ y.swapaxes(1, 2)
-    return np.multiply(out, out, out=out)
+    return np.asarray(np.multiply(out, out, out=out))
 
 
 def _transform(square: F32, plan: Plan) -> tuple[F32, F32]:

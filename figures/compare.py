@@ -1,0 +1,124 @@
+"""Figures of `mkfa compare`: layer pairs and the coverage curve against chance; a matrix over banks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa.bank_matrix import BankMatrix
+from mkfa.comparison import Comparison, KindComparison, strictest
+from mkfa.figures.style import AMOUNT, PAGE, new_figure, style
+from mkfa.scores import BY_LAYER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"shuffled": "#888888", "gaussian": "#4477aa", "blurred": "#228833", "covariance": "#ee6677",
+           "init": "#ccbb44"}  # fmt: skip
+
+
+def draw(data: Comparison) -> Figure:
+    """Draw one row for each kernel size: layer pairs, coverage curves, every measure between floor and ceiling."""
+    with style():
+        figure: Figure = new_figure(PAGE, 2.6 * len(data.kinds))
+        axes = figure.subplots(len(data.kinds), 3, squeeze=False, width_ratios=(1.25, 1, 0.85))
+        for row, kind in zip(axes, data.kinds, strict=True):
+            _layer_pairs(row[0], data, kind)
+            _curves(row[1], data, kind)
+            _places(row[2], kind)
+        return figure
+
+
+def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
+    """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted over all pairs."""
+    name = next((m for m in BY_LAYER if m in kind.measures), None)
+    if name is None:
+        ax.set_axis_off()
+        return
+    i, null = BY_LAYER.index(name), strictest(kind, name)
+    value = np.ma.masked_invalid(kind.layer_value[i])
+    marks = [(float(np.nanmean(kind.layer_floor[i])), "black")]
+    marks += [(float(np.nanmean(n.layer_mean[i])), COLOURS[n.null]) for n in kind.nulls]
+    limits = [float(value.min()), float(value.max()), *(level for level, _ in marks)]
+    picture = ax.imshow(value, cmap=AMOUNT, origin="lower", aspect="auto", interpolation="nearest",
+                        vmin=min(limits), vmax=max(limits))  # fmt: skip
+    x, y = np.nonzero(null.layer_p_max[i].T <= 0.05)
+    span = max(value.shape)
+    ax.plot(x, y, "o", color="white", mec="black", mew=0.4, ms=max(1.2, min(4.0, 55 / span)), ls="none")
+    bar = ax.figure.colorbar(picture, ax=ax, fraction=0.06, pad=0.03)
+    for level, colour in marks:  # the mean floor in black, the means of the nulls in their colours
+        bar.ax.axhline(level, color="white", lw=3.2)
+        bar.ax.axhline(level, color=colour, lw=2)
+    _layer_ticks(ax, kind)
+    ax.set_xlabel(f"layer of {data.b}")
+    ax.set_ylabel(f"layer of {data.a}")
+    ax.set_title(f"{kind.kind} {name} of layer pairs\n(dot: p ≤ .05 under {null.null}, all pairs)", loc="left")
+
+
+def _layer_ticks(ax: Axes, kind: KindComparison) -> None:
+    for axis, count in ((ax.xaxis, len(kind.layers_b)), (ax.yaxis, len(kind.layers_a))):
+        step = max(1, -(-count // 8))
+        axis.set_ticks(range(0, count, step), [str(i + 1) for i in range(0, count, step)])
+
+
+def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
+    """Draw the share of filters with a neighbour at |cos| >= t, over t, with the nulls' central 95 %."""
+    for null in kind.nulls:
+        colour = COLOURS[null.null]
+        ax.fill_between(kind.thresholds, null.curve[1], null.curve[2], color=colour, alpha=0.3, lw=0)
+        ax.plot(kind.thresholds, null.curve[0], color=colour, lw=0.9, label=null.null)
+    ax.plot(kind.thresholds, kind.curve_floor, color="black", lw=0.9, ls="--", label="floor (halves)")
+    ax.plot(kind.thresholds, kind.curve[0], color="black", lw=1.5, label="A in B")
+    ax.plot(kind.thresholds, kind.curve[1], color="black", lw=1.5, ls=":", label="B in A")
+    ax.set_xlim(0.2, 1)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("|cos| of nearest neighbour ≥ t")
+    ax.set_ylabel("share of filters")
+    ax.set_title(f"coverage, {kind.n} filters each", loc="left")
+    ax.legend(frameon=False, loc="lower left", handlelength=1.4, labelspacing=0.25)
+
+
+def _places(ax: Axes, kind: KindComparison) -> None:
+    """Draw each measure's place between floor (0) and ceiling (1), with interval and the other nulls."""
+    rows = np.arange(len(kind.measures))[::-1]
+    gap = kind.ceiling - kind.floor
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = (kind.interval - kind.floor) / gap
+        for null in kind.nulls:
+            ax.plot((null.mean - kind.floor) / gap, rows, "|", color=COLOURS[null.null], ms=7, mew=1.5)
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    ax.hlines(rows, low, high, color="black", lw=1)
+    ax.plot(kind.fraction, rows, "o", color="black", ms=3.5)
+    ax.axvline(0, color="black", lw=0.7, ls="--")
+    ax.set_xlim(-0.3, 1.6)
+    ax.set_ylim(-0.7, len(rows) - 0.3)
+    ax.set_yticks(rows, list(kind.measures))
+    ax.set_xlabel(f"floor 0 … {kind.ceiling_null} 1")
+    ax.set_title("place of each", loc="left")
+
+
+def draw_matrix(data: Sequence[BankMatrix]) -> Figure:
+    """Draw the matrix over banks of the first measure, one panel for each kernel size."""
+    chosen = [m for m in data if m.measure == data[0].measure]
+    with style():
+        figure: Figure = new_figure(max(PAGE / 2, min(PAGE, 3.4 * len(chosen))), 3.1)
+        axes: Any = figure.subplots(1, len(chosen), squeeze=False)[0]
+        for ax, matrix in zip(axes, chosen, strict=True):
+            shown = np.where(np.eye(len(matrix.names), dtype=bool), 0, matrix.fraction)
+            picture = ax.imshow(np.ma.masked_invalid(shown), cmap=AMOUNT, vmin=0, vmax=1)
+            for i, j in np.ndindex(shown.shape):
+                if np.isfinite(shown[i, j]):
+                    passed = i != j and bool(matrix.p_holm[:, i, j].max() <= 0.05)
+                    ax.text(j, i, f"{shown[i, j]:.2f}{'*' if passed else ''}", ha="center", va="center",
+                            color="white" if shown[i, j] < 0.6 else "black", fontsize=7)  # fmt: skip
+            ax.set_xticks(range(len(matrix.names)), matrix.names, rotation=40, ha="right", rotation_mode="anchor")
+            ax.set_yticks(range(len(matrix.names)), matrix.names if ax is axes[0] else [])
+            ax.set_title(f"{matrix.kind}: {matrix.measure}", loc="left")
+            for side in ax.spines.values():
+                side.set_visible(False)
+        figure.colorbar(picture, ax=list(axes), fraction=0.04, 
+                        label="fraction: floor 0, ceiling 1  (* every null, Holm)")  # fmt: skip
+        return figure
