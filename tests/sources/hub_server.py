@@ -75,10 +75,11 @@ class HubServer:
     signed : redirect large files to the second origin.
     token : refuse requests without it, as for a gated repository.
     delay : seconds added to every request.
+    rate : bytes a second of one connection, 0 for as many as there are.
     """
 
-    def __init__(self, root: Path, *, signed: bool = True, token: str = "", delay: float = 0.0) -> None:
-        self.root, self.signed, self.token, self.delay = root, signed, token, delay
+    def __init__(self, root: Path, *, signed: bool = True, token: str = "", delay: float = 0.0, rate: float = 0.0) -> None:
+        self.root, self.signed, self.token, self.delay, self.rate = root, signed, token, delay, rate
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.signatures = 0
@@ -192,6 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(hub.root / path.lstrip("/"), {}, fault)
 
     def _file(self, file: Path, head: dict[str, str], fault: Fault | None) -> None:
+        hub: HubServer = self.server.hub  # type: ignore[attr-defined]
         kind, value = (fault.kind, fault.value) if fault else ("", 0)
         size = min(file.stat().st_size, value) if kind == "truncate" else file.stat().st_size
         start, stop, status = 0, size, 200
@@ -219,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if not self._write(bytes(block)):
                     return
                 at += step
-                time.sleep(0.1 if kind == "trickle" else 0)
+                time.sleep(0.1 if kind == "trickle" else step / hub.rate if hub.rate else 0)
         if end < stop:
             self.close_connection = True
 
