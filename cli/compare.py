@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,16 +48,18 @@ def compare(
     names = [*(x for x in (a, b) if x), *(bank or []), *(banks or [])]
     settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
     _check(names, (out, figure), force)
+    from mkfa.compare import distinct_names
     from mkfa.library import resolve_bank
 
-    found = [resolve_bank(name) for name in names]
+    found = distinct_names([resolve_bank(name) for name in names])
     results = _run(found, settings)
     _save(found, results, (out, figure), force)
     if as_json:
         print_json(_record(found, results))
         return
     for result in results:
-        _print_comparison(result)
+        if result:
+            _print_comparison(result)
     if len(found) > 2:
         _print_matrix(found, results)
     for path in (out, figure):
@@ -109,63 +112,50 @@ def _check(names: list[str], paths: tuple[Path | None, Path | None], force: bool
             check_target(path, overwrite=force)
 
 
-def _run(banks: list[FilterBank], settings: CompareSettings) -> list[Comparison]:
+def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison | None, ...]:
     """Compare every pair; pairs with nothing in common are left out and said, unless there is no other."""
     from itertools import combinations
 
     from mkfa.cli.output import warn
-    from mkfa.compare import compare, total_draws
+    from mkfa.compare import compare_many, total_draws
     from mkfa.errors import MkfaError
 
-    total, pairs, problems = 0, [], []
+    total = 0
     for x, y in combinations(banks, 2):
-        try:
+        with suppress(MkfaError):  # `compare_many` says it again
             total += total_draws(x, y, settings)
-            pairs.append((x, y))
-        except MkfaError as error:
-            problems.append(error)
-    if not pairs:
-        raise problems[0]
-    for problem in problems:
-        warn(str(problem))
     with progress("null banks", total) as advance:
-        return [compare(x, y, settings=settings, advance=advance) for x, y in pairs]
+        return compare_many(banks, settings=settings, advance=advance, tell=lambda problem: warn(str(problem)))
 
 
-def _record(banks: list[FilterBank], results: list[Comparison]) -> dict[str, Any]:
+def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> dict[str, Any]:
+    from mkfa.bank_matrix import bank_matrices
     from mkfa.comparison_file import record
 
-    out: dict[str, Any] = {"comparisons": [record(result) for result in results]}
+    out: dict[str, Any] = {"comparisons": [record(result) for result in results if result]}
     if len(banks) > 2:
-        out["matrices"] = _matrices(banks, results)
+        out["matrices"] = bank_matrices(banks, results)
     return out
 
 
-def _matrices(banks: list[FilterBank], results: list[Comparison]) -> Any:
-    from itertools import combinations
-
-    from mkfa.bank_matrix import bank_matrices
-
-    done = {(r.a, r.b): r for r in results}
-    return bank_matrices(banks, [done.get((x.name, y.name)) for x, y in combinations(banks, 2)])
-
-
-def _save(banks: list[FilterBank], results: list[Comparison], paths: tuple[Path | None, Path | None],
+def _save(banks: list[FilterBank], results: tuple[Comparison | None, ...], paths: tuple[Path | None, Path | None],
           force: bool) -> None:  # fmt: skip
     from mkfa.comparison_file import arrays_of, attributes_of, csv_text
     from mkfa.store import write_arrays
 
     out, figure = paths
+    done = [result for result in results if result]
     if out is not None and out.suffix.lower() == ".h5":
-        arrays, attributes = arrays_of(results), attributes_of(results)
+        arrays, attributes = arrays_of(done), attributes_of(done)
         write_arrays(out, kind="comparison", arrays=arrays, attributes=attributes, overwrite=force)
     elif out is not None:
-        text = csv_text(results) if out.suffix.lower() == ".csv" else to_json(_record(banks, results))
+        text = csv_text(done) if out.suffix.lower() == ".csv" else to_json(_record(banks, results))
         write_text(out, text, overwrite=force)
     if figure is not None:
+        from mkfa.bank_matrix import bank_matrices
         from mkfa.figures.compare import draw, draw_matrix
 
-        picture = draw(results[0]) if len(banks) == 2 else draw_matrix(_matrices(banks, results))
+        picture = draw(done[0]) if len(banks) == 2 else draw_matrix(bank_matrices(banks, results))
         save_figure(picture, figure, overwrite=force)
 
 
@@ -263,9 +253,12 @@ def _print_stages(kind: KindComparison) -> None:
     print_table(f"Pairs of stages: {name}, p under {null.null} (Holm)", ("", *kind.stages_b), rows)
 
 
-def _print_matrix(banks: list[FilterBank], results: list[Comparison]) -> None:
-    for matrix in _matrices(banks, results):
-        if matrix.measure != results[0].kinds[0].measures[0]:
+def _print_matrix(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> None:
+    from mkfa.bank_matrix import bank_matrices
+
+    matrices = bank_matrices(banks, results)
+    for matrix in matrices:
+        if matrix.measure != matrices[0].measure:
             continue
         strict = matrix.p_holm.max(axis=0)
         rows, notes = [], []

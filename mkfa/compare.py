@@ -12,8 +12,9 @@ The design, for each kernel size and dilation that both banks have:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from types import MappingProxyType
 
 import numpy as np
@@ -266,26 +267,36 @@ def _holm_each(p: F32) -> F32:
 
 
 def compare_many(banks: Sequence[FilterBank], *, settings: CompareSettings | None = None,
-                 advance: Advance = lambda _: None) -> tuple[Comparison | None, ...]:  # fmt: skip
+                 advance: Advance = lambda _: None,
+                 tell: Callable[[MkfaError], None] = lambda _: None) -> tuple[Comparison | None, ...]:  # fmt: skip
     """Compare every pair of banks, in the order (0, 1), (0, 2), ..., (1, 2), ...; None where nothing is in common.
+
+    Parameters
+    ----------
+    tell : called with the reason for every pair that cannot be compared.
 
     Raises
     ------
     MkfaError
-        Two banks have one name, or no pair has anything in common.
+        No pair has anything in common.
     """
-    names = [bank.name for bank in banks]
-    if len(set(names)) < len(names):
-        banks = [replace(bank, name=f"{bank.name} ({i + 1})") for i, bank in enumerate(banks)]
     out: list[Comparison | None] = []
-    problem: MkfaError | None = None
-    for i, a in enumerate(banks):
-        for b in banks[i + 1 :]:
-            try:
-                out.append(compare(a, b, settings=settings, advance=advance))
-            except MkfaError as error:
-                problem = error
-                out.append(None)
-    if problem is not None and not any(out):
-        raise problem
+    problems: list[MkfaError] = []
+    for a, b in combinations(banks, 2):
+        try:
+            out.append(compare(a, b, settings=settings, advance=advance))
+        except MkfaError as error:
+            problems.append(error)
+            out.append(None)
+    if not any(out):
+        raise problems[0] if problems else MkfaError("compare_many", "needs two banks", "name another one")
+    for problem in problems:
+        tell(problem)
     return tuple(out)
+
+
+def distinct_names(banks: Sequence[FilterBank]) -> list[FilterBank]:
+    """Return the banks with a number behind names that occur twice."""
+    names = [bank.name for bank in banks]
+    return [replace(bank, name=f"{bank.name} ({i + 1})") if names.count(bank.name) > 1 else bank
+            for i, bank in enumerate(banks)]  # fmt: skip

@@ -115,7 +115,7 @@ def normal_root(null: Null, weight: F32) -> F32 | None:
         return _root(tap_covariance(weight))
     if null == "blurred":
         rows, columns = (_blur_matrix(k).astype(np.float64) for k in weight.shape[1:])
-        return _root(np.kron(rows @ rows.T, columns @ columns.T))
+        return _root(np.kron(rows @ rows.T, columns @ columns.T).astype(np.float64))
     return None
 
 
