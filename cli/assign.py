@@ -185,8 +185,8 @@ def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...])
                      _percent(each.beyond), f"{q.entropy:.2f}/{q.random:.2f}", top))  # fmt: skip
     columns = ("layer", "size", "filters", "dead", "R2", f">= {summary.r2:g}", "> null", "entropy", "most frequent")
     print_table("Layers", columns, rows, notes=(
-        "> null: share above the R2 that 1 % of the null passes. entropy: variance entropy / that of as many random",
-        "filters (simulated): near 1 unstructured, near 0 copies of one another.",
+        "> null: share above the R2 that 1 % of the null passes. entropy: variance entropy / that of as",
+        "many random filters (simulated): equal is unstructured, near 0 copies of one another.",
     ))  # fmt: skip
 
 

@@ -4,7 +4,8 @@ Sparsity is the share of filters whose peak |weight| is under 1 % of the layer's
 base 10, of the shares of variance along the principal axes of the layer's filters: near 0 they are copies of one
 another, near that of random filters they are unstructured. Source: Gavrikov & Keuper, "CNN Filter DB" (CVPR 2022),
 section 4.3. Their threshold for "random" is a formula fitted to 3x3 kernels; here it is simulated for the layer's
-own kernel size and number of filters, which agrees with the formula at 3x3.
+own kernel size and number of filters. At 3x3 the two agree to 0.015 from 64 filters on; for fewer the formula lies
+lower than random filters do (0.85 against 0.89 for 32, 0.72 against 0.81 for 16).
 """
 
 from __future__ import annotations

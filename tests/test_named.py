@@ -10,7 +10,8 @@ from scipy.ndimage import correlate
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.named import NAMED_SETS, named_set
 
-SIGMAS = [(.644, .583), (.586, .644), (.690, .674), (.756, .460), (1.107, .945), (.900, .889), (.675, .675), (.609, .601)]
+SIGMAS = [(0.644, 0.583), (0.586, 0.644), (0.690, 0.674), (0.756, 0.460), (1.107, 0.945), (0.900, 0.889),
+          (0.675, 0.675), (0.609, 0.601)]  # fmt: skip
 FORWARD_X, BACKWARD_X = np.array([[0, -1, 1]]), np.array([[-1, 1, 0]])
 FORWARD_Y, BACKWARD_Y = FORWARD_X.T[::-1], BACKWARD_X.T[::-1]  # y up: row 0 is y = +1
 LAPLACIAN = np.zeros((3, 3))

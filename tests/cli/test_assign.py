@@ -1,0 +1,98 @@
+"""`mkfa assign` from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.library import list_banks
+from mkfa.store import read_analyses, read_arrays, write_bank
+
+FAST = ("--draws", "99")
+
+
+@pytest.fixture
+def run():
+    def call(*arguments: object):
+        return CliRunner().invoke(app, ["assign", *map(str, arguments)], catch_exceptions=True)
+
+    return call
+
+
+@pytest.fixture
+def path(bank_maker, tmp_path):
+    return write_bank(bank_maker([(30, 3, 3), (20, 5, 5), (25, 5, 5)]), tmp_path / "made.h5")
+
+
+def test_it_prints_stores_and_says_where(run, path):
+    done = run(path, *FAST, "--layers")
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.output.splitlines())) <= max(100, len(str(path)) + 60)
+    for words in ("75 filters", "shuffled", "covariance", "above null's 1 %", "At 3x3 chance is high", "seed 0",
+                  "99 filters for each size and null", "carry another's name", "entropy"):  # fmt: skip
+        assert words in done.output
+    assert list(read_analyses(path)) == ["assign-families"]
+    assert run(path, *FAST, "--basis", "all").exit_code == 0
+    assert sorted(read_analyses(path)) == ["assign-eight", "assign-families"]
+
+
+def test_tables_are_100_columns_wide_for_real_names(run):
+    done = run("efficientnet_lite0", *FAST, "--layers", "--basis", "all")
+    assert done.exit_code == 0, done.output
+    assert max(len(line.rstrip()) for line in done.output.splitlines()) <= 100
+
+
+def test_a_bundled_bank_stays_as_it_is(run, tmp_path):
+    entry = next(e for e in list_banks() if e.bundled and e.name == "ppocrv4_det")
+    before = entry.path.read_bytes()
+    done = run("ppocrv4_det", *FAST, "--out", tmp_path / "o.h5")
+    assert done.exit_code == 0, done.output
+    assert "bundled bank stays as it is" in done.output and entry.path.read_bytes() == before
+    arrays, attributes = read_arrays(tmp_path / "o.h5", kind="assignment")
+    assert attributes["bank"] == "ppocrv4_det" and attributes["assign-families"]["draws"] == 99
+    assert any(name.endswith(".r2") and np.isfinite(a).any() for name, a in arrays.items())
+
+
+def test_no_store_leaves_the_file(run, path):
+    before = path.read_bytes()
+    assert "--no-store" in run(path, *FAST, "--no-store").output
+    assert path.read_bytes() == before
+
+
+def test_json_has_every_number_beside_its_null(run, path, tmp_path):
+    done = run(path, *FAST, "--json", "--no-store", "--seed", 3, "--null", "blurred", "--out", tmp_path / "o.json")
+    facts = json.loads(done.output)
+    assert json.loads((tmp_path / "o.json").read_text()) == facts
+    summary = facts["assignments"][0]
+    assert (summary["seed"], summary["null"], summary["draws"]) == (3, "blurred", 99)
+    assert summary["whole"][0]["null"] == "blurred" and len(summary["whole"]) == 4
+    assert len(summary["whole"][0]["null_curve"]) == 101
+    assert len(facts["quality"]) == 3 and facts["quality"][0]["random"] > 0
+
+
+def test_a_figure_is_written(run, path, tmp_path):
+    done = run(path, *FAST, "--no-store", "--figure", tmp_path / "f.png")
+    assert done.exit_code == 0 and (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_wrong_requests_are_refused_before_any_work(run, path, tmp_path):
+    (tmp_path / "there.h5").write_bytes(b"mine")
+    for arguments, words in [
+        (("nothing_of_that_name",), "no bank"),
+        ((path, "--basis", "familes"), "families"),
+        ((path, "--null", "shufled"), "shuffled"),
+        ((path, "--draws", "5"), "at least 99"),
+        ((path, "--out", tmp_path / "there.h5"), "--force"),
+        ((path, "--out", tmp_path / "o.txt"), "end it in"),
+        ((path, "--figure", tmp_path / "no" / "f.png"), "does not exist"),
+    ]:
+        done = run(*arguments)
+        assert isinstance(done.exception, MkfaError), arguments
+        assert words in str(done.exception) and done.exception.exit_code == 2
+    assert (tmp_path / "there.h5").read_bytes() == b"mine"
+    assert read_analyses(path) == {}

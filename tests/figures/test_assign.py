@@ -1,0 +1,44 @@
+"""The assignment figure: what is drawn is what was counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mkfa.assign import assign
+from mkfa.assigned import CURVE, examples, summarise
+from mkfa.figures.assign import AssignFigure, draw
+
+
+@pytest.fixture(scope="module")
+def data():
+    from mkfa.bank import Layer, Provenance, make_bank
+
+    rng = np.random.default_rng(0)
+    layers = [(Layer(0, f"l{i}", 0, 0.0, 40, 5, 5), rng.standard_normal((40, 5, 5)).astype(np.float32), None)
+              for i in range(4)]  # fmt: skip
+    bank = make_bank("made", layers, Provenance())
+    found = assign(bank, draws=99)
+    return AssignFigure(summarise(found, bank), *examples(found, bank, count=3))
+
+
+def test_bars_stack_to_one_and_curves_are_those_of_the_summary(data):
+    figure = draw(data)
+    shares, coverage = figure.subfigs[0].axes
+    tops = [bar.get_y() + bar.get_height() for group in shares.containers for bar in group]
+    assert max(tops) == pytest.approx(1) and len(shares.containers[0]) == 4
+    lines = {line.get_label(): line for line in coverage.get_lines()}
+    assert {"filters", "shuffled", "gaussian", "blurred", "covariance"} <= set(lines)
+    assert lines["filters"].get_xdata() == pytest.approx(CURVE)
+    assert lines["filters"].get_ydata() == pytest.approx(data.summary.whole[0].curve)
+    assert lines["blurred"].get_ydata() == pytest.approx(data.summary.whole[2].null_curve)
+
+
+def test_a_filter_and_its_model_share_a_scale_centred_at_zero(data):
+    axes = [ax for ax in draw(data).subfigs[1].axes if ax.images]
+    n = len(data.best) + len(data.worst)
+    assert len(axes) == 2 * n
+    for above, below in zip(axes[:n], axes[n:], strict=True):
+        low, high = above.images[0].get_clim()
+        assert low == -high and below.images[0].get_clim() == (low, high)
+    assert [ax.get_title() for ax in axes[:n]] == [f"{e.r2:.2f}" for e in (*data.best, *data.worst)]
