@@ -78,7 +78,9 @@ class HubServer:
     rate : bytes a second of one connection, 0 for as many as there are.
     """
 
-    def __init__(self, root: Path, *, signed: bool = True, token: str = "", delay: float = 0.0, rate: float = 0.0) -> None:
+    def __init__(
+        self, root: Path, *, signed: bool = True, token: str = "", delay: float = 0.0, rate: float = 0.0
+    ) -> None:
         self.root, self.signed, self.token, self.delay, self.rate = root, signed, token, delay, rate
         self.faults: list[Fault] = []
         self.log: list[Request] = []
