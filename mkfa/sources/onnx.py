@@ -1,4 +1,4 @@
-"""Read the depthwise convolutions of an ONNX model by walking its graph (layer 2).
+"""Read the depthwise convolutions of an ONNX model by walking its graph (layer 3).
 
 Taken are 2-D convolutions with one input channel a group, several groups and a kernel above 1x1, in order of execution,
 with branches, loop bodies and the model's own functions. Nothing of the model is run.
@@ -6,7 +6,6 @@ with branches, loop bodies and the model's own functions. Nothing of the model i
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ from mkfa.sources.onnx_graph import DEEPEST, STANDARD, Scope, call_scope, graph_
 from mkfa.sources.onnx_operands import Operand, Operands
 from mkfa.sources.onnx_tensors import ExternalFiles
 from mkfa.sources.onnx_wire import trim
+from mkfa.sources.safetensors import sha256_of
 
 LARGEST_FILE = 1 << 31
 """Protocol buffers hold no more; larger models keep their weights in files beside them."""
@@ -96,7 +96,7 @@ def read_onnx(path: Path, architecture: str) -> Reading:
     content = map_file(path)
     if len(content) >= LARGEST_FILE:
         raise SourceError(path, f"has {len(content)} bytes, more than an ONNX file can have", "fetch the file again")
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256_of(path)  # not of the map: that would bring every page of it into memory
     try:
         # not onnx.load: that opens files that the model names before their paths can be checked
         trimmed = trim(content)

@@ -1,4 +1,4 @@
-"""Read the depthwise convolutions of a TFLite model by walking its graphs (layer 2).
+"""Read the depthwise convolutions of a TFLite model by walking its graphs (layer 3).
 
 Taken are DEPTHWISE_CONV_2D, and CONV_2D whose filter has one channel where its input has several, with a kernel above
 1x1, in order of execution, with the bodies of IF and WHILE. A convolution along one axis of an input that is one pixel
@@ -7,7 +7,6 @@ high or wide is a 1-D convolution in two dimensions' clothing (the converter kno
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from mkfa.sources.graphfile import (
     map_file,
     to_float32,
 )
+from mkfa.sources.safetensors import sha256_of
 from mkfa.sources.tflite_tables import Tables, first, options, stored_type, tensor_name
 
 _DEEPEST = 8
@@ -71,7 +71,7 @@ def read_tflite(path: Path, architecture: str) -> Reading:
         _Walk(tflite, Tables(content, len(content)), tally).model()
     except _LIES as error:
         raise damaged(path, error) from None
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256_of(path)
     return tally.reading(Reading((), "graph", architecture=architecture, source_sha256=digest))
 
 
