@@ -84,6 +84,18 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def say_wrapped(text: str) -> None:
+    """Print a long sentence in lines of at most 100 characters."""
+    import textwrap
+
+    say(textwrap.fill(text, 100))
+
+
+def percent(share: Any) -> str:
+    """Return a share as a whole percentage, a dash for none."""
+    return "–" if share != share else f"{100 * float(share):.0f}%"
+
+
 def warn(text: str) -> None:
     """Print a line on stderr."""
     typer.echo(f"mkfa: {text}", err=True)
@@ -124,5 +136,18 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     if kind not in ("png", "pdf", "svg"):
         raise MkfaError(path, "names no picture format", "end it in .png, .pdf or .svg")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind)
+    figure.savefig(buffer, format=kind, dpi=200)
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
+
+
+def check_outputs(out: Path | None, figure: Path | None, *, force: bool) -> None:
+    """Refuse result and picture paths that cannot be written, before work starts."""
+    from mkfa.errors import MkfaError
+    from mkfa.store import check_target
+
+    for path, endings in ((out, (".h5", ".json")), (figure, (".png", ".pdf", ".svg"))):
+        if path is None:
+            continue
+        if path.suffix.lower() not in endings:
+            raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(endings)}")
+        check_target(path, overwrite=force)

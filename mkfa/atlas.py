@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mkfa.bank import F32, I32, FilterBank, Kind
 from mkfa.choice import Choice, choose_clusters, null_cloud, pair_rand
-from mkfa.clusters import LineClusters, assign_lines, cluster_lines, subsample
+from mkfa.clusters import LineClusters, assign_lines, cluster_lines, one_thread, subsample
 from mkfa.errors import MkfaError
 from mkfa.filtermap import DensityClusters, density_clusters, map_filters
 from mkfa.pool import DEPTHS, Pool, pool_banks
@@ -145,6 +145,13 @@ def build_atlas(
     """
     pool = pool_banks(banks, kind=kind)
     _check(pool, clusters, sample)
+    with one_thread():
+        return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)
+
+
+def _build(
+    pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Callable[[float], None]
+) -> Atlas:
     choice = choose_clusters(pool.vector, seed=seed, given=clusters, sample=sample, advance=advance)
     rng = np.random.default_rng((seed, 1))
     fitted = pool.vector[subsample(len(pool), _FIT_MOST, rng)]

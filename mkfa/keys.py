@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mkfa.bank import F32, I32, FilterBank, Kind
 from mkfa.chance import p_value
 from mkfa.choice import null_cloud
-from mkfa.clusters import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
+from mkfa.clusters import LineClusters, assign_lines, cluster_lines, one_thread, polish_lines, subsample
 from mkfa.errors import MkfaError
 from mkfa.matching import Match, match_keys
 from mkfa.pool import Pool, pool_banks
@@ -129,18 +129,19 @@ def find_keys(
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, count or 0), candidates)
     _check(pool, sample, count=count, most=most)
-    ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
-    advance(1)
     r2, covered, cross = np.empty((1 + nulls, most)), np.empty((1 + nulls, most)), np.empty((nulls, most))
-    r2[0], covered[0] = _explained(cloud, ladder)
     null_keys = []
-    for row in range(1, 1 + nulls):
-        null = null_cloud(cloud, rng)
-        own = eliminate(null, candidates, most, seed=int(rng.integers(2**31)))
-        r2[row], covered[row] = _explained(null, own)
-        cross[row - 1] = _explained(null, ladder)[0]
-        null_keys.append(own)
+    with one_thread():
+        ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
+        r2[0], covered[0] = _explained(cloud, ladder)
         advance(1)
+        for row in range(1, 1 + nulls):
+            null = null_cloud(cloud, rng)
+            own = eliminate(null, candidates, most, seed=int(rng.integers(2**31)))
+            r2[row], covered[row] = _explained(null, own)
+            cross[row - 1] = _explained(null, ladder)[0]
+            null_keys.append(own)
+            advance(1)
     curve = Curve(r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0),
                   cross.mean(axis=0))  # fmt: skip
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))

@@ -1,0 +1,125 @@
+"""`mkfa atlas` (and, from its own module, `mkfa keys`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mkfa.cli import keys
+from mkfa.cli.output import (
+    Force,
+    Json,
+    Seed,
+    check_outputs,
+    percent,
+    print_json,
+    print_table,
+    progress,
+    save_figure,
+    say,
+    say_wrapped,
+    to_json,
+    write_text,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from mkfa.atlas import Atlas
+
+MOST_BANKS = 4
+"""Banks that have a column of their own in the printed table."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    app.command("atlas")(atlas)
+    keys.register(app)
+
+
+def atlas(
+    banks: Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")],
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")] = "",
+    clusters: Annotated[int | None, typer.Option("--clusters", help="Number of clusters; default: chosen "
+                                                 "against the null.")] = None,
+    sample: Annotated[int, typer.Option("--sample", help="Filters used to choose the number and for the map.")] = 4000,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5 or .json.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw prototypes and map: .png .pdf .svg.")] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Cluster the filters of banks modulo sign: prototypes, where each is found, and a map."""
+    from mkfa.atlas import atlas_summary, build_atlas, write_atlas
+    from mkfa.choice import SWEEP
+    from mkfa.library import resolve_bank
+    from mkfa.pool import find_kind
+
+    check_outputs(out, figure, force=force)
+    read = [resolve_bank(name) for name in banks]
+    kind = find_kind(kernel, read) if kernel else None
+    with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:
+        result = build_atlas(read, kind=kind, clusters=clusters, seed=seed, sample=sample,
+                             with_map=figure is not None or out is not None, advance=advance)  # fmt: skip
+    if out is not None and out.suffix.lower() == ".json":
+        write_text(out, to_json(atlas_summary(result)), overwrite=force)
+    elif out is not None:
+        write_atlas(result, out, overwrite=force)
+    if figure is not None:
+        from mkfa.figures.atlas import draw
+
+        save_figure(draw(result), figure, overwrite=force)
+    if as_json:
+        print_json(atlas_summary(result))
+        return
+    print_atlas(result)
+    for path in (out, figure):
+        if path is not None:
+            say(f"Wrote {path}.")
+
+
+def print_atlas(result: Atlas) -> None:
+    """Print the criteria, the clusters, and what they mean."""
+    from mkfa.choice import STABLE
+    from mkfa.pool import DEPTHS
+
+    choice, found, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
+    for note in result.pool.notes:
+        say(note)
+    rows = [(int(m.counts[i]), *(float(x[i]) for x in (m.energy, m.null_energy, m.gap, m.gap_error, m.stability,
+                                                      m.null_stability, m.silhouette, m.null_silhouette)))
+            for i in range(len(m.counts))]  # fmt: skip
+    say("")
+    print_table("How many clusters?", ("k", "R2", "null R2", "gap", "± error", "recurs", "null", "silhouette", "null"),
+                rows, left=0, notes=[
+        f"R2: mean cos² with the prototype. Recurs: adjusted Rand between random halves ({STABLE} and above is good).",
+        f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
+        f"seed {choice.seed}."])  # fmt: skip
+    say_wrapped(f"Choice: {choice.reason}")
+    say("")
+    banks = result.pool.banks if 1 < len(result.pool.banks) <= MOST_BANKS else ()
+    columns = ("", "nearest family", "its R2", "filters", "mean R2", "recurs", *DEPTHS, *banks)
+    table = [
+        (j + 1, result.prototype_class[j], float(result.prototype_r2[j]),
+         percent(found.size[j] / len(result.pool)), mean_r2(result, j),
+         float(stable.recurrence[j]), *(percent(x) for x in result.third_share[:, j]),
+         *(percent(x) for x in result.bank_share[: len(banks), j]))
+        for j in range(len(found.prototype))
+    ]  # fmt: skip
+    owners = "Shallow, middle, deep, bank" if banks else "Shallow, middle, deep"
+    notes = [f"{owners}: share of those filters in the cluster. Its R2: of the prototype with that family.",
+             "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves)."]  # fmt: skip
+    if len(result.pool.banks) > MOST_BANKS:
+        notes.append(f"Shares of the {len(result.pool.banks)} banks: see --json or --out.")
+    print_table("Clusters", columns, table, left=2, notes=notes)
+    real, null = (f"{x.mean():.3f} ({x.min():.3f} to {x.max():.3f})" for x in (stable.seeds, stable.null_seeds))
+    say(f"Over {stable.refits} seeds: adjusted Rand {real}; null {null}.")
+    say_wrapped(f"By density (HDBSCAN, {len(result.density_row)} filters): {result.density.count} dense regions, "
+        f"{percent(result.density.outside)} of filters in none; null: {result.null_density.count}, "
+        f"{percent(result.null_density.outside)} in none.")  # fmt: skip
+
+
+def mean_r2(result: Atlas, j: int) -> float:
+    """Return the mean R2 of a cluster's filters with its prototype."""
+    cosine = result.clusters.cosine[result.clusters.label == j]
+    return float((cosine * cosine).mean()) if len(cosine) else float("nan")

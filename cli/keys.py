@@ -1,0 +1,110 @@
+"""`mkfa keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mkfa.cli.output import (
+    Force,
+    Json,
+    Seed,
+    check_outputs,
+    print_json,
+    print_table,
+    progress,
+    save_figure,
+    say,
+    say_wrapped,
+    to_json,
+    write_text,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from mkfa.keys import Keys
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    app.command("keys")(keys)
+
+
+def keys(
+    banks: Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")],
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")] = "",
+    count: Annotated[int | None, typer.Option("--keys", help="Number of keys; default: the elbow.")] = None,
+    candidates: Annotated[int, typer.Option("--candidates", help="Prototypes that elimination starts from.")] = 100,
+    sample: Annotated[int, typer.Option("--sample", help="Filters that keys are found on.")] = 5000,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5 or .json.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw elbow and keys: .png, .pdf or .svg.")] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Find the smallest set of filters that explains banks up to gain and offset."""
+    from mkfa.keys import NULLS, find_keys, keys_summary, write_keys
+    from mkfa.library import resolve_bank
+    from mkfa.pool import find_kind
+
+    check_outputs(out, figure, force=force)
+    read = [resolve_bank(name) for name in banks]
+    kind = find_kind(kernel, read) if kernel else None
+    with progress("keys", 1 + NULLS) as advance:
+        result = find_keys(read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed,
+                           advance=advance)  # fmt: skip
+    if out is not None and out.suffix.lower() == ".json":
+        write_text(out, to_json(keys_summary(result)), overwrite=force)
+    elif out is not None:
+        write_keys(result, out, overwrite=force)
+    if figure is not None:
+        from mkfa.figures.keys import draw
+
+        save_figure(draw(result), figure, overwrite=force)
+    if as_json:
+        print_json(keys_summary(result))
+        return
+    print_keys(result)
+    for path in (out, figure):
+        if path is not None:
+            say(f"Wrote {path}.")
+
+
+def print_keys(result: Keys) -> None:
+    """Print the elbow curve, the keys, and how they compare to the named set."""
+    from mkfa.keys import COVERED
+
+    curve, found, match = result.curve, result.found, result.match
+    for note in result.pool.notes:
+        say(note)
+    say("")
+    n = len(found.prototype)
+    shown = [i for i in range(len(curve.r2)) if i + 1 in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, n)]
+    rows = [(i + 1, *(float(x[i]) for x in (curve.r2, curve.null_r2, curve.lead, curve.cross_r2, curve.coverage,
+                                           curve.null_coverage)))
+            for i in shown]  # fmt: skip
+    columns = ("keys", "R2", "null R2", "lead", "null by these", "covered", "null covered")
+    print_table("How many keys?", columns, rows, left=0, notes=[
+        f"R2: mean of each filter's best key. Covered: share with R2 of {COVERED} or more. Null: {result.nulls} "
+        f"libraries of the same",
+        f"second moments with keys of their own; 'null by these': null filters explained by the real keys. "
+        f"{result.sample} filters, seed {result.seed}."])  # fmt: skip
+    say_wrapped(f"Choice: {result.reason}")
+    say(f"All {len(result.pool)} filters: mean R2 {found.energy:.3f}, covered {100 * result.coverage:.0f}%.")
+    say("")
+    table = [(j + 1, f"{100 * found.size[j] / len(result.pool):.0f}%", match.labels[match.nearest[j]],
+              float(match.cosine[j])) for j in range(n)]  # fmt: skip
+    print_table("Keys", ("", "filters", f"nearest of '{match.name}'", "|cos|"), table, left=3)
+    summary = match.summary()
+    lines = []
+    for title, direction in ((f"keys to '{match.name}'", "keys_to_set"), (f"'{match.name}' to keys", "set_to_keys")):
+        entry = summary[direction]
+        lines.append((title, entry["mean_cosine"], *(entry[null][field] for null in ("blurred", "covariance")
+                                                     for field in ("mean", "upper95", "p"))))  # fmt: skip
+    say("")
+    headings = ("mean best |cos|", "real", "blurred", "its 95%", "p", "cov. null's keys", "its 95%", "p")
+    print_table(f"Alike to '{match.name}'?", headings, lines, notes=[
+        f"Up to sign, flips and quarter turns. Blurred: {len(match.blurred)} sets of as many smoothed random filters; "
+        f"cov. null: {len(match.covariance)} null",
+        "libraries' own keys, the strict comparison."])  # fmt: skip

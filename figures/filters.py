@@ -1,0 +1,99 @@
+"""Random filters of the first, middle and last layer of each bank (the paper's Figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkfa.bank import F32, FilterBank
+from mkfa.canonical import canonical
+from mkfa.errors import MkfaError
+from mkfa.figures.style import PAGE, SIGNED, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "random filters of the first, middle and last layer of each bank"
+PER_LAYER = 30
+_COLUMNS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSample:
+    """Filters drawn from one layer: (n, kh, kw) float32 as harvested, and a title for the panel."""
+
+    title: str
+    filters: F32
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRows:
+    """One row of three layers a bank: `rows` has (bank's name, (first, middle, last))."""
+
+    rows: tuple[tuple[str, tuple[LayerSample, ...]], ...]
+    seed: int
+
+
+def compute(banks: Sequence[FilterBank], *, seed: int) -> FilterRows:
+    """Draw filters without replacement from the usable ones (neither dead, flat nor non-finite) of each layer.
+
+    Raises
+    ------
+    MkfaError
+        No bank was named.
+    """
+    if not banks:
+        raise MkfaError("figure filters", "no bank was named", "name some: --banks A,B")
+    rows = []
+    for number, bank in enumerate(banks):
+        last = len(bank.layers) - 1
+        wanted = (("first", 0), ("middle", last // 2), ("last", last))
+        samples = tuple(
+            _sample(bank, index, place=place, rng=np.random.default_rng((seed, number, index)))
+            for place, index in wanted
+        )
+        rows.append((bank.name, samples))
+    return FilterRows(tuple(rows), seed)
+
+
+def _sample(bank: FilterBank, index: int, *, place: str, rng: np.random.Generator) -> LayerSample:
+    layer, group = bank.layers[index], bank.of_layer(index)
+    usable = np.flatnonzero(canonical(group).usable)
+    chosen = np.sort(rng.choice(usable, min(PER_LAYER, len(usable)), replace=False))
+    title = f"{place}: layer {index}, {layer.kind}, {len(chosen)} of {layer.channels}"
+    return LayerSample(title, group.weight[chosen])
+
+
+def draw(data: FilterRows) -> Figure:
+    """Draw the mosaics; every filter is scaled by its own largest |weight|, zero is white."""
+    with style():
+        figure: Figure = new_figure(PAGE, 0.55 + 1.05 * len(data.rows))
+        axes = figure.subplots(len(data.rows), 3, squeeze=False)
+        for line, (name, samples) in zip(axes, data.rows, strict=True):
+            for ax, sample in zip(line, samples, strict=True):
+                _mosaic(ax, sample)
+            line[0].set_ylabel(name if len(name) <= 20 else f"{name[:19]}…")
+        figure.colorbar(axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02,
+                        ticks=[-1, 0, 1]).set_label("weight / largest |weight| of the filter")  # fmt: skip
+        figure.suptitle(f"Random filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
+    return figure
+
+
+def _mosaic(ax: Axes, sample: LayerSample) -> None:
+    n, kh, kw = sample.filters.shape
+    rows = -(-PER_LAYER // _COLUMNS)
+    sheet = np.full((rows * (kh + 1) - 1, _COLUMNS * (kw + 1) - 1), np.nan)
+    for i, filter_ in enumerate(sample.filters):
+        y, x = divmod(i, _COLUMNS)
+        sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = filter_ / np.abs(filter_).max()
+    ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_title(sample.title, loc="left", fontsize=7)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    if not n:
+        ax.text(0.5, 0.5, "no usable filter", ha="center", va="center", transform=ax.transAxes)

@@ -1,0 +1,83 @@
+"""Key filters: the elbow curve beside its null, and every key beside the nearest pattern of the named set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mkfa.figures.style import PAGE, draw_filter, new_figure, style
+from mkfa.keys import COVERED, Keys
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+_MOST = 24
+_COLUMNS = 12
+
+
+def draw(data: Keys) -> Figure:
+    """Draw the curves above, below them each key over its nearest named pattern, turned and signed alike."""
+    shown = min(len(data.found.prototype), _MOST)
+    rows = -(-shown // _COLUMNS)
+    with style():
+        figure: Figure = new_figure(PAGE, 2.5 + 0.35 + 1.7 * rows)
+        upper, lower = figure.subfigures(2, 1, height_ratios=(2.5, 0.35 + 1.7 * rows))
+        left, right = upper.subplots(1, 2)
+        _explained(left, data)
+        _covered(right, data)
+        _keys(lower, data, shown)
+    return figure
+
+
+def _explained(ax: Axes, data: Keys) -> None:
+    curve, n = data.curve, len(data.found.prototype)
+    count = range(1, len(curve.r2) + 1)
+    ax.plot(count, curve.r2, color="#0072B2", label="these filters, their own keys")
+    ax.plot(count, curve.null_r2, color="#D55E00", label=f"null filters, their own keys (mean of {data.nulls})")
+    ax.fill_between(count, curve.null_r2 - 2 * curve.null_sd, curve.null_r2 + 2 * curve.null_sd, color="#D55E00",
+                    alpha=0.25, linewidth=0)  # fmt: skip
+    ax.plot(count, curve.cross_r2, color="#707070", linestyle="--", label="null filters, the real keys")
+    ax.axvline(n, color="black", linewidth=0.8, linestyle=":")
+    ax.annotate(f"{n} keys", (n, 1.0), xytext=(3, -2), textcoords="offset points", va="top")
+    ax.set(xlabel="number of keys", ylabel="mean R² of the best key", ylim=(0, 1))
+    ax.set_title("Explained up to gain and offset", loc="left")
+    ax.legend(edgecolor="none", framealpha=1, loc="lower right")
+
+
+def _covered(ax: Axes, data: Keys) -> None:
+    curve = data.curve
+    count = range(1, len(curve.r2) + 1)
+    ax.plot(count, curve.coverage, color="#0072B2", label="these filters")
+    ax.plot(count, curve.null_coverage, color="#D55E00", label="null filters, their own keys")
+    ax.axvline(len(data.found.prototype), color="black", linewidth=0.8, linestyle=":")
+    ax.set(xlabel="number of keys", ylabel=f"share with R² ≥ {COVERED}", ylim=(0, 1))
+    ax.set_title(f"Coverage ({data.sample} filters of {data.pool.kind}, seed {data.seed})", loc="left")
+    ax.legend(edgecolor="none", framealpha=1, loc="upper right")
+
+
+def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
+    found, match, kind = data.found, data.match, data.pool.kind
+    rows = -(-shown // _COLUMNS)
+    columns = max(min(shown, _COLUMNS), 6)
+    axes = figure.subplots(2 * rows, columns, squeeze=False)
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for j in range(shown):
+        y, x = divmod(j, columns)
+        key, partner = axes[2 * y, x], axes[2 * y + 1, x]
+        for ax, picture in ((key, found.prototype[j]), (partner, match.partner[j])):
+            ax.set_axis_on()
+            ax.spines[:].set_visible(False)
+            draw_filter(ax, picture.reshape(kind.kh, kind.kw))
+        key.set_title(f"{found.size[j] / len(data.pool):.0%}", fontsize=7, pad=2)
+        partner.set_title(f"|cos| {match.cosine[j]:.2f}", fontsize=7, pad=2)
+        if x == 0:
+            key.set_ylabel("key", fontsize=7)
+            partner.set_ylabel(f"of '{match.name}'", fontsize=7)
+    summary = match.summary()["keys_to_set"]
+    more = "" if shown == len(found.prototype) else f" ({shown} of {len(found.prototype)})"
+    figure.suptitle(
+        f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
+        f"mean |cos| {summary['mean_cosine']:.2f},\nkeys of covariance nulls {summary['covariance']['mean']:.2f} "
+        f"(p = {summary['covariance']['p']:.2f}), blurred noise {summary['blurred']['mean']:.2f} "
+        f"(p = {summary['blurred']['p']:.3f})", x=0.01, ha="left", fontsize=8)  # fmt: skip
