@@ -38,11 +38,12 @@ LARGE = (".safetensors", ".bin")
 class Fault:
     """What goes wrong: of requests by `method` whose path matches, the first `skip` pass, the next `times` fail.
 
-    Kinds, with `value`: "status" (answered instead), "drop" (hang up after so many body bytes), "stall" (sleep so many
-    seconds before answering), "trickle" (body bytes a second), "ignore_range" (200 and the whole file), "lie_range"
-    (right bytes, Content-Range one further), "shift" (right headers, bytes from `value` later on), "short" (206 with
-    `value` bytes fewer), "truncate" (as if the file had only `value` bytes), "huge_header" (first 8 bytes say `value`),
-    "corrupt" (flips the byte at offset `value`), "expired" (403 unless the request comes straight from a redirect).
+    Kinds, with `value`: "status" (answered instead), "drop" (hang up after so many body bytes), "unframed" (the same,
+    without a Content-Length that would tell), "stall" (sleep so many seconds before answering), "trickle" (body bytes
+    a second), "ignore_range" (200 and the whole file), "lie_range" (right bytes, Content-Range one further), "shift"
+    (right headers, bytes from `value` later on), "short" (206 with `value` bytes fewer), "truncate" (as if the file
+    had only `value` bytes), "huge_header" (first 8 bytes say `value`), "corrupt" (flips the byte at offset `value`),
+    "expired" (403 for the first signed address).
     """
 
     kind: str
@@ -206,10 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._fail(416, {"Content-Range": f"bytes */{size}"})
             stop = max(stop - value, start) if kind == "short" else stop
             head = {**head, "Content-Range": f"bytes {start + (kind == 'lie_range')}-{stop - 1}/{size}"}
-        self._head(status, {"Content-Length": str(stop - start), "Accept-Ranges": "bytes", **head})
+        framing = {"Connection": "close"} if kind == "unframed" else {"Content-Length": str(stop - start)}
+        self._head(status, {**framing, "Accept-Ranges": "bytes", **head})
         if self.command == "HEAD":
             return
-        end = min(stop, start + value) if kind == "drop" else stop
+        end = min(stop, start + value) if kind in ("drop", "unframed") else stop
         with file.open("rb") as f:
             f.seek(start + (value if kind == "shift" else 0))
             at = start

@@ -59,6 +59,7 @@ def harvest(hub: HubServer, tmp_path: Path) -> Client:
         (Fault("drop", 1000, skip=3), 1, "closed"),
         (Fault("short", 100), 1, "where bytes 0-65535/"),
         (Fault("short", 100, skip=1), 1, "were asked"),
+        (Fault("unframed", 1000), 1, "sent 1000 of 65536 bytes"),
         (Fault("lie_range"), 1, "where bytes 0-65535/"),
         (Fault("truncate", 100_000), 1, "/100000' where"),
         (Fault("truncate", 100_000, skip=1), 1, "is shorter than the"),
