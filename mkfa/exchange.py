@@ -16,7 +16,7 @@ from mkfa.bank import F32
 from mkfa.chance import p_value
 from mkfa.clouds import I64, Cloud
 from mkfa.measures import F64
-from mkfa.scores import Measure, Plan, Profile, Sample, match_rows, matched_costs, profile, score
+from mkfa.scores import EXACT_TRANSPORT, Measure, Plan, Profile, Sample, match_rows, matched_costs, profile, score
 
 EXCHANGED: tuple[Measure, ...] = ("coverage", "mmd", "energy")
 """Measures whose value after an exchange of layers follows from blocks that are computed once."""
@@ -127,7 +127,6 @@ def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.ra
     out = np.full((draws, len(plan.measures)), np.nan)
     column = {name: i for i, name in enumerate(plan.measures)}
     weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
-    anew = tuple(name for name in plan.measures if name not in ("coverage", "coverage_at", "matching", "mmd", "energy"))
     if {"coverage", "coverage_at"} & set(column):
         near = _only(plan, ("coverage",))
         best = score(profile(a, near), profile(b, near), near)
@@ -136,11 +135,13 @@ def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.ra
                 each = [x[0] if name == "coverage" else x[0] >= cut for x in (best.nearest_a, best.nearest_b)]
                 means = [_weighted(x, s.layer, w) for x, s, w in zip(each, (a, b), weights, strict=True)]
                 out[:, column[name]] = (means[0] + means[1]) / 2
-    if "matching" in column:
-        out[:, column["matching"]] = _weighted(matched_costs(a, b)[0], a.layer[match_rows(len(a))], weights[0])
+    assigned = {"matching", "transport"} if max(len(a), len(b)) <= EXACT_TRANSPORT else {"matching"}
+    for name in assigned & set(column):
+        out[:, column[name]] = _weighted(matched_costs(a, b)[0], a.layer[match_rows(len(a))], weights[0])
     if {"mmd", "energy"} & set(column):
         _resample_blocks(a, b, weights, out, plan)
-    if anew:
+    done = {"coverage", "coverage_at", "mmd", "energy", *assigned}
+    if anew := tuple(name for name in plan.measures if name not in done):
         part = _only(plan, anew)
         for i in range(draws):
             one, other = (_repeat(s, w[i]) for s, w in zip((a, b), weights, strict=True))

@@ -30,7 +30,8 @@ BY_LAYER: tuple[Measure, ...] = ("coverage", "mmd", "energy")
 MATCHED = 64
 """Filters in the assignment of `matching`: its time grows with the cube of their number."""
 EXACT_TRANSPORT = 64
-"""Up to this many filters `transport` is exact with cost 1 - |cos|, beyond it is sliced."""
+"""Up to this many filters `transport` is exact with cost 1 - |cos| (then, samples being equal, it is `matching`);
+beyond, it is sliced."""
 DIRECTIONS = 64
 THRESHOLDS: F64 = np.linspace(0, 1, 41)
 _MOMENTS = ("bures", "frobenius", "angles")
@@ -231,8 +232,9 @@ def matched_costs(a: Sample, b: Sample) -> list[F64]:
 
 def _transport(a: Profile, b: Profile) -> F64:
     if max(len(a.sample), len(b.sample)) <= EXACT_TRANSPORT:
-        pairs = np.broadcast_arrays(a.sample.vector, b.sample.vector)
-        return np.array([measures.transport_exact(x, y) for x, y in zip(*pairs, strict=True)])
+        x, y = a.sample.vector, b.sample.vector
+        pairs = ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(max(len(x), len(y))))
+        return np.array([measures.transport_exact(f, g) for f, g in pairs])
     assert a.slices is not None
     assert b.slices is not None
     if a.slices.shape[2] != b.slices.shape[2]:  # resampled layers: sizes differ
