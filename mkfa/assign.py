@@ -19,13 +19,15 @@ from mkfa.basis import NAMED_SETS
 from mkfa.canonical import canonical, normalise
 from mkfa.dictionary import Dictionary, dictionary
 from mkfa.errors import MkfaError, UnknownNameError, nearest
-from mkfa.fit import CHUNK, Fit, Parameters, fit, parameters
+from mkfa.fit import CHUNK, MOST_THREADS, Fit, Parameters, fit, parameters
 from mkfa.nulls import NULLS, draw_null, init_bank
 from mkfa.store import Analysis
 
 BASES = ("families", *NAMED_SETS)
 DRAWS = 10000
 """Null filters drawn for each null and kernel size: p-values down to 1e-4."""
+PIECE = MOST_THREADS * CHUNK
+"""Filters brought into canonical form at once, so that memory does not grow with a bank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +218,8 @@ def _fit_group(
     gain, offset = np.empty(n, np.float32), np.empty(n, np.float32)
     flat, nonfinite = np.empty(n, bool), np.empty(n, bool)
     parts = []
-    for begin in range(0, n, CHUNK):
-        rows = slice(begin, min(begin + CHUNK, n))
+    for begin in range(0, n, PIECE):
+        rows = slice(begin, min(begin + PIECE, n))
         weight = group.weight[rows].reshape(rows.stop - rows.start, -1)
         vector, gain[rows], offset[rows], flat[rows], nonfinite[rows] = normalise(weight)
         parts.append(fit(vector, book, advance=advance))

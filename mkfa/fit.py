@@ -13,7 +13,9 @@ R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,12 +26,15 @@ from mkfa.bank import F32
 from mkfa.basis import coordinate_to_scale, kernels
 from mkfa.dictionary import COORDINATES, Dictionary, dictionary, grid
 from mkfa.polish import polish
+from mkfa.refine import neighbourhoods
 from mkfa.refine import refine as refine_hits
 
 CANDIDATES = 3
 PARSIMONY = 0.005
 """R2 that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
 CHUNK = 32768
+MOST_THREADS = 4
+"""Chunks fitted at once; each needs about 120 MB."""
 _BLOCK_BYTES = 8 << 20
 
 
@@ -109,12 +114,38 @@ def fit(
     n = len(vectors)
     out = Fit(np.empty(n, np.int16), np.empty(n, np.int16), np.empty((n, COORDINATES), np.float32),
               np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.float32))  # fmt: skip
-    for begin in range(0, n, CHUNK):
-        rows = slice(begin, min(begin + CHUNK, n))
+    if refine and n:
+        neighbourhoods(book.basis, *book.size)  # made before threads would make it twice
+
+    def work(rows: slice) -> int:
         _fit_chunk(vectors[rows], book, refine, _rows(out, rows))
+        return int(rows.stop - rows.start)
+
+    chunks = [slice(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
+    for done in _in_threads(work, chunks):
         if advance:
-            advance(rows.stop - rows.start)
+            advance(done)
     return out
+
+
+def _in_threads(work: Callable[[slice], int], chunks: list[slice]) -> Iterator[int]:
+    """Yield the result of each chunk; several chunks run at once, each with a single-threaded matrix product.
+
+    Chunks in parallel beat parallel matrix products, which here are small and wait for one another.
+    """
+    workers = min(len(chunks), _cores(), MOST_THREADS)
+    if workers < 2:
+        yield from map(work, chunks)
+        return
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(work, chunks)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_other_nulls(mixed_bank):
 def test_results_do_not_depend_on_chunks(bank_maker, monkeypatch):
     bank = bank_maker([(300, 3, 3)])
     whole = assign(bank, draws=99).kinds[0]
-    monkeypatch.setattr("mkfa.assign.CHUNK", 37)
+    monkeypatch.setattr("mkfa.assign.PIECE", 37)
     parts = assign(bank, draws=99).kinds[0]
     assert (parts.fit.label == whole.fit.label).mean() > 0.99
     assert parts.fit.r2 == pytest.approx(whole.fit.r2, abs=1e-3)
