@@ -481,6 +481,16 @@ def test_external_data_elsewhere_is_refused(tmp_path, place):
         read_onnx(path, "")
 
 
+def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    path = tmp_path / "m.onnx"
+    for place in ("sub/../w.bin", str(tmp_path / "w.bin")):  # both lead to a file of the folder
+        path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
+        with pytest.raises(SourceError, match="outside its folder"):
+            read_onnx(path, "")
+
+
 @pytest.mark.parametrize("where", [{"offset": "1"}, {"offset": "-4"}, {"length": "143"}, {"length": "9" * 30},
                                    {"offset": "9" * 18}, {"offset": "one"}])  # fmt: skip
 def test_external_sizes_are_checked(read, tmp_path, where):
