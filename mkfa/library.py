@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,7 @@ from typing import Any
 from mkfa.bank import FilterBank
 from mkfa.errors import BankError, UnknownNameError, nearest
 from mkfa.store import read_bank
-
-DOMAINS = (
-    "food", "pets", "flowers", "sketch", "cifar10", "stl10", "imagenet", "imagenet-manmade", "imagenet-natural",
-    "fashion", "letters", "scripts", "digits", "emoji", "clipart",
-)  # fmt: skip
-"""Labelled image sets of the transfer experiments; a bank of that name is a network trained on it."""
+from mkfa.training.registry import home, registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +23,6 @@ class BankEntry:
     name: str
     path: Path
     bundled: bool
-
-
-def home() -> Path:
-    """Return mkfa's data folder: $MKFA_HOME, else $XDG_DATA_HOME/mkfa, else ~/.local/share/mkfa."""
-    if chosen := os.environ.get("MKFA_HOME"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "mkfa"
 
 
 def library_folder(*, create: bool = False) -> Path:
@@ -98,7 +84,7 @@ def resolve_bank(name: str) -> FilterBank:
 
 def unknown_bank(name: str, known: Sequence[str]) -> UnknownNameError:
     """Return the error for a name that is no bank, with the way to get one."""
-    if name in DOMAINS:
+    if name in registry():
         return UnknownNameError(
             name,
             "is a domain, and no bank of a network trained on it is in the library",

@@ -22,8 +22,8 @@ from mkfa.bank import FilterBank, FilterGroup, Layer, Provenance
 from mkfa.errors import BankError, MkfaError, one_line
 
 __all__ = [
-    "Analysis", "atomic_write", "check_target", "read_analyses", "read_arrays", "read_bank", "write_analysis",
-    "write_arrays", "write_bank",
+    "Analysis", "atomic_write", "check_target", "map_arrays", "read_analyses", "read_arrays", "read_bank",
+    "reserve_arrays", "write_analysis", "write_arrays", "write_bank",
 ]  # fmt: skip
 
 BANK_FORMAT = "mkfa.filterbank"
@@ -116,18 +116,23 @@ def write_arrays(
     arrays: Mapping[str, np.ndarray[Any, Any]],
     attributes: Mapping[str, Any],
     overwrite: bool = True,
+    chunks: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Path:
     """Write a result file: format `mkfa.<kind>`, one dataset an array, attributes as JSON.
 
-    A "/" in an array's name makes a group. Raises as `atomic_write`.
+    A "/" in an array's name makes a group. The arrays named in `chunks` are compressed (gzip, level 9) in pieces of
+    that shape; the others are contiguous. Raises as `atomic_write`.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
     with _memory_file() as f:
-        f.attrs["format"], f.attrs["format_version"] = f"mkfa.{kind}", 1
-        f.attrs["parameters"] = json.dumps(dict(attributes))
+        _put_attributes(f, kind, attributes)
         for name, array in arrays.items():
-            _put_array(f, name, array)
+            if name in chunks:
+                piece = tuple(min(a, b) for a, b in zip(chunks[name], array.shape, strict=True))
+                f.create_dataset(name, data=array, chunks=piece, compression="gzip", compression_opts=9)
+            else:
+                _put_array(f, name, array)
         f.flush()
         image = f.id.get_file_image()
     atomic_write(path, image, overwrite=overwrite)
@@ -140,6 +145,46 @@ def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
     with _open(path) as f:
         _check_format(path, f, f"mkfa.{kind}", 1)
         return _read_all(f), json.loads(str(f.attrs.get("parameters", "{}")))
+
+
+def reserve_arrays(
+    path: Path,
+    *,
+    kind: str,
+    shapes: Mapping[str, tuple[tuple[int, ...], str]],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Make a result file whose arrays, name -> (shape, dtype), lie contiguous in it and hold zeros.
+
+    For results too large for memory: their values are filled in through `map_arrays`, which leaves HDF5's own tables
+    as they are. Not atomic: the caller renames the file when it is complete.
+    """
+    import h5py
+
+    with h5py.File(path, "w", libver=("v110", "v110")) as f:
+        _put_attributes(f, kind, attributes)
+        for name, (shape, dtype) in shapes.items():
+            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            layout.set_layout(h5py.h5d.CONTIGUOUS)
+            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            h5py.h5d.create(f.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)),
+                            h5py.h5s.create_simple(shape), layout)  # fmt: skip
+
+
+def map_arrays(
+    path: str | Path, *, kind: str, writable: bool = False
+) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """As `read_arrays`, but contiguous arrays stay in the file, memory-mapped; compressed ones are read."""
+    path, arrays, mode = Path(path), {}, "r+" if writable else "r"
+    with _open(path) as f:
+        _check_format(path, f, f"mkfa.{kind}", 1)
+        for name, item in f.items():
+            offset = item.id.get_offset()
+            inside = item.file.id == f.id and not item.external
+            mapped = offset is not None and item.size and inside
+            arrays[name] = np.memmap(path, item.dtype, mode, offset, item.shape) if mapped else _read(f, name)
+        return arrays, json.loads(str(f.attrs.get("parameters", "{}")))
 
 
 @contextlib.contextmanager
@@ -205,6 +250,11 @@ def _check_format(path: Path, f: Any, expected: str, version: int) -> None:
     if number > version or number < 1:
         problem = f"has {expected} version {number}, this mkfa reads version {version}"
         raise BankError(path, problem, "upgrade mkfa" if number > version else "harvest the network again")
+
+
+def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
+    f.attrs["format"], f.attrs["format_version"] = f"mkfa.{kind}", 1
+    f.attrs["parameters"] = json.dumps(dict(attributes))
 
 
 def _text(value: Any) -> str:
