@@ -1,0 +1,174 @@
+"""Augmentation of a batch on the device, per sample and without loops over samples (layer 3).
+
+What is drawn comes from numpy generators seeded by (run, step), on the host: the device is never asked for anything,
+the same numbers are drawn on every device, and a resumed run needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+I64 = NDArray[np.int64]
+
+DIRECTED = frozenset({"letters", "digits", "scripts"})
+"""Domains in which a mirror image is another thing or nothing; never flipped."""
+
+ERASED_AREA = (0.02, 1 / 3)
+ERASED_ASPECT = (0.3, 1 / 0.3)
+CROPPED_AREA = (0.08, 1.0)
+CROPPED_ASPECT = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Rectangles, one a sample: first row and column, height and width, each (B,) int64; height 0 for none."""
+
+    top: I64
+    left: I64
+    height: I64
+    width: I64
+
+
+def draw_boxes(
+    rng: np.random.Generator, count: int, side: int, *, area: tuple[float, float], aspect: tuple[float, float]
+) -> Boxes:
+    """Draw rectangles strictly smaller than the image by the rejection rule of timm's RandomErasing.
+
+    Area uniform in `area` (share of the image), aspect (height / width) log-uniform; a rectangle that does not fit is
+    drawn again, at most ten times, then there is none.
+    """
+    wanted = rng.uniform(*area, (ATTEMPTS, count)) * side * side
+    ratio = np.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1]), (ATTEMPTS, count)))
+    height = np.rint(np.sqrt(wanted * ratio)).astype(np.int64)
+    width = np.rint(np.sqrt(wanted / ratio)).astype(np.int64)
+    fits = (height < side) & (width < side)
+    first, column = fits.argmax(0), np.arange(count)
+    found = fits.any(0)
+    height, width = height[first, column] * found, width[first, column] * found
+    top = np.floor(rng.random(count) * (side - height + 1)).astype(np.int64)
+    left = np.floor(rng.random(count) * (side - width + 1)).astype(np.int64)
+    return Boxes(top, left, height, width)
+
+
+def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
+    """Draw the crops of Inception training as timm's RandomResizedCrop does; the whole image where none fits."""
+    wanted = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count)) * side * side
+    low, high = (math.log(bound) for bound in CROPPED_ASPECT)
+    ratio = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
+    width = np.rint(np.sqrt(wanted * ratio)).astype(np.int64)
+    height = np.rint(np.sqrt(wanted / ratio)).astype(np.int64)
+    fits = (height <= side) & (width <= side)
+    first, column = fits.argmax(0), np.arange(count)
+    found = fits.any(0)
+    height = np.where(found, height[first, column], side)
+    width = np.where(found, width[first, column], side)
+    top = np.floor(rng.random(count) * (side - height + 1)).astype(np.int64)
+    left = np.floor(rng.random(count) * (side - width + 1)).astype(np.int64)
+    return Boxes(top, left, height, width)
+
+
+def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, flip: float) -> torch.Tensor:
+    """Shift each image by up to `shift` pixels each way, border pixels repeated, and mirror some; (B, C, H, W)."""
+    import torch
+
+    if not shift and not flip:
+        return x
+    count, _, height, width = x.shape
+    down = rng.integers(-shift, shift + 1, count)
+    right = rng.integers(-shift, shift + 1, count)
+    mirrored = rng.random(count) < flip
+    rows = np.clip(np.arange(height) + down[:, None], 0, height - 1)
+    columns = np.clip(np.arange(width) + right[:, None], 0, width - 1)
+    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    at_row = to_device(rows, x).view(count, 1, height, 1)
+    at_column = to_device(columns, x).view(count, 1, 1, width)
+    sample = torch.arange(count, device=x.device).view(count, 1, 1, 1)
+    channel = torch.arange(x.shape[1], device=x.device).view(1, -1, 1, 1)
+    return x[sample, channel, at_row, at_column]  # (B, C, H, W)
+
+
+def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> torch.Tensor:
+    """Cut a random crop out of each image, scale it to the image's size (bilinear) and mirror some; float (B, C, H, W).
+
+    timm scales with PIL, bilinear or bicubic at random and with a filter against aliasing; a crop is at most as large
+    as the image, so that scaling never shrinks and the filter would not act.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    count, _, side, _ = x.shape
+    box = draw_crops(rng, count, side)
+    mirrored = np.where(rng.random(count) < flip, -1.0, 1.0)
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 0, 0] = mirrored * box.width / side
+    theta[:, 0, 2] = (2 * box.left + box.width) / side - 1
+    theta[:, 1, 1] = box.height / side
+    theta[:, 1, 2] = (2 * box.top + box.height) / side - 1
+    grid = functional.affine_grid(to_device(theta, x), list(x.shape), align_corners=False)
+    cut: torch.Tensor = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return cut
+
+
+def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> torch.Tensor:
+    """Put unit normal noise into a rectangle of some images, after normalisation; timm's RandomErasing, mode pixel."""
+    import torch
+
+    if not probability:
+        return x
+    count, _, side, _ = x.shape
+    box = draw_boxes(rng, count, side, area=ERASED_AREA, aspect=ERASED_ASPECT)
+    height = box.height * (rng.random(count) < probability)
+    line = np.arange(side)
+    rows = (line >= box.top[:, None]) & (line < (box.top + height)[:, None])
+    columns = (line >= box.left[:, None]) & (line < (box.left + box.width)[:, None])
+    mask = to_device(rows, x)[:, None, :, None] & to_device(columns, x)[:, None, None, :]
+    return torch.where(mask, torch.randn_like(x), x)
+
+
+def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: float) -> tuple[torch.Tensor, float]:
+    """Mix each image of a batch with the one opposite to it; returns the images and the first one's share.
+
+    timm's Mixup in mode "batch" with probability 1 and switch probability .5: one draw a batch, a cut rectangle's
+    share corrected for what lies outside the image.
+    """
+    if not mixup and not cutmix:
+        return x, 1.0
+    cut = bool(cutmix) and (not mixup or rng.random() < 0.5)
+    share = float(rng.beta(cutmix, cutmix) if cut else rng.beta(mixup, mixup))
+    if not cut:
+        return x * share + x.flip(0) * (1 - share), share
+    height, width = x.shape[-2:]
+    ratio = math.sqrt(1 - share)
+    tall, wide = int(height * ratio), int(width * ratio)
+    row, column = int(rng.integers(0, height)), int(rng.integers(0, width))
+    top, bottom = max(row - tall // 2, 0), min(row + (tall + 1) // 2, height)
+    left, right = max(column - wide // 2, 0), min(column + (wide + 1) // 2, width)
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x.flip(0)[:, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def effective_flip(recipe: Recipe, domain: str) -> float:
+    """Return the probability of a mirror image for a domain: the recipe's, 0 where left and right have a meaning."""
+    return 0.0 if domain in DIRECTED else recipe.flip
+
+
+def to_device(values: Any, like: torch.Tensor) -> torch.Tensor:
+    """Copy an array to the device of `like` without waiting for the device."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    if like.device.type == "cuda":
+        return tensor.pin_memory().to(like.device, non_blocking=True)
+    return tensor.to(like.device)

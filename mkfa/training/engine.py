@@ -1,0 +1,313 @@
+"""One run: a pure function of its specification, resumable at any step (layer 4).
+
+Order of images, augmentation, drop path and learning rate are functions of (seed, step), so that a checkpoint is the
+weights, the optimiser's state and a step number. On the CPU a run that was killed and started again ends with the
+same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa.errors import MkfaError
+from mkfa.training.contract import ArmSpec, Domain
+from mkfa.training.execution import Execution, Resolved, Stop, Stopped
+from mkfa.training.recipe import Recipe
+from mkfa.training.runfolder import BASE, CHECKPOINT, WEIGHTS, RunFolder, RunSpec, as_record
+
+if TYPE_CHECKING:
+    import torch
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a run is, told after each step: loss and top1 are of the last epoch that was evaluated."""
+
+    step: int
+    steps: int
+    images: int
+    loss: float | None = None
+    top1: float | None = None
+
+
+def train_run(  # noqa: PLR0913
+    spec: RunSpec, domain: Domain, *, source: Any, root: Path, execution: Execution | None = None,
+    stop: Stop | None = None, tell: Callable[[Report], None] = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train one run in its folder below `root`, or go on with it, or return its result where it is over.
+
+    Parameters
+    ----------
+    source : what `mkfa.training.arms.set_filters` takes for the arm; None for arms without a source.
+    stop : asked after each step; where it was requested, the state is saved and `Stopped` raised.
+
+    Returns
+    -------
+    dict
+        result.json: `state` is "done", or "diverged" with the step at which the loss was no number.
+
+    Raises
+    ------
+    RunLocked
+        Another process trains this run.
+    WorkError
+        The disk is full, or a file of the run is damaged; what was written before stays.
+    """
+    folder = RunFolder(root, spec)
+    with folder.lock():
+        if (result := folder.result()) is not None:
+            return result
+        resolved = (execution or Execution()).resolved()
+        saved = folder.load(CHECKPOINT)
+        if saved is not None:
+            resolved = _as_begun(resolved, saved, folder)
+        try:
+            with resolved.in_force():
+                return _Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
+        except Exception as error:
+            folder.fail(error)
+            raise
+
+
+def network_seed(spec: RunSpec) -> int:
+    """Return the seed of initialisation, order and augmentation.
+
+    A run with planted filters begins from other weights than the base run of its seed: else `selffer` would put
+    filters back beside the very initialisation that they were trained with.
+    """
+    sequence = np.random.SeedSequence([spec.seed, 0 if spec.arm == BASE else 1])
+    return int(sequence.generate_state(1)[0])
+
+
+def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, Any]:
+    """Return the network of a run with its filters set, and what was planted (None for a baseline)."""
+    from mkfa.training.networks import build_network
+
+    recipe, seed = recipe_of(spec), network_seed(spec)
+    model = build_network(
+        spec.arch, classes=len(domain.classes), channels=domain.channels, size=recipe.size or domain.size, seed=seed,
+        drop_path=recipe.drop_path, **dict(spec.options),
+    )  # fmt: skip
+    if spec.arm == BASE:
+        return model, None
+    from mkfa.training.arms import set_filters
+
+    arm = ArmSpec(spec.arm, spec.layers, spec.what, spec.with_bias)
+    return model, set_filters(model, arm, source=source, seed=seed)
+
+
+def recipe_of(spec: RunSpec) -> Recipe:
+    """Return the recipe that a specification holds."""
+    return Recipe(name=spec.recipe_name, **dict(spec.recipe))
+
+
+def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Return the optimiser steps of a run and of an epoch for a training set of so many images."""
+    epoch = images // min(recipe.batch, images)
+    return recipe.equal_steps or recipe.epochs * epoch, epoch
+
+
+def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
+    """Go on with the number of threads that a run began with: sums are split by it. Refuse another device."""
+    from dataclasses import replace
+
+    if saved["device"] != resolved.device.type:
+        problem = f"was begun on {saved['device']} and cannot go on on {resolved.device.type}"
+        raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
+    return replace(resolved, threads=int(saved["threads"]), amp=bool(saved["amp"]),
+                   channels_last=bool(saved["channels_last"]))  # fmt: skip
+
+
+class _Run:
+    """The state of one run while it is trained."""
+
+    def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
+        import torch
+
+        from mkfa.training.resident import place
+        from mkfa.training.schedule import build_optimizer
+        from mkfa.training.steps import Step
+
+        self.folder, self.domain, self.how = folder, domain, resolved
+        self.spec, self.recipe = folder.spec, recipe_of(folder.spec)
+        self.seed = network_seed(self.spec)
+        device = resolved.device
+        model, self.planted = build(self.spec, domain, source)
+        layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
+        self.model = model.to(device=device, memory_format=layout)
+        self.train_set, self.test_set = place(domain, self.recipe, device=device, channels_last=resolved.channels_last)
+        self.optimizer = build_optimizer(self.model, self.recipe)
+        self.average = _moving_average(self.model, self.recipe)
+        self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
+        self.batch = min(self.recipe.batch, len(self.train_set))
+        self.take_step = Step(self.model, self.optimizer, self.train_set, recipe=self.recipe, domain=domain.name,
+                              seed=self.seed, steps=self.steps, how=resolved)  # fmt: skip
+        self.step, self.seconds, self.resumed = 0, 0.0, 0
+        self.rows: list[dict[str, Any]] = []
+        self.epoch_loss = torch.zeros((), device=device)
+        self.bad = torch.full((), -1, dtype=torch.int64, device=device)
+
+    @property
+    def final(self) -> torch.nn.Module:
+        """The network that is evaluated and kept: the moving average where the recipe has one."""
+        return self.average.module if self.average is not None else self.model
+
+    def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+        import torch
+
+        if saved is not None:
+            self._restore(saved)
+        order = self._order()
+        since = saved_at = time.perf_counter()
+        while self.step < self.steps:
+            position = self.step % self.epoch_steps
+            if position == 0:
+                order = self._order()
+                self.epoch_loss.zero_()
+            self.model.train()
+            loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
+            if self.average is not None:
+                self.average.update(self.model)
+            self.epoch_loss += loss
+            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), self.step, self.bad)
+            self.step += 1
+            if self.step % self.epoch_steps == 0 or self.step == self.steps:
+                if (bad := int(self.bad)) >= 0:
+                    return self._diverged(bad)
+                self.seconds += time.perf_counter() - since
+                self._end_epoch()
+                since = time.perf_counter()
+            if stop.requested or time.perf_counter() - saved_at >= self.how.checkpoint_seconds:
+                if (bad := int(self.bad)) >= 0:
+                    return self._diverged(bad)
+                self.seconds += time.perf_counter() - since
+                self._save()
+                if stop.requested and self.step < self.steps:
+                    raise Stopped
+                since = saved_at = time.perf_counter()
+            last = self.rows[-1] if self.rows else {}
+            tell(Report(self.step, self.steps, self.batch, last.get("loss_train"), last.get("top1")))
+        return self._done()
+
+    def _order(self) -> torch.Tensor:
+        """Return the order of the training images in the epoch of the current step; (N,) int64, on the device."""
+        import torch
+
+        rng = np.random.default_rng([self.seed, 1, self.step // self.epoch_steps])
+        return torch.from_numpy(rng.permutation(len(self.train_set))).to(self.how.device)
+
+    def _end_epoch(self) -> None:
+        steps = (self.step - 1) % self.epoch_steps + 1
+        top1, loss = evaluate(self.final, self.test_set, amp=self.how.amp)
+        row = {"epoch": math.ceil(self.step / self.epoch_steps), "step": self.step, "top1": top1,
+               "loss_train": float(self.epoch_loss) / steps, "loss_test": loss if math.isfinite(loss) else None,
+               "lr": self.take_step.lr}  # fmt: skip
+        self.rows.append(row)
+        self.folder.write_metrics(self.rows)
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {}, "rows": self.rows,
+            "epoch_loss": self.epoch_loss, "bad": self.bad, "seconds": self.seconds, "resumed": self.resumed,
+            "device": self.how.device.type, "threads": self.how.threads, "amp": self.how.amp,
+            "channels_last": self.how.channels_last,
+        }  # fmt: skip
+        self.folder.save(CHECKPOINT, state)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.step, self.rows, self.seconds = int(saved["step"]), list(saved["rows"]), float(saved["seconds"])
+        self.epoch_loss.copy_(saved["epoch_loss"])
+        self.bad.copy_(saved["bad"])
+        self.resumed = int(saved["resumed"]) + 1
+        self.folder.write_metrics(self.rows)
+
+    def _diverged(self, step: int) -> dict[str, Any]:
+        result = self._result("diverged") | {"step": step}
+        self.folder.finish(result)
+        return result
+
+    def _done(self) -> dict[str, Any]:
+        last, best = self.rows[-1], max(self.rows, key=lambda row: row["top1"])
+        state = self.final.state_dict()
+        if last["loss_test"] is None or not all(bool(t.isfinite().all()) for t in state.values()):
+            return self._diverged(self.steps - 1)
+        if self.planted is not None:
+            from mkfa.training.arms import check_planted
+
+            check_planted(self.final, self.planted)
+        if self.spec.arm == BASE:
+            self.folder.save(WEIGHTS, state)
+        result = self._result("done") | {
+            "top1_last": last["top1"], "top1_best": best["top1"], "best_epoch": best["epoch"],
+            "loss_train": last["loss_train"], "loss_test": last["loss_test"], "weights_sha256": state_digest(state),
+            "epochs": last["epoch"],
+        }  # fmt: skip
+        self.folder.finish(result)
+        return result
+
+    def _result(self, state: str) -> dict[str, Any]:
+        parameters = list(self.model.parameters())
+        _, counts = np.unique(self.domain.y_test, return_counts=True)
+        return {
+            "state": state, "run": as_record(self.spec), "steps": self.steps,
+            "images_per_second": self.step * self.batch / self.seconds if self.seconds else None,
+            "seconds": self.seconds, "resumed": self.resumed, "train_images": len(self.train_set),
+            "test_images": len(self.test_set), "classes": len(self.domain.classes),
+            "chance": float(counts.max() / counts.sum()), "licence": self.domain.licence,
+            "planted": None if self.planted is None else self.planted.digest, "batch": self.batch, "flip": self.take_step.flip,
+            "parameters": sum(p.numel() for p in parameters),
+            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(), "execution": self.how.record,
+        }  # fmt: skip
+
+
+def evaluate(model: torch.nn.Module, images: Any, *, amp: bool) -> tuple[float, float]:
+    """Return top-1 accuracy (0-1) and mean cross-entropy over a side of a domain (`mkfa.training.resident.Resident`)."""
+    import torch
+    import torch.nn.functional as functional
+
+    device, count = images.labels.device, len(images)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    model.eval()
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        for start in range(0, count, EVALUATION_BATCH):
+            index = torch.arange(start, min(start + EVALUATION_BATCH, count), device=device)
+            logits = model(images.normalise(images.take(index))).float()
+            labels = images.labels[start : start + EVALUATION_BATCH]
+            right += (logits.argmax(1) == labels).sum()
+            total += functional.cross_entropy(logits, labels, reduction="sum")
+    return int(right) / count, float(total) / count
+
+
+def state_digest(state: dict[str, Any]) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of a state dict, in its order."""
+    found = hashlib.sha256()
+    for name, tensor in state.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:
+    if not recipe.ema:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=recipe.ema)

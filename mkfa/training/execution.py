@@ -1,0 +1,146 @@
+"""Where and how a run is computed: device, threads, precision; recorded in results, no part of a run's identity (layer 2)."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How runs are computed.
+
+    Attributes
+    ----------
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    threads : int
+        Threads of the CPU; 0 for as many as torch takes. A resumed run goes on with the number it began with.
+    amp, channels_last, compile : bool or None
+        bfloat16 autocast, memory format, torch.compile of the training step; None for what suits the device:
+        all on CUDA, channels_last alone elsewhere.
+    checkpoint_seconds : float
+        Wall time between checkpoints.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    amp: bool | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+    checkpoint_seconds: float = 30.0
+
+    def resolved(self) -> Resolved:
+        """Return the choices for the device at hand. Raises MkfaError for a device that is not there."""
+        import torch
+
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        kind = name.split(":")[0]
+        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there.get(kind, False):
+            known = ", ".join(k for k, found in there.items() if found)
+            raise MkfaError(f"--device {self.device}", "is not on this machine", f"take one of auto, {known}")
+        cuda = kind == "cuda"
+        if self.amp and not cuda:
+            raise MkfaError("--amp", f"is for CUDA, and the device is {name}", "leave it out")
+        return Resolved(
+            device=torch.device(name),
+            threads=self.threads or torch.get_num_threads(),
+            amp=cuda if self.amp is None else self.amp,
+            channels_last=True if self.channels_last is None else self.channels_last,
+            compile=cuda if self.compile is None else self.compile,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """`Execution` with its choices made; `threads` is the number in force."""
+
+    device: torch.device
+    threads: int
+    amp: bool
+    channels_last: bool
+    compile: bool
+    checkpoint_seconds: float
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What goes into result.json: device, switches, versions."""
+        import numpy as np
+        import timm
+        import torch
+
+        from mkfa import __version__
+
+        cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if cuda else f"{self.device} ({platform.machine()})",
+            "threads": self.threads, "amp": self.amp, "channels_last": self.channels_last, "compile": self.compile,
+            "versions": {"mkfa": __version__, "torch": torch.__version__, "timm": timm.__version__,
+                         "numpy": np.__version__, "python": platform.python_version()},
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Set threads and determinism, and leave torch's global generators as they were found."""
+        import torch
+
+        threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            try:
+                torch.set_num_threads(self.threads)
+                # Bits are promised on the CPU; on a GPU, cuDNN's fastest kernels are preferred to fixed ones.
+                torch.use_deterministic_algorithms(self.device.type == "cpu")
+                torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+                yield
+            finally:
+                torch.set_num_threads(threads)
+                torch.use_deterministic_algorithms(strict)
+                torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+class Stopped(KeyboardInterrupt):
+    """Asked to stop by SIGINT or SIGTERM; what was reached is in the checkpoint."""
+
+
+class Stop:
+    """Whether the process was asked to stop: the run in progress then saves itself after its step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested:  # asked twice: at once, from the last checkpoint on
+            raise Stopped
+        self.requested = True
+        print(f"\nmkfa: saving the run ({signal.Signals(number).name}); again stops at once", file=sys.stderr)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Turn SIGINT and SIGTERM into a request while the body runs (in the main thread)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)

@@ -1,0 +1,185 @@
+"""How a network is trained, read from TOML: `paper`, `fast`, `smoke` or a file of the user's (layer 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mkfa.errors import MkfaError, nearest
+
+RECIPES = ("paper", "fast", "smoke")
+"""Packaged recipes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything about a training but the network, the data and the seed.
+
+    Attributes
+    ----------
+    name : str
+        Of the file; a changed recipe is called after what it holds, e.g. "fast-1a2b3c".
+    epochs : int
+    equal_steps : int
+        Optimiser steps of every run whatever the domain's size; 0 trains for `epochs`.
+    warmup : float
+        Share of the steps during which the learning rate rises linearly from 0.
+    batch : int
+        Images a step; a smaller training set is one batch an epoch. The last, incomplete batch is dropped.
+    lr, lr_min : float
+        Peak of the cosine schedule and where it ends.
+    weight_decay, clip : float
+        AdamW's decoupled decay (none on biases and norms); gradient norm limit, 0 for none.
+    drop_path : float
+    label_smoothing : float
+    mixup, cutmix : float
+        Alpha of the Beta distribution, 0 for none; where both are set, each batch takes one of them, evenly.
+    erasing : float
+        Probability of erasing a rectangle of an image with noise.
+    crop : str
+        "resized" (random area 8-100 % and aspect 3/4-4/3), "shift" or "none".
+    shift : float
+        Largest shift as a share of the side, for crop = "shift".
+    flip : float
+        Probability of a mirror image; never for domains in which left and right have a meaning.
+    rand_augment : str
+        timm's notation, e.g. "rand-m9-mstd0.5-inc1"; "" for none.
+    size, max_size : int
+        Side of the images in pixels, 0 for the domain's own; limit on the domain's own, 0 for none.
+    normalise : str
+        "domain" (the training set's mean and deviation of each channel) or "imagenet".
+    ema : float
+        Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 for none.
+    """
+
+    name: str
+    epochs: int
+    equal_steps: int
+    warmup: float
+    batch: int
+    lr: float
+    lr_min: float
+    weight_decay: float
+    clip: float
+    drop_path: float
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    erasing: float
+    crop: str
+    shift: float
+    flip: float
+    rand_augment: str
+    size: int
+    max_size: int
+    normalise: str
+    ema: float
+
+    def __post_init__(self) -> None:
+        limits = {
+            "epochs": (1, 1e6), "equal_steps": (0, 1e9), "warmup": (0, 0.99), "batch": (2, 1e6), "lr": (0, 10),
+            "lr_min": (0, 10), "weight_decay": (0, 10), "clip": (0, 1e6), "drop_path": (0, 0.95),
+            "label_smoothing": (0, 0.95), "mixup": (0, 100), "cutmix": (0, 100), "erasing": (0, 1), "shift": (0, 0.5),
+            "flip": (0, 1), "size": (0, 4096), "max_size": (0, 4096), "ema": (0, 0.999999),
+        }  # fmt: skip
+        for field, (low, high) in limits.items():
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise self._error(f"sets {field} to {value}", f"take a value from {low:g} to {high:g}")
+        for field, known in (("crop", ("resized", "shift", "none")), ("normalise", ("domain", "imagenet"))):
+            if getattr(self, field) not in known:
+                raise self._error(f"sets {field} to {getattr(self, field)!r}", f"take one of {', '.join(known)}")
+
+    def _error(self, problem: str, remedy: str) -> MkfaError:
+        return MkfaError(f"recipe {self.name}", problem, remedy)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides about a run's result: everything but the name."""
+        found = asdict(self)
+        found.pop("name")
+        return found
+
+
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a packaged recipe or a TOML file and change fields of it.
+
+    Raises
+    ------
+    MkfaError
+        No such recipe, not TOML, an unknown or missing field, a value of the wrong type or out of range.
+    """
+    path = Path(name).expanduser()
+    if name in RECIPES:
+        title, text = name, files("mkfa.training").joinpath(f"{name}.toml").read_text("utf-8")
+    elif path.suffix == ".toml" or path.is_file():
+        title, text = path.stem, _read(path)
+    else:
+        remedy = nearest(name, RECIPES) or f"take one of {', '.join(RECIPES)}, or a .toml file"
+        raise MkfaError(name, "is no recipe", remedy)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MkfaError(name, f"is not valid TOML ({error})", "correct the file") from None
+    missing = sorted({f.name for f in fields(Recipe)} - {"name"} - set(values))
+    if missing:
+        raise MkfaError(f"recipe {title}", f"lacks {', '.join(missing)}", "start from a packaged recipe")
+    recipe = Recipe(name=title, **{key: _typed(title, key, value) for key, value in values.items()})
+    if title in RECIPES and name not in RECIPES:
+        packaged = load_recipe(title)
+        if packaged.identity != recipe.identity:
+            recipe = replace(recipe, name=f"{title}-{_digest(recipe)}")
+    return change(recipe, changes or {})
+
+
+def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with fields replaced; its name then says what it holds. Raises as `load_recipe`."""
+    typed = {key: _typed(recipe.name, key, value) for key, value in changes.items()}
+    changed = replace(recipe, **typed)
+    if changed.identity == recipe.identity:
+        return recipe
+    return replace(changed, name=f"{recipe.name}-{_digest(changed)}")
+
+
+def parse_changes(texts: list[str]) -> dict[str, Any]:
+    """Turn "lr=0.001" and "crop=none" into fields and values. Raises MkfaError on another form."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise MkfaError(f"--set {text}", "does not name a field and a value", "write it as --set lr=0.001")
+        try:
+            found[key.strip()] = tomllib.loads(f"x = {value.strip()}")["x"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(json.dumps(recipe.identity, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise MkfaError(path, f"cannot be read as a recipe ({reason})", "check the path") from None
+
+
+def _typed(title: str, key: str, value: Any) -> Any:
+    kinds = {f.name: str(f.type) for f in fields(Recipe) if f.name != "name"}
+    if key not in kinds:
+        remedy = nearest(key, kinds) or f"the fields are {', '.join(kinds)}"
+        raise MkfaError(f"recipe {title}", f"has no field {key!r}", remedy)
+    if kinds[key] == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value).__name__ != kinds[key]:
+        raise MkfaError(f"recipe {title}", f"sets {key} to {value!r}", f"give it a value of type {kinds[key]}")
+    return value

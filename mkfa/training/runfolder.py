@@ -1,0 +1,225 @@
+"""A run's identity and its folder: specification, lock, metrics, checkpoint, result (layer 3)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.atomic import atomic_write
+from mkfa.errors import MkfaError, WorkError, one_line
+
+SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
+    "spec.json", "metrics.jsonl", "checkpoint.pt", "result.json", "failure.json", "weights.pt", "lock",
+)  # fmt: skip
+BASE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that decides about a run's result.
+
+    Attributes
+    ----------
+    arch : str
+    options : mapping
+        `kernel`, `patch`, `stem_stride` where they are not the network's own.
+    arm, layers, what, with_bias
+        As `mkfa.training.contract.ArmSpec`; a baseline has 0 layers.
+    source : str
+        Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
+    domain, domain_digest : str
+    recipe_name : str
+    recipe : mapping
+        All fields of the recipe.
+    seed : int
+    """
+
+    arch: str
+    domain: str
+    domain_digest: str
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    seed: int
+    arm: str = BASE
+    layers: int = 0
+    what: str = "depthwise"
+    with_bias: bool = False
+    source: str = ""
+    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
+        found = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        found["recipe"], found["options"] = dict(self.recipe), dict(self.options)
+        found.pop("recipe_name")
+        return found
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the identity; names the run's folder."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """A run in one line, for people."""
+        frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"
+        return f"{self.domain} {self.arch}{frozen} seed {self.seed}"
+
+
+class RunLocked(MkfaError):
+    """Another process trains this run now."""
+
+
+class Diverged(WorkError):
+    """A run that others need ended with a loss that is no number."""
+
+
+class RunFolder:
+    """The files of one run; `lock()` is held while it is trained.
+
+    `result.json` is written last: its presence means that the run is over (done or diverged). The metrics file is
+    rewritten whole from what the checkpoint holds, so the two never disagree.
+    """
+
+    def __init__(self, root: Path, spec: RunSpec) -> None:
+        self.spec, self.path = spec, root / spec.hash
+
+    def prepare(self) -> None:
+        """Make the folder and write spec.json. Raises WorkError or MkfaError where that cannot be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot be created ({error.strerror})"
+            raise WorkError(self.path, problem, "choose another --out") from error
+        if not (self.path / SPEC).exists():
+            record = self.spec.identity | {"recipe_name": self.spec.recipe_name}
+            self.write_json(SPEC, record)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the operating system lets go when the process ends, however it ends.
+
+        Raises
+        ------
+        RunLocked
+            Another process holds it.
+        """
+        import fcntl
+
+        self.prepare()
+        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunLocked(f"run {self.spec.hash}", "is being trained by another process",
+                                "wait for it: a run that is done is taken over, not repeated") from None  # fmt: skip
+            yield
+        finally:
+            os.close(handle)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return result.json, or None while the run is not over."""
+        return read_json(self.path / RESULT)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write one of the folder's JSON files atomically."""
+        atomic_write(self.path / name, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write metrics.jsonl: one line an epoch."""
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        atomic_write(self.path / METRICS, text.encode())
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write tensors atomically: a killed or failed write leaves the former file. Raises WorkError (disk full)."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        atomic_write(self.path / name, buffer.getbuffer())
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Read what `save` wrote, on the CPU; None where there is nothing. Raises WorkError on a damaged file."""
+        return load_tensors(self.path / name)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json and remove what only a run in progress needs."""
+        self.write_json(RESULT, result)
+        for name in (CHECKPOINT, FAILURE):
+            (self.path / name).unlink(missing_ok=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the run stopped; it can be started again."""
+        message = one_line(str(error)) or type(error).__name__
+        with contextlib.suppress(MkfaError, OSError):
+            self.write_json(FAILURE, {"error": message})
+
+
+def load_tensors(path: Path) -> dict[str, Any] | None:
+    """Read a file that `RunFolder.save` wrote; None where it is missing. Raises WorkError on a damaged one."""
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        remedy = "remove the file: the run then starts from its beginning"
+        raise WorkError(path, f"is damaged ({type(error).__name__})", remedy) from error
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file; None where it is missing. Raises WorkError on a damaged one."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WorkError(path, f"cannot be read ({one_line(str(error))[:100]})", "remove the run's folder") from error
+    return found
+
+
+def read_spec(folder: Path) -> RunSpec | None:
+    """Read the specification of a run folder; None where there is none. Raises WorkError on a damaged one."""
+    values = read_json(folder / SPEC)
+    if values is None:
+        return None
+    try:
+        return RunSpec(**values)
+    except TypeError as error:
+        raise WorkError(folder / SPEC, f"is no run's ({error})", "remove the folder") from error
+
+
+def as_record(spec: RunSpec) -> dict[str, Any]:
+    """Return a specification with its hash and without the recipe's fields, for lists and results."""
+    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "source", "seed")
+    return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process trains the run of this folder."""
+    import fcntl
+
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

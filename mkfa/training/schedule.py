@@ -1,0 +1,48 @@
+"""Optimiser and learning rate of a recipe (layer 3).
+
+The learning rate is a function of the step alone, so that a resumed run needs no scheduler's state.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mkfa.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+def lr_at(step: int, recipe: Recipe, *, steps: int) -> float:
+    """Return the learning rate of optimiser step `step` (0-based) of `steps`.
+
+    Linear warm-up from 0 over `warmup * steps`, then the cosine of SGDR (arXiv 1608.03983, equation 5) over the whole
+    length, as timm's CosineLRScheduler(t_initial=steps, warmup_t=..., warmup_prefix=False) gives per update.
+    """
+    warm = warmup_steps(recipe, steps)
+    if step < warm:
+        return recipe.lr * step / warm
+    return recipe.lr_min + 0.5 * (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * step / steps))
+
+
+def warmup_steps(recipe: Recipe, steps: int) -> int:
+    """Return the number of steps during which the learning rate rises."""
+    return round(recipe.warmup * steps)
+
+
+def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return timm's AdamW over what may change: no decay on biases and norms, nothing for frozen tensors."""
+    from timm.optim import create_optimizer_v2
+
+    kwargs: dict[str, Any] = {"eps": 1e-8}
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, filter_bias_and_bn=True, **kwargs
+    )
+    return optimizer
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
