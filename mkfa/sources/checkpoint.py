@@ -92,7 +92,8 @@ def identify(
     plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing)
     shapes = {layer.key: layer.shape for layer in plain.layers}
     for prefix in _common_prefixes(list(shapes)):
-        match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()})
+        names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
+        match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
         if match is not None:
             return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing)
     return "", plain

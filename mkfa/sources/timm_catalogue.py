@@ -20,6 +20,7 @@ from typing import Any
 from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError, UnknownNameError, nearest
 from mkfa.sources.found import GraphLayer
+from mkfa.sources.timm_graph import names_digest
 
 DATA_SETS = {
     "in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k",
@@ -90,12 +91,15 @@ def graph_of(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, st
     return _live_graph(architecture) if architecture in catalogue["failed"] else _raise(_unknown(architecture))
 
 
-def match_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[str, tuple[GraphLayer, ...]] | None:
+def match_layers(
+    shapes: Mapping[str, Sequence[int]], names: Iterable[str] = ()
+) -> tuple[str, tuple[GraphLayer, ...]] | None:
     """Find the architecture whose depthwise layers are exactly those of a local checkpoint.
 
     Parameters
     ----------
     shapes : key, without prefixes, -> shape of every tensor shaped like a depthwise weight, (n, 1, kh, kw).
+    names : names of all tensors, without prefixes; they tell apart architectures with the same depthwise layers.
 
     Returns
     -------
@@ -114,6 +118,9 @@ def match_layers(shapes: Mapping[str, Sequence[int]]) -> tuple[str, tuple[GraphL
         layers = under_keys(_layers(record), aliases, given)
         if _same(layers, aliases, given):
             matches.append((name, layers))
+    if len(matches) > 1:
+        digest = names_digest(names)
+        matches = [m for m in matches if _catalogue()["graphs"][m[0]].get("names") == digest] or matches
     if matches and not is_recorded_version():
         matches = _confirmed(matches, given)
     if not matches or any(_essence(layers) != _essence(matches[0][1]) for _, layers in matches[1:]):
@@ -288,9 +295,9 @@ def _resolve(name: str, architecture: str, tags: Sequence[Mapping[str, Any]]) ->
         raise UnknownNameError(architecture, problem, "name another network or a checkpoint file with --arch")
     chosen = next((t for t in tags if not tag or t.get("tag", "") == tag), None)
     if chosen is None:
-        known = [_full_name(architecture, t.get("tag", "")) for t in tags]
-        remedy = nearest(name, known) or f"its tags are {', '.join(n.partition('.')[2] for n in known[:8])}"
-        raise UnknownNameError(name, f"is no set of weights of {architecture} in timm", remedy)
+        known = [t["tag"] for t in tags if "tag" in t]
+        remedy = nearest(tag, known) or f"its tags are {', '.join(known[:8])}"
+        raise UnknownNameError(name, f"has a tag that timm's {architecture} has not", remedy)
     found = chosen.get("tag", "")
     return Entry(
         name=_full_name(architecture, found),

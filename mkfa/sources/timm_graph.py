@@ -7,10 +7,11 @@ tells the order in which the depthwise convolutions are executed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -28,12 +29,20 @@ class ModuleGraph:
     ----------
     layers : in order of execution where `order` is "forward", else in order of definition ("definition").
     aliases : other name -> name, for weights that a state dict holds more than once (tied modules).
+    names : digest of all names in the state dict, as `names_digest` makes it.
     """
 
     architecture: str
     layers: tuple[GraphLayer, ...]
     order: str
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    names: str = ""
+
+
+def names_digest(keys: Iterable[str]) -> str:
+    """Return a short digest of a state dict's names, in any order; counters of batches are left out."""
+    text = "\n".join(sorted(key for key in keys if not key.endswith("num_batches_tracked")))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def module_graph(architecture: str) -> ModuleGraph:
@@ -54,7 +63,8 @@ def module_graph(architecture: str) -> ModuleGraph:
         key = f"{named[i][0]}.weight"
         layers.append(_layer(key, named[i][1], 0 if isotropic else stage_of(key)))
     aliases = _aliases(model, [layer.key for layer in layers])
-    return ModuleGraph(architecture, tuple(layers), "forward" if sizes else "definition", aliases)
+    names = names_digest(model.state_dict())
+    return ModuleGraph(architecture, tuple(layers), "forward" if sizes else "definition", aliases, names)
 
 
 def meta_model(architecture: str) -> Any:

@@ -64,7 +64,7 @@ def _read_progress(progress: Path, version: str) -> dict[str, dict[str, Any]]:
 
 def _pack(graph: ModuleGraph) -> dict[str, Any]:
     layers = [list(astuple(layer)) for layer in graph.layers]
-    return {"order": graph.order, "layers": layers, "aliases": dict(graph.aliases)}
+    return {"order": graph.order, "layers": layers, "aliases": dict(graph.aliases), "names": graph.names}
 
 
 def _assemble(done: Mapping[str, Mapping[str, Any]], version: str) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def _assemble(done: Mapping[str, Mapping[str, Any]], version: str) -> dict[str, 
             "keys": [layer[0].removesuffix(".weight") for layer in entry["layers"]],
             "specs": numbers,
             "stages": [layer[6] for layer in entry["layers"]],
+            "names": entry["names"],
         }
         if entry["aliases"]:
             graphs[name]["aliases"] = entry["aliases"]
