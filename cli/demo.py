@@ -34,7 +34,7 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
     (
         "assign: which Gaussian-derivative pattern does each filter follow?",
         "Every filter gets the best pattern, its parameters, R2 and the runner-up; the null's shares stand beside.",
-        ["assign", "{out}/ppocr_cls.h5", "--figure", "{out}/assign.png", "--out", "{out}/assign.json"],
+        ["assign", "efficientnet_lite0", "--figure", "{out}/assign.png", "--out", "{out}/assign.json"],
     ),
     (
         "atlas: are there clusters, and who has which?",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mkfa.errors import MkfaError, WorkError
 
-
 _LONGEST = 220
 """Bytes in a file name; file systems take 255, and the temporary file's name is longer by the rest."""
 
