@@ -120,5 +120,5 @@ def draw_matrix(data: Sequence[BankMatrix]) -> Figure:
             for side in ax.spines.values():
                 side.set_visible(False)
         figure.colorbar(picture, ax=list(axes), fraction=0.04, 
-                        label="fraction: floor 0, ceiling 1  (* every null, Holm)")  # fmt: skip
+                        label="fraction (*: every null, Holm)")  # fmt: skip
         return figure

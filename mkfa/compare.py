@@ -223,10 +223,12 @@ def _summarise(draws: Draws, observed: Scores, floor: F64, plan: tuple[Plan, tup
     sign = np.array([1 if m in ALIKE_IS_MORE else -1 for m in BY_LAYER], np.float32)[:, None, None]
     layer_p, layer_max = _pair_p(sign * layers, sign * draws.layers)
     stage_p, _ = _pair_p(_by_stage(sign * layers, groups), _by_stage(sign * draws.layers, groups))
+    apart = (floor < low) | (floor > high)  # else the gap is noise, and a place in it would mean nothing
+    place = np.where(apart, fraction(value, floor, mean), np.nan)
     band = np.quantile(draws.curve, (0.025, 0.975), axis=0)
     return NullResult(
         draws.null, len(draws.values), mean, low, high, sides, sides.max(axis=0), farther.max(axis=0),
-        fraction(value, floor, mean), np.stack([draws.curve.mean(axis=0), *band]),
+        place, np.stack([draws.curve.mean(axis=0), *band]),
         draws.layers.mean(axis=(0, 1)), layer_p, _holm_each(layer_p), layer_max,
         stage_p.astype(np.float64), _holm_each(stage_p).astype(np.float64),
     )  # fmt: skip

@@ -82,7 +82,7 @@ class NullResult:
         each is uniform when the replaced bank is itself a draw of the null.
     p : (M,) the larger of the two: closer than chance only if both sides are (conservative).
     p_farther : (M,) the same for "at least as different": are the banks farther apart than chance?
-    fraction : (M,) (value - floor) / (mean - floor).
+    fraction : (M,) (value - floor) / (mean - floor); NaN where the floor lies among the draws.
     curve : (3, T) mean, 2.5 % and 97.5 % of the coverage curve.
     layer_mean, layer_p, layer_p_holm, layer_p_max : (3, L_a, L_b) by measure of `BY_LAYER`; p adjusted over all layer
         pairs by Holm, and by the maximum statistic of the joint draws (Westfall & Young), which m draws can support.
@@ -223,7 +223,11 @@ def in_words(result: Comparison, kind: KindComparison) -> list[str]:
             parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
     agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
-    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {agree}.")
+    fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
+    passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
+    which = f" ({_join(passed)})" if 0 < len(passed) < len(kind.measures) else ""
+    counts = f"{agree}; fewest under {fewest.null}{which}"
+    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {counts}.")
     place = kind.fraction[i]
     if np.isfinite(place):
         way = f"two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %)"

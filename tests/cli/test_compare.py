@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.bank import FilterBank
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.store import read_arrays, write_bank
+
+QUICK = ["--permutations", "19", "--sample", "32"]
+
+
+@pytest.fixture
+def two(tmp_path: Path, bank_maker: Callable[..., FilterBank]) -> list[str]:
+    for name, seed in (("one", 1), ("two", 2)):
+        write_bank(bank_maker([(40, 5, 5), (30, 5, 5), (20, 3, 3)], seed=seed, name=name), tmp_path / f"{name}.h5")
+    return ["--a", str(tmp_path / "one.h5"), "--b", str(tmp_path / "two.h5")]
+
+
+def invoke(*args: str) -> str:
+    result = CliRunner().invoke(app, ["compare", *args], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def refused(*args: str) -> str:
+    with pytest.raises(MkfaError) as caught:
+        CliRunner().invoke(app, ["compare", *args], catch_exceptions=False)
+    return str(caught.value)
+
+
+def test_the_table_fits_a_hundred_columns_and_names_null_seed_and_size(two: list[str]):
+    text = invoke(*two, *QUICK, "--seed", "3")
+    assert max(map(len, text.splitlines())) <= 100
+    for part in ("one and two, 5x5: 32 filters of each, of 70 and 70", "19 draws, seed 3", "covariance", "pca_kl", "responses",
+                 "one and two, 3x3: ", "By coverage, the 5x5 filters of one and two"):
+        assert part in text
+
+
+@pytest.mark.parametrize("ending", ["h5", "json", "csv"])
+def test_files_are_written_once_unless_forced(two: list[str], tmp_path: Path, ending: str):
+    out = tmp_path / f"r.{ending}"
+    quick = [*two, *QUICK, "--measures", "coverage,energy", "--kernel", "5x5", "--out", str(out)]
+    assert f"Wrote {out}." in invoke(*quick)
+    assert "exists already" in refused(*quick)
+    invoke(*quick, "--force")
+    if ending == "h5":
+        arrays, attributes = read_arrays(out, kind="comparison")
+        assert arrays["one and two/5x5/value"].shape == (2,)
+        assert attributes["settings"]["permutations"] == 19 and attributes["pairs"][0]["left_out"]
+    elif ending == "json":
+        assert json.loads(out.read_text())["comparisons"][0]["kinds"][0]["kind"] == "5x5"
+    else:
+        assert out.read_text().startswith("a,b,kind,scope")
+
+
+def test_json_and_three_banks(two: list[str], tmp_path: Path):
+    third = ["--bank", str(tmp_path / "one.h5")]
+    data = json.loads(invoke(*two, *third, *QUICK, "--measures", "coverage", "--null", "gaussian", "--json"))
+    assert [(c["a"], c["b"]) for c in data["comparisons"]] == [("one (1)", "two"), ("one (1)", "one (3)"), ("two", "one (3)")]
+    assert data["comparisons"][1]["kinds"][0]["same_filters"] is True
+    assert len(data["matrices"]) == 2
+    text = invoke(*two[1::2], third[1], *QUICK, "--measures", "coverage", "--null", "gaussian", "--figure", str(tmp_path / "m.png"))
+    assert "fraction of the way from floor to ceiling" in " ".join(text.split()) and (tmp_path / "m.png").stat().st_size > 5000
+
+
+def test_requests_that_cannot_be_met_are_refused_before_work(two: list[str], tmp_path: Path):
+    assert "needs two banks" in refused("--a", "x")
+    assert "no file format" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
+    assert "no picture format" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
+    assert "does not exist" in refused(*two, "--out", str(tmp_path / "no" / "r.csv"))
+    assert "is no null" in refused(*two, "--null", "gausian")
+    assert "is no kernel size" in refused(*two, "--kernel", "5by5")
+    assert "no kernel size and dilation in common among 9x9" in refused(*two, "--kernel", "9x9")
+    assert "names no architecture" in refused(*two, *QUICK, "--null", "init")
+    assert "efficientnet_lite0" in refused("--a", "efficientnet_lite", "--b", "ppocrv4_rec")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mkfa.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.bank_matrix import bank_matrices
+from mkfa.compare import compare_many
+from mkfa.comparison import Comparison, CompareSettings
+from mkfa.figures.compare import COLOURS, draw, draw_matrix
+from mkfa.nulls import NULLS
+
+
+def bank(name: str, seed: int) -> FilterBank:
+    rng = np.random.default_rng(seed)
+    layers = [(Layer(0, f"{name}{i}", 0, 0, 0, 5, 5, (1, 1), (1, 1)), rng.standard_normal((30, 5, 5)).astype(np.float32), None)
+              for i in range(3)]  # fmt: skip
+    return make_bank(name, layers, Provenance())
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[list[FilterBank], tuple[Comparison | None, ...]]:
+    banks = [bank(name, i) for i, name in enumerate("abc")]
+    settings = CompareSettings(permutations=19, bootstrap=39, sample=32, splits=2)
+    return banks, compare_many(banks, settings=settings)
+
+
+def test_layer_pairs_curves_and_places(three: tuple[list[FilterBank], tuple[Comparison | None, ...]]):
+    result = three[1][0]
+    assert result is not None
+    kind = result.kinds[0]
+    figure = draw(result)
+    pairs, curves, places = figure.axes[:3]
+    np.testing.assert_allclose(pairs.images[0].get_array(), kind.layer_value[0])
+    low, high = pairs.images[0].get_clim()  # floor and every null lie on the bar
+    for level in (kind.layer_floor[0].mean(), *(n.layer_mean[0].mean() for n in kind.nulls)):
+        assert low <= level <= high
+    assert pairs.get_xlabel() == "layer of b" and pairs.get_ylabel() == "layer of a"
+    labels = [text.get_text() for text in curves.get_legend().get_texts()]
+    assert labels == [*NULLS, "floor (halves)", "A in B", "B in A"]
+    drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
+    np.testing.assert_allclose(drawn["A in B"], kind.curve[0])
+    np.testing.assert_allclose(drawn["covariance"], kind.nulls[3].curve[0])
+    assert [t.get_text() for t in places.get_yticklabels()] == list(kind.measures)
+    assert set(NULLS) < set(COLOURS)
+    figure.draw_without_rendering()
+
+
+def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: tuple[list[FilterBank], tuple[Comparison | None, ...]]):
+    matrices = bank_matrices(*three)
+    figure = draw_matrix(matrices)
+    shown = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(np.diag(shown), 0)
+    np.testing.assert_allclose(shown[0, 1], matrices[0].fraction[0, 1])
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["a", "b", "c"]
+    figure.draw_without_rendering()
