@@ -104,7 +104,7 @@ def read_analyses(path: str | Path) -> dict[str, Analysis]:
     with _open(path) as f:
         _check_format(path, f, BANK_FORMAT, BANK_VERSION)
         for name, group in f.get("analysis", {}).items():
-            parameters = json.loads(str(group.attrs.get("parameters", "{}")))
+            parameters = json.loads(_text(group.attrs.get("parameters", "{}")))
             found[name] = Analysis(name, MappingProxyType(_read_all(group)), parameters)
     return found
 
@@ -144,7 +144,7 @@ def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
     path = Path(path)
     with _open(path) as f:
         _check_format(path, f, f"mkfa.{kind}", 1)
-        return _read_all(f), json.loads(str(f.attrs.get("parameters", "{}")))
+        return _read_all(f), json.loads(_text(f.attrs.get("parameters", "{}")))
 
 
 def reserve_arrays(
@@ -184,7 +184,7 @@ def map_arrays(
             inside = item.file.id == f.id and not item.external
             mapped = offset is not None and item.size and inside
             arrays[name] = np.memmap(path, item.dtype, mode, offset, item.shape) if mapped else _read(f, name)
-        return arrays, json.loads(str(f.attrs.get("parameters", "{}")))
+        return arrays, json.loads(_text(f.attrs.get("parameters", "{}")))
 
 
 @contextlib.contextmanager
@@ -253,8 +253,15 @@ def _check_format(path: Path, f: Any, expected: str, version: int) -> None:
 
 
 def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
-    f.attrs["format"], f.attrs["format_version"] = f"mkfa.{kind}", 1
-    f.attrs["parameters"] = json.dumps(dict(attributes))
+    _put_text(f, "format", f"mkfa.{kind}")
+    f.attrs["format_version"] = 1
+    _put_text(f, "parameters", json.dumps(dict(attributes)))
+
+
+def _put_text(at: Any, key: str, text: str) -> None:
+    """Store a text attribute of fixed length: damage to HDF5's heap of others, which has no checksum, is an endless
+    loop in its library."""
+    at.attrs.create(key, np.array(text.encode(), _text_type([text])))
 
 
 def _text(value: Any) -> str:
@@ -281,12 +288,13 @@ def _text_type(texts: Iterable[str]) -> np.dtype[Any]:
 
 
 def _put_bank(f: Any, bank: FilterBank) -> None:
-    f.attrs["format"], f.attrs["format_version"] = BANK_FORMAT, BANK_VERSION
-    f.attrs["name"] = bank.name
+    _put_text(f, "format", BANK_FORMAT)
+    f.attrs["format_version"] = BANK_VERSION
+    _put_text(f, "name", bank.name)
     for key in _TEXT_ATTRIBUTES:
-        f.attrs[key] = getattr(bank.provenance, key)
-    f.attrs["skipped"] = json.dumps(dict(bank.provenance.skipped))
-    f.attrs["notes"] = json.dumps(list(bank.provenance.notes))
+        _put_text(f, key, getattr(bank.provenance, key))
+    _put_text(f, "skipped", json.dumps(dict(bank.provenance.skipped)))
+    _put_text(f, "notes", json.dumps(list(bank.provenance.notes)))
     table = np.zeros(len(bank.layers), _layer_dtype(bank.layers))
     for row, layer in zip(table, bank.layers, strict=True):
         for key in table.dtype.names or ():
@@ -392,6 +400,6 @@ def _put_analysis(f: Any, analysis: Analysis) -> None:
     if analysis.name in at:
         del at[analysis.name]
     group = at.create_group(analysis.name)
-    group.attrs["parameters"] = json.dumps(dict(analysis.parameters))
+    _put_text(group, "parameters", json.dumps(dict(analysis.parameters)))
     for name, array in analysis.arrays.items():
         _put_array(group, name, array)

@@ -58,7 +58,7 @@ def test_the_file_is_plain_hdf5(tmp_path, bank_maker):
     bank = bank_maker()
     write_bank(bank, tmp_path / "b.h5")
     with h5py.File(tmp_path / "b.h5") as f:
-        assert f.attrs["format"] == "mkfa.filterbank"
+        assert f.attrs["format"].decode() == "mkfa.filterbank"
         assert f.attrs["format_version"] == 1
         assert f["filters/3x3/weight"].shape == (12, 3, 3)
         assert f["filters/3x3/weight"].chunks is None  # contiguous: a million filters are one read
