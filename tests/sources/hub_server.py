@@ -331,6 +331,27 @@ CHILD = textwrap.dedent("""
     print(json.dumps(sorted(name for name in ("timm", "torch") if name in sys.modules)))
 """)
 
+CHILD_OF_MANY = textwrap.dedent("""
+    import json, sys, time
+    from mkfa.errors import MkfaError
+    from mkfa.harvest import harvest
+    from mkfa.sources import hub_http
+    from mkfa.store import write_bank
+
+    folder, constants, *sources = sys.argv[1:]
+    for name, value in json.loads(constants).items():
+        setattr(hub_http, name, value)
+    for i, source in enumerate(sources):
+        start, code, message = time.monotonic(), 0, ""
+        try:
+            write_bank(harvest(source), f"{folder}/bank-{i}.h5")
+        except MkfaError as error:
+            code, message = error.exit_code, str(error)
+        except Exception as error:
+            code, message = -1, repr(error)
+        print(json.dumps([code, message, time.monotonic() - start]))
+""")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -376,3 +397,17 @@ class Client:
             assert not [p for p in self.folder.iterdir() if "bank.h5" in p.name], "something was left behind"
             return Run(done.returncode, done.stderr.strip(), None, (), seconds)
         return Run(0, done.stderr, read_bank(out), tuple(json.loads(done.stdout)), seconds)
+
+    def many(self, sources: list[str], **constants: float) -> list[Run]:
+        """Harvest several sources in one child process (quicker; one session and one cache for all)."""
+        told = json.dumps({"FIRST_WAIT": 0.01, **constants})
+        command = [sys.executable, "-c", CHILD_OF_MANY, str(self.folder), told, *sources]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        runs = []
+        for i, line in enumerate(done.stdout.splitlines()):
+            code, message, seconds = json.loads(line)
+            left = [path for path in self.folder.iterdir() if f"bank-{i}.h5" in path.name]
+            assert len(left) == (code == 0), left
+            runs.append(Run(code, message, None if code else read_bank(left[0]), (), seconds))
+        return runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from mkfa.errors import WorkError
 from mkfa.sources import hub_cache, hub_http
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import Client, Fault, HubServer, convnext_shapes, write_safetensors
+from hub_server import CONVNEXT_ATTO, Client, Fault, HubServer, Run, write_safetensors
 
 REPO = "timm/convnext_atto.d2_in1k"
-SHAPES = convnext_shapes((2, 2, 6, 2), (40, 80, 160, 320))
+SHAPES = CONVNEXT_ATTO
 
 
 @pytest.fixture(scope="module")
@@ -39,64 +40,93 @@ def harvest(hub: HubServer, tmp_path: Path) -> Client:
     return Client(hub, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("fault", "code", "words"),
-    [
-        (Fault("status", 401, method="HEAD"), 2, "private one"),
-        (Fault("status", 403, method="HEAD"), 2, "HF_TOKEN"),
-        (Fault("status", 403, method="HEAD", headers={"X-Error-Code": "GatedRepo"}), 2, "accept its licence on"),
-        (Fault("status", 404, method="HEAD", headers={"X-Error-Code": "RepoNotFound"}), 2, "is no repository"),
-        (Fault("status", 401, method="HEAD", headers={
-            "X-Error-Message": "Invalid credentials in Authorization header"}), 2, "refuses your token"),
-        (Fault("status", 418, method="HEAD"), 2, "refused by the hub (418)"),
-        (Fault("status", 429, method="HEAD"), 1, "slow down (429), 4 times in a row"),
-        (Fault("status", 429), 1, "slow down (429), 4 times in a row"),
-        (Fault("status", 429, headers={"Retry-After": "3600"}), 1, "wait 3600 s"),
-        (Fault("status", 429, headers={"RateLimit": '"api";r=0;t=280'}), 1, "wait 280 s"),
-        (Fault("status", 500), 1, "the hub fails (500)"),
-        (Fault("status", 503, method="HEAD"), 1, "the hub fails (503)"),
-        (Fault("drop", 1000), 1, "closed"),
-        (Fault("drop", 1000, skip=3), 1, "closed"),
-        (Fault("short", 100), 1, "where bytes 0-65535/"),
-        (Fault("short", 100, skip=1), 1, "were asked"),
-        (Fault("unframed", 1000), 1, "sent 1000 of 65536 bytes"),
-        (Fault("lie_range"), 1, "where bytes 0-65535/"),
-        (Fault("truncate", 100_000), 1, "/100000' where"),
-        (Fault("truncate", 100_000, skip=1), 1, "is shorter than the"),
-        (Fault("shift", 8), 2, "header"),
-        (Fault("huge_header", 1 << 62), 2, "claims a header of"),
-        (Fault("huge_header", 20_000_000), 2, "its header ends at byte"),
-        (Fault("corrupt", 100), 2, "JSON"),
-    ],
-    ids=lambda value: f"{value.kind}-{value.value}-{value.method}-{value.skip}" if isinstance(value, Fault) else "",
-)  # fmt: skip
-def test_fault_is_one_sentence(harvest: Client, hub: HubServer, fault: Fault, code: int, words: str) -> None:
-    hub.faults = [fault]
-    run = harvest("convnext_atto")
-    assert run.code == code and words in run.message, run.message
+FATAL = [
+    (Fault("status", 401, method="HEAD"), 2, "private one"),
+    (Fault("status", 403, method="HEAD"), 2, "HF_TOKEN"),
+    (Fault("status", 403, method="HEAD", headers={"X-Error-Code": "GatedRepo"}), 2, "accept its licence on"),
+    (Fault("status", 404, method="HEAD", headers={"X-Error-Code": "RepoNotFound"}), 2, "is no repository"),
+    (Fault("status", 401, method="HEAD", headers={
+        "X-Error-Message": "Invalid credentials in Authorization header"}), 2, "refuses your token"),
+    (Fault("status", 418, method="HEAD"), 2, "refused by the hub (418)"),
+    (Fault("status", 429, method="HEAD"), 1, "slow down (429), 4 times in a row"),
+    (Fault("status", 429), 1, "slow down (429), 4 times in a row"),
+    (Fault("status", 429, headers={"Retry-After": "3600"}), 1, "wait 3600 s"),
+    (Fault("status", 429, headers={"RateLimit": '"api";r=0;t=280'}), 1, "wait 280 s"),
+    (Fault("status", 500), 1, "the hub fails (500)"),
+    (Fault("status", 503, method="HEAD"), 1, "the hub fails (503)"),
+    (Fault("drop", 1000), 1, "closed"),
+    (Fault("drop", 1000, skip=3), 1, "closed"),
+    (Fault("short", 100), 1, "where bytes 0-65535/"),
+    (Fault("short", 100, skip=1), 1, "were asked"),
+    (Fault("unframed", 1000), 1, "sent 1000 of 65536 bytes"),
+    (Fault("lie_range"), 1, "where bytes 0-65535/"),
+    (Fault("truncate", 100_000), 1, "/100000' where"),
+    (Fault("truncate", 100_000, skip=1), 1, "is shorter than the"),
+    (Fault("shift", 8), 2, "header"),
+    (Fault("huge_header", 1 << 62), 2, "claims a header of"),
+    (Fault("huge_header", 20_000_000), 2, "its header ends at byte"),
+    (Fault("corrupt", 100), 2, "JSON"),
+]  # fmt: skip
+PASSING = [
+    Fault("drop", 1000, times=2),
+    Fault("status", 500, times=2),
+    Fault("status", 503, method="HEAD", times=2),
+    Fault("status", 429, headers={"Retry-After": "1"}, times=1),
+    Fault("short", 10, skip=2, times=2),
+    Fault("lie_range", times=1),
+]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of one harvest for each fault, and what the file holds."""
+
+    fatal: list[Run]
+    passing: list[Run]
+    tensors: dict[str, np.ndarray[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def outcomes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """Give every fault a repository of its own, and harvest them all in one child process."""
+    want = write_safetensors(root.parent / "again.safetensors", SHAPES)
+    faults = [fault for fault, _, _ in FATAL] + PASSING
+    for i, fault in enumerate(faults):
+        fault.path = f"*me/fault-{i}/*model.safetensors"
+        (root / f"me/fault-{i}").mkdir(parents=True)
+        (root / f"me/fault-{i}/model.safetensors").hardlink_to(root / REPO / "model.safetensors")
+    with HubServer(root) as hub:
+        hub.faults = [replace(fault) for fault in faults]
+        client = Client(hub, tmp_path_factory.mktemp("client"))
+        runs = client.many([f"hf-hub:me/fault-{i}" for i in range(len(faults))])
+    return Outcomes(runs[: len(FATAL)], runs[len(FATAL) :], want)
+
+
+def _id(fault: Fault) -> str:
+    return f"{fault.kind}-{fault.value}-{fault.method}-{fault.skip}"
+
+
+@pytest.mark.parametrize("i", range(len(FATAL)), ids=[_id(fault) for fault, _, _ in FATAL])
+def test_fault_is_one_sentence(outcomes: Outcomes, i: int) -> None:
+    _, code, words = FATAL[i]
+    run = outcomes.fatal[i]
+    assert run.code == code and words in run.message and "\n" not in run.message, run.message
     assert run.seconds < 10
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("drop", 1000, times=2),
-        Fault("status", 500, times=2),
-        Fault("status", 503, method="HEAD", times=2),
-        Fault("status", 429, headers={"Retry-After": "1"}, times=1),
-        Fault("short", 10, skip=2, times=2),
-        Fault("lie_range", times=1),
-    ],
-    ids=lambda fault: f"{fault.kind}-{fault.value}",
-)
-def test_passing_fault_is_survived(harvest: Client, hub: HubServer, root: Path, fault: Fault) -> None:
-    want = write_safetensors(root.parent / "again.safetensors", SHAPES)
-    hub.faults = [fault]
-    run = harvest("convnext_atto")
+@pytest.mark.parametrize("i", range(len(PASSING)), ids=[_id(fault) for fault in PASSING])
+def test_passing_fault_is_survived(outcomes: Outcomes, i: int) -> None:
+    run = outcomes.passing[i]
     assert run.code == 0 and run.bank is not None, run.message
     got: dict[str, np.ndarray[Any, Any]] = {layer.name: weight for layer, weight in run.bank.iter_layers()}
     assert len(got) == 12
-    assert all(np.array_equal(weight, want[key][:, 0]) for key, weight in got.items())
+    assert all(np.array_equal(weight, outcomes.tensors[key][:, 0]) for key, weight in got.items())
+
+
+def test_failing_command_prints_one_line(harvest: Client, hub: HubServer) -> None:
+    hub.faults = [Fault("drop", 1000)]
+    run = harvest("convnext_atto")
+    assert run.code == 1 and "closed" in run.message, run.message
 
 
 @pytest.mark.slow
