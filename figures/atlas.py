@@ -33,7 +33,7 @@ def draw(data: Atlas) -> Figure:
         if data.map is None:
             _prototypes(figure, data, shown)
         else:
-            upper, lower = figure.subfigures(2, 1, height_ratios=(top, _MAP_HEIGHT))
+            upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(top, _MAP_HEIGHT))))
             _prototypes(upper, data, shown)
             _maps(lower, data)
     return figure
@@ -89,8 +89,8 @@ def _maps(figure: Figure | SubFigure, data: Atlas) -> None:
     common: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": True}
     label = data.filter_class[row]
     _scatter_labels(axes[0], place[order], label[order], names=CLASSES, common=common, title="best fitting family")
-    points = axes[1].scatter(place[order, 0], place[order, 1], c=data.pool.depth[row][order], cmap=AMOUNT, vmin=0, vmax=1,
-                             **common)  # fmt: skip
+    depth = data.pool.depth[row][order]
+    points = axes[1].scatter(*place[order].T, c=depth, cmap=AMOUNT, vmin=0, vmax=1, **common)
     axes[1].set_title("depth of the layer", loc="left")
     bar = figure.colorbar(points, ax=axes[1], location="bottom", shrink=0.7, pad=0.03, aspect=25)
     bar.set_ticks([0, 0.5, 1], labels=["first", "middle", "last"])

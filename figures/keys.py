@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mkfa.figures.style import PAGE, draw_filter, new_figure, style
 from mkfa.keys import COVERED, Keys
 
@@ -21,7 +23,7 @@ def draw(data: Keys) -> Figure:
     rows = -(-shown // _COLUMNS)
     with style():
         figure: Figure = new_figure(PAGE, 2.5 + 0.35 + 1.7 * rows)
-        upper, lower = figure.subfigures(2, 1, height_ratios=(2.5, 0.35 + 1.7 * rows))
+        upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(2.5, 0.35 + 1.7 * rows))))
         left, right = upper.subplots(1, 2)
         _explained(left, data)
         _covered(right, data)

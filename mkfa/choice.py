@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mkfa.bank import F32
 from mkfa.chance import p_value
-from mkfa.clusters import assign_lines, cluster_lines, silhouette, subsample
+from mkfa.clusters import assign_lines, cluster_lines, one_thread, silhouette, subsample
 from mkfa.nulls import draw_null
 
 F64 = NDArray[np.float64]
@@ -128,21 +128,8 @@ def choose_clusters(
     cloud = vector[rows]
     chance = [null_cloud(cloud, rng) for _ in range(nulls)]
     tried = _counts(counts if given is None else (given,), len(cloud), given)
-    # one row a count: the residual energy of the cloud and of each null, at equal effort
-    left = np.empty((len(tried), 1 + nulls))
-    shape = np.full((len(tried), 6), np.nan)
-    for row, k in enumerate(tried):
-        draw = int(rng.integers(2**31))
-        found = [
-            cluster_lines(c, k, seed=draw, restarts=_SWEEP_RESTARTS, tolerance=_TOLERANCE) for c in (cloud, *chance)
-        ]
-        left[row] = [max(1 - c.energy, 1e-12) for c in found]
-        real = half_stability(cloud, k, seed=draw)
-        null = np.concatenate([half_stability(c, k, seed=draw) for c in chance[:_NULL_CLOUDS]])
-        shape[row] = [real.mean(), real.min(), real.max(), null.mean(),
-                      silhouette(cloud, found[0].label, seed=draw),
-                      silhouette(chance[0], found[1].label, seed=draw)]  # fmt: skip
-        advance(1)
+    with one_thread():
+        left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
     log_left = np.log(left)
     gap = log_left[:, 1:].mean(axis=1) - log_left[:, 0]
     error = log_left[:, 1:].std(axis=1) * np.sqrt(1 + 1 / nulls)
@@ -206,6 +193,29 @@ def null_cloud(vector: F32, rng: np.random.Generator) -> F32:
     drawn = draw_null("covariance", vector[:, :, None], rng)[:, :, 0]
     norm = np.linalg.norm(drawn, axis=1, keepdims=True)
     return np.asarray(drawn / np.where(norm > 0, norm, 1), np.float32)
+
+
+def _measure(
+    cloud: F32, chance: Sequence[F32], tried: Sequence[int], *, seed: int, advance: Callable[[float], None]
+) -> tuple[F64, F64]:
+    """Return what each number of clusters leaves unexplained, (S, 1 + nulls), and the six measures of shape, (S, 6)."""
+    rng = np.random.default_rng(seed)
+    # one row a count: the residual energy of the cloud and of each null, at equal effort
+    left = np.empty((len(tried), 1 + len(chance)))
+    shape = np.full((len(tried), 6), np.nan)
+    for row, k in enumerate(tried):
+        draw = int(rng.integers(2**31))
+        found = [
+            cluster_lines(c, k, seed=draw, restarts=_SWEEP_RESTARTS, tolerance=_TOLERANCE) for c in (cloud, *chance)
+        ]
+        left[row] = [max(1 - c.energy, 1e-12) for c in found]
+        real = half_stability(cloud, k, seed=draw)
+        null = np.concatenate([half_stability(c, k, seed=draw) for c in chance[:_NULL_CLOUDS]])
+        shape[row] = [real.mean(), real.min(), real.max(), null.mean(),
+                      silhouette(cloud, found[0].label, seed=draw),
+                      silhouette(chance[0], found[1].label, seed=draw)]  # fmt: skip
+        advance(1)
+    return left, shape
 
 
 def _counts(counts: Sequence[int], n: int, given: int | None) -> list[int]:

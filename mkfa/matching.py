@@ -55,8 +55,11 @@ class Match:
         ):
             entry: dict[str, Any] = {"mean_cosine": mean}
             for null, draws in zip(("blurred", "covariance"), nulls, strict=True):
-                entry[null] = {"mean": float(draws.mean()), "upper95": float(np.quantile(draws, 0.95)),
-                               "p": float(p_value(mean, draws, larger=True)), "draws": len(draws)}  # fmt: skip
+                some = len(draws) > 0
+                entry[null] = {"mean": float(draws.mean()) if some else None,
+                               "upper95": float(np.quantile(draws, 0.95)) if some else None,
+                               "p": float(p_value(mean, draws, larger=True)) if some else None,
+                               "draws": len(draws)}  # fmt: skip
             out[direction] = entry
         out["of_each"] = {label: float(c) for label, c in zip(self.labels, self.reverse, strict=True)}
         return out

@@ -1,0 +1,79 @@
+"""`mkfa atlas` and `mkfa keys` print every number beside its null and write what they are asked to."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.bank import Layer, Provenance, make_bank
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.store import read_arrays, write_bank
+
+
+@pytest.fixture
+def banks(tmp_path):
+    """Two bank files with 90 noisy filters of three patterns each, and some 5x5 filters in the second."""
+    pattern = np.random.default_rng(7).standard_normal((3, 9))
+    paths = []
+    for i in range(2):
+        rng = np.random.default_rng(i)
+        raw = pattern[rng.integers(3, size=90)] * rng.choice([-1, 1], (90, 1)) + 0.2 * rng.standard_normal((90, 9))
+        layers = [(Layer(0, "a", -1, 0.0, 1, 3, 3), raw.reshape(-1, 3, 3).astype(np.float32), None)]
+        if i:
+            layers.append((Layer(0, "b", -1, 0.0, 1, 5, 5), rng.standard_normal((30, 5, 5)).astype(np.float32), None))
+        paths.append(str(write_bank(make_bank(f"net{i}", layers, Provenance()), tmp_path / f"net{i}.h5")))
+    return paths
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if isinstance(result.exception, MkfaError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_atlas_prints_criteria_clusters_and_what_was_left_out(banks):
+    text = run("atlas", *banks, "--clusters", 3)
+    for expected in ("180 of 3x3 (net0 90, net1 90)", "30 of 5x5", "null R2", "seed 0", "adjusted Rand", "HDBSCAN"):
+        assert expected in text
+    assert max(len(line) for line in text.splitlines()) <= 115
+
+
+def test_atlas_json_and_files(banks, tmp_path):
+    data = json.loads(run("atlas", banks[0], "--clusters", 3, "--json", "--seed", 4))
+    assert (data["clusters"], data["seed"], data["kernel"]) == (3, 4, "3x3")
+    out = tmp_path / "a.json"
+    run("atlas", banks[0], "--clusters", 3, "--out", out, "--seed", 4)
+    assert json.loads(out.read_text())["prototypes"] == data["prototypes"]
+    with pytest.raises(MkfaError, match="exists already"):
+        run("atlas", banks[0], "--out", out)
+
+
+def test_kernel_is_chosen_by_name(banks):
+    assert "30 of 5x5" in run("atlas", banks[1], "--kernel", "5x5", "--clusters", 2)
+    with pytest.raises(MkfaError, match="9x9: is no kernel of these banks"):
+        run("keys", banks[1], "--kernel", "9x9")
+
+
+def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
+    text = run("keys", *banks, "--candidates", 12, "--out", tmp_path / "k.h5", "--figure", tmp_path / "k.png")
+    for expected in ("null R2", "3 keys", "nearest of 'eight'", "blurred", "cov. null's keys", "Wrote"):
+        assert expected in text
+    assert read_arrays(tmp_path / "k.h5", kind="keys")[0]["key"].shape == (3, 3, 3)
+    assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("verb", ["atlas", "keys"])
+@pytest.mark.parametrize(("option", "path", "says"), [
+    ("--out", "x.csv", "end it in .h5 or .json"),
+    ("--figure", "x.gif", "end it in .png or .pdf or .svg"),
+    ("--out", "no/where.h5", "does not exist"),
+])  # fmt: skip
+def test_paths_that_cannot_be_written_are_refused_before_work(verb, option, path, says, tmp_path):
+    with pytest.raises(MkfaError, match=says):  # of the path, though the bank does not exist either
+        run(verb, "no-such-bank", option, tmp_path / path)
