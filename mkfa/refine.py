@@ -20,7 +20,9 @@ from mkfa.discrete import F64
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
 _KEEP_BYTES = 192 << 20
-_NEAR = 0.85  # R2 of an atom with a simpler class from which its neighbourhood is checked for coincidence
+# R2 of an atom with a simpler class from which its neighbourhood is checked for coincidence. With up to two coordinates
+# a check of all finds no more (3x3 to 7x7); with three the levels are further apart, so all are checked.
+_NEAR = {0: 0.85, 1: 0.85, 2: 0.85, 3: 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def _exclude(inside: BoolArray, rows: NDArray[np.intp], found: F32, book: Dictio
     if not len(before):
         return
     centre = found[:, found.shape[1] // 2]
-    near = (np.abs(centre @ before.T).max(axis=1) ** 2) >= _NEAR
+    count = int((book.step[variant] > 0).sum())
+    near = (np.abs(centre @ before.T).max(axis=1) ** 2) >= _NEAR[count]
     if near.any():
         same = book.coincides(found[near].reshape(-1, found.shape[2]), variant).reshape(int(near.sum()), -1)
         inside[rows[near]] &= ~same
