@@ -55,7 +55,7 @@ def exchange_layers(a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, 
     parts = [_per_layer(cloud, chosen, quota, rng) for cloud, chosen in zip((a, b), rows, strict=True)]
     vector = np.concatenate([p[0] for p in parts])
     label = np.concatenate([parts[0][1], parts[1][1] + la])
-    kernel, distance, best = layer_blocks(vector, label, la + lb, plan.bandwidth)
+    kernel, distance, best = layer_blocks(vector, label, layers=la + lb, bandwidth=plan.bandwidth)
     sides = np.zeros((m + 1, la + lb), bool)
     sides[0, :la] = True
     for row in sides[1:]:
@@ -88,7 +88,7 @@ def _per_layer(cloud: Cloud, rows: I64 | None, quota: int, rng: np.random.Genera
     return cloud.vector[chosen], cloud.layer[chosen]
 
 
-def layer_blocks(vector: F32, label: I64, layers: int, bandwidth: float) -> tuple[F64, F64, F32]:
+def layer_blocks(vector: F32, label: I64, *, layers: int, bandwidth: float) -> tuple[F64, F64, F32]:
     """Return mean kernel and mean distance between layers, (L, L), and each filter's best |cos| in a layer, (n, L).
 
     A filter is not paired with itself.
@@ -173,7 +173,7 @@ def _weighted(value: np.ndarray[tuple[int], np.dtype[np.generic]], layer: I64, w
 def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: Plan) -> None:
     label = np.concatenate([a.layer, b.layer + a.layers])
     pooled = np.concatenate([a.vector[0], b.vector[0]])
-    kernel, distance, _ = layer_blocks(pooled, label, a.layers + b.layers, plan.bandwidth)
+    kernel, distance, _ = layer_blocks(pooled, label, layers=a.layers + b.layers, bandwidth=plan.bandwidth)
     size = np.bincount(label, minlength=a.layers + b.layers)
     u, v = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
     u, v = u / u.sum(axis=1, keepdims=True), v / v.sum(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ def test_layer_blocks_are_means_over_pairs():
     rng = np.random.default_rng(0)
     vector = normalise(rng.standard_normal((14, 9)).astype(np.float32))[0]
     label = np.repeat([0, 1, 2], [6, 5, 3])
-    kernel, distance, best = layer_blocks(vector, label, 3, 0.25)
+    kernel, distance, best = layer_blocks(vector, label, layers=3, bandwidth=0.25)
     for i in range(3):
         for j in range(3):
             pairs = [(f, g) for f in np.flatnonzero(label == i) for g in np.flatnonzero(label == j) if f != g]

@@ -51,7 +51,8 @@ def test_debiased_cka_is_the_ratio_of_unbiased_hsic(rectify: bool):
         answer = np.abs(answer) if rectify else answer
         grams.append(answer @ answer.T / n)
     direct = song_hsic(*grams) / np.sqrt(song_hsic(grams[0], grams[0]) * song_hsic(grams[1], grams[1]))
-    mine = [responses.u_centred(responses.gram(cloud(n, 9, s), patches, rectify=rectify)) for n, s in ((20, 0), (33, 1))]
+    clouds = (cloud(20, 9, 0), cloud(33, 9, 1))
+    mine = [responses.u_centred(responses.gram(c, patches, rectify=rectify)) for c in clouds]
     assert float(responses.debiased_cka(*mine)) == pytest.approx(direct, abs=1e-4)
 
 

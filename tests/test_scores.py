@@ -47,7 +47,10 @@ def one_by_one(a: Sample, b: Sample, plan: scores.Plan) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize(("sizes", "size"), [([40, 25, 15], (3, 3)), ([10, 6], (5, 5)), ([30, 70], (7, 7)), ([1, 30], (3, 3))])
+SHAPES = [([40, 25, 15], (3, 3)), ([10, 6], (5, 5)), ([30, 70], (7, 7)), ([1, 30], (3, 3))]
+
+
+@pytest.mark.parametrize(("sizes", "size"), SHAPES)
 def test_all_at_once_is_one_by_one(sizes: list[int], size: tuple[int, int]):
     a, b, plan = sample(sizes, 1, size=size), sample(sizes[::-1], 2, size=size), plan_for(size)
     found = score(profile(a, plan, root=True), profile(b, plan), plan).values[0]
@@ -92,8 +95,8 @@ def test_layers_that_are_absent_or_single_are_nan_not_numbers():
 
 def test_only_what_is_asked_for_is_computed():
     a, b = sample([30, 20], 1), sample([25, 25], 2)
-    everything = dict(zip(scores.MEASURES, score(*(profile(s, plan_for(), root=True) for s in (a, b)), plan_for()).values[0],
-                          strict=True))  # fmt: skip
+    whole = score(*(profile(s, plan_for(), root=True) for s in (a, b)), plan_for())
+    everything = dict(zip(scores.MEASURES, whole.values[0], strict=True))
     for name in scores.MEASURES:
         plan = plan_for(chosen=(name,))
         found = score(profile(a, plan, root=True), profile(b, plan), plan)

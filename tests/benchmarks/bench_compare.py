@@ -90,7 +90,8 @@ def make_banks(work: Path) -> None:
             weight = centres[rng.integers(0, 12, CHANNELS)] + 0.3 * rng.standard_normal((CHANNELS, 7, 7))
             layer = Layer(0, f"stages.{i // 9}.{i}.weight", i // 9, 0.0, CHANNELS, 7, 7, (1, 1), (1, 1), 1)
             layers.append((layer, weight.astype(np.float32), None))
-        write_bank(make_bank(name, layers, Provenance(source=f"made, seed {seed}", rule="graph")), work / f"compare_{name}.h5")
+        bank = make_bank(name, layers, Provenance(source=f"made, seed {seed}", rule="graph"))
+        write_bank(bank, work / f"compare_{name}.h5")
 
 
 BANKS = ["{work}/compare_one.h5", "{work}/compare_two.h5"]
