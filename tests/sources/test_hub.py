@@ -187,6 +187,18 @@ def test_file_that_is_mostly_wanted_comes_whole_and_verified(harvest: Client, hu
     assert list((tmp_path / "hf").rglob("model.safetensors"))
 
 
+def test_header_longer_than_the_first_read(harvest: Client, hub: HubServer) -> None:
+    filler: dict[str, tuple[int, ...]] = {f"filler.{i}.weight": (8, 8, 3, 3) for i in range(1200)}
+    made = small_repo(hub, "me/long", {**filler, **mostly_depthwise(20)})
+    run = harvest("hf-hub:me/long")
+    assert run.code == 0 and run.bank is not None, run.message
+    got = {layer.name: weight for layer, weight in run.bank.iter_layers()}
+    assert len(got) == 6 and all(np.array_equal(got[key], made[key][:, 0]) for key in got)
+    parts = [r.range for r in hub.log if r.origin == "store"]
+    assert parts[0] == "bytes=0-65535" and parts[1].startswith("bytes=65536-") and len(parts) == 3
+    assert hub.sent < 0.4 * (hub.root / "me/long/model.safetensors").stat().st_size
+
+
 def test_damaged_download_is_refused(harvest: Client, hub: HubServer) -> None:
     small_repo(hub, "me/dense", mostly_depthwise())
     hub.faults = [Fault("corrupt", 400_000, skip=1)]  # the header probe passes
@@ -295,4 +307,4 @@ def test_convnext_base_costs_one_percent_and_forty_requests(harvest: Client, hub
     assert run.bank is not None and len(run.bank) == 18_048
     assert len(hub.log) <= 40
     assert hub.sent <= 0.011 * (hub.root / repo / "model.safetensors").stat().st_size
-    assert run.seconds < 4, "2 s on an idle machine"
+    assert run.imported == ()
