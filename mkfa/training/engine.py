@@ -74,7 +74,7 @@ def train_run(  # noqa: PLR0913
             resolved = _as_begun(resolved, saved, folder)
         try:
             with resolved.in_force():
-                return _Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
+                return Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
         except Exception as error:
             folder.fail(error)
             raise
@@ -103,7 +103,7 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
         return model, None
     from mkfa.training.arms import set_filters
 
-    arm = ArmSpec(spec.arm, spec.layers, spec.what, spec.with_bias)
+    arm = ArmSpec(spec.arm, spec.layers, spec.what, spec.with_bias, spec.fit_kernel)
     return model, set_filters(model, arm, source=source, seed=seed)
 
 
@@ -129,7 +129,7 @@ def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> R
                    channels_last=bool(saved["channels_last"]))  # fmt: skip
 
 
-class _Run:
+class Run:
     """The state of one run while it is trained."""
 
     def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
@@ -270,7 +270,8 @@ class _Run:
             "seconds": self.seconds, "resumed": self.resumed, "train_images": len(self.train_set),
             "test_images": len(self.test_set), "classes": len(self.domain.classes),
             "chance": float(counts.max() / counts.sum()), "licence": self.domain.licence,
-            "planted": None if self.planted is None else self.planted.digest, "batch": self.batch, "flip": self.take_step.flip,
+            "planted": None if self.planted is None else self.planted.digest,
+            "notes": [] if self.planted is None else list(self.planted.notes), "batch": self.batch, "flip": self.take_step.flip,
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(), "execution": self.how.record,

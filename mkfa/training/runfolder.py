@@ -31,7 +31,7 @@ class RunSpec:
     arch : str
     options : mapping
         `kernel`, `patch`, `stem_stride` where they are not the network's own.
-    arm, layers, what, with_bias
+    arm, layers, what, with_bias, fit_kernel
         As `mkfa.training.contract.ArmSpec`; a baseline has 0 layers.
     source : str
         Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
@@ -52,6 +52,7 @@ class RunSpec:
     layers: int = 0
     what: str = "depthwise"
     with_bias: bool = False
+    fit_kernel: str = ""
     source: str = ""
     options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -204,7 +205,7 @@ def read_spec(folder: Path) -> RunSpec | None:
 
 def as_record(spec: RunSpec) -> dict[str, Any]:
     """Return a specification with its hash and without the recipe's fields, for lists and results."""
-    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "source", "seed")
+    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
     return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
 
 

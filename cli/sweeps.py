@@ -1,0 +1,185 @@
+"""`mkfa transfer-curve`, `mkfa transfer-matrix`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mkfa.cli import trainer
+from mkfa.cli.output import Json, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from mkfa.training.execution import Execution
+    from mkfa.training.plans import Experiment
+
+PAIR = ("fashion", "letters")
+"""Bundled domains on which a frozen identity kernel costs most: an experiment there can see filters."""
+BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    app.command("transfer-curve")(transfer_curve)
+    app.command("transfer-matrix")(transfer_matrix)
+
+
+def transfer_curve(
+    layers: Annotated[str, typer.Option("--layers", help="Numbers of layers: 1..18, 0..12..3, 1,2,4.")] = "1..18",
+    source: Annotated[str, typer.Option("--source", help="Domain, bank or checkpoint.")] = PAIR[0],
+    target: Annotated[str, typer.Option("--target", help="Domain to train on.")] = PAIR[1],
+    arms: Annotated[str, typer.Option("--arms", help="Arms, by commas.")] = "transfer,selffer,random",
+    arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L; default: by device.")] = "",
+    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
+    recipe: Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file; default: by device."
+                                        )] = "",
+    changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
+    seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
+    stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
+    threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
+    compile_: trainer.Compile = None, dry_run: trainer.DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
+    from mkfa.training.execution import Execution
+    from mkfa.training.plans import Experiment, default_setting
+
+    execution = Execution(device, threads, amp, channels_last, compile_)
+    options = trainer.network_options(kernel, patch, stem_stride)
+    if not arch or not recipe:
+        setting = default_setting(execution.resolved().device.type)
+        if not as_json:
+            say(setting.reason)
+        if not arch:
+            arch, options = setting.arch, dict(setting.options) | options
+        if not recipe:
+            recipe, equal_steps = setting.recipe, equal_steps if equal_steps or epochs else setting.equal_steps
+    experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias, fit_kernel, options)
+    names = [arm.strip() for arm in arms.split(",")]
+    curve(experiment, source=source, target=target, arms=names, layers=layers, seeds=seeds, out=out,
+          execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer-curve")  # fmt: skip
+
+
+def curve(
+    experiment: Experiment, *, source: str, target: str, arms: Sequence[str], layers: str, seeds: int,
+    out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str,
+) -> None:  # fmt: skip
+    """Plan, train and show a curve; `mkfa transfer` is one of a single arm."""
+    from mkfa.figures.curve import draw
+    from mkfa.training.plans import Domains, check_arms, find_origin, plan_cells
+    from mkfa.training.ranges import parse_numbers
+    from mkfa.training.results import make_curve
+    from mkfa.training.sweep import finished
+
+    check_arms(arms, what=experiment.what)
+    numbers = parse_numbers(layers)
+    domains = Domains(experiment.recipe)
+    origin = find_origin(source, what=experiment.what)
+    cells = [(origin, target, arm, n) for arm in arms for n in numbers]
+    plan = plan_cells(experiment, domains, cells=cells, seeds=seeds)
+    name = f"{verb}-{origin.name}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
+    at = trainer.session(out, name, execution, as_json=as_json)
+    estimate = trainer.show_plan(plan, domains, at, experiment=experiment)
+    if dry_run:
+        trainer.dry_run(plan, estimate, at)
+        return
+    trainer.finish_check(trainer.carry_out(plan, domains, at))
+    of = [f for f in finished(plan, at.root) if f.target == domains[target].name]
+    parameters = {"source": origin.name, "target": domains[target].name, "arms": list(arms), "layers": numbers,
+                  "seeds": seeds, "what": experiment.what, "arch": experiment.arch, "options": dict(experiment.options),
+                  "recipe": experiment.recipe, "with_bias": experiment.with_bias}  # fmt: skip
+    found = make_curve(of, parameters=parameters)
+    paths = trainer.write_results(at, "curve", found, csv=_csv(found.base, *found.cells), figure=draw(found))
+    if as_json:
+        print_json({"curve": found, "files": paths})
+        return
+    rows = [_row(found.base), *(_row(c) for c in found.cells)]
+    notes = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
+             f"Chance {found.chance:.3f}, {len(domains[target].y_test)} test images, seeds 0..{seeds - 1}.",
+             trainer_sensitivity(found.sensitivity), f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
+    print_table(f"{parameters['source']} to {parameters['target']}, {experiment.arch}",
+                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=notes)  # fmt: skip
+
+
+def transfer_matrix(
+    domains: Annotated[str, typer.Option("--domains", help="Domains, by commas, the largest first.")] = BUNDLED,
+    arm: Annotated[str, typer.Option("--arm", help="Arm off the diagonal.")] = "transfer",
+    layers: Annotated[int, typer.Option("--layers", min=0, help="The first N layers; 0 for all.")] = 0,
+    arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convmixer_48_6",
+    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, recipe: trainer.RecipeName = "fast",
+    changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
+    seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
+    stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
+    threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
+    compile_: trainer.Compile = None, dry_run: trainer.DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
+    from mkfa.figures.matrix import draw
+    from mkfa.training.execution import Execution
+    from mkfa.training.plans import Domains, Experiment, check_arms, count_layers, find_origin, plan_cells
+    from mkfa.training.results import make_matrix
+    from mkfa.training.sweep import finished
+
+    check_arms([arm], what=what)
+    experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
+                            options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
+    sets = Domains(experiment.recipe)
+    given = [name.strip() for name in domains.split(",")]
+    names = [sets[name].name for name in given]
+    number = layers or count_layers(experiment, sets[given[0]])
+    origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
+    cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
+    plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
+    at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}",
+                         Execution(device, threads, amp, channels_last, compile_), as_json=as_json)  # fmt: skip
+    estimate = trainer.show_plan(plan, sets, at, experiment=experiment)
+    if dry_run:
+        trainer.dry_run(plan, estimate, at)
+        return
+    trainer.finish_check(trainer.carry_out(plan, sets, at))
+    parameters = {"domains": names, "arm": arm, "layers": number, "seeds": seeds, "what": what, "arch": arch,
+                  "options": dict(experiment.options), "recipe": experiment.recipe}  # fmt: skip
+    found = make_matrix(finished(plan, at.root), domains=names, parameters=parameters)
+    paths = trainer.write_results(at, "matrix", found, csv=_csv(*found.bases.values(), *found.cells), figure=draw(found))
+    if as_json:
+        print_json({"matrix": found, "files": paths})
+        return
+    rows = [("base", *(100 * found.bases[t].mean for t in names))]
+    rows += [(s, *(_points(c) for c in found.cells if c.source == s)) for s in names]
+    notes = [f"Top-1 in %, (change in points); {number} {what} layers frozen; diagonal: selffer; {seeds} seed(s).",
+             "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %.",
+             f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
+    print_table("Source (rows) to target (columns)", ("", *names), rows, notes=notes)
+
+
+def trainer_sensitivity(found: Any) -> str:
+    """Return the sentence on what the experiment could have seen."""
+    if found is None:
+        return "Sensitivity: unknown, nothing is done."
+    where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
+    if found.distance != found.distance:
+        return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
+    verdict = "" if found.distance > 2 else " Within the seeds' spread: this setting cannot see filters at all."
+    return f"Sensitivity: worst is {where}, {found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f}).{verdict}"
+
+
+def _row(cell: Any) -> tuple[Any, ...]:
+    state = f"{len(cell.seeds)}" + (f" ({cell.diverged} diverged)" if cell.diverged else "")
+    state += f" ({cell.missing} missing)" if cell.missing else ""
+    change = None if cell.arm == "baseline" else 100 * cell.relative
+    width = None if cell.arm == "baseline" else 100 * cell.half_width
+    return cell.arm, cell.layers or None, state, cell.mean, cell.std, change, width
+
+
+def _points(cell: Any) -> str:
+    return f"{100 * cell.mean:.1f} ({100 * cell.relative:+.1f})" if cell.top1 else "–"
+
+
+def _csv(*cells: Any) -> str:
+    lines = ["source,target,arm,layers,seed,top1,cell_mean,cell_sd,change,half_width_95"]
+    for c in cells:
+        for seed, top1 in zip(c.seeds, c.top1, strict=True):
+            lines.append(f"{c.source},{c.target},{c.arm},{c.layers},{seed},{top1!r},{c.mean!r},{c.std!r},"
+                         f"{c.relative!r},{c.half_width!r}")  # fmt: skip
+    return "\n".join(lines) + "\n"

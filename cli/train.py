@@ -1,0 +1,93 @@
+"""`mkfa train`, `mkfa transfer`; registers the other training verbs too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mkfa.cli import runs, sweeps, trainer
+from mkfa.cli.output import Json, print_json, print_table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the training verbs to the command line."""
+    app.command("train")(train)
+    app.command("transfer")(transfer)
+    sweeps.register(app)
+    runs.register(app)
+
+
+def train(
+    domain: Annotated[str, typer.Argument(help="Name of a domain, or a packed file.")],
+    arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convnext_femto",
+    recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
+    equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
+    patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
+    device: trainer.Device = "auto", threads: trainer.Threads = 0, amp: trainer.Amp = None,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train base runs on a domain; each leaves its filters as a bank in the library."""
+    from mkfa.training.base import store_bank
+    from mkfa.training.execution import Execution
+    from mkfa.training.plans import Domains, Experiment, plan_bases
+
+    used = trainer.recipe(recipe, changes, epochs, equal_steps)
+    experiment = Experiment(arch, used, options=trainer.network_options(kernel, patch, stem_stride))
+    domains = Domains(used)
+    plan = plan_bases(experiment, domains, names=[domain], seeds=seeds)
+    name = f"train-{domains[domain].name}-{arch}-{used.name}"
+    at = trainer.session(out, name, Execution(device, threads, amp, channels_last, compile_), as_json=as_json)
+    estimate = trainer.show_plan(plan, domains, at, experiment=experiment)
+    if dry_run:
+        trainer.dry_run(plan, estimate, at)
+        return
+    outcomes = trainer.carry_out(plan, domains, at)
+    trainer.finish_check(outcomes)
+    banks = {o.planned.spec.hash: store_bank(at.root, o.planned.spec, domains[domain])
+             for o in outcomes if o.state == "done"}  # fmt: skip
+    if as_json:
+        print_json([(o.result or {}) | {"banks": banks[o.planned.spec.hash].names if o.planned.spec.hash in banks else []}
+                    for o in outcomes])  # fmt: skip
+        return
+    notes = [f"Chance {(outcomes[0].result or {}).get('chance', 0):.3f}. Banks in the library: "
+             + ", ".join(n for b in banks.values() for n in b.names)]  # fmt: skip
+    notes += sorted({b.note for b in banks.values() if b.note})
+    _print_runs("Base runs", outcomes, [*notes, f"Runs in {at.root}"])
+
+
+def transfer(
+    source: Annotated[str, typer.Option("--source", help="Domain (its base run of the same seed), bank or checkpoint.")],
+    target: Annotated[str, typer.Option("--target", help="Domain to train on.")],
+    arm: Annotated[str, typer.Option("--arm", help="How filters are set: transfer, selffer, shuffle, random...")],
+    layers: Annotated[str, typer.Option("--layers", help="The first N layers; 1..18, 1,4,8 for several.")],
+    arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convnext_femto",
+    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
+    recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
+    equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
+    patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
+    device: trainer.Device = "auto", threads: trainer.Threads = 0, amp: trainer.Amp = None,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Set the first layers' filters by one arm, freeze them, train the rest, beside the target's base runs."""
+    from mkfa.training.execution import Execution
+    from mkfa.training.plans import Experiment
+
+    used = trainer.recipe(recipe, changes, epochs, equal_steps)
+    options = trainer.network_options(kernel, patch, stem_stride)
+    experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
+    execution = Execution(device, threads, amp, channels_last, compile_)
+    sweeps.curve(experiment, source=source, target=target, arms=[arm], layers=layers, seeds=seeds, out=out,
+                 execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer")  # fmt: skip
+
+
+def _print_runs(title: str, outcomes: object, notes: list[str]) -> None:
+    rows = []
+    for o in outcomes:  # type: ignore[attr-defined]
+        r = o.result or {}
+        rows.append((o.planned.spec.label, o.state if o.trained else f"{o.state} (was there)", r.get("top1_last"),
+                     r.get("top1_best"), r.get("images_per_second"), r.get("test_images")))  # fmt: skip
+    columns = ("run", "state", "top-1 last", "best", "images/s", "test images")
+    print_table(title, columns, rows, left=2, notes=notes)

@@ -1,0 +1,75 @@
+"""Accuracy relative to the base against the number of borrowed layers: every arm, a band over seeds, chance and base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.results import Cell, Curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", "selffer+": "#98df8a",
+           "random": "#ff7f0e", "shuffle": "#9467bd", "covariance": "#8c564b", "delta": "#d62728", "box": "#e377c2",
+           "stack": "#bcbd22", "first-k": "#7f7f7f", "basis": "#111111", "keys": "#555555"}  # fmt: skip
+MARKERS = "os^vDPX<>*hpd"
+
+
+def draw(curve: Curve) -> Figure:
+    """Draw one line an arm, in percentage points below or above the base; points are means, bands one deviation.
+
+    The axis reaches down to chance only where a cell comes near it: else the differences that matter would be flat.
+    """
+    with style():
+        figure = new_figure(PAGE, 3.4)
+        ax = figure.add_subplot()
+        arms: dict[str, list[Cell]] = {}
+        for cell in curve.cells:
+            if cell.top1:
+                arms.setdefault(cell.arm, []).append(cell)
+        ax.axhline(0, color="black", linewidth=1, zorder=1)
+        spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
+        if spread:
+            ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
+        for i, (arm, cells) in enumerate(arms.items()):
+            cells = sorted(cells, key=lambda c: c.layers)
+            x = np.array([c.layers for c in cells])
+            y = 100 * np.array([c.relative for c in cells])
+            band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
+            colour = COLOURS.get(arm, f"C{i}")
+            ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
+                    zorder=3)  # fmt: skip
+            ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
+        chance = 100 * (curve.chance - curve.base.mean)
+        lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
+        if np.isfinite(chance) and lowest < 0.5 * chance:
+            ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
+            ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                        textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+        ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
+                    xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+        numbers = sorted({c.layers for c in curve.cells})
+        if len(numbers) <= 20:
+            ax.set_xticks(numbers)
+        ax.set_xlabel("layers set and frozen, from the first")
+        ax.set_ylabel("top-1 less the base's (points)")
+        ax.set_title(_title(curve), loc="left")
+        if arms:
+            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
+    return figure
+
+
+def _title(curve: Curve) -> str:
+    p = curve.parameters
+    seeds = len(curve.base.seeds)
+    line = f"{p['source']} → {p['target']}, {p['arch']}, {seeds} seed{'' if seeds == 1 else 's'}"
+    found = curve.sensitivity
+    if found is None:
+        return line
+    where = f"{found.worst_arm} at {found.worst_layers}"
+    if np.isfinite(found.distance):
+        return f"{line}; sensitivity {found.distance:.1f} SD ({where})"
+    return f"{line}; worst {100 * found.drop:.1f} points below base ({where})"

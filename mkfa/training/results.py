@@ -1,0 +1,191 @@
+"""What runs say together: the curve over layers, the matrix of domains, and whether they could see anything (layer 4).
+
+Numpy and scipy's t distribution only; accuracies are shares (0-1), differences are shares too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mkfa.training.runfolder import BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point: an arm at a number of layers, over its seeds.
+
+    Attributes
+    ----------
+    source, target, arm : str
+    layers : int
+    seeds : tuple of int
+        Of the runs that are done.
+    top1 : tuple of float
+        Last epoch, seed by seed.
+    mean, std : float
+        Of `top1`; std with n - 1, NaN for one seed.
+    relative : float
+        mean less the base runs' mean.
+    half_width : float
+        Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN where either has one seed.
+    diverged : int
+        Runs that ended with a loss that is no number; in no mean.
+    missing : int
+        Runs that are not over.
+    """
+
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    mean: float
+    std: float
+    relative: float
+    half_width: float
+    diverged: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """Whether an experiment could have seen that filters matter.
+
+    `distance` is the base runs' mean less the lowest cell's mean, in units of `spread`, the standard deviation over
+    seeds pooled over all cells; NaN where no cell has two seeds.
+    """
+
+    worst_arm: str
+    worst_layers: int
+    drop: float
+    spread: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it."""
+
+    base: Cell
+    cells: tuple[Cell, ...]
+    chance: float
+    sensitivity: Sensitivity | None
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Every source on every target; `bases` by target, `cells` in rows of sources."""
+
+    domains: tuple[str, ...]
+    bases: Mapping[str, Cell]
+    cells: tuple[Cell, ...]
+    chance: Mapping[str, float]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A planned run and its result.json; None where it is not over."""
+
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seed: int
+    result: Mapping[str, Any] | None
+
+
+def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
+    """Sum up the runs of one point against the accuracies of the base runs."""
+    done = sorted(((r.seed, r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done"))
+    top1 = tuple(float(value) for _, value in done)
+    first = runs[0]
+    return Cell(
+        source=first.source, target=first.target, arm=first.arm, layers=first.layers,
+        seeds=tuple(seed for seed, _ in done), top1=top1, mean=_mean(top1), std=_std(top1),
+        relative=_mean(top1) - _mean(base), half_width=welch_half_width(top1, base),
+        diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
+        missing=sum(r.result is None for r in runs),
+    )  # fmt: skip
+
+
+def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
+    """Sum up the runs of a curve: those of arm "baseline" are its base."""
+    base_runs = [r for r in runs if r.arm == BASE]
+    base = make_cell(base_runs, _top1(base_runs))
+    cells = _cells([r for r in runs if r.arm != BASE], base.top1)
+    return Curve(base, cells, _chance(runs), sensitivity(base, cells), dict(parameters))
+
+
+def make_matrix(runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any]) -> Matrix:
+    """Sum up the runs of a matrix; each target has base runs of its own."""
+    bases, cells, chance = {}, [], {}
+    for target in domains:
+        here = [r for r in runs if r.target == target]
+        base_runs = [r for r in here if r.arm == BASE]
+        bases[target] = make_cell(base_runs, _top1(base_runs))
+        cells += _cells([r for r in here if r.arm != BASE], bases[target].top1)
+        chance[target] = _chance(here)
+    order = {name: i for i, name in enumerate(domains)}
+    cells.sort(key=lambda c: (order[c.source], order[c.target]))
+    return Matrix(tuple(domains), bases, tuple(cells), chance, dict(parameters))
+
+
+def sensitivity(base: Cell, cells: Sequence[Cell]) -> Sensitivity | None:
+    """Return how far the worst cell lies below the base, in units of the seeds' spread; None where nothing is done."""
+    known = [c for c in cells if c.top1]
+    if not known or not base.top1:
+        return None
+    worst = min(known, key=lambda c: c.mean)
+    groups = [c.top1 for c in (base, *known) if len(c.top1) > 1]
+    freedom = sum(len(g) - 1 for g in groups)
+    spread = math.sqrt(sum((len(g) - 1) * _std(g) ** 2 for g in groups) / freedom) if freedom else math.nan
+    drop = base.mean - worst.mean
+    return Sensitivity(worst.arm, worst.layers, drop, spread, drop / spread if spread > 0 else math.nan)
+
+
+def welch_half_width(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> float:
+    """Return half the width of the interval of mean(a) - mean(b) (Welch 1947); NaN where either has one value.
+
+    Seeds are few: two equal accuracies give a width of 0, which is what the formula says, not certainty.
+    """
+    if len(a) < 2 or len(b) < 2:
+        return math.nan
+    from scipy.stats import t
+
+    parts = [_std(x) ** 2 / len(x) for x in (a, b)]
+    variance = sum(parts)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
+    return float(t.ppf(0.5 + level / 2, freedom) * math.sqrt(variance))
+
+
+def _cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
+    points: dict[tuple[str, str, int], list[Finished]] = {}
+    for run in runs:
+        points.setdefault((run.source, run.arm, run.layers), []).append(run)
+    return tuple(make_cell(group, base) for group in points.values())
+
+
+def _top1(runs: Sequence[Finished]) -> tuple[float, ...]:
+    return tuple(float(r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
+
+
+def _chance(runs: Sequence[Finished]) -> float:
+    return next((float(r.result["chance"]) for r in runs if r.result), math.nan)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _std(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
