@@ -148,11 +148,7 @@ def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
 
 
 def reserve_arrays(
-    path: Path,
-    *,
-    kind: str,
-    shapes: Mapping[str, tuple[tuple[int, ...], str]],
-    attributes: Mapping[str, Any],
+    path: Path, *, kind: str, shapes: Mapping[str, tuple[tuple[int, ...], str]], attributes: Mapping[str, Any]
 ) -> None:
     """Make a result file whose arrays, name -> (shape, dtype), lie contiguous in it and hold zeros.
 
@@ -168,21 +164,21 @@ def reserve_arrays(
             layout.set_layout(h5py.h5d.CONTIGUOUS)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            h5py.h5d.create(f.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)),
-                            h5py.h5s.create_simple(shape), layout)  # fmt: skip
+            kind_of = h5py.h5t.py_create(np.dtype(dtype))
+            h5py.h5d.create(f.id, name.encode(), kind_of, h5py.h5s.create_simple(shape), layout)
 
 
 def map_arrays(
     path: str | Path, *, kind: str, writable: bool = False
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """As `read_arrays`, but contiguous arrays stay in the file, memory-mapped; compressed ones are read."""
-    path, arrays, mode = Path(path), {}, "r+" if writable else "r"
+    path, arrays = Path(path), {}
+    mode: Any = "r+" if writable else "r"
     with _open(path) as f:
         _check_format(path, f, f"mkfa.{kind}", 1)
         for name, item in f.items():
             offset = item.id.get_offset()
-            inside = item.file.id == f.id and not item.external
-            mapped = offset is not None and item.size and inside
+            mapped = offset is not None and item.size and item.file.id == f.id and not item.external
             arrays[name] = np.memmap(path, item.dtype, mode, offset, item.shape) if mapped else _read(f, name)
         return arrays, json.loads(_text(f.attrs.get("parameters", "{}")))
 
@@ -259,8 +255,7 @@ def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
 
 
 def _put_text(at: Any, key: str, text: str) -> None:
-    """Store a text attribute of fixed length: damage to HDF5's heap of others, which has no checksum, is an endless
-    loop in its library."""
+    """Store text of fixed length: damage to HDF5's heap of others, which has no checksum, is an endless loop."""
     at.attrs.create(key, np.array(text.encode(), _text_type([text])))
 
 
@@ -288,13 +283,11 @@ def _text_type(texts: Iterable[str]) -> np.dtype[Any]:
 
 
 def _put_bank(f: Any, bank: FilterBank) -> None:
-    _put_text(f, "format", BANK_FORMAT)
+    facts, skipped, notes = bank.provenance, dict(bank.provenance.skipped), list(bank.provenance.notes)
+    texts = {"format": BANK_FORMAT, "name": bank.name, "skipped": json.dumps(skipped), "notes": json.dumps(notes)}
+    for key, text in (texts | {key: getattr(facts, key) for key in _TEXT_ATTRIBUTES}).items():
+        _put_text(f, key, text)
     f.attrs["format_version"] = BANK_VERSION
-    _put_text(f, "name", bank.name)
-    for key in _TEXT_ATTRIBUTES:
-        _put_text(f, key, getattr(bank.provenance, key))
-    _put_text(f, "skipped", json.dumps(dict(bank.provenance.skipped)))
-    _put_text(f, "notes", json.dumps(list(bank.provenance.notes)))
     table = np.zeros(len(bank.layers), _layer_dtype(bank.layers))
     for row, layer in zip(table, bank.layers, strict=True):
         for key in table.dtype.names or ():
@@ -303,11 +296,9 @@ def _put_bank(f: Any, bank: FilterBank) -> None:
     f.create_dataset("layers", data=table)
     for (kh, kw), group in bank.groups.items():
         at = f.create_group(f"filters/{kh}x{kw}")
-        at.create_dataset("weight", data=np.ascontiguousarray(group.weight, "<f4"))
-        at.create_dataset("layer", data=np.ascontiguousarray(group.layer, "<i4"))
-        at.create_dataset("channel", data=np.ascontiguousarray(group.channel, "<i4"))
-        if group.bias is not None:
-            at.create_dataset("bias", data=np.ascontiguousarray(group.bias, "<f4"))
+        for key, dtype in (("weight", "<f4"), ("layer", "<i4"), ("channel", "<i4"), ("bias", "<f4")):
+            if getattr(group, key) is not None:
+                at.create_dataset(key, data=np.ascontiguousarray(getattr(group, key), dtype))
 
 
 def _get_bank(f: Any) -> FilterBank:

@@ -20,7 +20,7 @@ def fuzzer() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("reader", "inputs"), [("safetensors", 300), ("torch", 700), ("onnx", 500), ("tflite", 500)]
+    ("reader", "inputs"), [("safetensors", 300), ("torch", 700), ("onnx", 500), ("tflite", 500), ("bank", 500)]
 )
 def test_damaged_files_are_read_or_refused(fuzzer: ModuleType, reader: str, inputs: int) -> None:
     done = fuzzer.fuzz(reader, inputs, seed=7)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.sources.found import GraphLayer, Reading, TensorFile, TensorInfo
-from mkfa.sources.safetensors import sha256_of
+from mkfa.sources.rawfile import sha256_of
 from mkfa.sources.statedict import Selection, select, take
 
 

@@ -185,7 +185,7 @@ def _read_parts(pinned: Pinned, wanted: Wanted) -> Reading | None:
 
 def _downloaded(pinned: Pinned) -> LocalCopy:
     """Fetch the whole file and compare it with the digest that the hub states (huggingface_hub does not)."""
-    from mkfa.sources.safetensors import sha256_of
+    from mkfa.sources.rawfile import sha256_of
 
     copy = hub_cache.download(pinned.repo, pinned.file, pinned.commit)
     if pinned.sha256 and sha256_of(copy.path) != pinned.sha256:

@@ -39,7 +39,7 @@ from mkfa.sources.onnx_graph import DEEPEST, STANDARD, Scope, call_scope, graph_
 from mkfa.sources.onnx_operands import Operand, Operands
 from mkfa.sources.onnx_tensors import ExternalFiles
 from mkfa.sources.onnx_wire import trim
-from mkfa.sources.safetensors import sha256_of
+from mkfa.sources.rawfile import sha256_of
 
 LARGEST_FILE = 1 << 31
 """Protocol buffers hold no more; larger models keep their weights in files beside them."""

@@ -6,14 +6,12 @@ without holes. Everything that the header says is checked against the file befor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +20,7 @@ from mkfa.bank import F32
 from mkfa.errors import SourceError
 from mkfa.sources.dtypes import FLOATS, stored_bytes, to_float32
 from mkfa.sources.found import Reading, TensorInfo
+from mkfa.sources.rawfile import open_file, read_span
 
 MAX_HEADER = 100_000_000
 """Longest header, in bytes, that is parsed; the same cap as in the safetensors library."""
@@ -187,15 +186,16 @@ class SafetensorsFile:
                 info, (first, last) = self.tensors[key], self.header.spans[key]
                 if info.dtype not in FLOATS:
                     raise SourceError(self.path, f"holds {key} as {info.dtype}", "save it as float32")
-                yield key, to_float32(read_span(f, first, last, self.path), info.dtype).reshape(info.shape)
+                yield key, to_float32(read_span(f, first, last, thing=self.path), info.dtype).reshape(info.shape)
 
 
 def open_safetensors(path: Path) -> SafetensorsFile:
     """Open a safetensors file; raises SourceError as `parse_header`."""
     with open_file(path) as f:
         size = os.fstat(f.fileno()).st_size
-        start = read_span(f, 0, min(8, size), path)
-        return SafetensorsFile(path, parse_header(read_span(f, 0, header_size(start, size, path), path), size, path))
+        start = read_span(f, 0, min(8, size), thing=path)
+        data = read_span(f, 0, header_size(start, size, path), thing=path)
+        return SafetensorsFile(path, parse_header(data, size, path))
 
 
 def read_safetensors(path: Path, architecture: str) -> Reading:
@@ -215,41 +215,3 @@ def read_safetensors(path: Path, architecture: str) -> Reading:
     file = open_safetensors(path)
     hint = next((file.header.metadata[name] for name in ("architecture", "arch") if name in file.header.metadata), "")
     return read_checkpoint(file, Origin(path, hint=hint, hashed=(path,)), architecture)
-
-
-def open_file(path: Path) -> FileIO:
-    """Open a file for reading, unbuffered; raises SourceError."""
-    try:
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise SourceError(path, problem, "check the path and its permissions") from error
-
-
-def read_span(f: FileIO, first: int, last: int, thing: object) -> bytes:
-    """Return the bytes from `first` up to `last`; raises SourceError when the file is shorter or cannot be read."""
-    parts: list[bytes] = []
-    at = first
-    try:
-        while at < last:
-            part = os.pread(f.fileno(), last - at, at)
-            if not part:
-                raise SourceError(thing, f"ends at byte {at} where {last} were expected", _AGAIN)
-            parts.append(part)
-            at += len(part)
-    except OSError as error:
-        raise SourceError(thing, f"cannot be read ({error.strerror or error})", "check the disk") from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, in constant memory; raises SourceError."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(1 << 20))
-    with open_file(path) as f:
-        try:
-            while n := f.readinto(buffer):
-                digest.update(buffer[:n])
-        except OSError as error:
-            raise SourceError(path, f"cannot be read ({error.strerror or error})", "check the disk") from error
-    return digest.hexdigest()

@@ -12,7 +12,8 @@ from mkfa.bank import F32
 from mkfa.errors import SourceError
 from mkfa.sources.checkpoint import Origin, read_checkpoint
 from mkfa.sources.found import Reading, TensorFile, TensorInfo
-from mkfa.sources.safetensors import MAX_HEADER, json_object, open_file, open_safetensors, read_span
+from mkfa.sources.rawfile import open_file, read_head, read_span
+from mkfa.sources.safetensors import MAX_HEADER, json_object, open_safetensors
 
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 
@@ -131,8 +132,6 @@ def _inside(index: Path, name: str) -> Path:
 
 
 def _open_any(path: Path) -> TensorFile:
-    from mkfa.sources.sniff import read_head
-
     read_head(path)  # says what else it is: missing, an LFS pointer, a web page
     if path.suffix in _PICKLES:
         from mkfa.sources.torchfile import open_torch
@@ -146,4 +145,4 @@ def _json_file(path: Path) -> dict[str, Any]:
         size = f.seek(0, 2)
         if size > MAX_HEADER:
             raise SourceError(path, f"is a JSON file of {size} bytes, too long for an index", "give the checkpoint")
-        return json_object(read_span(f, 0, size, path), path)
+        return json_object(read_span(f, 0, size, thing=path), path)

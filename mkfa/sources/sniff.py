@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from mkfa.errors import SourceError
 from mkfa.sources.found import Reading
-
-FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
+from mkfa.sources.rawfile import FORMATS, read_head
 
 
 def reader_for(path: Path) -> Callable[[Path, str], Reading]:
@@ -48,30 +46,8 @@ def reader_for(path: Path) -> Callable[[Path, str], Reading]:
 
         return read_torch
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise SourceError(path, "is an HDF5 file, not a checkpoint", "use a bank by its path in compare, assign or show")
+        raise SourceError(path, "is an HDF5 file, not a checkpoint", "give a bank by its path to compare or assign")
     raise SourceError(path, "is of a format that is not known", f"give a {FORMATS} file")
-
-
-def read_head(path: Path, size: int = 64) -> bytes:
-    """Return the first bytes of a regular file, refusing what cannot be a checkpoint; raises as `reader_for`."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise SourceError(path, "is not a regular file", f"give a {FORMATS} file")
-        with path.open("rb") as f:
-            head = f.read(size)
-    except FileNotFoundError:
-        problem = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
-        raise SourceError(path, problem, "check the path") from None
-    except OSError as error:
-        raise SourceError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
-    if not head:
-        raise SourceError(path, "is empty", "fetch the file again")
-    if head.startswith(b"version https://git-lfs"):
-        raise SourceError(path, "is a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository")
-    if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise SourceError(path, "is a web page, not a checkpoint", "fetch the file itself, not the page about it")
-    return head
 
 
 def looks_like_safetensors(head: bytes, path: Path) -> bool:

@@ -35,7 +35,7 @@ from mkfa.sources.graphfile import (
     map_file,
     to_float32,
 )
-from mkfa.sources.safetensors import sha256_of
+from mkfa.sources.rawfile import sha256_of
 from mkfa.sources.tflite_tables import Tables, first, options, stored_type, tensor_name
 
 _DEEPEST = 8

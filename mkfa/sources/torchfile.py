@@ -34,8 +34,8 @@ from mkfa.sources.pickled import (
     StorageRef,
     TensorRef,
 )
+from mkfa.sources.rawfile import open_file, read_span
 from mkfa.sources.roles import is_depthwise_shape
-from mkfa.sources.safetensors import open_file, read_span
 
 MAX_PICKLE = 1 << 28
 """Longest pickle, in bytes, that is read; the numbers are not in it, so that real ones are a few megabytes."""
@@ -92,7 +92,7 @@ class TorchFile:
         size = BITS[ref.dtype] // 8
         unit = size if ref.storage.dtype else 1  # views of untyped storage count bytes
         first = self.spans[ref.storage.key][0] + ref.storage.first * unit + ref.offset * size
-        data = read_span(f, first, first + _reach(ref) * size, self.path)
+        data = read_span(f, first, first + _reach(ref) * size, thing=self.path)
         flat = to_float32(data, ref.dtype, big_endian=self.big_endian)
         steps = tuple(step * 4 for step in ref.stride)
         # Safe: `flat` holds exactly the numbers up to the last that shape and strides reach.
@@ -128,7 +128,7 @@ def open_torch(path: Path) -> TorchFile:
     with open_file(path) as f:
         size = os.fstat(f.fileno()).st_size
         try:
-            if read_span(f, 0, min(4, size), path) == b"PK\x03\x04":
+            if read_span(f, 0, min(4, size), thing=path) == b"PK\x03\x04":
                 return _open_zip(path, f, size)
             return _open_legacy(path, f, size)
         except RefusedPickleError as error:
@@ -159,7 +159,8 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
     top = pickles[0].removesuffix("data.pkl")
     script = f"{top}constants.pkl" in records
     order = records.get(f"{top}byteorder")
-    big_endian = order is not None and read_span(f, order[0], min(order[1], order[0] + 16), path).strip() == b"big"
+    word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path) if order else b"little"
+    big_endian = word.strip() == b"big"
     interpreter, value = _record_pickle(f, records[pickles[0]], path, script=script)
     spans = {}
     for key, ref in interpreter.storages.items():
@@ -200,7 +201,7 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
     at = info.header_offset
     if not 0 <= at <= size - 30:
         raise SourceError(path, f"claims a record {info.filename[:60]!r} beyond its end", _AGAIN)
-    head = read_span(f, at, at + 30, path)
+    head = read_span(f, at, at + 30, thing=path)
     if head[:4] != b"PK\x03\x04":
         raise SourceError(path, f"has no record {info.filename[:60]!r} where its directory says", _AGAIN)
     name, extra = struct.unpack("<HH", head[26:30])
@@ -211,7 +212,7 @@ def _record_pickle(f: FileIO, record: tuple[int, int], path: Path, *, script: bo
     first, last = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
-    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, path)), last - first, script=script)
+    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first, script=script)
     return interpreter, interpreter.load()
 
 
@@ -245,7 +246,7 @@ def _open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
         ref = interpreter.storages.get(key)
         if ref is None or key in spans or not ref.dtype:
             raise DamagedPickleError("a storage that no tensor uses")
-        count = struct.unpack("<q", read_span(f, at, at + 8, path))[0] if at + 8 <= size else -1
+        count = struct.unpack("<q", read_span(f, at, at + 8, thing=path))[0] if at + 8 <= size else -1
         if count != ref.numel:
             raise SourceError(path, f"is truncated or damaged at byte {at}", _AGAIN)
         record = (at + 8, min(size, at + 8 + ref.numel * BITS[ref.dtype] // 8))
