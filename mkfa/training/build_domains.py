@@ -160,7 +160,7 @@ def box_average(pixels: U8, size: int) -> U8:
         return pixels
     k = side // size
     boxes = pixels.reshape(n, size, k, size, k, channels).astype(np.float32).mean((2, 4))
-    return np.rint(boxes).astype(np.uint8)
+    return np.asarray(np.rint(boxes), np.uint8)
 
 
 def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float = 0.2) -> NDArray[np.bool_]:

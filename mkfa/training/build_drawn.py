@@ -93,7 +93,7 @@ def rank(text: str) -> int:
 
 def letters(work: Path) -> Samples:
     """A to Z, both cases in one class, in the display fonts of fonts-aenigma; a group is a font family."""
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
     from PIL import ImageFont
 
     out = Samples([chr(65 + i) for i in range(26)])
@@ -117,7 +117,7 @@ def letters(work: Path) -> Samples:
 
 def scripts(work: Path, *, count: int = 40, cap: int = 150) -> Samples:
     """Which writing system a letter is from, in Noto Sans and Serif; a group is a code point."""
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
     from PIL import ImageFont
 
     have: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))

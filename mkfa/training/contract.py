@@ -59,9 +59,12 @@ class ArmSpec:
         "depthwise", "pointwise" or "conv".
     with_bias : bool
         Copy (and freeze) biases too.
+    fit_kernel : str
+        "pad" or "crop": how a source's kernels of another size are fitted; "" refuses them.
     """
 
     arm: str
     layers: int
     what: str = "depthwise"
     with_bias: bool = False
+    fit_kernel: str = ""

@@ -26,7 +26,8 @@ _SCALE = 1 / 3
 def classes() -> SimpleNamespace:
     """Return the classes GatedConv, Block and HorNet (torch.nn.Module), made on first use."""
     import torch
-    from timm.layers import DropPath, LayerNorm2d
+    from timm.layers.drop import DropPath
+    from timm.layers.norm import LayerNorm2d
     from torch import Tensor, nn
 
     class GatedConv(nn.Module):
@@ -46,7 +47,7 @@ def classes() -> SimpleNamespace:
             self.pws = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(self.dims))
 
         def forward(self, x: Tensor) -> Tensor:
-            gate, rest = torch.split(self.proj_in(x), (self.dims[0], sum(self.dims)), dim=1)  # sizes sum to 2 dim
+            gate, rest = torch.split(self.proj_in(x), [self.dims[0], sum(self.dims)], dim=1)  # sizes sum to 2 dim
             parts = torch.split(self.dwconv(rest) * _SCALE, self.dims, dim=1)
             x = gate * parts[0]
             for project, part in zip(self.pws, parts[1:], strict=True):

@@ -67,18 +67,18 @@ def build_network(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixer = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
-        if mixer is not None:
+        model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
+        if model is not None:
             if stem_stride not in (None, patch or PATCH):
                 raise MkfaError(arch, "has patches, so that its stem's stride is their size", "say it with --patch")
-            model = mixer
             _add_drop_path(model, drop_path)
         else:
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
             _fit_stem(arch, model, stem_stride, size)
     model.image_shape = (channels, size, size)
     _check_takes(arch, model)
-    return model
+    built: nn.Module = model
+    return built
 
 
 def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
@@ -103,7 +103,7 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
 
 def _add_drop_path(model: Any, rate: float) -> None:
     """Give a ConvMixer's residual branches stochastic depth, which timm's class lacks; it has no parameters."""
-    from timm.layers import DropPath
+    from timm.layers.drop import DropPath
 
     if rate:
         for i, block in enumerate(model.blocks):
@@ -245,7 +245,7 @@ def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
 def _calls(model: Any) -> list[tuple[str, Any, bool]]:
     """Return convolutions and linear layers as (name, module, whether its input was pooled), in order of first call."""
     import torch
-    from timm.layers import SelectAdaptivePool2d
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 
     calls: dict[str, tuple[Any, bool]] = {}
     pooled = False
@@ -280,7 +280,7 @@ def _calls(model: Any) -> list[tuple[str, Any, bool]]:
 
 def _excitations(model: Any) -> set[str]:
     """Return the names of all modules inside squeeze-and-excitation blocks."""
-    from timm.layers import EffectiveSEModule, SEModule
+    from timm.layers.squeeze_excite import EffectiveSEModule, SEModule
     from timm.models._efficientnet_blocks import SqueezeExcite
 
     return {

@@ -9,6 +9,9 @@ from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.training.networks import build_network, followers, spatial_layers
 
 
+torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
+
+
 def net(arch="convmixer_8_3", **options):
     return build_network(arch, **({"classes": 5, "channels": 3, "size": 16, "seed": 0} | options))
 
