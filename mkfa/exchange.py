@@ -125,7 +125,7 @@ def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.ra
     layers has fewer different neighbours to offer, which would shift every draw. The rest is computed anew.
     """
     out = np.full((draws, len(plan.measures)), np.nan)
-    column = {name: i for i, name in enumerate(plan.measures)}
+    column: dict[str, int] = {name: i for i, name in enumerate(plan.measures)}
     weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
     if {"coverage", "coverage_at"} & set(column):
         near = _only(plan, ("coverage",))

@@ -203,7 +203,8 @@ def test_nonfinite_filters_are_left_out():
     assert np.isfinite(result.kinds[0].value).all()
 
 
-BAD: list[dict[str, object]] = [{"permutations": 5}, {"sample": 3}, {"threshold": 1.5}, {"nulls": ()}, {"bandwidth": -1.0}]
+BAD: list[dict[str, object]] = [{"permutations": 5}, {"sample": 3}, {"threshold": 1.5}, {"nulls": ()},
+                                {"bandwidth": -1.0}]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", BAD)

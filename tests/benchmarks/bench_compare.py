@@ -62,6 +62,7 @@ for _ in range(int(sys.argv[3])):
     rows, columns = linear_sum_assignment(1 - c[::4, ::4])
     sliced = ot.sliced_wasserstein_distance(a, null, n_projections=64, seed=0)
     s, t = a.T @ a / 256, null.T @ null / 256
+    s, t = s + 1e-9 * np.eye(49), t + 1e-9 * np.eye(49)  # zero-mean filters: singular
     root = sqrtm(s).real
     bures = np.trace(s + t - 2 * sqrtm(root @ t @ root).real)
     angles = subspace_angles(np.linalg.eigh(s)[1][:, -12:], np.linalg.eigh(t)[1][:, -12:])
