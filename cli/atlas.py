@@ -107,7 +107,7 @@ def print_atlas(result: Atlas) -> None:
         for j in range(len(found.prototype))
     ]  # fmt: skip
     owners = "Shallow, middle, deep, bank" if banks else "Shallow, middle, deep"
-    notes = [f"{owners}: share of those filters in the cluster. Its R2: of the prototype with that family.",
+    notes = [f"{owners}: share of those filters in the cluster. Its R2: with that family.",
              "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves)."]  # fmt: skip
     if len(result.pool.banks) > MOST_BANKS:
         notes.append(f"Shares of the {len(result.pool.banks)} banks: see --json or --out.")

@@ -85,11 +85,12 @@ def print_keys(result: Keys) -> None:
                                            curve.null_coverage)))
             for i in shown]  # fmt: skip
     columns = ("keys", "R2", "null R2", "lead", "null by these", "covered", "null covered")
-    print_table("How many keys?", columns, rows, left=0, notes=[
+    print_table("How many keys?", columns, rows, left=0)
+    say_wrapped(
         f"R2: mean of each filter's best key. Covered: share with R2 of {COVERED} or more. Null: {result.nulls} "
-        f"libraries of the same",
-        f"second moments with keys of their own; 'null by these': null filters explained by the real keys. "
-        f"{result.sample} filters, seed {result.seed}."])  # fmt: skip
+        f"libraries of the same second moments with keys of their own; 'null by these': null filters explained by "
+        f"the real keys. {result.sample} filters, seed {result.seed}."
+    )
     say_wrapped(f"Choice: {result.reason}")
     say(f"All {len(result.pool)} filters: mean R2 {found.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
@@ -104,7 +105,8 @@ def print_keys(result: Keys) -> None:
                                                      for field in ("mean", "upper95", "p"))))  # fmt: skip
     say("")
     headings = ("mean best |cos|", "real", "blurred", "its 95%", "p", "cov. null's keys", "its 95%", "p")
-    print_table(f"Alike to '{match.name}'?", headings, lines, notes=[
+    print_table(f"Alike to '{match.name}'?", headings, lines)
+    say_wrapped(
         f"Up to sign, flips and quarter turns. Blurred: {len(match.blurred)} sets of as many smoothed random filters; "
-        f"cov. null: {len(match.covariance)} null",
-        "libraries' own keys, the strict comparison."])  # fmt: skip
+        f"cov. null: {len(match.covariance)} null libraries' own keys, the strict comparison. Seed {result.seed}."
+    )
