@@ -196,6 +196,8 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
     lines = [
         f"{_percent(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
         f"(chance: 1 %); against {strict.null} filters, the hardest null, {_percent(strict.beyond)}.",
+        f"Median p of a filter's R2 under {summary.null}: "
+        f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
         f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R2: "
         "read a single class with its margin.",
         f"Nulls: {summary.draws:,} filters for each size and null, seed {summary.seed}; intervals: "
