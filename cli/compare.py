@@ -198,7 +198,8 @@ def _place_row(kind: KindComparison, i: int) -> list[Any]:
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
     notes = [f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, "
              f"{settings.splits} splits of each; layers: every other layer against the rest; ceiling: "
-             f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling. 95 %: {settings.bootstrap} resamplings of layers"
+             f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling. 95 %: {settings.bootstrap} "
+             f"resamplings of layers"
              f"{', coarse: few layers' if _few(kind) else ''}. p differ: {kind.exchange.m} exchanges of layers "
              f"between the banks. Seed {settings.seed}."]  # fmt: skip
     if "coverage" in kind.measures:
