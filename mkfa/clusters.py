@@ -55,7 +55,7 @@ def one_thread() -> Iterator[None]:
     The products of a clustering take well under a millisecond: sharing one gains nothing, and on a machine with other
     work the threads spend their time waiting for each other (8 to 10 times slower, measured on two busy cores).
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         yield

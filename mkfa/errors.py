@@ -23,7 +23,8 @@ class MkfaError(Exception):
 
     def __init__(self, thing: object, problem: str, remedy: str) -> None:
         self.thing, self.problem, self.remedy = str(thing), problem, remedy
-        super().__init__(one_line(f"{self.thing}: {problem.rstrip('.')}; {remedy.rstrip('.')}."))
+        end = "" if remedy.endswith("?") else "."
+        super().__init__(one_line(f"{self.thing}: {problem.rstrip('.')}; {remedy.rstrip('.')}{end}"))
 
 
 class SourceError(MkfaError):

@@ -137,7 +137,7 @@ def _in_threads(work: Callable[[slice], int], chunks: list[slice]) -> Iterator[i
     if workers < 2:
         yield from map(work, chunks)
         return
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, chunks)

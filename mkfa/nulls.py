@@ -10,9 +10,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.bank import F32, FilterBank, FilterGroup
+from mkfa.bank import F32, FilterBank, FilterGroup, make_bank
 from mkfa.canonical import canonical, normalise
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.sources.timm_catalogue import layers_of
 
 Null = Literal["shuffled", "gaussian", "blurred", "covariance"]
 NULLS: tuple[Null, ...] = get_args(Null)
@@ -155,7 +156,7 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     Raises
     ------
     MkfaError
-        The bank names no architecture, or one that this timm cannot build.
+        The bank names no architecture, one that this timm cannot build, or one with other depthwise layers.
     """
     architecture = bank.provenance.architecture.split(".")[0]
     if not architecture:
@@ -166,17 +167,14 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
 
     if not timm.is_model(architecture):
         raise MkfaError(architecture, "is no architecture that this timm can build", "choose another null")
+    # By place in the order of execution, not by name: checkpoints name the same layers in many ways.
+    graph = layers_of(architecture)
+    ours = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
+    if ours != [(g.shape[0], *g.shape[2:]) for g in graph]:
+        raise MkfaError(bank.name, f"has other depthwise layers than timm's {architecture}", "choose another null")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = timm.create_model(architecture, pretrained=False).state_dict()
-    groups = {}
-    for size, group in bank.groups.items():
-        weight = np.empty_like(group.weight)
-        for row in np.unique(group.layer):
-            key = bank.layers[int(row)].name
-            if key not in state:
-                problem = f"has a layer {key} that timm's {architecture} has not"
-                raise MkfaError(bank.name, problem, "choose another null")
-            weight[group.layer == row] = state[key].detach().float().numpy().reshape(-1, *size)
-        groups[size] = FilterGroup(weight, group.layer, group.channel, group.bias)
-    return FilterBank(f"{bank.name} untrained (seed {seed})", bank.layers, groups, bank.provenance)
+    layers = [(layer, state[g.key].detach().float().numpy().reshape(-1, layer.kh, layer.kw), None)
+              for layer, g in zip(bank.layers, graph, strict=True)]  # fmt: skip
+    return make_bank(f"{bank.name} untrained (seed {seed})", layers, bank.provenance)

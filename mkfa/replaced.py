@@ -57,7 +57,7 @@ def workers() -> int:
 @contextmanager
 def single_blas() -> Iterator[None]:
     """Keep BLAS to one thread: the small products here are faster so, and threads draw side by side instead."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
         yield
