@@ -163,6 +163,7 @@ def _nothing(*args: Any) -> None:
 
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _BUILDERS: dict[str, Callable[..., Any]] = {
+    "argparse.Namespace": _mapping,  # options of a training script; timm declares it safe for weights_only as well
     "collections.OrderedDict": _mapping,
     "collections.Counter": _mapping,
     "builtins.set": _items,

@@ -83,7 +83,7 @@ def test_nothing_of_a_harmful_pickle_runs(tmp_path: Path, protocol: int, script:
         ("os", "system"), ("posix", "system"), ("builtins", "eval"), ("__builtin__", "exec"), ("builtins", "getattr"),
         ("torch", "load"), ("torch.hub", "load"), ("torch.serialization", "load"), ("collections", "namedtuple"),
         ("torch.storage", "_load_from_bytes"), ("torch._utils", "_rebuild_tensor_v2.__globals__"), ("__torch__", "Net"),
-        ("torch", "FloatStorage.__init__"), ("torch.jit._pickle", "build_intlist"), ("argparse", "Namespace"),
+        ("torch", "FloatStorage.__init__"), ("torch.jit._pickle", "build_intlist"), ("argparse", "ArgumentParser"),
         ("numpy.core.multiarray", "scalar"), ("mkfa.sources.pickled", "_call"), ("functools", "partial"),
     ],
 )  # fmt: skip

@@ -147,6 +147,19 @@ def test_tied_weights_are_taken_once(tmp_path: Path) -> None:
     assert [layer.key for layer in reading.layers] == ["a.weight"] and reading.skipped == {"tied copy": 2}
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_options_that_a_training_script_saved_are_passed_over(tmp_path: Path, zipped: bool) -> None:
+    saved = {"arch": "x", "args": argparse.Namespace(lr=1, model="x"), "state_dict": net(), "epoch": 3}
+    torch.save(saved, tmp_path / "x.pth.tar", _use_new_zipfile_serialization=zipped)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # as timm does
+        assert set(torch.load(tmp_path / "x.pth.tar", weights_only=True)) == set(saved)
+    torch.save(net(), tmp_path / "plain.pth")
+    found, plain = (read_torch(tmp_path / name, "") for name in ("x.pth.tar", "plain.pth"))
+    assert len(found.layers) == len(plain.layers) > 0
+    for left, right in zip(found.layers, plain.layers, strict=True):
+        np.testing.assert_array_equal(left.weight, right.weight)
+
+
 class Harm:
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -160,7 +173,6 @@ def refused() -> dict[str, Callable[[Path], tuple[Any, str]]]:
         "code": lambda canary: ({"state_dict": net(), "x": Harm(canary)}, r"posix\.mkdir"),
         "code alone": lambda canary: (Harm(canary), r"pickled object of posix\.mkdir"),
         "module": lambda _: (torch.nn.Conv2d(4, 4, 3, groups=4), r"pickled object of torch\.nn\.modules\.conv\.Conv2d"),
-        "arguments": lambda _: ({"state_dict": net(), "args": argparse.Namespace(lr=1)}, r"argparse\.Namespace"),
         "NumPy": lambda _: ({"state_dict": net(), "metric": np.float64(1)}, r"numpy.*scalar"),
         "path": lambda _: ({"state_dict": net(), "p": Path("x")}, r"pathlib\.\w*Path"),
     }
