@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,6 @@ app = typer.Typer(
 )
 STATE = {"debug": False}
 VERBS = ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "demo")
-VERBS = tuple(v for v in VERBS if find_spec(f"mkfa.cli.{v}"))
 
 
 def _version(wanted: bool) -> None:

@@ -58,7 +58,7 @@ def draw(data: LayerMosaic) -> Figure:
         top = float(np.abs(finite).max()) or 1.0
         sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = finite / top
     with style():
-        figure = new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1])
+        figure: Figure = new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1])
         ax = figure.add_subplot()
         picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
         ax.set_axis_off()

@@ -5,7 +5,7 @@ Shape letters used throughout mkfa: N filters, K = kh * kw taps, L layers, A ato
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -203,7 +203,7 @@ class FilterBank:
 def filter_peaks(weight: F32) -> F32:
     """Return max |weight| of each filter, (N,) float32, from (N, kh, kw), without a full-size temporary."""
     flat = weight.reshape(len(weight), -1)
-    return np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    return np.asarray(np.maximum(flat.max(axis=1), -flat.min(axis=1)), np.float32)
 
 
 def dead_filters(group: FilterGroup) -> BoolArray:
@@ -222,12 +222,12 @@ def dead_filters(group: FilterGroup) -> BoolArray:
     return dead
 
 
-def make_bank(name: str, layers: list[tuple[Layer, F32, F32 | None]], provenance: Provenance) -> FilterBank:
+def make_bank(name: str, layers: Sequence[tuple[Layer, F32, F32 | None]], provenance: Provenance) -> FilterBank:
     """Build a bank from layers in order of execution.
 
     Parameters
     ----------
-    layers : list of (Layer, (channels, kh, kw) float32, (channels,) float32 or None)
+    layers : sequence of (Layer, (channels, kh, kw) float32, (channels,) float32 or None)
         `index` and `depth` of each Layer are set here from its place in the list.
     """
     table: list[Layer] = []
