@@ -55,7 +55,8 @@ def transfer_curve(
             arch, options = setting.arch, dict(setting.options) | options
         if not recipe:
             recipe, equal_steps = setting.recipe, equal_steps if equal_steps or epochs else setting.equal_steps
-    experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias, fit_kernel, options)
+    used = trainer.recipe(recipe, changes, epochs, equal_steps)
+    experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
     names = [arm.strip() for arm in arms.split(",")]
     curve(experiment, source=source, target=target, arms=names, layers=layers, seeds=seeds, out=out,
           execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer-curve")  # fmt: skip
@@ -67,7 +68,7 @@ def curve(
 ) -> None:  # fmt: skip
     """Plan, train and show a curve; `mkfa transfer` is one of a single arm."""
     from mkfa.figures.curve import draw
-    from mkfa.training.plans import Domains, check_arms, find_origin, plan_cells
+    from mkfa.training.plans import Domains, check_arms, check_layers, find_origin, plan_cells
     from mkfa.training.ranges import parse_numbers
     from mkfa.training.results import make_curve
     from mkfa.training.sweep import finished
@@ -75,6 +76,7 @@ def curve(
     check_arms(arms, what=experiment.what)
     numbers = parse_numbers(layers)
     domains = Domains(experiment.recipe)
+    check_layers(numbers, experiment, domains[target])
     origin = find_origin(source, what=experiment.what)
     cells = [(origin, target, arm, n) for arm in arms for n in numbers]
     plan = plan_cells(experiment, domains, cells=cells, seeds=seeds)
@@ -97,7 +99,8 @@ def curve(
     rows = [_row(found.base), *(_row(c) for c in found.cells)]
     notes = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
              f"Chance {found.chance:.3f}, {len(domains[target].y_test)} test images, seeds 0..{seeds - 1}.",
-             trainer_sensitivity(found.sensitivity), f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
+             sensitivity(found.sensitivity),
+             f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
     print_table(f"{parameters['source']} to {parameters['target']}, {experiment.arch}",
                 ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=notes)  # fmt: skip
 
@@ -117,7 +120,7 @@ def transfer_matrix(
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.figures.matrix import draw
     from mkfa.training.execution import Execution
-    from mkfa.training.plans import Domains, Experiment, check_arms, count_layers, find_origin, plan_cells
+    from mkfa.training.plans import Domains, Experiment, check_arms, check_layers, count_layers, find_origin, plan_cells
     from mkfa.training.results import make_matrix
     from mkfa.training.sweep import finished
 
@@ -128,6 +131,7 @@ def transfer_matrix(
     given = [name.strip() for name in domains.split(",")]
     names = [sets[name].name for name in given]
     number = layers or count_layers(experiment, sets[given[0]])
+    check_layers([number], experiment, sets[given[0]])
     origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
     cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
     plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
@@ -141,7 +145,8 @@ def transfer_matrix(
     parameters = {"domains": names, "arm": arm, "layers": number, "seeds": seeds, "what": what, "arch": arch,
                   "options": dict(experiment.options), "recipe": experiment.recipe}  # fmt: skip
     found = make_matrix(finished(plan, at.root), domains=names, parameters=parameters)
-    paths = trainer.write_results(at, "matrix", found, csv=_csv(*found.bases.values(), *found.cells), figure=draw(found))
+    lines = _csv(*found.bases.values(), *found.cells)
+    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found))
     if as_json:
         print_json({"matrix": found, "files": paths})
         return
@@ -153,7 +158,7 @@ def transfer_matrix(
     print_table("Source (rows) to target (columns)", ("", *names), rows, notes=notes)
 
 
-def trainer_sensitivity(found: Any) -> str:
+def sensitivity(found: Any) -> str:
     """Return the sentence on what the experiment could have seen."""
     if found is None:
         return "Sensitivity: unknown, nothing is done."
@@ -161,7 +166,8 @@ def trainer_sensitivity(found: Any) -> str:
     if found.distance != found.distance:
         return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
     verdict = "" if found.distance > 2 else " Within the seeds' spread: this setting cannot see filters at all."
-    return f"Sensitivity: worst is {where}, {found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f}).{verdict}"
+    distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
+    return f"Sensitivity: worst is {where}, {distance}.{verdict}"
 
 
 def _row(cell: Any) -> tuple[Any, ...]:

@@ -48,8 +48,8 @@ def train(
     banks = {o.planned.spec.hash: store_bank(at.root, o.planned.spec, domains[domain])
              for o in outcomes if o.state == "done"}  # fmt: skip
     if as_json:
-        print_json([(o.result or {}) | {"banks": banks[o.planned.spec.hash].names if o.planned.spec.hash in banks else []}
-                    for o in outcomes])  # fmt: skip
+        names = {key: found.names for key, found in banks.items()}
+        print_json([(o.result or {}) | {"banks": names.get(o.planned.spec.hash, [])} for o in outcomes])
         return
     notes = [f"Chance {(outcomes[0].result or {}).get('chance', 0):.3f}. Banks in the library: "
              + ", ".join(n for b in banks.values() for n in b.names)]  # fmt: skip
@@ -58,7 +58,8 @@ def train(
 
 
 def transfer(
-    source: Annotated[str, typer.Option("--source", help="Domain (its base run of the same seed), bank or checkpoint.")],
+    source: Annotated[str, typer.Option("--source", help="Domain (its base run of the same seed), "
+                                             "bank or checkpoint.")],
     target: Annotated[str, typer.Option("--target", help="Domain to train on.")],
     arm: Annotated[str, typer.Option("--arm", help="How filters are set: transfer, selffer, shuffle, random...")],
     layers: Annotated[str, typer.Option("--layers", help="The first N layers; 1..18, 1,4,8 for several.")],

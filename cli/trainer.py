@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mkfa.training.sweep import Estimate, Outcome
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE",
+                                                     help="Change a field of the recipe.")]  # fmt: skip
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs, instead of the recipe's.")]
 EqualSteps = Annotated[int | None, typer.Option("--equal-steps", help="Optimiser steps of every run, whatever the "
                                                 "domain's size.")]  # fmt: skip
@@ -69,7 +70,7 @@ def network_options(kernel: int | None, patch: int | None, stem: int | None) -> 
 def session(out: Path | None, name: str, execution: Execution, *, as_json: bool) -> Session:
     """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
     from mkfa.errors import WorkError
-    from mkfa.library import home
+    from mkfa.training.registry import home
     from mkfa.training.runs import default_root
 
     root = out / "runs" if out else default_root()

@@ -1,4 +1,4 @@
-"""Accuracy relative to the base against the number of borrowed layers: every arm, a band over seeds, chance and base."""
+"""Accuracy relative to the base against borrowed layers: every arm, a band over seeds, chance and base."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def draw(curve: Curve) -> Figure:
 
     The axis reaches down to chance only where a cell comes near it: else the differences that matter would be flat.
     """
+    figure: Figure
     with style():
         figure = new_figure(PAGE, 3.4)
         ax = figure.add_subplot()
@@ -49,6 +50,9 @@ def draw(curve: Curve) -> Figure:
             ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
             ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
                         textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+        elif np.isfinite(chance):
+            ax.annotate(f"chance {100 * curve.chance:.1f} %, below the axis", (1, 0), xycoords="axes fraction",
+                        xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
         ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
                     xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
         numbers = sorted({c.layers for c in curve.cells})

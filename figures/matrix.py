@@ -23,6 +23,7 @@ def draw(matrix: Matrix) -> Figure:
         change[place[cell.source], place[cell.target]] = 100 * cell.relative
     known = change[np.isfinite(change)]
     limit = max(1.0, float(np.abs(known).max(initial=0)))
+    figure: Figure
     with style():
         figure = new_figure(min(PAGE, 1.9 + 0.85 * size), 1.3 + 0.5 * (size + 1))
         ax = figure.add_subplot()

@@ -104,7 +104,6 @@ def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> 
     timm scales with PIL, bilinear or bicubic at random and with a filter against aliasing; a crop is at most as large
     as the image, so that scaling never shrinks and the filter would not act.
     """
-    import torch
     import torch.nn.functional as functional
 
     count, _, side, _ = x.shape

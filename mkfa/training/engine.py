@@ -41,7 +41,7 @@ class Report:
     top1: float | None = None
 
 
-def train_run(  # noqa: PLR0913
+def train_run(
     spec: RunSpec, domain: Domain, *, source: Any, root: Path, execution: Execution | None = None,
     stop: Stop | None = None, tell: Callable[[Report], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -145,7 +145,7 @@ class Run:
         device = resolved.device
         model, self.planted = build(self.spec, domain, source)
         layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
-        self.model = model.to(device=device, memory_format=layout)
+        self.model = model.to(device).to(memory_format=layout)
         self.train_set, self.test_set = place(domain, self.recipe, device=device, channels_last=resolved.channels_last)
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.average = _moving_average(self.model, self.recipe)
@@ -161,7 +161,8 @@ class Run:
     @property
     def final(self) -> torch.nn.Module:
         """The network that is evaluated and kept: the moving average where the recipe has one."""
-        return self.average.module if self.average is not None else self.model
+        kept: torch.nn.Module = self.average.module if self.average is not None else self.model
+        return kept
 
     def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
         import torch
@@ -271,7 +272,8 @@ class Run:
             "test_images": len(self.test_set), "classes": len(self.domain.classes),
             "chance": float(counts.max() / counts.sum()), "licence": self.domain.licence,
             "planted": None if self.planted is None else self.planted.digest,
-            "notes": [] if self.planted is None else list(self.planted.notes), "batch": self.batch, "flip": self.take_step.flip,
+            "notes": [] if self.planted is None else list(self.planted.notes),
+            "batch": self.batch, "flip": self.take_step.flip,
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(), "execution": self.how.record,
@@ -279,7 +281,7 @@ class Run:
 
 
 def evaluate(model: torch.nn.Module, images: Any, *, amp: bool) -> tuple[float, float]:
-    """Return top-1 accuracy (0-1) and mean cross-entropy over a side of a domain (`mkfa.training.resident.Resident`)."""
+    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain, a `Resident`."""
     import torch
     import torch.nn.functional as functional
 
@@ -309,6 +311,6 @@ def state_digest(state: dict[str, Any]) -> str:
 def _moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:
     if not recipe.ema:
         return None
-    from timm.utils import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3
 
     return ModelEmaV3(model, decay=recipe.ema)

@@ -1,4 +1,4 @@
-"""Where and how a run is computed: device, threads, precision; recorded in results, no part of a run's identity (layer 2)."""
+"""Where and how a run is computed: device, threads, precision; recorded, no part of its identity (layer 2)."""
 
 from __future__ import annotations
 

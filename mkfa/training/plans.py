@@ -64,7 +64,7 @@ class Domains:
         return self._read[name]
 
     def _load(self, name: str) -> Domain:
-        """Read a domain at the recipe's size where it is at hand in it, else at its own (it is scaled on the device)."""
+        """Read a domain at the recipe's size where it is at hand in it, else at its own: the engine scales it."""
         from mkfa.training.domains import DomainError, load_domain
 
         if self.recipe.size:
@@ -88,7 +88,9 @@ def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
 
 def plan_bases(experiment: Experiment, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[Planned, ...]:
     """Plan the base runs of some domains."""
-    return tuple(Planned(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds))
+    return tuple(
+        Planned(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
+    )
 
 
 def plan_cells(
@@ -108,8 +110,9 @@ def plan_cells(
     for origin, target, arm, layers in cells:
         if layers == 0 or arm == BASE:
             continue
+        needs = parse_arm(arm)[0].source == "needed"
         for seed in range(seeds):
-            run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=parse_arm(arm)[0].source == "needed")
+            run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
             if run.needs is not None:
                 planned.setdefault(run.needs.hash, Planned(run.needs, run.needs.domain))
             later.setdefault(run.spec.hash, run)
@@ -150,11 +153,8 @@ def find_origin(name: str, *, what: str) -> Origin:
     if what != "depthwise":
         problem = f"is no domain, and a bank holds no {what} filters"
         raise MkfaError(name, problem, "name a domain: filters are then borrowed from its base run")
-    path = Path(name).expanduser()
-    if is_path(name) and path.suffix != ".h5":
-        bank = harvest(name)
-    else:
-        bank = resolve_bank(name)
+    checkpoint = is_path(name) and Path(name).suffix != ".h5"
+    bank = harvest(name) if checkpoint else resolve_bank(name)
     return Origin(bank.name, "", bank)
 
 
@@ -170,7 +170,7 @@ def bank_digest(bank: FilterBank) -> str:
 
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
-    """Refuse arms that are none, that are no arm of an experiment, or that cannot set these layers, before any work."""
+    """Refuse, before any work, names that are no arms and arms that cannot set these layers."""
     from mkfa.training.arms import parse_arm
     from mkfa.training.networks import WHAT
 
@@ -191,6 +191,14 @@ def count_layers(experiment: Experiment, domain: Domain) -> int:
 
     model, _ = build(base_run(experiment, domain, 0), domain, None)
     return len(spatial_layers(model, experiment.what))
+
+
+def check_layers(numbers: Sequence[int], experiment: Experiment, domain: Domain) -> None:
+    """Refuse more layers than the network has, before any work."""
+    count = count_layers(experiment, domain)
+    if max(numbers) > count:
+        problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
+        raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
 @dataclass(frozen=True, slots=True)

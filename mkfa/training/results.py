@@ -104,7 +104,7 @@ class Finished:
 
 def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
     """Sum up the runs of one point against the accuracies of the base runs."""
-    done = sorted(((r.seed, r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done"))
+    done = sorted((r.seed, r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
     top1 = tuple(float(value) for _, value in done)
     first = runs[0]
     return Cell(
@@ -126,7 +126,9 @@ def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Cu
 
 def make_matrix(runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any]) -> Matrix:
     """Sum up the runs of a matrix; each target has base runs of its own."""
-    bases, cells, chance = {}, [], {}
+    bases: dict[str, Cell] = {}
+    cells: list[Cell] = []
+    chance: dict[str, float] = {}
     for target in domains:
         here = [r for r in runs if r.target == target]
         base_runs = [r for r in here if r.arm == BASE]

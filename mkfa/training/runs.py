@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.library import home
+from mkfa.training.registry import home
 from mkfa.training.runfolder import CHECKPOINT, FAILURE, METRICS, RESULT, SPEC, is_locked, read_json, read_spec
 
 STATES = ("done", "running", "stopped", "failed", "diverged")

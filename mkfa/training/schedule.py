@@ -33,7 +33,7 @@ def warmup_steps(recipe: Recipe, steps: int) -> int:
 
 def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return timm's AdamW over what may change: no decay on biases and norms, nothing for frozen tensors."""
-    from timm.optim import create_optimizer_v2
+    from timm.optim._optim_factory import create_optimizer_v2
 
     kwargs: dict[str, Any] = {"eps": 1e-8}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(

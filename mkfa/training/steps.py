@@ -26,7 +26,7 @@ class Step:
     erasing noise) from torch's own after seeding it.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Resident, *, recipe: Recipe,
         domain: str, seed: int, steps: int, how: Resolved,
     ) -> None:  # fmt: skip
@@ -58,11 +58,12 @@ class Step:
         if self.recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.clip)
         self.optimizer.step()
-        return loss.detach()
+        done: torch.Tensor = loss.detach()
+        return done
 
     def batch(self, rng: np.random.Generator, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return augmented images, (B, C, H, W) float32, and targets, (B, classes) float32."""
-        from timm.data.mixup import mixup_target
+        from timm.data import mixup
 
         x = self.images.take(index)
         if self.recipe.crop == "resized":
@@ -76,7 +77,8 @@ class Step:
         x = augment.erase(self.images.normalise(x), rng, probability=self.recipe.erasing)
         x, share = augment.mix(x, rng, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix)
         labels = self.images.labels.index_select(0, index)
-        return x, mixup_target(labels, self.classes, share, self.recipe.label_smoothing)
+        make_target: Any = mixup.mixup_target
+        return x, make_target(labels, self.classes, share, self.recipe.label_smoothing)
 
 
 def _outputs(model: torch.nn.Module) -> int:

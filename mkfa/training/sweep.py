@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-
 from mkfa.training.base import BaseBanks, run_bank, store_bank, trained_network
 from mkfa.training.engine import EVALUATION_BATCH, Report, evaluate, recipe_of, steps_of, train_run
 from mkfa.training.execution import Execution, Stop
@@ -43,7 +42,7 @@ class Outcome:
     note: str = ""
 
 
-def carry_out(  # noqa: PLR0913
+def carry_out(
     plan: Sequence[Planned], domains: Domains, *, root: Path, execution: Execution, stop: Stop,
     tell: Callable[[Planned, Report], None] = lambda *_: None, ended: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:  # fmt: skip
@@ -69,7 +68,7 @@ def carry_out(  # noqa: PLR0913
     return tuple(outcomes)
 
 
-def _carry_out_one(  # noqa: PLR0913, PLR0917
+def _carry_out_one(
     planned: Planned, domains: Domains, root: Path, execution: Execution, stop: Stop,
     tell: Callable[[Planned, Report], None],
 ) -> Outcome:  # fmt: skip
@@ -154,7 +153,7 @@ def time_run(
 
     resolved = execution.resolved()
     with resolved.in_force():
-        run = Run(RunFolder(Path("."), spec), domains[spec.domain], None, resolved)
+        run = Run(RunFolder(Path(), spec), domains[spec.domain], None, resolved)
         index = torch.arange(run.batch, device=resolved.device)
         run.model.train()
         for i in range(warmup):

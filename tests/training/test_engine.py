@@ -293,7 +293,7 @@ def test_evaluation_counts_every_image_once(monkeypatch):
     assert loss == pytest.approx(-log[domain.y_test].mean(), rel=1e-5)
 
 
-def _Constant(logits: object) -> object:  # noqa: N802
+def _Constant(logits: object) -> object:
     import torch
 
     class Constant(torch.nn.Module):

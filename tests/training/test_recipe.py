@@ -65,7 +65,7 @@ def test_an_unknown_recipe_a_broken_file_and_a_missing_field_are_refused(tmp_pat
     with pytest.raises(MkfaError, match="not valid TOML"):
         load_recipe(str(tmp_path / "own.toml"))
     (tmp_path / "own.toml").write_text("epochs = 3")
-    with pytest.raises(MkfaError, match="lacks .*batch"):
+    with pytest.raises(MkfaError, match=r"lacks .*batch"):
         load_recipe(str(tmp_path / "own.toml"))
 
 

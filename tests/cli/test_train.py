@@ -1,0 +1,89 @@
+"""The training commands from the command line, on a packed domain made for the test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.cli.app import app
+from mkfa.training.domain_files import make_domain, write_domain
+
+SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
+         "--device", "cpu"]  # fmt: skip
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y = np.arange(36, dtype=np.int64) % 3
+    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
+    made = make_domain("made", ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
+    return write_domain(made, tmp_path / "made.h5", facts={"source": "made"})
+
+
+def call(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_train_then_runs_then_compare(domain, tmp_path):
+    out = tmp_path / "out"
+    results = json.loads(call("train", domain, "--seeds", 2, "--out", out, "--json", *SMALL))
+    assert [r["state"] for r in results] == ["done", "done"]
+    assert "made" in results[0]["banks"]
+    listed = json.loads(call("runs", "--out", out, "--json"))
+    assert {r["hash"] for r in listed} == {r["run"]["hash"] for r in results}
+    shown = json.loads(call("runs", "show", listed[0]["hash"][:8], "--out", out, "--json"))
+    assert shown["result"]["top1_last"] == listed[0]["top1"]
+    assert call("runs", "--out", out, "--csv").count("\n") == 3
+    assert "done" in call("runs", "--out", out)
+    banks = {b["name"] for b in json.loads(call("banks", "--json"))}
+    assert {"made", *results[1]["banks"]} <= banks
+
+
+def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain, tmp_path):
+    out = tmp_path / "out"
+    words = ("transfer-curve", "--source", "letters", "--target", domain, "--layers", "0..2..2", "--arms",
+             "random,delta", "--seeds", 2, "--out", out, *SMALL)  # fmt: skip
+    plan = json.loads(call(*words, "--dry-run", "--json"))
+    assert plan["estimate"]["runs"] == 6
+    assert not list((out / "runs").glob("*/result.json"))
+    table = call(*words)
+    assert "Sensitivity: worst is" in table
+    assert "Chance 0.333" in table
+    assert {p.name for p in out.iterdir()} == {"runs", "curve.json", "curve.csv", "curve.png"}
+    assert len((out / "curve.csv").read_text().splitlines()) == 7
+    again = json.loads(call(*words, "--json"))["curve"]
+    assert [c["arm"] for c in again["cells"]] == ["random", "delta"]
+    assert again["base"]["missing"] == 0
+    assert json.loads(call(*words, "--dry-run", "--json"))["estimate"]["done"] == 6
+
+
+def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
+    call("train", domain, "--seeds", 1, "--out", tmp_path / "out", *SMALL)
+    text = call("transfer", "--source", "made", "--target", domain, "--arm", "transfer", "--layers", 2, "--seeds", 1,
+                "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    assert "transfer" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("--layers", "3..1"), "holds nothing"), (("--arms", "transfr"), "did you mean"), (("--layers", "9"), "choose"),
+     (("--recipe", "slow"), "is no recipe"), (("--source", "nowhere"), "nowhere"), (("--set", "lrr=1"), "no field"),
+     (("--device", "tpu"), "not on this machine")],
+)  # fmt: skip
+def test_wrong_requests_are_one_sentence(domain, tmp_path, words, told):
+    from mkfa.errors import MkfaError
+
+    base = ("transfer-curve", "--source", "letters", "--target", domain, "--layers", "1", "--arms", "random", "--seeds",
+            "1", "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])
+    assert isinstance(done.exception, MkfaError)
+    assert done.exception.exit_code == 2
+    assert told in str(done.exception)
+    assert not list((tmp_path / "out").glob("runs/*"))

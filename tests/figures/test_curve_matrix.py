@@ -1,0 +1,53 @@
+"""The curve and the matrix draw the numbers that they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mkfa.figures import curve as curve_figure
+from mkfa.figures import matrix as matrix_figure
+from mkfa.training.results import Finished, make_curve, make_matrix
+
+
+def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float) -> Finished:
+    return Finished(source, target, arm, layers, seed, {"state": "done", "top1_last": top1, "chance": 0.1})
+
+
+def test_the_curve_draws_points_bands_base_and_chance():
+    runs = [done("", "b", "baseline", 0, s, 0.8 + 0.01 * s) for s in (0, 1)]
+    runs += [done("a", "b", arm, n, s, 0.8 - drop * n + 0.01 * s)
+             for arm, drop in (("transfer", 0.01), ("delta", 0.3)) for n in (2, 1) for s in (0, 1)]  # fmt: skip
+    found = make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"})
+    figure = curve_figure.draw(found)
+    [ax] = figure.axes
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    np.testing.assert_array_equal(lines["transfer"].get_xdata(), [1, 2])
+    np.testing.assert_allclose(lines["transfer"].get_ydata(), [-1, -2])
+    np.testing.assert_allclose(lines["delta"].get_ydata(), [-30, -60])
+    texts = [t.get_text() for t in ax.texts]
+    assert "chance" in texts
+    assert "base 80.5 %" in texts
+    assert any(np.allclose(line.get_ydata(), 100 * (0.1 - 0.805)) for line in ax.get_lines())
+    assert "2 seeds" in ax.get_title(loc="left")
+    figure.canvas.draw()
+
+
+def test_a_curve_far_above_chance_says_where_chance_is():
+    runs = [done("", "b", "baseline", 0, 0, 0.8), done("a", "b", "transfer", 1, 0, 0.79)]
+    figure = curve_figure.draw(make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"}))
+    assert "chance 10.0 %, below the axis" in [t.get_text() for t in figure.axes[0].texts]
+
+
+def test_the_matrix_draws_each_pair_about_zero():
+    runs = [done("", t, "baseline", 0, 0, 0.5) for t in "ab"]
+    runs += [done(s, t, "transfer", 1, 0, v) for s, t, v in (("a", "a", 0.5), ("a", "b", 0.6), ("b", "a", 0.45))]
+    runs.append(Finished("b", "b", "selffer", 1, 0, None))
+    found = make_matrix(runs, domains=["a", "b"], parameters={"what": "depthwise", "arch": "net", "seeds": 1})
+    figure = matrix_figure.draw(found)
+    ax = figure.axes[0]
+    image = ax.images[0]
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0, 10], [-5, np.nan]], atol=1e-9)
+    assert image.get_clim() == pytest.approx((-10, 10))
+    assert {t.get_text() for t in ax.texts} == {"50.0\n= 0.0", "60.0\n↑ 10.0", "45.0\n↓ 5.0"}
+    figure.canvas.draw()

@@ -1,0 +1,82 @@
+"""Ranges and the arithmetic of curves and matrices, against values worked out by hand and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from mkfa.errors import MkfaError
+from mkfa.training.ranges import parse_numbers
+from mkfa.training.results import Finished, make_curve, make_matrix, welch_half_width
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("3", (3,)), ("1..4", (1, 2, 3, 4)), ("0..12..3", (0, 3, 6, 9, 12)), ("1..10..4", (1, 5, 9)),
+     ("4, 1,2..3", (1, 2, 3, 4)), ("7..7", (7,)), ("1..18", tuple(range(1, 19)))],
+)  # fmt: skip
+def test_numbers_as_users_write_them(text, numbers):
+    assert parse_numbers(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1..", "..3", "4..1", "1..3..0", "-1", "1.5", "1,,2", "1..999999"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(MkfaError, match="--layers"):
+        parse_numbers(text)
+
+
+def run(arm: str, layers: int, seed: int, top1: float | None, *, source: str = "a", target: str = "b") -> Finished:
+    result = None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.25}
+    return Finished(source, target, arm, layers, seed, result)
+
+
+def test_a_curve_worked_out_by_hand():
+    runs = [run("baseline", 0, 0, 0.80), run("baseline", 0, 1, 0.84),
+            run("transfer", 1, 0, 0.79), run("transfer", 1, 1, 0.81),
+            run("transfer", 2, 0, 0.78), run("transfer", 2, 1, None),
+            run("delta", 2, 0, 0.40), run("delta", 2, 1, 0.44)]  # fmt: skip
+    runs.append(Finished("a", "b", "delta", 2, 2, {"state": "diverged", "step": 7, "chance": 0.25}))
+    curve = make_curve(runs, parameters={"x": 1})
+    assert (curve.base.mean, curve.base.std) == pytest.approx((0.82, math.sqrt(0.0008)))
+    first, second, delta = curve.cells
+    assert (first.mean, first.relative, first.std) == pytest.approx((0.80, -0.02, math.sqrt(0.0002)))
+    assert (second.seeds, second.missing, second.diverged) == ((0,), 1, 0)
+    assert math.isnan(second.std)
+    assert math.isnan(second.half_width)
+    assert (delta.mean, delta.diverged, delta.seeds) == (pytest.approx(0.42), 1, (0, 1))
+    spread = math.sqrt((0.0008 + 0.0002 + 0.0008) / 3)  # base, transfer 1, delta: one degree of freedom each
+    found = curve.sensitivity
+    assert found is not None
+    assert (found.worst_arm, found.worst_layers, found.drop) == ("delta", 2, pytest.approx(0.40))
+    assert (found.spread, found.distance) == pytest.approx((spread, 0.40 / spread))
+    assert curve.chance == 0.25
+
+
+def test_an_unfinished_experiment_has_no_numbers():
+    curve = make_curve([run("baseline", 0, 0, None), run("random", 1, 0, None)], parameters={})
+    assert math.isnan(curve.base.mean)
+    assert curve.cells[0].missing == 1
+    assert curve.sensitivity is None
+
+
+def test_the_interval_is_welchs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.7, 0.01, 4), rng.normal(0.8, 0.03, 3)
+    interval = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert welch_half_width(a, b) == pytest.approx((interval.high - interval.low) / 2)
+    assert math.isnan(welch_half_width([0.5], b))
+    assert welch_half_width([0.5, 0.5], [0.6, 0.6]) == 0
+
+
+def test_a_matrix_has_a_base_for_each_target():
+    runs = [run("baseline", 0, 0, 0.9, source="", target="a"), run("baseline", 0, 0, 0.5, source="", target="b"),
+            run("transfer", 3, 0, 0.6, source="a", target="b"), run("selffer", 3, 0, 0.8, source="a", target="a"),
+            run("selffer", 3, 0, 0.5, source="b", target="b"),
+            run("transfer", 3, 0, 0.95, source="b", target="a")]  # fmt: skip
+    matrix = make_matrix(runs, domains=["a", "b"], parameters={})
+    change = {(c.source, c.target): c.relative for c in matrix.cells}
+    assert change == pytest.approx({("a", "a"): -0.1, ("a", "b"): 0.1, ("b", "a"): 0.05, ("b", "b"): 0.0})
+    assert [(c.source, c.target) for c in matrix.cells] == [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]
