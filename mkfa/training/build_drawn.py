@@ -117,7 +117,7 @@ def letters(work: Path) -> Samples:
 
 def scripts(work: Path, *, count: int = 40, cap: int = 150) -> Samples:
     """Which writing system a letter is from, in Noto Sans and Serif; a group is a code point."""
-    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+    from fontTools.ttLib import TTFont
     from PIL import ImageFont
 
     have: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))

@@ -8,7 +8,6 @@ import torch
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.training.networks import build_network, followers, spatial_layers
 
-
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
 
 
