@@ -36,7 +36,7 @@ def compare(
     kernel: Annotated[str, typer.Option("--kernel", help="Kernel sizes, comma-separated, as in 5x5. Default: all "
                                         "that the banks share.")] = "",
     permutations: Annotated[int, typer.Option("--permutations", help="Draws of each null.")] = 999,
-    sample: Annotated[int, typer.Option("--sample", help="Filters from each bank, evenly over its layers.")] = 256,
+    sample: Annotated[int, typer.Option("--sample", help="Filters from each bank, evenly over its layers.")] = 192,
     threshold: Annotated[float, typer.Option("--threshold", help="|cos| that counts as covered.")] = 0.9,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5, .json or .csv.")] = None,

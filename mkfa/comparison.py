@@ -43,7 +43,7 @@ class CompareSettings:
     nulls: tuple[str, ...] = NULLS
     permutations: int = 999
     seed: int = 0
-    sample: int = 256
+    sample: int = 192
     threshold: float = 0.9
     bandwidth: float | None = BANDWIDTH
     kernels: tuple[tuple[int, int], ...] = ()

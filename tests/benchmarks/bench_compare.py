@@ -52,8 +52,8 @@ def kernels(a, b):
     s = np.clip(1 - c * c, 0, None)
     return c, np.exp(-s / .25), np.sqrt(s)
 rng = np.random.default_rng(0)
-a, b = (canonical(load(p)[rng.permutation(18000)[:256]]) for p in sys.argv[1:3])
-layer = np.arange(256) % 36
+a, b = (canonical(load(p)[rng.permutation(18000)[:192]]) for p in sys.argv[1:3])
+layer = np.arange(192) % 36
 for _ in range(int(sys.argv[3])):
     null = canonical(rng.permuted(b, axis=1))
     (c, k, d), (_, ka, da), (_, kb, db) = kernels(a, null), kernels(a, a), kernels(null, null)
@@ -61,7 +61,7 @@ for _ in range(int(sys.argv[3])):
     mmd, energy = ka.mean() + kb.mean() - 2 * k.mean(), 2 * d.mean() - da.mean() - db.mean()
     rows, columns = linear_sum_assignment(1 - c[::4, ::4])
     sliced = ot.sliced_wasserstein_distance(a, null, n_projections=64, seed=0)
-    s, t = a.T @ a / 256, null.T @ null / 256
+    s, t = a.T @ a / 192, null.T @ null / 192
     s, t = s + 1e-9 * np.eye(49), t + 1e-9 * np.eye(49)  # zero-mean filters: singular
     root = sqrtm(s).real
     bures = np.trace(s + t - 2 * sqrtm(root @ t @ root).real)

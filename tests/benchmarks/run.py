@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import importlib
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -66,8 +67,12 @@ def all_jobs() -> Iterator[Job]:
 
 
 def run_job(job: Job, work: Path, repeats: int, with_alternative: bool) -> dict[str, Any]:
-    if job.prepare:
-        job.prepare(work)
+    if job.prepare:  # in a process of its own: a command's peak memory counts that of the process that started it
+        process = multiprocessing.get_context("fork").Process(target=job.prepare, args=(work,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"{job.name}: its inputs could not be made")
     row: dict[str, Any] = {"name": job.name, "limit_s": job.limit_s, "limit_mb": job.limit_mb, "note": job.note}
     ours, other = [], []
     for i in range(repeats + 1):
