@@ -44,7 +44,7 @@ for verb in VERBS:
 def main() -> None:
     """Run the command line; exit code 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(standalone_mode=False, prog_name="mkfa") or 0)
     except BrokenPipeError:  # the reader of our output went away, as in `mkfa banks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
