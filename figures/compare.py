@@ -78,7 +78,7 @@ def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     ax.set_xlabel("|cos| of nearest neighbour ≥ t")
     ax.set_ylabel("share of filters")
     ax.set_title(f"coverage, {kind.n} filters each", loc="left")
-    ax.legend(frameon=False, loc="lower left", handlelength=1.4, labelspacing=0.25)
+    ax.legend(frameon=True, framealpha=0.9, edgecolor="none", loc="lower left", handlelength=1.2, labelspacing=0.25)
 
 
 def _places(ax: Axes, kind: KindComparison) -> None:
