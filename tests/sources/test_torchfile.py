@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mkfa.errors import SourceError
 from mkfa.harvest import harvest
 from mkfa.sources.torchfile import open_torch, read_torch
-
-torch = pytest.importorskip("torch")
 
 
 def net(seed: int = 0) -> "OrderedDict[str, Any]":
@@ -48,7 +47,8 @@ def cases() -> dict[str, Callable[[], Any]]:
         return {
             "slice": base[10:20], "strided": base.view(10, 10)[:, ::3], "transposed": base.view(10, 10).t(),
             "expanded": torch.randn(5).expand(4, 5), "empty": torch.empty(0, 3),
-            "lastly": torch.randn(4, 1, 3, 3).to(memory_format=torch.channels_last), "scalar": torch.tensor(2.5), "flipped": base.view(4, 25).permute(1, 0),
+            "lastly": torch.randn(4, 1, 3, 3).to(memory_format=torch.channels_last), "scalar": torch.tensor(2.5),
+            "flipped": base.view(4, 25).permute(1, 0),
         }  # fmt: skip
 
     def types() -> Any:
