@@ -65,6 +65,9 @@ def normalise(rows: F32) -> tuple[F32, F32, F32, BoolArray, BoolArray]:
     size = np.sqrt(np.einsum("nk,nk->n", block, block))
     block -= offset[:, None]
     gain = np.sqrt(np.einsum("nk,nk->n", block, block))
+    huge = gain > np.finfo(np.float32).max  # finite taps, but a norm that float32 cannot hold
+    nonfinite |= huge
+    offset[huge] = gain[huge] = 0
     flat: BoolArray = (gain <= FLAT_RATIO * size) & ~nonfinite
     usable = ~(flat | nonfinite)
     block /= np.where(usable, gain, 1)[:, None]

@@ -105,8 +105,8 @@ def draw_against(null: Null, sides: tuple[Profile, Profile], clouds: tuple[Cloud
 def _null_in_place(null: Null, sample: Sample, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
     """Draw one null bank from each generator."""
     shape = sample.weight.shape[1:]
-    if null == "shuffled":
-        drawn = np.stack([draw_null(null, sample.weight[0, :, None], rng)[:, 0] for rng in rngs])
+    if null == "shuffled":  # canonical taps: `null_sample` sets gain and offset, and raw ones may leave float32
+        drawn = np.stack([draw_null(null, sample.vector[0, :, None], rng)[:, 0] for rng in rngs])
     else:
         drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
         if root is not None:

@@ -54,3 +54,12 @@ def test_no_filters_are_no_problem():
     form = canonical(group_of(np.zeros((0, 3, 3))))
     assert form.vector.shape == (0, 9)
     assert form.sign.shape == (0,)
+
+
+def test_a_norm_that_float32_cannot_hold_is_not_finite():
+    weight = np.full((2, 5, 5), 3e38, np.float32)
+    weight[:, ::2] *= -1
+    weight[1] /= 50
+    form = canonical(group_of(weight))
+    assert form.nonfinite.tolist() == [True, False] and form.usable.tolist() == [False, True]
+    assert not form.vector[0].any() and np.isfinite(form.gain).all()

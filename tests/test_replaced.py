@@ -109,3 +109,18 @@ def test_roots_draw_the_same_distribution_as_the_null(null: Null):
     mine = tap_covariance((rng.standard_normal((n, 25)).astype(np.float32) @ root.T).reshape(n, 5, 5))
     np.testing.assert_allclose(mine, direct, atol=0.004)
     assert np.abs(direct).max() > 0.04
+
+
+@pytest.mark.parametrize("exponent", [-70, 66])
+def test_shuffled_filters_do_not_depend_on_their_scale(exponent: int):
+    """Powers of two whose squares leave float32 give the very draws of filters of ordinary size."""
+    rng = np.random.default_rng(0)
+    weight = structured(40, 3, rng)
+    found = []
+    for scale in (1.0, 2.0**exponent):
+        clouds = [make_cloud(bank_of(weight[part] * scale), Kind(3, 3)) for part in (slice(0, 20), slice(20, 40))]
+        plan = make_plan((3, 3), ("coverage", "mmd"), threshold=0.85, bandwidth=0.25, rng=np.random.default_rng(1))
+        sides = [profile(take(c, np.arange(20)), plan, root=True) for c in clouds]
+        found.append(draw_against("shuffled", (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=5, seed=0,
+                                  advance=lambda _: None).values)  # fmt: skip
+    assert np.allclose(*found, atol=1e-6)
