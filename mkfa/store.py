@@ -256,7 +256,12 @@ def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
 
 def _put_text(at: Any, key: str, text: str) -> None:
     """Store text of fixed length: damage to HDF5's heap of others, which has no checksum, is an endless loop."""
-    at.attrs.create(key, np.array(text.encode(), _text_type([text])))
+    at.attrs.create(key, np.array(_encode(text), _text_type([text])))
+
+
+def _encode(text: str) -> bytes:
+    """Return text as UTF-8; bytes of a file name that are not UTF-8 (surrogates in Python) become \\udcXX."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _text(value: Any) -> str:
@@ -278,7 +283,7 @@ def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
 def _text_type(texts: Iterable[str]) -> np.dtype[Any]:
     import h5py
 
-    found: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *(len(text.encode()) for text in texts)]))
+    found: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *(len(_encode(text)) for text in texts)]))
     return found
 
 
@@ -292,7 +297,7 @@ def _put_bank(f: Any, bank: FilterBank) -> None:
     for row, layer in zip(table, bank.layers, strict=True):
         for key in table.dtype.names or ():
             value = getattr(layer, key)
-            row[key] = value.encode() if isinstance(value, str) else value
+            row[key] = _encode(value) if isinstance(value, str) else value
     f.create_dataset("layers", data=table)
     for (kh, kw), group in bank.groups.items():
         at = f.create_group(f"filters/{kh}x{kw}")
@@ -380,7 +385,7 @@ def _put_array(at: Any, name: str, array: np.ndarray[Any, Any]) -> None:
     array = np.asarray(array)
     if array.dtype.kind in "UO":
         texts = [str(text) for text in array.ravel()]
-        encoded = np.array([text.encode() for text in texts], _text_type(texts)).reshape(array.shape)
+        encoded = np.array([_encode(text) for text in texts], _text_type(texts)).reshape(array.shape)
         at.create_dataset(name, data=encoded)
     else:
         at.create_dataset(name, data=np.ascontiguousarray(array))

@@ -209,3 +209,10 @@ def test_flipped_bits_raise_or_read_but_never_crash(bank_path, tmp_path):
             assert len(bank) == 24
     assert refused > 10
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_a_source_whose_name_is_not_utf8_can_be_stored(bank_maker, tmp_path):
+    bank = bank_maker(name="net\udcff")
+    bank = replace(bank, provenance=replace(bank.provenance, source="net\udcff.pth"))
+    found = read_bank(write_bank(bank, tmp_path / "b.h5"))
+    assert (found.name, found.provenance.source) == ("net\\udcff", "net\\udcff.pth")
