@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -71,6 +72,10 @@ def report(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         typer.echo("mkfa: out of memory; close other programs or name fewer banks.", err=True)
         return 1
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        shown = str(error.filename)[:60]
+        typer.echo(f"mkfa: {one_line(shown)}...: is too long for a file name; give a shorter one.", err=True)
+        return 2
     name = type(error).__name__
     what = f"unexpected {name}: {one_line(str(error))[:300]}"
     typer.echo(f"mkfa: {what}; run again as 'mkfa --debug ...' and report it.", err=True)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Force, Json, Seed, print_json, print_table, progress, save_figure, say, to_json, write_text
+from mkfa.cli.output import (
+    Force,
+    Json,
+    Seed,
+    check_outputs,
+    print_json,
+    print_table,
+    progress,
+    save_figure,
+    say,
+    to_json,
+    write_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from mkfa.assign import Assignment
@@ -48,7 +60,7 @@ def assign(
     from mkfa.quality import layer_quality
     from mkfa.store import read_bank, write_analysis
 
-    _check_targets(out, figure, force=force)
+    check_outputs(out, figure, force=force, banks=[bank])
     path = resolve_path(bank)
     loaded, wanted = read_bank(path), BASES if basis == "all" else (basis,)
     done = []
@@ -77,17 +89,6 @@ def assign(
 
 
 Done = list[tuple["Assignment", "AssignmentSummary"]]
-
-
-def _check_targets(out: Path | None, figure: Path | None, *, force: bool) -> None:
-    from mkfa.errors import MkfaError
-    from mkfa.store import check_target
-
-    for path, endings in ((out, (".h5", ".json")), (figure, (".png", ".pdf", ".svg"))):
-        if path is not None:
-            if path.suffix.lower() not in endings:
-                raise MkfaError(path, "has an ending that says no known format", f"end it in {' or '.join(endings)}")
-            check_target(path, overwrite=force)
 
 
 def _why_not_stored(path: Path, store: bool) -> str:

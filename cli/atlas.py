@@ -55,7 +55,7 @@ def atlas(
     from mkfa.library import resolve_bank
     from mkfa.pool import find_kind
 
-    check_outputs(out, figure, force=force)
+    check_outputs(out, figure, force=force, banks=banks)
     read = [resolve_bank(name) for name in banks]
     kind = find_kind(kernel, read) if kernel else None
     with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Force, Json, print_json, print_table, progress, save_figure, say, warn
+from mkfa.cli.output import Force, Json, check_outputs, print_json, print_table, progress, save_figure, say, warn
 
 if TYPE_CHECKING:
     from mkfa.bank import FilterBank
@@ -66,9 +66,12 @@ def harvest(
 
 
 def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: bool, as_json: bool) -> None:
+    from mkfa.errors import MkfaError
     from mkfa.harvest import harvest as take
     from mkfa.store import check_target, write_bank
 
+    if out.suffix.lower() != ".h5":
+        raise MkfaError(out, "has an ending that stands for no bank", "end it in .h5")
     check_target(out, overwrite=force)
     with progress(f"harvest {source}", None):
         bank = take(source, options)
@@ -137,7 +140,7 @@ def show(
     """Show a bank: layer table, kernel sizes, dead filters, provenance."""
     from mkfa.errors import MkfaError
     from mkfa.library import resolve_path
-    from mkfa.store import check_target, read_bank
+    from mkfa.store import read_bank
 
     if (png or out) and layer is None:
         raise MkfaError("--png", "draws one layer, and none was named", "add --layer N")
@@ -147,7 +150,7 @@ def show(
     found = read_bank(path)
     target = out or Path(f"{path.stem}-layer{layer}.png")
     if png:
-        check_target(target, overwrite=force)
+        check_outputs(None, target, force=force)
     if layer is not None and not 0 <= layer < len(found.layers):
         raise MkfaError(f"layer {layer}", f"is not in {found.name}", f"choose one from 0 to {len(found.layers) - 1}")
     if as_json:

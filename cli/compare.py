@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Force, Json, Seed, print_json, print_table, progress, save_figure, say, to_json, write_text
+from mkfa.cli.output import (
+    Force,
+    Json,
+    Seed,
+    keep_banks,
+    print_json,
+    print_table,
+    progress,
+    save_figure,
+    say,
+    to_json,
+    write_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from mkfa.bank import FilterBank
@@ -110,6 +122,7 @@ def _check(names: list[str], paths: tuple[Path | None, Path | None], force: bool
     for path in paths:
         if path is not None:
             check_target(path, overwrite=force)
+            keep_banks(path, names)
 
 
 def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison | None, ...]:

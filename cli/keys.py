@@ -48,7 +48,7 @@ def keys(
     from mkfa.library import resolve_bank
     from mkfa.pool import find_kind
 
-    check_outputs(out, figure, force=force)
+    check_outputs(out, figure, force=force, banks=banks)
     read = [resolve_bank(name) for name in banks]
     kind = find_kind(kernel, read) if kernel else None
     with progress("keys", 1 + NULLS) as advance:

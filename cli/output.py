@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw; recorded in the result.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw; recorded in the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 
 Advance = Callable[[float], None]
@@ -59,10 +59,11 @@ def print_table(
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=200)  # a pipe or file has no width: do not fold tables to 80 columns
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None,
+    heading = Text(title) if title else None  # not markup: a bank may be called [bold]
+    table = Table(title=heading, title_justify="left", title_style="bold", header_style="bold", box=None,
                   pad_edge=False)  # fmt: skip
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        table.add_column(Text(column), justify="left" if i < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(show(cell)) for cell in row))
     console.print(table)
@@ -140,8 +141,8 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
 
 
-def check_outputs(out: Path | None, figure: Path | None, *, force: bool) -> None:
-    """Refuse result and picture paths that cannot be written, before work starts."""
+def check_outputs(out: Path | None, figure: Path | None, *, force: bool, banks: Sequence[str] = ()) -> None:
+    """Refuse result and picture paths that cannot be written or that are one of `banks`, before work starts."""
     from mkfa.errors import MkfaError
     from mkfa.store import check_target
 
@@ -151,3 +152,17 @@ def check_outputs(out: Path | None, figure: Path | None, *, force: bool) -> None
         if path.suffix.lower() not in endings:
             raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(endings)}")
         check_target(path, overwrite=force)
+        keep_banks(path, banks)
+
+
+def keep_banks(out: Path, banks: Sequence[str]) -> None:
+    """Refuse a result path that is one of the banks the result is made from: even --force must not lose a bank."""
+    from mkfa.errors import MkfaError
+    from mkfa.library import resolve_path
+
+    if not out.exists():
+        return
+    for name in banks:
+        path = resolve_path(name)
+        if path.exists() and path.samefile(out):
+            raise MkfaError(out, "is a bank that the result is made from", "choose another --out")

@@ -80,6 +80,9 @@ def collect(
         name = options.name or network_name(source)
         path = folder / bank_file_name(name)
         try:
+            if path.name == ".h5":
+                problem = "has no character that a file can be named by"
+                raise MkfaError(f"name {name!r}", problem, "pass another --name")
             result = _collect_one(source, replace(options, name=name), path, force)
         except MkfaError as error:
             result = Harvested(source, name, "failed", path, error=error)

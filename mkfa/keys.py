@@ -126,9 +126,10 @@ def find_keys(
     pool = pool_banks(banks, kind=kind)
     rng = np.random.default_rng(seed)
     cloud = pool.vector[subsample(len(pool), sample, rng)]
+    _check(pool, sample, candidates=candidates)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, count or 0), candidates)
-    _check(pool, sample, count=count, most=most)
+    _check_count(count, most)
     r2, covered, cross = np.empty((1 + nulls, most)), np.empty((1 + nulls, most)), np.empty((nulls, most))
     null_keys = []
     with one_thread():
@@ -258,12 +259,17 @@ def _two_best(score: F32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return two[every, swap], two[every, 1 - swap]
 
 
-def _check(pool: Pool, sample: int, *, count: int | None, most: int) -> None:
+def _check(pool: Pool, sample: int, *, candidates: int) -> None:
     if len(pool) < 20:
         problem = f"{len(pool)} usable filters of {pool.kind} are too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
         raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
+    if candidates < 1:
+        raise MkfaError("--candidates", f"{candidates} prototypes are none", "give at least 1")
+
+
+def _check_count(count: int | None, most: int) -> None:
     if most < 1:
         raise MkfaError("--most", f"{most} keys are no set", "give at least 1")
     if count is not None and not 1 <= count <= most:

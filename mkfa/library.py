@@ -67,6 +67,8 @@ def resolve_path(name: str) -> Path:
     UnknownNameError
         A name that is no bank; the message offers the nearest ones or says how to get it.
     """
+    if not name:
+        raise UnknownNameError("bank ''", "is an empty name", "name a bank; 'mkfa banks' lists the banks at hand")
     path = Path(name).expanduser()
     if path.is_file() or path.suffix == ".h5" or name.startswith((".", "/", "~")):
         return path

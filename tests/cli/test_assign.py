@@ -97,3 +97,10 @@ def test_wrong_requests_are_refused_before_any_work(run, path, tmp_path):
         assert words in str(done.exception) and done.exception.exit_code == 2
     assert (tmp_path / "there.h5").read_bytes() == b"mine"
     assert read_analyses(path) == {}
+
+
+def test_force_does_not_replace_the_bank_by_its_result(run, path):
+    before = path.read_bytes()
+    done = run(path, *FAST, "--out", path, "--force")
+    assert "is a bank that the result is made from" in str(done.exception)
+    assert path.read_bytes() == before

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mkfa.bank import Layer, Provenance, make_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.store import read_arrays, write_bank
+from mkfa.store import read_arrays, read_bank, write_bank
 
 
 @pytest.fixture
@@ -77,3 +77,18 @@ def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
 def test_paths_that_cannot_be_written_are_refused_before_work(verb, option, path, says, tmp_path):
     with pytest.raises(MkfaError, match=says):  # of the path, though the bank does not exist either
         run(verb, "no-such-bank", option, tmp_path / path)
+
+
+@pytest.mark.parametrize("verb", ["atlas", "keys"])
+def test_force_does_not_replace_a_bank_by_the_result(banks, verb, tmp_path):
+    (tmp_path / "link.h5").symlink_to(banks[1])
+    for out in (banks[1], tmp_path / "link.h5"):
+        with pytest.raises(MkfaError, match="is a bank that the result is made from"):
+            run(verb, *banks, "--out", out, "--force")
+    read_bank(banks[1])
+
+
+@pytest.mark.parametrize("verb", ["atlas", "keys"])
+def test_a_negative_seed_is_refused_by_the_parser(banks, verb):
+    result = CliRunner().invoke(app, [verb, *banks, "--seed", "-1"])
+    assert result.exit_code == 2 and "--seed" in result.output

@@ -181,3 +181,19 @@ def test_killed_at_fifty_random_moments_no_broken_bank(tmp_path):
     assert states["killed"] >= 15  # the machine's speed varies; the others had finished
     assert mkfa("harvest", tmp_path / "big.safetensors", "--out", out, "--force").returncode == 0
     assert [p.name for p in out.parent.iterdir()] == ["big.h5"]  # what the killed ones left is swept up
+
+
+def test_names_and_paths_that_no_bank_can_have_are_refused(checkpoint, tmp_path):
+    assert_refused(mkfa("harvest", checkpoint, "--out", tmp_path / "bank.txt"), ["bank.txt", "end it in .h5"])
+    assert_refused(mkfa("harvest", checkpoint, "--name", "..."), ["name '...'", "pass another --name"])
+    assert_refused(mkfa("harvest", checkpoint, "--name", "x" * 300), "too long for a file name")
+    assert_refused(mkfa("show", "x" * 300), "too long for a file name")
+    assert_refused(mkfa("show", ""), "is an empty name")
+    assert not list(library_folder().glob("*")) and not (tmp_path / "bank.txt").exists()
+
+
+def test_a_picture_of_no_format_is_refused_before_anything_is_printed(checkpoint, tmp_path):
+    mkfa("harvest", checkpoint, "--out", tmp_path / "bank.h5")
+    done = mkfa("show", tmp_path / "bank.h5", "--layer", 0, "--png", "--out", tmp_path / "a.gif")
+    assert_refused(done, ["a.gif", ".png"])
+    assert not done.stdout

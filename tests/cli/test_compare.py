@@ -82,3 +82,18 @@ def test_requests_that_cannot_be_met_are_refused_before_work(two: list[str], tmp
     assert "no kernel size and dilation in common among 9x9" in refused(*two, "--kernel", "9x9")
     assert "names no architecture" in refused(*two, *QUICK, "--null", "init")
     assert "efficientnet_lite0" in refused("--a", "efficientnet_lite", "--b", "ppocrv4_rec")
+
+
+def test_force_does_not_replace_a_bank_by_the_result(two: list[str]):
+    bank = Path(two[3])
+    before = bank.read_bytes()
+    with pytest.raises(MkfaError, match="is a bank that the result is made from"):
+        invoke(*two, *QUICK, "--out", str(bank), "--force")
+    assert bank.read_bytes() == before
+
+
+def test_a_name_in_brackets_is_printed_as_it_is(tmp_path: Path, bank_maker: Callable[..., FilterBank]):
+    for seed, name in enumerate(("[bold]one", "two")):
+        write_bank(bank_maker([(40, 3, 3)], seed=seed, name=name), tmp_path / f"{seed}.h5")
+    said = invoke(str(tmp_path / "0.h5"), str(tmp_path / "1.h5"), *QUICK, "--measures", "mmd")
+    assert said.startswith("[bold]one and two, 3x3")
