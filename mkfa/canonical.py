@@ -21,7 +21,7 @@ class CanonicalFilters:
     vector : (N, K) float32, each row zero-mean and of unit norm; rows of unusable filters are zero.
     gain : (N,) float32, norm of the centred filter, so that weight = gain * vector + offset.
     offset : (N,) float32, mean of the filter's taps.
-    dead, flat, nonfinite : (N,) bool, why a filter is not usable.
+    dead, flat, nonfinite : (N,) bool, why a filter is not usable; a norm over float32's largest is non-finite.
     """
 
     vector: F32

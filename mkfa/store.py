@@ -260,8 +260,7 @@ def _put_text(at: Any, key: str, text: str) -> None:
 
 
 def _encode(text: str) -> bytes:
-    """Return text as UTF-8; bytes of a file name that are not UTF-8 (surrogates in Python) become \\udcXX."""
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")  # file names may hold what UTF-8 does not (surrogates)
 
 
 def _text(value: Any) -> str:
