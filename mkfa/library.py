@@ -90,7 +90,7 @@ def unknown_bank(name: str, known: Sequence[str]) -> UnknownNameError:
         return UnknownNameError(
             name,
             "is a domain, and no bank of a network trained on it is in the library",
-            f"harvest a checkpoint trained on it: mkfa harvest CHECKPOINT --name {name}",
+            f"train one, mkfa train {name}, or harvest a checkpoint, mkfa harvest CHECKPOINT --name {name}",
         )
     near = nearest(name, known)
     if not near:
