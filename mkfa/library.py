@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.bank import FilterBank
-from mkfa.errors import BankError, UnknownNameError, nearest
+from mkfa.errors import BankError, MkfaError, UnknownNameError, nearest
 from mkfa.store import read_bank
 from mkfa.training.registry import home, registry
 
@@ -92,7 +92,19 @@ def unknown_bank(name: str, known: Sequence[str]) -> UnknownNameError:
             "is a domain, and no bank of a network trained on it is in the library",
             f"train one, mkfa train {name}, or harvest a checkpoint, mkfa harvest CHECKPOINT --name {name}",
         )
+    if _is_timm_name(name):
+        return UnknownNameError(name, "is a timm network that has not been harvested yet", f"run mkfa harvest {name}")
     near = nearest(name, known)
     if not near:
         near = f"'mkfa banks' lists the banks at hand, 'mkfa harvest {name}' gets a timm network or a checkpoint"
     return UnknownNameError(name, "is no bank file, bank of the library, or bundled bank", near)
+
+
+def _is_timm_name(name: str) -> bool:
+    from mkfa.sources.timm_catalogue import resolve
+
+    try:
+        resolve(name)
+    except MkfaError:
+        return False
+    return True

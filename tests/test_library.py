@@ -42,6 +42,8 @@ def test_unknown_names_say_what_to_do(stored):
         resolve_path("eficientnet_lite")
     with pytest.raises(UnknownNameError, match=r"'mkfa harvest qqqq' gets"):
         resolve_path("qqqq")
+    with pytest.raises(UnknownNameError, match=r"convnext_base: is a timm network .*; run mkfa harvest convnext_base"):
+        resolve_path("convnext_base")
     with pytest.raises(UnknownNameError, match=r"food: is a domain.*mkfa harvest CHECKPOINT --name food"):
         resolve_path("food")
 
