@@ -59,9 +59,9 @@ def print_table(
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=200)  # a pipe or file has no width: do not fold tables to 80 columns
-    heading = Text(title) if title else None  # not markup: a bank may be called [bold]
-    table = Table(title=heading, title_justify="left", title_style="bold", header_style="bold", box=None,
-                  pad_edge=False)  # fmt: skip
+    if title:  # a table's own title would fold to the table's width; not markup: a bank may be called [bold]
+        console.print(Text(title, style="bold"))
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if i < left else "right", overflow="fold")
     for row in rows:
