@@ -166,7 +166,7 @@ class KindComparison:
     @property
     def layer_fraction(self) -> F32:
         """(nulls, 3, L_a, L_b): each layer pair between its floor and each null."""
-        return np.stack([_fraction(self.layer_value, self.layer_floor, n.layer_mean) for n in self.nulls])
+        return np.stack([fraction(self.layer_value, self.layer_floor, n.layer_mean) for n in self.nulls])
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +182,12 @@ class Comparison:
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def _fraction(value: Any, floor: Any, ceiling: Any) -> Any:
+def fraction(value: Any, floor: Any, ceiling: Any) -> Any:
     """Return the place between floor (0) and ceiling (1); NaN where these do not differ."""
     gap = np.asarray(ceiling) - np.asarray(floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(np.abs(gap) > 1e-9, (np.asarray(value) - floor) / gap, np.nan)
 
-
-fraction = _fraction
 
 
 def strictest(kind: KindComparison, measure: str) -> NullResult:
