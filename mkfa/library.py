@@ -12,8 +12,9 @@ from typing import Any
 
 from mkfa.bank import FilterBank
 from mkfa.errors import BankError, MkfaError, UnknownNameError, nearest
+from mkfa.home import home
 from mkfa.store import read_bank
-from mkfa.training.registry import home, registry
+from mkfa.training.registry import registry
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
+
+from mkfa.home import home as home
 
 How = Literal["bundled", "torchvision", "lists", "folders", "build"]
 
@@ -76,14 +77,6 @@ class DomainInfo:
 def file_name(name: str, size: int) -> str:
     """Return the name of a domain's file at a size, in the package and in the user's folder alike."""
     return f"domain_{name}_{size}.h5"
-
-
-def home() -> Path:
-    """Return mkfa's data folder: $MKFA_HOME, else $XDG_DATA_HOME/mkfa, else ~/.local/share/mkfa."""
-    if chosen := os.environ.get("MKFA_HOME"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "mkfa"
 
 
 def datasets_folder() -> Path:

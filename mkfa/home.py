@@ -1,0 +1,14 @@
+"""Where mkfa keeps its files on this machine: banks, data sets, runs (layer 0, standard library only)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """Return mkfa's data folder: $MKFA_HOME, else $XDG_DATA_HOME/mkfa, else ~/.local/share/mkfa."""
+    if chosen := os.environ.get("MKFA_HOME"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "mkfa"
