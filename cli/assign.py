@@ -12,13 +12,11 @@ from mkfa.cli.output import (
     Json,
     Seed,
     check_outputs,
-    print_json,
+    deliver,
     print_table,
     progress,
-    save_figure,
     say,
-    to_json,
-    write_text,
+    say_wrapped,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -73,19 +71,15 @@ def assign(
         for found, _ in done:
             write_analysis(path, to_analysis(found, loaded))
     quality = layer_quality(loaded, seed=seed)
-    if out is not None:
-        _write(out, done, loaded, quality=quality, force=force)
-    if figure is not None:
-        _draw(figure, done[0], loaded, force=force)
-    if as_json:
-        print_json(_facts(done, quality))
-        return
-    for _, summary in done:
-        _print(summary, quality if layers else ())
-    say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
-    for written in (out, figure):
-        if written is not None:
-            say(f"Wrote {written}.")
+
+    def tell() -> None:
+        for _, summary in done:
+            _print(summary, quality if layers else ())
+        say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
+
+    deliver(out, figure, lambda: {"assignments": [summary for _, summary in done], "quality": quality},
+            write=lambda path: _write(path, done, loaded, force=force), draw=lambda: _draw(done[0], loaded),
+            tell=tell, force=force, as_json=as_json)  # fmt: skip
 
 
 Done = list[tuple["Assignment", "AssignmentSummary"]]
@@ -106,13 +100,10 @@ def _why_not_stored(path: Path, store: bool) -> str:
     return ""
 
 
-def _write(out: Path, done: Done, bank: FilterBank, *, quality: tuple[LayerQuality, ...], force: bool) -> None:
+def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
     from mkfa.assign import to_analysis
     from mkfa.store import write_arrays
 
-    if out.suffix.lower() == ".json":
-        write_text(out, to_json(_facts(done, quality)), overwrite=force)
-        return
     arrays: dict[str, Any] = {}
     described: dict[str, Any] = {}
     for found, _ in done:
@@ -122,16 +113,12 @@ def _write(out: Path, done: Done, bank: FilterBank, *, quality: tuple[LayerQuali
     write_arrays(out, kind="assignment", arrays=arrays, attributes={"bank": bank.name, **described}, overwrite=force)
 
 
-def _draw(path: Path, done: tuple[Assignment, AssignmentSummary], bank: FilterBank, *, force: bool) -> None:
+def _draw(done: tuple[Assignment, AssignmentSummary], bank: FilterBank) -> Any:
     from mkfa.assigned import examples
     from mkfa.figures.assign import AssignFigure, draw
 
     found, summary = done
-    save_figure(draw(AssignFigure(summary, *examples(found, bank))), path, overwrite=force)
-
-
-def _facts(done: Done, quality: tuple[LayerQuality, ...]) -> dict[str, Any]:
-    return {"assignments": [summary for _, summary in done], "quality": quality}
+    return draw(AssignFigure(summary, *examples(found, bank)))
 
 
 def _print(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> None:
@@ -139,10 +126,8 @@ def _print(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> Non
     _print_coverage(summary)
     if quality:
         _print_layers(summary, quality)
-    import textwrap
-
     for line in _sentences(summary):
-        say(textwrap.fill(line, 100))
+        say_wrapped(line)
 
 
 def _print_classes(summary: AssignmentSummary) -> None:

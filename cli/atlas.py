@@ -13,15 +13,12 @@ from mkfa.cli.output import (
     Json,
     Seed,
     check_outputs,
+    deliver,
     percent,
-    print_json,
     print_table,
     progress,
-    save_figure,
     say,
     say_wrapped,
-    to_json,
-    write_text,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -52,6 +49,7 @@ def atlas(
     """Cluster the filters of banks modulo sign: prototypes, where each is found, and a map."""
     from mkfa.atlas import atlas_summary, build_atlas, write_atlas
     from mkfa.choice import SWEEP
+    from mkfa.figures.atlas import draw
     from mkfa.library import resolve_bank
     from mkfa.pool import find_kind
 
@@ -61,21 +59,8 @@ def atlas(
     with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:
         result = build_atlas(read, kind=kind, clusters=clusters, seed=seed, sample=sample,
                              with_map=figure is not None or out is not None, advance=advance)  # fmt: skip
-    if out is not None and out.suffix.lower() == ".json":
-        write_text(out, to_json(atlas_summary(result)), overwrite=force)
-    elif out is not None:
-        write_atlas(result, out, overwrite=force)
-    if figure is not None:
-        from mkfa.figures.atlas import draw
-
-        save_figure(draw(result), figure, overwrite=force)
-    if as_json:
-        print_json(atlas_summary(result))
-        return
-    print_atlas(result)
-    for path in (out, figure):
-        if path is not None:
-            say(f"Wrote {path}.")
+    deliver(out, figure, lambda: atlas_summary(result), write=lambda path: write_atlas(result, path, overwrite=force),
+            draw=lambda: draw(result), tell=lambda: print_atlas(result), force=force, as_json=as_json)  # fmt: skip
 
 
 def print_atlas(result: Atlas) -> None:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli.output import (
+    WIDTH,
     Force,
     Json,
     Seed,
-    keep_banks,
-    print_json,
+    check_outputs,
+    deliver,
     print_table,
     progress,
-    save_figure,
     say,
-    to_json,
+    say_wrapped,
     write_text,
 )  # fmt: skip
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mkfa.comparison import CompareSettings, Comparison, KindComparison
 
 ENDINGS = (".h5", ".json", ".csv")
-WIDTH = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -59,24 +58,16 @@ def compare(
     """How alike are two networks' filters, between the floor of one network's halves and chance?"""
     names = [*(x for x in (a, b) if x), *(bank or []), *(banks or [])]
     settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
-    _check(names, (out, figure), force)
+    _need_two(names)
+    check_outputs(out, figure, force=force, banks=names, endings=ENDINGS)
     from mkfa.compare import distinct_names
     from mkfa.library import resolve_bank
 
     found = distinct_names([resolve_bank(name) for name in names])
     results = _run(found, settings)
-    _save(found, results, (out, figure), force)
-    if as_json:
-        print_json(_record(found, results))
-        return
-    for result in results:
-        if result:
-            _print_comparison(result)
-    if len(found) > 2:
-        _print_matrix(found, results)
-    for path in (out, figure):
-        if path is not None:
-            say(f"Wrote {path}.")
+    deliver(out, figure, lambda: _record(found, results), write=lambda path: _write(path, results, force),
+            draw=lambda: _draw(found, results), tell=lambda: _print(found, results), force=force,
+            as_json=as_json)  # fmt: skip
 
 
 def _settings(measures: str, null: str, kernel: str, counts: tuple[int, int, int], threshold: float) -> CompareSettings:
@@ -106,23 +97,12 @@ def _kernels(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def _check(names: list[str], paths: tuple[Path | None, Path | None], force: bool) -> None:
-    """Refuse what cannot work before any bank is read."""
+def _need_two(names: list[str]) -> None:
     from mkfa.errors import MkfaError
-    from mkfa.store import check_target
 
     if len(names) < 2:
-        raise MkfaError("mkfa compare", f"needs two banks, and {len(names)} was named" if names else "needs two banks",
-                        "name them: --a BANK --b BANK")  # fmt: skip
-    out, figure = paths
-    if out is not None and out.suffix.lower() not in ENDINGS:
-        raise MkfaError(out, "names no file format", f"end it in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    if figure is not None and figure.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise MkfaError(figure, "names no picture format", "end it in .png, .pdf or .svg")
-    for path in paths:
-        if path is not None:
-            check_target(path, overwrite=force)
-            keep_banks(path, names)
+        problem = f"needs two banks, and {len(names)} was named" if names else "needs two banks"
+        raise MkfaError("mkfa compare", problem, "name them: --a BANK --b BANK")
 
 
 def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison | None, ...]:
@@ -151,25 +131,33 @@ def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> 
     return out
 
 
-def _save(banks: list[FilterBank], results: tuple[Comparison | None, ...], paths: tuple[Path | None, Path | None],
-          force: bool) -> None:  # fmt: skip
+def _write(out: Path, results: tuple[Comparison | None, ...], force: bool) -> None:
     from mkfa.comparison_file import arrays_of, attributes_of, csv_text
     from mkfa.store import write_arrays
 
-    out, figure = paths
     done = [result for result in results if result]
-    if out is not None and out.suffix.lower() == ".h5":
+    if out.suffix.lower() == ".csv":
+        write_text(out, csv_text(done), overwrite=force)
+    else:
         arrays, attributes = arrays_of(done), attributes_of(done)
         write_arrays(out, kind="comparison", arrays=arrays, attributes=attributes, overwrite=force)
-    elif out is not None:
-        text = csv_text(done) if out.suffix.lower() == ".csv" else to_json(_record(banks, results))
-        write_text(out, text, overwrite=force)
-    if figure is not None:
-        from mkfa.bank_matrix import bank_matrices
-        from mkfa.figures.compare import draw, draw_matrix
 
-        picture = draw(done[0]) if len(banks) == 2 else draw_matrix(bank_matrices(banks, results))
-        save_figure(picture, figure, overwrite=force)
+
+def _draw(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> Any:
+    from mkfa.bank_matrix import bank_matrices
+    from mkfa.figures.compare import draw, draw_matrix
+
+    if len(banks) > 2:
+        return draw_matrix(bank_matrices(banks, results))
+    return draw(next(result for result in results if result))
+
+
+def _print(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> None:
+    for result in results:
+        if result:
+            _print_comparison(result)
+    if len(banks) > 2:
+        _print_matrix(banks, results)
 
 
 def _print_comparison(result: Comparison) -> None:
@@ -186,10 +174,10 @@ def _print_comparison(result: Comparison) -> None:
         print_table(f"Against chance: {how}", ("measure", "value", *head), [_null_row(kind, i) for i in rows],
                     notes=_wrap(_null_notes(kind)))  # fmt: skip
         _print_stages(kind)
-        for line in (*_wrap([" ".join(in_words(result, kind))]), ""):
-            say(line)
-    for line in _wrap([f"{x}." for x in (*result.left_out, *result.notes)]):
-        say(line)
+        say_wrapped(" ".join(in_words(result, kind)))
+        say("")
+    for text in (*result.left_out, *result.notes):
+        say_wrapped(f"{text}.")
 
 
 def _wrap(texts: list[str]) -> list[str]:

@@ -12,14 +12,11 @@ from mkfa.cli.output import (
     Json,
     Seed,
     check_outputs,
-    print_json,
+    deliver,
     print_table,
     progress,
-    save_figure,
     say,
     say_wrapped,
-    to_json,
-    write_text,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,6 +41,7 @@ def keys(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Find the smallest set of filters that explains banks up to gain and offset."""
+    from mkfa.figures.keys import draw
     from mkfa.keys import NULLS, find_keys, keys_summary, write_keys
     from mkfa.library import resolve_bank
     from mkfa.pool import find_kind
@@ -54,21 +52,8 @@ def keys(
     with progress("keys", 1 + NULLS) as advance:
         result = find_keys(read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed,
                            advance=advance)  # fmt: skip
-    if out is not None and out.suffix.lower() == ".json":
-        write_text(out, to_json(keys_summary(result)), overwrite=force)
-    elif out is not None:
-        write_keys(result, out, overwrite=force)
-    if figure is not None:
-        from mkfa.figures.keys import draw
-
-        save_figure(draw(result), figure, overwrite=force)
-    if as_json:
-        print_json(keys_summary(result))
-        return
-    print_keys(result)
-    for path in (out, figure):
-        if path is not None:
-            say(f"Wrote {path}.")
+    deliver(out, figure, lambda: keys_summary(result), write=lambda path: write_keys(result, path, overwrite=force),
+            draw=lambda: draw(result), tell=lambda: print_keys(result), force=force, as_json=as_json)  # fmt: skip
 
 
 def print_keys(result: Keys) -> None:

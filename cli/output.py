@@ -17,6 +17,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 
 Advance = Callable[[float], None]
 
+WIDTH = 100
+"""Characters in a line of printed text."""
+
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of the picture formats that figures are written in."""
+
 
 def print_json(value: Any) -> None:
     """Print `value` as JSON; NaN and infinity, which JSON does not know, become null."""
@@ -86,10 +92,10 @@ def say(text: str) -> None:
 
 
 def say_wrapped(text: str) -> None:
-    """Print a long sentence in lines of at most 100 characters."""
+    """Print a long sentence in lines of at most `WIDTH` characters."""
     import textwrap
 
-    say(textwrap.fill(text, 100))
+    say(textwrap.fill(text, WIDTH))
 
 
 def percent(share: Any) -> str:
@@ -133,29 +139,72 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     from mkfa.errors import MkfaError
     from mkfa.store import atomic_write
 
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "pdf", "svg"):
-        raise MkfaError(path, "names no picture format", "end it in .png, .pdf or .svg")
+    ending = path.suffix.lower()
+    if ending not in PICTURES:
+        raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(PICTURES)}")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=200)
+    figure.savefig(buffer, format=ending.lstrip("."), dpi=200)
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
 
 
-def check_outputs(out: Path | None, figure: Path | None, *, force: bool, banks: Sequence[str] = ()) -> None:
+def check_outputs(
+    out: Path | None,
+    figure: Path | None,
+    *,
+    force: bool,
+    banks: Sequence[str] = (),
+    endings: Sequence[str] = (".h5", ".json"),
+) -> None:
     """Refuse result and picture paths that cannot be written or that are one of `banks`, before work starts."""
     from mkfa.errors import MkfaError
     from mkfa.store import check_target
 
-    for path, endings in ((out, (".h5", ".json")), (figure, (".png", ".pdf", ".svg"))):
+    for path, known in ((out, endings), (figure, PICTURES)):
         if path is None:
             continue
-        if path.suffix.lower() not in endings:
-            raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(endings)}")
+        if path.suffix.lower() not in known:
+            raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(known)}")
         check_target(path, overwrite=force)
-        keep_banks(path, banks)
+        _keep_banks(path, banks)
 
 
-def keep_banks(out: Path, banks: Sequence[str]) -> None:
+def deliver(
+    out: Path | None,
+    figure: Path | None,
+    facts: Callable[[], Any],
+    *,
+    write: Callable[[Path], object],
+    draw: Callable[[], Any],
+    tell: Callable[[], None],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Bring a result to where the user wants it: files first, then JSON or tables with the names of the files.
+
+    Parameters
+    ----------
+    out, figure : paths that `check_outputs` has passed; None for none
+    facts : what JSON says of the result, on screen and in an `out` that ends in .json
+    write : writes an `out` of any other ending
+    draw : returns the matplotlib figure
+    tell : prints the tables
+    """
+    if out is not None and out.suffix.lower() == ".json":
+        write_text(out, to_json(facts()), overwrite=force)
+    elif out is not None:
+        write(out)
+    if figure is not None:
+        save_figure(draw(), figure, overwrite=force)
+    if as_json:
+        print_json(facts())
+        return
+    tell()
+    for path in (out, figure):
+        if path is not None:
+            say(f"Wrote {path}.")
+
+
+def _keep_banks(out: Path, banks: Sequence[str]) -> None:
     """Refuse a result path that is one of the banks the result is made from: even --force must not lose a bank."""
     from mkfa.errors import MkfaError
     from mkfa.library import resolve_path

@@ -74,8 +74,8 @@ def test_json_and_three_banks(two: list[str], tmp_path: Path):
 
 def test_requests_that_cannot_be_met_are_refused_before_work(two: list[str], tmp_path: Path):
     assert "needs two banks" in refused("--a", "x")
-    assert "no file format" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
-    assert "no picture format" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
+    assert "end it in .h5 or .json or .csv" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
+    assert "end it in .png or .pdf or .svg" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
     assert "does not exist" in refused(*two, "--out", str(tmp_path / "no" / "r.csv"))
     assert "is no null" in refused(*two, "--null", "gausian")
     assert "is no kernel size" in refused(*two, "--kernel", "5by5")
