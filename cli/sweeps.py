@@ -55,6 +55,7 @@ def transfer_curve(
             arch, options = setting.arch, dict(setting.options) | options
         if not recipe:
             recipe, equal_steps = setting.recipe, equal_steps if equal_steps or epochs else setting.equal_steps
+            changes = [*(f"{key}={value}" for key, value in setting.changes.items()), *(changes or [])]
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
     names = [arm.strip() for arm in arms.split(",")]
@@ -68,7 +69,8 @@ def curve(
 ) -> None:  # fmt: skip
     """Plan, train and show a curve; `mkfa transfer` is one of a single arm."""
     from mkfa.figures.curve import draw
-    from mkfa.training.plans import Domains, check_arms, check_layers, find_origin, plan_cells
+    from mkfa.training.origins import find_origin
+    from mkfa.training.plans import Domains, check_arms, check_layers, plan_cells
     from mkfa.training.ranges import parse_numbers
     from mkfa.training.results import make_curve
     from mkfa.training.sweep import finished
@@ -120,7 +122,8 @@ def transfer_matrix(
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.figures.matrix import draw
     from mkfa.training.execution import Execution
-    from mkfa.training.plans import Domains, Experiment, check_arms, check_layers, count_layers, find_origin, plan_cells
+    from mkfa.training.origins import find_origin
+    from mkfa.training.plans import Domains, Experiment, check_arms, check_layers, count_layers, plan_cells
     from mkfa.training.results import make_matrix
     from mkfa.training.sweep import finished
 

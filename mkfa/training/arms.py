@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Source = Literal["none", "needed", "optional"]
+Lent = FilterBank | Mapping[str, Any] | tuple[Weights, ...]
+"""What filters are taken from, see `set_filters`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def parse_arm(name: str) -> tuple[Arm, int]:
 
 
 def set_filters(
-    model: nn.Module, spec: ArmSpec, *, source: FilterBank | Mapping[str, Any] | None, seed: int
+    model: nn.Module, spec: ArmSpec, *, source: Lent | None, seed: int
 ) -> Planted:
     """Set the filters of a freshly built network as an arm says, and freeze them where it says so.
 
@@ -126,8 +128,9 @@ def set_filters(
     ----------
     model : torch.nn.Module
         From `build_network`, untrained; changed in place.
-    source : FilterBank, or mapping from parameter names to tensors, or None
-        A bank (depthwise filters only), or the weights of a run of the same architecture (its state dict).
+    source : FilterBank, mapping from parameter names to tensors, tuple of Weights, or None
+        A bank (depthwise filters only), the weights of a run of the same architecture (its state dict), or the layers
+        of any network in order of execution (`weights_of_layers`).
     seed : int
         Of the permutations and draws; the initial weights are the network's own.
 
@@ -146,15 +149,24 @@ def set_filters(
     if not 1 <= spec.layers <= len(layers):
         problem = f"asks for {spec.layers} layers, and the network has {len(layers)} {spec.what} ones"
         raise MkfaError(f"arm {spec.arm}", problem, f"choose --layers from 1 to {len(layers)}")
-    along = followers(model, spec.what)
-    modules = [pair for layer in layers[: spec.layers] for pair in (layer, *along.get(layer[0], ()))]
-    everything = [pair for layer in layers for pair in (layer, *along.get(layer[0], ()))]
+    modules, everything = _with_followers(model, spec.what, spec.layers), _with_followers(model, spec.what)
     target = [_weights_of(name, module) for name, module in modules]
     given = _source_layers(source, [name for name, _ in everything], spec, len(target), whole=_takes_all(arm))
     rng = np.random.default_rng([seed, zlib.crc32(spec.arm.encode())])
     filling = _fill(arm, given, target, fit=spec.fit_kernel, k=k, rng=rng)
     notes = _dilation_notes(arm, given, target)
     return _plant(modules, filling, spec, frozen=arm.frozen, copies=given is not None, notes=notes)
+
+
+def weights_of_layers(model: nn.Module, what: str) -> tuple[Weights, ...]:
+    """Return the weights of a network's layers of one kind, in the order that arms take them; raises MkfaError."""
+    return tuple(_weights_of(name, module) for name, module in _with_followers(model, what))
+
+
+def _with_followers(model: nn.Module, what: str, count: int | None = None) -> list[tuple[str, nn.Module]]:
+    """Return the first `count` layers (None: all), each with the projections that follow its block right after it."""
+    along = followers(model, what)
+    return [pair for layer in spatial_layers(model, what)[:count] for pair in (layer, *along.get(layer[0], ()))]
 
 
 def check_planted(model: nn.Module, planted: Planted) -> None:
@@ -205,7 +217,7 @@ def _takes_all(arm: Arm) -> bool:
 
 
 def _source_layers(
-    source: FilterBank | Mapping[str, Any] | None, names: list[str], spec: ArmSpec, count: int, *, whole: bool
+    source: Lent | None, names: list[str], spec: ArmSpec, count: int, *, whole: bool
 ) -> list[Weights] | None:
     """Return the source's layers in order of execution, as many as the arm can use; None without a source."""
     if source is None:
@@ -217,6 +229,8 @@ def _source_layers(
             for layer, group in zip(source.layers, layers, strict=True)
         ]
         where = f"bank {source.name}"
+    elif isinstance(source, tuple):
+        found, where = list(source if whole else source[:count]), "source"
     else:
         wanted = names if whole else names[:count]
         missing = [name for name in wanted if f"{name}.weight" not in source]

@@ -26,6 +26,8 @@ from mkfa.training.runfolder import BASE, RESULT, WEIGHTS, RunFolder, RunSpec, l
 if TYPE_CHECKING:
     import torch
 
+    from mkfa.training.arms import Lent
+
 ORIGIN = "run:"
 """Begins the source of a bank that a run made."""
 
@@ -80,6 +82,25 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
         notes=(f"base run, recipe {spec.recipe_name}, seed {spec.seed}",),
     )  # fmt: skip
     return make_bank(domain.name, layers, provenance)
+
+
+def lend(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str) -> Lent:
+    """Return what a run's arm takes from a base run's network: a bank, its weights by name, or its layers in order.
+
+    Parameters
+    ----------
+    model, spec, domain, digest
+        The network, its run, the domain that it was trained on, the digest of its weights.
+    to : RunSpec
+        The run that borrows; by name only where it is of the same network.
+    """
+    from mkfa.training.arms import weights_of_layers
+
+    if to.what == "depthwise":
+        return run_bank(model, spec, domain, digest=digest)
+    if (spec.arch, dict(spec.options)) == (to.arch, dict(to.options)):
+        return model.state_dict()
+    return weights_of_layers(model, to.what)
 
 
 def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:

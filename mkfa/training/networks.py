@@ -81,12 +81,17 @@ def build_network(
     return built
 
 
-def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
-    """Return the small ConvMixer of that name, None if the name is another network's."""
+def is_mixer(arch: str) -> bool:
+    """True for the name of an isotropic ConvMixer of ours, `convmixer_C_L`, that timm does not have."""
     import timm
 
+    return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
+
+
+def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
+    """Return the small ConvMixer of that name, None if the name is another network's."""
     named = re.fullmatch(r"convmixer_(\d+)_(\d+)", arch)
-    if not named or timm.is_model(arch):
+    if not named or not is_mixer(arch):
         if kernel is not None or patch is not None:
             raise MkfaError(arch, "has a kernel and patches of its own", "leave --kernel and --patch to convmixer_C_L")
         return None

@@ -1,17 +1,16 @@
-"""Which runs an experiment needs, base runs first (layer 6)."""
+"""Which runs an experiment needs, base runs first, of every network that lends filters (layer 7)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mkfa.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.training.contract import Domain
+from mkfa.training.origins import Origin, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.runfolder import BASE, RunSpec
 
@@ -32,17 +31,8 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where filters come from: a domain (its base run of the same seed) or one bank for all seeds."""
-
-    name: str
-    domain: str = ""
-    bank: FilterBank | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Planned:
-    """One run to make: its specification, what it is called in results, the base run or bank that it borrows from."""
+    """One run to make: its specification, what its source is called, the base run or bank that it borrows from."""
 
     spec: RunSpec
     source: str
@@ -56,12 +46,18 @@ class Domains:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._read: dict[str, Domain] = {}
+        self._asked: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Domain:
         if name not in self._read:
             self._read[name] = self._load(name)
             self._read.setdefault(self._read[name].name, self._read[name])
+            self._asked.setdefault(self._read[name].name, name)
         return self._read[name]
+
+    def asked_as(self, name: str) -> str:
+        """Return the name or path under which the domain of this name was read, for another process to read it."""
+        return self._asked.get(name, name)
 
     def _load(self, name: str) -> Domain:
         """Read a domain at the recipe's size where it is at hand in it, else at its own: the engine scales it."""
@@ -125,48 +121,17 @@ def _planned(
     origin, target, arm, layers = cell
     domain = domains[target]
     if arm in SELF:
-        origin = Origin(domain.name, target)
+        origin = Origin(domain.name, target)  # of the target's own network, whatever the source's is
     spec = replace(base_run(experiment, domain, seed), arm=arm, layers=layers, what=experiment.what,
                    with_bias=experiment.with_bias, fit_kernel=experiment.fit_kernel)  # fmt: skip
     if not needs:
         return Planned(spec, "")
     if origin.bank is not None:
         return Planned(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
-    base = base_run(experiment, domains[origin.domain], seed)
-    return Planned(replace(spec, source=f"run:{base.hash}"), domains[origin.domain].name, base)
-
-
-def find_origin(name: str, *, what: str) -> Origin:
-    """Return what a source's name stands for: a domain, else a bank (path, name) or a checkpoint on this machine.
-
-    Raises
-    ------
-    MkfaError
-        Nothing has that name, or it is a bank and `what` needs more than depthwise filters.
-    """
-    from mkfa.harvest import harvest, is_path
-    from mkfa.library import resolve_bank
-    from mkfa.training.registry import registry
-
-    if name in registry():
-        return Origin(name, name)
-    if what != "depthwise":
-        problem = f"is no domain, and a bank holds no {what} filters"
-        raise MkfaError(name, problem, "name a domain: filters are then borrowed from its base run")
-    checkpoint = is_path(name) and Path(name).suffix != ".h5"
-    bank = harvest(name) if checkpoint else resolve_bank(name)
-    return Origin(bank.name, "", bank)
-
-
-def bank_digest(bank: FilterBank) -> str:
-    """Return the first 16 digits of the SHA-256 over a bank's filters and biases, layer by layer."""
-    found = hashlib.sha256()
-    for (kh, kw), group in bank.groups.items():
-        found.update(f"{kh}x{kw}".encode())
-        arrays: list[Any] = [group.weight, group.layer, group.channel, group.bias]
-        for array in arrays:
-            found.update(b"" if array is None else array.tobytes())
-    return found.hexdigest()[:16]
+    lender = experiment if not origin.arch else replace(experiment, arch=origin.network, options=origin.options)
+    base = base_run(lender, domains[origin.domain], seed)
+    name = domains[origin.domain].name + (f"+{origin.arch}" if origin.arch else "")
+    return Planned(replace(spec, source=f"run:{base.hash}"), name, base)
 
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
@@ -182,6 +147,23 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
             raise MkfaError(name, "is always there and no arm to ask for", "leave it out")
         if arm.depthwise_only and what != "depthwise":
             raise MkfaError(f"arm {name}", f"sets single kernels, which {what} layers have no use for", "leave it out")
+
+
+def choose_layers(text: str, experiment: Experiment, domain: Domain) -> tuple[tuple[int, ...], int]:
+    """Return the numbers of layers that a text asks for, "all" being the network's, and the network's own.
+
+    Raises
+    ------
+    MkfaError
+        As `mkfa.training.ranges.parse_numbers`, or more layers than the network has.
+    """
+    from mkfa.training.ranges import parse_numbers
+
+    parse_numbers(text, last=9999)  # a text that is none is refused before a network is built
+    count = count_layers(experiment, domain)
+    numbers = parse_numbers(text, last=count)
+    check_layers(numbers, experiment, domain)
+    return numbers, count
 
 
 def count_layers(experiment: Experiment, domain: Domain) -> int:
@@ -201,6 +183,38 @@ def check_layers(numbers: Sequence[int], experiment: Experiment, domain: Domain)
         raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
+def check_sources(
+    experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]
+) -> None:
+    """Put the filters of each source, untrained where it is a base run, into the target: refuse before any work.
+
+    Raises
+    ------
+    MkfaError
+        They do not fit: other numbers of layers or filters (the message names the arm `stack`), other kernel sizes,
+        no such layers, no biases.
+    """
+    from mkfa.training.arms import parse_arm
+    from mkfa.training.base import lend
+    from mkfa.training.engine import build
+
+    largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
+    for cell in cells:
+        key = (id(cell[0]), *cell[1:3])
+        if cell[3] and cell[2] not in SELF and parse_arm(cell[2])[0].source == "needed":
+            largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
+    lenders: dict[str, Any] = {}
+    for cell in largest.values():
+        planned = _planned(experiment, domains, cell, 0, needs=True)
+        lent: Any = planned.bank
+        if (base := planned.needs) is not None:
+            domain = domains[base.domain]
+            if base.hash not in lenders:
+                lenders[base.hash] = build(base, domain, None)[0]
+            lent = lend(lenders[base.hash], base, domain, to=planned.spec, digest="")
+        build(planned.spec, domains[cell[1]], lent)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """The network and recipe of a curve for which none was named, and why."""
@@ -208,6 +222,7 @@ class Setting:
     arch: str
     recipe: str
     equal_steps: int
+    changes: Mapping[str, Any]
     options: Mapping[str, int]
     reason: str
 
@@ -216,6 +231,7 @@ def default_setting(device: str) -> Setting:
     """Return what a curve of 18 layers is made with on a device where nothing else was asked for."""
     why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
     if device == "cuda":
-        return Setting("convmixer_48_18", "fast", 1500, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
-    return Setting("convmixer_24_18", "fast", 300, {"patch": 4},
-                   f"Network convmixer_24_18, patches of 4, 300 steps, as this is a CPU: {why}.")  # fmt: skip
+        return Setting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
+    return Setting("convmixer_32_18", "fast", 600, {"batch": 32, "lr": 0.01}, {"patch": 4},
+                   "Network convmixer_32_18, patches of 4, 600 steps of 32 images, as this is a CPU: "
+                   f"{why}.")  # fmt: skip

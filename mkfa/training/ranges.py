@@ -1,4 +1,4 @@
-"""Numbers as users write them: `3`, `1..18`, `0..12..3`, joined by commas (layer 1)."""
+"""Numbers as users write them: `3`, `1..18`, `0..12..3`, `all`, joined by commas (layer 1)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from mkfa.errors import MkfaError
 
 
-def parse_numbers(text: str, option: str = "--layers") -> tuple[int, ...]:
+def parse_numbers(text: str, option: str = "--layers", *, last: int | None = None) -> tuple[int, ...]:
     """Return the numbers of "a", "a..b" (inclusive), "a..b..s" (every s-th), joined by commas; sorted, once each.
+
+    "all" stands for `last` where that is given, alone or as an end: "all", "1..all", "0,all".
 
     Raises
     ------
@@ -16,18 +18,18 @@ def parse_numbers(text: str, option: str = "--layers") -> tuple[int, ...]:
         Not of that form, a range that runs backwards, a step of 0, or more than 10,000 numbers.
     """
     found: set[int] = set()
-    for part in text.split(","):
+    for part in (text if last is None else re.sub(r"\ball\b", str(last), text)).split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\.\.(\d{1,6})(?:\.\.(\d{1,6}))?)?\s*", part)
         if not match:
             raise MkfaError(f"{option} {text}", f"has {part.strip()!r} where a number or range is meant",
-                            "write it like 1..18, 0..12..3 or 1,2,4")  # fmt: skip
+                            "write it like 1..18, 0..12..3, 1,2,4" + (" or all" if last else ""))  # fmt: skip
         first = int(match[1])
-        last = int(match[2] or first)
+        end = int(match[2] or first)
         step = int(match[3] or 1)
-        if last < first or step == 0:
+        if end < first or step == 0:
             problem = f"has the range {part.strip()}, which holds nothing"
             raise MkfaError(f"{option} {text}", problem, "write the smaller end first, and a step of 1 or more")
-        numbers = range(first, last + 1, step)
+        numbers = range(first, end + 1, step)
         if len(numbers) + len(found) > 10_000:
             raise MkfaError(f"{option} {text}", "holds more than 10,000 numbers", "ask for fewer")
         found.update(numbers)
