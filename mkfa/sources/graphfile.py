@@ -1,4 +1,4 @@
-"""What the readers of graph files (ONNX, TFLite) share: what can go wrong, the tally, quantised values (layer 2).
+"""What the readers of graph files (ONNX, TFLite) share: opening, what can go wrong, layers and their tally (layer 2).
 
 Whether a batch normalisation was folded into a convolution is not written in such a file; `bn_folded` is an inference.
 A layer counts as folded when it has a bias and a sign of it: behind nothing but changes of type, quantisation, and
@@ -16,7 +16,7 @@ import importlib
 import mmap
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -30,20 +30,24 @@ from mkfa.sources.found import FoundLayer, Reading
 
 AnyArray = NDArray[Any]
 
-RUN_TIME = "weights computed at run time"
-TRANSPOSED = "transposed convolution"
-STEM = "one-channel stem"
-ONE_BY_ONE = "1x1 depthwise convolution"
-ONE_D = "1-D convolution"
-THREE_D = "3-D convolution"
-GROUPED = "grouped convolution with several channels a group"
-SHARED = "further use of weights that are listed already"
-
 LARGEST_STEP = 1 << 15
 """No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""
 
 LARGEST_SPARSE = 1 << 24
 """Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
+
+
+class Why(StrEnum):
+    """Why a convolution is left out."""
+
+    RUN_TIME = "weights computed at run time"
+    TRANSPOSED = "transposed convolution"
+    STEM = "one-channel stem"
+    ONE_BY_ONE = "1x1 depthwise convolution"
+    ONE_D = "1-D convolution"
+    THREE_D = "3-D convolution"
+    GROUPED = "grouped convolution with several channels a group"
+    SHARED = "further use of weights that are listed already"
 
 
 class Sign(Enum):
@@ -93,60 +97,57 @@ def damaged(path: Path, error: object) -> SourceError:
     return SourceError(path, f"is damaged or not what it claims to be ({detail[:200]})", "fetch the file again")
 
 
-def check_steps(values: tuple[int, ...], what: str) -> tuple[int, int]:
-    """Return a stride or dilation as (vertical, horizontal); refuses what no network has."""
-    if len(values) != 2 or not all(1 <= v <= LARGEST_STEP for v in values):
-        raise DamagedError(f"a {what} of {list(values)}")
-    return int(values[0]), int(values[1])
-
-
-def unpack_nibbles(data: AnyArray, count: int, *, signed: bool) -> AnyArray:
-    """Return `count` 4-bit integers, two a byte and the low half first, as int8 or uint8; data is (n,) uint8."""
-    if data.size != (count + 1) // 2:
-        raise DamagedError(f"{data.size} bytes for {count} values of 4 bits")
-    both = np.empty(data.size * 2, np.uint8)
-    both[0::2], both[1::2] = data & 15, data >> 4
-    values = both[:count]
-    return ((values ^ 8).astype(np.int8) - np.int8(8)) if signed else values
-
-
-def spread(part: AnyArray, shape: tuple[int, ...], *, axis: int, block: int = 0) -> AnyArray:
-    """Return a scale or zero point in a form that broadcasts against `shape`.
+def make_layer(
+    key: str,
+    weight: AnyArray,
+    bias: AnyArray | None,
+    *,
+    dtype: str,
+    channels: int,
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> FoundLayer:
+    """Return a depthwise layer in float32.
 
     Parameters
     ----------
-    part : one element for all, one for each index along `axis`, or (with `block` > 0) one for each run of `block`
-        indices along it, then of the same rank as `shape`
+    weight : (out, kh, kw) of any real type
+    bias : out values of any real type and shape, or None
+    dtype : name of the type in the file
+    channels : channels of the input; each has out / channels filters
+
+    Raises
+    ------
+    DamagedError
+        The numbers of filters, channels and biases do not go together, or no network has such steps.
     """
-    if part.size == 1:
-        return part.reshape(())
-    if not -len(shape) <= axis < len(shape):
-        raise DamagedError(f"quantisation along axis {axis} of shape {list(shape)}")
-    axis %= len(shape)
-    if block > 0:
-        blocks = [-(-n // block) if i == axis else n for i, n in enumerate(shape)]
-        if list(part.shape) != blocks:
-            raise DamagedError(f"scales of shape {list(part.shape)} for blocks of {block} in {list(shape)}")
-        return np.take(part, np.arange(shape[axis]) // block, axis=axis)
-    if part.size != shape[axis]:
-        raise DamagedError(f"{part.size} scales along axis {axis} of shape {list(shape)}")
-    return part.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-
-
-def dequantise(values: AnyArray, scale: AnyArray, zero: AnyArray | None, *, axis: int, block: int = 0) -> F32:
-    """Return (values - zero) * scale in float32; scale and zero as `spread` takes them."""
-    shape = values.shape
-    centred = values.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if zero is not None:
-            centred = centred - spread(zero, shape, axis=axis, block=block).astype(np.float32)
-        return np.asarray(centred * spread(scale, shape, axis=axis, block=block).astype(np.float32), np.float32)
+    out = len(weight)
+    if not out or out % channels:
+        raise DamagedError(f"{out} filters for {channels} channels at {key}")
+    if bias is not None and bias.size != out:
+        raise DamagedError(f"{bias.size} biases for {out} filters at {key}")
+    return FoundLayer(
+        key=key,
+        weight=to_float32(weight),
+        bias=None if bias is None else to_float32(bias.reshape(-1)),
+        dtype=dtype,
+        stride=_steps(stride, "stride"),
+        dilation=_steps(dilation, "dilation"),
+        multiplier=out // channels,
+    )
 
 
 def to_float32(values: AnyArray) -> F32:
     """Return values of any real type as float32; what float32 cannot hold becomes infinite."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, np.float32)
+
+
+def _steps(values: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Return a stride or dilation as (vertical, horizontal); refuses what no network has."""
+    if len(values) != 2 or not all(1 <= v <= LARGEST_STEP for v in values):
+        raise DamagedError(f"a {what} of {list(values)}")
+    return int(values[0]), int(values[1])
 
 
 @dataclass(slots=True)
@@ -166,7 +167,7 @@ class Tally:
     def is_new(self, root: object) -> bool:
         """True the first time that a weight is met; later uses are counted and not listed again."""
         if root in self._roots:
-            self.left_out[SHARED] += 1
+            self.left_out[Why.SHARED] += 1
             return False
         self._roots.add(root)
         return True
@@ -186,10 +187,10 @@ class Tally:
             for layer, sign in zip(self.layers, self.signs, strict=True)
         ]
 
-    def reading(self, base: Reading) -> Reading:
-        """Return `base` with the layers, counts and notes of this tally."""
+    def reading(self, architecture: str, sha256: str) -> Reading:
+        """Return the layers, counts and notes of this tally as what was read of a file with that digest."""
         notes = list(self.notes)
-        if shared := self.left_out[SHARED]:
+        if shared := self.left_out[Why.SHARED]:
             notes.append(f"{shared} convolutions use weights of another layer; such weights are counted once.")
         layers = self._folded()
         if folded := sum(layer.bn_folded for layer in layers):
@@ -197,7 +198,6 @@ class Tally:
         several = f"{self.convolutions} convolution{'s' * (self.convolutions != 1)}"
         listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
         contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"
-        skipped = MappingProxyType(dict(sorted(self.left_out.items())))
-        return replace(
-            base, layers=tuple(layers), skipped=skipped, notes=(*base.notes, *notes), contents=contents
-        )
+        skipped = MappingProxyType({str(reason): n for reason, n in sorted(self.left_out.items())})
+        return Reading(tuple(layers), "graph", skipped=skipped, notes=tuple(notes), architecture=architecture,
+                       source_sha256=sha256, contents=contents)  # fmt: skip

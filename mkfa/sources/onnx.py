@@ -16,22 +16,15 @@ import numpy as np
 from mkfa.errors import SourceError
 from mkfa.sources.found import FoundLayer, Reading
 from mkfa.sources.graphfile import (
-    GROUPED,
-    ONE_BY_ONE,
-    ONE_D,
-    RUN_TIME,
-    STEM,
-    THREE_D,
-    TRANSPOSED,
     AnyArray,
     DamagedError,
     LeftOutError,
     Sign,
     Tally,
-    check_steps,
+    Why,
     damaged,
-    dequantise,
     load_package,
+    make_layer,
     map_file,
     to_float32,
 )
@@ -39,6 +32,7 @@ from mkfa.sources.onnx_graph import DEEPEST, STANDARD, Scope, call_scope, graph_
 from mkfa.sources.onnx_operands import Operand, Operands
 from mkfa.sources.onnx_tensors import ExternalFiles
 from mkfa.sources.onnx_wire import trim
+from mkfa.sources.quantised import dequantise
 from mkfa.sources.rawfile import sha256_of
 
 LARGEST_FILE = 1 << 31
@@ -112,7 +106,7 @@ def read_onnx(path: Path, architecture: str) -> Reading:
     except (ValueError, OverflowError, TypeError) as error:  # text that is not UTF-8 comes as bytes, a TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
-    return tally.reading(Reading((), "graph", architecture=architecture, source_sha256=digest))
+    return tally.reading(architecture, digest)
 
 
 @dataclass(slots=True)
@@ -150,7 +144,7 @@ class _Walk:
         elif (form := _FORMS.get((domain, node.op_type))) is not None:
             self._convolution(node, scope, form)
         elif node.op_type in ("ConvTranspose", "NhwcConvTranspose"):
-            self.tally.left_out[TRANSPOSED] += 1
+            self.tally.left_out[Why.TRANSPOSED] += 1
         elif node.op_type.endswith("Conv"):
             self.tally.left_out[f"convolution of kind {domain or 'ONNX'} {node.op_type}"] += 1
         for name, body in subgraphs(node):
@@ -172,13 +166,11 @@ class _Walk:
 
     def _operand(self, node: Any, scope: Scope, index: int) -> Operand:
         if not 0 <= index < len(node.input) or not node.input[index]:
-            raise LeftOutError(RUN_TIME)
+            raise LeftOutError(Why.RUN_TIME)
         return self.operands.find(node.input[index], scope)
 
     def _layer(self, node: Any, scope: Scope, form: _Form, weight: Operand, groups: int) -> FoundLayer:
         out, _, kh, kw = weight.shape
-        if out % groups or not out:
-            raise DamagedError(f"{out} filters in {groups} groups at {weight.key}")
         given = scope.wholes(node, "kernel_shape")
         if given is not None and given != (kh, kw):
             raise DamagedError(f"a kernel of {list(given)} with weights of shape {list(weight.shape)} at {weight.key}")
@@ -186,14 +178,14 @@ class _Walk:
         if form.scale >= 0 or form.zero >= 0:
             scale = self._operand(node, scope, form.scale).load() if form.scale >= 0 else None
             values = self._integers(node, scope, form, values, scale)
-        return FoundLayer(
-            key=weight.key,
-            weight=to_float32(values.reshape(out, kh, kw)),
-            bias=self._bias(node, scope, form, out),
+        return make_layer(
+            weight.key,
+            values.reshape(out, kh, kw),
+            self._bias(node, scope, form),
             dtype=weight.dtype,
-            stride=check_steps(scope.wholes(node, "strides") or (1, 1), "stride"),
-            dilation=check_steps(scope.wholes(node, "dilations") or (1, 1), "dilation"),
-            multiplier=out // groups,
+            channels=groups,
+            stride=scope.wholes(node, "strides") or (1, 1),
+            dilation=scope.wholes(node, "dilations") or (1, 1),
         )
 
     def _integers(
@@ -209,12 +201,11 @@ class _Walk:
                 self.tally.notes.append(note)
         return dequantise(values, np.ones(1, np.float32) if scale is None else scale, zero, axis=0)
 
-    def _bias(self, node: Any, scope: Scope, form: _Form, out: int) -> AnyArray | None:
+    def _bias(self, node: Any, scope: Scope, form: _Form) -> AnyArray | None:
         if not 0 <= form.bias < len(node.input) or not node.input[form.bias]:
             return None
         try:
-            bias = self._operand(node, scope, form.bias)
-            values = bias.load()
+            values = self._operand(node, scope, form.bias).load()
             if form.scale >= 0:  # QLinearConv: int32 in steps of input scale times weight scale
                 steps = self._operand(node, scope, 1).load() * self._operand(node, scope, form.scale).load()
                 values = dequantise(values, to_float32(steps), None, axis=0)
@@ -222,9 +213,7 @@ class _Walk:
             name = node.name or node.output[0]
             self.tally.notes.append(f"The bias of {name} is computed at run time and not stored.")
             return None
-        if values.size != out:
-            raise DamagedError(f"{values.size} biases for {out} filters at {bias.key}")
-        return to_float32(values.reshape(-1))
+        return values
 
     def _sign(self, node: Any, scope: Scope, key: str) -> Sign:
         """Return whether a normalisation seems to be folded in, from what comes past changes of type, scale, offset."""
@@ -268,9 +257,9 @@ def _why_not(weight: Operand, groups: int) -> str | None:
     if len(shape) < 3 or groups < 1:
         raise DamagedError(f"a convolution with weights of shape {list(shape)} in {groups} groups at {weight.key}")
     if groups == 1:
-        return STEM if shape[1] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1 else ""
+        return Why.STEM if shape[1] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1 else ""
     if shape[1] != 1:
-        return GROUPED
+        return Why.GROUPED
     if len(shape) != 4:
-        return {3: ONE_D, 5: THREE_D}.get(len(shape), f"{len(shape) - 2}-D convolution")
-    return ONE_BY_ONE if shape[2] * shape[3] == 1 else None
+        return {3: Why.ONE_D, 5: Why.THREE_D}.get(len(shape), f"{len(shape) - 2}-D convolution")
+    return Why.ONE_BY_ONE if shape[2] * shape[3] == 1 else None

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from mkfa.bank import F32
-from mkfa.sources.graphfile import RUN_TIME, AnyArray, DamagedError, LeftOutError, dequantise, spread
+from mkfa.sources.graphfile import AnyArray, DamagedError, LeftOutError, Why
 from mkfa.sources.onnx_graph import DEEPEST, STANDARD, Scope
 from mkfa.sources.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
+from mkfa.sources.quantised import dequantise, spread
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
@@ -61,7 +62,7 @@ class Operands:
             Its shape, or that of a scale, does not fit.
         """
         if depth > DEEPEST:
-            raise LeftOutError(RUN_TIME)
+            raise LeftOutError(Why.RUN_TIME)
         at: Scope | None = scope
         while at is not None:
             if name in at.stored:
@@ -74,7 +75,7 @@ class Operands:
             if name in at.made:
                 return self._made(at.made[name], at, name, depth)
             at = at.outer
-        raise LeftOutError(RUN_TIME)
+        raise LeftOutError(Why.RUN_TIME)
 
     def _stored(self, name: str, tensor: Any, scope: Scope) -> Operand:
         return Operand(
@@ -85,11 +86,11 @@ class Operands:
     def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
         kind = node.op_type
         if node.domain not in STANDARD and (node.domain, kind) not in _SAME_ELSEWHERE:
-            raise LeftOutError(RUN_TIME)
+            raise LeftOutError(Why.RUN_TIME)
         if kind == "Constant":
             return self._constant(node, scope, name)
         if kind not in ("Identity", "Cast", "Transpose", "Reshape", "DequantizeLinear", "QuantizeLinear"):
-            raise LeftOutError(RUN_TIME)
+            raise LeftOutError(Why.RUN_TIME)
         source = self.find(_input(node, 0), scope, depth + 1)
         if kind == "Cast":
             return _cast(node, scope, source)
@@ -118,7 +119,7 @@ class Operands:
                 part, dtype = _CONSTANTS[attribute.name]
                 values = np.array(getattr(attribute, part), dtype)
                 return Operand(name, (scope.path, name), values.shape, str(values.dtype), values.copy)
-        raise LeftOutError(RUN_TIME)
+        raise LeftOutError(Why.RUN_TIME)
 
 
 def _input(node: Any, index: int) -> str:
@@ -130,7 +131,7 @@ def _input(node: Any, index: int) -> str:
 def _cast(node: Any, scope: Scope, source: Operand) -> Operand:
     dtype = _CASTS.get(scope.whole(node, "to", 0))
     if dtype is None:
-        raise LeftOutError(RUN_TIME)
+        raise LeftOutError(Why.RUN_TIME)
 
     def load() -> AnyArray:
         with np.errstate(over="ignore"):
@@ -181,7 +182,7 @@ class _Quantisation:
         if self.zero is not None:
             zero = self.zero.load()
         if zero.dtype not in _QUANTISED.values():
-            raise LeftOutError(RUN_TIME)
+            raise LeftOutError(Why.RUN_TIME)
         scale, zero = (
             spread(part, values.shape, axis=self.axis, block=self.block)
             for part in (self.scale.load().astype(np.float32), zero)

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mkfa.errors import SourceError
-from mkfa.sources.graphfile import LARGEST_SPARSE, AnyArray, DamagedError, LeftOutError, unpack_nibbles
+from mkfa.sources.graphfile import LARGEST_SPARSE, AnyArray, DamagedError, LeftOutError
 from mkfa.sources.onnx_wire import Trimmed
+from mkfa.sources.quantised import unpack_nibbles
 
 
 @dataclass(frozen=True, slots=True)

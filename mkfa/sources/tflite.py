@@ -16,25 +16,19 @@ from mkfa.bank import F32
 from mkfa.errors import SourceError
 from mkfa.sources.found import FoundLayer, Reading
 from mkfa.sources.graphfile import (
-    GROUPED,
-    ONE_BY_ONE,
-    ONE_D,
-    RUN_TIME,
-    STEM,
-    THREE_D,
-    TRANSPOSED,
     AnyArray,
     DamagedError,
     LeftOutError,
     Sign,
     Tally,
-    check_steps,
+    Why,
     damaged,
-    dequantise,
     load_package,
+    make_layer,
     map_file,
     to_float32,
 )
+from mkfa.sources.quantised import dequantise
 from mkfa.sources.rawfile import sha256_of
 from mkfa.sources.tflite_tables import Tables, first, options, stored_type, tensor_name
 
@@ -72,7 +66,7 @@ def read_tflite(path: Path, architecture: str) -> Reading:
     except _LIES as error:
         raise damaged(path, error) from None
     digest = sha256_of(path)
-    return tally.reading(Reading((), "graph", architecture=architecture, source_sha256=digest))
+    return tally.reading(architecture, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +124,9 @@ class _Walk:
             elif code == kinds.CONV_2D:
                 self._convolution(graph, operator, depthwise=False)
             elif code == kinds.TRANSPOSE_CONV:
-                self.tally.left_out[TRANSPOSED] += 1
+                self.tally.left_out[Why.TRANSPOSED] += 1
             elif code in (kinds.CONV_3D, kinds.CONV_3D_TRANSPOSE):
-                self.tally.left_out[THREE_D] += 1
+                self.tally.left_out[Why.THREE_D] += 1
             else:
                 for body in self._bodies(code, operator):
                     self._subgraph(body, depth + 1)
@@ -181,7 +175,7 @@ class _Walk:
             if channels is None:
                 return  # an ordinary convolution
             if given[1:3] and any(n == k == 1 for n, k in zip(given[1:3], shape[1:3], strict=False)):
-                raise LeftOutError(ONE_D)
+                raise LeftOutError(Why.ONE_D)
             weight = self._stored(graph, inputs[1])
             if self.tally.is_new(weight.buffer):
                 filters = self._filters(weight, depthwise=depthwise)
@@ -191,32 +185,29 @@ class _Walk:
             self.tally.left_out[str(left_out.args[0])] += 1
 
     def _filters(self, weight: _Stored, *, depthwise: bool) -> F32:
-        """Return a weight as (C * m, kh, kw) float32."""
+        """Return a weight as (C * m, kh, kw) float32, a view of what was read."""
         values = self._real(weight)
         if values is None:
             raise LeftOutError("quantised weights without a scale")
         if values.ndim != 4:
             raise DamagedError(f"a filter of shape {list(values.shape)}")
         # depthwise (1, kh, kw, C * m), otherwise (C * m, kh, kw, 1)
-        return to_float32(values[0].transpose(2, 0, 1) if depthwise else values[..., 0])
+        return values[0].transpose(2, 0, 1) if depthwise else values[..., 0]
 
     def _layer(
         self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
     ) -> FoundLayer:
-        name = tensor_name(weight.tensor)
-        if len(filters) % channels:
-            raise DamagedError(f"{len(filters)} filters for {channels} channels at {name}")
-        return FoundLayer(
-            key=name,
-            weight=filters,
-            bias=self._bias(graph, inputs, len(filters)),
+        return make_layer(
+            tensor_name(weight.tensor),
+            filters,
+            self._bias(graph, inputs),
             dtype=stored_type(weight.tensor)[0],
-            stride=check_steps((option.StrideH(), option.StrideW()), "stride"),
-            dilation=check_steps((option.DilationHFactor(), option.DilationWFactor()), "dilation"),
-            multiplier=len(filters) // channels,
+            channels=channels,
+            stride=(option.StrideH(), option.StrideW()),
+            dilation=(option.DilationHFactor(), option.DilationWFactor()),
         )
 
-    def _bias(self, graph: _Graph, inputs: list[int], out: int) -> F32 | None:
+    def _bias(self, graph: _Graph, inputs: list[int]) -> F32 | None:
         if len(inputs) < 3 or inputs[2] < 0:
             return None
         try:
@@ -226,10 +217,7 @@ class _Walk:
         if values is None:
             name = tensor_name(self._tensor(graph, inputs[2]))
             self.tally.notes.append(f"The bias {name} is computed at run time or has no scale, and is not stored.")
-            return None
-        if values.size != out:
-            raise DamagedError(f"{values.size} biases for {out} filters")
-        return to_float32(values.reshape(-1))
+        return values
 
     def _real(self, stored: _Stored) -> F32 | None:
         """Return a tensor's values in float32; None for integers without a scale."""
@@ -253,7 +241,7 @@ class _Walk:
             if index not in graph.makers:
                 break
             index = first(self.tables.numbers(graph.makers[index], "Inputs", 1))
-        raise LeftOutError(RUN_TIME)
+        raise LeftOutError(Why.RUN_TIME)
 
     def _sign(self, graph: _Graph, operator: Any, option: Any) -> Sign:
         none = self.tflite.ActivationFunctionType.NONE
@@ -283,12 +271,12 @@ def _channels(shape: tuple[int, ...], given: tuple[int, ...], multiplier: int | 
         if channels % shape[3]:
             raise DamagedError(f"a filter of shape {list(shape)} on {channels} channels")
         if channels > shape[3]:
-            raise LeftOutError(GROUPED)
+            raise LeftOutError(Why.GROUPED)
         return None
     elif not channels:
         raise LeftOutError("convolution on a number of channels that is not stated")
     if one_tap:
-        raise LeftOutError(ONE_BY_ONE)
+        raise LeftOutError(Why.ONE_BY_ONE)
     if channels == 1:
-        raise LeftOutError(STEM)
+        raise LeftOutError(Why.STEM)
     return channels

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.sources.graphfile import AnyArray, DamagedError, LeftOutError, unpack_nibbles
+from mkfa.sources.graphfile import AnyArray, DamagedError, LeftOutError
+from mkfa.sources.quantised import unpack_nibbles
 from mkfa.sources.tflite_sparse import Level, densify
 
 MOST_TABLES = 1_000_000

@@ -19,8 +19,9 @@ from onnx.reference import ReferenceEvaluator
 from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
-from mkfa.sources import graphfile, onnx_wire
+from mkfa.sources import onnx_wire
 from mkfa.sources.found import Reading
+from mkfa.sources.graphfile import Why
 from mkfa.sources.onnx import read_onnx
 
 F, C, M = TensorProto.FLOAT, 4, 2
@@ -238,8 +239,8 @@ def test_what_is_not_taken_is_counted(read):
     reading = read(model(nodes, tensors))
     assert [layer.key for layer in reading.layers] == ["w"]
     assert reading.skipped == {
-        graphfile.ONE_D: 1, graphfile.THREE_D: 1, graphfile.ONE_BY_ONE: 1, graphfile.GROUPED: 1, graphfile.STEM: 1,
-        graphfile.RUN_TIME: 1, graphfile.SHARED: 1, graphfile.TRANSPOSED: 1, "convolution of kind ONNX DeformConv": 1,
+        Why.ONE_D: 1, Why.THREE_D: 1, Why.ONE_BY_ONE: 1, Why.GROUPED: 1, Why.STEM: 1,
+        Why.RUN_TIME: 1, Why.SHARED: 1, Why.TRANSPOSED: 1, "convolution of kind ONNX DeformConv": 1,
     }  # fmt: skip
     assert any("counted once" in note for note in reading.notes)
 
@@ -285,7 +286,7 @@ def test_branches_and_loops_are_walked_in_order_and_shared_weights_counted_once(
     reading = read(model(nodes, tensors))
     assert [layer.key for layer in reading.layers] == ["first", "own", "inner", "last"]
     np.testing.assert_array_equal(reading.layers[2].weight, inner[:, 0])
-    assert reading.skipped == {graphfile.SHARED: 1}
+    assert reading.skipped == {Why.SHARED: 1}
 
 
 def test_weights_given_to_a_loop_body_are_known_at_run_time_only(read):
@@ -295,7 +296,7 @@ def test_weights_given_to_a_loop_body_are_known_at_run_time_only(read):
     reading = read(
         model([helper.make_node("Scan", ["v"], ["y"], body=body, num_scan_inputs=1)], [stored("w", W)])
     )
-    assert not reading.layers and reading.skipped == {graphfile.RUN_TIME: 1}
+    assert not reading.layers and reading.skipped == {Why.RUN_TIME: 1}
 
 
 def test_functions_are_unrolled_with_their_arguments(read):
@@ -321,7 +322,7 @@ def test_functions_are_unrolled_with_their_arguments(read):
     ]  # fmt: skip
     np.testing.assert_array_equal(reading.layers[2].weight, b[:, 0])
     assert reading.skipped == {
-        graphfile.SHARED: 1
+        Why.SHARED: 1
     }  # the constant in the function is one weight, used in both calls
 
 
@@ -439,7 +440,7 @@ def test_what_pytorch_exports(tmp_path):
     assert (plain.key, plain.stride, plain.dilation, plain.multiplier, plain.bn_folded) == (
         "4.weight", (1, 1), (2, 2), 2, False,
     )  # fmt: skip
-    assert read_onnx(path, "").skipped == {graphfile.TRANSPOSED: 1}
+    assert read_onnx(path, "").skipped == {Why.TRANSPOSED: 1}
 
 
 # External data

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
-from mkfa.sources import graphfile
 from mkfa.sources.found import Reading
-from mkfa.sources.graphfile import DamagedError
+from mkfa.sources.graphfile import DamagedError, Why
 from mkfa.sources.tflite import read_tflite
 from mkfa.sources.tflite_sparse import Level, densify
 
@@ -456,8 +455,8 @@ def test_what_is_not_taken_is_counted(read):
     reading = read(build((tensors, ops)))
     assert len(reading.layers) == 1
     assert reading.skipped == {
-        graphfile.GROUPED: 1, graphfile.ONE_BY_ONE: 2, graphfile.STEM: 2, graphfile.ONE_D: 1, graphfile.RUN_TIME: 1,
-        graphfile.SHARED: 1, graphfile.TRANSPOSED: 1, graphfile.THREE_D: 1, "quantised weights without a scale": 1,
+        Why.GROUPED: 1, Why.ONE_BY_ONE: 2, Why.STEM: 2, Why.ONE_D: 1, Why.RUN_TIME: 1,
+        Why.SHARED: 1, Why.TRANSPOSED: 1, Why.THREE_D: 1, "quantised weights without a scale": 1,
         "weights of TFLite type 8": 1,
     }  # fmt: skip
 
@@ -484,7 +483,7 @@ def test_bodies_come_where_they_are_run_and_shared_buffers_count_once(read):
     for old in (False, True):
         reading = read(build(main, other, then, entry, body, old_codes=old))
         assert [layer.key for layer in reading.layers] == ["a", "b", "c", "d", "e"]
-        assert reading.skipped == {graphfile.SHARED: 1}
+        assert reading.skipped == {Why.SHARED: 1}
 
 
 def test_data_behind_the_flatbuffer(read):
