@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.paper import PaperCurve
 from mkfa.training.results import Cell, Curve
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure, FigureBase
+
+HEIGHT = 3.4
 
 COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", "selffer+": "#98df8a",
            "random": "#ff7f0e", "shuffle": "#9467bd", "covariance": "#8c564b", "delta": "#d62728", "box": "#e377c2",
@@ -18,52 +24,64 @@ COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", 
 MARKERS = "os^vDPX<>*hpd"
 
 
-def draw(curve: Curve) -> Figure:
+def draw(curve: Curve, paper: Sequence[PaperCurve] = ()) -> Figure:
     """Draw one line an arm, in percentage points below or above the base; points are means, bands one deviation.
 
     The axis reaches down to chance only where a cell comes near it: else the differences that matter would be flat.
+    What the paper says of its curves, where given, stands in panels of its own below ours.
     """
     figure: Figure
     with style():
-        figure = new_figure(PAGE, 3.4)
-        ax = figure.add_subplot()
-        arms: dict[str, list[Cell]] = {}
-        for cell in curve.cells:
-            if cell.top1:
-                arms.setdefault(cell.arm, []).append(cell)
-        ax.axhline(0, color="black", linewidth=1, zorder=1)
-        spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
-        if spread:
-            ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
-        for i, (arm, cells) in enumerate(arms.items()):
-            cells = sorted(cells, key=lambda c: c.layers)
-            x = np.array([c.layers for c in cells])
-            y = 100 * np.array([c.relative for c in cells])
-            band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
-            colour = COLOURS.get(arm, f"C{i}")
-            ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
-                    zorder=3)  # fmt: skip
-            ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
-        chance = 100 * (curve.chance - curve.base.mean)
-        lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
-        if np.isfinite(chance) and lowest < 0.5 * chance:
-            ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
-            ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                        textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
-        elif np.isfinite(chance):
-            ax.annotate(f"chance {100 * curve.chance:.1f} %, below the axis", (1, 0), xycoords="axes fraction",
-                        xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
-        ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
-                    xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
-        numbers = sorted({c.layers for c in curve.cells})
-        if len(numbers) <= 20:
-            ax.set_xticks(numbers)
-        ax.set_xlabel("layers set and frozen, from the first")
-        ax.set_ylabel("top-1 less the base's (points)")
-        ax.set_title(_title(curve), loc="left")
-        if arms:
-            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
+        if not paper:
+            figure = new_figure(PAGE, HEIGHT)
+            _ours(figure, curve)
+            return figure
+        below = 2.5
+        figure = new_figure(PAGE, HEIGHT + below)
+        ours, theirs = figure.subfigures(2, 1, squeeze=False, height_ratios=[HEIGHT, below], hspace=0.06)[:, 0]
+        _ours(ours, curve)
+        draw_curves(theirs, paper)
     return figure
+
+
+def _ours(container: FigureBase, curve: Curve) -> None:
+    ax = container.add_subplot()
+    arms: dict[str, list[Cell]] = {}
+    for cell in curve.cells:
+        if cell.top1:
+            arms.setdefault(cell.arm, []).append(cell)
+    ax.axhline(0, color="black", linewidth=1, zorder=1)
+    spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
+    if spread:
+        ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
+    for i, (arm, cells) in enumerate(arms.items()):
+        cells = sorted(cells, key=lambda c: c.layers)
+        x = np.array([c.layers for c in cells])
+        y = 100 * np.array([c.relative for c in cells])
+        band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
+        colour = COLOURS.get(arm, f"C{i}")
+        ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
+                zorder=3)  # fmt: skip
+        ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
+    chance = 100 * (curve.chance - curve.base.mean)
+    lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
+    if np.isfinite(chance) and lowest < 0.5 * chance:
+        ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
+        ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                    textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+    elif np.isfinite(chance):
+        ax.annotate(f"chance {100 * curve.chance:.1f} %, below the axis", (1, 0), xycoords="axes fraction",
+                    xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+    ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
+                xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+    numbers = sorted({c.layers for c in curve.cells})
+    if len(numbers) <= 20:
+        ax.set_xticks(numbers)
+    ax.set_xlabel("layers set and frozen, from the first")
+    ax.set_ylabel("top-1 less the base's (points)")
+    ax.set_title(_title(curve), loc="left")
+    if arms:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
 
 
 def _title(curve: Curve) -> str:

@@ -4,46 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mkfa.figures.style import PAGE, SIGNED, new_figure, style
+from mkfa.figures.grid import Words, draw_grid
+from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.paper import PaperMatrix, citation
 from mkfa.training.results import Matrix
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 
-def draw(matrix: Matrix) -> Figure:
-    """Draw one square a pair: top-1 in percent, an arrow with the points gained or lost, coloured about zero."""
-    names = matrix.domains
-    size = len(names)
-    place = {name: i for i, name in enumerate(names)}
-    change = np.full((size, size), np.nan)
-    for cell in matrix.cells:
-        change[place[cell.source], place[cell.target]] = 100 * cell.relative
-    known = change[np.isfinite(change)]
-    limit = max(1.0, float(np.abs(known).max(initial=0)))
+def draw(matrix: Matrix, paper: PaperMatrix | None = None) -> Figure:
+    """Draw one square a pair: top-1 in percent, an arrow with the points gained or lost, coloured about zero.
+
+    The paper's table, where given, is a panel of its own below ours, with its own scale.
+    """
+    rows = len(matrix.domains)
+    height = 1.3 + 0.5 * (rows + 1)
     figure: Figure
     with style():
-        figure = new_figure(min(PAGE, 1.9 + 0.85 * size), 1.3 + 0.5 * (size + 1))
-        ax = figure.add_subplot()
-        picture = ax.imshow(change, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
-        for cell in matrix.cells:
-            if not cell.top1:
-                continue
-            value = 100 * cell.relative
-            arrow = "↑" if value > 0 else "↓" if value < 0 else "="
-            dark = abs(value) > 0.6 * limit
-            ax.text(place[cell.target], place[cell.source], f"{100 * cell.mean:.1f}\n{arrow} {abs(value):.1f}",
-                    ha="center", va="center", fontsize=7, color="white" if dark else "black")  # fmt: skip
-        bases = [f"{name}\n{100 * matrix.bases[name].mean:.1f}" for name in names]
-        ax.set_xticks(range(size), bases)
-        ax.set_yticks(range(size), names)
-        ax.set_xlabel("target, with its base accuracy (%)")
-        ax.set_ylabel("source of the filters")
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
-        p = matrix.parameters
-        ax.set_title(f"{p['what']} filters of {p['arch']}, frozen; diagonal: selffer; seeds: {p['seeds']}", loc="left")
-        figure.colorbar(picture, ax=ax, label="points against the base", fraction=0.046, pad=0.02)
+        if paper is None:
+            figure = new_figure(min(PAGE, 1.9 + 0.85 * rows), height)
+            _ours(figure, matrix)
+            return figure
+        below = 1.5 + 0.5 * (len(paper.sources) + 1)
+        figure = new_figure(PAGE, height + below)
+        ours, theirs = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, below], hspace=0.04)[:, 0]
+        _ours(ours, matrix)
+        _theirs(theirs, paper)
     return figure
+
+
+def _ours(container: FigureBase, matrix: Matrix) -> None:
+    names, p = matrix.domains, matrix.parameters
+    cells = {(names.index(c.source), names.index(c.target)): c for c in matrix.cells if c.top1}
+
+    def value(i: int, j: int) -> tuple[float, float] | None:
+        cell = cells.get((i, j))
+        return None if cell is None else (100 * cell.mean, 100 * cell.relative)
+
+    bases = [f"{name}\n{100 * matrix.bases[name].mean:.1f}" for name in names]
+    title = f"{p['what']} filters of {p['arch']}, frozen; diagonal: selffer; seeds: {p['seeds']}"
+    draw_grid(container, value, Words(names, bases, "source of the filters", "target, with its base accuracy (%)",
+                                      title, "points against the base"))  # fmt: skip
+
+
+def _theirs(container: FigureBase, paper: PaperMatrix) -> None:
+    def value(i: int, j: int) -> tuple[float, float]:
+        pair = paper.sources[i], paper.targets[j]
+        return paper.top1(*pair), paper.change(*pair)
+
+    columns = [f"{name}\n{paper.bases[name]:.1f}" for name in paper.targets]
+    title = (f"The paper's {paper.table} ({citation()}): {paper.what} filters of {paper.model}, frozen;\n"
+             f"{paper.recipe}; arrows and colours: against selffer (source = target), as in the paper")  # fmt: skip
+    draw_grid(container, value, Words(paper.sources, columns, "source of the filters",
+                                      "target, with its base accuracy (%, Table 7)", title,
+                                      "points against selffer"))  # fmt: skip

@@ -1,0 +1,129 @@
+"""The paper's own values, to be shown beside ours and never mixed in (layer 1).
+
+Babaiee, Kiasari, Rus, Grosu: The Master Key Filters Hypothesis: Deep Filters Are General (arXiv:2412.16751). The values
+lie in data/paper_tables.json. Of its figures the paper gives no single values: of them, only what it says in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from mkfa.errors import MkfaError
+
+FILE = "paper_tables.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PaperMatrix:
+    """Frozen filters of every source on every target, as one of the paper's tables has them.
+
+    Attributes
+    ----------
+    table, model, what, recipe : str
+    sources, targets : tuple of str
+    accuracy : mapping
+        Top-1 in percent by target, then by source; where both are one, the paper's selffer, to which it compares.
+    bases : mapping
+        Top-1 in percent of plain training by target (Table 7).
+    """
+
+    table: str
+    model: str
+    what: str
+    recipe: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    accuracy: Mapping[str, Mapping[str, float]]
+    bases: Mapping[str, float]
+
+    def top1(self, source: str, target: str) -> float:
+        """Return the accuracy of a source's filters on a target, percent."""
+        return self.accuracy[target][source]
+
+    def change(self, source: str, target: str) -> float:
+        """Return it less the target's selffer, percentage points."""
+        return self.accuracy[target][source] - self.accuracy[target][target]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCurve:
+    """What the paper says of a curve over borrowed layers.
+
+    Attributes
+    ----------
+    figure, model, filters, data : str
+    layers : int
+        Number of layers that were borrowed at most.
+    worst : float or None
+        Lowest accuracy relative to the base, percent of the base's; None where the paper gives none.
+    observation : str
+        In words.
+    named : tuple of two int, or None
+        First and last of the layers that the observation speaks of.
+    """
+
+    figure: str
+    model: str
+    filters: str
+    data: str
+    layers: int
+    worst: float | None
+    observation: str
+    named: tuple[int, int] | None
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[str, Any]:
+    """Return the file as it is."""
+    found: dict[str, Any] = json.loads(files("mkfa.data").joinpath(FILE).read_text("utf-8"))
+    return found
+
+
+def citation() -> str:
+    """Return the paper in a few words, for titles."""
+    source = tables()["source"]
+    return f"{source['authors'].split(',')[0]} et al., arXiv:{source['arxiv']}"
+
+
+def paper_matrix(what: str) -> PaperMatrix:
+    """Return the table for a kind of layer: Table 2 for "depthwise", Table 5 for "pointwise".
+
+    Raises
+    ------
+    MkfaError
+        The paper has none for it.
+    """
+    known = tables()["matrices"]
+    if what not in known:
+        problem = f"the paper has no matrix of {what} layers"
+        raise MkfaError("--with-paper", problem, f"leave it out, or take --what {' or '.join(known)}")
+    table = known[what]
+    bases = tables()["bases"]["accuracy"]
+    return PaperMatrix(
+        table=table["table"], model=table["model"], what=what, recipe=table["recipe"],
+        sources=tuple(table["sources"]), targets=tuple(table["targets"]), accuracy=table["accuracy"],
+        bases={target: bases[target] for target in table["targets"]},
+    )  # fmt: skip
+
+
+def paper_curves(what: str) -> tuple[PaperCurve, ...]:
+    """Return what the paper says of curves, for a curve of "depthwise" or "conv" layers: all three.
+
+    Raises
+    ------
+    MkfaError
+        The paper has no curve of such layers.
+    """
+    if what not in ("depthwise", "conv"):
+        remedy = "leave it out; 'mkfa transfer-matrix --what pointwise' has the paper's Table 5"
+        raise MkfaError("--with-paper", f"the paper has no curve of {what} layers", remedy)
+    return tuple(
+        PaperCurve(c["figure"], c["model"], c["filters"], c["data"], c["layers"], c["worst_relative_accuracy"],
+                   c["observation"], (c["named_layers"][0], c["named_layers"][1]) if c["named_layers"] else None)
+        for c in tables()["curves"]
+    )  # fmt: skip
