@@ -19,11 +19,13 @@ import numpy as np
 
 from mkfa.atomic import atomic_write, check_target
 from mkfa.bank import FilterBank, FilterGroup, Layer, Provenance
-from mkfa.errors import BankError, MkfaError, one_line
+from mkfa.damaged import as_bank_error, looks_like
+from mkfa.errors import BankError
+from mkfa.rows import Rows, find_rows
 
 __all__ = [
-    "Analysis", "atomic_write", "check_target", "map_arrays", "read_analyses", "read_arrays", "read_bank",
-    "reserve_arrays", "write_analysis", "write_arrays", "write_bank",
+    "Analysis", "atomic_write", "check_target", "map_arrays", "open_arrays", "read_analyses", "read_arrays",
+    "read_bank", "reserve_arrays", "write_analysis", "write_arrays", "write_bank",
 ]  # fmt: skip
 
 BANK_FORMAT = "mkfa.filterbank"
@@ -93,7 +95,7 @@ def write_analysis(path: str | Path, analysis: Analysis) -> None:
     import h5py
 
     buffer = io.BytesIO(data)
-    with _as_bank_error(path), h5py.File(buffer, "r+", libver=("v110", "v110")) as f:
+    with as_bank_error(path), h5py.File(buffer, "r+", libver=("v110", "v110")) as f:
         _put_analysis(f, analysis)
     atomic_write(path, buffer.getbuffer())
 
@@ -183,6 +185,21 @@ def map_arrays(
         return arrays, json.loads(_text(f.attrs.get("parameters", "{}")))
 
 
+def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[Any, Any] | Rows], dict[str, Any]]:
+    """As `read_arrays`, but images, tables of bytes of four dimensions, stay in the file and are read by row."""
+    import h5py
+
+    path = Path(path)
+    arrays: dict[str, np.ndarray[Any, Any] | Rows] = {}
+    with _open(path) as f:
+        _check_format(path, f, f"mkfa.{kind}", 1)
+        for name, item in f.items():
+            stays = isinstance(f.get(name, getlink=True), h5py.HardLink) and getattr(item, "ndim", 0) == 4
+            found = find_rows(path, item) if stays else None
+            arrays[name] = _read(f, name) if found is None else found
+        return arrays, json.loads(_text(f.attrs.get("parameters", "{}")))
+
+
 @contextlib.contextmanager
 def _memory_file() -> Iterator[Any]:
     import h5py
@@ -210,31 +227,9 @@ def _open(path: Path) -> Iterator[Any]:
     if not head:
         raise BankError(path, "is empty", "harvest the network again")
     if not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise BankError(path, f"is not an HDF5 file{_looks_like(head)}", "name a bank that 'mkfa harvest' wrote")
-    with _as_bank_error(path), h5py.File(path, "r") as f:
+        raise BankError(path, f"is not an HDF5 file{looks_like(head)}", "name a bank that 'mkfa harvest' wrote")
+    with as_bank_error(path), h5py.File(path, "r") as f:
         yield f
-
-
-@contextlib.contextmanager
-def _as_bank_error(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into one sentence."""
-    try:
-        yield
-    except MkfaError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, IndexError,
-            MemoryError, NotImplementedError) as error:  # fmt: skip
-        problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
-        raise BankError(path, problem, "harvest the network again or fetch the file again") from error
-
-
-def _looks_like(head: bytes) -> str:
-    text = head.lstrip()[:20].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return " but a web page"
-    if head.startswith(b"version https://git-lfs"):
-        return " but a Git LFS pointer"
-    return ""
 
 
 def _check_format(path: Path, f: Any, expected: str, version: int) -> None:

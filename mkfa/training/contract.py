@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.rows import Rows
+
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
 
@@ -19,7 +21,7 @@ class Domain:
     ----------
     name : str
     classes : tuple of str
-    x_train, x_test : (N, H, W, C) uint8, C = 1 (truly gray) or 3; may be memory-mapped.
+    x_train, x_test : (N, H, W, C) uint8, C = 1 (truly gray) or 3; `Rows` stay in their file until they are wanted.
     y_train, y_test : (N,) int64
     digest : str
         sha256 over pixels, labels and classes; part of a run's identity.
@@ -28,9 +30,9 @@ class Domain:
 
     name: str
     classes: tuple[str, ...]
-    x_train: U8
+    x_train: U8 | Rows
     y_train: I64
-    x_test: U8
+    x_test: U8 | Rows
     y_test: I64
     digest: str
     licence: str = ""

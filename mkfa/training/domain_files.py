@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from mkfa.errors import BankError, MkfaError
-from mkfa.store import map_arrays, write_arrays
+from mkfa.rows import Rows
+from mkfa.store import open_arrays, write_arrays
 from mkfa.training.contract import I64, U8, Domain
 
 _SLAB = 1 << 26
-"""Bytes of pixels hashed at a time, so that a memory-mapped set is read once and never held whole."""
+"""Bytes of pixels hashed at a time, so that a set in a file is read once and never held whole."""
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -28,7 +29,7 @@ class DomainError(MkfaError):
     """A labelled image set that is missing, damaged or not what it should be."""
 
 
-def domain_digest(classes: Sequence[str], train: tuple[U8, I64], test: tuple[U8, I64]) -> str:
+def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64]) -> str:
     """Return the sha256 over classes, labels and pixels of both sides, 64 hexadecimal digits.
 
     Parameters
@@ -61,9 +62,9 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
     side = domain.size
     small = np.uint8 if len(domain.classes) <= 256 else np.int64
     arrays = {
-        "x_train": domain.x_train,
+        "x_train": np.asarray(domain.x_train),
         "y_train": domain.y_train.astype(small),
-        "x_test": domain.x_test,
+        "x_test": np.asarray(domain.x_test),
         "y_test": domain.y_test.astype(small),
     }
     known = {"name": domain.name, "classes": list(domain.classes), "licence": domain.licence, "digest": domain.digest}
@@ -73,7 +74,7 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
 
 
 def read_domain(path: str | Path) -> Domain:
-    """Read a domain's file; pixels that are stored uncompressed stay in it, memory-mapped.
+    """Open a domain's file: labels are read, pixels stay in it until they are wanted.
 
     Raises
     ------
@@ -81,27 +82,26 @@ def read_domain(path: str | Path) -> Domain:
         Missing, damaged, of another format, unfinished, or with tables that do not agree.
     """
     try:
-        arrays, facts = map_arrays(path, kind="domain")
+        arrays, facts = open_arrays(path, kind="domain")
     except BankError as error:
         remedy = "pack the data set again, or fetch the file again"
         raise DomainError(path, error.problem.replace("a bank file", "a domain's file"), remedy) from error
     if problem := _inconsistency(arrays, facts):
         raise DomainError(path, problem, "pack the data set again, or fetch the file again")
-    rows = arrays["rows"].tolist() if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
-    digest = bytes(arrays["digest"]).decode("ascii") if "digest" in arrays else str(facts["digest"])
-    return Domain(
-        str(facts["name"]),
-        tuple(str(c) for c in facts["classes"]),
-        arrays["x_train"][: rows[0]],
-        np.asarray(arrays["y_train"][: rows[0]], np.int64),
-        arrays["x_test"][: rows[1]],
-        np.asarray(arrays["y_test"][: rows[1]], np.int64),
-        digest,
-        str(facts.get("licence", "")),
-    )
+    rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
+    digest = np.asarray(arrays["digest"]).tobytes().decode("ascii") if "digest" in arrays else str(facts["digest"])
+    x_train, x_test = (_first(arrays[f"x_{part}"], int(n)) for part, n in zip(("train", "test"), rows, strict=True))
+    y_train, y_test = (np.asarray(arrays[f"y_{part}"][: len(x)], np.int64)
+                       for part, x in (("train", x_train), ("test", x_test)))  # fmt: skip
+    classes = tuple(str(c) for c in facts["classes"])
+    return Domain(str(facts["name"]), classes, x_train, y_train, x_test, y_test, digest, str(facts.get("licence", "")))
 
 
-def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> str:
+def _first(images: np.ndarray[Any, Any] | Rows, count: int) -> U8 | Rows:
+    return images.first(count) if isinstance(images, Rows) else images[:count]
+
+
+def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Mapping[str, Any]) -> str:
     """Return what does not fit together, or "" when all does."""
     missing = [n for n in _NEEDED if n not in arrays] + [n for n in ("name", "classes") if n not in facts]
     if missing:
@@ -111,7 +111,7 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[st
     if "rows" in arrays and not int(arrays["rows"][0]):
         return "is unfinished"
     for part in ("train", "test"):
-        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        x, y = arrays[f"x_{part}"], np.asarray(arrays[f"y_{part}"])
         if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3):
             return f"has x_{part} of {x.dtype} {x.shape}, where square uint8 images of 1 or 3 channels belong"
         if y.shape != (len(x),):

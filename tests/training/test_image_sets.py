@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mkfa.errors import MkfaError
+from mkfa.rows import Rows
 from mkfa.training.domains import load_domain
 from mkfa.training.image_sets import list_folder, list_named
 from mkfa.training.registry import NATURAL, datasets_folder, registry
@@ -113,7 +114,7 @@ def test_cifar10_is_decoded_on_first_use_and_not_resampled(cifar):
     assert len(told) == 1 and "decoding cifar10 at 32 px" in told[0]
     again = load_domain("cifar10", tell=told.append)
     assert (again.digest, len(told)) == (domain.digest, 1)
-    assert isinstance(again.x_train, np.memmap)
+    assert isinstance(again.x_train, Rows)
 
 
 def test_a_damaged_cifar10_says_what_to_run(cifar):

@@ -1,0 +1,232 @@
+"""Rows of bytes that stay in their file and are read when they are wanted (layer 1; numpy only).
+
+Plain reads, no memory map: a file that is cut short is an error, where a map would end the process; and what was read
+is not counted as the process's memory twice. Reading needs no HDF5 and may happen in any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.errors import WorkError
+
+_SLAB = 1 << 24
+"""Bytes read at a time where rows are gone through in order."""
+_VECTORS = 512
+"""Pieces of memory that one system call fills; POSIX allows at least 16, Linux and macOS 1024."""
+
+
+class ReadError(WorkError):
+    """Rows that could be read before cannot be read now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An array of bytes in a file, read by row; numpy's functions read it whole.
+
+    Attributes
+    ----------
+    path : Path
+    shape : (N, ...)
+    stamp : (int, int)
+        Bytes of the file and its time of change, ns: a file that was replaced is not read.
+    offset : int
+        Of the first row, where rows lie one after the other.
+    piece : int
+        Rows in a compressed piece; 0 where nothing is compressed. A row then costs its whole piece.
+    pieces : tuple of (offset, bytes)
+        Where each piece lies.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    stamp: tuple[int, int]
+    offset: int = 0
+    piece: int = 0
+    pieces: tuple[tuple[int, int], ...] = ()
+
+    dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, not compressed."""
+        return len(self) * self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def first(self, count: int) -> Rows:
+        """Return the first rows, still in the file."""
+        return replace(self, shape=(min(count, len(self)), *self.shape[1:]))
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Read what a numpy index asks for, no more rows than it names where it is a slice or a number."""
+        if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"row {key} of {len(self)}")
+            wanted, rest = np.array([key % len(self)]), 0
+        elif isinstance(key, slice):
+            wanted, rest = np.arange(len(self))[key], None
+        else:
+            return self.__array__()[key]  # type: ignore[no-any-return]
+        out = self.read(wanted)
+        return out if rest is None else out[rest]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for _, part in self.slabs():
+            yield from part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        out = np.empty(self.shape, np.uint8)
+        self.load(out)
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def slabs(self, nbytes: int = _SLAB) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Go through the rows in order: yields (number of the first, rows), of about so many bytes each time."""
+        step = max(1, nbytes // max(1, self.row_bytes), self.piece)
+        for start in range(0, len(self), step):
+            yield start, self[start : start + step]
+
+    def load(self, out: NDArray[np.uint8]) -> None:
+        """Read all rows into `out`, of this shape; needs no memory beside it but that of one piece."""
+        step = max(1, _SLAB // max(1, self.row_bytes), self.piece)
+        for start in range(0, len(self), step):
+            stop = min(start + step, len(self))
+            self.read(np.arange(start, stop), out[start:stop])
+
+    def read(self, rows: NDArray[np.integer[Any]], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Read rows in any order, (B,) integers, and return them in that order, (B, ...) uint8.
+
+        The file is gone through from its beginning to its end, whatever the order; rows that follow each other are
+        read at once.
+
+        Parameters
+        ----------
+        out : (B, ...) uint8, C-contiguous, to be filled; None makes it.
+
+        Raises
+        ------
+        ReadError
+            The file is gone, was replaced, ends too early, or the disk does not give it.
+        """
+        numbers: NDArray[np.int64] = np.asarray(rows, np.int64)
+        filled = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
+            raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
+        flat = filled.reshape(len(numbers), self.row_bytes)
+        order = np.argsort(numbers, kind="stable")
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._check(handle)
+                if self.piece:
+                    self._inflate(handle, numbers, order=order, out=flat)
+                else:
+                    self._gather(handle, numbers, order=order, out=flat)
+            finally:
+                os.close(handle)
+        except FileNotFoundError:
+            raise self._error("is gone") from None
+        except OSError as error:
+            raise self._error(f"cannot be read ({error.strerror or error})") from error
+        except EOFError:
+            raise self._error("ends before its images do") from None
+        except zlib.error as error:
+            raise self._error(f"is damaged ({error})") from error
+        return filled
+
+    def _check(self, handle: int) -> None:
+        if stamp_of(handle) != self.stamp:
+            raise self._error("was changed since it was opened")
+
+    def _error(self, problem: str) -> ReadError:
+        return ReadError(self.path, problem, "bring the file back or pack the data set again, and start again")
+
+    def _gather(self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64],
+                out: NDArray[np.uint8]) -> None:  # fmt: skip
+        breaks = np.flatnonzero(np.diff(rows[order]) != 1) + 1
+        for run in np.split(order, breaks):  # places in `out` of rows that follow each other in the file
+            if not len(run):
+                continue
+            at = self.offset + int(rows[run[0]]) * self.row_bytes
+            if run[-1] - run[0] == len(run) - 1 and (np.diff(run) == 1).all():
+                _fill(handle, [out[run[0] : run[-1] + 1]], at)
+                continue
+            for i in range(0, len(run), _VECTORS):
+                _fill(handle, [out[place] for place in run[i : i + _VECTORS]], at + i * self.row_bytes)
+
+    def _inflate(self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64],
+                 out: NDArray[np.uint8]) -> None:  # fmt: skip
+        number = rows[order] // self.piece
+        for part in np.split(order, np.flatnonzero(np.diff(number)) + 1):
+            if not len(part):
+                continue
+            index = int(rows[part[0]]) // self.piece
+            at, nbytes = self.pieces[index]
+            packed = np.empty(nbytes, np.uint8)
+            _fill(handle, [packed], at)
+            whole = self.piece * self.row_bytes
+            found = np.frombuffer(zlib.decompressobj().decompress(packed.data, whole), np.uint8)
+            if len(found) != whole:
+                raise EOFError
+            out[part] = found.reshape(self.piece, self.row_bytes)[rows[part] - index * self.piece]
+
+
+def stamp_of(file: Path | int) -> tuple[int, int]:
+    """Return the size of a file (or open file), bytes, and its time of change, ns."""
+    found = os.fstat(file) if isinstance(file, int) else file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def find_rows(path: Path, dataset: Any) -> Rows | None:
+    """Return the rows of an HDF5 dataset (an open h5py.Dataset of bytes) that can be read without HDF5, else None.
+
+    They can where they lie one after the other, or in pieces of whole rows compressed by gzip and nothing else.
+    """
+    if dataset.dtype != np.uint8 or dataset.ndim < 2 or not dataset.size or dataset.is_virtual or dataset.external:
+        return None
+    shape, stamp = tuple(int(n) for n in dataset.shape), stamp_of(path)
+    if dataset.chunks is None:
+        offset = dataset.id.get_offset()
+        return None if offset is None or offset + dataset.size > stamp[0] else Rows(path, shape, stamp, int(offset))
+    filtered = dataset.shuffle or dataset.fletcher32 or dataset.scaleoffset is not None
+    if dataset.compression != "gzip" or filtered or dataset.chunks[1:] != dataset.shape[1:]:
+        return None
+    piece = int(dataset.chunks[0])
+    known = [dataset.id.get_chunk_info(i) for i in range(dataset.id.get_num_chunks())]
+    places = {int(k.chunk_offset[0]) // piece: (int(k.byte_offset), int(k.size)) for k in known if not k.filter_mask}
+    count = -(-shape[0] // piece)
+    if sorted(places) != list(range(count)):
+        return None
+    return Rows(path, shape, stamp, piece=piece, pieces=tuple(places[i] for i in range(count)))
+
+
+def _fill(handle: int, views: Sequence[NDArray[np.uint8]], at: int) -> None:
+    """Fill pieces of memory, one after the other, with the bytes of a file from `at` on; EOFError at its end."""
+    buffers: list[Any] = list(views)
+    if os.preadv(handle, buffers, at) == sum(v.nbytes for v in views):
+        return
+    for buffer in buffers:  # the system may give less than was asked for
+        data, done = memoryview(buffer).cast("B"), 0
+        while done < len(data):
+            got = os.preadv(handle, [data[done:]], at + done)
+            if not got:
+                raise EOFError
+            done += got
+        at += len(data)
