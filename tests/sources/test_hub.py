@@ -6,18 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-from mkfa.bank import FilterBank
-from mkfa.errors import MkfaError
-from mkfa.sources.hub import _told, _wanted, read_hub
-
-sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import (
     CONVNEXT_ATTO,
     CONVNEXT_BASE,
@@ -28,6 +21,10 @@ from hub_server import (
     walk_log,
     write_safetensors,
 )
+
+from mkfa.bank import FilterBank
+from mkfa.errors import MkfaError
+from mkfa.sources.hub import _told, _wanted, read_hub
 
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
@@ -45,17 +42,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tensors(root: Path) -> dict[str, np.ndarray[Any, Any]]:
     """What the file of `REPO` holds."""
     return write_safetensors(root.parent / "again.safetensors", SHAPES)
-
-
-@pytest.fixture
-def hub(root: Path) -> Iterator[HubServer]:
-    with HubServer(root) as server:
-        yield server
-
-
-@pytest.fixture
-def harvest(hub: HubServer, tmp_path: Path) -> Client:
-    return Client(hub, tmp_path)
 
 
 def holds(bank: FilterBank | None, tensors: dict[str, np.ndarray[Any, Any]]) -> bool:

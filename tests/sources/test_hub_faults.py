@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import CONVNEXT_ATTO, Client, Fault, HubServer, Run, write_safetensors
 
 from mkfa.errors import WorkError
 from mkfa.sources import hub_cache, hub_http
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import CONVNEXT_ATTO, Client, Fault, HubServer, Run, write_safetensors
 
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
@@ -27,17 +23,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
     write_safetensors(folder / REPO / "model.safetensors", SHAPES)
     return folder
-
-
-@pytest.fixture
-def hub(root: Path) -> Iterator[HubServer]:
-    with HubServer(root) as server:
-        yield server
-
-
-@pytest.fixture
-def harvest(hub: HubServer, tmp_path: Path) -> Client:
-    return Client(hub, tmp_path)
 
 
 FATAL = [

@@ -2,81 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from onnx_models import EACH, ONE, RNG, C, F, W, blocks, constant, conv, impulse, model, quantised, reader, stored, taps
 
 from mkfa.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
-from mkfa.sources import onnx_wire
 from mkfa.sources.found import Reading
 from mkfa.sources.graphfile import Why
 from mkfa.sources.onnx import read_onnx
 
-F, C, M = TensorProto.FLOAT, 4, 2
-RNG = np.random.default_rng(20260722)
-
-
-def taps(out: int = C, kh: int = 3, kw: int = 3) -> np.ndarray:
-    """Weights (out, 1, kh, kw) that float16 holds exactly, so that every route gives the same bits."""
-    return (RNG.integers(-40, 40, (out, 1, kh, kw)) / 16).astype(np.float32)
-
-
-def conv(
-    weight: str, *, x: str = "x", y: str = "y", bias: str = "", group: int = C, **attributes: Any
-) -> Any:
-    inputs = [x, weight, bias] if bias else [x, weight]
-    return helper.make_node("Conv", inputs, [y], name=f"conv_{y}", group=group, **attributes)
-
-
-def stored(name: str, array: np.ndarray) -> Any:
-    return numpy_helper.from_array(np.ascontiguousarray(array), name)
-
-
-def model(
-    nodes: Sequence[Any], initialisers: Sequence[Any] = (), *, functions: Sequence[Any] = (), opset: int = 21,
-    sparse: Sequence[Any] = (), rank: int = 4, channels: int = C, outputs: Sequence[str] = ("y",),
-) -> Any:  # fmt: skip
-    graph = helper.make_graph(
-        list(nodes), "g",
-        [helper.make_tensor_value_info("x", F, [1, channels, *["n"] * (rank - 2)])],
-        [helper.make_tensor_value_info(name, F, None) for name in outputs],
-        list(initialisers), sparse_initializer=list(sparse),
-    )  # fmt: skip
-    opsets = [
-        helper.make_opsetid("", opset),
-        *(helper.make_opsetid(d, 1) for d in {f.domain for f in functions}),
-    ]
-    return helper.make_model(graph, functions=list(functions), opset_imports=opsets, ir_version=10)
-
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[Any], Reading]:
-    def save_and_read(proto: Any) -> Reading:
-        path = tmp_path / "m.onnx"
-        path.write_bytes(proto if isinstance(proto, bytes) else proto.SerializeToString())
-        return read_onnx(path, "")
-
-    return save_and_read
-
-
-def impulse(proto: Any, kh: int = 3, kw: int = 3, channels: int = C) -> np.ndarray:
-    """Return the filters that the reference evaluator applies, (out, kh, kw): its answer to an impulse, turned."""
-    x = np.zeros((1, channels, 2 * kh - 1, 2 * kw - 1), np.float32)
-    x[:, :, kh - 1, kw - 1] = 1
-    (y,) = ReferenceEvaluator(proto).run(None, {"x": x})
-    return np.asarray(y)[0, :, ::-1, ::-1]
+    return reader(tmp_path)
 
 
 @pytest.mark.parametrize(("kh", "kw", "m"), [(3, 3, 1), (1, 11, 1), (7, 5, 2), (2, 4, 3)])
@@ -98,37 +44,12 @@ def test_steps_and_bias_are_kept(read):
     np.testing.assert_array_equal(layer.bias, bias)
 
 
-def constant(name: str, **value: Any) -> Any:
-    return helper.make_node("Constant", [], [name], **value)
-
-
-def quantised(weight: np.ndarray, dtype: Any, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    steps = np.rint(weight / scale.reshape(-1, 1, 1, 1)) + zero.reshape(-1, 1, 1, 1)
-    limits = np.iinfo(dtype)
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
-
-
-W = taps()
-ONE = np.array([0.25], np.float32)
-EACH = np.array([0.25, 0.5, 0.125, 1.0], np.float32)
-
-
 def dq(dtype: Any, scale: np.ndarray, zero: Sequence[int], **attributes: Any) -> tuple[list[Any], list[Any]]:
     z = np.array(zero, dtype)
     tensors = [stored("q", quantised(W, dtype, scale, np.array(zero))), stored("s", scale), stored("z", z)]
     if scale.size == 1:
         tensors[1:] = [stored("s", scale.reshape(())), stored("z", z.reshape(()))]
     return [helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], **attributes)], tensors
-
-
-def blocks() -> tuple[list[Any], list[Any]]:
-    rows = W.reshape(C, 9)
-    scale = np.linspace(0.1, 0.9, C * 3).reshape(C, 3).astype(np.float32)
-    q = np.clip(np.rint(rows / np.repeat(scale, 3, 1)), -8, 7).astype(np.int8)
-    nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["d"], axis=1, block_size=3),
-             helper.make_node("Reshape", ["d", "t"], ["w"])]  # fmt: skip
-    tensor = helper.make_tensor("q", TensorProto.INT4, [C, 9], q.reshape(-1).tolist())
-    return nodes, [tensor, stored("s", scale), stored("t", np.array([0, 1, 3, -1], np.int64))]
 
 
 FORMS: dict[str, tuple[str, tuple[list[Any], list[Any]]]] = {
@@ -254,169 +175,6 @@ def test_network_without_depthwise_layers_says_what_it_has(tmp_path):
         harvest(str(path))
 
 
-def branch(name: str, weight: str, tensors: Sequence[Any] = ()) -> Any:
-    return helper.make_graph(
-        [conv(weight, y=name)], name, [], [helper.make_tensor_value_info(name, F, None)], list(tensors)
-    )
-
-
-def test_branches_and_loops_are_walked_in_order_and_shared_weights_counted_once(read):
-    first, inner, last = taps(), taps(), taps()
-    body = helper.make_graph(
-        [conv("inner", x="carried", y="out"), helper.make_node("Identity", ["go"], ["go_on"])], "body",
-        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
-         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-         helper.make_tensor_value_info("carried", F, None)],
-        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("out", F, None)],
-        [stored("inner", inner)],
-    )  # fmt: skip
-    nodes = [
-        conv("first", y="a"),
-        helper.make_node("If", ["flag"], ["b"], then_branch=branch("t", "own", [stored("own", W)]),
-                         else_branch=branch("e", "first")),
-        helper.make_node("Loop", ["n", "flag", "b"], ["c"], body=body),
-        conv("last", x="c", y="y"),
-    ]  # fmt: skip
-    tensors = [
-        stored("first", first),
-        stored("last", last),
-        stored("flag", np.array(True)),
-        stored("n", np.array(2)),
-    ]
-    reading = read(model(nodes, tensors))
-    assert [layer.key for layer in reading.layers] == ["first", "own", "inner", "last"]
-    np.testing.assert_array_equal(reading.layers[2].weight, inner[:, 0])
-    assert reading.skipped == {Why.SHARED: 1}
-
-
-def test_weights_given_to_a_loop_body_are_known_at_run_time_only(read):
-    body = helper.make_graph([conv("w", x="x", y="out")], "body", [helper.make_tensor_value_info("w", F, None)],
-                             [helper.make_tensor_value_info("out", F, None)])  # fmt: skip
-    # the outer graph has a tensor of the same name, which the body's input hides
-    reading = read(
-        model([helper.make_node("Scan", ["v"], ["y"], body=body, num_scan_inputs=1)], [stored("w", W)])
-    )
-    assert not reading.layers and reading.skipped == {Why.RUN_TIME: 1}
-
-
-def test_functions_are_unrolled_with_their_arguments(read):
-    group = onnx.AttributeProto(name="group", ref_attr_name="g", type=onnx.AttributeProto.INT)
-    steps = onnx.AttributeProto(name="strides", ref_attr_name="s", type=onnx.AttributeProto.INTS)
-    inside = conv("fw", x="fx", y="fy")
-    inside.ClearField("attribute")
-    inside.attribute.extend([group, steps])
-    hidden = [constant("k", value=stored("k", W)), conv("k", x="fy", y="fz")]
-    block = helper.make_function("own", "Block", ["fx", "fw"], ["fz"], [inside, *hidden],
-                                 [helper.make_opsetid("", 21)], ["g", "s"])  # fmt: skip
-    outer = helper.make_function(
-        "own", "Twice", ["tx", "ta", "tb"], ["tz"],
-        [helper.make_node("Block", ["tx", "ta"], ["th"], domain="own", g=C, s=[2, 2]),
-         helper.make_node("Block", ["th", "tb"], ["tz"], domain="own", g=C, s=[1, 3])],
-        [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)],
-    )  # fmt: skip
-    a, b = taps(), taps(2 * C, 5, 5)
-    reading = read(model([helper.make_node("Twice", ["x", "a", "b"], ["y"], domain="own")],
-                         [stored("a", a), stored("b", b)], functions=[block, outer]))  # fmt: skip
-    assert [(layer.key, layer.stride, layer.multiplier) for layer in reading.layers] == [
-        ("a", (2, 2), 1), ("k", (1, 1), 1), ("b", (1, 3), 2),
-    ]  # fmt: skip
-    np.testing.assert_array_equal(reading.layers[2].weight, b[:, 0])
-    assert reading.skipped == {
-        Why.SHARED: 1
-    }  # the constant in the function is one weight, used in both calls
-
-
-def test_functions_that_unroll_without_bound_are_refused_soon(read):
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
-    doubling = [
-        helper.make_function("own", f"f{i}", ["a"], ["b"], [
-            helper.make_node(f"f{i - 1}" if i else "Relu", ["a"], ["c"], domain="own" if i else ""),
-            helper.make_node(f"f{i - 1}" if i else "Relu", ["c"], ["b"], domain="own" if i else "")], opsets)
-        for i in range(40)
-    ]  # fmt: skip
-    start = time.perf_counter()
-    with pytest.raises(SourceError, match="without end"):
-        read(model([helper.make_node("f39", ["x"], ["y"], domain="own")], functions=doubling))
-    circle = helper.make_function(
-        "own", "f", ["a"], ["b"], [helper.make_node("f", ["a"], ["b"], domain="own")], opsets
-    )
-    with pytest.raises(SourceError, match="without end"):
-        read(model([helper.make_node("f", ["x"], ["y"], domain="own")], functions=[circle]))
-    assert time.perf_counter() - start < 20
-
-
-def test_nodes_out_of_order_are_sorted_and_said(read):
-    tensors = [stored(name, taps()) for name in ("w1", "w2", "w3")]
-    chain = [conv("w1", x="x", y="a"), conv("w2", x="a", y="b"), conv("w3", x="b", y="y")]
-    reading = read(model(chain[::-1], tensors))
-    assert [layer.key for layer in reading.layers] == ["w1", "w2", "w3"]
-    assert any("were sorted" in note for note in reading.notes)
-    assert not read(model(chain, tensors)).notes
-    circle = [conv("w1", x="b", y="a"), conv("w2", x="a", y="b")]
-    with pytest.raises(SourceError, match="circle"):
-        read(model(circle, tensors))
-
-
-def test_order_counts_what_branches_capture(read):
-    tensors = [stored("w1", taps()), stored("w2", taps()), stored("flag", np.array(True))]
-    late = helper.make_node(
-        "If", ["flag"], ["y"], then_branch=branch("t", "w2"), else_branch=branch("e", "w2")
-    )
-    late.attribute[0].g.node[0].input[0] = "a"
-    assert [layer.key for layer in read(model([late, conv("w1", y="a")], tensors)).layers] == ["w1", "w2"]
-
-
-BN = [stored(name, np.ones(C, np.float32)) for name in ("g", "b0", "mean", "var")]
-BN += [stored("space", np.array([2, 3])), stored("channel", np.array([1]))]
-
-
-@pytest.mark.parametrize(
-    ("behind", "bias", "folded"),
-    [
-        ([helper.make_node("Relu", ["c"], ["y"])], True, True),
-        ([helper.make_node("Relu", ["c"], ["y"])], False, False),
-        ([helper.make_node("BatchNormalization", ["c", "g", "b0", "mean", "var"], ["n"]),
-          helper.make_node("Relu", ["n"], ["y"])], True, False),
-        ([helper.make_node("Mul", ["c", "g"], ["m"]), helper.make_node("Add", ["m", "b0"], ["a"]),
-          helper.make_node("HardSwish", ["a"], ["y"])], True, True),
-        ([helper.make_node("Add", ["c", "x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])], True, False),
-        ([helper.make_node("Transpose", ["c"], ["t"]), helper.make_node("ReduceMean", ["t"], ["u"], axes=[-1]),
-          helper.make_node("Sub", ["t", "u"], ["y"])], True, False),
-        ([helper.make_node("Relu", ["c"], ["r"]),
-          helper.make_node("BatchNormalization", ["r", "g", "b0", "mean", "var"], ["y"])], True, False),
-        ([helper.make_node("ReduceMean", ["c", "space"], ["u"]), helper.make_node("Relu", ["u"], ["v"]),
-          helper.make_node("Relu", ["c"], ["r"]), helper.make_node("Mul", ["r", "v"], ["y"])], True, True),
-        ([helper.make_node("ReduceMean", ["c", "channel"], ["u"]),
-          helper.make_node("Relu", ["c"], ["r"])], True, False),
-        ([helper.make_node("Gelu", ["c"], ["y"])], True, False),
-    ],
-)  # fmt: skip
-def test_folding_is_inferred_from_bias_and_activation(read, behind, bias, folded):
-    first = conv("w", y="c", bias="b" if bias else "")
-    (layer,) = read(
-        model([first, *behind], [stored("w", W), stored("b", np.ones(C, np.float32)), *BN])
-    ).layers
-    assert layer.bn_folded is folded
-
-
-@pytest.mark.parametrize(("name", "folded"), [("onnx::Conv_541", True), ("blocks.0.weight", False)])
-def test_a_name_that_the_exporter_gave_is_a_sign_of_folding(read, name, folded):
-    (layer,) = read(model([conv(name, bias="b")], [stored(name, W), stored("b", np.ones(C, np.float32))])).layers
-    assert layer.bn_folded is folded
-
-
-def test_linear_layers_follow_the_rest_of_a_folded_network(read):
-    bias = stored("b", np.ones(C, np.float32))
-    tensors = [bias, *(stored(f"w{i}", taps()) for i in range(4)), *BN]
-    nodes = [
-        conv("w0", y="c0", bias="b"), helper.make_node("Relu", ["c0"], ["a0"]),
-        conv("w1", x="a0", y="c1", bias="b"), helper.make_node("Clip", ["c1"], ["a1"]),
-        conv("w2", x="a1", y="c2", bias="b"), helper.make_node("MaxPool", ["c2"], ["p2"], kernel_shape=[2, 2]),
-        conv("w3", x="p2", y="c3"), helper.make_node("BatchNormalization", ["c3", "g", "b0", "mean", "var"], ["y"]),
-    ]  # fmt: skip
-    assert [layer.bn_folded for layer in read(model(nodes, tensors)).layers] == [True, True, True, False]
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's about its own exporter
 def test_what_pytorch_exports(tmp_path):
@@ -443,108 +201,6 @@ def test_what_pytorch_exports(tmp_path):
     assert read_onnx(path, "").skipped == {Why.TRANSPOSED: 1}
 
 
-# External data
-
-
-def external(name: str, shape: Sequence[int], **where: str) -> Any:
-    tensor = TensorProto(name=name, data_type=F, dims=shape, data_location=TensorProto.EXTERNAL)
-    for key, value in where.items():
-        tensor.external_data.add(key=key, value=value)
-    return tensor
-
-
-def test_external_data_in_the_folder_is_read_at_its_offset(read, tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "w.bin").write_bytes(b"\0" * 12 + W.tobytes())
-    (tmp_path / "link.bin").symlink_to("sub/w.bin")
-    for place in ("sub/w.bin", "./sub/w.bin", "link.bin"):
-        reading = read(
-            model([conv("w")], [external("w", W.shape, location=place, offset="12", length="144")])
-        )
-        np.testing.assert_array_equal(reading.layers[0].weight, W[:, 0])
-        assert any(place in note and "SHA-256" in note for note in reading.notes)
-
-
-@pytest.mark.parametrize(
-    "place", ["../w.bin", "sub/../../w.bin", "/etc/passwd", "", ".", "sub", "..\\w.bin", "C:\\w.bin", "w\0.bin",
-              "gone.bin", "out.bin", "pipe", "a" * 5000, "loop"]
-)  # fmt: skip
-def test_external_data_elsewhere_is_refused(tmp_path, place):
-    (tmp_path / "w.bin").write_bytes(W.tobytes())
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "out.bin").symlink_to(tmp_path / "w.bin")
-    (folder / "loop").symlink_to("loop")
-    os.mkfifo(folder / "pipe")
-    path = folder / "m.onnx"
-    path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
-    with pytest.raises(SourceError):
-        read_onnx(path, "")
-
-
-def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "w.bin").write_bytes(W.tobytes())
-    path = tmp_path / "m.onnx"
-    for place in ("sub/../w.bin", str(tmp_path / "w.bin")):  # both lead to a file of the folder
-        path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
-        with pytest.raises(SourceError, match="outside its folder"):
-            read_onnx(path, "")
-
-
-@pytest.mark.parametrize("where", [{"offset": "1"}, {"offset": "-4"}, {"length": "143"}, {"length": "9" * 30},
-                                   {"offset": "9" * 18}, {"offset": "one"}])  # fmt: skip
-def test_external_sizes_are_checked(read, tmp_path, where):
-    (tmp_path / "w.bin").write_bytes(W.tobytes())
-    with pytest.raises(SourceError):
-        read(model([conv("w")], [external("w", W.shape, location="w.bin", **where)]))
-
-
-# Damage
-
-
-def lying(**change: Any) -> Any:
-    tensor = stored("w", W)
-    for key, value in change.items():
-        tensor.ClearField(key)
-        getattr(tensor, key).extend(value) if isinstance(value, list) else setattr(tensor, key, value)
-    return model([conv("w")], [tensor])
-
-
-@pytest.mark.parametrize(
-    "proto",
-    [
-        b"\x08", b"no model at all" * 20, b"\x12" * 4096, model([], []).SerializeToString(),
-        lying(dims=[C, 1, 3, 4]), lying(dims=[C, 1, 3, 1 << 60]), lying(dims=[-C, 1, -3, 3]),
-        lying(raw_data=b"\0" * 143),
-        lying(data_type=TensorProto.FLOAT16), lying(dims=[2, 1, 6, 3]), lying(dims=[0, 1, 3, 3], raw_data=b""),
-        model([conv("w", kernel_shape=[5, 5])], [stored("w", W)]), model([conv("w", strides=[0, 1])], [stored("w", W)]),
-        model([conv("w", strides=[1])], [stored("w", W)]), model([conv("w", dilations=[1, 1 << 40])], [stored("w", W)]),
-        model([conv("w", group=-4)], [stored("w", W)]),
-        model([conv("w", bias="b")], [stored("w", W), stored("b", ONE)]),
-        model([helper.make_node("Transpose", ["t"], ["w"], perm=[0, 1, 2, 2]), conv("w")], [stored("t", W)]),
-        model([helper.make_node("Reshape", ["t", "s"], ["w"]), conv("w")],
-              [stored("t", W), stored("s", np.array([C, 1, 3, 4]))]),
-        model([helper.make_node("Reshape", ["t"], ["w"]), conv("w")], [stored("t", W)]),
-        model([helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0), conv("w")],
-              [stored("q", W.astype(np.int8)), stored("s", np.ones(3, np.float32))]),
-    ],
-)  # fmt: skip
-def test_damage_is_one_sentence(read, proto):
-    with pytest.raises(SourceError) as caught:
-        read(proto)
-    assert str(caught.value).count("\n") == 0 and "m.onnx" in str(caught.value)
-
-
-def test_sparse_tensors_that_claim_much_are_not_allocated(read):
-    for dims, at in (([C, 1, 1 << 20, 1 << 20], 0), ([C, 1, 3, 3], 36), ([C, 1, 3, 3], -1)):
-        sparse = helper.make_sparse_tensor(stored("w", ONE), stored("", np.array([at])), [C, 1, 3, 3])
-        sparse.ClearField("dims")
-        sparse.dims.extend(dims)
-        with pytest.raises(SourceError, match="sparse"):
-            read(model([conv("w")], sparse=[sparse]))
-
-
 def test_types_that_no_weights_have_are_listed(read):
     tensor = helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, W.shape, W.reshape(-1))
     reading = read(model([conv("w")], [tensor]))
@@ -563,66 +219,3 @@ def test_overflow_to_float32_becomes_infinite_and_is_refused(tmp_path):
     path.write_bytes(model(nodes, [stored("d", np.full(W.shape, 1e300))]).SerializeToString())
     with pytest.raises(SourceError, match="infinite"):
         harvest(str(path))
-
-
-def whole_model() -> bytes:
-    """A small model with most of what the reader knows, to be damaged."""
-    nodes, tensors = blocks()
-    extra = [conv("v", x="y", y="z", bias="b"), helper.make_node("Relu", ["z"], ["r"]),
-             helper.make_node("If", ["flag"], ["i"], then_branch=branch("t", "own", [stored("own", W)]),
-                              else_branch=branch("e", "v"))]  # fmt: skip
-    sparse = helper.make_sparse_tensor(stored("sp", ONE), stored("", np.array([3])), [C, 1, 3, 3])
-    more = [stored("v", W), stored("b", np.ones(C, np.float32)), stored("flag", np.array(True))]
-    return model([*nodes, conv("w"), *extra, conv("sp", x="r", y="k")], [*tensors, *more],
-                 sparse=[sparse]).SerializeToString()  # fmt: skip
-
-
-WHOLE = whole_model()
-
-
-def test_the_model_to_damage_is_read_whole(read):
-    assert [layer.key for layer in read(WHOLE).layers] == ["q", "v", "own", "sp"]
-
-
-def test_large_tensors_are_taken_out_before_the_rest_is_parsed(read, monkeypatch):
-    large, small = RNG.standard_normal((256, 256, 1, 1)).astype(np.float32), taps()
-    deep = RNG.standard_normal((512, 1, 7, 7)).astype(np.float32)
-    half = deep.astype(np.float16)
-    nodes = [conv("large", y="a", group=1), conv("small", y="b"), conv("deep", y="c", group=512),
-             helper.make_node("Cast", ["half"], ["h"], to=F), conv("h", y="d", group=256)]  # fmt: skip
-    tensors = [stored(n, a) for n, a in (("large", large), ("deep", deep), ("small", small))]
-    tensors.append(helper.make_tensor("half", TensorProto.FLOAT16, half.shape, half.tobytes(), raw=True))
-    data = model(nodes, tensors).SerializeToString()
-    trimmed = onnx_wire.trim(data)
-    assert set(trimmed.spans) == {"large", "deep"}
-    assert len(trimmed.message()) < len(data) - large.nbytes - deep.nbytes + 16
-    for kept in (1 << 16, 1 << 30, 8):
-        monkeypatch.setattr(onnx_wire, "KEPT", kept)
-        first, second, third = read(data).layers
-        np.testing.assert_array_equal(first.weight, small[:, 0])
-        np.testing.assert_array_equal(second.weight, deep[:, 0])
-        np.testing.assert_array_equal(third.weight, half[:, 0].astype(np.float32))
-        assert third.multiplier == 2
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    kept=st.sampled_from([8, 1 << 16]),
-    edits=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=6),
-    cut=st.integers(0, len(WHOLE)) | st.just(len(WHOLE)),
-    insert=st.binary(max_size=8),
-    place=st.integers(0, len(WHOLE)),
-)
-def test_damaged_bytes_are_read_or_refused(read, kept, edits, cut, insert, place):
-    data = bytearray(WHOLE)
-    for at, value in edits:
-        data[at] = value
-    data[place:place] = insert
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(onnx_wire, "KEPT", kept)
-            reading = read(bytes(data[:cut]))
-    except MkfaError:
-        return
-    for layer in reading.layers:
-        assert layer.weight.dtype == np.float32 and layer.weight.ndim == 3

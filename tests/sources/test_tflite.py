@@ -2,169 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 import numpy as np
 import pytest
-import tflite
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from tflite_models import (
+    ACT,
+    EACH,
+    HALF,
+    INT8,
+    KIND,
+    OP,
+    RNG,
+    Op,
+    Q,
+    T,
+    W,
+    X,
+    Y,
+    build,
+    depthwise,
+    plain_conv,
+    reader,
+    taps,
+)
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.harvest import harvest
 from mkfa.sources.found import Reading
-from mkfa.sources.graphfile import DamagedError, Why
-from mkfa.sources.tflite import read_tflite
-from mkfa.sources.tflite_sparse import Level, densify
-
-OP, KIND, ACT = tflite.BuiltinOperator, tflite.TensorType, tflite.ActivationFunctionType
-RNG = np.random.default_rng(20260723)
-
-
-@dataclass
-class T:
-    """A tensor; `data` None makes one without a buffer. `sparse` is (traversal, block map, levels)."""
-
-    shape: Sequence[int]
-    data: np.ndarray | bytes | None = None
-    kind: int = KIND.FLOAT32
-    scale: Sequence[float] = ()
-    zero: Sequence[int] = ()
-    dim: int = 0
-    sparse: tuple[Sequence[int], Sequence[int], Sequence[Level]] | None = None
-    name: str = ""
-    buffer: int | None = None
-    behind: bool = False
-
-
-@dataclass
-class Op:
-    code: int
-    inputs: Sequence[int]
-    outputs: Sequence[int]
-    options: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-def depthwise(inputs: Sequence[int], output: int, **values: Any) -> Op:
-    given = {"StrideW": 1, "StrideH": 1, "DepthMultiplier": 1, "DilationWFactor": 1, "DilationHFactor": 1}
-    return Op(OP.DEPTHWISE_CONV_2D, inputs, [output], "DepthwiseConv2DOptions", given | values)
-
-
-def plain_conv(inputs: Sequence[int], output: int, **values: Any) -> Op:
-    given = {"StrideW": 1, "StrideH": 1, "DilationWFactor": 1, "DilationHFactor": 1}
-    return Op(OP.CONV_2D, inputs, [output], "Conv2DOptions", given | values)
-
-
-def table(b: Any, kind: str, **fields: Any) -> int:
-    getattr(tflite, f"{kind}Start")(b)
-    for name, value in fields.items():
-        if value is not None:
-            getattr(tflite, f"{kind}Add{name}")(b, value)
-    return int(getattr(tflite, f"{kind}End")(b))
-
-
-def offsets(b: Any, start: Any, items: Sequence[int]) -> int:
-    start(b, len(items))
-    for item in reversed(items):
-        b.PrependUOffsetTRelative(item)
-    return int(b.EndVector())
-
-
-def ints(b: Any, values: Sequence[int], dtype: Any = np.int32) -> int | None:
-    return b.CreateNumpyVector(np.array(values, dtype)) if len(values) else None
-
-
-def sparsity(b: Any, parts: tuple[Sequence[int], Sequence[int], Sequence[Level]]) -> int:
-    traversal, block_map, levels = parts
-    made = []
-    for level in levels:
-        if level.segments is None:
-            made.append(table(b, "DimensionMetadata", Format=0, DenseSize=level.size))
-            continue
-        seg = table(b, "Int32Vector", Values=b.CreateNumpyVector(level.segments.astype(np.int32)))
-        idx = table(b, "Uint8Vector", Values=b.CreateNumpyVector(level.indices.astype(np.uint8)))
-        made.append(table(b, "DimensionMetadata", Format=1, ArraySegmentsType=1, ArraySegments=seg,
-                          ArrayIndicesType=3, ArrayIndices=idx))  # fmt: skip
-    dims = offsets(b, tflite.SparsityParametersStartDimMetadataVector, made)
-    return table(
-        b,
-        "SparsityParameters",
-        TraversalOrder=ints(b, traversal),
-        BlockMap=ints(b, block_map),
-        DimMetadata=dims,
-    )
-
-
-def build(*graphs: tuple[Sequence[T], Sequence[Op]], old_codes: bool = False, behind_at: int = 0) -> bytes:
-    """Return a TFLite file. Tensors marked `behind` have their data after the flatbuffer (as in models above 2 GB)."""
-    b = flatbuffers.Builder(1024)
-    codes = sorted({op.code for _, ops in graphs for op in ops})
-    buffers = [table(b, "Buffer")]
-    tail = b""
-    made_graphs = []
-    for tensors, ops in graphs:
-        made = []
-        for number, t in enumerate(tensors):
-            index = t.buffer or 0
-            if t.data is not None:
-                raw = t.data if isinstance(t.data, bytes) else np.ascontiguousarray(t.data).tobytes()
-                index = len(buffers)
-                if t.behind:
-                    buffers.append(table(b, "Buffer", Offset=behind_at + len(tail), Size=len(raw)))
-                    tail += raw
-                else:
-                    buffers.append(table(b, "Buffer", Data=b.CreateNumpyVector(np.frombuffer(raw, np.uint8))))
-            q = None
-            if len(t.scale) or len(t.zero):
-                scale = b.CreateNumpyVector(np.array(t.scale, np.float32)) if len(t.scale) else None
-                q = table(b, "QuantizationParameters", Scale=scale, ZeroPoint=ints(b, t.zero, np.int64),
-                          QuantizedDimension=t.dim)  # fmt: skip
-            parts = sparsity(b, t.sparse) if t.sparse else None
-            label = b.CreateString(t.name or f"t{number}")
-            made.append(table(b, "Tensor", Name=label, Shape=ints(b, t.shape), Type=t.kind, Buffer=index,
-                              Quantization=q, Sparsity=parts))  # fmt: skip
-        operators = []
-        for op in ops:
-            kind = getattr(tflite.BuiltinOptions, op.options) if op.options else 0
-            options = table(b, op.options, **op.values) if op.options else None
-            operators.append(table(b, "Operator", OpcodeIndex=codes.index(op.code), Inputs=ints(b, op.inputs),
-                                   Outputs=ints(b, op.outputs), BuiltinOptionsType=kind,
-                                   BuiltinOptions=options))  # fmt: skip
-        made_graphs.append(table(b, "SubGraph", Tensors=offsets(b, tflite.SubGraphStartTensorsVector, made),
-                                 Operators=offsets(b, tflite.SubGraphStartOperatorsVector, operators)))  # fmt: skip
-    made_codes = [
-        table(b, "OperatorCode", DeprecatedBuiltinCode=min(c, 127), BuiltinCode=None if old_codes else c)
-        for c in codes
-    ]
-    model = table(
-        b, "Model", Version=3, OperatorCodes=offsets(b, tflite.ModelStartOperatorCodesVector, made_codes),
-        Subgraphs=offsets(b, tflite.ModelStartSubgraphsVector, made_graphs),
-        Buffers=offsets(b, tflite.ModelStartBuffersVector, buffers),
-    )  # fmt: skip
-    b.Finish(model, file_identifier=b"TFL3")
-    out = bytes(b.Output())
-    return out + b"\0" * (behind_at - len(out)) + tail if tail else out
+from mkfa.sources.graphfile import Why
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[bytes], Reading]:
-    def save_and_read(data: bytes) -> Reading:
-        path = tmp_path / "m.tflite"
-        path.write_bytes(data)
-        return read_tflite(path, "")
-
-    return save_and_read
-
-
-def taps(*shape: int) -> np.ndarray:
-    return (RNG.integers(-40, 40, shape) / 16).astype(np.float32)
+    return reader(tmp_path)
 
 
 def reference(x: np.ndarray, flat: np.ndarray, shape: Sequence[int], op: Op) -> np.ndarray:
@@ -217,11 +90,7 @@ def test_multiplier_comes_from_the_input_and_from_the_option_where_the_input_is_
         assert layer.multiplier == 2
 
 
-W = taps(1, 3, 3, 4)
-HALF = W.astype(np.float16)
-Q = RNG.integers(-128, 127, (1, 3, 3, 4)).astype(np.int8)
 NIBBLES = RNG.integers(-8, 7, 36).astype(np.int8)
-X, Y = T([1, 9, 9, 4]), T([1, 7, 7, 4])
 
 
 def packed() -> bytes:
@@ -229,11 +98,9 @@ def packed() -> bytes:
     return (low[0::2] | (low[1::2] << 4)).astype(np.uint8).tobytes()
 
 
-EACH = [0.25, 0.5, 0.125, 1.0]
 FORMS: dict[str, tuple[T, np.ndarray, str]] = {
     "float32": (T(W.shape, W), W, "float32"),
-    "int8 per channel": (T(Q.shape, Q, KIND.INT8, EACH, [0, 1, -2, 3], 3),
-                         (Q - np.array([0, 1, -2, 3])) * np.array(EACH), "int8"),
+    "int8 per channel": (INT8, (Q - np.array([0, 1, -2, 3])) * np.array(EACH), "int8"),
     "int8 without zero point": (T(Q.shape, Q, KIND.INT8, EACH, [], 3), Q * np.array(EACH), "int8"),
     "uint8 per tensor": (T(Q.shape, Q.view(np.uint8), KIND.UINT8, [0.5], [128]),
                          (Q.view(np.uint8) - 128.0) * 0.5, "uint8"),
@@ -266,166 +133,12 @@ def test_weights_behind_dequantize(read, form):
 
 def test_int32_bias_is_dequantised(read):
     bias = T([4], np.array([8, -8, 4, 2], np.int32), KIND.INT32, EACH, [0] * 4, 0)
-    tensors = [X, FORMS["int8 per channel"][0], bias, Y]
+    tensors = [X, INT8, bias, Y]
     (layer,) = read(build((tensors, [depthwise([0, 1, 2], 3)]))).layers
     np.testing.assert_array_equal(layer.bias, [2, -4, 0.5, 2])
     for hidden in (T([4]), T([4], np.ones(4, np.int32), KIND.INT32)):
-        reading = read(build(([X, FORMS["float32"][0], hidden, Y], [depthwise([0, 1, 2], 3)])))
+        reading = read(build(([X, T(W.shape, W), hidden, Y], [depthwise([0, 1, 2], 3)])))
         assert reading.layers[0].bias is None and any("bias" in note for note in reading.notes)
-
-
-# Sparse tensors
-
-
-def encode(dense: np.ndarray, traversal: Sequence[int], block_map: Sequence[int], blocks: Sequence[int],
-           compressed: Sequence[bool]) -> tuple[np.ndarray, list[Level]]:  # fmt: skip
-    """Encode by recursion over single elements, as the format's description reads; independent of the decoder."""
-    rank = dense.ndim
-    size = dict(zip(block_map, blocks, strict=True))
-    extent = [dense.shape[d] // size.get(d, 1) if d < rank else blocks[d - rank] for d in traversal]
-    values: list[float] = []
-    segments: list[list[int]] = [[0] for _ in traversal]
-    indices: list[list[int]] = [[] for _ in traversal]
-
-    def part(chosen: dict[int, int]) -> np.ndarray:
-        keep = np.ones(dense.shape, bool)
-        for d, index in chosen.items():
-            at = np.indices(dense.shape)[d if d < rank else block_map[d - rank]]
-            step = size.get(d, 1) if d < rank else blocks[d - rank]
-            keep &= (at // step if d < rank else at % step) == index
-        return dense[keep]
-
-    def descend(level: int, chosen: dict[int, int]) -> None:
-        if level == len(traversal):
-            values.append(part(chosen).item())
-            return
-        for index in range(extent[level]):
-            below = {**chosen, traversal[level]: index}
-            if compressed[level]:
-                if not part(below).any():
-                    continue
-                indices[level].append(index)
-            descend(level + 1, below)
-        if compressed[level]:
-            segments[level].append(len(indices[level]))
-
-    descend(0, {})
-    levels = [
-        Level(segments=np.array(segments[i]), indices=np.array(indices[i]))
-        if compressed[i]
-        else Level(size=extent[i])
-        for i in range(len(traversal))
-    ]
-    return np.array(values, dense.dtype), levels
-
-
-def test_sparse_example_worked_by_hand():
-    dense = np.array([[1, 0, 2, 3], [0, 4, 0, 0], [0, 0, 5, 0], [0, 0, 0, 6]], np.float32)
-    values = np.array([1, 0, 0, 4, 2, 3, 0, 0, 5, 0, 0, 6], np.float32)
-    levels = [
-        Level(size=2),
-        Level(segments=np.array([0, 2, 3]), indices=np.array([0, 1, 1])),
-        Level(size=2),
-        Level(size=2),
-    ]
-    np.testing.assert_array_equal(
-        densify(values, (4, 4), traversal=[0, 1, 2, 3], block_map=[0, 1], levels=levels), dense
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    order=st.permutations(range(3)),
-    blocked=st.lists(st.integers(0, 2), unique=True, max_size=2),
-    compressed=st.lists(st.booleans(), min_size=3, max_size=3),
-)
-def test_sparse_round_trip(seed, order, blocked, compressed):
-    rng = np.random.default_rng(seed)
-    dense = (rng.integers(1, 9, (4, 2, 6)) * (rng.random((4, 2, 6)) < 0.3)).astype(np.float32)
-    traversal = [*order, *range(3, 3 + len(blocked))]
-    values, levels = encode(
-        dense, traversal, blocked, [2] * len(blocked), [*compressed, *[False] * len(blocked)]
-    )
-    np.testing.assert_array_equal(
-        densify(values, dense.shape, traversal=traversal, block_map=blocked, levels=levels), dense
-    )
-
-
-@pytest.mark.parametrize("direct", [False, True])
-def test_sparse_filters_behind_densify(read, direct):
-    dense = np.where(RNG.random(W.shape) < 0.6, 0, W).astype(np.float32)
-    traversal, block_map = [0, 3, 1, 2, 4], [3]
-    values, levels = encode(dense, traversal, block_map, [2], [False, True, False, True, False])
-    sparse = T(W.shape, values, sparse=(traversal, block_map, levels), name="sparse")
-    if direct:
-        graph = [X, sparse, Y], [depthwise([0, 1], 2)]
-    else:
-        graph = [X, T(W.shape), Y, sparse], [Op(OP.DENSIFY, [3], [1], "DensifyOptions"), depthwise([0, 1], 2)]
-    (layer,) = read(build(graph)).layers
-    np.testing.assert_array_equal(layer.weight, dense[0].transpose(2, 0, 1))
-
-
-def test_sparse_float16_behind_densify_and_dequantize(read):
-    values, levels = encode(HALF, [0, 1, 2, 3], [], [], [False, True, True, True])
-    tensors = [X, T(W.shape), Y, T(W.shape, kind=KIND.FLOAT16),
-               T(W.shape, values, KIND.FLOAT16, sparse=([0, 1, 2, 3], [], levels))]  # fmt: skip
-    ops = [Op(OP.DENSIFY, [4], [3]), Op(OP.DEQUANTIZE, [3], [1]), depthwise([0, 1], 2)]
-    (layer,) = read(build((tensors, ops))).layers
-    np.testing.assert_array_equal(layer.weight, W[0].transpose(2, 0, 1))
-    assert layer.dtype == "float16"
-
-
-@pytest.mark.parametrize(
-    ("shape", "traversal", "block_map", "levels"),
-    [
-        ((4, 4), [0, 1], [], [Level(size=4), Level(size=3)]),
-        ((4, 4), [0, 0], [], [Level(size=4), Level(size=4)]),
-        ((4, 4), [0, 1, 2], [5], [Level(size=4), Level(size=4), Level(size=1)]),
-        ((4, 4), [2, 1, 0], [0], [Level(size=2), Level(size=4), Level(size=2)]),
-        ((4, 4), [0, 1, 2], [0], [Level(size=4), Level(size=4), Level(size=0)]),
-        ((4, 4), [0, 1], [], [Level(size=4)]),
-        ((), [], [], []),
-        ((1 << 20, 1 << 20), [0, 1], [], [Level(size=1 << 20), Level(size=1 << 20)]),
-        ((4, 4), [0, 1], [], [Level(size=4), Level(segments=np.array([0, 1, 2, 3]), indices=np.arange(3))]),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 5, 2, 3, 3]), indices=np.arange(3))],
-        ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 9]), indices=np.arange(3))],
-        ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 4]), indices=np.array([0, 1, 2, 4]))],
-        ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 4]), indices=np.array([0, 1, -2, 3]))],
-        ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 1, 1, 1]), indices=np.array([0]))],
-        ),
-    ],
-)
-def test_sparse_tables_that_contradict_themselves(shape, traversal, block_map, levels):
-    with pytest.raises(DamagedError):
-        densify(np.ones(4, np.float32), shape, traversal=traversal, block_map=block_map, levels=levels)
-
-
-# What is taken
 
 
 def test_plain_convolutions_with_one_channel_a_group_are_depthwise(read):
@@ -510,95 +223,7 @@ def test_folding_is_inferred_from_bias_and_activation(read, fused, behind, bias,
     assert (layer.bias is not None) is bias
 
 
-# Damage
-
-
-@pytest.mark.parametrize(
-    "graph",
-    [
-        ([X, T([1, 3, 3, 5], W), Y], [depthwise([0, 1], 2)]),
-        ([X, T([1, 3, 3, 4], b"\0" * 143), Y], [depthwise([0, 1], 2)]),
-        ([X, T([1, 3, 3, 1 << 30], W), Y], [depthwise([0, 1], 2)]),
-        ([X, T([1, -3, -3, 4], W), Y], [depthwise([0, 1], 2)]),
-        ([X, T([2, 3, 3, 2], W), Y], [depthwise([0, 1], 2)]),
-        ([X, T([1] * 9, W), Y], [depthwise([0, 1], 2)]),
-        ([T([1, 9, 9, 3]), T(W.shape, W), Y], [depthwise([0, 1], 2)]),
-        ([T([]), T(W.shape, W), Y], [depthwise([0, 1], 2, DepthMultiplier=0)]),
-        ([X, T(W.shape, W), Y], [depthwise([0, 9], 2)]),
-        ([X, T(W.shape, W), Y], [depthwise([0], 2)]),
-        ([X, T(W.shape, W), Y], [depthwise([0, -1], 2)]),
-        ([X, T(W.shape, W), Y], [depthwise([0, 1], 2, StrideW=0)]),
-        ([X, T(W.shape, W), Y], [depthwise([0, 1], 2, DilationHFactor=1 << 20)]),
-        ([X, T(W.shape, W), Y], [Op(OP.DEPTHWISE_CONV_2D, [0, 1], [2])]),
-        ([X, T(W.shape, W), Y], [Op(OP.DEPTHWISE_CONV_2D, [0, 1], [2], "Conv2DOptions", {})]),
-        ([X, T(Q.shape, Q, KIND.INT8, [1, 2, 3], [0] * 3, 3), Y], [depthwise([0, 1], 2)]),
-        ([X, T(Q.shape, Q, KIND.INT8, EACH, [0] * 4, 9), Y], [depthwise([0, 1], 2)]),
-        ([X, T(W.shape, W), T([3], taps(3)), Y], [depthwise([0, 1, 2], 3)]),
-        ([X, T(W.shape, buffer=99), Y], [depthwise([0, 1], 2)]),
-    ],
-)
-def test_damage_is_one_sentence(read, graph):
-    with pytest.raises(SourceError) as caught:
-        read(build(graph))
-    assert str(caught.value).count("\n") == 0 and "m.tflite" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"\xff\xff\xff\xffTFL3" + b"\0" * 64, b"no model at all"]
-)
-def test_what_is_no_model_is_refused(read, data):
-    with pytest.raises(SourceError):
-        read(data)
-
-
-def test_tables_listed_over_and_over_are_refused(read, monkeypatch):
-    many = build(([X, T(W.shape, W), Y], [depthwise([0, 1], 2)] * 60))
-    assert len(read(many).layers) == 1
-    monkeypatch.setattr("mkfa.sources.tflite_tables.MOST_TABLES", 50)
-    with pytest.raises(SourceError, match="more than 50 tables"):
-        read(many)
-
-
 def test_missing_package_names_the_remedy(read, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tflite", None)
     with pytest.raises(MkfaError, match=r"pip install 'mkfa\[tflite\]'"):
         read(build(([X, T(W.shape, W), Y], [depthwise([0, 1], 2)])))
-
-
-def whole_model() -> bytes:
-    """A small model with most of what the reader knows, to be damaged."""
-    values, levels = encode(W * (W > 1), [0, 3, 1, 2, 4], [3], [2], [False, True, False, True, False])
-    tensors = [X, FORMS["int8 per channel"][0], T([4], taps(4)), Y, T(W.shape),
-               T(W.shape, HALF, KIND.FLOAT16), T(W.shape),
-               T(W.shape, values, sparse=([0, 3, 1, 2, 4], [3], levels))]  # fmt: skip
-    ops = [depthwise([0, 1, 2], 3), Op(OP.DEQUANTIZE, [5], [4]), depthwise([0, 4], 3), Op(OP.DENSIFY, [7], [6]),
-           depthwise([0, 6], 3), Op(OP.IF, [0], [3], "IfOptions", {"ThenSubgraphIndex": 1})]  # fmt: skip
-    return build((tensors, ops), ([X, T(W.shape, taps(1, 3, 3, 4)), Y], [depthwise([0, 1], 2)]))
-
-
-WHOLE = whole_model()
-
-
-def test_the_model_to_damage_is_read_whole(read):
-    assert [layer.dtype for layer in read(WHOLE).layers] == ["int8", "float16", "float32", "float32"]
-    assert math.prod(read(WHOLE).layers[2].weight.shape) == 36
-
-
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    edits=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=6),
-    cut=st.integers(0, len(WHOLE)) | st.just(len(WHOLE)),
-    insert=st.binary(max_size=8),
-    place=st.integers(8, len(WHOLE)),
-)
-def test_damaged_bytes_are_read_or_refused(read, edits, cut, insert, place):
-    data = bytearray(WHOLE)
-    for at, value in edits:
-        data[at] = value
-    data[place:place] = insert
-    try:
-        reading = read(bytes(data[:cut]))
-    except MkfaError:
-        return
-    for layer in reading.layers:
-        assert layer.weight.dtype == np.float32 and layer.weight.ndim == 3

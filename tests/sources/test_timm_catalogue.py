@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import CONVNEXT_BASE
 
 from mkfa.bank import UNKNOWN
 from mkfa.errors import SourceError, UnknownNameError
@@ -26,9 +27,6 @@ from mkfa.sources.timm_catalogue import (
     training_set_of,
 )
 from mkfa.sources.timm_graph import stage_of
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import CONVNEXT_BASE
 
 DIVERSE = (
     "convnext_femto", "efficientnet_lite0", "mobilenetv3_small_100", "tf_efficientnet_cc_b0_4e", "coat_lite_mini",
