@@ -8,8 +8,9 @@ import numpy as np
 
 from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.contrasts import series_of
 from mkfa.training.paper import PaperCurve
-from mkfa.training.results import Cell, Curve
+from mkfa.training.results import Curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,20 +47,16 @@ def draw(curve: Curve, paper: Sequence[PaperCurve] = ()) -> Figure:
 
 def _ours(container: FigureBase, curve: Curve) -> None:
     ax = container.add_subplot()
-    arms: dict[str, list[Cell]] = {}
-    for cell in curve.cells:
-        if cell.top1:
-            arms.setdefault(cell.arm, []).append(cell)
+    arms = series_of([cell for cell in curve.cells if cell.top1])
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
         ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
     for i, (arm, cells) in enumerate(arms.items()):
-        cells = sorted(cells, key=lambda c: c.layers)
         x = np.array([c.layers for c in cells])
         y = 100 * np.array([c.relative for c in cells])
         band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
-        colour = COLOURS.get(arm, f"C{i}")
+        colour = COLOURS.get(arm, f"C{i}")  # a series "arm source" has none of its own
         ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
                 zorder=3)  # fmt: skip
         ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.training.contrasts import Contrast, contrasts_of, welch
 from mkfa.training.runfolder import BASE
 
 
@@ -70,13 +71,17 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it."""
+    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it.
+
+    `contrasts` holds the arms against `random` and the base, and the last step of the arms that borrow.
+    """
 
     base: Cell
     cells: tuple[Cell, ...]
     chance: float
     sensitivity: Sensitivity | None
     parameters: Mapping[str, Any]
+    contrasts: tuple[Contrast, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Cu
     base_runs = [r for r in runs if r.arm == BASE]
     base = make_cell(base_runs, _top1(base_runs))
     cells = _cells([r for r in runs if r.arm != BASE], base.top1)
-    return Curve(base, cells, _chance(runs), sensitivity(base, cells), dict(parameters))
+    contrasts = contrasts_of(base, cells) if base.top1 else ()
+    return Curve(base, cells, _chance(runs), sensitivity(base, cells), dict(parameters), contrasts)
 
 
 def make_matrix(runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any]) -> Matrix:
@@ -158,16 +164,7 @@ def welch_half_width(a: Sequence[float], b: Sequence[float], level: float = 0.95
 
     Seeds are few: two equal accuracies give a width of 0, which is what the formula says, not certainty.
     """
-    if len(a) < 2 or len(b) < 2:
-        return math.nan
-    from scipy.stats import t
-
-    parts = [_std(x) ** 2 / len(x) for x in (a, b)]
-    variance = sum(parts)
-    if variance == 0:
-        return 0.0
-    freedom = variance**2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
-    return float(t.ppf(0.5 + level / 2, freedom) * math.sqrt(variance))
+    return welch(a, b, level).half_width
 
 
 def _cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
