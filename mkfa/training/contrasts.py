@@ -172,9 +172,9 @@ def _contrast(what: str, names: tuple[str, str], mine: Sequence[Point], theirs: 
     if both:  # one difference for both intervals: of the seeds that either has
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
     found = welch(list(a.values()), list(b.values()))
-    layers = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
+    ours, other = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
     return Contrast(
-        what, *names, *layers, found.difference, found.half_width, found.p,
+        what, names[0], names[1], ours, other, found.difference, found.half_width, found.p,
         paired_half_width([a[seed] - b[seed] for seed in both]), (len(a), len(b)), len(both),
     )  # fmt: skip
 
