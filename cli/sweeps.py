@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli import trainer
-from mkfa.cli.output import Json, print_json, print_table, say
+from mkfa.cli import tables, trainer
+from mkfa.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
     from mkfa.training.execution import Execution
@@ -39,7 +39,8 @@ def transfer_curve(
     seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
-    compile_: trainer.Compile = None, dry_run: trainer.DryRun = False, as_json: Json = False,
+    compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
     from mkfa.training.execution import Execution
@@ -60,21 +61,24 @@ def transfer_curve(
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
     names = [arm.strip() for arm in arms.split(",")]
     curve(experiment, source=source, target=target, arms=names, layers=layers, seeds=seeds, out=out,
-          execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer-curve")  # fmt: skip
+          execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer-curve",
+          with_paper=with_paper)  # fmt: skip
 
 
 def curve(
     experiment: Experiment, *, source: str, target: str, arms: Sequence[str], layers: str, seeds: int,
-    out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str,
+    out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str, with_paper: bool = False,
 ) -> None:  # fmt: skip
     """Plan, train and show a curve; `mkfa transfer` is one of a single arm."""
     from mkfa.figures.curve import draw
     from mkfa.training.origins import find_origin
+    from mkfa.training.paper import paper_curves
     from mkfa.training.plans import Domains, check_arms, check_layers, plan_cells
     from mkfa.training.ranges import parse_numbers
     from mkfa.training.results import make_curve
     from mkfa.training.sweep import finished
 
+    paper = paper_curves(experiment.what) if with_paper else ()
     check_arms(arms, what=experiment.what)
     numbers = parse_numbers(layers)
     domains = Domains(experiment.recipe)
@@ -92,19 +96,15 @@ def curve(
     of = [f for f in finished(plan, at.root) if f.target == domains[target].name]
     parameters = {"source": origin.name, "target": domains[target].name, "arms": list(arms), "layers": numbers,
                   "seeds": seeds, "what": experiment.what, "arch": experiment.arch, "options": dict(experiment.options),
-                  "recipe": experiment.recipe, "with_bias": experiment.with_bias}  # fmt: skip
+                  "recipe": experiment.recipe, "with_bias": experiment.with_bias, **tables.made_by(plan)}  # fmt: skip
     found = make_curve(of, parameters=parameters)
-    paths = trainer.write_results(at, "curve", found, csv=_csv(found.base, *found.cells), figure=draw(found))
+    paths = trainer.write_results(at, "curve", found, csv=tables.csv_of(found.base, *found.cells),
+                                  figure=draw(found, paper))  # fmt: skip
     if as_json:
         print_json({"curve": found, "files": paths})
         return
-    rows = [_row(found.base), *(_row(c) for c in found.cells)]
-    notes = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
-             f"Chance {found.chance:.3f}, {len(domains[target].y_test)} test images, seeds 0..{seeds - 1}.",
-             sensitivity(found.sensitivity),
-             f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
-    print_table(f"{parameters['source']} to {parameters['target']}, {experiment.arch}",
-                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=notes)  # fmt: skip
+    wrote = f"Wrote {', '.join(p.name for p in paths)} in {at.results}"
+    tables.print_curve(found, test_images=len(domains[target].y_test), notes=[wrote])
 
 
 def transfer_matrix(
@@ -117,16 +117,19 @@ def transfer_matrix(
     seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
-    compile_: trainer.Compile = None, dry_run: trainer.DryRun = False, as_json: Json = False,
+    compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.figures.matrix import draw
     from mkfa.training.execution import Execution
     from mkfa.training.origins import find_origin
+    from mkfa.training.paper import paper_matrix
     from mkfa.training.plans import Domains, Experiment, check_arms, check_layers, count_layers, plan_cells
     from mkfa.training.results import make_matrix
     from mkfa.training.sweep import finished
 
+    paper = paper_matrix(what) if with_paper else None
     check_arms([arm], what=what)
     experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
                             options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
@@ -146,49 +149,12 @@ def transfer_matrix(
         return
     trainer.finish_check(trainer.carry_out(plan, sets, at))
     parameters = {"domains": names, "arm": arm, "layers": number, "seeds": seeds, "what": what, "arch": arch,
-                  "options": dict(experiment.options), "recipe": experiment.recipe}  # fmt: skip
+                  "options": dict(experiment.options), "recipe": experiment.recipe,
+                  **tables.made_by(plan)}  # fmt: skip
     found = make_matrix(finished(plan, at.root), domains=names, parameters=parameters)
-    lines = _csv(*found.bases.values(), *found.cells)
-    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found))
+    lines = tables.csv_of(*found.bases.values(), *found.cells)
+    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper))
     if as_json:
         print_json({"matrix": found, "files": paths})
         return
-    rows = [("base", *(100 * found.bases[t].mean for t in names))]
-    rows += [(s, *(_points(c) for c in found.cells if c.source == s)) for s in names]
-    notes = [f"Top-1 in %, (change in points); {number} {what} layers frozen; diagonal: selffer; {seeds} seed(s).",
-             "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %.",
-             f"Wrote {', '.join(p.name for p in paths)} in {at.results}"]  # fmt: skip
-    print_table("Source (rows) to target (columns)", ("", *names), rows, notes=notes)
-
-
-def sensitivity(found: Any) -> str:
-    """Return the sentence on what the experiment could have seen."""
-    if found is None:
-        return "Sensitivity: unknown, nothing is done."
-    where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
-    if found.distance != found.distance:
-        return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
-    verdict = "" if found.distance > 2 else " Within the seeds' spread: this setting cannot see filters at all."
-    distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
-    return f"Sensitivity: worst is {where}, {distance}.{verdict}"
-
-
-def _row(cell: Any) -> tuple[Any, ...]:
-    state = f"{len(cell.seeds)}" + (f" ({cell.diverged} diverged)" if cell.diverged else "")
-    state += f" ({cell.missing} missing)" if cell.missing else ""
-    change = None if cell.arm == "baseline" else 100 * cell.relative
-    width = None if cell.arm == "baseline" else 100 * cell.half_width
-    return cell.arm, cell.layers or None, state, cell.mean, cell.std, change, width
-
-
-def _points(cell: Any) -> str:
-    return f"{100 * cell.mean:.1f} ({100 * cell.relative:+.1f})" if cell.top1 else "–"
-
-
-def _csv(*cells: Any) -> str:
-    lines = ["source,target,arm,layers,seed,top1,cell_mean,cell_sd,change,half_width_95"]
-    for c in cells:
-        for seed, top1 in zip(c.seeds, c.top1, strict=True):
-            lines.append(f"{c.source},{c.target},{c.arm},{c.layers},{seed},{top1!r},{c.mean!r},{c.std!r},"
-                         f"{c.relative!r},{c.half_width!r}")  # fmt: skip
-    return "\n".join(lines) + "\n"
+    tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {at.results}"])

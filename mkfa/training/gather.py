@@ -1,0 +1,138 @@
+"""Gather an experiment's runs from their folders, and make its curve or matrix from them again (layer 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.training.result_file import PackedExperiment, PackedRun
+from mkfa.training.results import Curve, Finished, Matrix, make_curve, make_matrix
+from mkfa.training.runfolder import BASE, RESULT, SPEC, RunSpec, read_json, read_spec
+
+if TYPE_CHECKING:
+    from mkfa.training.plans import Planned
+
+_FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
+
+
+def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
+    return [{"hash": p.spec.hash, "source": p.source, "target": p.spec.domain, "arm": p.spec.arm,
+             "layers": p.spec.layers, "seed": p.spec.seed} for p in plan]  # fmt: skip
+
+
+def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -> PackedExperiment:
+    """Gather exactly the runs of a curve.json or matrix.json.
+
+    Parameters
+    ----------
+    root : folder of the run folders.
+    command : the command line that made it; "" for the one that the file records.
+
+    Raises
+    ------
+    MkfaError
+        It is no such file, it lists no runs, or none of them is over below `root`.
+    WorkError
+        A run folder is damaged.
+    """
+    found = read_result(path)
+    parameters = dict(found["parameters"])
+    listed, made = parameters.pop("runs"), str(parameters.pop("command", ""))
+    runs = tuple(_from_folder(root, run) for run in listed)
+    if not any(run.result for run in runs):
+        problem = f"none of its {len(runs)} runs is over in {root}"
+        raise MkfaError(path, problem, "name the --out of the command that trained")
+    return PackedExperiment(name, "matrix" if "bases" in found else "curve", command or made, parameters, runs)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a curve.json or matrix.json that lists its runs. Raises MkfaError where it is none."""
+    try:
+        found = read_json(path)
+    except WorkError as error:
+        raise MkfaError(path, error.problem, "name the curve.json or matrix.json of a results folder") from None
+    if found is None:
+        raise MkfaError(path, "is no file", "name the curve.json or matrix.json of a results folder")
+    parameters = found.get("parameters") if isinstance(found, dict) else None
+    if not isinstance(parameters, dict) or not {"base", "bases"} & set(found):
+        raise MkfaError(path, "is neither a curve nor a matrix", "name the curve.json or matrix.json of a folder")
+    listed = parameters.get("runs")
+    if not isinstance(listed, list) or not listed:
+        remedy = "run its command again: what is done is not trained twice, and the file is written anew"
+        raise MkfaError(path, "does not list its runs", remedy)
+    if not all(isinstance(run, dict) and all(isinstance(run.get(k), t) for k, t in _FIELDS.items()) for run in listed):
+        raise MkfaError(path, "lists runs that are none", "run its command again")
+    return found
+
+
+def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperiment:
+    """Gather every run below a folder that is over, in the order of their hashes.
+
+    Raises
+    ------
+    MkfaError
+        None is.
+    """
+    specs = {spec.hash: spec for folder in sorted(root.glob(f"*/{SPEC}")) if (spec := read_spec(folder.parent))}
+    results = {key: read_json(root / key / RESULT) for key in specs}
+    runs = tuple(
+        PackedRun(key, source_name(spec, specs), spec.domain, spec.arm, spec.layers, spec.seed, spec, results[key])
+        for key, spec in specs.items() if results[key] is not None
+    )  # fmt: skip
+    if not runs:
+        raise MkfaError(root, "has no run that is over", "name the --out of the command that trained")
+    return PackedExperiment(name, "runs", command, {}, runs)
+
+
+def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
+    """Return what a run borrows from, in a word: a domain where it is a base run of `others`, else as it is recorded.
+
+    Another network than the run's own is named behind the domain.
+    """
+    if spec.arm == BASE:
+        return spec.domain
+    base = others.get(spec.source.removeprefix("run:"))
+    if base is None:
+        return spec.source
+    own = (base.arch, dict(base.options)) == (spec.arch, dict(spec.options))
+    return base.domain if own else f"{base.domain}+{base.arch}"
+
+
+def rebuild(experiment: PackedExperiment) -> Curve | Matrix:
+    """Make the curve or the matrix of an experiment from its runs, as the command that trained them made it.
+
+    Raises
+    ------
+    MkfaError
+        It is neither, but a folder's runs; or its parameters are not those of one.
+    """
+    p = dict(experiment.parameters)
+    if experiment.kind == "runs":
+        remedy = "pack it with --experiment and the curve.json or matrix.json that its command wrote"
+        raise MkfaError(experiment.name, "is no curve or matrix but a folder's runs", remedy)
+    runs = [Finished(r.source, r.target, r.arm, r.layers, r.seed, r.result) for r in experiment.runs]
+    listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
+    parameters = p | {"command": experiment.command, "runs": listed}
+    try:
+        if experiment.kind == "curve":
+            return make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
+        return make_matrix(runs, domains=p["domains"], parameters=parameters)
+    except (KeyError, IndexError) as error:
+        problem = f"lacks what a {experiment.kind} is made of ({error})"
+        raise MkfaError(experiment.name, problem, "run its command again and pack the result") from None
+
+
+def count_test_images(experiment: PackedExperiment, target: str) -> int:
+    """Return the number of test images of a target; 0 where none of its runs is over."""
+    return next((int(r.result["test_images"]) for r in experiment.runs if r.result and r.target == target), 0)
+
+
+def _from_folder(root: Path, listed: Mapping[str, Any]) -> PackedRun:
+    folder = root / Path(listed["hash"]).name
+    spec, result = read_spec(folder), read_json(folder / RESULT)
+    if spec is not None and spec.hash != listed["hash"]:
+        raise WorkError(folder / SPEC, f"is that of run {spec.hash}", "remove the folder and train the run again")
+    return PackedRun(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)
