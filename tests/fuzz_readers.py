@@ -131,16 +131,16 @@ def bank_seeds() -> list[bytes]:
         return [plain, path.read_bytes()]
 
 
-def made_by(test: str) -> Callable[[], list[bytes]]:
-    """Return seeds that a test module keeps as WHOLE."""
+def made_by(makers: str) -> Callable[[], list[bytes]]:
+    """Return the seed that a module of makers has in `whole_model`."""
 
     def seeds() -> list[bytes]:
-        spec = importlib.util.spec_from_file_location(test, HERE / "sources" / f"{test}.py")
+        spec = importlib.util.spec_from_file_location(makers, HERE / "sources" / f"{makers}.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[test] = module
+        sys.modules[makers] = module
         spec.loader.exec_module(module)
-        return [module.WHOLE]
+        return [module.whole_model()]
 
     return seeds
 
@@ -219,8 +219,8 @@ def in_pickle(rng: random.Random, data: bytes) -> bytes:
 TARGETS = {
     "safetensors": Target(".safetensors", safetensors_seeds, harvest, in_header),
     "torch": Target(".pth", torch_seeds, harvest, in_pickle),
-    "onnx": Target(".onnx", made_by("test_onnx"), harvest),
-    "tflite": Target(".tflite", made_by("test_tflite"), harvest),
+    "onnx": Target(".onnx", made_by("onnx_models"), harvest),
+    "tflite": Target(".tflite", made_by("tflite_models"), harvest),
     "bank": Target(".h5", bank_seeds, read_bank),
 }
 

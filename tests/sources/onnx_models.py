@@ -98,3 +98,15 @@ def impulse(proto: Any, kh: int = 3, kw: int = 3, channels: int = C) -> np.ndarr
     x[:, :, kh - 1, kw - 1] = 1
     (y,) = ReferenceEvaluator(proto).run(None, {"x": x})
     return np.asarray(y)[0, :, ::-1, ::-1]
+
+
+def whole_model() -> bytes:
+    """A small model with most of what the reader knows, to be damaged."""
+    nodes, tensors = blocks()
+    extra = [conv("v", x="y", y="z", bias="b"), helper.make_node("Relu", ["z"], ["r"]),
+             helper.make_node("If", ["flag"], ["i"], then_branch=branch("t", "own", [stored("own", W)]),
+                              else_branch=branch("e", "v"))]  # fmt: skip
+    sparse = helper.make_sparse_tensor(stored("sp", ONE), stored("", np.array([3])), [C, 1, 3, 3])
+    more = [stored("v", W), stored("b", np.ones(C, np.float32)), stored("flag", np.array(True))]
+    return model([*nodes, conv("w"), *extra, conv("sp", x="r", y="k")], [*tensors, *more],
+                 sparse=[sparse]).SerializeToString()  # fmt: skip

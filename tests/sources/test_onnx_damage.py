@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from onnx_models import ONE, C, W, blocks, branch, conv, model, reader, stored
+from onnx_models import ONE, C, W, conv, model, reader, stored, whole_model
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.sources import onnx_wire
@@ -54,18 +54,6 @@ def test_damage_is_one_sentence(read, proto):
     with pytest.raises(SourceError) as caught:
         read(proto)
     assert str(caught.value).count("\n") == 0 and "m.onnx" in str(caught.value)
-
-
-def whole_model() -> bytes:
-    """A small model with most of what the reader knows, to be damaged."""
-    nodes, tensors = blocks()
-    extra = [conv("v", x="y", y="z", bias="b"), helper.make_node("Relu", ["z"], ["r"]),
-             helper.make_node("If", ["flag"], ["i"], then_branch=branch("t", "own", [stored("own", W)]),
-                              else_branch=branch("e", "v"))]  # fmt: skip
-    sparse = helper.make_sparse_tensor(stored("sp", ONE), stored("", np.array([3])), [C, 1, 3, 3])
-    more = [stored("v", W), stored("b", np.ones(C, np.float32)), stored("flag", np.array(True))]
-    return model([*nodes, conv("w"), *extra, conv("sp", x="r", y="k")], [*tensors, *more],
-                 sparse=[sparse]).SerializeToString()  # fmt: skip
 
 
 WHOLE = whole_model()

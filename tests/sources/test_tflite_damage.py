@@ -10,7 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tflite_models import EACH, HALF, INT8, KIND, OP, Op, Q, T, W, X, Y, build, depthwise, encode, reader, taps
+from tflite_models import (
+    EACH,
+    KIND,
+    OP,
+    Op,
+    Q,
+    T,
+    W,
+    X,
+    Y,
+    build,
+    depthwise,
+    reader,
+    taps,
+    whole_model,
+)
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.sources.found import Reading
@@ -65,17 +80,6 @@ def test_tables_listed_over_and_over_are_refused(read, monkeypatch):
     monkeypatch.setattr("mkfa.sources.tflite_tables.MOST_TABLES", 50)
     with pytest.raises(SourceError, match="more than 50 tables"):
         read(many)
-
-
-def whole_model() -> bytes:
-    """A small model with most of what the reader knows, to be damaged."""
-    values, levels = encode(W * (W > 1), [0, 3, 1, 2, 4], [3], [2], [False, True, False, True, False])
-    tensors = [X, INT8, T([4], taps(4)), Y, T(W.shape),
-               T(W.shape, HALF, KIND.FLOAT16), T(W.shape),
-               T(W.shape, values, sparse=([0, 3, 1, 2, 4], [3], levels))]  # fmt: skip
-    ops = [depthwise([0, 1, 2], 3), Op(OP.DEQUANTIZE, [5], [4]), depthwise([0, 4], 3), Op(OP.DENSIFY, [7], [6]),
-           depthwise([0, 6], 3), Op(OP.IF, [0], [3], "IfOptions", {"ThenSubgraphIndex": 1})]  # fmt: skip
-    return build((tensors, ops), ([X, T(W.shape, taps(1, 3, 3, 4)), Y], [depthwise([0, 1], 2)]))
 
 
 WHOLE = whole_model()

@@ -211,3 +211,14 @@ EACH = [0.25, 0.5, 0.125, 1.0]
 
 INT8 = T(Q.shape, Q, KIND.INT8, EACH, [0, 1, -2, 3], 3)
 """Weights with a scale and a zero point for each channel."""
+
+
+def whole_model() -> bytes:
+    """A small model with most of what the reader knows, to be damaged."""
+    values, levels = encode(W * (W > 1), [0, 3, 1, 2, 4], [3], [2], [False, True, False, True, False])
+    tensors = [X, INT8, T([4], taps(4)), Y, T(W.shape),
+               T(W.shape, HALF, KIND.FLOAT16), T(W.shape),
+               T(W.shape, values, sparse=([0, 3, 1, 2, 4], [3], levels))]  # fmt: skip
+    ops = [depthwise([0, 1, 2], 3), Op(OP.DEQUANTIZE, [5], [4]), depthwise([0, 4], 3), Op(OP.DENSIFY, [7], [6]),
+           depthwise([0, 6], 3), Op(OP.IF, [0], [3], "IfOptions", {"ThenSubgraphIndex": 1})]  # fmt: skip
+    return build((tensors, ops), ([X, T(W.shape, taps(1, 3, 3, 4)), Y], [depthwise([0, 1], 2)]))
