@@ -199,6 +199,8 @@ def sentence(contrast: Contrast) -> str:
     width = c.best_half_width
     if math.isnan(width):
         return f"{subject}; no interval, which takes two seeds."
+    if width < 1e-12:  # rounding of equal differences
+        return f"{subject}; no interval, as the seeds do not differ."
     low, high = 100 * (c.difference - width), 100 * (c.difference + width)
     seeds = f"{c.common} seeds, paired" if c.common else f"{c.seeds[0]} and {c.seeds[1]} seeds, Welch"
     verdict = "" if low > 0 or high < 0 else "; 0 is within, so that seeds alone could make it"

@@ -77,6 +77,26 @@ class PaperCurve:
     named: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class PaperRows:
+    """A table of scenarios or of sources: all depthwise layers set and frozen.
+
+    Attributes
+    ----------
+    table, model, setting : str
+    rows : tuple of (str, float)
+        Label and top-1 in percent.
+    base : float
+        Top-1 in percent of plain training on the target.
+    """
+
+    table: str
+    model: str
+    setting: str
+    rows: tuple[tuple[str, float], ...]
+    base: float
+
+
 @lru_cache(maxsize=1)
 def tables() -> dict[str, Any]:
     """Return the file as it is."""
@@ -127,3 +147,27 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
                    c["observation"], (c["named_layers"][0], c["named_layers"][1]) if c["named_layers"] else None)
         for c in tables()["curves"]
     )  # fmt: skip
+
+
+def paper_rows(*, sources: bool, what: str) -> PaperRows:
+    """Return Table 1, the scenarios of one source, or for `sources` Tables 3 and 4, what several sources give.
+
+    Raises
+    ------
+    MkfaError
+        The paper has none for these layers.
+    """
+    if what != "depthwise":
+        raise MkfaError("--with-paper", f"the paper has no table of scenarios of {what} layers", "leave it out")
+    known = tables()
+    if not sources:
+        found = known["scenarios"]
+        rows = tuple((name.replace("_", " "), top1) for name, top1 in found["accuracy"].items())
+        return PaperRows(found["table"], found["model"], found["setting"], rows, found["accuracy"]["baseline"])
+    third, fourth = known["architectures"]
+    base = known["bases"]["accuracy"][third["target"]]
+    rows = (("baseline", base),
+            *((f"{third['training_set']}+{name}", top1) for name, top1 in third["accuracy"].items()),
+            *fourth["accuracy"].items())  # fmt: skip
+    title = f"{third['table']}, {fourth['table']}; baseline: {known['bases']['table']}"
+    return PaperRows(title, third["model"], f"target {third['target']}, all depthwise layers", rows, base)

@@ -110,7 +110,7 @@ def plan_cells(
         for seed in range(seeds):
             run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
             if run.needs is not None:
-                planned.setdefault(run.needs.hash, Planned(run.needs, run.needs.domain))
+                planned.setdefault(run.needs.hash, Planned(run.needs, run.source))
             later.setdefault(run.spec.hash, run)
     return (*planned.values(), *later.values())
 
@@ -130,8 +130,14 @@ def _planned(
         return Planned(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
     lender = experiment if not origin.arch else replace(experiment, arch=origin.network, options=origin.options)
     base = base_run(lender, domains[origin.domain], seed)
-    name = domains[origin.domain].name + (f"+{origin.arch}" if origin.arch else "")
-    return Planned(replace(spec, source=f"run:{base.hash}"), name, base)
+    return Planned(replace(spec, source=f"run:{base.hash}"), lender_name(origin, domains), base)
+
+
+def lender_name(origin: Origin, domains: Domains) -> str:
+    """Return what results call a source: its domain or bank, and "+NETWORK" where that is not the target's."""
+    if not origin.domain:
+        return origin.name
+    return domains[origin.domain].name + (f"+{origin.arch}" if origin.arch else "")
 
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
@@ -212,7 +218,11 @@ def check_sources(
             if base.hash not in lenders:
                 lenders[base.hash] = build(base, domain, None)[0]
             lent = lend(lenders[base.hash], base, domain, to=planned.spec, digest="")
-        build(planned.spec, domains[cell[1]], lent)
+        try:
+            build(planned.spec, domains[cell[1]], lent)
+        except MkfaError as error:  # the arm knows what it was given, not whose it is
+            named = error.thing.replace("source", f"source {planned.source}", 1)
+            raise type(error)(named, error.problem, error.remedy) from None
 
 
 @dataclass(frozen=True, slots=True)

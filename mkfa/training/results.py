@@ -97,7 +97,11 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A planned run and its result.json; None where it is not over."""
+    """A planned run and its result.json; None where it is not over.
+
+    The source of a base run is its own domain, or "DOMAIN+NETWORK" for one of another network than the experiment's,
+    which does nothing but lend its filters.
+    """
 
     source: str
     target: str
@@ -123,7 +127,7 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
 
 def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
     """Sum up the runs of a curve: those of arm "baseline" are its base."""
-    base_runs = [r for r in runs if r.arm == BASE]
+    base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
     base = make_cell(base_runs, _top1(base_runs))
     cells = _cells([r for r in runs if r.arm != BASE], base.top1)
     contrasts = contrasts_of(base, cells) if base.top1 else ()

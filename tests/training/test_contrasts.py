@@ -119,7 +119,8 @@ def test_series_have_their_source_where_an_arm_has_several():
 
 @pytest.mark.parametrize(
     ("top1", "told"),
-    [({0: 0.60, 1: 0.61, 2: 0.62}, r"+10.0 points (95 % interval +10.0 to +10.0, 3 seeds, paired)."),
+    [({0: 0.60, 1: 0.62, 2: 0.61}, "+10.0 points (95 % interval +7.5 to +12.5, 3 seeds, paired)."),
+     ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points; no interval, as the seeds do not differ."),
      ({0: 0.65, 1: 0.41, 2: 0.52}, "0 is within, so that seeds alone could make it"),
      ({0: 0.60}, "no interval, which takes two seeds")],
 )  # fmt: skip

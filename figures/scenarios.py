@@ -1,0 +1,128 @@
+"""A table of scenarios or of sources at one number of layers, with its changes against the base beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.paper import PaperRows, citation
+from mkfa.training.results import Cell
+from mkfa.training.scenarios import Scenario, Scenarios
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
+
+LINE = 0.24
+"""Height of a row, inches."""
+INK, FAINT = "black", "#8a8a8a"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row as it is drawn: its texts, its change in points, half its interval, the seeds' own changes."""
+
+    texts: tuple[str, ...]
+    change: float
+    half_width: float
+    seeds: tuple[float, ...] = ()
+
+
+def draw(data: Scenarios, paper: PaperRows | None = None) -> Figure:
+    """Draw the rows with accuracy, change and its interval; the paper's, where given, in a panel of its own below."""
+    lines = [_base(data.base), *(_line(row, data.base) for row in data.rows)]
+    heads = ("", "top-1 (%)", "change [95 %]", "p", "seeds")
+    heights = [_height(len(lines))] + ([_height(len(paper.rows))] if paper else [])
+    figure: Figure
+    with style():
+        figure = new_figure(PAGE, sum(heights))
+        parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        spread = 100 * data.base.std
+        _panel(parts[0], lines, heads, widths=(0.36, 0.17, 0.27, 0.09, 0.11), band=spread, title=_title(data))
+        if paper:
+            theirs = [_Line((name, f"{top1:.1f}", f"{top1 - paper.base:+.1f}"), top1 - paper.base, math.nan)
+                      for name, top1 in paper.rows]  # fmt: skip
+            title = f"The paper's ({citation()}), {paper.table}:\n{paper.model}, {paper.setting}; no seeds or intervals"
+            title = title.replace("->", "→")
+            _panel(parts[1], theirs, ("", "top-1 (%)", "change"), widths=(0.6, 0.2, 0.2), band=math.nan, title=title)
+    return figure
+
+
+def _height(rows: int) -> float:
+    return 1.0 + LINE * (rows + 1)
+
+
+def _panel(
+    container: FigureBase, lines: Sequence[_Line], heads: Sequence[str], *, widths: Sequence[float], band: float,
+    title: str,
+) -> None:  # fmt: skip
+    container.suptitle(title, x=0.01, ha="left", fontsize=8)
+    table, dots = container.subplots(1, 2, width_ratios=(2.1, 1), sharey=True)
+    table.axis("off")
+    table.set_xlim(0, 1)
+    edges = np.concatenate([[0], np.cumsum(widths)])
+    for j, head in enumerate(heads):
+        _write(table, edges, j, y=-1, text=head, weight="bold")
+    for i, line in enumerate(lines):
+        for j, text in enumerate(line.texts):
+            _write(table, edges, j, y=i, text=text)
+    table.axhline(-0.5, color=INK, linewidth=0.8)
+    dots.axvline(0, color=INK, linewidth=1, zorder=1)
+    if band > 0:
+        dots.axvspan(-band, band, color=INK, alpha=0.08, linewidth=0, zorder=0)
+    for i, line in enumerate(lines):
+        dots.plot(line.seeds, [i] * len(line.seeds), "|", color=FAINT, markersize=6, zorder=2)
+        if math.isfinite(line.half_width):
+            dots.plot([line.change - line.half_width, line.change + line.half_width], [i, i], color="#1f77b4",
+                      linewidth=1.4, zorder=3)  # fmt: skip
+        dots.plot([line.change], [i], "o", color="#1f77b4", markersize=4, zorder=4)
+    dots.set_ylim(len(lines) - 0.5, -1.5)
+    dots.tick_params(axis="y", left=False, labelleft=False)
+    dots.spines["left"].set_visible(False)
+    dots.set_xlabel("change against the base (points)")
+    dots.margins(x=0.08)
+
+
+def _write(ax: Axes, edges: Any, column: int, *, y: float, text: str, weight: str = "normal") -> None:
+    """Write one field: the first column from its left edge, the others up to their right edge."""
+    x, side = (edges[0], "left") if column == 0 else (edges[column + 1] - 0.01, "right")
+    ax.text(x, y, text, ha=side, va="center", fontsize=7, fontweight=weight)
+
+
+def _base(cell: Cell) -> _Line:
+    own = tuple(100 * (v - cell.mean) for v in cell.top1)
+    return _Line(("baseline", _accuracy(cell), "", "", _seeds(cell)), 0.0, math.nan, own)
+
+
+def _line(row: Scenario, base: Cell) -> _Line:
+    c = row.cell
+    low, high = (100 * (c.relative + sign * c.half_width) for sign in (-1, 1))
+    interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else ""
+    change = f"{100 * c.relative:+.1f}{interval}" if c.top1 else "–"
+    p = "–" if math.isnan(row.p) else "<.001" if row.p < 0.001 else f"{row.p:.3f}".lstrip("0")
+    own = tuple(100 * (v - base.mean) for v in c.top1)
+    return _Line((row.label, _accuracy(c), change, p, _seeds(c)), 100 * c.relative, 100 * c.half_width, own)
+
+
+def _accuracy(cell: Cell) -> str:
+    spread = f" ± {100 * cell.std:.1f}" if math.isfinite(cell.std) else ""
+    return f"{100 * cell.mean:.1f}{spread}" if cell.top1 else "–"
+
+
+def _seeds(cell: Cell) -> str:
+    planned = len(cell.seeds) + cell.missing + cell.diverged
+    return f"{planned}" if len(cell.seeds) == planned else f"{len(cell.seeds)} of {planned}"
+
+
+def _title(data: Scenarios) -> str:
+    p = data.parameters
+    found = data.sensitivity
+    line = f"{p['source']} → {p['target']}, {p['arch']}: {data.rows[0].cell.layers} {p['what']} layers set"
+    if found is not None and math.isfinite(found.distance):
+        line += f"; sensitivity {found.distance:.1f} SD ({found.worst_arm})"
+    return line
