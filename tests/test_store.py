@@ -211,6 +211,49 @@ def test_flipped_bits_raise_or_read_but_never_crash(bank_path, tmp_path):
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+def places(path):
+    """Where the data of each dataset lie in the file: name -> (first byte, bytes)."""
+    found = {}
+    with h5py.File(path) as f:
+        f.visititems(lambda name, item: found.update({name: (item.id.get_offset(), item.nbytes)})
+                     if isinstance(item, h5py.Dataset) else None)  # fmt: skip
+    return found
+
+
+def test_a_flipped_bit_in_any_data_is_noticed(bank_path):
+    write_analysis(bank_path, Analysis("a", {"label": np.array(["delta", "ü"]), "r2": np.arange(5.0)}, {}))
+    whole = bank_path.read_bytes()
+    tables = places(bank_path)
+    assert set(tables) == {"layers", "analysis/a/label", "analysis/a/r2", *(
+        f"filters/{size}/{part}" for size in ("3x3", "5x5") for part in ("weight", "layer", "channel", "bias")
+    )} - {"filters/3x3/bias"}  # fmt: skip
+    rng = np.random.default_rng(0)
+    for name, (start, length) in tables.items():
+        reader = read_analyses if name.startswith("analysis") else read_bank
+        for at in {0, length - 1, *rng.integers(0, length, 10).tolist()}:
+            damaged = bytearray(whole)
+            damaged[start + at] ^= 1 << int(rng.integers(8))
+            bank_path.write_bytes(damaged)
+            with pytest.raises(BankError) as caught:
+                reader(bank_path)
+            said = f"{bank_path}: is damaged: the values of /{name} are not those that were written; harvest"
+            assert str(caught.value).startswith(said), at
+    bank_path.write_bytes(whole)
+    assert len(read_bank(bank_path)) == 24
+
+
+def test_a_bank_from_before_checksums_is_read(bank_path, bank_maker):
+    def forget(f):
+        f.visititems(lambda _, item: item.attrs.pop("checksum", None) and None)
+
+    rewrite(bank_path, forget)
+    with h5py.File(bank_path) as f:
+        assert not dict(f["filters/3x3/weight"].attrs)
+    assert_same(read_bank(bank_path), bank_maker())
+    write_analysis(bank_path, Analysis("a", {"v": np.arange(3)}, {}))
+    assert_same(read_bank(bank_path), bank_maker())
+
+
 def test_a_source_whose_name_is_not_utf8_can_be_stored(bank_maker, tmp_path):
     bank = bank_maker(name="net\udcff")
     bank = replace(bank, provenance=replace(bank.provenance, source="net\udcff.pth"))

@@ -71,9 +71,9 @@ def test_the_library_knows_neither_figures_nor_commands_and_nothing_knows_comman
         assert not [i for i in used if i.split(".")[0] in ("cli", "figures", "data")], name
 
 
-def test_only_the_store_imports_h5py():
+def test_only_one_module_imports_h5py():
     assert [name for name, path in MODULES.items() if any(i.split(".")[0] == "h5py" for i in imports(path))] == [
-        "mkfa.store"
+        "mkfa.hdf5"
     ]
 
 
