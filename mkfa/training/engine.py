@@ -11,14 +11,16 @@ import datetime as dt
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mkfa.errors import MkfaError
+from mkfa.rows import ReadError
 from mkfa.training.contract import ArmSpec, Domain
 from mkfa.training.execution import Execution, Resolved, Stop, Stopped
 from mkfa.training.recipe import Recipe
@@ -26,6 +28,8 @@ from mkfa.training.runfolder import BASE, CHECKPOINT, WEIGHTS, RunFolder, RunSpe
 
 if TYPE_CHECKING:
     import torch
+
+    from mkfa.training.resident import Side
 
 EVALUATION_BATCH = 512
 
@@ -146,7 +150,8 @@ class Run:
         model, self.planted = build(self.spec, domain, source)
         layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=layout)
-        self.train_set, self.test_set = place(domain, self.recipe, device=device, channels_last=resolved.channels_last)
+        self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
+                                              channels_last=resolved.channels_last)  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.average = _moving_average(self.model, self.recipe)
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
@@ -165,10 +170,14 @@ class Run:
         return kept
 
     def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
-        import torch
-
         if saved is not None:
             self._restore(saved)
+        with self.train_set.ahead(self._batches(self.step), self.batch):
+            return self._train(stop, tell)
+
+    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+        import torch
+
         order = self._order()
         since = saved_at = time.perf_counter()
         while self.step < self.steps:
@@ -177,7 +186,12 @@ class Run:
                 order = self._order()
                 self.epoch_loss.zero_()
             self.model.train()
-            loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
+            try:
+                loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
+            except ReadError:  # of this step nothing was done yet
+                self.seconds += time.perf_counter() - since
+                self._save()
+                raise
             if self.average is not None:
                 self.average.update(self.model)
             self.epoch_loss += loss
@@ -202,11 +216,21 @@ class Run:
         return self._done()
 
     def _order(self) -> torch.Tensor:
-        """Return the order of the training images in the epoch of the current step; (N,) int64, on the device."""
-        import torch
+        """Return the order of the training images in the epoch of the current step; (N,) int64, beside the labels."""
+        return self.train_set.index(self._permutation(self.step // self.epoch_steps))
 
-        rng = np.random.default_rng([self.seed, 1, self.step // self.epoch_steps])
-        return torch.from_numpy(rng.permutation(len(self.train_set))).to(self.how.device)
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.train_set))
+
+    def _batches(self, step: int) -> Iterator[NDArray[np.int64]]:
+        """Return the rows of every batch from a step to the end, for a thread that reads them ahead."""
+        epoch, rows = -1, np.empty(0, np.int64)
+        for number in range(step, self.steps):
+            if number // self.epoch_steps != epoch:
+                epoch = number // self.epoch_steps
+                rows = self._permutation(epoch)
+            position = number % self.epoch_steps
+            yield rows[position * self.batch : (position + 1) * self.batch]
 
     def _end_epoch(self) -> None:
         steps = (self.step - 1) % self.epoch_steps + 1
@@ -276,24 +300,27 @@ class Run:
             "batch": self.batch, "flip": self.take_step.flip,
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(), "execution": self.how.record,
+            "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
+            "execution": self.how.record | {"data": self.train_set.kind},
         }  # fmt: skip
 
 
-def evaluate(model: torch.nn.Module, images: Any, *, amp: bool) -> tuple[float, float]:
-    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain, a `Resident`."""
+def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float, float]:
+    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain."""
     import torch
     import torch.nn.functional as functional
 
-    device, count = images.labels.device, len(images)
+    device, count = images.device, len(images)
     right = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     model.eval()
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
-        for start in range(0, count, EVALUATION_BATCH):
-            index = torch.arange(start, min(start + EVALUATION_BATCH, count), device=device)
+    batches = [np.arange(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
+    with (torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp),
+          images.ahead(batches, min(EVALUATION_BATCH, count))):  # fmt: skip
+        for rows in batches:
+            index = images.index(rows)
             logits = model(images.normalise(images.take(index))).float()
-            labels = images.labels[start : start + EVALUATION_BATCH]
+            labels = images.labels_of(index)
             right += (logits.argmax(1) == labels).sum()
             total += functional.cross_entropy(logits, labels, reduction="sum")
     return int(right) / count, float(total) / count

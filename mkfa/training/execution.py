@@ -33,6 +33,9 @@ class Execution:
         all on CUDA, channels_last alone elsewhere.
     checkpoint_seconds : float
         Wall time between checkpoints.
+    data : str
+        "resident": images are kept on the device as a whole; "stream": read from disk batch by batch, ahead of the
+        training; "auto": resident where they fit (`mkfa.training.room`). The numbers are the same.
     """
 
     device: str = "auto"
@@ -41,6 +44,7 @@ class Execution:
     channels_last: bool | None = None
     compile: bool | None = None
     checkpoint_seconds: float = 30.0
+    data: str = "auto"
 
     def resolved(self) -> Resolved:
         """Return the choices for the device at hand. Raises MkfaError for a device that is not there."""
@@ -64,6 +68,7 @@ class Execution:
             channels_last=True if self.channels_last is None else self.channels_last,
             compile=cuda if self.compile is None else self.compile,
             checkpoint_seconds=self.checkpoint_seconds,
+            data=self.data,
         )
 
 
@@ -77,6 +82,7 @@ class Resolved:
     channels_last: bool
     compile: bool
     checkpoint_seconds: float
+    data: str = "auto"
 
     @property
     def record(self) -> dict[str, Any]:

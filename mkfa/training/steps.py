@@ -9,7 +9,7 @@ import numpy as np
 from mkfa.training import augment
 from mkfa.training.execution import Resolved
 from mkfa.training.recipe import Recipe
-from mkfa.training.resident import Resident
+from mkfa.training.resident import Side
 from mkfa.training.schedule import lr_at, set_lr
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Step:
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Resident, *, recipe: Recipe,
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Side, *, recipe: Recipe,
         domain: str, seed: int, steps: int, how: Resolved,
     ) -> None:  # fmt: skip
         import torch
@@ -42,7 +42,7 @@ class Step:
         self.lr = 0.0
 
     def __call__(self, number: int, index: torch.Tensor) -> torch.Tensor:
-        """Train on the images of these rows, (B,) int64 on the device."""
+        """Train on the images of these rows, (B,) int64, beside the labels of the set."""
         import torch
 
         rng = np.random.default_rng([self.seed, _STREAM, number])
@@ -76,7 +76,7 @@ class Step:
             x = rand_augment(x, rng, notation=self.recipe.rand_augment)
         x = augment.erase(self.images.normalise(x), rng, probability=self.recipe.erasing)
         x, share = augment.mix(x, rng, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix)
-        labels = self.images.labels.index_select(0, index)
+        labels = self.images.labels_of(index)
         make_target: Any = mixup.mixup_target
         return x, make_target(labels, self.classes, share, self.recipe.label_smoothing)
 

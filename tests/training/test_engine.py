@@ -313,7 +313,7 @@ def test_images_are_normalised_by_the_training_set_and_scaled_where_asked():
     x = train.normalise(train.take(torch.arange(len(train))))
     assert x.is_contiguous()
     assert (float(x.mean()), float(x.std())) == pytest.approx((0, 1), abs=1e-3)
-    mean, std = channel_statistics(domain, recipe())
+    mean, std = channel_statistics(domain.x_train, recipe())
     assert (mean[0], std[0]) == pytest.approx((domain.x_train.mean() / 255, domain.x_train.std() / 255))
     larger, _ = place(domain, recipe(size=24), device=torch.device("cpu"), channels_last=True)
     assert larger.take(torch.arange(2)).shape == (2, 1, 24, 24)
