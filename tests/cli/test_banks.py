@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mkfa.library import library_folder
-from mkfa.store import read_bank
+from mkfa.store import read_bank, write_bank
 
 MKFA = [sys.executable, "-m", "mkfa.cli.app"]
 
@@ -91,6 +91,17 @@ def test_a_damaged_bank_in_the_library_does_not_hide_the_others(checkpoint):
     assert done.returncode == 0
     assert "net" in done.stdout
     assert "bad.h5: is empty" in done.stderr
+
+
+def test_a_bank_with_one_flipped_bit_is_refused_by_every_command(bank_maker, tmp_path):
+    path = write_bank(bank_maker(), tmp_path / "b.h5")
+    data = bytearray(path.read_bytes())
+    data[data.index(bank_maker().groups[5, 5].weight.tobytes()) + 100] ^= 1
+    path.write_bytes(data)
+    for verb in (("show",), ("assign",), ("atlas",), ("keys",), ("compare", "efficientnet_lite0")):
+        said = [f"{path}: is damaged: the values of /filters/5x5/weight are not those", "harvest the network again"]
+        assert_refused(mkfa(*verb, path), said)
+    assert path.read_bytes() == data
 
 
 def test_requests_that_are_wrong(checkpoint, tmp_path):
