@@ -35,7 +35,8 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     """Return timm's AdamW over what may change: no decay on biases and norms, nothing for frozen tensors."""
     from timm.optim._optim_factory import create_optimizer_v2
 
-    kwargs: dict[str, Any] = {"eps": 1e-8}
+    device = next(model.parameters()).device.type
+    kwargs: dict[str, Any] = {"eps": 1e-8, "fused": device in ("cpu", "cuda")}  # one pass instead of ten a tensor
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, filter_bias_and_bn=True, **kwargs
     )

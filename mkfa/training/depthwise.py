@@ -1,0 +1,132 @@
+"""A quick weight gradient for depthwise convolutions on a CPU (layer 2; torch inside functions).
+
+PyTorch's own takes, for 7x7 kernels on small images, up to a hundred times as long as the forward pass: it was made
+for large images. Here it is a matrix product: with X and G the padded-out inputs and output gradients of one channel
+as (N, H*W) matrices, X^T G holds the products of every input pixel with every output pixel summed over the batch, and
+a tap of the gradient is the sum of the entries whose pixels lie that tap apart. Only kernels of 5x5 and more on images
+of up to 14x14 go this way, where it wins; `tests/benchmarks/bench_depthwise.py` measures both.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SMALLEST_KERNEL, LARGEST_IMAGE = 5, 196
+"""Taps on a side, pixels: outside of these, PyTorch's own gradient is as quick or quicker."""
+
+
+def quicken(model: nn.Module) -> int:
+    """Let the depthwise convolutions of a network take the quick gradient on the CPU; returns how many may.
+
+    Parameters, buffers and outputs stay what they are; gradients agree up to rounding. Convolutions of stride 1,
+    without dilation, padded to the size of their input with zeros, one filter a channel; others are left alone.
+    """
+    from torch import nn
+
+    count = 0
+    for module in model.modules():
+        if type(module) is nn.Conv2d and _qualifies(module):
+            module.__class__ = _quick_class()
+            count += 1
+    return count
+
+
+def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the gradient of the weights of a depthwise convolution of stride 1, padded by size // 2.
+
+    Parameters
+    ----------
+    x, g : (N, C, H, W) float
+        Input, and gradient of the output.
+    size : int
+        Side of the kernel, odd.
+
+    Returns
+    -------
+    (C, 1, size, size) tensor
+        Sum over n, h, w of x[n, c, h + i - size // 2, w + j - size // 2] g[n, c, h, w].
+    """
+    import torch
+
+    n, c, h, w = x.shape
+    pixels = h * w
+
+    def rows(t: torch.Tensor) -> torch.Tensor:
+        # The copy makes the product of contiguous matrices: on strided ones it takes many times as long.
+        return t.permute(0, 2, 3, 1).reshape(n * pixels, c).t().contiguous().view(c, n, pixels)
+
+    products = torch.bmm(rows(x).transpose(1, 2), rows(g)).view(c, pixels * pixels)
+    where, inside = _pairs(h, w, size)
+    taps = products.index_select(1, where).view(c, size * size, pixels)
+    return (taps * inside.to(taps.dtype)).sum(-1).view(c, 1, size, size)
+
+
+@functools.cache
+def _pairs(h: int, w: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return, for each tap and output pixel, the place of its pair of pixels, and whether the input pixel exists.
+
+    Shapes (size**2 * h * w,) int64 and (size**2, h * w) bool; the place is 0 where it does not.
+    """
+    import torch
+
+    offset = torch.arange(size) - size // 2
+    row = torch.arange(h).view(1, 1, h, 1) + offset.view(-1, 1, 1, 1)
+    column = torch.arange(w).view(1, 1, 1, w) + offset.view(1, -1, 1, 1)
+    inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+    output = torch.arange(h * w).view(1, 1, h, w)
+    place = torch.where(inside, (row * w + column) * (h * w) + output, 0)
+    return place.view(-1), inside.view(size * size, h * w)
+
+
+def _qualifies(conv: nn.Conv2d) -> bool:
+    kh, kw = conv.kernel_size
+    padded = conv.padding in ("same", (kh // 2, kw // 2)) and conv.padding_mode == "zeros"
+    depthwise = conv.groups == conv.in_channels == conv.out_channels
+    plain = conv.stride == (1, 1) and conv.dilation == (1, 1)
+    return depthwise and plain and padded and kh == kw and kh % 2 == 1 and kh >= SMALLEST_KERNEL
+
+
+@functools.cache
+def _quick_class() -> Any:
+    """Return the class, made once: torch is imported only where networks are trained."""
+    import torch
+    import torch.nn.functional as functional
+    from torch import nn
+
+    class Convolve(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any) -> torch.Tensor:
+            ctx.save_for_backward(x, weight)
+            return functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            (g,) = grads
+            x, weight = ctx.saved_tensors
+            size, needed = weight.shape[-1], ctx.needs_input_grad
+            by_input = None
+            if needed[0]:
+                by_input, _, _ = torch.ops.aten.convolution_backward(
+                    g, x, weight, None, [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], len(weight),
+                    [True, False, False],
+                )  # fmt: skip
+            by_weight = weight_gradient(x, g, size) if needed[1] else None
+            return by_input, by_weight, g.sum((0, 2, 3)) if needed[2] else None
+
+    class QuickDepthwise(nn.Conv2d):
+        """A depthwise convolution whose weight gradient is `weight_gradient` where that is the quicker one."""
+
+        def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            wanted = weight.requires_grad and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+            if wanted and x.device.type == "cpu" and x.ndim == 4 and x.shape[-2] * x.shape[-1] <= LARGEST_IMAGE:
+                convolved: torch.Tensor = Convolve.apply(x, weight, bias)
+                return convolved
+            own: torch.Tensor = super()._conv_forward(x, weight, bias)
+            return own
+
+    return QuickDepthwise

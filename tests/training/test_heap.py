@@ -1,0 +1,43 @@
+"""Keeping freed memory: told to glibc once, and harmless elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mkfa.training import heap
+
+STEPS = """
+import resource, sys
+import torch
+from mkfa.training.heap import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def step():
+    kept = [torch.ones(250_000) for _ in range(40)]
+    return sum(float(t[0]) for t in kept)
+step(), step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(mode: str) -> int:
+    done = subprocess.run([sys.executable, "-c", STEPS, mode], check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not heap.keep_freed_memory(), reason="the C library is not glibc")
+def test_memory_of_a_step_serves_the_next_one() -> None:
+    assert _faults("keep") < 500 < _faults("default")
+
+
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert heap.keep_freed_memory.__wrapped__() is False
