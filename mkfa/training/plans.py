@@ -10,6 +10,7 @@ from typing import Any
 from mkfa.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.training.contract import Domain
+from mkfa.training.given import Domains as Domains
 from mkfa.training.origins import Origin, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.runfolder import BASE, RunSpec
@@ -38,40 +39,6 @@ class Planned:
     source: str
     needs: RunSpec | None = None
     bank: FilterBank | None = None
-
-
-class Domains:
-    """Domains by name or path, each read once."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self._read: dict[str, Domain] = {}
-        self._asked: dict[str, str] = {}
-
-    def __getitem__(self, name: str) -> Domain:
-        if name not in self._read:
-            self._read[name] = self._load(name)
-            self._read.setdefault(self._read[name].name, self._read[name])
-            self._asked.setdefault(self._read[name].name, name)
-        return self._read[name]
-
-    def asked_as(self, name: str) -> str:
-        """Return the name or path under which the domain of this name was read, for another process to read it."""
-        return self._asked.get(name, name)
-
-    def _load(self, name: str) -> Domain:
-        """Read a domain at the recipe's size where it is at hand in it, else at its own: the engine scales it."""
-        from mkfa.training.domains import DomainError, load_domain
-
-        if self.recipe.size:
-            try:
-                return load_domain(name, size=self.recipe.size)
-            except DomainError:
-                return load_domain(name)
-        found = load_domain(name)
-        if self.recipe.max_size and found.size > self.recipe.max_size:
-            return load_domain(name, size=self.recipe.max_size)
-        return found
 
 
 def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
@@ -181,6 +148,21 @@ def count_layers(experiment: Experiment, domain: Domain) -> int:
     return len(spatial_layers(model, experiment.what))
 
 
+def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
+    """Return a sentence on layers that are set along with others and count as none; "" where there are none."""
+    from mkfa.training.engine import build
+    from mkfa.training.networks import followers
+
+    if experiment.what != "conv":
+        return ""
+    along = followers(build(base_run(experiment, domain, 0), domain, None)[0], experiment.what)
+    number = sum(len(names) for names in along.values())
+    if not number:
+        return ""
+    return (f"{experiment.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
+            "and frozen with the last convolution of their block, and count as none.")  # fmt: skip
+
+
 def check_layers(numbers: Sequence[int], experiment: Experiment, domain: Domain) -> None:
     """Refuse more layers than the network has, before any work."""
     count = count_layers(experiment, domain)
@@ -221,7 +203,9 @@ def check_sources(
         try:
             build(planned.spec, domains[cell[1]], lent)
         except MkfaError as error:  # the arm knows what it was given, not whose it is
-            named = error.thing.replace("source", f"source {planned.source}", 1)
+            named = error.thing
+            if named.startswith("source"):
+                named = f"source {planned.source}" + named.removeprefix("source")
             raise type(error)(named, error.problem, error.remedy) from None
 
 
