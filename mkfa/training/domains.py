@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.store import open_arrays
 from mkfa.training.contract import Domain
 from mkfa.training.domain_files import DomainError, read_domain
-from mkfa.training.image_sets import ImageSet, list_folder, list_named
+from mkfa.training.image_sets import ImageSet, is_image_folder, list_named, list_path, recognise
 from mkfa.training.pack import Packed, pack, packed_bytes
 from mkfa.training.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
 
-__all__ = ["FOLDER_SIZE", "DomainError", "domain_info", "load_domain", "pack_domain", "state_of"]
+__all__ = ["FOLDER_SIZE", "DomainError", "domain_info", "is_domain", "load_domain", "load_to_train", "pack_domain",
+           "state_of"]  # fmt: skip
+
+Progress = Callable[[str, float], AbstractContextManager[Callable[[int], None]]]
 
 FOLDER_SIZE = 64
 """Side to which the images of a user's folder are decoded where no other is asked for, pixels."""
 DECODE_UNASKED = 4 << 30
 """A data set that takes up to so many bytes is packed when it is first used; a larger one only on request."""
+
+
+@contextlib.contextmanager
+def _no_progress(_label: str, _total: float) -> Iterator[Callable[[int], None]]:
+    yield lambda _: None
 
 
 def domain_info(name: str) -> DomainInfo:
@@ -45,17 +57,38 @@ def state_of(info: DomainInfo) -> str:
     return "here" if info.how != "build" and info.root.is_dir() else "missing"
 
 
-def load_domain(name_or_path: str | Path, *, size: int | None = None,
-                tell: Callable[[str], None] = lambda _: None) -> Domain:  # fmt: skip
-    """Return a domain, decoded; a data set that is at hand as images only is packed first, unless it is very large.
+def is_domain(name_or_path: str | Path) -> bool:
+    """True for a name of the registry, a packed domain's file and a folder of images; nothing is decoded."""
+    path = Path(name_or_path).expanduser()
+    if str(name_or_path) in registry() or is_image_folder(path):
+        return True
+    if path.suffix != ".h5" or not path.is_file():
+        return False
+    try:
+        read_domain(path)
+    except MkfaError:
+        return False
+    return True
+
+
+def load_domain(
+    name_or_path: str | Path, *, size: int | None = None, tell: Callable[[str], None] = lambda _: None,
+    progress: Progress = _no_progress,
+) -> Domain:  # fmt: skip
+    """Open a domain; a data set that is at hand as images only is packed first, unless it is very large.
+
+    What was packed is found again by the folder's path, as long as the names, sizes and times of its images are the
+    same; packing that was stopped goes on where it was.
 
     Parameters
     ----------
     name_or_path : str or Path
-        A name of the registry, a packed file (.h5), or a folder with train/ and test/ (or val/).
+        A name of the registry, a packed file (.h5), or a folder: train/ and test/ (or val/) with a folder of images
+        for each class, or a data set of the registry as it is unpacked.
     size : int or None
         Side of the images, pixels; None takes that of the file, the registry's, or `FOLDER_SIZE` for a folder.
-    tell : called with a sentence before something that takes long.
+    tell : called with a sentence before something that takes long, and of images that were left out.
+    progress : context manager factory (label, total), which yields what is called with numbers of images done.
 
     Raises
     ------
@@ -69,8 +102,11 @@ def load_domain(name_or_path: str | Path, *, size: int | None = None,
     if path.suffix == ".h5" or path.is_file():
         return _of_size(read_domain(path), size)
     if _is_folder(name_or_path):
-        images, out = list_folder(path), packed_folder(path, size or FOLDER_SIZE)
-        return _packed_or_pack(images, out, size=size or FOLDER_SIZE, command=str(path), tell=tell)
+        wanted = size or folder_size(path)
+        images, out = list_path(path), packed_folder(path, wanted)
+        return _packed_or_pack(images, out, size=wanted, command=str(path), tell=tell, progress=progress)
+    if str(name_or_path).startswith((".", "/", "~")):
+        raise DomainError(path, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
     info = domain_info(str(name_or_path))
     wanted = size or info.size
     if info.packed(wanted).is_file():
@@ -80,7 +116,41 @@ def load_domain(name_or_path: str | Path, *, size: int | None = None,
     if info.how == "build" or not info.root.is_dir():
         problem = f"is not on this machine: looked for {info.packed(wanted)} and {info.root}"
         raise DomainError(info.name, problem, info.remedy)
-    return _packed_or_pack(list_named(info), info.packed(wanted), size=wanted, command=info.name, tell=tell)
+    return _packed_or_pack(list_named(info), info.packed(wanted), size=wanted, command=info.name, tell=tell,
+                           progress=progress)  # fmt: skip
+
+
+def load_to_train(
+    name_or_path: str | Path, *, size: int, max_size: int, tell: Callable[[str], None] = lambda _: None,
+    progress: Progress = _no_progress,
+) -> Domain:  # fmt: skip
+    """Open a domain as a recipe wants it: at its size where it is or can be had in it, else at its own.
+
+    The trainer scales images of another size. A folder, and a data set of the registry that is no smaller, is packed
+    at the recipe's size at once.
+
+    Parameters
+    ----------
+    size, max_size : int
+        The recipe's: side of the images, 0 for the domain's own; limit on the domain's own, 0 for none.
+    Other parameters and errors as `load_domain`.
+    """
+    more: dict[str, Any] = {"tell": tell, "progress": progress}
+    if _is_folder(name_or_path):
+        own = folder_size(Path(name_or_path).expanduser())
+        return load_domain(name_or_path, size=size or min(own, max_size or own), **more)
+    if size:
+        try:
+            return load_domain(name_or_path, size=size, **more)
+        except DomainError:
+            return load_domain(name_or_path, **more)
+    info = registry().get(str(name_or_path))
+    if info is not None and info.how not in ("bundled", "build") and max_size and info.size > max_size:
+        return load_domain(name_or_path, size=max_size, **more)
+    found = load_domain(name_or_path, **more)
+    if max_size and found.size > max_size:
+        return load_domain(name_or_path, size=max_size, **more)
+    return found
 
 
 def pack_domain(name_or_path: str | Path, *, size: int | None = None, out: Path | None = None, workers: int = 0,
@@ -95,7 +165,7 @@ def pack_domain(name_or_path: str | Path, *, size: int | None = None, out: Path 
     """
     path = Path(name_or_path).expanduser()
     if _is_folder(name_or_path):
-        images, side = list_folder(path), size or FOLDER_SIZE
+        images, side = list_path(path), size or folder_size(path)
         target = out or packed_folder(path, side)
     else:
         info = domain_info(str(name_or_path))
@@ -112,6 +182,12 @@ def pack_domain(name_or_path: str | Path, *, size: int | None = None, out: Path 
                 tell=lambda n: tell(n, total))  # fmt: skip
 
 
+def folder_size(folder: Path) -> int:
+    """Return the side to which a folder's images are decoded where no other is asked for, pixels."""
+    info = None if (folder / "train").is_dir() else recognise(folder)
+    return info.size if info else FOLDER_SIZE
+
+
 def packed_folder(folder: Path, size: int) -> Path:
     """Return where an image folder is packed to; two folders of one name do not meet."""
     path = folder.expanduser().resolve()
@@ -126,13 +202,13 @@ def _is_folder(name_or_path: str | Path) -> bool:
     return path.is_dir() and (text not in registry() or isinstance(name_or_path, Path))
 
 
-def _packed_or_pack(images: ImageSet, out: Path, *, size: int, command: str, tell: Callable[[str], None]) -> Domain:
+def _packed_or_pack(
+    images: ImageSet, out: Path, *, size: int, command: str, tell: Callable[[str], None], progress: Progress
+) -> Domain:
     """Read a packed data set; pack it first where it is missing or its images changed since."""
-    from mkfa.store import map_arrays
-
     if out.is_file():
         found = read_domain(out)
-        if map_arrays(out, kind="domain")[1].get("listing") == images.digest():
+        if open_arrays(out, kind="domain")[1].get("listing") == images.digest():
             return found
     need = packed_bytes(images, size)
     if need > DECODE_UNASKED:
@@ -140,7 +216,11 @@ def _packed_or_pack(images: ImageSet, out: Path, *, size: int, command: str, tel
         raise DomainError(images.name, problem, f"run: mkfa domains pack {command} --size {size}")
     tell(f"decoding {images.name} at {size} px into {out} ({need / 1e6:.0f} MB), once")
     out.parent.mkdir(parents=True, exist_ok=True)
-    pack(images, out, size=size, overwrite=True)
+    with progress(f"decode {images.name}", len(images.train) + len(images.test)) as advance:
+        done = pack(images, out, size=size, overwrite=True, tell=advance)
+    if done.skipped:
+        more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
+        tell(f"{done.skipped[0]}{more} cannot be decoded and were left out")
     return read_domain(out)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ import numpy as np
 
 from mkfa.training.contract import I64, U8
 from mkfa.training.domain_files import DomainError
-from mkfa.training.registry import NATURAL, DomainInfo
+from mkfa.training.registry import NATURAL, DomainInfo, registry
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"))
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
+_MARKS = {"food-101": "food", "oxford-iiit-pet": "pets", "flowers-102": "flowers", "cifar-10-batches-py": "cifar10",
+          "stl10_binary": "stl10", "sketch_train.txt": "sketch"}  # fmt: skip
+"""What lies in the folder of a data set that mkfa knows, and which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class ImageSet:
     name, licence, source : str
     classes : tuple of str
     train, test : Side
+    dated : bool
+        Whether an image that was written again makes another set; else its name and size tell.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ImageSet:
     test: Side
     licence: str = ""
     source: str = ""
+    dated: bool = False
 
     def digest(self) -> str:
         """Return a sha256 over names, sizes and labels of the images (or their pixels): has the set changed?"""
@@ -65,17 +71,42 @@ class ImageSet:
         for side in (self.train, self.test):
             state.update(np.ascontiguousarray(side.labels, "<i8").data)
             for file in side.files:
-                state.update(f"{file.parent.name}/{file.name} {_bytes_of(file)}\n".encode())
+                state.update(f"{file.parent.name}/{file.name} {_known_of(file, dated=self.dated)}\n".encode())
             if side.pixels is not None:
                 state.update(np.ascontiguousarray(side.pixels).data)
         return state.hexdigest()
 
 
-def _bytes_of(file: Path) -> int:
+def _known_of(file: Path, *, dated: bool) -> str:
+    """Return a file's bytes and, if asked for, its time of change, ns."""
     try:
-        return file.stat().st_size
+        found = file.stat()
     except OSError:  # vanished or unreadable: packing names it
-        return -1
+        return "-1"
+    return f"{found.st_size} {found.st_mtime_ns}" if dated else f"{found.st_size}"
+
+
+def recognise(path: Path) -> DomainInfo | None:
+    """Return the domain of the registry whose files lie in a folder as it is unpacked, with that place, else None."""
+    for mark, name in _MARKS.items():
+        if (path / mark).exists() or (path.name == mark and path.is_dir()):
+            root = path if (path / mark).exists() else path.parent
+            return replace(registry()[name], folder=str(root.resolve()))
+    return None
+
+
+def is_image_folder(path: Path) -> bool:
+    """True for a folder that `list_path` can be expected to understand."""
+    return path.is_dir() and ((path / "train").is_dir() or recognise(path) is not None)
+
+
+def list_path(path: Path) -> ImageSet:
+    """List a folder of the user's: train/ and test/ with a folder a class, or a data set of the registry as unpacked.
+
+    Raises as `list_folder` and `list_named`.
+    """
+    info = None if (path / "train").is_dir() else recognise(path)
+    return list_named(info) if info else replace(list_folder(path), dated=True)
 
 
 def list_named(info: DomainInfo) -> ImageSet:
@@ -114,7 +145,7 @@ def list_folder(root: Path, *, name: str = "", keep: Sequence[int] | None = None
     sides = [root / "train", next((root / n for n in _TEST_FOLDERS if (root / n).is_dir()), root / "test")]
     for side in sides:
         if not side.is_dir():
-            remedy = "put a folder of images for each class into train/ and into test/ or val/"
+            remedy = "put a folder of images for each class into its folders train/ and test/ (or val/)"
             raise DomainError(root, f"has no folder {side.name}", remedy)
     names = [sorted(p.name for p in side.iterdir() if p.is_dir() and not p.name.startswith(".")) for side in sides]
     if names[0] != names[1]:

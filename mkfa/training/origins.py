@@ -97,6 +97,7 @@ def find_origin(name: str, *, what: str) -> Origin:
     """
     from mkfa.harvest import harvest, is_path
     from mkfa.library import resolve_bank
+    from mkfa.training.domains import is_domain
 
     if is_domain(name):
         return Origin(name, name)
@@ -106,23 +107,6 @@ def find_origin(name: str, *, what: str) -> Origin:
     checkpoint = is_path(name) and Path(name).suffix != ".h5"
     bank = harvest(name) if checkpoint else resolve_bank(name)
     return Origin(bank.name, "", bank)
-
-
-def is_domain(name: str) -> bool:
-    """True for a domain of the registry, a packed domain and a folder of images, which has a train/ in it."""
-    from mkfa.store import map_arrays
-    from mkfa.training.registry import registry
-
-    path = Path(name).expanduser()
-    if name in registry() or (path / "train").is_dir():
-        return True
-    if path.suffix != ".h5" or not path.is_file():
-        return False
-    try:
-        map_arrays(path, kind="domain")
-    except MkfaError:
-        return False
-    return True
 
 
 def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:

@@ -14,10 +14,11 @@ from mkfa.training.arms import weights_of_layers
 from mkfa.training.base import trained_network
 from mkfa.training.contract import Domain
 from mkfa.training.domain_files import make_domain, write_domain
+from mkfa.training.domains import is_domain
 from mkfa.training.engine import build
 from mkfa.training.execution import Execution, Stop
 from mkfa.training.networks import build_network
-from mkfa.training.origins import Origin, find_origins, is_domain, parse_network
+from mkfa.training.origins import Origin, find_origins, parse_network
 from mkfa.training.plans import Domains, Experiment, check_sources, choose_layers, plan_cells, tell_followers
 from mkfa.training.recipe import load_recipe
 from mkfa.training.results import make_curve

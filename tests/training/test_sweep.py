@@ -35,7 +35,7 @@ def made_domain(name: str) -> Domain:
 
 @pytest.fixture
 def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
-    monkeypatch.setattr(domain_module, "load_domain", lambda name, *, size=None: made_domain(name))
+    monkeypatch.setattr(domain_module, "load_domain", lambda name, *, size=None, **_: made_domain(name))
     return Domains(load_recipe("smoke"))
 
 
