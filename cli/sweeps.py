@@ -38,7 +38,7 @@ def transfer_curve(
     changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
     seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
+    threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
     compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -46,7 +46,7 @@ def transfer_curve(
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment, default_setting
 
-    execution = Execution(device, threads, amp, channels_last, compile_)
+    execution = Execution(device, threads, amp, channels_last, compile_, jobs=jobs)
     options = trainer.network_options(kernel, patch, stem_stride)
     if not arch or not recipe:
         setting = default_setting(execution.resolved().device.type)
@@ -88,11 +88,9 @@ def curve(
     plan = plan_cells(experiment, domains, cells=cells, seeds=seeds)
     name = f"{verb}-{origin.name}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
     at = trainer.session(out, name, execution, as_json=as_json)
-    estimate = trainer.show_plan(plan, domains, at, experiment=experiment)
-    if dry_run:
-        trainer.dry_run(plan, estimate, at)
+    outcomes = trainer.work(plan, domains, at, experiment=experiment, dry_run=dry_run)
+    if outcomes is None:
         return
-    trainer.finish_check(trainer.carry_out(plan, domains, at))
     of = [f for f in finished(plan, at.root) if f.target == domains[target].name]
     parameters = {"source": origin.name, "target": domains[target].name, "arms": list(arms), "layers": numbers,
                   "seeds": seeds, "what": experiment.what, "arch": experiment.arch, "options": dict(experiment.options),
@@ -102,9 +100,10 @@ def curve(
                                   figure=draw(found, paper))  # fmt: skip
     if as_json:
         print_json({"curve": found, "files": paths})
-        return
-    wrote = f"Wrote {', '.join(p.name for p in paths)} in {at.results}"
-    tables.print_curve(found, test_images=len(domains[target].y_test), notes=[wrote])
+    else:
+        wrote = f"Wrote {', '.join(p.name for p in paths)} in {at.results}"
+        tables.print_curve(found, test_images=len(domains[target].y_test), notes=[wrote])
+    trainer.exit_code(outcomes)
 
 
 def transfer_matrix(
@@ -116,7 +115,7 @@ def transfer_matrix(
     changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
     seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    threads: trainer.Threads = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
+    threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
     compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -142,12 +141,11 @@ def transfer_matrix(
     cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
     plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
     at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}",
-                         Execution(device, threads, amp, channels_last, compile_), as_json=as_json)  # fmt: skip
-    estimate = trainer.show_plan(plan, sets, at, experiment=experiment)
-    if dry_run:
-        trainer.dry_run(plan, estimate, at)
+                         Execution(device, threads, amp, channels_last, compile_, jobs=jobs),
+                         as_json=as_json)  # fmt: skip
+    outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
+    if outcomes is None:
         return
-    trainer.finish_check(trainer.carry_out(plan, sets, at))
     parameters = {"domains": names, "arm": arm, "layers": number, "seeds": seeds, "what": what, "arch": arch,
                   "options": dict(experiment.options), "recipe": experiment.recipe,
                   **tables.made_by(plan)}  # fmt: skip
@@ -156,5 +154,6 @@ def transfer_matrix(
     paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper))
     if as_json:
         print_json({"matrix": found, "files": paths})
-        return
-    tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {at.results}"])
+    else:
+        tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {at.results}"])
+    trainer.exit_code(outcomes)

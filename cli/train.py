@@ -24,7 +24,7 @@ def train(
     recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
     equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
-    device: trainer.Device = "auto", threads: trainer.Threads = 0, amp: trainer.Amp = None,
+    device: trainer.Device = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
     channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -38,23 +38,22 @@ def train(
     domains = Domains(used)
     plan = plan_bases(experiment, domains, names=[domain], seeds=seeds)
     name = f"train-{domains[domain].name}-{arch}-{used.name}"
-    at = trainer.session(out, name, Execution(device, threads, amp, channels_last, compile_), as_json=as_json)
-    estimate = trainer.show_plan(plan, domains, at, experiment=experiment)
-    if dry_run:
-        trainer.dry_run(plan, estimate, at)
+    execution = Execution(device, threads, amp, channels_last, compile_, jobs=jobs)
+    at = trainer.session(out, name, execution, as_json=as_json)
+    outcomes = trainer.work(plan, domains, at, experiment=experiment, dry_run=dry_run)
+    if outcomes is None:
         return
-    outcomes = trainer.carry_out(plan, domains, at)
-    trainer.finish_check(outcomes)
     banks = {o.planned.spec.hash: store_bank(at.root, o.planned.spec, domains[domain])
              for o in outcomes if o.state == "done"}  # fmt: skip
     if as_json:
         names = {key: found.names for key, found in banks.items()}
         print_json([(o.result or {}) | {"banks": names.get(o.planned.spec.hash, [])} for o in outcomes])
-        return
-    notes = [f"Chance {(outcomes[0].result or {}).get('chance', 0):.3f}. Banks in the library: "
-             + ", ".join(n for b in banks.values() for n in b.names)]  # fmt: skip
-    notes += sorted({b.note for b in banks.values() if b.note})
-    _print_runs("Base runs", outcomes, [*notes, f"Runs in {at.root}"])
+    else:
+        chance = next(o.result["chance"] for o in outcomes if o.state == "done" and o.result)
+        notes = [f"Chance {chance:.3f}. Banks in the library: " + ", ".join(n for b in banks.values() for n in b.names)]
+        notes += sorted({b.note for b in banks.values() if b.note})
+        _print_runs("Base runs", outcomes, [*notes, f"Runs in {at.root}"])
+    trainer.exit_code(outcomes)
 
 
 def transfer(
@@ -68,7 +67,7 @@ def transfer(
     recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
     equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
-    device: trainer.Device = "auto", threads: trainer.Threads = 0, amp: trainer.Amp = None,
+    device: trainer.Device = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
     channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -79,7 +78,7 @@ def transfer(
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     options = trainer.network_options(kernel, patch, stem_stride)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
-    execution = Execution(device, threads, amp, channels_last, compile_)
+    execution = Execution(device, threads, amp, channels_last, compile_, jobs=jobs)
     sweeps.curve(experiment, source=source, target=target, arms=[arm], layers=layers, seeds=seeds, out=out,
                  execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer")  # fmt: skip
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import print_json, print_table, say, warn
+from mkfa.cli.output import print_json, print_table, say
+from mkfa.cli.sweepbar import SweepBar
 
 if TYPE_CHECKING:
-    from mkfa.training.engine import Report
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Domains, Experiment, Planned
     from mkfa.training.recipe import Recipe
-    from mkfa.training.sweep import Estimate, Outcome
+    from mkfa.training.sweep import Outcome
+    from mkfa.training.timing import Estimate
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE",
@@ -30,13 +31,19 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder f
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of the CPU; 0 for all. One is often faster "
                                       "where other programs run.")]  # fmt: skip
+Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Runs at a time, each in its own process; 0 for one on each "
+                                   "GPU, or as many as cores, of one thread each, if the runs allow.")]  # fmt: skip
 Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
 Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
 Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L.")]
 Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L.")]
 Stem = Annotated[int | None, typer.Option("--stem-stride", help="Stride of the first convolution.")]
-What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv.")]
+SourceArch = Annotated[str, typer.Option("--source-arch", metavar="ARCH[,ARCH...]", help="Other networks than the "
+                                         "target's for the sources' base runs, trained first with the same recipe; "
+                                         "use arm stack. Options follow a name: convmixer_96_6:kernel=5.")]  # fmt: skip
+What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv (every "
+                                   "convolution of the main path).")]
 Biases = Annotated[bool, typer.Option("--with-bias", help="Copy and freeze biases too.")]
 Fit = Annotated[str, typer.Option("--fit-kernel", help="pad or crop kernels of another size; default: refuse.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its estimate, and train nothing.")]
@@ -67,6 +74,16 @@ def network_options(kernel: int | None, patch: int | None, stem: int | None) -> 
     return {key: value for key, value in given if value is not None}
 
 
+def names(text: str, option: str) -> list[str]:
+    """Return names that are joined by commas, once each, in order."""
+    from mkfa.errors import MkfaError
+
+    found = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in found:
+        raise MkfaError(f"{option} {text!r}", "has an empty name in it", "join names by single commas")
+    return found
+
+
 def session(out: Path | None, name: str, execution: Execution, *, as_json: bool) -> Session:
     """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
     from mkfa.errors import WorkError
@@ -84,100 +101,78 @@ def session(out: Path | None, name: str, execution: Execution, *, as_json: bool)
     return Session(root, results, execution, as_json)
 
 
-def show_plan(plan: Sequence[Planned], domains: Domains, at: Session, *, experiment: Experiment) -> Estimate:
-    """Print what would be trained and how long it takes, from a few steps timed on this device."""
-    from mkfa.training.sweep import chance_to_see, estimate
+def work(
+    plan: Sequence[Planned], domains: Domains, at: Session, *, experiment: Experiment, dry_run: bool
+) -> tuple[Outcome, ...] | None:
+    """Print what would be trained and how long it takes, and train it; None after a dry run.
 
-    found = estimate(plan, domains, root=at.root, execution=at.execution)
-    if at.as_json:
-        return found
-    groups: dict[tuple[str, str, str], list[Planned]] = {}
-    for p in plan:
-        groups.setdefault((p.spec.arm, p.source if p.spec.arm != "baseline" else "", p.spec.domain), []).append(p)
-    rows = [(arm, source or None, target, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}), len(g))
-            for (arm, source, target), g in groups.items()]  # fmt: skip
-    left = f"about {duration(found.seconds)} left" if found.seconds is not None else "nothing left to do"
-    notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}.",
-             f"{experiment.arch}, recipe {experiment.recipe.name}; runs in {at.root}"]  # fmt: skip
-    if warning := chance_to_see(plan):
-        notes.append(warning)
-    print_table("Plan", ("arm", "source", "target", "layers", "seeds", "runs"), rows, left=3, notes=notes)
-    return found
-
-
-def carry_out(plan: Sequence[Planned], domains: Domains, at: Session) -> tuple[Outcome, ...]:
-    """Train a plan with a bar that shows run, loss, accuracy, images a second and the time left."""
+    Raises
+    ------
+    WorkError
+        Nothing came of any run.
+    """
+    from mkfa.errors import WorkError
     from mkfa.training.execution import Stop
-    from mkfa.training.sweep import carry_out as work
+    from mkfa.training.slots import open_slots
 
-    with Stop().listening() as stop, _Bar(len(plan)) as bar:
-        outcomes = work(plan, domains, root=at.root, execution=at.execution, stop=stop, tell=bar.tell, ended=bar.ended)
-    for outcome in outcomes:
-        if outcome.state != "done":
-            problem = outcome.note or f"{outcome.planned.spec.label} diverged at step {(outcome.result or {})['step']}"
-            warn(problem)
+    with open_slots(at.execution, plan, domains=domains, root=at.root) as slots:
+        estimate = slots.estimate(plan)
+        if dry_run and at.as_json:
+            _print_plan_json(plan, estimate, at)
+            return None
+        if not at.as_json:
+            _print_plan(plan, estimate, at, experiment=experiment)
+        if dry_run:
+            say("Nothing was trained (--dry-run).")
+            return None
+        with Stop().listening() as stop, SweepBar(len(plan), estimate.steps) as bar:
+            outcomes = slots.carry_out(plan, stop=stop, tell=bar.tell, ended=bar.ended)
+    if outcomes and not any(o.state == "done" for o in outcomes):
+        raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
     return outcomes
 
 
-class _Bar:
-    """Progress on stderr: shown on a terminal alone; off it, a line for each run that was trained."""
-
-    def __init__(self, runs: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[now]}"))  # fmt: skip
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        self.all = self.bar.add_task("runs", total=runs, now="")
-        self.one = self.bar.add_task("step", total=1, now="")
-        self.started, self.hash = 0.0, ""
-
-    def __enter__(self) -> _Bar:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def tell(self, planned: Planned, report: Report) -> None:
-        import time
-
-        if planned.spec.hash != self.hash:
-            self.hash, self.started, self.first = planned.spec.hash, time.perf_counter(), report.step
-            self.bar.reset(self.one, total=report.steps)
-            self.bar.update(self.all, now=planned.spec.label)
-        seconds = time.perf_counter() - self.started
-        rate = f"{(report.step - self.first) * report.images / seconds:.0f} images/s" if seconds > 0.5 else ""
-        known = f"loss {report.loss:.3f} top-1 {report.top1:.3f} " if report.loss is not None else ""
-        self.bar.update(self.one, completed=report.step, now=known + rate)
-
-    def ended(self, outcome: Outcome) -> None:
-        self.bar.update(self.all, advance=1)
-        if outcome.trained and not self.console.is_terminal and outcome.result:
-            top1 = outcome.result.get("top1_last")
-            typer.echo(f"{outcome.planned.spec.label}: {outcome.state}"
-                       + (f", top-1 {top1:.3f}" if top1 is not None else ""), err=True)  # fmt: skip
+def exit_code(outcomes: Sequence[Outcome]) -> None:
+    """End the command with 1 where a run was lost with its process, after all others were told of."""
+    if any(o.state == "lost" for o in outcomes):
+        raise typer.Exit(1)
 
 
-def finish_check(outcomes: Sequence[Outcome]) -> None:
-    """Raise when nothing came of a plan, so that the exit code says so."""
-    from mkfa.errors import WorkError
+def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experiment: Experiment) -> None:
+    from mkfa.training.sweep import chance_to_see
 
-    if outcomes and not any(o.state == "done" for o in outcomes):
-        raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
+    groups: dict[tuple[str, str, str, str], list[Planned]] = {}
+    for p in plan:
+        source = p.source if p.spec.arm != "baseline" else ""
+        network = ":".join([p.spec.arch, *(f"{key}={value}" for key, value in sorted(p.spec.options.items()))])
+        groups.setdefault((p.spec.arm, source, p.spec.domain, network), []).append(p)
+    rows = [(arm, source or None, target, network, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}),
+             len(g)) for (arm, source, target, network), g in groups.items()]  # fmt: skip
+    left = f"about {duration(found.seconds)} left" if found.seconds is not None else "nothing left to do"
+    notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}."]
+    if found.seconds is not None:
+        notes.append(f"{at_a_time(found)}, timed so: {experiment.arch}, recipe {experiment.recipe.name}.")
+    notes.append(f"Runs in {at.root}")
+    if warning := chance_to_see(plan):
+        notes.append(warning)
+    if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
+        notes.append("Filters come from base runs of other networks, which are trained first with the same recipe:")
+        notes.append(", ".join(others))
+    print_table("Plan", ("arm", "source", "target", "network", "layers", "seeds", "runs"), rows, left=4, notes=notes)
 
 
-def dry_run(plan: Sequence[Planned], found: Estimate, at: Session) -> None:
-    """Print a plan for machines."""
+def _print_plan_json(plan: Sequence[Planned], found: Estimate, at: Session) -> None:
     from mkfa.training.runfolder import as_record
 
-    if at.as_json:
-        print_json({"estimate": found, "runs_folder": at.root,
-                    "runs": [as_record(p.spec) | {"from": p.source} for p in plan]})  # fmt: skip
-    else:
-        say("Nothing was trained (--dry-run).")
+    print_json({"estimate": found, "runs_folder": at.root,
+                "runs": [as_record(p.spec) | {"from": p.source} for p in plan]})  # fmt: skip
+
+
+def at_a_time(found: Estimate) -> str:
+    """Return "2 runs at a time, 1 thread each"."""
+    runs = f"{found.jobs} runs at a time" if found.jobs > 1 else "One run at a time"
+    threads = f"{found.threads} thread{'s' if found.threads != 1 else ''}"
+    return f"{runs}, {threads} each" if found.jobs > 1 else f"{runs}, {threads}"
 
 
 def spans(numbers: set[int]) -> str:

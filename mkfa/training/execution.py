@@ -36,6 +36,11 @@ class Execution:
     data : str
         "resident": images are kept on the device as a whole; "stream": read from disk batch by batch, ahead of the
         training; "auto": resident where they fit (`mkfa.training.room`). The numbers are the same.
+    jobs : int
+        Runs that are trained at a time, each in a process of its own; 0 for what suits the devices and the plan
+        (`mkfa.training.slots.divide`).
+    events : bool
+        Write TensorBoard events beside the metrics.
     """
 
     device: str = "auto"
@@ -45,6 +50,8 @@ class Execution:
     compile: bool | None = None
     checkpoint_seconds: float = 30.0
     data: str = "auto"
+    jobs: int = 0
+    events: bool = False
 
     def resolved(self) -> Resolved:
         """Return the choices for the device at hand. Raises MkfaError for a device that is not there."""
@@ -69,6 +76,7 @@ class Execution:
             compile=cuda if self.compile is None else self.compile,
             checkpoint_seconds=self.checkpoint_seconds,
             data=self.data,
+            events=self.events,
         )
 
 
@@ -83,6 +91,7 @@ class Resolved:
     compile: bool
     checkpoint_seconds: float
     data: str = "auto"
+    events: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -136,7 +145,8 @@ class Stop:
         if self.requested:  # asked twice: at once, from the last checkpoint on
             raise Stopped
         self.requested = True
-        print(f"\nmkfa: saving the run ({signal.Signals(number).name}); again stops at once", file=sys.stderr)
+        name = signal.Signals(number).name
+        print(f"\nmkfa: saving what is being trained ({name}); again stops at once", file=sys.stderr)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:

@@ -154,6 +154,15 @@ class RunFolder:
         """Read what `save` wrote, on the CPU; None where there is nothing. Raises WorkError on a damaged file."""
         return load_tensors(self.path / name)
 
+    def begun(self) -> int:
+        """Return the optimiser step of the checkpoint without reading its tensors; 0 where there is none."""
+        import torch
+
+        try:
+            return int(torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["step"])
+        except Exception:  # missing, or damaged: the run itself says so when it is started
+            return 0
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json and remove what only a run in progress needs."""
         self.write_json(RESULT, result)

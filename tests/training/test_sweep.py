@@ -20,7 +20,8 @@ from mkfa.training.plans import Domains, Experiment, Origin, Planned, base_run, 
 from mkfa.training.recipe import load_recipe
 from mkfa.training.runfolder import WEIGHTS, RunFolder
 from mkfa.training.runs import as_csv, find_run, list_runs, run_details
-from mkfa.training.sweep import carry_out, estimate, finished
+from mkfa.training.slots import Serial
+from mkfa.training.sweep import carry_out, finished
 
 ONE = Execution(device="cpu", threads=1)
 
@@ -69,7 +70,7 @@ def test_a_sweep_trains_borrows_and_then_skips(domains, tmp_path, what):
     first = work(plan, domains, tmp_path)
     assert all(o.state == "done" and o.trained for o in first)
     assert not any(o.trained for o in work(plan, domains, tmp_path))
-    assert estimate(plan, domains, root=tmp_path, execution=ONE).seconds is None
+    assert Serial(ONE, domains, tmp_path).estimate(plan).seconds is None
     for o in first[4:]:
         assert len(o.result["planted"]) == 64
         assert o.result["trained_parameters"] < o.result["parameters"]
@@ -96,7 +97,7 @@ def test_what_was_borrowed_is_the_base_runs(domains, tmp_path):
 def test_an_estimate_counts_what_is_left(domains, tmp_path):
     plan = curve_plan(domains)
     work(plan[:2], domains, tmp_path)
-    found = estimate(plan, domains, root=tmp_path, execution=ONE)
+    found = Serial(ONE, domains, tmp_path).estimate(plan)
     assert (found.runs, found.done, found.steps) == (16, 2, 14 * 3)
     assert found.seconds > 0
 

@@ -1,0 +1,83 @@
+"""The progress of a sweep on stderr: bars on a terminal, a line for each run off it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from mkfa.training.engine import Report
+    from mkfa.training.plans import Planned
+    from mkfa.training.sweep import Outcome
+
+LINES = 8
+"""Runs in progress that get a bar of their own."""
+
+
+class SweepBar:
+    """A bar over all steps with the images a second of all runs together, and one for each run in progress.
+
+    The time left is what the steps of this call took, not what was estimated before.
+    """
+
+    def __init__(self, runs: int, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[now]}", markup=False))  # fmt: skip
+        self.bar = Progress(*columns, console=self.console, transient=True, speed_estimate_period=300,
+                            disable=not self.console.is_terminal)  # fmt: skip
+        self.runs, self.over, self.images, self.started = runs, 0, 0, 0.0
+        self.all = self.bar.add_task(f"runs 0/{runs}, steps", total=steps, now="")
+        self.steps = steps
+        self.lines: dict[str, tuple[object, int, int]] = {}
+        """Of runs in progress, by hash: the bar's task (None beyond `LINES`), step, steps."""
+
+    def __enter__(self) -> SweepBar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def tell(self, planned: Planned, report: Report) -> None:
+        """Show where a run in progress is."""
+        key = planned.spec.hash
+        if key not in self.lines:
+            room = len(self.lines) < LINES
+            line = self.bar.add_task(planned.spec.label, total=report.steps, now="") if room else None
+            self.lines[key] = (line, report.step - 1, report.steps)
+        line, before, _ = self.lines[key]
+        self.lines[key] = (line, report.step, report.steps)
+        self.started = self.started or time.perf_counter()
+        self.images += (report.step - before) * report.images
+        seconds = time.perf_counter() - self.started
+        rate = f"{self.images / seconds:.0f} images/s" if seconds > 0.5 else ""
+        self.bar.update(self.all, advance=report.step - before, now=rate)
+        if line is not None:
+            now = f"loss {report.loss:.3f} top-1 {report.top1:.3f}" if report.loss is not None else ""
+            self.bar.update(line, completed=report.step, now=now)  # type: ignore[arg-type]
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count a run; say at once what has no accuracy, and off a terminal what has."""
+        self.over += 1
+        line, step, steps = self.lines.pop(outcome.planned.spec.hash, (None, 0, 0))
+        if line is not None:
+            self.bar.remove_task(line)  # type: ignore[arg-type]
+        self.steps -= steps - step  # a run that ended early
+        self.bar.update(self.all, total=self.steps, description=f"runs {self.over}/{self.runs}, steps")
+        label, result = outcome.planned.spec.label, outcome.result or {}
+        if outcome.state != "done":
+            self._say(f"mkfa: {outcome.note or f'{label} diverged at step ' + str(result['step'])}")
+        elif outcome.trained and not self.console.is_terminal:
+            self._say(f"{label}: done, top-1 {result['top1_last']:.3f}")
+
+    def _say(self, text: str) -> None:
+        if self.console.is_terminal:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(text, err=True)
