@@ -1,16 +1,28 @@
-"""`mkfa runs`, `mkfa runs show`."""
+"""`mkfa runs`, `mkfa runs show`, `mkfa runs compare`; registers `pack` and `draw` too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Json, print_json, print_table, say
+from mkfa.cli import packed
+from mkfa.cli.output import Json, print_json, print_table, say, say_wrapped, show
 
-Where = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The --out of the command that trained; "
-                                            "default: mkfa's data folder.")]  # fmt: skip
+if TYPE_CHECKING:
+    from mkfa.training.run_compare import RunComparison
+    from mkfa.training.run_groups import GroupTable
+    from mkfa.training.runs import RunEntry
+
+Where = Annotated[Path | None, typer.Option("--out", metavar="DIR|FILE", help="The --out of the command that trained, "
+                                            "a file of 'mkfa runs pack', or 'bundled'; default: mkfa's data folder."
+                                            )]  # fmt: skip
+Within = Annotated[str, typer.Option("--experiment", metavar="NAME", help="Runs of this experiment of a results "
+                                     "file alone.")]  # fmt: skip
+SIDE_BY_SIDE = 5
+"""Runs that stand beside each other in a terminal of 100 columns."""
 
 
 def register(app: typer.Typer) -> None:
@@ -18,12 +30,14 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(invoke_without_command=True, no_args_is_help=False,
                         help="List training runs: done, running, stopped, failed, diverged.")  # fmt: skip
     group.callback()(runs)
-    group.command("show")(show)
+    group.command("show")(show_run)
+    group.command("compare")(compare)
+    packed.register(group)
     app.add_typer(group, name="runs")
 
 
 def runs(
-    context: typer.Context, out: Where = None, as_json: Json = False,
+    context: typer.Context, out: Where = None, experiment: Within = "", as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:  # fmt: skip
     """List training runs: done, running, stopped, failed, diverged."""
@@ -32,49 +46,141 @@ def runs(
         return
     from mkfa.training import runs as of
 
-    root = _root(out)
-    entries = of.list_runs(root)
+    place = of.find_place(out)
+    entries = of.list_runs(place, experiment=experiment)
     if as_json:
         print_json(entries)
-    elif as_csv:
+        return
+    if as_csv:
         say(of.as_csv(entries).rstrip("\n"))
-    else:
-        rows = [(e.hash[:8], e.state, e.domain, e.arch, e.arm, e.layers or None, e.recipe, e.seed, e.top1)
-                for e in entries]  # fmt: skip
-        counts = ", ".join(f"{sum(e.state == s for e in entries)} {s}" for s in of.STATES)
-        notes = [f"{counts}. In {root}", *(f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error)]
-        columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
-        print_table("Runs", columns, rows, left=5, notes=notes)
+        return
+    for name in dict.fromkeys(e.experiment for e in entries) or [""]:
+        _print_entries(name, [e for e in entries if e.experiment == name])
+    counts = ", ".join(f"{sum(e.state == s for e in entries)} {s}" for s in of.STATES)
+    say(f"{counts}. In {place}")
+    if place.is_file():
+        packed.print_experiments(place, experiment)
 
 
-def show(
+def show_run(
     context: typer.Context, run: Annotated[str, typer.Argument(help="Hash of a run, or the beginning of it.")],
-    out: Where = None, as_json: Json = False,
+    out: Where = None, experiment: Within = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show one run: specification, result, accuracy epoch by epoch."""
-    from mkfa.training.runs import find_run, run_details
+    from mkfa.training.runs import find_place, load_run, run_details
 
-    details = run_details(find_run(_root(out or context.obj), run))
+    details = run_details(load_run(find_place(out or context.obj), run, experiment=experiment))
     if as_json:
         print_json(details)
         return
     entry, result = details["run"], details["result"] or {}
-    facts = [(key, entry[key]) for key in ("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed",
-                                           "source", "error", "path") if entry[key] not in ("", None)]  # fmt: skip
+    own = ("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed", "source", "error",
+           "experiment", "path")  # fmt: skip
+    facts = [(key, entry[key]) for key in own if entry[key] not in ("", None)]
     keys = ("top1_last", "top1_best", "best_epoch", "chance", "loss_test", "images_per_second", "seconds", "resumed",
             "train_images", "test_images", "parameters", "trained_parameters", "planted", "weights_sha256")  # fmt: skip
     facts += [(key, result[key]) for key in keys if result.get(key) is not None]
     print_table("Run", ("", ""), facts)
     metrics = details["metrics"]
+    if entry["experiment"]:
+        say("A results file keeps no epochs.")
+        return
     rows = [(r["epoch"], r["step"], r["loss_train"], r["loss_test"], r["top1"]) for r in metrics[-20:]]
     notes = [f"The last 20 of {len(metrics)} epochs."] if len(metrics) > 20 else []
     print_table("Epochs", ("epoch", "step", "training loss", "test loss", "top-1"), rows, left=0, notes=notes)
 
 
-def _root(out: Path | None) -> Path:
+def compare(
+    context: typer.Context,
+    run: Annotated[list[str] | None, typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or "
+                                                    "paths of run folders.")] = None,
+    by: Annotated[str, typer.Option("--by", metavar="FIELDS", help="Instead of single runs, sum all up over seeds, "
+                                    "split by fields: arm,layers.")] = "",
+    out: Where = None, experiment: Within = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare runs: what differs in the specifications and in the results; or groups of them over seeds."""
     from mkfa.errors import MkfaError
-    from mkfa.training.runs import default_root
+    from mkfa.training.run_compare import compare_runs
+    from mkfa.training.run_groups import group_runs
+    from mkfa.training.runs import find_place, load_run, load_runs
 
-    if out is not None and not out.is_dir():
-        raise MkfaError(out, "is no folder", "name the --out of the command that trained")
-    return out / "runs" if out else default_root()
+    if bool(run) == bool(by):
+        problem = "compares single runs or groups, and both were asked for" if run else "needs to know what to compare"
+        raise MkfaError("mkfa runs compare", problem, "name two runs, or pass --by arm,layers")
+    place = find_place(out or context.obj)
+    if by:
+        fields = [name.strip() for name in by.split(",")]
+        found = group_runs(load_runs(place, experiment=experiment), fields)
+        if as_json:
+            print_json(found)
+        else:
+            _print_groups(found)
+        return
+    compared = compare_runs([load_run(place, name, experiment=experiment) for name in run or []])
+    if as_json:
+        print_json(compared)
+    else:
+        _print_comparison(compared)
+
+
+def _print_entries(name: str, entries: Sequence[RunEntry]) -> None:
+    rows = [(e.hash[:8], e.state, e.domain, e.arch, e.arm, e.layers or None, e.recipe, e.seed, e.top1)
+            for e in entries]  # fmt: skip
+    notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
+    columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
+    print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
+
+
+def _print_comparison(found: RunComparison) -> None:
+    for start in range(0, len(found.hashes), SIDE_BY_SIDE):
+        part = slice(start, start + SIDE_BY_SIDE)
+        rows: list[tuple[Any, ...]] = [(name, *(_short(v) for v in row[part]))
+                                       for name, row in found.differing.items()]  # fmt: skip
+        rows += [(name, *(_short(v) for v in row[part])) for name, row in found.facts.items()
+                 if any(v is not None for v in row)]  # fmt: skip
+        title = "Runs: what differs in their specifications, and their results"
+        print_table(title if not start else "", ("", *(h[:8] for h in found.hashes[part])), rows)
+    d = found.difference
+    if d is not None:
+        say(f"top-1 of {found.hashes[0][:8]} less that of {found.hashes[1][:8]}: {100 * d.value:+.2f} points, 95 % "
+            f"interval {100 * d.low:+.2f} to {100 * d.high:+.2f} (n {d.images}).")  # fmt: skip
+    if len(found.hashes) == 2:
+        say_wrapped(found.note)
+
+
+def _print_groups(tables: Sequence[GroupTable]) -> None:
+    for table in tables:
+        rows = [(*(_short(g.values[c]) for c in table.columns), _count(g), g.mean, g.std, _points(g.change),
+                 _points(g.half_width)) for g in table.groups]  # fmt: skip
+        title = "Runs" + (f": {', '.join(str(v) for v in table.setting.values() if v)}" if table.setting else "")
+        images = f", {table.test_images} test images" if table.test_images else ""
+        chance = f"Chance {table.chance:.3f}{images}." if table.chance == table.chance else ""
+        split = f"Split by {', '.join(table.added)} too, as runs differ in it." if table.added else ""
+        print_table(title, (*table.columns, "n", "top-1", "SD", "change", "±"), rows, left=len(table.columns),
+                    notes=[" ".join(x for x in (chance, split) if x)] if chance or split else [])  # fmt: skip
+    say_wrapped("n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
+                "with half its 95 % interval (Welch).")  # fmt: skip
+
+
+def _count(group: Any) -> str:
+    more = [f"{count} {word}" for count, word in ((group.diverged, "diverged"), (group.missing, "not over")) if count]
+    return f"{len(group.seeds)}" + (f" ({', '.join(more)})" if more else "")
+
+
+def _points(share: float) -> str:
+    return "–" if share != share else f"{100 * share:.1f}"
+
+
+def _short(value: Any) -> Any:
+    """Return what a narrow column shows: digests by their beginning, an empty text as a dash, large numbers whole."""
+    if isinstance(value, str):
+        head, colon, digest = value.rpartition(":")
+        plain = digest if not colon else value
+        if len(digest) in (16, 64) and all(c in "0123456789abcdef" for c in digest):
+            return f"{head}{colon}{digest[:8]}"
+        return plain or None
+    if isinstance(value, float) and abs(value) >= 100:
+        return f"{value:.0f}"
+    if isinstance(value, float) and 0 < abs(value) < 0.01:
+        return f"{value:.2g}"
+    return show(value) if isinstance(value, float) else value

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from mkfa.errors import MkfaError, WorkError
 from mkfa.training.result_file import PackedExperiment, PackedRun
 from mkfa.training.results import Curve, Finished, Matrix, make_curve, make_matrix
-from mkfa.training.runfolder import BASE, RESULT, SPEC, RunSpec, read_json, read_spec
+from mkfa.training.runfolder import BASE, RESULT, SPEC, read_json, read_spec
+from mkfa.training.runs import source_name
 
 if TYPE_CHECKING:
     from mkfa.training.plans import Planned
 
+_NEEDED = {"curve": ("source", "target", "arch", "what", "seeds"),
+           "matrix": ("domains", "arch", "what", "layers", "seeds")}  # fmt: skip
 _FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
 
 
@@ -87,18 +90,14 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
     return PackedExperiment(name, "runs", command, {}, runs)
 
 
-def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
-    """Return what a run borrows from, in a word: a domain where it is a base run of `others`, else as it is recorded.
-
-    Another network than the run's own is named behind the domain.
-    """
-    if spec.arm == BASE:
-        return spec.domain
-    base = others.get(spec.source.removeprefix("run:"))
-    if base is None:
-        return spec.source
-    own = (base.arch, dict(base.options)) == (spec.arch, dict(spec.options))
-    return base.domain if own else f"{base.domain}+{base.arch}"
+def recorded_command(out: Path) -> str:
+    """Return the command line that the only curve.json or matrix.json of a results folder records, else ""."""
+    found = [path for name in ("curve.json", "matrix.json") if (path := out / name).is_file()]
+    if len(found) != 1:
+        return ""
+    record = read_json(found[0])
+    parameters = record.get("parameters") if isinstance(record, dict) else None
+    return str(parameters.get("command", "")) if isinstance(parameters, dict) else ""
 
 
 def rebuild(experiment: PackedExperiment) -> Curve | Matrix:
@@ -109,20 +108,22 @@ def rebuild(experiment: PackedExperiment) -> Curve | Matrix:
     MkfaError
         It is neither, but a folder's runs; or its parameters are not those of one.
     """
-    p = dict(experiment.parameters)
+    p = experiment.parameters
     if experiment.kind == "runs":
         remedy = "pack it with --experiment and the curve.json or matrix.json that its command wrote"
         raise MkfaError(experiment.name, "is no curve or matrix but a folder's runs", remedy)
     runs = [Finished(r.source, r.target, r.arm, r.layers, r.seed, r.result) for r in experiment.runs]
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
-    parameters = p | {"command": experiment.command, "runs": listed}
-    try:
-        if experiment.kind == "curve":
-            return make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
-        return make_matrix(runs, domains=p["domains"], parameters=parameters)
-    except (KeyError, IndexError) as error:
-        problem = f"lacks what a {experiment.kind} is made of ({error})"
-        raise MkfaError(experiment.name, problem, "run its command again and pack the result") from None
+    parameters = {**p, "command": experiment.command, "runs": listed}
+    names = [p.get("target")] if experiment.kind == "curve" else p.get("domains")
+    lacking = [key for key in _NEEDED[experiment.kind] if key not in p]
+    based = {r.target for r in runs if r.arm == BASE}
+    if lacking or not isinstance(names, list) or not based.issuperset(names):
+        problem = f"lacks {', '.join(lacking) or 'base runs'} and is no whole {experiment.kind}"
+        raise MkfaError(experiment.name, problem, "run its command again and pack the result")
+    if experiment.kind == "curve":
+        return make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
+    return make_matrix(runs, domains=names, parameters=parameters)
 
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:
