@@ -1,4 +1,4 @@
-"""Harvest a source into a bank: choose the reader, check what it found, add provenance (layer 3)."""
+"""Harvest a source into a bank: choose the reader, check what it found, add provenance (layer 4)."""
 
 from __future__ import annotations
 

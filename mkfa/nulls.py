@@ -1,4 +1,4 @@
-"""Null filters: what chance gives (layer 2; torch and timm only inside `init_bank`).
+"""Null filters: what chance gives (layer 3; torch and timm only inside `init_bank`).
 
 Every null is drawn from an explicit generator, so that a result can name its seed.
 """

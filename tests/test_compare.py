@@ -13,7 +13,7 @@ from mkfa.bank_matrix import bank_matrices
 from mkfa.compare import _pair_p, compare, compare_many, distinct_names, total_draws
 from mkfa.comparison import CompareSettings, Comparison, fraction, in_words, strictest
 from mkfa.comparison_file import COLUMNS, arrays_of, attributes_of, csv_text, record
-from mkfa.errors import MkfaError, UnknownNameError
+from mkfa.errors import MkfaError
 from mkfa.nulls import NULLS
 from mkfa.scores import ALIKE_IS_MORE, MEASURES
 
@@ -203,16 +203,19 @@ def test_nonfinite_filters_are_left_out():
     assert np.isfinite(result.kinds[0].value).all()
 
 
-BAD: list[dict[str, object]] = [{"permutations": 5}, {"sample": 3}, {"threshold": 1.5}, {"nulls": ()},
-                                {"bandwidth": -1.0}]  # fmt: skip
+BAD: list[tuple[dict[str, object], str]] = [
+    ({"permutations": 18}, "permutations 18: is less than 19"), ({"sample": 15}, "sample 15: is less than 16"),
+    ({"bootstrap": 38}, "bootstrap 38: is less than 39"), ({"splits": 0}, "splits 0: is less than 1"),
+    ({"threshold": 1.5}, "threshold 1.5: is no"), ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
+    ({"nulls": ()}, "no measure or no null"), ({"measures": ()}, "no measure or no null"),
+    ({"nulls": ("gausian",)}, "did you mean gaussian"), ({"measures": ("cover",)}, "did you mean coverage"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("change", BAD)
-def test_settings_are_checked(change: dict[str, object]):
-    with pytest.raises(MkfaError):
+@pytest.mark.parametrize(("change", "says"), BAD)
+def test_settings_are_checked(change: dict[str, object], says: str):
+    with pytest.raises(MkfaError, match=says):
         CompareSettings(**change)  # type: ignore[arg-type]
-    with pytest.raises(UnknownNameError, match="gaussian"):
-        CompareSettings(nulls=("gausian",))
 
 
 def test_pairs_are_adjusted_for_the_largest_of_each_draw():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mkfa.bank import Layer, Provenance, make_bank
-from mkfa.errors import BankError, MkfaError
+from mkfa.errors import BankError
 from mkfa.store import Analysis, read_analyses, read_arrays, read_bank, write_analysis, write_arrays, write_bank
 
 
@@ -186,12 +185,12 @@ def test_missing_dangling_and_folder(tmp_path):
 def test_an_analysis_on_a_damaged_bank_changes_nothing(bank_path):
     data = bank_path.read_bytes()[:3000]
     bank_path.write_bytes(data)
-    with pytest.raises(MkfaError):
+    with pytest.raises(BankError, match="damaged or truncated"):
         write_analysis(bank_path, Analysis("x", {"a": np.zeros(1)}, {}))
     assert bank_path.read_bytes() == data
 
 
-def test_flipped_bits_raise_or_read_but_never_crash(bank_path, tmp_path):
+def test_flipped_bits_are_refused_or_change_nothing(bank_path, bank_maker, tmp_path):
     data = bytearray(bank_path.read_bytes())
     rng, refused = np.random.default_rng(0), 0
     for _ in range(300):
@@ -206,9 +205,8 @@ def test_flipped_bits_raise_or_read_but_never_crash(bank_path, tmp_path):
             refused += 1
             assert "\n" not in str(error)
         else:
-            assert len(bank) == 24
-    assert refused > 10
-    shutil.rmtree(tmp_path, ignore_errors=True)
+            assert_same(bank, bank_maker())
+    assert 100 < refused < 300, "all or next to none refused: the flips do not fall on all parts of the file"
 
 
 def places(path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +32,22 @@ def module_files() -> dict[str, Path]:
 MODULES = module_files()
 
 
+def run_on_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported: also those in `if`, `try`, `with` and classes."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        guarded = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        parts = ("orelse",) if guarded else ("body", "orelse", "finalbody", "handlers")
+        for inner in (x for part in parts for x in getattr(node, part, [])):
+            yield from run_on_import(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
+
+
 def imports(path: Path, *, top_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
     found: set[str] = set()
-    for node in tree.body if top_only else ast.walk(tree):
+    for node in run_on_import(tree.body) if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -59,6 +73,30 @@ def test_no_cycles():
 
     for name in graph:
         visit(name, ())
+
+
+def layer_of(path: Path) -> int:
+    said = re.search(r"\(layer (\d+)[),;]", ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert said, f"{path} does not say which layer it is in"
+    return int(said[1])
+
+
+def test_imports_point_to_the_same_layer_or_one_below():
+    packages = ("mkfa", "mkfa.sources", "mkfa.training")
+    library = {name: path for name, path in MODULES.items()
+               if name not in packages and not name.startswith(("mkfa.cli", "mkfa.figures"))}  # fmt: skip
+    layers = {name: layer_of(path) for name, path in library.items()}
+    upward = [(name, other) for name, path in library.items()
+              for other in imports(path) if layers.get(other, 0) > layers[name]]  # fmt: skip
+    assert upward == []
+
+
+def test_imports_are_seen_wherever_they_run(tmp_path):
+    lines = ["import a", "if x:", "    import b", "else:", "    import c", "try:", "    import d", "except E:",
+             "    import e", "finally:", "    import f", "with w:", "    import g", "class C:", "    import h",
+             "if TYPE_CHECKING:", "    import no1", "def f():", "    import no2"]  # fmt: skip
+    (tmp_path / "m.py").write_text("\n".join(lines))
+    assert imports(tmp_path / "m.py", top_only=True) == set("abcdefgh")
 
 
 def test_the_library_knows_neither_figures_nor_commands_and_nothing_knows_commands():
