@@ -86,6 +86,6 @@ def test_a_damaged_bank_is_harvested_again(checkpoints):
 def test_globs_match_files_first_then_timm_names(checkpoints, tmp_path):
     assert expand_sources([str(tmp_path / "net*.safetensors"), str(checkpoints[0])]) == tuple(map(str, checkpoints))
     names = expand_sources(["convnext_atto*"])
-    assert any(n.startswith("convnext_atto") for n in names)
+    assert len(names) > 1 and all(n.startswith("convnext_atto") for n in names)
     with pytest.raises(MkfaError, match="matches no"):
         expand_sources(["zzz*"])

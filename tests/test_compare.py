@@ -241,7 +241,13 @@ def test_fraction_runs_from_floor_to_ceiling_in_either_direction():
     assert fraction([0.9, 0.1], [0.9, 0.1], [0.3, 0.7]).tolist() == [0, 0]
     assert fraction([0.3, 0.4], [0.9, 0.1], [0.3, 0.7]).tolist() == pytest.approx([1, 0.5])
     assert np.isnan(fraction(0.5, 0.2, 0.2))
-    assert "coverage" in ALIKE_IS_MORE
+
+
+def test_each_measure_runs_in_the_direction_that_is_said_of_it(shared: Comparison):
+    kind = shared.kinds[0]
+    rises = {name for name, floor, ceiling in zip(kind.measures, kind.floor, kind.ceiling, strict=True)
+             if floor > ceiling}  # fmt: skip
+    assert rises == set(ALIKE_IS_MORE)
 
 
 def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., FilterBank]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mkfa.errors import BankError, MkfaError, UnknownNameError
-from mkfa.library import bank_file_name, bundled_index, library_folder, list_banks, resolve_bank, resolve_path
+from mkfa.library import bank_file_name, library_folder, list_banks, resolve_bank, resolve_path
 from mkfa.store import write_bank
 
 
@@ -66,18 +66,3 @@ def test_an_unwritable_home_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("MKFA_HOME", str(tmp_path / "file"))
     with pytest.raises(MkfaError, match="MKFA_HOME"):
         library_folder(create=True)
-
-
-def test_every_bundled_bank_is_what_the_index_says():
-    import hashlib
-    from importlib.resources import files
-
-    index = bundled_index()["banks"]
-    assert set(index) >= {"efficientnet_lite0", "mobilenet_v2", "ppocrv4_det", "ppocrv4_rec"}
-    for name, entry in index.items():
-        data = files("mkfa.data").joinpath(entry["file"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
-        bank = resolve_bank(name)
-        assert (len(bank.layers), len(bank)) == (entry["layers"], entry["filters"])
-        assert entry["licence"]
-        assert entry["origin"]
