@@ -1,0 +1,154 @@
+"""`mkfa transfer` and `mkfa transfer-curve`: every arm, several sources, networks of their own, tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.cli import arm_help
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.training.arms import ARMS
+from mkfa.training.domain_files import make_domain, write_domain
+
+SMALL = ("--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
+         "--device", "cpu")  # fmt: skip
+
+
+def packed(folder: Path, name: str) -> Path:
+    rng = np.random.default_rng(len(name))
+    y = np.arange(36, dtype=np.int64) % 3
+    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
+    made = make_domain(name, ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
+    return write_domain(made, folder / f"{name}.h5", facts={"source": "made"})
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return packed(tmp_path, "here"), packed(tmp_path, "there")
+
+
+def call(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
+    arms = [name for name in ARMS if name != "baseline"]
+    words = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", ",".join(arms), "--layers", "all",
+             "--seeds", 1, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    found = json.loads(call(*words, "--json"))["table"]
+    assert [row["label"] for row in found["rows"]] == arms
+    assert all(len(row["cell"]["top1"]) == 1 for row in (*found["rows"], {"cell": found["base"]}))
+    assert {row["cell"]["layers"] for row in found["rows"]} == {2}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"runs", "table.json", "table.csv", "table.png"}
+    assert len((tmp_path / "out" / "table.csv").read_text().splitlines()) == 2 + len(arms)
+    told = call(*words)  # nothing is trained again
+    assert "Differences" in told
+    assert "transfer less random at 2 layers" in told
+    planted = {json.loads(p.read_text())["planted"] for p in (tmp_path / "out" / "runs").glob("*/result.json")}
+    # transfer+ and selffer+ plant what transfer and selffer do; first-k and stack, from two layers of that width, too
+    assert len(planted - {None}) == len(arms) - 4
+
+
+def test_every_arm_has_its_help_with_its_order():
+    assert set(arm_help.ARMS) == set(ARMS)
+    for verb in ("transfer", "transfer-curve"):
+        text = " ".join(call(verb, "--help").split())
+        for name, words in arm_help.ARMS.items():
+            assert f"{name}: {words.split(';')[0][:40]}" in text, name
+        assert "49 and 4" in text
+        assert "output channel first" in text
+
+
+@pytest.mark.parametrize(("what", "arms"), [("pointwise", "transfer,shuffle,first-1,stack,random,covariance"),
+                                            ("conv", "transfer,selffer,shuffle-network,stack")])  # fmt: skip
+def test_other_kinds_of_layers(pair, tmp_path, what, arms):
+    found = json.loads(call("transfer", "--source", pair[0], "--target", pair[1], "--arm", arms, "--layers", 2,
+                            "--what", what, "--seeds", 1, "--out", tmp_path / "out", "--json",
+                            *SMALL))["table"]  # fmt: skip
+    assert [row["label"] for row in found["rows"]] == arms.split(",")
+    assert found["parameters"]["what"] == what
+
+
+@pytest.mark.slow
+def test_what_follows_a_block_is_said(pair, tmp_path):
+    told = call("transfer", "--source", pair[0], "--target", pair[1], "--arm", "random", "--layers", "1", "--what",
+                "conv", "--seeds", 1, "--out", tmp_path / "out", "--dry-run", *SMALL, "--arch", "resnet26")  # fmt: skip
+    assert "resnet26 has 25 convolutions on its main path; 4 projections" in told
+
+
+@pytest.mark.slow
+def test_other_networks_lend_their_filters_by_stack(pair, tmp_path):
+    words = ("transfer", "--source", f"{pair[0]},{pair[1]}", "--target", pair[1], "--source-arch",
+             "convmixer_6_3,convmixer_8_2:kernel=5", "--arm", "stack", "--layers", "all", "--seeds", 2, "--out",
+             tmp_path / "out", "--fit-kernel", "pad", *SMALL)  # fmt: skip
+    plan = json.loads(call(*words, "--dry-run", "--json"))
+    assert [r["arm"] for r in plan["runs"]] == ["baseline"] * 10 + ["stack"] * 8
+    told = call(*words)
+    assert "base runs of other networks" in told
+    found = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert [row["label"] for row in found["rows"]] == [
+        "here+convmixer_6_3", "here+convmixer_8_2:kernel=5", "there+convmixer_6_3", "there+convmixer_8_2:kernel=5",
+    ]  # fmt: skip
+    assert found["base"]["seeds"] == [0, 1]
+    assert found["parameters"]["source_arch"] == "convmixer_6_3,convmixer_8_2:kernel=5"
+
+
+@pytest.mark.slow
+def test_a_curve_over_two_sources_has_a_series_each_and_its_contrasts(pair, tmp_path):
+    words = ("transfer-curve", "--source", f"{pair[0]},{pair[1]}", "--target", pair[1], "--source-arch",
+             "convmixer_6_3", "--layers", "1..all", "--seeds", 2, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    told = call(*words)
+    assert "stack here+convmixer_6_3 - random" in told
+    assert "mean of 2" in told
+    found = json.loads((tmp_path / "out" / "curve.json").read_text())
+    assert {(c["arm"], c["source"]) for c in found["cells"]} == {
+        ("stack", "here+convmixer_6_3"), ("stack", "there+convmixer_6_3"), ("selffer", "there"), ("random", "")}
+    assert {c["what"] for c in found["contrasts"]} == {"last", "all", "step"}
+    assert found["parameters"]["network_layers"] == 2
+
+
+def test_the_papers_tables_beside_ours(pair, tmp_path):
+    words = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer,shuffle", "--layers", "all",
+             "--seeds", 1, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    call(*words)
+    plain = (tmp_path / "out" / "table.png").stat().st_size
+    call(*words, "--with-paper")
+    assert (tmp_path / "out" / "table.png").stat().st_size > 1.2 * plain
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("--source-arch", "convmixer_8_1"), "--arm stack"), (("--source-arch", "convmixer_6_2"), "--arm stack"),
+     (("--source-arch", "convmixer_6_2:depth=3"), "write it like"), (("--arm", "transfer,,stack"), "empty name"),
+     (("--layers", "alle"), "or all"), (("--what", "conv", "--with-paper", "--arm", "stack,transfer"), "--with-paper"),
+     (("--arm", "transfer,transfr"), "did you mean")],
+)  # fmt: skip
+def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
+    base = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer", "--layers", "2", "--seeds", 1,
+            "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])
+    assert isinstance(done.exception, MkfaError)
+    assert done.exception.exit_code == 2
+    assert told in str(done.exception)
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe", [("--recipe", "smoke"), ("--recipe", "fast"),
+               ("--recipe", "paper", "--set", "batch=16", "--set", "size=24", "--epochs", "1")],
+)  # fmt: skip
+def test_every_recipe_on_bundled_domains(tmp_path, recipe):
+    found = json.loads(call("transfer", "--source", "letters", "--target", "digits", "--arm", "transfer", "--layers", 2,
+                            "--arch", "convmixer_8_2", "--seeds", 1, "--equal-steps", 2, "--threads", 1, "--device",
+                            "cpu", "--out", tmp_path / "out", "--json", *recipe))["curve"]  # fmt: skip
+    assert len(found["cells"][0]["top1"]) == 1
+    assert found["parameters"]["recipe"]["equal_steps"] == 2
