@@ -1,70 +1,104 @@
-"""Training steps: real data against one resident batch, and against a plain loop over timm's loader.
+"""Images a second of training ConvNeXt-Femto: real data, one synthetic batch, frozen filters, a plain timm loop.
 
-ConvNeXt-Femto on emoji at 32 px, batch 128. Run as a program with a mode it prints images a second of the loop alone:
-`python tests/benchmarks/bench_train.py real|synthetic|timm WORK [STEPS]`.
+`python tests/benchmarks/bench_train.py [--size 32] [--batch 128] [--steps 12] [--rounds 5] [--device auto]` prints all
+four. On CUDA both sides run in bfloat16, compiled, channels last. Ours are measured in one process in turns (a machine
+that slows down slows all of them); timm's loop is a process of its own, in turn with ours, with as many workers as
+cores, reading the same images as files.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from job import Job
 
-ARCH, DOMAIN, BATCH, WARM = "convnext_femto", "emoji", 128, 3
+ARCH, DOMAIN, WARM = "convnext_femto", "emoji", 3
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(work: Path) -> None:
-    """Write the training images as files, a folder a class, as timm's train script wants them."""
+def domain_at(size: int) -> Any:
+    """Return the domain with its images scaled to a size beforehand: both sides read images of that size."""
+    from dataclasses import replace
+
     from PIL import Image
 
     from mkfa.training.domains import load_domain
 
-    folder = work / f"{DOMAIN}-files"
+    found = load_domain(DOMAIN)
+    if size == found.size:
+        return found
+
+    def scaled(images: Any) -> Any:
+        return np.stack([np.asarray(Image.fromarray(np.asarray(x)).resize((size, size))) for x in images[:]])
+
+    return replace(found, x_train=scaled(found.x_train), x_test=scaled(found.x_test), digest=f"{found.digest}-{size}")
+
+
+def prepare(work: Path, size: int = 32) -> Path:
+    """Write the training images as files, a folder a class, as timm's train script wants them."""
+    from PIL import Image
+
+    folder = work / f"{DOMAIN}-{size}-files"
     if folder.exists():
-        return
-    domain = load_domain(DOMAIN)
-    for i, (image, label) in enumerate(zip(domain.x_train, domain.y_train, strict=True)):
+        return folder
+    domain = domain_at(size)
+    for i, (image, label) in enumerate(zip(domain.x_train[:], domain.y_train, strict=True)):
         (folder / f"{label:03}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{label:03}" / f"{i:05}.png")
+    return folder
 
 
-def ours(steps: int, *, synthetic: bool) -> float:
-    """Return images a second of the engine's steps, or of the same network and update on one resident batch."""
-    import torch
+class Ours:
+    """The engine's own step in one of three forms: "real", "synthetic" (one resident batch), "frozen" (all layers)."""
 
-    from mkfa.training.domains import load_domain
-    from mkfa.training.engine import Run
-    from mkfa.training.execution import Execution
-    from mkfa.training.recipe import load_recipe
-    from mkfa.training.runfolder import RunFolder, RunSpec
+    def __init__(self, form: str, options: argparse.Namespace) -> None:
+        import torch
 
-    domain, recipe = load_domain(DOMAIN), load_recipe("fast", {"batch": BATCH})
-    spec = RunSpec(ARCH, DOMAIN, domain.digest, recipe.name, recipe.identity, 0)
-    resolved = Execution(threads=len(os.sched_getaffinity(0))).resolved()
-    with resolved.in_force():
-        run = Run(RunFolder(Path(), spec), domain, None, resolved)
-        order = torch.randperm(len(run.train_set), device=resolved.device)
+        from mkfa.training.engine import Run
+        from mkfa.training.execution import Execution
+        from mkfa.training.recipe import load_recipe
+        from mkfa.training.runfolder import BASE, RunFolder, RunSpec
+
+        domain, recipe = domain_at(options.size), load_recipe("fast", {"batch": options.batch, "max_size": 0})
+        frozen = form == "frozen"
+        spec = RunSpec(ARCH, DOMAIN, domain.digest, recipe.name, recipe.identity, 0, arm="random" if frozen else BASE,
+                       layers=12 if frozen else 0)  # fmt: skip
+        self.how = Execution(device=options.device, threads=CORES).resolved()
+        with self.how.in_force():
+            run = Run(RunFolder(Path(), spec), domain, None, self.how)
+        self.step, self.batch, self.done = run.take_step, options.batch, 0
+        self.order = torch.randperm(len(run.train_set), device=self.how.device)
         run.model.train()
-        step = run.take_step
-        if synthetic:
-            import numpy as np
+        if form == "synthetic":
+            fixed = self.step.batch(np.random.default_rng(0), self.order[: self.batch])
+            self.step.batch = lambda *_: fixed  # type: ignore[method-assign]
+        self.rate(WARM)
 
-            fixed = step.batch(np.random.default_rng(0), order[:BATCH])
-            step.batch = lambda *_: fixed  # type: ignore[method-assign]
-        for i in range(WARM + steps):
-            if i == WARM:
-                start = time.perf_counter()
-            at = i * BATCH % (len(order) - BATCH)
-            loss = step(i, order[at : at + BATCH])
-        float(loss)
-        return steps * BATCH / (time.perf_counter() - start)
+    def rate(self, steps: int) -> float:
+        """Train and return images a second; waits for the device at the end alone."""
+        with self.how.in_force():
+            start = time.perf_counter()
+            for _ in range(steps):
+                at = self.done * self.batch % (len(self.order) - self.batch)
+                loss = self.step(self.done, self.order[at : at + self.batch])
+                self.done += 1
+            float(loss)
+            return steps * self.batch / (time.perf_counter() - start)
 
 
-def timms(steps: int, work: Path) -> float:
-    """Return images a second of a plain loop as timm's train script has it, as many workers as cores."""
+def timms(options: argparse.Namespace) -> Callable[[int], float]:
+    """Return a plain loop as timm's train script has it, warmed up: steps to images a second."""
     import timm.optim
     import torch
     from timm.data import ImageDataset, create_loader
@@ -72,43 +106,114 @@ def timms(steps: int, work: Path) -> float:
 
     from mkfa.training.networks import build_network
 
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    loader = create_loader(ImageDataset(str(work / f"{DOMAIN}-files")), (3, 32, 32), BATCH, is_training=True,
-                           use_prefetcher=False, re_prob=0.1, re_mode="pixel", hflip=0.5, color_jitter=None,
-                           num_workers=cores, persistent_workers=True)  # fmt: skip
-    model = build_network(ARCH, classes=9, channels=3, size=32, seed=0).to(memory_format=torch.channels_last)
+    torch.set_num_threads(CORES)
+    name = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    cuda = device.type == "cuda"
+    files = prepare(options.work, options.size)
+    loader = create_loader(ImageDataset(str(files)), (3, options.size, options.size), options.batch, is_training=True,
+                           use_prefetcher=cuda, re_prob=0.1, re_mode="pixel", hflip=0.5, color_jitter=None,
+                           num_workers=CORES, persistent_workers=True, device=device, pin_memory=cuda)  # fmt: skip
+    model = build_network(ARCH, classes=9, channels=3, size=options.size, seed=0).to(device)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=4e-3, weight_decay=0.05)
+    forward: Any = torch.compile(model) if cuda else model
     loss_of = LabelSmoothingCrossEntropy(0.1)
-    done, start = 0, 0.0
-    while True:
-        for x, y in loader:
-            if done == WARM:
-                start = time.perf_counter()
-            loss = loss_of(model(x.contiguous(memory_format=torch.channels_last)), y)
+
+    def forever() -> Any:
+        while True:
+            yield from loader
+
+    batches = forever()
+
+    def rate(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            x, y = next(batches)
+            x = x.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                loss = loss_of(forward(x), y)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
-            done += 1
-            if done == WARM + steps:
-                return steps * BATCH / (time.perf_counter() - start)
+        float(loss.detach())
+        return float(steps * options.batch / (time.perf_counter() - start))
+
+    rate(WARM)
+    return rate
+
+
+def worker(options: argparse.Namespace) -> None:
+    """Measure when asked to on stdin (a line a round), so that two processes take turns."""
+    forms = {form: timms(options) if form == "timm" else Ours(form, options).rate for form in options.worker.split(",")}
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps({form: rate(options.steps) for form, rate in forms.items()}), flush=True)
+
+
+def measure(options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return images a second of every form, round by round."""
+    given = [f"--{key}={getattr(options, key)}" for key in ("size", "batch", "steps", "device", "work")]
+    workers = []
+    wanted = options.forms.split(",")
+    for forms in (",".join(f for f in wanted if f != "timm"), "timm" if "timm" in wanted else ""):
+        if not forms:
+            continue
+        command = [sys.executable, __file__, *given, "--worker", forms]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if process.stdout is None or process.stdout.readline().strip() != "ready":
+            sys.exit(f"{forms}: could not be started")
+        workers.append(process)
+    found: dict[str, list[float]] = {}
+    for _ in range(options.rounds):
+        for process in workers:
+            assert process.stdin and process.stdout
+            print(file=process.stdin, flush=True)
+            for form, rate in json.loads(process.stdout.readline()).items():
+                found.setdefault(form, []).append(rate)
+    for process in workers:
+        process.communicate()
+    return found
 
 
 def main() -> None:
-    mode, work, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 20
-    rate = timms(steps, work) if mode == "timm" else ours(steps, synthetic=mode == "synthetic")
-    print(f"{mode}: {rate:.1f} images/s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=12, help="a round, after three to warm up")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--work", type=Path, help="folder for the image files, kept")
+    parser.add_argument("--forms", default="real,synthetic,frozen,timm", help="which of the four")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options)
+        return
+    with tempfile.TemporaryDirectory(prefix="mkfa-bench-") as scratch:
+        options.work = options.work or Path(scratch)
+        options.work.mkdir(parents=True, exist_ok=True)
+        from run import machine
+
+        print(f"{machine()}; {ARCH}, {options.size} px, batch {options.batch}, {options.rounds} rounds of "
+              f"{options.steps} steps")  # fmt: skip
+        found = measure(options)
+    for form, rates in found.items():
+        print(f"{form:10} {statistics.median(rates):8.1f} images/s ({min(rates):.1f} - {max(rates):.1f})")
+    for a, b, promise in (("real", "synthetic", "at least 0.95"), ("real", "timm", "at least 1.3 on a CPU"),
+                          ("frozen", "real", "")):  # fmt: skip
+        if a in found and b in found:
+            ratios = [x / y for x, y in zip(found[a], found[b], strict=True)]
+            print(f"{a} / {b}: {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f}) {promise}")
 
 
 SCRIPT = str(Path(__file__))
+COMMAND = ["{python}", SCRIPT, "--work", "{work}", "--rounds", "1", "--steps", "24", "--forms"]
 JOBS = [
-    Job("train Femto 32 px, real data against one resident batch", ["{python}", SCRIPT, "real", "{work}"],
-        ["{python}", SCRIPT, "synthetic", "{work}"], prepare=prepare,
-        note="23 steps of 128 each with start-up; at least 0.95 in images/s of the loop"),
-    Job("train Femto 32 px, against a plain loop over timm's loader", ["{python}", SCRIPT, "real", "{work}"],
-        ["{python}", SCRIPT, "timm", "{work}"], prepare=prepare,
-        note="23 steps of 128 each with start-up; all cores used by both"),
+    Job("train Femto 32 px, 27 steps of 128, against a plain loop over timm's loader", [*COMMAND, "real"],
+        [*COMMAND, "timm"], prepare=lambda work: prepare(work) and None,
+        note="with start-up; for images a second alone run bench_train.py itself"),
 ]  # fmt: skip
 
 if __name__ == "__main__":
