@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli import tables, trainer
+from mkfa.cli import arm_help, tables, trainer
 from mkfa.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment
+    from mkfa.training.results import Curve
 
 PAIR = ("fashion", "letters")
 """Bundled domains on which a frozen identity kernel costs most: an experiment there can see filters."""
+ARMS = "transfer,selffer,random"
 BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    app.command("transfer-curve")(transfer_curve)
+    app.command("transfer-curve", **arm_help.epilog())(transfer_curve)
     app.command("transfer-matrix")(transfer_matrix)
 
 
 def transfer_curve(
-    layers: Annotated[str, typer.Option("--layers", help="Numbers of layers: 1..18, 0..12..3, 1,2,4.")] = "1..18",
-    source: Annotated[str, typer.Option("--source", help="Domain, bank or checkpoint.")] = PAIR[0],
-    target: Annotated[str, typer.Option("--target", help="Domain to train on.")] = PAIR[1],
-    arms: Annotated[str, typer.Option("--arms", help="Arms, by commas.")] = "transfer,selffer,random",
+    layers: Annotated[str, typer.Option("--layers", help="Numbers of layers: 1..18, 0..12..3, 1,2,4, all; one number "
+                                             "and several arms make a table.")] = "1..18",
+    source: Annotated[str, typer.Option("--source", help="Domains, folders of images, banks or checkpoints, by "
+                                             "commas.")] = PAIR[0],
+    target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on.")] = PAIR[1],
+    arms: Annotated[str, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of transfer "
+                                           "with --source-arch.")] = "",
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L; default: by device.")] = "",
+    source_arch: trainer.SourceArch = "",
     what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
     recipe: Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file; default: by device."
                                         )] = "",
@@ -59,55 +65,81 @@ def transfer_curve(
             changes = [*(f"{key}={value}" for key, value in setting.changes.items()), *(changes or [])]
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
-    names = [arm.strip() for arm in arms.split(",")]
-    curve(experiment, source=source, target=target, arms=names, layers=layers, seeds=seeds, out=out,
-          execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer-curve",
-          with_paper=with_paper)  # fmt: skip
+    arms = arms or (ARMS.replace("transfer", "stack") if source_arch else ARMS)
+    curve(experiment, source=source, source_arch=source_arch, target=target, arms=trainer.names(arms, "--arms"),
+          layers=layers, seeds=seeds, out=out, execution=execution, dry_run=dry_run, as_json=as_json,
+          verb="transfer-curve", with_paper=with_paper)  # fmt: skip
 
 
 def curve(
-    experiment: Experiment, *, source: str, target: str, arms: Sequence[str], layers: str, seeds: int,
-    out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str, with_paper: bool = False,
+    experiment: Experiment, *, source: str, source_arch: str = "", target: str, arms: Sequence[str], layers: str,
+    seeds: int, out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str,
+    with_paper: bool = False,
 ) -> None:  # fmt: skip
-    """Plan, train and show a curve; `mkfa transfer` is one of a single arm."""
-    from mkfa.figures.curve import draw
-    from mkfa.training.origins import find_origin
-    from mkfa.training.paper import paper_curves
-    from mkfa.training.plans import Domains, check_arms, check_layers, plan_cells
-    from mkfa.training.ranges import parse_numbers
+    """Plan, train and show a curve, or at one number of layers a table of arms or sources; `mkfa transfer` is one."""
+    from mkfa.training import plans
+    from mkfa.training.origins import find_origins
     from mkfa.training.results import make_curve
     from mkfa.training.sweep import finished
 
-    paper = paper_curves(experiment.what) if with_paper else ()
-    check_arms(arms, what=experiment.what)
-    numbers = parse_numbers(layers)
-    domains = Domains(experiment.recipe)
-    check_layers(numbers, experiment, domains[target])
-    origin = find_origin(source, what=experiment.what)
-    cells = [(origin, target, arm, n) for arm in arms for n in numbers]
-    plan = plan_cells(experiment, domains, cells=cells, seeds=seeds)
-    name = f"{verb}-{origin.name}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
+    plans.check_arms(arms, what=experiment.what)
+    domains = plans.Domains(experiment.recipe)
+    numbers, count = plans.choose_layers(layers, experiment, domains[target])
+    origins = find_origins(source, what=experiment.what, networks=source_arch,
+                           target=(experiment.arch, experiment.options))  # fmt: skip
+    if not as_json and (told := plans.tell_followers(experiment, domains[target], count)):
+        say(told)
+    table = len(numbers) == 1 and len(arms) * len(origins) > 1
+    paper = _paper(experiment.what, table=table, sources=len(origins) > 1) if with_paper else None
+    cells = [(origin, target, arm, n) for origin in origins for arm in arms for n in numbers]
+    plans.check_sources(experiment, domains, cells=cells)
+    plan = plans.plan_cells(experiment, domains, cells=cells, seeds=seeds)
+    sources = [plans.lender_name(origin, domains) for origin in origins]
+    name = f"{verb}-{tables.short(sources)}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
     at = trainer.session(out, name, execution, as_json=as_json)
     outcomes = trainer.work(plan, domains, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:
         return
     of = [f for f in finished(plan, at.root) if f.target == domains[target].name]
-    parameters = {"source": origin.name, "target": domains[target].name, "arms": list(arms), "layers": numbers,
-                  "seeds": seeds, "what": experiment.what, "arch": experiment.arch, "options": dict(experiment.options),
-                  "recipe": experiment.recipe, "with_bias": experiment.with_bias, **tables.made_by(plan)}  # fmt: skip
-    found = make_curve(of, parameters=parameters)
-    paths = trainer.write_results(at, "curve", found, csv=tables.csv_of(found.base, *found.cells),
-                                  figure=draw(found, paper))  # fmt: skip
+    parameters = {"source": ", ".join(sources), "target": domains[target].name, "arms": list(arms), "layers": numbers,
+                  "network_layers": count, "source_arch": source_arch, "seeds": seeds, "what": experiment.what,
+                  "arch": experiment.arch, "options": dict(experiment.options), "recipe": experiment.recipe,
+                  "with_bias": experiment.with_bias, **tables.made_by(plan)}  # fmt: skip
+    kind, found, figure = _drawn(make_curve(of, parameters=parameters), paper, table=table)
+    csv = tables.csv_of(found.base, *(row.cell for row in found.rows) if table else found.cells)
+    paths = trainer.write_results(at, kind, found, csv=csv, figure=figure)
     if as_json:
-        print_json({"curve": found, "files": paths})
+        print_json({kind: found, "files": paths})
     else:
         wrote = f"Wrote {', '.join(p.name for p in paths)} in {at.results}"
-        tables.print_curve(found, test_images=len(domains[target].y_test), notes=[wrote])
+        show = tables.print_scenarios if table else tables.print_curve
+        show(found, test_images=len(domains[target].y_test), notes=[wrote])
     trainer.exit_code(outcomes)
 
 
+def _paper(what: str, *, table: bool, sources: bool) -> Any:
+    """Return what the paper has to put beside a curve or a table; refuses, before any work, where it has nothing."""
+    from mkfa.training.paper import paper_curves, paper_rows
+
+    return paper_rows(sources=sources, what=what) if table else paper_curves(what)
+
+
+def _drawn(found: Curve, paper: Any, *, table: bool) -> tuple[str, Any, Any]:
+    """Return the result's name, the result and its figure."""
+    if table:
+        from mkfa.figures import scenarios
+        from mkfa.training.scenarios import as_scenarios
+
+        rows = as_scenarios(found)
+        return "table", rows, scenarios.draw(rows, paper)
+    from mkfa.figures import curve
+
+    return "curve", found, curve.draw(found, paper or ())
+
+
 def transfer_matrix(
-    domains: Annotated[str, typer.Option("--domains", help="Domains, by commas, the largest first.")] = BUNDLED,
+    domains: Annotated[str, typer.Option("--domains", help="Domains, packed files or folders of images, by commas, the "
+                                               "largest first.")] = BUNDLED,
     arm: Annotated[str, typer.Option("--arm", help="Arm off the diagonal.")] = "transfer",
     layers: Annotated[int, typer.Option("--layers", min=0, help="The first N layers; 0 for all.")] = 0,
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convmixer_48_6",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import print_table
+from mkfa.cli.output import print_table, say, say_wrapped
 
 if TYPE_CHECKING:
+    from mkfa.training.contrasts import Contrast
     from mkfa.training.plans import Planned
     from mkfa.training.results import Curve, Matrix
+    from mkfa.training.scenarios import Scenarios
 
 WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of "
                                          "their own.")]  # fmt: skip
@@ -29,13 +31,63 @@ def made_by(plan: Sequence[Planned]) -> dict[str, Any]:
 
 def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
     """Print a curve: a row a cell, against the base."""
+    from mkfa.training.contrasts import series_of
+
     p = found.parameters
-    rows = [_row(found.base), *(_row(c) for c in found.cells)]
+    rows = [_row(found.base)]
+    rows += [(name, *_row(c)[1:]) for name, cells in series_of(found.cells).items() for c in cells]
     own = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
            f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
            sensitivity(found.sensitivity)]  # fmt: skip
     print_table(f"{p['source']} to {p['target']}, {p['arch']}",
-                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=[*own, *notes])  # fmt: skip
+                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=own)  # fmt: skip
+    print_contrasts(found.contrasts)
+    for note in notes:
+        say(note)
+
+
+def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] = ()) -> None:
+    """Print a table of arms or sources at one number of layers, each against the base."""
+    p = found.parameters
+    rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
+    rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.rows]
+    own = ["mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in "
+           "SDs", f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+           sensitivity(found.sensitivity)]  # fmt: skip
+    print_table(f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
+                ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"), rows, notes=own)  # fmt: skip
+    print_contrasts([c for c in found.contrasts if c.against != "baseline"])
+    for note in notes:
+        say(note)
+
+
+def print_contrasts(found: Sequence[Contrast]) -> None:
+    """Print differences between series, with both intervals, and those that a reader asks for in words."""
+    from mkfa.training.contrasts import MAIN, REFERENCE, sentence
+
+    if not found:
+        return
+    rows = []
+    for c in found:
+        layers = (f"{c.against_layers[0]} to {c.layers[0]}" if c.what == "step" else
+                  f"mean of {len(c.layers)}" if c.what == "all" else str(c.layers[0]))  # fmt: skip
+        seeds = str(c.seeds[0]) if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]}, {c.seeds[1]}"
+        rows.append((c.series if c.what == "step" else f"{c.series} - {c.against}", layers, seeds, 100 * c.difference,
+                     100 * c.half_width, 100 * c.paired, c.p))  # fmt: skip
+    notes = ["points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
+             "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's."]  # fmt: skip
+    print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
+    for c in found:
+        if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
+            say_wrapped(sentence(c))
+
+
+def short(names: Sequence[str]) -> str:
+    """Return names as a part of a folder's name."""
+    import re
+
+    text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
+    return re.sub(r"[^\w.+=@-]+", "-", text)
 
 
 def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:

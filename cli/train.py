@@ -6,27 +6,28 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli import runs, sweeps, trainer
+from mkfa.cli import arm_help, runs, sweeps, tables, trainer
 from mkfa.cli.output import Json, print_json, print_table
 
 
 def register(app: typer.Typer) -> None:
     """Add the training verbs to the command line."""
     app.command("train")(train)
-    app.command("transfer")(transfer)
+    app.command("transfer", **arm_help.epilog())(transfer)
     sweeps.register(app)
     runs.register(app)
 
 
 def train(
-    domain: Annotated[str, typer.Argument(help="Name of a domain, or a packed file.")],
+    domain: Annotated[str, typer.Argument(help="Name of a domain, a packed file, or a folder of images: train/ "
+                                          "and test/ (or val/), a folder a class.")],
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convnext_femto",
     recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
     equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
     device: trainer.Device = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
-    as_json: Json = False,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None,
+    dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train base runs on a domain; each leaves its filters as a bank in the library."""
     from mkfa.training.base import store_bank
@@ -57,21 +58,25 @@ def train(
 
 
 def transfer(
-    source: Annotated[str, typer.Option("--source", help="Domain (its base run of the same seed), "
-                                             "bank or checkpoint.")],
-    target: Annotated[str, typer.Option("--target", help="Domain to train on.")],
-    arm: Annotated[str, typer.Option("--arm", help="How filters are set: transfer, selffer, shuffle, random...")],
-    layers: Annotated[str, typer.Option("--layers", help="The first N layers; 1..18, 1,4,8 for several.")],
+    source: Annotated[str, typer.Option("--source", help="Domains or folders of images (their base runs of the "
+                                             "same seed), banks or checkpoints, by commas.")],
+    target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on.")],
+    arm: Annotated[str, typer.Option("--arm", help="How filters are set, by commas; see below.")],
+    layers: Annotated[str, typer.Option("--layers", help="The first N layers, or all; 1..18, 1,4,8 for several.")],
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convnext_femto",
+    source_arch: trainer.SourceArch = "",
     what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
     recipe: trainer.RecipeName = "fast", changes: trainer.Changes = None, epochs: trainer.Epochs = None,
     equal_steps: trainer.EqualSteps = None, seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None,
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
     device: trainer.Device = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, dry_run: trainer.DryRun = False,
-    as_json: Json = False,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Set the first layers' filters by one arm, freeze them, train the rest, beside the target's base runs."""
+    """Set the first layers' filters by an arm, freeze them, train the rest, beside the target's base runs.
+
+    Several arms or sources at one number of layers make a table: --arm transfer,shuffle,first-k --layers all.
+    """
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment
 
@@ -79,8 +84,9 @@ def transfer(
     options = trainer.network_options(kernel, patch, stem_stride)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
     execution = Execution(device, threads, amp, channels_last, compile_, jobs=jobs)
-    sweeps.curve(experiment, source=source, target=target, arms=[arm], layers=layers, seeds=seeds, out=out,
-                 execution=execution, dry_run=dry_run, as_json=as_json, verb="transfer")  # fmt: skip
+    sweeps.curve(experiment, source=source, source_arch=source_arch, target=target, arms=trainer.names(arm, "--arm"),
+                 layers=layers, seeds=seeds, out=out, execution=execution, dry_run=dry_run, as_json=as_json,
+                 verb="transfer", with_paper=with_paper)  # fmt: skip
 
 
 def _print_runs(title: str, outcomes: object, notes: list[str]) -> None:
