@@ -15,6 +15,7 @@ import numpy as np
 
 from mkfa.checksum import checksum
 from mkfa.errors import BankError, MkfaError, one_line
+from mkfa.filehead import read_head
 
 CHECKSUM = "checksum"
 """Attribute of a dataset: `mkfa.checksum.checksum` of its data. Datasets without it are read unchecked."""
@@ -84,18 +85,10 @@ def open_file(path: Path) -> Iterator[Any]:
 
     if path.is_dir():
         raise BankError(path, "is a folder, not a bank file", "name a .h5 file")
-    try:
-        with path.open("rb") as probe:
-            head = probe.read(64)
-    except FileNotFoundError:
-        problem = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
-        raise BankError(path, problem, "check the path; 'mkfa banks' lists the banks at hand") from None
-    except OSError as error:
-        raise BankError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
-    if not head:
-        raise BankError(path, "is empty", "harvest the network again")
+    find = "check the path; 'mkfa banks' lists the banks at hand"
+    head = read_head(path, error=BankError, kind="a bank", give="name a .h5 file", find=find)
     if not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise BankError(path, f"is not an HDF5 file{_looks_like(head)}", "name a bank that 'mkfa harvest' wrote")
+        raise BankError(path, "is not an HDF5 file", "name a bank that 'mkfa harvest' wrote")
     with _as_bank_error(path), h5py.File(path, "r") as f:
         yield f
 
@@ -214,13 +207,3 @@ def _as_bank_error(path: Path) -> Iterator[None]:
             MemoryError, NotImplementedError) as error:  # fmt: skip
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
         raise BankError(path, problem, "harvest the network again or fetch the file again") from error
-
-
-def _looks_like(head: bytes) -> str:
-    """Return what a file is instead, by its first bytes: " but a web page", or "" where that is not known."""
-    text = head.lstrip()[:20].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return " but a web page"
-    if head.startswith(b"version https://git-lfs"):
-        return " but a Git LFS pointer"
-    return ""

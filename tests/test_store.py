@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -165,7 +166,8 @@ def test_a_truncated_file_is_refused(bank_path, keep):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"<!DOCTYPE html><html>", "a web page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    [(b"<!DOCTYPE html><html>", "a web page, not a bank"),
+     (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
      (b"PK\x03\x04 something", "not an HDF5 file")],
 )  # fmt: skip
 def test_what_is_no_hdf5_is_told(tmp_path, content, words):
@@ -174,9 +176,11 @@ def test_what_is_no_hdf5_is_told(tmp_path, content, words):
         read_bank(tmp_path / "b.h5")
 
 
-def test_missing_dangling_and_folder(tmp_path):
+def test_missing_dangling_folder_and_pipe(tmp_path):
     (tmp_path / "link.h5").symlink_to(tmp_path / "gone.h5")
-    cases = (("none.h5", "does not exist"), ("link.h5", "link to a file that is gone"), (".", "is a folder"))
+    os.mkfifo(tmp_path / "pipe.h5")
+    cases = (("none.h5", "does not exist"), ("link.h5", "link to a file that is gone"), (".", "is a folder"),
+             ("pipe.h5", "is not a regular file"))  # fmt: skip
     for name, words in cases:
         with pytest.raises(BankError, match=words):
             read_bank(tmp_path / name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from io import FileIO
 from pathlib import Path
 
+from mkfa import filehead
 from mkfa.errors import SourceError
 
 FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
@@ -15,24 +15,7 @@ FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLi
 
 def read_head(path: Path, size: int = 64) -> bytes:
     """Return the first bytes of a regular file, refusing what cannot be a checkpoint; raises as `reader_for`."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise SourceError(path, "is not a regular file", f"give a {FORMATS} file")
-        with path.open("rb") as f:
-            head = f.read(size)
-    except FileNotFoundError:
-        problem = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
-        raise SourceError(path, problem, "check the path") from None
-    except OSError as error:
-        raise SourceError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
-    if not head:
-        raise SourceError(path, "is empty", "fetch the file again")
-    if head.startswith(b"version https://git-lfs"):
-        raise SourceError(path, "is a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository")
-    if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise SourceError(path, "is a web page, not a checkpoint", "fetch the file itself, not the page about it")
-    return head
+    return filehead.read_head(path, size, error=SourceError, kind="a checkpoint", give=f"give a {FORMATS} file")
 
 
 def open_file(path: Path) -> FileIO:
