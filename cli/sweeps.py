@@ -33,9 +33,10 @@ def transfer_curve(
                                              "and several arms make a table.")] = "1..18",
     source: Annotated[str, typer.Option("--source", help="Domains, folders of images, banks or checkpoints, by "
                                              "commas.")] = PAIR[0],
-    target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on.")] = PAIR[1],
-    arms: Annotated[str, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of transfer "
-                                           "with --source-arch.")] = "",
+    target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on."
+                                        )] = PAIR[1],
+    arms: Annotated[str | None, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of transfer "
+                                           "with --source-arch.")] = None,
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L; default: by device.")] = "",
     source_arch: trainer.SourceArch = "",
     what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
@@ -44,20 +45,19 @@ def transfer_curve(
     changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
     seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
-    compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
-    as_json: Json = False,
+    data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment, default_setting
 
-    execution = Execution(device, threads, amp, channels_last, compile_, jobs=jobs)
-    options = trainer.network_options(kernel, patch, stem_stride)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs)
+    options, reason = trainer.network_options(kernel, patch, stem_stride), ""
     if not arch or not recipe:
         setting = default_setting(execution.resolved().device.type)
-        if not as_json:
-            say(setting.reason)
+        reason = setting.reason
         if not arch:
             arch, options = setting.arch, dict(setting.options) | options
         if not recipe:
@@ -65,16 +65,17 @@ def transfer_curve(
             changes = [*(f"{key}={value}" for key, value in setting.changes.items()), *(changes or [])]
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
-    arms = arms or (ARMS.replace("transfer", "stack") if source_arch else ARMS)
+    if arms is None:
+        arms = ARMS.replace("transfer", "stack") if source_arch else ARMS
     curve(experiment, source=source, source_arch=source_arch, target=target, arms=trainer.names(arms, "--arms"),
           layers=layers, seeds=seeds, out=out, execution=execution, dry_run=dry_run, as_json=as_json,
-          verb="transfer-curve", with_paper=with_paper)  # fmt: skip
+          verb="transfer-curve", with_paper=with_paper, reason=reason)  # fmt: skip
 
 
 def curve(
     experiment: Experiment, *, source: str, source_arch: str = "", target: str, arms: Sequence[str], layers: str,
     seeds: int, out: Path | None, execution: Execution, dry_run: bool, as_json: bool, verb: str,
-    with_paper: bool = False,
+    with_paper: bool = False, reason: str = "",
 ) -> None:  # fmt: skip
     """Plan, train and show a curve, or at one number of layers a table of arms or sources; `mkfa transfer` is one."""
     from mkfa.training import plans
@@ -83,12 +84,10 @@ def curve(
     from mkfa.training.sweep import finished
 
     plans.check_arms(arms, what=experiment.what)
-    domains = plans.Domains(experiment.recipe)
+    domains = trainer.domains(experiment.recipe)
     numbers, count = plans.choose_layers(layers, experiment, domains[target])
     origins = find_origins(source, what=experiment.what, networks=source_arch,
                            target=(experiment.arch, experiment.options))  # fmt: skip
-    if not as_json and (told := plans.tell_followers(experiment, domains[target], count)):
-        say(told)
     table = len(numbers) == 1 and len(arms) * len(origins) > 1
     paper = _paper(experiment.what, table=table, sources=len(origins) > 1) if with_paper else None
     cells = [(origin, target, arm, n) for origin in origins for arm in arms for n in numbers]
@@ -97,6 +96,9 @@ def curve(
     sources = [plans.lender_name(origin, domains) for origin in origins]
     name = f"{verb}-{tables.short(sources)}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
     at = trainer.session(out, name, execution, as_json=as_json)
+    for told in (reason, plans.tell_followers(experiment, domains[target], count)):
+        if told and not as_json:
+            say(told)
     outcomes = trainer.work(plan, domains, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:
         return
@@ -147,16 +149,17 @@ def transfer_matrix(
     changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
     seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None, channels_last: trainer.Last = None,
-    compile_: trainer.Compile = None, with_paper: tables.WithPaper = False, dry_run: trainer.DryRun = False,
-    as_json: Json = False,
+    data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
+    from mkfa.errors import MkfaError
     from mkfa.figures.matrix import draw
     from mkfa.training.execution import Execution
     from mkfa.training.origins import find_origin
     from mkfa.training.paper import paper_matrix
-    from mkfa.training.plans import Domains, Experiment, check_arms, check_layers, count_layers, plan_cells
+    from mkfa.training.plans import Experiment, check_arms, check_layers, count_layers, plan_cells
     from mkfa.training.results import make_matrix
     from mkfa.training.sweep import finished
 
@@ -164,17 +167,19 @@ def transfer_matrix(
     check_arms([arm], what=what)
     experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
                             options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
-    sets = Domains(experiment.recipe)
-    given = [name.strip() for name in domains.split(",")]
+    sets = trainer.domains(experiment.recipe)
+    given = trainer.names(domains, "--domains")
     names = [sets[name].name for name in given]
+    if len(set(names)) < max(2, len(domains.split(","))):
+        raise MkfaError(f"--domains {domains}", "does not name two or more different domains",
+                        "name each domain once")  # fmt: skip
     number = layers or count_layers(experiment, sets[given[0]])
     check_layers([number], experiment, sets[given[0]])
     origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
     cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
     plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}",
-                         Execution(device, threads, amp, channels_last, compile_, jobs=jobs),
-                         as_json=as_json)  # fmt: skip
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs)
+    at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
     outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:
         return

@@ -33,6 +33,8 @@ Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of the C
                                       "where other programs run.")]  # fmt: skip
 Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Runs at a time, each in its own process; 0 for one on each "
                                    "GPU, or as many as cores, of one thread each, if the runs allow.")]  # fmt: skip
+Data = Annotated[str, typer.Option("--data", help="Images: resident on the device, stream: read from disk ahead of "
+                                   "the training, auto: resident if they fit.")]  # fmt: skip
 Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
 Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
@@ -66,6 +68,14 @@ def recipe(name: str, changes: list[str] | None, epochs: int | None, equal_steps
     found = parse_changes(changes or [])
     found |= {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
     return load_recipe(name, found)
+
+
+def domains(recipe: Recipe) -> Domains:
+    """Return the domains of a command, which says so and shows a bar where images are decoded on first use."""
+    from mkfa.cli.output import progress, warn
+    from mkfa.training.plans import Domains
+
+    return Domains(recipe, tell=warn, progress=progress)
 
 
 def network_options(kernel: int | None, patch: int | None, stem: int | None) -> dict[str, int]:

@@ -106,7 +106,7 @@ def load_domain(
         images, out = list_path(path), packed_folder(path, wanted)
         return _packed_or_pack(images, out, size=wanted, command=str(path), tell=tell, progress=progress)
     if str(name_or_path).startswith((".", "/", "~")):
-        raise DomainError(path, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
+        raise DomainError(name_or_path, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
     info = domain_info(str(name_or_path))
     wanted = size or info.size
     if info.packed(wanted).is_file():
@@ -220,7 +220,7 @@ def _packed_or_pack(
         done = pack(images, out, size=size, overwrite=True, tell=advance)
     if done.skipped:
         more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
-        tell(f"{done.skipped[0]}{more} cannot be decoded and were left out")
+        tell(f"left out what cannot be decoded: {done.skipped[0]}{more}")
     return read_domain(out)
 
 

@@ -17,6 +17,9 @@ from mkfa.errors import MkfaError
 if TYPE_CHECKING:
     import torch
 
+DATA = ("auto", "resident", "stream")
+"""Ways to hold images while a network is trained."""
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -54,13 +57,15 @@ class Execution:
     events: bool = False
 
     def resolved(self) -> Resolved:
-        """Return the choices for the device at hand. Raises MkfaError for a device that is not there."""
+        """Return the choices for the device at hand. Raises MkfaError for one that is not there, or no way of data."""
         import torch
 
         name = self.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         kind = name.split(":")[0]
+        if self.data not in DATA:
+            raise MkfaError(f"--data {self.data}", "is no way to hold images", f"take one of {', '.join(DATA)}")
         there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there.get(kind, False):
             known = ", ".join(k for k, found in there.items() if found)

@@ -25,7 +25,6 @@ from mkfa.training.room import free_bytes, room_for_images
 if TYPE_CHECKING:
     import torch
 
-DATA = ("auto", "resident", "stream")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SLAB = 1 << 22
 """Bytes that are counted or copied at a time."""
@@ -159,7 +158,7 @@ def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last
     Parameters
     ----------
     data : str
-        One of `DATA`.
+        As in `mkfa.training.execution.Execution`.
 
     Raises
     ------
@@ -191,8 +190,6 @@ def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last
 
 def _stays(domain: Domain, device: torch.device, data: str) -> bool:
     """Return whether the images of a domain go to the device as a whole."""
-    if data not in DATA:
-        raise MkfaError(f"--data {data}", "is no way to hold images", f"take one of {', '.join(DATA)}")
     need = domain.x_train.nbytes + domain.x_test.nbytes
     if data == "resident":
         if need > (free := free_bytes(device)) and _is_moved(domain, device):

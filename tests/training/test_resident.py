@@ -275,7 +275,7 @@ def test_images_stay_where_there_is_room_and_are_streamed_where_there_is_not(pac
     with pytest.raises(MkfaError, match=r"--data resident: needs 0\.0 GB for made, and .* leave it out"):
         place(domain, recipe(), device=CPU, channels_last=True, data="resident")
     with pytest.raises(MkfaError, match="take one of auto, resident, stream"):
-        place(domain, recipe(), device=CPU, channels_last=True, data="disk")
+        Execution(data="disk").resolved()
 
 
 def test_nothing_is_held_twice(packed):
