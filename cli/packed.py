@@ -25,8 +25,9 @@ def pack(
     file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The results file to write.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The --out of the command that trained; "
                                              "default: mkfa's data folder.")] = None,
-    experiment: Annotated[Path | None, typer.Option("--experiment", metavar="JSON", help="A curve.json or matrix.json: "
-                                                    "pack exactly its runs; default: all that are over.")] = None,
+    experiment: Annotated[Path | None, typer.Option("--experiment", metavar="JSON", help="A curve.json, table.json or "
+                                                    "matrix.json: pack exactly its runs; default: all "
+                                                    "that are over.")] = None,
     name: Annotated[str, typer.Option("--name", help="Of the experiment in the file; default: its folder's.")] = "",
     command: Annotated[str, typer.Option("--command", metavar="TEXT", help="The command line that made it; default: "
                                          "as recorded in the JSON file.")] = "",
@@ -58,8 +59,8 @@ def pack(
 
 
 def draw(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of 'mkfa runs pack', a curve.json or matrix.json, "
-                                        "or 'bundled'.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json "
+                                        "or matrix.json, or 'bundled'.")],
     experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Of a file that holds several.")] = "",
     out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw into this file.")] = None,
     with_paper: tables.WithPaper = False, force: Force = False, as_json: Json = False,
@@ -71,6 +72,7 @@ def draw(
     from mkfa.training.result_file import find_experiment, read_experiments
     from mkfa.training.results import Curve
     from mkfa.training.runs import find_place
+    from mkfa.training.scenarios import as_scenarios, is_table
 
     check_outputs(None, out, force=force)
     if with_paper and out is None:
@@ -88,7 +90,10 @@ def draw(
         return
     notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
     notes += [f"Wrote {out}"] if out else []
-    if isinstance(found, Curve):
+    if isinstance(found, Curve) and is_table(found):
+        images = count_test_images(chosen, found.base.target)
+        tables.print_scenarios(as_scenarios(found), test_images=images, notes=notes)
+    elif isinstance(found, Curve):
         tables.print_curve(found, test_images=count_test_images(chosen, found.base.target), notes=notes)
     else:
         tables.print_matrix(found, notes=notes)
@@ -129,11 +134,16 @@ def _results_file(place: Path) -> Path:
 
 
 def _figure(found: Any, *, with_paper: bool) -> Any:
-    from mkfa.figures import curve, matrix
-    from mkfa.training.paper import paper_curves, paper_matrix
+    from mkfa.figures import curve, matrix, scenarios
+    from mkfa.training.paper import paper_curves, paper_matrix, paper_rows
     from mkfa.training.results import Curve
+    from mkfa.training.scenarios import as_scenarios, is_table
 
     what = found.parameters["what"]
+    if isinstance(found, Curve) and is_table(found):
+        rows = as_scenarios(found)
+        sources = len({cell.source for cell in found.cells} - {"", found.base.target}) > 1
+        return scenarios.draw(rows, paper_rows(sources=sources, what=what) if with_paper else None)
     if isinstance(found, Curve):
         return curve.draw(found, paper_curves(what) if with_paper else ())
     return matrix.draw(found, paper_matrix(what) if with_paper else None)

@@ -38,7 +38,7 @@ def made_domain(name: str, channels: int = 1) -> Domain:
 @pytest.fixture
 def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
     monkeypatch.setattr(domain_module, "load_domain",
-                        lambda name, *, size=None: made_domain(name, 3 if name == "clipart" else 1))  # fmt: skip
+                        lambda name, *, size=None, **_: made_domain(name, 3 if name == "clipart" else 1))  # fmt: skip
     return Domains(load_recipe("smoke"))
 
 
