@@ -9,14 +9,17 @@ import typer
 
 from mkfa.cli import keys
 from mkfa.cli.output import (
+    Banks,
     Force,
     Json,
+    Kernel,
     Seed,
     check_outputs,
     deliver,
     percent,
     print_table,
     progress,
+    read_banks,
     say,
     say_wrapped,
 )  # fmt: skip
@@ -35,8 +38,8 @@ def register(app: typer.Typer) -> None:
 
 
 def atlas(
-    banks: Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")],
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")] = "",
+    banks: Banks,
+    kernel: Kernel = "",
     clusters: Annotated[int | None, typer.Option("--clusters", help="Number of clusters; default: chosen "
                                                  "against the null.")] = None,
     sample: Annotated[int, typer.Option("--sample", help="Filters used to choose the number and for the map.")] = 4000,
@@ -50,12 +53,9 @@ def atlas(
     from mkfa.atlas import atlas_summary, build_atlas, write_atlas
     from mkfa.choice import SWEEP
     from mkfa.figures.atlas import draw
-    from mkfa.library import resolve_bank
-    from mkfa.pool import find_kind
 
     check_outputs(out, figure, force=force, banks=banks)
-    read = [resolve_bank(name) for name in banks]
-    kind = find_kind(kernel, read) if kernel else None
+    read, kind = read_banks(banks, kernel)
     with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:
         result = build_atlas(read, kind=kind, clusters=clusters, seed=seed, sample=sample,
                              with_map=figure is not None or out is not None, advance=advance)  # fmt: skip

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mkfa.cli.output import (
+    Banks,
     Force,
     Json,
+    Kernel,
     Seed,
     check_outputs,
     deliver,
     print_table,
     progress,
+    read_banks,
     say,
     say_wrapped,
 )  # fmt: skip
@@ -29,8 +32,8 @@ def register(app: typer.Typer) -> None:
 
 
 def keys(
-    banks: Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")],
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")] = "",
+    banks: Banks,
+    kernel: Kernel = "",
     count: Annotated[int | None, typer.Option("--keys", help="Number of keys; default: the elbow.")] = None,
     candidates: Annotated[int, typer.Option("--candidates", help="Prototypes that elimination starts from.")] = 100,
     sample: Annotated[int, typer.Option("--sample", help="Filters that keys are found on.")] = 5000,
@@ -43,12 +46,9 @@ def keys(
     """Find the smallest set of filters that explains banks up to gain and offset."""
     from mkfa.figures.keys import draw
     from mkfa.keys import NULLS, find_keys, keys_summary, write_keys
-    from mkfa.library import resolve_bank
-    from mkfa.pool import find_kind
 
     check_outputs(out, figure, force=force, banks=banks)
-    read = [resolve_bank(name) for name in banks]
-    kind = find_kind(kernel, read) if kernel else None
+    read, kind = read_banks(banks, kernel)
     with progress("keys", 1 + NULLS) as advance:
         result = find_keys(read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed,
                            advance=advance)  # fmt: skip

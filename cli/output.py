@@ -7,11 +7,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from mkfa.bank import FilterBank, Kind
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Banks = Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")]
+Kernel = Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw; recorded in the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 
@@ -166,6 +171,15 @@ def check_outputs(
             raise MkfaError(path, "has an ending that stands for no format", f"end it in {' or '.join(known)}")
         check_target(path, overwrite=force)
         _keep_banks(path, banks)
+
+
+def read_banks(names: Sequence[str], kernel: str) -> tuple[list[FilterBank], Kind | None]:
+    """Return the banks named, and the kind of filters that `kernel` names among them, None where it is empty."""
+    from mkfa.library import resolve_bank
+    from mkfa.pool import find_kind
+
+    banks = [resolve_bank(name) for name in names]
+    return banks, find_kind(kernel, banks) if kernel else None
 
 
 def deliver(

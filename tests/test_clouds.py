@@ -1,3 +1,5 @@
+"""The filters of a bank as clouds: even samples, disjoint halves, and what is left out."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Comparing banks: planted likeness is found, chance is not taken for it, and the records agree."""
+
 from __future__ import annotations
 
 import csv

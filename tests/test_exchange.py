@@ -1,3 +1,5 @@
+"""Layers as the unit: exchange and bootstrap against loops, uniformity and fresh layers."""
+
 from __future__ import annotations
 
 import numpy as np

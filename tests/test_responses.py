@@ -1,3 +1,5 @@
+"""Responses to fixed stimuli: debiased CKA against its definition, and what it can and cannot see."""
+
 from __future__ import annotations
 
 import sys
