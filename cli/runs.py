@@ -44,8 +44,11 @@ def runs(
     if context.invoked_subcommand:
         context.obj = out
         return
+    from mkfa.errors import MkfaError
     from mkfa.training import runs as of
 
+    if as_json and as_csv:
+        raise MkfaError("--json and --csv", "are two forms of one list", "ask for one of them")
     place = of.find_place(out)
     entries = of.list_runs(place, experiment=experiment)
     if as_json:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from mkfa.training.engine import Report
     from mkfa.training.plans import Planned
     from mkfa.training.sweep import Outcome
@@ -34,7 +36,7 @@ class SweepBar:
         self.runs, self.over, self.images, self.started = runs, 0, 0, 0.0
         self.all = self.bar.add_task(f"runs 0/{runs}, steps", total=steps, now="")
         self.steps = steps
-        self.lines: dict[str, tuple[object, int, int]] = {}
+        self.lines: dict[str, tuple[TaskID | None, int, int]] = {}
         """Of runs in progress, by hash: the bar's task (None beyond `LINES`), step, steps."""
 
     def __enter__(self) -> SweepBar:
@@ -49,8 +51,8 @@ class SweepBar:
         key = planned.spec.hash
         if key not in self.lines:
             room = len(self.lines) < LINES
-            line = self.bar.add_task(planned.spec.label, total=report.steps, now="") if room else None
-            self.lines[key] = (line, report.step - 1, report.steps)
+            new = self.bar.add_task(planned.spec.label, total=report.steps, now="") if room else None
+            self.lines[key] = (new, report.step - 1, report.steps)
         line, before, _ = self.lines[key]
         self.lines[key] = (line, report.step, report.steps)
         self.started = self.started or time.perf_counter()
@@ -60,14 +62,14 @@ class SweepBar:
         self.bar.update(self.all, advance=report.step - before, now=rate)
         if line is not None:
             now = f"loss {report.loss:.3f} top-1 {report.top1:.3f}" if report.loss is not None else ""
-            self.bar.update(line, completed=report.step, now=now)  # type: ignore[arg-type]
+            self.bar.update(line, completed=report.step, now=now)
 
     def ended(self, outcome: Outcome) -> None:
         """Count a run; say at once what has no accuracy, and off a terminal what has."""
         self.over += 1
         line, step, steps = self.lines.pop(outcome.planned.spec.hash, (None, 0, 0))
         if line is not None:
-            self.bar.remove_task(line)  # type: ignore[arg-type]
+            self.bar.remove_task(line)
         self.steps -= steps - step  # a run that ended early
         self.bar.update(self.all, total=self.steps, description=f"runs {self.over}/{self.runs}, steps")
         label, result = outcome.planned.spec.label, outcome.result or {}

@@ -35,8 +35,8 @@ def transfer_curve(
                                              "commas.")] = PAIR[0],
     target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on."
                                         )] = PAIR[1],
-    arms: Annotated[str | None, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of transfer "
-                                           "with --source-arch.")] = None,
+    arms: Annotated[str | None, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of "
+                                                  "transfer with --source-arch.")] = None,
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L; default: by device.")] = "",
     source_arch: trainer.SourceArch = "",
     what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
@@ -47,13 +47,13 @@ def transfer_curve(
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
     channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
-    dry_run: trainer.DryRun = False, as_json: Json = False,
+    tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment, default_setting
 
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
     options, reason = trainer.network_options(kernel, patch, stem_stride), ""
     if not arch or not recipe:
         setting = default_setting(execution.resolved().device.type)
@@ -151,7 +151,7 @@ def transfer_matrix(
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
     channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
-    dry_run: trainer.DryRun = False, as_json: Json = False,
+    tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.errors import MkfaError
@@ -178,7 +178,7 @@ def transfer_matrix(
     origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
     cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
     plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
     at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
     outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:

@@ -48,6 +48,7 @@ What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv 
                                    "convolution of the main path).")]
 Biases = Annotated[bool, typer.Option("--with-bias", help="Copy and freeze biases too.")]
 Fit = Annotated[str, typer.Option("--fit-kernel", help="pad or crop kernels of another size; default: refuse.")]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events into every run's folder.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its estimate, and train nothing.")]
 
 
@@ -89,6 +90,8 @@ def names(text: str, option: str) -> list[str]:
     from mkfa.errors import MkfaError
 
     found = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if found == [""]:
+        raise MkfaError(option, "names nothing", "name one or several, joined by commas")
     if "" in found:
         raise MkfaError(f"{option} {text!r}", "has an empty name in it", "join names by single commas")
     return found
@@ -96,16 +99,24 @@ def names(text: str, option: str) -> list[str]:
 
 def session(out: Path | None, name: str, execution: Execution, *, as_json: bool) -> Session:
     """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
-    from mkfa.errors import WorkError
+    from mkfa.errors import MkfaError, WorkError
     from mkfa.training.registry import home
     from mkfa.training.runs import default_root
 
     root = out / "runs" if out else default_root()
     results = out or home() / "results" / name
     execution.resolved()
+    if execution.events:
+        from mkfa.training.events import check_tensorboard
+
+        check_tensorboard()
+    if out is not None and out.exists() and not out.is_dir():
+        raise MkfaError(out, "is a file, where a folder is meant", "choose another --out")
     for folder in (root, results):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise MkfaError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
         except OSError as error:
             raise WorkError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
     return Session(root, results, execution, as_json)

@@ -36,10 +36,12 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     MkfaError
-        A glob that matches neither.
+        An empty name, or a glob that matches neither.
     """
     found: dict[str, None] = {}
     for source in sources:
+        if not source.strip():  # as a path it would be the current folder
+            raise MkfaError("a source", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():
             found[source] = None
             continue

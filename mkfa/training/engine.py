@@ -139,6 +139,8 @@ class Run:
     def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
         import torch
 
+        from mkfa.training.depthwise import quicken
+        from mkfa.training.heap import keep_freed_memory
         from mkfa.training.resident import place
         from mkfa.training.schedule import build_optimizer
         from mkfa.training.steps import Step
@@ -150,6 +152,9 @@ class Run:
         model, self.planted = build(self.spec, domain, source)
         layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=layout)
+        if device.type == "cpu" and not resolved.compile:
+            keep_freed_memory()
+            quicken(self.model)
         self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
                                               channels_last=resolved.channels_last)  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.recipe)
@@ -158,8 +163,10 @@ class Run:
         self.batch = min(self.recipe.batch, len(self.train_set))
         self.take_step = Step(self.model, self.optimizer, self.train_set, recipe=self.recipe, domain=domain.name,
                               seed=self.seed, steps=self.steps, how=resolved)  # fmt: skip
-        self.step, self.seconds, self.resumed = 0, 0.0, 0
+        self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
         self.rows: list[dict[str, Any]] = []
+        self.marks: list[tuple[float, float] | None] = []
+        """Of each row: when it was written (seconds since 1970), images a second of its epoch; for events alone."""
         self.epoch_loss = torch.zeros((), device=device)
         self.bad = torch.full((), -1, dtype=torch.int64, device=device)
 
@@ -238,8 +245,22 @@ class Run:
         row = {"epoch": math.ceil(self.step / self.epoch_steps), "step": self.step, "top1": top1,
                "loss_train": float(self.epoch_loss) / steps, "loss_test": loss if math.isfinite(loss) else None,
                "lr": self.take_step.lr}  # fmt: skip
+        seconds = self.seconds - self.marked
+        rate = steps * self.batch / seconds if seconds > 0 else math.nan
         self.rows.append(row)
+        self.marks.append((time.time(), rate))
+        self.marked = self.seconds
+        self._publish()
+
+    def _publish(self) -> None:
+        """Write the metrics, and the events where they are wanted; those of an earlier call are out of date else."""
+        from mkfa.training.events import remove_events, write_events
+
         self.folder.write_metrics(self.rows)
+        if self.how.events:
+            write_events(self.folder, self.rows, self.marks)
+        else:
+            remove_events(self.folder)
 
     def _save(self) -> None:
         state = {
@@ -247,7 +268,7 @@ class Run:
             "average": self.average.state_dict() if self.average is not None else {}, "rows": self.rows,
             "epoch_loss": self.epoch_loss, "bad": self.bad, "seconds": self.seconds, "resumed": self.resumed,
             "device": self.how.device.type, "threads": self.how.threads, "amp": self.how.amp,
-            "channels_last": self.how.channels_last,
+            "channels_last": self.how.channels_last, "marks": self.marks, "marked": self.marked,
         }  # fmt: skip
         self.folder.save(CHECKPOINT, state)
 
@@ -260,7 +281,9 @@ class Run:
         self.epoch_loss.copy_(saved["epoch_loss"])
         self.bad.copy_(saved["bad"])
         self.resumed = int(saved["resumed"]) + 1
-        self.folder.write_metrics(self.rows)
+        self.marks = list(saved.get("marks", [None] * len(self.rows)))  # older checkpoints have none
+        self.marked = float(saved.get("marked", self.seconds))
+        self._publish()
 
     def _diverged(self, step: int) -> dict[str, Any]:
         result = self._result("diverged") | {"step": step}

@@ -99,9 +99,12 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
 
     width, depth = int(named[1]), int(named[2])
     size = KERNEL if kernel is None else kernel
-    if width < 2 or depth < 1 or size < 2 or (patch is not None and patch < 1):
+    if width < 2 or depth < 1 or size < 3 or (patch is not None and patch < 1):
         problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {patch}"
-        raise MkfaError(arch, problem, "take two channels, one layer, 2x2 kernels and patches of 1 or more")
+        raise MkfaError(arch, problem, "take two channels, one layer, 3x3 kernels and patches of 1 or more")
+    if size % 2 == 0:  # padded on one side alone, and a copy of the map is made for it: neither is what was asked for
+        problem = "is even: it has no middle, so that every layer would shift the map by half a pixel"
+        raise MkfaError(f"--kernel {size}", problem, f"take {size - 1} or {size + 1}")
     return ConvMixer(width, depth, kernel_size=size, patch_size=PATCH if patch is None else patch, in_chans=channels,
                      num_classes=classes)  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -132,11 +133,26 @@ def choose_layers(text: str, experiment: Experiment, domain: Domain) -> tuple[tu
     """
     from mkfa.training.ranges import parse_numbers
 
-    parse_numbers(text, last=9999)  # a text that is none is refused before a network is built
+    told = _layers_by_name(experiment)
+    first = parse_numbers(text, last=told or 9999)  # a text that is none is refused before a network is built
+    if told:
+        _refuse_more(first, told, experiment)
     count = count_layers(experiment, domain)
     numbers = parse_numbers(text, last=count)
-    check_layers(numbers, experiment, domain)
+    _refuse_more(numbers, count, experiment)
     return numbers, count
+
+
+def _layers_by_name(experiment: Experiment) -> int:
+    """Return the number of layers that a network's name tells, without torch and timm; 0 where it tells none."""
+    named = re.match(r"convmixer_\d+_(\d+)", experiment.arch)
+    return int(named[1]) if named and experiment.what == "depthwise" else 0
+
+
+def _refuse_more(numbers: Sequence[int], count: int, experiment: Experiment) -> None:
+    if max(numbers) > count:
+        problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
+        raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
 def count_layers(experiment: Experiment, domain: Domain) -> int:
@@ -165,10 +181,9 @@ def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
 
 def check_layers(numbers: Sequence[int], experiment: Experiment, domain: Domain) -> None:
     """Refuse more layers than the network has, before any work."""
-    count = count_layers(experiment, domain)
-    if max(numbers) > count:
-        problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
-        raise MkfaError("--layers", problem, f"choose from 1 to {count}")
+    if told := _layers_by_name(experiment):
+        _refuse_more(numbers, told, experiment)
+    _refuse_more(numbers, count_layers(experiment, domain), experiment)
 
 
 def check_sources(

@@ -17,6 +17,8 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
     MkfaError
         Not of that form, a range that runs backwards, a step of 0, or more than 10,000 numbers.
     """
+    if not text.strip():
+        raise MkfaError(option, "names no number", "write it like 1..18, 0..12..3 or 1,2,4")
     found: set[int] = set()
     for part in (text if last is None else re.sub(r"\ball\b", str(last), text)).split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\.\.(\d{1,6})(?:\.\.(\d{1,6}))?)?\s*", part)

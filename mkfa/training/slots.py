@@ -73,7 +73,7 @@ def _independent(plan: Sequence[Planned]) -> int:
 
 def open_slots(execution: Execution, plan: Sequence[Planned], *, domains: Domains, root: Path) -> Serial | Slots:
     """Return what carries a plan out, to be used in a `with`; processes are started when there is work for them."""
-    left = sum(taken_over(planned, root) is None for planned in plan)
+    left = sum(taken_over(planned, root, Execution()) is None for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
@@ -206,7 +206,7 @@ class Slots:
         found: dict[str, Outcome] = {}
         waiting: list[Planned] = []
         for planned in plan:
-            before = taken_over(planned, self.root)
+            before = taken_over(planned, self.root, self.executions[0])
             if before is None:
                 waiting.append(planned)
             else:
@@ -282,7 +282,7 @@ class Slots:
         return None, None
 
     def _over(self, planned: Planned, message: dict[str, Any]) -> tuple[Outcome | None, Exception | None]:
-        done = taken_over(planned, self.root)
+        done = taken_over(planned, self.root, Execution())
         if done is None:  # impossible, or another process trains it
             return Outcome(planned, message["state"], False, note=message["note"]), None
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mkfa.training.base import BaseBanks, lend, store_bank, trained_network
 from mkfa.training.engine import Report, train_run
+from mkfa.training.events import write_missing
 from mkfa.training.execution import Execution, Stop
 from mkfa.training.plans import Domains, Planned
 from mkfa.training.results import Finished
@@ -51,7 +52,7 @@ def carry_out(
     """
     outcomes = []
     for planned in plan:
-        outcome = taken_over(planned, root)
+        outcome = taken_over(planned, root, execution)
         if outcome is None:
             outcome = train_planned(planned, domains, root=root, execution=execution, stop=stop, tell=tell)
             outcome = keep_bank(outcome, domains, root)
@@ -60,9 +61,15 @@ def carry_out(
     return tuple(outcomes)
 
 
-def taken_over(planned: Planned, root: Path) -> Outcome | None:
-    """Return the outcome of a run that is over already, None for one that is to be trained."""
-    result = RunFolder(root, planned.spec).result()
+def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | None:
+    """Return the outcome of a run that is over already, None for one that is to be trained.
+
+    Where `execution` asks for events and the run has none, they are written from its metrics.
+    """
+    folder = RunFolder(root, planned.spec)
+    result = folder.result()
+    if result is not None and execution.events:
+        write_missing(folder)
     return None if result is None else Outcome(planned, str(result["state"]), False, result)
 
 
