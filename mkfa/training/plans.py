@@ -241,6 +241,6 @@ def default_setting(device: str) -> Setting:
     why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
     if device == "cuda":
         return Setting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
-    return Setting("convmixer_32_18", "fast", 600, {"batch": 32, "lr": 0.01}, {"patch": 4},
-                   "Network convmixer_32_18, patches of 4, 600 steps of 32 images, as this is a CPU: "
+    return Setting("convmixer_32_18", "fast", 300, {"batch": 32, "lr": 0.01}, {"patch": 4},
+                   "Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: "
                    f"{why}.")  # fmt: skip
