@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mkfa.bank import FilterBank, Kind
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Banks = Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")]
+Banks = Annotated[list[str], typer.Argument(metavar="BANK", help="Names or paths of banks.")]
 Kernel = Annotated[str, typer.Option("--kernel", help="Kernel, such as 5x5; default: the most frequent.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw; recorded in the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
