@@ -1,0 +1,131 @@
+"""Requests to the training commands that cannot be carried out: one sentence, early; and several runs at a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mkfa.cli import trainer
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.training.domain_files import make_domain, write_domain
+
+SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
+         "--device", "cpu"]  # fmt: skip
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y = np.arange(36, dtype=np.int64) % 3
+    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
+    made = make_domain("made", ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
+    return write_domain(made, tmp_path / "made.h5", facts={"source": "made"})
+
+
+def refused(*words: object) -> tuple[str, str]:
+    """Return the sentence with which a request is refused (exit code 2), and what was printed before."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert isinstance(done.exception, MkfaError), done.output
+    assert done.exception.exit_code == 2
+    return str(done.exception), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("transfer-curve", "--arms", ""), "--arms: names nothing;"),
+     (("transfer-curve", "--arms", "random,,delta"), "has an empty name in it;"),
+     (("transfer-curve", "--layers", ""), "--layers: names no number;"),
+     (("transfer-matrix", "--domains", " "), "--domains: names nothing;"),
+     (("transfer-matrix", "--domains", "digits"), "--domains digits: does not name two or more different domains;"),
+     (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
+     (("harvest", ""), "a source: is empty;"),
+     (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
+     (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
+     (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"), "take two channels, one layer, 3x3 kernels")],
+)  # fmt: skip
+def test_it_is_one_sentence(words, told):
+    sentence, printed = refused(*words)
+    assert told in sentence
+    assert printed == ""
+
+
+@pytest.mark.parametrize("words", [("--target", "nosuch"), ("--layers", "0..99"), ("--layers", "19")])
+def test_nothing_is_said_of_the_setting_before_it_is_refused(words):
+    sentence, printed = refused("transfer-curve", *words)
+    assert "nosuch: is no domain" in sentence or "has 18 depthwise layers; choose from 1 to 18" in sentence
+    assert printed == ""
+
+
+def test_more_layers_than_a_networks_name_tells_are_refused_without_building_it(domain, monkeypatch):
+    from mkfa.training import engine
+
+    monkeypatch.setattr(engine, "build", lambda *_: pytest.fail("a network was built"))
+    words = ("transfer", "--source", "letters", "--target", domain, "--arm", "random", *SMALL)
+    assert "has 2 depthwise layers" in refused(*words, "--layers", "0..3")[0]
+    assert "has 2 depthwise layers" in refused("transfer-matrix", "--domains", f"digits,{domain}", "--layers", "3",
+                                               *SMALL)[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_as_out_is_a_wrong_request(domain, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    sentence, _ = refused("train", domain, "--out", tmp_path / "file" / below, *SMALL)
+    assert str(tmp_path / "file") in sentence
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_tensorboard_that_is_missing_is_said_before_any_training(domain, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    sentence, _ = refused("train", domain, "--out", tmp_path / "out", "--tensorboard", *SMALL)
+    assert "pip install 'mkfa[tensorboard]'" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_writes_a_folder_of_events_into_each_run(domain, tmp_path):
+    pytest.importorskip("tensorboard")
+    done = CliRunner().invoke(app, ["train", str(domain), "--out", str(tmp_path), "--tensorboard", "--seeds", "2",
+                                    *SMALL])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert len(list(tmp_path.glob("runs/*/events/*tfevents*"))) == 2
+
+
+@pytest.mark.slow
+def test_two_runs_at_a_time_from_the_command_line(domain, tmp_path):
+    def train(*words: str) -> str:
+        done = CliRunner().invoke(app, ["train", str(domain), "--seeds", "2", *words, *SMALL], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    plan = json.loads(train("--jobs", "2", "--out", str(tmp_path / "two"), "--dry-run", "--json"))["estimate"]
+    assert (plan["jobs"], plan["threads"]) == (2, 1)
+    text = train("--jobs", "2", "--out", str(tmp_path / "two"))
+    assert "2 runs at a time, 1 thread each" in text
+    train("--out", str(tmp_path / "one"))
+
+    def digests(name: str) -> list[str]:
+        results = [json.loads(p.read_text()) for p in (tmp_path / name).glob("runs/*/result.json")]
+        return sorted(r["weights_sha256"] for r in results)
+
+    assert len(digests("two")) == 2
+    assert digests("two") == digests("one")
+
+
+def test_a_lost_run_makes_the_exit_code_1_and_nothing_else_does():
+    made = [SimpleNamespace(state=s) for s in ("done", "diverged", "impossible", "running")]
+    trainer.exit_code(made)
+    with pytest.raises(typer.Exit) as stop:
+        trainer.exit_code([*made, SimpleNamespace(state="lost")])
+    assert stop.value.exit_code == 1
+
+
+def test_a_plan_says_how_many_runs_at_a_time():
+    assert trainer.at_a_time(SimpleNamespace(jobs=2, threads=1)) == "2 runs at a time, 1 thread each"
+    assert trainer.at_a_time(SimpleNamespace(jobs=1, threads=4)) == "One run at a time, 4 threads"
