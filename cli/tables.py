@@ -75,7 +75,8 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
         rows.append((c.series if c.what == "step" else f"{c.series} - {c.against}", layers, seeds, 100 * c.difference,
                      100 * c.half_width, 100 * c.paired, c.p))  # fmt: skip
     notes = ["points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
-             "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's."]  # fmt: skip
+             "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's, as it is for",
+             "one comparison: of twenty rows one falls below .05 by chance."]  # fmt: skip
     print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):

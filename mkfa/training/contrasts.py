@@ -86,11 +86,6 @@ class Contrast:
     seeds: tuple[int, int]
     common: int
 
-    @property
-    def best_half_width(self) -> float:
-        """Return the paired half width where runs of one seed belong together, else Welch's."""
-        return self.paired if self.common else self.half_width
-
 
 def welch(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Welch:
     """Compare the means of two samples of unequal variances.
@@ -187,7 +182,7 @@ def _by_seed(cells: Sequence[Point]) -> Mapping[int, float]:
 
 
 def sentence(contrast: Contrast) -> str:
-    """Return a contrast in words: the difference in points, its interval, seeds, and what it does not show."""
+    """Return a contrast in words: the difference in points, its intervals, seeds, and whether they leave 0 out."""
     c = contrast
     points = f"{100 * c.difference:+.1f} points"
     if c.what == "step":
@@ -196,15 +191,18 @@ def sentence(contrast: Contrast) -> str:
         subject = f"{c.series} less {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
     else:
         subject = f"{c.series} less {c.against} at {c.layers[0]} layers: {points}"
-    width = c.best_half_width
-    if math.isnan(width):
+    if math.isnan(c.half_width):
         return f"{subject}; no interval, which takes two seeds."
-    if width < 1e-12:  # rounding of equal differences
-        return f"{subject}; no interval, as the seeds do not differ."
-    low, high = 100 * (c.difference - width), 100 * (c.difference + width)
-    seeds = f"{c.common} seeds, paired" if c.common else f"{c.seeds[0]} and {c.seeds[1]} seeds, Welch"
-    verdict = "" if low > 0 or high < 0 else "; 0 is within, so that seeds alone could make it"
-    return f"{subject} (95 % interval {low:+.1f} to {high:+.1f}, {seeds}{verdict})."
+    seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
+    widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
+    if any(width < 1e-12 for width in widths):  # rounding of equal numbers
+        return f"{subject}, {seeds}; no interval, as the seeds do not differ."
+    spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
+    within = {abs(c.difference) <= width for width in widths}
+    verdict = ("0 is within: seeds alone could make it" if within == {True} else "0 is without" if within == {False}
+               else "they disagree on 0: more seeds are needed")  # fmt: skip
+    paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
+    return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."
 
 
 def _mean(values: Sequence[float]) -> float:
