@@ -65,14 +65,13 @@ def draw(
     out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw into this file.")] = None,
     with_paper: tables.WithPaper = False, force: Force = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Make the curve or matrix of an experiment from its runs again, without training: table and figure."""
+    """Make a sweep's result from its runs again, without training: table and figure."""
     from mkfa.cli.output import check_outputs
     from mkfa.errors import MkfaError
     from mkfa.training.gather import count_test_images, rebuild
     from mkfa.training.result_file import find_experiment, read_experiments
-    from mkfa.training.results import Curve
+    from mkfa.training.results import Curve, Matrix
     from mkfa.training.runs import find_place
-    from mkfa.training.scenarios import as_scenarios, is_table
 
     check_outputs(None, out, force=force)
     if with_paper and out is None:
@@ -90,13 +89,14 @@ def draw(
         return
     notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
     notes += [f"Wrote {out}"] if out else []
-    if isinstance(found, Curve) and is_table(found):
-        images = count_test_images(chosen, found.base.target)
-        tables.print_scenarios(as_scenarios(found), test_images=images, notes=notes)
-    elif isinstance(found, Curve):
-        tables.print_curve(found, test_images=count_test_images(chosen, found.base.target), notes=notes)
-    else:
+    if isinstance(found, Matrix):
         tables.print_matrix(found, notes=notes)
+        return
+    images = count_test_images(chosen, found.base.target)
+    if isinstance(found, Curve):
+        tables.print_curve(found, test_images=images, notes=notes)
+    else:
+        tables.print_scenarios(found, test_images=images, notes=notes)
 
 
 def print_experiments(place: Path, name: str) -> None:
@@ -128,7 +128,7 @@ def _results_file(place: Path) -> Path:
     from mkfa.errors import MkfaError
 
     if not place.is_file():
-        remedy = "pack it first, mkfa runs pack, or name its curve.json or matrix.json"
+        remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json or matrix.json in it"
         raise MkfaError(place, "is a folder of runs, and no results file", remedy)
     return place
 
@@ -136,14 +136,12 @@ def _results_file(place: Path) -> Path:
 def _figure(found: Any, *, with_paper: bool) -> Any:
     from mkfa.figures import curve, matrix, scenarios
     from mkfa.training.paper import paper_curves, paper_matrix, paper_rows
-    from mkfa.training.results import Curve
-    from mkfa.training.scenarios import as_scenarios, is_table
+    from mkfa.training.results import Curve, Matrix
 
     what = found.parameters["what"]
-    if isinstance(found, Curve) and is_table(found):
-        rows = as_scenarios(found)
-        sources = len({cell.source for cell in found.cells} - {"", found.base.target}) > 1
-        return scenarios.draw(rows, paper_rows(sources=sources, what=what) if with_paper else None)
+    if isinstance(found, Matrix):
+        return matrix.draw(found, paper_matrix(what) if with_paper else None)
     if isinstance(found, Curve):
         return curve.draw(found, paper_curves(what) if with_paper else ())
-    return matrix.draw(found, paper_matrix(what) if with_paper else None)
+    sources = {row.cell.source for row in found.rows} - {"", found.base.target}
+    return scenarios.draw(found, paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)

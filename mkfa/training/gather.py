@@ -1,4 +1,4 @@
-"""Gather an experiment's runs from their folders, and make its curve or matrix from them again (layer 8)."""
+"""Gather an experiment's runs from their folders, and make its result from them again (layer 8)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from mkfa.training.result_file import PackedExperiment, PackedRun
 from mkfa.training.results import Curve, Finished, Matrix, make_curve, make_matrix
 from mkfa.training.runfolder import BASE, RESULT, SPEC, read_json, read_spec
 from mkfa.training.runs import source_name
+from mkfa.training.scenarios import Scenarios, as_scenarios
 
 if TYPE_CHECKING:
     from mkfa.training.plans import Planned
 
-_NEEDED = {"curve": ("source", "target", "arch", "what", "seeds"),
+RESULTS = ("curve.json", "table.json", "matrix.json")
+"""What sweeps write beside their runs."""
+_KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
+_CURVE = ("source", "target", "arch", "what", "seeds", "layers")
+_NEEDED = {"curve": _CURVE, "table": _CURVE,
            "matrix": ("domains", "arch", "what", "layers", "seeds")}  # fmt: skip
 _FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
 
@@ -27,7 +32,7 @@ def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
 
 
 def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -> PackedExperiment:
-    """Gather exactly the runs of a curve.json or matrix.json.
+    """Gather exactly the runs that a sweep's result lists (`RESULTS`).
 
     Parameters
     ----------
@@ -48,20 +53,20 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     if not any(run.result for run in runs):
         problem = f"none of its {len(runs)} runs is over in {root}"
         raise MkfaError(path, problem, "name the --out of the command that trained")
-    return PackedExperiment(name, "matrix" if "bases" in found else "curve", command or made, parameters, runs)
+    return PackedExperiment(name, _kind(found), command or made, parameters, runs)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a curve.json or matrix.json that lists its runs. Raises MkfaError where it is none."""
+    """Read a sweep's result that lists its runs. Raises MkfaError where it is none."""
     try:
         found = read_json(path)
     except WorkError as error:
-        raise MkfaError(path, error.problem, "name the curve.json or matrix.json of a results folder") from None
+        raise MkfaError(path, error.problem, f"name {_KNOWN} of a results folder") from None
     if found is None:
-        raise MkfaError(path, "is no file", "name the curve.json or matrix.json of a results folder")
+        raise MkfaError(path, "is no file", f"name {_KNOWN} of a results folder")
     parameters = found.get("parameters") if isinstance(found, dict) else None
-    if not isinstance(parameters, dict) or not {"base", "bases"} & set(found):
-        raise MkfaError(path, "is neither a curve nor a matrix", "name the curve.json or matrix.json of a folder")
+    if not isinstance(parameters, dict) or not _kind(found):
+        raise MkfaError(path, "is no sweep's result", f"name {_KNOWN} of a results folder")
     listed = parameters.get("runs")
     if not isinstance(listed, list) or not listed:
         remedy = "run its command again: what is done is not trained twice, and the file is written anew"
@@ -91,8 +96,8 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
 
 
 def recorded_command(out: Path) -> str:
-    """Return the command line that the only curve.json or matrix.json of a results folder records, else ""."""
-    found = [path for name in ("curve.json", "matrix.json") if (path := out / name).is_file()]
+    """Return the command line that the only result of a results folder records, else ""."""
+    found = [path for name in RESULTS if (path := out / name).is_file()]
     if len(found) != 1:
         return ""
     record = read_json(found[0])
@@ -100,35 +105,42 @@ def recorded_command(out: Path) -> str:
     return str(parameters.get("command", "")) if isinstance(parameters, dict) else ""
 
 
-def rebuild(experiment: PackedExperiment) -> Curve | Matrix:
-    """Make the curve or the matrix of an experiment from its runs, as the command that trained them made it.
+def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
+    """Make the curve, table or matrix of an experiment from its runs, as the command that trained them made it.
 
     Raises
     ------
     MkfaError
-        It is neither, but a folder's runs; or its parameters are not those of one.
+        It is none, but a folder's runs; or its parameters are not those of one.
     """
     p = experiment.parameters
     if experiment.kind == "runs":
-        remedy = "pack it with --experiment and the curve.json or matrix.json that its command wrote"
-        raise MkfaError(experiment.name, "is no curve or matrix but a folder's runs", remedy)
+        remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
+        raise MkfaError(experiment.name, "is no sweep's result but a folder's runs", remedy)
     runs = [Finished(r.source, r.target, r.arm, r.layers, r.seed, r.result) for r in experiment.runs]
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
     parameters = {**p, "command": experiment.command, "runs": listed}
-    names = [p.get("target")] if experiment.kind == "curve" else p.get("domains")
+    names = p.get("domains") if experiment.kind == "matrix" else [p.get("target")]
     lacking = [key for key in _NEEDED[experiment.kind] if key not in p]
     based = {r.target for r in runs if r.arm == BASE}
     if lacking or not isinstance(names, list) or not based.issuperset(names):
         problem = f"lacks {', '.join(lacking) or 'base runs'} and is no whole {experiment.kind}"
         raise MkfaError(experiment.name, problem, "run its command again and pack the result")
-    if experiment.kind == "curve":
-        return make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
-    return make_matrix(runs, domains=names, parameters=parameters)
+    if experiment.kind == "matrix":
+        return make_matrix(runs, domains=names, parameters=parameters)
+    curve = make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
+    return as_scenarios(curve) if experiment.kind == "table" else curve
 
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:
     """Return the number of test images of a target; 0 where none of its runs is over."""
     return next((int(r.result["test_images"]) for r in experiment.runs if r.result and r.target == target), 0)
+
+
+def _kind(found: Mapping[str, Any]) -> str:
+    """Return which result a file holds, by what is in it; "" for none."""
+    marks = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
+    return next((kind for kind, keys in marks.items() if keys <= set(found)), "")
 
 
 def _from_folder(root: Path, listed: Mapping[str, Any]) -> PackedRun:

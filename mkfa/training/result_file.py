@@ -22,7 +22,7 @@ from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
 from mkfa.training.runfolder import RunSpec
 
 FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
-KINDS = ("curve", "matrix", "runs")
+KINDS = ("curve", "table", "matrix", "runs")
 BUNDLED = "bundled"
 """Stands for the file that mkfa brings along, wherever a results file is named."""
 _BUNDLED_FILE = "experiments.json.gz"
@@ -61,7 +61,7 @@ class PackedRun:
 class PackedExperiment:
     """Runs that belong together.
 
-    `kind` is "curve" or "matrix", whose `parameters` are those of the result, or "runs" for a folder's runs.
+    `kind` is "curve", "table" or "matrix", whose `parameters` are those of the result, or "runs": a folder's.
     """
 
     name: str

@@ -134,12 +134,13 @@ def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
             raise WorkError(folder, f"is damaged ({entry.error.rstrip('.')})", "remove the folder")
         return _record(folder, entry)
     found = [r for r in _packed(place, experiment) if r.entry.hash.startswith(name)]
-    different = {(r.entry.hash, json.dumps(r.result, sort_keys=True)): r for r in found}
+    different = {(r.entry.hash, *_outcome(r.result or {})): r for r in found}
     if len(different) == 1:
         return found[0]
     if len({r.entry.hash for r in found}) == 1:
         names = ", ".join(r.entry.experiment for r in different.values())
-        raise UnknownNameError(name, f"was trained more than once ({names})", "name one of them by --experiment")
+        problem = f"was trained more than once, to other ends ({names})"
+        raise UnknownNameError(name, problem, "name one of them by --experiment")
     problem = f"begins {len(different)} runs" if different else f"is no run of {place}"
     raise UnknownNameError(name, problem, f"'mkfa runs --out {place.name}' lists the runs")
 
@@ -205,6 +206,11 @@ def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
         return spec.source
     own = (base.arch, dict(base.options)) == (spec.arch, dict(spec.options))
     return base.domain if own else f"{base.domain}+{base.arch}"
+
+
+def _outcome(result: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a run came to, less how long it took and when."""
+    return tuple(result.get(key) for key in ("state", "top1_last", "top1_best", "loss_test", "weights_sha256"))
 
 
 def _entry(

@@ -19,7 +19,7 @@ from mkfa.training.execution import Execution, Stop
 from mkfa.training.plans import Domains, Experiment, Origin, Planned, base_run, check_arms, plan_bases, plan_cells
 from mkfa.training.recipe import load_recipe
 from mkfa.training.runfolder import WEIGHTS, RunFolder
-from mkfa.training.runs import as_csv, find_run, list_runs, run_details
+from mkfa.training.runs import as_csv, find_run, list_runs, load_run, run_details
 from mkfa.training.slots import Serial
 from mkfa.training.sweep import carry_out, finished
 
@@ -170,7 +170,7 @@ def test_runs_are_listed_with_their_state(domains, tmp_path):
     assert [entries[s].top1 is None for s in range(5)] == [False, True, True, True, True]
     assert len(as_csv(list(entries.values())).splitlines()) == 6
     assert find_run(tmp_path, specs[0].hash[:10]).name == specs[0].hash
-    details = run_details(find_run(tmp_path, specs[0].hash))
+    details = run_details(load_run(tmp_path, specs[0].hash))
     assert details["result"]["state"] == "done"
     json.dumps(details["metrics"])
     with pytest.raises(UnknownNameError):

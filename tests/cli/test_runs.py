@@ -1,0 +1,285 @@
+"""`mkfa runs`: list, show and compare, from folders and from a results file; pack, draw, and what they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mkfa.cli.app import app
+from mkfa.errors import MkfaError
+from mkfa.training import result_file
+from mkfa.training.contract import Domain
+from mkfa.training.runfolder import RESULT
+
+SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
+         "--device", "cpu"]  # fmt: skip
+
+
+def call(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def refused(*words: object) -> MkfaError:
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert isinstance(done.exception, MkfaError), (done.exception, done.output)
+    return done.exception
+
+
+def tiny(name: str, **_: object) -> Domain:
+    rng = np.random.default_rng(len(name))
+    y = np.arange(60) % 3
+    x = (rng.integers(0, 160, (60, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
+    return Domain(name, ("a", "b", "c"), x[:24], y[:24], x[24:], y[24:], f"digest of {name}")
+
+
+def typed(patch: pytest.MonkeyPatch, root: Path) -> None:
+    patch.setattr("sys.argv", [str(root / "bin" / "mkfa"), "transfer-it", "--out", str(root / "x y"), "--seeds=2"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Results folders curve/ and matrix/ of tiny experiments, trained once."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MKFA_HOME", str(root / "home"))
+        patch.setattr("mkfa.training.domains.load_domain", tiny)
+        typed(patch, root)
+        call("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
+             "transfer,random", "--seeds", 2, "--out", root / "curve", *SMALL)  # fmt: skip
+        call("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "2", "--arms",
+             "transfer,random", "--seeds", 2, "--out", root / "table", *SMALL)  # fmt: skip
+        call("transfer-matrix", "--domains", "letters,emoji", "--out", root / "matrix", *SMALL)
+    return root
+
+
+@pytest.fixture
+def packed(trained, tmp_path) -> Path:
+    file = tmp_path / "results.json.gz"
+    for name in ("curve", "table", "matrix"):
+        call("runs", "pack", file, "--experiment", trained / name / f"{name}.json", "--add")
+    return file
+
+
+@pytest.mark.parametrize("kind", ["curve", "table", "matrix"])
+def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trained, kind):
+    wrote = json.loads((trained / kind / f"{kind}.json").read_text())
+    drawn = json.loads(call("runs", "draw", packed, "--experiment", kind, "--json"))[kind]
+    command = wrote["parameters"].pop("command")
+    assert drawn["parameters"].pop("command") == "mkfa transfer-it --out 'x y' --seeds=2"
+    assert str(trained) in command
+    assert len(wrote["parameters"]["runs"]) == {"curve": 12, "table": 8, "matrix": 6}[kind]
+    assert drawn == wrote
+    unpacked = json.loads(call("runs", "draw", trained / kind / f"{kind}.json", "--json"))[kind]
+    assert unpacked["parameters"].pop("command") == command
+    assert unpacked == wrote
+
+
+def test_a_table_drawn_again_is_the_sweeps(packed, trained, monkeypatch):
+    monkeypatch.setattr("mkfa.training.domains.load_domain", tiny)
+    typed(monkeypatch, trained)
+    words = ("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
+             "transfer,random", "--seeds", 2, "--out", trained / "curve", *SMALL)  # fmt: skip
+    first = call(*words)
+    first = first[first.index("letters to emoji") :].splitlines()
+    again = call("runs", "draw", packed, "--experiment", "curve").splitlines()
+    assert len(first) > 8
+    assert [line for line in first if not line.startswith("Wrote")] == again[: len(first) - 1]
+
+
+def test_a_packed_file_holds_no_path_and_a_second_pack_is_the_same_bytes(packed, trained, tmp_path):
+    text = gzip.decompress(packed.read_bytes()).decode()
+    assert str(trained) not in text
+    assert str(tmp_path) not in text
+    assert "/" not in text.replace("MIT/", "")
+    again = tmp_path / "again.json.gz"
+    for name in ("curve", "table", "matrix"):
+        call("runs", "pack", again, "--experiment", trained / name / f"{name}.json", "--add")
+    assert again.read_bytes() == packed.read_bytes()
+
+
+def test_pack_takes_exactly_an_experiments_runs_or_all_of_a_folder(trained, tmp_path):
+    both = tmp_path / "both"
+    (both / "runs").mkdir(parents=True)
+    for name in ("curve", "matrix"):
+        for folder in (trained / name / "runs").iterdir():
+            (both / "runs" / folder.name).mkdir(exist_ok=True)
+            for file in folder.glob("*.json"):
+                (both / "runs" / folder.name / file.name).write_bytes(file.read_bytes())
+    file = tmp_path / "r.json.gz"
+    json_file = trained / "curve" / "curve.json"
+    one = json.loads(call("runs", "pack", file, "--out", both, "--experiment", json_file, "--json"))
+    assert (one["kind"], one["name"], one["runs"], one["over"]) == ("curve", "curve", 12, 12)
+    every = json.loads(call("runs", "pack", file, "--out", both, "--name", "all", "--add", "--command", "x", "--json"))
+    hashes = {p.name for p in (both / "runs").iterdir()}
+    assert (every["kind"], every["over"], every["experiments"]) == ("runs", len(hashes), 2)
+    assert len(hashes) > 12
+    listed = json.loads(call("runs", "--out", file, "--experiment", "all", "--json"))
+    assert {r["hash"] for r in listed} == hashes
+    assert isinstance(refused("runs", "draw", file, "--experiment", "all"), MkfaError)
+
+
+def test_the_command_of_a_folder_is_the_one_its_result_records(trained, tmp_path):
+    file = tmp_path / "r.json.gz"
+    call("runs", "pack", file, "--out", trained / "curve")
+    assert "transfer-it --out 'x y'" in call("runs", "--out", file)
+
+
+def test_add_and_force(packed, trained, tmp_path):
+    source = trained / "curve" / "curve.json"
+    assert "exists" in str(refused("runs", "pack", packed, "--experiment", source))
+    assert "an experiment of" in str(refused("runs", "pack", packed, "--experiment", source, "--add"))
+    call("runs", "pack", packed, "--experiment", source, "--add", "--force", "--command", "another")
+    text = call("runs", "--out", packed)
+    assert "curve: curve, 12 of 12 runs over; another" in text
+    assert "matrix: matrix, 6 of 6 runs over; mkfa transfer-it" in text
+    call("runs", "pack", packed, "--experiment", source, "--force")
+    assert "matrix" not in call("runs", "--out", packed)
+
+
+def test_runs_that_are_not_over_are_counted_and_stay_missing_when_drawn(trained, tmp_path):
+    listed = json.loads((trained / "curve" / "curve.json").read_text())["parameters"]["runs"]
+    random = [r for r in listed if r["arm"] == "random"]
+    results = [trained / "curve" / "runs" / r["hash"] / RESULT for r in random[:2]]
+    kept = [path.read_bytes() for path in results]
+    file = tmp_path / "r.json.gz"
+    try:
+        for path in results:
+            path.unlink()
+        out = call("runs", "pack", file, "--experiment", trained / "curve" / "curve.json")
+    finally:
+        for path, data in zip(results, kept, strict=True):
+            path.write_bytes(data)
+    assert "10 runs, 2 of its runs are not over" in out
+    cells = json.loads(call("runs", "draw", file, "--json"))["curve"]["cells"]
+    assert sum(c["missing"] for c in cells) == 2
+    assert "2 stopped" in call("runs", "--out", file)
+    problem = str(refused("runs", "compare", random[0]["hash"], listed[0]["hash"], "--out", file))
+    assert "is not over (stopped)" in problem
+
+
+@pytest.mark.parametrize("kind", ["curve", "table", "matrix"])
+def test_draw_with_the_papers_values(packed, tmp_path, kind):
+    sizes = []
+    for words in ((), ("--with-paper",)):
+        out = tmp_path / f"{kind}{len(words)}.png"
+        assert f"Wrote {out}" in call("runs", "draw", packed, "--experiment", kind, "--out", out, *words)
+        sizes.append(int.from_bytes(out.read_bytes()[20:24], "big"))
+    assert sizes[1] > 1.5 * sizes[0]  # the height in pixels: a second panel
+    assert "exists" in str(refused("runs", "draw", packed, "--experiment", kind, "--out", out))
+    assert "no picture" in str(refused("runs", "draw", packed, "--experiment", kind, "--with-paper"))
+
+
+def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained):
+    folder = json.loads(call("runs", "--out", trained / "curve", "--json"))
+    file = json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))
+    strip = ("path", "experiment")
+    assert sorted(({k: v for k, v in r.items() if k not in strip} for r in folder), key=lambda r: r["hash"]) == \
+        sorted(({k: v for k, v in r.items() if k not in strip} for r in file), key=lambda r: r["hash"])  # fmt: skip
+    assert {r["experiment"] for r in file} == {"curve"}
+    a, b = (next(r["hash"] for r in file if r["arm"] == arm) for arm in ("transfer", "random"))
+    for out in (packed, trained / "curve"):
+        shown = json.loads(call("runs", "show", a[:10], "--out", out, "--json"))
+        assert (shown["run"]["hash"], shown["result"]["run"]["hash"]) == (a, a)
+        assert bool(shown["metrics"]) == (out != packed)
+    assert "keeps no epochs" in call("runs", "show", a, "--out", packed)
+    both = [json.loads(call("runs", "compare", a, b, "--out", o, "--json")) for o in (packed, trained / "curve")]
+    assert both[0] == both[1]
+    assert set(both[0]["differing"]) == {"arm", "source"}
+    paths = [trained / "curve" / "runs" / h for h in (a, b)]
+    assert json.loads(call("runs", "compare", *paths, "--json")) == both[0]
+    groups = [json.loads(call("runs", "compare", "--by", "arm,layers", "--out", o, "--experiment", "curve", "--json")
+                         if o == packed else call("runs", "compare", "--by", "arm,layers", "--out", o, "--json"))
+              for o in (packed, trained / "curve")]  # fmt: skip
+    by_domain = [sorted(g, key=lambda t: t["setting"]["domain"]) for g in groups]
+    assert by_domain[0] == by_domain[1]
+    assert len(by_domain[0]) == 2
+
+
+def test_compare_prints_within_100_columns(packed):
+    hashes = [r["hash"] for r in json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))]
+    for text in (call("runs", "compare", *hashes[:2], "--out", packed), call("runs", "compare", *hashes[:7], "--out",
+                 packed), call("runs", "compare", "--by", "arm,layers", "--out", packed)):  # fmt: skip
+        assert max(len(line) for line in text.splitlines()) <= 100
+    two = call("runs", "compare", *hashes[:2], "--out", packed)
+    assert "95 % interval" in two
+    assert "(n 36)" in two
+    assert "seed" in two
+    assert "change" in call("runs", "compare", "--by", "arm", "--out", packed)
+
+
+def test_a_run_trained_twice_is_named_by_its_experiment(packed, trained, tmp_path):
+    run = json.loads((trained / "curve" / "curve.json").read_text())["parameters"]["runs"][0]
+    copy = tmp_path / "copy" / "runs" / run["hash"]
+    copy.mkdir(parents=True)
+    for file in (trained / "curve" / "runs" / run["hash"]).glob("*.json"):
+        record = json.loads(file.read_text())
+        copy.joinpath(file.name).write_text(json.dumps(record | ({"top1_last": 0.125} if file.name == RESULT else {})))
+    call("runs", "pack", packed, "--out", tmp_path / "copy", "--add")
+    assert "more than once" in str(refused("runs", "show", run["hash"], "--out", packed))
+    text = call("runs", "show", run["hash"], "--out", packed, "--experiment", "copy", "--json")
+    assert json.loads(text)["result"]["top1_last"] == 0.125
+
+
+def test_bundled_stands_for_the_file_in_the_package(packed, monkeypatch, tmp_path):
+    packed.rename(packed.with_name("experiments.json.gz"))
+    monkeypatch.setattr(result_file, "files", lambda _: packed.parent)
+    monkeypatch.chdir(tmp_path)
+    assert "curve: curve, 12 of 12" in call("runs", "--out", "bundled")
+    assert json.loads(call("runs", "draw", "bundled", "--experiment", "matrix", "--json"))["kind"] == "matrix"
+
+
+def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
+    json_file = trained / "curve" / "curve.json"
+    known = json.loads(json_file.read_text())
+    run = known["parameters"]["runs"][0]["hash"]
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(known | {"parameters": {k: v for k, v in known["parameters"].items() if k != "runs"}}))
+    song = tmp_path / "song.json"
+    song.write_text('{"a": 1}')
+    damaged = tmp_path / "damaged.json.gz"
+    damaged.write_bytes(packed.read_bytes()[:-30])
+    empty = tmp_path / "empty"
+    (empty / "runs").mkdir(parents=True)
+    new = tmp_path / "new.json.gz"
+    for words, told in (
+        (("runs", "--out", tmp_path / "none.json.gz"), "neither a folder nor a results file"),
+        (("runs", "--out", damaged), "cannot be read as gzip"),
+        (("runs", "--out", json_file), "cannot be read as gzip"),
+        (("runs", "--out", packed, "--experiment", "curv"), "did you mean curve"),
+        (("runs", "--out", trained / "curve", "--experiment", "curve"), "is a folder"),
+        (("runs", "show", "zz", "--out", packed), "is no run of"),
+        (("runs", "compare", "zz", run, "--out", packed), "is no run of"),
+        (("runs", "compare", "zz", run, "--out", trained / "curve"), "is no run below"),
+        (("runs", "compare", run, "--out", packed, "--experiment", "curve"), "not enough"),
+        (("runs", "compare", "--out", packed), "--by arm,layers"),
+        (("runs", "compare", run, "--by", "arm", "--out", packed), "both were asked for"),
+        (("runs", "compare", "--by", "arms", "--out", packed), "did you mean arm"),
+        (("runs", "pack", new, "--out", empty), "no run that is over"),
+        (("runs", "pack", new, "--out", empty, "--experiment", json_file), "none of its 12 runs"),
+        (("runs", "pack", tmp_path / "new.json", "--out", empty), "end it in .json.gz"),
+        (("runs", "pack", new, "--experiment", old), "run its command again"),
+        (("runs", "pack", new, "--experiment", song), "is no sweep's result"),
+        (("runs", "pack", new, "--experiment", tmp_path / "none.json"), "is no file"),
+        (("runs", "draw", packed), "holds curve, table, matrix"),
+        (("runs", "draw", trained / "curve"), "is a folder of runs"),
+        (("runs", "draw", packed, "--experiment", "curve", "--out", tmp_path / "a.txt"), "ending"),
+    ):
+        error = refused(*words)
+        assert told in str(error), words
+        assert error.exit_code == 2
+    assert not new.exists()
+
+
+def test_a_figure_of_the_paper_is_refused_before_any_training(tmp_path):
+    for verb, what in (("transfer-curve", "pointwise"), ("transfer-matrix", "conv")):
+        layers = ("--layers", "1,2") if verb == "transfer-curve" else ()
+        error = refused(verb, "--what", what, "--with-paper", *layers, "--out", tmp_path / "out", *SMALL)
+        assert "--with-paper" in str(error)
+    assert not (tmp_path / "out").exists()
