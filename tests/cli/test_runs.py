@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,24 @@ def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
         assert told in str(error), words
         assert error.exit_code == 2
     assert not new.exists()
+
+
+def test_a_damaged_run_folder_is_told_and_left_out_of_groups(trained, tmp_path):
+    runs = tmp_path / "out" / "runs"
+    shutil.copytree(trained / "curve" / "runs", runs)
+    listed = json.loads((trained / "curve" / "curve.json").read_text())["parameters"]["runs"]
+    damaged, odd = (runs / r["hash"] for r in listed if r["arm"] == "random" and r["layers"] == 2)
+    (damaged / "spec.json").write_text("{")
+    (odd / "metrics.jsonl").write_text("no json\n")
+    assert "1 failed" in call("runs", "--out", tmp_path / "out")
+    for folder in (damaged, odd):
+        error = refused("runs", "show", folder.name, "--out", tmp_path / "out")
+        assert error.exit_code == 1
+        assert "remove the" in str(error)
+    (odd / "metrics.jsonl").unlink()
+    tables = json.loads(call("runs", "compare", "--by", "arm,layers", "--out", tmp_path / "out", "--json"))
+    groups = {(g["values"]["arm"], g["values"]["layers"]): g["seeds"] for t in tables for g in t["groups"]}
+    assert (len(groups["random", 1]), len(groups["random", 2])) == (2, 1)
 
 
 def test_a_figure_of_the_paper_is_refused_before_any_training(tmp_path):

@@ -36,10 +36,11 @@ def experiment(name: str = "one", *runs: PackedRun, command: str = "mkfa train m
     return PackedExperiment(name, "runs", command, {}, runs or (packed(0), packed(1, 0.1 + 0.2)))
 
 
-def test_what_is_written_comes_back_and_twice_the_same_bytes(tmp_path):
+def test_what_is_written_comes_back_and_twice_the_same_bytes(tmp_path, monkeypatch):
     never = PackedRun("0" * 16, "a", "made", "transfer", 2, 0, None, None)
     given_ = (experiment(), experiment("two", packed(0), never))
-    for name in ("a.json.gz", "b.json.gz"):
+    for clock, name in ((1e9, "a.json.gz"), (2e9, "b.json.gz")):
+        monkeypatch.setattr("time.time", lambda now=clock: now)
         write_experiments(tmp_path / name, given_, overwrite=False)
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
     assert read_experiments(tmp_path / "a.json.gz") == given_
