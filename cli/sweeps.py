@@ -90,7 +90,7 @@ def curve(
                            target=(experiment.arch, experiment.options))  # fmt: skip
     table = len(numbers) == 1 and len(arms) * len(origins) > 1
     paper = _paper(experiment.what, table=table, sources=len(origins) > 1) if with_paper else None
-    cells = [(origin, target, arm, n) for origin in origins for arm in arms for n in numbers]
+    cells = [(origin, target, arm, n) for arm in arms for origin in origins for n in numbers]
     plans.check_sources(experiment, domains, cells=cells)
     plan = plans.plan_cells(experiment, domains, cells=cells, seeds=seeds)
     sources = [plans.lender_name(origin, domains) for origin in origins]
@@ -156,28 +156,32 @@ def transfer_matrix(
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.errors import MkfaError
     from mkfa.figures.matrix import draw
+    from mkfa.training import plans
     from mkfa.training.execution import Execution
     from mkfa.training.origins import find_origin
     from mkfa.training.paper import paper_matrix
-    from mkfa.training.plans import Experiment, check_arms, check_layers, count_layers, plan_cells
     from mkfa.training.results import make_matrix
     from mkfa.training.sweep import finished
 
     paper = paper_matrix(what) if with_paper else None
-    check_arms([arm], what=what)
-    experiment = Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
-                            options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
+    plans.check_arms([arm], what=what)
+    experiment = plans.Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
+                                  options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
     sets = trainer.domains(experiment.recipe)
     given = trainer.names(domains, "--domains")
     names = [sets[name].name for name in given]
     if len(set(names)) < max(2, len(domains.split(","))):
         raise MkfaError(f"--domains {domains}", "does not name two or more different domains",
                         "name each domain once")  # fmt: skip
-    number = layers or count_layers(experiment, sets[given[0]])
-    check_layers([number], experiment, sets[given[0]])
+    count = plans.count_layers(experiment, sets[given[0]])
+    number = layers or count
+    plans.check_layers([number], experiment, sets[given[0]])
+    if not as_json and (told := plans.tell_followers(experiment, sets[given[0]], count)):
+        say(told)
     origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
     cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
-    plan = plan_cells(experiment, sets, cells=cells, seeds=seeds)
+    plans.check_sources(experiment, sets, cells=cells)
+    plan = plans.plan_cells(experiment, sets, cells=cells, seeds=seeds)
     execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
     at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
     outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)

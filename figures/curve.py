@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mkfa.figures.paper import draw_curves
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures.style import PAGE, in_few_words, new_figure, style
 from mkfa.training.contrasts import series_of
 from mkfa.training.paper import PaperCurve
 from mkfa.training.results import Curve
@@ -52,11 +53,12 @@ def _ours(container: FigureBase, curve: Curve) -> None:
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
         ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
+    others = cycle([c for name, c in COLOURS.items() if name not in arms])
     for i, (arm, cells) in enumerate(arms.items()):
         x = np.array([c.layers for c in cells])
         y = 100 * np.array([c.relative for c in cells])
         band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
-        colour = COLOURS.get(arm, f"C{i}")  # a series "arm source" has none of its own
+        colour = COLOURS.get(arm) or next(others)  # a series "arm source" has none of its own
         ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
                 zorder=3)  # fmt: skip
         ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
@@ -84,7 +86,7 @@ def _ours(container: FigureBase, curve: Curve) -> None:
 def _title(curve: Curve) -> str:
     p = curve.parameters
     seeds = len(curve.base.seeds)
-    line = f"{p['source']} → {p['target']}, {p['arch']}, {seeds} seed{'' if seeds == 1 else 's'}"
+    line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}, {seeds} seed{'' if seeds == 1 else 's'}"
     found = curve.sensitivity
     if found is None:
         return line

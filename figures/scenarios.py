@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures.style import PAGE, in_few_words, new_figure, style
 from mkfa.training.paper import PaperRows, citation
 from mkfa.training.results import Cell
 from mkfa.training.scenarios import Scenario, Scenarios
@@ -122,7 +122,8 @@ def _seeds(cell: Cell) -> str:
 def _title(data: Scenarios) -> str:
     p = data.parameters
     found = data.sensitivity
-    line = f"{p['source']} → {p['target']}, {p['arch']}: {data.rows[0].cell.layers} {p['what']} layers set"
+    layers = f"{data.rows[0].cell.layers} {p['what']} layers set"
+    line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
     if found is not None and math.isfinite(found.distance):
         line += f"; sensitivity {found.distance:.1f} SD ({found.worst_arm})"
     return line

@@ -41,6 +41,11 @@ def style() -> AbstractContextManager[None]:
     return context
 
 
+def in_few_words(sources: str) -> str:
+    """Return names that are joined by commas as they are, or how many they are where a title cannot hold them."""
+    return sources if len(sources) <= 40 else f"{sources.count(',') + 1} sources"
+
+
 def draw_filter(ax: Axes, filter_: Any, *, limit: float | None = None) -> None:
     """Draw one filter, (kh, kw), with a colour scale centred at zero; row 0 is at the top, as in the stored array."""
     values = np.asarray(filter_, dtype=float)

@@ -145,6 +145,23 @@ def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words
     assert not list((tmp_path / "out").glob("runs/*"))
 
 
+def test_a_matrix_refuses_filters_that_do_not_fit_before_any_work(pair, tmp_path):
+    words = ["transfer-matrix", "--domains", f"{pair[0]},emoji", "--what", "conv", "--layers", "1", "--out",
+             str(tmp_path / "out"), *SMALL, "--arch", "resnet18"]  # fmt: skip
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert "source here layer conv1: has 64 filters where conv1 has 64 x 3 kernels" in str(done.exception)
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_a_matrix_of_pointwise_layers(pair, tmp_path):
+    found = json.loads(call("transfer-matrix", "--domains", f"{pair[0]},{pair[1]}", "--what", "pointwise", "--out",
+                            tmp_path / "out", "--json", *SMALL))["matrix"]  # fmt: skip
+    assert {(c["source"], c["target"], c["arm"]) for c in found["cells"]} == {
+        ("here", "here", "selffer"), ("here", "there", "transfer"), ("there", "here", "transfer"),
+        ("there", "there", "selffer")}  # fmt: skip
+    assert all(len(c["top1"]) == 1 for c in found["cells"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe", [("--recipe", "smoke"), ("--recipe", "fast"),

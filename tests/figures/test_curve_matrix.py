@@ -33,6 +33,19 @@ def test_the_curve_draws_points_bands_base_and_chance():
     figure.canvas.draw()
 
 
+def test_two_sources_of_an_arm_have_a_line_each():
+    runs = [done("", "b", "baseline", 0, 0, 0.8), done("", "b", "random", 1, 0, 0.5)]
+    names = ("a rather long name of a source", "another long name of a source")
+    runs += [done(source, "b", "stack", n, 0, 0.7 + i / 10) for i, source in enumerate(names) for n in (1, 2)]
+    found = make_curve(runs, parameters={"source": ", ".join(names), "target": "b", "arch": "net"})
+    [ax] = curve_figure.draw(found).axes
+    lines = {line.get_label(): line for line in ax.get_lines() if line.get_marker() != "None"}
+    assert list(lines) == ["random", *(f"stack {name}" for name in names)]
+    np.testing.assert_allclose(lines[f"stack {names[1]}"].get_ydata(), [0, 0], atol=1e-9)
+    assert len({line.get_color() for line in lines.values()}) == 3
+    assert ax.get_title(loc="left").startswith("2 sources → b")
+
+
 def test_a_curve_far_above_chance_says_where_chance_is():
     runs = [done("", "b", "baseline", 0, 0, 0.8), done("a", "b", "transfer", 1, 0, 0.79)]
     figure = curve_figure.draw(make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"}))
