@@ -122,7 +122,10 @@ def list_named(info: DomainInfo) -> ImageSet:
         natural = [i for first, last in NATURAL for i in range(first, last + 1)]
         others = sorted(set(range(1000)) - set(natural))
         keep = natural if info.name == "imagenet-natural" else others
-    found = list_folder(info.root, name=info.name, keep=keep, classes=1000)
+    try:
+        found = list_folder(info.root, name=info.name, keep=keep, classes=1000)
+    except DomainError as error:
+        raise DomainError(info.name, f"is incomplete in {info.root} ({error.problem})", info.remedy) from error
     return ImageSet(info.name, found.classes, found.train, found.test, info.licence, str(info.root))
 
 

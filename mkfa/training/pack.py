@@ -12,6 +12,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -201,7 +202,11 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
 
 
 def end_with_parent() -> None:
-    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise."""
+    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise.
+
+    Ctrl-C reaches all processes of a terminal: the worker leaves it to the one that started it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

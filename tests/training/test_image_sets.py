@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from PIL import Image
 
 from mkfa.errors import MkfaError
 from mkfa.rows import Rows
-from mkfa.training.domains import load_domain
+from mkfa.training.domain_files import write_domain
+from mkfa.training.domains import is_domain, load_domain, load_to_train
+from mkfa.training.given import Domains
 from mkfa.training.image_sets import list_folder, list_named
+from mkfa.training.recipe import load_recipe
 from mkfa.training.registry import NATURAL, datasets_folder, registry
 
 
@@ -49,6 +54,7 @@ def test_food_101():
     assert found.classes == ("apple_pie", "tacos")
     assert names(found.train) == ["apple_pie/1.jpg", "apple_pie/2.jpg", "tacos/3.jpg"]
     assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([0, 0, 1], [0, 1])
+    assert load_domain("food", size=8).x_train.shape == (3, 8, 8, 3)
 
 
 def test_pets_takes_trainval():
@@ -82,6 +88,7 @@ def test_flowers_takes_train_and_val(monkeypatch):
     assert found.train.labels.tolist() == [0, 7, 101, 6]
     assert found.test.labels.tolist() == [1, 1]
     assert len(found.classes) == 102
+    assert load_domain("flowers", size=8).y_train.tolist() == [0, 7, 101, 6]
 
 
 @pytest.fixture
@@ -133,7 +140,7 @@ def test_stl10_takes_the_labelled_part(monkeypatch):
     for part in ("train", "test"):
         pixels.tofile(root / f"{part}_X.bin")
         np.array([1, 10, 2], np.uint8).tofile(root / f"{part}_y.bin")
-    (root / "unlabeled_X.bin").write_bytes(b"")
+    pixels.tofile(root / "unlabeled_X.bin")
     (root / "class_names.txt").write_text("\n".join(f"c{i}" for i in range(10)))
     (root / "fold_indices.txt").write_text("")
     for kind in ("train_list", "test_list"):
@@ -142,6 +149,8 @@ def test_stl10_takes_the_labelled_part(monkeypatch):
     loader = STL10(str(root.parent), split="train")
     assert np.array_equal(found.train.pixels[1], np.asarray(loader[1][0]))
     assert found.test.labels.tolist() == [0, 9, 1]
+    assert (len(found.train), len(found.test)) == (3, 3)  # none of the unlabelled images
+    assert load_domain("stl10").y_train.tolist() == [0, 9, 1]
 
 
 def test_sketch_reads_domainnets_lists():
@@ -149,8 +158,11 @@ def test_sketch_reads_domainnets_lists():
     root.mkdir(parents=True)
     (root / "sketch_train.txt").write_text("sketch/cat/a b_1.jpg 1\nsketch/aircraft_carrier/x_2.jpg 0\n")
     (root / "sketch_test.txt").write_text("sketch/cat/c_3.jpg 1\n")
+    for image in ("cat/a b_1.jpg", "aircraft_carrier/x_2.jpg", "cat/c_3.jpg"):
+        picture(root / "sketch" / image)
     found = list_named(registry()["sketch"])
     assert found.classes == ("aircraft_carrier", "cat")
+    assert load_domain("sketch", size=8).y_train.tolist() == [1, 0]
     assert names(found.train) == ["cat/a b_1.jpg", "aircraft_carrier/x_2.jpg"]
     assert found.train.labels.tolist() == [1, 0]
     (root / "sketch_test.txt").write_text("cat c_3.jpg\n")
@@ -177,19 +189,141 @@ def test_the_halves_of_imagenet_are_classes_in_order_of_their_names():
         list_named(registry()["imagenet"])
 
 
-def test_any_image_folder_is_a_domain(tmp_path):
+@pytest.fixture
+def mine(tmp_path):
     for part, count in (("train", 3), ("val", 2)):
         for c, name in enumerate(("b", "a")):
             for i in range(count):
                 picture(tmp_path / "mine" / part / name / f"{i}.png", 10 * c + i, size=(24, 16))
     (tmp_path / "mine" / "train" / "a" / "notes.txt").write_text("not an image")
-    domain = load_domain(tmp_path / "mine", size=16)
+    return tmp_path / "mine"
+
+
+def test_any_image_folder_is_a_domain(mine):
+    told, bars = [], []
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        bars.append([label, total, 0])
+
+        def advance(count):
+            bars[-1][2] += count
+
+        yield advance
+
+    domain = load_domain(mine, size=16, tell=told.append, progress=progress)
     assert (domain.name, domain.classes, domain.size) == ("mine", ("a", "b"), 16)
     assert (domain.y_train.tolist(), domain.y_test.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
-    with Image.open(tmp_path / "mine/train/a/0.png") as first:
+    with Image.open(mine / "train/a/0.png") as first:
         assert np.array_equal(domain.x_train[0], np.asarray(first)[:, 4:20])
-    picture(tmp_path / "mine/train/a/3.png", 99)
-    assert len(load_domain(str(tmp_path / "mine"), size=16).x_train) == 7  # the folder changed: decoded again
+    assert len(told) == 1 and told[0].startswith("decoding mine at 16 px into ")
+    assert bars == [["decode mine", 10, 10]]
+    assert load_domain(str(mine), size=16, tell=told.append).digest == domain.digest
+    assert len(told) == 1  # found again
+    (mine / "train/a/9.png").write_bytes(b"nonsense")
+    assert len(load_domain(mine, size=16, tell=told.append).x_train) == 6  # the folder changed: decoded again
+    assert told[-1] == f"left out what cannot be decoded: {mine}/train/a/9.png"
+
+
+def test_an_image_that_was_written_over_is_noticed(mine):
+    before = load_domain(mine, size=16)
+    file, other = mine / "train/a/0.png", mine / "train/b/1.png"
+    data = other.read_bytes()
+    file.write_bytes(data + bytes(max(0, file.stat().st_size - len(data))))
+    assert load_domain(mine, size=16).digest != before.digest
+
+
+def test_a_folder_is_packed_at_the_recipes_size_at_once(mine):
+    for size, max_size, side in ((0, 0, 64), (0, 32, 32), (0, 224, 64), (16, 0, 16), (48, 8, 48)):
+        assert load_to_train(mine, size=size, max_size=max_size).size == side
+    packed = {p.name.rsplit("_", 1)[1] for p in (datasets_folder() / "packed").glob("domain_mine*.h5")}
+    assert packed == {"64.h5", "32.h5", "16.h5", "48.h5"}
+
+
+def test_a_large_folder_is_never_taken_at_another_size_than_asked_for(mine, monkeypatch):
+    load_to_train(mine, size=0, max_size=8)
+    monkeypatch.setattr("mkfa.training.domains.DECODE_UNASKED", 1000)
+    with pytest.raises(MkfaError, match=r"run: mkfa domains pack .*mine --size 16"):
+        load_to_train(mine, size=16, max_size=0)
+    assert load_to_train(mine, size=0, max_size=8).size == 8
+
+
+def test_a_data_set_of_the_registry_is_packed_no_larger_than_the_recipe_wants(cifar):
+    assert load_to_train("cifar10", size=0, max_size=16).size == 16
+    assert [p.name for p in (datasets_folder() / "packed").glob("*.h5")] == ["domain_cifar10_16.h5"]
+    assert load_to_train("letters", size=0, max_size=64).size == 32
+    assert load_to_train("letters", size=224, max_size=0).size == 32  # the trainer scales it
+
+
+def test_a_data_set_unpacked_elsewhere_is_the_same_domain(cifar, tmp_path):
+    named = load_domain("cifar10")
+    elsewhere = tmp_path / "disk"
+    root_of("cifar10").rename(elsewhere)
+    for path in (elsewhere, elsewhere / "cifar-10-batches-py"):
+        assert is_domain(path)
+        found = load_domain(path)
+        assert (found.name, found.size, found.digest) == ("cifar10", 32, named.digest)
+    assert load_to_train(elsewhere, size=0, max_size=16).size == 16
+
+
+def test_what_is_a_domain_and_what_is_not(mine, tmp_path):
+    file = write_domain(load_domain("digits"), tmp_path / "own.h5", facts={})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "bad.h5").write_bytes(b"nonsense")
+    assert is_domain("food") and is_domain(mine) and is_domain(str(file))
+    assert not any(is_domain(p) for p in (tmp_path / "other", tmp_path / "bad.h5", "nothing", tmp_path / "gone.h5"))
+    for gone in ("./gone", "/gone/away", "~/gone"):
+        with pytest.raises(MkfaError, match=f"{gone}: does not exist; check the path"):
+            load_domain(gone)
+
+
+def test_two_domains_of_one_name_are_not_mistaken_for_each_other(mine, tmp_path):
+    domains = Domains(load_recipe("smoke"))
+    other = tmp_path / "copy" / "mine"
+    shutil.copytree(mine, other)
+    assert domains[str(other)].digest == domains[str(mine)].digest == domains["mine"].digest
+    assert (domains.asked_as("mine"), domains.asked_as("letters")) == (str(other), "letters")
+    picture(mine / "train/a/0.png", 77)
+    domains = Domains(load_recipe("smoke"))
+    assert domains[str(other)].name == "mine"
+    with pytest.raises(MkfaError, match=r"mine: is called mine as .*copy/mine is, and holds other images; rename"):
+        domains[str(mine)]
+    bundled = str(mine.rename(tmp_path / "digits"))
+    for first, second in ((bundled, "digits"), ("digits", bundled)):
+        domains = Domains(load_recipe("smoke"))
+        assert domains[first].name == "digits"
+        with pytest.raises(MkfaError, match="holds other images"):
+            domains[second]
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "classes"),
+    [("food", 75750, 25250, 101), ("pets", 3680, 3669, 37), ("flowers", 1020 + 1020, 6149, 102),
+     ("cifar10", 50000, 10000, 10), ("stl10", 5000, 8000, 10), ("sketch", 48212, 20916, 345),
+     ("imagenet", 1281167, 50000, 1000), ("imagenet-manmade", 0, 551 * 50, 551),
+     ("imagenet-natural", 0, 449 * 50, 449)],
+)  # fmt: skip
+def test_the_registry_tells_the_papers_splits(name, train, test, classes):
+    info = registry()[name]
+    assert (info.train, info.test, info.classes) == (train, test, classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "told"),
+    [("food", "food-101", "Food101"), ("pets", "oxford-iiit-pet", "OxfordIIITPet"),
+     ("flowers", "flowers-102", "Flowers102"), ("cifar10", "cifar-10-batches-py", "CIFAR10"),
+     ("stl10", "stl10_binary", "STL10"), ("sketch", "sketch", "sketch_train.txt"),
+     ("imagenet", "train", "val/WNID"), ("imagenet-manmade", "train", "val/WNID"),
+     ("imagenet-natural", "train", "val/WNID")],
+)  # fmt: skip
+def test_a_data_set_that_is_half_there_says_where_it_is_and_what_to_run(name, folder, told):
+    info = registry()[name]
+    (info.root / folder).mkdir(parents=True)
+    with pytest.raises(MkfaError) as caught:
+        load_domain(name)
+    text = str(caught.value)
+    assert str(info.root) in text and told in text and f"{info.megabytes:,} MB" in text
+    assert "{" not in text and "\n" not in text
 
 
 def test_a_folder_that_is_no_image_folder_is_refused(tmp_path):
