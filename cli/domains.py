@@ -43,7 +43,8 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
 
 
 def pack(
-    name: Annotated[str, typer.Argument(help="Domain, or a folder with train/ and test/ (or val/).")],
+    name: Annotated[str, typer.Argument(help="Domain, or a folder of images: train/ and test/ (or val/), a folder "
+                                        "a class.")],
     size: Annotated[int | None, typer.Option("--size", help="Side of the images, pixels; default: the domain's own, "
                                              "64 for a folder.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file; default: the data folder.")] = None,
