@@ -18,6 +18,8 @@ app = typer.Typer(
     help="How general are the filters that a network learned? Every answer stands beside its chance level.",
 )
 STATE = {"debug": False}
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 VERBS = ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "demo")
 
 
@@ -45,13 +47,13 @@ for verb in VERBS:
 def main() -> None:
     """Run the command line; exit code 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        sys.exit(app(standalone_mode=False, prog_name="mkfa") or 0)
+        code = app(standalone_mode=False, prog_name="mkfa") or 0
+        sys.exit(_stopped() if code == STOPPED else code)  # what newer parsers make of KeyboardInterrupt
     except BrokenPipeError:  # the reader of our output went away, as in `mkfa banks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        typer.echo("mkfa: stopped; what was finished is kept.", err=True)
-        sys.exit(130)
+        sys.exit(_stopped())
     except Exception as error:
         if STATE["debug"] and not hasattr(error, "format_message"):
             raise
@@ -65,8 +67,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, MkfaError):
         typer.echo(f"mkfa: {error}", err=True)
         return error.exit_code
-    if type(error).__name__ == "Abort":
-        return 130
+    if type(error).__name__ == "Abort":  # what older ones make of it
+        return _stopped()
     if hasattr(error, "format_message"):  # the parser's errors; which package defines them depends on typer's version
         return _usage(error)
     if isinstance(error, MemoryError):
@@ -80,6 +82,11 @@ def report(error: BaseException) -> int:
     what = f"unexpected {name}: {one_line(str(error))[:300]}"
     typer.echo(f"mkfa: {what}; run again as 'mkfa --debug ...' and report it.", err=True)
     return 1
+
+
+def _stopped() -> int:
+    typer.echo("mkfa: stopped; what was finished is kept.", err=True)
+    return STOPPED
 
 
 def _usage(error: Any) -> int:

@@ -95,7 +95,8 @@ def _print_runs(title: str, outcomes: object, notes: list[str]) -> None:
     rows = []
     for o in outcomes:  # type: ignore[attr-defined]
         r = o.result or {}
-        rows.append((o.planned.spec.label, o.state if o.trained else f"{o.state} (was there)", r.get("top1_last"),
-                     r.get("top1_best"), r.get("images_per_second"), r.get("test_images")))  # fmt: skip
+        state = f"{o.state} (was there)" if o.result and not o.trained else o.state
+        rows.append((o.planned.spec.label, state, r.get("top1_last"), r.get("top1_best"),
+                     r.get("images_per_second"), r.get("test_images")))  # fmt: skip
     columns = ("run", "state", "top-1 last", "best", "images/s", "test images")
     print_table(title, columns, rows, left=2, notes=notes)

@@ -258,9 +258,7 @@ class Slots:
         """Return what became of a run, or the error that ends the sweep."""
         process = self.processes[slot]
         planned, said = process.planned, message["say"]
-        if said == "ready":
-            process.begun = True
-        elif said == "gone":
+        if said == "gone":
             self._drop(slot)
             if not process.begun:
                 return None, self._broken(process)
@@ -305,6 +303,8 @@ class Slots:
             messages = self.processes[key.data].line.receive()
             found += [(key.data, m) for m in messages] if messages is not None else [(key.data, {"say": "gone"})]
         heard_of = {slot for slot, _ in found}
+        for slot, message in found:
+            self.processes[slot].begun |= message["say"] == "ready"
         for slot, process in self.processes.items():  # what a dead process started may hold its socket open
             if slot not in heard_of and process.child.poll() is not None:
                 found.append((slot, {"say": "gone"}))

@@ -154,6 +154,8 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
                 [process] = [p for p in slots.processes.values() if p.planned is planned]
                 process.child.send_signal(number)
 
+        if number == signal.SIGKILL:
+            assert slots.estimate(plan).jobs == 2  # by the processes that train afterwards
         outcomes = slots.carry_out(plan, stop=Stop(), tell=tell)
     assert sorted(o.state for o in outcomes) == ["done", "done", "lost"]
     [lost] = [o for o in outcomes if o.state == "lost"]
