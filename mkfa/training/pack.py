@@ -173,7 +173,8 @@ def _decode(images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int
                 for part, side, rows in ahead:  # keep the queue short: pixels of CIFAR-10 travel with the request
                     x = arrays[f"x_{part}"]
                     given = [side.pixels[r] for r in rows] if side.pixels is not None else [side.files[r] for r in rows]
-                    future = pool.submit(decode_rows, given, (x.filename, x.offset, x.shape), rows=rows, size=size)
+                    with _deaf_children():
+                        future = pool.submit(decode_rows, given, (x.filename, x.offset, x.shape), rows=rows, size=size)
                     waiting[future] = (part, side, rows)
                     if len(waiting) >= 2 * workers:
                         break
@@ -201,12 +202,21 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
     return [rows[i : i + _BATCH].tolist() for i in range(0, len(rows), _BATCH)]
 
 
-def end_with_parent() -> None:
-    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise.
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let workers that are started in the body not hear SIGINT, from their first moment on.
 
-    Ctrl-C reaches all processes of a terminal: the worker leaves it to the one that started it.
+    Ctrl-C reaches all processes of a terminal; what becomes of the work is for the one that started them to say.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def end_with_parent() -> None:
+    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

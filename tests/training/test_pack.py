@@ -103,6 +103,30 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
     assert read_domain(out).digest == whole
 
 
+def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_path):
+    script, out = tmp_path / "run.py", tmp_path / "p.h5"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom mkfa.training import pack as p\n"
+        "from mkfa.training.image_sets import list_folder\np._BATCH = 1\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=400, workers=2,\n"
+        "               tell=lambda n: print(n, flush=True))\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    for wait in (0, 1, 3):  # lines: while workers start, and at work
+        child = subprocess.Popen([sys.executable, str(script), str(folder), str(out)], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+        for _ in range(wait + 1):
+            child.stdout.readline()
+        os.killpg(child.pid, signal.SIGINT)
+        _, told = child.communicate(timeout=60)
+        assert (child.returncode, told) == (130, "")
+        assert not out.exists()
+    assert pack(list_folder(folder), out, size=400, workers=1).resumed >= 2
+
+
 def test_an_unfinished_file_of_other_images_or_size_is_begun_anew(folder, tmp_path, monkeypatch):
     out = tmp_path / "p.h5"
     partial = tmp_path / ".p.h5.partial"
