@@ -156,7 +156,7 @@ class Run:
             keep_freed_memory()
             quicken(self.model)
         self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
-                                              channels_last=resolved.channels_last)  # fmt: skip
+                                              share=resolved.share, channels_last=resolved.channels_last)  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.average = _moving_average(self.model, self.recipe)
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
@@ -258,9 +258,9 @@ class Run:
 
         self.folder.write_metrics(self.rows)
         if self.how.events:
-            write_events(self.folder, self.rows, self.marks)
+            write_events(self.folder.path, self.rows, self.marks)
         else:
-            remove_events(self.folder)
+            remove_events(self.folder.path)
 
     def _save(self) -> None:
         state = {

@@ -39,6 +39,8 @@ class Execution:
     data : str
         "resident": images are kept on the device as a whole; "stream": read from disk batch by batch, ahead of the
         training; "auto": resident where they fit (`mkfa.training.room`). The numbers are the same.
+    share : float
+        Of the room for images on the device (0-1), what this process may take: runs at a time divide it.
     jobs : int
         Runs that are trained at a time, each in a process of its own; 0 for what suits the devices and the plan
         (`mkfa.training.slots.divide`).
@@ -53,6 +55,7 @@ class Execution:
     compile: bool | None = None
     checkpoint_seconds: float = 30.0
     data: str = "auto"
+    share: float = 1.0
     jobs: int = 0
     events: bool = False
 
@@ -81,6 +84,7 @@ class Execution:
             compile=cuda if self.compile is None else self.compile,
             checkpoint_seconds=self.checkpoint_seconds,
             data=self.data,
+            share=self.share,
             events=self.events,
         )
 
@@ -96,6 +100,7 @@ class Resolved:
     compile: bool
     checkpoint_seconds: float
     data: str = "auto"
+    share: float = 1.0
     events: bool = False
 
     @property

@@ -152,12 +152,12 @@ class Streamed(Side):
 
 
 def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last: bool,
-          data: str = "auto") -> tuple[Side, Side]:  # fmt: skip
+          data: str = "auto", share: float = 1.0) -> tuple[Side, Side]:  # fmt: skip
     """Return the training and the test side of a domain, on the device or streamed to it.
 
     Parameters
     ----------
-    data : str
+    data, share
         As in `mkfa.training.execution.Execution`.
 
     Raises
@@ -169,7 +169,7 @@ def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last
     """
     import torch
 
-    stays = _stays(domain, device, data)
+    stays = _stays(domain, device, data, share=share)
     sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
     at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # not read twice where it is here
     mean, std = channel_statistics(at_hand, recipe)
@@ -188,7 +188,7 @@ def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last
     return side(sides[0], domain.y_train), side(sides[1], domain.y_test)
 
 
-def _stays(domain: Domain, device: torch.device, data: str) -> bool:
+def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> bool:
     """Return whether the images of a domain go to the device as a whole."""
     need = domain.x_train.nbytes + domain.x_test.nbytes
     if data == "resident":
@@ -196,7 +196,7 @@ def _stays(domain: Domain, device: torch.device, data: str) -> bool:
             problem = f"needs {need / 1e9:.1f} GB for {domain.name}, and {free / 1e9:.1f} GB are free on {device}"
             raise MkfaError("--data resident", problem, "leave it out, so that images are streamed")
         return True
-    return data == "auto" and (not _is_moved(domain, device) or need <= room_for_images(device))
+    return data == "auto" and (not _is_moved(domain, device) or need <= share * room_for_images(device))
 
 
 def _is_moved(domain: Domain, device: torch.device) -> bool:

@@ -62,7 +62,9 @@ def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ..
     if not execution.jobs and kind == "cpu" and not execution.threads and _independent(plan) >= cores:
         jobs = cores
     threads = execution.threads or max(1, cores // jobs)
-    return tuple(replace(execution, device=places[i % len(places)], threads=threads, jobs=1) for i in range(jobs))
+    share = min(1.0, len(places) / jobs)
+    return tuple(replace(execution, device=places[i % len(places)], threads=threads, share=share, jobs=1)
+                 for i in range(jobs))  # fmt: skip
 
 
 def _independent(plan: Sequence[Planned]) -> int:

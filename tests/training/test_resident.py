@@ -270,6 +270,8 @@ def test_images_stay_where_there_is_room_and_are_streamed_where_there_is_not(pac
         monkeypatch.setattr(room, "free_host_bytes", lambda free=free: free)
         sides = place(domain, recipe(), device=CPU, channels_last=True)
         assert [type(s) for s in sides] == [kind, kind]
+    monkeypatch.setattr(room, "free_host_bytes", lambda: 2 * need)  # of two runs at a time, each has half the room
+    assert isinstance(place(domain, recipe(), device=CPU, channels_last=True, share=0.5)[0], Streamed)
     monkeypatch.setattr(room, "free_host_bytes", lambda: need - 1)
     assert isinstance(place(made(), recipe(), device=CPU, channels_last=True)[0], Resident)  # it is in memory already
     with pytest.raises(MkfaError, match=r"--data resident: needs 0\.0 GB for made, and .* leave it out"):
