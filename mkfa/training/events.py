@@ -1,4 +1,4 @@
-"""A run's metrics as TensorBoard events (layer 4; the package tensorboard is an extra, imported inside functions).
+"""A run's metrics as TensorBoard events (layer 2; the package tensorboard is an extra, imported inside functions).
 
 One file below the run's `events/`, written whole from the metrics after each epoch: it never disagrees with them,
 whatever was killed in between, and a TensorBoard that reads along finds what it has read at the same place.
@@ -10,11 +10,11 @@ import io
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mkfa.atomic import atomic_write
 from mkfa.errors import MkfaError
-from mkfa.training.runfolder import METRICS, RunFolder
 
 EVENTS = "events"
 """Folder below a run's."""
@@ -42,11 +42,12 @@ def check_tensorboard() -> None:
         raise MkfaError("--tensorboard", problem, "pip install 'mkfa[tensorboard]'") from None
 
 
-def write_events(folder: RunFolder, rows: Sequence[Mapping[str, Any]], marks: Sequence[Mark | None]) -> None:
+def write_events(folder: Path, rows: Sequence[Mapping[str, Any]], marks: Sequence[Mark | None]) -> None:
     """Write the scalars of all epochs, by optimiser step.
 
     Parameters
     ----------
+    folder : the run's.
     rows : the metrics, one an epoch.
     marks : one an epoch; None where its time was not kept: the rate is then left out.
 
@@ -70,21 +71,20 @@ def write_events(folder: RunFolder, rows: Sequence[Mapping[str, Any]], marks: Se
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         event = Event(wall_time=mark[0] if mark else began, step=row["step"], summary=summary)
         writer.write(event.SerializeToString())
-    (folder.path / EVENTS).mkdir(exist_ok=True)
-    atomic_write(folder.path / EVENTS / FILE, buffer.getbuffer())
+    (folder / EVENTS).mkdir(exist_ok=True)
+    atomic_write(folder / EVENTS / FILE, buffer.getbuffer())
 
 
-def write_missing(folder: RunFolder) -> None:
-    """Give a run that is over its events, from its metrics; when its epochs were and how fast is not known any more."""
+def write_missing(metrics: Path) -> None:
+    """Give a run that is over its events, from its metrics.jsonl; how fast its epochs were is not known any more."""
     import json
 
-    path = folder.path / METRICS
-    if (folder.path / EVENTS / FILE).exists() or not path.exists():
+    if (metrics.parent / EVENTS / FILE).exists() or not metrics.exists():
         return
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    write_events(folder, rows, [(path.stat().st_mtime, math.nan)] * len(rows))
+    rows = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    write_events(metrics.parent, rows, [(metrics.stat().st_mtime, math.nan)] * len(rows))
 
 
-def remove_events(folder: RunFolder) -> None:
+def remove_events(folder: Path) -> None:
     """Remove what an earlier call wrote, before a run goes on without events."""
-    shutil.rmtree(folder.path / EVENTS, ignore_errors=True)
+    shutil.rmtree(folder / EVENTS, ignore_errors=True)

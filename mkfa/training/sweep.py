@@ -13,7 +13,7 @@ from mkfa.training.events import write_missing
 from mkfa.training.execution import Execution, Stop
 from mkfa.training.plans import Domains, Planned
 from mkfa.training.results import Finished
-from mkfa.training.runfolder import BASE, Diverged, RunFolder, RunLocked
+from mkfa.training.runfolder import BASE, METRICS, Diverged, RunFolder, RunLocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | 
     folder = RunFolder(root, planned.spec)
     result = folder.result()
     if result is not None and execution.events:
-        write_missing(folder)
+        write_missing(folder.path / METRICS)
     return None if result is None else Outcome(planned, str(result["state"]), False, result)
 
 
