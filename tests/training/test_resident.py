@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -220,6 +223,71 @@ def test_the_thread_runs_ahead_by_so_many_batches_and_no_more(monkeypatch):
     with pytest.raises(RuntimeError, match="another batch"):
         reader.take(np.array([1, 2]))
     reader.close()  # while it waits for room
+    assert no_thread_is_left()
+
+
+class Event:
+    """As a CUDA event of a copy that takes until somebody waits for it, or until so many questions were asked."""
+
+    log: ClassVar[list[str]] = []
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def record(self, _: object) -> None:
+        self.log.append("copy")
+
+    def query(self) -> bool:
+        self.patience -= 1
+        return self.patience < 0
+
+    def synchronize(self) -> None:
+        self.log.append("wait")
+
+
+class Stream:
+    def wait_event(self, event: Event) -> None:
+        event.log.append("use")
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3, 1000])
+def test_pinned_memory_is_read_into_again_only_after_its_copy(monkeypatch, patience):
+    """The GPU's side of `Ahead` with streams and events that keep a log, as far as that goes without a GPU."""
+    log = Event.log = []
+    pinned: list[int] = []
+    real, reading = torch.empty, ahead.read_rows
+
+    def empty(shape: object, *, pin_memory: bool = False, device: object = None, **more: object) -> torch.Tensor:
+        made = real(shape, **more)
+        pinned.extend([made.data_ptr()] if pin_memory else [])
+        return made
+
+    def read(images: object, rows: np.ndarray, out: np.ndarray) -> None:
+        slot = pinned.index(out.__array_interface__["data"][0])
+        flying = {pinned.index(m.data_ptr()) for m, _ in list(reader.flying)} if "reader" in names else set()
+        assert slot not in flying
+        reading(images, rows, out)
+
+    names: dict[str, object] = {}
+    monkeypatch.setattr(ahead, "read_rows", read)
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: log.append("kept"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "Event", lambda: Event(patience))
+    monkeypatch.setattr(torch.cuda, "stream", lambda side: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    images = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), dtype=np.uint8)
+    batches = [np.arange(i, min(60, i + 7)) for i in range(0, 60, 7)] * 3
+    reader = Ahead(images, iter(batches), largest=7, device=SimpleNamespace(type="cuda"))
+    names["reader"] = reader
+    for rows in batches:
+        assert np.array_equal(reader.take(rows).numpy(), images[rows])
+    assert len(pinned) == DEPTH
+    assert log.count("copy") == log.count("use") == log.count("kept") == len(batches)
+    assert ("wait" in log) or patience < 1000  # memory runs out: the host waits for copies, and goes on
+    with pytest.raises(RuntimeError, match="more batches"):
+        reader.take(batches[0])
+    reader.close()
     assert no_thread_is_left()
 
 

@@ -323,7 +323,7 @@ def test_cores_are_divided(monkeypatch, cores, given, expected):
     plan = [SimpleNamespace(needs=None)] * 3 + [SimpleNamespace(needs=1)] * 4
     found = divide(Execution(device="cpu", **given), plan)
     assert [f"{e.device} {e.threads}" for e in found] == expected
-    assert all(e.jobs == 1 for e in found)
+    assert all((e.jobs, e.share) == (1, 1 / len(found)) for e in found)
 
 
 @pytest.mark.parametrize(
