@@ -20,6 +20,8 @@ from mkfa.errors import WorkError
 
 _SLAB = 1 << 24
 """Bytes read at a time where rows are gone through in order."""
+_DEFLATE = 1100
+"""Bytes that a compressed byte can stand for at most (deflate: 1032); a file that claims more is damaged."""
 _VECTORS = 512
 """Pieces of memory that one system call fills; POSIX allows at least 16, Linux and macOS 1024."""
 
@@ -212,7 +214,8 @@ def find_rows(path: Path, dataset: Any) -> Rows | None:
     known = [dataset.id.get_chunk_info(i) for i in range(dataset.id.get_num_chunks())]
     places = {int(k.chunk_offset[0]) // piece: (int(k.byte_offset), int(k.size)) for k in known if not k.filter_mask}
     count = -(-shape[0] // piece)
-    if sorted(places) != list(range(count)):
+    claimed = dataset.size > _DEFLATE * sum(nbytes for _, nbytes in places.values())
+    if sorted(places) != list(range(count)) or claimed:
         return None
     return Rows(path, shape, stamp, piece=piece, pieces=tuple(places[i] for i in range(count)))
 

@@ -71,7 +71,12 @@ def test_a_system_that_gives_less_than_asked_for_is_asked_again(made, monkeypatc
     assert np.array_equal(found.read(np.array([7, 2, 8, 3])), images[[7, 2, 8, 3]])
 
 
-def test_what_lies_otherwise_is_left_to_hdf5(tmp_path):
+def find_again(path):
+    with h5py.File(path, "r") as f:
+        return find_rows(path, f["x"])
+
+
+def test_what_lies_otherwise_is_left_to_hdf5(tmp_path, monkeypatch):
     images = np.zeros((6, 2, 2, 1), np.uint8)
     assert write(tmp_path / "a.h5", images, chunk=2, shuffle=True) is None
     assert write(tmp_path / "b.h5", images, chunk=2, compression="lzf") is None
@@ -81,6 +86,10 @@ def test_what_lies_otherwise_is_left_to_hdf5(tmp_path):
         f.create_dataset("x", (6, 2, 2, 1), np.uint8, chunks=(2, 2, 2, 1), compression="gzip")[:2] = 1
     with h5py.File(tmp_path / "e.h5", "r") as f:  # pieces that were never written
         assert find_rows(tmp_path / "e.h5", f["x"]) is None
+    many = np.zeros((60_000, 8, 8, 3), np.uint8)
+    assert np.array_equal(write(tmp_path / "g.h5", many, chunk=60_000), many)  # as dense as deflate can be
+    monkeypatch.setattr(module, "_DEFLATE", 500)
+    assert find_again(tmp_path / "g.h5") is None  # claims more than its bytes can hold
     images[1] = 5
     with h5py.File(tmp_path / "other.h5", "w") as f:
         f["x"] = images
