@@ -120,9 +120,10 @@ class Resident(Side):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed(Side):
-    """Images in a file (`Rows`) or in the host's memory, labels on the host; batches that were announced are read
-    ahead, others when they are asked for.
-    """  # fmt: skip
+    """Images in a file (`Rows`) or in the host's memory, labels on the host.
+
+    Batches that were announced are read ahead, others when they are asked for.
+    """
 
     kind: ClassVar[str] = "streamed"
     reading: list[Ahead] = field(default_factory=list, init=False)
@@ -172,7 +173,8 @@ def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last
     stays = _stays(domain, device, data, share=share)
     sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
     at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # not read twice where it is here
-    mean, std = channel_statistics(at_hand, recipe)
+    file = domain.x_train if isinstance(domain.x_train, Rows) else None
+    mean, std = channel_statistics(at_hand, recipe, file=file)
 
     def side(images: Any, y: I64) -> Side:
         labels = torch.from_numpy(np.array(y, np.int64))
@@ -229,15 +231,22 @@ def _slabs(images: U8 | Rows) -> Iterator[tuple[int, U8]]:
         yield start, images[start : start + step]
 
 
-def channel_statistics(images: U8 | Rows, recipe: Recipe) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def channel_statistics(
+    images: U8 | Rows, recipe: Recipe, *, file: Rows | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and deviation of each channel of the training images, in units of full scale; (C,), (C,).
 
-    For gray images, ImageNet's are the mean over its three channels. Sums are of integers: exact, on any machine.
+    For gray images, ImageNet's are the mean over its three channels. Sums are of integers: exact, on any machine. The
+    images of a `file` are counted once in a process.
     """
     if recipe.normalise == "imagenet":
         mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
         return (mean, std) if images.shape[3] == 3 else (mean.mean(keepdims=True), std.mean(keepdims=True))
-    counts = _counted(images)
+    counts = _COUNTS.get(file) if file is not None else None
+    if counts is None:
+        counts = _counted(images)
+        if file is not None:
+            _COUNTS[file] = counts
     share, value = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = share @ value
     std = np.sqrt(np.maximum(share @ value**2 - mean**2, 0))
@@ -245,15 +254,11 @@ def channel_statistics(images: U8 | Rows, recipe: Recipe) -> tuple[NDArray[np.fl
 
 
 def _counted(images: U8 | Rows) -> NDArray[np.float64]:
-    """Return how often each channel has each value, (C, 256); a file is gone through once in a process."""
-    if isinstance(images, Rows) and images in _COUNTS:
-        return _COUNTS[images]
+    """Return how often each channel has each value, (C, 256)."""
     counts = np.zeros((images.shape[3], 256))
     for _, part in _slabs(images):
         for c in range(images.shape[3]):
             counts[c] += np.bincount(part[..., c].ravel(), minlength=256)
-    if isinstance(images, Rows):
-        _COUNTS[images] = counts
     return counts
 
 
