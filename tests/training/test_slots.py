@@ -140,7 +140,7 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "told_of"), [(signal.SIGKILL, "was killed (SIGKILL)"), (signal.SIGTERM, "saved")])
 def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path, number, told_of):
-    made = experiment(equal_steps=400)
+    made = experiment(equal_steps=200)
     domains = Domains(made.recipe)
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     execution = replace(TWO, checkpoint_seconds=0.0)
