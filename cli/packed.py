@@ -69,8 +69,9 @@ def draw(
     from mkfa.cli.output import check_outputs
     from mkfa.errors import MkfaError
     from mkfa.training.gather import count_test_images, rebuild
+    from mkfa.training.matrix import Matrix
     from mkfa.training.result_file import find_experiment, read_experiments
-    from mkfa.training.results import Curve, Matrix
+    from mkfa.training.results import Curve
     from mkfa.training.runs import find_place
 
     check_outputs(None, out, force=force)
@@ -135,8 +136,9 @@ def _results_file(place: Path) -> Path:
 
 def _figure(found: Any, *, with_paper: bool) -> Any:
     from mkfa.figures import curve, matrix, scenarios
+    from mkfa.training.matrix import Matrix
     from mkfa.training.paper import paper_curves, paper_matrix, paper_rows
-    from mkfa.training.results import Curve, Matrix
+    from mkfa.training.results import Curve
 
     what = found.parameters["what"]
     if isinstance(found, Matrix):

@@ -1,4 +1,4 @@
-"""`mkfa transfer-curve`, `mkfa transfer-matrix`."""
+"""`mkfa transfer-curve`; registers `transfer-matrix` too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli import arm_help, tables, trainer
+from mkfa.cli import arm_help, matrix, tables, trainer
 from mkfa.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 PAIR = ("fashion", "digits")
 """Bundled domains of other kinds; on digits, frozen identity kernels cost most and seeds differ little."""
 ARMS = "transfer,selffer,random"
-BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
     app.command("transfer-curve", **arm_help.epilog())(transfer_curve)
-    app.command("transfer-matrix")(transfer_matrix)
+    matrix.register(app)
 
 
 def transfer_curve(
@@ -137,64 +136,3 @@ def _drawn(found: Curve, paper: Any, *, table: bool) -> tuple[str, Any, Any]:
     from mkfa.figures import curve
 
     return "curve", found, curve.draw(found, paper or ())
-
-
-def transfer_matrix(
-    domains: Annotated[str, typer.Option("--domains", help="Domains, packed files or folders of images, by commas, the "
-                                               "largest first.")] = BUNDLED,
-    arm: Annotated[str, typer.Option("--arm", help="Arm off the diagonal.")] = "transfer",
-    layers: Annotated[int, typer.Option("--layers", min=0, help="The first N layers; 0 for all.")] = 0,
-    arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convmixer_48_6",
-    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, recipe: trainer.RecipeName = "fast",
-    changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
-    seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
-    stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
-    tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
-    from mkfa.errors import MkfaError
-    from mkfa.figures.matrix import draw
-    from mkfa.training import plans
-    from mkfa.training.execution import Execution
-    from mkfa.training.origins import find_origin
-    from mkfa.training.paper import paper_matrix
-    from mkfa.training.results import make_matrix
-    from mkfa.training.sweep import finished
-
-    paper = paper_matrix(what) if with_paper else None
-    plans.check_arms([arm], what=what)
-    experiment = plans.Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
-                                  options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
-    sets = trainer.domains(experiment.recipe)
-    given = trainer.names(domains, "--domains")
-    names = [sets[name].name for name in given]
-    if len(set(names)) < max(2, len(domains.split(","))):
-        raise MkfaError(f"--domains {domains}", "does not name two or more different domains",
-                        "name each domain once")  # fmt: skip
-    count = plans.count_layers(experiment, sets[given[0]])
-    number = layers or count
-    plans.check_layers([number], experiment, sets[given[0]])
-    if not as_json and (told := plans.tell_followers(experiment, sets[given[0]], count)):
-        say(told)
-    origins = {name: find_origin(given[i], what="depthwise") for i, name in enumerate(names)}
-    cells = [(origins[s], t, "selffer" if s == t else arm, number) for s in names for t in names]
-    plans.check_sources(experiment, sets, cells=cells)
-    plan = plans.plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
-    at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
-    outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
-    if outcomes is None:
-        return
-    parameters = {"domains": names, "arm": arm, "layers": number, "seeds": seeds, "what": what, "arch": arch,
-                  "options": dict(experiment.options), "recipe": experiment.recipe,
-                  **tables.made_by(plan)}  # fmt: skip
-    found = make_matrix(finished(plan, at.root), domains=names, parameters=parameters)
-    lines = tables.csv_of(*found.bases.values(), *found.cells)
-    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper))
-    if as_json:
-        print_json({"matrix": found, "files": paths})
-    else:
-        tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {at.results}"])
-    trainer.exit_code(outcomes)

@@ -12,8 +12,9 @@ from mkfa.cli.output import print_table, say, say_wrapped
 
 if TYPE_CHECKING:
     from mkfa.training.contrasts import Contrast
+    from mkfa.training.matrix import Matrix
     from mkfa.training.plans import Planned
-    from mkfa.training.results import Curve, Matrix
+    from mkfa.training.results import Curve
     from mkfa.training.scenarios import Scenarios
 
 WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of "
@@ -92,14 +93,35 @@ def short(names: Sequence[str]) -> str:
 
 
 def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
-    """Print a matrix: sources in rows, targets in columns."""
+    """Print a matrix: sources in rows, targets in columns, controls apart; and what it says on the whole."""
+    from mkfa.training.matrix import sentence, tell_sensitivity
+
     names, p = found.domains, found.parameters
-    rows: list[tuple[Any, ...]] = [("base", *(100 * found.bases[t].mean for t in names))]
-    rows += [(s, *(_points(c) for c in found.cells if c.source == s)) for s in names]
+    by_pair = {(c.source or c.arm, c.target): c for c in (*found.cells, *found.controls)}
+
+    def row(label: str, key: str) -> tuple[str, ...]:
+        return label, *(_points(by_pair.get((key, t))) for t in names)
+
+    rows: list[tuple[Any, ...]] = [("base", *(_top1(found.bases[t]) for t in names))]
+    rows += [row(s, s) for s in found.sources]
+    arms = dict.fromkeys(c.arm for c in found.controls)
+    rows += [("", *("" for _ in names)), *(row(f"({arm})", arm) for arm in arms)] if arms else []
+    below = " Below, in brackets: controls, which need no source." if arms else ""
     own = [f"Top-1 in %, (change in points); {p['layers']} {p['what']} layers frozen; diagonal: selffer; "
-           f"{p['seeds']} seed(s).",
+           f"{p['seeds']} seed(s).{below}",
            "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %."]  # fmt: skip
-    print_table("Source (rows) to target (columns)", ("", *names), rows, notes=[*own, *notes])
+    print_table("Source (rows) to target (columns)", ("", *names), rows)
+    for note in own:
+        say_wrapped(note)
+    say_wrapped(tell_sensitivity(found))
+    if found.overall:
+        say("On the whole:")
+        for one in found.overall:
+            say_wrapped(f"- {sentence(one)}")
+        say_wrapped("Each target counts once, by the mean over its sources: the interval is about other targets with "
+                    "these same sources; the seeds' noise is in it, that of the choice of sources is not.")  # fmt: skip
+    for note in notes:
+        say(note)
 
 
 def sensitivity(found: Any) -> str:
@@ -133,4 +155,11 @@ def _row(cell: Any) -> tuple[Any, ...]:
 
 
 def _points(cell: Any) -> str:
-    return f"{100 * cell.mean:.1f} ({100 * cell.relative:+.1f})" if cell.top1 else "–"
+    if cell is None or not cell.top1:
+        return "diverged" if cell is not None and cell.diverged else "–"
+    change = f" ({100 * cell.relative:+.1f})" if cell.relative == cell.relative else ""
+    return f"{_top1(cell)}{change}"
+
+
+def _top1(cell: Any) -> str:
+    return f"{100 * cell.mean:.1f}" if cell.top1 else "–"

@@ -12,13 +12,19 @@ from mkfa.figures.style import SIGNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
+    from numpy.typing import NDArray
 
 Value = Callable[[int, int], tuple[float, float] | None]
+FLAT = 2.0
+"""How many times the largest change of the rows above the line those below it may reach before colours are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What stands around a grid; labels of the columns may have several lines."""
+    """What stands around a grid; labels of the columns may have several lines.
+
+    The last `apart` rows stand below a line.
+    """
 
     rows: Sequence[str]
     columns: Sequence[str]
@@ -26,10 +32,14 @@ class Words:
     below: str
     title: str
     scale: str
+    apart: int = 0
 
 
 def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
     """Draw a grid into a figure or a part of one.
+
+    Colours reach to the largest change; where one below the line would leave those above it without colour, only to
+    the largest above it, and the scale says so.
 
     Parameters
     ----------
@@ -40,7 +50,9 @@ def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
     change = np.full(shape, np.nan)
     for place, (_, points) in squares.items():
         change[place] = points
-    limit = max(1.0, float(np.nanmax(np.abs(change)))) if np.isfinite(change).any() else 1.0
+    main, below = _largest(change[: shape[0] - words.apart]), _largest(change[shape[0] - words.apart :])
+    clipped = below > FLAT * main
+    limit = main if clipped else max(main, below)
     ax = container.add_subplot()
     picture = ax.imshow(change, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), (top1, points) in squares.items():
@@ -50,9 +62,20 @@ def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
                 color="white" if abs(points) > 0.6 * limit else "black")  # fmt: skip
     ax.set_xticks(range(shape[1]), list(words.columns))
     ax.set_yticks(range(shape[0]), list(words.rows))
+    if words.apart:
+        ax.axhline(shape[0] - words.apart - 0.5, color="black", linewidth=0.8)
     ax.set_xlabel(words.below)
     ax.set_ylabel(words.left)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.set_title(words.title, loc="left")
-    container.colorbar(picture, ax=ax, label=words.scale, fraction=0.046, pad=0.02)
+    low, high = bool((change < -limit).any()), bool((change > limit).any())
+    ends = "both" if low and high else "min" if low else "max" if high else "neither"
+    label = f"{words.scale}\n(below the line clipped at {limit:.1f})" if clipped else words.scale
+    container.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, pad=0.02)
+
+
+def _largest(change: NDArray[np.float64]) -> float:
+    """Return the largest change in points, at least 1."""
+    known = np.abs(change[np.isfinite(change)])
+    return max(1.0, float(known.max(initial=0.0)))

@@ -1,4 +1,4 @@
-"""Every source on every target: accuracy and its distance from the target's base, selffer on the diagonal."""
+"""Every source on every target: accuracy and its distance from the target's base; selffer on the diagonal."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from typing import TYPE_CHECKING
 
 from mkfa.figures.grid import Words, draw_grid
 from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.training.matrix import Matrix
 from mkfa.training.paper import PaperMatrix, citation
-from mkfa.training.results import Matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
 
 
+NARROWEST = 4.2
+"""Inches, which the title needs."""
+
+
 def draw(matrix: Matrix, paper: PaperMatrix | None = None) -> Figure:
     """Draw one square a pair: top-1 in percent, an arrow with the points gained or lost, coloured about zero.
 
+    Controls are rows in brackets below a line.
+
     The paper's table, where given, is a panel of its own below ours, with its own scale.
     """
-    rows = len(matrix.domains)
+    rows, columns = len(_rows(matrix)), len(matrix.domains)
     height = 1.3 + 0.5 * (rows + 1)
     figure: Figure
     with style():
         if paper is None:
-            figure = new_figure(min(PAGE, 1.9 + 0.85 * rows), height)
+            figure = new_figure(min(PAGE, max(NARROWEST, 2.1 + 0.85 * columns)), height)
             _ours(figure, matrix)
             return figure
         below = 1.5 + 0.5 * (len(paper.sources) + 1)
@@ -34,18 +40,30 @@ def draw(matrix: Matrix, paper: PaperMatrix | None = None) -> Figure:
     return figure
 
 
+def _rows(matrix: Matrix) -> list[tuple[str, str]]:
+    """Return source and arm of each row; the arm is "" where it is not a control, the source where it is one."""
+    return [*((source, "") for source in matrix.sources), *dict.fromkeys(("", c.arm) for c in matrix.controls)]
+
+
 def _ours(container: FigureBase, matrix: Matrix) -> None:
-    names, p = matrix.domains, matrix.parameters
-    cells = {(names.index(c.source), names.index(c.target)): c for c in matrix.cells if c.top1}
+    rows, names, p = _rows(matrix), matrix.domains, matrix.parameters
+    cells = {(rows.index((c.source, "" if c.source else c.arm)), names.index(c.target)): c
+             for c in (*matrix.cells, *matrix.controls) if c.top1}  # fmt: skip
 
     def value(i: int, j: int) -> tuple[float, float] | None:
         cell = cells.get((i, j))
         return None if cell is None else (100 * cell.mean, 100 * cell.relative)
 
     bases = [f"{name}\n{100 * matrix.bases[name].mean:.1f}" for name in names]
-    title = f"{p['what']} filters of {p['arch']}, frozen; diagonal: selffer; seeds: {p['seeds']}"
-    draw_grid(container, value, Words(names, bases, "source of the filters", "target, with its base accuracy (%)",
-                                      title, "points against the base"))  # fmt: skip
+    apart = len(rows) - len(matrix.sources)
+    title = f"{p['what']} filters of {p['arch']}, frozen; seeds: {p['seeds']}\ndiagonal: selffer"
+    left = "source of the filters"
+    if apart:
+        title += "; below the line: controls, which need no source"
+        left += ", (control)"
+    draw_grid(container, value, Words([f"({arm})" if arm else source for source, arm in rows], bases, left,
+                                      "target, with its base accuracy (%)", title, "points against the base",
+                                      apart))  # fmt: skip
 
 
 def _theirs(container: FigureBase, paper: PaperMatrix) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, WorkError
+from mkfa.training.matrix import Matrix, make_matrix
 from mkfa.training.result_file import PackedExperiment, PackedRun
-from mkfa.training.results import Curve, Finished, Matrix, make_curve, make_matrix
+from mkfa.training.results import Curve, Finished, make_curve
 from mkfa.training.runfolder import BASE, RESULT, SPEC, read_json, read_spec
 from mkfa.training.runs import source_name
 from mkfa.training.scenarios import Scenarios, as_scenarios
@@ -123,11 +124,12 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     names = p.get("domains") if experiment.kind == "matrix" else [p.get("target")]
     lacking = [key for key in _NEEDED[experiment.kind] if key not in p]
     based = {r.target for r in runs if r.arm == BASE}
-    if lacking or not isinstance(names, list) or not based.issuperset(names):
+    rows = p.get("sources", names)  # before there were sources that are no targets, all were both
+    if lacking or not isinstance(names, list) or not isinstance(rows, list) or not based.issuperset(names):
         problem = f"lacks {', '.join(lacking) or 'base runs'} and is no whole {experiment.kind}"
         raise MkfaError(experiment.name, problem, "run its command again and pack the result")
     if experiment.kind == "matrix":
-        return make_matrix(runs, domains=names, parameters=parameters)
+        return make_matrix(runs, domains=names, sources=rows, parameters=parameters)
     curve = make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
     return as_scenarios(curve) if experiment.kind == "table" else curve
 

@@ -1,4 +1,4 @@
-"""What runs say together: the curve over layers, the matrix of domains, and whether they could see anything (layer 4).
+"""What runs say together: cells, the curve over layers, and whether they could see anything (layer 4).
 
 Numpy and scipy's t distribution only; accuracies are shares (0-1), differences are shares too.
 """
@@ -85,17 +85,6 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """Every source on every target; `bases` by target, `cells` in rows of sources."""
-
-    domains: tuple[str, ...]
-    bases: Mapping[str, Cell]
-    cells: tuple[Cell, ...]
-    chance: Mapping[str, float]
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """A planned run and its result.json; None where it is not over.
 
@@ -128,35 +117,22 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
 def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
     """Sum up the runs of a curve: those of arm "baseline" are its base."""
     base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
-    base = make_cell(base_runs, _top1(base_runs))
-    cells = _cells([r for r in runs if r.arm != BASE], base.top1)
+    base = make_cell(base_runs, accuracies(base_runs))
+    cells = group_cells([r for r in runs if r.arm != BASE], base.top1)
     contrasts = contrasts_of(base, cells) if base.top1 else ()
-    return Curve(base, cells, _chance(runs), sensitivity(base, cells), dict(parameters), contrasts)
+    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts)
 
 
-def make_matrix(runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any]) -> Matrix:
-    """Sum up the runs of a matrix; each target has base runs of its own."""
-    bases: dict[str, Cell] = {}
-    cells: list[Cell] = []
-    chance: dict[str, float] = {}
-    for target in domains:
-        here = [r for r in runs if r.target == target]
-        base_runs = [r for r in here if r.arm == BASE]
-        bases[target] = make_cell(base_runs, _top1(base_runs))
-        cells += _cells([r for r in here if r.arm != BASE], bases[target].top1)
-        chance[target] = _chance(here)
-    order = {name: i for i, name in enumerate(domains)}
-    cells.sort(key=lambda c: (order[c.source], order[c.target]))
-    return Matrix(tuple(domains), bases, tuple(cells), chance, dict(parameters))
+def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = ()) -> Sensitivity | None:
+    """Return how far the worst cell lies below the base, in units of the seeds' spread; None where nothing is done.
 
-
-def sensitivity(base: Cell, cells: Sequence[Cell]) -> Sensitivity | None:
-    """Return how far the worst cell lies below the base, in units of the seeds' spread; None where nothing is done."""
+    Cells of `beside` go into the spread alone.
+    """
     known = [c for c in cells if c.top1]
     if not known or not base.top1:
         return None
     worst = min(known, key=lambda c: c.mean)
-    groups = [c.top1 for c in (base, *known) if len(c.top1) > 1]
+    groups = [c.top1 for c in (base, *known, *beside) if len(c.top1) > 1]
     freedom = sum(len(g) - 1 for g in groups)
     spread = math.sqrt(sum((len(g) - 1) * _std(g) ** 2 for g in groups) / freedom) if freedom else math.nan
     drop = base.mean - worst.mean
@@ -171,18 +147,21 @@ def welch_half_width(a: Sequence[float], b: Sequence[float], level: float = 0.95
     return welch(a, b, level).half_width
 
 
-def _cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
+def group_cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
+    """Sum up runs by source, arm and number of layers, in order of appearance, against the base runs' accuracies."""
     points: dict[tuple[str, str, int], list[Finished]] = {}
     for run in runs:
         points.setdefault((run.source, run.arm, run.layers), []).append(run)
     return tuple(make_cell(group, base) for group in points.values())
 
 
-def _top1(runs: Sequence[Finished]) -> tuple[float, ...]:
+def accuracies(runs: Sequence[Finished]) -> tuple[float, ...]:
+    """Return the last accuracy of each run that is done."""
     return tuple(float(r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
 
 
-def _chance(runs: Sequence[Finished]) -> float:
+def chance_of(runs: Sequence[Finished]) -> float:
+    """Return the accuracy of guessing, as the first run that is over has it; NaN where none is."""
     return next((float(r.result["chance"]) for r in runs if r.result), math.nan)
 
 

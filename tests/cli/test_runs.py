@@ -75,7 +75,7 @@ def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trai
     command = wrote["parameters"].pop("command")
     assert drawn["parameters"].pop("command") == "mkfa transfer-it --out 'x y' --seeds=2"
     assert str(trained) in command
-    assert len(wrote["parameters"]["runs"]) == {"curve": 12, "table": 8, "matrix": 6}[kind]
+    assert len(wrote["parameters"]["runs"]) == {"curve": 12, "table": 8, "matrix": 10}[kind]
     assert drawn == wrote
     unpacked = json.loads(call("runs", "draw", trained / kind / f"{kind}.json", "--json"))[kind]
     assert unpacked["parameters"].pop("command") == command
@@ -139,7 +139,7 @@ def test_add_and_force(packed, trained, tmp_path):
     call("runs", "pack", packed, "--experiment", source, "--add", "--force", "--command", "another")
     text = call("runs", "--out", packed)
     assert "curve: curve, 12 of 12 runs over; another" in text
-    assert "matrix: matrix, 6 of 6 runs over; mkfa transfer-it" in text
+    assert "matrix: matrix, 10 of 10 runs over; mkfa transfer-it" in text
     call("runs", "pack", packed, "--experiment", source, "--force")
     assert "matrix" not in call("runs", "--out", packed)
 

@@ -7,7 +7,8 @@ import pytest
 
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.training.results import Finished, make_curve, make_matrix
+from mkfa.training.matrix import make_matrix
+from mkfa.training.results import Finished, make_curve
 
 
 def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float) -> Finished:

@@ -1,4 +1,4 @@
-"""Ranges and the arithmetic of curves and matrices, against values worked out by hand and scipy."""
+"""Ranges and the arithmetic of curves, against values worked out by hand and scipy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError
 from mkfa.training.ranges import parse_numbers
-from mkfa.training.results import Finished, make_curve, make_matrix, welch_half_width
+from mkfa.training.results import Finished, make_curve, welch_half_width
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,3 @@ def test_the_interval_is_welchs():
     assert welch_half_width(a, b) == pytest.approx((interval.high - interval.low) / 2)
     assert math.isnan(welch_half_width([0.5], b))
     assert welch_half_width([0.5, 0.5], [0.6, 0.6]) == 0
-
-
-def test_a_matrix_has_a_base_for_each_target():
-    runs = [run("baseline", 0, 0, 0.9, source="", target="a"), run("baseline", 0, 0, 0.5, source="", target="b"),
-            run("transfer", 3, 0, 0.6, source="a", target="b"), run("selffer", 3, 0, 0.8, source="a", target="a"),
-            run("selffer", 3, 0, 0.5, source="b", target="b"),
-            run("transfer", 3, 0, 0.95, source="b", target="a")]  # fmt: skip
-    matrix = make_matrix(runs, domains=["a", "b"], parameters={})
-    change = {(c.source, c.target): c.relative for c in matrix.cells}
-    assert change == pytest.approx({("a", "a"): -0.1, ("a", "b"): 0.1, ("b", "a"): 0.05, ("b", "b"): 0.0})
-    assert [(c.source, c.target) for c in matrix.cells] == [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]
