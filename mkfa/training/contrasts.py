@@ -24,6 +24,8 @@ REFERENCE = "random"
 """The arm that all others are held against: filters that nobody learned."""
 MAIN = ("transfer", "stack")
 """Arms whose last step is looked at."""
+ROUNDING = 1e-12
+"""Widths below are those of equal accuracies: their mean rounds, so that their computed variance need not be 0."""
 
 
 class Point(Protocol):
@@ -100,7 +102,7 @@ def welch(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Welch
 
     parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
     error = math.sqrt(sum(parts))
-    if error == 0:
+    if error < ROUNDING:
         return Welch(difference, 0.0, math.nan)
     freedom = sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
     p = 2 * float(t.sf(abs(difference) / error, freedom))
@@ -164,7 +166,7 @@ def _contrast(what: str, names: tuple[str, str], mine: Sequence[Point], theirs: 
               common: bool) -> Contrast:  # fmt: skip
     a, b = _by_seed(mine), _by_seed(theirs)
     both = sorted(set(a) & set(b)) if common else []
-    if both:  # one difference for both intervals: of the seeds that either has
+    if both:  # one difference for both intervals: of the seeds that both have
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
     found = welch(list(a.values()), list(b.values()))
     ours, other = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
@@ -195,7 +197,7 @@ def sentence(contrast: Contrast) -> str:
         return f"{subject}; no interval, which takes two seeds."
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
-    if any(width < 1e-12 for width in widths):  # rounding of equal numbers
+    if any(width < ROUNDING for width in widths):
         return f"{subject}, {seeds}; no interval, as the seeds do not differ."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}

@@ -62,7 +62,7 @@ def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ..
     if not execution.jobs and kind == "cpu" and not execution.threads and _independent(plan) >= cores:
         jobs = cores
     threads = execution.threads or max(1, cores // jobs)
-    share = min(1.0, len(places) / jobs)
+    share = 1 / -(-jobs // len(places))  # of the device that has most runs
     return tuple(replace(execution, device=places[i % len(places)], threads=threads, share=share, jobs=1)
                  for i in range(jobs))  # fmt: skip
 

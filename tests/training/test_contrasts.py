@@ -44,6 +44,13 @@ def test_one_seed_has_a_difference_and_no_interval():
     assert math.isnan(same.p)
 
 
+def test_equal_accuracies_whose_mean_rounds_have_no_p_either():
+    assert np.var([0.1] * 3, ddof=1) > 0  # 0.1 + 0.1 + 0.1 is not 0.3
+    found = welch([0.1] * 3, [0.2] * 3)
+    assert (found.half_width, found.difference) == (0, pytest.approx(-0.1))
+    assert math.isnan(found.p)
+
+
 def by_what(contrasts, series, against):
     return {c.what: c for c in contrasts if (c.series, c.against) == (series, against)}
 

@@ -340,3 +340,6 @@ def test_gpus_get_a_run_each(monkeypatch, device, jobs, expected):
     found = divide(Execution(device=device, jobs=jobs), [SimpleNamespace(needs=None)] * 5)
     assert [e.device for e in found] == expected
     assert {e.threads for e in found} == {12 // len(expected)}
+    for device in expected:  # the runs of a device do not take more room than it has
+        assert sum(e.share for e in found if e.device == device) <= 1
+    assert len({e.share for e in found}) == 1
