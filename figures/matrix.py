@@ -59,7 +59,7 @@ def _ours(container: FigureBase, matrix: Matrix) -> None:
     title = f"{p['what']} filters of {p['arch']}, frozen; seeds: {p['seeds']}\ndiagonal: selffer"
     left = "source of the filters"
     if apart:
-        title += "; below the line: controls, which need no source"
+        title += "; below the line: controls"
         left += ", (control)"
     draw_grid(container, value, Words([f"({arm})" if arm else source for source, arm in rows], bases, left,
                                       "target, with its base accuracy (%)", title, "points against the base",

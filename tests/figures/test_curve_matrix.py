@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
@@ -65,3 +66,37 @@ def test_the_matrix_draws_each_pair_about_zero():
     assert image.get_clim() == pytest.approx((-10, 10))
     assert {t.get_text() for t in ax.texts} == {"50.0\n= 0.0", "60.0\n↑ 10.0", "45.0\n↓ 5.0"}
     figure.canvas.draw()
+
+
+def with_controls(drop: float) -> Figure:
+    runs = [done("", t, "baseline", 0, 0, 0.5) for t in "ab"]
+    runs += [done(s, t, "transfer", 1, 0, v) for s, t, v in (("z", "a", 0.48), ("a", "b", 0.6), ("b", "a", 0.45))]
+    runs += [done("", t, "delta", 1, 0, 0.5 - drop) for t in "ab"]
+    parameters = {"what": "depthwise", "arch": "net", "seeds": 1}
+    return matrix_figure.draw(make_matrix(runs, domains=["a", "b"], sources=["z", "a", "b"], parameters=parameters))
+
+
+@pytest.mark.parametrize(("drop", "limit", "clipped"), [(0.15, 15, False), (0.19, 19, False), (0.21, 10, True)])
+def test_controls_are_rows_below_a_line_and_do_not_take_the_colours(drop, limit, clipped):
+    figure = with_controls(drop)
+    ax, bar = figure.axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["z", "a", "b", "(delta)"]
+    [line] = ax.get_lines()
+    assert line.get_ydata() == pytest.approx([2.5, 2.5])
+    change = ax.images[0].get_array().filled(np.nan)
+    np.testing.assert_allclose(change[3], [-100 * drop] * 2)
+    np.testing.assert_allclose(change[0], [-2, np.nan])
+    assert ax.images[0].get_clim() == pytest.approx((-limit, limit))
+    assert (f"clipped at {limit:.1f}" in bar.get_ylabel()) == clipped
+    assert ax.images[0].colorbar.extend == ("min" if clipped else "neither")
+    assert "controls" in ax.get_title(loc="left")
+    figure.canvas.draw()
+
+
+def test_without_controls_no_line_is_drawn():
+    runs = [done("", t, "baseline", 0, 0, 0.5) for t in "ab"] + [done("a", "b", "transfer", 1, 0, 0.2)]
+    parameters = {"what": "depthwise", "arch": "net", "seeds": 1}
+    [ax, bar] = matrix_figure.draw(make_matrix(runs, domains=["a", "b"], parameters=parameters)).axes
+    assert not ax.get_lines()
+    assert "clipped" not in bar.get_ylabel()
+    assert "controls" not in ax.get_title(loc="left")
