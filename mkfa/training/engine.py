@@ -77,6 +77,7 @@ def train_run(
         if saved is not None:
             resolved = _as_begun(resolved, saved, folder)
         try:
+            folder.forget_failure()
             with resolved.in_force():
                 return Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
         except Exception as error:

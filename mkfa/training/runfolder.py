@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "spec.json", "metrics.jsonl", "checkpoint.pt", "result.json", "failure.json", "weights.pt", "lock",
 )  # fmt: skip
 BASE = "baseline"
+_GLANCE = 0.2
+"""Seconds; who holds a run's lock for less only looked whether it is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +118,12 @@ class RunFolder:
         RunLocked
             Another process holds it.
         """
-        import fcntl
-
         self.prepare()
         handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _hold(handle):
                 raise RunLocked(f"run {self.spec.hash}", "is being trained by another process",
-                                "wait for it: a run that is done is taken over, not repeated") from None  # fmt: skip
+                                "wait for it: a run that is done is taken over, not repeated")  # fmt: skip
             yield
         finally:
             os.close(handle)
@@ -168,6 +167,10 @@ class RunFolder:
         self.write_json(RESULT, result)
         for name in (CHECKPOINT, FAILURE):
             (self.path / name).unlink(missing_ok=True)
+
+    def forget_failure(self) -> None:
+        """Remove the note of why an earlier call failed: the run is taken up again."""
+        (self.path / FAILURE).unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
         """Note why the run stopped; it can be started again."""
@@ -216,6 +219,21 @@ def as_record(spec: RunSpec) -> dict[str, Any]:
     """Return a specification with its hash and without the recipe's fields, for lists and results."""
     keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
     return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file; False where another process keeps it, not only looks at it as `is_locked` does."""
+    import fcntl
+
+    until = time.monotonic() + _GLANCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > until:
+                return False
+        time.sleep(_GLANCE / 20)
 
 
 def is_locked(folder: Path) -> bool:

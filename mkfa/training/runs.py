@@ -142,7 +142,7 @@ def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
         problem = f"was trained more than once, to other ends ({names})"
         raise UnknownNameError(name, problem, "name one of them by --experiment")
     problem = f"begins {len(different)} runs" if different else f"is no run of {place}"
-    raise UnknownNameError(name, problem, f"'mkfa runs --out {place.name}' lists the runs")
+    raise UnknownNameError(name, problem, f"'mkfa runs --out {place}' lists the runs")
 
 
 def read_run(folder: Path) -> RunEntry:
@@ -156,7 +156,7 @@ def read_run(folder: Path) -> RunEntry:
     if spec is None:
         raise UnknownNameError(folder, "is no run's folder", "'mkfa runs' lists the runs")
     state = "running" if is_locked(folder) else "failed" if failure else "stopped"
-    why = "" if result or not failure else str(failure["error"])
+    why = str(failure["error"]) if failure and not result and state == "failed" else ""
     return _entry(folder.name, spec, result, state=state, error=why, path=folder)
 
 
@@ -197,7 +197,7 @@ def as_csv(entries: Sequence[RunEntry]) -> str:
 def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
     """Return what a run borrows from, in a word: a domain where it is a base run of `others`, else as it is recorded.
 
-    Another network than the run's own is named behind the domain.
+    Another network than the run's own is named behind the domain, with its options.
     """
     if spec.arm == BASE:
         return spec.domain
@@ -205,7 +205,8 @@ def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
     if base is None:
         return spec.source
     own = (base.arch, dict(base.options)) == (spec.arch, dict(spec.options))
-    return base.domain if own else f"{base.domain}+{base.arch}"
+    network = ":".join([base.arch, *(f"{key}={value}" for key, value in sorted(base.options.items()))])
+    return base.domain if own else f"{base.domain}+{network}"
 
 
 def _outcome(result: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -162,7 +162,7 @@ class Specimen:
                 mean = steps(1)
             mean = steps(max(2, min(20, round(1 / mean))))
             count = EVALUATION_BATCH if mean < _LONG_STEP else EVALUATION_BATCH // 4
-            images = replace(run.test_set, images=run.test_set.images[:count], labels=run.test_set.labels[:count])
+            images = run.test_set.first(count)
             start = time.perf_counter()
             evaluate(run.model, images, amp=self.how.amp)
             return Timing(mean, (time.perf_counter() - start) / len(images))

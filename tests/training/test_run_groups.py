@@ -85,6 +85,17 @@ def test_seeds_of_one_source_are_one_group_and_two_sources_are_two(runs, tmp_pat
     assert groups["transfer", 2, "third"].top1 == (0.6, 0.6)
 
 
+def test_sources_of_one_network_with_other_options_are_two(tmp_path):
+    lender = {"arch": "mixer", "domain": "other", "domain_digest": "d2"}
+    for kernel, top1 in ((5, 0.6), (7, 0.8)):
+        for seed in range(2):
+            base = run(tmp_path, 0.9, seed, **lender, options={"kernel": kernel})
+            run(tmp_path, top1, seed, arm="stack", layers=2, source=f"run:{base.spec.hash}")
+    [table] = [t for t in group_runs(load_runs(tmp_path), ["source"]) if t.setting["domain"] == "made"]
+    assert {source: (g.mean, g.seeds) for (source,), g in by_values(table).items()} == {
+        "other+mixer:kernel=5": (0.6, (0, 1)), "other+mixer:kernel=7": (0.8, (0, 1))}  # fmt: skip
+
+
 def test_recipes_and_networks_have_their_own_base_also_in_one_table(tmp_path):
     for arch, shift in (("net", 0.0), ("net2", 0.3)):
         for seed in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from mkfa.store import write_bank
 from mkfa.training import domains as domain_module
 from mkfa.training.base import ORIGIN, store_bank, trained_network
 from mkfa.training.contract import Domain
-from mkfa.training.execution import Execution, Stop
+from mkfa.training.engine import train_run
+from mkfa.training.execution import Execution, Stop, Stopped
 from mkfa.training.plans import Domains, Experiment, Origin, Planned, base_run, check_arms, plan_bases, plan_cells
 from mkfa.training.recipe import load_recipe
-from mkfa.training.runfolder import WEIGHTS, RunFolder
+from mkfa.training.runfolder import WEIGHTS, RunFolder, RunLocked
 from mkfa.training.runs import as_csv, find_run, list_runs, load_run, run_details
 from mkfa.training.slots import Serial
 from mkfa.training.sweep import carry_out, finished
@@ -175,6 +177,39 @@ def test_runs_are_listed_with_their_state(domains, tmp_path):
     json.dumps(details["metrics"])
     with pytest.raises(UnknownNameError):
         find_run(tmp_path, "zzz")
+
+
+def test_a_run_that_failed_once_is_running_when_it_is_taken_up_and_stopped_after(domains, tmp_path):
+    spec = base_run(experiment(), domains["letters"], 0)
+    folder = RunFolder(tmp_path, spec)
+    folder.prepare()
+    folder.fail(WorkError("disk", "is full", "free some"))
+    with folder.lock():
+        [entry] = list_runs(tmp_path)
+    assert (entry.state, entry.error) == ("running", "")
+    stop = Stop()
+    stop.requested = True
+    with pytest.raises(Stopped):
+        train_run(spec, domains["letters"], source=None, root=tmp_path, stop=stop)
+    [entry] = list_runs(tmp_path)
+    assert (entry.state, entry.error) == ("stopped", "")
+
+
+def test_a_look_at_a_run_does_not_keep_it_from_being_trained(domains, tmp_path):
+    import fcntl
+
+    folder = RunFolder(tmp_path, base_run(experiment(), domains["letters"], 0))
+    with folder.lock():
+        pass
+    with (folder.path / "lock").open() as look:  # as `is_locked` does, only longer
+        fcntl.flock(look, fcntl.LOCK_SH)
+        timer = threading.Timer(0.05, fcntl.flock, (look, fcntl.LOCK_UN))
+        timer.start()
+        with folder.lock():
+            pass
+        timer.join()
+    with folder.lock(), pytest.raises(RunLocked, match="trained by another process"), folder.lock():
+        pass
 
 
 def test_the_paper_recipe_runs_as_a_whole(domains, tmp_path):
