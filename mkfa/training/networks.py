@@ -24,6 +24,8 @@ SMALL = 64
 """Images of up to so many pixels get a first convolution of half the stride."""
 KERNEL, PATCH = 7, 2
 """Kernel and patch size of `convmixer_C_L`."""
+LARGEST = 2_000_000_000
+"""Weights of a `convmixer_C_L`: a slip of the hand is refused before it fills the memory."""
 WHAT = ("depthwise", "pointwise", "conv")
 
 
@@ -98,15 +100,17 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
     from timm.models.convmixer import ConvMixer
 
     width, depth = int(named[1]), int(named[2])
-    size = KERNEL if kernel is None else kernel
-    if width < 2 or depth < 1 or size < 3 or (patch is not None and patch < 1):
-        problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {patch}"
+    size, stride = KERNEL if kernel is None else kernel, PATCH if patch is None else patch
+    if width < 2 or depth < 1 or size < 3 or stride < 1:
+        problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
         raise MkfaError(arch, problem, "take two channels, one layer, 3x3 kernels and patches of 1 or more")
+    weights = depth * width * (width + size * size)
+    if weights > LARGEST:
+        raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "take fewer channels or layers")
     if size % 2 == 0:  # padded on one side alone, and a copy of the map is made for it: neither is what was asked for
         problem = "is even: it has no middle, so that every layer would shift the map by half a pixel"
         raise MkfaError(f"--kernel {size}", problem, f"take {size - 1} or {size + 1}")
-    return ConvMixer(width, depth, kernel_size=size, patch_size=PATCH if patch is None else patch, in_chans=channels,
-                     num_classes=classes)  # fmt: skip
+    return ConvMixer(width, depth, kernel_size=size, patch_size=stride, in_chans=channels, num_classes=classes)
 
 
 def _add_drop_path(model: Any, rate: float) -> None:
@@ -190,7 +194,8 @@ def _check_takes(arch: str, model: Any) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = "x".join(str(n) for n in model.image_shape)
         problem = f"does not take images of {shape} ({str(error).splitlines()[0][:120]})"
-        raise MkfaError(arch, problem, "choose a larger size, a smaller --stem-stride or another network") from error
+        smaller = "--patch" if is_mixer(arch) else "--stem-stride"
+        raise MkfaError(arch, problem, f"choose a larger size, a smaller {smaller} or another network") from error
     finally:
         model.train(training)
 

@@ -74,6 +74,27 @@ def test_planted_filters_stay_and_everything_else_is_trained(arm):
         assert torch.equal(value, put.get(name, before[name])) == kept, name
 
 
+@pytest.mark.parametrize("what", ["depthwise", "pointwise", "conv"])
+def test_all_else_differs_from_the_source_and_from_other_seeds(what):
+    lender = net(seed=5)
+    other = lender.state_dict()
+    models = [net(seed=1), net(seed=2)]
+    names = set(plant(models[0], "transfer", source=other, what=what, layers=2).names)
+    plant(models[1], "transfer", source=other, what=what, layers=2)
+    a, b = (dict(m.named_parameters()) for m in models)
+    drawn = [name for name, p in a.items() if p.detach().float().std() > 0]  # the rest begins as ones or zeros
+    assert names < set(drawn)
+    for name in drawn:
+        same = name in names
+        assert torch.equal(a[name], other[name]) == torch.equal(a[name], b[name]) == same, name
+    for model in (lender, *models):
+        train(model)
+    for name in a:  # and after training nothing else is the same by chance
+        same = name in names
+        assert torch.equal(a[name], b[name]) == same, name
+        assert torch.equal(a[name], dict(lender.named_parameters())[name]) is False, name
+
+
 def test_a_frozen_filter_that_changed_is_found():
     model = net()
     planted = plant(model, "transfer")

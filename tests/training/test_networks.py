@@ -65,6 +65,11 @@ def test_depthwise_layers_of_convnext_in_order():
     assert names == [f"stages.{s}.blocks.{b}.conv_dw" for s, n in enumerate((2, 2, 6, 2)) for b in range(n)]
 
 
+@pytest.mark.parametrize(("arch", "layers"), [("convnext_femto", 12), ("convnext_tiny", 18), ("hornet_tiny", 25)])
+def test_the_papers_networks_have_their_depthwise_layers(arch, layers):
+    assert len(spatial_layers(net(arch, size=32))) == layers
+
+
 def test_pointwise_layers_leave_out_the_classifier_and_squeezing():
     mixer = [name for name, _ in spatial_layers(net(), "pointwise")]
     assert mixer == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
@@ -119,8 +124,11 @@ def test_looking_at_the_layers_changes_nothing():
         ("convnext_fento", {}, r"did you mean .*convnext_femto"),
         ("convnext_atto", {"kernel": 5}, "a kernel and patches of its own"),
         ("convmixer_8_2", {"stem_stride": 4}, "--patch"),
-        ("convmixer_1_2", {}, "cannot have 1 channels"),
-        ("convmixer_8_2", {"patch": 64}, "does not take images of 3x16x16"),
+        ("convmixer_1_2", {}, "cannot have 1 channels, 2 layers, 7x7 kernels and patches of 2"),
+        ("convmixer_8_2", {"kernel": 0}, "0x0 kernels and patches of 2"),
+        ("convmixer_99999999_2", {}, "would have 20,000,009 billion weights; take fewer channels"),
+        ("convmixer_8_2", {"patch": 64}, "does not take images of 3x16x16.*a smaller --patch"),
+        ("convnext_atto", {"size": 8}, "does not take images of 3x8x8.*a smaller --stem-stride"),
         ("convnext_atto", {"stem_stride": 0}, "choose 1 or more"),
         ("resmlp_12_224", {"drop_path": 0.1, "size": 20}, r"cannot be built|does not take"),
     ],
