@@ -87,7 +87,7 @@ def curve(
     numbers, count = plans.choose_layers(layers, experiment, domains[target])
     origins = find_origins(source, what=experiment.what, networks=source_arch,
                            target=(experiment.arch, experiment.options))  # fmt: skip
-    table = len(numbers) == 1 and len(arms) * len(origins) > 1
+    table = len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(origins) > 1
     paper = _paper(experiment.what, table=table, sources=len(origins) > 1) if with_paper else None
     cells = [(origin, target, arm, n) for arm in arms for origin in origins for n in numbers]
     plans.check_sources(experiment, domains, cells=cells)

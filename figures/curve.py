@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HEIGHT = 3.4
 
 COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", "selffer+": "#98df8a",
-           "random": "#ff7f0e", "shuffle": "#9467bd", "covariance": "#8c564b", "delta": "#d62728", "box": "#e377c2",
-           "stack": "#bcbd22", "first-k": "#7f7f7f", "basis": "#111111", "keys": "#555555"}  # fmt: skip
+           "random": "#ff7f0e", "shuffle": "#9467bd", "shuffle-network": "#c5b0d5", "covariance": "#8c564b",
+           "delta": "#d62728", "box": "#e377c2", "stack": "#bcbd22", "first-k": "#7f7f7f", "basis": "#111111",
+           "keys": "#555555"}  # fmt: skip
 MARKERS = "os^vDPX<>*hpd"
 
 
@@ -53,7 +54,7 @@ def _ours(container: FigureBase, curve: Curve) -> None:
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
         ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
-    others = cycle([c for name, c in COLOURS.items() if name not in arms])
+    others = cycle([c for name, c in COLOURS.items() if name not in arms] or list(COLOURS.values()))
     for i, (arm, cells) in enumerate(arms.items()):
         x = np.array([c.layers for c in cells])
         y = 100 * np.array([c.relative for c in cells])

@@ -60,11 +60,6 @@ def as_scenarios(curve: Curve) -> Scenarios:
     return Scenarios(curve.base, rows, curve.chance, curve.sensitivity, curve.contrasts, curve.parameters)
 
 
-def is_table(curve: Curve) -> bool:
-    """True where a curve is a single number of layers with several rows, which a table shows better."""
-    return len(curve.cells) > 1 and len({c.layers for c in curve.cells}) == 1
-
-
 def row_labels(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Return what tells rows apart: arms, where all have one source; sources, where all have one arm; else both.
 

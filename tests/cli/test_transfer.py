@@ -81,6 +81,12 @@ def test_other_kinds_of_layers(pair, tmp_path, what, arms):
     assert found["parameters"]["what"] == what
 
 
+def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
+    found = json.loads(call("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer,random",
+                            "--layers", 0, "--seeds", 1, "--out", tmp_path / "out", "--json", *SMALL))["curve"]
+    assert (found["cells"], found["contrasts"], found["base"]["seeds"]) == ([], [], [0])
+
+
 @pytest.mark.slow
 def test_what_follows_a_block_is_said(pair, tmp_path):
     told = call("transfer", "--source", pair[0], "--target", pair[1], "--arm", "random", "--layers", "1", "--what",

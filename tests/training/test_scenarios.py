@@ -11,7 +11,7 @@ from scipy.stats import ttest_ind
 from mkfa.errors import MkfaError
 from mkfa.training.paper import paper_rows
 from mkfa.training.results import Finished, make_curve
-from mkfa.training.scenarios import as_scenarios, is_table, make_scenarios
+from mkfa.training.scenarios import as_scenarios, make_scenarios
 
 BASE = (0.80, 0.82, 0.81)
 SHUFFLE = (0.77, 0.79, 0.76)
@@ -61,13 +61,6 @@ def test_one_seed_has_no_p_and_no_spread():
 def test_rows_are_called_by_what_tells_them_apart(rows, labels):
     all_runs = [*runs("baseline", BASE), *(r for arm, source in rows for r in runs(arm, (0.5, 0.6), source))]
     assert [row.label for row in make_scenarios(all_runs, parameters={}).rows] == labels
-
-
-def test_a_table_is_a_curve_of_one_number_of_layers_and_several_rows():
-    base, one, two = runs("baseline", BASE), runs("transfer", (0.5,)), runs("shuffle", (0.5,))
-    assert is_table(make_curve([*base, *one, *two], parameters={}))
-    assert not is_table(make_curve([*base, *one], parameters={}))
-    assert not is_table(make_curve([*base, *one, *runs("transfer", (0.5,), layers=5)], parameters={}))
 
 
 def test_what_is_not_over_has_a_row_all_the_same():
