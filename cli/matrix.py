@@ -85,9 +85,8 @@ def _layers(asked: int, experiment: Experiment, sets: Domains, *, first: str, to
     """Return how many layers are set, and say what else a reader must know of them; refuses more than there are."""
     from mkfa.training import plans
 
-    count = plans.count_layers(experiment, sets[first])
-    plans.check_layers([asked or count], experiment, sets[first])
+    numbers, count = plans.choose_layers(str(asked) if asked else "all", experiment, sets[first])
     for line in (told, plans.tell_followers(experiment, sets[first], count)):
         if line and not silent:
             say(line)
-    return asked or count
+    return numbers[0]

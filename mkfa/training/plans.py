@@ -179,13 +179,6 @@ def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
             "and frozen with the last convolution of their block, and count as none.")  # fmt: skip
 
 
-def check_layers(numbers: Sequence[int], experiment: Experiment, domain: Domain) -> None:
-    """Refuse more layers than the network has, before any work."""
-    if told := _layers_by_name(experiment):
-        _refuse_more(numbers, told, experiment)
-    _refuse_more(numbers, count_layers(experiment, domain), experiment)
-
-
 def check_sources(
     experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]
 ) -> None:
