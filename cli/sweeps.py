@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
 def transfer_curve(
     layers: Annotated[str, typer.Option("--layers", help="Numbers of layers: 1..18, 0..12..3, 1,2,4, all; one number "
                                              "and several arms make a table.")] = "1..18",
-    source: Annotated[str, typer.Option("--source", help="Domains, folders of images, banks or checkpoints, by "
-                                             "commas.")] = PAIR[0],
+    source: Annotated[str, typer.Option("--source", help="Domains, folders of images, banks, checkpoints or folders "
+                                             "of base runs, by commas.")] = PAIR[0],
     target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on."
                                         )] = PAIR[1],
     arms: Annotated[str | None, typer.Option("--arms", help=f"Arms, by commas; default: {ARMS}, and stack instead of "

@@ -60,7 +60,7 @@ def train(
 
 def transfer(
     source: Annotated[str, typer.Option("--source", help="Domains or folders of images (their base runs of the "
-                                             "same seed), banks or checkpoints, by commas.")],
+                                             "same seed), banks, checkpoints or folders of base runs, by commas.")],
     target: Annotated[str, typer.Option("--target", help="Domain, packed file or folder of images to train on.")],
     arm: Annotated[str, typer.Option("--arm", help="How filters are set, by commas; see below.")],
     layers: Annotated[str, typer.Option("--layers", help="The first N layers, or all; 1..18, 1,4,8 for several.")],

@@ -21,7 +21,7 @@ from mkfa.library import bank_file_name, library_folder
 from mkfa.store import read_bank, write_bank
 from mkfa.training.contract import Domain
 from mkfa.training.engine import build, state_digest
-from mkfa.training.runfolder import BASE, RESULT, WEIGHTS, RunFolder, RunSpec, load_tensors
+from mkfa.training.runfolder import BANK, BASE, RESULT, WEIGHTS, RunFolder, RunSpec, load_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
             names.append(domain.name)
         else:
             note = f"{domain.name} stays the bank harvested from {theirs}"
-    paths = [folder.path / "bank.h5", *(library / bank_file_name(name) for name in names)]
+    paths = [folder.path / BANK, *(library / bank_file_name(name) for name in names)]
     from mkfa.training.networks import spatial_layers
 
     try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mkfa.bank import FilterBank
 from mkfa.errors import MkfaError
+from mkfa.training.runfolder import BANK, SPEC
 
 OPTIONS = ("kernel", "patch", "stem_stride")
 """What may follow the name of a source's network."""
@@ -60,7 +61,8 @@ def find_origins(
     Parameters
     ----------
     sources : str
-        Names of domains, banks, checkpoints, joined by commas; a path that exists may hold commas.
+        Names of domains, banks, checkpoints, folders of base runs, joined by commas; a path that exists may
+        hold commas.
     what : str
         Kind of layers that is borrowed.
     networks : str
@@ -90,10 +92,12 @@ def find_origins(
 def find_origin(name: str, *, what: str) -> Origin:
     """Return what a source's name stands for: a domain (name, packed file, image folder), else a bank or checkpoint.
 
+    The folder of a base run stands for its bank.
+
     Raises
     ------
     MkfaError
-        Nothing has that name, or it is a bank and `what` needs more than depthwise filters.
+        Nothing has that name, or it is a bank and `what` needs more than depthwise filters, or a run without a bank.
     """
     from mkfa.harvest import harvest, is_path
     from mkfa.library import resolve_bank
@@ -104,6 +108,12 @@ def find_origin(name: str, *, what: str) -> Origin:
     if what != "depthwise":
         problem = f"is no domain, and a bank holds no {what} filters"
         raise MkfaError(name, problem, "name a domain: filters are then borrowed from its base run")
+    folder = Path(name).expanduser()
+    if (folder / SPEC).is_file():
+        if not (folder / BANK).is_file():
+            problem = "is a run that keeps no filters: base runs of networks with depthwise layers do"
+            raise MkfaError(name, problem, "name a base run that is done")
+        name = str(folder / BANK)
     checkpoint = is_path(name) and Path(name).suffix != ".h5"
     bank = harvest(name) if checkpoint else resolve_bank(name)
     return Origin(bank.name, "", bank)

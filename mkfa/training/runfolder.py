@@ -21,6 +21,8 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "spec.json", "metrics.jsonl", "checkpoint.pt", "result.json", "failure.json", "weights.pt", "lock",
 )  # fmt: skip
 BASE = "baseline"
+BANK = "bank.h5"
+"""The filters of a base run."""
 _GLANCE = 0.2
 """Seconds; who holds a run's lock for less only looked whether it is held."""
 
@@ -117,9 +119,15 @@ class RunFolder:
         ------
         RunLocked
             Another process holds it.
+        WorkError, MkfaError
+            The folder cannot be written.
         """
         self.prepare()
-        handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            problem = f"cannot be opened ({error.strerror})"
+            raise WorkError(self.path / LOCK, problem, "choose another --out, or make the folder yours") from error
         try:
             if not _hold(handle):
                 raise RunLocked(f"run {self.spec.hash}", "is being trained by another process",
@@ -129,8 +137,8 @@ class RunFolder:
             os.close(handle)
 
     def result(self) -> dict[str, Any] | None:
-        """Return result.json, or None while the run is not over."""
-        return read_json(self.path / RESULT)
+        """Return result.json, or None while the run is not over; raises WorkError where it is damaged."""
+        return read_result(self.path)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write one of the folder's JSON files atomically."""
@@ -185,22 +193,40 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 
     if not path.exists():
         return None
+    goes_on = "the run then starts from its beginning" if path.name == CHECKPOINT else "it is then trained again"
+    remedy = f"remove {'it' if path.name == CHECKPOINT else 'the folder of the run'}: {goes_on}"
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        remedy = "remove the file: the run then starts from its beginning"
         raise WorkError(path, f"is damaged ({type(error).__name__})", remedy) from error
+    if not isinstance(found, dict):
+        raise WorkError(path, "is damaged (it holds no names)", remedy)
     return found
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None where it is missing. Raises WorkError on a damaged one."""
+    """Read a JSON file that holds an object; None where it is missing. Raises WorkError on a damaged one."""
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise WorkError(path, f"cannot be read ({one_line(str(error))[:100]})", "remove the run's folder") from error
+    if not isinstance(found, dict):
+        raise WorkError(path, "holds no JSON object", "remove the run's folder")
+    return found
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Read the result of a run folder; None where there is none. Raises WorkError on a damaged one."""
+    found = read_json(folder / RESULT)
+    if found is None:
+        return None
+    if found.get("state") not in ("done", "diverged"):
+        raise WorkError(folder / RESULT, "is damaged (its state is none)", "remove the run's folder")
+    for key in ("top1_last", "top1_best", "chance", "step"):
+        if not isinstance(found.get(key, 0), int | float):
+            raise WorkError(folder / RESULT, f"is damaged (its {key} is no number)", "remove the run's folder")
     return found
 
 
@@ -209,10 +235,18 @@ def read_spec(folder: Path) -> RunSpec | None:
     values = read_json(folder / SPEC)
     if values is None:
         return None
-    try:
-        return RunSpec(**values)
-    except TypeError as error:
-        raise WorkError(folder / SPEC, f"is no run's ({error})", "remove the folder") from error
+    known = RunSpec.__dataclass_fields__
+    if odd := sorted(set(values) - set(known)):
+        problem = f"has fields that this version of mkfa does not know ({', '.join(odd)[:80]})"
+        raise WorkError(folder / SPEC, problem, "use the version that trained it, or remove the folder")
+    needed = ("arch", "domain", "domain_digest", "recipe_name", "recipe", "seed")
+    if lacking := [key for key in needed if key not in values]:
+        raise WorkError(folder / SPEC, f"is no run's (it lacks {', '.join(lacking)})", "remove the folder")
+    texts = all(isinstance(values.get(key, ""), str) for key in ("arch", "domain", "recipe_name", "arm", "source"))
+    numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers"))
+    if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
+        raise WorkError(folder / SPEC, "is no run's (a field is of another kind)", "remove the folder")
+    return RunSpec(**values)
 
 
 def as_record(spec: RunSpec) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from mkfa.training.runfolder import (
     CHECKPOINT,
     FAILURE,
     METRICS,
-    RESULT,
     SPEC,
     RunSpec,
     is_locked,
     read_json,
+    read_result,
     read_spec,
 )
 
@@ -149,14 +149,14 @@ def read_run(folder: Path) -> RunEntry:
     """Return one run of a folder."""
     try:
         spec = read_spec(folder)
-        result = read_json(folder / RESULT)
+        result = read_result(folder)
         failure = read_json(folder / FAILURE)
     except MkfaError as error:
         return RunEntry(folder.name, "failed", "", "", "", 0, "", "", 0, "", None, None, None, str(error), folder)
     if spec is None:
         raise UnknownNameError(folder, "is no run's folder", "'mkfa runs' lists the runs")
     state = "running" if is_locked(folder) else "failed" if failure else "stopped"
-    why = str(failure["error"]) if failure and not result and state == "failed" else ""
+    why = str(failure.get("error", "")) if failure and not result and state == "failed" else ""
     return _entry(folder.name, spec, result, state=state, error=why, path=folder)
 
 
@@ -248,16 +248,20 @@ def _record(folder: Path, entry: RunEntry) -> RunRecord:
     base = read_spec(folder.parent / lender) if lender != spec.source else None
     name = source_name(spec, {} if base is None else {lender: base})
     checkpoint = (folder / CHECKPOINT).exists()
-    return RunRecord(entry, spec, name, read_json(folder / RESULT), _metrics(folder / METRICS), checkpoint)
+    return RunRecord(entry, spec, name, read_result(folder), _metrics(folder / METRICS), checkpoint)
 
 
 def _metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
     try:
-        return tuple(json.loads(line) for line in path.read_text("utf-8").splitlines())
+        rows = tuple(json.loads(line) for line in path.read_text("utf-8").splitlines())
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
         raise WorkError(path, f"cannot be read ({one_line(str(error))[:80]})", "remove the file") from error
+    keys = ("epoch", "step", "top1", "loss_train", "loss_test")
+    if not all(isinstance(row, dict) and all(key in row for key in keys) for row in rows):
+        raise WorkError(path, "has a line that is no epoch's", "remove the file")
+    return rows
 
 
 def _folders(root: Path) -> list[Path]:

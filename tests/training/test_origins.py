@@ -117,6 +117,19 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
     assert curve.base.top1 == tuple(own)
 
 
+def test_the_folder_of_a_base_run_stands_for_its_bank(domains, tmp_path):
+    plan = plan_cells(experiment(), domains, cells=[(Origin("letters", "letters"), "emoji", "transfer", 2)], seeds=1)
+    carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
+    by_run = {(p.spec.domain, p.spec.arm): tmp_path / p.spec.hash for p in plan}
+    [origin] = find_origins(str(by_run["letters", "baseline"]), what="depthwise")
+    assert (origin.name, origin.domain) == (origin.bank.name, "")
+    assert origin.name.startswith("letters+convmixer_8_3+")
+    weights = trained_network(tmp_path, plan[-1].needs, domains["letters"]).state_dict()
+    np.testing.assert_array_equal(origin.bank.of_layer(1).weight, weights["blocks.1.0.fn.0.weight"].numpy()[:, 0])
+    with pytest.raises(MkfaError, match=r"is a run that keeps no filters: base runs .* do; name a base run"):
+        find_origins(str(by_run["emoji", "transfer"]), what="depthwise")
+
+
 def test_the_targets_own_network_by_name_is_the_same_run(domains):
     made = experiment()
     [named] = find_origins("letters", what="depthwise", networks=made.arch, target=(made.arch, {}))
