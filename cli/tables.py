@@ -38,10 +38,10 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     rows = [_row(found.base)]
     rows += [(name, *_row(c)[1:]) for name, cells in series_of(found.cells).items() for c in cells]
     own = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
-           f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
-           sensitivity(found.sensitivity)]  # fmt: skip
+           f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]  # fmt: skip
     print_table(f"{p['source']} to {p['target']}, {p['arch']}",
                 ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=own)  # fmt: skip
+    say_wrapped(sensitivity(found.sensitivity))
     print_contrasts(found.contrasts)
     for note in notes:
         say(note)
@@ -53,10 +53,10 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
     rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
     rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.rows]
     own = ["mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in "
-           "SDs", f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
-           sensitivity(found.sensitivity)]  # fmt: skip
+           "SDs", f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]
     print_table(f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
                 ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"), rows, notes=own)  # fmt: skip
+    say_wrapped(sensitivity(found.sensitivity))
     print_contrasts([c for c in found.contrasts if c.against != "baseline"])
     for note in notes:
         say(note)
@@ -131,19 +131,26 @@ def sensitivity(found: Any) -> str:
     where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
     if found.distance != found.distance:
         return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
-    verdict = "" if found.distance > 2 else " Within the seeds' spread: this setting cannot see filters at all."
+    verdict = "" if found.distance > found.bound else (
+        f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty: that "
+        "this setting can see filters at all is not shown.")  # fmt: skip
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
     return f"Sensitivity: worst is {where}, {distance}.{verdict}"
 
 
 def csv_of(*cells: Any) -> str:
     """Return cells as comma-separated values, a line a seed."""
-    lines = ["source,target,arm,layers,seed,top1,cell_mean,cell_sd,change,half_width_95"]
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", "arm", "layers", "seed", "top1", "cell_mean", "cell_sd", "change",
+                     "half_width_95"])  # fmt: skip
     for c in cells:
         for seed, top1 in zip(c.seeds, c.top1, strict=True):
-            lines.append(f"{c.source},{c.target},{c.arm},{c.layers},{seed},{top1!r},{c.mean!r},{c.std!r},"
-                         f"{c.relative!r},{c.half_width!r}")  # fmt: skip
-    return "\n".join(lines) + "\n"
+            writer.writerow((c.source, c.target, c.arm, c.layers, seed, top1, c.mean, c.std, c.relative, c.half_width))
+    return text.getvalue()
 
 
 def _row(cell: Any) -> tuple[Any, ...]:

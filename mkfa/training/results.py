@@ -59,7 +59,8 @@ class Sensitivity:
     """Whether an experiment could have seen that filters matter.
 
     `distance` is the base runs' mean less the lowest cell's mean, in units of `spread`, the standard deviation over
-    seeds pooled over all cells; NaN where no cell has two seeds.
+    seeds pooled over all cells; NaN where no cell has two seeds. `bound` is the distance that the lowest of as many
+    cells passes in at most one experiment of twenty where filters make no difference.
     """
 
     worst_arm: str
@@ -67,6 +68,7 @@ class Sensitivity:
     drop: float
     spread: float
     distance: float
+    bound: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,16 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
     freedom = sum(len(g) - 1 for g in groups)
     spread = math.sqrt(sum((len(g) - 1) * _std(g) ** 2 for g in groups) / freedom) if freedom else math.nan
     drop = base.mean - worst.mean
-    return Sensitivity(worst.arm, worst.layers, drop, spread, drop / spread if spread > 0 else math.nan)
+    distance = drop / spread if spread > 0 else math.nan
+    bound = _bound(len(known), freedom) * math.sqrt(1 / len(base.top1) + 1 / len(worst.top1)) if freedom else math.nan
+    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound)
+
+
+def _bound(cells: int, freedom: int) -> float:
+    """Return the one-sided quantile of Student's t at 5 %, shared by so many comparisons (Bonferroni)."""
+    from scipy.stats import t
+
+    return float(t.ppf(1 - 0.05 / cells, freedom))
 
 
 def welch_half_width(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> float:

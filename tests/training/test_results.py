@@ -10,7 +10,7 @@ from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError
 from mkfa.training.ranges import parse_numbers
-from mkfa.training.results import Finished, make_curve, welch_half_width
+from mkfa.training.results import Cell, Finished, make_curve, sensitivity, welch_half_width
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,20 @@ def test_a_curve_worked_out_by_hand():
     assert (found.worst_arm, found.worst_layers, found.drop) == ("delta", 2, pytest.approx(0.40))
     assert (found.spread, found.distance) == pytest.approx((spread, 0.40 / spread))
     assert curve.chance == 0.25
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(2, 2), (54, 3)])
+def test_the_lowest_of_equal_cells_passes_the_bound_in_one_experiment_of_twenty_at_most(cells, seeds):
+    rng = np.random.default_rng(cells)
+
+    def made(arm: str, layers: int) -> Cell:
+        top1 = rng.normal(0.8, 0.01, seeds)
+        return Cell("a", "b", arm, layers, tuple(range(seeds)), tuple(top1), top1.mean(), top1.std(ddof=1), 0, 0, 0, 0)
+
+    found = [sensitivity(made("baseline", 0), [made("random", n) for n in range(cells)]) for _ in range(400)]
+    passed = np.mean([s.distance > s.bound for s in found])
+    assert 0.005 <= passed <= 0.07
+    assert np.mean([s.distance > 2 for s in found]) > 0.1  # two SDs say little of the lowest of many cells or few seeds
 
 
 def test_an_unfinished_experiment_has_no_numbers():
