@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, in_few_words, new_figure, style
 from mkfa.training.contrasts import series_of
 from mkfa.training.paper import PaperCurve
-from mkfa.training.results import Curve
+from mkfa.training.results import Cell, Curve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure, FigureBase
 
@@ -25,12 +25,16 @@ COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", 
            "delta": "#d62728", "box": "#e377c2", "stack": "#bcbd22", "first-k": "#7f7f7f", "basis": "#111111",
            "keys": "#555555"}  # fmt: skip
 MARKERS = "os^vDPX<>*hpd"
+MUST_HURT = frozenset({"delta", "box"})
+FLATTENED = 2.5
+"""How many times deeper than all others an arm that must hurt has to fall for the others to get a closer panel."""
 
 
 def draw(curve: Curve, paper: Sequence[PaperCurve] = ()) -> Figure:
     """Draw one line an arm, in percentage points below or above the base; points are means, bands one deviation.
 
-    The axis reaches down to chance only where a cell comes near it: else the differences that matter would be flat.
+    The axis reaches down to chance only where a cell comes near it, and where an arm that must hurt falls much deeper
+    than all others, these are drawn once more, closer: else the differences that matter would be flat.
     What the paper says of its curves, where given, stands in panels of its own below ours.
     """
     figure: Figure
@@ -48,21 +52,42 @@ def draw(curve: Curve, paper: Sequence[PaperCurve] = ()) -> Figure:
 
 
 def _ours(container: FigureBase, curve: Curve) -> None:
-    ax = container.add_subplot()
     arms = series_of([cell for cell in curve.cells if cell.top1])
+    near = _closer(arms)
+    axes = container.subplots(1, 2 if near else 1, squeeze=False)[0]
+    for ax in axes:
+        _draw_arms(ax, curve, arms)
+    _draw_chance(axes[0], curve)
+    if near:
+        axes[1].set_ylim(*near)
+        axes[1].set_title("the same, closer", loc="right", fontsize=8)
+    axes[0].set_ylabel("top-1 less the base's (points)")
+    axes[0].set_title(_title(curve), loc="left")
+    if arms:
+        axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
+
+
+def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
         ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
     others = cycle([c for name, c in COLOURS.items() if name not in arms] or list(COLOURS.values()))
     for i, (arm, cells) in enumerate(arms.items()):
-        x = np.array([c.layers for c in cells])
-        y = 100 * np.array([c.relative for c in cells])
-        band = 100 * np.nan_to_num(np.array([c.std for c in cells]))
+        x, y, band = _points(cells)
         colour = COLOURS.get(arm) or next(others)  # a series "arm source" has none of its own
         ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
                 zorder=3)  # fmt: skip
         ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
+    ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
+                xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+    numbers = sorted({c.layers for c in curve.cells})
+    if len(numbers) <= 20:
+        ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])
+    ax.set_xlabel("layers set and frozen, from the first")
+
+
+def _draw_chance(ax: Any, curve: Curve) -> None:
     chance = 100 * (curve.chance - curve.base.mean)
     lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
     if np.isfinite(chance) and lowest < 0.5 * chance:
@@ -72,16 +97,27 @@ def _ours(container: FigureBase, curve: Curve) -> None:
     elif np.isfinite(chance):
         ax.annotate(f"chance {100 * curve.chance:.1f} %, below the axis", (1, 0), xycoords="axes fraction",
                     xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
-    ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
-                xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
-    numbers = sorted({c.layers for c in curve.cells})
-    if len(numbers) <= 20:
-        ax.set_xticks(numbers)
-    ax.set_xlabel("layers set and frozen, from the first")
-    ax.set_ylabel("top-1 less the base's (points)")
-    ax.set_title(_title(curve), loc="left")
-    if arms:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
+
+
+def _points(cells: Sequence[Cell]) -> tuple[Any, Any, Any]:
+    """Return layers, means and deviations of a series; points, (n,) each."""
+    x = np.array([c.layers for c in cells])
+    y = 100 * np.array([c.relative for c in cells])
+    return x, y, 100 * np.nan_to_num(np.array([c.std for c in cells]))
+
+
+def _closer(arms: Mapping[str, Sequence[Cell]]) -> tuple[float, float] | None:
+    """Return the limits of a second, closer panel; None where the arms that must hurt do not flatten the others."""
+    ends = {arm: (float((y - band).min()), float((y + band).max()))
+            for arm, (_, y, band) in ((arm, _points(cells)) for arm, cells in arms.items())}  # fmt: skip
+    rest = [end for arm, end in ends.items() if arm not in MUST_HURT]
+    if not rest:
+        return None
+    low, high = min([0.0, *(a for a, _ in rest)]), max([0.0, *(b for _, b in ends.values())])
+    if min(a for a, _ in ends.values()) > FLATTENED * low - 1:
+        return None
+    margin = 0.08 * (high - low)
+    return low - margin, high + margin
 
 
 def _title(curve: Curve) -> str:

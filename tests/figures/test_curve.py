@@ -19,3 +19,25 @@ def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
     assert set(lines) == set(names) - {"baseline"}
     assert lines["first-5"] in COLOURS.values()
     assert len({colour for name, colour in lines.items() if name in ARMS}) == len(ARMS) - 1
+
+
+def _curve(delta: float, transfer: float = -0.05):
+    base = {"state": "done", "top1_last": 0.7, "chance": 0.1}
+    runs = [Finished("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
+    runs += [Finished("a", "b", arm, layers, seed, {"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1})
+             for arm, drop in (("transfer", transfer / 2), ("delta", delta / 2)) for layers in (1, 2)
+             for seed in (0, 1)]  # fmt: skip
+    return make_curve(runs, parameters=P)
+
+
+def test_an_arm_that_must_hurt_and_falls_much_deeper_gives_the_others_a_closer_panel():
+    whole, closer = draw(_curve(-0.5)).axes
+    assert whole.get_ylim()[0] < -50
+    low, high = closer.get_ylim()
+    assert -8 < low < -5
+    assert 0 < high < 3
+
+
+def test_where_all_arms_fall_alike_one_panel_shows_them():
+    assert len(draw(_curve(-0.08)).axes) == 1
+    assert len(draw(_curve(-0.5, transfer=-0.4)).axes) == 1
