@@ -53,7 +53,8 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
         "A network of 6 depthwise layers learns digits while its first n layers keep filters borrowed from letters\n"
         "(transfer), drawn at random (random), or that mix no pixels at all (delta). It shows that the path works and\n"
         "whether this network is sensitive to its filters. It does not show whether filters are general: 60 steps\n"
-        "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour on two cores.",
+        "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour\n"
+        "on two cores.",
         ["transfer-curve", "--layers", "2,4,6", "--source", "letters", "--target", "digits", "--arch",
          "convmixer_16_6", "--arms", "transfer,random,delta", "--seeds", "2", "--recipe", "smoke", "--out",
          "{out}/curve"],

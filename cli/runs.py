@@ -41,10 +41,16 @@ def runs(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:  # fmt: skip
     """List training runs: done, running, stopped, failed, diverged."""
-    if context.invoked_subcommand:
+    from mkfa.errors import MkfaError
+
+    if verb := context.invoked_subcommand:
+        given = (("--experiment", bool(experiment)), ("--json", as_json), ("--csv", as_csv),
+                 ("--out", out is not None and verb == "draw"))  # fmt: skip
+        for option, is_given in given:
+            if is_given:
+                raise MkfaError(option, f"stands before {verb} and is of the list alone", f"write it behind {verb}")
         context.obj = out
         return
-    from mkfa.errors import MkfaError
     from mkfa.training import runs as of
 
     if as_json and as_csv:

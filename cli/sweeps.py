@@ -60,7 +60,8 @@ def transfer_curve(
         if not arch:
             arch, options = setting.arch, dict(setting.options) | options
         if not recipe:
-            recipe, equal_steps = setting.recipe, equal_steps if equal_steps or epochs else setting.equal_steps
+            recipe = setting.recipe
+            equal_steps = setting.equal_steps if equal_steps is None and epochs is None else equal_steps
             changes = [*(f"{key}={value}" for key, value in setting.changes.items()), *(changes or [])]
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)

@@ -38,9 +38,10 @@ Data = Annotated[str, typer.Option("--data", help="Images: resident on the devic
 Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
 Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
-Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L.")]
-Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L.")]
-Stem = Annotated[int | None, typer.Option("--stem-stride", help="Stride of the first convolution.")]
+Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L; default: 7.")]
+Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L; default: 2.")]
+Stem = Annotated[int | None, typer.Option("--stem-stride", help="Stride of the first convolution; default: half of "
+                                "the network's own for images of up to 64 px (ConvNeXt: 2), else its own.")]
 SourceArch = Annotated[str, typer.Option("--source-arch", metavar="ARCH[,ARCH...]", help="Other networks than the "
                                          "target's for the sources' base runs, trained first with the same recipe; "
                                          "use arm stack. Options follow a name: convmixer_96_6:kernel=5.")]  # fmt: skip
@@ -63,12 +64,17 @@ class Session:
 
 
 def recipe(name: str, changes: list[str] | None, epochs: int | None, equal_steps: int | None) -> Recipe:
-    """Return the recipe that the options ask for."""
+    """Return the recipe that the options ask for; refuses epochs where the recipe counts optimiser steps instead."""
+    from mkfa.errors import MkfaError
     from mkfa.training.recipe import load_recipe, parse_changes
 
     found = parse_changes(changes or [])
     found |= {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
-    return load_recipe(name, found)
+    made = load_recipe(name, found)
+    if epochs is not None and made.equal_steps:
+        problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
+        raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
+    return made
 
 
 def domains(recipe: Recipe) -> Domains:
@@ -100,7 +106,7 @@ def names(text: str, option: str) -> list[str]:
 def session(out: Path | None, name: str, execution: Execution, *, as_json: bool) -> Session:
     """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
     from mkfa.errors import MkfaError, WorkError
-    from mkfa.training.registry import home
+    from mkfa.home import home
     from mkfa.training.runs import default_root
 
     root = out / "runs" if out else default_root()

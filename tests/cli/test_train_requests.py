@@ -48,7 +48,14 @@ def refused(*words: object) -> tuple[str, str]:
      (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
      (("harvest", ""), "a source: is empty;"),
      (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
+     (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
+     (("runs", "--json", "show", "abc"), "--json: stands before show"),
+     (("runs", "--out", "x", "draw", "bundled"), "--out: stands before draw"),
+     (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
+     (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
      (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
+     (("train", "digits", "--threads", "100000"), "less than or equal to 1024"),
+     (("domains", "pack", "digits", "--workers", "-1"), "greater than or equal to 0"),
      (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"), "take two channels, one layer, 3x3 kernels")],
 )  # fmt: skip
 def test_it_is_one_sentence(words, told):
