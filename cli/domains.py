@@ -48,7 +48,7 @@ def pack(
     size: Annotated[int | None, typer.Option("--size", help="Side of the images, pixels; default: the domain's own, "
                                              "64 for a folder.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file; default: the data folder.")] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that decode; 0 is one per core.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that decode; 0 is one per core.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an image that cannot be decoded; default: "
                                          "leave it out and say so.")] = False,
     force: Force = False,

@@ -29,8 +29,8 @@ Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0, 1, ... of e
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for run folders, tables and figures; "
                                           "default: below mkfa's data folder.")]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of the CPU; 0 for all. One is often faster "
-                                      "where other programs run.")]  # fmt: skip
+Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="Threads of the CPU; 0 for all. One is "
+                                      "often faster where other programs run.")]  # fmt: skip
 Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Runs at a time, each in its own process; 0 for one on each "
                                    "GPU, or as many as cores, of one thread each, if the runs allow.")]  # fmt: skip
 Data = Annotated[str, typer.Option("--data", help="Images: resident on the device, stream: read from disk ahead of "

@@ -103,7 +103,11 @@ def pack(images: ImageSet, out: Path, *, size: int, workers: int = 0, strict: bo
 def _only_one(out: Path) -> Iterator[None]:
     """Hold a lock on the target while packing, which the system lets go of when the process dies."""
     lock = out.with_name(f".{out.name}.lock")
-    with lock.open("w") as handle:
+    try:
+        held = lock.open("w")
+    except OSError as error:
+        raise WorkError(lock, f"cannot be written ({error.strerror})", "choose another --out") from error
+    with held as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
