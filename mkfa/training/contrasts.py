@@ -201,7 +201,7 @@ def sentence(contrast: Contrast) -> str:
         return f"{subject}, {seeds}; no interval, as the seeds do not differ."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
-    verdict = ("0 is within: seeds alone could make it" if within == {True} else "0 is without" if within == {False}
+    verdict = ("0 lies inside: seeds alone could make it" if within == {True} else "0 lies outside" if within == {False}
                else "they disagree on 0: more seeds are needed")  # fmt: skip
     paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
     return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."

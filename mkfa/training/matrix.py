@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.errors import MkfaError
-from mkfa.training.contrasts import REFERENCE, paired_half_width
+from mkfa.training.contrasts import REFERENCE, ROUNDING, paired_half_width
 from mkfa.training.results import (
     Cell,
     Finished,
@@ -30,8 +30,6 @@ from mkfa.training.runfolder import BASE
 
 SELFFER = "selffer"
 """The arm on the diagonal."""
-BLIND = 2.0
-"""SDs of the seeds that the worst control must lie below the base for a target to be one that can see filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +170,11 @@ def sentence(found: Overall) -> str:
     text = f"{o.arm} less {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
     if math.isnan(o.half_width):
         return f"{text}; no interval, which takes two targets."
-    if o.half_width < 1e-12:  # rounding of equal numbers
+    if o.half_width < ROUNDING:
         return f"{text}; no interval, as the {o.targets} targets do not differ."
     low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
     within = abs(o.difference) <= o.half_width
-    verdict = f"0 is within: {o.targets} targets do not settle it" if within else "0 is without"
+    verdict = f"0 lies inside: {o.targets} targets do not settle it" if within else "0 lies outside"
     return f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {o.targets} targets as units); {verdict}."
 
 
@@ -194,7 +192,7 @@ def tell_sensitivity(found: Matrix) -> str:
     text = f"Sensitivity, the worst control's points below the base: {', '.join(parts)}{seeds}."
     if lacking := [t for t in found.sensitivity if t not in known]:
         text += f" Unknown on {', '.join(lacking)}: no control is done."
-    blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= BLIND]
+    blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= s.bound]
     if blind:
         text += f" On {', '.join(blind)} no control lies clearly below the base: there, 'no drop' says nothing."
     return text

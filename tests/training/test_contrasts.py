@@ -128,8 +128,8 @@ def test_series_have_their_source_where_an_arm_has_several():
     ("top1", "told"),
     # the reference is .50 .51 .52: deviations of 1 point on either side make Welch's width 2.776 sqrt(2 / 3) = 2.27
     [({0: 0.60, 1: 0.62, 2: 0.61}, "+10.0 points, 95 % interval +7.7 to +12.3 (Welch, 3 seeds); seed by seed +7.5 to "
-                                   "+12.5; 0 is without."),
-     ({0: 0.50, 1: 0.52, 2: 0.51}, "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 is within: "
+                                   "+12.5; 0 lies outside."),
+     ({0: 0.50, 1: 0.52, 2: 0.51}, "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 lies inside: "
                                    "seeds alone could make it."),
      ({0: 0.52, 1: 0.53, 2: 0.541}, "seed by seed +1.9 to +2.2; they disagree on 0: more seeds are needed."),
      ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points, 3 seeds; no interval, as the seeds do not differ."),

@@ -89,6 +89,11 @@ def test_a_target_whose_control_lies_within_the_seeds_is_named():
     runs += [run("", "b", "delta", v, seed=s) for s, v in enumerate((0.36, 0.40))]
     matrix = make_matrix(runs, domains=["a", "b"], parameters={})
     assert "On a no control lies clearly below" in tell_sensitivity(matrix)
+    two = [run("", "c", arm, v - drop, seed=s) for arm, drop in (("baseline", 0), ("delta", 0.08))
+           for s, v in enumerate((0.78, 0.82))]  # 2.8 SD: two seeds alone bring as much in one of twenty
+    told = tell_sensitivity(make_matrix([*runs, *two], domains=["a", "b", "c"], parameters={}))
+    assert "c 8.0 (2.8 SD) by delta" in told
+    assert "On a, c no control lies clearly below" in told
 
 
 def test_without_controls_the_sensitivity_is_unknown():
@@ -121,7 +126,7 @@ def test_on_the_whole_against_scipy_with_targets_as_units():
     told = sentence(matrix.overall[2])
     assert told.startswith("transfer less the control random of the same target: +")
     assert "mean of 9 cells off the diagonal" in told
-    assert "(t over 3 targets as units); 0 is without." in told
+    assert "(t over 3 targets as units); 0 lies outside." in told
 
 
 def test_cells_that_are_missing_leave_every_target_its_weight():
@@ -130,7 +135,7 @@ def test_cells_that_are_missing_leave_every_target_its_weight():
              run("c", "b", "transfer", 0.3), run("a", "c", "transfer", None), run("", "b", "random", 0.4)]  # fmt: skip
     base, random = make_matrix(runs, domains=DOMAINS, parameters={}).overall
     assert (base.difference, base.cells, base.targets) == (pytest.approx((0.1 - 0.15) / 2), 3, 2)
-    assert "0 is within: 2 targets do not settle it" in sentence(base)
+    assert "0 lies inside: 2 targets do not settle it" in sentence(base)
     assert (random.difference, random.cells, random.targets) == (pytest.approx(-0.05), 2, 1)
     assert math.isnan(random.half_width)
     assert "no interval, which takes two targets" in sentence(random)
