@@ -4,7 +4,8 @@
 sets, and see the same images in the same order with the same augmentation, whatever their arm; base runs begin from
 others (`mkfa.training.engine.network_seed`). So two arms, or two points of an arm, may be compared seed by seed
 (paired t); an arm and the base may not, and are compared as independent samples (Welch 1947). Both intervals are
-given where both may be: `half_width` is Welch's, `paired` that of the differences seed by seed.
+given where both may be: `half_width` is Welch's, `paired` that of the differences seed by seed. Runs that go up and
+down together, as they share a seed or, `selffer` and the base, filters, make Welch's interval too wide, not too narrow.
 
 Accuracies and differences are shares (0-1).
 """

@@ -110,7 +110,7 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
     return Cell(
         source=first.source, target=first.target, arm=first.arm, layers=first.layers,
         seeds=tuple(seed for seed, _ in done), top1=top1, mean=_mean(top1), std=_std(top1),
-        relative=_mean(top1) - _mean(base), half_width=welch_half_width(top1, base),
+        relative=_mean(top1) - _mean(base), half_width=welch(top1, base).half_width,
         diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
         missing=sum(r.result is None for r in runs),
     )  # fmt: skip
@@ -148,14 +148,6 @@ def _bound(cells: int, freedom: int) -> float:
     from scipy.stats import t
 
     return float(t.ppf(1 - 0.05 / cells, freedom))
-
-
-def welch_half_width(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> float:
-    """Return half the width of the interval of mean(a) - mean(b) (Welch 1947); NaN where either has one value.
-
-    Seeds are few: two equal accuracies give a width of 0, which is what the formula says, not certainty.
-    """
-    return welch(a, b, level).half_width
 
 
 def group_cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError
 from mkfa.training.ranges import parse_numbers
-from mkfa.training.results import Cell, Finished, make_curve, sensitivity, welch_half_width
+from mkfa.training.results import Cell, Finished, make_curve, sensitivity
 
 
 @pytest.mark.parametrize(
@@ -74,12 +73,3 @@ def test_an_unfinished_experiment_has_no_numbers():
     assert math.isnan(curve.base.mean)
     assert curve.cells[0].missing == 1
     assert curve.sensitivity is None
-
-
-def test_the_interval_is_welchs():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(0.7, 0.01, 4), rng.normal(0.8, 0.03, 3)
-    interval = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert welch_half_width(a, b) == pytest.approx((interval.high - interval.low) / 2)
-    assert math.isnan(welch_half_width([0.5], b))
-    assert welch_half_width([0.5, 0.5], [0.6, 0.6]) == 0
