@@ -114,9 +114,14 @@ class _Process:
     def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
         ours, theirs = socket.socketpair()
         words = [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)]
-        with theirs, no_signals():
-            self.child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                          pass_fds=[theirs.fileno()])  # fmt: skip
+        try:
+            with theirs, no_signals():
+                self.child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                              pass_fds=[theirs.fileno()])  # fmt: skip
+        except OSError as error:
+            ours.close()
+            problem = f"cannot be started ({error.strerror or error})"
+            raise WorkError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
         self.line, self.execution = Line(ours), execution
         self.planned: Planned | None = None
         self.begun = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -251,6 +252,20 @@ def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatc
         slots = open_slots(TWO, plan, domains=domains, root=tmp_path / "runs")
         with pytest.raises(WorkError, match=r"exit code 3 before it took up a run; pass --jobs 1"), slots:
             use(slots)
+
+
+def test_a_machine_without_room_for_a_process_is_one_sentence(paths, tmp_path, monkeypatch):
+    from mkfa.training import slots as module
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(module.subprocess, "Popen", full)
+    domains = Domains(experiment().recipe)
+    plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
+    with pytest.raises(WorkError, match="cannot be started"), \
+            open_slots(TWO, plan, domains=domains, root=tmp_path / "runs") as slots:  # fmt: skip
+        slots.carry_out(plan, stop=Stop())
 
 
 def conversation(orders: list[dict], domains: Domains, root: Path) -> list[dict]:
