@@ -37,7 +37,8 @@ def transfer_matrix(
     seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, quick: trainer.Quick = None,
+    with_paper: tables.WithPaper = False,
     tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
@@ -62,7 +63,8 @@ def transfer_matrix(
     cells = matrix_rows.plan_rows(rows, given=given, arm=arm, layers=number, controls=apart)
     plans.check_sources(experiment, sets, cells=cells)
     plan = plans.plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard,
+                          quick=quick)  # fmt: skip
     at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
     outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:

@@ -45,14 +45,16 @@ def transfer_curve(
     seeds: trainer.Seeds = 3, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
     data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, quick: trainer.Quick = None,
+    with_paper: tables.WithPaper = False,
     tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
     from mkfa.training.execution import Execution
     from mkfa.training.plans import Experiment, default_setting
 
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard,
+                          quick=quick)  # fmt: skip
     options, reason = trainer.network_options(kernel, patch, stem_stride), ""
     if not arch or not recipe:
         setting = default_setting(execution.resolved().device.type)

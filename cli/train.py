@@ -27,7 +27,7 @@ def train(
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
     device: trainer.Device = "auto", data: trainer.Data = "auto", threads: trainer.Threads = 0,
     jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, quick: trainer.Quick = None,
     tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train base runs on a domain; each leaves its filters as a bank in the library."""
@@ -40,7 +40,8 @@ def train(
     domains = trainer.domains(used)
     plan = plan_bases(experiment, domains, names=[domain], seeds=seeds)
     name = f"train-{domains[domain].name}-{arch}-{used.name}"
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard,
+                          quick=quick)  # fmt: skip
     at = trainer.session(out, name, execution, as_json=as_json)
     outcomes = trainer.work(plan, domains, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:
@@ -72,7 +73,8 @@ def transfer(
     patch: trainer.Patch = None, stem_stride: trainer.Stem = None, out: trainer.Out = None,
     device: trainer.Device = "auto", data: trainer.Data = "auto", threads: trainer.Threads = 0,
     jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, with_paper: tables.WithPaper = False,
+    channels_last: trainer.Last = None, compile_: trainer.Compile = None, quick: trainer.Quick = None,
+    with_paper: tables.WithPaper = False,
     tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Set the first layers' filters by an arm, freeze them, train the rest, beside the target's base runs.
@@ -85,7 +87,8 @@ def transfer(
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     options = trainer.network_options(kernel, patch, stem_stride)
     experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard)
+    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard,
+                          quick=quick)  # fmt: skip
     sweeps.curve(experiment, source=source, source_arch=source_arch, target=target, arms=trainer.names(arm, "--arm"),
                  layers=layers, seeds=seeds, out=out, execution=execution, dry_run=dry_run, as_json=as_json,
                  verb="transfer", with_paper=with_paper)  # fmt: skip

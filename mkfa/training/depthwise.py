@@ -1,10 +1,11 @@
 """A quick weight gradient for depthwise convolutions on a CPU (layer 2; torch inside functions).
 
 PyTorch's own takes, for 7x7 kernels on small images, up to a hundred times as long as the forward pass: it was made
-for large images. Here it is a matrix product: with X and G the padded-out inputs and output gradients of one channel
+for large images. Here it is a matrix product: with X and G the inputs and output gradients of one channel
 as (N, H*W) matrices, X^T G holds the products of every input pixel with every output pixel summed over the batch, and
 a tap of the gradient is the sum of the entries whose pixels lie that tap apart. Only kernels of 5x5 and more on images
 of up to 14x14 go this way, where it wins; `tests/benchmarks/bench_depthwise.py` measures both.
+`--no-quick` turns it off, and results record which it was.
 """
 
 from __future__ import annotations

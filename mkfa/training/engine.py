@@ -124,14 +124,14 @@ def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
 
 
 def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
-    """Go on with the number of threads that a run began with: sums are split by it. Refuse another device."""
+    """Go on with the threads and switches that a run began with: sums depend on them. Refuse another device."""
     from dataclasses import replace
 
     if saved["device"] != resolved.device.type:
         problem = f"was begun on {saved['device']} and cannot go on on {resolved.device.type}"
         raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
     return replace(resolved, threads=int(saved["threads"]), amp=bool(saved["amp"]),
-                   channels_last=bool(saved["channels_last"]))  # fmt: skip
+                   channels_last=bool(saved["channels_last"]), quick=bool(saved.get("quick")))  # fmt: skip
 
 
 class Run:
@@ -153,8 +153,9 @@ class Run:
         model, self.planted = build(self.spec, domain, source)
         layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=layout)
-        if device.type == "cpu" and not resolved.compile:
+        if device.type == "cpu":
             keep_freed_memory()
+        if resolved.quick:
             quicken(self.model)
         self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
                                               share=resolved.share, channels_last=resolved.channels_last)  # fmt: skip
@@ -269,7 +270,8 @@ class Run:
             "average": self.average.state_dict() if self.average is not None else {}, "rows": self.rows,
             "epoch_loss": self.epoch_loss, "bad": self.bad, "seconds": self.seconds, "resumed": self.resumed,
             "device": self.how.device.type, "threads": self.how.threads, "amp": self.how.amp,
-            "channels_last": self.how.channels_last, "marks": self.marks, "marked": self.marked,
+            "channels_last": self.how.channels_last, "quick": self.how.quick, "marks": self.marks,
+            "marked": self.marked,
         }  # fmt: skip
         self.folder.save(CHECKPOINT, state)
 

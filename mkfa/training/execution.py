@@ -34,6 +34,9 @@ class Execution:
     amp, channels_last, compile : bool or None
         bfloat16 autocast, memory format, torch.compile of the training step; None for what suits the device:
         all on CUDA, channels_last alone elsewhere.
+    quick : bool or None
+        On a CPU, the weight gradient of `mkfa.training.depthwise` instead of PyTorch's; None for where the step is not
+        compiled. Gradients differ by rounding; a resumed run goes on with what it began with.
     checkpoint_seconds : float
         Wall time between checkpoints.
     data : str
@@ -58,6 +61,7 @@ class Execution:
     share: float = 1.0
     jobs: int = 0
     events: bool = False
+    quick: bool | None = None
 
     def resolved(self) -> Resolved:
         """Return the choices for the device at hand. Raises MkfaError for one that is not there, or no way of data."""
@@ -76,16 +80,20 @@ class Execution:
         cuda = kind == "cuda"
         if self.amp and not cuda:
             raise MkfaError("--amp", f"is for CUDA, and the device is {name}", "leave it out")
+        compiled = cuda if self.compile is None else self.compile
+        if self.quick and (kind != "cpu" or compiled):
+            raise MkfaError("--quick", "is for CPUs and steps that are not compiled", "leave it out")
         return Resolved(
             device=torch.device(name),
             threads=self.threads or torch.get_num_threads(),
             amp=cuda if self.amp is None else self.amp,
             channels_last=True if self.channels_last is None else self.channels_last,
-            compile=cuda if self.compile is None else self.compile,
+            compile=compiled,
             checkpoint_seconds=self.checkpoint_seconds,
             data=self.data,
             share=self.share,
             events=self.events,
+            quick=kind == "cpu" and not compiled if self.quick is None else self.quick,
         )
 
 
@@ -102,6 +110,7 @@ class Resolved:
     data: str = "auto"
     share: float = 1.0
     events: bool = False
+    quick: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -116,6 +125,7 @@ class Resolved:
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else f"{self.device} ({platform.machine()})",
             "threads": self.threads, "amp": self.amp, "channels_last": self.channels_last, "compile": self.compile,
+            "quick": self.quick,
             "versions": {"mkfa": __version__, "torch": torch.__version__, "timm": timm.__version__,
                          "numpy": np.__version__, "python": platform.python_version()},
         }  # fmt: skip

@@ -37,6 +37,16 @@ def test_compilation_may_be_asked_for_on_a_cpu_and_bfloat16_may_not():
         switches(device="cpu", amp=True)
 
 
+def test_the_quick_gradient_is_for_cpus_without_compilation(cuda):
+    assert not Execution().resolved().quick
+    assert Execution(device="cpu").resolved().quick
+    assert not Execution(device="cpu", compile=True).resolved().quick
+    assert not Execution(device="cpu", quick=False).resolved().quick
+    for other in (Execution(quick=True), Execution(device="cpu", compile=True, quick=True)):
+        with pytest.raises(MkfaError, match="--quick: is for CPUs"):
+            other.resolved()
+
+
 @pytest.mark.parametrize(("given", "told"), [({"device": "cuda"}, "--device cuda: is not on this machine"),
                                              ({"device": "tpu"}, "take one of auto, cpu"),
                                              ({"data": "both"}, "--data both: is no way to hold images")])  # fmt: skip

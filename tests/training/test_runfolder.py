@@ -30,8 +30,10 @@ def test_what_is_whole_is_read(folder):
     assert folder.result() == {"state": "diverged", "step": 3}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"state": 3}', '{"state": "over"}',
-                                  '{"state": "done", "top1_last": "x"}', '{"state": "diverged", "step": null}'])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "3", "null", "{}", '{"state": 3}', '{"state": "over"}', '{"state": "done", "top1_last": "x"}',
+    '{"state": "diverged", "step": null}',
+])  # fmt: skip
 def test_a_damaged_result_is_a_failed_run_and_is_not_taken_over(folder, text):
     (folder.path / RESULT).write_text(text)
     with pytest.raises(WorkError, match=r"result\.json: .*remove the run's folder"):
