@@ -30,9 +30,10 @@ def transfer_matrix(
     controls: Annotated[str | None, typer.Option("--controls", help="Arms that need no source, rows below the others; "
                                                  "none for none. Default: random,delta; random alone where delta "
                                                  "cannot be.")] = None,
-    layers: Annotated[int, typer.Option("--layers", min=0, help="The first N layers; 0 for all.")] = 0,
+    layers: Annotated[str, typer.Option("--layers", help="The first N layers, one number, or all.")] = "all",
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convmixer_48_6",
-    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, recipe: trainer.RecipeName = "fast",
+    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
+    recipe: trainer.RecipeName = "fast",
     changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
     seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
     stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
@@ -52,8 +53,9 @@ def transfer_matrix(
     paper = paper_matrix(what) if with_paper else None
     matrix_rows.check_arm(arm, what=what)
     apart, told = matrix_rows.find_controls(controls, what=what)
-    experiment = plans.Experiment(arch, trainer.recipe(recipe, changes, epochs, equal_steps), what, with_bias,
-                                  options=trainer.network_options(kernel, patch, stem_stride))  # fmt: skip
+    used = trainer.recipe(recipe, changes, epochs, equal_steps)
+    options = trainer.network_options(kernel, patch, stem_stride)
+    experiment = plans.Experiment(arch, used, what, with_bias, fit_kernel, options)
     sets = trainer.domains(experiment.recipe)
     trainer.names(domains, "--domains")  # refuses empty names; those given twice are left for the refusal below
     given = [name.strip() for name in domains.split(",")]
@@ -83,11 +85,14 @@ def transfer_matrix(
     trainer.exit_code(outcomes)
 
 
-def _layers(asked: int, experiment: Experiment, sets: Domains, *, first: str, told: str, silent: bool) -> int:
+def _layers(asked: str, experiment: Experiment, sets: Domains, *, first: str, told: str, silent: bool) -> int:
     """Return how many layers are set, and say what else a reader must know of them; refuses more than there are."""
+    from mkfa.errors import MkfaError
     from mkfa.training import plans
 
-    numbers, count = plans.choose_layers(str(asked) if asked else "all", experiment, sets[first])
+    numbers, count = plans.choose_layers(asked, experiment, sets[first])
+    if len(numbers) > 1 or numbers[0] == 0:
+        raise MkfaError(f"--layers {asked}", "is not one number of layers", f"choose from 1 to {count}, or all")
     for line in (told, plans.tell_followers(experiment, sets[first], count)):
         if line and not silent:
             say(line)

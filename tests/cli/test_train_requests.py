@@ -46,6 +46,8 @@ def refused(*words: object) -> tuple[str, str]:
      (("transfer-matrix", "--domains", " "), "--domains: names nothing;"),
      (("transfer-matrix", "--domains", "digits"), "--domains digits: does not name two or more different domains;"),
      (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
+     (("transfer-matrix", "--domains", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
+     (("transfer-matrix", "--domains", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
      (("harvest", ""), "a source: is empty;"),
      (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
      (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
