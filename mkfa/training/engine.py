@@ -140,8 +140,8 @@ class Run:
     def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
         import torch
 
-        from mkfa.training.depthwise import quicken
         from mkfa.training.heap import keep_freed_memory
+        from mkfa.training.quick import quicken
         from mkfa.training.resident import place
         from mkfa.training.schedule import build_optimizer
         from mkfa.training.steps import Step

@@ -35,7 +35,7 @@ class Execution:
         bfloat16 autocast, memory format, torch.compile of the training step; None for what suits the device:
         all on CUDA, channels_last alone elsewhere.
     quick : bool or None
-        On a CPU, the weight gradient of `mkfa.training.depthwise` instead of PyTorch's; None for where the step is not
+        On a CPU, the gradients of `mkfa.training.quick` instead of PyTorch's; None for where the step is not
         compiled. Gradients differ by rounding; a resumed run goes on with what it began with.
     checkpoint_seconds : float
         Wall time between checkpoints.

@@ -1,11 +1,16 @@
-"""A quick weight gradient for depthwise convolutions on a CPU (layer 2; torch inside functions).
+"""Quicker gradients of depthwise and pointwise convolutions on a CPU (layer 2; torch inside functions).
 
-PyTorch's own takes, for 7x7 kernels on small images, up to a hundred times as long as the forward pass: it was made
-for large images. Here it is a matrix product: with X and G the inputs and output gradients of one channel
-as (N, H*W) matrices, X^T G holds the products of every input pixel with every output pixel summed over the batch, and
-a tap of the gradient is the sum of the entries whose pixels lie that tap apart. Only kernels of 5x5 and more on images
-of up to 14x14 go this way, where it wins; `tests/benchmarks/bench_depthwise.py` measures both.
-`--no-quick` turns it off, and results record which it was.
+**Depthwise.** PyTorch's weight gradient takes, for 7x7 kernels on small images, ten and more times as long as the
+forward pass: it was made for large images. Here it is a matrix product: with X and G the inputs and output gradients of
+one channel as (N, H*W) matrices, X^T G holds the products of every input pixel with every output pixel summed over the
+batch, and a tap of the gradient is the sum of the entries whose pixels lie that tap apart. Only kernels of 5x5 and more
+on images of up to 14x14 go this way, where it wins. A frozen layer whose bias is trained costs no weight gradient here,
+which PyTorch computes beside the bias's.
+
+**Pointwise.** With channels last a 1x1 convolution is a matrix product of what lies in memory; as one, its backward
+pass is quicker than the convolution's.
+
+`tests/benchmarks/bench_depthwise.py` measures; `--no-quick` turns both off, and results record which it was.
 """
 
 from __future__ import annotations
@@ -22,17 +27,20 @@ SMALLEST_KERNEL, LARGEST_IMAGE = 5, 196
 
 
 def quicken(model: nn.Module) -> int:
-    """Let the depthwise convolutions of a network take the quick gradient on the CPU; returns how many may.
+    """Let the convolutions of a network take the quick gradients on the CPU; returns how many may.
 
-    Parameters, buffers and outputs stay what they are; gradients agree up to rounding. Convolutions of stride 1,
-    without dilation, padded to the size of their input with zeros, one filter a channel; others are left alone.
+    Parameters, buffers and outputs stay what they are; gradients agree up to rounding. Depthwise ones of stride 1,
+    without dilation, padded to the size of their input with zeros, one filter a channel, and 1x1 ones of stride 1 and
+    one group; others are left alone.
     """
     from torch import nn
 
     count = 0
     for module in model.modules():
-        if type(module) is nn.Conv2d and _qualifies(module):
-            module.__class__ = _quick_class()
+        if type(module) is not nn.Conv2d or module.stride != (1, 1):
+            continue
+        if _is_pointwise(module) or _qualifies(module):
+            module.__class__ = _quick_classes()[0 if _is_pointwise(module) else 1]
             count += 1
     return count
 
@@ -84,17 +92,27 @@ def _pairs(h: int, w: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return place.view(-1), inside.view(size * size, h * w)
 
 
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == (1, 1) and conv.groups == 1 and conv.padding in ((0, 0), "same", "valid")
+
+
 def _qualifies(conv: nn.Conv2d) -> bool:
     kh, kw = conv.kernel_size
     padded = conv.padding in ("same", (kh // 2, kw // 2)) and conv.padding_mode == "zeros"
     depthwise = conv.groups == conv.in_channels == conv.out_channels
-    plain = conv.stride == (1, 1) and conv.dilation == (1, 1)
-    return depthwise and plain and padded and kh == kw and kh % 2 == 1 and kh >= SMALLEST_KERNEL
+    return depthwise and conv.dilation == (1, 1) and padded and kh == kw and kh % 2 == 1 and kh >= SMALLEST_KERNEL
+
+
+def _is_quick_here(x: torch.Tensor) -> bool:
+    import torch
+
+    graph = torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+    return graph and x.device.type == "cpu" and x.ndim == 4
 
 
 @functools.cache
-def _quick_class() -> Any:
-    """Return the class, made once: torch is imported only where networks are trained."""
+def _quick_classes() -> tuple[Any, Any]:
+    """Return the classes, made once: torch is imported only where networks are trained."""
     import torch
     import torch.nn.functional as functional
     from torch import nn
@@ -123,11 +141,20 @@ def _quick_class() -> Any:
         """A depthwise convolution whose weight gradient is `weight_gradient` where that is the quicker one."""
 
         def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-            wanted = weight.requires_grad and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
-            if wanted and x.device.type == "cpu" and x.ndim == 4 and x.shape[-2] * x.shape[-1] <= LARGEST_IMAGE:
+            small = x.shape[-2] * x.shape[-1] <= LARGEST_IMAGE
+            if _is_quick_here(x) and (small or not weight.requires_grad):
                 convolved: torch.Tensor = Convolve.apply(x, weight, bias)
                 return convolved
             own: torch.Tensor = super()._conv_forward(x, weight, bias)
             return own
 
-    return QuickDepthwise
+    class QuickPointwise(nn.Conv2d):
+        """A 1x1 convolution as a matrix product where channels lie last in memory."""
+
+        def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            if _is_quick_here(x) and x.is_contiguous(memory_format=torch.channels_last):
+                return functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+            own: torch.Tensor = super()._conv_forward(x, weight, bias)
+            return own
+
+    return QuickPointwise, QuickDepthwise

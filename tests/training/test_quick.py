@@ -1,4 +1,4 @@
-"""The quick weight gradient against PyTorch's own, and where it is taken."""
+"""The quick gradients against PyTorch's own, and where they are taken."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mkfa.training.depthwise import LARGEST_IMAGE, quicken, weight_gradient
+from mkfa.training import quick
 from mkfa.training.networks import build_network
+from mkfa.training.quick import LARGEST_IMAGE, quicken, weight_gradient
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,7 +62,7 @@ def _graph(y: torch.Tensor) -> set[str]:
     return {type(node).__name__ for node in seen}
 
 
-def test_large_images_frozen_weights_and_evaluation_take_pytorchs_own() -> None:
+def test_large_images_and_evaluation_take_pytorchs_own() -> None:
     conv = nn.Conv2d(2, 2, 7, padding=3, groups=2)
     quicken(conv)
     side = int(LARGEST_IMAGE**0.5)
@@ -69,11 +70,48 @@ def test_large_images_frozen_weights_and_evaluation_take_pytorchs_own() -> None:
     large = torch.randn(1, 2, side + 1, side + 1, requires_grad=True)
     assert "ConvolveBackward" in _graph(conv(small))
     assert "ConvolutionBackward0" in _graph(conv(large))
-    conv.weight.requires_grad_(False)
-    assert "ConvolutionBackward0" in _graph(conv(small))
-    conv.weight.requires_grad_(True)
     with torch.no_grad():
         assert conv(small).grad_fn is None
+
+
+def test_a_frozen_layer_computes_no_weight_gradient_also_where_its_bias_is_trained(monkeypatch) -> None:
+    conv = nn.Conv2d(3, 3, 7, padding=3, groups=3).double()
+    own = copy.deepcopy(conv)
+    quicken(conv)
+    conv.weight.requires_grad_(False)
+    monkeypatch.setattr(quick, "weight_gradient", lambda *_: pytest.fail("computed"))
+    x = torch.randn(2, 3, 20, 20, dtype=torch.float64)
+    found = []
+    for layer in (conv, own):
+        at = x.clone().requires_grad_()
+        layer(at).sin().sum().backward()
+        found.append((at.grad, layer.bias.grad))
+    assert conv.weight.grad is None
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_pointwise_layer_is_the_same_function_with_the_same_gradients(bias: bool, frozen: bool, last: bool) -> None:
+    conv = nn.Conv2d(5, 4, 1, bias=bias).double()
+    quickened = copy.deepcopy(conv)
+    assert quicken(quickened) == 1
+    x = torch.randn(2, 5, 3, 6, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    found = []
+    for layer in (conv, quickened):
+        layer.weight.requires_grad_(not frozen)
+        at = x.clone().requires_grad_()
+        y = layer(at)
+        y.sin().sum().backward()
+        found.append((y.detach(), at.grad, *(p.grad for p in layer.parameters() if p.requires_grad)))
+        assert (layer.weight.grad is None) == frozen
+    assert ("ConvolutionBackward0" in _graph(y)) == (not last)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert y.is_contiguous(memory_format=torch.channels_last) or not last
 
 
 @pytest.mark.parametrize("conv", [
@@ -81,14 +119,15 @@ def test_large_images_frozen_weights_and_evaluation_take_pytorchs_own() -> None:
     nn.Conv2d(4, 4, 3, padding=1, groups=4),
     nn.Conv2d(4, 4, 7, padding=3, groups=4, stride=2), nn.Conv2d(4, 4, 7, padding=6, groups=4, dilation=2),
     nn.Conv2d(4, 4, 7, groups=4), nn.Conv2d(4, 4, (5, 7), padding=(2, 3), groups=4),
-    nn.Conv2d(4, 4, 7, padding=3, groups=4, padding_mode="reflect"),
+    nn.Conv2d(4, 4, 7, padding=3, groups=4, padding_mode="reflect"), nn.Conv2d(4, 4, 1, stride=2),
+    nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 4, 1, padding=1),
 ])  # fmt: skip
 def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
     assert quicken(conv) == 0
     assert type(conv) is nn.Conv2d
 
 
-@pytest.mark.parametrize(("arch", "layers"), [("convmixer_8_3", 3), ("convnext_atto", 12)])
-def test_all_depthwise_layers_of_the_networks_at_hand_are_quickened(arch: str, layers: int) -> None:
+@pytest.mark.parametrize(("arch", "layers"), [("convmixer_8_3", 3 + 3), ("convnext_atto", 12 + 24)])
+def test_all_depthwise_and_pointwise_layers_of_the_networks_at_hand_are_quickened(arch: str, layers: int) -> None:
     model = build_network(arch, classes=3, channels=3, size=32, seed=0)
     assert quicken(model) == layers
