@@ -38,8 +38,8 @@ Data = Annotated[str, typer.Option("--data", help="Images: resident on the devic
 Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
 Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
-Quick = Annotated[bool | None, typer.Option("--quick/--no-quick", help="On a CPU, our weight gradient of depthwise "
-                                            "layers instead of PyTorch's (default: on).")]  # fmt: skip
+Quick = Annotated[bool | None, typer.Option("--quick/--no-quick", help="On a CPU, our gradients of depthwise and "
+                                            "1x1 layers instead of PyTorch's (default: on).")]  # fmt: skip
 Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L; default: 7.")]
 Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L; default: 2.")]
 Stem = Annotated[int | None, typer.Option("--stem-stride", help="Stride of the first convolution; default: half of "
