@@ -171,7 +171,7 @@ def test_a_matrix_of_pointwise_layers(pair, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe", [("--recipe", "smoke"), ("--recipe", "fast"),
-               ("--recipe", "paper", "--set", "batch=16", "--set", "size=24", "--epochs", "1")],
+               ("--recipe", "paper", "--set", "batch=16", "--set", "size=24")],
 )  # fmt: skip
 def test_every_recipe_on_bundled_domains(tmp_path, recipe):
     found = json.loads(call("transfer", "--source", "letters", "--target", "digits", "--arm", "transfer", "--layers", 2,
