@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import (
+from mkfa.cli.shared.outputs import (
     Force,
     Json,
     Seed,
@@ -20,10 +20,10 @@ from mkfa.cli.output import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from mkfa.assign import Assignment
-    from mkfa.assigned import AssignmentSummary, Coverage, KindSummary
-    from mkfa.bank import FilterBank
-    from mkfa.quality import LayerQuality
+    from mkfa.banks.bank import FilterBank
+    from mkfa.banks.quality import LayerQuality
+    from mkfa.patterns.assign import Assignment
+    from mkfa.patterns.summary import AssignmentSummary, Coverage, KindSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -51,12 +51,12 @@ def assign(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Name the analytic pattern of every filter: class, scales, fit, runner-up, and what chance gives."""
-    from mkfa.assign import BASES, to_analysis, work
-    from mkfa.assign import assign as fit_bank
-    from mkfa.assigned import summarise
-    from mkfa.library import resolve_path
-    from mkfa.quality import layer_quality
-    from mkfa.store import read_bank, write_analysis
+    from mkfa.banks.library import resolve_path
+    from mkfa.banks.quality import layer_quality
+    from mkfa.patterns.assign import BASES, to_analysis, work
+    from mkfa.patterns.assign import assign as fit_bank
+    from mkfa.patterns.summary import summarise
+    from mkfa.storage.result_files import read_bank, write_analysis
 
     check_outputs(out, figure, force=force, banks=[bank])
     path = resolve_path(bank)
@@ -89,7 +89,7 @@ def _why_not_stored(path: Path, store: bool) -> str:
     """Return why the result is not stored in the bank file, as a sentence; "" when it is."""
     import os
 
-    from mkfa.library import list_banks
+    from mkfa.banks.library import list_banks
 
     if not store:
         return "Not stored in the bank, as --no-store asks."
@@ -101,8 +101,8 @@ def _why_not_stored(path: Path, store: bool) -> str:
 
 
 def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
-    from mkfa.assign import to_analysis
-    from mkfa.store import write_arrays
+    from mkfa.patterns.assign import to_analysis
+    from mkfa.storage.result_files import write_arrays
 
     arrays: dict[str, Any] = {}
     described: dict[str, Any] = {}
@@ -114,8 +114,8 @@ def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
 
 
 def _draw(done: tuple[Assignment, AssignmentSummary], bank: FilterBank) -> Any:
-    from mkfa.assigned import examples
     from mkfa.figures.assign import AssignFigure, draw
+    from mkfa.patterns.summary import examples
 
     found, summary = done
     return draw(AssignFigure(summary, *examples(found, bank)))

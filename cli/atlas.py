@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mkfa.cli import keys
-from mkfa.cli.output import (
+from mkfa.cli.shared.outputs import (
     Banks,
     Force,
     Json,
@@ -25,7 +25,7 @@ from mkfa.cli.output import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from mkfa.atlas import Atlas
+    from mkfa.clusters.atlas import Atlas
 
 MOST_BANKS = 4
 """Banks that have a column of their own in the printed table."""
@@ -50,8 +50,8 @@ def atlas(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Cluster the filters of banks modulo sign: prototypes, where each is found, and a map."""
-    from mkfa.atlas import atlas_summary, build_atlas, write_atlas
-    from mkfa.choice import SWEEP
+    from mkfa.clusters.atlas import atlas_summary, build_atlas, write_atlas
+    from mkfa.clusters.count import SWEEP
     from mkfa.figures.atlas import draw
 
     check_outputs(out, figure, force=force, banks=banks)
@@ -65,8 +65,8 @@ def atlas(
 
 def print_atlas(result: Atlas) -> None:
     """Print the criteria, the clusters, and what they mean."""
-    from mkfa.choice import STABLE
-    from mkfa.pool import DEPTHS
+    from mkfa.clusters.count import STABLE
+    from mkfa.clusters.pool import DEPTHS
 
     choice, found, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
     for note in result.pool.notes:

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Force, Json, check_outputs, print_json, print_table, progress, save_figure, say, warn
+from mkfa.cli.shared.outputs import (
+    Force,
+    Json,
+    check_outputs,
+    print_json,
+    print_table,
+    progress,
+    save_figure,
+    say,
+    warn,
+)
 
 if TYPE_CHECKING:
-    from mkfa.bank import FilterBank
-    from mkfa.collect import Harvested
-    from mkfa.harvest import HarvestOptions
+    from mkfa.banks.bank import FilterBank
+    from mkfa.readers.collect import Harvested
+    from mkfa.readers.harvest import HarvestOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +48,9 @@ def harvest(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Collect the depthwise filters of trained networks into banks."""
-    from mkfa.collect import collect, expand_sources, failures
     from mkfa.errors import MkfaError
-    from mkfa.harvest import HarvestOptions
+    from mkfa.readers.collect import collect, expand_sources, failures
+    from mkfa.readers.harvest import HarvestOptions
 
     options = HarvestOptions(name, arch, allow_nonfinite, training_set, task, licence)
     wanted = expand_sources(sources)
@@ -67,8 +77,8 @@ def harvest(
 
 def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: bool, as_json: bool) -> None:
     from mkfa.errors import MkfaError
-    from mkfa.harvest import harvest as take
-    from mkfa.store import check_target, write_bank
+    from mkfa.readers.harvest import harvest as take
+    from mkfa.storage.result_files import check_target, write_bank
 
     if out.suffix.lower() != ".h5":
         raise MkfaError(out, "has an ending that stands for no bank", "end it in .h5")
@@ -90,7 +100,7 @@ def _print_harvested(done: tuple[Harvested, ...], as_json: bool) -> None:
                     for h in done])  # fmt: skip
         return
     if len(done) == 1:
-        from mkfa.store import read_bank
+        from mkfa.storage.result_files import read_bank
 
         _print_bank(read_bank(done[0].path), done[0].path, layers=False)
         verb = "Wrote" if done[0].state == "harvested" else "Was there already (--force harvests again):"
@@ -102,9 +112,9 @@ def _print_harvested(done: tuple[Harvested, ...], as_json: bool) -> None:
 
 def banks(as_json: Json = False) -> None:
     """List the banks at hand: the library and the bundled ones."""
+    from mkfa.banks.library import library_folder, list_banks
     from mkfa.errors import MkfaError
-    from mkfa.library import library_folder, list_banks
-    from mkfa.store import read_bank
+    from mkfa.storage.result_files import read_bank
 
     rows: list[dict[str, Any]] = []
     for entry in list_banks():
@@ -138,9 +148,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a bank: layer table, kernel sizes, dead filters, provenance."""
+    from mkfa.banks.library import resolve_path
     from mkfa.errors import MkfaError
-    from mkfa.library import resolve_path
-    from mkfa.store import read_bank
+    from mkfa.storage.result_files import read_bank
 
     if (png or out) and layer is None:
         raise MkfaError("--png", "draws one layer, and none was named", "add --layer N")
@@ -167,7 +177,7 @@ def show(
 
 
 def _print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
-    from mkfa.summary import count_kinds
+    from mkfa.banks.counts import count_kinds
 
     origin = bank.provenance
     facts = [("source", origin.source), ("architecture", origin.architecture), ("trained on", origin.training_set),
@@ -202,8 +212,8 @@ def _row(bank: FilterBank, index: int) -> tuple[Any, ...]:
 
 
 def _layer_facts(bank: FilterBank, index: int) -> dict[str, Any]:
-    from mkfa.canonical import canonical
-    from mkfa.cli.output import plain
+    from mkfa.banks.canonical import canonical
+    from mkfa.cli.shared.outputs import plain
 
     layer = bank.layers[index]
     form = canonical(bank.of_layer(index))
@@ -220,8 +230,8 @@ def _print_layer(bank: FilterBank, index: int) -> None:
 
 
 def _facts(bank: FilterBank, path: Path) -> dict[str, Any]:
-    from mkfa.cli.output import plain
-    from mkfa.summary import count_kinds
+    from mkfa.banks.counts import count_kinds
+    from mkfa.cli.shared.outputs import plain
 
     kernels = [{**plain(c), "kind": str(c.kind)} for c in count_kinds(bank)]
     layers = [_layer_facts(bank, i) for i in range(len(bank.layers))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.output import (
+from mkfa.cli.shared.outputs import (
     WIDTH,
     Force,
     Json,
@@ -23,8 +23,8 @@ from mkfa.cli.output import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from mkfa.bank import FilterBank
-    from mkfa.comparison import CompareSettings, Comparison, KindComparison
+    from mkfa.banks.bank import FilterBank
+    from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison
 
 ENDINGS = (".h5", ".json", ".csv")
 
@@ -60,8 +60,8 @@ def compare(
     settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
     _need_two(names)
     check_outputs(out, figure, force=force, banks=names, endings=ENDINGS)
-    from mkfa.compare import distinct_names
-    from mkfa.library import resolve_bank
+    from mkfa.banks.library import resolve_bank
+    from mkfa.similarity.compare import distinct_names
 
     found = distinct_names([resolve_bank(name) for name in names])
     results = _run(found, settings)
@@ -71,7 +71,7 @@ def compare(
 
 
 def _settings(measures: str, null: str, kernel: str, counts: tuple[int, int, int], threshold: float) -> CompareSettings:
-    from mkfa.comparison import CompareSettings
+    from mkfa.similarity.comparison import CompareSettings
 
     chosen: dict[str, Any] = {"measures": _words(measures), "nulls": _words(null), "kernels": _kernels(kernel)}
     permutations, sample, seed = counts
@@ -109,9 +109,9 @@ def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison
     """Compare every pair; pairs with nothing in common are left out and said, unless there is no other."""
     from itertools import combinations
 
-    from mkfa.cli.output import warn
-    from mkfa.compare import compare_many, total_draws
+    from mkfa.cli.shared.outputs import warn
     from mkfa.errors import MkfaError
+    from mkfa.similarity.compare import compare_many, total_draws
 
     total = 0
     for x, y in combinations(banks, 2):
@@ -122,8 +122,8 @@ def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison
 
 
 def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> dict[str, Any]:
-    from mkfa.bank_matrix import bank_matrices
-    from mkfa.comparison_file import record
+    from mkfa.similarity.export import record
+    from mkfa.similarity.matrix import bank_matrices
 
     out: dict[str, Any] = {"comparisons": [record(result) for result in results if result]}
     if len(banks) > 2:
@@ -132,8 +132,8 @@ def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> 
 
 
 def _write(out: Path, results: tuple[Comparison | None, ...], force: bool) -> None:
-    from mkfa.comparison_file import arrays_of, attributes_of, csv_text
-    from mkfa.store import write_arrays
+    from mkfa.similarity.export import arrays_of, attributes_of, csv_text
+    from mkfa.storage.result_files import write_arrays
 
     done = [result for result in results if result]
     if out.suffix.lower() == ".csv":
@@ -144,8 +144,8 @@ def _write(out: Path, results: tuple[Comparison | None, ...], force: bool) -> No
 
 
 def _draw(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> Any:
-    from mkfa.bank_matrix import bank_matrices
     from mkfa.figures.compare import draw, draw_matrix
+    from mkfa.similarity.matrix import bank_matrices
 
     if len(banks) > 2:
         return draw_matrix(bank_matrices(banks, results))
@@ -161,7 +161,7 @@ def _print(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> N
 
 
 def _print_comparison(result: Comparison) -> None:
-    from mkfa.comparison import in_words
+    from mkfa.similarity.comparison import in_words
 
     settings = result.settings
     for kind in result.kinds:
@@ -187,7 +187,7 @@ def _wrap(texts: list[str]) -> list[str]:
 
 
 def _place_row(kind: KindComparison, i: int) -> list[Any]:
-    from mkfa.scores import ALIKE_IS_MORE
+    from mkfa.similarity.score import ALIKE_IS_MORE
 
     name = kind.measures[i]
     interval = f"{kind.interval[0, i]:.3f} {kind.interval[1, i]:.3f}"
@@ -226,7 +226,7 @@ def _draws(kind: KindComparison) -> str:
 
 
 def _null_notes(kind: KindComparison) -> list[str]:
-    from mkfa.scores import BY_LAYER
+    from mkfa.similarity.score import BY_LAYER
 
     name = next((m for m in BY_LAYER if m in kind.measures), None)
     if name is None:
@@ -242,8 +242,8 @@ def _null_notes(kind: KindComparison) -> list[str]:
 
 
 def _print_stages(kind: KindComparison) -> None:
-    from mkfa.comparison import strictest
-    from mkfa.scores import BY_LAYER
+    from mkfa.similarity.comparison import strictest
+    from mkfa.similarity.score import BY_LAYER
 
     name = next((m for m in BY_LAYER if m in kind.measures), None)
     if name is None or max(len(kind.stages_a), len(kind.stages_b)) > 8:
@@ -256,7 +256,7 @@ def _print_stages(kind: KindComparison) -> None:
 
 
 def _print_matrix(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> None:
-    from mkfa.bank_matrix import bank_matrices
+    from mkfa.similarity.matrix import bank_matrices
 
     matrices = bank_matrices(banks, results)
     for matrix in matrices:

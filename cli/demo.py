@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.output import Force, say
+from mkfa.cli.shared.outputs import Force, say
 
 STEPS: tuple[tuple[str, str, list[str]], ...] = (
     (

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.output import Force, Json, print_json, print_table, progress, say, warn
+from mkfa.cli.shared.outputs import Force, Json, print_json, print_table, progress, say, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +22,8 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
     """List the labelled image sets: what is here, and what would be fetched."""
     if context.invoked_subcommand:
         return
-    from mkfa.training.domains import state_of
-    from mkfa.training.registry import datasets_folder, registry
+    from mkfa.images.load import state_of
+    from mkfa.images.registry import datasets_folder, registry
 
     rows: list[dict[str, Any]] = [
         {"name": i.name, "title": i.title, "classes": i.classes, "train": i.train or None, "test": i.test or None,
@@ -55,7 +55,7 @@ def pack(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Decode a data set once into one file that training reads; a stopped run goes on where it was."""
-    from mkfa.training.domains import pack_domain
+    from mkfa.images.load import pack_domain
 
     with progress(f"pack {name}, %", 100) as advance:
         done = pack_domain(name, size=size, out=out, workers=workers, strict=strict, overwrite=force,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.output import Force, Json, Seed, check_outputs, print_json, print_table, save_figure, say
+from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, print_json, print_table, save_figure, say
 
 DRAWN_BY = {
     "atlas": "mkfa atlas BANK... --figure FILE.png",
@@ -35,8 +35,8 @@ def figure(
     """Draw a figure from banks, such as 'mkfa figure filters --banks A,B'."""
     from importlib import import_module
 
+    from mkfa.banks.library import resolve_bank
     from mkfa.errors import MkfaError
-    from mkfa.library import resolve_bank
 
     if list_them or not name:
         _print_list(as_json)

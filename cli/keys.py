@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli.output import (
+from mkfa.cli.shared.outputs import (
     Banks,
     Force,
     Json,
@@ -23,7 +23,7 @@ from mkfa.cli.output import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from mkfa.keys import Keys
+    from mkfa.clusters.keys import Keys
 
 
 def register(app: typer.Typer) -> None:
@@ -44,8 +44,8 @@ def keys(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Find the smallest set of filters that explains banks up to gain and offset."""
+    from mkfa.clusters.keys import NULLS, find_keys, keys_summary, write_keys
     from mkfa.figures.keys import draw
-    from mkfa.keys import NULLS, find_keys, keys_summary, write_keys
 
     check_outputs(out, figure, force=force, banks=banks)
     read, kind = read_banks(banks, kernel)
@@ -58,7 +58,7 @@ def keys(
 
 def print_keys(result: Keys) -> None:
     """Print the elbow curve, the keys, and how they compare to the named set."""
-    from mkfa.keys import COVERED
+    from mkfa.clusters.keys import COVERED
 
     curve, found, match = result.curve, result.found, result.match
     for note in result.pool.notes:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli import packed
-from mkfa.cli.output import Json, print_json, print_table, say, say_wrapped, show
+from mkfa.cli import runs_archive as packed
+from mkfa.cli.shared.outputs import Json, print_json, print_table, say, say_wrapped, show
 
 if TYPE_CHECKING:
-    from mkfa.training.run_compare import RunComparison
-    from mkfa.training.run_groups import GroupTable
-    from mkfa.training.runs import RunEntry
+    from mkfa.results.differences import RunComparison
+    from mkfa.results.groups import GroupTable
+    from mkfa.results.runs import RunEntry
 
 Where = Annotated[Path | None, typer.Option("--out", metavar="DIR|FILE", help="The --out of the command that trained, "
                                             "a file of 'mkfa runs pack', or 'bundled'; default: mkfa's data folder."
@@ -51,7 +51,7 @@ def runs(
                 raise MkfaError(option, f"stands before {verb} and is of the list alone", f"write it behind {verb}")
         context.obj = out
         return
-    from mkfa.training import runs as of
+    from mkfa.results import runs as of
 
     if as_json and as_csv:
         raise MkfaError("--json and --csv", "are two forms of one list", "ask for one of them")
@@ -76,7 +76,7 @@ def show_run(
     out: Where = None, experiment: Within = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show one run: specification, result, accuracy epoch by epoch."""
-    from mkfa.training.runs import find_place, load_run, run_details
+    from mkfa.results.runs import find_place, load_run, run_details
 
     details = run_details(load_run(find_place(out or context.obj), run, experiment=experiment))
     if as_json:
@@ -109,9 +109,9 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare runs: what differs in the specifications and in the results; or groups of them over seeds."""
     from mkfa.errors import MkfaError
-    from mkfa.training.run_compare import compare_runs
-    from mkfa.training.run_groups import group_runs
-    from mkfa.training.runs import find_place, load_run, load_runs
+    from mkfa.results.differences import compare_runs
+    from mkfa.results.groups import group_runs
+    from mkfa.results.runs import find_place, load_run, load_runs
 
     if bool(run) == bool(by):
         problem = "compares single runs or groups, and both were asked for" if run else "needs to know what to compare"

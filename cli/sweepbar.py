@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from mkfa.training.engine import Report
-    from mkfa.training.plans import Planned
-    from mkfa.training.sweep import Outcome
+    from mkfa.engines.serial import Outcome
+    from mkfa.experiments.plan import Planned
+    from mkfa.training.run import Report
 
 LINES = 8
 """Runs in progress that get a bar of their own."""

@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli import arm_help, runs, sweeps, tables, trainer
-from mkfa.cli.output import Json, print_json, print_table
+from mkfa.cli import arm_help, runs
+from mkfa.cli import transfer_curve as sweeps
+from mkfa.cli.shared import result_tables as tables
+from mkfa.cli.shared import training as trainer
+from mkfa.cli.shared.outputs import Json, print_json, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -31,9 +34,9 @@ def train(
     tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train base runs on a domain; each leaves its filters as a bank in the library."""
-    from mkfa.training.base import store_bank
-    from mkfa.training.execution import Execution
-    from mkfa.training.plans import Experiment, plan_bases
+    from mkfa.experiments.lending import store_bank
+    from mkfa.experiments.plan import Experiment, plan_bases
+    from mkfa.training.device import Execution
 
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     experiment = Experiment(arch, used, options=trainer.network_options(kernel, patch, stem_stride))
@@ -81,8 +84,8 @@ def transfer(
 
     Several arms or sources at one number of layers make a table: --arm transfer,shuffle,first-k --layers all.
     """
-    from mkfa.training.execution import Execution
-    from mkfa.training.plans import Experiment
+    from mkfa.experiments.plan import Experiment
+    from mkfa.training.device import Execution
 
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     options = trainer.network_options(kernel, patch, stem_stride)

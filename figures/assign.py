@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.assigned import CURVE, AssignmentSummary, Example
 from mkfa.figures.style import PAGE, draw_filter, new_figure, style
+from mkfa.patterns.summary import CURVE, AssignmentSummary, Example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

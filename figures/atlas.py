@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.atlas import CLASSES, Atlas
+from mkfa.clusters.atlas import CLASSES, Atlas
+from mkfa.clusters.pool import DEPTHS
 from mkfa.figures.style import AMOUNT, PAGE, draw_filter, new_figure, style
-from mkfa.pool import DEPTHS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.bank_matrix import BankMatrix
-from mkfa.comparison import Comparison, KindComparison, strictest
 from mkfa.figures.style import AMOUNT, PAGE, new_figure, style
-from mkfa.scores import BY_LAYER
+from mkfa.similarity.comparison import Comparison, KindComparison, strictest
+from mkfa.similarity.matrix import BankMatrix
+from mkfa.similarity.score import BY_LAYER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

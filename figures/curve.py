@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.evidence.paper import PaperCurve
 from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, in_few_words, new_figure, style
-from mkfa.training.contrasts import series_of
-from mkfa.training.paper import PaperCurve
-from mkfa.training.results import Cell, Curve
+from mkfa.results.cells import Cell, Curve
+from mkfa.results.contrasts import series_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

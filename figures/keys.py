@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mkfa.clusters.keys import COVERED, Keys
 from mkfa.figures.style import PAGE, draw_filter, new_figure, style
-from mkfa.keys import COVERED, Keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mkfa.evidence.paper import PaperMatrix, citation
 from mkfa.figures.grid import Words, draw_grid
 from mkfa.figures.style import PAGE, new_figure, style
-from mkfa.training.matrix import Matrix
-from mkfa.training.paper import PaperMatrix, citation
+from mkfa.results.matrix import Matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mkfa.training.paper import PaperCurve, citation
+from mkfa.evidence.paper import PaperCurve, citation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

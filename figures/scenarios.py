@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.evidence.paper import PaperRows, citation
 from mkfa.figures.style import PAGE, in_few_words, new_figure, style
-from mkfa.training.paper import PaperRows, citation
-from mkfa.training.results import Cell
-from mkfa.training.scenarios import Scenario, Scenarios
+from mkfa.results.cells import Cell
+from mkfa.results.table import Scenario, Scenarios
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

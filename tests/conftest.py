@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mkfa.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 
 
 @pytest.fixture(autouse=True)

@@ -115,8 +115,8 @@ def bank_seeds() -> list[bytes]:
     import h5py
     import numpy as np
 
-    from mkfa.bank import Layer, Provenance, make_bank
-    from mkfa.store import Analysis, write_analysis, write_bank
+    from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.storage.result_files import Analysis, write_analysis, write_bank
 
     rng = np.random.default_rng(0)
     layers = [
@@ -139,7 +139,7 @@ def made_by(makers: str) -> Callable[[], list[bytes]]:
     """Return the seed that a module of makers has in `whole_model`."""
 
     def seeds() -> list[bytes]:
-        spec = importlib.util.spec_from_file_location(makers, HERE / "sources" / f"{makers}.py")
+        spec = importlib.util.spec_from_file_location(makers, HERE / "readers" / f"{makers}.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[makers] = module
@@ -153,14 +153,14 @@ def made_by(makers: str) -> Callable[[], list[bytes]]:
 
 
 def read_bank(path: Path) -> object:
-    from mkfa.store import read_analyses
-    from mkfa.store import read_bank as read
+    from mkfa.storage.result_files import read_analyses
+    from mkfa.storage.result_files import read_bank as read
 
     return read(path), read_analyses(path)
 
 
 def harvest(path: Path) -> object:
-    from mkfa.harvest import harvest as take
+    from mkfa.readers.harvest import harvest as take
 
     return take(str(path))
 
@@ -383,15 +383,15 @@ def with_atheris(name: str, inputs: int, seed: int, crashes: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["mkfa"]):
-        import mkfa.harvest
-        import mkfa.sources.checkpoint
-        import mkfa.sources.onnx
-        import mkfa.sources.pickled
-        import mkfa.sources.sniff
-        import mkfa.sources.statedict
-        import mkfa.sources.tflite
-        import mkfa.sources.torchfile
-        import mkfa.store  # noqa: F401
+        import mkfa.readers.formats
+        import mkfa.readers.graphs.onnx
+        import mkfa.readers.graphs.tflite
+        import mkfa.readers.harvest
+        import mkfa.readers.tensors.checkpoint
+        import mkfa.readers.tensors.inert_pickle
+        import mkfa.readers.tensors.pytorch
+        import mkfa.readers.tensors.select
+        import mkfa.storage.result_files  # noqa: F401
     target = TARGETS[name]
     crashes.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -111,7 +111,7 @@ def test_the_library_knows_neither_figures_nor_commands_and_nothing_knows_comman
 
 def test_only_one_module_imports_h5py():
     assert [name for name, path in MODULES.items() if any(i.split(".")[0] == "h5py" for i in imports(path))] == [
-        "mkfa.hdf5"
+        "mkfa.storage.hdf5"
     ]
 
 

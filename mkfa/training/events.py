@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mkfa.atomic import atomic_write
 from mkfa.errors import MkfaError
+from mkfa.storage.atomic import atomic_write
 
 EVENTS = "events"
 """Folder below a run's."""

@@ -13,7 +13,7 @@ import sys, time
 import numpy as np
 from scipy.optimize import curve_fit
 from scipy.special import ive
-from mkfa.store import read_bank
+from mkfa.storage.result_files import read_bank
 weight = read_bank(sys.argv[1]).groups[7, 7].weight
 rng = np.random.default_rng(0)
 chosen = weight[rng.choice(len(weight), 200, replace=False)].reshape(200, 49).astype(float)
@@ -47,9 +47,9 @@ def make_filters(work: Path) -> None:
     """A bank of 36 layers: patterns of every class, with noise of a tenth to all of their norm, gain and offset."""
     import numpy as np
 
-    from mkfa.bank import Layer, Provenance, make_bank
-    from mkfa.dictionary import dictionary
-    from mkfa.store import write_bank
+    from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.patterns.dictionary import dictionary
+    from mkfa.storage.result_files import write_bank
 
     target = work / "patterns.h5"
     if target.exists():

@@ -76,9 +76,9 @@ def make_banks(work: Path) -> None:
     """Two banks like convnext_base's (36 layers, 18,000 filters): smooth prototypes with noise, seeds 1 and 2."""
     import numpy as np
 
-    from mkfa.bank import Layer, Provenance, make_bank
-    from mkfa.nulls import draw_null
-    from mkfa.store import write_bank
+    from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.nulls.draws import draw_null
+    from mkfa.storage.result_files import write_bank
 
     shape = np.zeros((12, 7, 7), np.float32)
     centres = draw_null("blurred", shape, np.random.default_rng(0))

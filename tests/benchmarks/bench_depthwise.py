@@ -44,7 +44,7 @@ def main() -> None:
     import torch.nn.functional as functional
     from run import machine
 
-    from mkfa.training.quick import LARGEST_IMAGE, weight_gradient
+    from mkfa.networks.cpu_gradients import LARGEST_IMAGE, weight_gradient
 
     cuda = options.device.startswith("cuda") or (options.device == "auto" and torch.cuda.is_available())
     device, kind = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)

@@ -60,7 +60,7 @@ def serve(rate: float) -> Callable[[Path], object]:
 
 
 def _server():  # type: ignore[no-untyped-def]
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sources"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "readers"))
     import hub_server
 
     return hub_server

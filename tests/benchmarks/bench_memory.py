@@ -35,7 +35,7 @@ def prepare(work: Path) -> None:
     """Write the packed file, as `mkfa domains pack` lays it out."""
     import numpy as np
 
-    from mkfa.store import map_arrays, reserve_arrays
+    from mkfa.storage.result_files import map_arrays, reserve_arrays
 
     path = work / FILE
     if path.exists():
@@ -61,14 +61,14 @@ def train(mode: str, work: Path) -> tuple[float, float]:
     import timm.optim  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    import mkfa.training.steps  # noqa: F401
-    from mkfa.training.contract import Domain
-    from mkfa.training.domains import load_domain
-    from mkfa.training.engine import train_run
-    from mkfa.training.execution import Execution
-    from mkfa.training.networks import build_network
+    import mkfa.training.step  # noqa: F401
+    from mkfa.images.domain import Domain
+    from mkfa.images.load import load_domain
+    from mkfa.networks.build import build_network
+    from mkfa.training.device import Execution
+    from mkfa.training.folder import RunSpec
     from mkfa.training.recipe import load_recipe
-    from mkfa.training.runfolder import RunSpec
+    from mkfa.training.run import train_run
 
     build_network(ARCH, classes=2, channels=3, size=32, seed=0)  # what timm loads with its first network
     before = resident_megabytes()

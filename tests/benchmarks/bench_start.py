@@ -10,7 +10,7 @@ MILLION = 1_000_000
 
 READ_OURS = """
 import sys
-from mkfa.store import read_bank
+from mkfa.storage.result_files import read_bank
 bank = read_bank(sys.argv[1])
 assert len(bank) == 1_000_000
 """
@@ -32,8 +32,8 @@ def make_million(work: Path) -> None:
     """A bank of 36 layers, and the same in the layout of CNN Filter DB: /filters (N, K) and /meta as a pandas table."""
     import numpy as np
 
-    from mkfa.bank import Layer, Provenance, make_bank
-    from mkfa.store import write_bank
+    from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.storage.result_files import write_bank
 
     target = work / "million.h5"
     if target.exists():

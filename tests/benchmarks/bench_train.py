@@ -33,7 +33,7 @@ def domain_at(size: int) -> Any:
 
     from PIL import Image
 
-    from mkfa.training.domains import load_domain
+    from mkfa.images.load import load_domain
 
     found = load_domain(DOMAIN)
     if size == found.size:
@@ -65,10 +65,10 @@ class Ours:
     def __init__(self, form: str, options: argparse.Namespace) -> None:
         import torch
 
-        from mkfa.training.engine import Run
-        from mkfa.training.execution import Execution
+        from mkfa.training.device import Execution
+        from mkfa.training.folder import BASE, RunFolder, RunSpec
         from mkfa.training.recipe import load_recipe
-        from mkfa.training.runfolder import BASE, RunFolder, RunSpec
+        from mkfa.training.run import Run
 
         domain, recipe = domain_at(options.size), load_recipe("fast", {"batch": options.batch, "max_size": 0})
         frozen = form == "frozen"
@@ -104,7 +104,7 @@ def timms(options: argparse.Namespace) -> Callable[[int], float]:
     from timm.data import ImageDataset, create_loader
     from timm.loss import LabelSmoothingCrossEntropy
 
-    from mkfa.training.networks import build_network
+    from mkfa.networks.build import build_network
 
     torch.set_num_threads(CORES)
     name = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mkfa.banks.library import list_banks
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.library import list_banks
-from mkfa.store import read_analyses, read_arrays, write_bank
+from mkfa.storage.result_files import read_analyses, read_arrays, write_bank
 
 FAST = ("--draws", "99")
 

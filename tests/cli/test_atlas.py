@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mkfa.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.store import read_arrays, read_bank, write_bank
+from mkfa.storage.result_files import read_arrays, read_bank, write_bank
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mkfa.library import library_folder
-from mkfa.store import read_bank, write_bank
+from mkfa.banks.library import library_folder
+from mkfa.storage.result_files import read_bank, write_bank
 
 MKFA = [sys.executable, "-m", "mkfa.cli.app"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mkfa.bank import FilterBank
+from mkfa.banks.bank import FilterBank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.store import read_arrays, write_bank
+from mkfa.storage.result_files import read_arrays, write_bank
 
 QUICK = ["--permutations", "19", "--sample", "32"]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.training.registry import datasets_folder
+from mkfa.images.registry import datasets_folder
 
 SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
          "--device", "cpu", "--seeds", "1", "--jobs", "1"]  # fmt: skip

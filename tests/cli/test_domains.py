@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from mkfa.cli import domains
 from mkfa.errors import MkfaError
-from mkfa.training.domain_files import read_domain
-from mkfa.training.registry import datasets_folder, registry
+from mkfa.images.domain_file import read_domain
+from mkfa.images.registry import datasets_folder, registry
 
 
 @pytest.fixture

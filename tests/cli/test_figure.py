@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.store import write_bank
+from mkfa.storage.result_files import write_bank
 
 
 def run(*arguments):

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.training import result_file
-from mkfa.training.contract import Domain
-from mkfa.training.runfolder import RESULT
+from mkfa.images.domain import Domain
+from mkfa.results import archive as result_file
+from mkfa.training.folder import RESULT
 
 SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
          "--device", "cpu"]  # fmt: skip
@@ -50,7 +50,7 @@ def trained(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MKFA_HOME", str(root / "home"))
-        patch.setattr("mkfa.training.domains.load_domain", tiny)
+        patch.setattr("mkfa.images.load.load_domain", tiny)
         typed(patch, root)
         call("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
              "transfer,random", "--seeds", 2, "--out", root / "curve", *SMALL)  # fmt: skip
@@ -83,7 +83,7 @@ def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trai
 
 
 def test_a_table_drawn_again_is_the_sweeps(packed, trained, monkeypatch):
-    monkeypatch.setattr("mkfa.training.domains.load_domain", tiny)
+    monkeypatch.setattr("mkfa.images.load.load_domain", tiny)
     typed(monkeypatch, trained)
     words = ("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
              "transfer,random", "--seeds", 2, "--out", trained / "curve", *SMALL)  # fmt: skip

@@ -10,7 +10,7 @@ from mkfa.cli import app as module
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(monkeypatch, capsys):
-    from mkfa import library
+    from mkfa.banks import library
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
-from mkfa.training.domain_files import make_domain, write_domain
+from mkfa.images.domain_file import make_domain, write_domain
 
 SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
          "--device", "cpu"]  # fmt: skip

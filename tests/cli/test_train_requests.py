@@ -12,10 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mkfa.cli import trainer
 from mkfa.cli.app import app
+from mkfa.cli.shared import training as trainer
 from mkfa.errors import MkfaError
-from mkfa.training.domain_files import make_domain, write_domain
+from mkfa.images.domain_file import make_domain, write_domain
 
 SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
          "--device", "cpu"]  # fmt: skip
@@ -82,7 +82,7 @@ def test_nothing_is_said_of_the_setting_before_it_is_refused(words):
 
 
 def test_more_layers_than_a_networks_name_tells_are_refused_without_building_it(domain, monkeypatch):
-    from mkfa.training import engine
+    from mkfa.training import run as engine
 
     monkeypatch.setattr(engine, "build", lambda *_: pytest.fail("a network was built"))
     words = ("transfer", "--source", "letters", "--target", domain, "--arm", "random", *SMALL)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mkfa.arms.plant import ARMS
 from mkfa.cli import arm_help
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.training.arms import ARMS
-from mkfa.training.domain_files import make_domain, write_domain
+from mkfa.images.domain_file import make_domain, write_domain
 
 SMALL = ("--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
          "--device", "cpu")  # fmt: skip

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mkfa.assign import assign
-from mkfa.assigned import CURVE, examples, summarise
 from mkfa.figures.assign import AssignFigure, draw
+from mkfa.patterns.assign import assign
+from mkfa.patterns.summary import CURVE, examples, summarise
 
 
 @pytest.fixture(scope="module")
 def data():
-    from mkfa.bank import Layer, Provenance, make_bank
+    from mkfa.banks.bank import Layer, Provenance, make_bank
 
     rng = np.random.default_rng(0)
     layers = [(Layer(0, f"l{i}", 0, 0.0, 40, 5, 5), rng.standard_normal((40, 5, 5)).astype(np.float32), None)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mkfa.atlas import FilterMap, build_atlas
-from mkfa.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.clusters.atlas import FilterMap, build_atlas
 from mkfa.figures.atlas import draw
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mkfa.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.bank_matrix import bank_matrices
-from mkfa.compare import compare_many
-from mkfa.comparison import CompareSettings, Comparison
+from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.figures.compare import COLOURS, draw, draw_matrix
-from mkfa.nulls import NULLS
+from mkfa.nulls.draws import NULLS
+from mkfa.similarity.compare import compare_many
+from mkfa.similarity.comparison import CompareSettings, Comparison
+from mkfa.similarity.matrix import bank_matrices
 
 
 def bank(name: str, seed: int) -> FilterBank:

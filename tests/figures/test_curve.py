@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mkfa.arms.plant import ARMS
 from mkfa.figures.curve import COLOURS, draw
-from mkfa.training.arms import ARMS
-from mkfa.training.results import Finished, make_curve
+from mkfa.results.cells import Finished, make_curve
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers": [1, 2], "seeds": 2}
 

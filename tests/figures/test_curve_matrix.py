@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.training.matrix import make_matrix
-from mkfa.training.results import Finished, make_curve
+from mkfa.results.cells import Finished, make_curve
+from mkfa.results.matrix import make_matrix
 
 
 def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float) -> Finished:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mkfa.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.clusters.keys import find_keys
 from mkfa.figures.keys import draw
-from mkfa.keys import find_keys
 
 
 def test_curves_and_keys():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mkfa.evidence.paper import paper_curves, paper_matrix
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.training.matrix import make_matrix
-from mkfa.training.paper import paper_curves, paper_matrix
-from mkfa.training.results import Finished, make_curve
+from mkfa.results.cells import Finished, make_curve
+from mkfa.results.matrix import make_matrix
 
 
 def done(source: str, target: str, arm: str, layers: int, top1: float) -> Finished:

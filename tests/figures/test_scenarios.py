@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mkfa.evidence.paper import paper_rows
 from mkfa.figures.scenarios import draw
-from mkfa.training.paper import paper_rows
-from mkfa.training.results import Finished
-from mkfa.training.scenarios import make_scenarios
+from mkfa.results.cells import Finished
+from mkfa.results.table import make_scenarios
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise"}
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mkfa.engines.serial import carry_out
 from mkfa.errors import MkfaError
-from mkfa.training.contract import Domain
-from mkfa.training.engine import train_run
+from mkfa.experiments.plan import Domains, Planned
+from mkfa.images.domain import Domain
+from mkfa.training.device import Execution, Stop
 from mkfa.training.events import EVENTS, FILE, TAGS, check_tensorboard
-from mkfa.training.execution import Execution, Stop
-from mkfa.training.plans import Domains, Planned
+from mkfa.training.folder import METRICS, RunFolder, RunSpec
 from mkfa.training.recipe import load_recipe
-from mkfa.training.runfolder import METRICS, RunFolder, RunSpec
-from mkfa.training.sweep import carry_out
+from mkfa.training.run import train_run
 
 ON = Execution(device="cpu", threads=1, events=True)
 OFF = replace(ON, events=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mkfa.errors import MkfaError
+from mkfa.training.optimizer import build_optimizer, lr_at, warmup_steps
 from mkfa.training.recipe import RECIPES, change, load_recipe, parse_changes
-from mkfa.training.schedule import build_optimizer, lr_at, warmup_steps
 
 PAPER = {"epochs": 300, "batch": 1024, "lr": 4e-3, "lr_min": 1e-6, "weight_decay": 0.05, "drop_path": 0.1,
          "mixup": 0.8, "cutmix": 1.0, "erasing": 0.25, "label_smoothing": 0.1, "size": 224, "ema": 0.0,

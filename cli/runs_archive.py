@@ -1,0 +1,149 @@
+"""`mkfa runs pack`, `mkfa runs draw`: experiments in one small file, and their results from it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mkfa.cli.shared import result_tables as tables
+from mkfa.cli.shared.outputs import Force, Json, print_json, save_figure, say
+
+if TYPE_CHECKING:
+    from mkfa.results.archive import PackedExperiment
+
+
+def register(group: typer.Typer) -> None:
+    """Add the verbs of this module to `mkfa runs`."""
+    group.command("pack")(pack)
+    group.command("draw")(draw)
+
+
+def pack(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The results file to write.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The --out of the command that trained; "
+                                             "default: mkfa's data folder.")] = None,
+    experiment: Annotated[Path | None, typer.Option("--experiment", metavar="JSON", help="A curve.json, table.json or "
+                                                    "matrix.json: pack exactly its runs; default: all "
+                                                    "that are over.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the experiment in the file; default: its folder's.")] = "",
+    command: Annotated[str, typer.Option("--command", metavar="TEXT", help="The command line that made it; default: "
+                                         "as recorded in the JSON file.")] = "",
+    add: Annotated[bool, typer.Option("--add", help="Add to a file that exists; --force replaces an experiment of "
+                                      "the same name.")] = False,
+    force: Force = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Keep specifications and results of finished runs in one small file, with the command that made them."""
+    from mkfa.errors import MkfaError
+    from mkfa.results.archive import check_ending, read_experiments, write_experiments
+    from mkfa.storage.result_files import check_target
+
+    check_ending(file)
+    check_target(file, overwrite=force or add)
+    found = _gather(experiment, out or context.obj, name=name, command=command)
+    kept = read_experiments(file) if add and file.exists() else ()
+    if any(e.name == found.name for e in kept) and not force:
+        remedy = "choose another --name, or pass --force to replace it"
+        raise MkfaError(found.name, f"is an experiment of {file} already", remedy)
+    write_experiments(file, (*(e for e in kept if e.name != found.name), found), overwrite=force or add)
+    over = sum(r.result is not None for r in found.runs)
+    if as_json:
+        print_json({"name": found.name, "kind": found.kind, "runs": len(found.runs), "over": over, "file": file,
+                    "bytes": file.stat().st_size, "experiments": len(kept) + 1})  # fmt: skip
+        return
+    missing = f", {len(found.runs) - over} of its runs are not over" if over < len(found.runs) else ""
+    say(f"Packed {found.name} ({found.kind}): {over} runs{missing}.")
+    say(f"Wrote {file}, {file.stat().st_size:,} bytes")
+
+
+def draw(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json "
+                                        "or matrix.json, or 'bundled'.")],
+    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Of a file that holds several.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw into this file.")] = None,
+    with_paper: tables.WithPaper = False, force: Force = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make a sweep's result from its runs again, without training: table and figure."""
+    from mkfa.cli.shared.outputs import check_outputs
+    from mkfa.errors import MkfaError
+    from mkfa.results.archive import find_experiment, read_experiments
+    from mkfa.results.cells import Curve
+    from mkfa.results.gather import count_test_images, rebuild
+    from mkfa.results.matrix import Matrix
+    from mkfa.results.runs import find_place
+
+    check_outputs(None, out, force=force)
+    if with_paper and out is None:
+        raise MkfaError("--with-paper", "draws, and no picture was asked for", "name one by --out")
+    path = Path(file).expanduser()
+    if path.suffix == ".json":
+        chosen = _gather(path, None, name="", command="")
+    else:
+        chosen = find_experiment(read_experiments(_results_file(find_place(Path(file)))), experiment)
+    found = rebuild(chosen)
+    if out is not None:
+        save_figure(_figure(found, with_paper=with_paper), out, overwrite=force)
+    if as_json:
+        print_json({"name": chosen.name, "kind": chosen.kind, chosen.kind: found, "files": [out] if out else []})
+        return
+    notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
+    notes += [f"Wrote {out}"] if out else []
+    if isinstance(found, Matrix):
+        tables.print_matrix(found, notes=notes)
+        return
+    images = count_test_images(chosen, found.base.target)
+    if isinstance(found, Curve):
+        tables.print_curve(found, test_images=images, notes=notes)
+    else:
+        tables.print_scenarios(found, test_images=images, notes=notes)
+
+
+def print_experiments(place: Path, name: str) -> None:
+    """Print what experiments a results file holds, or that one of them, with the commands."""
+    from mkfa.results.archive import read_experiments
+
+    for e in read_experiments(place):
+        if name in ("", e.name):
+            over = sum(r.result is not None for r in e.runs)
+            say(f"{e.name}: {e.kind}, {over} of {len(e.runs)} runs over; {e.command or 'command not recorded'}")
+
+
+def _gather(experiment: Path | None, out: Path | None, *, name: str, command: str) -> PackedExperiment:
+    """Gather runs; without `out`, those of a results folder with runs/ in it, else of the default folder."""
+    from mkfa.results.gather import gather_experiment, gather_folder, recorded_command
+    from mkfa.results.runs import default_root, find_place
+
+    if experiment is None:
+        root, title = find_place(out), out.resolve().name if out else "runs"
+        return gather_folder(root, name=name or title, command=command or (recorded_command(out) if out else ""))
+    beside = experiment.expanduser().resolve().parent
+    root = beside / "runs" if (beside / "runs").is_dir() else default_root()
+    if out is not None:
+        root = find_place(out)
+    return gather_experiment(experiment.expanduser(), root, name=name or beside.name, command=command)
+
+
+def _results_file(place: Path) -> Path:
+    from mkfa.errors import MkfaError
+
+    if not place.is_file():
+        remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json or matrix.json in it"
+        raise MkfaError(place, "is a folder of runs, and no results file", remedy)
+    return place
+
+
+def _figure(found: Any, *, with_paper: bool) -> Any:
+    from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
+    from mkfa.figures import curve, matrix, scenarios
+    from mkfa.results.cells import Curve
+    from mkfa.results.matrix import Matrix
+
+    what = found.parameters["what"]
+    if isinstance(found, Matrix):
+        return matrix.draw(found, paper_matrix(what) if with_paper else None)
+    if isinstance(found, Curve):
+        return curve.draw(found, paper_curves(what) if with_paper else ())
+    sources = {row.cell.source for row in found.rows} - {"", found.base.target}
+    return scenarios.draw(found, paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)

@@ -1,0 +1,172 @@
+"""What sweeps and results drawn again share: tables of a curve and a matrix, their CSV, what they record."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mkfa.cli.shared.outputs import print_table, say, say_wrapped
+
+if TYPE_CHECKING:
+    from mkfa.experiments.plan import Planned
+    from mkfa.results.cells import Curve
+    from mkfa.results.contrasts import Contrast
+    from mkfa.results.matrix import Matrix
+    from mkfa.results.table import Scenarios
+
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of "
+                                         "their own.")]  # fmt: skip
+
+
+def made_by(plan: Sequence[Planned]) -> dict[str, Any]:
+    """Return what a result says of its making: the command line, and the runs that belong to it."""
+    import shlex
+
+    from mkfa.results.gather import members
+
+    return {"command": shlex.join(["mkfa", *sys.argv[1:]]), "runs": members(plan)}
+
+
+def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
+    """Print a curve: a row a cell, against the base."""
+    from mkfa.results.contrasts import series_of
+
+    p = found.parameters
+    rows = [_row(found.base)]
+    rows += [(name, *_row(c)[1:]) for name, cells in series_of(found.cells).items() for c in cells]
+    own = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
+           f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]  # fmt: skip
+    print_table(f"{p['source']} to {p['target']}, {p['arch']}",
+                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=own)  # fmt: skip
+    say_wrapped(sensitivity(found.sensitivity))
+    print_contrasts(found.contrasts)
+    for note in notes:
+        say(note)
+
+
+def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] = ()) -> None:
+    """Print a table of arms or sources at one number of layers, each against the base."""
+    p = found.parameters
+    rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
+    rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.rows]
+    own = ["mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in "
+           "SDs", f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]
+    print_table(f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
+                ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"), rows, notes=own)  # fmt: skip
+    say_wrapped(sensitivity(found.sensitivity))
+    print_contrasts([c for c in found.contrasts if c.against != "baseline"])
+    for note in notes:
+        say(note)
+
+
+def print_contrasts(found: Sequence[Contrast]) -> None:
+    """Print differences between series, with both intervals, and those that a reader asks for in words."""
+    from mkfa.results.contrasts import MAIN, REFERENCE, sentence
+
+    if not found:
+        return
+    rows = []
+    for c in found:
+        layers = (f"{c.against_layers[0]} to {c.layers[0]}" if c.what == "step" else
+                  f"mean of {len(c.layers)}" if c.what == "all" else str(c.layers[0]))  # fmt: skip
+        seeds = str(c.seeds[0]) if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]}, {c.seeds[1]}"
+        rows.append((c.series if c.what == "step" else f"{c.series} - {c.against}", layers, seeds, 100 * c.difference,
+                     100 * c.half_width, 100 * c.paired, c.p))  # fmt: skip
+    notes = ["points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
+             "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's, as it is for",
+             "one comparison: of twenty rows one falls below .05 by chance."]  # fmt: skip
+    print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
+    for c in found:
+        if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
+            say_wrapped(sentence(c))
+
+
+def short(names: Sequence[str]) -> str:
+    """Return names as a part of a folder's name."""
+    import re
+
+    text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
+    return re.sub(r"[^\w.+=@-]+", "-", text)
+
+
+def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
+    """Print a matrix: sources in rows, targets in columns, controls apart; and what it says on the whole."""
+    from mkfa.results.matrix import sentence, tell_sensitivity
+
+    names, p = found.domains, found.parameters
+    by_pair = {(c.source or c.arm, c.target): c for c in (*found.cells, *found.controls)}
+
+    def row(label: str, key: str) -> tuple[str, ...]:
+        return label, *(_points(by_pair.get((key, t))) for t in names)
+
+    rows: list[tuple[Any, ...]] = [("base", *(_top1(found.bases[t]) for t in names))]
+    rows += [row(s, s) for s in found.sources]
+    arms = dict.fromkeys(c.arm for c in found.controls)
+    rows += [("", *("" for _ in names)), *(row(f"({arm})", arm) for arm in arms)] if arms else []
+    below = " Below, in brackets: controls, which need no source." if arms else ""
+    own = [f"Top-1 in %, (change in points); {p['layers']} {p['what']} layers frozen; diagonal: selffer; "
+           f"{p['seeds']} seed(s).{below}",
+           "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %."]  # fmt: skip
+    print_table("Source (rows) to target (columns)", ("", *names), rows)
+    for note in own:
+        say_wrapped(note)
+    say_wrapped(tell_sensitivity(found))
+    if found.overall:
+        say("On the whole:")
+        for one in found.overall:
+            say_wrapped(f"- {sentence(one)}")
+        say_wrapped("Each target counts once, by the mean over its sources: the interval is about other targets with "
+                    "these same sources; the seeds' noise is in it, that of the choice of sources is not.")  # fmt: skip
+    for note in notes:
+        say(note)
+
+
+def sensitivity(found: Any) -> str:
+    """Return the sentence on what the experiment could have seen."""
+    if found is None:
+        return "Sensitivity: unknown, nothing is done."
+    where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
+    if found.distance != found.distance:
+        return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
+    verdict = "" if found.distance > found.bound else (
+        f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty: that "
+        "this setting can see filters at all is not shown.")  # fmt: skip
+    distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
+    return f"Sensitivity: worst is {where}, {distance}.{verdict}"
+
+
+def csv_of(*cells: Any) -> str:
+    """Return cells as comma-separated values, a line a seed."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", "arm", "layers", "seed", "top1", "cell_mean", "cell_sd", "change",
+                     "half_width_95"])  # fmt: skip
+    for c in cells:
+        for seed, top1 in zip(c.seeds, c.top1, strict=True):
+            writer.writerow((c.source, c.target, c.arm, c.layers, seed, top1, c.mean, c.std, c.relative, c.half_width))
+    return text.getvalue()
+
+
+def _row(cell: Any) -> tuple[Any, ...]:
+    state = f"{len(cell.seeds)}" + (f" ({cell.diverged} diverged)" if cell.diverged else "")
+    state += f" ({cell.missing} missing)" if cell.missing else ""
+    change = None if cell.arm == "baseline" else 100 * cell.relative
+    width = None if cell.arm == "baseline" else 100 * cell.half_width
+    return cell.arm, cell.layers or None, state, cell.mean, cell.std, change, width
+
+
+def _points(cell: Any) -> str:
+    if cell is None or not cell.top1:
+        return "diverged" if cell is not None and cell.diverged else "–"
+    change = f" ({100 * cell.relative:+.1f})" if cell.relative == cell.relative else ""
+    return f"{_top1(cell)}{change}"
+
+
+def _top1(cell: Any) -> str:
+    return f"{100 * cell.mean:.1f}" if cell.top1 else "–"

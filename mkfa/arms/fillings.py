@@ -1,0 +1,263 @@
+"""What each arm puts into the layers of a network, in numpy (layer 3).
+
+A layer's weights are seen as kernels: one (kh, kw) kernel for each pair of output channel and input channel of the
+layer, (out, in, kh, kw), in row-major order: output channel first, then input channel. A depthwise layer has in = 1,
+so its kernels are its filters; a pointwise or linear layer has kernels of one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mkfa.banks.bank import F32
+from mkfa.errors import MkfaError
+from mkfa.nulls.draws import sample_covariance
+from mkfa.patterns.families import FAMILIES, kernels
+from mkfa.patterns.named_sets import named_set
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of one layer, of the source or of the target before it is set.
+
+    Attributes
+    ----------
+    name : str
+    kernel : (out, in, kh, kw) float32
+    bias : (out,) float32 or None
+    dilation : tuple of two ints; -1 where not known.
+    """
+
+    name: str
+    kernel: F32
+    bias: F32 | None = None
+    dilation: tuple[int, int] = (-1, -1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return int(self.kernel.shape[2]), int(self.kernel.shape[3])
+
+
+Filling = list[tuple[F32, F32 | None]]
+"""For each target layer its kernels and, where biases go along, its biases."""
+
+
+def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
+    """Return (..., kh, kw) kernels at another size: zero-padded or centre-cropped as asked; None where that is refused.
+
+    "pad" only enlarges, "crop" only shrinks, "" does neither. Between odd and even sizes the centre moves by half a
+    pixel, up and to the left.
+    """
+    (kh, kw), (th, tw) = kernel.shape[-2:], size
+    if (kh, kw) == (th, tw):
+        return kernel
+    if fit == "pad" and kh <= th and kw <= tw:
+        top, left = (th - kh) // 2, (tw - kw) // 2
+        margins = [(0, 0)] * (kernel.ndim - 2) + [(top, th - kh - top), (left, tw - kw - left)]
+        return np.pad(kernel, margins)
+    if fit == "crop" and kh >= th and kw >= tw:
+        top, left = (kh - th) // 2, (kw - tw) // 2
+        return np.ascontiguousarray(kernel[..., top : top + th, left : left + tw])
+    return None
+
+
+def fitted(source: Sequence[Weights], target: Sequence[Weights], fit: str) -> list[Weights]:
+    """Return the source's layers, one for each target layer in order, at its kernel size and of its shape."""
+    if len(source) < len(target):
+        problem = f"has {len(source)} layers and {len(target)} are to be set"
+        raise MkfaError("source", problem, "lower --layers, or use --arm stack")
+    found = []
+    for mine, theirs in zip(target, source, strict=False):
+        kernel = fit_kernels(theirs.kernel, mine.size, fit)
+        if kernel is None:
+            raise _size_error(theirs, mine)
+        if kernel.shape != mine.kernel.shape:
+            problem = f"has {_shape(theirs)} where {mine.name} has {_shape(mine)}"
+            raise MkfaError(f"source layer {theirs.name}", problem, "use --arm stack: it takes any number of filters")
+        found.append(Weights(theirs.name, kernel, theirs.bias, theirs.dilation))
+    return found
+
+
+def _shape(layer: Weights) -> str:
+    out, into = layer.kernel.shape[:2]
+    return f"{out} filters" if into == 1 else f"{out} x {into} kernels"
+
+
+def _size_error(theirs: Weights, mine: Weights) -> MkfaError:
+    (kh, kw), (th, tw) = theirs.size, mine.size
+    want = "pad" if kh <= th and kw <= tw else "crop" if kh >= th and kw >= tw else ""
+    remedy = f"use a source with {th}x{tw} kernels" + (f", or pass --fit-kernel {want}" if want else "")
+    return MkfaError(f"source layer {theirs.name}", f"has {kh}x{kw} kernels where {mine.name} has {th}x{tw}", remedy)
+
+
+def copied(source: Sequence[Weights], target: Sequence[Weights], fit: str) -> Filling:
+    """Layer i of the source into layer i of the target."""
+    return [(layer.kernel, layer.bias) for layer in fitted(source, target, fit)]
+
+
+def shuffled(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, across: bool,
+             rng: np.random.Generator) -> Filling:  # fmt: skip
+    """As `copied`, with kernels permuted: within each layer, or among all set layers of one kernel size.
+
+    One permutation is drawn per layer, first layer first (or per kernel size, smallest first), and place i gets the
+    kernel from place p(i). A depthwise filter keeps its bias.
+    """
+    layers = fitted(source, target, fit)
+    if not across:
+        groups = [[i] for i in range(len(layers))]
+    else:
+        sizes = sorted({layer.size for layer in layers})
+        groups = [[i for i, layer in enumerate(layers) if layer.size == size] for size in sizes]
+    filling: dict[int, tuple[F32, F32 | None]] = {}
+    for group in groups:
+        pool = np.concatenate([layers[i].kernel.reshape(-1, *layers[i].size) for i in group])
+        biases = _pooled_bias([layers[i] for i in group])
+        order = rng.permutation(len(pool))
+        filling |= _dealt([target[i] for i in group], group, pool[order], None if biases is None else biases[order])
+    return [filling[i] for i in range(len(layers))]
+
+
+def stacked(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, first: int | None = None) -> Filling:
+    """Fill the target, first layer first, with the source's kernels in order, starting over when they run out.
+
+    All kernels of the source with the target layer's kernel size, layer by layer in order of execution and row-major
+    within a layer, form one endless row; each target layer takes the next ones. A network with kernels of several
+    sizes has one row for each. `first` keeps the source's first so many layers of that size only. Where no source
+    layer has the size, those that `fit` allows are fitted. A depthwise filter brings its bias.
+    """
+    filling: dict[int, tuple[F32, F32 | None]] = {}
+    for size in sorted({layer.size for layer in target}):
+        group = [i for i, layer in enumerate(target) if layer.size == size]
+        rows = [layer for layer in source if layer.size == size] or [
+            Weights(layer.name, kernel, layer.bias, layer.dilation)
+            for layer in source
+            if (kernel := fit_kernels(layer.kernel, size, fit)) is not None
+        ]
+        if not rows:
+            raise _size_error(source[0], target[group[0]])
+        rows = rows[:first]
+        pool, biases = np.concatenate([r.kernel.reshape(-1, *size) for r in rows]), _pooled_bias(rows)
+        place = np.arange(sum(int(np.prod(target[i].kernel.shape[:2])) for i in group)) % len(pool)
+        filling |= _dealt([target[i] for i in group], group, pool[place], None if biases is None else biases[place])
+    return [filling[i] for i in range(len(target))]
+
+
+def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
+    """Return the biases of depthwise filters in the order of the filters; None where any layer has none."""
+    biases = [layer.bias for layer in layers if layer.bias is not None and layer.kernel.shape[1] == 1]
+    return np.concatenate(biases) if len(biases) == len(layers) else None
+
+
+def _dealt(layers: Sequence[Weights], places: Sequence[int], pool: F32, biases: F32 | None
+           ) -> dict[int, tuple[F32, F32 | None]]:  # fmt: skip
+    found, start = {}, 0
+    for layer, place in zip(layers, places, strict=True):
+        stop = start + int(np.prod(layer.kernel.shape[:2]))
+        bias = None if biases is None else biases[start:stop]
+        found[place] = (np.ascontiguousarray(pool[start:stop]).reshape(layer.kernel.shape), bias)
+        start = stop
+    return found
+
+
+def second_moment(kernel: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the mean of w w^T over the raw kernels of a layer, (K, K) float64; means and norms are in it."""
+    flat = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1]).astype(np.float64)
+    return np.asarray(flat.T @ flat / max(1, len(flat)), np.float64)
+
+
+def covariant(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, rng: np.random.Generator) -> Filling:
+    """Draw each layer's kernels from a centred normal with the second moments of the source's raw kernels.
+
+    Target layer i takes those of source layer i, counting the layers of its kernel size (or fitted to it) and
+    starting over when they run out; so each layer keeps its own scale. The numbers of channels may differ.
+    """
+    filling: Filling = []
+    count: dict[tuple[int, int], int] = {}
+    for layer in target:
+        rows = [r.kernel for r in source if r.size == layer.size] or [
+            k for r in source if (k := fit_kernels(r.kernel, layer.size, fit)) is not None
+        ]
+        if not rows:
+            raise _size_error(source[0], layer)
+        i = count[layer.size] = count.get(layer.size, -1) + 1
+        n = int(np.prod(layer.kernel.shape[:2]))
+        drawn = sample_covariance(second_moment(rows[i % len(rows)]), n, rng)
+        filling.append((drawn.reshape(layer.kernel.shape), None))
+    return filling
+
+
+Pattern = Callable[[Weights], F32]
+
+
+def identity_kernels(layer: Weights) -> F32:
+    """Return kernels that pass the centre pixel on, each with the norm of its initial one; (out, 1, kh, kw)."""
+    pattern = np.zeros(layer.size, np.float32)
+    pattern[(layer.size[0] - 1) // 2, (layer.size[1] - 1) // 2] = 1  # where "same" padding has its centre
+    return pattern * _norms(layer.kernel)
+
+
+def mean_kernels(layer: Weights) -> F32:
+    """Return constant positive kernels, each with the norm of its initial one; (out, 1, kh, kw)."""
+    pattern = np.full(layer.size, 1 / np.sqrt(np.prod(layer.size)), np.float32)
+    return pattern * _norms(layer.kernel)
+
+
+def key_kernels(layer: Weights) -> F32:
+    """Return the eight keys in turn, channel j key j mod 8, with gain and offset of the initial kernels.
+
+    A kernel is a k + b with k a unit-norm, zero-mean key: b is the initial kernel's mean, |a| the norm of what is
+    left of it, and a's sign that of its product with the key. So mean and norm stay as initialised.
+    """
+    keys = named_set("eight", *layer.size).patterns
+    return _dressed(keys[np.arange(len(layer.kernel)) % len(keys)], layer.kernel[:, 0])[:, None]
+
+
+def nearest_keys(layer: Weights) -> F32:
+    """Return each kernel's best key a k + b: largest |cosine|, gain and offset by least squares; (out, 1, kh, kw)."""
+    keys = named_set("eight", *layer.size).patterns
+    flat = layer.kernel[:, 0]
+    products = np.tensordot(flat, keys, ((1, 2), (1, 2)))  # (out, 8); keys are zero-mean, so offsets drop out
+    best = np.abs(products).argmax(axis=1)
+    gain = products[np.arange(len(flat)), best]
+    fit = gain[:, None, None] * keys[best] + flat.mean(axis=(1, 2), keepdims=True)
+    return np.asarray(fit, np.float32)[:, None]
+
+
+def basis_kernels(layer: Weights, rng: np.random.Generator) -> F32:
+    """Draw analytic patterns: family and coordinates uniform, gain and offset as in `key_kernels`; (out, 1, kh, kw).
+
+    Families are those of `mkfa.patterns.families`, the variants of a class counting as one; patterns that are constant on the
+    kernel are drawn again.
+    """
+    names = sorted({family.name for family in FAMILIES})
+    table, patterns = kernels(*layer.size), np.empty((len(layer.kernel), *layer.size), np.float32)
+    for pattern in patterns:
+        norm = 0.0
+        while norm < 1e-3:
+            name = names[rng.integers(len(names))]
+            variants = [family for family in FAMILIES if family.name == name]
+            family = variants[rng.integers(len(variants))]
+            axes = family.coordinates(*layer.size)
+            point = np.array([[rng.uniform(axis.low, axis.high) for axis in axes]]).reshape(1, len(axes))
+            drawn = family.make(table, point)[0]
+            drawn = drawn - drawn.mean()
+            norm = float(np.linalg.norm(drawn))
+        pattern[:] = drawn / norm
+    return _dressed(patterns, layer.kernel[:, 0])[:, None]
+
+
+def _dressed(patterns: F32, initial: F32) -> F32:
+    """Give unit-norm, zero-mean patterns the mean and norm of initial kernels, all (out, kh, kw)."""
+    mean = initial.mean(axis=(1, 2), keepdims=True)
+    centred = initial - mean
+    gain = np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True))
+    sign = np.where((centred * patterns).sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
+    return np.asarray(sign * gain * patterns + mean, np.float32)
+
+
+def _norms(kernel: F32) -> F32:
+    return np.asarray(np.sqrt((kernel**2).sum(axis=(2, 3), keepdims=True)), np.float32)

@@ -1,0 +1,110 @@
+"""How a bank lies in an HDF5 file: `mkfa.filterbank`, version 1 (layer 1).
+
+Root attributes hold the provenance, /layers is the layer table, /filters/KHxKW has `weight` (N, kh, kw) float32,
+`layer` and `channel` (N,) int32 and, where a layer has one, `bias` (N,) float32. Every dataset carries the attribute
+`checksum` (see `mkfa.storage.checksum`), and is refused where it does not agree; older banks, without it, are read unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
+from mkfa.errors import BankError
+from mkfa.storage.hdf5 import check_format, decode, encode, get_text, put_array, put_text, read_array, text_type
+
+BANK_FORMAT = "mkfa.filterbank"
+BANK_VERSION = 1
+
+_TEXT_ATTRIBUTES = (
+    "source", "source_sha256", "hub_commit", "architecture", "training_set", "task", "licence", "rule",
+    "mkfa_version", "created",
+)  # fmt: skip
+
+
+def check_bank(f: Any) -> None:
+    """Refuse a file that is no bank."""
+    check_format(f, BANK_FORMAT, version=BANK_VERSION)
+
+
+def put_bank(f: Any, bank: FilterBank) -> None:
+    """Fill an open, empty file."""
+    facts, skipped, notes = bank.provenance, dict(bank.provenance.skipped), list(bank.provenance.notes)
+    texts = {"format": BANK_FORMAT, "name": bank.name, "skipped": json.dumps(skipped), "notes": json.dumps(notes)}
+    for key, text in (texts | {key: getattr(facts, key) for key in _TEXT_ATTRIBUTES}).items():
+        put_text(f, key, text)
+    f.attrs["format_version"] = BANK_VERSION
+    table = np.zeros(len(bank.layers), _layer_dtype(bank.layers))
+    for row, layer in zip(table, bank.layers, strict=True):
+        for key in table.dtype.names or ():
+            value = getattr(layer, key)
+            row[key] = encode(value) if isinstance(value, str) else value
+    put_array(f, "layers", table, checked=True)
+    for (kh, kw), group in bank.groups.items():
+        at = f.create_group(f"filters/{kh}x{kw}")
+        for key, dtype in (("weight", "<f4"), ("layer", "<i4"), ("channel", "<i4"), ("bias", "<f4")):
+            if getattr(group, key) is not None:
+                put_array(at, key, np.asarray(getattr(group, key), dtype), checked=True)
+
+
+def get_bank(f: Any) -> FilterBank:
+    """Read an open file; raises BankError where its tables do not fit together."""
+    for needed in ("layers", "filters"):
+        if needed not in f:
+            raise BankError("bank", f"has no /{needed}", "harvest the network again")
+    table = read_array(f, "layers")
+    layers = tuple(_layer(row) for row in table)
+    groups = {}
+    for size in f["filters"]:
+        match = re.fullmatch(r"(\d+)x(\d+)", size)
+        if not match:
+            problem = f"has a group /filters/{size} that names no kernel size"
+            raise BankError("bank", problem, "harvest the network again")
+        at = f["filters"][size]
+        bias = read_array(at, "bias").astype(np.float32, copy=False) if "bias" in at else None
+        groups[int(match[1]), int(match[2])] = FilterGroup(
+            read_array(at, "weight").astype(np.float32, copy=False),
+            read_array(at, "layer").astype(np.int32, copy=False),
+            read_array(at, "channel").astype(np.int32, copy=False),
+            bias,
+        )
+    texts = {key: get_text(f, key) for key in _TEXT_ATTRIBUTES}
+    skipped = {str(k): int(v) for k, v in json.loads(get_text(f, "skipped", "{}")).items()}
+    notes = tuple(str(n) for n in json.loads(get_text(f, "notes", "[]")))
+    provenance = Provenance(**texts, skipped=MappingProxyType(skipped), notes=notes)
+    return FilterBank(get_text(f, "name"), layers, groups, provenance)
+
+
+def _layer(row: Any) -> Layer:
+    return Layer(
+        index=int(row["index"]),
+        name=decode(row["name"]),
+        stage=int(row["stage"]),
+        depth=float(row["depth"]),
+        channels=int(row["channels"]),
+        kh=int(row["kh"]),
+        kw=int(row["kw"]),
+        stride=(int(row["stride"][0]), int(row["stride"][1])),
+        dilation=(int(row["dilation"][0]), int(row["dilation"][1])),
+        multiplier=int(row["multiplier"]),
+        has_bias=bool(row["has_bias"]),
+        dtype=decode(row["dtype"]),
+        bn_folded=bool(row["bn_folded"]),
+    )
+
+
+def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
+    """Return the type of the layer table; its texts are of fixed length, as HDF5's heap of others has no checksum."""
+    name, dtype = text_type([layer.name for layer in layers]), text_type([layer.dtype for layer in layers])
+    return np.dtype(
+        [
+            ("index", "<i4"), ("name", name), ("stage", "<i4"), ("depth", "<f8"), ("channels", "<i4"),
+            ("kh", "<i4"), ("kw", "<i4"), ("stride", "<i4", (2,)), ("dilation", "<i4", (2,)),
+            ("multiplier", "<i4"), ("has_bias", "?"), ("dtype", dtype), ("bn_folded", "?"),
+        ]
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The library of banks on this machine, and how a name becomes a bank (layer 3)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mkfa.banks.bank import FilterBank
+from mkfa.errors import BankError, MkfaError, UnknownNameError, nearest
+from mkfa.images.registry import registry
+from mkfa.storage.folders import home
+from mkfa.storage.result_files import read_bank
+
+
+@dataclass(frozen=True, slots=True)
+class BankEntry:
+    """A bank that can be named: where it lies and whether it is bundled."""
+
+    name: str
+    path: Path
+    bundled: bool
+
+
+def library_folder(*, create: bool = False) -> Path:
+    """Return the folder that harvested banks go to."""
+    folder = home() / "banks"
+    if create:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot be created ({error.strerror})"
+            raise BankError(folder, problem, "set MKFA_HOME to a folder that you may write to") from error
+    return folder
+
+
+def bank_file_name(name: str) -> str:
+    """Return the file name for a network's name: characters that no file name may hold become '-'."""
+    return re.sub(r"[^\w.+=@-]+", "-", name).strip("-.") + ".h5"
+
+
+def bundled_index() -> dict[str, Any]:
+    """Return data/index.json: name -> file, origin, licence, sha256, how it was made."""
+    found: dict[str, Any] = json.loads(files("mkfa.data").joinpath("index.json").read_text("utf-8"))
+    return found
+
+
+def list_banks() -> tuple[BankEntry, ...]:
+    """Return the banks of the library and the bundled ones; a bank of the library hides a bundled one of its name."""
+    own = {p.stem: BankEntry(p.stem, p, False) for p in sorted(library_folder().glob("*.h5"))}
+    data = Path(str(files("mkfa.data")))
+    for name, entry in bundled_index()["banks"].items():
+        own.setdefault(name, BankEntry(name, data / entry["file"], True))
+    return tuple(own[name] for name in sorted(own))
+
+
+def resolve_path(name: str) -> Path:
+    """Return the bank file that a path or name stands for: path, library, bundled bank, domain.
+
+    Raises
+    ------
+    BankError
+        A path that does not exist.
+    UnknownNameError
+        A name that is no bank; the message offers the nearest ones or says how to get it.
+    """
+    if not name:
+        raise UnknownNameError("bank ''", "is an empty name", "name a bank; 'mkfa banks' lists the banks at hand")
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix == ".h5" or name.startswith((".", "/", "~")):
+        return path
+    entries = {e.name: e.path for e in list_banks()}
+    for candidate in (name, Path(bank_file_name(name)).stem):
+        if candidate in entries:
+            return entries[candidate]
+    raise unknown_bank(name, sorted(entries))
+
+
+def resolve_bank(name: str) -> FilterBank:
+    """Read the bank that a path or name stands for; raises as `resolve_path` and `read_bank`."""
+    return read_bank(resolve_path(name))
+
+
+def unknown_bank(name: str, known: Sequence[str]) -> UnknownNameError:
+    """Return the error for a name that is no bank, with the way to get one."""
+    if name in registry():
+        return UnknownNameError(
+            name,
+            "is a domain, and no bank of a network trained on it is in the library",
+            f"train one, mkfa train {name}, or harvest a checkpoint, mkfa harvest CHECKPOINT --name {name}",
+        )
+    if _is_timm_name(name):
+        return UnknownNameError(name, "is a timm network that has not been harvested yet", f"run mkfa harvest {name}")
+    near = nearest(name, known)
+    if not near:
+        near = f"'mkfa banks' lists the banks at hand, 'mkfa harvest {name}' gets a timm network or a checkpoint"
+    return UnknownNameError(name, "is no bank file, bank of the library, or bundled bank", near)
+
+
+def _is_timm_name(name: str) -> bool:
+    from mkfa.readers.timm.catalogue import resolve
+
+    try:
+        resolve(name)
+    except MkfaError:
+        return False
+    return True

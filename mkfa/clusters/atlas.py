@@ -1,0 +1,304 @@
+"""The atlas of one or more banks: clusters of their filters, prototypes, where each is found, and a map (layer 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32, I32, FilterBank, Kind
+from mkfa.clusters.count import Choice, choose_clusters, null_cloud, pair_rand
+from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, one_thread, subsample
+from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
+from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
+from mkfa.errors import MkfaError
+
+F64 = NDArray[np.float64]
+
+SAMPLE = 4000
+"""Filters that the number of clusters, the density clusters and the map rest on, where there are more."""
+_FIT_MOST = 20_000
+"""Filters that the prototypes are fitted to, where there are more; all filters are then assigned."""
+_RESTARTS = 20
+_REFITS = 5
+_HALVES = 6
+
+WEAK = 0.5
+"""R2 under which no family of patterns is named on the map."""
+CLASS_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("blob", ("delta", "gaussian")),
+    ("centre-surround", ("laplacian", "dog", "centre_minus_laplacian")),
+    ("one-sided d/dx", ("forward_dx", "backward_dx")),
+    ("one-sided d/dy", ("forward_dy", "backward_dy")),
+    ("central d/dx", ("central_dx",)),
+    ("central d/dy", ("central_dy",)),
+    ("oblique edge", ("oriented_first",)),
+    ("second order", ("dxx", "dyy", "dxy", "oriented_second")),
+)
+"""What the families of `mkfa.patterns.families` are drawn as: few enough groups for colours that can be told apart."""
+CLASSES = (*(title for title, _ in CLASS_GROUPS), f"none (R2 < {WEAK})")
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """How well the final clustering recurs.
+
+    Attributes
+    ----------
+    refits : fits of all filters from different seeds.
+    seeds : (pairs of refits,) their adjusted Rand index.
+    null_seeds : the same for a null cloud of that size.
+    recurrence : (k,) mean over random halves of the Jaccard index of a cluster with the best matching one found
+        there (Hennig 2007, Comput. Stat. Data Anal. 52:258): 0.75 and above recurs, under 0.5 dissolves.
+    """
+
+    refits: int
+    seeds: F64
+    null_seeds: F64
+    recurrence: F64
+
+
+@dataclass(frozen=True, slots=True)
+class FilterMap:
+    """A map of n sampled filters.
+
+    Attributes
+    ----------
+    row : (n,) int64, row in the pool.
+    position : (n, 2) float32, UMAP.
+    """
+
+    row: NDArray[np.int64]
+    position: F32
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """Clusters of the pooled filters of B banks.
+
+    Attributes
+    ----------
+    pool, choice, clusters : the filters, the number of clusters and why, the clusters.
+    stability : how well they recur.
+    bank_share : (B, k) float64, share of each bank's filters in each cluster.
+    third_share : (3, k) float64, the same by thirds of depth (`mkfa.clusters.pool.DEPTHS`); NaN where a third has no filter.
+    layer_share : (R, k) float64, the same by layer; `layer_rows` (R, 2) int32 has bank and row in its layer table.
+    filter_class : (N,) int8, row in `CLASSES`: group of the best fitting family.
+    class_share : (k, C) float64, classes of each cluster's filters.
+    prototype_class, prototype_r2 : (k,) title of each prototype's best fitting family, and R2.
+    density, null_density : clusters by density of a sample, and of a null cloud of its size.
+    density_row : (n,) int64, that sample's rows in the pool.
+    map : the map, or None when it was not asked for.
+    seed, sample : parameters.
+    """
+
+    pool: Pool
+    choice: Choice
+    clusters: LineClusters
+    stability: Stability
+    bank_share: F64
+    third_share: F64
+    layer_share: F64
+    layer_rows: I32
+    filter_class: NDArray[np.int8]
+    class_share: F64
+    prototype_class: tuple[str, ...]
+    prototype_r2: F32
+    density: DensityClusters
+    null_density: DensityClusters
+    density_row: NDArray[np.int64]
+    map: FilterMap | None
+    seed: int
+    sample: int
+
+
+def build_atlas(
+    banks: Sequence[FilterBank],
+    *,
+    kind: Kind | None = None,
+    clusters: int | None = None,
+    seed: int = 0,
+    sample: int = SAMPLE,
+    with_map: bool = False,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> Atlas:
+    """Cluster the usable filters of one kernel kind of several banks, modulo sign, gain and offset.
+
+    Parameters
+    ----------
+    kind : Kind or None
+        None takes the kind with most filters.
+    clusters : int or None
+        Their number; None chooses it (`mkfa.clusters.count`).
+    sample : filters used to choose the number, for density clusters and the map; drawn where there are more.
+    with_map : also compute the UMAP map (loads umap: seconds).
+    advance : called with 1 for each count of clusters tried, for a progress bar.
+
+    Raises
+    ------
+    MkfaError
+        Fewer than 20 usable filters, or more clusters than filters.
+    """
+    pool = pool_banks(banks, kind=kind)
+    _check(pool, clusters, sample)
+    with one_thread():
+        return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)
+
+
+def _build(
+    pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Callable[[float], None]
+) -> Atlas:
+    choice = choose_clusters(pool.vector, seed=seed, given=clusters, sample=sample, advance=advance)
+    rng = np.random.default_rng((seed, 1))
+    fitted = pool.vector[subsample(len(pool), _FIT_MOST, rng)]
+    found = cluster_lines(fitted, choice.clusters, seed=seed, restarts=_RESTARTS)
+    if len(fitted) < len(pool):
+        label, cosine = assign_lines(pool.vector, found.prototype)
+        energy = float(np.square(cosine, dtype=np.float64).mean())
+        found = LineClusters(found.prototype, label, cosine, energy, found.seed, found.restarts)
+    row = subsample(len(pool), sample, rng)
+    cloud = pool.vector[row]
+    filter_class = _classes(pool.vector, pool.kind)
+    titles, r2 = _prototype_classes(found.prototype, pool.kind)
+    layer_rows, of_layer = np.unique(np.stack([pool.bank, pool.layer], axis=1), axis=0, return_inverse=True)
+    return Atlas(
+        pool=pool,
+        choice=choice,
+        clusters=found,
+        stability=_stability(fitted, found, seed),
+        bank_share=_shares(pool.bank, found, len(pool.banks)),
+        third_share=_shares(pool.third, found, len(DEPTHS)),
+        layer_share=_shares(of_layer, found, len(layer_rows)),
+        layer_rows=layer_rows.astype(np.int32),
+        filter_class=filter_class,
+        class_share=_shares(found.label, filter_class, len(found.prototype), len(CLASSES)),
+        prototype_class=titles,
+        prototype_r2=r2,
+        density=density_clusters(cloud),
+        null_density=density_clusters(null_cloud(cloud, rng)),
+        density_row=row,
+        map=FilterMap(row, map_filters(cloud, seed=seed)) if with_map else None,
+        seed=seed,
+        sample=sample,
+    )
+
+
+def write_atlas(atlas: Atlas, path: Path, *, overwrite: bool) -> None:
+    """Write an atlas: HDF5 (`mkfa.atlas`), one dataset an array; raises as `mkfa.storage.result_files.write_arrays`."""
+    from mkfa.storage.result_files import write_arrays
+
+    pool, found, choice = atlas.pool, atlas.clusters, atlas.choice
+    size = (pool.kind.kh, pool.kind.kw)
+    arrays: dict[str, NDArray[Any]] = {
+        "prototype": found.prototype.reshape(-1, *size), "bank_share": atlas.bank_share,
+        "third_share": atlas.third_share, "layer_share": atlas.layer_share, "layer_rows": atlas.layer_rows,
+        "class_share": atlas.class_share, "prototype_r2": atlas.prototype_r2,
+        "prototype_class": np.array(atlas.prototype_class), "recurrence": atlas.stability.recurrence,
+        "filters/bank": pool.bank, "filters/layer": pool.layer, "filters/channel": pool.channel,
+        "filters/cluster": found.label, "filters/cosine": found.cosine, "filters/class": atlas.filter_class,
+        "density/filter": atlas.density_row, "density/cluster": atlas.density.label,
+    }  # fmt: skip
+    arrays |= {f"choice/{name}": column for name, column in choice.criteria.columns().items()}
+    if atlas.map is not None:
+        arrays |= {"map/filter": atlas.map.row, "map/position": atlas.map.position}
+    write_arrays(path, kind="atlas", arrays=arrays, attributes=atlas_summary(atlas), overwrite=overwrite)
+
+
+def atlas_summary(atlas: Atlas) -> dict[str, Any]:
+    """Return all but the arrays of one row a filter, as JSON-serialisable values."""
+    pool, found, choice, stable = atlas.pool, atlas.clusters, atlas.choice, atlas.stability
+    table = {name: column.tolist() for name, column in choice.criteria.columns().items()}
+    each = [
+        {
+            "size": int(found.size[j]), "share": found.size[j] / len(pool),
+            "class": atlas.prototype_class[j], "class_r2": float(atlas.prototype_r2[j]),
+            "recurrence": float(stable.recurrence[j]),
+            "mean_r2": float(np.square(found.cosine[found.label == j]).mean()) if found.size[j] else None,
+            "share_of_bank": dict(zip(pool.banks, atlas.bank_share[:, j].tolist(), strict=True)),
+            "share_of_depth": dict(zip(DEPTHS, atlas.third_share[:, j].tolist(), strict=True)),
+            "prototype": found.prototype[j].tolist(),
+        }
+        for j in range(len(found.prototype))
+    ]  # fmt: skip
+    return {
+        "kernel": str(pool.kind), "filters": len(pool), "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
+        "excluded": [dict(e) for e in pool.excluded], "other_kinds": dict(pool.other_kinds),
+        "seed": atlas.seed, "sample": choice.sample, "nulls": choice.nulls, "null": "covariance",
+        "clusters": choice.clusters, "verdict": choice.verdict, "reason": choice.reason, "p": choice.p,
+        "energy": found.energy, "choice": table, "classes": CLASSES,
+        "seed_stability": {"mean": float(stable.seeds.mean()), "low": float(stable.seeds.min()),
+                           "high": float(stable.seeds.max()), "null_mean": float(stable.null_seeds.mean())},
+        "density": {"clusters": atlas.density.count, "outside": atlas.density.outside,
+                    "null_clusters": atlas.null_density.count, "null_outside": atlas.null_density.outside,
+                    "smallest": atlas.density.smallest, "sample": len(atlas.density_row)},
+        "prototypes": each,
+    }  # fmt: skip
+
+
+def _check(pool: Pool, clusters: int | None, sample: int) -> None:
+    if len(pool) < 20:
+        problem = f"{len(pool)} usable filters of {pool.kind} are too few for an atlas (20)"
+        raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
+    if sample < 20:
+        raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
+    most = min(len(pool), sample) // 2
+    if clusters is not None and not 1 <= clusters <= most:
+        raise MkfaError("--clusters", f"{clusters} clusters of {len(pool)} filters cannot be judged on halves",
+                        f"choose 1 to {most}")  # fmt: skip
+
+
+def _shares(
+    owner: NDArray[np.integer], found: LineClusters | NDArray[np.integer], owners: int, columns: int | None = None
+) -> F64:
+    """Return (owners, k): which share of each owner's filters has each label; NaN for an owner without filters."""
+    label, k = (found.label, len(found.prototype)) if isinstance(found, LineClusters) else (found, columns or 0)
+    count = np.bincount(owner.ravel().astype(np.int64) * k + label, minlength=owners * k).reshape(owners, k)
+    total = count.sum(axis=1, keepdims=True)
+    return np.where(total > 0, count / np.maximum(total, 1), np.nan)
+
+
+def _stability(vector: F32, found: LineClusters, seed: int) -> Stability:
+    k, rng = len(found.prototype), np.random.default_rng((seed, 2))
+
+    def refits(cloud: F32) -> F64:
+        draws = rng.integers(2**31, size=_REFITS)
+        return pair_rand([cluster_lines(cloud, k, seed=int(s), restarts=_RESTARTS).label for s in draws])
+
+    reference = assign_lines(vector, found.prototype)[0]
+    recurrence = np.zeros(k)
+    for _ in range(_HALVES):
+        half = vector[subsample(len(vector), max(len(vector) // 2, k), rng)]
+        again = cluster_lines(half, k, seed=int(rng.integers(2**31)), restarts=_RESTARTS)
+        recurrence += _jaccard(reference, assign_lines(vector, again.prototype)[0], k) / _HALVES
+    return Stability(_REFITS, refits(vector), refits(null_cloud(vector, rng)), recurrence)
+
+
+def _jaccard(reference: I32, other: I32, k: int) -> F64:
+    """Return for each cluster its largest Jaccard index with one of the other clustering, (k,)."""
+    both = np.bincount(reference.astype(np.int64) * k + other, minlength=k * k).reshape(k, k)
+    union = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
+    return np.asarray((both / np.maximum(union, 1)).max(axis=1), np.float64)
+
+
+def _classes(vector: F32, kind: Kind) -> NDArray[np.int8]:
+    from mkfa.patterns.dictionary import dictionary
+    from mkfa.patterns.fit import classify
+
+    names = dictionary("families", kind.kh, kind.kw).names
+    group = {name: i for i, (_, members) in enumerate(CLASS_GROUPS) for name in members}
+    row = np.array([group[name] for name in names] + [len(CLASS_GROUPS)], np.int8)  # the last: no class
+    fitted = classify(vector, (kind.kh, kind.kw))
+    return np.where(fitted.r2 < WEAK, np.int8(len(CLASS_GROUPS)), row[fitted.label])
+
+
+def _prototype_classes(prototype: F32, kind: Kind) -> tuple[tuple[str, ...], F32]:
+    from mkfa.patterns.dictionary import dictionary
+    from mkfa.patterns.fit import classify
+
+    titles = dictionary("families", kind.kh, kind.kw).titles
+    fitted = classify(prototype, (kind.kh, kind.kw))
+    return tuple(titles[i] for i in fitted.label), np.asarray(fitted.r2, np.float32)

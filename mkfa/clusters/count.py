@@ -1,0 +1,223 @@
+"""How many clusters of filters there are, judged against filters without patterns (layer 3).
+
+Three questions, in this order:
+
+1. Is there structure at all? T = mean over the swept k of log(W(1) / W(k)), W(k) the mean 1 - cos^2 that k prototypes
+   leave, against T of clouds of the same second moments (p = (1 + b) / (1 + m)).
+2. Is there a number of clusters? Gap(k) = mean log W_null(k) - log W(k) (Tibshirani, Walther & Hastie 2001, J. R. Stat.
+   Soc. B 63:411), the null being those clouds: the smallest k that no larger one of the sweep beats by more than its
+   error s. (The paper asks only the next k; on a gap that keeps growing, a chance dip then passes for an answer.)
+3. Does a clustering recur? Adjusted Rand index of clusterings found on random halves and extended to all filters;
+   0.8 and above is good recovery (Steinley 2004, Psychological Methods 9:386).
+
+Where filters form a continuum the gap grows for ever and (2) has no answer; then the finest division that recurs
+is taken, and called that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32
+from mkfa.clusters.lines import assign_lines, cluster_lines, one_thread, silhouette, subsample
+from mkfa.nulls.draws import draw_null
+from mkfa.stats.p_values import p_value
+
+F64 = NDArray[np.float64]
+Verdict = Literal["clusters", "continuum", "none", "given"]
+
+SWEEP = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
+"""Numbers of clusters tried."""
+STABLE = 0.8
+"""Adjusted Rand index between halves from which a clustering counts as recurring."""
+ALPHA = 0.05
+_SWEEP_RESTARTS = 2
+_TOLERANCE = 1e-4
+"""Of the fits of the sweep: 1e-5 moves the energy by .0005 and costs twice the time (measured, 5x5 filters)."""
+_HALVES = 6
+_HALF_RESTARTS = 8
+_NULL_CLOUDS = 2
+"""Null clouds whose stability is measured; the other nulls serve the gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What was measured at each of S swept numbers of clusters.
+
+    Attributes
+    ----------
+    counts : (S,) int64.
+    energy, null_energy : (S,) mean cos^2 with the prototype, real and mean of the nulls.
+    gap, gap_error : (S,) gap statistic and s(k), the nulls' standard deviation times sqrt(1 + 1 / m).
+    stability, stability_low, stability_high : (S,) adjusted Rand index over pairs of halves, mean and range.
+    null_stability : (S,) its mean for null clouds.
+    silhouette, null_silhouette : (S,) mean silhouette; NaN for one cluster.
+    """
+
+    counts: NDArray[np.int64]
+    energy: F64
+    null_energy: F64
+    gap: F64
+    gap_error: F64
+    stability: F64
+    stability_low: F64
+    stability_high: F64
+    null_stability: F64
+    silhouette: F64
+    null_silhouette: F64
+
+    def columns(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+        """Return the arrays by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The number of clusters, why, and the criteria it rests on.
+
+    Attributes
+    ----------
+    clusters : int
+        The number chosen.
+    verdict : "clusters" (the gap stops growing there), "continuum" (it does not: the finest division that recurs),
+        "none" (no more structure than the null) or "given" (the user chose).
+    reason : a sentence for the reader.
+    p : p-value of structure beyond the null's second moments.
+    criteria : what it rests on.
+    sample, nulls, seed : filters used, null clouds, seed.
+    """
+
+    clusters: int
+    verdict: Verdict
+    reason: str
+    p: float
+    criteria: Criteria
+    sample: int
+    nulls: int
+    seed: int
+
+
+def choose_clusters(
+    vector: F32,
+    *,
+    seed: int,
+    counts: Sequence[int] = SWEEP,
+    given: int | None = None,
+    sample: int = 4000,
+    nulls: int = 19,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> Choice:
+    """Choose the number of clusters of unit vectors modulo sign.
+
+    Parameters
+    ----------
+    vector : (N, K) float32, canonical filters.
+    counts : ascending numbers of clusters; 1 is always tried, those above N / 10 are not.
+    given : a number the user has chosen; criteria are then measured at 1 and there.
+    sample : filters used; drawn without replacement where there are more.
+    nulls : null clouds drawn.
+    advance : called with 1 after each count, for a progress bar.
+    """
+    rng = np.random.default_rng(seed)
+    rows = subsample(len(vector), sample, rng)
+    cloud = vector[rows]
+    chance = [null_cloud(cloud, rng) for _ in range(nulls)]
+    tried = _counts(counts if given is None else (given,), len(cloud), given)
+    with one_thread():
+        left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
+    log_left = np.log(left)
+    gap = log_left[:, 1:].mean(axis=1) - log_left[:, 0]
+    error = log_left[:, 1:].std(axis=1) * np.sqrt(1 + 1 / nulls)
+    drop = (log_left[0] - log_left).mean(axis=0)
+    p = float(p_value(drop[0], drop[1:], larger=True))
+    measured = Criteria(np.array(tried), 1 - left[:, 0], 1 - left[:, 1:].mean(axis=1), gap, error, *shape.T)
+    clusters, verdict, reason = decide(measured, p, nulls=nulls, given=given)
+    return Choice(clusters, verdict, reason, p, measured, len(cloud), nulls, seed)
+
+
+def decide(measured: Criteria, p: float, *, nulls: int, given: int | None = None) -> tuple[int, Verdict, str]:
+    """Apply the rule of this module; return the number, the verdict and the reason."""
+    counts, gap, error, stability = measured.counts, measured.gap, measured.gap_error, measured.stability
+    least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
+    structure = f"structure beyond the covariance null: p = {p:.3f}{least}"
+    if given is not None:
+        at = float(stability[counts == given][0])
+        return given, "given", f"{given} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
+    if p > ALPHA:
+        return 1, "none", f"No clusters beyond filters of the same second moments (p = {p:.3f}, {nulls} nulls)."
+    for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
+        if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
+            k = int(counts[row])
+            return k, "clusters", (f"{k} clusters: the gap over the covariance null stops growing there and the "
+                                   f"clustering recurs on halves (adjusted Rand {stability[row]:.2f}; {structure}).")
+    recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
+    last = int(counts[-1])
+    what = (f"a continuum, not countable clusters: the gap over the covariance null names no number up to {last} "
+            f"that recurs ({structure})")  # fmt: skip
+    if len(recurring):
+        k = int(counts[recurring[-1]])
+        return k, "continuum", (f"{k} groups of {what}; {k} is the finest division that recurs on halves "
+                                f"(adjusted Rand {stability[recurring[-1]]:.2f}, at least {STABLE}).")  # fmt: skip
+    row = 1 + int(stability[1:].argmax()) if len(counts) > 1 else 0
+    k = int(counts[row])
+    return k, "continuum", (f"{k} groups of {what}; no division recurs on halves, {k} comes nearest "
+                            f"(adjusted Rand {stability[row]:.2f}, under {STABLE}).")  # fmt: skip
+
+
+def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
+    """Return the adjusted Rand index of each pair of clusterings found on random halves, (runs (runs - 1) / 2,)."""
+    rng = np.random.default_rng(seed)
+    labels = []
+    for _ in range(runs):
+        half = vector[subsample(len(vector), max(len(vector) // 2, k), rng)]
+        found = cluster_lines(half, k, seed=int(rng.integers(2**31)), restarts=_HALF_RESTARTS, tolerance=_TOLERANCE)
+        labels.append(assign_lines(vector, found.prototype)[0])
+    return pair_rand(labels)
+
+
+def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
+    """Return the adjusted Rand index (Hubert & Arabie 1985) of each pair of labellings."""
+    from sklearn.metrics import adjusted_rand_score
+
+    pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
+    return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
+
+
+def null_cloud(vector: F32, rng: np.random.Generator) -> F32:
+    """Draw as many unit vectors with the same second moment and no other pattern: the strict null."""
+    drawn = draw_null("covariance", vector[:, :, None], rng)[:, :, 0]
+    norm = np.linalg.norm(drawn, axis=1, keepdims=True)
+    return np.asarray(drawn / np.where(norm > 0, norm, 1), np.float32)
+
+
+def _measure(
+    cloud: F32, chance: Sequence[F32], tried: Sequence[int], *, seed: int, advance: Callable[[float], None]
+) -> tuple[F64, F64]:
+    """Return what each number of clusters leaves unexplained, (S, 1 + nulls), and the six measures of shape, (S, 6)."""
+    rng = np.random.default_rng(seed)
+    # one row a count: the residual energy of the cloud and of each null, at equal effort
+    left = np.empty((len(tried), 1 + len(chance)))
+    shape = np.full((len(tried), 6), np.nan)
+    for row, k in enumerate(tried):
+        draw = int(rng.integers(2**31))
+        found = [
+            cluster_lines(c, k, seed=draw, restarts=_SWEEP_RESTARTS, tolerance=_TOLERANCE) for c in (cloud, *chance)
+        ]
+        left[row] = [max(1 - c.energy, 1e-12) for c in found]
+        real = half_stability(cloud, k, seed=draw)
+        null = np.concatenate([half_stability(c, k, seed=draw) for c in chance[:_NULL_CLOUDS]])
+        shape[row] = [real.mean(), real.min(), real.max(), null.mean(),
+                      silhouette(cloud, found[0].label, seed=draw),
+                      silhouette(chance[0], found[1].label, seed=draw)]  # fmt: skip
+        advance(1)
+    return left, shape
+
+
+def _counts(counts: Sequence[int], n: int, given: int | None) -> list[int]:
+    usable = {1} | {k for k in counts if k == given or k <= max(n // 10, 1)}
+    return sorted(usable)

@@ -1,0 +1,276 @@
+"""The smallest set of filters that explains a library up to gain and offset: the master keys of these banks (layer 4).
+
+Many candidate prototypes are found by clustering; the one whose loss costs least explained energy is removed, again
+and again; each smaller set is polished (its filters are moved to where they explain most). Every library of filters
+is explained better by more keys, so the curve stands beside that of null libraries treated the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32, I32, FilterBank, Kind
+from mkfa.clusters.count import null_cloud
+from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, one_thread, polish_lines, subsample
+from mkfa.clusters.named_match import Match, match_keys
+from mkfa.clusters.pool import Pool, pool_banks
+from mkfa.errors import MkfaError
+from mkfa.stats.p_values import p_value
+
+F64 = NDArray[np.float64]
+
+SAMPLE = 5000
+CANDIDATES = 100
+MOST = 32
+"""Largest number of keys looked at."""
+ELBOW = 0.95
+"""The elbow is the smallest number of keys whose lead over the null is this share of the largest lead. It can tell up
+to 20 equally frequent keys: the last of n brings 1 / n of the lead."""
+COVERED = 0.8
+"""R2 from which a filter counts as covered."""
+ALPHA = 0.05
+NULLS = 19
+"""Null libraries: the fewest with which p can reach ALPHA."""
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What n = 1..M keys explain.
+
+    Attributes
+    ----------
+    r2 : (M,) mean best R2 of the library with its own keys.
+    coverage : (M,) share of its filters with R2 >= COVERED.
+    null_r2, null_sd, null_coverage : (M,) the same for null libraries with their own keys: mean, standard deviation.
+    cross_r2 : (M,) mean best R2 of null filters with the real keys.
+    """
+
+    r2: F64
+    coverage: F64
+    null_r2: F64
+    null_sd: F64
+    null_coverage: F64
+    cross_r2: F64
+
+    @property
+    def lead(self) -> F64:
+        """(M,) how much more of the real library is explained than of a null one."""
+        return self.r2 - self.null_r2
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key filters of some banks.
+
+    Attributes
+    ----------
+    pool : the filters.
+    found : the n keys (`prototype`), the key of every filter and its cosine.
+    chosen : "elbow", "none" (the library is explained no better than a null one) or "given".
+    reason : a sentence for the reader.
+    p : p-value of the curve's mean against null libraries.
+    curve : the elbow curve.
+    coverage : share of all filters with R2 >= COVERED.
+    match : the keys beside the named set.
+    seed, sample, nulls, candidates : parameters; `sample` is the number of filters used.
+    """
+
+    pool: Pool
+    found: LineClusters
+    chosen: str
+    reason: str
+    p: float
+    curve: Curve
+    coverage: float
+    match: Match
+    seed: int
+    sample: int
+    nulls: int
+    candidates: int
+
+
+def find_keys(
+    banks: Sequence[FilterBank],
+    *,
+    kind: Kind | None = None,
+    count: int | None = None,
+    most: int = MOST,
+    candidates: int = CANDIDATES,
+    nulls: int = NULLS,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> Keys:
+    """Find the key filters of one kernel kind of several banks.
+
+    Parameters
+    ----------
+    count : number of keys; None takes the elbow.
+    most : largest number looked at.
+    candidates : prototypes that elimination starts from.
+    sample : filters that keys are found on, drawn where there are more; the result is measured on all.
+    advance : called with 1 for each library done (1 + nulls), for a progress bar.
+
+    Raises
+    ------
+    MkfaError
+        Fewer than 20 usable filters, or numbers that do not fit together.
+    """
+    pool = pool_banks(banks, kind=kind)
+    rng = np.random.default_rng(seed)
+    cloud = pool.vector[subsample(len(pool), sample, rng)]
+    _check(pool, sample, candidates=candidates)
+    candidates = min(candidates, len(cloud) // 2)
+    most = min(max(most, count or 0), candidates)
+    _check_count(count, most)
+    r2, covered, cross = np.empty((1 + nulls, most)), np.empty((1 + nulls, most)), np.empty((nulls, most))
+    null_keys = []
+    with one_thread():
+        ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
+        r2[0], covered[0] = _explained(cloud, ladder)
+        advance(1)
+        for row in range(1, 1 + nulls):
+            null = null_cloud(cloud, rng)
+            own = eliminate(null, candidates, most, seed=int(rng.integers(2**31)))
+            r2[row], covered[row] = _explained(null, own)
+            cross[row - 1] = _explained(null, ladder)[0]
+            null_keys.append(own)
+            advance(1)
+    curve = Curve(r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0),
+                  cross.mean(axis=0))  # fmt: skip
+    p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
+    n, chosen, reason = choose_count(curve, p, nulls=nulls, count=count)
+    label, cosine = assign_lines(pool.vector, ladder[n - 1])
+    energy = float(np.square(cosine, dtype=np.float64).mean())
+    found = LineClusters(ladder[n - 1], label, cosine, energy, seed, 1)
+    match = match_keys(ladder[n - 1], pool.kind, null_keys=[own[n - 1] for own in null_keys], rng=rng)
+    coverage = float((np.square(cosine) >= COVERED).mean())
+    return Keys(pool, found, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates)
+
+
+def eliminate(vector: F32, candidates: int, most: int, *, seed: int) -> list[F32]:
+    """Return polished key sets of 1, 2, ..., `most` filters, each (n, K) float32, found by greedy elimination."""
+    start = cluster_lines(vector, candidates, seed=seed, restarts=1, tolerance=_TOLERANCE).prototype
+    order = elimination_order(np.square(vector @ start.T))
+    return [polish_lines(vector, start[order[-n:]], tolerance=_TOLERANCE).prototype for n in range(1, most + 1)]
+
+
+def elimination_order(r2: F32) -> NDArray[np.int64]:
+    """Return the candidates in the order in which they are best removed, (M,) int64.
+
+    Parameters
+    ----------
+    r2 : (N, M) float32, what each candidate explains of each filter.
+
+    Removing a candidate costs the filters that it serves best the difference to their second best: with best and
+    second best kept, a removal re-reads only the filters that it touches.
+    """
+    n, m = r2.shape
+    score = r2.astype(np.float32, copy=True)
+    rows = np.arange(n)
+    alive = np.ones(m, dtype=bool)
+    best, second = _two_best(score)
+    out = np.empty(m, np.int64)
+    for step in range(m - 1):
+        loss = np.bincount(best, score[rows, best] - score[rows, second], minlength=m)
+        gone = int(np.where(alive, loss, np.inf).argmin())
+        out[step], alive[gone] = gone, False
+        score[:, gone] = -1
+        touched = np.flatnonzero((best == gone) | (second == gone))
+        best[touched], second[touched] = _two_best(score[touched])
+    out[m - 1] = int(alive.argmax())
+    return out
+
+
+def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None) -> tuple[int, str, str]:
+    """Return the number of keys, how it was chosen, and a sentence saying why."""
+    lead = curve.lead
+    top = int(lead.argmax())
+    n = 1 + int(np.flatnonzero(lead >= ELBOW * lead[top])[0]) if lead[top] > 0 else 1
+    least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
+    if count is not None:
+        return count, "given", (f"{count} keys were asked for; mean R2 {curve.r2[count - 1]:.3f}, null "
+                                f"{curve.null_r2[count - 1]:.3f} (p = {p:.3f}{least}).")  # fmt: skip
+    if p > ALPHA or lead[top] <= 0:
+        return 1, "none", (f"No keys: these filters are explained no better than filters of the same second moments "
+                           f"(p = {p:.3f}, {nulls} nulls); only the leading pattern is kept.")  # fmt: skip
+    return n, "elbow", (f"{n} keys: mean R2 {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
+                        f"{curve.null_r2[n - 1]:.3f}; that lead is {ELBOW:.0%} or more of the largest "
+                        f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least}).")  # fmt: skip
+
+
+def write_keys(keys: Keys, path: Path, *, overwrite: bool) -> None:
+    """Write keys: HDF5 (`mkfa.keys`); raises as `mkfa.storage.result_files.write_arrays`."""
+    from mkfa.storage.result_files import write_arrays
+
+    size = (keys.pool.kind.kh, keys.pool.kind.kw)
+    arrays: dict[str, NDArray[Any]] = {
+        "key": keys.found.prototype.reshape(-1, *size),
+        "filters/bank": keys.pool.bank, "filters/layer": keys.pool.layer, "filters/channel": keys.pool.channel,
+        "filters/key": keys.found.label, "filters/cosine": keys.found.cosine,
+        "match/nearest": keys.match.nearest, "match/cosine": keys.match.cosine, "match/partner": keys.match.partner,
+        **{f"curve/{name}": getattr(keys.curve, name) for name in Curve.__dataclass_fields__},
+    }  # fmt: skip
+    write_arrays(path, kind="keys", arrays=arrays, attributes=keys_summary(keys), overwrite=overwrite)
+
+
+def keys_summary(keys: Keys) -> dict[str, Any]:
+    """Return all but the arrays of one row a filter, as JSON-serialisable values."""
+    pool, found, match = keys.pool, keys.found, keys.match
+    share: I32 = found.size
+    return {
+        "kernel": str(pool.kind), "filters": len(pool), "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
+        "excluded": [dict(e) for e in pool.excluded], "other_kinds": dict(pool.other_kinds),
+        "seed": keys.seed, "sample": keys.sample, "nulls": keys.nulls, "null": "covariance",
+        "candidates": keys.candidates, "elbow": ELBOW, "covered_r2": COVERED,
+        "keys": len(found.prototype), "chosen": keys.chosen, "reason": keys.reason, "p": keys.p,
+        "mean_r2": found.energy, "coverage": keys.coverage,
+        "curve": {name: getattr(keys.curve, name).tolist() for name in Curve.__dataclass_fields__},
+        "match": match.summary(),
+        "each": [
+            {"share": share[j] / len(pool), "nearest": match.labels[match.nearest[j]],
+             "cosine": float(match.cosine[j]), "key": found.prototype[j].tolist()}
+            for j in range(len(found.prototype))
+        ],
+    }  # fmt: skip
+
+
+def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:
+    """Return the mean best R2 and the coverage of each key set of a ladder."""
+    r2 = [np.square(assign_lines(vector, keys)[1], dtype=np.float64) for keys in ladder]
+    return np.array([x.mean() for x in r2]), np.array([(x >= COVERED).mean() for x in r2])
+
+
+def _two_best(score: F32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if score.shape[1] == 1:
+        zero = np.zeros(len(score), np.int64)
+        return zero, zero
+    two = np.argpartition(-score, 1, axis=1)[:, :2]
+    value = np.take_along_axis(score, two, axis=1)
+    swap = (value[:, 1] > value[:, 0]).astype(np.int64)
+    every = np.arange(len(score))
+    return two[every, swap], two[every, 1 - swap]
+
+
+def _check(pool: Pool, sample: int, *, candidates: int) -> None:
+    if len(pool) < 20:
+        problem = f"{len(pool)} usable filters of {pool.kind} are too few for keys (20)"
+        raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
+    if sample < 20:
+        raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
+    if candidates < 1:
+        raise MkfaError("--candidates", f"{candidates} prototypes are none", "give at least 1")
+
+
+def _check_count(count: int | None, most: int) -> None:
+    if most < 1:
+        raise MkfaError("--most", f"{most} keys are no set", "give at least 1")
+    if count is not None and not 1 <= count <= most:
+        raise MkfaError("--keys", f"{count} keys are out of reach", f"choose 1 to {most}")

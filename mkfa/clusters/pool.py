@@ -1,0 +1,152 @@
+"""The usable filters of several banks, of one kernel kind, in canonical form and side by side (layer 2, numpy only)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from mkfa.banks.bank import F32, I32, FilterBank, Kind
+from mkfa.banks.canonical import canonical
+from mkfa.errors import MkfaError, UnknownNameError
+
+DEPTHS = ("shallow", "middle", "deep")
+"""Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Canonical filters of several banks.
+
+    Attributes
+    ----------
+    kind : Kind
+    banks : tuple of str
+        Names, made distinct where two banks share one.
+    vector : (N, K) float32, zero-mean rows of unit norm; only usable filters.
+    bank : (N,) int32, row in `banks`.
+    layer, channel : (N,) int32, row in the bank's layer table, and output channel there.
+    depth : (N,) float32, 0 for the first layer of the bank to 1 for the last.
+    excluded : for each bank the number of filters left out, by reason ("dead", "flat", "non-finite").
+    other_kinds : filters of other kernel kinds in these banks, left out, by kind.
+    """
+
+    kind: Kind
+    banks: tuple[str, ...]
+    vector: F32
+    bank: I32
+    layer: I32
+    channel: I32
+    depth: F32
+    excluded: tuple[Mapping[str, int], ...]
+    other_kinds: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.vector)
+
+    @property
+    def filters(self) -> F32:
+        """(N, kh, kw) float32, the canonical filters as pictures."""
+        return self.vector.reshape(-1, self.kind.kh, self.kind.kw)
+
+    @property
+    def third(self) -> I32:
+        """(N,) int32, row in `DEPTHS`."""
+        return np.asarray(np.minimum(self.depth * 3 + 1e-6, 2), np.int32)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of filters of each bank."""
+        return tuple(np.bincount(self.bank, minlength=len(self.banks)).tolist())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what is in the pool and what was left out."""
+        of_bank = (f"{name} {n}" for name, n in zip(self.banks, self.sizes, strict=True))
+        out = [f"Filters: {len(self)} of {self.kind} ({', '.join(of_bank)})."]
+        gone = {r: sum(e.get(r, 0) for e in self.excluded) for r in ("dead", "flat", "non-finite")}
+        if any(gone.values()):
+            out.append("Left out as unusable: " + ", ".join(f"{n} {r}" for r, n in gone.items() if n) + ".")
+        if self.other_kinds:
+            others = ", ".join(f"{n} of {kind}" for kind, n in self.other_kinds.items())
+            out.append(f"Left out, other kernels (choose with --kernel): {others}.")
+        return tuple(out)
+
+
+def pool_banks(banks: Sequence[FilterBank], *, kind: Kind | None = None) -> Pool:
+    """Bring the usable filters of one kernel kind together.
+
+    Parameters
+    ----------
+    kind : Kind or None
+        None takes the kind with most filters over all banks.
+
+    Raises
+    ------
+    MkfaError
+        No bank, no filter of that kind, or no usable one.
+    """
+    count = count_kinds(banks)
+    if not count:
+        raise MkfaError("atlas", "no bank was given", "name at least one; 'mkfa banks' lists them")
+    kind = kind or next(iter(count))
+    names = _distinct([bank.name for bank in banks])
+    parts, excluded = [], []
+    for row, bank in enumerate(banks):
+        group = bank.of_kind(kind)
+        form = canonical(group)
+        keep = form.usable
+        depth = np.array([layer.depth for layer in bank.layers], np.float32)
+        here = np.full(int(keep.sum()), row, np.int32)
+        parts.append((form.vector[keep], here, group.layer[keep], group.channel[keep], depth[group.layer[keep]]))
+        reasons = {"dead": form.dead, "flat": form.flat, "non-finite": form.nonfinite}
+        excluded.append(MappingProxyType({name: int(mask.sum()) for name, mask in reasons.items()}))
+    vector, bank_row, layer, channel, depth = (np.concatenate(p) for p in zip(*parts, strict=True))
+    if not len(vector):
+        raise MkfaError(" ".join(names), f"no usable filter of kernel {kind}", f"choose one of {_listed(count)}")
+    others = MappingProxyType({str(k): n for k, n in count.items() if k != kind})
+    return Pool(kind, names, vector, bank_row, layer, channel, depth, tuple(excluded), others)
+
+
+def count_kinds(banks: Sequence[FilterBank]) -> dict[Kind, int]:
+    """Return the number of filters of each kind over all banks, most frequent first."""
+    count: dict[Kind, int] = {}
+    for bank in banks:
+        for layer in bank.layers:
+            count[layer.kind] = count.get(layer.kind, 0) + layer.channels
+    return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
+
+
+def find_kind(text: str, banks: Sequence[FilterBank]) -> Kind:
+    """Return the kind that a text such as "5x5" or "7x7 dilated 3x3" names.
+
+    Raises
+    ------
+    UnknownNameError
+        No bank has filters of it, or the size is there with several dilations and none of them is 1.
+    """
+    count = count_kinds(banks)
+    wanted = re.sub(r"\s+", " ", text.strip().lower())
+    same_size = [k for k in count if f"{k.kh}x{k.kw}" == wanted]
+    for kind in count:
+        if str(kind) == wanted or same_size == [kind]:
+            return kind
+    raise UnknownNameError(text, "is no kernel of these banks", f"choose one of {_listed(count)}")
+
+
+def _listed(count: Mapping[Kind, int]) -> str:
+    return ", ".join(f"'{k}' ({n} filters)" for k, n in count.items())
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    out: list[str] = []
+    for name in names:
+        number, new = 1, name
+        while new in out:
+            number += 1
+            new = f"{name} ({number})"
+        out.append(new)
+    return tuple(out)

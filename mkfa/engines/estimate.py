@@ -1,0 +1,182 @@
+"""How long a plan takes: a few steps timed, what is left of the runs laid out over the slots (layer 8)."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mkfa.experiments.lending import base_of
+from mkfa.experiments.plan import Domains, Planned
+from mkfa.training.device import Execution
+from mkfa.training.folder import BASE, RunFolder, RunSpec
+from mkfa.training.run import EVALUATION_BATCH, Run, evaluate, recipe_of, steps_of
+
+_LONG_STEP = 0.1
+"""Seconds; steps that take longer are timed with fewer repetitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one training step and of evaluating one image (means)."""
+
+    step: float
+    image: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long a plan takes.
+
+    Attributes
+    ----------
+    runs, done : int
+        In all, and those that are over.
+    steps : int
+        Optimiser steps to go; those that lie in a checkpoint are behind.
+    seconds : float or None
+        To go; None where nothing is left.
+    jobs, threads : int
+        Runs at a time, CPU threads of each.
+    """
+
+    runs: int
+    done: int
+    steps: int
+    seconds: float | None
+    jobs: int = 1
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run for the clock: its hash, the seconds it takes, the hash of the run it waits for ("" for none)."""
+
+    hash: str
+    seconds: float
+    needs: str = ""
+
+
+def estimate(
+    plan: Sequence[Planned], domains: Domains, *, root: Path, slots: Sequence[Execution],
+    timer: Callable[[RunSpec], Timing],
+) -> Estimate:  # fmt: skip
+    """Time a few steps of each network and image size, and lay out what is left of the plan over the slots.
+
+    Of each network, the base run and the arm with most frozen layers are timed; the cost of a step between the two is
+    taken to be linear in the number of frozen layers.
+
+    Parameters
+    ----------
+    slots : how each run at a time is computed.
+    timer : returns the `Timing` of a specification while all slots are at work.
+    """
+    left = [p for p in plan if RunFolder(root, p.spec).result() is None]
+    deepest: dict[tuple[object, ...], int] = {}
+    for p in left:
+        key = _network(p.spec, domains, p.spec.what)
+        deepest[key] = max(deepest.get(key, 0), _frozen(p.spec))
+    timed: dict[tuple[object, ...], Timing] = {}
+
+    def timing(spec: RunSpec, what: str) -> Timing:
+        key = (*_network(spec, domains, what), spec.layers)
+        if key not in timed:
+            timed[key] = timer(spec)
+        return timed[key]
+
+    tasks, steps = [], 0
+    for p in left:
+        most = deepest[_network(p.spec, domains, p.spec.what)]
+        base = timing(base_of(p.spec), "")
+        step = base.step
+        if frozen := _frozen(p.spec):
+            specimen = replace(base_of(p.spec), arm="random", layers=most, what=p.spec.what)
+            step += (timing(specimen, p.spec.what).step - base.step) * frozen / most
+        domain = domains[p.spec.domain]
+        count, epoch = steps_of(recipe_of(p.spec), len(domain.x_train))
+        begun = RunFolder(root, p.spec).begun()
+        steps += count - begun
+        evaluations = -(-count // epoch) - begun // epoch
+        seconds = (count - begun) * step + evaluations * len(domain.x_test) * base.image
+        tasks.append(Task(p.spec.hash, seconds, p.needs.hash if p.needs else ""))
+    ready = makespan(tasks, len(slots)) if left else None
+    return Estimate(len(plan), len(plan) - len(left), steps, ready, len(slots), slots[0].threads)
+
+
+def makespan(tasks: Sequence[Task], jobs: int) -> float:
+    """Return the seconds until all tasks are over, `jobs` at a time, each begun in order as soon as it may.
+
+    A task that waits for one which is not among the tasks may begin at once.
+    """
+    waiting, open_ = list(tasks), {t.hash for t in tasks}
+    busy: list[tuple[float, int, str]] = []
+    now, count = 0.0, 0
+    while waiting or busy:
+        ready = next((t for t in waiting if t.needs not in open_), None)
+        if ready is not None and len(busy) < jobs:
+            waiting.remove(ready)
+            heapq.heappush(busy, (now + ready.seconds, count, ready.hash))
+            count += 1
+            continue
+        now, _, over = heapq.heappop(busy)
+        open_.discard(over)
+    return now
+
+
+def time_run(spec: RunSpec, domains: Domains, *, execution: Execution) -> Timing:
+    """Time a few steps of a run that needs no source, on the data; nothing is written."""
+    return Specimen(spec, domains, execution).time()
+
+
+class Specimen:
+    """A run that is built to be timed and thrown away."""
+
+    def __init__(self, spec: RunSpec, domains: Domains, execution: Execution) -> None:
+        self.how = execution.resolved()
+        with self.how.in_force():
+            self.run = Run(RunFolder(Path(), spec), domains[spec.domain], None, self.how)
+
+    def time(self) -> Timing:
+        """Return the means over a second of steps (two at least, 20 at most), after a step to warm up."""
+        import torch
+
+        run = self.run
+        with self.how.in_force():
+            index = torch.arange(run.batch, device=self.how.device)
+            run.model.train()
+            number = 0
+
+            def steps(count: int) -> float:
+                nonlocal number
+                start = time.perf_counter()
+                for _ in range(count):
+                    loss = run.take_step(number, index)
+                    number += 1
+                float(loss)  # waits for the device
+                return (time.perf_counter() - start) / count
+
+            mean = steps(1)
+            if mean < _LONG_STEP or self.how.compile:
+                mean = steps(1)
+            mean = steps(max(2, min(20, round(1 / mean))))
+            count = EVALUATION_BATCH if mean < _LONG_STEP else EVALUATION_BATCH // 4
+            images = run.test_set.first(count)
+            start = time.perf_counter()
+            evaluate(run.model, images, amp=self.how.amp)
+            return Timing(mean, (time.perf_counter() - start) / len(images))
+
+
+def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
+    """Return what decides, beside frozen layers, how long a step takes."""
+    domain = domains[spec.domain]
+    size = recipe_of(spec).size or domain.size
+    return spec.arch, tuple(sorted(spec.options.items())), size, domain.channels, what
+
+
+def _frozen(spec: RunSpec) -> int:
+    """Return how many layers a run trains without their weights' gradient."""
+    from mkfa.arms.plant import parse_arm
+
+    return spec.layers if spec.arm != BASE and parse_arm(spec.arm)[0].frozen else 0

@@ -1,0 +1,134 @@
+"""Carry out a plan run by run: skip what is done, go on where it was stopped, keep base runs' banks (layer 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mkfa.experiments.lending import BaseBanks, lend, store_bank, trained_network
+from mkfa.experiments.plan import Domains, Planned
+from mkfa.results.cells import Finished
+from mkfa.training.device import Execution, Stop
+from mkfa.training.events import write_missing
+from mkfa.training.folder import BASE, METRICS, Diverged, RunFolder, RunLocked
+from mkfa.training.run import Report, train_run
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a planned run.
+
+    `state` is "done" or "diverged" as in its result, "running" (another process trains it), "impossible" (`note` says
+    why: what it borrows from is not there) or "lost" (its process was killed; it goes on from its checkpoint).
+    """
+
+    planned: Planned
+    state: str
+    trained: bool
+    result: dict[str, Any] | None = None
+    banks: BaseBanks | None = None
+    note: str = ""
+
+
+def carry_out(
+    plan: Sequence[Planned], domains: Domains, *, root: Path, execution: Execution, stop: Stop,
+    tell: Callable[[Planned, Report], None] = lambda *_: None, ended: Callable[[Outcome], None] = lambda _: None,
+) -> tuple[Outcome, ...]:  # fmt: skip
+    """Train the runs of a plan one after the other; those that are over are taken as they are.
+
+    Parameters
+    ----------
+    tell : called after each step with the run and where it is.
+    ended : called after each run.
+
+    Raises
+    ------
+    Stopped
+        `stop` was requested; the run in progress saved itself.
+    MkfaError
+        A run failed; those before it are kept.
+    """
+    outcomes = []
+    for planned in plan:
+        outcome = taken_over(planned, root, execution)
+        if outcome is None:
+            outcome = train_planned(planned, domains, root=root, execution=execution, stop=stop, tell=tell)
+            outcome = keep_bank(outcome, domains, root)
+        ended(outcome)
+        outcomes.append(outcome)
+    return tuple(outcomes)
+
+
+def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | None:
+    """Return the outcome of a run that is over already, None for one that is to be trained.
+
+    Where `execution` asks for events and the run has none, they are written from its metrics.
+    """
+    folder = RunFolder(root, planned.spec)
+    result = folder.result()
+    if result is not None and execution.events:
+        write_missing(folder.path / METRICS)
+    return None if result is None else Outcome(planned, str(result["state"]), False, result)
+
+
+def train_planned(
+    planned: Planned, domains: Domains, *, root: Path, execution: Execution, stop: Stop,
+    tell: Callable[[Planned, Report], None] = lambda *_: None,
+) -> Outcome:  # fmt: skip
+    """Train one run of a plan with what it borrows; parameters and errors as `carry_out`."""
+    try:
+        source = borrow(planned, domains, root)
+        result = train_run(planned.spec, domains[planned.spec.domain], source=source, root=root, execution=execution,
+                           stop=stop, tell=lambda report: tell(planned, report))  # fmt: skip
+    except RunLocked as error:
+        return Outcome(planned, "running", False, note=str(error))
+    except Diverged as error:
+        return Outcome(planned, "impossible", False, note=str(error))
+    return Outcome(planned, str(result["state"]), True, result)
+
+
+def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
+    """Put the bank of a base run that was trained into the library; one process of a sweep alone does so."""
+    spec = outcome.planned.spec
+    if spec.arm != BASE or outcome.state != "done" or not outcome.trained:
+        return outcome
+    return replace(outcome, banks=store_bank(root, spec, domains[spec.domain]))
+
+
+def borrow(planned: Planned, domains: Domains, root: Path) -> Any:
+    """Return what an arm takes its filters from: the base run's bank or weights, a bank, or None.
+
+    Raises
+    ------
+    Diverged
+        The base run ended without weights, or is being trained by another process.
+    """
+    if planned.needs is None:
+        return planned.bank
+    result = RunFolder(root, planned.needs).result()
+    if result is None or result["state"] != "done":
+        state = "is not done" if result is None else "diverged"
+        raise Diverged(planned.needs.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
+    domain = domains[planned.needs.domain]
+    network = trained_network(root, planned.needs, domain)
+    return lend(network, planned.needs, domain, to=planned.spec, digest=str(result["weights_sha256"]))
+
+
+def finished(plan: Sequence[Planned], root: Path) -> tuple[Finished, ...]:
+    """Return the plan's runs with their results, as `mkfa.results.cells` takes them."""
+    return tuple(
+        Finished(p.source, p.spec.domain, p.spec.arm, p.spec.layers, p.spec.seed, RunFolder(root, p.spec).result())
+        for p in plan
+    )
+
+
+def chance_to_see(plan: Sequence[Planned]) -> str:
+    """Return a sentence that warns of a plan which cannot tell anything about filters, or ""."""
+    arms = {p.spec.arm for p in plan} - {BASE}
+    if arms and not arms & {"random", "delta", "box"}:
+        return "No arm that must hurt is in the plan (random, delta, box): 'no drop' alone says nothing."
+    return ""
+
+

@@ -1,0 +1,1 @@
+"""To be written: what this package is, and what it may import."""

@@ -1,0 +1,150 @@
+"""Base runs and what is borrowed from them: their bank in the library, their weights, their identity (layer 5).
+
+A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also found under the
+domain's plain name, that of the run trained last where there are several; a bank of that name that was harvested from
+elsewhere is left alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa import __version__
+from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.banks.library import bank_file_name, library_folder
+from mkfa.errors import MkfaError, WorkError
+from mkfa.images.domain import Domain
+from mkfa.storage.result_files import read_bank, write_bank
+from mkfa.training.folder import BANK, BASE, RESULT, WEIGHTS, RunFolder, RunSpec, load_tensors
+from mkfa.training.run import build, state_digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkfa.arms.plant import Lent
+
+ORIGIN = "run:"
+"""Begins the source of a bank that a run made."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBanks:
+    """Names under which a base run's bank is in the library, and why the plain one is not where it is not."""
+
+    names: tuple[str, ...]
+    note: str = ""
+
+
+def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Module:
+    """Return the network of a base run that is done, with its final weights, on the CPU.
+
+    Raises
+    ------
+    WorkError
+        The run is not done, or its weights are missing or damaged.
+    """
+    folder = RunFolder(root, spec)
+    result = folder.result()
+    if result is None or result["state"] != "done":
+        state = result["state"] if result else "not done"
+        raise WorkError(spec.label, f"is {state}, so that nothing can be borrowed from it", "change its recipe or seed")
+    state = load_tensors(folder.path / WEIGHTS)
+    if state is None or state_digest(state) != result["weights_sha256"]:
+        remedy = f"remove {folder.path / RESULT}: the run is then trained again"
+        raise WorkError(folder.path / WEIGHTS, "is missing or not what the run ended with", remedy)
+    model, _ = build(spec, domain, None)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: str) -> FilterBank:
+    """Return the bank of a trained network's depthwise filters; raises MkfaError where it has none."""
+    from mkfa.networks.build import spatial_layers
+
+    layers: list[tuple[Layer, Any, Any]] = []
+    for name, module in spatial_layers(model, "depthwise"):
+        conv: Any = module
+        weight = conv.weight.detach().numpy().astype(np.float32)[:, 0]  # (N, kh, kw)
+        bias = None if conv.bias is None else conv.bias.detach().numpy().astype(np.float32)
+        n, kh, kw = weight.shape
+        layer = Layer(0, f"{name}.weight", _stage(name), 0.0, n, kh, kw, tuple(conv.stride), tuple(conv.dilation),
+                      n // conv.in_channels, has_bias=bias is not None, dtype="float32")  # fmt: skip
+        layers.append((layer, weight, bias))
+    provenance = Provenance(
+        source=ORIGIN + spec.hash, source_sha256=digest, architecture=spec.arch, training_set=domain.name,
+        task="classification", licence=domain.licence, rule="graph", mkfa_version=__version__,
+        created=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
+        notes=(f"base run, recipe {spec.recipe_name}, seed {spec.seed}",),
+    )  # fmt: skip
+    return make_bank(domain.name, layers, provenance)
+
+
+def lend(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str) -> Lent:
+    """Return what a run's arm takes from a base run's network: a bank, its weights by name, or its layers in order.
+
+    Parameters
+    ----------
+    model, spec, domain, digest
+        The network, its run, the domain that it was trained on, the digest of its weights.
+    to : RunSpec
+        The run that borrows; by name only where it is of the same network.
+    """
+    from mkfa.arms.plant import weights_of_layers
+
+    if to.what == "depthwise":
+        return run_bank(model, spec, domain, digest=digest)
+    if (spec.arch, dict(spec.options)) == (to.arch, dict(to.options)):
+        return model.state_dict()
+    return weights_of_layers(model, to.what)
+
+
+def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
+    """Put a base run's bank into its folder and the library, unless it is there; raises as `trained_network`."""
+    folder = RunFolder(root, spec)
+    full = f"{domain.name}+{spec.arch}+{spec.recipe_name}+s{spec.seed}"
+    library = library_folder(create=True)
+    names = [full]
+    note = ""
+    if spec.seed == 0:
+        theirs = _origin(library / bank_file_name(domain.name))
+        if theirs is None or theirs.startswith(ORIGIN):
+            names.append(domain.name)
+        else:
+            note = f"{domain.name} stays the bank harvested from {theirs}"
+    paths = [folder.path / BANK, *(library / bank_file_name(name) for name in names)]
+    from mkfa.networks.build import spatial_layers
+
+    try:
+        spatial_layers(build(spec, domain, None)[0], "depthwise")
+    except MkfaError:
+        return BaseBanks((), f"{spec.arch} has no depthwise layers, so that there is no bank of it")
+    stale = [path for path in paths if _origin(path) != ORIGIN + spec.hash]
+    if stale:
+        digest = (folder.result() or {}).get("weights_sha256", "")
+        bank = run_bank(trained_network(root, spec, domain), spec, domain, digest=digest)
+        for path in stale:
+            write_bank(replace(bank, name=domain.name if path.stem == domain.name else full), path)
+    return BaseBanks(tuple(names), note)
+
+
+def base_of(spec: RunSpec) -> RunSpec:
+    """Return the base run of a run: the same network, domain, recipe and seed, nothing planted."""
+    return replace(spec, arm=BASE, layers=0, what="depthwise", with_bias=False, fit_kernel="", source="")
+
+
+def _origin(path: Path) -> str | None:
+    try:
+        return read_bank(path).provenance.source
+    except MkfaError:
+        return None
+
+
+def _stage(name: str) -> int:
+    """Return the number after "stages" in a layer's name; isotropic networks have one stage."""
+    parts = name.split(".")
+    return int(parts[parts.index("stages") + 1]) if "stages" in parts else 0

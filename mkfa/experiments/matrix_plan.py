@@ -1,0 +1,132 @@
+"""Which rows and cells a matrix has: sources, targets, and controls that need no source (layer 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mkfa.errors import MkfaError
+from mkfa.experiments.plan import SELF, Domains, check_arms, lender_name
+from mkfa.experiments.sources import Origin, find_origin
+from mkfa.results.matrix import SELFFER
+
+CONTROLS = ("random", "delta")
+"""Filters that nobody learned, and an arm that must hurt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a matrix is made of.
+
+    Attributes
+    ----------
+    domains : tuple of str
+        Targets by their own names; each is a source too.
+    sources : tuple of str
+        All rows: sources that are no targets, then `domains`.
+    origins : tuple of Origin
+        Of the rows, in their order.
+    """
+
+    domains: tuple[str, ...]
+    sources: tuple[str, ...]
+    origins: tuple[Origin, ...]
+
+
+def find_rows(given: Sequence[str], domains: Domains, *, more: Sequence[str] = (), what: str) -> Rows:
+    """Find the targets and all sources, by names and paths as a user gives them.
+
+    Parameters
+    ----------
+    given : of the targets.
+    more : of sources that are no targets: domains, packed files, image folders; banks and checkpoints for "depthwise".
+
+    Raises
+    ------
+    MkfaError
+        Fewer than two sources, two of one name, or as `find_origin` and `Domains`.
+    """
+    names = [domains[name].name for name in given]
+    least = 1 if more else 2
+    if len(set(names)) < max(least, len(given)):
+        problem = f"does not name {'one' if least == 1 else 'two'} or more different domains"
+        raise MkfaError(f"--domains {','.join(given)}", problem, "name each domain once")
+    above = [find_origin(name, what=what) for name in more]
+    rows = [lender_name(origin, domains) for origin in above]
+    for i, name in enumerate(rows):
+        if name in names:
+            raise MkfaError(f"--sources {more[i]}", f"is called {name}, as one of --domains is",
+                            "leave it out: every target is a source too")  # fmt: skip
+        if name in rows[:i]:
+            problem = f"is called {name}, as another of them is"
+            raise MkfaError(f"--sources {more[i]}", problem, "name each source once, or rename a file")
+    below = [Origin(name, text) for name, text in zip(names, given, strict=True)]
+    return Rows(tuple(names), (*rows, *names), (*above, *below))
+
+
+def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]:
+    """Return the controls that a text asks for, and what is to be said of it.
+
+    Parameters
+    ----------
+    text : names joined by commas, "none", or None for those of `CONTROLS` that can set such layers.
+
+    Raises
+    ------
+    MkfaError
+        No arm, one that needs a source, or one that cannot set these layers.
+    """
+    from mkfa.arms.plant import ARMS, parse_arm
+
+    if text is None:
+        fit = tuple(name for name in CONTROLS if what == "depthwise" or not ARMS[name].depthwise_only)
+        left = [name for name in CONTROLS if name not in fit]
+        told = (f"Control{'s' if len(fit) > 1 else ''} {', '.join(fit)}; not {', '.join(left)}, which sets single "
+                f"kernels: {what} layers have no use for it.") if left else ""  # fmt: skip
+        return fit, told
+    if text.strip() == "none":
+        return (), ""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in names:
+        raise MkfaError(f"--controls {text!r}", "has an empty name in it", "join names by single commas, or say none")
+    for name in names:
+        if name != "baseline" and parse_arm(name)[0].source == "needed":
+            problem = f"arm {name} takes filters from a source, and a control has none"
+            raise MkfaError(f"--controls {text}", problem, f"choose among {', '.join(_without_source())}")
+    check_arms(names, what=what)
+    return names, ""
+
+
+def check_arm(arm: str, *, what: str) -> None:
+    """Refuse an arm for which sources make no difference.
+
+    Raises
+    ------
+    MkfaError
+        It takes no filters from a source, or always from the target's own; or as `check_arms`.
+    """
+    from mkfa.arms.plant import parse_arm
+
+    check_arms([arm], what=what)
+    if parse_arm(arm)[0].source != "needed":
+        raise MkfaError(f"--arm {arm}", "takes no filters from a source, so that all rows would be one",
+                        f"name it as a row apart: --controls {arm}")  # fmt: skip
+    if arm in SELF:
+        problem = "borrows from the target's own network whatever the source"
+        raise MkfaError(f"--arm {arm}", problem, "leave it out: selffer is on the diagonal")
+
+
+def plan_rows(
+    rows: Rows, *, given: Sequence[str], arm: str, layers: int, controls: Sequence[str]
+) -> list[tuple[Origin, str, str, int]]:
+    """Return a matrix's cells as `mkfa.experiments.plan.plan_cells` takes them: sources row by row, then controls."""
+    cells = [(origin, target, SELFFER if source == name else arm, layers)
+             for source, origin in zip(rows.sources, rows.origins, strict=True)
+             for name, target in zip(rows.domains, given, strict=True)]  # fmt: skip
+    return cells + [(Origin(""), target, control, layers) for control in controls for target in given]
+
+
+def _without_source() -> list[str]:
+    from mkfa.arms.plant import ARMS
+
+    return [name for name, arm in ARMS.items() if arm.source != "needed" and name != "baseline"]

@@ -1,0 +1,239 @@
+"""Which runs an experiment needs, base runs first, of every network that lends filters (layer 7)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.banks.bank import FilterBank
+from mkfa.errors import MkfaError
+from mkfa.experiments.sources import Origin, bank_digest
+from mkfa.images.domain import Domain
+from mkfa.images.opened import Domains as Domains
+from mkfa.training.folder import BASE, RunSpec
+from mkfa.training.recipe import Recipe
+
+SELF = frozenset({"selffer", "selffer+"})
+"""Arms that borrow from the target's own base run, whatever the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What all runs of an experiment have in common."""
+
+    arch: str
+    recipe: Recipe
+    what: str = "depthwise"
+    with_bias: bool = False
+    fit_kernel: str = ""
+    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run to make: its specification, what its source is called, the base run or bank that it borrows from."""
+
+    spec: RunSpec
+    source: str
+    needs: RunSpec | None = None
+    bank: FilterBank | None = None
+
+
+def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
+    """Return the specification of a base run."""
+    return RunSpec(
+        arch=experiment.arch, domain=domain.name, domain_digest=domain.digest, recipe_name=experiment.recipe.name,
+        recipe=experiment.recipe.identity, seed=seed, options=dict(experiment.options),
+    )  # fmt: skip
+
+
+def plan_bases(experiment: Experiment, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[Planned, ...]:
+    """Plan the base runs of some domains."""
+    return tuple(
+        Planned(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
+    )
+
+
+def plan_cells(
+    experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]], seeds: int
+) -> tuple[Planned, ...]:
+    """Plan the runs of cells (origin, target, arm, layers) and the base runs that they need, these first, once each.
+
+    A cell with 0 layers is the target's base run.
+    """
+    from mkfa.arms.plant import parse_arm
+
+    planned: dict[str, Planned] = {}
+    for _, target, _, _ in cells:
+        for run in plan_bases(experiment, domains, names=[target], seeds=seeds):
+            planned.setdefault(run.spec.hash, run)
+    later: dict[str, Planned] = {}
+    for origin, target, arm, layers in cells:
+        if layers == 0 or arm == BASE:
+            continue
+        needs = parse_arm(arm)[0].source == "needed"
+        for seed in range(seeds):
+            run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
+            if run.needs is not None:
+                planned.setdefault(run.needs.hash, Planned(run.needs, run.source))
+            later.setdefault(run.spec.hash, run)
+    return (*planned.values(), *later.values())
+
+
+def _planned(
+    experiment: Experiment, domains: Domains, cell: tuple[Origin, str, str, int], seed: int, *, needs: bool
+) -> Planned:
+    origin, target, arm, layers = cell
+    domain = domains[target]
+    if arm in SELF:
+        origin = Origin(domain.name, target)  # of the target's own network, whatever the source's is
+    spec = replace(base_run(experiment, domain, seed), arm=arm, layers=layers, what=experiment.what,
+                   with_bias=experiment.with_bias, fit_kernel=experiment.fit_kernel)  # fmt: skip
+    if not needs:
+        return Planned(spec, "")
+    if origin.bank is not None:
+        return Planned(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
+    lender = experiment if not origin.arch else replace(experiment, arch=origin.network, options=origin.options)
+    base = base_run(lender, domains[origin.domain], seed)
+    return Planned(replace(spec, source=f"run:{base.hash}"), lender_name(origin, domains), base)
+
+
+def lender_name(origin: Origin, domains: Domains) -> str:
+    """Return what results call a source: its domain or bank, and "+NETWORK" where that is not the target's."""
+    if not origin.domain:
+        return origin.name
+    return domains[origin.domain].name + (f"+{origin.arch}" if origin.arch else "")
+
+
+def check_arms(arms: Sequence[str], *, what: str) -> None:
+    """Refuse, before any work, names that are no arms and arms that cannot set these layers."""
+    from mkfa.arms.plant import parse_arm
+    from mkfa.networks.build import WHAT
+
+    if what not in WHAT:
+        raise MkfaError(f"--what {what}", "is no kind of layer", f"choose one of {', '.join(WHAT)}")
+    for name in arms:
+        arm, _ = parse_arm(name)
+        if name == BASE:
+            raise MkfaError(name, "is always there and no arm to ask for", "leave it out")
+        if arm.depthwise_only and what != "depthwise":
+            raise MkfaError(f"arm {name}", f"sets single kernels, which {what} layers have no use for", "leave it out")
+
+
+def choose_layers(text: str, experiment: Experiment, domain: Domain) -> tuple[tuple[int, ...], int]:
+    """Return the numbers of layers that a text asks for, "all" being the network's, and the network's own.
+
+    Raises
+    ------
+    MkfaError
+        As `mkfa.experiments.layer_numbers.parse_numbers`, or more layers than the network has.
+    """
+    from mkfa.experiments.layer_numbers import parse_numbers
+
+    told = _layers_by_name(experiment)
+    first = parse_numbers(text, last=told or 9999)  # a text that is none is refused before a network is built
+    if told:
+        _refuse_more(first, told, experiment)
+    count = count_layers(experiment, domain)
+    numbers = parse_numbers(text, last=count)
+    _refuse_more(numbers, count, experiment)
+    return numbers, count
+
+
+def _layers_by_name(experiment: Experiment) -> int:
+    """Return the number of layers that a network's name tells, without torch and timm; 0 where it tells none."""
+    named = re.match(r"convmixer_\d+_(\d+)", experiment.arch)
+    return int(named[1]) if named and experiment.what == "depthwise" else 0
+
+
+def _refuse_more(numbers: Sequence[int], count: int, experiment: Experiment) -> None:
+    if max(numbers) > count:
+        problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
+        raise MkfaError("--layers", problem, f"choose from 1 to {count}")
+
+
+def count_layers(experiment: Experiment, domain: Domain) -> int:
+    """Return how many layers of the experiment's kind its network has."""
+    from mkfa.networks.build import spatial_layers
+    from mkfa.training.run import build
+
+    model, _ = build(base_run(experiment, domain, 0), domain, None)
+    return len(spatial_layers(model, experiment.what))
+
+
+def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
+    """Return a sentence on layers that are set along with others and count as none; "" where there are none."""
+    from mkfa.networks.build import followers
+    from mkfa.training.run import build
+
+    if experiment.what != "conv":
+        return ""
+    along = followers(build(base_run(experiment, domain, 0), domain, None)[0], experiment.what)
+    number = sum(len(names) for names in along.values())
+    if not number:
+        return ""
+    return (f"{experiment.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
+            "and frozen with the last convolution of their block, and count as none.")  # fmt: skip
+
+
+def check_sources(
+    experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]
+) -> None:
+    """Put the filters of each source, untrained where it is a base run, into the target: refuse before any work.
+
+    Raises
+    ------
+    MkfaError
+        They do not fit: other numbers of layers or filters (the message names the arm `stack`), other kernel sizes,
+        no such layers, no biases.
+    """
+    from mkfa.arms.plant import parse_arm
+    from mkfa.experiments.lending import lend
+    from mkfa.training.run import build
+
+    largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
+    for cell in cells:
+        key = (id(cell[0]), *cell[1:3])
+        if cell[3] and cell[2] not in SELF and parse_arm(cell[2])[0].source == "needed":
+            largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
+    lenders: dict[str, Any] = {}
+    for cell in largest.values():
+        planned = _planned(experiment, domains, cell, 0, needs=True)
+        lent: Any = planned.bank
+        if (base := planned.needs) is not None:
+            domain = domains[base.domain]
+            if base.hash not in lenders:
+                lenders[base.hash] = build(base, domain, None)[0]
+            lent = lend(lenders[base.hash], base, domain, to=planned.spec, digest="")
+        try:
+            build(planned.spec, domains[cell[1]], lent)
+        except MkfaError as error:  # the arm knows what it was given, not whose it is
+            named = error.thing
+            if named.startswith("source"):
+                named = f"source {planned.source}" + named.removeprefix("source")
+            raise type(error)(named, error.problem, error.remedy) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The network and recipe of a curve for which none was named, and why."""
+
+    arch: str
+    recipe: str
+    equal_steps: int
+    changes: Mapping[str, Any]
+    options: Mapping[str, int]
+    reason: str
+
+
+def default_setting(device: str) -> Setting:
+    """Return what a curve of 18 layers is made with on a device where nothing else was asked for."""
+    why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
+    if device == "cuda":
+        return Setting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
+    return Setting("convmixer_32_18", "fast", 300, {"batch": 32, "lr": 0.01}, {"patch": 4},
+                   "Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: "
+                   f"{why}.")  # fmt: skip

@@ -1,0 +1,163 @@
+"""Where filters come from: a domain's base run, of the target's network or of another, or one bank (layer 6).
+
+**Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
+recipe, so its images have the target's size, and as much of the target's network options as it has use for: `--kernel`
+and `--patch` where both are convmixer_C_L, `--stem-stride` where it is none. What follows the name, joined by colons,
+replaces them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.banks.bank import FilterBank
+from mkfa.errors import MkfaError
+from mkfa.training.folder import BANK, SPEC
+
+OPTIONS = ("kernel", "patch", "stem_stride")
+"""What may follow the name of a source's network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where filters come from.
+
+    Attributes
+    ----------
+    name : str
+        Of the domain or bank.
+    domain : str
+        Domain whose base run of the same seed lends its filters; "" for a bank.
+    bank : FilterBank or None
+        Lends its filters to all seeds.
+    arch : str
+        Network of the domain's base run as it was asked for, "hornet_tiny"; "" for the target's own.
+    options : mapping
+        Of that network.
+    """
+
+    name: str
+    domain: str = ""
+    bank: FilterBank | None = None
+    arch: str = ""
+    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def network(self) -> str:
+        """The other network's name without its options; "" for the target's own."""
+        return self.arch.partition(":")[0]
+
+
+def find_origins(
+    sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, int]] = ("", MappingProxyType({}))
+) -> tuple[Origin, ...]:
+    """Return every source with every network.
+
+    Parameters
+    ----------
+    sources : str
+        Names of domains, banks, checkpoints, folders of base runs, joined by commas; a path that exists may
+        hold commas.
+    what : str
+        Kind of layers that is borrowed.
+    networks : str
+        Names of the sources' networks, joined by commas; "" for the target's own.
+    target : (str, mapping)
+        The target's network and its options, from which a source's network takes what it has use for.
+
+    Raises
+    ------
+    MkfaError
+        As `find_origin` and `parse_network`, or a bank was asked to be trained.
+    """
+    names = [sources] if Path(sources).expanduser().exists() else _split(sources, "--source")
+    found = [find_origin(name, what=what) for name in names]
+    if not networks:
+        return tuple(found)
+    for origin in found:
+        if not origin.domain:
+            problem = f"says how a source is trained, and {origin.name} is a bank"
+            raise MkfaError("--source-arch", problem, "leave it out, or name a domain as the source")
+    asked = [parse_network(text, target=target) for text in _split(networks, "--source-arch")]
+    return tuple(
+        Origin(origin.name, origin.domain, None, text, options) for origin in found for text, options in asked
+    )
+
+
+def find_origin(name: str, *, what: str) -> Origin:
+    """Return what a source's name stands for: a domain (name, packed file, image folder), else a bank or checkpoint.
+
+    The folder of a base run stands for its bank.
+
+    Raises
+    ------
+    MkfaError
+        Nothing has that name, or it is a bank and `what` needs more than depthwise filters, or a run without a bank.
+    """
+    from mkfa.banks.library import resolve_bank
+    from mkfa.images.load import is_domain
+    from mkfa.readers.harvest import harvest, is_path
+
+    if is_domain(name):
+        return Origin(name, name)
+    if what != "depthwise":
+        problem = f"is no domain, and a bank holds no {what} filters"
+        raise MkfaError(name, problem, "name a domain: filters are then borrowed from its base run")
+    folder = Path(name).expanduser()
+    if (folder / SPEC).is_file():
+        if not (folder / BANK).is_file():
+            problem = "is a run that keeps no filters: base runs of networks with depthwise layers do"
+            raise MkfaError(name, problem, "name a base run that is done")
+        name = str(folder / BANK)
+    checkpoint = is_path(name) and Path(name).suffix != ".h5"
+    bank = harvest(name) if checkpoint else resolve_bank(name)
+    return Origin(bank.name, "", bank)
+
+
+def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:
+    """Return the text and the options of a source's network, see above.
+
+    Raises
+    ------
+    MkfaError
+        An option that is none, or no number.
+    """
+    from mkfa.networks.build import is_mixer
+
+    arch, *words = text.split(":")
+    mixers = is_mixer(arch), is_mixer(target[0])
+    kept = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
+    if mixers[1] and not mixers[0]:
+        kept = ()  # a stem stride that goes with patches is no wish about the stem of another network
+    options = {key: value for key, value in target[1].items() if key in kept}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in OPTIONS or not value.isdecimal():
+            problem = f"has {word!r} where an option is meant"
+            raise MkfaError(f"--source-arch {text}", problem, f"write it like {arch}:kernel=5, of {', '.join(OPTIONS)}")
+        options[key] = int(value)
+    return text, options
+
+
+def bank_digest(bank: FilterBank) -> str:
+    """Return the first 16 digits of the SHA-256 over a bank's filters and biases, layer by layer."""
+    found = hashlib.sha256()
+    for (kh, kw), group in bank.groups.items():
+        found.update(f"{kh}x{kw}".encode())
+        arrays: list[Any] = [group.weight, group.layer, group.channel, group.bias]
+        for array in arrays:
+            found.update(b"" if array is None else array.tobytes())
+    return found.hexdigest()[:16]
+
+
+def _split(text: str, option: str) -> Sequence[str]:
+    """Return the names in a text, once each, in order."""
+    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in names:
+        raise MkfaError(f"{option} {text!r}", "has an empty name in it", "join names by single commas")
+    return names

@@ -1,0 +1,123 @@
+"""Domains as files: HDF5 with the pixels of every image, decoded once (layer 3).
+
+Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and as JSON in the
+root attribute `parameters` the name, classes, licence, source and digest. A file of `mkfa domains pack` holds its
+digest and the number of valid rows in small arrays instead, as they are known last: `digest` (64,) uint8, `rows` (2,).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mkfa.errors import BankError, MkfaError
+from mkfa.images.domain import I64, U8, Domain
+from mkfa.storage.file_rows import Rows
+from mkfa.storage.result_files import open_arrays, write_arrays
+
+_SLAB = 1 << 26
+"""Bytes of pixels hashed at a time, so that a set in a file is read once and never held whole."""
+_NEEDED = ("x_train", "y_train", "x_test", "y_test")
+
+
+class DomainError(MkfaError):
+    """A labelled image set that is missing, damaged or not what it should be."""
+
+
+def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64]) -> str:
+    """Return the sha256 over classes, labels and pixels of both sides, 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    train, test : ((N, H, W, C) uint8, (N,) int64)
+    """
+    state = hashlib.sha256(json.dumps(list(classes)).encode())
+    for pixels, labels in (train, test):
+        state.update(json.dumps(pixels.shape).encode())
+        state.update(np.ascontiguousarray(labels, "<i8").data)
+        step = max(1, _SLAB // max(1, int(np.prod(pixels.shape[1:]))))
+        for start in range(0, len(pixels), step):
+            state.update(np.ascontiguousarray(pixels[start : start + step]).data)
+    return state.hexdigest()
+
+
+def make_domain(name: str, classes: Sequence[str], *, train: tuple[U8, I64], test: tuple[U8, I64],
+                licence: str = "") -> Domain:  # fmt: skip
+    """Build a domain from decoded images, with its digest."""
+    digest = domain_digest(classes, train, test)
+    return Domain(name, tuple(classes), *train, *test, digest, licence)
+
+
+def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwrite: bool = True) -> Path:
+    """Write a domain as a compressed file and return its path.
+
+    Labels of up to 256 classes take a byte. `facts` (source, split rule...) are stored beside what the domain itself
+    knows. Raises as `atomic_write`.
+    """
+    side = domain.size
+    small = np.uint8 if len(domain.classes) <= 256 else np.int64
+    arrays = {
+        "x_train": np.asarray(domain.x_train),
+        "y_train": domain.y_train.astype(small),
+        "x_test": np.asarray(domain.x_test),
+        "y_test": domain.y_test.astype(small),
+    }
+    known = {"name": domain.name, "classes": list(domain.classes), "licence": domain.licence, "digest": domain.digest}
+    chunk = (1024, side, side, domain.channels)
+    return write_arrays(path, kind="domain", arrays=arrays, attributes={**facts, **known}, overwrite=overwrite,
+                        chunks={"x_train": chunk, "x_test": chunk})  # fmt: skip
+
+
+def read_domain(path: str | Path) -> Domain:
+    """Open a domain's file: labels are read, pixels stay in it until they are wanted.
+
+    Raises
+    ------
+    DomainError
+        Missing, damaged, of another format, unfinished, or with tables that do not agree.
+    """
+    try:
+        arrays, facts = open_arrays(path, kind="domain")
+    except BankError as error:
+        remedy = "pack the data set again, or fetch the file again"
+        raise DomainError(path, error.problem.replace("a bank file", "a domain's file"), remedy) from error
+    if problem := _inconsistency(arrays, facts):
+        raise DomainError(path, problem, "pack the data set again, or fetch the file again")
+    rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
+    digest = np.asarray(arrays["digest"]).tobytes().decode("ascii") if "digest" in arrays else str(facts["digest"])
+    x_train, x_test = (_first(arrays[f"x_{part}"], int(n)) for part, n in zip(("train", "test"), rows, strict=True))
+    y_train, y_test = (np.asarray(arrays[f"y_{part}"][: len(x)], np.int64)
+                       for part, x in (("train", x_train), ("test", x_test)))  # fmt: skip
+    classes = tuple(str(c) for c in facts["classes"])
+    return Domain(str(facts["name"]), classes, x_train, y_train, x_test, y_test, digest, str(facts.get("licence", "")))
+
+
+def _first(images: np.ndarray[Any, Any] | Rows, count: int) -> U8 | Rows:
+    return images.first(count) if isinstance(images, Rows) else images[:count]
+
+
+def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Mapping[str, Any]) -> str:
+    """Return what does not fit together, or "" when all does."""
+    missing = [n for n in _NEEDED if n not in arrays] + [n for n in ("name", "classes") if n not in facts]
+    if missing:
+        return f"has no {' and no '.join(missing)}"
+    if "digest" not in facts and "digest" not in arrays:
+        return "has no digest"
+    if "rows" in arrays and not int(arrays["rows"][0]):
+        return "is unfinished"
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], np.asarray(arrays[f"y_{part}"])
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3):
+            return f"has x_{part} of {x.dtype} {x.shape}, where square uint8 images of 1 or 3 channels belong"
+        if y.shape != (len(x),):
+            return f"has {len(x)} images but {len(y)} labels on the {part} side"
+        if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):
+            return f"has labels outside its {len(facts['classes'])} classes on the {part} side"
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        return "has train and test images of different shapes"
+    return ""

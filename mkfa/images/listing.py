@@ -1,0 +1,232 @@
+"""Which images belong to a data set on disk: torchvision's loaders, lists, folders (layer 3; torchvision on demand).
+
+Nothing is downloaded and nothing is decoded here, except data sets that are one file of raw pixels (CIFAR-10, STL-10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mkfa.images.domain import I64, U8
+from mkfa.images.domain_file import DomainError
+from mkfa.images.registry import NATURAL, DomainInfo, registry
+
+ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"))
+_TEST_FOLDERS = ("test", "val", "valid", "validation")
+_MARKS = {"food-101": "food", "oxford-iiit-pet": "pets", "flowers-102": "flowers", "cifar-10-batches-py": "cifar10",
+          "stl10_binary": "stl10", "sketch_train.txt": "sketch"}  # fmt: skip
+"""What lies in the folder of a data set that mkfa knows, and which it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The images of one side of a split, as files or as pixels.
+
+    Attributes
+    ----------
+    labels : (N,) int64
+    files : tuple of N paths; empty where there are pixels.
+    pixels : (N, H, W, 3) uint8 or None
+    """
+
+    labels: I64
+    files: tuple[Path, ...] = ()
+    pixels: U8 | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """A data set on disk that has not been decoded.
+
+    Attributes
+    ----------
+    name, licence, source : str
+    classes : tuple of str
+    train, test : Side
+    dated : bool
+        Whether an image that was written again makes another set; else its name and size tell.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Side
+    test: Side
+    licence: str = ""
+    source: str = ""
+    dated: bool = False
+
+    def digest(self) -> str:
+        """Return a sha256 over names, sizes and labels of the images (or their pixels): has the set changed?"""
+        state = hashlib.sha256(json.dumps([self.name, list(self.classes)]).encode())
+        for side in (self.train, self.test):
+            state.update(np.ascontiguousarray(side.labels, "<i8").data)
+            for file in side.files:
+                state.update(f"{file.parent.name}/{file.name} {_known_of(file, dated=self.dated)}\n".encode())
+            if side.pixels is not None:
+                state.update(np.ascontiguousarray(side.pixels).data)
+        return state.hexdigest()
+
+
+def _known_of(file: Path, *, dated: bool) -> str:
+    """Return a file's bytes and, if asked for, its time of change, ns."""
+    try:
+        found = file.stat()
+    except OSError:  # vanished or unreadable: packing names it
+        return "-1"
+    return f"{found.st_size} {found.st_mtime_ns}" if dated else f"{found.st_size}"
+
+
+def recognise(path: Path) -> DomainInfo | None:
+    """Return the domain of the registry whose files lie in a folder as it is unpacked, with that place, else None."""
+    for mark, name in _MARKS.items():
+        if (path / mark).exists() or (path.name == mark and path.is_dir()):
+            root = path if (path / mark).exists() else path.parent
+            return replace(registry()[name], folder=str(root.resolve()))
+    return None
+
+
+def is_image_folder(path: Path) -> bool:
+    """True for a folder that `list_path` can be expected to understand."""
+    return path.is_dir() and ((path / "train").is_dir() or recognise(path) is not None)
+
+
+def list_path(path: Path) -> ImageSet:
+    """List a folder of the user's: train/ and test/ with a folder a class, or a data set of the registry as unpacked.
+
+    Raises as `list_folder` and `list_named`.
+    """
+    info = None if (path / "train").is_dir() else recognise(path)
+    return list_named(info) if info else replace(list_folder(path), dated=True)
+
+
+def list_named(info: DomainInfo) -> ImageSet:
+    """List a data set of the registry on disk; raises `DomainError` where it is missing or not as it should be."""
+    if not info.root.is_dir():
+        raise DomainError(info.name, f"is not on this machine: looked for {info.root}", info.remedy)
+    if info.how == "torchvision":
+        return _by_torchvision(info)
+    if info.how == "lists":
+        return _by_lists(info)
+    keep: Sequence[int] | None = None
+    if info.folder == "imagenet" and info.name != "imagenet":
+        natural = [i for first, last in NATURAL for i in range(first, last + 1)]
+        others = sorted(set(range(1000)) - set(natural))
+        keep = natural if info.name == "imagenet-natural" else others
+    try:
+        found = list_folder(info.root, name=info.name, keep=keep, classes=1000)
+    except DomainError as error:
+        raise DomainError(info.name, f"is incomplete in {info.root} ({error.problem})", info.remedy) from error
+    return ImageSet(info.name, found.classes, found.train, found.test, info.licence, str(info.root))
+
+
+def list_folder(root: Path, *, name: str = "", keep: Sequence[int] | None = None,
+                classes: int | None = None) -> ImageSet:  # fmt: skip
+    """List a folder with train/ and test/ (or val/) that hold a folder of images for each class.
+
+    Parameters
+    ----------
+    keep : sequence of int or None
+        Places, among the class folders in order of their names, of the classes that belong to the domain.
+    classes : int or None
+        How many class folders there must be.
+
+    Raises
+    ------
+    DomainError
+        A side is missing or empty, or the two sides have different classes.
+    """
+    sides = [root / "train", next((root / n for n in _TEST_FOLDERS if (root / n).is_dir()), root / "test")]
+    for side in sides:
+        if not side.is_dir():
+            remedy = "put a folder of images for each class into its folders train/ and test/ (or val/)"
+            raise DomainError(root, f"has no folder {side.name}", remedy)
+    names = [sorted(p.name for p in side.iterdir() if p.is_dir() and not p.name.startswith(".")) for side in sides]
+    if names[0] != names[1]:
+        odd = sorted(set(names[0]) ^ set(names[1]))
+        raise DomainError(root, f"has class {odd[0]} on one side only ({len(odd)} such)", "make both sides alike")
+    if classes is not None and len(names[0]) != classes:
+        problem = f"has {len(names[0])} class folders where {classes} belong"
+        raise DomainError(root, problem, "unpack the data set again, one folder a class")
+    chosen = names[0] if keep is None else [names[0][i] for i in keep]
+    found = []
+    for side in sides:
+        files = [[p for p in sorted((side / c).rglob("*")) if p.suffix.lower() in ENDINGS] for c in chosen]
+        if not any(files):
+            raise DomainError(side, f"holds no images ({' '.join(sorted(ENDINGS))})", "check the path")
+        labels = np.repeat(np.arange(len(chosen), dtype=np.int64), [len(f) for f in files])
+        found.append(Side(labels, tuple(p for group in files for p in group)))
+    return ImageSet(name or root.resolve().name, tuple(chosen), found[0], found[1], source=str(root))
+
+
+def _by_lists(info: DomainInfo) -> ImageSet:
+    """List DomainNet's sketch: lines "sketch/CLASS/FILE LABEL" in sketch_train.txt and sketch_test.txt."""
+    sides: list[Side] = []
+    classes: dict[int, str] = {}
+    for part in ("train", "test"):
+        index = info.root / f"sketch_{part}.txt"
+        if not index.is_file():
+            raise DomainError(info.name, f"has no {index}", info.remedy)
+        rows = [line.rsplit(maxsplit=1) for line in index.read_text("utf-8").splitlines() if line.strip()]
+        if not rows or not all(len(r) == 2 and r[1].isdigit() and len(Path(r[0]).parts) == 3 for r in rows):
+            raise DomainError(index, "does not hold lines 'sketch/CLASS/FILE LABEL'", info.remedy)
+        labels = np.array([int(label) for _, label in rows], np.int64)
+        classes |= {int(label): Path(file).parts[1] for file, label in rows}
+        sides.append(Side(labels, tuple(info.root / file for file, _ in rows)))
+    if sorted(classes) != list(range(len(classes))):
+        raise DomainError(info.name, "has labels that are not 0, 1, 2, ...", "fetch the lists again")
+    names = tuple(classes[i] for i in range(len(classes)))
+    return ImageSet(info.name, names, sides[0], sides[1], info.licence, str(info.root))
+
+
+def _by_torchvision(info: DomainInfo) -> ImageSet:
+    """Ask torchvision's loader of a data set which images it has."""
+    from torchvision import datasets
+
+    made: dict[str, Any] = {
+        "food": lambda: _parts(datasets.Food101, info, ("train",), ("test",)),
+        "pets": lambda: _parts(datasets.OxfordIIITPet, info, ("trainval",), ("test",)),
+        "flowers": lambda: _parts(datasets.Flowers102, info, ("train", "val"), ("test",)),
+        "cifar10": lambda: _parts(datasets.CIFAR10, info, (True,), (False,)),
+        "stl10": lambda: _parts(datasets.STL10, info, ("train",), ("test",)),
+    }
+    try:
+        found: ImageSet = made[info.name]()
+    except (RuntimeError, OSError, ValueError, KeyError, IndexError) as error:
+        problem = f"is incomplete in {info.root} ({str(error).splitlines()[0][:120]})"
+        raise DomainError(info.name, problem, info.remedy) from error
+    return found
+
+
+def _parts(loader: Any, info: DomainInfo, train: tuple[Any, ...], test: tuple[Any, ...]) -> ImageSet:
+    sides, named = [], None
+    for splits in (train, test):
+        keys = [{"train": s} if isinstance(s, bool) else {"split": s} for s in splits]
+        sets = [loader(str(info.root), download=False, **key) for key in keys]
+        sides.append(_side(sets))
+        named = named or getattr(sets[0], "classes", None)
+    classes = named or [f"{i + 1}" for i in range(info.classes)]
+    return ImageSet(info.name, tuple(str(c) for c in classes), sides[0], sides[1], info.licence, str(info.root))
+
+
+def _side(sets: list[Any]) -> Side:
+    """Return the images of one or more loaders: CIFAR-10 and STL-10 hold pixels, the others name files."""
+    first = sets[0]
+    if hasattr(first, "data"):
+        pixels = np.concatenate([s.data for s in sets])
+        given = [s.targets if hasattr(s, "targets") else s.labels for s in sets]
+        if pixels.shape[1] == 3 and pixels.shape[3] != 3:
+            pixels = pixels.transpose(0, 2, 3, 1)  # STL-10 is (N, 3, H, W)
+        return Side(np.concatenate([np.asarray(y, np.int64) for y in given]), (), np.ascontiguousarray(pixels))
+    files = [s._image_files if hasattr(s, "_image_files") else s._images for s in sets]
+    labels = np.concatenate([np.asarray(s._labels, np.int64) for s in sets])
+    return Side(labels, tuple(Path(f) for group in files for f in group))

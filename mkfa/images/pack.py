@@ -1,0 +1,303 @@
+"""Decode a data set once, in parallel, into one file that training reads (layer 4; Pillow in the workers).
+
+An image is scaled so that its shorter side has the wanted size (bicubic, antialiased) and its centre is cut out. The
+file is made beside its target and renamed when it is complete. A killed run goes on where it was: its unfinished file
+records which images are in it. Workers write their rows straight into the file's memory map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mkfa.errors import BankError, MkfaError, WorkError
+from mkfa.images.domain import U8
+from mkfa.images.domain_file import DomainError, domain_digest
+from mkfa.images.listing import ImageSet, Side
+from mkfa.storage.result_files import check_target, map_arrays, reserve_arrays
+
+PENDING, DECODED, CORRUPT = 0, 1, 2
+_BATCH = 32
+_SAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What packing did.
+
+    Attributes
+    ----------
+    path : Path
+    train, test : int
+        Images in the file.
+    skipped : tuple of str
+        Images that could not be decoded and were left out.
+    resumed : int
+        Images that were in an unfinished file already.
+    """
+
+    path: Path
+    train: int
+    test: int
+    skipped: tuple[str, ...] = ()
+    resumed: int = 0
+
+
+def packed_bytes(images: ImageSet, size: int) -> int:
+    """Return the size of the packed file, bytes, without its small tables."""
+    return (len(images.train) + len(images.test)) * size * size * 3
+
+
+def pack(images: ImageSet, out: Path, *, size: int, workers: int = 0, strict: bool = False, overwrite: bool = False,
+         tell: Callable[[int], None] = lambda _: None) -> Packed:  # fmt: skip
+    """Decode a data set into a domain's file of `size` x `size` pixels.
+
+    Parameters
+    ----------
+    workers : int
+        Processes; 0 takes one per core.
+    strict : bool
+        Refuse a data set with an image that cannot be decoded, instead of leaving it out.
+    tell : called with numbers of images as they are done.
+
+    Raises
+    ------
+    DomainError
+        With `strict`, an image cannot be decoded; or no image of a side can.
+    WorkError
+        The disk is full, or another process packs the same file.
+    """
+    if size < 1:
+        raise MkfaError("--size", f"is {size}", "choose 1 or more")
+    check_target(out, overwrite=overwrite)
+    partial = out.with_name(f".{out.name}.partial")
+    with _only_one(out):
+        arrays = _begin(images, partial, size)
+        resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
+        tell(resumed)
+        _decode(images, arrays, size=size, workers=workers or os.cpu_count() or 1, strict=strict, tell=tell)
+        skipped = [_name(side, int(row)) for part, side in _sides(images)
+                   for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)]  # fmt: skip
+        if strict and skipped:
+            raise _corrupt(skipped[0], "was found damaged before", len(skipped))
+        train, test = _finish(images, arrays)
+        del arrays
+        partial.replace(out)
+    return Packed(out, train, test, tuple(skipped), resumed)
+
+
+@contextlib.contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Hold a lock on the target while packing, which the system lets go of when the process dies."""
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        held = lock.open("w")
+    except OSError as error:
+        raise WorkError(lock, f"cannot be written ({error.strerror})", "choose another --out") from error
+    with held as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WorkError(out, "is being packed by another process", "wait for it") from None
+        yield  # the empty lock file stays: removing it would let two others lock different files of that name
+
+
+def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
+    return ("train", images.train), ("test", images.test)
+
+
+def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
+    """Return the arrays of the unfinished file, writable; an old one is taken if it is of the same images and size."""
+    listing = images.digest()
+    if partial.exists():
+        with contextlib.suppress(BankError):
+            arrays, facts = map_arrays(partial, kind="domain", writable=True)
+            if facts.get("listing") == listing and facts.get("size") == size:
+                return arrays
+        partial.unlink()
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {"rows": ((2,), "<i8"), "digest": ((64,), "u1")}
+    for part, side in _sides(images):
+        if not len(side):
+            raise DomainError(images.name, f"has no images on the {part} side", "check the data set")
+        shapes |= {f"x_{part}": ((len(side), size, size, 3), "u1"), f"y_{part}": ((len(side),), "<i8"),
+                   f"state_{part}": ((len(side),), "u1")}  # fmt: skip
+    facts = {"name": images.name, "classes": list(images.classes), "licence": images.licence, "source": images.source,
+             "size": size, "listing": listing, "scaled": "shorter side, bicubic; centre cut out"}  # fmt: skip
+    try:
+        reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
+        if hasattr(os, "posix_fallocate"):  # take the space now: a full disk under a memory map kills the process
+            with partial.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, partial.stat().st_size)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        problem = "the disk is full" if full else f"could not be written ({error.strerror or error})"
+        raise WorkError(partial, problem, f"free {packed_bytes(images, size) >> 20} MiB or choose --out") from error
+    return map_arrays(partial, kind="domain", writable=True)[0]
+
+
+def _decode(images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool,
+            tell: Callable[[int], None]) -> None:  # fmt: skip
+    """Decode what is pending; the state of an image is recorded only after its pixels are in the file."""
+    todo = [(part, side, rows) for part, side in _sides(images)
+            for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))]  # fmt: skip
+    if not todo:
+        return
+    done: list[tuple[str, int, int]] = []
+    saved = time.monotonic()
+
+    def save() -> None:
+        for part in ("train", "test"):
+            arrays[f"x_{part}"].flush()
+        for part, row, state in done:
+            arrays[f"state_{part}"][row] = state
+        for part in ("train", "test"):
+            arrays[f"state_{part}"].flush()
+        done.clear()
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
+        waiting: dict[Future[list[str]], tuple[str, Side, list[int]]] = {}
+        ahead = iter(todo)
+        try:
+            while True:
+                for part, side, rows in ahead:  # keep the queue short: pixels of CIFAR-10 travel with the request
+                    x = arrays[f"x_{part}"]
+                    given = [side.pixels[r] for r in rows] if side.pixels is not None else [side.files[r] for r in rows]
+                    with _deaf_children():
+                        future = pool.submit(decode_rows, given, (x.filename, x.offset, x.shape), rows=rows, size=size)
+                    waiting[future] = (part, side, rows)
+                    if len(waiting) >= 2 * workers:
+                        break
+                if not waiting:
+                    break
+                for future in wait(waiting, return_when=FIRST_COMPLETED)[0]:
+                    part, side, rows = waiting.pop(future)
+                    problems = future.result()
+                    for row, problem in zip(rows, problems, strict=True):
+                        if problem and strict:
+                            raise _corrupt(_name(side, row), problem, 1)
+                        done.append((part, row, CORRUPT if problem else DECODED))
+                    tell(len(rows))
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    save()
+                    saved = time.monotonic()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            save()
+
+
+def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
+    return [rows[i : i + _BATCH].tolist() for i in range(0, len(rows), _BATCH)]
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let workers that are started in the body not hear SIGINT, from their first moment on.
+
+    Ctrl-C reaches all processes of a terminal; what becomes of the work is for the one that started them to say.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def end_with_parent() -> None:
+    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def decode_rows(given: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int],
+                size: int) -> list[str]:  # fmt: skip
+    """Decode images into rows of a memory-mapped file; return for each what is wrong with it, "" if nothing."""
+    filename, offset, shape = place
+    pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
+    problems = []
+    for image, row in zip(given, rows, strict=True):
+        try:
+            pixels[row] = scaled(image, size)
+            problems.append("")
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            problems.append(f"{type(error).__name__}: {error}"[:200])
+    return problems
+
+
+def scaled(image: Path | U8, size: int) -> U8:
+    """Return an image as (size, size, 3) uint8: shorter side to `size`, bicubic, centre cut out."""
+    import warnings
+
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata; what cannot be decoded is an error
+        picture = (Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)).convert("RGB")
+    width, height = picture.size
+    if (width, height) != (size, size):
+        scale = size / min(width, height)
+        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
+        left, top = (wide - size) // 2, (high - size) // 2
+        picture = picture.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    return np.asarray(picture, np.uint8)
+
+
+def _name(side: Side, row: int) -> str:
+    return str(side.files[row]) if side.files else f"image {row}"
+
+
+def _corrupt(name: str, problem: str, count: int) -> DomainError:
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return DomainError(name, f"cannot be decoded ({problem}){more}", "repair or remove it, or pack without --strict")
+
+
+def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
+    """Close the gaps of corrupt images with the last good ones, then write digest and, last, the numbers of rows.
+
+    Only gaps are written to, so that a run killed here can do it again.
+    """
+    rows = []
+    for part, side in _sides(images):
+        good = arrays[f"state_{part}"] == DECODED
+        count = int(good.sum())
+        if not count:
+            raise DomainError(images.name, f"has no image on the {part} side that can be decoded", "fetch it again")
+        order = np.arange(len(good))
+        gaps, spare = order[:count][~good[:count]], order[count:][good[count:]]
+        arrays[f"y_{part}"][:] = side.labels
+        for gap, row in zip(gaps, spare, strict=True):
+            arrays[f"x_{part}"][gap] = arrays[f"x_{part}"][row]
+            arrays[f"y_{part}"][gap] = side.labels[row]
+        rows.append(count)
+    pairs = [(arrays[f"x_{p}"][:n], arrays[f"y_{p}"][:n]) for p, n in zip(("train", "test"), rows, strict=True)]
+    digest = domain_digest(images.classes, pairs[0], pairs[1])
+    arrays["digest"][:] = np.frombuffer(digest.encode(), np.uint8)
+    for array in arrays.values():
+        array.flush()
+    arrays["rows"][:] = rows
+    arrays["rows"].flush()
+    return rows[0], rows[1]

@@ -1,0 +1,314 @@
+"""Networks fitted to a domain, and the layers of theirs whose filters an arm sets (layer 3; torch inside functions).
+
+**Names.** Any architecture of timm; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
+ConvMixers `convmixer_C_L` of C channels and L layers (timm's class, 7x7 kernels, 2x2 patches unless told otherwise),
+for example `convmixer_48_6`. Names that timm has, such as `convmixer_768_32`, mean timm's network.
+
+**Small inputs.** Networks made for 224 px shrink a 32 px image to nothing. For images of up to 64 px the first
+convolution therefore gets half its stride (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2 gets
+stride 1), unless `stem_stride` says otherwise. A first convolution whose kernel is as large as its stride (patches)
+keeps that property and is initialised anew, normal with the standard deviation that it had. Larger images: as built.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError, UnknownNameError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMALL = 64
+"""Images of up to so many pixels get a first convolution of half the stride."""
+KERNEL, PATCH = 7, 2
+"""Kernel and patch size of `convmixer_C_L`."""
+LARGEST = 2_000_000_000
+"""Weights of a `convmixer_C_L`: a slip of the hand is refused before it fills the memory."""
+WHAT = ("depthwise", "pointwise", "conv")
+
+
+def build_network(
+    arch: str,
+    *,
+    classes: int,
+    channels: int,
+    size: int,
+    seed: int,
+    drop_path: float = 0.0,
+    stem_stride: int | None = None,
+    kernel: int | None = None,
+    patch: int | None = None,
+) -> nn.Module:
+    """Build an untrained network; the same arguments give the same weights, and torch's generators stay untouched.
+
+    Parameters
+    ----------
+    arch : str
+        See above.
+    classes, channels, size : int
+        Of the domain: number of classes, colour channels, side of its images in pixels.
+    seed : int
+        Of the initial weights.
+    drop_path : float
+        Largest rate of stochastic depth; it rises linearly with depth from 0.
+    stem_stride : int or None
+        Stride of the first convolution; None takes the default for the image size, see above.
+    kernel, patch : int or None
+        Kernel and patch size of a `convmixer_C_L`; other networks have their own.
+
+    Raises
+    ------
+    UnknownNameError
+        No such architecture.
+    MkfaError
+        It cannot be built with these options or does not take images of this size.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
+        if model is not None:
+            if stem_stride not in (None, patch or PATCH):
+                raise MkfaError(arch, "has patches, so that its stem's stride is their size", "say it with --patch")
+            _add_drop_path(model, drop_path)
+        else:
+            model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
+            _fit_stem(arch, model, stem_stride, size)
+    model.image_shape = (channels, size, size)
+    _check_takes(arch, model)
+    built: nn.Module = model
+    return built
+
+
+def is_mixer(arch: str) -> bool:
+    """True for the name of an isotropic ConvMixer of ours, `convmixer_C_L`, that timm does not have."""
+    import timm
+
+    return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
+
+
+def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
+    """Return the small ConvMixer of that name, None if the name is another network's."""
+    named = re.fullmatch(r"convmixer_(\d+)_(\d+)", arch)
+    if not named or not is_mixer(arch):
+        if kernel is not None or patch is not None:
+            raise MkfaError(arch, "has a kernel and patches of its own", "leave --kernel and --patch to convmixer_C_L")
+        return None
+    from timm.models.convmixer import ConvMixer
+
+    width, depth = int(named[1]), int(named[2])
+    size, stride = KERNEL if kernel is None else kernel, PATCH if patch is None else patch
+    if width < 2 or depth < 1 or size < 3 or stride < 1:
+        problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
+        raise MkfaError(arch, problem, "take two channels, one layer, 3x3 kernels and patches of 1 or more")
+    weights = depth * width * (width + size * size)
+    if weights > LARGEST:
+        raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "take fewer channels or layers")
+    if size % 2 == 0:  # padded on one side alone, and a copy of the map is made for it: neither is what was asked for
+        problem = "is even: it has no middle, so that every layer would shift the map by half a pixel"
+        raise MkfaError(f"--kernel {size}", problem, f"take {size - 1} or {size + 1}")
+    return ConvMixer(width, depth, kernel_size=size, patch_size=stride, in_chans=channels, num_classes=classes)
+
+
+def _add_drop_path(model: Any, rate: float) -> None:
+    """Give a ConvMixer's residual branches stochastic depth, which timm's class lacks; it has no parameters."""
+    from timm.layers.drop import DropPath
+
+    if rate:
+        for i, block in enumerate(model.blocks):
+            block[0].fn.append(DropPath(rate * i / max(1, len(model.blocks) - 1)))
+
+
+def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float) -> Any:
+    import timm
+
+    from mkfa.networks.hornet import register
+
+    register()
+    if not timm.is_model(arch):
+        remedy = nearest(arch, timm.list_models()) or "timm.list_models() lists the names; or say convmixer_C_L"
+        raise UnknownNameError(arch, "is no architecture of timm and no small ConvMixer", remedy)
+    options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    config = timm.get_pretrained_cfg(arch)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = size
+    try:
+        return timm.create_model(arch, pretrained=False, **options)
+    except TypeError as error:
+        if "drop_path_rate" in str(error):
+            raise MkfaError(arch, "has no stochastic depth", "set drop path to 0 in the recipe") from error
+        raise MkfaError(arch, f"cannot be built with {options} ({error})", "choose another architecture") from error
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise MkfaError(arch, f"cannot be built for {size} px ({error})", "choose another size or network") from error
+
+
+def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
+    """Set the stride of the first convolution (of each branch of it), see the module's text."""
+    import torch
+
+    first = model.pretrained_cfg.get("first_conv") or ()
+    for name in (first,) if isinstance(first, str) else tuple(first):
+        conv = model.get_submodule(name)
+        if not isinstance(conv, torch.nn.Conv2d):
+            continue
+        old = conv.stride[0]
+        new = stride if stride is not None else (max(1, old // 2) if size <= SMALL else old)
+        if new < 1:
+            raise MkfaError("--stem-stride", f"is {new}", "choose 1 or more")
+        if new != old:
+            _set_stride(model, name, new)
+        stride = stride if stride is not None else new
+    if not first and stride is not None:
+        raise MkfaError(arch, "does not tell which convolution is its first", "leave --stem-stride out")
+
+
+def _set_stride(model: Any, name: str, stride: int) -> None:
+    import torch
+
+    conv = model.get_submodule(name)
+    if conv.kernel_size[0] != conv.stride[0]:
+        conv.stride = (stride, stride)
+        return
+    fresh = torch.nn.Conv2d(conv.in_channels, conv.out_channels, stride, stride, bias=conv.bias is not None)
+    with torch.no_grad():
+        torch.nn.init.trunc_normal_(fresh.weight, std=float(conv.weight.std()))
+        if fresh.bias is not None:
+            fresh.bias.zero_()
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent) if parent else model, leaf, fresh)
+
+
+def _check_takes(arch: str, model: Any) -> None:
+    """Refuse a network that does not take the images, before training does."""
+    import torch
+
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *model.image_shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        shape = "x".join(str(n) for n in model.image_shape)
+        problem = f"does not take images of {shape} ({str(error).splitlines()[0][:120]})"
+        smaller = "--patch" if is_mixer(arch) else "--stem-stride"
+        raise MkfaError(arch, problem, f"choose a larger size, a smaller {smaller} or another network") from error
+    finally:
+        model.train(training)
+
+
+def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str, nn.Module], ...]:
+    """Return the layers that `--layers 1..n` counts, as (name, module), in order of execution.
+
+    "depthwise": convolutions with a group for each input channel (more than one) and a kernel above 1x1.
+    "pointwise": what mixes channels at each position alone: 1x1 convolutions without groups and linear layers that
+    are applied to every position of a map (ConvNeXt's perceptrons), in ResNet-like, ConvNeXt-like and HorNet blocks
+    alike. Not the classifier, nor what works on pooled values: squeeze-and-excitation, anything after the last pooling.
+    "conv": every convolution on the main path; projections of the shortcut of a residual block follow their block's
+    last convolution instead of counting (`followers`): ResNet-50 has 49 and 4.
+
+    The order is that of a forward pass over one blank image of the size that the network was built for.
+
+    Raises
+    ------
+    MkfaError
+        `what` is none of the three, or the network has no such layers.
+    """
+    if what not in WHAT:
+        raise UnknownNameError(what, "is no kind of layer", nearest(what, WHAT) or f"choose one of {', '.join(WHAT)}")
+    shortcuts = {name for names in _shortcuts(model).values() for name, _ in names}
+    called = _calls(model)
+    found = tuple((name, module) for name, module, pooled in called
+                  if _is(what, module, pooled) and not (what == "conv" and name in shortcuts))  # fmt: skip
+    if not found:
+        other = [w for w in WHAT if w != what and any(_is(w, module, pooled) for _, module, pooled in called)]
+        remedy = f"choose another network, or --what {' or '.join(other)}" if other else "choose another network"
+        raise MkfaError(type(model).__name__, f"has no {what} layers", remedy)
+    return found
+
+
+def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tuple[str, nn.Module], ...]]:
+    """Return the convolutions that go along with a layer of `spatial_layers`: name -> ((name, module), ...).
+
+    For "conv" these are the shortcut projections of residual blocks, with their block's last convolution; else none.
+    """
+    return _shortcuts(model) if what == "conv" else {}
+
+
+def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
+    """Return, by the name of a block's last convolution, the convolutions of its shortcut (timm's ResNet blocks)."""
+    import torch
+    from timm.models.resnet import BasicBlock, Bottleneck
+
+    found = {}
+    for block_name, block in model.named_modules():
+        if isinstance(block, BasicBlock | Bottleneck) and block.downsample is not None:
+            last = "conv3" if isinstance(block, Bottleneck) else "conv2"
+            found[f"{block_name}.{last}"] = tuple(
+                (f"{block_name}.downsample.{name}", module)
+                for name, module in block.downsample.named_modules()
+                if isinstance(module, torch.nn.Conv2d)
+            )
+    return found
+
+
+def _calls(model: Any) -> list[tuple[str, Any, bool]]:
+    """Return convolutions and linear layers as (name, module, whether its input was pooled), in order of first call."""
+    import torch
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+
+    calls: dict[str, tuple[Any, bool]] = {}
+    pooled = False
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(module: Any, inputs: tuple[Any, ...]) -> None:
+            nonlocal pooled
+            if isinstance(module, SelectAdaptivePool2d):
+                pooled = True
+            else:
+                flat = isinstance(module, torch.nn.Linear) and inputs[0].ndim < 3
+                calls.setdefault(name, (module, pooled or flat))
+
+        return hook
+
+    excited = _excitations(model)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | SelectAdaptivePool2d):
+            handles.append(module.register_forward_pre_hook(note(name)))
+    training = model.training
+    parameter = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *model.image_shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return [(name, module, flat or name in excited) for name, (module, flat) in calls.items()]
+
+
+def _excitations(model: Any) -> set[str]:
+    """Return the names of all modules inside squeeze-and-excitation blocks."""
+    from timm.layers.squeeze_excite import EffectiveSEModule, SEModule
+    from timm.models._efficientnet_blocks import SqueezeExcite
+
+    return {
+        f"{outer}.{inner}" for outer, module in model.named_modules()
+        if isinstance(module, SEModule | EffectiveSEModule | SqueezeExcite)
+        for inner, _ in module.named_modules()
+    }  # fmt: skip
+
+
+def _is(what: str, module: Any, pooled: bool) -> bool:
+    import torch
+
+    conv = isinstance(module, torch.nn.Conv2d)
+    if what == "depthwise":
+        return conv and module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+    if what == "conv":
+        return conv and not pooled
+    return not pooled and (not conv or (module.groups == 1 and max(module.kernel_size) == 1))

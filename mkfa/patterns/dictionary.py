@@ -1,0 +1,204 @@
+"""The dictionary that filters are looked up in: atoms of every class, and which classes coincide (layer 2).
+
+Classes are nested: a difference of Gaussians may be, up to gain and offset, a Gaussian; a steered derivative at
+angle 0 is the one along x. So classes are entered simplest first, and a pattern that an earlier class explains to
+`SAME` of its energy is left out: it carries the earlier name. `mkfa.patterns.fit.merged_classes` lists what that does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32, I32, BoolArray
+from mkfa.errors import MkfaError
+from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
+from mkfa.patterns.named_sets import named_set
+from mkfa.patterns.scale_space import F64
+
+SAME = 0.98
+"""Share of energy, R2, above which two patterns carry one name: at a signal-to-noise ratio of 20 dB (1 % of the
+energy is noise) a gap of 2 % is what a kernel of 5x5 taps can just tell, 3.5 standard deviations."""
+COORDINATES = 3
+"""Most coordinates that a class has."""
+_DENSE_TAPS = 121
+_CONSTANT = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """Atoms for one kernel size.
+
+    Attributes
+    ----------
+    basis : "families" or the name of a named set.
+    size : (kh, kw)
+    names, titles : C classes, simplest first; one that coincides with simpler ones throughout has no atoms.
+    free : (C,) int32, number of fitted coordinates.
+    atoms : (A, K) float32, zero-mean, unit norm, ordered by class, within a class by variant.
+    start : (C + 1,) int32; the atoms of class c are start[c]:start[c + 1].
+    variant : (A,) int32, of each atom: index into `families`, or the class for a named set.
+    coordinates : (A, COORDINATES) float64, of each atom; unused ones are 0.
+    families : the V variants, or () for a named set.
+    variant_class : (V,) int32
+    step : (V, COORDINATES) float64, distance of dictionary levels; 0 where there is no such coordinate.
+    known, known_class : (D, K) float32 and (D,) int32, fine samples of all classes less what coincides, by class.
+    """
+
+    basis: str
+    size: tuple[int, int]
+    names: tuple[str, ...]
+    titles: tuple[str, ...]
+    free: I32
+    atoms: F32
+    start: I32
+    variant: I32
+    coordinates: F64
+    families: tuple[Family, ...]
+    variant_class: I32
+    step: F64
+    known: F32
+    known_class: I32
+
+    def patterns(self, variant: int, coordinates: F64) -> F32:
+        """Return patterns of a variant at (n, COORDINATES) coordinates, (n, K) float32, zero-mean, unit norm."""
+        if not self.families:
+            return np.repeat(self.atoms[variant : variant + 1], len(coordinates), axis=0)
+        family = self.families[variant]
+        return unit(family.make(kernels(*self.size), coordinates[:, : len(family.axes)]))[0]
+
+    def coincides(self, patterns: F32, variant: int) -> BoolArray:
+        """Return which patterns, (n, K), of a variant a simpler class explains to `SAME`, (n,) bool."""
+        before = self.known_class < self.variant_class[variant]
+        found: BoolArray = explained_by(patterns, self.known[before], self.known_class[before]) >= 0
+        return found
+
+
+def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
+    """Return the dictionary of a basis, "families" or a named set ("eight"), for a kernel size; made once.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such basis.
+    MkfaError
+        On so small a kernel the basis has no pattern but a constant.
+    """
+    return _families(kh, kw) if basis == "families" else _named(basis, kh, kw)
+
+
+@lru_cache(maxsize=16)
+def _named(name: str, kh: int, kw: int) -> Dictionary:
+    chosen = named_set(name, kh, kw)
+    n = len(chosen.labels)
+    every = np.arange(n + 1, dtype=np.int32)
+    none = np.zeros((n, COORDINATES))
+    return Dictionary(
+        basis=name, size=(kh, kw), names=chosen.labels, titles=chosen.labels, free=np.zeros(n, np.int32),
+        atoms=chosen.patterns.reshape(n, -1), start=every, variant=every[:-1], coordinates=none, families=(),
+        variant_class=every[:-1], step=none, known=chosen.patterns.reshape(n, -1), known_class=every[:-1],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _families(kh: int, kw: int) -> Dictionary:
+    table = kernels(kh, kw)
+    names = tuple(dict.fromkeys(f.name for f in FAMILIES))
+    owner = np.array([names.index(f.name) for f in FAMILIES], np.int32)
+    known, known_class = np.zeros((0, kh * kw), np.float32), np.zeros(0, np.int32)
+    atoms, places, variants = [], [], []
+    for index in range(len(names)):
+        found, place, variant = _class_grid(np.flatnonzero(owner == index), table)
+        by = explained_by(found, known, known_class)
+        atoms.append(found[by < 0])
+        places.append(place[by < 0])
+        variants.append(variant[by < 0])
+        dense = _dense(np.flatnonzero(owner == index), table)
+        dense = dense[explained_by(dense, known, known_class) < 0]
+        known = np.concatenate([known, dense])
+        known_class = np.concatenate([known_class, np.full(len(dense), index, np.int32)])
+    start = np.cumsum([0, *(len(a) for a in atoms)]).astype(np.int32)
+    if not start[-1]:
+        raise MkfaError(f"{kh}x{kw} kernels", "hold no pattern but a constant", "choose a bank with larger kernels")
+    step = np.zeros((len(FAMILIES), COORDINATES))
+    for row, family in zip(step, FAMILIES, strict=True):
+        row[: len(family.axes)] = [axis.step for axis in family.coordinates(kh, kw)]
+    titles = {f.name: f.title for f in FAMILIES}
+    return Dictionary(
+        basis="families", size=(kh, kw), names=names, titles=tuple(titles[n] for n in names),
+        free=np.array([next(len(f.axes) for f in FAMILIES if f.name == n) for n in names], np.int32),
+        atoms=np.concatenate(atoms), start=start, variant=np.concatenate(variants).astype(np.int32),
+        coordinates=np.concatenate(places), families=FAMILIES, variant_class=owner, step=step,
+        known=known, known_class=known_class,
+    )  # fmt: skip
+
+
+def _class_grid(variants: NDArray[np.intp], table: Kernels) -> tuple[F32, F64, I32]:
+    """Return a class's patterns on the dictionary's levels, their coordinates and variants.
+
+    A variant's pattern that an earlier variant of the class explains to `SAME` is left out.
+    """
+    found, places = np.zeros((0, table.size[0] * table.size[1]), np.float32), np.zeros((0, COORDINATES))
+    owner = np.zeros(0, np.int32)
+    for variant in variants.tolist():
+        pattern, place = grid(FAMILIES[variant], table, 1)
+        new = explained_by(pattern, found, owner) < 0
+        found, places = np.concatenate([found, pattern[new]]), np.concatenate([places, place[new]])
+        owner = np.concatenate([owner, np.full(int(new.sum()), variant, np.int32)])
+    return found, places, owner
+
+
+def _dense(variants: NDArray[np.intp], table: Kernels) -> F32:
+    """Return a class's patterns on finer levels, which stand for the continuous class."""
+    parts = []
+    for variant in variants.tolist():
+        family = FAMILIES[variant]
+        small = table.size[0] * table.size[1] <= _DENSE_TAPS
+        parts.append(grid(family, table, 3 if small and len(family.axes) <= 2 else 1)[0])
+    return np.concatenate(parts)
+
+
+def grid(family: Family, table: Kernels, refine: int) -> tuple[F32, F64]:
+    """Return a family's patterns on its levels, (n, K), without constant ones, and (n, COORDINATES) coordinates."""
+    levels = [axis.grid(refine) for axis in family.coordinates(*table.size)]
+    mesh = np.meshgrid(*levels, indexing="ij")
+    place = np.stack([m.ravel() for m in mesh], axis=1) if mesh else np.zeros((1, 0))
+    pattern, norm = unit(family.make(table, place))
+    keep = norm > _CONSTANT
+    return pattern[keep], np.pad(place, ((0, 0), (0, COORDINATES - place.shape[1])))[keep]
+
+
+def unit(pattern: F32) -> tuple[F32, F32]:
+    """Centre and normalise patterns, (n, kh, kw); return (n, K) and the norms before, (n,). Constant ones become 0."""
+    flat = pattern.reshape(len(pattern), pattern.shape[1] * pattern.shape[2])
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    norm = np.sqrt(np.einsum("nk,nk->n", flat, flat))
+    flat *= np.divide(1, norm, out=np.zeros_like(norm), where=norm > _CONSTANT)[:, None]
+    return flat, norm
+
+
+def explained_by(pattern: F32, known: F32, known_class: I32) -> I32:
+    """Return the class that explains each pattern to `SAME` of its energy, -1 where none does; (n,) int32."""
+    out = np.full(len(pattern), -1, np.int32)
+    if not len(known):
+        return out
+    for begin in range(0, len(pattern), 256):
+        score = np.abs(pattern[begin : begin + 256] @ known.T)
+        best = score.argmax(axis=1)
+        fit = np.take_along_axis(score, best[:, None], axis=1)[:, 0] ** 2
+        out[begin : begin + 256] = np.where(fit >= SAME, known_class[best], -1)
+    return out
+
+
+def ranges(book: Dictionary) -> tuple[F64, F64]:
+    """Return the lowest and highest value of each variant's coordinates, (V, COORDINATES); an angle has no bounds."""
+    low = np.full(book.step.shape, -np.inf)
+    high = np.full(book.step.shape, np.inf)
+    for index, family in enumerate(book.families):
+        for column, axis in enumerate(family.coordinates(*book.size)):
+            if not axis.periodic:
+                low[index, column], high[index, column] = axis.low, axis.high
+    return low, high

@@ -1,0 +1,236 @@
+"""Families of analytic patterns with continuous parameters, for any kernel size (layer 2, numpy only).
+
+A family is a map from coordinates to patterns. Scales use the coordinate w = ln(1 + t / TAU) with t = sigma^2: at
+fine scales a kernel changes with t, at coarse ones with ln t, so equal steps in w are about equal steps in shape.
+Separable families have a scale for each axis; steered and radial ones one scale. Everywhere x points right and
+y points up: row 0 of a kernel has the largest y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mkfa.banks.bank import F32
+from mkfa.patterns.named_sets import NAMED_SETS, NamedSet, named_set
+from mkfa.patterns.scale_space import F64, OPERATORS, profile
+
+__all__ = ["FAMILIES", "NAMED_SETS", "Axis", "Family", "Kernels", "NamedSet", "kernels", "named_set", "sigma_limit"]
+
+TAU = 0.2
+"""Variance at which the scale coordinate turns from linear to logarithmic, pixels squared."""
+_TABLE = 4096
+_SURROUND = (0.35, 3.05)
+"""Range of the variance that a difference of Gaussians' wider one has more: sigma 0.29 to 2, in w."""
+_BALANCE = (-1.2, 1.2)
+"""Range of ln g, g the weight of the wider Gaussian: 0.3 to 3.3. Both have unit sum, so 1 is balanced."""
+_WEIGHT = (-1.6, 1.6)
+"""Range of ln g, g the weight of the Laplacian that is subtracted from its Gaussian: 0.2 to 5."""
+
+
+def scale_to_coordinate(sigma: ArrayLike) -> F64:
+    """Return w = ln(1 + sigma^2 / TAU)."""
+    return np.log1p(np.square(np.asarray(sigma, np.float64)) / TAU)
+
+
+def coordinate_to_scale(w: ArrayLike) -> F64:
+    """Return sigma = sqrt(TAU (exp(w) - 1))."""
+    return np.sqrt(TAU * np.expm1(np.maximum(np.asarray(w, np.float64), 0)))
+
+
+def sigma_limit(taps: int) -> float:
+    """Return the largest sigma fitted along an axis of so many taps: half of them.
+
+    Beyond it a cropped Gaussian is a parabola and a cropped first difference a ramp, whatever sigma is.
+    """
+    return taps / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One coordinate of a family: its range, the number of dictionary levels, and whether it wraps round."""
+
+    name: str
+    low: float
+    high: float
+    levels: int
+    periodic: bool = False
+
+    @property
+    def step(self) -> float:
+        return (self.high - self.low) / (self.levels if self.periodic else self.levels - 1)
+
+    def grid(self, refine: int = 1) -> F64:
+        """Return the levels, `refine` times as dense as the dictionary's."""
+        if self.periodic:
+            return np.linspace(self.low, self.high, self.levels * refine, endpoint=False)
+        return np.linspace(self.low, self.high, (self.levels - 1) * refine + 1)
+
+
+class Kernels:
+    """One-dimensional kernels of every operator for a kernel size, tabulated over the scale coordinate.
+
+    Linear interpolation in a table of 4096 entries is exact to 1e-6 of a kernel's largest tap.
+    """
+
+    def __init__(self, kh: int, kw: int) -> None:
+        self.size = (kh, kw)
+        top = max(sigma_limit(kh), sigma_limit(kw)) ** 2 + coordinate_to_scale(_SURROUND[1]) ** 2
+        self.limit = float(scale_to_coordinate(np.sqrt(top)))
+        variance = coordinate_to_scale(np.linspace(0, self.limit, _TABLE + 1)) ** 2
+        self._table: dict[tuple[str, int], tuple[F32, F32]] = {}
+        for taps in {kh, kw}:
+            for operator in OPERATORS:
+                values = profile(operator, taps, variance)
+                slope = np.diff(values, axis=0, append=values[-1:])
+                self._table[operator, taps] = (values.astype(np.float32), slope.astype(np.float32))
+
+    def at(self, operator: str, taps: int, w: F64) -> F32:
+        """Return (n, taps) float32 kernels at the scale coordinates w, (n,)."""
+        values, slope = self._table[operator, taps]
+        place = np.clip(w, 0, self.limit) * (_TABLE / self.limit)
+        index = np.minimum(place.astype(np.int64), _TABLE - 1)
+        part = (place - index).astype(np.float32)
+        return values[index] + part[:, None] * slope[index]
+
+    def product(self, operators: tuple[str, str], wx: F64, wy: F64) -> F32:
+        """Return separable patterns of an operator along x and one along y, (n, kh, kw) float32."""
+        kh, kw = self.size
+        return _outer(self.at(operators[1], kh, wy), self.at(operators[0], kw, wx))
+
+
+def _outer(along_y: F32, along_x: F32) -> F32:
+    return np.asarray(along_y[:, ::-1, None] * along_x[:, None, :], dtype=np.float32)
+
+
+Make = Callable[[Kernels, F64], F32]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A class of patterns, or the variant of one with a given offset.
+
+    Attributes
+    ----------
+    name : str
+        Key of the class in files, e.g. "forward_dx"; the variants of a class share it.
+    title : str
+        For tables and figures.
+    axes : names of the coordinates: "x", "y" (scale coordinate of sigma_x, sigma_y), "s" (of both), "angle"
+        (radians, anticlockwise from x), "surround" (scale coordinate of the variance that a difference of
+        Gaussians' wider one has more), "balance" (ln of the wider one's weight), "weight" (ln of the Laplacian's).
+    make : (Kernels, (n, P) coordinates) -> (n, kh, kw) float32, neither centred nor normalised.
+    offset : (x, y) of the pattern's centre of symmetry, pixels.
+    angle : direction of differentiation, degrees anticlockwise from x; None where it is a coordinate or has no meaning.
+    """
+
+    name: str
+    title: str
+    axes: tuple[str, ...]
+    make: Make
+    offset: tuple[float, float] = (0.0, 0.0)
+    angle: float | None = None
+
+    def coordinates(self, kh: int, kw: int) -> tuple[Axis, ...]:
+        """Return the range and dictionary levels of each coordinate for a kernel size."""
+        return tuple(_axis(name, kh, kw) for name in self.axes)
+
+
+def _axis(name: str, kh: int, kw: int) -> Axis:
+    if name == "angle":
+        return Axis(name, 0.0, float(np.pi), 16, periodic=True)
+    if name == "surround":
+        return Axis(name, *_SURROUND, 7)
+    if name == "balance":
+        return Axis(name, *_BALANCE, 7)
+    if name == "weight":
+        return Axis(name, *_WEIGHT, 7)
+    taps = {"x": kw, "y": kh, "s": max(kh, kw)}[name]
+    high = float(scale_to_coordinate(sigma_limit(taps)))
+    return Axis(name, 0.0, high, max(4, round(high / 0.45) + 1))
+
+
+def _separable(along_x: str, along_y: str) -> Make:
+    return lambda kernels, c: kernels.product((along_x, along_y), c[:, 0], c[:, 1])
+
+
+def _delta(kernels: Kernels, c: F64) -> F32:
+    zero = np.zeros(len(c))
+    return kernels.product(("smooth", "smooth"), zero, zero)
+
+
+def _laplacian(kernels: Kernels, c: F64) -> F32:
+    w = c[:, 0]
+    return kernels.product(("second", "smooth"), w, w) + kernels.product(("smooth", "second"), w, w)
+
+
+def _oriented_first(kernels: Kernels, c: F64) -> F32:
+    """Steer the first derivatives: cos(a) D0x T + sin(a) D0y T (Lindeberg 1993, book, equation 5.54)."""
+    w, cos, sin = c[:, 0], *_direction(c[:, 1])
+    along_x, along_y = kernels.product(("central", "smooth"), w, w), kernels.product(("smooth", "central"), w, w)
+    return np.asarray(cos * along_x + sin * along_y, np.float32)
+
+
+def _oriented_second(kernels: Kernels, c: F64) -> F32:
+    """Steer the second derivatives: cos^2 D2x T + 2 cos sin D0x D0y T + sin^2 D2y T (the same, equation 5.54)."""
+    w, cos, sin = c[:, 0], *_direction(c[:, 1])
+    mixed = kernels.product(("central", "central"), w, w)
+    along_x, along_y = kernels.product(("second", "smooth"), w, w), kernels.product(("smooth", "second"), w, w)
+    return np.asarray(cos**2 * along_x + 2 * cos * sin * mixed + sin**2 * along_y, np.float32)
+
+
+def _direction(angle: F64) -> tuple[F32, F32]:
+    return np.cos(angle).astype(np.float32)[:, None, None], np.sin(angle).astype(np.float32)[:, None, None]
+
+
+def _difference_of_gaussians(kernels: Kernels, c: F64) -> F32:
+    narrow = c[:, 0]
+    wide = np.log(np.exp(narrow) + np.exp(c[:, 1]) - 1)  # variances add: exp(w) - 1 is t / TAU
+    weight = np.exp(c[:, 2]).astype(np.float32)[:, None, None]
+    surround = kernels.product(("smooth", "smooth"), wide, wide)
+    return kernels.product(("smooth", "smooth"), narrow, narrow) - weight * surround
+
+
+def _centre_minus_laplacian(kernels: Kernels, c: F64) -> F32:
+    w, weight = c[:, 0], np.exp(c[:, 1]).astype(np.float32)[:, None, None]
+    return kernels.product(("smooth", "smooth"), w, w) - weight * _laplacian(kernels, c)
+
+
+_H = 0.5
+_SHIFTS = (("smooth", 0.0), ("smooth-", -_H), ("smooth+", _H))
+FAMILIES: tuple[Family, ...] = (
+    Family("delta", "delta", (), _delta),
+    *(
+        Family("gaussian", "Gaussian", ("x", "y"), _separable(along_x, along_y), (x, y))
+        for along_x, x in _SHIFTS
+        for along_y, y in _SHIFTS
+    ),
+    Family("forward_dx", "forward d/dx", ("x", "y"), _separable("forward", "smooth"), (-_H, 0), 0),
+    Family("backward_dx", "backward d/dx", ("x", "y"), _separable("backward", "smooth"), (_H, 0), 0),
+    Family("central_dx", "central d/dx", ("x", "y"), _separable("central", "smooth"), (0, 0), 0),
+    Family("forward_dy", "forward d/dy", ("x", "y"), _separable("smooth", "forward"), (0, -_H), 90),
+    Family("backward_dy", "backward d/dy", ("x", "y"), _separable("smooth", "backward"), (0, _H), 90),
+    Family("central_dy", "central d/dy", ("x", "y"), _separable("smooth", "central"), (0, 0), 90),
+    Family("dxx", "d2/dx2", ("x", "y"), _separable("second", "smooth"), (0, 0), 0),
+    Family("dyy", "d2/dy2", ("x", "y"), _separable("smooth", "second"), (0, 0), 90),
+    Family("dxy", "d2/dxdy", ("x", "y"), _separable("central", "central")),
+    Family("laplacian", "Laplacian", ("s",), _laplacian),
+    Family("oriented_first", "oriented first", ("s", "angle"), _oriented_first),
+    Family("oriented_second", "oriented second", ("s", "angle"), _oriented_second),
+    Family("dog", "DoG", ("s", "surround", "balance"), _difference_of_gaussians),
+    Family("centre_minus_laplacian", "T - g Laplacian", ("s", "weight"), _centre_minus_laplacian),
+)
+"""All families, simplest first: where two coincide, the earlier one names the pattern.
+
+Real filters are off centre by half a pixel (networks with one-sided padding above all), so the Gaussian has variants
+with its centre there, and first differences are forward, backward and central."""
+
+
+@lru_cache(maxsize=16)
+def kernels(kh: int, kw: int) -> Kernels:
+    """Return the tabulated kernels of a size, made once."""
+    return Kernels(kh, kw)

@@ -1,0 +1,270 @@
+"""Fit filters to a dictionary: one matrix product, then a batched refinement (layer 2, numpy only).
+
+A fit is invariant to gain and offset: filters and patterns are compared as zero-mean unit vectors, and
+R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern + offset explains.
+
+1. Each filter's best atom in every class, by one matrix product.
+2. For the `CANDIDATES` most plausible classes, refinement in the continuous parameters (`mkfa.patterns.refine`).
+3. Among the refined classes the one of largest R2 - `PARSIMONY` * P, P the number of its fitted coordinates (delta
+   0, Laplacian 1, difference of Gaussians 3, others 2): a class with more to fit must explain that much more. Classes
+   that coincide with a simpler one are not in the dictionary where they do (`mkfa.patterns.dictionary`).
+4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32
+from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, grid
+from mkfa.patterns.families import coordinate_to_scale, kernels
+from mkfa.patterns.polish import polish
+from mkfa.patterns.refine import neighbourhoods
+from mkfa.patterns.refine import refine as refine_hits
+
+CANDIDATES = 3
+PARSIMONY = 0.005
+"""R2 that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
+CHUNK = 32768
+MOST_THREADS = 4
+"""Chunks fitted at once; each needs about 120 MB."""
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The best pattern of each of N filters.
+
+    Attributes
+    ----------
+    label : (N,) int16, class: index into the dictionary's names; -1 where a filter was all zero.
+    variant : (N,) int16, variant of the class (its offset); -1 as above.
+    coordinates : (N, COORDINATES) float32, as `mkfa.patterns.families.Family` orders them, 0 where there are fewer.
+    cosine : (N,) float32, of filter and pattern; its sign is that of the gain (on or off).
+    runner_up : (N,) int16, best other class by R2, -1 where there is none.
+    runner_up_r2 : (N,) float32
+    """
+
+    label: NDArray[np.int16]
+    variant: NDArray[np.int16]
+    coordinates: F32
+    cosine: F32
+    runner_up: NDArray[np.int16]
+    runner_up_r2: F32
+
+    @property
+    def r2(self) -> F32:
+        return np.square(self.cosine)
+
+    @property
+    def margin(self) -> F32:
+        """(N,) float32, R2 less the runner-up's; below 0 where a simpler class was preferred."""
+        return self.r2 - self.runner_up_r2
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What the coordinates of N fits mean; NaN where a class has no such parameter.
+
+    Attributes
+    ----------
+    sigma_x, sigma_y : (N,) float32, pixels.
+    offset_x, offset_y : (N,) float32, pixels: half a pixel for one-sided differences, y up.
+    angle : (N,) float32, direction of differentiation, degrees anticlockwise from x in [0, 180).
+    surround : (N,) float32, sigma of a difference of Gaussians' wider one.
+    weight : (N,) float32, of a difference of Gaussians' wider one, or g of T - g L(T).
+    """
+
+    sigma_x: F32
+    sigma_y: F32
+    offset_x: F32
+    offset_y: F32
+    angle: F32
+    surround: F32
+    weight: F32
+
+
+def classify(vectors: F32, size: tuple[int, int], *, basis: str = "families", refine: bool = True) -> Fit:
+    """Fit canonical filters to a basis.
+
+    Parameters
+    ----------
+    vectors : (N, K) float32, rows zero-mean and of unit norm (`mkfa.banks.canonical`); all-zero rows get no class.
+    size : (kh, kw) with kh * kw == K.
+    basis : "families" or a named set.
+    refine : False stops at the dictionary's atoms: a little faster, R2 a little lower.
+    """
+    return fit(vectors, dictionary(basis, *size), refine=refine)
+
+
+def fit(
+    vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None
+) -> Fit:
+    """Fit (N, K) float32 canonical filters to a dictionary; memory beyond the result does not grow with N.
+
+    `advance` is called with the number of filters done.
+    """
+    n = len(vectors)
+    out = Fit(np.empty(n, np.int16), np.empty(n, np.int16), np.empty((n, COORDINATES), np.float32),
+              np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.float32))  # fmt: skip
+    if refine and n:
+        neighbourhoods(book.basis, *book.size)  # made before threads would make it twice
+
+    def work(rows: slice) -> int:
+        _fit_chunk(vectors[rows], book, refine, _rows(out, rows))
+        return int(rows.stop - rows.start)
+
+    chunks = [slice(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
+    for done in _in_threads(work, chunks):
+        if advance:
+            advance(done)
+    return out
+
+
+def _in_threads(work: Callable[[slice], int], chunks: list[slice]) -> Iterator[int]:
+    """Yield the result of each chunk; several chunks run at once, each with a single-threaded matrix product.
+
+    Chunks in parallel beat parallel matrix products, which here are small and wait for one another.
+    """
+    workers = min(len(chunks), _cores(), MOST_THREADS)
+    if workers < 2:
+        yield from map(work, chunks)
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(work, chunks)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A class of whose range of parameters a share carries the name of another class."""
+
+    name: str
+    into: str
+    share: float
+
+
+@lru_cache(maxsize=8)
+def merged_classes(kh: int, kw: int) -> tuple[Merge, ...]:
+    """Return which classes cannot be told from another at a kernel size, and over which share of their range.
+
+    Computed: the patterns of every class, on a grid at least as fine as the dictionary's, are themselves fitted.
+    """
+    book = dictionary("families", kh, kw)
+    out = []
+    for index, name in enumerate(book.names):
+        variants = [book.families[i] for i in np.flatnonzero(book.variant_class == index)]
+        dense = [grid(family, kernels(kh, kw), 2 if len(family.axes) < 3 else 1)[0] for family in variants]
+        pattern = np.concatenate(dense)
+        label = fit(pattern, book).label
+        for other in np.unique(label[label != index]).tolist():
+            out.append(Merge(name, book.names[other], float(np.mean(label == other))))
+    return tuple(out)
+
+
+def parameters(fitted: Fit, book: Dictionary) -> Parameters:
+    """Return what the coordinates of a fit mean."""
+    n = len(fitted.label)
+    value = {name: np.full(n, np.nan, np.float32) for name in Parameters.__dataclass_fields__}
+    for index, family in enumerate(book.families):
+        rows = fitted.variant == index
+        place = fitted.coordinates[rows].astype(np.float64)
+        value["offset_x"][rows], value["offset_y"][rows] = family.offset
+        if family.angle is not None:
+            value["angle"][rows] = family.angle
+        for column, axis in enumerate(family.axes):
+            at = place[:, column]
+            if axis in ("x", "s"):
+                value["sigma_x"][rows] = coordinate_to_scale(at)
+            if axis in ("y", "s"):
+                value["sigma_y"][rows] = coordinate_to_scale(at)
+            if axis == "angle":
+                value["angle"][rows] = np.degrees(at) % 180
+            if axis == "surround":
+                wide = np.square(coordinate_to_scale(place[:, 0])) + np.square(coordinate_to_scale(at))
+                value["surround"][rows] = np.sqrt(wide)
+            if axis in ("weight", "balance"):
+                value["weight"][rows] = np.exp(at)
+    return Parameters(**value)
+
+
+def models(fitted: Fit, book: Dictionary) -> F32:
+    """Return the fitted pattern of each filter, (N, K) float32, zero-mean and of unit norm, signed by the cosine."""
+    out = np.zeros((len(fitted.label), book.atoms.shape[1]), np.float32)
+    for index in np.unique(fitted.variant[fitted.variant >= 0]).tolist():
+        rows = np.flatnonzero(fitted.variant == index)
+        out[rows] = book.patterns(index, fitted.coordinates[rows].astype(np.float64))
+    return out * np.where(fitted.cosine < 0, np.float32(-1), np.float32(1))[:, None]
+
+
+def _rows(out: Fit, rows: slice) -> Fit:
+    return Fit(*(getattr(out, name)[rows] for name in Fit.__dataclass_fields__))
+
+
+def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
+    """Fit one chunk and write into `out`, views of the result."""
+    atom, score = _best_atoms(vectors, book)
+    worth = score * np.abs(score) - PARSIMONY * book.free
+    keep = min(CANDIDATES, len(book.names))
+    # In order of classes, so that on a tie the simpler one wins.
+    chosen = np.sort(np.argpartition(-worth, keep - 1, axis=1)[:, :keep], axis=1)
+    pick = np.take_along_axis(atom, chosen, axis=1).ravel()
+    repeated = np.repeat(vectors, keep, axis=0)
+    if refine:
+        place, cosine = refine_hits(repeated, pick, book)
+    else:
+        place, cosine = book.coordinates[pick], np.einsum("nk,nk->n", repeated, book.atoms[pick])
+    present = np.take_along_axis(score, chosen, axis=1) >= 0  # a class without atoms has score -1
+    r2 = np.where(present, np.square(cosine).reshape(-1, keep), np.float32(-1))
+    best = (r2 - PARSIMONY * book.free[chosen]).argmax(axis=1)
+    every = np.arange(len(vectors))
+    flat = every * keep + best
+    out.label[:], out.variant[:] = chosen[every, best], book.variant[pick[flat]]
+    if refine:
+        place, cosine = polish(vectors, book.variant[pick[flat]], place[flat], book=book)
+        out.coordinates[:], out.cosine[:] = place, cosine
+    else:
+        out.coordinates[:], out.cosine[:] = place[flat], cosine[flat]
+    r2[every, best] = -1
+    second = r2.argmax(axis=1)
+    runner = r2[every, second]
+    out.runner_up[:] = np.where(runner >= 0, chosen[every, second], -1)
+    out.runner_up_r2[:] = np.maximum(runner, 0)
+    empty = ~vectors.any(axis=1)
+    out.label[empty], out.variant[empty], out.runner_up[empty] = -1, -1, -1
+    out.coordinates[empty], out.cosine[empty], out.runner_up_r2[empty] = 0, 0, 0
+
+
+def _best_atoms(vectors: F32, book: Dictionary) -> tuple[NDArray[np.int32], F32]:
+    """Return the best atom of each class, (N, C) int32, and its |cosine|, (N, C); classes without atoms have -1."""
+    n, classes = len(vectors), len(book.names)
+    atom, score = np.zeros((n, classes), np.int32), np.full((n, classes), np.float32(-1))
+    block = max(64, _BLOCK_BYTES // (4 * len(book.atoms)))
+    buffer = np.empty((min(block, n), len(book.atoms)), np.float32)
+    transposed = np.ascontiguousarray(book.atoms.T)
+    for begin in range(0, n, block):
+        part = vectors[begin : begin + block]
+        product = np.matmul(part, transposed, out=buffer[: len(part)])
+        np.abs(product, out=product)
+        rows = np.arange(len(part))
+        for index in range(classes):
+            first, last = int(book.start[index]), int(book.start[index + 1])
+            if first == last:
+                continue
+            best = product[:, first:last].argmax(axis=1) + first
+            atom[begin : begin + block, index] = best
+            score[begin : begin + block, index] = product[rows, best]
+    return atom, score

@@ -1,0 +1,275 @@
+"""What an assignment says: shares, coverage, intervals, examples (layer 3, numpy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from mkfa.banks.bank import F32, FilterBank
+from mkfa.patterns.assign import Assignment, KindAssignment
+from mkfa.patterns.dictionary import dictionary
+from mkfa.patterns.fit import Fit, Merge, merged_classes, models
+from mkfa.patterns.scale_space import F64
+
+RESAMPLES = 2000
+CURVE = np.linspace(0, 1, 101)
+"""R2 at which coverage curves are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShare:
+    """One class: its share of the scored filters (95 % interval over layers), fit, share with positive gain ("on"),
+    and its share among null filters (weighted by the kernel sizes' filters)."""
+
+    name: str
+    title: str
+    filters: int
+    share: float
+    low: float
+    high: float
+    median_r2: float
+    on: float
+    null_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a set of filters the basis covers, beside a null.
+
+    Attributes
+    ----------
+    null : which null.
+    filters : number of scored filters.
+    median_r2, null_median_r2 : of the filters and of the null.
+    fixed, null_fixed : share with R2 at least the fixed value.
+    fixed_low, fixed_high : 95 % interval of `fixed` over layers; NaN for a single layer.
+    threshold : R2 that 1 % of the null passes.
+    beyond : share above that threshold; chance is 1 %.
+    beyond_low, beyond_high : its 95 % interval over layers.
+    curve, null_curve : (101,) share with R2 at least `CURVE`.
+    """
+
+    null: str
+    filters: int
+    median_r2: float
+    null_median_r2: float
+    fixed: float
+    fixed_low: float
+    fixed_high: float
+    null_fixed: float
+    threshold: float
+    beyond: float
+    beyond_low: float
+    beyond_high: float
+    curve: F64
+    null_curve: F64
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShare:
+    """One layer: scored filters, what was not scored, coverage, and the share of each class (in order of classes)."""
+
+    layer: int
+    name: str
+    depth: float
+    kind: str
+    filters: int
+    dead: int
+    median_r2: float
+    median_margin: float
+    fixed: float
+    beyond: float
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KindSummary:
+    """One kernel size: counts, coverage beside each null, median margin and p, and the classes that coincide there."""
+
+    kind: str
+    filters: int
+    unscored: Mapping[str, int]
+    median_margin: float
+    median_p: float
+    coverage: tuple[Coverage, ...]
+    merges: tuple[Merge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentSummary:
+    """The summary of an assignment, with the parameters that made it.
+
+    `whole` has the bank's coverage beside each null, the chosen one first: each kernel size against its own null.
+    """
+
+    bank: str
+    basis: str
+    null: str
+    draws: int
+    seed: int
+    r2: float
+    resamples: int
+    filters: int
+    unscored: Mapping[str, int]
+    median_margin: float
+    classes: tuple[ClassShare, ...]
+    whole: tuple[Coverage, ...]
+    kinds: tuple[KindSummary, ...]
+    layers: tuple[LayerShare, ...]
+    skipped: Mapping[str, str]
+
+
+def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> AssignmentSummary:
+    """Summarise an assignment; intervals are percentiles of a bootstrap over layers, with the assignment's seed."""
+    kinds = [k for k in assignment.kinds if k.usable.any()]
+    layers = _layers(assignment, bank, kinds, r2)
+    unscored = {why: sum(k.unscored[why] for k in assignment.kinds) for why in ("dead", "flat", "non-finite")}
+    margins = np.concatenate([k.fit.margin[k.usable] for k in kinds])
+    return AssignmentSummary(
+        bank=assignment.bank, basis=assignment.basis, null=assignment.null, draws=assignment.draws,
+        seed=assignment.seed, r2=r2, resamples=RESAMPLES, filters=len(assignment),
+        unscored=MappingProxyType(unscored), median_margin=float(np.median(margins)),
+        classes=_classes(assignment, kinds, layers),
+        whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),
+        kinds=tuple(_kind(assignment, k, r2) for k in kinds), layers=layers, skipped=assignment.skipped,
+    )  # fmt: skip
+
+
+def _kind(assignment: Assignment, part: KindAssignment, r2: float) -> KindSummary:
+    merges = merged_classes(part.kind.kh, part.kind.kw) if assignment.basis == "families" else ()
+    coverage = tuple(_coverage([part], i, r2, assignment.seed) for i in range(len(part.nulls)))
+    usable = part.usable
+    return KindSummary(str(part.kind), int(usable.sum()), part.unscored, float(np.median(part.fit.margin[usable])),
+                       float(np.median(part.p[usable])), coverage, merges)  # fmt: skip
+
+
+def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> Coverage:
+    """Return the coverage of all filters of some kernel sizes beside one null; nulls are weighted by filters."""
+    fits = [k.fit.r2[k.usable] for k in kinds]
+    nulls = [k.nulls[which].r2 for k in kinds]
+    weight = np.array([len(f) for f in fits], float) / sum(len(f) for f in fits)
+    limits = [float(np.quantile(n, 0.99)) for n in nulls]
+    fixed = np.concatenate([f >= r2 for f in fits])
+    beyond = np.concatenate([f > limit for f, limit in zip(fits, limits, strict=True)])
+    layer = np.concatenate([k.layer[k.usable] for k in kinds])
+    counts = np.stack([np.bincount(layer, fixed), np.bincount(layer, beyond)], axis=1).astype(np.float64)
+    low, high = _interval(counts, np.bincount(layer), seed)
+    everything = np.sort(np.concatenate(fits))
+    pooled = [_share_from(n, CURVE) for n in nulls]
+    # The median of a mixture of nulls: the first R2 at which the weighted share above falls to a half.
+    mixed = np.concatenate(nulls)
+    mass = np.concatenate([np.full(len(n), w / len(n)) for n, w in zip(nulls, weight, strict=True)])
+    order = np.argsort(mixed)
+    middle = int(np.searchsorted(np.cumsum(mass[order]), 0.5))
+    return Coverage(
+        null=kinds[0].nulls[which].name, filters=len(everything), median_r2=float(np.median(everything)),
+        null_median_r2=float(mixed[order][min(middle, len(mixed) - 1)]),
+        fixed=float(fixed.mean()), fixed_low=float(low[0]), fixed_high=float(high[0]),
+        null_fixed=float(sum(w * np.mean(n >= r2) for n, w in zip(nulls, weight, strict=True))),
+        threshold=float(np.dot(weight, limits)), beyond=float(beyond.mean()), beyond_low=float(low[1]),
+        beyond_high=float(high[1]), curve=_share_from(everything, CURVE),
+        null_curve=np.asarray(sum(w * c for w, c in zip(weight, pooled, strict=True)), np.float64),
+    )  # fmt: skip
+
+
+def _share_from(ascending: F32, at: F64) -> F64:
+    """Return the share of values that are at least `at`."""
+    return np.asarray(1 - np.searchsorted(ascending, at.astype(np.float32), side="left") / len(ascending), np.float64)
+
+
+def _interval(counts: F64, sizes: np.ndarray[tuple[int], np.dtype[np.intp]], seed: int) -> tuple[F64, F64]:
+    """Return 95 % percentile intervals of shares over a bootstrap of layers; NaN for fewer than two layers.
+
+    counts : (L, C) filters with a property in each layer; sizes : (L,) filters in each; empty layers do not count.
+    """
+    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
+    if len(sizes) < 2:
+        nothing = np.full(counts.shape[1], np.nan)
+        return nothing, nothing
+    rng = np.random.default_rng([seed, 1])
+    drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=RESAMPLES)  # (B, L)
+    shares = (drawn @ counts) / (drawn @ sizes)[:, None]
+    low, high = np.quantile(shares, (0.025, 0.975), axis=0)
+    return np.asarray(low, np.float64), np.asarray(high, np.float64)
+
+
+def _classes(
+    assignment: Assignment, kinds: list[KindAssignment], layers: tuple[LayerShare, ...]
+) -> tuple[ClassShare, ...]:
+    label = np.concatenate([k.fit.label[k.usable] for k in kinds])
+    r2 = np.concatenate([k.fit.r2[k.usable] for k in kinds])
+    on = np.concatenate([k.gain[k.usable] > 0 for k in kinds])
+    sizes = np.array([layer.filters for layer in layers], np.intp)
+    counts = np.array([layer.shares for layer in layers]) * sizes[:, None]
+    low, high = _interval(np.nan_to_num(counts), sizes, assignment.seed)
+    total, out = len(label), []
+    for index, (name, title) in enumerate(zip(assignment.names, assignment.titles, strict=True)):
+        mine = label == index
+        null = sum(k.usable.sum() / total * np.mean(k.nulls[0].label == index) for k in kinds)
+        some = bool(mine.any())
+        out.append(ClassShare(name, title, int(mine.sum()), float(mine.mean()), float(low[index]), float(high[index]),
+                              float(np.median(r2[mine])) if some else float("nan"),
+                              float(on[mine].mean()) if some else float("nan"), float(null)))  # fmt: skip
+    return tuple(out)
+
+
+def _layers(
+    assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment], r2: float
+) -> tuple[LayerShare, ...]:
+    found = {}
+    for part in kinds:
+        limit = float(np.quantile(part.nulls[0].r2, 0.99))
+        for index in np.unique(part.layer).tolist():
+            rows = part.layer == index
+            scored = rows & part.usable
+            value, n = part.fit.r2[scored], int(scored.sum())
+            margin = part.fit.margin[scored]
+            layer = bank.layers[index]
+            counts = np.bincount(part.fit.label[scored], minlength=len(assignment.names))
+            nan = float("nan")
+            found[index] = LayerShare(
+                index, layer.name, layer.depth, str(part.kind), n, int((rows & part.dead).sum()),
+                float(np.median(value)) if n else nan, float(np.median(margin)) if n else nan,
+                float(np.mean(value >= r2)) if n else nan, float(np.mean(value > limit)) if n else nan,
+                tuple((counts / n).tolist()) if n else (nan,) * len(assignment.names),
+            )  # fmt: skip
+    return tuple(found[index] for index in sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One filter beside its model: (kh, kw) each, the model with gain and offset, so that both have one scale."""
+
+    filter: F32
+    model: F32
+    title: str
+    r2: float
+
+
+Examples = tuple[Example, ...]
+
+
+def examples(assignment: Assignment, bank: FilterBank, *, count: int = 6) -> tuple[Examples, Examples]:
+    """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a class."""
+    part = max(assignment.kinds, key=lambda k: (int(k.usable.sum()), -k.kind.kh))
+    scored = np.flatnonzero(part.usable)
+    order = scored[np.argsort(-part.fit.r2[scored], kind="stable")]
+    _, first = np.unique(part.fit.label[order], return_index=True)
+    best = order[np.sort(first)][:count]
+    worst = order[::-1][:count]
+    return _examples(assignment, bank, part, best), _examples(assignment, bank, part, worst)
+
+
+def _examples(
+    assignment: Assignment, bank: FilterBank, part: KindAssignment, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> tuple[Example, ...]:
+    book = dictionary(assignment.basis, part.kind.kh, part.kind.kw)
+    chosen = Fit(*(getattr(part.fit, name)[rows] for name in Fit.__dataclass_fields__))
+    pattern = models(chosen, book).reshape(-1, part.kind.kh, part.kind.kw)
+    weight = bank.of_kind(part.kind).weight[rows]
+    model = pattern * np.abs(part.gain[rows])[:, None, None] + part.offset[rows][:, None, None]
+    titles = [assignment.titles[i] for i in chosen.label.tolist()]
+    return tuple(Example(w, m, t, float(r)) for w, m, t, r in zip(weight, model, titles, chosen.r2, strict=True))

@@ -1,0 +1,60 @@
+"""Tell a file's format by its first bytes and choose its reader (layer 3)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from mkfa.errors import SourceError
+from mkfa.readers.reading import Reading
+from mkfa.storage.local_file import FORMATS, read_head
+
+
+def reader_for(path: Path) -> Callable[[Path, str], Reading]:
+    """Return the reader `(path, architecture) -> Reading` for a local file or folder.
+
+    Raises
+    ------
+    SourceError
+        Missing, unreadable, empty, not a regular file, a web page, an LFS pointer, or of an unknown format.
+    """
+    if path.is_dir():
+        from mkfa.readers.tensors.shards import read_folder
+
+        return read_folder
+    head = read_head(path)
+    if path.suffix == ".json":
+        from mkfa.readers.tensors.shards import read_index
+
+        return read_index
+    if looks_like_safetensors(head, path):
+        from mkfa.readers.tensors.safetensors import read_safetensors
+
+        return read_safetensors
+    if head[4:8] == b"TFL3" or path.suffix == ".tflite":
+        from mkfa.readers.graphs.tflite import read_tflite
+
+        return read_tflite
+    if path.suffix == ".onnx":
+        from mkfa.readers.graphs.onnx import read_onnx
+
+        return read_onnx
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        from mkfa.readers.tensors.pytorch import read_torch
+
+        return read_torch
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise SourceError(path, "is an HDF5 file, not a checkpoint", "give a bank by its path to compare or assign")
+    raise SourceError(path, "is of a format that is not known", f"give a {FORMATS} file")
+
+
+def looks_like_safetensors(head: bytes, path: Path) -> bool:
+    """True for a name ending in .safetensors, or 8 bytes of a header length that fits, then '{'."""
+    if path.suffix == ".safetensors":
+        return True
+    if len(head) < 9 or head[8:9] != b"{":
+        return False
+    length = int(struct.unpack("<Q", head[:8])[0])
+    return length < os.stat(path).st_size  # noqa: PTH116 (path was opened just before)

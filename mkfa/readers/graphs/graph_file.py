@@ -1,0 +1,203 @@
+"""What the readers of graph files (ONNX, TFLite) share: opening, what can go wrong, layers and their tally (layer 2).
+
+Whether a batch normalisation was folded into a convolution is not written in such a file; `bn_folded` is an inference.
+A layer counts as folded when it has a bias and a sign of it: behind nothing but changes of type, quantisation, and
+scaling or shifting by constants, comes a rectifying or gating activation (what exporters leave of convolution,
+normalisation, activation; networks that use a bias without normalisation mostly put a normalisation, a sum or a GELU
+there, or a normalisation behind the activation), or the weight has a name like "onnx::Conv_541", which PyTorch's
+exporter gives only to what it computed. Where more than half of a network's layers with bias are folded by this rule,
+so are its others with bias, except those with a normalisation behind them (linear blocks have no activation). False
+also stands for "cannot be told".
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32
+from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.reading import FoundLayer, Reading
+
+AnyArray = NDArray[Any]
+
+LARGEST_STEP = 1 << 15
+"""No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""
+
+LARGEST_SPARSE = 1 << 24
+"""Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
+
+
+class Why(StrEnum):
+    """Why a convolution is left out."""
+
+    RUN_TIME = "weights computed at run time"
+    TRANSPOSED = "transposed convolution"
+    STEM = "one-channel stem"
+    ONE_BY_ONE = "1x1 depthwise convolution"
+    ONE_D = "1-D convolution"
+    THREE_D = "3-D convolution"
+    GROUPED = "grouped convolution with several channels a group"
+    SHARED = "further use of weights that are listed already"
+
+
+class Sign(Enum):
+    """What the graph shows of a normalisation folded into a convolution that has a bias."""
+
+    FOLDED = "an activation behind it, or a name that the exporter gave"
+    SEPARATE = "a normalisation behind it"
+    NONE = "neither"
+
+
+class DamagedError(ValueError):
+    """Content that contradicts itself; the reader turns it into a `SourceError` that names the file."""
+
+
+class LeftOutError(Exception):
+    """A weight that cannot be taken; `args[0]` is the reason to count it under."""
+
+
+def load_package(name: str, extra: str, path: Path) -> ModuleType:
+    """Import an optional package, or say how to install it.
+
+    Raises
+    ------
+    MkfaError
+        The package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        problem = f"reading it needs the package {(error.name or name).split('.')[0]}, which is not installed"
+        raise MkfaError(path, problem, f"pip install 'mkfa[{extra}]'") from None
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file for reading; the map lives as long as views of it. Raises SourceError."""
+    try:
+        with path.open("rb") as f:
+            return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise SourceError(path, problem, "check the file and its permissions") from error
+
+
+def damaged(path: Path, error: object) -> SourceError:
+    """Return the error for a file whose content contradicts itself."""
+    detail = str(error) or type(error).__name__
+    return SourceError(path, f"is damaged or not what it claims to be ({detail[:200]})", "fetch the file again")
+
+
+def make_layer(
+    key: str,
+    weight: AnyArray,
+    bias: AnyArray | None,
+    *,
+    dtype: str,
+    channels: int,
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> FoundLayer:
+    """Return a depthwise layer in float32.
+
+    Parameters
+    ----------
+    weight : (out, kh, kw) of any real type
+    bias : out values of any real type and shape, or None
+    dtype : name of the type in the file
+    channels : channels of the input; each has out / channels filters
+
+    Raises
+    ------
+    DamagedError
+        The numbers of filters, channels and biases do not go together, or no network has such steps.
+    """
+    out = len(weight)
+    if not out or out % channels:
+        raise DamagedError(f"{out} filters for {channels} channels at {key}")
+    if bias is not None and bias.size != out:
+        raise DamagedError(f"{bias.size} biases for {out} filters at {key}")
+    return FoundLayer(
+        key=key,
+        weight=to_float32(weight),
+        bias=None if bias is None else to_float32(bias.reshape(-1)),
+        dtype=dtype,
+        stride=_steps(stride, "stride"),
+        dilation=_steps(dilation, "dilation"),
+        multiplier=out // channels,
+    )
+
+
+def to_float32(values: AnyArray) -> F32:
+    """Return values of any real type as float32; what float32 cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, np.float32)
+
+
+def _steps(values: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Return a stride or dilation as (vertical, horizontal); refuses what no network has."""
+    if len(values) != 2 or not all(1 <= v <= LARGEST_STEP for v in values):
+        raise DamagedError(f"a {what} of {list(values)}")
+    return int(values[0]), int(values[1])
+
+
+@dataclass(slots=True)
+class Tally:
+    """Layers taken in order of execution, and what was left out.
+
+    `convolutions` counts every 2-D convolution met, for the message when none is depthwise.
+    """
+
+    layers: list[FoundLayer] = field(default_factory=list)
+    signs: list[Sign] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    convolutions: int = 0
+    _roots: set[object] = field(default_factory=set)
+
+    def is_new(self, root: object) -> bool:
+        """True the first time that a weight is met; later uses are counted and not listed again."""
+        if root in self._roots:
+            self.left_out[Why.SHARED] += 1
+            return False
+        self._roots.add(root)
+        return True
+
+    def take(self, layer: FoundLayer, sign: Sign) -> None:
+        """Add a layer; `bn_folded` is set when all layers are known."""
+        self.layers.append(layer)
+        self.signs.append(sign)
+
+    def _folded(self) -> list[FoundLayer]:
+        """Return the layers with `bn_folded` as the module's docstring says."""
+        biased = [sign for layer, sign in zip(self.layers, self.signs, strict=True) if layer.bias is not None]
+        usual = 2 * biased.count(Sign.FOLDED) > len(biased)
+        folded = {Sign.FOLDED, Sign.NONE} if usual else {Sign.FOLDED}
+        return [
+            replace(layer, bn_folded=layer.bias is not None and sign in folded)
+            for layer, sign in zip(self.layers, self.signs, strict=True)
+        ]
+
+    def reading(self, architecture: str, sha256: str) -> Reading:
+        """Return the layers, counts and notes of this tally as what was read of a file with that digest."""
+        notes = list(self.notes)
+        if shared := self.left_out[Why.SHARED]:
+            notes.append(f"{shared} convolutions use weights of another layer; such weights are counted once.")
+        layers = self._folded()
+        if folded := sum(layer.bn_folded for layer in layers):
+            notes.append(f"Batch normalisation is taken to be folded into {folded} layers; the file does not say so.")
+        several = f"{self.convolutions} convolution{'s' * (self.convolutions != 1)}"
+        listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
+        contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"
+        skipped = MappingProxyType({str(reason): n for reason, n in sorted(self.left_out.items())})
+        return Reading(tuple(layers), "graph", skipped=skipped, notes=tuple(notes), architecture=architecture,
+                       source_sha256=sha256, contents=contents)  # fmt: skip

@@ -1,0 +1,265 @@
+"""Read the depthwise convolutions of an ONNX model by walking its graph (layer 3).
+
+Taken are 2-D convolutions with one input channel a group, several groups and a kernel above 1x1, in order of execution,
+with branches, loop bodies and the model's own functions. Nothing of the model is run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mkfa.errors import SourceError
+from mkfa.readers.graphs.graph_file import (
+    AnyArray,
+    DamagedError,
+    LeftOutError,
+    Sign,
+    Tally,
+    Why,
+    damaged,
+    load_package,
+    make_layer,
+    map_file,
+    to_float32,
+)
+from mkfa.readers.graphs.onnx_operands import Operand, Operands
+from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope, graph_scope, ordered, subgraphs
+from mkfa.readers.graphs.onnx_tensors import ExternalFiles
+from mkfa.readers.graphs.onnx_wire import trim
+from mkfa.readers.graphs.quantised import dequantise
+from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.storage.local_file import sha256_of
+
+LARGEST_FILE = 1 << 31
+"""Protocol buffers hold no more; larger models keep their weights in files beside them."""
+
+MOST_UNROLLED = 300_000
+"""Most nodes walked in calls of the model's functions: functions that call each other can unroll without bound."""
+
+_ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
+_NORMALISATIONS = frozenset(
+    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
+     "LpNormalization"}
+)  # fmt: skip
+_PASSED = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"})
+_SHIFTS = frozenset({"Mul", "Add", "Sub", "Div"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Where a kind of convolution has its weight, bias, and the scale and zero point of its weight (-1: nowhere)."""
+
+    weight: int = 1
+    bias: int = 2
+    scale: int = -1
+    zero: int = -1
+
+
+_FORMS = {
+    ("", "Conv"): _Form(),
+    ("com.microsoft", "FusedConv"): _Form(),
+    ("", "ConvInteger"): _Form(bias=-1, zero=3),
+    ("", "QLinearConv"): _Form(weight=3, bias=8, scale=4, zero=5),
+}
+
+
+def read_onnx(path: Path, architecture: str) -> Reading:
+    """Read the depthwise layers of an ONNX file.
+
+    Parameters
+    ----------
+    path : Path
+        The model; tensors stored in other files must lie in its folder.
+    architecture : str
+        Recorded; the graph itself tells order, stride and dilation.
+
+    Raises
+    ------
+    SourceError
+        Not ONNX, damaged, larger than the format allows, or with weights outside its folder.
+    MkfaError
+        The package onnx is not installed.
+    """
+    onnx: Any = load_package("onnx", "onnx", path)
+    protobuf: Any = load_package("google.protobuf.message", "onnx", path)
+    content = map_file(path)
+    if len(content) >= LARGEST_FILE:
+        raise SourceError(path, f"has {len(content)} bytes, more than an ONNX file can have", "fetch the file again")
+    digest = sha256_of(path)  # not of the map: that would bring every page of it into memory
+    try:
+        # not onnx.load: that opens files that the model names before their paths can be checked
+        trimmed = trim(content)
+        model = onnx.ModelProto.FromString(trimmed.message())
+    except (DamagedError, UnicodeDecodeError, protobuf.DecodeError) as error:
+        raise damaged(path, error) from None
+    if not model.HasField("graph") or not model.graph.node:
+        raise SourceError(path, "holds no ONNX graph", "give a model exported to ONNX")
+    external = ExternalFiles(path, trimmed)
+    tally = Tally()
+    try:
+        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None))
+    except (ValueError, OverflowError, TypeError) as error:  # text that is not UTF-8 comes as bytes, a TypeError
+        raise damaged(path, error) from None
+    tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
+    return tally.reading(architecture, digest)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Visits the nodes of a model in order of execution."""
+
+    model: Any
+    operands: Operands
+    tally: Tally
+    functions: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    unrolled: int = 0
+
+    def __post_init__(self) -> None:
+        self.functions = {(f.domain, f.name, f.overload): f for f in self.model.functions}
+
+    def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
+        """Visit a graph, a subgraph or a function body (anything with `node`)."""
+        for node in body.node:
+            if not all(isinstance(t, str) for t in (node.op_type, node.domain, node.name, *node.input, *node.output)):
+                raise DamagedError("names that are not text")
+        nodes, listed_so = ordered(body.node)
+        if not listed_so:
+            self.tally.notes.append(f"The nodes of graph {body.name!r} were not in order of execution and were sorted.")
+        for node in nodes:
+            self._node(node, scope, depth)
+
+    def _node(self, node: Any, scope: Scope, depth: int) -> None:
+        domain = "" if node.domain in STANDARD else node.domain
+        function = self.functions.get((node.domain, node.op_type, node.overload)) if domain else None
+        if function is not None:
+            self.unrolled += len(function.node)
+            if self.unrolled > MOST_UNROLLED or depth > DEEPEST:
+                raise DamagedError("functions that call each other without end")
+            self.graph(function, call_scope(function, node, scope), depth + 1)
+        elif (form := _FORMS.get((domain, node.op_type))) is not None:
+            self._convolution(node, scope, form)
+        elif node.op_type in ("ConvTranspose", "NhwcConvTranspose"):
+            self.tally.left_out[Why.TRANSPOSED] += 1
+        elif node.op_type.endswith("Conv"):
+            self.tally.left_out[f"convolution of kind {domain or 'ONNX'} {node.op_type}"] += 1
+        for name, body in subgraphs(node):
+            inner = f"{scope.path}/{node.name or next(iter(node.output), '')}.{name}"
+            self.graph(body, graph_scope(body, inner, scope), depth + 1)
+
+    def _convolution(self, node: Any, scope: Scope, form: _Form) -> None:
+        self.tally.convolutions += 1
+        groups = scope.whole(node, "group", 1)
+        try:
+            weight = self._operand(node, scope, form.weight)
+            reason = _why_not(weight, groups)
+            if reason is None and self.tally.is_new(weight.root):
+                self.tally.take(self._layer(node, scope, form, weight, groups), self._sign(node, scope, weight.key))
+        except LeftOutError as left_out:
+            reason = str(left_out.args[0]) if groups > 1 else None
+        if reason:
+            self.tally.left_out[reason] += 1
+
+    def _operand(self, node: Any, scope: Scope, index: int) -> Operand:
+        if not 0 <= index < len(node.input) or not node.input[index]:
+            raise LeftOutError(Why.RUN_TIME)
+        return self.operands.find(node.input[index], scope)
+
+    def _layer(self, node: Any, scope: Scope, form: _Form, weight: Operand, groups: int) -> FoundLayer:
+        out, _, kh, kw = weight.shape
+        given = scope.wholes(node, "kernel_shape")
+        if given is not None and given != (kh, kw):
+            raise DamagedError(f"a kernel of {list(given)} with weights of shape {list(weight.shape)} at {weight.key}")
+        values = weight.load()
+        if form.scale >= 0 or form.zero >= 0:
+            scale = self._operand(node, scope, form.scale).load() if form.scale >= 0 else None
+            values = self._integers(node, scope, form, values, scale)
+        return make_layer(
+            weight.key,
+            values.reshape(out, kh, kw),
+            self._bias(node, scope, form),
+            dtype=weight.dtype,
+            channels=groups,
+            stride=scope.wholes(node, "strides") or (1, 1),
+            dilation=scope.wholes(node, "dilations") or (1, 1),
+        )
+
+    def _integers(
+        self, node: Any, scope: Scope, form: _Form, values: AnyArray, scale: AnyArray | None
+    ) -> AnyArray:
+        """Return the weights of a convolution on integers as real numbers; without scale, in quantisation steps."""
+        zero = None
+        if form.zero < len(node.input) and node.input[form.zero]:
+            zero = self._operand(node, scope, form.zero).load()
+        if scale is None:
+            note = "Weights of ConvInteger are in quantisation steps: their scale is applied to the output."
+            if note not in self.tally.notes:
+                self.tally.notes.append(note)
+        return dequantise(values, np.ones(1, np.float32) if scale is None else scale, zero, axis=0)
+
+    def _bias(self, node: Any, scope: Scope, form: _Form) -> AnyArray | None:
+        if not 0 <= form.bias < len(node.input) or not node.input[form.bias]:
+            return None
+        try:
+            values = self._operand(node, scope, form.bias).load()
+            if form.scale >= 0:  # QLinearConv: int32 in steps of input scale times weight scale
+                steps = self._operand(node, scope, 1).load() * self._operand(node, scope, form.scale).load()
+                values = dequantise(values, to_float32(steps), None, axis=0)
+        except LeftOutError:
+            name = node.name or node.output[0]
+            self.tally.notes.append(f"The bias of {name} is computed at run time and not stored.")
+            return None
+        return values
+
+    def _sign(self, node: Any, scope: Scope, key: str) -> Sign:
+        """Return whether a normalisation seems to be folded in, from what comes past changes of type, scale, offset."""
+        if node.op_type == "FusedConv":
+            return Sign.FOLDED  # its attribute `activation` names one
+        waiting = list(scope.readers.get(node.output[0], [])) if node.output else []
+        for _ in range(DEEPEST):
+            if not waiting:
+                break
+            reader = waiting.pop(0)
+            if self._normalises(reader, scope):
+                return Sign.SEPARATE
+            if reader.op_type in _ACTIVATIONS:
+                after = scope.readers.get(reader.output[0], []) if reader.output else []
+                return Sign.SEPARATE if any(self._normalises(node, scope) for node in after) else Sign.FOLDED
+            shifted = reader.op_type in _SHIFTS and any(self._known(name, scope) for name in reader.input)
+            if (shifted or reader.op_type in _PASSED) and reader.output:
+                waiting += scope.readers.get(reader.output[0], [])
+        return Sign.FOLDED if re.fullmatch(r"onnx::Conv_\d+", key) else Sign.NONE
+
+    def _normalises(self, node: Any, scope: Scope) -> bool:
+        """True for a normalisation, or the mean that one begins with (a mean over both spatial axes is a pooling)."""
+        if node.op_type != "ReduceMean":
+            return node.op_type in _NORMALISATIONS
+        axes = scope.wholes(node, "axes")
+        if axes is None and len(node.input) > 1 and self._known(node.input[1], scope):
+            axes = tuple(self.operands.find(node.input[1], scope).load().reshape(-1).tolist())
+        return axes is not None and len(axes) != 2
+
+    def _known(self, name: str, scope: Scope) -> bool:
+        try:
+            self.operands.find(name, scope)
+        except LeftOutError:
+            return False
+        return True
+
+
+def _why_not(weight: Operand, groups: int) -> str | None:
+    """Return why a convolution is not taken, "" for an ordinary one that need not be listed, None when it is taken."""
+    shape = weight.shape
+    if len(shape) < 3 or groups < 1:
+        raise DamagedError(f"a convolution with weights of shape {list(shape)} in {groups} groups at {weight.key}")
+    if groups == 1:
+        return Why.STEM if shape[1] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1 else ""
+    if shape[1] != 1:
+        return Why.GROUPED
+    if len(shape) != 4:
+        return {3: Why.ONE_D, 5: Why.THREE_D}.get(len(shape), f"{len(shape) - 2}-D convolution")
+    return Why.ONE_BY_ONE if shape[2] * shape[3] == 1 else None

@@ -1,0 +1,194 @@
+"""Follow an operand of an ONNX node back to its stored tensor, past casts, layouts and quantisation (layer 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mkfa.banks.bank import F32
+from mkfa.readers.graphs.graph_file import AnyArray, DamagedError, LeftOutError, Why
+from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope
+from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
+from mkfa.readers.graphs.quantised import dequantise, spread
+
+_CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
+_QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
+_SAME_ELSEWHERE = (("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear"))
+_CONSTANTS = {"value_float": ("f", "f4"), "value_floats": ("floats", "f4"), "value_int": ("i", "i8"),
+              "value_ints": ("ints", "i8")}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value known before run time; nothing is decoded until `load` is called.
+
+    Attributes
+    ----------
+    key : str
+        Name of the stored tensor that it comes from.
+    root : (scope path, name)
+        Identifies that tensor in the model.
+    shape : tuple of ints
+    dtype : str
+        Type of the stored tensor.
+    load : () -> array of `shape`
+    """
+
+    key: str
+    root: tuple[str, str]
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[], AnyArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """Finds operands of one model."""
+
+    external: ExternalFiles
+
+    def find(self, name: str, scope: Scope, depth: int = 0) -> Operand:
+        """Return the operand of that name.
+
+        Raises
+        ------
+        LeftOutError
+            It is an input, or computed by more than a change of type, layout or quantisation.
+        DamagedError
+            Its shape, or that of a scale, does not fit.
+        """
+        if depth > DEEPEST:
+            raise LeftOutError(Why.RUN_TIME)
+        at: Scope | None = scope
+        while at is not None:
+            if name in at.stored:
+                return self._stored(name, at.stored[name], at)
+            if name in at.bound:
+                inner, caller = at.bound[name]
+                return self.find(inner, caller, depth + 1)
+            if name in at.given:
+                break
+            if name in at.made:
+                return self._made(at.made[name], at, name, depth)
+            at = at.outer
+        raise LeftOutError(Why.RUN_TIME)
+
+    def _stored(self, name: str, tensor: Any, scope: Scope) -> Operand:
+        return Operand(
+            name, (scope.path, name), tensor_shape(tensor), type_name(tensor),
+            lambda: tensor_array(tensor, self.external),
+        )  # fmt: skip
+
+    def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
+        kind = node.op_type
+        if node.domain not in STANDARD and (node.domain, kind) not in _SAME_ELSEWHERE:
+            raise LeftOutError(Why.RUN_TIME)
+        if kind == "Constant":
+            return self._constant(node, scope, name)
+        if kind not in ("Identity", "Cast", "Transpose", "Reshape", "DequantizeLinear", "QuantizeLinear"):
+            raise LeftOutError(Why.RUN_TIME)
+        source = self.find(_input(node, 0), scope, depth + 1)
+        if kind == "Cast":
+            return _cast(node, scope, source)
+        if kind == "Transpose":
+            return _transposed(node, scope, source)
+        if kind == "Reshape":
+            return _reshaped(node, scope, source, self.find(_input(node, 1), scope, depth + 1))
+        if kind == "Identity":
+            return source
+        scale = self.find(_input(node, 1), scope, depth + 1)
+        zero = self.find(node.input[2], scope, depth + 1) if len(node.input) > 2 and node.input[2] else None
+        change = _Quantisation(scale, zero, scope.whole(node, "axis", 1), scope.whole(node, "block_size", 0))
+        if kind == "DequantizeLinear":
+            return replace(source, load=lambda: change.dequantise(source.load()))
+        kinds = scope.whole(node, "output_dtype", 0)
+        return replace(source, load=lambda: change.quantise(source.load(), kinds))
+
+    def _constant(self, node: Any, scope: Scope, name: str) -> Operand:
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                break
+            if attribute.name in ("value", "sparse_value"):
+                tensor = attribute.t if attribute.name == "value" else attribute.sparse_tensor
+                return self._stored(name, tensor, scope)
+            if attribute.name in _CONSTANTS:
+                part, dtype = _CONSTANTS[attribute.name]
+                values = np.array(getattr(attribute, part), dtype)
+                return Operand(name, (scope.path, name), values.shape, str(values.dtype), values.copy)
+        raise LeftOutError(Why.RUN_TIME)
+
+
+def _input(node: Any, index: int) -> str:
+    if len(node.input) <= index:
+        raise DamagedError(f"a {node.op_type} with {len(node.input)} inputs")
+    return str(node.input[index])
+
+
+def _cast(node: Any, scope: Scope, source: Operand) -> Operand:
+    dtype = _CASTS.get(scope.whole(node, "to", 0))
+    if dtype is None:
+        raise LeftOutError(Why.RUN_TIME)
+
+    def load() -> AnyArray:
+        with np.errstate(over="ignore"):
+            return source.load().astype(dtype)
+
+    return replace(source, load=load)
+
+
+def _transposed(node: Any, scope: Scope, source: Operand) -> Operand:
+    order = scope.wholes(node, "perm") or tuple(reversed(range(len(source.shape))))
+    if sorted(order) != list(range(len(source.shape))):
+        raise DamagedError(f"a transposition {list(order)} of shape {list(source.shape)}")
+    shape = tuple(source.shape[i] for i in order)
+    return replace(source, shape=shape, load=lambda: source.load().transpose(order))
+
+
+def _reshaped(node: Any, scope: Scope, source: Operand, shape: Operand) -> Operand:
+    """Apply Reshape: 0 keeps a dimension (unless `allowzero`), -1 takes what is left."""
+    if len(shape.shape) != 1 or shape.shape[0] > 8:
+        raise DamagedError(f"a target shape of {list(shape.shape)} numbers")
+    wanted = [int(v) for v in shape.load()]
+    if not scope.whole(node, "allowzero", 0):
+        wanted = [source.shape[i] if v == 0 and i < len(source.shape) else v for i, v in enumerate(wanted)]
+    count, known = math.prod(source.shape), math.prod(v for v in wanted if v != -1)
+    if wanted.count(-1) == 1 and known > 0 and count % known == 0:
+        wanted = [count // known if v == -1 else v for v in wanted]
+    if any(v < 0 for v in wanted) or math.prod(wanted) != count:
+        raise DamagedError(f"shape {list(source.shape)} made into {wanted}")
+    return replace(source, shape=tuple(wanted), load=lambda: source.load().reshape(wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantisation:
+    """Scale and zero point, for all values, for each index along an axis, or for blocks along it (opset 21)."""
+
+    scale: Operand
+    zero: Operand | None
+    axis: int
+    block: int
+
+    def dequantise(self, values: AnyArray) -> F32:
+        zero = None if self.zero is None else self.zero.load()
+        return dequantise(values, self.scale.load(), zero, axis=self.axis, block=self.block)
+
+    def quantise(self, values: AnyArray, output: int) -> AnyArray:
+        """Round half to even and saturate, as QuantizeLinear does."""
+        zero: AnyArray = np.zeros(1, _QUANTISED.get(output, np.dtype("u1")))
+        if self.zero is not None:
+            zero = self.zero.load()
+        if zero.dtype not in _QUANTISED.values():
+            raise LeftOutError(Why.RUN_TIME)
+        scale, zero = (
+            spread(part, values.shape, axis=self.axis, block=self.block)
+            for part in (self.scale.load().astype(np.float32), zero)
+        )
+        limits = np.iinfo(zero.dtype)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            steps = np.rint(values.astype(np.float32) / scale) + zero.astype(np.float32)
+            saturated: AnyArray = np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(zero.dtype)
+        return saturated

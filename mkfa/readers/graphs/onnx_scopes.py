@@ -1,0 +1,149 @@
+"""Names and order in an ONNX graph: scopes of subgraphs and functions, attributes, topological order (layer 2)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mkfa.readers.graphs.graph_file import DamagedError
+
+STANDARD = ("", "ai.onnx")
+"""Names of the standard operator domain."""
+
+DEEPEST = 64
+"""Most steps between a weight and its convolution, and most functions inside one another; beyond is a cycle."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """The values that the nodes of one graph, subgraph or function body can name.
+
+    Attributes
+    ----------
+    path : str
+        Identifies the body; two calls of one function share it.
+    stored : name -> TensorProto or SparseTensorProto (initialisers)
+    made : name -> the node that computes it
+    given : names of inputs, known at run time only
+    outer : scope of the enclosing graph, None for the main graph and for functions
+    bound : a function's input -> (name, scope) where it is called
+    attributes : a function's attribute -> its value where it is called
+    """
+
+    path: str
+    stored: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    outer: Scope | None = None
+    bound: dict[str, tuple[str, Scope]] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    readers: dict[str, list[Any]] = field(default_factory=dict)
+
+    def attribute(self, node: Any, name: str) -> Any | None:
+        """Return an attribute of a node, a reference to one of the enclosing function's followed; None if absent."""
+        for candidate in node.attribute:
+            if candidate.name == name:
+                if not candidate.ref_attr_name:
+                    return candidate
+                scope: Scope | None = self
+                while scope is not None and candidate.ref_attr_name not in scope.attributes:
+                    scope = scope.outer
+                return scope.attributes[candidate.ref_attr_name] if scope is not None else None
+        return None
+
+    def whole(self, node: Any, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        found = self.attribute(node, name)
+        return default if found is None else int(found.i)
+
+    def wholes(self, node: Any, name: str) -> tuple[int, ...] | None:
+        """Return an attribute that is a list of integers."""
+        found = self.attribute(node, name)
+        return None if found is None else tuple(int(i) for i in found.ints)
+
+
+def graph_scope(graph: Any, path: str, outer: Scope | None) -> Scope:
+    """Return the scope of a graph or subgraph."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored.update({tensor.values.name: tensor for tensor in graph.sparse_initializer})
+    scope = _with_nodes(Scope(path, stored, outer=outer), graph.node)
+    scope.given = frozenset(value.name for value in graph.input) - scope.stored.keys()
+    return scope
+
+
+def call_scope(function: Any, node: Any, caller: Scope) -> Scope:
+    """Return the scope of a function's body for one call of it."""
+    scope = _with_nodes(Scope(f"{function.domain}::{function.name}::{function.overload}"), function.node)
+    scope.given = frozenset(function.input)
+    scope.bound = {inner: (name, caller) for inner, name in zip(function.input, node.input, strict=False) if name}
+    scope.attributes = {a.name: a for a in function.attribute_proto}
+    for a in node.attribute:
+        if (value := caller.attribute(node, a.name)) is not None:
+            scope.attributes[a.name] = value
+    return scope
+
+
+def _with_nodes(scope: Scope, nodes: Iterable[Any]) -> Scope:
+    for node in nodes:
+        for name in node.output:
+            if name:
+                scope.made[name] = node
+        for name in node.input:
+            if name:
+                scope.readers.setdefault(name, []).append(node)
+    return scope
+
+
+def subgraphs(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (attribute name, graph) for the bodies of If, Loop and Scan, in the order of the file."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.name, attribute.g
+        for number, graph in enumerate(attribute.graphs):
+            yield f"{attribute.name}{number}", graph
+
+
+def ordered(nodes: Sequence[Any]) -> tuple[list[Any], bool]:
+    """Return the nodes in order of execution, and whether they were listed so.
+
+    The format asks for topological order. Where a file breaks it, each node comes as early as its inputs allow, in
+    the order of the file otherwise.
+
+    Raises
+    ------
+    DamagedError
+        The nodes depend on each other in a circle.
+    """
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = [{makers[name] for name in _inputs(node) if name in makers} for node in nodes]
+    if all(maker < index for index, before in enumerate(needs) for maker in before):
+        return list(nodes), True
+    followers: list[list[int]] = [[] for _ in nodes]
+    for index, before in enumerate(needs):
+        for maker in before:
+            followers[maker].append(index)
+    waiting = [len(before) for before in needs]
+    ready = [index for index, count in enumerate(waiting) if not count]
+    order: list[Any] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for follower in followers[index]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, follower)
+    if len(order) != len(nodes):
+        raise DamagedError("nodes that depend on each other in a circle")
+    return order, False
+
+
+def _inputs(node: Any) -> Iterator[str]:
+    """Yield the names that a node reads, those that its subgraphs capture included."""
+    yield from node.input
+    for _, graph in subgraphs(node):
+        for inner in graph.node:
+            yield from _inputs(inner)
+        for value in graph.output:  # a branch may hand out an outer value as it is
+            yield value.name

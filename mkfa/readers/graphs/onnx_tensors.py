@@ -1,0 +1,226 @@
+"""Decode ONNX tensors, each size checked against the bytes that are there before anything is allocated (layer 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mkfa.errors import SourceError
+from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, AnyArray, DamagedError, LeftOutError
+from mkfa.readers.graphs.onnx_wire import Trimmed
+from mkfa.readers.graphs.quantised import unpack_nibbles
+
+
+@dataclass(frozen=True, slots=True)
+class StoredType:
+    """A type of TensorProto.DataType: name, type in memory, field for values that are not raw bytes, bits a value."""
+
+    name: str
+    memory: str
+    typed: str
+    bits: int
+
+
+TYPES = {
+    1: StoredType("float32", "<f4", "float_data", 32),
+    2: StoredType("uint8", "u1", "int32_data", 8),
+    3: StoredType("int8", "i1", "int32_data", 8),
+    4: StoredType("uint16", "<u2", "int32_data", 16),
+    5: StoredType("int16", "<i2", "int32_data", 16),
+    6: StoredType("int32", "<i4", "int32_data", 32),
+    7: StoredType("int64", "<i8", "int64_data", 64),
+    10: StoredType("float16", "<f2", "int32_data", 16),
+    11: StoredType("float64", "<f8", "double_data", 64),
+    16: StoredType("bfloat16", "<u2", "int32_data", 16),
+    21: StoredType("uint4", "u1", "int32_data", 4),
+    22: StoredType("int4", "u1", "int32_data", 4),
+}
+"""The types that weights, scales, zero points and shapes come in; number as in TensorProto.DataType."""
+
+
+@dataclass(slots=True)
+class ExternalFiles:
+    """The files beside a model that hold its larger tensors; only those inside the model's own folder are read.
+
+    `trimmed` is the model file itself, with the tensors that were taken out before it was parsed. `digests` maps the
+    names of the files read to their SHA-256.
+    """
+
+    model: Path
+    trimmed: Trimmed
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def read(self, tensor: Any, size: int) -> bytes:
+        """Return the `size` bytes of a tensor that is stored outside the model file.
+
+        Raises
+        ------
+        SourceError
+            The location is absolute, leaves the folder (also through a link), or is missing or too short.
+        """
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        start = _whole(entries.get("offset", "0"), "offset")
+        length = _whole(entries.get("length", str(size)), "length")
+        if length != size:
+            raise DamagedError(f"{location!r} gives {length} bytes to a tensor of {size}")
+        path = self._inside(location)
+        try:
+            # a pipe or link that was put in the file's place meanwhile must neither hang the reader nor mislead it
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(path, flags), "rb") as f:
+                end = _regular_size(f, path)
+                if start + size > end:
+                    problem = f"should hold {start + size} bytes of weights and has {end}"
+                    raise SourceError(path, problem, "fetch the file again")
+                if location not in self.digests:
+                    self.digests[location] = hashlib.file_digest(f, "sha256").hexdigest()
+                f.seek(start)
+                data = f.read(size)
+        except OSError as error:
+            raise SourceError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
+        if len(data) != size:
+            raise SourceError(path, "became shorter while it was read", "fetch the file again")
+        return data
+
+    def _inside(self, location: str) -> Path:
+        """Return the real path of a location, which must lie in the model's folder."""
+        remedy = "use a model that keeps its weights in its own folder"
+        posix, windows = PurePosixPath(location), PureWindowsPath(location)
+        bad = not location or "\0" in location or posix.is_absolute() or windows.drive or windows.root
+        if bad or ".." in posix.parts or ".." in windows.parts:
+            raise SourceError(self.model, f"keeps weights outside its folder, at {location!r}", remedy)
+        folder = self.model.parent.resolve()
+        try:
+            path = (folder / location).resolve(strict=True)
+        except FileNotFoundError:
+            problem = f"keeps its weights in {location!r}, which is missing"
+            raise SourceError(self.model, problem, "put that file beside the model") from None
+        except (OSError, RuntimeError) as error:
+            raise SourceError(self.model, f"keeps its weights in {location!r}, which cannot be read ({error})",
+                              "put that file beside the model") from error  # fmt: skip
+        if not path.is_relative_to(folder):
+            raise SourceError(self.model, f"keeps weights behind a link that leaves its folder, {location!r}", remedy)
+        return path
+
+
+def _regular_size(f: BinaryIO, path: Path) -> int:
+    status = os.fstat(f.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(path, "is not a regular file", "put the weights beside the model")
+    return status.st_size
+
+
+def _whole(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise DamagedError(f"external data with {what} {text[:40]!r}")
+    return int(text)
+
+
+def tensor_shape(tensor: Any) -> tuple[int, ...]:
+    """Return the shape of a TensorProto or SparseTensorProto."""
+    shape = tuple(int(d) for d in tensor.dims)
+    if any(d < 0 for d in shape):
+        raise DamagedError(f"a tensor of shape {list(shape)}")
+    return shape
+
+
+def type_name(tensor: Any) -> str:
+    """Return the stored type of a TensorProto or SparseTensorProto as in `FoundLayer.dtype`."""
+    return _stored_type(tensor.values if is_sparse(tensor) else tensor).name
+
+
+def is_sparse(tensor: Any) -> bool:
+    """True for a SparseTensorProto."""
+    return hasattr(tensor, "indices")
+
+
+def _stored_type(tensor: Any) -> StoredType:
+    stored = TYPES.get(tensor.data_type)
+    if stored is None:
+        raise LeftOutError(f"weights of ONNX type {tensor.data_type}")
+    return stored
+
+
+def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
+    """Return a TensorProto or SparseTensorProto as an array of its shape.
+
+    bfloat16 comes as float32, 4-bit integers as 8-bit ones, other types as they are.
+
+    Raises
+    ------
+    DamagedError
+        The bytes do not fit the shape.
+    LeftOutError
+        The type is none that weights come in.
+    SourceError
+        As `ExternalFiles.read`.
+    """
+    if is_sparse(tensor):
+        return _dense(tensor, external)
+    shape, stored = tensor_shape(tensor), _stored_type(tensor)
+    count = math.prod(shape)
+    size = (count * stored.bits + 7) // 8
+    if tensor.HasField("segment"):
+        raise DamagedError("a tensor stored in segments")
+    if tensor.data_location == 1:  # EXTERNAL
+        data: bytes | memoryview = external.read(tensor, size)
+    elif tensor.HasField("raw_data"):
+        data = tensor.raw_data
+    elif size > 0 and (raw := external.trimmed.raw(tensor.name)) is not None and not len(getattr(tensor, stored.typed)):
+        data = raw
+    else:
+        return _typed(tensor, stored, count).reshape(shape)
+    if len(data) != size:
+        raise DamagedError(f"{len(data)} bytes for a tensor of shape {list(shape)} and type {stored.name}")
+    return _decode(np.frombuffer(data, stored.memory), stored, count).reshape(shape)
+
+
+def _typed(tensor: Any, stored: StoredType, count: int) -> AnyArray:
+    """Return values that are stored as numbers in a typed field, one a value (4-bit types: two a value)."""
+    values = getattr(tensor, stored.typed)
+    entries = (count + 1) // 2 if stored.bits == 4 else count
+    if len(values) != entries:
+        raise DamagedError(f"{len(values)} numbers for a tensor of {count} values")
+    if stored.typed != "int32_data" or stored.name == "int32":
+        return np.array(values, stored.memory)
+    whole = np.array(values, np.int32)
+    if stored.name == "float16":
+        return whole.astype(np.uint16).view(np.float16)
+    return _decode(whole.astype(stored.memory), stored, count)
+
+
+def _decode(values: AnyArray, stored: StoredType, count: int) -> AnyArray:
+    if stored.name == "bfloat16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    if stored.bits == 4:
+        return unpack_nibbles(values, count, signed=stored.name == "int4")
+    return values
+
+
+def _dense(tensor: Any, external: ExternalFiles) -> AnyArray:
+    """Return a SparseTensorProto with its zeros; indices are linear (nnz,) or coordinates (nnz, rank)."""
+    shape = tensor_shape(tensor)
+    count = math.prod(shape)
+    if count > LARGEST_SPARSE:
+        raise DamagedError(f"a sparse tensor of shape {list(shape)}")
+    values, indices = tensor_array(tensor.values, external), tensor_array(tensor.indices, external)
+    forms = ((values.size,), (values.size, len(shape)))
+    if values.ndim != 1 or indices.dtype.kind != "i" or indices.shape not in forms:
+        raise DamagedError(f"{list(values.shape)} sparse values with indices of shape {list(indices.shape)}")
+    limits = np.array(shape if indices.ndim == 2 else count, np.int64)
+    if (indices < 0).any() or (indices >= limits).any():
+        raise DamagedError("indices of a sparse tensor outside its shape")
+    out = np.zeros(shape, values.dtype)
+    if indices.ndim == 2:
+        out[tuple(indices.T)] = values
+    else:
+        out.reshape(-1)[indices] = values
+    return out

@@ -1,0 +1,137 @@
+"""Take the bytes of large tensors out of an ONNX file before it is parsed (layer 2).
+
+The protobuf package copies what it parses, so that a model would lie in memory twice, though only its depthwise
+weights are wanted. Here the file is mapped, its outermost messages are walked in the wire format (protobuf.dev,
+Encoding), and what is parsed is the model without the `raw_data` of its larger initialisers; those are read from the
+map when they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mkfa.readers.graphs.graph_file import DamagedError
+
+KEPT = 1 << 16
+"""Tensors up to this many bytes stay in the model."""
+
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_NAME, _TENSOR_RAW = 7, 5, 8, 9
+_BYTES = 2
+
+
+@dataclass(slots=True)
+class Trimmed:
+    """A model without its large tensors.
+
+    Attributes
+    ----------
+    content : the mapped file (anything that slices to bytes)
+    parts : pieces of the message to parse, as (first byte, byte after the last) of the file, or as bytes
+    spans : name of an initialiser -> where its bytes lie in the file
+    """
+
+    content: Any
+    parts: list[tuple[int, int] | bytes] = field(default_factory=list)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def message(self) -> bytes:
+        """Return the message to parse."""
+        return b"".join(self.content[p[0] : p[1]] if isinstance(p, tuple) else p for p in self.parts)
+
+    def raw(self, name: str) -> memoryview | None:
+        """Return the bytes that were taken out of an initialiser, None when none were."""
+        span = self.spans.get(name)
+        return None if span is None else memoryview(self.content)[span[0] : span[1]]
+
+
+def trim(content: Any) -> Trimmed:
+    """Walk a mapped ONNX file.
+
+    Raises
+    ------
+    DamagedError
+        The outermost messages are cut off or not in the wire format.
+    """
+    out = Trimmed(content)
+    done = 0
+    for number, kind, start, first, last in _fields(content, 0, len(content)):
+        if number == _MODEL_GRAPH and kind == _BYTES:
+            out.parts.append((done, start))
+            _graph(out, first, last)
+            done = last
+    out.parts.append((done, len(content)))
+    return out
+
+
+def _graph(out: Trimmed, first: int, last: int) -> None:
+    parts: list[tuple[int, int] | bytes] = []
+    done = first
+    for number, kind, start, inner, end in _fields(out.content, first, last):
+        if number != _GRAPH_INITIALIZER or kind != _BYTES or end - inner <= KEPT:
+            continue
+        if (rest := _tensor(out, inner, end)) is not None:
+            parts += [(done, start), _header(_GRAPH_INITIALIZER, len(rest)), rest]
+            done = end
+    parts.append((done, last))
+    size = sum(p[1] - p[0] if isinstance(p, tuple) else len(p) for p in parts)
+    out.parts += [_header(_MODEL_GRAPH, size), *parts]
+
+
+def _tensor(out: Trimmed, first: int, last: int) -> bytes | None:
+    """Note where a tensor's bytes lie and return the rest of it, None when it has no large raw bytes."""
+    rest, name, span, done = [], "", None, first
+    for number, kind, start, inner, end in _fields(out.content, first, last):
+        if kind == _BYTES and number == _TENSOR_NAME:
+            name = bytes(out.content[inner:end]).decode("utf-8")
+        if kind == _BYTES and number == _TENSOR_RAW:
+            rest.append(bytes(out.content[done:start]))
+            span, done = (inner, end), end
+    if span is None or span[1] - span[0] <= KEPT:
+        return None
+    out.spans[name] = span
+    return b"".join([*rest, bytes(out.content[done:last])])
+
+
+def _fields(content: Any, at: int, last: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (number, wire type, start, start of the value, end) of each field of a message."""
+    while at < last:
+        start = at
+        tag, at = _varint(content, at, last)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            first = at
+            _, at = _varint(content, at, last)
+        elif kind == _BYTES:
+            size, first = _varint(content, at, last)
+            at = first + size
+        elif kind in (1, 5):
+            first, at = at, at + (8 if kind == 1 else 4)
+        else:
+            raise DamagedError(f"wire type {kind} at byte {start}")
+        if at > last or not number:
+            raise DamagedError(f"a field at byte {start} that is cut off")
+        yield number, kind, start, first, at
+
+
+def _varint(content: Any, at: int, last: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= last:
+            raise DamagedError(f"a number at byte {at} that is cut off")
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise DamagedError(f"a number at byte {at} that does not end")
+
+
+def _header(number: int, size: int) -> bytes:
+    out = bytearray([number << 3 | _BYTES])
+    while size >= 0x80:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    out.append(size)
+    return bytes(out)

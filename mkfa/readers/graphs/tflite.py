@@ -1,0 +1,282 @@
+"""Read the depthwise convolutions of a TFLite model by walking its graphs (layer 3).
+
+Taken are DEPTHWISE_CONV_2D, and CONV_2D whose filter has one channel where its input has several, with a kernel above
+1x1, in order of execution, with the bodies of IF and WHILE. A convolution along one axis of an input that is one pixel
+high or wide is a 1-D convolution in two dimensions' clothing (the converter knows no other) and is left out as one.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mkfa.banks.bank import F32
+from mkfa.errors import SourceError
+from mkfa.readers.graphs.graph_file import (
+    AnyArray,
+    DamagedError,
+    LeftOutError,
+    Sign,
+    Tally,
+    Why,
+    damaged,
+    load_package,
+    make_layer,
+    map_file,
+    to_float32,
+)
+from mkfa.readers.graphs.quantised import dequantise
+from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
+from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.storage.local_file import sha256_of
+
+_DEEPEST = 8
+"""Most conversions between a stored weight and its convolution, and most control-flow bodies inside one another."""
+
+_LIES = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
+"""What the flatbuffers package raises on offsets that lead nowhere."""
+
+
+def read_tflite(path: Path, architecture: str) -> Reading:
+    """Read the depthwise layers of a TFLite file.
+
+    Parameters
+    ----------
+    path : Path
+        The model.
+    architecture : str
+        Recorded; the graph itself tells order, stride and dilation.
+
+    Raises
+    ------
+    SourceError
+        Not TFLite or damaged.
+    MkfaError
+        The package tflite is not installed.
+    """
+    tflite: Any = load_package("tflite", "tflite", path)
+    content = map_file(path)
+    if content[4:8] != b"TFL3":
+        raise SourceError(path, "is not a TFLite model (it lacks the mark TFL3)", "fetch the file again")
+    tally = Tally()
+    try:
+        _Walk(tflite, Tables(content, len(content)), tally).model()
+    except _LIES as error:
+        raise damaged(path, error) from None
+    digest = sha256_of(path)
+    return tally.reading(architecture, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor with data: its table, the bytes, and the buffer that identifies them."""
+
+    tensor: Any
+    data: AnyArray
+    buffer: int
+
+
+@dataclass(slots=True)
+class _Graph:
+    """One subgraph: its table, operators with their codes, and who makes and who activates which tensor."""
+
+    table: Any
+    operators: list[tuple[int, Any]]
+    makers: dict[int, Any] = field(default_factory=dict)
+    activated: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Visits the operators of a model in order of execution."""
+
+    tflite: Any
+    tables: Tables
+    tally: Tally
+    root: Any = None
+    codes: list[int] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)
+    visited: int = 0
+
+    def model(self) -> None:
+        """Visit all subgraphs: the main one with the bodies that it calls, then further entry points."""
+        self.root = self.tflite.Model.GetRootAs(self.tables.content, 0)
+        for code in self.tables.children(self.root, "OperatorCodes"):
+            # old files have the number in one byte, new ones in both fields when it fits (schema.fbs)
+            self.codes.append(max(int(code.DeprecatedBuiltinCode()), int(code.BuiltinCode())))
+        for index in range(self.tables.count(self.root, "Subgraphs")):
+            self._subgraph(index, 0)
+        if not self.visited:
+            raise DamagedError("no operators")
+
+    def _subgraph(self, index: int, depth: int) -> None:
+        if index in self.done or not 0 <= index < self.tables.count(self.root, "Subgraphs") or depth > _DEEPEST:
+            return
+        self.done.add(index)
+        graph = self._graph(self.root.Subgraphs(index))
+        self.visited += len(graph.operators)
+        kinds = self.tflite.BuiltinOperator
+        for code, operator in graph.operators:
+            if code == kinds.DEPTHWISE_CONV_2D:
+                self._convolution(graph, operator, depthwise=True)
+            elif code == kinds.CONV_2D:
+                self._convolution(graph, operator, depthwise=False)
+            elif code == kinds.TRANSPOSE_CONV:
+                self.tally.left_out[Why.TRANSPOSED] += 1
+            elif code in (kinds.CONV_3D, kinds.CONV_3D_TRANSPOSE):
+                self.tally.left_out[Why.THREE_D] += 1
+            else:
+                for body in self._bodies(code, operator):
+                    self._subgraph(body, depth + 1)
+
+    def _graph(self, table: Any) -> _Graph:
+        kinds = self.tflite.BuiltinOperator
+        gates = {kinds.RELU, kinds.RELU6, kinds.RELU_N1_TO_1, kinds.PRELU, kinds.LEAKY_RELU, kinds.HARD_SWISH,
+                 kinds.LOGISTIC}  # fmt: skip
+        graph = _Graph(table, [])
+        for operator in self.tables.children(table, "Operators"):
+            number = int(operator.OpcodeIndex())
+            if number >= len(self.codes):
+                raise DamagedError(f"operator code {number} of {len(self.codes)}")
+            code = self.codes[number]
+            graph.operators.append((code, operator))
+            if code in (kinds.DEQUANTIZE, kinds.DENSIFY):
+                graph.makers[first(self.tables.numbers(operator, "Outputs", 1))] = operator
+            elif code in gates:
+                graph.activated.add(first(self.tables.numbers(operator, "Inputs", 1)))
+        return graph
+
+    def _bodies(self, code: int, operator: Any) -> tuple[int, ...]:
+        """Return the subgraphs that a control-flow operator runs."""
+        kinds, numbers = self.tflite.BuiltinOperator, self.tflite.BuiltinOptions
+        if code == kinds.IF:
+            branch = options(operator, self.tflite.IfOptions, numbers.IfOptions)
+            return branch.ThenSubgraphIndex(), branch.ElseSubgraphIndex()
+        if code == kinds.WHILE:
+            loop = options(operator, self.tflite.WhileOptions, numbers.WhileOptions)
+            return loop.CondSubgraphIndex(), loop.BodySubgraphIndex()
+        if code == kinds.CALL_ONCE:
+            return (options(operator, self.tflite.CallOnceOptions, numbers.CallOnceOptions).InitSubgraphIndex(),)
+        return ()
+
+    def _convolution(self, graph: _Graph, operator: Any, *, depthwise: bool) -> None:
+        self.tally.convolutions += 1
+        inputs = [int(i) for i in self.tables.numbers(operator, "Inputs", 3)]
+        if len(inputs) < 2:
+            raise DamagedError(f"a convolution with {len(inputs)} inputs")
+        name = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
+        option = options(operator, getattr(self.tflite, name), getattr(self.tflite.BuiltinOptions, name))
+        shape = self.tables.shape(self._tensor(graph, inputs[1]))
+        given = self.tables.shape(self._tensor(graph, inputs[0]))
+        try:
+            channels = _channels(shape, given, option.DepthMultiplier() if depthwise else None)
+            if channels is None:
+                return  # an ordinary convolution
+            if given[1:3] and any(n == k == 1 for n, k in zip(given[1:3], shape[1:3], strict=False)):
+                raise LeftOutError(Why.ONE_D)
+            weight = self._stored(graph, inputs[1])
+            if self.tally.is_new(weight.buffer):
+                filters = self._filters(weight, depthwise=depthwise)
+                layer = self._layer(graph, option, inputs, weight, filters, channels)
+                self.tally.take(layer, self._sign(graph, operator, option))
+        except LeftOutError as left_out:
+            self.tally.left_out[str(left_out.args[0])] += 1
+
+    def _filters(self, weight: _Stored, *, depthwise: bool) -> F32:
+        """Return a weight as (C * m, kh, kw) float32, a view of what was read."""
+        values = self._real(weight)
+        if values is None:
+            raise LeftOutError("quantised weights without a scale")
+        if values.ndim != 4:
+            raise DamagedError(f"a filter of shape {list(values.shape)}")
+        # depthwise (1, kh, kw, C * m), otherwise (C * m, kh, kw, 1)
+        return values[0].transpose(2, 0, 1) if depthwise else values[..., 0]
+
+    def _layer(
+        self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
+    ) -> FoundLayer:
+        return make_layer(
+            tensor_name(weight.tensor),
+            filters,
+            self._bias(graph, inputs),
+            dtype=stored_type(weight.tensor)[0],
+            channels=channels,
+            stride=(option.StrideH(), option.StrideW()),
+            dilation=(option.DilationHFactor(), option.DilationWFactor()),
+        )
+
+    def _bias(self, graph: _Graph, inputs: list[int]) -> F32 | None:
+        if len(inputs) < 3 or inputs[2] < 0:
+            return None
+        try:
+            values = self._real(self._stored(graph, inputs[2]))
+        except LeftOutError:
+            values = None
+        if values is None:
+            name = tensor_name(self._tensor(graph, inputs[2]))
+            self.tally.notes.append(f"The bias {name} is computed at run time or has no scale, and is not stored.")
+        return values
+
+    def _real(self, stored: _Stored) -> F32 | None:
+        """Return a tensor's values in float32; None for integers without a scale."""
+        values = self.tables.values(stored.tensor, stored.data)
+        if values.dtype.kind == "f":
+            return to_float32(values)
+        scales = self.tables.scales(stored.tensor)
+        return None if scales is None else dequantise(values, scales[0], scales[1], axis=scales[2])
+
+    def _tensor(self, graph: _Graph, index: int) -> Any:
+        return self.tables.child(graph.table, "Tensors", index)
+
+    def _stored(self, graph: _Graph, index: int) -> _Stored:
+        """Return the tensor whose data a weight is, through DEQUANTIZE and DENSIFY."""
+        for _ in range(_DEEPEST):
+            tensor = self._tensor(graph, index)
+            buffer = int(tensor.Buffer())
+            data = self.tables.data(self.tables.child(self.root, "Buffers", buffer))
+            if data.size:
+                return _Stored(tensor, data, buffer)
+            if index not in graph.makers:
+                break
+            index = first(self.tables.numbers(graph.makers[index], "Inputs", 1))
+        raise LeftOutError(Why.RUN_TIME)
+
+    def _sign(self, graph: _Graph, operator: Any, option: Any) -> Sign:
+        none = self.tflite.ActivationFunctionType.NONE
+        fused = option.FusedActivationFunction() != none
+        output = first(self.tables.numbers(operator, "Outputs", 1))
+        return Sign.FOLDED if fused or output in graph.activated else Sign.NONE
+
+
+def _channels(shape: tuple[int, ...], given: tuple[int, ...], multiplier: int | None) -> int | None:
+    """Return the input channels of a depthwise convolution, None for an ordinary one.
+
+    `shape` is the filter's, `given` the input's; `multiplier` is that of DEPTHWISE_CONV_2D, None for CONV_2D. Raises
+    `LeftOutError` for what is not taken.
+    """
+    if len(shape) != 4 or min(shape) < 1:
+        raise DamagedError(f"a convolution with a filter of shape {list(shape)}")
+    channels = given[3] if len(given) == 4 and given[3] > 0 else 0
+    one_tap = shape[1] * shape[2] == 1
+    if multiplier is not None:
+        if shape[0] != 1:
+            raise DamagedError(f"a depthwise filter of shape {list(shape)}")
+        # the interpreter itself takes the input's channels, and the option only where they are not known
+        channels = channels or (shape[3] // multiplier if multiplier > 0 else 0)
+        if not channels:
+            raise DamagedError(f"a depthwise convolution with multiplier {multiplier}")
+    elif shape[3] > 1 or (one_tap and channels <= 1):
+        if channels % shape[3]:
+            raise DamagedError(f"a filter of shape {list(shape)} on {channels} channels")
+        if channels > shape[3]:
+            raise LeftOutError(Why.GROUPED)
+        return None
+    elif not channels:
+        raise LeftOutError("convolution on a number of channels that is not stated")
+    if one_tap:
+        raise LeftOutError(Why.ONE_BY_ONE)
+    if channels == 1:
+        raise LeftOutError(Why.STEM)
+    return channels

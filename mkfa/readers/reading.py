@@ -1,0 +1,102 @@
+"""What every reader returns: depthwise layers in order of execution, and what was left out and why (layer 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from mkfa.banks.bank import F32, UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLayer:
+    """One depthwise layer as a reader found it.
+
+    Attributes
+    ----------
+    key : str
+        Raw name of the weight in the source.
+    weight : (m * C, kh, kw) float32
+    bias : (m * C,) float32 or None
+    dtype : str
+        Type as stored, e.g. "bfloat16", "int8".
+    stride, dilation, multiplier, stage
+        As in `mkfa.banks.bank.Layer`; `UNKNOWN` where the source does not tell.
+    """
+
+    key: str
+    weight: F32
+    bias: F32 | None = None
+    dtype: str = "float32"
+    stride: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    dilation: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    multiplier: int = UNKNOWN
+    stage: int = UNKNOWN
+    bn_folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that a reader took from one source.
+
+    `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason, worded for the
+    reader ("transposed convolution", "optimiser state"), to the number of tensors left out for it. `contents` says
+    in a clause what the source holds instead, for the message when `layers` is empty.
+    """
+
+    layers: tuple[FoundLayer, ...]
+    rule: str
+    architecture: str = ""
+    source_sha256: str = ""
+    hub_commit: str = ""
+    training_set: str = ""
+    task: str = ""
+    licence: str = ""
+    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+    contents: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A stored tensor: raw key, shape, stored type ("float32", "bfloat16", ...), bytes."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+
+
+class TensorFile(Protocol):
+    """A checkpoint whose tensors can be listed cheaply and read one by one (local file, hub file, state dict)."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors, in the order of the file."""
+        ...
+
+    def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
+        """Yield (key, tensor as float32) for the keys asked, in any order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GraphLayer:
+    """One depthwise module of an architecture, in order of execution: what a weight's shape does not tell.
+
+    `key` is the weight's name in the architecture's own state dict; `shape` its shape there, (m * C, 1, kh, kw)
+    (for a conditional convolution the stored two-dimensional shape, with `experts` > 0). `kernel` is (kh, kw), which
+    that two-dimensional shape does not tell; (0, 0) where `shape` does.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    multiplier: int
+    has_bias: bool
+    stage: int = UNKNOWN
+    experts: int = 0
+    kernel: tuple[int, int] = (0, 0)

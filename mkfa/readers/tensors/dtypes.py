@@ -1,0 +1,59 @@
+"""Number types of checkpoints: sizes, and conversion of stored bytes to float32 (layer 1, numpy only)."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from mkfa.banks.bank import F32
+
+BITS = {
+    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
+    "float8_e4m3fnuz": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8, "float6_e2m3": 6, "float6_e3m2": 6,
+    "float4_e2m1": 4,
+    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8,
+    "complex64": 64, "complex128": 128, "complex32": 32, "qint8": 8, "quint8": 8, "qint32": 32,
+}  # fmt: skip
+"""Bits of one number, by torch's name of its type."""
+
+FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+"""Types that weights can be converted from."""
+
+
+def stored_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Return the bytes of a packed tensor; raises ValueError when it does not fill whole bytes."""
+    size, rest = divmod(math.prod(shape) * BITS[dtype], 8)
+    if rest:
+        raise ValueError("does not fill whole bytes")
+    return size
+
+
+def to_float32(data: bytes | bytearray | memoryview, dtype: str, *, big_endian: bool = False) -> F32:
+    """Return stored numbers as a flat float32 array; `dtype` must be one of `FLOATS`.
+
+    float64 beyond float32's range becomes infinite. bfloat16 is the upper half of a float32, float8_e5m2 that of a
+    float16; float8_e4m3fn (no infinity; NaN is 0x7f and 0xff) goes through a table of its 256 values.
+    Source: Micikevicius et al., FP8 formats for deep learning (arXiv 2209.05433), table 1.
+    """
+    end = ">" if big_endian else "<"
+    if dtype in ("float32", "float16", "float64"):
+        kind = {"float32": "f4", "float16": "f2", "float64": "f8"}[dtype]
+        with np.errstate(over="ignore"):
+            return np.frombuffer(data, end + kind).astype(np.float32)
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, end + "u2").astype(np.uint32) << 16).view(np.float32)
+    codes = np.frombuffer(data, np.uint8)
+    if dtype == "float8_e5m2":
+        return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    return _e4m3()[codes]
+
+
+@functools.cache
+def _e4m3() -> F32:
+    code = np.arange(256)
+    exponent, mantissa = (code >> 3) & 15, code & 7
+    value = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+    value[(code & 127) == 127] = np.nan
+    return np.where(code < 128, value, -value).astype(np.float32)

@@ -1,0 +1,315 @@
+"""Find the depthwise layers among named tensors, and read them one by one (layer 2).
+
+Works on names, shapes and types alone, so that it is the same for a local file and for one on a hub of which only
+the header was fetched. With a module graph that decides; without, the shape rule of `select` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from mkfa.banks.bank import F32, UNKNOWN
+from mkfa.errors import SourceError
+from mkfa.readers.reading import FoundLayer, GraphLayer, Reading, TensorFile, TensorInfo
+from mkfa.readers.tensors import key_names as naming
+from mkfa.readers.tensors.dtypes import FLOATS
+from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name, roles
+
+STEM = "one-channel stem"
+TIED = "tied copy"
+EXPANDED = "expanded view of fewer numbers"
+TRANSPOSED = "transposed convolution"
+OUTSIDE = "not in the architecture's graph"
+
+_TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """One depthwise layer to read: names and types in the file, and what is known of the module.
+
+    `experts` > 0 marks a conditional convolution of shape (experts, C * kh * kw), whose kernel size is `kernel`.
+    """
+
+    key: str
+    bias_key: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    dilation: tuple[int, int] = (UNKNOWN, UNKNOWN)
+    multiplier: int = UNKNOWN
+    stage: int = UNKNOWN
+    experts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to read from a file of named tensors.
+
+    Attributes
+    ----------
+    layers : in order of execution.
+    rule : as in `mkfa.banks.bank.Provenance`.
+    skipped : reason -> number of tensors of a depthwise layer's kind that were left out for it.
+    contents : what the file holds, in a clause.
+    """
+
+    layers: tuple[PlannedLayer, ...]
+    rule: str
+    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+    contents: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All tensors to fetch: weights and biases, in order."""
+        return tuple(key for layer in self.layers for key in (layer.key, layer.bias_key) if key is not None)
+
+
+def select(
+    infos: Mapping[str, TensorInfo],
+    *,
+    graph: tuple[GraphLayer, ...] | None = None,
+    rule: str = "graph",
+    first_conv: str = "",
+    gray: bool = False,
+    keeps_order: bool | None = None,
+    thing: str = "the checkpoint",
+) -> Selection:
+    """Choose the depthwise layers among named tensors.
+
+    Shape rule (without a graph): a float tensor (C, 1, kh, kw) with C > 1 and kh * kw > 1, named as a weight, that
+    belongs to the network (not to an optimiser or an EMA twin), is no one-channel stem and no transposed convolution.
+
+    Parameters
+    ----------
+    infos : all tensors, in order of the file.
+    graph : layers of the architecture in order of execution; they decide order, stride, dilation, multiplier and
+        stage. Their keys must be in the file under one common prefix, with equal shapes.
+    rule : recorded when `graph` is given.
+    first_conv : name of the architecture's first convolution, without ".weight"; "" when not known.
+    gray : True when the network takes one channel, so that `first_conv` has the shape of a depthwise layer.
+    keeps_order : whether the file keeps the order of definition; None takes a file whose weights do not stand in
+        alphabetical order for one that does.
+    thing : what to name in an error.
+
+    Raises
+    ------
+    SourceError
+        `graph` is given and the file does not hold its layers.
+    """
+    role = roles(infos)
+    alive = {key: info for key, info in infos.items() if key not in role.left_out}
+    reasons = _reasons(alive)
+    skipped = Counter(reasons.values())
+    skipped.update(why for key, why in role.left_out.items() if is_depthwise_shape(infos[key].shape))
+    found = [key for key, info in alive.items() if is_depthwise_shape(info.shape) and key not in reasons]
+    notes = list(role.notes)
+    if graph is not None:
+        layers = _from_graph(alive, graph, thing)
+        if any(layer.experts for layer in layers):
+            notes.append("conditional convolutions: the filters of every expert are taken, one expert after the other")
+        taken = {layer.key for layer in layers}
+        skipped[OUTSIDE] += sum(key not in taken for key in found)
+        plan = Selection(tuple(layers), rule)
+    else:
+        if keeps_order is None:
+            keeps_order = not _is_sorted(alive)
+        stem = _stem(alive, found, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
+        skipped[STEM] += stem is not None
+        kept = [key for key in found if key != stem]
+        layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
+        plan = Selection(tuple(layers), "shape")
+    counts = MappingProxyType({why: n for why, n in sorted(skipped.items()) if n})
+    return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive))
+
+
+def read_selection(file: TensorFile, selection: Selection) -> tuple[FoundLayer, ...]:
+    """Read the chosen layers, one tensor at a time.
+
+    Copies of a layer that was read already (the same bytes, not all equal: tied modules) are left out, so the result
+    may be shorter than `selection.layers`; `take` counts them.
+
+    Raises
+    ------
+    SourceError
+        A tensor is not as its header said.
+    """
+    tensors = dict(file.read(selection.keys))
+    seen: set[bytes] = set()
+    found: list[FoundLayer] = []
+    for layer in selection.layers:
+        weight = _filters(layer, tensors.pop(layer.key))
+        bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
+        if selection.rule == "shape" and weight.min() != weight.max():
+            digest = hashlib.blake2b(repr(weight.shape).encode() + weight.tobytes()).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+        found.append(
+            FoundLayer(
+                layer.key, weight, bias, layer.dtype, layer.stride, layer.dilation, layer.multiplier, layer.stage
+            )
+        )
+    return tuple(found)
+
+
+def take(file: TensorFile, selection: Selection, *, architecture: str = "", source_sha256: str = "") -> Reading:
+    """Read the chosen layers and return them with what was left out; raises as `read_selection`."""
+    layers = read_selection(file, selection)
+    skipped = dict(selection.skipped)
+    if len(layers) < len(selection.layers):
+        skipped[TIED] = len(selection.layers) - len(layers)
+    return Reading(
+        layers, selection.rule, architecture, source_sha256, skipped=MappingProxyType(dict(sorted(skipped.items()))),
+        notes=selection.notes, contents=selection.contents,
+    )  # fmt: skip
+
+
+def _filters(layer: PlannedLayer, tensor: F32) -> F32:
+    """Return (m * C, kh, kw) float32 from a stored weight."""
+    if tensor.shape != layer.shape:
+        problem = f"holds {layer.key} as {tensor.shape} where its header says {layer.shape}"
+        raise SourceError("the checkpoint", problem, "fetch the file again")
+    return np.ascontiguousarray(tensor, np.float32).reshape(-1, *layer.kernel)
+
+
+def _reasons(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Map the tensors that look like a depthwise layer's, but are not taken, to the reason."""
+    out: dict[str, str] = {}
+    for key, info in infos.items():
+        shape = info.shape
+        if len(shape) not in (3, 4, 5) or shape[0] < 2 or shape[1] != 1 or 0 in shape:
+            continue
+        reason = _reason(key, info, infos)
+        if reason:
+            out[key] = reason
+    return out
+
+
+def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
+    """Return why a tensor (C, 1, ...) is not taken; "" when it is, or when nothing tells that it is a convolution."""
+    shape, named = info.shape, is_weight_name(key)
+    if not is_depthwise_shape(shape):
+        kinds = {3: "1-D depthwise convolution", 4: "1x1 depthwise convolution", 5: "3-D depthwise convolution"}
+        one_tap = len(shape) != 4 and not any(n > 1 for n in shape[2:])
+        return kinds[len(shape)] if named and not one_tap else ""
+    if is_reparametrised(key):
+        return "reparametrised weight (pruning, weight norm or spectral norm)"
+    if not named:
+        return "buffer"
+    if info.dtype not in FLOATS:
+        return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight without a scale"
+    bias = infos.get(bias_name(key))
+    if any(word in key.lower() for word in _TRANSPOSED_WORDS) or (bias is not None and bias.shape == (1,)):
+        return TRANSPOSED
+    return ""
+
+
+def bias_name(key: str) -> str:
+    """Return the name of the bias that goes with a weight's name."""
+    head, dot, leaf = key.rpartition(".")
+    return head + dot + leaf.replace("weight", "bias").replace("kernel", "bias")
+
+
+def _bias_key(key: str, shapes: Sequence[tuple[int, ...]], infos: Mapping[str, TensorInfo]) -> str | None:
+    info = infos.get(bias_name(key))
+    if info is None or info.key == key or info.dtype not in FLOATS or info.shape not in shapes:
+        return None
+    return info.key
+
+
+def _is_sorted(infos: Mapping[str, TensorInfo]) -> bool:
+    """True when the weights of each type stand in alphabetical order (safetensors sorts by type, then name)."""
+    by_type: dict[str, list[str]] = {}
+    for key, info in infos.items():
+        if len(info.shape) >= 2 and is_weight_name(key):
+            by_type.setdefault(info.dtype, []).append(key)
+    return all(naming.is_sorted(keys) for keys in by_type.values())
+
+
+def _stem(
+    infos: Mapping[str, TensorInfo], found: Sequence[str], *, first_conv: str, gray: bool, keeps_order: bool
+) -> str | None:
+    """Return the convolution that takes the one channel of a grey image, if there is one.
+
+    It is the first weight of the network, though other weights are not depthwise; nothing in the network takes three
+    channels, and it does not give three (a depthwise layer right on an RGB image does).
+    """
+    if first_conv:
+        names = (f"{first_conv}.weight", f".{first_conv}.weight")
+        match = [key for key in found if key == names[0] or key.endswith(names[1])]
+        return match[0] if gray and match else None
+    weights = [
+        key for key, info in infos.items() if len(info.shape) >= 2 and is_weight_name(key) and info.dtype in FLOATS
+    ]
+    wanted, dense = set(found), [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
+    if not wanted or not dense or any(len(shape) == 4 and shape[1] == 3 for shape in dense):
+        return None
+    first = weights[0] if keeps_order else naming.execution_order(weights)[0]
+    return first if first in wanted and infos[first].shape[0] != 3 else None
+
+
+def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[str]) -> list[PlannedLayer]:
+    """Plan layers found by shape: stages and, for known families, strides and dilations come from the names."""
+    stages = naming.stages(keys, infos)
+    family = naming.known_family(keys, infos)
+    layers = []
+    for i, (key, stage) in enumerate(zip(keys, stages, strict=True)):
+        info = infos[key]
+        kernel = info.shape[2], info.shape[3]
+        bias_key = _bias_key(key, [info.shape[:1]], infos)
+        layer = PlannedLayer(key, bias_key, info.shape, info.dtype, kernel, stage=stage)
+        if family is not None:
+            s, d = family[1][i].stride, family[1][i].dilation
+            layer = replace(layer, stride=(s, s), dilation=(d, d), multiplier=1)
+        layers.append(layer)
+    if family is not None:
+        notes.append(family[0].note)
+    return layers
+
+
+def _from_graph(infos: Mapping[str, TensorInfo], graph: tuple[GraphLayer, ...], thing: str) -> list[PlannedLayer]:
+    """Plan the layers of a graph, found in the file under one common prefix."""
+    if not graph:
+        return []
+    prefixes = [key[: -len(graph[0].key)] for key in infos if f".{key}".endswith(f".{graph[0].key}")] or [""]
+    missing: dict[str, list[str]] = {}
+    for prefix in sorted(prefixes, key=len):
+        missing[prefix] = [g.key for g in graph if (t := infos.get(prefix + g.key)) is None or t.shape != g.shape]
+        if not missing[prefix]:
+            return [_graph_layer(g, prefix, infos) for g in graph]
+    least = min(missing.values(), key=len)
+    problem = f"lacks {len(least)} of the {len(graph)} depthwise layers of the architecture, first {least[0]}"
+    raise SourceError(thing, problem, "give the architecture that the weights belong to, or none")
+
+
+def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]) -> PlannedLayer:
+    key = prefix + layer.key
+    info = infos[key]
+    high, wide = layer.kernel if layer.experts else (layer.shape[2], layer.shape[3])
+    channels = layer.shape[1] // (high * wide) if layer.experts else layer.shape[0]
+    return PlannedLayer(
+        key, _bias_key(key, [(channels,), (layer.experts, channels)], infos), info.shape, info.dtype, (high, wide),
+        layer.stride, layer.dilation, layer.multiplier, layer.stage, layer.experts,
+    )  # fmt: skip
+
+
+def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) -> str:
+    """Say in a clause what the file holds, for the case that there is nothing to harvest."""
+    if not infos:
+        return "no tensors"
+    weights = [info for key, info in alive.items() if is_weight_name(key)]
+    dense = sum(len(i.shape) == 4 and i.shape[1] > 1 for i in weights)
+    flat = sum(len(i.shape) == 2 for i in weights)
+    parts = [f"{n} {one if n == 1 else many}" for n, one, many in (
+        (dense, "dense convolution", "dense convolutions"), (flat, "matrix", "matrices")) if n]  # fmt: skip
+    of = f"{len(infos)} tensor{'s' * (len(infos) != 1)}"
+    return f"{of}, of them {' and '.join(parts)}" if parts else of

@@ -1,0 +1,148 @@
+"""Checkpoints of several files: an index with shards, a folder (layer 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.banks.bank import F32
+from mkfa.errors import SourceError
+from mkfa.readers.reading import Reading, TensorFile, TensorInfo
+from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
+from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
+from mkfa.storage.local_file import open_file, read_head, read_span
+
+_PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedFile:
+    """Several files as one `TensorFile`; `places` maps a key to its shard."""
+
+    tensors: Mapping[str, TensorInfo]
+    places: Mapping[str, TensorFile]
+
+    def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
+        """Yield (key, tensor as float32), shard by shard."""
+        by_shard: dict[int, list[str]] = {}
+        for key in keys:
+            by_shard.setdefault(id(self.places[key]), []).append(key)
+        for inside in by_shard.values():
+            yield from self.places[inside[0]].read(inside)
+
+
+def read_index(path: Path, architecture: str) -> Reading:
+    """Harvest the shards that a `*.index.json` lists; they lie in its folder.
+
+    Parameters
+    ----------
+    architecture : timm architecture that the weights belong to, or "" to find that out.
+
+    Raises
+    ------
+    SourceError
+        The index is damaged or names files outside its folder; a shard is missing or lacks a tensor.
+    """
+    return _read_index(path, Origin(path), architecture)
+
+
+def _read_index(path: Path, origin: Origin, architecture: str) -> Reading:
+    entries = _json_file(path).get("weight_map")
+    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+        raise SourceError(path, "is a JSON file, but no index of a checkpoint", "give a checkpoint or its .index.json")
+    shards: dict[str, TensorFile] = {}
+    tensors: dict[str, TensorInfo] = {}
+    places: dict[str, TensorFile] = {}
+    for key, name in entries.items():
+        if name not in shards:
+            shards[name] = _open_any(_inside(path, name))
+        info = shards[name].tensors.get(key)
+        if info is None:
+            problem = f"lists {key[:80]!r} in {name[:80]}, which lacks it"
+            raise SourceError(path, problem, "fetch index and shards again")
+        tensors[key], places[key] = info, shards[name]
+    file = ShardedFile(MappingProxyType(tensors), MappingProxyType(places))
+    hashed = (path, *(path.parent / name for name in sorted(shards)))
+    notes = ("source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name",)
+    # An index is sorted by name, whatever order its shards keep.
+    return read_checkpoint(file, _with(origin, hashed, notes, keeps_order=False), architecture)
+
+
+def read_folder(path: Path, architecture: str) -> Reading:
+    """Harvest a folder: its model.safetensors, else an index, else its only checkpoint.
+
+    `config.json` in timm's form names the architecture, the training set and the licence. Parameters and errors as
+    for `read_index`; also an error when the folder holds no checkpoint or several.
+    """
+    try:
+        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SourceError(path, f"cannot be read ({error.strerror or error})", "check its permissions") from error
+    chosen = path / _choose(path, names)
+    origin = _config(path / "config.json") if "config.json" in names else Origin(chosen)
+    if chosen.name.endswith(".index.json"):
+        return _read_index(chosen, origin, architecture)
+    return read_checkpoint(_open_any(chosen), _with(origin, (chosen,), (), keeps_order=None), architecture)
+
+
+def _choose(path: Path, names: Sequence[str]) -> str:
+    for good in ("model.safetensors", "model.safetensors.index.json"):
+        if good in names:
+            return good
+    for kinds in ((".safetensors.index.json",), (".safetensors",), (".bin.index.json",), _PICKLES):
+        fitting = [name for name in names if name.endswith(kinds)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            few = ", ".join(fitting[:3]) + (", ..." if len(fitting) > 3 else "")
+            raise SourceError(path, f"holds {len(fitting)} checkpoints ({few})", "name one of them")
+    raise SourceError(path, "is a folder without a checkpoint", "name a file, or a folder with model.safetensors in it")
+
+
+def _config(path: Path) -> Origin:
+    """Take what timm writes into a hub repository; anything else is ignored."""
+    from mkfa.readers.timm.catalogue import training_set_of
+
+    try:
+        config = _json_file(path)
+    except SourceError:
+        return Origin(path.parent)
+    cfg = config.get("pretrained_cfg")
+    cfg = cfg if isinstance(cfg, dict) else {}
+    tag, licence = str(cfg.get("tag") or ""), str(cfg.get("license") or "")
+    name = config.get("architecture")
+    hint = name if isinstance(name, str) else ""
+    return Origin(path.parent, hint=hint, training_set=training_set_of(tag), licence=licence)
+
+
+def _with(origin: Origin, hashed: tuple[Path, ...], notes: tuple[str, ...], *, keeps_order: bool | None) -> Origin:
+    return Origin(origin.thing, origin.hint, hashed, keeps_order, origin.training_set, origin.licence, notes)
+
+
+def _inside(index: Path, name: str) -> Path:
+    """Return a shard's path, refusing names that lead out of the index's folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        problem = f"names a shard outside its folder ({name[:80]!r}), which is not opened"
+        raise SourceError(index, problem, "put the shards beside the index")
+    return index.parent / name
+
+
+def _open_any(path: Path) -> TensorFile:
+    read_head(path)  # says what else it is: missing, an LFS pointer, a web page
+    if path.suffix in _PICKLES:
+        from mkfa.readers.tensors.pytorch import open_torch
+
+        return open_torch(path)
+    return open_safetensors(path)
+
+
+def _json_file(path: Path) -> dict[str, Any]:
+    with open_file(path) as f:
+        size = f.seek(0, 2)
+        if size > MAX_HEADER:
+            raise SourceError(path, f"is a JSON file of {size} bytes, too long for an index", "give the checkpoint")
+        return json_object(read_span(f, 0, size, thing=path), path)

@@ -1,0 +1,363 @@
+"""timm's names, tags and depthwise graphs without importing timm (layer 3).
+
+A catalogue recorded by `mkfa.bundling.timm_catalogue` answers in milliseconds. Where the installed timm is of another
+version than the recorded one, the installed timm is asked (seconds, most of it its import): it decides.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import gzip
+import importlib.metadata
+import importlib.resources
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mkfa.banks.bank import UNKNOWN
+from mkfa.errors import MkfaError, SourceError, UnknownNameError, nearest
+from mkfa.readers.reading import GraphLayer
+from mkfa.readers.timm.module_graph import names_digest
+
+DATA_SETS = {
+    "in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k",
+    "laion2b": "LAION-2B", "laion400m": "LAION-400M", "laiona": "LAION-Aesthetic", "openai": "WIT-400M",
+    "webli": "WebLI", "datacompxl": "DataComp-1B", "datacomp1b": "DataComp-1B", "dfndr2b": "DFNDR-2B",
+    "yfcc100m": "YFCC-100M", "ig1b": "Instagram-1B", "jft": "JFT-300M", "lvd142m": "LVD-142M",
+    "lvd1689m": "LVD-1689M", "merged2b": "Merged-2B", "inw21k": "ImageNet-21k (winter 2021)",
+}  # fmt: skip
+"""Training sets by their part of a timm tag; what a tag says besides (recipe, resolution, author) is not a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One set of pretrained weights as timm knows it.
+
+    Attributes
+    ----------
+    name : str
+        `architecture.tag`, or the architecture alone where timm has no tag.
+    repo, file : str
+        Hub repository and file; `file` "" means timm's usual `model.safetensors`, else `pytorch_model.bin`.
+    url : str
+        Where the weights are when they are on no hub ("" otherwise).
+    training_set, licence : str
+        "" where timm does not tell.
+    stem : str
+        First convolution of a one-channel network (shaped like a depthwise one, but none), else "".
+    task : str
+        What the network was last trained for, "" where timm does not tell.
+    """
+
+    name: str
+    architecture: str
+    tag: str = ""
+    repo: str = ""
+    file: str = ""
+    url: str = ""
+    training_set: str = ""
+    licence: str = ""
+    stem: str = ""
+    task: str = ""
+
+
+def layers_of(architecture: str) -> tuple[GraphLayer, ...]:
+    """Return an architecture's depthwise layers in order of execution; () when it has none. A tag is ignored.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither the catalogue nor the installed timm has it.
+    """
+    return graph_of(architecture)[0]
+
+
+def graph_of(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, str]]:
+    """Return (depthwise layers, other key -> key for tied weights); raises as `layers_of`."""
+    architecture = architecture.partition(".")[0]
+    if not is_recorded_version():
+        return _live_graph(architecture)
+    catalogue = _catalogue()
+    record = catalogue["graphs"].get(architecture)
+    if record is not None:
+        return _layers(record), record.get("aliases", {})
+    if architecture in catalogue["plain"]:
+        return (), {}
+    if architecture in catalogue["deprecated"]:
+        return graph_of(catalogue["deprecated"][architecture])
+    return _live_graph(architecture) if architecture in catalogue["failed"] else _raise(_unknown(architecture))
+
+
+def match_layers(
+    shapes: Mapping[str, Sequence[int]], names: Iterable[str] = ()
+) -> tuple[str, tuple[GraphLayer, ...]] | None:
+    """Find the architecture whose depthwise layers are exactly those of a local checkpoint.
+
+    Parameters
+    ----------
+    shapes : key, without prefixes, -> shape of every tensor shaped like a depthwise weight, (n, 1, kh, kw).
+    names : names of all tensors, without prefixes; they tell apart architectures with the same depthwise layers.
+
+    Returns
+    -------
+    (architecture, its layers in order of execution, under the checkpoint's keys), or None when no architecture fits
+    or several fit that differ in order, dilation or multiplier. Of several that fit, none is named (architecture is
+    ""), and a stride in which they differ (a blurred network has 1 where its plain twin has 2) is `UNKNOWN`.
+    """
+    given = {key: tuple(shape) for key, shape in shapes.items() if len(shape) == 4 and max(shape[2:]) > 1}
+    if not given:
+        return None
+    matches: list[tuple[str, tuple[GraphLayer, ...]]] = []
+    for name, record in _catalogue()["graphs"].items():
+        aliases: Mapping[str, str] = record.get("aliases", {})
+        if len(given) > len(record["keys"]) + len(aliases) or len(given) < _plain_count(record):
+            continue
+        layers = under_keys(_layers(record), aliases, given)
+        if _same(layers, aliases, given):
+            matches.append((name, layers))
+    if len(matches) > 1:
+        digest = names_digest(names)
+        matches = [m for m in matches if _catalogue()["graphs"][m[0]].get("names") == digest] or matches
+    if matches and not is_recorded_version():
+        matches = _confirmed(matches, given)
+    if not matches or any(_essence(layers) != _essence(matches[0][1]) for _, layers in matches[1:]):
+        return None
+    if len(matches) == 1:
+        return matches[0]
+    merged = zip(*(layers for _, layers in matches), strict=True)
+    return "", tuple(_merge(same) for same in merged)
+
+
+def under_keys(
+    layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], known: Iterable[str]
+) -> tuple[GraphLayer, ...]:
+    """Return the layers, each under the first of its names that `known` has (tied weights have several)."""
+    if not aliases:
+        return layers
+    names = set(known)
+    other = {key: alias for alias, key in reversed(list(aliases.items())) if alias in names}
+    return tuple(x if x.key in names else replace(x, key=other.get(x.key, x.key)) for x in layers)
+
+
+def resolve(name: str) -> Entry:
+    """Return the pretrained weights that a timm name means; without a tag the architecture's default ones.
+
+    Raises
+    ------
+    UnknownNameError
+        No such architecture, tag, or weights; the nearest names are offered.
+    SourceError
+        The architecture has no depthwise layer.
+    """
+    architecture, _, tag = name.partition(".")
+    if not is_recorded_version():
+        return _resolve(name, *_live_tags(architecture))
+    catalogue = _catalogue()
+    if architecture in catalogue["deprecated"] and catalogue["deprecated"][architecture]:
+        return resolve(catalogue["deprecated"][architecture] + (f".{tag}" if tag else ""))
+    if architecture in catalogue["plain"]:
+        raise _no_depthwise(architecture)
+    if architecture not in catalogue["tags"]:
+        raise _unknown(name)
+    return _resolve(name, architecture, catalogue["tags"][architecture])
+
+
+def entry_of_repo(repo: str) -> Entry | None:
+    """Return what timm says of the weights in a hub repository, None where it does not know the repository."""
+    for architecture, tags in _catalogue()["tags"].items():
+        for tag in tags:
+            if tag.get("hub") == repo:
+                return _resolve(_full_name(architecture, tag.get("tag", "")), architecture, tags)
+    return None
+
+
+def expand(pattern: str) -> tuple[str, ...]:
+    """Return the names `architecture.tag` that a glob selects, in natural order.
+
+    As `timm.list_models(pattern, pretrained=True)`, less the networks without depthwise layers and those whose
+    weights are not on the hub. A pattern without a dot is matched with every tag.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing matches.
+    """
+    if is_recorded_version():
+        known: Mapping[str, Sequence[Mapping[str, Any]]] = _catalogue()["tags"]
+    else:
+        known = _live_hub_tags(pattern)
+    patterns = [pattern] if "." in pattern else [pattern, f"{pattern}.*"]
+    names = {
+        _full_name(architecture, tag.get("tag", ""))
+        for architecture, tags in known.items()
+        for tag in tags
+        if "hub" in tag
+    }
+    chosen = {name for p in patterns for name in fnmatch.filter(names, p)}
+    if not chosen:
+        remedy = "try a wider one, for example 'convnext*'; quote it, so that the shell leaves it alone"
+        raise UnknownNameError(pattern, "matches no network with depthwise layers and weights on the hub", remedy)
+    return tuple(sorted(chosen, key=_natural))
+
+
+def is_recorded_version() -> bool:
+    """True when the installed timm is the one that the catalogue was recorded from."""
+    return installed_version() == str(_catalogue()["timm"])
+
+
+@functools.cache
+def installed_version() -> str:
+    """Return the installed timm's version without importing it, "" when there is none."""
+    try:
+        return importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def training_set_of(tag: str) -> str:
+    """Return the training sets that a tag names, in order ("ImageNet-22k, then ImageNet-1k"), or ""."""
+    return ", then ".join(dict.fromkeys(DATA_SETS[part] for part in tag.split("_") if part in DATA_SETS))
+
+
+def task_of(tag: str) -> str:
+    """Return what a tag with a classifier was last trained for: classes of ImageNet, captions (CLIP), or ""."""
+    parts = tag.split("_")
+    if any(re.fullmatch(r"in\w?\d+k", part) for part in parts):
+        return "image classification"
+    return "image-text contrast" if {"clip", "mclip", "mclip2"} & set(parts) else ""
+
+
+@functools.cache
+def _catalogue() -> dict[str, Any]:
+    packed = importlib.resources.files("mkfa.data").joinpath("timm_catalogue.json.gz").read_bytes()
+    catalogue: dict[str, Any] = json.loads(gzip.decompress(packed))
+    return catalogue
+
+
+def _layers(record: Mapping[str, Any]) -> tuple[GraphLayer, ...]:
+    specs = _catalogue()["specs"]
+    layers = []
+    for key, number, stage in zip(record["keys"], record["specs"], record["stages"], strict=True):
+        shape, stride, dilation, multiplier, has_bias, experts, kernel = specs[number]
+        layers.append(GraphLayer(f"{key}.weight", tuple(shape), tuple(stride), tuple(dilation), multiplier,
+                                 bool(has_bias), stage, experts, tuple(kernel)))  # fmt: skip
+    return tuple(layers)
+
+
+def _plain_count(record: Mapping[str, Any]) -> int:
+    """Return how many layers are ordinary convolutions (conditional ones are stored two-dimensional)."""
+    specs = _catalogue()["specs"]
+    return sum(not specs[number][5] for number in record["specs"])
+
+
+def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], given: Mapping[str, tuple[int, ...]]) -> bool:
+    wanted = {layer.key: layer.shape for layer in layers if not layer.experts}
+    tied = {*aliases, *aliases.values()}
+    return bool(wanted) and all(given.get(key) == shape for key, shape in wanted.items()) and all(
+        key in wanted or key in tied for key in given
+    )
+
+
+def _essence(layers: tuple[GraphLayer, ...]) -> list[tuple[Any, ...]]:
+    return [(x.key, x.dilation, x.multiplier) for x in layers]
+
+
+def _merge(same: tuple[GraphLayer, ...]) -> GraphLayer:
+    """Return one layer for the same one of several architectures."""
+    stride = same[0].stride if len({x.stride for x in same}) == 1 else (UNKNOWN, UNKNOWN)
+    stage = same[0].stage if len({x.stage for x in same}) == 1 else UNKNOWN
+    return replace(same[0], stride=stride, stage=stage)
+
+
+def _confirmed(
+    matches: list[tuple[str, tuple[GraphLayer, ...]]], given: Mapping[str, tuple[int, ...]]
+) -> list[tuple[str, tuple[GraphLayer, ...]]]:
+    """Keep the matches that hold for the installed timm too, with its layers."""
+    kept = []
+    for name, _ in matches:
+        try:
+            layers, aliases = _live_graph(name)
+        except MkfaError:
+            continue
+        layers = under_keys(layers, aliases, given)
+        if _same(layers, aliases, given):
+            kept.append((name, layers))
+    return kept
+
+
+def _resolve(name: str, architecture: str, tags: Sequence[Mapping[str, Any]]) -> Entry:
+    _, _, tag = name.partition(".")
+    if not tags:
+        problem = "has no pretrained weights in timm"
+        raise UnknownNameError(architecture, problem, "name another network or a checkpoint file with --arch")
+    chosen = next((t for t in tags if not tag or t.get("tag", "") == tag), None)
+    if chosen is None:
+        known = [t["tag"] for t in tags if "tag" in t]
+        remedy = nearest(tag, known) or f"its tags are {', '.join(known[:8])}"
+        raise UnknownNameError(name, f"has a tag that timm's {architecture} has not", remedy)
+    found = chosen.get("tag", "")
+    return Entry(
+        name=_full_name(architecture, found),
+        architecture=architecture,
+        tag=found,
+        repo=chosen.get("hub", ""),
+        file=chosen.get("file", ""),
+        url=chosen.get("url", ""),
+        training_set=training_set_of(found),
+        licence=chosen.get("licence", ""),
+        stem=chosen.get("first_conv", ""),
+        task=task_of(found) if chosen.get("classes") else "",
+    )
+
+
+def _full_name(architecture: str, tag: str) -> str:
+    return f"{architecture}.{tag}" if tag else architecture
+
+
+def _no_depthwise(architecture: str) -> SourceError:
+    return SourceError(architecture, "has no depthwise layer", "harvest a network with depthwise convolutions")
+
+
+def _unknown(name: str) -> UnknownNameError:
+    catalogue = _catalogue()
+    architecture = name.partition(".")[0]
+    remedy = nearest(architecture, [*catalogue["tags"], *catalogue["plain"]])
+    remedy = remedy or "give a path, a timm name such as convnext_base, or hf-hub:OWNER/NAME"
+    return UnknownNameError(name, "is neither a file nor a network that timm knows", remedy)
+
+
+def _raise(error: MkfaError) -> Any:
+    raise error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
+
+
+def _live_graph(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, str]]:
+    from mkfa.readers.timm.module_graph import module_graph
+
+    graph = module_graph(architecture)
+    return graph.layers, graph.aliases
+
+
+def _live_tags(architecture: str) -> tuple[str, list[dict[str, Any]]]:
+    from mkfa.readers.timm.module_graph import tags_of
+
+    tags = tags_of(architecture)
+    if tags and not layers_of(architecture):
+        raise _no_depthwise(architecture)
+    return architecture, tags
+
+
+def _live_hub_tags(pattern: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the tags of the installed timm's architectures that match; built one by one, so only those."""
+    from mkfa.readers.timm.module_graph import architectures, tags_of
+
+    base = pattern.partition(".")[0]
+    names = fnmatch.filter(architectures(), base)
+    plain = set(_catalogue()["plain"])
+    return {name: tags_of(name) for name in names if name not in plain and layers_of(name)}

@@ -1,0 +1,289 @@
+"""Depthwise layers of a timm architecture, from its modules on the meta device (layer 2; imports timm inside).
+
+No weight is held in memory: the network is built on torch's `meta` device, and one forward pass without numbers
+tells the order in which the depthwise convolutions are executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.banks.bank import UNKNOWN
+from mkfa.errors import UnknownNameError, nearest
+from mkfa.readers.reading import GraphLayer
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleGraph:
+    """The depthwise layers of one architecture.
+
+    Attributes
+    ----------
+    layers : in order of execution where `order` is "forward", else in order of definition ("definition").
+    aliases : other name -> name, for weights that a state dict holds more than once (tied modules).
+    names : digest of all names in the state dict, as `names_digest` makes it.
+    """
+
+    architecture: str
+    layers: tuple[GraphLayer, ...]
+    order: str
+    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    names: str = ""
+
+
+def names_digest(keys: Iterable[str]) -> str:
+    """Return a short digest of a state dict's names, in any order; counters of batches are left out."""
+    text = "\n".join(sorted(key for key in keys if not key.endswith("num_batches_tracked")))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def module_graph(architecture: str) -> ModuleGraph:
+    """Build `architecture` on the meta device and return its depthwise layers; costs seconds, most of it the import.
+
+    Raises
+    ------
+    UnknownNameError
+        The installed timm does not have it or can no longer build it.
+    """
+    with quiet_timm():
+        model = meta_model(architecture)
+        named = _depthwise(model)
+        sizes = _output_sizes(model, [module for _, module in named]) if named else {}
+    isotropic = bool(sizes) and len(set(sizes.values())) == 1
+    layers = []
+    for i in _order(len(named), sizes):
+        key = f"{named[i][0]}.weight"
+        layers.append(_layer(key, named[i][1], 0 if isotropic else stage_of(key)))
+    aliases = _aliases(model, [layer.key for layer in layers])
+    names = names_digest(model.state_dict())
+    return ModuleGraph(architecture, tuple(layers), "forward" if sizes else "definition", aliases, names)
+
+
+def meta_model(architecture: str) -> Any:
+    """Return the timm model (torch.nn.Module, evaluation mode) with all parameters on the meta device."""
+    import timm
+    import torch
+
+    if not timm.is_model(architecture):
+        raise _unknown(architecture)
+    try:
+        with torch.device("meta"):
+            return timm.create_model(architecture, pretrained=False).eval()
+    except Exception as error:  # any of a thousand constructors; the name is what the user can change
+        problem = f"cannot be built by timm {timm.__version__} ({type(error).__name__})"
+        raise UnknownNameError(architecture, problem, "upgrade timm or choose another architecture") from error
+
+
+def renamed_keys(architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Map timm's names of weights to those of a file, through the key filter of the architecture's family.
+
+    The filter is run on tensors without numbers; a tensor that it passes on under another name is recognised as the
+    same object. Those that it changes (reshapes, sums) are not in the result; {} where there is no filter or it fails.
+    """
+    import torch
+
+    with quiet_timm():
+        model, keep = _model_and_filter(architecture)
+        if keep is None:
+            return {}
+        given = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        names = {id(tensor): key for key, tensor in given.items()}
+        try:
+            with torch.no_grad():
+                passed = keep(dict(given), model)
+        except Exception:  # written for the family's own files: on another one it may stumble anywhere
+            return {}
+    return {str(ours): names[id(tensor)] for ours, tensor in passed.items() if id(tensor) in names}
+
+
+def _model_and_filter(architecture: str) -> tuple[Any, Any]:
+    """Return the meta model and the `pretrained_filter_fn` that its constructor hands to timm, None if none.
+
+    timm keeps the function in the call alone, so that call is watched.
+    """
+    from timm.models._registry import _model_to_module
+
+    caught: list[Any] = []
+    module = importlib.import_module(f"timm.models.{_model_to_module.get(architecture, '_builder')}")
+    build = getattr(module, "build_model_with_cfg", None)
+    if build is None:
+        return meta_model(architecture), None
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        caught.append(kwargs.get("pretrained_filter_fn"))
+        return build(*args, **kwargs)
+
+    module.build_model_with_cfg = watched  # type: ignore[attr-defined]
+    try:
+        model = meta_model(architecture)
+    finally:
+        module.build_model_with_cfg = build  # type: ignore[attr-defined]
+    return model, caught[0] if caught else None
+
+
+def architectures() -> list[str]:
+    """Return the names of all architectures of the installed timm, deprecated ones left out."""
+    import timm
+
+    return [str(name) for name in timm.list_models()]
+
+
+def deprecated_names() -> dict[str, str]:
+    """Map timm's former names to present ones (`architecture` or `architecture.tag`)."""
+    from timm.models._registry import get_deprecated_models
+
+    return {str(old): str(new) for old, new in get_deprecated_models().items() if new}
+
+
+def tags_of(architecture: str) -> list[dict[str, Any]]:
+    """Return the pretrained tags of an architecture of the installed timm, its default first; [] without weights.
+
+    Each is a mapping with tag, hub, file, url, licence, first_conv (of one-channel networks), classes, where timm
+    tells them. Raises UnknownNameError for an architecture that it does not have.
+    """
+    import timm
+    from timm.models import get_pretrained_cfg
+    from timm.models._registry import get_arch_pretrained_cfgs
+
+    if not timm.is_model(architecture):
+        raise _unknown(architecture)
+    with quiet_timm():
+        default = get_pretrained_cfg(architecture)
+        cfgs = get_arch_pretrained_cfgs(architecture)
+    first = (default.tag or "") if default and default.has_weights else ""  # as timm: no tag is the default tag
+    found = [_tag(cfg) for cfg in cfgs.values() if cfg.has_weights]
+    return sorted(found, key=lambda entry: entry.get("tag", "") != first)
+
+
+def _tag(cfg: Any) -> dict[str, Any]:
+    """Return what is needed of a pretrained configuration, without what is empty or usual."""
+    url = cfg.url[0] if isinstance(cfg.url, tuple | list) else cfg.url
+    entry = {
+        "tag": cfg.tag,
+        "hub": cfg.hf_hub_id,
+        "file": cfg.hf_hub_filename,
+        "url": None if cfg.hf_hub_id else url,
+        "licence": cfg.license,
+        "first_conv": cfg.first_conv if cfg.input_size[0] == 1 else None,
+        "classes": cfg.num_classes or None,
+    }
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+@contextlib.contextmanager
+def quiet_timm() -> Iterator[None]:
+    """Keep timm's and torch's warnings (deprecated names, meta kernels) off the user's screen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _unknown(architecture: str) -> UnknownNameError:
+    remedy = nearest(architecture, architectures()) or "timm.list_models() lists the names"
+    return UnknownNameError(architecture, "is no architecture of the installed timm", remedy)
+
+
+def is_depthwise(module: Any) -> bool:
+    """True for a 2-D convolution with one group per input channel, more than one channel and a kernel above 1x1."""
+    import torch
+    from timm.layers.cond_conv2d import CondConv2d
+
+    if not isinstance(module, torch.nn.Conv2d | CondConv2d) or isinstance(module, torch.nn.ConvTranspose2d):
+        return False
+    return module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+
+
+def _depthwise(model: Any) -> list[tuple[str, Any]]:
+    """Return (name, module) in order of definition; a module that is there twice comes once, under its first name."""
+    return [(name, module) for name, module in model.named_modules() if is_depthwise(module)]
+
+
+def _output_sizes(model: Any, modules: list[Any]) -> dict[int, tuple[int, ...]]:
+    """Return each module's output height and width, by place, in order of first call; {} where no pass is possible."""
+    import torch
+
+    sizes: dict[int, tuple[int, ...]] = {}
+    handles = [
+        module.register_forward_hook(lambda _m, _x, out, i=i: _note(sizes, i, out)) for i, module in enumerate(modules)
+    ]
+    try:
+        size = tuple(model.pretrained_cfg.get("input_size") or (3, 224, 224))
+        with torch.no_grad():
+            model(torch.empty((1, *size), device="meta"))
+    except Exception:  # whatever a network does that the meta device cannot: definition order then
+        return {}
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sizes
+
+
+def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
+    sizes.setdefault(i, tuple(int(n) for n in out.shape[-2:]))
+
+
+def _order(count: int, sizes: Mapping[int, tuple[int, ...]]) -> list[int]:
+    """Return the places of `count` modules in order of first call.
+
+    A module that the pass does not call (a branch for training, say) stays behind the module defined before it.
+    """
+    called = {i: rank for rank, i in enumerate(sizes)}
+    after, last = [], -1
+    for i in range(count):
+        last = called.get(i, last)
+        after.append(last)
+    return sorted(range(count), key=lambda i: (after[i], i not in called, i))
+
+
+def _layer(key: str, module: Any, stage: int) -> GraphLayer:
+    experts = int(getattr(module, "num_experts", 0))
+    return GraphLayer(
+        key=key,
+        shape=tuple(int(n) for n in module.weight.shape),
+        stride=_pair(module.stride),
+        dilation=_pair(module.dilation),
+        multiplier=int(module.out_channels) // int(module.in_channels),
+        has_bias=module.bias is not None,
+        stage=stage,
+        experts=experts,
+        kernel=_pair(module.kernel_size),
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    high, wide = value if isinstance(value, tuple | list) else (value, value)
+    return int(high), int(wide)
+
+
+def _aliases(model: Any, keys: list[str]) -> Mapping[str, str]:
+    """Map the other names of tied weights to the first one."""
+    first: dict[int, str] = {}
+    state = model.state_dict(keep_vars=True)
+    wanted = set(keys)
+    for key in keys:
+        first[id(state[key])] = key
+    other = {key: first[id(value)] for key, value in state.items() if id(value) in first and key not in wanted}
+    return MappingProxyType(other)
+
+
+def stage_of(key: str) -> int:
+    """Return the stage that a weight's name tells, `UNKNOWN` if none.
+
+    It is the number beside "stage", else that of the outermost numbered container that holds numbered blocks in
+    turn: 2 for `stages.2.downsample.conv.weight` and `blocks.2.0.conv_dw.weight`, none for `blocks.4.conv_dw.weight`.
+    """
+    told = re.search(r"stages?[._]?(\d+)\.", key)
+    if told:
+        return int(told[1])
+    if re.match(r"(stem|head)", key):
+        return UNKNOWN
+    numbers = re.findall(r"(?:^|\.)(?:[a-z_]*(?:layers?|blocks|level)_?)?(\d+)(?=\.)", key)
+    return int(numbers[0]) if len(numbers) > 1 else UNKNOWN

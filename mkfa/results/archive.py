@@ -1,0 +1,223 @@
+"""Many runs in one small file: what experiments ran, with which results, and the commands that made them (layer 4).
+
+The file is JSON in gzip; `zcat FILE | python -m json.tool` shows it. The same runs give the same bytes. Of the machine
+that trained, it holds the device and the versions of libraries, but no path.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
+from mkfa.storage.atomic import atomic_write
+from mkfa.training.folder import RunSpec
+
+FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
+KINDS = ("curve", "table", "matrix", "runs")
+BUNDLED = "bundled"
+"""Stands for the file that mkfa brings along, wherever a results file is named."""
+_BUNDLED_FILE = "experiments.json.gz"
+_LARGEST = 1 << 28
+"""Bytes of text that are read at most: a damaged or hostile file cannot fill the memory."""
+_PLACE = re.compile(r"(?<![\w/:.~])(?:~[\w.-]*|(?:/[^\s/'\":;,()]+))(?:/[^\s/'\":;,()]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRun:
+    """A run of an experiment.
+
+    Attributes
+    ----------
+    hash : str
+    source, target, arm : str
+        As the experiment's results call them; `source` is "" where no filters were borrowed.
+    layers, seed : int
+    spec : RunSpec or None
+        None for a run that was planned and never begun.
+    result : mapping or None
+        Its result.json; None where it is not over.
+    """
+
+    hash: str
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seed: int
+    spec: RunSpec | None
+    result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedExperiment:
+    """Runs that belong together.
+
+    `kind` is "curve", "table" or "matrix", whose `parameters` are those of the result, or "runs": a folder's.
+    """
+
+    name: str
+    kind: str
+    command: str
+    parameters: Mapping[str, Any]
+    runs: tuple[PackedRun, ...]
+
+
+def write_experiments(path: Path, experiments: Sequence[PackedExperiment], *, overwrite: bool) -> None:
+    """Write a results file atomically.
+
+    Raises
+    ------
+    MkfaError
+        Another ending than .json.gz, two experiments of one name, or as `mkfa.storage.atomic.atomic_write`.
+    """
+    check_ending(path)
+    names = [e.name for e in experiments]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise MkfaError(twice[0], "is the name of two experiments", "choose another --name")
+    record = {"format": FORMAT, "version": VERSION, "experiments": [_as_record(e) for e in experiments]}
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=9) as f:
+        f.write(text.encode())
+    atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
+
+
+def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
+    """Read a results file and check that each result belongs to the specification beside it.
+
+    Raises
+    ------
+    MkfaError
+        Missing, damaged, of another format or a newer version.
+    """
+    text = _text(path)
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise MkfaError(path, "is no results file of mkfa", "'mkfa runs pack' makes one")
+        if record["version"] != VERSION:
+            raise MkfaError(path, f"has version {record['version']}, which this mkfa does not know", "update mkfa")
+        return tuple(_experiment(path, found) for found in record["experiments"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"is damaged ({type(error).__name__}: {one_line(str(error))[:80]})"
+        raise MkfaError(path, problem, "pack the runs again") from None
+
+
+def bundled_file() -> Path:
+    """Return the results file that mkfa brings along. Raises MkfaError where this version has none."""
+    path = Path(str(files("mkfa.data"))) / _BUNDLED_FILE
+    if not path.is_file():
+        raise MkfaError(BUNDLED, "this version of mkfa brings no results along", "name a folder or a results file")
+    return path
+
+
+def find_experiment(experiments: Sequence[PackedExperiment], name: str) -> PackedExperiment:
+    """Return an experiment by name; "" for the only one.
+
+    Raises
+    ------
+    UnknownNameError
+        None has that name, or "" where there are several.
+    """
+    names = [e.name for e in experiments]
+    if name in names:
+        return experiments[names.index(name)]
+    if not name and len(names) == 1:
+        return experiments[0]
+    known = f"the file holds {', '.join(names) or 'none'}"
+    if not name:
+        raise UnknownNameError("--experiment", "is needed, as the file holds several", known)
+    raise UnknownNameError(name, "is no experiment of the file", nearest(name, names) or known)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a name that a results file cannot have."""
+    if not path.name.endswith(ENDING):
+        raise MkfaError(path, "has an ending that stands for no results file", f"end it in {ENDING}")
+
+
+def without_places(text: str) -> str:
+    """Return a text with each path that begins at the root or a home folder shortened to its last part."""
+    return _PLACE.sub(lambda match: match[0].rsplit("/", 1)[1], text)
+
+
+def command_without_places(command: str) -> str:
+    """Return a command line with paths shortened as by `without_places`, also quoted ones with blanks in them."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quotation mark without its partner: no command of a shell, but perhaps a sentence
+        return without_places(command)
+    return shlex.join(_word(word) for word in words)
+
+
+def _word(word: str) -> str:
+    option, equals, value = word.partition("=")
+    parts = (value if equals else word).split(",")
+    parts = [p.rstrip("/").rsplit("/", 1)[1] if p.startswith(("/", "~")) and "/" in p.rstrip("/") else p for p in parts]
+    return f"{option}{equals}{','.join(parts)}" if equals else ",".join(parts)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_places(value)
+    if isinstance(value, Mapping):
+        return {key: _clean(v) for key, v in value.items()}
+    return [_clean(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _as_record(found: PackedExperiment) -> dict[str, Any]:
+    return {"name": found.name, "kind": found.kind, "command": command_without_places(found.command),
+            "parameters": _clean(found.parameters), "runs": [_run_record(r) for r in found.runs]}  # fmt: skip
+
+
+def _run_record(run: PackedRun) -> dict[str, Any]:
+    spec = None if run.spec is None else run.spec.identity | {"recipe_name": run.spec.recipe_name}
+    return {"hash": run.hash, "source": run.source, "target": run.target, "arm": run.arm, "layers": run.layers,
+            "seed": run.seed, "spec": spec, "result": None if run.result is None else _clean(run.result)}  # fmt: skip
+
+
+def _text(path: Path) -> bytes:
+    if not path.is_file():
+        raise MkfaError(path, "is no file", "check the path; 'mkfa runs pack' makes results files")
+    try:
+        with gzip.open(path, "rb") as f:
+            text = f.read(_LARGEST + 1)
+    except (OSError, EOFError, ValueError) as error:
+        problem = f"cannot be read as gzip ({one_line(str(error))[:80]})"
+        raise MkfaError(path, problem, "name a file that 'mkfa runs pack' made") from None
+    except Exception as error:  # zlib.error is no OSError
+        raise MkfaError(path, f"is damaged ({one_line(str(error))[:80]})", "pack the runs again") from None
+    if len(text) > _LARGEST:
+        raise MkfaError(path, f"holds more than {_LARGEST >> 20} MiB of text", "name a file that mkfa made")
+    return text
+
+
+def _experiment(path: Path, found: Mapping[str, Any]) -> PackedExperiment:
+    if found["kind"] not in KINDS:
+        raise ValueError(f"an experiment of kind {found['kind']!r}")
+    runs = tuple(_run(path, run) for run in found["runs"])
+    parameters = dict(found["parameters"])
+    return PackedExperiment(str(found["name"]), found["kind"], str(found["command"]), parameters, runs)
+
+
+def _run(path: Path, found: Mapping[str, Any]) -> PackedRun:
+    spec = None if found["spec"] is None else RunSpec(**found["spec"])
+    if spec is not None and spec.hash != found["hash"]:
+        raise MkfaError(path, f"run {found['hash']} has a specification of hash {spec.hash}", "pack the runs again")
+    result = found["result"]
+    if result is not None:
+        if result["run"]["hash"] != found["hash"]:
+            raise MkfaError(path, f"run {found['hash']} has the result of another", "pack the runs again")
+        if result["state"] == "done":
+            float(result["top1_last"])
+    return PackedRun(str(found["hash"]), str(found["source"]), str(found["target"]), str(found["arm"]),
+                     int(found["layers"]), int(found["seed"]), spec, result)  # fmt: skip

@@ -1,0 +1,176 @@
+"""What runs say together: cells, the curve over layers, and whether they could see anything (layer 4).
+
+Numpy and scipy's t distribution only; accuracies are shares (0-1), differences are shares too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mkfa.results.contrasts import Contrast, contrasts_of, welch
+from mkfa.training.folder import BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point: an arm at a number of layers, over its seeds.
+
+    Attributes
+    ----------
+    source, target, arm : str
+    layers : int
+    seeds : tuple of int
+        Of the runs that are done.
+    top1 : tuple of float
+        Last epoch, seed by seed.
+    mean, std : float
+        Of `top1`; std with n - 1, NaN for one seed.
+    relative : float
+        mean less the base runs' mean.
+    half_width : float
+        Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN where either has one seed.
+    diverged : int
+        Runs that ended with a loss that is no number; in no mean.
+    missing : int
+        Runs that are not over.
+    """
+
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    mean: float
+    std: float
+    relative: float
+    half_width: float
+    diverged: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """Whether an experiment could have seen that filters matter.
+
+    `distance` is the base runs' mean less the lowest cell's mean, in units of `spread`, the standard deviation over
+    seeds pooled over all cells; NaN where no cell has two seeds. `bound` is the distance that the lowest of as many
+    cells passes in at most one experiment of twenty where filters make no difference.
+    """
+
+    worst_arm: str
+    worst_layers: int
+    drop: float
+    spread: float
+    distance: float
+    bound: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it.
+
+    `contrasts` holds the arms against `random` and the base, and the last step of the arms that borrow.
+    """
+
+    base: Cell
+    cells: tuple[Cell, ...]
+    chance: float
+    sensitivity: Sensitivity | None
+    parameters: Mapping[str, Any]
+    contrasts: tuple[Contrast, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A planned run and its result.json; None where it is not over.
+
+    The source of a base run is its own domain, or "DOMAIN+NETWORK" for one of another network than the experiment's,
+    which does nothing but lend its filters.
+    """
+
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seed: int
+    result: Mapping[str, Any] | None
+
+
+def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
+    """Sum up the runs of one point against the accuracies of the base runs."""
+    done = sorted((r.seed, r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
+    top1 = tuple(float(value) for _, value in done)
+    first = runs[0]
+    return Cell(
+        source=first.source, target=first.target, arm=first.arm, layers=first.layers,
+        seeds=tuple(seed for seed, _ in done), top1=top1, mean=_mean(top1), std=_std(top1),
+        relative=_mean(top1) - _mean(base), half_width=welch(top1, base).half_width,
+        diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
+        missing=sum(r.result is None for r in runs),
+    )  # fmt: skip
+
+
+def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
+    """Sum up the runs of a curve: those of arm "baseline" are its base."""
+    base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
+    base = make_cell(base_runs, accuracies(base_runs))
+    cells = group_cells([r for r in runs if r.arm != BASE], base.top1)
+    contrasts = contrasts_of(base, cells) if base.top1 else ()
+    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts)
+
+
+def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = ()) -> Sensitivity | None:
+    """Return how far the worst cell lies below the base, in units of the seeds' spread; None where nothing is done.
+
+    Cells of `beside` go into the spread alone.
+    """
+    known = [c for c in cells if c.top1]
+    if not known or not base.top1:
+        return None
+    worst = min(known, key=lambda c: c.mean)
+    groups = [c.top1 for c in (base, *known, *beside) if len(c.top1) > 1]
+    freedom = sum(len(g) - 1 for g in groups)
+    spread = math.sqrt(sum((len(g) - 1) * _std(g) ** 2 for g in groups) / freedom) if freedom else math.nan
+    drop = base.mean - worst.mean
+    distance = drop / spread if spread > 0 else math.nan
+    bound = _bound(len(known), freedom) * math.sqrt(1 / len(base.top1) + 1 / len(worst.top1)) if freedom else math.nan
+    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound)
+
+
+def _bound(cells: int, freedom: int) -> float:
+    """Return the one-sided quantile of Student's t at 5 %, shared by so many comparisons (Bonferroni)."""
+    from scipy.stats import t
+
+    return float(t.ppf(1 - 0.05 / cells, freedom))
+
+
+def group_cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
+    """Sum up runs by source, arm and number of layers, in order of appearance, against the base runs' accuracies."""
+    points: dict[tuple[str, str, int], list[Finished]] = {}
+    for run in runs:
+        points.setdefault((run.source, run.arm, run.layers), []).append(run)
+    return tuple(make_cell(group, base) for group in points.values())
+
+
+def accuracies(runs: Sequence[Finished]) -> tuple[float, ...]:
+    """Return the last accuracy of each run that is done."""
+    return tuple(float(r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
+
+
+def chance_of(runs: Sequence[Finished]) -> float:
+    """Return the accuracy of guessing, as the first run that is over has it; NaN where none is."""
+    return next((float(r.result["chance"]) for r in runs if r.result), math.nan)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _std(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,212 @@
+"""Differences between the arms of a curve, over seeds, with intervals (layer 3; numpy and scipy's t alone).
+
+**What a seed holds equal.** Runs with planted filters begin, seed by seed, from the same weights in all that no arm
+sets, and see the same images in the same order with the same augmentation, whatever their arm; base runs begin from
+others (`mkfa.training.run.network_seed`). So two arms, or two points of an arm, may be compared seed by seed
+(paired t); an arm and the base may not, and are compared as independent samples (Welch 1947). Both intervals are
+given where both may be: `half_width` is Welch's, `paired` that of the differences seed by seed. Runs that go up and
+down together, as they share a seed or, `selffer` and the base, filters, make Welch's interval too wide, not too narrow.
+
+Accuracies and differences are shares (0-1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+LEVEL = 0.95
+"""Of all intervals."""
+REFERENCE = "random"
+"""The arm that all others are held against: filters that nobody learned."""
+MAIN = ("transfer", "stack")
+"""Arms whose last step is looked at."""
+ROUNDING = 1e-12
+"""Widths below are those of equal accuracies: their mean rounds, so that their computed variance need not be 0."""
+
+
+class Point(Protocol):
+    """What is read of a curve's cell: `mkfa.results.cells.Cell` is one."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def arm(self) -> str: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+    @property
+    def top1(self) -> tuple[float, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Welch:
+    """mean(a) - mean(b) with its interval and two-sided p-value (Welch 1947); NaN where either has one value."""
+
+    difference: float
+    half_width: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One series of a curve less another, or less itself at another number of layers.
+
+    Attributes
+    ----------
+    what : str
+        "last", at the largest number of layers; "all", the mean over `layers`, taken seed by seed first; "step", from
+        `against_layers` to `layers` within one series.
+    series, against : str
+        Names as `series_of` gives them; "baseline" for the base.
+    layers, against_layers : tuple of int
+        Numbers of layers that went in; (0,) for the base.
+    difference : float
+    half_width, p : float
+        Of Welch's interval and test; NaN where either has one seed.
+    paired : float
+        Half width of the interval of the differences seed by seed; NaN against the base and for one common seed.
+    seeds : tuple of two ints
+        How many seeds went in, of either.
+    common : int
+        Seeds that both have; 0 against the base.
+    """
+
+    what: str
+    series: str
+    against: str
+    layers: tuple[int, ...]
+    against_layers: tuple[int, ...]
+    difference: float
+    half_width: float
+    p: float
+    paired: float
+    seeds: tuple[int, int]
+    common: int
+
+
+def welch(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Welch:
+    """Compare the means of two samples of unequal variances.
+
+    Seeds are few: two equal accuracies on either side give a width of 0, which is what the formula says, not
+    certainty; p is then NaN.
+    """
+    difference = _mean(a) - _mean(b)
+    if len(a) < 2 or len(b) < 2:
+        return Welch(difference, math.nan, math.nan)
+    from scipy.stats import t
+
+    parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
+    error = math.sqrt(sum(parts))
+    if error < ROUNDING:
+        return Welch(difference, 0.0, math.nan)
+    freedom = sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
+    p = 2 * float(t.sf(abs(difference) / error, freedom))
+    return Welch(difference, float(t.ppf(0.5 + level / 2, freedom)) * error, p)
+
+
+def paired_half_width(differences: Sequence[float], level: float = LEVEL) -> float:
+    """Return half the width of the interval of a mean difference (Student's t); NaN for one difference."""
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + level / 2, n - 1) * np.std(differences, ddof=1) / math.sqrt(n))
+
+
+def series_of(cells: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return a curve's cells by series, in order of layers: the arm's name, with its source where it has several."""
+    sources: dict[str, set[str]] = {}
+    for cell in cells:
+        sources.setdefault(cell.arm, set()).add(cell.source)
+    found: dict[str, list[Any]] = {}
+    for cell in cells:
+        found.setdefault(cell.arm if len(sources[cell.arm]) == 1 else f"{cell.arm} {cell.source}", []).append(cell)
+    return {name: sorted(group, key=lambda c: c.layers) for name, group in found.items()}
+
+
+def contrasts_of(base: Point, cells: Sequence[Point]) -> tuple[Contrast, ...]:
+    """Hold every series against `random` and the base, and the main ones against themselves one step before.
+
+    At the largest number of layers that both have, and pooled over all that both have where these are several.
+    """
+    series = {name: [c for c in group if c.top1] for name, group in series_of(cells).items()}
+    series = {name: group for name, group in series.items() if group}
+    found: list[Contrast] = []
+    reference = series.get(REFERENCE)
+    for name, group in series.items():
+        if reference and name != REFERENCE:
+            there = {c.layers: c for c in reference}
+            both = [(c, there[c.layers]) for c in group if c.layers in there]
+            found += _against(name, REFERENCE, both)
+        found += _against(name, base.arm, [(c, base) for c in group])
+    for name, group in series.items():
+        if group[0].arm in MAIN and len(group) > 1:
+            found.append(_contrast("step", (name, name), [group[-1]], [group[-2]], common=True))
+    return tuple(c for c in found if min(c.seeds))
+
+
+def _against(name: str, other: str, both: Sequence[tuple[Point, Point]]) -> list[Contrast]:
+    if not both:
+        return []
+    mine, theirs = [a for a, _ in both], [b for _, b in both]
+    paired = theirs[0].layers > 0
+    found = [_contrast("last", (name, other), mine[-1:], theirs[-1:], common=paired)]
+    if len(both) > 1:
+        found.append(_contrast("all", (name, other), mine, theirs, common=paired))
+    return found
+
+
+def _contrast(what: str, names: tuple[str, str], mine: Sequence[Point], theirs: Sequence[Point], *,
+              common: bool) -> Contrast:  # fmt: skip
+    a, b = _by_seed(mine), _by_seed(theirs)
+    both = sorted(set(a) & set(b)) if common else []
+    if both:  # one difference for both intervals: of the seeds that both have
+        a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
+    found = welch(list(a.values()), list(b.values()))
+    ours, other = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
+    return Contrast(
+        what, names[0], names[1], ours, other, found.difference, found.half_width, found.p,
+        paired_half_width([a[seed] - b[seed] for seed in both]), (len(a), len(b)), len(both),
+    )  # fmt: skip
+
+
+def _by_seed(cells: Sequence[Point]) -> Mapping[int, float]:
+    """Return each seed's mean over the cells, of the seeds that all cells have."""
+    values = [dict(zip(cell.seeds, cell.top1, strict=True)) for cell in cells]
+    kept = set(values[0]).intersection(*values)
+    return {seed: _mean([v[seed] for v in values]) for seed in sorted(kept)}
+
+
+def sentence(contrast: Contrast) -> str:
+    """Return a contrast in words: the difference in points, its intervals, seeds, and whether they leave 0 out."""
+    c = contrast
+    points = f"{100 * c.difference:+.1f} points"
+    if c.what == "step":
+        subject = f"{c.series} from {c.against_layers[0]} to {c.layers[0]} layers: {points}"
+    elif c.what == "all":
+        subject = f"{c.series} less {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
+    else:
+        subject = f"{c.series} less {c.against} at {c.layers[0]} layers: {points}"
+    if math.isnan(c.half_width):
+        return f"{subject}; no interval, which takes two seeds."
+    seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
+    widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
+    if any(width < ROUNDING for width in widths):
+        return f"{subject}, {seeds}; no interval, as the seeds do not differ."
+    spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
+    within = {abs(c.difference) <= width for width in widths}
+    verdict = ("0 lies inside: seeds alone could make it" if within == {True} else "0 lies outside" if within == {False}
+               else "they disagree on 0: more seeds are needed")  # fmt: skip
+    paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
+    return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan

@@ -1,0 +1,157 @@
+"""What two or more runs differ in, in what they were asked to do and in what came of it (layer 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.results.runs import RunRecord
+from mkfa.training.folder import RunSpec
+
+LEVEL = 0.95
+FACTS = ("state", "top1_last", "top1_best", "best_epoch", "chance", "loss_train", "loss_test", "images_per_second",
+         "seconds", "parameters", "trained_parameters", "test_images")  # fmt: skip
+"""Fields of result.json that a comparison shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The last epoch's accuracy of the first run less that of the second, with an interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        Shares; the interval is Newcombe's (`newcombe`), at `level`.
+    first, second : int
+        Images that either run classified rightly, of `images` test images.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    first: int
+    second: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Runs side by side.
+
+    Attributes
+    ----------
+    hashes, labels : tuple of str
+    differing : mapping
+        Fields of the specifications that are not one in all runs, with a value for each run; a field of the recipe is
+        "recipe.lr", an option of the network "options.patch", None where a run has no such option.
+    facts : mapping
+        Fields of the results, named in `FACTS`, with a value for each run; None where a run has none.
+    difference : Difference or None
+        Of two runs that are done and were tested on the same images; `note` says why there is none.
+    """
+
+    hashes: tuple[str, ...]
+    labels: tuple[str, ...]
+    differing: Mapping[str, tuple[Any, ...]]
+    facts: Mapping[str, tuple[Any, ...]]
+    difference: Difference | None
+    note: str
+
+
+def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
+    """Compare runs.
+
+    Raises
+    ------
+    MkfaError
+        Fewer than two runs, or one of them twice.
+    WorkError
+        A run is not over.
+    """
+    if len(records) < 2:
+        raise MkfaError(f"{len(records)} run", "is not enough for a comparison", "name two or more")
+    hashes = tuple(r.entry.hash for r in records)
+    results = [_result(r) for r in records]
+    for i, (key, result) in enumerate(zip(hashes, results, strict=True)):
+        if any(k == key and r == result for k, r in zip(hashes[:i], results[:i], strict=True)):
+            raise MkfaError(f"run {key}", "is named twice", "name two different runs")
+    flat = [flat_spec(r.spec) for r in records]
+    names = dict.fromkeys(name for fields in flat for name in fields)
+    values = {name: tuple(fields.get(name) for fields in flat) for name in names}
+    differing = {name: row for name, row in values.items() if any(v != row[0] for v in row)}
+    facts = {name: tuple(result.get(name) for result in results) for name in FACTS}
+    difference, note = _difference(records)
+    return RunComparison(hashes, tuple(r.spec.label for r in records), differing, facts, difference, note)
+
+
+def flat_spec(spec: RunSpec) -> dict[str, Any]:
+    """Return the identity of a run with the fields of its recipe and the options of its network beside the others."""
+    found: dict[str, Any] = {}
+    for key, value in spec.identity.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            found[key] = value
+    return found
+
+
+def wilson(right: int, images: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval (1927) of a share: (low, high)."""
+    z = _normal_quantile(level)
+    share, square = right / images, z * z / images
+    middle = (share + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(share * (1 - share) / images + square / (4 * images))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of the difference of two independent shares: (low, high).
+
+    Newcombe 1998 (Statistics in Medicine 17, 873-890), method 10: from Wilson's interval of either share. Two runs are
+    tested on the same images, and mostly agree on which are hard: as predictions are not kept, that cannot be made use
+    of, and the interval is then wider than a paired one.
+
+    Parameters
+    ----------
+    first, second : successes and trials.
+    """
+    (a, m), (b, n) = first, second
+    p, q = a / m, b / n
+    (low1, high1), (low2, high2) = wilson(a, m, level), wilson(b, n, level)
+    low = p - q - math.sqrt((p - low1) ** 2 + (high2 - q) ** 2)
+    high = p - q + math.sqrt((high1 - p) ** 2 + (q - low2) ** 2)
+    return low, high
+
+
+def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
+    if len(records) != 2:
+        return None, "A difference with its interval is given for two runs."
+    a, b = (r.result or {} for r in records)
+    if "top1_last" not in a or "top1_last" not in b:
+        return None, "No difference: a run diverged and has no accuracy."
+    if records[0].spec.domain_digest != records[1].spec.domain_digest:
+        return None, "No difference: the runs were tested on different images."
+    images = int(a["test_images"])
+    right = tuple(round(float(r["top1_last"]) * images) for r in (a, b))
+    low, high = newcombe((right[0], images), (right[1], images))
+    value = float(a["top1_last"]) - float(b["top1_last"])
+    note = (f"Interval from the {images} test images of either run (two proportions, Newcombe), not paired, as "
+            "predictions are not kept; what another seed would change is not in it.")  # fmt: skip
+    return Difference(value, low, high, LEVEL, right[0], right[1], images), note
+
+
+def _result(record: RunRecord) -> Mapping[str, Any]:
+    if record.result is None:
+        problem, remedy = f"is not over ({record.entry.state})", "start its command again: it goes on where it was"
+        raise WorkError(f"run {record.entry.hash}", problem, remedy)
+    return record.result
+
+
+def _normal_quantile(level: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -1,0 +1,153 @@
+"""Gather an experiment's runs from their folders, and make its result from them again (layer 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.results.archive import PackedExperiment, PackedRun
+from mkfa.results.cells import Curve, Finished, make_curve
+from mkfa.results.matrix import Matrix, make_matrix
+from mkfa.results.runs import source_name
+from mkfa.results.table import Scenarios, as_scenarios
+from mkfa.training.folder import BASE, RESULT, SPEC, read_json, read_spec
+
+if TYPE_CHECKING:
+    from mkfa.experiments.plan import Planned
+
+RESULTS = ("curve.json", "table.json", "matrix.json")
+"""What sweeps write beside their runs."""
+_KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
+_CURVE = ("source", "target", "arch", "what", "seeds", "layers")
+_NEEDED = {"curve": _CURVE, "table": _CURVE,
+           "matrix": ("domains", "arch", "what", "layers", "seeds")}  # fmt: skip
+_FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
+
+
+def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
+    return [{"hash": p.spec.hash, "source": p.source, "target": p.spec.domain, "arm": p.spec.arm,
+             "layers": p.spec.layers, "seed": p.spec.seed} for p in plan]  # fmt: skip
+
+
+def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -> PackedExperiment:
+    """Gather exactly the runs that a sweep's result lists (`RESULTS`).
+
+    Parameters
+    ----------
+    root : folder of the run folders.
+    command : the command line that made it; "" for the one that the file records.
+
+    Raises
+    ------
+    MkfaError
+        It is no such file, it lists no runs, or none of them is over below `root`.
+    WorkError
+        A run folder is damaged.
+    """
+    found = read_result(path)
+    parameters = dict(found["parameters"])
+    listed, made = parameters.pop("runs"), str(parameters.pop("command", ""))
+    runs = tuple(_from_folder(root, run) for run in listed)
+    if not any(run.result for run in runs):
+        problem = f"none of its {len(runs)} runs is over in {root}"
+        raise MkfaError(path, problem, "name the --out of the command that trained")
+    return PackedExperiment(name, _kind(found), command or made, parameters, runs)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a sweep's result that lists its runs. Raises MkfaError where it is none."""
+    try:
+        found = read_json(path)
+    except WorkError as error:
+        raise MkfaError(path, error.problem, f"name {_KNOWN} of a results folder") from None
+    if found is None:
+        raise MkfaError(path, "is no file", f"name {_KNOWN} of a results folder")
+    parameters = found.get("parameters") if isinstance(found, dict) else None
+    if not isinstance(parameters, dict) or not _kind(found):
+        raise MkfaError(path, "is no sweep's result", f"name {_KNOWN} of a results folder")
+    listed = parameters.get("runs")
+    if not isinstance(listed, list) or not listed:
+        remedy = "run its command again: what is done is not trained twice, and the file is written anew"
+        raise MkfaError(path, "does not list its runs", remedy)
+    if not all(isinstance(run, dict) and all(isinstance(run.get(k), t) for k, t in _FIELDS.items()) for run in listed):
+        raise MkfaError(path, "lists runs that are none", "run its command again")
+    return found
+
+
+def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperiment:
+    """Gather every run below a folder that is over, in the order of their hashes.
+
+    Raises
+    ------
+    MkfaError
+        None is.
+    """
+    specs = {spec.hash: spec for folder in sorted(root.glob(f"*/{SPEC}")) if (spec := read_spec(folder.parent))}
+    results = {key: read_json(root / key / RESULT) for key in specs}
+    runs = tuple(
+        PackedRun(key, source_name(spec, specs), spec.domain, spec.arm, spec.layers, spec.seed, spec, results[key])
+        for key, spec in specs.items() if results[key] is not None
+    )  # fmt: skip
+    if not runs:
+        raise MkfaError(root, "has no run that is over", "name the --out of the command that trained")
+    return PackedExperiment(name, "runs", command, {}, runs)
+
+
+def recorded_command(out: Path) -> str:
+    """Return the command line that the only result of a results folder records, else ""."""
+    found = [path for name in RESULTS if (path := out / name).is_file()]
+    if len(found) != 1:
+        return ""
+    record = read_json(found[0])
+    parameters = record.get("parameters") if isinstance(record, dict) else None
+    return str(parameters.get("command", "")) if isinstance(parameters, dict) else ""
+
+
+def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
+    """Make the curve, table or matrix of an experiment from its runs, as the command that trained them made it.
+
+    Raises
+    ------
+    MkfaError
+        It is none, but a folder's runs; or its parameters are not those of one.
+    """
+    p = experiment.parameters
+    if experiment.kind == "runs":
+        remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
+        raise MkfaError(experiment.name, "is no sweep's result but a folder's runs", remedy)
+    runs = [Finished(r.source, r.target, r.arm, r.layers, r.seed, r.result) for r in experiment.runs]
+    listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
+    parameters = {**p, "command": experiment.command, "runs": listed}
+    names = p.get("domains") if experiment.kind == "matrix" else [p.get("target")]
+    lacking = [key for key in _NEEDED[experiment.kind] if key not in p]
+    based = {r.target for r in runs if r.arm == BASE}
+    rows = p.get("sources", names)  # before there were sources that are no targets, all were both
+    if lacking or not isinstance(names, list) or not isinstance(rows, list) or not based.issuperset(names):
+        problem = f"lacks {', '.join(lacking) or 'base runs'} and is no whole {experiment.kind}"
+        raise MkfaError(experiment.name, problem, "run its command again and pack the result")
+    if experiment.kind == "matrix":
+        return make_matrix(runs, domains=names, sources=rows, parameters=parameters)
+    curve = make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
+    return as_scenarios(curve) if experiment.kind == "table" else curve
+
+
+def count_test_images(experiment: PackedExperiment, target: str) -> int:
+    """Return the number of test images of a target; 0 where none of its runs is over."""
+    return next((int(r.result["test_images"]) for r in experiment.runs if r.result and r.target == target), 0)
+
+
+def _kind(found: Mapping[str, Any]) -> str:
+    """Return which result a file holds, by what is in it; "" for none."""
+    marks = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
+    return next((kind for kind, keys in marks.items() if keys <= set(found)), "")
+
+
+def _from_folder(root: Path, listed: Mapping[str, Any]) -> PackedRun:
+    folder = root / Path(listed["hash"]).name
+    spec, result = read_spec(folder), read_json(folder / RESULT)
+    if spec is not None and spec.hash != listed["hash"]:
+        raise WorkError(folder / SPEC, f"is that of run {spec.hash}", "remove the folder and train the run again")
+    return PackedRun(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)

@@ -1,0 +1,198 @@
+"""Every source on every target: the matrix, its controls, what it could see and what it says on the whole (layer 5).
+
+Rows are sources: the domains, which are the targets too, and others above them that are sources alone. Controls are
+arms that need no source, trained on every target: they are rows apart, in no mean over sources. Accuracies are shares
+(0-1), differences are shares too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mkfa.errors import MkfaError
+from mkfa.results.cells import (
+    Cell,
+    Finished,
+    Sensitivity,
+    accuracies,
+    chance_of,
+    group_cells,
+    make_cell,
+    sensitivity,
+)
+from mkfa.results.contrasts import REFERENCE, ROUNDING, paired_half_width
+from mkfa.training.folder import BASE
+
+SELFFER = "selffer"
+"""The arm on the diagonal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overall:
+    """The cells off the diagonal against something on the same target, over all targets.
+
+    Attributes
+    ----------
+    arm : str
+        Off the diagonal.
+    against : str
+        "baseline", "selffer" (the diagonal) or "random" (the control).
+    difference : float
+        Each target's mean over its sources, less the other; then the mean over targets, all weighted alike. The mean
+        over cells, where every target has as many.
+    half_width : float
+        Of the 95 % interval over targets as units: Student's t of their differences; NaN for one target.
+    cells, targets : int
+        That went in: those of which both accuracies are known.
+    """
+
+    arm: str
+    against: str
+    difference: float
+    half_width: float
+    cells: int
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Every source on every target.
+
+    Attributes
+    ----------
+    domains : tuple of str
+        Targets, which are sources too.
+    bases : mapping
+        By target.
+    cells : tuple of Cell
+        In rows of sources.
+    chance : mapping
+        By target.
+    parameters : mapping
+    sources : tuple of str
+        All rows: those that are sources alone, then `domains`.
+    controls : tuple of Cell
+        In rows of arms; their source is "".
+    sensitivity : mapping
+        By target, how far its worst control lies below its base, in units of the spread over seeds of all that was
+        trained on it; None where there is no control.
+    overall : tuple of Overall
+    """
+
+    domains: tuple[str, ...]
+    bases: Mapping[str, Cell]
+    cells: tuple[Cell, ...]
+    chance: Mapping[str, float]
+    parameters: Mapping[str, Any]
+    sources: tuple[str, ...]
+    controls: tuple[Cell, ...]
+    sensitivity: Mapping[str, Sensitivity | None]
+    overall: tuple[Overall, ...]
+
+
+def make_matrix(
+    runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any], sources: Sequence[str] = ()
+) -> Matrix:
+    """Sum up the runs of a matrix; each target has base runs of its own.
+
+    Runs without a source are controls. Base runs on what is no target do nothing but lend their filters.
+
+    Parameters
+    ----------
+    sources : names of all rows in order; none stands for `domains`.
+
+    Raises
+    ------
+    MkfaError
+        A run borrows from what is no row.
+    """
+    rows = tuple(sources) or tuple(domains)
+    bases: dict[str, Cell] = {}
+    cells: list[Cell] = []
+    controls: list[Cell] = []
+    chance: dict[str, float] = {}
+    seen: dict[str, Sensitivity | None] = {}
+    for target in domains:
+        here = [r for r in runs if r.target == target]
+        base_runs = [r for r in here if r.arm == BASE]
+        base = bases[target] = make_cell(base_runs, accuracies(base_runs))
+        made = group_cells([r for r in here if r.arm != BASE], base.top1)
+        if stray := next((c.source for c in made if c.source and c.source not in rows), ""):
+            raise MkfaError(f"source {stray}", "is no row of the matrix", "run its command again")
+        apart = [c for c in made if not c.source]
+        cells += [c for c in made if c.source]
+        controls += apart
+        chance[target] = chance_of(here)
+        seen[target] = sensitivity(base, apart, beside=[c for c in made if c.source])
+    column = {name: i for i, name in enumerate(domains)}
+    arms = list(dict.fromkeys(r.arm for r in runs))
+    cells.sort(key=lambda c: (rows.index(c.source), column[c.target]))
+    controls.sort(key=lambda c: (arms.index(c.arm), column[c.target]))
+    return Matrix(
+        tuple(domains), bases, tuple(cells), chance, dict(parameters), rows, tuple(controls), seen,
+        _overall(bases, cells, controls),
+    )  # fmt: skip
+
+
+def _overall(bases: Mapping[str, Cell], cells: Sequence[Cell], controls: Sequence[Cell]) -> tuple[Overall, ...]:
+    """Hold the cells off the diagonal against base, diagonal and random control; nothing for what has no numbers."""
+    off = [c for c in cells if c.source != c.target and c.top1]
+    others = {
+        BASE: bases,
+        SELFFER: {c.target: c for c in cells if c.source == c.target},
+        REFERENCE: {c.target: c for c in controls if c.arm == REFERENCE},
+    }
+    return tuple(found for name, other in others.items() if (found := _against(name, other, off)) is not None)
+
+
+def _against(name: str, other: Mapping[str, Cell], off: Sequence[Cell]) -> Overall | None:
+    by_target: dict[str, list[float]] = {}
+    for cell in off:
+        if cell.target in other and other[cell.target].top1:
+            by_target.setdefault(cell.target, []).append(cell.mean - other[cell.target].mean)
+    if not by_target:
+        return None
+    units = [float(np.mean(values)) for values in by_target.values()]
+    count = sum(len(values) for values in by_target.values())
+    return Overall(off[0].arm, name, float(np.mean(units)), paired_half_width(units), count, len(units))
+
+
+def sentence(found: Overall) -> str:
+    """Return in words what the cells off the diagonal are against something: points, numbers, interval, 0 or not."""
+    o = found
+    than = {BASE: "the base", SELFFER: "selffer (the diagonal)", REFERENCE: "the control random"}[o.against]
+    cells = f"{o.cells} cells off the diagonal" if o.cells > 1 else "one cell off the diagonal"
+    text = f"{o.arm} less {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
+    if math.isnan(o.half_width):
+        return f"{text}; no interval, which takes two targets."
+    if o.half_width < ROUNDING:
+        return f"{text}; no interval, as the {o.targets} targets do not differ."
+    low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
+    within = abs(o.difference) <= o.half_width
+    verdict = f"0 lies inside: {o.targets} targets do not settle it" if within else "0 lies outside"
+    return f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {o.targets} targets as units); {verdict}."
+
+
+def tell_sensitivity(found: Matrix) -> str:
+    """Return in words how far the worst control of each target lies below its base, and on which targets none does."""
+    known = {target: s for target, s in found.sensitivity.items() if s is not None}
+    if not known:
+        why = "no control is done" if found.controls else "no control is in the matrix (--controls)"
+        return f"Sensitivity: unknown, {why}: 'no drop' alone says nothing."
+    parts = []
+    for target, s in known.items():
+        spreads = "" if math.isnan(s.distance) else f" ({s.distance:.1f} SD)"
+        parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}")
+    seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs of the seeds take two seeds"
+    text = f"Sensitivity, the worst control's points below the base: {', '.join(parts)}{seeds}."
+    if lacking := [t for t in found.sensitivity if t not in known]:
+        text += f" Unknown on {', '.join(lacking)}: no control is done."
+    blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= s.bound]
+    if blind:
+        text += f" On {', '.join(blind)} no control lies clearly below the base: there, 'no drop' says nothing."
+    return text

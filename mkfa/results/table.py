@@ -1,0 +1,81 @@
+"""One number of layers, several arms or sources: the paper's table of scenarios, and of architectures (layer 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mkfa.results.cells import Cell, Curve, Finished, Sensitivity, make_curve
+from mkfa.results.contrasts import Contrast, welch
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One row.
+
+    Attributes
+    ----------
+    label : str
+        The arm, the source, or both: what tells the rows apart.
+    cell : Cell
+        Its accuracies; `cell.relative` and `cell.half_width` are its change against the base.
+    p : float
+        Of that change, two-sided (Welch's t); NaN for one seed on either side.
+    spreads : float
+        The change in units of the standard deviation over seeds, pooled over all rows; NaN without two seeds.
+    """
+
+    label: str
+    cell: Cell
+    p: float
+    spreads: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenarios:
+    """The table: the base, its rows, `contrasts` of each with the base and with `random` where that is one of them.
+
+    `sensitivity` says whether the experiment could see filters at all.
+    """
+
+    base: Cell
+    rows: tuple[Scenario, ...]
+    chance: float
+    sensitivity: Sensitivity | None
+    contrasts: tuple[Contrast, ...]
+    parameters: Mapping[str, Any]
+
+
+def make_scenarios(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Scenarios:
+    """Sum up runs of one number of layers, those of arm "baseline" being the base."""
+    return as_scenarios(make_curve(runs, parameters=parameters))
+
+
+def as_scenarios(curve: Curve) -> Scenarios:
+    """Return a curve of one point a series as a table."""
+    labels = row_labels(curve.cells)
+    spread = curve.sensitivity.spread if curve.sensitivity else float("nan")
+    rows = tuple(_row(label, cell, curve.base, spread) for label, cell in zip(labels, curve.cells, strict=True))
+    return Scenarios(curve.base, rows, curve.chance, curve.sensitivity, curve.contrasts, curve.parameters)
+
+
+def row_labels(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return what tells rows apart: arms, where all have one source; sources, where all have one arm; else both.
+
+    An arm that has no source (`random`) or only one of its own (`selffer`) is told by its name.
+    """
+    own = [c.source == "" or c.arm.startswith("selffer") for c in cells]
+    sources = {c.source for c, alone in zip(cells, own, strict=True) if not alone}
+    arms = {c.arm for c, alone in zip(cells, own, strict=True) if not alone}
+    if len(sources) < 2:
+        return tuple(c.arm for c in cells)
+    return tuple(
+        c.arm if alone else c.source if len(arms) == 1 else f"{c.arm}, {c.source}"
+        for c, alone in zip(cells, own, strict=True)
+    )
+
+
+def _row(label: str, cell: Cell, base: Cell, spread: float) -> Scenario:
+    spreads = cell.relative / spread if spread > 0 else float("nan")
+    return Scenario(label, cell, welch(cell.top1, base.top1).p, spreads)

@@ -1,0 +1,261 @@
+"""What a comparison found: values between floor and ceiling, chance, intervals, what it means (layer 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mkfa.banks.bank import F32, Kind
+from mkfa.errors import MkfaError
+from mkfa.nulls.draws import NULLS, check_null
+from mkfa.similarity.layer_tests import Exchange
+from mkfa.similarity.measures.cosines import BANDWIDTH, F64
+from mkfa.similarity.samples import LeftOut
+from mkfa.similarity.score import ALIKE_IS_MORE, BY_LAYER, MEASURES, Measure, check_measures
+from mkfa.stats.p_values import holm
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSettings:
+    """Parameters of a comparison; recorded in its result.
+
+    Attributes
+    ----------
+    measures : rows of the table, see `mkfa.similarity.score.MEASURES`; "moments" stands for three.
+    nulls : see `mkfa.nulls.draws.NULLS`; "init" (untrained networks from timm) may be added.
+    permutations : draws of each null, and exchanges of layers; at least 19.
+    sample : filters taken from each bank, fewer where one has not twice as many.
+    threshold : |cos| at which `coverage_at` counts a filter as covered.
+    bandwidth : kernel width of `mmd`; None takes the median of 1 - cos^2.
+    kernels : kernel sizes to compare; all common ones where empty.
+    bootstrap : resamplings of layers for the intervals.
+    splits : split halves of each bank averaged for the floor.
+    ceiling : the null whose mean is the ceiling; the first of `nulls` where it is not among them.
+    """
+
+    measures: tuple[str, ...] = MEASURES
+    nulls: tuple[str, ...] = NULLS
+    permutations: int = 999
+    seed: int = 0
+    sample: int = 192
+    threshold: float = 0.9
+    bandwidth: float | None = BANDWIDTH
+    kernels: tuple[tuple[int, int], ...] = ()
+    bootstrap: int = 399
+    splits: int = 8
+    ceiling: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measures", check_measures(tuple(self.measures)))
+        object.__setattr__(self, "nulls", tuple(dict.fromkeys(self.nulls)))
+        for null in self.nulls:
+            if null != "init":
+                check_null(null)
+        bounds = (("permutations", self.permutations, 19), ("sample", self.sample, 16),
+                  ("bootstrap", self.bootstrap, 39), ("splits", self.splits, 1), ("seed", self.seed, 0))  # fmt: skip
+        for name, value, least in bounds:
+            if value < least:
+                raise MkfaError(f"{name} {value}", f"is less than {least}", f"give {least} or more")
+        if not 0 < self.threshold < 1:
+            raise MkfaError(f"threshold {self.threshold}", "is no |cos| between 0 and 1", "give one, e.g. 0.9")
+        if self.bandwidth is not None and self.bandwidth <= 0:
+            raise MkfaError(f"bandwidth {self.bandwidth}", "is not positive", "give a positive width or none")
+        if not self.measures or not self.nulls:
+            raise MkfaError("the comparison", "has no measure or no null", "name at least one of each")
+
+
+@dataclass(frozen=True, slots=True)
+class NullResult:
+    """One null: what the measures give when one bank is replaced by a null bank, the other kept.
+
+    Attributes
+    ----------
+    null, m : name, and number of draws for each side.
+    mean, low, high : (M,) mean and central 95 % of the draws of both sides.
+    p_sides : (2, M) share of null banks at least as alike, (1 + b) / (1 + m), with B replaced and with A replaced;
+        each is uniform when the replaced bank is itself a draw of the null.
+    p : (M,) the larger of the two: closer than chance only if both sides are (conservative).
+    p_farther : (M,) the same for "at least as different": are the banks farther apart than chance?
+    fraction : (M,) (value - floor) / (mean - floor); NaN where the floor lies among the draws.
+    curve : (3, T) mean, 2.5 % and 97.5 % of the coverage curve.
+    layer_mean, layer_p, layer_p_holm, layer_p_max : (3, L_a, L_b) by measure of `BY_LAYER`; p adjusted over all layer
+        pairs by Holm, and by the maximum statistic of the joint draws (Westfall & Young), which m draws can support.
+    stage_p, stage_p_holm : (3, S_a, S_b) the same for pairs of stages.
+    """
+
+    null: str
+    m: int
+    mean: F64
+    low: F64
+    high: F64
+    p_sides: F64
+    p: F64
+    p_farther: F64
+    fraction: F64
+    curve: F64
+    layer_mean: F32
+    layer_p: F32
+    layer_p_holm: F32
+    layer_p_max: F32
+    stage_p: F64
+    stage_p_holm: F64
+
+
+@dataclass(frozen=True, slots=True)
+class KindComparison:
+    """Two banks compared at one kernel size and dilation.
+
+    Attributes
+    ----------
+    n : filters taken from each bank; all values, floors and nulls are at this size.
+    usable : usable filters of each bank.
+    layers_a, layers_b : names of the layers; depth_a, depth_b : their depths in the whole network.
+    per_layer : filters of a layer in the sample, smallest and largest over both banks.
+    measures : names, M; value, floor, floor_layers, ceiling, fraction : (M,); interval : (2, M).
+    directed : (2,) coverage of A by B and of B by A; directed_at the same at the threshold.
+    bandwidth : the kernel width used.
+    all_filters : measures on all usable filters instead of the samples (`pca_kl` as its authors compute it).
+    thresholds, curve : (T,) and (2, T), the coverage curve of A in B and of B in A; curve_floor : (T,).
+    layer_value, layer_floor : (3, L_a, L_b) by measure of `BY_LAYER`.
+    stages_a, stages_b : names of the groups of layers; stage_value, stage_floor : (3, S_a, S_b).
+    """
+
+    kind: Kind
+    n: int
+    usable: tuple[int, int]
+    layers_a: tuple[str, ...]
+    layers_b: tuple[str, ...]
+    depth_a: F64
+    depth_b: F64
+    per_layer: tuple[int, int]
+    measures: tuple[Measure, ...]
+    value: F64
+    interval: F64
+    floor: F64
+    floor_layers: F64
+    ceiling: F64
+    ceiling_null: str
+    fraction: F64
+    directed: F64
+    directed_at: F64
+    bandwidth: float
+    all_filters: Mapping[str, float]
+    thresholds: F64
+    curve: F64
+    curve_floor: F64
+    layer_value: F32
+    layer_floor: F32
+    stages_a: tuple[str, ...]
+    stages_b: tuple[str, ...]
+    stage_value: F64
+    stage_floor: F64
+    nulls: tuple[NullResult, ...]
+    exchange: Exchange
+    shared: int
+    same: bool
+
+    def row(self, measure: str) -> int:
+        return [str(name) for name in self.measures].index(measure)
+
+    @property
+    def layer_fraction(self) -> F32:
+        """(nulls, 3, L_a, L_b): each layer pair between its floor and each null."""
+        return np.stack([fraction(self.layer_value, self.layer_floor, n.layer_mean) for n in self.nulls])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two banks compared, kind by kind."""
+
+    a: str
+    b: str
+    settings: CompareSettings
+    kinds: tuple[KindComparison, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def fraction(value: Any, floor: Any, ceiling: Any) -> Any:
+    """Return the place between floor (0) and ceiling (1); NaN where these do not differ."""
+    gap = np.asarray(ceiling) - np.asarray(floor)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(gap) > 1e-9, (np.asarray(value) - floor) / gap, np.nan)
+
+
+
+def strictest(kind: KindComparison, measure: str) -> NullResult:
+    """Return the null that decides: the one with the largest p; of several, the one nearest to the value."""
+    i = kind.row(measure)
+    sign = 1 if measure in ALIKE_IS_MORE else -1
+    return max(kind.nulls, key=lambda n: (n.p[i], sign * n.mean[i]))
+
+
+def leading_measure(kind: KindComparison) -> Measure:
+    """Return the measure that the sentence is about: coverage, or the first that was computed."""
+    return "coverage" if "coverage" in kind.measures else kind.measures[0]
+
+
+def in_words(result: Comparison, kind: KindComparison) -> list[str]:
+    """Return what one kind's numbers mean, in sentences."""
+    measure = leading_measure(kind)
+    i = kind.row(measure)
+    near = [n for n in kind.nulls if n.p[i] <= ALPHA]
+    far = [n for n in kind.nulls if n.p[i] > ALPHA]
+    what = "halves of the same bank" if kind.same else f"{result.a} and {result.b}"
+    parts = []
+    if near:
+        parts.append(f"closer than chance under {_join(n.null for n in near)} (p <= {max(n.p[i] for n in near):.3f})")
+    if far:
+        beyond = [n for n in far if n.p_farther[i] <= ALPHA]
+        same = [n for n in far if n not in beyond]
+        if same:
+            parts.append(f"not distinguishable from chance under {_join(_with_p(n.null, n.p[i]) for n in same)}")
+        if beyond:
+            parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
+    out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
+    agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
+    fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
+    passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
+    which = f" ({_join(passed)})" if 0 < len(passed) < len(kind.measures) else ""
+    counts = f"{agree}; fewest under {fewest.null}{which}"
+    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {counts}.")
+    place = kind.fraction[i]
+    if np.isfinite(place):
+        way = f"two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %)"
+        out.append(f"They lie {place:.0%} of the way from {way}.")
+    out.extend(_exchange_in_words(kind))
+    return out
+
+
+def _exchange_in_words(kind: KindComparison) -> list[str]:
+    if not kind.exchange.p:
+        return []
+    if kind.exchange.arrangements < 1 / ALPHA:
+        return ["There are too few layers to tell the two banks apart by exchanging layers."]
+    adjusted = dict(zip(kind.exchange.p, holm(list(kind.exchange.p.values())).tolist(), strict=True))
+    told = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
+    rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
+    if not told:
+        return [f"Their layers cannot be told from layers dealt out at random (Holm: {', '.join(rest)})."]
+    but = f", not by {_join(rest)}" if rest else ""
+    return [f"Their layers differ more than layers dealt out at random by {_join(told)}{but} (Holm)."]
+
+
+def _with_p(name: str, p: float) -> str:
+    return f"{name} (p = {p:.3f})"
+
+
+def _join(names: Any) -> str:
+    items = list(names)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+__all__ = ["BY_LAYER", "CompareSettings", "Comparison", "KindComparison", "NullResult", "fraction", "in_words",
+           "leading_measure", "strictest"]  # fmt: skip

@@ -1,0 +1,215 @@
+"""Layers as the unit: permutation of layers between two banks, bootstrap over layers (layer 5).
+
+Filters of one layer are trained together and are not independent; layers are what can be exchanged or resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import comb
+from types import MappingProxyType
+
+import numpy as np
+
+from mkfa.banks.bank import F32
+from mkfa.similarity.measures.cosines import F64
+from mkfa.similarity.samples import I64, Cloud
+from mkfa.similarity.score import (
+    EXACT_TRANSPORT,
+    Measure,
+    Plan,
+    Profile,
+    Sample,
+    match_rows,
+    matched_costs,
+    profile,
+    score,
+)
+from mkfa.stats.p_values import p_value
+
+EXCHANGED: tuple[Measure, ...] = ("coverage", "mmd", "energy")
+"""Measures whose value after an exchange of layers follows from blocks that are computed once."""
+POOLED = 1024
+"""Filters of both banks together in the permutation test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Test of the hypothesis that the layers of both banks come from one population.
+
+    Attributes
+    ----------
+    p : measure -> p-value: share of exchanges after which the banks are at least as different.
+    m : number of random exchanges.
+    arrangements : number of different ways to deal the layers out; p cannot be smaller than about 1 over that.
+    per_layer : largest number of filters taken from a layer.
+    """
+
+    p: Mapping[str, float]
+    m: int
+    arrangements: int
+    per_layer: int
+
+
+def exchange_layers(a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, plan: Plan, m: int,
+                    rng: np.random.Generator) -> Exchange:  # fmt: skip
+    """Permute layers between two banks; every layer counts the same and gives equally many filters where it can.
+
+    Parameters
+    ----------
+    rows : for each cloud the rows to draw from, or None for all (halves, where a bank is compared with itself).
+    """
+    la, lb = len(a.layers), len(b.layers)
+    quota = int(np.clip(POOLED // (la + lb), 4, 32))
+    parts = [_per_layer(cloud, chosen, quota, rng) for cloud, chosen in zip((a, b), rows, strict=True)]
+    vector = np.concatenate([p[0] for p in parts])
+    label = np.concatenate([parts[0][1], parts[1][1] + la])
+    kernel, distance, best = layer_blocks(vector, label, layers=la + lb, bandwidth=plan.bandwidth)
+    sides = np.zeros((m + 1, la + lb), bool)
+    sides[0, :la] = True
+    for row in sides[1:]:
+        row[rng.permutation(la + lb)[:la]] = True
+    first, second = sides / la, ~sides / lb
+    found: dict[str, F64] = {}
+    for name, block in (("mmd", kernel), ("energy", distance)):
+        def mean(x: F64, y: F64, block: F64 = block) -> F64:
+            return np.asarray(np.einsum("ml,ml->m", x @ block, y))
+
+        sign = -1 if name == "mmd" else 1
+        found[name] = sign * (2 * mean(first, second) - mean(first, first) - mean(second, second))
+    counts = np.bincount(label, minlength=la + lb)
+    found["coverage"] = np.array([_coverage(best, side, label, counts) for side in sides])
+    p: dict[str, float] = {
+        str(name): float(p_value(values[0], values[1:], larger=name != "coverage"))
+        for name, values in found.items()
+        if plan.wants(name)
+    }
+    return Exchange(MappingProxyType(p), m, comb(la + lb, la), quota)
+
+
+def _per_layer(cloud: Cloud, rows: I64 | None, quota: int, rng: np.random.Generator) -> tuple[F32, I64]:
+    pool = np.arange(len(cloud)) if rows is None else np.sort(rows)
+    taken = []
+    for layer in range(len(cloud.layers)):
+        here = pool[cloud.layer[pool] == layer]
+        taken.append(rng.permutation(here)[:quota])
+    chosen = np.concatenate(taken)
+    return cloud.vector[chosen], cloud.layer[chosen]
+
+
+def layer_blocks(vector: F32, label: I64, *, layers: int, bandwidth: float) -> tuple[F64, F64, F32]:
+    """Return mean kernel and mean distance between layers, (L, L), and each filter's best |cos| in a layer, (n, L).
+
+    A filter is not paired with itself.
+    """
+    square = np.minimum(np.square(vector @ vector.T), np.float32(1))
+    members = (np.arange(layers)[:, None] == label[None]).astype(np.float32)
+    size = members.sum(axis=1)
+    pairs = np.outer(size, size) - np.diag(size)
+    pairs[pairs == 0] = 1
+    out = []
+    for block in (np.exp((square - 1) / np.float32(bandwidth)), np.sqrt(1 - square)):
+        np.fill_diagonal(block, 0)
+        out.append((members @ block @ members.T).astype(np.float64) / pairs)
+    np.fill_diagonal(square, 0)
+    best = np.stack([square[label == i].max(axis=0, initial=0) for i in range(layers)], axis=1)
+    return out[0], out[1], np.sqrt(best)
+
+
+def _coverage(best: F32, side: np.ndarray[tuple[int], np.dtype[np.bool_]], label: I64, counts: I64) -> float:
+    """Return mean best |cos| to the other side's layers, layers weighing the same, over both directions."""
+    mine = side[label]
+    weight = 1 / counts[label]
+    to_second, to_first = best[:, ~side].max(axis=1), best[:, side].max(axis=1)
+    forth = np.average(to_second[mine], weights=weight[mine])
+    back = np.average(to_first[~mine], weights=weight[~mine])
+    return float(forth + back) / 2
+
+
+def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.random.Generator) -> F64:
+    """Return the measures after resampling the layers of both banks with replacement, (draws, M) float64.
+
+    mmd and energy follow from layer blocks, in which a filter is never paired with its own copy. For coverage and
+    matching the layers whose filters are counted are resampled while the neighbours stay: a bank with repeated
+    layers has fewer different neighbours to offer, which would shift every draw. The rest is computed anew.
+    """
+    out = np.full((draws, len(plan.measures)), np.nan)
+    column: dict[str, int] = {name: i for i, name in enumerate(plan.measures)}
+    weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
+    if {"coverage", "coverage_at"} & set(column):
+        near = _only(plan, ("coverage",))
+        best = score(profile(a, near), profile(b, near), near)
+        for name, cut in (("coverage", 0.0), ("coverage_at", plan.threshold)):
+            if name in column:
+                each = [x[0] if name == "coverage" else x[0] >= cut for x in (best.nearest_a, best.nearest_b)]
+                means = [_weighted(x, s.layer, w) for x, s, w in zip(each, (a, b), weights, strict=True)]
+                out[:, column[name]] = (means[0] + means[1]) / 2
+    assigned = {"matching", "transport"} if max(len(a), len(b)) <= EXACT_TRANSPORT else {"matching"}
+    for name in assigned & set(column):
+        out[:, column[name]] = _weighted(matched_costs(a, b)[0], a.layer[match_rows(len(a))], weights[0])
+    if {"mmd", "energy"} & set(column):
+        _resample_blocks(a, b, weights, out, plan)
+    done = {"coverage", "coverage_at", "mmd", "energy", *assigned}
+    if anew := tuple(name for name in plan.measures if name not in done):
+        part = _only(plan, anew)
+        for i in range(draws):
+            one, other = (_repeat(s, w[i]) for s, w in zip((a, b), weights, strict=True))
+            values = score(profile(one, part, root=True), profile(other, part), part).values[0]
+            out[i, [column[name] for name in part.measures]] = values
+    return out
+
+
+def _only(plan: Plan, names: tuple[Measure, ...]) -> Plan:
+    patches = plan.patches if "responses" in names else None
+    return Plan(names, plan.threshold, plan.bandwidth, plan.theta, patches, plan.rank)
+
+
+def _resample(sample: Sample, draws: int, rng: np.random.Generator) -> I64:
+    present = np.unique(sample.layer)
+    counts = rng.multinomial(len(present), np.full(len(present), 1 / len(present)), size=draws)
+    out = np.zeros((draws, sample.layers), np.int64)
+    out[:, present] = counts
+    return out
+
+
+def _weighted(value: np.ndarray[tuple[int], np.dtype[np.generic]], layer: I64, weight: I64) -> F64:
+    size = np.bincount(layer, minlength=weight.shape[1])
+    total = np.bincount(layer, weights=value.astype(np.float64), minlength=weight.shape[1])
+    drawn = weight @ size
+    return np.where(drawn > 0, weight @ total / np.maximum(drawn, 1), np.nan)
+
+
+def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: Plan) -> None:
+    label = np.concatenate([a.layer, b.layer + a.layers])
+    pooled = np.concatenate([a.vector[0], b.vector[0]])
+    kernel, distance, _ = layer_blocks(pooled, label, layers=a.layers + b.layers, bandwidth=plan.bandwidth)
+    size = np.bincount(label, minlength=a.layers + b.layers)
+    u, v = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
+    u, v = u / u.sum(axis=1, keepdims=True), v / v.sum(axis=1, keepdims=True)
+    la = a.layers
+    for name, block, sign in (("mmd", kernel, -1), ("energy", distance, 1)):
+        if name in plan.measures:
+            cross = np.einsum("ml,ml->m", u @ block[:la, la:], v)
+            inside = np.einsum("ml,ml->m", u @ block[:la, :la], u) + np.einsum("ml,ml->m", v @ block[la:, la:], v)
+            out[:, plan.measures.index(name)] = sign * (2 * cross - inside)
+
+
+def _repeat(sample: Sample, times: I64) -> Sample:
+    rows = np.repeat(np.arange(len(sample)), times[sample.layer])
+    rows = rows[np.argsort(sample.layer[rows], kind="stable")]
+    return Sample(sample.weight[:, rows], sample.vector[:, rows], sample.gain[rows], sample.offset[rows],
+                  sample.layer[rows], sample.layers)  # fmt: skip
+
+
+def centred_interval(draws: F64, value: F64) -> F64:
+    """Return the central 95 % of bootstrap draws, (2, M), moved so that their median lies on the value.
+
+    Resampled layers repeat, which moves plug-in distances by a constant; the spread is what the draws can tell.
+    """
+    with np.errstate(invalid="ignore"):
+        low, middle, high = np.nanquantile(draws, (0.025, 0.5, 0.975), axis=0)
+    return np.stack([value + low - middle, value + high - middle])
+
+
+__all__ = ["Exchange", "Profile", "bootstrap_layers", "centred_interval", "exchange_layers", "layer_blocks"]

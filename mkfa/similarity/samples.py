@@ -1,0 +1,200 @@
+"""The filters of a bank as unordered clouds, one per kernel size and dilation, and equal samples of them (layer 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.banks.bank import F32, FilterBank, Kind, Layer
+from mkfa.banks.canonical import canonical
+from mkfa.banks.counts import KindCount, count_kinds
+from mkfa.errors import MkfaError
+
+I64 = NDArray[np.int64]
+
+MIN_FILTERS = 16
+"""Fewest usable filters that can be split in halves and compared."""
+MIN_LAYER = 4
+"""Fewest usable filters of a layer: two for each half, so that a half has a pair of filters within the layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Usable filters of one bank and one kind, in order of layers; only layers with `MIN_LAYER` of them.
+
+    Attributes
+    ----------
+    name : name of the bank.
+    weight : (N, kh, kw) float32, as harvested.
+    vector : (N, K) float32, canonical.
+    gain, offset : (N,) float32, so that weight = gain * vector + offset.
+    layer : (N,) int64, position in `layers`.
+    layers : rows of the bank's layer table.
+    thin : number of layers left out because they have too few usable filters.
+    """
+
+    name: str
+    kind: Kind
+    weight: F32
+    vector: F32
+    gain: F32
+    offset: F32
+    layer: I64
+    layers: tuple[Layer, ...]
+    thin: int
+
+    def __len__(self) -> int:
+        return len(self.vector)
+
+    @property
+    def capacity(self) -> I64:
+        """(L,) int64: filters that each half of a layer can give."""
+        return np.asarray(np.bincount(self.layer, minlength=len(self.layers)) // 2, np.int64)
+
+
+def make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
+    """Gather the usable filters of one kind; the cloud may be empty."""
+    group = bank.of_kind(kind)
+    form = canonical(group)
+    counts = np.bincount(group.layer[form.usable], minlength=len(bank.layers))
+    keep = form.usable & (counts[group.layer] >= MIN_LAYER)
+    rows, position = np.unique(group.layer[keep], return_inverse=True)
+    weight = group.weight[keep]
+    thin = len(np.unique(group.layer)) - len(rows)
+    layers = tuple(bank.layers[int(row)] for row in rows)
+    return Cloud(bank.name, kind, weight, form.vector[keep], form.gain[keep], form.offset[keep],
+                 position.astype(np.int64).ravel(), layers, thin)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Filters of one bank that had no part in a comparison, by kind, with the reason."""
+
+    bank: str
+    kind: Kind
+    layers: int
+    filters: int
+    reason: str
+
+    def __str__(self) -> str:
+        layers = f" in {self.layers} layer{'s' * (self.layers != 1)}" if self.layers else ""
+        return f"{self.bank}: {self.filters} filters of {self.kind}{layers} left out, {self.reason}"
+
+
+def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] = ()) -> tuple[Kind, ...]:
+    """Return the kinds that both banks have, those with most filters in the smaller bank first.
+
+    Raises
+    ------
+    MkfaError
+        There is none (of the sizes in `only`, where given); the message says which kinds each bank has.
+    """
+    count_a = {c.kind: c.usable for c in count_kinds(a)}
+    count_b = {c.kind: c.usable for c in count_kinds(b)}
+    shared = [k for k in count_a if k in count_b and (not only or (k.kh, k.kw) in only)]
+    if not shared:
+        wanted = f" among {', '.join(f'{h}x{w}' for h, w in only)}" if only else ""
+        has = "; ".join(f"{bank.name} has {', '.join(map(str, bank.kinds)) or 'no filters'}" for bank in (a, b))
+        raise MkfaError(f"{a.name} and {b.name}", f"have no kernel size and dilation in common{wanted} ({has})",
+                        "compare banks that share a kernel size")  # fmt: skip
+    return tuple(sorted(shared, key=lambda k: (-min(count_a[k], count_b[k]), k)))
+
+
+def left_out(a: FilterBank, b: FilterBank, compared: Sequence[Kind]) -> tuple[LeftOut, ...]:
+    """Return everything in either bank that a comparison of these kinds does not look at."""
+    out: list[LeftOut] = []
+    for bank, other in ((a, b), (b, a)):
+        for count in count_kinds(bank):
+            if count.kind not in compared:
+                reason = "not asked for" if count.kind in other.kinds else f"{other.name} has none"
+                if count.kind in other.kinds and not _enough(a, b, count.kind):
+                    reason = f"fewer than {MIN_FILTERS} usable filters in one of the banks"
+                out.append(LeftOut(bank.name, count.kind, count.layers, count.filters, reason))
+            else:
+                out.extend(_unusable(bank, count))
+    return tuple(out)
+
+
+def _enough(a: FilterBank, b: FilterBank, kind: Kind) -> bool:
+    return min(len(make_cloud(a, kind)), len(make_cloud(b, kind))) >= MIN_FILTERS
+
+
+def _unusable(bank: FilterBank, count: KindCount) -> list[LeftOut]:
+    dead = "dead (peak under 1 % of the layer's)"
+    reasons = ((dead, count.dead), ("flat", count.flat), ("not finite", count.nonfinite))
+    out = [LeftOut(bank.name, count.kind, 0, number, why) for why, number in reasons if number]
+    cloud = make_cloud(bank, count.kind)
+    if cloud.thin:
+        lost = count.usable - len(cloud)
+        out.append(LeftOut(bank.name, count.kind, cloud.thin, lost, f"under {MIN_LAYER} usable filters in the layer"))
+    return out
+
+
+def sample_size(a: Cloud, b: Cloud, limit: int) -> int:
+    """Return how many filters are taken from each bank: as many as both can give twice, at most `limit`.
+
+    A limit too small to give every layer four filters is raised to that.
+    """
+    wanted = max(limit, MIN_LAYER * len(a.layers), MIN_LAYER * len(b.layers))
+    return int(min(wanted, a.capacity.sum(), b.capacity.sum()))
+
+
+def allocate(n: int, capacity: I64) -> I64:
+    """Share n filters among layers as evenly as their capacities allow; return (L,) int64 that sums to n.
+
+    Where n gives a layer less than two, only every so-manieth layer takes part.
+    """
+    share = np.zeros(len(capacity), np.int64)
+    room = np.asarray(capacity, np.int64)
+    if n < 2 * np.count_nonzero(room):
+        chosen = np.flatnonzero(room)[np.linspace(0, np.count_nonzero(room) - 1, max(n // 2, 1)).astype(int)]
+        room = np.where(np.isin(np.arange(len(room)), chosen), room, 0)
+    while (left := n - int(share.sum())) > 0:
+        open_ = np.flatnonzero(share < room)
+        if not len(open_):
+            break
+        step = max(left // len(open_), 1)
+        for row in open_[: left if step == 1 else None]:
+            share[row] = min(share[row] + step, room[row])
+    if share.sum() < n:  # the chosen layers are full: the others give the rest
+        share += allocate(n - int(share.sum()), np.asarray(capacity, np.int64) - share)
+    return share
+
+
+def split(cloud: Cloud, n: int, rng: np.random.Generator) -> tuple[I64, I64]:
+    """Draw two disjoint samples of n filters with the same number from each layer; return rows, (n,) int64 each."""
+    first, second = [], []
+    bounds = np.searchsorted(cloud.layer, np.arange(len(cloud.layers) + 1))
+    for row, take in enumerate(allocate(n, cloud.capacity)):
+        order = bounds[row] + rng.permutation(bounds[row + 1] - bounds[row])
+        first.append(order[:take])
+        second.append(order[take : 2 * take])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def split_layers(cloud: Cloud, n: int, rng: np.random.Generator) -> tuple[I64, I64] | None:
+    """Draw n filters from every other layer and n from the layers between; None where these have not as many."""
+    size = np.bincount(cloud.layer, minlength=len(cloud.layers))
+    bounds = np.searchsorted(cloud.layer, np.arange(len(cloud.layers) + 1))
+    rows = []
+    for parity in (0, 1):
+        room = np.where(np.arange(len(size)) % 2 == parity, size, 0)
+        if room.sum() < n:
+            return None
+        part = [bounds[i] + rng.permutation(size[i])[:take] for i, take in enumerate(allocate(n, room))]
+        rows.append(np.concatenate(part))
+    return rows[0], rows[1]
+
+
+def shared_filters(a: Cloud, b: Cloud) -> int:
+    """Return how many of A's filters occur in B bit for bit (frozen, copied or simply the same file)."""
+    known = {row.tobytes() for row in b.weight}
+    return sum(row.tobytes() in known for row in a.weight)
+
+
+def same_filters(a: Cloud, b: Cloud) -> bool:
+    """True when both clouds hold the same filters, so that only split halves compare them fairly."""
+    return a.weight.shape == b.weight.shape and bool(np.array_equal(a.weight, b.weight))

@@ -1,0 +1,268 @@
+"""The images of a run as bytes, on the device or streamed to it from disk, by index: no loader, no workers (layer 3).
+
+Either way a step gets the same bits. Which it is depends on the room (`mkfa.training.memory`) and is no part of a run's
+identity: `auto` keeps on the device what fits there and streams the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.errors import MkfaError
+from mkfa.images.augment import to_device
+from mkfa.images.domain import I64, U8, Domain
+from mkfa.storage.file_rows import Rows
+from mkfa.training.memory import free_bytes, room_for_images
+from mkfa.training.read_ahead import Ahead, read_rows
+from mkfa.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SLAB = 1 << 22
+"""Bytes that are counted or copied at a time."""
+_COUNTS: dict[Rows, NDArray[np.float64]] = {}
+"""Of files that were gone through in this process: how often each channel has each value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a domain, ready for training; `Resident` or `Streamed`.
+
+    Attributes
+    ----------
+    labels : (N,) int64
+    mean, scale : (1, C, 1, 1) float32 on the device, in units of the stored bytes.
+    side : int
+        To which the images are scaled; their own or the recipe's.
+    channels_last : bool
+    """
+
+    kind: ClassVar[str] = ""
+
+    images: Any
+    labels: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+    side: int
+    channels_last: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.mean.device
+
+    def index(self, rows: I64) -> torch.Tensor:
+        """Return row numbers, (B,) int64, where this side takes them without waiting: beside its labels."""
+        import torch
+
+        return torch.from_numpy(rows).to(self.labels.device)
+
+    def first(self, count: int) -> Side:
+        """Return the first images alone."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Return images as float32 of zero mean and unit deviation in the memory format that was chosen."""
+        import torch
+
+        x = (x.float() - self.mean) * self.scale
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def take(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the images of these rows (on the device), 0-255; (B, C, side, side), uint8 or float32 if scaled."""
+        import torch
+        import torch.nn.functional as functional
+
+        x = self._bytes(index).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
+        if x.shape[-1] != self.side:
+            x = functional.interpolate(x.float(), (self.side, self.side), mode="bicubic", antialias=True)
+            x = x.clamp_(0, 255).contiguous(memory_format=torch.channels_last)
+        return x
+
+    def _bytes(self, index: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def labels_of(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the labels of these rows, (B,) int64 on the device."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
+        """Announce the batches that are taken in the body, in their order; `largest` is the images of the largest."""
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident(Side):
+    """Images and labels on the device; `images` is (N, H, W, C) uint8."""
+
+    kind: ClassVar[str] = "resident"
+
+    def _bytes(self, index: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.images.index_select(0, index)
+        return found
+
+    def labels_of(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the labels of these rows, (B,) int64 on the device."""
+        return self.labels.index_select(0, index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(Side):
+    """Images in a file (`Rows`) or in the host's memory, labels on the host.
+
+    Batches that were announced are read ahead, others when they are asked for.
+    """
+
+    kind: ClassVar[str] = "streamed"
+    reading: list[Ahead] = field(default_factory=list, init=False)
+
+    def _bytes(self, index: torch.Tensor) -> torch.Tensor:
+        rows: I64 = index.cpu().numpy()
+        if self.reading:
+            return self.reading[-1].take(rows)
+        pixels = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        read_rows(self.images, rows, pixels)
+        return to_device(pixels, self.mean)
+
+    def labels_of(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the labels of these rows, (B,) int64 on the device."""
+        return to_device(self.labels.index_select(0, index.cpu()).numpy(), self.mean)
+
+    @contextlib.contextmanager
+    def ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
+        """Read the batches that are taken in the body ahead, in their order; the thread ends with the body."""
+        reader = Ahead(self.images, batches, largest=largest, device=self.device)
+        self.reading.append(reader)
+        try:
+            yield
+        finally:
+            self.reading.remove(reader)
+            reader.close()
+
+
+def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last: bool,
+          data: str = "auto", share: float = 1.0) -> tuple[Side, Side]:  # fmt: skip
+    """Return the training and the test side of a domain, on the device or streamed to it.
+
+    Parameters
+    ----------
+    data, share
+        As in `mkfa.training.device.Execution`.
+
+    Raises
+    ------
+    MkfaError
+        "resident" was asked for, and the device has not so much free memory.
+    ReadError
+        The domain's file cannot be read any more.
+    """
+    import torch
+
+    stays = _stays(domain, device, data, share=share)
+    sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
+    at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # not read twice where it is here
+    file = domain.x_train if isinstance(domain.x_train, Rows) else None
+    mean, std = channel_statistics(at_hand, recipe, file=file)
+
+    def side(images: Any, y: I64) -> Side:
+        labels = torch.from_numpy(np.array(y, np.int64))
+        return (Resident if stays else Streamed)(
+            images=images,
+            labels=labels.to(device) if stays else labels,
+            mean=_column(mean * 255, device),
+            scale=_column(1 / (std * 255), device),
+            side=recipe.size or domain.size,
+            channels_last=channels_last,
+        )
+
+    return side(sides[0], domain.y_train), side(sides[1], domain.y_test)
+
+
+def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> bool:
+    """Return whether the images of a domain go to the device as a whole."""
+    need = domain.x_train.nbytes + domain.x_test.nbytes
+    if data == "resident":
+        if need > (free := free_bytes(device)) and _is_moved(domain, device):
+            problem = f"needs {need / 1e9:.1f} GB for {domain.name}, and {free / 1e9:.1f} GB are free on {device}"
+            raise MkfaError("--data resident", problem, "leave it out, so that images are streamed")
+        return True
+    return data == "auto" and (not _is_moved(domain, device) or need <= share * room_for_images(device))
+
+
+def _is_moved(domain: Domain, device: torch.device) -> bool:
+    """Arrays in the host's memory are where a CPU wants them; everything else takes memory of the device."""
+    return device.type != "cpu" or any(isinstance(x, Rows) for x in (domain.x_train, domain.x_test))
+
+
+def _load(images: U8 | Rows, device: torch.device) -> torch.Tensor:
+    """Return images as a tensor on the device; nothing is held twice, and an array on a CPU not even copied."""
+    import torch
+
+    if device.type == "cpu" and isinstance(images, np.ndarray):
+        return torch.from_numpy(images if images.flags.writeable else images.copy())
+    held = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    if device.type == "cpu" and isinstance(images, Rows):
+        images.load(held.numpy())
+        return held
+    for start, part in _slabs(images):
+        held[start : start + len(part)].copy_(torch.from_numpy(np.ascontiguousarray(part)))
+    return held
+
+
+def _slabs(images: U8 | Rows) -> Iterator[tuple[int, U8]]:
+    """Go through images in order, some megabytes at a time: yields (number of the first, images)."""
+    if isinstance(images, Rows):
+        yield from images.slabs(_SLAB)
+        return
+    step = max(1, _SLAB // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), step):
+        yield start, images[start : start + step]
+
+
+def channel_statistics(
+    images: U8 | Rows, recipe: Recipe, *, file: Rows | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of each channel of the training images, in units of full scale; (C,), (C,).
+
+    For gray images, ImageNet's are the mean over its three channels. Sums are of integers: exact, on any machine. The
+    images of a `file` are counted once in a process.
+    """
+    if recipe.normalise == "imagenet":
+        mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+        return (mean, std) if images.shape[3] == 3 else (mean.mean(keepdims=True), std.mean(keepdims=True))
+    counts = _COUNTS.get(file) if file is not None else None
+    if counts is None:
+        counts = _counted(images)
+        if file is not None:
+            _COUNTS[file] = counts
+    share, value = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = share @ value
+    std = np.sqrt(np.maximum(share @ value**2 - mean**2, 0))
+    return mean, np.maximum(std, 1 / 255)
+
+
+def _counted(images: U8 | Rows) -> NDArray[np.float64]:
+    """Return how often each channel has each value, (C, 256)."""
+    counts = np.zeros((images.shape[3], 256))
+    for _, part in _slabs(images):
+        for c in range(images.shape[3]):
+            counts[c] += np.bincount(part[..., c].ravel(), minlength=256)
+    return counts
+
+
+def _column(values: NDArray[np.float64], device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1).to(device)

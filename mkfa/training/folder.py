@@ -1,0 +1,287 @@
+"""A run's identity and its folder: specification, lock, metrics, checkpoint, result (layer 3)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mkfa.errors import MkfaError, WorkError, one_line
+from mkfa.storage.atomic import atomic_write
+
+SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
+    "spec.json", "metrics.jsonl", "checkpoint.pt", "result.json", "failure.json", "weights.pt", "lock",
+)  # fmt: skip
+BASE = "baseline"
+BANK = "bank.h5"
+"""The filters of a base run."""
+_GLANCE = 0.2
+"""Seconds; who holds a run's lock for less only looked whether it is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that decides about a run's result.
+
+    Attributes
+    ----------
+    arch : str
+    options : mapping
+        `kernel`, `patch`, `stem_stride` where they are not the network's own.
+    arm, layers, what, with_bias, fit_kernel
+        As `mkfa.images.domain.ArmSpec`; a baseline has 0 layers.
+    source : str
+        Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
+    domain, domain_digest : str
+    recipe_name : str
+    recipe : mapping
+        All fields of the recipe.
+    seed : int
+    """
+
+    arch: str
+    domain: str
+    domain_digest: str
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    seed: int
+    arm: str = BASE
+    layers: int = 0
+    what: str = "depthwise"
+    with_bias: bool = False
+    fit_kernel: str = ""
+    source: str = ""
+    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
+        found = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        found["recipe"], found["options"] = dict(self.recipe), dict(self.options)
+        found.pop("recipe_name")
+        return found
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the identity; names the run's folder."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """A run in one line, for people."""
+        frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"
+        return f"{self.domain} {self.arch}{frozen} seed {self.seed}"
+
+
+class RunLocked(MkfaError):
+    """Another process trains this run now."""
+
+
+class Diverged(WorkError):
+    """A run that others need ended with a loss that is no number."""
+
+
+class RunFolder:
+    """The files of one run; `lock()` is held while it is trained.
+
+    `result.json` is written last: its presence means that the run is over (done or diverged). The metrics file is
+    rewritten whole from what the checkpoint holds, so the two never disagree.
+    """
+
+    def __init__(self, root: Path, spec: RunSpec) -> None:
+        self.spec, self.path = spec, root / spec.hash
+
+    def prepare(self) -> None:
+        """Make the folder and write spec.json. Raises WorkError or MkfaError where that cannot be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot be created ({error.strerror})"
+            raise WorkError(self.path, problem, "choose another --out") from error
+        if not (self.path / SPEC).exists():
+            record = self.spec.identity | {"recipe_name": self.spec.recipe_name}
+            self.write_json(SPEC, record)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the operating system lets go when the process ends, however it ends.
+
+        Raises
+        ------
+        RunLocked
+            Another process holds it.
+        WorkError, MkfaError
+            The folder cannot be written.
+        """
+        self.prepare()
+        try:
+            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            problem = f"cannot be opened ({error.strerror})"
+            raise WorkError(self.path / LOCK, problem, "choose another --out, or make the folder yours") from error
+        try:
+            if not _hold(handle):
+                raise RunLocked(f"run {self.spec.hash}", "is being trained by another process",
+                                "wait for it: a run that is done is taken over, not repeated")  # fmt: skip
+            yield
+        finally:
+            os.close(handle)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return result.json, or None while the run is not over; raises WorkError where it is damaged."""
+        return read_result(self.path)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write one of the folder's JSON files atomically."""
+        atomic_write(self.path / name, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write metrics.jsonl: one line an epoch."""
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        atomic_write(self.path / METRICS, text.encode())
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write tensors atomically: a killed or failed write leaves the former file. Raises WorkError (disk full)."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        atomic_write(self.path / name, buffer.getbuffer())
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Read what `save` wrote, on the CPU; None where there is nothing. Raises WorkError on a damaged file."""
+        return load_tensors(self.path / name)
+
+    def begun(self) -> int:
+        """Return the optimiser step of the checkpoint without reading its tensors; 0 where there is none."""
+        import torch
+
+        try:
+            return int(torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["step"])
+        except Exception:  # missing, or damaged: the run itself says so when it is started
+            return 0
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json and remove what only a run in progress needs."""
+        self.write_json(RESULT, result)
+        for name in (CHECKPOINT, FAILURE):
+            (self.path / name).unlink(missing_ok=True)
+
+    def forget_failure(self) -> None:
+        """Remove the note of why an earlier call failed: the run is taken up again."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the run stopped; it can be started again."""
+        message = one_line(str(error)) or type(error).__name__
+        with contextlib.suppress(MkfaError, OSError):
+            self.write_json(FAILURE, {"error": message})
+
+
+def load_tensors(path: Path) -> dict[str, Any] | None:
+    """Read a file that `RunFolder.save` wrote; None where it is missing. Raises WorkError on a damaged one."""
+    import torch
+
+    if not path.exists():
+        return None
+    goes_on = "the run then starts from its beginning" if path.name == CHECKPOINT else "it is then trained again"
+    remedy = f"remove {'it' if path.name == CHECKPOINT else 'the folder of the run'}: {goes_on}"
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WorkError(path, f"is damaged ({type(error).__name__})", remedy) from error
+    if not isinstance(found, dict):
+        raise WorkError(path, "is damaged (it holds no names)", remedy)
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file that holds an object; None where it is missing. Raises WorkError on a damaged one."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WorkError(path, f"cannot be read ({one_line(str(error))[:100]})", "remove the run's folder") from error
+    if not isinstance(found, dict):
+        raise WorkError(path, "holds no JSON object", "remove the run's folder")
+    return found
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Read the result of a run folder; None where there is none. Raises WorkError on a damaged one."""
+    found = read_json(folder / RESULT)
+    if found is None:
+        return None
+    if found.get("state") not in ("done", "diverged"):
+        raise WorkError(folder / RESULT, "is damaged (its state is none)", "remove the run's folder")
+    for key in ("top1_last", "top1_best", "chance", "step"):
+        if not isinstance(found.get(key, 0), int | float):
+            raise WorkError(folder / RESULT, f"is damaged (its {key} is no number)", "remove the run's folder")
+    return found
+
+
+def read_spec(folder: Path) -> RunSpec | None:
+    """Read the specification of a run folder; None where there is none. Raises WorkError on a damaged one."""
+    values = read_json(folder / SPEC)
+    if values is None:
+        return None
+    known = RunSpec.__dataclass_fields__
+    if odd := sorted(set(values) - set(known)):
+        problem = f"has fields that this version of mkfa does not know ({', '.join(odd)[:80]})"
+        raise WorkError(folder / SPEC, problem, "use the version that trained it, or remove the folder")
+    needed = ("arch", "domain", "domain_digest", "recipe_name", "recipe", "seed")
+    if lacking := [key for key in needed if key not in values]:
+        raise WorkError(folder / SPEC, f"is no run's (it lacks {', '.join(lacking)})", "remove the folder")
+    texts = all(isinstance(values.get(key, ""), str) for key in ("arch", "domain", "recipe_name", "arm", "source"))
+    numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers"))
+    if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
+        raise WorkError(folder / SPEC, "is no run's (a field is of another kind)", "remove the folder")
+    return RunSpec(**values)
+
+
+def as_record(spec: RunSpec) -> dict[str, Any]:
+    """Return a specification with its hash and without the recipe's fields, for lists and results."""
+    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
+    return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file; False where another process keeps it, not only looks at it as `is_locked` does."""
+    import fcntl
+
+    until = time.monotonic() + _GLANCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > until:
+                return False
+        time.sleep(_GLANCE / 20)
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process trains the run of this folder."""
+    import fcntl
+
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -1,0 +1,369 @@
+"""One run: a pure function of its specification, resumable at any step (layer 4).
+
+Order of images, augmentation, drop path and learning rate are functions of (seed, step), so that a checkpoint is the
+weights, the optimiser's state and a step number. On the CPU a run that was killed and started again ends with the
+same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkfa.errors import MkfaError
+from mkfa.images.domain import ArmSpec, Domain
+from mkfa.storage.file_rows import ReadError
+from mkfa.training.device import Execution, Resolved, Stop, Stopped
+from mkfa.training.folder import BASE, CHECKPOINT, WEIGHTS, RunFolder, RunSpec, as_record
+from mkfa.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkfa.training.batches import Side
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a run is, told after each step: loss and top1 are of the last epoch that was evaluated."""
+
+    step: int
+    steps: int
+    images: int
+    loss: float | None = None
+    top1: float | None = None
+
+
+def train_run(
+    spec: RunSpec, domain: Domain, *, source: Any, root: Path, execution: Execution | None = None,
+    stop: Stop | None = None, tell: Callable[[Report], None] = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train one run in its folder below `root`, or go on with it, or return its result where it is over.
+
+    Parameters
+    ----------
+    source : what `mkfa.arms.plant.set_filters` takes for the arm; None for arms without a source.
+    stop : asked after each step; where it was requested, the state is saved and `Stopped` raised.
+
+    Returns
+    -------
+    dict
+        result.json: `state` is "done", or "diverged" with the step at which the loss was no number.
+
+    Raises
+    ------
+    RunLocked
+        Another process trains this run.
+    WorkError
+        The disk is full, or a file of the run is damaged; what was written before stays.
+    """
+    folder = RunFolder(root, spec)
+    with folder.lock():
+        if (result := folder.result()) is not None:
+            return result
+        resolved = (execution or Execution()).resolved()
+        saved = folder.load(CHECKPOINT)
+        if saved is not None:
+            resolved = _as_begun(resolved, saved, folder)
+        try:
+            folder.forget_failure()
+            with resolved.in_force():
+                return Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
+        except Exception as error:
+            folder.fail(error)
+            raise
+
+
+def network_seed(spec: RunSpec) -> int:
+    """Return the seed of initialisation, order and augmentation.
+
+    A run with planted filters begins from other weights than the base run of its seed: else `selffer` would put
+    filters back beside the very initialisation that they were trained with.
+    """
+    sequence = np.random.SeedSequence([spec.seed, 0 if spec.arm == BASE else 1])
+    return int(sequence.generate_state(1)[0])
+
+
+def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, Any]:
+    """Return the network of a run with its filters set, and what was planted (None for a baseline)."""
+    from mkfa.networks.build import build_network
+
+    recipe, seed = recipe_of(spec), network_seed(spec)
+    model = build_network(
+        spec.arch, classes=len(domain.classes), channels=domain.channels, size=recipe.size or domain.size, seed=seed,
+        drop_path=recipe.drop_path, **dict(spec.options),
+    )  # fmt: skip
+    if spec.arm == BASE:
+        return model, None
+    from mkfa.arms.plant import set_filters
+
+    arm = ArmSpec(spec.arm, spec.layers, spec.what, spec.with_bias, spec.fit_kernel)
+    return model, set_filters(model, arm, source=source, seed=seed)
+
+
+def recipe_of(spec: RunSpec) -> Recipe:
+    """Return the recipe that a specification holds."""
+    return Recipe(name=spec.recipe_name, **dict(spec.recipe))
+
+
+def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Return the optimiser steps of a run and of an epoch for a training set of so many images."""
+    epoch = images // min(recipe.batch, images)
+    return recipe.equal_steps or recipe.epochs * epoch, epoch
+
+
+def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
+    """Go on with the threads and switches that a run began with: sums depend on them. Refuse another device."""
+    from dataclasses import replace
+
+    if saved["device"] != resolved.device.type:
+        problem = f"was begun on {saved['device']} and cannot go on on {resolved.device.type}"
+        raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
+    return replace(resolved, threads=int(saved["threads"]), amp=bool(saved["amp"]),
+                   channels_last=bool(saved["channels_last"]), quick=bool(saved.get("quick")))  # fmt: skip
+
+
+class Run:
+    """The state of one run while it is trained."""
+
+    def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
+        import torch
+
+        from mkfa.networks.cpu_gradients import quicken
+        from mkfa.training.batches import place
+        from mkfa.training.heap import keep_freed_memory
+        from mkfa.training.optimizer import build_optimizer
+        from mkfa.training.step import Step
+
+        self.folder, self.domain, self.how = folder, domain, resolved
+        self.spec, self.recipe = folder.spec, recipe_of(folder.spec)
+        self.seed = network_seed(self.spec)
+        device = resolved.device
+        model, self.planted = build(self.spec, domain, source)
+        layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
+        self.model = model.to(device).to(memory_format=layout)
+        if device.type == "cpu":
+            keep_freed_memory()
+        if resolved.quick:
+            quicken(self.model)
+        self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
+                                              share=resolved.share, channels_last=resolved.channels_last)  # fmt: skip
+        self.optimizer = build_optimizer(self.model, self.recipe)
+        self.average = _moving_average(self.model, self.recipe)
+        self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
+        self.batch = min(self.recipe.batch, len(self.train_set))
+        self.take_step = Step(self.model, self.optimizer, self.train_set, recipe=self.recipe, domain=domain.name,
+                              seed=self.seed, steps=self.steps, how=resolved)  # fmt: skip
+        self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.marks: list[tuple[float, float] | None] = []
+        """Of each row: when it was written (seconds since 1970), images a second of its epoch; for events alone."""
+        self.epoch_loss = torch.zeros((), device=device)
+        self.bad = torch.full((), -1, dtype=torch.int64, device=device)
+
+    @property
+    def final(self) -> torch.nn.Module:
+        """The network that is evaluated and kept: the moving average where the recipe has one."""
+        kept: torch.nn.Module = self.average.module if self.average is not None else self.model
+        return kept
+
+    def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+        if saved is not None:
+            self._restore(saved)
+        with self.train_set.ahead(self._batches(self.step), self.batch):
+            return self._train(stop, tell)
+
+    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+        import torch
+
+        order = self._order()
+        since = saved_at = time.perf_counter()
+        while self.step < self.steps:
+            position = self.step % self.epoch_steps
+            if position == 0:
+                order = self._order()
+                self.epoch_loss.zero_()
+            self.model.train()
+            try:
+                loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
+            except ReadError:  # of this step nothing was done yet
+                self.seconds += time.perf_counter() - since
+                self._save()
+                raise
+            if self.average is not None:
+                self.average.update(self.model)
+            self.epoch_loss += loss
+            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), self.step, self.bad)
+            self.step += 1
+            if self.step % self.epoch_steps == 0 or self.step == self.steps:
+                if (bad := int(self.bad)) >= 0:
+                    return self._diverged(bad)
+                self.seconds += time.perf_counter() - since
+                self._end_epoch()
+                since = time.perf_counter()
+            if stop.requested or time.perf_counter() - saved_at >= self.how.checkpoint_seconds:
+                if (bad := int(self.bad)) >= 0:
+                    return self._diverged(bad)
+                self.seconds += time.perf_counter() - since
+                self._save()
+                if stop.requested and self.step < self.steps:
+                    raise Stopped
+                since = saved_at = time.perf_counter()
+            last = self.rows[-1] if self.rows else {}
+            tell(Report(self.step, self.steps, self.batch, last.get("loss_train"), last.get("top1")))
+        return self._done()
+
+    def _order(self) -> torch.Tensor:
+        """Return the order of the training images in the epoch of the current step; (N,) int64, beside the labels."""
+        return self.train_set.index(self._permutation(self.step // self.epoch_steps))
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.train_set))
+
+    def _batches(self, step: int) -> Iterator[NDArray[np.int64]]:
+        """Return the rows of every batch from a step to the end, for a thread that reads them ahead."""
+        epoch, rows = -1, np.empty(0, np.int64)
+        for number in range(step, self.steps):
+            if number // self.epoch_steps != epoch:
+                epoch = number // self.epoch_steps
+                rows = self._permutation(epoch)
+            position = number % self.epoch_steps
+            yield rows[position * self.batch : (position + 1) * self.batch]
+
+    def _end_epoch(self) -> None:
+        steps = (self.step - 1) % self.epoch_steps + 1
+        top1, loss = evaluate(self.final, self.test_set, amp=self.how.amp)
+        row = {"epoch": math.ceil(self.step / self.epoch_steps), "step": self.step, "top1": top1,
+               "loss_train": float(self.epoch_loss) / steps, "loss_test": loss if math.isfinite(loss) else None,
+               "lr": self.take_step.lr}  # fmt: skip
+        seconds = self.seconds - self.marked
+        rate = steps * self.batch / seconds if seconds > 0 else math.nan
+        self.rows.append(row)
+        self.marks.append((time.time(), rate))
+        self.marked = self.seconds
+        self._publish()
+
+    def _publish(self) -> None:
+        """Write the metrics, and the events where they are wanted; those of an earlier call are out of date else."""
+        from mkfa.training.events import remove_events, write_events
+
+        self.folder.write_metrics(self.rows)
+        if self.how.events:
+            write_events(self.folder.path, self.rows, self.marks)
+        else:
+            remove_events(self.folder.path)
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {}, "rows": self.rows,
+            "epoch_loss": self.epoch_loss, "bad": self.bad, "seconds": self.seconds, "resumed": self.resumed,
+            "device": self.how.device.type, "threads": self.how.threads, "amp": self.how.amp,
+            "channels_last": self.how.channels_last, "quick": self.how.quick, "marks": self.marks,
+            "marked": self.marked,
+        }  # fmt: skip
+        self.folder.save(CHECKPOINT, state)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.step, self.rows, self.seconds = int(saved["step"]), list(saved["rows"]), float(saved["seconds"])
+        self.epoch_loss.copy_(saved["epoch_loss"])
+        self.bad.copy_(saved["bad"])
+        self.resumed = int(saved["resumed"]) + 1
+        self.marks = list(saved.get("marks", [None] * len(self.rows)))  # older checkpoints have none
+        self.marked = float(saved.get("marked", self.seconds))
+        self._publish()
+
+    def _diverged(self, step: int) -> dict[str, Any]:
+        result = self._result("diverged") | {"step": step}
+        self.folder.finish(result)
+        return result
+
+    def _done(self) -> dict[str, Any]:
+        last, best = self.rows[-1], max(self.rows, key=lambda row: row["top1"])
+        state = self.final.state_dict()
+        if last["loss_test"] is None or not all(bool(t.isfinite().all()) for t in state.values()):
+            return self._diverged(self.steps - 1)
+        if self.planted is not None:
+            from mkfa.arms.plant import check_planted
+
+            check_planted(self.final, self.planted)
+        if self.spec.arm == BASE:
+            self.folder.save(WEIGHTS, state)
+        result = self._result("done") | {
+            "top1_last": last["top1"], "top1_best": best["top1"], "best_epoch": best["epoch"],
+            "loss_train": last["loss_train"], "loss_test": last["loss_test"], "weights_sha256": state_digest(state),
+            "epochs": last["epoch"],
+        }  # fmt: skip
+        self.folder.finish(result)
+        return result
+
+    def _result(self, state: str) -> dict[str, Any]:
+        parameters = list(self.model.parameters())
+        _, counts = np.unique(self.domain.y_test, return_counts=True)
+        return {
+            "state": state, "run": as_record(self.spec), "steps": self.steps,
+            "images_per_second": self.step * self.batch / self.seconds if self.seconds else None,
+            "seconds": self.seconds, "resumed": self.resumed, "train_images": len(self.train_set),
+            "test_images": len(self.test_set), "classes": len(self.domain.classes),
+            "chance": float(counts.max() / counts.sum()), "licence": self.domain.licence,
+            "planted": None if self.planted is None else self.planted.digest,
+            "notes": [] if self.planted is None else list(self.planted.notes),
+            "batch": self.batch, "flip": self.take_step.flip,
+            "parameters": sum(p.numel() for p in parameters),
+            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
+            "execution": self.how.record | {"data": self.train_set.kind},
+        }  # fmt: skip
+
+
+def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float, float]:
+    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain."""
+    import torch
+    import torch.nn.functional as functional
+
+    device, count = images.device, len(images)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    model.eval()
+    batches = [np.arange(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
+    with (torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp),
+          images.ahead(batches, min(EVALUATION_BATCH, count))):  # fmt: skip
+        for rows in batches:
+            index = images.index(rows)
+            logits = model(images.normalise(images.take(index))).float()
+            labels = images.labels_of(index)
+            right += (logits.argmax(1) == labels).sum()
+            total += functional.cross_entropy(logits, labels, reduction="sum")
+    return int(right) / count, float(total) / count
+
+
+def state_digest(state: dict[str, Any]) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of a state dict, in its order."""
+    found = hashlib.sha256()
+    for name, tensor in state.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:
+    if not recipe.ema:
+        return None
+    from timm.utils.model_ema import ModelEmaV3
+
+    return ModelEmaV3(model, decay=recipe.ema)

@@ -1,0 +1,120 @@
+"""Key filters: planted ones are found exactly, a null library has none."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.banks.canonical import normalise
+from mkfa.clusters.count import null_cloud
+from mkfa.clusters.keys import COVERED, Curve, choose_count, elimination_order, find_keys, keys_summary, write_keys
+from mkfa.clusters.lines import assign_lines
+from mkfa.errors import MkfaError
+from mkfa.storage.result_files import read_arrays
+
+
+def patterns(k, seed=0):
+    return normalise(np.random.default_rng(seed).standard_normal((k, 25)).astype(np.float32))[0]
+
+
+def planted_bank(k, n=800, *, noise=0.3, seed=0):
+    """Return a bank of two layers whose filters are k patterns with random gain, offset and sign, and noise."""
+    rng = np.random.default_rng((seed, 1))
+    raw = patterns(k, seed)[rng.integers(k, size=n)] + noise / 5 * rng.standard_normal((n, 25))
+    raw = raw * rng.choice([-1, 1], (n, 1)) * rng.uniform(0.5, 2, (n, 1)) + 0.3 * rng.standard_normal((n, 1))
+    return bank_of(raw)
+
+
+def bank_of(raw, name="planted"):
+    weight = np.asarray(raw, np.float32).reshape(2, -1, 5, 5)
+    return make_bank(name, [(Layer(0, f"l{i}", -1, 0.0, 1, 5, 5), w, None) for i, w in enumerate(weight)], Provenance())
+
+
+@pytest.mark.parametrize("k", [4, 9])
+def test_planted_keys_are_found_exactly(k):
+    keys = find_keys([planted_bank(k)], most=14, candidates=40, nulls=19)
+    assert keys.chosen == "elbow"
+    assert len(keys.found.prototype) == k
+    assert np.abs(keys.found.prototype @ patterns(k).T).max(axis=0).min() > 0.99
+    assert keys.p == pytest.approx(0.05)
+    assert keys.coverage > 0.99
+    assert keys.curve.lead.argmax() == k - 1
+    assert np.all(keys.curve.cross_r2[1:] <= keys.curve.null_r2[1:] + 0.02)
+
+
+def test_a_null_library_has_no_keys():
+    cloud = null_cloud(normalise(planted_bank(6).groups[5, 5].weight.reshape(-1, 25))[0], np.random.default_rng(2))
+    keys = find_keys([bank_of(cloud)], most=8, candidates=20, nulls=19)
+    assert (keys.chosen, len(keys.found.prototype)) == ("none", 1)
+    assert keys.p > 0.05
+    assert np.abs(keys.curve.lead).max() < 0.03
+
+
+def test_greedy_elimination_is_that_of_the_definition():
+    r2 = np.random.default_rng(0).random((50, 7)).astype(np.float32)
+    alive, expected = list(range(7)), []
+    while len(alive) > 1:
+        gone = max(alive, key=lambda j: r2[:, [i for i in alive if i != j]].max(axis=1).astype(np.float64).sum())
+        alive.remove(gone)
+        expected.append(gone)
+    assert elimination_order(r2).tolist() == [*expected, *alive]
+
+
+def test_elimination_keeps_the_best_pair_where_greed_can_find_it():
+    # two candidates explain all, four others nothing that they do not
+    r2 = np.full((40, 6), 0.1, np.float32)
+    r2[:20, 2], r2[20:, 4] = 1, 1
+    kept = elimination_order(r2)[-2:]
+    assert set(kept.tolist()) == {2, 4}
+    best = max(itertools.combinations(range(6), 2), key=lambda pair: r2[:, pair].max(axis=1).sum())
+    assert set(best) == {2, 4}
+
+
+def test_the_number_is_where_the_lead_is_nearly_the_largest():
+    flat = np.zeros(5)
+    real, null = np.array([0.2, 0.5, 0.70, 0.72, 0.74]), np.array([0.2, 0.3, 0.40, 0.42, 0.45])
+    curve = Curve(real, flat, null, flat, flat, flat)
+    assert choose_count(curve, 0.05, nulls=19)[:2] == (3, "elbow")
+    assert choose_count(curve, 0.3, nulls=19)[:2] == (1, "none")
+    assert choose_count(curve, 0.05, nulls=19, count=5)[:2] == (5, "given")
+
+
+def test_all_filters_are_measured_though_keys_are_found_on_a_sample(tmp_path):
+    keys = find_keys([planted_bank(3)], most=4, candidates=10, nulls=2, sample=100, count=3, seed=4)
+    assert (keys.sample, len(keys.found.label)) == (100, 800)
+    r2 = np.square(assign_lines(keys.pool.vector, keys.found.prototype)[1])
+    assert keys.found.energy == pytest.approx(float(r2.mean()), rel=1e-5)
+    assert keys.coverage == pytest.approx(float((r2 >= COVERED).mean()))
+    write_keys(keys, tmp_path / "k.h5", overwrite=False)
+    arrays, attributes = read_arrays(tmp_path / "k.h5", kind="keys")
+    assert np.array_equal(arrays["key"].reshape(3, 25), keys.found.prototype)
+    assert np.array_equal(arrays["filters/key"], keys.found.label)
+    assert attributes["seed"] == 4
+    assert attributes["match"] == keys_summary(keys)["match"]
+
+
+def test_gain_offset_and_sign_of_the_filters_do_not_matter():
+    bank = planted_bank(3, 200)
+    weight = bank.groups[5, 5].weight
+    other = bank_of(-7 * weight + 5)
+    one, two = (find_keys([b], most=4, candidates=10, nulls=2, count=3) for b in (bank, other))
+    assert np.abs(one.found.prototype @ two.found.prototype.T).max(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ({"count": 50, "candidates": 10}, "--keys: 50 keys are out of reach"),
+    ({"sample": 3}, "--sample: 3 filters are too few"),
+    ({"most": 0}, "--most"),
+    ({"candidates": 0}, "--candidates: 0 prototypes are none"),
+])  # fmt: skip
+def test_numbers_that_do_not_fit_are_refused(options, says):
+    with pytest.raises(MkfaError, match=says):
+        find_keys([planted_bank(3, 100)], **options)
+
+
+def test_too_few_filters_are_refused():
+    with pytest.raises(MkfaError, match="too few for keys"):
+        find_keys([planted_bank(3, 10)])

@@ -1,0 +1,169 @@
+"""Packing decodes each image once, goes on after a kill, and names what it cannot decode."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.images import pack as packing
+from mkfa.images.domain_file import DomainError, domain_digest, read_domain
+from mkfa.images.listing import list_folder
+from mkfa.images.pack import pack, scaled
+from mkfa.storage.result_files import map_arrays
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 8)):
+        for name in ("a", "b"):
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (12, 12 + i % 3, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "set" / part / name / f"{i:02d}.png")
+    return tmp_path / "set"
+
+
+def expected(folder, size, without=()):
+    sides = []
+    for part in ("train", "test"):
+        files = [f for name in ("a", "b") for f in sorted((folder / part / name).glob("*.png")) if f not in without]
+        sides.append((np.stack([scaled(f, size) for f in files]), np.array([f.parent.name == "b" for f in files], int)))
+    return sides
+
+
+def test_a_packed_folder_is_its_images_in_order(folder, tmp_path):
+    told = []
+    done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=2, tell=told.append)
+    assert (done.train, done.test, done.skipped, done.resumed, sum(told)) == (60, 16, (), 0, 76)
+    domain = read_domain(done.path)
+    (x, y), (x_test, y_test) = expected(folder, 8)
+    assert np.array_equal(domain.x_train, x) and np.array_equal(domain.y_train, y)
+    assert np.array_equal(domain.x_test, x_test) and np.array_equal(domain.y_test, y_test)
+    assert domain.digest == domain_digest(("a", "b"), (x, y), (x_test, y_test))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".p.h5.lock", "p.h5", "set"]
+
+
+def test_scaling_keeps_the_centre(tmp_path):
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 8:16] = 200
+    assert (scaled(wide, 8) == 200).all()
+    half = scaled(np.kron(wide, np.ones((2, 2, 1), np.uint8)), 8)
+    assert (half[:, 2:6] == 200).all()
+    Image.fromarray(wide[..., 0]).save(tmp_path / "gray.png")
+    assert scaled(tmp_path / "gray.png", 8).shape == (8, 8, 3)
+
+
+def test_a_corrupt_image_is_named_and_left_out_or_refused(folder, tmp_path):
+    bad = [folder / "train/a/03.png", folder / "train/b/29.png"]
+    bad[0].write_bytes(bad[0].read_bytes()[:60])
+    bad[1].write_bytes(b"")
+    with pytest.raises(DomainError, match=r"0?3\.png|29\.png"):
+        pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1, strict=True)
+    assert not (tmp_path / "p.h5").exists()
+    done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
+    assert (done.train, done.skipped) == (58, tuple(str(b) for b in bad))
+    domain = read_domain(done.path)
+    (x, y), test = expected(folder, 8, bad)
+    assert (len(domain.x_train), len(domain.y_train)) == (58, 58)
+    order = [(p.tobytes(), int(label)) for p, label in zip(domain.x_train, domain.y_train, strict=True)]
+    assert sorted(order) == sorted((p.tobytes(), int(label)) for p, label in zip(x, y, strict=True))
+    assert np.array_equal(domain.x_test, test[0])
+    assert domain.digest == domain_digest(domain.classes, (domain.x_train, domain.y_train),
+                                          (domain.x_test, domain.y_test))  # fmt: skip
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
+    whole = read_domain(pack(list_folder(folder), tmp_path / "whole.h5", size=200, workers=1).path).digest
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom mkfa.training import pack as p\n"
+        "from mkfa.images.listing import list_folder\np._SAVE_SECONDS = 0\np._BATCH = 4\n"
+        "if __name__ == '__main__':\n"
+        "    tell = lambda n: (n and (print(n, flush=True), time.sleep(.05)))\n"
+        "    p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=200, workers=1, tell=tell)\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    out = tmp_path / "p.h5"
+    child = subprocess.Popen([sys.executable, str(script), str(folder), str(out)], stdout=subprocess.PIPE, text=True)
+    for _ in range(5):
+        child.stdout.readline()
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert not out.exists()
+    done = pack(list_folder(folder), out, size=200, workers=1)
+    assert 12 <= done.resumed < 76
+    assert read_domain(out).digest == whole
+
+
+def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_path):
+    script, out = tmp_path / "run.py", tmp_path / "p.h5"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom mkfa.training import pack as p\n"
+        "from mkfa.images.listing import list_folder\np._BATCH = 1\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=400, workers=2,\n"
+        "               tell=lambda n: print(n, flush=True))\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    for wait in (0, 1, 3):  # lines: while workers start, and at work
+        child = subprocess.Popen([sys.executable, str(script), str(folder), str(out)], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+        for _ in range(wait + 1):
+            child.stdout.readline()
+        os.killpg(child.pid, signal.SIGINT)
+        _, told = child.communicate(timeout=60)
+        assert (child.returncode, told) == (130, "")
+        assert not out.exists()
+    assert pack(list_folder(folder), out, size=400, workers=1).resumed >= 2
+
+
+def test_an_unfinished_file_of_other_images_or_size_is_begun_anew(folder, tmp_path, monkeypatch):
+    out = tmp_path / "p.h5"
+    partial = tmp_path / ".p.h5.partial"
+    monkeypatch.setattr(packing, "_finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pack(list_folder(folder), out, size=8, workers=1)
+    arrays, _ = map_arrays(partial, kind="domain")
+    assert (arrays["state_train"] == packing.DECODED).all() and not arrays["rows"].any()
+    with pytest.raises(DomainError, match="is unfinished"):
+        read_domain(partial)
+    monkeypatch.undo()
+    Image.new("RGB", (12, 12)).save(folder / "train/a/99.png")
+    assert pack(list_folder(folder), out, size=8, workers=1).resumed == 0
+    assert not partial.exists()
+
+
+def test_two_at_once_are_refused(folder, tmp_path):
+    with packing._only_one(tmp_path / "p.h5"), pytest.raises(WorkError, match="by another process"):
+        pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
+
+
+def test_what_cannot_be_packed_is_refused_before_any_work(folder, tmp_path, monkeypatch):
+    images = list_folder(folder)
+    (tmp_path / "p.h5").write_text("mine")
+    with pytest.raises(MkfaError, match="exists already"):
+        pack(images, tmp_path / "p.h5", size=8)
+    with pytest.raises(MkfaError, match="--size"):
+        pack(images, tmp_path / "q.h5", size=0)
+
+    (tmp_path / ".r.h5.lock").mkdir()
+    with pytest.raises(WorkError, match=r"\.r\.h5\.lock: cannot be written \(Is a directory\); choose another --out"):
+        pack(images, tmp_path / "r.h5", size=8)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(WorkError, match="the disk is full; free 0 MiB"):
+        pack(images, tmp_path / "q.h5", size=8)
+    assert not (tmp_path / ".q.h5.partial").exists()

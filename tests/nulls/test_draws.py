@@ -1,0 +1,95 @@
+"""Nulls keep what they say they keep and destroy the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from mkfa.banks.bank import FilterGroup, Layer, Provenance, make_bank
+from mkfa.banks.canonical import normalise
+from mkfa.errors import MkfaError, UnknownNameError
+from mkfa.nulls.draws import NULLS, check_null, draw_null, init_bank, tap_covariance, usable_filters
+
+
+def smooth_filters(n, k, seed):
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((n, k + 8, k + 8))
+    return ndimage.gaussian_filter(noise, (0, 1.2, 0.6))[:, 4:-4, 4:-4].astype(np.float32)
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_same_seed_same_draw_and_another_seed_another(null):
+    weight = smooth_filters(50, 5, 0)
+    first, again, other = (draw_null(null, weight, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert first.shape == weight.shape
+    assert first.dtype == np.float32
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_shuffled_keeps_each_filters_values_and_not_their_places():
+    weight = smooth_filters(200, 5, 0)
+    drawn = draw_null("shuffled", weight, np.random.default_rng(0))
+    assert np.array_equal(np.sort(drawn.reshape(200, -1)), np.sort(weight.reshape(200, -1)))
+    assert (drawn != weight).mean() > 0.9
+
+
+def test_covariance_has_the_banks_second_moments():
+    weight = smooth_filters(4000, 5, 0)
+    wanted = tap_covariance(weight)
+    drawn = draw_null("covariance", weight, np.random.default_rng(0)).reshape(4000, -1)
+    got = drawn.T @ drawn / len(drawn)
+    assert np.abs(got - wanted).max() < 0.1 * np.abs(wanted).max()
+    vector = normalise(weight.reshape(4000, -1))[0]
+    assert np.allclose(wanted, np.cov(np.vstack([vector, -vector]).T, bias=True), atol=1e-6)
+
+
+def test_blurred_has_the_correlation_of_a_smoothed_field():
+    drawn = draw_null("blurred", np.zeros((20000, 5, 5), np.float32), np.random.default_rng(0))
+    assert np.allclose(drawn.std(axis=0), drawn.std(), rtol=0.03)  # stationary: no border effect
+    near = np.corrcoef(drawn[:, 2, 2], drawn[:, 2, 3])[0, 1]
+    # two taps one pixel apart: T(1; 2t) / T(0; 2t), the semigroup property of the discrete Gaussian, t = 1
+    from scipy.special import ive
+
+    assert near == pytest.approx(ive(1, 2.0) / ive(0, 2.0), abs=0.02)
+
+
+def test_gaussian_taps_are_independent_and_normal():
+    drawn = draw_null("gaussian", np.zeros((3000, 3, 3), np.float32), np.random.default_rng(5)).reshape(-1, 9)
+    assert stats.kstest(drawn.ravel(), "norm").pvalue > 0.01
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(9)).max() < 0.1
+
+
+def test_unknown_null_offers_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean shuffled"):
+        check_null("shufled")
+
+
+def test_usable_filters_leaves_out_dead_flat_and_nonfinite():
+    weight = np.random.default_rng(0).standard_normal((6, 3, 3)).astype(np.float32)
+    weight[0], weight[1], weight[2, 0, 0] = 0, 3, np.inf
+    group = FilterGroup(weight, np.zeros(6, np.int32), np.arange(6, dtype=np.int32))
+    assert usable_filters(group).channel.tolist() == [3, 4, 5]
+
+
+def test_init_needs_an_architecture(bank_maker):
+    with pytest.raises(MkfaError, match="--arch"):
+        init_bank(bank_maker(), 0)
+
+
+@pytest.mark.slow
+def test_init_is_the_untrained_network_by_seed():
+    import timm
+    import torch
+
+    model = timm.create_model("convnext_atto", pretrained=False)
+    names = [n for n, m in model.named_modules() if getattr(m, "groups", 1) > 1]
+    state = model.state_dict()
+    layers = [(Layer(0, f"{n}.weight", 0, 0.0, 0, 0, 0), state[f"{n}.weight"][:, 0].numpy(), None) for n in names]
+    bank = make_bank("atto", layers, Provenance(architecture="convnext_atto.d2_in1k"))
+    drawn, other = init_bank(bank, 7), init_bank(bank, 8)
+    torch.manual_seed(7)
+    expected = timm.create_model("convnext_atto", pretrained=False).state_dict()[f"{names[3]}.weight"][:, 0].numpy()
+    assert np.array_equal(drawn.of_layer(3).weight, expected)
+    assert not np.array_equal(other.of_layer(3).weight, expected)

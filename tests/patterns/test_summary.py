@@ -1,0 +1,113 @@
+"""Summaries of assignments: shares, coverage and intervals against counting by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.patterns.assign import assign
+from mkfa.patterns.dictionary import dictionary
+from mkfa.patterns.summary import CURVE, examples, summarise
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Six layers: Gaussians in the first three, random filters in the others; one 3x3 layer; and its assignment."""
+    rng, book, layers = np.random.default_rng(0), dictionary("families", 5, 5), []
+    for i in range(6):
+        place = np.column_stack([rng.uniform(0.8, 2, 30), rng.uniform(0.8, 2, 30), np.zeros(30)])
+        weight = book.patterns(1, place).reshape(30, 5, 5) if i < 3 else rng.standard_normal((30, 5, 5))
+        layers.append((Layer(0, f"l{i}", 0, 0.0, 30, 5, 5), weight.astype(np.float32), None))
+    layers.append((Layer(0, "small", 0, 0.0, 45, 3, 3), rng.standard_normal((45, 3, 3)).astype(np.float32), None))
+    layers[4][1][:6] = 0
+    bank = make_bank("made", layers, Provenance())
+    return bank, assign(bank, draws=500, seed=4)
+
+
+def test_shares_are_counts(made):
+    bank, found = made
+    summary = summarise(found, bank)
+    label = np.concatenate([k.fit.label[k.usable] for k in found.kinds])
+    assert summary.filters == len(label) == 6 * 30 + 45 - 6
+    assert sum(c.share for c in summary.classes) == pytest.approx(1)
+    for index, each in enumerate(summary.classes):
+        assert each.filters == (label == index).sum() and each.share == pytest.approx((label == index).mean())
+        assert each.low <= each.share + 1e-9 and each.share <= each.high + 1e-9
+    assert sum(c.null_share for c in summary.classes) == pytest.approx(1)
+    gaussian = next(c for c in summary.classes if c.name == "gaussian")
+    assert gaussian.share > 0.4 and gaussian.median_r2 > 0.98 and gaussian.null_share < 0.4
+
+
+def test_coverage_is_counted_three_ways_beside_every_null(made):
+    bank, found = made
+    summary = summarise(found, bank, r2=0.7)
+    part, coverage = found.kinds[0], summary.kinds[0].coverage
+    r2 = part.fit.r2[part.usable]
+    for null, each in zip(part.nulls, coverage, strict=True):
+        assert each.null == null.name
+        assert each.fixed == pytest.approx((r2 >= 0.7).mean())
+        assert each.null_fixed == pytest.approx((null.r2 >= 0.7).mean())
+        assert (null.r2 > each.threshold).mean() == pytest.approx(0.01, abs=0.002)
+        assert each.beyond == pytest.approx((r2 > each.threshold).mean())
+        assert each.curve == pytest.approx([(r2 >= np.float32(c)).mean() for c in CURVE])
+        assert each.null_curve == pytest.approx([(null.r2 >= np.float32(c)).mean() for c in CURVE])
+        assert each.null_median_r2 == pytest.approx(np.median(null.r2), abs=0.01)
+    assert summary.kinds[0].median_p == pytest.approx(np.median(part.p[part.usable]))
+
+
+def test_the_whole_bank_holds_each_size_to_its_own_null(made):
+    bank, found = made
+    summary = summarise(found, bank)
+    limits = [np.quantile(k.nulls[0].r2, 0.99) for k in found.kinds]
+    passed = sum(int((k.fit.r2[k.usable] > t).sum()) for k, t in zip(found.kinds, limits, strict=True))
+    assert summary.whole[0].beyond == pytest.approx(passed / summary.filters)
+    by_kind = [(k.filters, k.coverage[0].null_fixed) for k in summary.kinds]
+    assert summary.whole[0].null_fixed == pytest.approx(sum(n * f for n, f in by_kind) / summary.filters)
+
+
+def test_intervals_are_over_layers(made):
+    """Half the layers are covered and half are not: over layers the interval is wide, over filters it would not be."""
+    bank, found = made
+    each = summarise(found, bank).kinds[0].coverage[0]
+    assert each.beyond == pytest.approx(90 / 174, abs=0.03)
+    assert each.beyond_low < 0.25 and each.beyond_high > 0.75
+    again = summarise(found, bank).kinds[0].coverage[0]
+    assert (again.beyond_low, again.beyond_high) == (each.beyond_low, each.beyond_high)
+
+
+def test_one_layer_has_no_interval(bank_maker):
+    bank = bank_maker([(20, 3, 3)])
+    summary = summarise(assign(bank, draws=99), bank)
+    assert np.isnan(summary.whole[0].fixed_low) and np.isnan(summary.classes[0].low)
+
+
+def test_layers_are_in_order_and_say_what_is_dead(made):
+    bank, found = made
+    layers = summarise(found, bank).layers
+    assert [layer.name for layer in layers] == [layer.name for layer in bank.layers]
+    assert [layer.dead for layer in layers] == [0, 0, 0, 0, 6, 0, 0]
+    assert layers[4].filters == 24 and layers[0].fixed > 0.95 and layers[3].fixed < 0.2
+    assert all(sum(layer.shares) == pytest.approx(1) for layer in layers)
+
+
+def test_a_layer_without_usable_filters_is_kept(bank_maker):
+    rng = np.random.default_rng(0)
+    layers = [(Layer(0, "live", 0, 0.0, 9, 3, 3), rng.standard_normal((9, 3, 3)).astype(np.float32), None),
+              (Layer(0, "dead", 0, 0.0, 4, 3, 3), np.zeros((4, 3, 3), np.float32), None)]  # fmt: skip
+    bank = make_bank("half", layers, Provenance())
+    summary = summarise(assign(bank, draws=99), bank)
+    assert summary.layers[1].filters == 0 and summary.layers[1].dead == 4 and np.isnan(summary.layers[1].median_r2)
+    assert summary.unscored["dead"] == 4 and np.isfinite(summary.classes[0].share)
+
+
+def test_examples_are_the_best_and_the_worst(made):
+    bank, found = made
+    best, worst = examples(found, bank, count=4)
+    part = found.kinds[0]
+    r2 = np.sort(part.fit.r2[part.usable])
+    assert best[0].r2 == pytest.approx(r2[-1]) and [e.r2 for e in worst] == pytest.approx(r2[:4])
+    assert len({e.title for e in best}) == len(best)
+    for each in (*best, *worst):
+        left = ((each.filter - each.model) ** 2).sum() / ((each.filter - each.filter.mean()) ** 2).sum()
+        assert 1 - left == pytest.approx(each.r2, abs=1e-3)

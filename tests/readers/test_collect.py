@@ -1,0 +1,91 @@
+"""Several sources into the library: skipped when done, summed up when some fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mkfa.banks.library import library_folder, resolve_bank
+from mkfa.errors import MkfaError
+from mkfa.readers.collect import collect, expand_sources, failures
+from mkfa.readers.harvest import HarvestOptions
+from mkfa.storage.result_files import read_bank
+
+STEM = np.ones((4, 3, 3, 3), np.float32)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    paths = []
+    for i in range(3):
+        weight = np.random.default_rng(i).standard_normal((4, 1, 3, 3)).astype(np.float32)
+        paths.append(tmp_path / f"net{i}.safetensors")
+        save_file({"stem.weight": STEM, "blocks.0.conv_dw.weight": weight}, paths[-1])
+    return paths
+
+
+def states(done):
+    return [h.state for h in done]
+
+
+def test_each_source_becomes_a_bank_and_a_second_run_skips_it(checkpoints):
+    sources = [str(p) for p in checkpoints]
+    told = []
+    done = collect(sources, HarvestOptions(), tell=told.append)
+    assert states(done) == ["harvested"] * 3
+    assert told == list(done)
+    assert failures(done) is None
+    assert resolve_bank("net1").provenance.source == sources[1]
+    assert states(collect(sources, HarvestOptions())) == ["skipped"] * 3
+    assert states(collect(sources, HarvestOptions(), force=True)) == ["harvested"] * 3
+
+
+def test_a_changed_checkpoint_is_harvested_again(checkpoints):
+    collect([str(checkpoints[0])], HarvestOptions())
+    weight = np.ones((5, 1, 3, 3), np.float32)
+    save_file({"stem.weight": STEM, "blocks.0.conv_dw.weight": weight}, checkpoints[0])
+    assert states(collect([str(checkpoints[0])], HarvestOptions())) == ["harvested"]
+    assert len(resolve_bank("net0")) == 5
+
+
+def test_another_source_of_the_same_name_does_not_replace_a_bank(checkpoints, tmp_path):
+    collect([str(checkpoints[0])], HarvestOptions())
+    other = tmp_path / "other" / "net0.safetensors"
+    other.parent.mkdir()
+    other.write_bytes(checkpoints[1].read_bytes())
+    before = (library_folder() / "net0.h5").read_bytes()
+    done = collect([str(other)], HarvestOptions())
+    assert states(done) == ["failed"]
+    assert "--name" in str(done[0].error)
+    assert (library_folder() / "net0.h5").read_bytes() == before
+    assert states(collect([str(other)], HarvestOptions(name="other0"))) == ["harvested"]
+    assert states(collect([str(other)], HarvestOptions(), force=True)) == ["harvested"]
+
+
+def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    done = collect([str(checkpoints[0]), str(broken), str(checkpoints[1])], HarvestOptions())
+    assert states(done) == ["harvested", "failed", "harvested"]
+    error = failures(done)
+    assert error is not None
+    assert error.exit_code == 1
+    assert "1 of 3 sources" in str(error)
+    assert "broken" in str(error)
+    assert not (library_folder() / "broken.h5").exists()
+
+
+def test_a_damaged_bank_is_harvested_again(checkpoints):
+    collect([str(checkpoints[0])], HarvestOptions())
+    (library_folder() / "net0.h5").write_bytes(b"\x89HDF\r\n\x1a\nrest")
+    assert states(collect([str(checkpoints[0])], HarvestOptions())) == ["harvested"]
+    assert len(read_bank(library_folder() / "net0.h5")) == 4
+
+
+def test_globs_match_files_first_then_timm_names(checkpoints, tmp_path):
+    assert expand_sources([str(tmp_path / "net*.safetensors"), str(checkpoints[0])]) == tuple(map(str, checkpoints))
+    names = expand_sources(["convnext_atto*"])
+    assert len(names) > 1 and all(n.startswith("convnext_atto") for n in names)
+    with pytest.raises(MkfaError, match="matches no"):
+        expand_sources(["zzz*"])

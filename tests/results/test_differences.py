@@ -1,0 +1,86 @@
+"""What runs differ in, and the interval of two accuracies, against published values and scipy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.results.differences import compare_runs, newcombe, wilson
+from mkfa.results.runs import RunRecord, load_run
+from mkfa.training.folder import RunFolder, RunSpec, as_record
+
+RECIPE = {"lr": 0.004, "batch": 8}
+
+
+def record(root: Path, top1: float | None, *, seed: int = 0, state: str = "done", **more: Any) -> RunRecord:
+    values = {"arch": "net", "domain": "made", "domain_digest": "d1", "recipe_name": "smoke", "recipe": RECIPE} | more
+    spec = RunSpec(**values, seed=seed)
+    folder = RunFolder(root, spec)
+    folder.prepare()
+    if state != "stopped":
+        result = {"state": state, "run": as_record(spec), "test_images": 200, "chance": 0.1, "seconds": 1.5}
+        folder.finish(result | ({} if top1 is None else {"top1_last": top1, "top1_best": top1}))
+    return load_run(root, spec.hash)
+
+
+def test_only_what_differs_is_shown_and_the_recipe_field_by_field(tmp_path):
+    a = record(tmp_path, 0.5)
+    b = record(tmp_path, 0.6, seed=1, recipe=RECIPE | {"lr": 0.01}, recipe_name="smoke-1", options={"patch": 4})
+    found = compare_runs([a, b])
+    assert found.differing == {"seed": (0, 1), "recipe.lr": (0.004, 0.01), "options.patch": (None, 4)}
+    assert found.facts["top1_last"] == (0.5, 0.6)
+    assert found.facts["trained_parameters"] == (None, None)
+
+
+def test_two_runs_have_a_difference_and_more_have_none(tmp_path):
+    runs = [record(tmp_path, top1, seed=i) for i, top1 in enumerate((0.5, 0.6, 0.7))]
+    two = compare_runs(runs[:2]).difference
+    assert (two.value, two.first, two.second, two.images) == (pytest.approx(-0.1), 100, 120, 200)
+    assert (two.low, two.high) == newcombe((100, 200), (120, 200))
+    assert compare_runs(runs).difference is None
+    assert "200 test images" in compare_runs(runs[:2]).note
+
+
+def test_no_difference_across_test_sets_or_with_a_diverged_run(tmp_path):
+    a = record(tmp_path, 0.5)
+    other = compare_runs([a, record(tmp_path, 0.6, domain="other", domain_digest="d2")])
+    assert (other.difference, "different images" in other.note) == (None, True)
+    diverged = compare_runs([a, record(tmp_path, None, seed=1, state="diverged")])
+    assert (diverged.difference, "diverged" in diverged.note) == (None, True)
+    assert diverged.facts["state"] == ("done", "diverged")
+
+
+def test_one_run_one_run_twice_and_unfinished_ones_are_refused(tmp_path):
+    a = record(tmp_path, 0.5)
+    with pytest.raises(MkfaError, match="not enough"):
+        compare_runs([a])
+    with pytest.raises(MkfaError, match="named twice"):
+        compare_runs([a, a])
+    with pytest.raises(WorkError, match=r"is not over \(stopped\)"):
+        compare_runs([a, record(tmp_path, None, seed=1, state="stopped")])
+
+
+def test_newcombes_own_example():
+    """56 of 70 against 48 of 80: Newcombe 1998, Table II, method 10."""
+    assert newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert newcombe((10, 10), (0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)  # the same table
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
+def test_wilson_is_scipys(counts, level):
+    low, high = wilson(*counts, level)
+    known = binomtest(*counts).proportion_ci(level, method="wilson")
+    assert (low, high) == pytest.approx((known.low, known.high), abs=1e-9)
+
+
+@given(*[st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2)
+def test_an_interval_holds_the_difference_and_turns_with_it(a, b):
+    low, high = newcombe(a, b)
+    assert -1 - 1e-9 <= low <= a[0] / a[1] - b[0] / b[1] <= high <= 1 + 1e-9
+    assert newcombe(b, a) == pytest.approx((-high, -low))

@@ -1,0 +1,290 @@
+"""Comparing banks: planted likeness is found, chance is not taken for it, and the records agree."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.errors import MkfaError
+from mkfa.nulls.draws import NULLS
+from mkfa.similarity.compare import _pair_p, compare, compare_many, distinct_names, total_draws
+from mkfa.similarity.comparison import CompareSettings, Comparison, fraction, in_words, strictest
+from mkfa.similarity.export import COLUMNS, arrays_of, attributes_of, csv_text, record
+from mkfa.similarity.matrix import bank_matrices
+from mkfa.similarity.score import ALIKE_IS_MORE, MEASURES
+
+QUICK = CompareSettings(permutations=99, bootstrap=39, splits=4, sample=96)
+
+
+def planted(name: str, seed: int, *, protos: int = 6, proto_seed: int = 0, smooth: bool = False, k: int = 5,
+            layers: int = 4, each: int = 80, noise: float = 0.15, **provenance: str) -> FilterBank:  # fmt: skip
+    """A bank around prototypes, with random sign, gain and offset."""
+    centre = np.random.default_rng([1, proto_seed]).standard_normal((protos, k, k))
+    if smooth:
+        y, x = np.mgrid[:k, :k] - (k - 1) / 2
+        centre *= np.exp(-(x**2 + y**2) / 3)
+    rng = np.random.default_rng([2, seed])
+    table = []
+    for i in range(layers):
+        shape = centre[rng.integers(0, protos, each)] + noise * rng.standard_normal((each, k, k))
+        gain = rng.choice([-1, 1], (each, 1, 1)) * rng.uniform(0.5, 2, (each, 1, 1))
+        weight = gain * shape + rng.normal(size=(each, 1, 1))
+        table.append((Layer(0, f"{name}.{i}", i // 2, 0, 0, k, k, (1, 1), (1, 1)), weight.astype(np.float32), None))
+    return make_bank(name, table, Provenance(**provenance))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Comparison:
+    return compare(planted("a", 1), planted("b", 2), settings=QUICK)
+
+
+def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
+    kind = shared.kinds[0]
+    assert [n.null for n in kind.nulls] == list(NULLS) and kind.measures == MEASURES
+    for null in kind.nulls:
+        for measure in ("coverage", "coverage_at", "matching", "mmd", "energy"):
+            assert null.p[kind.row(measure)] == 0.01, (null.null, measure)
+    moments = next(n for n in kind.nulls if n.null == "covariance")
+    assert moments.p[kind.row("frobenius")] > 0.05  # the null has the same second moments
+    assert (kind.interval[0] <= kind.value).all() and (kind.interval[1] >= kind.value).all()
+    words = " ".join(in_words(shared, kind))
+    assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
+    assert "cannot be told from layers dealt out at random" in words
+
+
+def test_layer_pairs_survive_the_correction_over_all_pairs(shared: Comparison):
+    kind = shared.kinds[0]
+    for null in kind.nulls:
+        assert null.layer_p.shape == (3, 4, 4)
+        assert (null.layer_p_max >= null.layer_p - 1e-6).all() and (null.layer_p_holm >= null.layer_p - 1e-6).all()
+    gaussian = next(n for n in kind.nulls if n.null == "gaussian")
+    assert (gaussian.layer_p_max[0] <= 0.05).all()
+    assert (gaussian.layer_p_holm[0] > 0.05).all()  # 16 pairs at 99 draws: Holm cannot
+    assert kind.layer_fraction.shape == (4, 3, 4, 4)
+    assert abs(np.median(kind.layer_fraction[1, 0])) < 0.2
+    assert kind.stages_a == ("stage 0", "stage 1") and gaussian.stage_p.shape == (3, 2, 2)
+
+
+def test_unlike_smooth_banks_are_close_to_each_other_but_not_to_noise():
+    a = planted("a", 1, smooth=True, proto_seed=1, protos=40)
+    b = planted("b", 2, smooth=True, proto_seed=2, protos=40)
+    result = compare(a, b, settings=QUICK)
+    kind = result.kinds[0]
+    by_name = {n.null: n for n in kind.nulls}
+    row = kind.row("energy")
+    assert by_name["gaussian"].p[row] == 0.01 and by_name["shuffled"].p[row] == 0.01
+    assert by_name["covariance"].p[row] > 0.05  # nothing shared but smoothness, which is second moments
+    assert strictest(kind, "energy").null in ("covariance", "blurred")
+
+
+def test_unrelated_prototypes_are_not_close():
+    a, b = planted("a", 1, proto_seed=1, protos=3, layers=6), planted("b", 2, proto_seed=2, protos=3, layers=6)
+    result = compare(a, b, settings=QUICK)
+    kind = result.kinds[0]
+    assert (np.array([n.p[kind.row("energy")] for n in kind.nulls]) > 0.05).all()
+    assert (np.array([n.p_farther[kind.row("energy")] for n in kind.nulls]) <= 0.05).any()
+    words = " ".join(in_words(result, kind))
+    assert "Their layers differ more than layers dealt out at random" in words
+
+
+def test_a_bank_against_itself_lies_at_the_floor():
+    a = planted("a", 1)
+    result = compare(a, a, settings=CompareSettings(permutations=39, bootstrap=39, splits=16, sample=128))
+    kind = result.kinds[0]
+    assert kind.same and any("disjoint halves" in note for note in result.notes)
+    for measure in ("coverage", "matching", "transport", "mmd", "energy", "bures", "responses"):
+        assert abs(kind.fraction[kind.row(measure)]) < 0.1, measure
+    # copies would have given perfect coverage
+    assert kind.value[kind.row("coverage")] < 0.999
+    assert all(p > 0.05 for p in kind.exchange.p.values())
+
+
+def test_two_null_banks_have_no_place_between_floor_and_ceiling(bank_maker: Callable[..., FilterBank]):
+    a, b = (bank_maker([(60, 5, 5)] * 3, seed=s, name=f"n{s}") for s in (1, 2))
+    settings = CompareSettings(permutations=39, bootstrap=39, measures=("coverage", "energy"))
+    kind = compare(a, b, settings=settings).kinds[0]
+    gaussian = next(n for n in kind.nulls if n.null == "gaussian")
+    assert np.isnan(gaussian.fraction).all() and (gaussian.p_sides > 0.02).all()
+
+
+def test_copied_filters_are_noticed():
+    a = planted("a", 1)
+    layers = [(layer, weight, None) for layer, weight in a.iter_layers()]
+    layers[0] = (layers[0][0], layers[0][1] * np.float32(1.5), None)
+    result = compare(a, make_bank("b", layers, Provenance()), settings=QUICK)
+    assert result.kinds[0].shared == 240
+    assert "5x5: 240 of 320 filters of a occur in b bit for bit" in result.notes
+
+
+def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
+    a, b = planted("a", 1), planted("b", 2)
+    settings = CompareSettings(permutations=19, bootstrap=39, sample=160, nulls=("gaussian",),
+                               measures=("coverage", "energy", "bures"))  # fmt: skip
+    rng = np.random.default_rng(0)
+    moved = []
+    for layer, weight in b.iter_layers():
+        n = len(weight)
+        other = rng.choice([-2.0, 0.5], (n, 1, 1)) * (weight + rng.normal(size=(n, 1, 1)))
+        moved.append((layer, other.astype(np.float32), None))
+    one, other = (compare(a, x, settings=settings).kinds[0] for x in (b, make_bank("b", moved, Provenance())))
+    np.testing.assert_allclose(one.value, other.value, atol=1e-4)
+    np.testing.assert_allclose(one.nulls[0].p, other.nulls[0].p)
+
+
+def test_the_seed_decides_everything_and_is_recorded():
+    a, b = planted("a", 1), planted("b", 2)
+    settings = CompareSettings(permutations=19, bootstrap=39, splits=2, sample=64, seed=5)
+    one, two = (compare(a, b, settings=settings) for _ in range(2))
+    for name, value in arrays_of([one]).items():
+        np.testing.assert_array_equal(value, arrays_of([two])[name], err_msg=name)
+    other = compare(a, b, settings=CompareSettings(permutations=19, bootstrap=39, splits=2, sample=64, seed=6))
+    assert not np.array_equal(one.kinds[0].value, other.kinds[0].value)
+    assert one.settings.seed == 5 and attributes_of([one])["settings"]["seed"] == 5
+
+
+def test_total_draws_is_what_advance_hears():
+    a, b = planted("a", 1, layers=2, each=20), planted("b", 2, layers=2, each=20)
+    heard: list[float] = []
+    settings = CompareSettings(permutations=21, bootstrap=39, nulls=("gaussian", "shuffled"), measures=("coverage",))
+    compare(a, b, settings=settings, advance=heard.append)
+    assert sum(heard) == total_draws(a, b, settings) == 42
+
+
+def test_several_kinds_are_compared_apart_and_the_rest_is_said(bank_maker: Callable[..., FilterBank]):
+    a = bank_maker([(40, 3, 3), (40, 5, 5), (30, 7, 7)], seed=1, name="a")
+    b = bank_maker([(40, 3, 3), (90, 5, 5)], seed=2, name="b")
+    settings = CompareSettings(permutations=19, bootstrap=39, measures=("coverage", "pca_kl"))
+    result = compare(a, b, settings=settings)
+    assert [str(k.kind) for k in result.kinds] == ["3x3", "5x5"]
+    assert [k.n for k in result.kinds] == [20, 20]
+    assert "a: 30 filters of 7x7 in 1 layer left out, b has none" in map(str, result.left_out)
+    settings = CompareSettings(permutations=19, bootstrap=39, measures=("coverage",), kernels=((5, 5),))
+    only = compare(a, b, settings=settings)
+    assert [str(k.kind) for k in only.kinds] == ["5x5"]
+    assert any("3x3" in str(x) and "not asked for" in str(x) for x in only.left_out)
+
+
+@pytest.mark.parametrize("case", ["dead", "few", "none"])
+def test_what_cannot_be_compared_is_one_sentence(case: str, bank_maker: Callable[..., FilterBank]):
+    a = bank_maker([(40, 5, 5)], name="a")
+    if case == "none":
+        b, text = bank_maker([(40, 3, 3)], name="b"), "a has 5x5; b has 3x3"
+    else:
+        some = np.random.default_rng(0).random((9, 5, 5), np.float32)
+        weight = np.zeros((40, 5, 5), np.float32) if case == "dead" else some
+        b = make_bank("b", [(Layer(0, "x", 0, 0, 0, 5, 5, (1, 1), (1, 1)), weight, None)], Provenance())
+        text = f"5x5: 40 in a, {0 if case == 'dead' else 9} in b"
+    with pytest.raises(MkfaError, match=text):
+        compare(a, b, settings=QUICK)
+
+
+def test_a_layer_with_one_filter_and_a_bank_of_one_layer_do_not_break(bank_maker: Callable[..., FilterBank]):
+    a, b = bank_maker([(1, 5, 5), (40, 5, 5)], name="a"), bank_maker([(60, 5, 5)], seed=3, name="b")
+    result = compare(a, b, settings=CompareSettings(permutations=19, bootstrap=39))
+    kind = result.kinds[0]
+    assert np.isfinite(kind.value).all() and kind.layers_a == ("blocks.1.conv.weight",)
+    assert "too few layers" in " ".join(in_words(result, kind))
+    assert any("under 4 usable filters" in str(x) for x in result.left_out)
+
+
+def test_nonfinite_filters_are_left_out():
+    a = planted("a", 1)
+    group = a.groups[5, 5]
+    weight = group.weight.copy()
+    weight[3, 0, 0] = np.nan
+    layers = [(layer, weight[i * 80 : i * 80 + 80], None) for i, layer in enumerate(a.layers)]
+    result = compare(make_bank("n", layers, Provenance()), planted("b", 2), settings=QUICK)
+    assert result.kinds[0].usable[0] == 319
+    assert "n: 1 filters of 5x5 left out, not finite" in map(str, result.left_out)
+    assert np.isfinite(result.kinds[0].value).all()
+
+
+BAD: list[tuple[dict[str, object], str]] = [
+    ({"permutations": 18}, "permutations 18: is less than 19"), ({"sample": 15}, "sample 15: is less than 16"),
+    ({"bootstrap": 38}, "bootstrap 38: is less than 39"), ({"splits": 0}, "splits 0: is less than 1"),
+    ({"threshold": 1.5}, "threshold 1.5: is no"), ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
+    ({"nulls": ()}, "no measure or no null"), ({"measures": ()}, "no measure or no null"),
+    ({"nulls": ("gausian",)}, "did you mean gaussian"), ({"measures": ("cover",)}, "did you mean coverage"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "says"), BAD)
+def test_settings_are_checked(change: dict[str, object], says: str):
+    with pytest.raises(MkfaError, match=says):
+        CompareSettings(**change)  # type: ignore[arg-type]
+
+
+def test_pairs_are_adjusted_for_the_largest_of_each_draw():
+    """Against a loop; and the chance that any of many null pairs passes is the level."""
+    rng = np.random.default_rng(0)
+    scale = np.exp(rng.normal(size=(3, 4, 5)))
+    hits = 0
+    for trial in range(200):
+        everything = rng.standard_normal((40, 2, 3, 4, 5)) * scale
+        plain, adjusted = _pair_p(everything[0, 0], np.concatenate([everything[1:, :1]] * 2, axis=1))
+        if trial == 0:
+            part = everything[:, 0]
+            z = (part - part.mean(0)) / part.std(0)
+            top = z.max(axis=(2, 3))
+            for i, x, y in np.ndindex(3, 4, 5):
+                assert plain[i, x, y] == pytest.approx((z[:, i, x, y] >= z[0, i, x, y]).mean())
+                assert adjusted[i, x, y] == pytest.approx((top[:, i] >= z[0, i, x, y]).mean())
+        hits += bool((adjusted[0] <= 0.1).any())
+    assert 8 <= hits <= 34  # 20 expected; 200 draws of a binomial with p = 0.1
+
+
+def test_fraction_runs_from_floor_to_ceiling_in_either_direction():
+    assert fraction([0.9, 0.1], [0.9, 0.1], [0.3, 0.7]).tolist() == [0, 0]
+    assert fraction([0.3, 0.4], [0.9, 0.1], [0.3, 0.7]).tolist() == pytest.approx([1, 0.5])
+    assert np.isnan(fraction(0.5, 0.2, 0.2))
+
+
+def test_each_measure_runs_in_the_direction_that_is_said_of_it(shared: Comparison):
+    kind = shared.kinds[0]
+    rises = {name for name, floor, ceiling in zip(kind.measures, kind.floor, kind.ceiling, strict=True)
+             if floor > ceiling}  # fmt: skip
+    assert rises == set(ALIKE_IS_MORE)
+
+
+def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., FilterBank]):
+    same = {"architecture": "net", "training_set": "letters"}
+    banks = [planted("a", 1, **same), planted("b", 2, **same), planted("c", 3, proto_seed=9)]
+    banks.append(bank_maker([(9, 3, 3)], name="d"))
+    told: list[MkfaError] = []
+    settings = CompareSettings(permutations=39, bootstrap=39, splits=2, sample=64, measures=("coverage", "energy"))
+    results = compare_many(banks, settings=settings, tell=told.append)
+    assert [r is None for r in results] == [False, False, True, False, True, True] and len(told) == 3
+    coverage, energy = bank_matrices(banks, results)
+    assert coverage.names == ("a", "b", "c", "d") and energy.measure == "energy"
+    np.testing.assert_allclose(coverage.value, coverage.value.T)
+    assert np.isnan(coverage.value[3]).all() and np.isnan(coverage.value.diagonal()).all()
+    assert coverage.seed_floor == results[0].kinds[0].value[0]  # type: ignore[union-attr]
+    assert coverage.fraction_of_seeds[0, 1] == 0 and coverage.fraction_of_seeds[0, 2] > 0.3
+    assert coverage.p_holm[1, 0, 1] == pytest.approx(3 * 0.025)
+    assert [bank.name for bank in distinct_names([banks[0], banks[0], banks[1]])] == ["a (1)", "a (2)", "b"]
+
+
+def test_records_tables_and_arrays_say_the_same(shared: Comparison):
+    from mkfa.cli.shared.outputs import to_json
+
+    kind = shared.kinds[0]
+    data = json.loads(to_json(record(shared)))["kinds"][0]
+    mean = data["measures"]["energy"]["nulls"]["blurred"]["mean"]
+    assert mean == pytest.approx(kind.nulls[2].mean[kind.row("energy")])
+    assert np.array(data["layers"]["mmd"]["nulls"]["shuffled"]["p_max"]).shape == (4, 4)
+    rows = list(csv.DictReader(io.StringIO(csv_text([shared]))))
+    assert set(rows[0]) == set(COLUMNS)
+    assert len(rows) == 4 * (11 + 3 * 4 + 3 * 16)
+    row = next(r for r in rows if r["scope"] == "layer" and r["measure"] == "energy" and r["null"] == "gaussian")
+    assert float(row["value"]) == pytest.approx(float(kind.layer_value[2, 0, 0]), abs=1e-5)
+    assert float(row["p_max"]) == pytest.approx(float(kind.nulls[1].layer_p_max[2, 0, 0]), abs=1e-5)
+    assert row["m"] == "99" and row["filters"] == str(kind.n)
+    arrays = arrays_of([shared])
+    np.testing.assert_array_equal(arrays["a and b/5x5/gaussian/layer_mean"], kind.nulls[1].layer_mean)
+    assert arrays["a and b/5x5/layers_a"].tolist() == ["a.0", "a.1", "a.2", "a.3"]

@@ -1,0 +1,89 @@
+"""Layers as the unit: exchange and bootstrap against loops, uniformity and fresh layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
+from mkfa.banks.canonical import normalise
+from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers, layer_blocks
+from mkfa.similarity.measures import cosines as measures
+from mkfa.similarity.samples import Cloud, make_cloud
+from mkfa.similarity.score import MEASURES, make_plan, take
+
+
+def layered_cloud(layers: int, each: int, seed: int, shift: float = 0.0, k: int = 3) -> Cloud:
+    """Layers around centres of their own (so that filters within a layer are alike); `shift` moves the centres."""
+    rng = np.random.default_rng(seed)
+    table = []
+    for i in range(layers):
+        centre = rng.standard_normal((1, k, k)) + shift * np.random.default_rng(0).standard_normal((1, k, k))
+        table.append((Layer(0, f"l{i}", 0, 0, 0, k, k), (centre + 0.5 * rng.standard_normal((each, k, k))), None))
+    return make_cloud(make_bank("b", [(a, w.astype(np.float32), n) for a, w, n in table], Provenance()), Kind(k, k))
+
+
+PLAN = make_plan((3, 3), ("coverage", "mmd", "energy"), threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+
+
+def test_layer_blocks_are_means_over_pairs():
+    rng = np.random.default_rng(0)
+    vector = normalise(rng.standard_normal((14, 9)).astype(np.float32))[0]
+    label = np.repeat([0, 1, 2], [6, 5, 3])
+    kernel, distance, best = layer_blocks(vector, label, layers=3, bandwidth=0.25)
+    for i in range(3):
+        for j in range(3):
+            pairs = [(f, g) for f in np.flatnonzero(label == i) for g in np.flatnonzero(label == j) if f != g]
+            square = np.array([float(vector[f] @ vector[g]) ** 2 for f, g in pairs])
+            assert kernel[i, j] == pytest.approx(np.exp((square - 1) / 0.25).mean(), abs=1e-5)
+            assert distance[i, j] == pytest.approx(np.sqrt(1 - square).mean(), abs=1e-5)
+    cos = np.abs(vector @ vector.T) - np.eye(14)
+    np.testing.assert_allclose(best[:, 1], cos[:, label == 1].max(1), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_layers_of_one_population_give_uniform_p_although_filters_in_them_are_alike():
+    m = 99
+    p = []
+    for seed in range(200):
+        a, b = (layered_cloud(6, 12, 2 * seed + i) for i in range(2))
+        p.append(list(exchange_layers(a, b, (None, None), plan=PLAN, m=m, rng=np.random.default_rng(seed)).p.values()))
+    jitter = np.random.default_rng(0).uniform(0, 1 / (m + 1), (200, 3))
+    for column in (np.array(p) - jitter).T:
+        assert scipy.stats.kstest(column, "uniform").pvalue > 1e-3
+
+
+def test_layers_of_two_populations_are_told_apart():
+    a, b = layered_cloud(9, 12, 1, shift=2), layered_cloud(9, 12, 2, shift=-0.5)
+    found = exchange_layers(a, b, (None, None), plan=PLAN, m=199, rng=np.random.default_rng(0))
+    assert found.p["energy"] <= 0.02 and found.p["mmd"] <= 0.02
+    assert found.arrangements == 48620 and found.m == 199
+
+
+def test_one_layer_each_cannot_be_told_apart():
+    a, b = layered_cloud(1, 12, 1, shift=5), layered_cloud(1, 12, 2)
+    found = exchange_layers(a, b, (None, None), plan=PLAN, m=99, rng=np.random.default_rng(0))
+    assert found.arrangements == 2 and found.p["energy"] == 1
+
+
+def test_bootstrap_spreads_like_fresh_layers_do():
+    plan = make_plan((3, 3), MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    a, b = (layered_cloud(12, 8, s) for s in (1, 2))
+    samples = [take(c, np.arange(len(c))) for c in (a, b)]
+    draws = bootstrap_layers(*samples, plan=plan, draws=60, rng=rng)
+    assert np.isfinite(draws).all()
+    fresh = [measures.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
+             for i in range(60)]  # fmt: skip
+    assert 0.4 < draws[:, plan.measures.index("energy")].std() / np.std(fresh) < 2.5
+    value = np.linspace(0, 1, len(plan.measures))
+    low, high = centred_interval(draws, value)
+    assert (low <= value).all() and (high >= value).all() and (high > low).all()
+
+
+def test_a_bank_of_one_layer_has_intervals_of_no_width_but_finite():
+    plan = make_plan((3, 3), MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+    samples = [take(c, np.arange(len(c))) for c in (layered_cloud(1, 30, 1), layered_cloud(1, 30, 2))]
+    draws = bootstrap_layers(*samples, plan=plan, draws=39, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(draws - draws[:1], 0, atol=1e-6)

@@ -1,0 +1,330 @@
+"""A run: determinism, resumption from a kill at any step, divergence, the lock, faults of the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.images.domain import Domain
+from mkfa.training import run as engine
+from mkfa.training.device import Execution, Stop, Stopped
+from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, RunSpec, load_tensors
+from mkfa.training.recipe import Recipe, load_recipe
+from mkfa.training.run import Report, evaluate, network_seed, steps_of, train_run
+
+ONE = Execution(device="cpu", threads=1)
+OFTEN = replace(ONE, checkpoint_seconds=0.0)
+EVERYTHING = {"mixup": 0.8, "cutmix": 1.0, "erasing": 0.5, "drop_path": 0.2, "ema": 0.9}
+
+
+def stripes(count: int = 48, classes: int = 3, side: int = 16, seed: int = 0) -> Domain:
+    """Return a domain of noisy stripes, whose direction is the class."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    row, column = np.mgrid[:side, :side]
+    angle = y[:, None, None] * np.pi / classes
+    wave = np.sin(1.5 * (row * np.sin(angle) + column * np.cos(angle)) + rng.uniform(0, 6, (count, 1, 1)))
+    x = np.clip(128 + 80 * wave + rng.normal(0, 10, wave.shape), 0, 255).astype(np.uint8)[..., None]
+    half = count * 2 // 3
+    return Domain("stripes", tuple("abcdefghij"[:classes]), x[:half], y[:half], x[half:], y[half:], "made")
+
+
+def recipe(**changes: object) -> Recipe:
+    return load_recipe("smoke", {"equal_steps": 12, "batch": 8, **changes})
+
+
+def spec(made: Recipe, seed: int = 0) -> RunSpec:
+    return RunSpec("convmixer_8_2", "stripes", "made", made.name, made.identity, seed)
+
+
+def run(made: Recipe, root: Path, *, execution: Execution = ONE, **more: object) -> dict:
+    return train_run(spec(made), stripes(), source=None, root=root, execution=execution, **more)
+
+
+def what_counts(root: Path, made: Recipe) -> tuple[bytes, str]:
+    """Return the metrics and the digest of the final weights."""
+    folder = RunFolder(root, spec(made)).path
+    return (folder / METRICS).read_bytes(), json.loads((folder / RESULT).read_text())["weights_sha256"]
+
+
+def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
+    made = recipe(equal_steps=120, batch=16, flip=0.0)  # a mirrored stripe is another class
+    told: list[Report] = []
+    result = run(made, tmp_path, tell=told.append)
+    folder = RunFolder(tmp_path, spec(made)).path
+    assert folder.name == spec(made).hash
+    assert {p.name for p in folder.iterdir()} == {"spec.json", METRICS, RESULT, WEIGHTS, "lock"}
+    assert result["state"] == "done"
+    assert result["top1_last"] > 0.7 > result["chance"] == pytest.approx(1 / 3, abs=0.05)
+    assert (told[-1].step, told[-1].steps, len(told)) == (120, 120, 120)
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert [r["epoch"] for r in rows] == list(range(1, 61))
+    assert result["top1_last"] == rows[-1]["top1"]
+    assert result["top1_best"] == max(r["top1"] for r in rows)
+    assert engine.state_digest(load_tensors(folder / WEIGHTS)) == result["weights_sha256"]
+    assert run(made, tmp_path, tell=lambda _: pytest.fail("trained again")) == result
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING])
+def test_the_seed_decides(tmp_path, changes):
+    made = recipe(**changes)
+    first, again = run(made, tmp_path / "a"), run(made, tmp_path / "b")
+    other = train_run(spec(made, 1), stripes(), source=None, root=tmp_path, execution=ONE)
+    assert first["weights_sha256"] == again["weights_sha256"] != other["weights_sha256"]
+    assert what_counts(tmp_path / "a", made) == what_counts(tmp_path / "b", made)
+
+
+class Killed(BaseException):
+    """As a kill: nothing of the run's own gets to run."""
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING])
+def test_killed_at_random_steps_it_ends_as_if_it_never_was(tmp_path, changes):
+    made = recipe(equal_steps=15, **changes)
+    run(made, tmp_path / "calm")
+    rng, kills = np.random.default_rng(0), 0
+    for _ in range(100):
+        at = int(rng.integers(1, 6))
+        count = 0
+
+        def tell(_: Report, at: int = at) -> None:
+            nonlocal count
+            count += 1
+            if count == at:
+                raise Killed
+
+        # a checkpoint lies some steps behind the kill, as one on a clock does
+        execution = replace(ONE, checkpoint_seconds=0.0 if rng.random() < 0.7 else 30.0)
+        try:
+            result = run(made, tmp_path / "killed", execution=execution, tell=tell)
+            break
+        except Killed:
+            kills += 1
+    assert kills >= 3
+    assert result["resumed"] >= 2
+    assert what_counts(tmp_path / "killed", made) == what_counts(tmp_path / "calm", made)
+
+
+def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path):
+    made = recipe()
+    run(made, tmp_path / "calm")
+    stop = Stop()
+
+    def tell(report: Report) -> None:
+        stop.requested = report.step == 4
+
+    with pytest.raises(Stopped):
+        run(made, tmp_path / "stopped", stop=stop, tell=tell)
+    folder = RunFolder(tmp_path / "stopped", spec(made)).path
+    assert load_tensors(folder / CHECKPOINT)["step"] == 5
+    stop.requested = False
+    seen: list[int] = []
+    run(made, tmp_path / "stopped", tell=lambda r: seen.append(r.step))
+    assert seen[0] == 6
+    assert what_counts(tmp_path / "stopped", made) == what_counts(tmp_path / "calm", made)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_run import *
+Execution
+with Stop().listening() as stop:
+    run(recipe(equal_steps=400), Path(sys.argv[1]), execution=replace(ONE, checkpoint_seconds=0.05), stop=stop)
+"""
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_leave_no_trace(tmp_path):
+    made = recipe(equal_steps=400)
+    run(made, tmp_path / "calm")
+    folder = RunFolder(tmp_path / "hit", spec(made)).path
+    rng = np.random.default_rng(1)
+    signals = iter([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    codes = []
+    for _ in range(40):
+        child = subprocess.Popen([sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)),
+                                  str(tmp_path / "hit")], stderr=subprocess.DEVNULL)  # fmt: skip
+        number = next(signals, None)
+        if number is not None:
+            before = (folder / CHECKPOINT).stat().st_mtime_ns if (folder / CHECKPOINT).exists() else 0
+            while child.poll() is None and not ((folder / CHECKPOINT).exists()
+                                                and (folder / CHECKPOINT).stat().st_mtime_ns > before):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.2))
+            if child.poll() is None:
+                os.kill(child.pid, number)
+        codes.append(child.wait(timeout=120))
+        if (folder / RESULT).exists():
+            break
+    assert -signal.SIGKILL in codes
+    assert codes[-1] == 0
+    assert json.loads((folder / RESULT).read_text())["resumed"] >= 2
+    assert what_counts(tmp_path / "hit", made) == what_counts(tmp_path / "calm", made)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_as_diverged_with_its_step(tmp_path, monkeypatch):
+    made = recipe()
+    from mkfa.training.step import Step
+
+    real = Step.__call__
+
+    def spoilt(self: Step, number: int, index: object) -> object:
+        loss = real(self, number, index)
+        return loss * float("nan") if number == 6 else loss
+
+    monkeypatch.setattr(Step, "__call__", spoilt)
+    result = run(made, tmp_path)
+    assert (result["state"], result["step"]) == ("diverged", 6)
+    assert not {"top1_last", "top1_best"} & set(result)
+    assert not (RunFolder(tmp_path, spec(made)).path / WEIGHTS).exists()
+
+
+def test_a_learning_rate_out_of_all_bounds_is_never_an_accuracy(tmp_path):
+    result = run(recipe(lr=10.0, clip=0.0, weight_decay=10.0, warmup=0.0, equal_steps=200), tmp_path)
+    assert result["state"] == "diverged"
+
+
+def test_two_processes_cannot_train_one_run(tmp_path):
+    made = recipe()
+    folder = RunFolder(tmp_path, spec(made))
+    folder.prepare()
+    code = (f"import fcntl, os, sys, time\nh = os.open({str(folder.path / 'lock')!r}, os.O_RDWR | os.O_CREAT)\n"
+            "fcntl.flock(h, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)")  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == "held"
+        with pytest.raises(RunLocked, match="another process"):
+            run(made, tmp_path)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert run(made, tmp_path)["state"] == "done"
+
+
+def test_a_full_disk_costs_nothing_that_was_written(tmp_path, monkeypatch):
+    made = recipe()
+    run(made, tmp_path / "calm")
+    real, writes = RunFolder.save, []
+
+    def full(self: RunFolder, name: str, state: dict) -> None:
+        writes.append(name)
+        if len(writes) == 5:
+            raise WorkError(self.path / name, "the disk is full and nothing was written", "free some space")
+        real(self, name, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "save", full)
+        with pytest.raises(WorkError, match="disk is full"):
+            run(made, tmp_path / "full", execution=OFTEN)
+    folder = RunFolder(tmp_path / "full", spec(made)).path
+    assert "disk is full" in json.loads((folder / "failure.json").read_text())["error"]
+    assert load_tensors(folder / CHECKPOINT)["step"] == 4
+    assert run(made, tmp_path / "full")["resumed"] == 1
+    assert what_counts(tmp_path / "full", made) == what_counts(tmp_path / "calm", made)
+    assert not (folder / "failure.json").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    made = recipe()
+    folder = RunFolder(tmp_path, spec(made))
+    folder.prepare()
+    (folder.path / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(WorkError, match=r"checkpoint\.pt: is damaged"):
+        run(made, tmp_path)
+
+
+def test_a_run_begun_elsewhere_is_not_continued_here(tmp_path):
+    made = recipe()
+    folder = RunFolder(tmp_path, spec(made))
+    folder.prepare()
+    folder.save(CHECKPOINT, {"device": "cuda", "threads": 1})
+    with pytest.raises(MkfaError, match="begun on cuda"):
+        run(made, tmp_path)
+
+
+def test_the_identity_is_what_decides_and_nothing_else():
+    made = recipe()
+    base = spec(made)
+    assert base.hash == replace(base, recipe_name="another name").hash
+    changed = [replace(base, seed=1), replace(base, arch="convmixer_8_3"), replace(base, domain_digest="x"),
+               replace(base, recipe=recipe(lr=1e-3).identity), replace(base, options={"kernel": 5}),
+               replace(base, arm="random", layers=1), replace(base, arm="random", layers=2)]  # fmt: skip
+    assert len({s.hash for s in (base, *changed)}) == len(changed) + 1
+
+
+def test_an_arm_begins_from_other_weights_than_the_base_run_of_its_seed():
+    base = spec(recipe())
+    assert network_seed(base) != network_seed(replace(base, arm="selffer", layers=2))
+    assert network_seed(replace(base, arm="random")) == network_seed(replace(base, arm="selffer"))
+
+
+def test_steps_by_epochs_and_equal_steps():
+    assert steps_of(recipe(equal_steps=0, epochs=3, batch=10), 35) == (9, 3)
+    assert steps_of(recipe(equal_steps=7, batch=10), 35) == (7, 3)
+    assert steps_of(recipe(equal_steps=0, epochs=3, batch=100), 35) == (3, 1)
+
+
+def test_evaluation_counts_every_image_once(monkeypatch):
+    import torch
+
+    from mkfa.training.batches import place
+
+    monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
+    domain = stripes()
+    _, test = place(domain, recipe(), device=torch.device("cpu"), channels_last=True)
+    fixed = torch.tensor([0.0, 2.0, 0.0])
+    top1, loss = evaluate(torch.nn.Sequential(_Constant(fixed)), test, amp=False)
+    assert top1 == (domain.y_test == 1).mean()
+    log = fixed.log_softmax(0).numpy()
+    assert loss == pytest.approx(-log[domain.y_test].mean(), rel=1e-5)
+
+
+def _Constant(logits: object) -> object:
+    import torch
+
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return logits.expand(len(x), -1)
+
+    return Constant()
+
+
+def test_images_are_normalised_by_the_training_set_and_scaled_where_asked():
+    import torch
+
+    from mkfa.training.batches import channel_statistics, place
+
+    domain = stripes()
+    train, _ = place(domain, recipe(), device=torch.device("cpu"), channels_last=False)
+    x = train.normalise(train.take(torch.arange(len(train))))
+    assert x.is_contiguous()
+    assert (float(x.mean()), float(x.std())) == pytest.approx((0, 1), abs=1e-3)
+    mean, std = channel_statistics(domain.x_train, recipe())
+    assert (mean[0], std[0]) == pytest.approx((domain.x_train.mean() / 255, domain.x_train.std() / 255))
+    larger, _ = place(domain, recipe(size=24), device=torch.device("cpu"), channels_last=True)
+    assert larger.take(torch.arange(2)).shape == (2, 1, 24, 24)
+
+
+def test_torchs_own_state_is_left_as_it_was(tmp_path):
+    import torch
+
+    torch.manual_seed(3)
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    run(recipe(), tmp_path)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
