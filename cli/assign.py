@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import (
-    Force,
-    Json,
-    Seed,
-    check_outputs,
-    deliver,
-    print_table,
-    progress,
-    say,
-    say_wrapped,
-)  # fmt: skip
+from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, deliver, print_table, progress, say, say_wrapped
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -33,23 +23,30 @@ def register(app: typer.Typer) -> None:
 
 def assign(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="Bank file or name.")],
-    basis: Annotated[str, typer.Option("--basis", help="families, eight (models of the published key filters), or "
-                                       "all: both in turn.")] = "families",
-    null: Annotated[str, typer.Option("--null", help="Null of p-values and thresholds: shuffled, gaussian, blurred, "
-                                      "covariance, init.")] = "shuffled",
+    basis: Annotated[
+        str,
+        typer.Option("--basis", help="families, eight (models of the published key filters), or all: both in turn."),
+    ] = "families",
+    null: Annotated[
+        str,
+        typer.Option("--null", help="Null of p-values and thresholds: shuffled, gaussian, blurred, covariance, init."),
+    ] = "shuffled",
     draws: Annotated[int, typer.Option("--draws", help="Null filters for each null and kernel size.")] = 10000,
     r2: Annotated[float, typer.Option("--r2", min=0, max=1, help="R2 from which a filter counts as covered.")] = 0.9,
     layers: Annotated[bool, typer.Option("--layers", help="Print a table of layers, with their quality.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Write every filter's result (.h5) or the summary "
-                                             "(.json).")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="Draw shares, coverage and examples (.png, .pdf, "
-                                                ".svg).")] = None,
-    store: Annotated[bool, typer.Option("--store/--no-store", help="Store the result in the bank file under "
-                                        "/analysis.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write every filter's result (.h5) or the summary (.json).")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw shares, coverage and examples (.png, .pdf, .svg).")
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Store the result in the bank file under /analysis.")
+    ] = True,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Name the analytic pattern of every filter: class, scales, fit, runner-up, and what chance gives."""
     from mkfa.banks.library import resolve_path
     from mkfa.banks.quality import layer_quality
@@ -77,9 +74,16 @@ def assign(
             _print(summary, quality if layers else ())
         say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
 
-    deliver(out, figure, lambda: {"assignments": [summary for _, summary in done], "quality": quality},
-            write=lambda path: _write(path, done, loaded, force=force), draw=lambda: _draw(done[0], loaded),
-            tell=tell, force=force, as_json=as_json)  # fmt: skip
+    deliver(
+        out,
+        figure,
+        lambda: {"assignments": [summary for _, summary in done], "quality": quality},
+        write=lambda path: _write(path, done, loaded, force=force),
+        draw=lambda: _draw(done[0], loaded),
+        tell=tell,
+        force=force,
+        as_json=as_json,
+    )
 
 
 Done = list[tuple["Assignment", "AssignmentSummary"]]
@@ -134,8 +138,17 @@ def _print_classes(summary: AssignmentSummary) -> None:
     rows = []
     for each in sorted(summary.classes, key=lambda c: -c.share):
         if each.filters or each.null_share >= 0.0005:
-            rows.append((each.title, each.filters, _percent(each.share), _interval(each.low, each.high),
-                         each.median_r2, _percent(each.on), _percent(each.null_share)))  # fmt: skip
+            rows.append(
+                (
+                    each.title,
+                    each.filters,
+                    _percent(each.share),
+                    _interval(each.low, each.high),
+                    each.median_r2,
+                    _percent(each.on),
+                    _percent(each.null_share),
+                )
+            )
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R2", "on", f"share, {summary.null}")
     print_table(title, columns, rows)
@@ -149,11 +162,19 @@ def _print_coverage(summary: AssignmentSummary) -> None:
     for kind, coverage in parts:
         for i, each in enumerate(coverage):
             limit = "each its own" if kind == "all" else f"R2 > {each.threshold:.2f}"
-            rows.append((kind if i == 0 else "", f"{each.filters:,}" if i == 0 else "", each.null,
-                         each.median_r2 if i == 0 else "", each.null_median_r2,
-                         _percent(each.fixed) if i == 0 else "", _percent(each.null_fixed),
-                         f"{_percent(each.beyond)} ({limit})",
-                         _interval(each.beyond_low, each.beyond_high)))  # fmt: skip
+            rows.append(
+                (
+                    kind if i == 0 else "",
+                    f"{each.filters:,}" if i == 0 else "",
+                    each.null,
+                    each.median_r2 if i == 0 else "",
+                    each.null_median_r2,
+                    _percent(each.fixed) if i == 0 else "",
+                    _percent(each.null_fixed),
+                    f"{_percent(each.beyond)} ({limit})",
+                    _interval(each.beyond_low, each.beyond_high),
+                )
+            )
     at = f"R2 >= {summary.r2:g}"
     columns = ("size", "filters", "null", "median R2", "null's", at, "null's", "above null's 1 %", "95 %, layers")
     print_table("Coverage, beside each null", columns, rows, left=1)
@@ -167,13 +188,29 @@ def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...])
         names = [f"{summary.classes[i].title} {100 * each.shares[i]:.0f} %" for i in order]
         top = ", ".join(names) if len(", ".join(names)) <= 32 else names[0]
         q = of[each.layer]
-        rows.append((each.layer, each.kind, each.filters, each.dead, each.median_r2, _percent(each.fixed),
-                     _percent(each.beyond), f"{q.entropy:.2f}/{q.random:.2f}", top))  # fmt: skip
+        rows.append(
+            (
+                each.layer,
+                each.kind,
+                each.filters,
+                each.dead,
+                each.median_r2,
+                _percent(each.fixed),
+                _percent(each.beyond),
+                f"{q.entropy:.2f}/{q.random:.2f}",
+                top,
+            )
+        )
     columns = ("layer", "size", "filters", "dead", "R2", f">= {summary.r2:g}", "> null", "entropy", "most frequent")
-    print_table("Layers", columns, rows, notes=(
-        "> null: share above the R2 that 1 % of the null passes. entropy: variance entropy / that of as",
-        "many random filters (simulated): equal is unstructured, near 0 copies of one another.",
-    ))  # fmt: skip
+    print_table(
+        "Layers",
+        columns,
+        rows,
+        notes=(
+            "> null: share above the R2 that 1 % of the null passes. entropy: variance entropy / that of as",
+            "many random filters (simulated): equal is unstructured, near 0 copies of one another.",
+        ),
+    )
 
 
 def _sentences(summary: AssignmentSummary) -> list[str]:

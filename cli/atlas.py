@@ -22,7 +22,7 @@ from mkfa.cli.shared.outputs import (
     read_banks,
     say,
     say_wrapped,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from mkfa.clusters.atlas import Atlas
@@ -40,15 +40,16 @@ def register(app: typer.Typer) -> None:
 def atlas(
     banks: Banks,
     kernel: Kernel = "",
-    clusters: Annotated[int | None, typer.Option("--clusters", help="Number of clusters; default: chosen "
-                                                 "against the null.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option("--clusters", help="Number of clusters; default: chosen against the null.")
+    ] = None,
     sample: Annotated[int, typer.Option("--sample", help="Filters used to choose the number and for the map.")] = 4000,
     out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5 or .json.")] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw prototypes and map: .png .pdf .svg.")] = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Cluster the filters of banks modulo sign: prototypes, where each is found, and a map."""
     from mkfa.clusters.atlas import atlas_summary, build_atlas, write_atlas
     from mkfa.clusters.count import SWEEP
@@ -57,10 +58,25 @@ def atlas(
     check_outputs(out, figure, force=force, banks=banks)
     read, kind = read_banks(banks, kernel)
     with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:
-        result = build_atlas(read, kind=kind, clusters=clusters, seed=seed, sample=sample,
-                             with_map=figure is not None or out is not None, advance=advance)  # fmt: skip
-    deliver(out, figure, lambda: atlas_summary(result), write=lambda path: write_atlas(result, path, overwrite=force),
-            draw=lambda: draw(result), tell=lambda: print_atlas(result), force=force, as_json=as_json)  # fmt: skip
+        result = build_atlas(
+            read,
+            kind=kind,
+            clusters=clusters,
+            seed=seed,
+            sample=sample,
+            with_map=figure is not None or out is not None,
+            advance=advance,
+        )
+    deliver(
+        out,
+        figure,
+        lambda: atlas_summary(result),
+        write=lambda path: write_atlas(result, path, overwrite=force),
+        draw=lambda: draw(result),
+        tell=lambda: print_atlas(result),
+        force=force,
+        as_json=as_json,
+    )
 
 
 def print_atlas(result: Atlas) -> None:
@@ -71,37 +87,69 @@ def print_atlas(result: Atlas) -> None:
     choice, found, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
     for note in result.pool.notes:
         say(note)
-    rows = [(int(m.counts[i]), *(float(x[i]) for x in (m.energy, m.null_energy, m.gap, m.gap_error, m.stability,
-                                                      m.null_stability, m.silhouette, m.null_silhouette)))
-            for i in range(len(m.counts))]  # fmt: skip
+    rows = [
+        (
+            int(m.counts[i]),
+            *(
+                float(x[i])
+                for x in (
+                    m.energy,
+                    m.null_energy,
+                    m.gap,
+                    m.gap_error,
+                    m.stability,
+                    m.null_stability,
+                    m.silhouette,
+                    m.null_silhouette,
+                )
+            ),
+        )
+        for i in range(len(m.counts))
+    ]
     say("")
-    print_table("How many clusters?", ("k", "R2", "null R2", "gap", "± error", "recurs", "null", "silhouette", "null"),
-                rows, left=0, notes=[
-        f"R2: mean cos² with the prototype. Recurs: adjusted Rand between random halves ({STABLE} and above is good).",
-        f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
-        f"seed {choice.seed}."])  # fmt: skip
+    print_table(
+        "How many clusters?",
+        ("k", "R2", "null R2", "gap", "± error", "recurs", "null", "silhouette", "null"),
+        rows,
+        left=0,
+        notes=[
+            f"R2: mean cos² with the prototype. Recurs: adjusted Rand between random halves ({STABLE} or more is good).",
+            f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
+            f"seed {choice.seed}.",
+        ],
+    )
     say_wrapped(f"Choice: {choice.reason}")
     say("")
     banks = result.pool.banks if 1 < len(result.pool.banks) <= MOST_BANKS else ()
     columns = ("", "nearest family", "its R2", "filters", "mean R2", "recurs", *DEPTHS, *banks)
     table = [
-        (j + 1, result.prototype_class[j], float(result.prototype_r2[j]),
-         percent(found.size[j] / len(result.pool)), mean_r2(result, j),
-         float(stable.recurrence[j]), *(percent(x) for x in result.third_share[:, j]),
-         *(percent(x) for x in result.bank_share[: len(banks), j]))
+        (
+            j + 1,
+            result.prototype_class[j],
+            float(result.prototype_r2[j]),
+            percent(found.size[j] / len(result.pool)),
+            mean_r2(result, j),
+            float(stable.recurrence[j]),
+            *(percent(x) for x in result.third_share[:, j]),
+            *(percent(x) for x in result.bank_share[: len(banks), j]),
+        )
         for j in range(len(found.prototype))
-    ]  # fmt: skip
+    ]
     owners = "Shallow, middle, deep, bank" if banks else "Shallow, middle, deep"
-    notes = [f"{owners}: share of those filters in the cluster. Its R2: with that family.",
-             "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves)."]  # fmt: skip
+    notes = [
+        f"{owners}: share of those filters in the cluster. Its R2: with that family.",
+        "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves).",
+    ]
     if len(result.pool.banks) > MOST_BANKS:
         notes.append(f"Shares of the {len(result.pool.banks)} banks: see --json or --out.")
     print_table("Clusters", columns, table, left=2, notes=notes)
     real, null = (f"{x.mean():.3f} ({x.min():.3f} to {x.max():.3f})" for x in (stable.seeds, stable.null_seeds))
     say(f"Over {stable.refits} seeds: adjusted Rand {real}; null {null}.")
-    say_wrapped(f"By density (HDBSCAN, {len(result.density_row)} filters): {result.density.count} dense regions, "
+    say_wrapped(
+        f"By density (HDBSCAN, {len(result.density_row)} filters): {result.density.count} dense regions, "
         f"{percent(result.density.outside)} of filters in none; null: {result.null_density.count}, "
-        f"{percent(result.null_density.outside)} in none.")  # fmt: skip
+        f"{percent(result.null_density.outside)} in none."
+    )
 
 
 def mean_r2(result: Atlas, j: int) -> float:

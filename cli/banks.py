@@ -33,20 +33,24 @@ def register(app: typer.Typer) -> None:
 
 
 def harvest(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Checkpoint or folder, timm name or glob, "
-                                                 "hf-hub:OWNER/NAME.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the bank to this file (one source); default: "
-                                             "the library.")] = None,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Checkpoint or folder, timm name or glob, hf-hub:OWNER/NAME."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the bank to this file (one source); default: the library.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the bank (one source).")] = "",
     arch: Annotated[str, typer.Option("--arch", help="timm architecture of a local checkpoint.")] = "",
     training_set: Annotated[str, typer.Option("--training-set", help="Provenance, where the source is silent.")] = "",
     task: Annotated[str, typer.Option("--task", help="Provenance, where the source is silent.")] = "",
     licence: Annotated[str, typer.Option("--licence", help="Provenance, where the source is silent.")] = "",
-    allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Store NaN and infinite weights; "
-                                                  "analyses leave them out.")] = False,
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Store NaN and infinite weights; analyses leave them out.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Collect the depthwise filters of trained networks into banks."""
     from mkfa.errors import MkfaError
     from mkfa.readers.collect import collect, expand_sources, failures
@@ -55,8 +59,11 @@ def harvest(
     options = HarvestOptions(name, arch, allow_nonfinite, training_set, task, licence)
     wanted = expand_sources(sources)
     if len(wanted) > 1 and (out or name):
-        raise MkfaError("--out and --name", f"stand for one bank, but {len(wanted)} sources were given",
-                        "leave them out: each bank goes into the library under its network's name")  # fmt: skip
+        raise MkfaError(
+            "--out and --name",
+            f"stand for one bank, but {len(wanted)} sources were given",
+            "leave them out: each bank goes into the library under its network's name",
+        )
     if out is not None:
         _harvest_to_file(wanted[0], options, out, force=force, as_json=as_json)
         return
@@ -95,9 +102,21 @@ def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: 
 
 def _print_harvested(done: tuple[Harvested, ...], as_json: bool) -> None:
     if as_json:
-        print_json([{"source": h.source, "name": h.name, "state": h.state, "path": h.path, "layers": h.layers,
-                     "filters": h.filters, "notes": h.notes, "error": str(h.error) if h.error else None}
-                    for h in done])  # fmt: skip
+        print_json(
+            [
+                {
+                    "source": h.source,
+                    "name": h.name,
+                    "state": h.state,
+                    "path": h.path,
+                    "layers": h.layers,
+                    "filters": h.filters,
+                    "notes": h.notes,
+                    "error": str(h.error) if h.error else None,
+                }
+                for h in done
+            ]
+        )
         return
     if len(done) == 1:
         from mkfa.storage.result_files import read_bank
@@ -125,13 +144,30 @@ def banks(as_json: Json = False) -> None:
             rows.append(row | {"error": str(error)})
             continue
         kernels = " ".join(f"{kind}" for kind in bank.kinds)
-        rows.append(row | {"layers": len(bank.layers), "filters": len(bank), "kernels": kernels,
-                           "training_set": bank.provenance.training_set, "error": None})  # fmt: skip
+        rows.append(
+            row
+            | {
+                "layers": len(bank.layers),
+                "filters": len(bank),
+                "kernels": kernels,
+                "training_set": bank.provenance.training_set,
+                "error": None,
+            }
+        )
     if as_json:
         print_json(rows)
         return
-    cells = [(r["name"], r.get("kernels"), r.get("training_set"), "bundled" if r["bundled"] else "library",
-              r.get("layers"), r.get("filters")) for r in rows]  # fmt: skip
+    cells = [
+        (
+            r["name"],
+            r.get("kernels"),
+            r.get("training_set"),
+            "bundled" if r["bundled"] else "library",
+            r.get("layers"),
+            r.get("filters"),
+        )
+        for r in rows
+    ]
     columns = ("bank", "kernels", "trained on", "where", "layers", "filters")
     print_table("Banks", columns, cells, left=4, notes=[f"Library: {library_folder()}"])
     for row in rows:
@@ -180,10 +216,18 @@ def _print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     from mkfa.banks.counts import count_kinds
 
     origin = bank.provenance
-    facts = [("source", origin.source), ("architecture", origin.architecture), ("trained on", origin.training_set),
-             ("task", origin.task), ("licence", origin.licence), ("sha256", origin.source_sha256),
-             ("hub commit", origin.hub_commit), ("layers found by", origin.rule), ("harvested", origin.created),
-             ("skipped", "; ".join(f"{n} {why}" for why, n in origin.skipped.items()))]  # fmt: skip
+    facts = [
+        ("source", origin.source),
+        ("architecture", origin.architecture),
+        ("trained on", origin.training_set),
+        ("task", origin.task),
+        ("licence", origin.licence),
+        ("sha256", origin.source_sha256),
+        ("hub commit", origin.hub_commit),
+        ("layers found by", origin.rule),
+        ("harvested", origin.created),
+        ("skipped", "; ".join(f"{n} {why}" for why, n in origin.skipped.items())),
+    ]
     say(f"{bank.name}: {len(bank)} depthwise filters in {len(bank.layers)} layers  ({path})")
     for label, value in facts:
         if value:
@@ -202,13 +246,25 @@ def _print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
 
 def _row(bank: FilterBank, index: int) -> tuple[Any, ...]:
     facts = _layer_facts(bank, index)
-    pair = {key: "?" if -1 in facts[key] else "x".join(str(v) for v in dict.fromkeys(facts[key]))
-            for key in ("stride", "dilation")}  # fmt: skip
+    pair = {
+        key: "?" if -1 in facts[key] else "x".join(str(v) for v in dict.fromkeys(facts[key]))
+        for key in ("stride", "dilation")
+    }
     stage = None if facts["stage"] < 0 else facts["stage"]
     bias = ("folded" if facts["bn_folded"] else "yes") if facts["has_bias"] else "no"
     kernel = f"{facts['kh']}x{facts['kw']}"
-    return (index, facts["name"], kernel, facts["channels"], pair["stride"], pair["dilation"], stage, bias,
-            facts["dtype"], facts["dead"])  # fmt: skip
+    return (
+        index,
+        facts["name"],
+        kernel,
+        facts["channels"],
+        pair["stride"],
+        pair["dilation"],
+        stage,
+        bias,
+        facts["dtype"],
+        facts["dead"],
+    )
 
 
 def _layer_facts(bank: FilterBank, index: int) -> dict[str, Any]:
@@ -235,5 +291,11 @@ def _facts(bank: FilterBank, path: Path) -> dict[str, Any]:
 
     kernels = [{**plain(c), "kind": str(c.kind)} for c in count_kinds(bank)]
     layers = [_layer_facts(bank, i) for i in range(len(bank.layers))]
-    return {"name": bank.name, "path": path, "filters": len(bank), "provenance": bank.provenance,
-            "kernels": kernels, "layers": layers}  # fmt: skip
+    return {
+        "name": bank.name,
+        "path": path,
+        "filters": len(bank),
+        "provenance": bank.provenance,
+        "kernels": kernels,
+        "layers": layers,
+    }

@@ -20,7 +20,7 @@ from mkfa.cli.shared.outputs import (
     say,
     say_wrapped,
     write_text,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -35,17 +35,33 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    banks: Annotated[list[str] | None, typer.Argument(metavar="[BANK...]", help="Banks to compare: file or name; "
-                                                      "three or more give a matrix.")] = None,
+    banks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BANK...]", help="Banks to compare: file or name; three or more give a matrix."),
+    ] = None,
     a: Annotated[str, typer.Option("--a", help="One bank: file or name ('mkfa banks' lists names).")] = "",
     b: Annotated[str, typer.Option("--b", help="The other bank.")] = "",
     bank: Annotated[list[str] | None, typer.Option("--bank", help="A further bank; may be repeated.")] = None,
-    measures: Annotated[str, typer.Option("--measures", help="Comma-separated: coverage, coverage_at, matching, "
-                                          "transport, mmd, energy, moments, pca_kl, responses. Default: all.")] = "",
-    null: Annotated[str, typer.Option("--null", help="Comma-separated: shuffled, gaussian, blurred, covariance "
-                                      "(default: these), init (untrained networks from timm; slow).")] = "",
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel sizes, comma-separated, as in 5x5. Default: all "
-                                        "that the banks share.")] = "",
+    measures: Annotated[
+        str,
+        typer.Option(
+            "--measures",
+            help="Comma-separated: coverage, coverage_at, matching, "
+            "transport, mmd, energy, moments, pca_kl, responses. Default: all.",
+        ),
+    ] = "",
+    null: Annotated[
+        str,
+        typer.Option(
+            "--null",
+            help="Comma-separated: shuffled, gaussian, blurred, covariance "
+            "(default: these), init (untrained networks from timm; slow).",
+        ),
+    ] = "",
+    kernel: Annotated[
+        str,
+        typer.Option("--kernel", help="Kernel sizes, comma-separated, as in 5x5. Default: all that the banks share."),
+    ] = "",
     permutations: Annotated[int, typer.Option("--permutations", help="Draws of each null.")] = 999,
     sample: Annotated[int, typer.Option("--sample", help="Filters from each bank, evenly over its layers.")] = 192,
     threshold: Annotated[float, typer.Option("--threshold", help="|cos| that counts as covered.")] = 0.9,
@@ -54,7 +70,7 @@ def compare(
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw it: .png, .pdf or .svg.")] = None,
     force: Force = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """How alike are two networks' filters, between the floor of one network's halves and chance?"""
     names = [*(x for x in (a, b) if x), *(bank or []), *(banks or [])]
     settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
@@ -65,9 +81,16 @@ def compare(
 
     found = distinct_names([resolve_bank(name) for name in names])
     results = _run(found, settings)
-    deliver(out, figure, lambda: _record(found, results), write=lambda path: _write(path, results, force),
-            draw=lambda: _draw(found, results), tell=lambda: _print(found, results), force=force,
-            as_json=as_json)  # fmt: skip
+    deliver(
+        out,
+        figure,
+        lambda: _record(found, results),
+        write=lambda path: _write(path, results, force),
+        draw=lambda: _draw(found, results),
+        tell=lambda: _print(found, results),
+        force=force,
+        as_json=as_json,
+    )
 
 
 def _settings(measures: str, null: str, kernel: str, counts: tuple[int, int, int], threshold: float) -> CompareSettings:
@@ -166,13 +189,20 @@ def _print_comparison(result: Comparison) -> None:
     settings = result.settings
     for kind in result.kinds:
         each, rows = f"{kind.n} filters of each, of {kind.usable[0]} and {kind.usable[1]}", range(len(kind.measures))
-        print_table(f"{result.a} and {result.b}, {kind.kind}: {each}",
-                    ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "p differ"),
-                    [_place_row(kind, i) for i in rows], notes=_wrap(_place_notes(kind, settings)))  # fmt: skip
+        print_table(
+            f"{result.a} and {result.b}, {kind.kind}: {each}",
+            ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "p differ"),
+            [_place_row(kind, i) for i in rows],
+            notes=_wrap(_place_notes(kind, settings)),
+        )
         head = [x for n in kind.nulls for x in (n.null, "p")]
         how = f"mean with one bank replaced, p of the value ({_draws(kind)}, seed {settings.seed})"
-        print_table(f"Against chance: {how}", ("measure", "value", *head), [_null_row(kind, i) for i in rows],
-                    notes=_wrap(_null_notes(kind)))  # fmt: skip
+        print_table(
+            f"Against chance: {how}",
+            ("measure", "value", *head),
+            [_null_row(kind, i) for i in rows],
+            notes=_wrap(_null_notes(kind)),
+        )
         _print_stages(kind)
         say_wrapped(" ".join(in_words(result, kind)))
         say("")
@@ -192,21 +222,28 @@ def _place_row(kind: KindComparison, i: int) -> list[Any]:
     name = kind.measures[i]
     interval = f"{kind.interval[0, i]:.3f} {kind.interval[1, i]:.3f}"
     numbers = (kind.value[i], interval, kind.floor[i], kind.floor_layers[i], kind.ceiling[i], kind.fraction[i])
-    return [f"{name} {'^' if name in ALIKE_IS_MORE else ''}".strip(),
-            *(x if isinstance(x, str) else float(x) for x in numbers), kind.exchange.p.get(name)]  # fmt: skip
+    return [
+        f"{name} {'^' if name in ALIKE_IS_MORE else ''}".strip(),
+        *(x if isinstance(x, str) else float(x) for x in numbers),
+        kind.exchange.p.get(name),
+    ]
 
 
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
-    notes = [f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, "
-             f"{settings.splits} splits of each; layers: every other layer against the rest; ceiling: "
-             f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling. 95 %: {settings.bootstrap} "
-             f"resamplings of layers"
-             f"{', coarse: few layers' if _few(kind) else ''}. p differ: {kind.exchange.m} exchanges of layers "
-             f"between the banks. Seed {settings.seed}."]  # fmt: skip
+    notes = [
+        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, "
+        f"{settings.splits} splits of each; layers: every other layer against the rest; ceiling: "
+        f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling. 95 %: {settings.bootstrap} "
+        f"resamplings of layers"
+        f"{', coarse: few layers' if _few(kind) else ''}. p differ: {kind.exchange.m} exchanges of layers "
+        f"between the banks. Seed {settings.seed}."
+    ]
     if "coverage" in kind.measures:
         one, other = kind.directed_at
-        notes.append(f"Covered at |cos| >= {settings.threshold}: {one:.0%} of the first in the second, {other:.0%} the "
-                     "other way round.")  # fmt: skip
+        notes.append(
+            f"Covered at |cos| >= {settings.threshold}: {one:.0%} of the first in the second, {other:.0%} the "
+            "other way round."
+        )
     if "pca_kl" in kind.all_filters:
         notes.append(f"pca_kl on all filters, as CNN Filter DB gives it: {kind.all_filters['pca_kl']:.3f}.")
     return notes
@@ -233,8 +270,10 @@ def _null_notes(kind: KindComparison) -> list[str]:
         return []
     i, pairs = BY_LAYER.index(name), len(kind.layers_a) * len(kind.layers_b)
     counts = ", ".join(f"{n.null} {int((n.layer_p_max[i] <= 0.05).sum())}" for n in kind.nulls)
-    notes = [f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
-             f"draw): {counts}."]  # fmt: skip
+    notes = [
+        f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
+        f"draw): {counts}."
+    ]
     m = min(n.m for n in kind.nulls)
     if pairs > 0.05 * (m + 1):
         notes.append(f"(Holm over {pairs} pairs would need {20 * pairs - 1} draws before any pair could pass.)")
@@ -250,8 +289,10 @@ def _print_stages(kind: KindComparison) -> None:
         return
     i, null = BY_LAYER.index(name), strictest(kind, name)
     columns = range(len(kind.stages_b))
-    rows = [[stage, *(f"{kind.stage_value[i, x, y]:.2f} {null.stage_p_holm[i, x, y]:.3f}" for y in columns)]
-            for x, stage in enumerate(kind.stages_a)]  # fmt: skip
+    rows = [
+        [stage, *(f"{kind.stage_value[i, x, y]:.2f} {null.stage_p_holm[i, x, y]:.3f}" for y in columns)]
+        for x, stage in enumerate(kind.stages_a)
+    ]
     print_table(f"Pairs of stages: {name}, p under {null.null} (Holm)", ("", *kind.stages_b), rows)
 
 

@@ -15,21 +15,46 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
         "harvest: collect the depthwise filters of a checkpoint into a bank",
         "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is one\n"
         "HDF5 file that plain h5py reads: a layer table and the filters, contiguous by kernel size.",
-        ["harvest", "{out}/ppocr_cls.safetensors", "--out", "{out}/ppocr_cls.h5", "--training-set",
-         "text lines, upright and upside down (PaddleOCR)", "--licence", "Apache-2.0"],
+        [
+            "harvest",
+            "{out}/ppocr_cls.safetensors",
+            "--out",
+            "{out}/ppocr_cls.h5",
+            "--training-set",
+            "text lines, upright and upside down (PaddleOCR)",
+            "--licence",
+            "Apache-2.0",
+        ],
     ),
     (
         "figure: what the filters of four networks look like",
         "Random filters of the first, a middle and the last layer of two networks for text and two for objects.",
-        ["figure", "filters", "--banks", "{out}/ppocr_cls.h5,ppocrv4_rec,efficientnet_lite0,mobilenet_v2", "--out",
-         "{out}/filters.png"],
+        [
+            "figure",
+            "filters",
+            "--banks",
+            "{out}/ppocr_cls.h5,ppocrv4_rec,efficientnet_lite0,mobilenet_v2",
+            "--out",
+            "{out}/filters.png",
+        ],
     ),
     (
         "compare: did a network for objects and one for text learn the same filters?",
         "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' are\n"
         "weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict ones.",
-        ["compare", "--a", "efficientnet_lite0", "--b", "ppocrv4_rec", "--kernel", "5x5", "--figure",
-         "{out}/compare.png", "--out", "{out}/compare.json"],
+        [
+            "compare",
+            "--a",
+            "efficientnet_lite0",
+            "--b",
+            "ppocrv4_rec",
+            "--kernel",
+            "5x5",
+            "--figure",
+            "{out}/compare.png",
+            "--out",
+            "{out}/compare.json",
+        ],
     ),
     (
         "assign: which Gaussian-derivative pattern does each filter follow?",
@@ -39,14 +64,32 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
     (
         "atlas: are there clusters, and who has which?",
         "Filters of both networks modulo gain, offset and sign; the number of clusters is justified against a null.",
-        ["atlas", "{out}/ppocr_cls.h5", "efficientnet_lite0", "--kernel", "5x5", "--figure", "{out}/atlas.png",
-         "--out", "{out}/atlas.json"],
+        [
+            "atlas",
+            "{out}/ppocr_cls.h5",
+            "efficientnet_lite0",
+            "--kernel",
+            "5x5",
+            "--figure",
+            "{out}/atlas.png",
+            "--out",
+            "{out}/atlas.json",
+        ],
     ),
     (
         "keys: how few filters explain them all, up to gain and offset?",
         "Compared with the eight published master keys, beside what smooth noise scores on them.",
-        ["keys", "{out}/ppocr_cls.h5", "efficientnet_lite0", "--kernel", "5x5", "--figure", "{out}/keys.png",
-         "--out", "{out}/keys.json"],
+        [
+            "keys",
+            "{out}/ppocr_cls.h5",
+            "efficientnet_lite0",
+            "--kernel",
+            "5x5",
+            "--figure",
+            "{out}/keys.png",
+            "--out",
+            "{out}/keys.json",
+        ],
     ),
     (
         "transfer-curve: does it matter where the filters came from?",
@@ -55,11 +98,27 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
         "whether this network is sensitive to its filters. It does not show whether filters are general: 60 steps\n"
         "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour\n"
         "on two cores.",
-        ["transfer-curve", "--layers", "2,4,6", "--source", "letters", "--target", "digits", "--arch",
-         "convmixer_16_6", "--arms", "transfer,random,delta", "--seeds", "2", "--recipe", "smoke", "--out",
-         "{out}/curve"],
+        [
+            "transfer-curve",
+            "--layers",
+            "2,4,6",
+            "--source",
+            "letters",
+            "--target",
+            "digits",
+            "--arch",
+            "convmixer_16_6",
+            "--arms",
+            "transfer,random,delta",
+            "--seeds",
+            "2",
+            "--recipe",
+            "smoke",
+            "--out",
+            "{out}/curve",
+        ],
     ),
-)  # fmt: skip
+)
 """Heading, explanation, command."""
 
 

@@ -20,7 +20,7 @@ from mkfa.cli.shared.outputs import (
     read_banks,
     say,
     say_wrapped,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
@@ -42,7 +42,7 @@ def keys(
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Find the smallest set of filters that explains banks up to gain and offset."""
     from mkfa.clusters.keys import NULLS, find_keys, keys_summary, write_keys
     from mkfa.figures.keys import draw
@@ -50,10 +50,19 @@ def keys(
     check_outputs(out, figure, force=force, banks=banks)
     read, kind = read_banks(banks, kernel)
     with progress("keys", 1 + NULLS) as advance:
-        result = find_keys(read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed,
-                           advance=advance)  # fmt: skip
-    deliver(out, figure, lambda: keys_summary(result), write=lambda path: write_keys(result, path, overwrite=force),
-            draw=lambda: draw(result), tell=lambda: print_keys(result), force=force, as_json=as_json)  # fmt: skip
+        result = find_keys(
+            read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed, advance=advance
+        )
+    deliver(
+        out,
+        figure,
+        lambda: keys_summary(result),
+        write=lambda path: write_keys(result, path, overwrite=force),
+        draw=lambda: draw(result),
+        tell=lambda: print_keys(result),
+        force=force,
+        as_json=as_json,
+    )
 
 
 def print_keys(result: Keys) -> None:
@@ -66,9 +75,16 @@ def print_keys(result: Keys) -> None:
     say("")
     n = len(found.prototype)
     shown = [i for i in range(len(curve.r2)) if i + 1 in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, n)]
-    rows = [(i + 1, *(float(x[i]) for x in (curve.r2, curve.null_r2, curve.lead, curve.cross_r2, curve.coverage,
-                                           curve.null_coverage)))
-            for i in shown]  # fmt: skip
+    rows = [
+        (
+            i + 1,
+            *(
+                float(x[i])
+                for x in (curve.r2, curve.null_r2, curve.lead, curve.cross_r2, curve.coverage, curve.null_coverage)
+            ),
+        )
+        for i in shown
+    ]
     columns = ("keys", "R2", "null R2", "lead", "null by these", "covered", "null covered")
     print_table("How many keys?", columns, rows, left=0)
     say_wrapped(
@@ -79,15 +95,27 @@ def print_keys(result: Keys) -> None:
     say_wrapped(f"Choice: {result.reason}")
     say(f"All {len(result.pool)} filters: mean R2 {found.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
-    table = [(j + 1, f"{100 * found.size[j] / len(result.pool):.0f}%", match.labels[match.nearest[j]],
-              float(match.cosine[j])) for j in range(n)]  # fmt: skip
+    table = [
+        (
+            j + 1,
+            f"{100 * found.size[j] / len(result.pool):.0f}%",
+            match.labels[match.nearest[j]],
+            float(match.cosine[j]),
+        )
+        for j in range(n)
+    ]
     print_table("Keys", ("", "filters", f"nearest of '{match.name}'", "|cos|"), table, left=3)
     summary = match.summary()
     lines = []
     for title, direction in ((f"keys to '{match.name}'", "keys_to_set"), (f"'{match.name}' to keys", "set_to_keys")):
         entry = summary[direction]
-        lines.append((title, entry["mean_cosine"], *(entry[null][field] for null in ("blurred", "covariance")
-                                                     for field in ("mean", "upper95", "p"))))  # fmt: skip
+        lines.append(
+            (
+                title,
+                entry["mean_cosine"],
+                *(entry[null][field] for null in ("blurred", "covariance") for field in ("mean", "upper95", "p")),
+            )
+        )
     say("")
     headings = ("mean best |cos|", "real", "blurred", "its 95%", "p", "cov. null's keys", "its 95%", "p")
     print_table(f"Alike to '{match.name}'?", headings, lines)

@@ -16,19 +16,29 @@ if TYPE_CHECKING:
     from mkfa.results.groups import GroupTable
     from mkfa.results.runs import RunEntry
 
-Where = Annotated[Path | None, typer.Option("--out", metavar="DIR|FILE", help="The --out of the command that trained, "
-                                            "a file of 'mkfa runs pack', or 'bundled'; default: mkfa's data folder."
-                                            )]  # fmt: skip
-Within = Annotated[str, typer.Option("--experiment", metavar="NAME", help="Runs of this experiment of a results "
-                                     "file alone.")]  # fmt: skip
+Where = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR|FILE",
+        help="The --out of the command that trained, "
+        "a file of 'mkfa runs pack', or 'bundled'; default: mkfa's data folder.",
+    ),
+]
+Within = Annotated[
+    str, typer.Option("--experiment", metavar="NAME", help="Runs of this experiment of a results file alone.")
+]
 SIDE_BY_SIDE = 5
 """Runs that stand beside each other in a terminal of 100 columns."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    group = typer.Typer(invoke_without_command=True, no_args_is_help=False,
-                        help="List training runs: done, running, stopped, failed, diverged.")  # fmt: skip
+    group = typer.Typer(
+        invoke_without_command=True,
+        no_args_is_help=False,
+        help="List training runs: done, running, stopped, failed, diverged.",
+    )
     group.callback()(runs)
     group.command("show")(show_run)
     group.command("compare")(compare)
@@ -37,15 +47,22 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(
-    context: typer.Context, out: Where = None, experiment: Within = "", as_json: Json = False,
+    context: typer.Context,
+    out: Where = None,
+    experiment: Within = "",
+    as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """List training runs: done, running, stopped, failed, diverged."""
     from mkfa.errors import MkfaError
 
     if verb := context.invoked_subcommand:
-        given = (("--experiment", bool(experiment)), ("--json", as_json), ("--csv", as_csv),
-                 ("--out", out is not None and verb == "draw"))  # fmt: skip
+        given = (
+            ("--experiment", bool(experiment)),
+            ("--json", as_json),
+            ("--csv", as_csv),
+            ("--out", out is not None and verb == "draw"),
+        )
         for option, is_given in given:
             if is_given:
                 raise MkfaError(option, f"stands before {verb} and is of the list alone", f"write it behind {verb}")
@@ -72,9 +89,12 @@ def runs(
 
 
 def show_run(
-    context: typer.Context, run: Annotated[str, typer.Argument(help="Hash of a run, or the beginning of it.")],
-    out: Where = None, experiment: Within = "", as_json: Json = False,
-) -> None:  # fmt: skip
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="Hash of a run, or the beginning of it.")],
+    out: Where = None,
+    experiment: Within = "",
+    as_json: Json = False,
+) -> None:
     """Show one run: specification, result, accuracy epoch by epoch."""
     from mkfa.results.runs import find_place, load_run, run_details
 
@@ -83,11 +103,38 @@ def show_run(
         print_json(details)
         return
     entry, result = details["run"], details["result"] or {}
-    own = ("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed", "source", "error",
-           "experiment", "path")  # fmt: skip
+    own = (
+        "hash",
+        "state",
+        "domain",
+        "arch",
+        "arm",
+        "layers",
+        "what",
+        "recipe",
+        "seed",
+        "source",
+        "error",
+        "experiment",
+        "path",
+    )
     facts = [(key, entry[key]) for key in own if entry[key] not in ("", None)]
-    keys = ("top1_last", "top1_best", "best_epoch", "chance", "loss_test", "images_per_second", "seconds", "resumed",
-            "train_images", "test_images", "parameters", "trained_parameters", "planted", "weights_sha256")  # fmt: skip
+    keys = (
+        "top1_last",
+        "top1_best",
+        "best_epoch",
+        "chance",
+        "loss_test",
+        "images_per_second",
+        "seconds",
+        "resumed",
+        "train_images",
+        "test_images",
+        "parameters",
+        "trained_parameters",
+        "planted",
+        "weights_sha256",
+    )
     facts += [(key, result[key]) for key in keys if result.get(key) is not None]
     print_table("Run", ("", ""), facts)
     metrics = details["metrics"]
@@ -101,12 +148,20 @@ def show_run(
 
 def compare(
     context: typer.Context,
-    run: Annotated[list[str] | None, typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or "
-                                                    "paths of run folders.")] = None,
-    by: Annotated[str, typer.Option("--by", metavar="FIELDS", help="Instead of single runs, sum all up over seeds, "
-                                    "split by fields: arm,layers.")] = "",
-    out: Where = None, experiment: Within = "", as_json: Json = False,
-) -> None:  # fmt: skip
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or paths of run folders."),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", metavar="FIELDS", help="Instead of single runs, sum all up over seeds, split by fields: arm,layers."
+        ),
+    ] = "",
+    out: Where = None,
+    experiment: Within = "",
+    as_json: Json = False,
+) -> None:
     """Compare runs: what differs in the specifications and in the results; or groups of them over seeds."""
     from mkfa.errors import MkfaError
     from mkfa.results.differences import compare_runs
@@ -133,8 +188,7 @@ def compare(
 
 
 def _print_entries(name: str, entries: Sequence[RunEntry]) -> None:
-    rows = [(e.hash[:8], e.state, e.domain, e.arch, e.arm, e.layers or None, e.recipe, e.seed, e.top1)
-            for e in entries]  # fmt: skip
+    rows = [(e.hash[:8], e.state, e.domain, e.arch, e.arm, e.layers or None, e.recipe, e.seed, e.top1) for e in entries]
     notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
     columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
     print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
@@ -143,32 +197,52 @@ def _print_entries(name: str, entries: Sequence[RunEntry]) -> None:
 def _print_comparison(found: RunComparison) -> None:
     for start in range(0, len(found.hashes), SIDE_BY_SIDE):
         part = slice(start, start + SIDE_BY_SIDE)
-        rows: list[tuple[Any, ...]] = [(name, *(_short(v) for v in row[part]))
-                                       for name, row in found.differing.items()]  # fmt: skip
-        rows += [(name, *(_short(v) for v in row[part])) for name, row in found.facts.items()
-                 if any(v is not None for v in row)]  # fmt: skip
+        rows: list[tuple[Any, ...]] = [(name, *(_short(v) for v in row[part])) for name, row in found.differing.items()]
+        rows += [
+            (name, *(_short(v) for v in row[part]))
+            for name, row in found.facts.items()
+            if any(v is not None for v in row)
+        ]
         title = "Runs: what differs in their specifications, and their results"
         print_table(title if not start else "", ("", *(h[:8] for h in found.hashes[part])), rows)
     d = found.difference
     if d is not None:
-        say(f"top-1 of {found.hashes[0][:8]} less that of {found.hashes[1][:8]}: {100 * d.value:+.2f} points, 95 % "
-            f"interval {100 * d.low:+.2f} to {100 * d.high:+.2f} (n {d.images}).")  # fmt: skip
+        say(
+            f"top-1 of {found.hashes[0][:8]} less that of {found.hashes[1][:8]}: {100 * d.value:+.2f} points, 95 % "
+            f"interval {100 * d.low:+.2f} to {100 * d.high:+.2f} (n {d.images})."
+        )
     if len(found.hashes) == 2:
         say_wrapped(found.note)
 
 
 def _print_groups(tables: Sequence[GroupTable]) -> None:
     for table in tables:
-        rows = [(*(_short(g.values[c]) for c in table.columns), _count(g), g.mean, g.std, _points(g.change),
-                 _points(g.half_width)) for g in table.groups]  # fmt: skip
+        rows = [
+            (
+                *(_short(g.values[c]) for c in table.columns),
+                _count(g),
+                g.mean,
+                g.std,
+                _points(g.change),
+                _points(g.half_width),
+            )
+            for g in table.groups
+        ]
         title = "Runs" + (f": {', '.join(str(v) for v in table.setting.values() if v)}" if table.setting else "")
         images = f", {table.test_images} test images" if table.test_images else ""
         chance = f"Chance {table.chance:.3f}{images}." if table.chance == table.chance else ""
         split = f"Split by {', '.join(table.added)} too, as runs differ in it." if table.added else ""
-        print_table(title, (*table.columns, "n", "top-1", "SD", "change", "±"), rows, left=len(table.columns),
-                    notes=[" ".join(x for x in (chance, split) if x)] if chance or split else [])  # fmt: skip
-    say_wrapped("n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
-                "with half its 95 % interval (Welch).")  # fmt: skip
+        print_table(
+            title,
+            (*table.columns, "n", "top-1", "SD", "change", "±"),
+            rows,
+            left=len(table.columns),
+            notes=[" ".join(x for x in (chance, split) if x)] if chance or split else [],
+        )
+    say_wrapped(
+        "n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
+        "with half its 95 % interval (Welch)."
+    )
 
 
 def _count(group: Any) -> str:

@@ -23,18 +23,33 @@ def register(group: typer.Typer) -> None:
 def pack(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The results file to write.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The --out of the command that trained; "
-                                             "default: mkfa's data folder.")] = None,
-    experiment: Annotated[Path | None, typer.Option("--experiment", metavar="JSON", help="A curve.json, table.json or "
-                                                    "matrix.json: pack exactly its runs; default: all "
-                                                    "that are over.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The --out of the command that trained; default: mkfa's data folder."
+        ),
+    ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            "--experiment",
+            metavar="JSON",
+            help="A curve.json, table.json or matrix.json: pack exactly its runs; default: all that are over.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Of the experiment in the file; default: its folder's.")] = "",
-    command: Annotated[str, typer.Option("--command", metavar="TEXT", help="The command line that made it; default: "
-                                         "as recorded in the JSON file.")] = "",
-    add: Annotated[bool, typer.Option("--add", help="Add to a file that exists; --force replaces an experiment of "
-                                      "the same name.")] = False,
-    force: Force = False, as_json: Json = False,
-) -> None:  # fmt: skip
+    command: Annotated[
+        str,
+        typer.Option(
+            "--command", metavar="TEXT", help="The command line that made it; default: as recorded in the JSON file."
+        ),
+    ] = "",
+    add: Annotated[
+        bool, typer.Option("--add", help="Add to a file that exists; --force replaces an experiment of the same name.")
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Keep specifications and results of finished runs in one small file, with the command that made them."""
     from mkfa.errors import MkfaError
     from mkfa.results.archive import check_ending, read_experiments, write_experiments
@@ -50,8 +65,17 @@ def pack(
     write_experiments(file, (*(e for e in kept if e.name != found.name), found), overwrite=force or add)
     over = sum(r.result is not None for r in found.runs)
     if as_json:
-        print_json({"name": found.name, "kind": found.kind, "runs": len(found.runs), "over": over, "file": file,
-                    "bytes": file.stat().st_size, "experiments": len(kept) + 1})  # fmt: skip
+        print_json(
+            {
+                "name": found.name,
+                "kind": found.kind,
+                "runs": len(found.runs),
+                "over": over,
+                "file": file,
+                "bytes": file.stat().st_size,
+                "experiments": len(kept) + 1,
+            }
+        )
         return
     missing = f", {len(found.runs) - over} of its runs are not over" if over < len(found.runs) else ""
     say(f"Packed {found.name} ({found.kind}): {over} runs{missing}.")
@@ -59,12 +83,18 @@ def pack(
 
 
 def draw(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json "
-                                        "or matrix.json, or 'bundled'.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json or matrix.json, or 'bundled'."
+        ),
+    ],
     experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Of a file that holds several.")] = "",
     out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw into this file.")] = None,
-    with_paper: tables.WithPaper = False, force: Force = False, as_json: Json = False,
-) -> None:  # fmt: skip
+    with_paper: tables.WithPaper = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Make a sweep's result from its runs again, without training: table and figure."""
     from mkfa.cli.shared.outputs import check_outputs
     from mkfa.errors import MkfaError

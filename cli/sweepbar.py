@@ -29,10 +29,20 @@ class SweepBar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.console = Console(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[now]}", markup=False))  # fmt: skip
-        self.bar = Progress(*columns, console=self.console, transient=True, speed_estimate_period=300,
-                            disable=not self.console.is_terminal)  # fmt: skip
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[now]}", markup=False),
+        )
+        self.bar = Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            speed_estimate_period=300,
+            disable=not self.console.is_terminal,
+        )
         self.runs, self.over, self.images, self.started = runs, 0, 0, 0.0
         self.all = self.bar.add_task(f"runs 0/{runs}, steps", total=steps, now="")
         self.steps = steps

@@ -22,27 +22,60 @@ def register(app: typer.Typer) -> None:
 
 
 def transfer_matrix(
-    domains: Annotated[str, typer.Option("--domains", help="Targets, each a source too: domains, packed files or "
-                                               "folders of images, by commas, the largest first.")] = BUNDLED,
-    sources: Annotated[str | None, typer.Option("--sources", help="Sources that are no targets, rows above the others: "
-                                                "domains, packed files, folders of images; for depthwise layers "
-                                                "banks and checkpoints too.")] = None,
+    domains: Annotated[
+        str,
+        typer.Option(
+            "--domains",
+            help="Targets, each a source too: domains, packed files or "
+            "folders of images, by commas, the largest first.",
+        ),
+    ] = BUNDLED,
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            "--sources",
+            help="Sources that are no targets, rows above the others: "
+            "domains, packed files, folders of images; for depthwise layers "
+            "banks and checkpoints too.",
+        ),
+    ] = None,
     arm: Annotated[str, typer.Option("--arm", help="Arm off the diagonal.")] = "transfer",
-    controls: Annotated[str | None, typer.Option("--controls", help="Arms that need no source, rows below the others; "
-                                                 "none for none. Default: random,delta; random alone where delta "
-                                                 "cannot be.")] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            "--controls",
+            help="Arms that need no source, rows below the others; "
+            "none for none. Default: random,delta; random alone where delta "
+            "cannot be.",
+        ),
+    ] = None,
     layers: Annotated[str, typer.Option("--layers", help="The first N layers, one number, or all.")] = "all",
     arch: Annotated[str, typer.Option("--arch", help="timm name, or convmixer_C_L.")] = "convmixer_48_6",
-    what: trainer.What = "depthwise", with_bias: trainer.Biases = False, fit_kernel: trainer.Fit = "",
+    what: trainer.What = "depthwise",
+    with_bias: trainer.Biases = False,
+    fit_kernel: trainer.Fit = "",
     recipe: trainer.RecipeName = "fast",
-    changes: trainer.Changes = None, epochs: trainer.Epochs = None, equal_steps: trainer.EqualSteps = None,
-    seeds: trainer.Seeds = 1, kernel: trainer.Kernel = None, patch: trainer.Patch = None,
-    stem_stride: trainer.Stem = None, out: trainer.Out = None, device: trainer.Device = "auto",
-    data: trainer.Data = "auto", threads: trainer.Threads = 0, jobs: trainer.Jobs = 0, amp: trainer.Amp = None,
-    channels_last: trainer.Last = None, compile_: trainer.Compile = None, quick: trainer.Quick = None,
+    changes: trainer.Changes = None,
+    epochs: trainer.Epochs = None,
+    equal_steps: trainer.EqualSteps = None,
+    seeds: trainer.Seeds = 1,
+    kernel: trainer.Kernel = None,
+    patch: trainer.Patch = None,
+    stem_stride: trainer.Stem = None,
+    out: trainer.Out = None,
+    device: trainer.Device = "auto",
+    data: trainer.Data = "auto",
+    threads: trainer.Threads = 0,
+    jobs: trainer.Jobs = 0,
+    amp: trainer.Amp = None,
+    channels_last: trainer.Last = None,
+    compile_: trainer.Compile = None,
+    quick: trainer.Quick = None,
     with_paper: tables.WithPaper = False,
-    tensorboard: trainer.Tensorboard = False, dry_run: trainer.DryRun = False, as_json: Json = False,
-) -> None:  # fmt: skip
+    tensorboard: trainer.Tensorboard = False,
+    dry_run: trainer.DryRun = False,
+    as_json: Json = False,
+) -> None:
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
     from mkfa.engines.serial import finished
     from mkfa.evidence.paper import paper_matrix
@@ -67,16 +100,26 @@ def transfer_matrix(
     cells = matrix_rows.plan_rows(rows, given=given, arm=arm, layers=number, controls=apart)
     plans.check_sources(experiment, sets, cells=cells)
     plan = plans.plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    execution = Execution(device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard,
-                          quick=quick)  # fmt: skip
+    execution = Execution(
+        device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard, quick=quick
+    )
     at = trainer.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", execution, as_json=as_json)
     outcomes = trainer.work(plan, sets, at, experiment=experiment, dry_run=dry_run)
     if outcomes is None:
         return
     parameters: dict[str, Any] = {
-        "domains": list(rows.domains), "sources": list(rows.sources), "arm": arm, "controls": list(apart),
-        "layers": number, "seeds": seeds, "what": what, "arch": arch, "options": dict(experiment.options),
-        "recipe": experiment.recipe, **tables.made_by(plan)}  # fmt: skip
+        "domains": list(rows.domains),
+        "sources": list(rows.sources),
+        "arm": arm,
+        "controls": list(apart),
+        "layers": number,
+        "seeds": seeds,
+        "what": what,
+        "arch": arch,
+        "options": dict(experiment.options),
+        "recipe": experiment.recipe,
+        **tables.made_by(plan),
+    }
     found = make_matrix(finished(plan, at.root), domains=rows.domains, sources=rows.sources, parameters=parameters)
     lines = tables.csv_of(*found.bases.values(), *found.cells, *found.controls)
     paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper))

@@ -105,8 +105,11 @@ def _maps(figure: Figure | SubFigure, data: Atlas) -> None:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[["left", "bottom"]].set_visible(False)
-    figure.suptitle(f"UMAP of {len(row)} of {len(data.pool)} filters, modulo sign, gain and offset (seed {data.seed})",
-                    x=0.01, ha="left")  # fmt: skip
+    figure.suptitle(
+        f"UMAP of {len(row)} of {len(data.pool)} filters, modulo sign, gain and offset (seed {data.seed})",
+        x=0.01,
+        ha="left",
+    )
 
 
 def _scatter_labels(ax: Axes, place: Any, label: Any, *, names: Any, common: dict[str, Any], title: str) -> None:
@@ -117,8 +120,17 @@ def _scatter_labels(ax: Axes, place: Any, label: Any, *, names: Any, common: dic
     ax.scatter(place[:, 0], place[:, 1], c=colour[label], **common)
     there = [i for i in range(len(names)) if (label == i).any()][:10]
     handles = [Line2D([], [], marker="o", linestyle="", markersize=3.5, color=colour[i], label=names[i]) for i in there]
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2,
-              frameon=False, handletextpad=0.1, columnspacing=0.8, labelspacing=0.25, fontsize=6.5)  # fmt: skip
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=2,
+        frameon=False,
+        handletextpad=0.1,
+        columnspacing=0.8,
+        labelspacing=0.25,
+        fontsize=6.5,
+    )
     ax.set_title(title, loc="left")
 
 

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"shuffled": "#888888", "gaussian": "#4477aa", "blurred": "#228833", "covariance": "#ee6677",
-           "init": "#ccbb44"}  # fmt: skip
+COLOURS = {
+    "shuffled": "#888888",
+    "gaussian": "#4477aa",
+    "blurred": "#228833",
+    "covariance": "#ee6677",
+    "init": "#ccbb44",
+}
 
 
 def draw(data: Comparison) -> Figure:
@@ -43,8 +48,9 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     marks = [(float(np.nanmean(kind.layer_floor[i])), "black")]
     marks += [(float(np.nanmean(n.layer_mean[i])), COLOURS[n.null]) for n in kind.nulls]
     limits = [float(value.min()), float(value.max()), *(level for level, _ in marks)]
-    picture = ax.imshow(value, cmap=AMOUNT, origin="lower", aspect="auto", interpolation="nearest",
-                        vmin=min(limits), vmax=max(limits))  # fmt: skip
+    picture = ax.imshow(
+        value, cmap=AMOUNT, origin="lower", aspect="auto", interpolation="nearest", vmin=min(limits), vmax=max(limits)
+    )
     x, y = np.nonzero(null.layer_p_max[i].T <= 0.05)
     span = max(value.shape)
     ax.plot(x, y, "o", color="white", mec="black", mew=0.4, ms=max(1.2, min(4.0, 55 / span)), ls="none")
@@ -112,13 +118,19 @@ def draw_matrix(data: Sequence[BankMatrix]) -> Figure:
             for i, j in np.ndindex(shown.shape):
                 if np.isfinite(shown[i, j]):
                     passed = i != j and bool(matrix.p_holm[:, i, j].max() <= 0.05)
-                    ax.text(j, i, f"{shown[i, j]:.2f}{'*' if passed else ''}", ha="center", va="center",
-                            color="white" if shown[i, j] < 0.6 else "black", fontsize=7)  # fmt: skip
+                    ax.text(
+                        j,
+                        i,
+                        f"{shown[i, j]:.2f}{'*' if passed else ''}",
+                        ha="center",
+                        va="center",
+                        color="white" if shown[i, j] < 0.6 else "black",
+                        fontsize=7,
+                    )
             ax.set_xticks(range(len(matrix.names)), matrix.names, rotation=40, ha="right", rotation_mode="anchor")
             ax.set_yticks(range(len(matrix.names)), matrix.names if ax is axes[0] else [])
             ax.set_title(f"{matrix.kind}: {matrix.measure}", loc="left")
             for side in ax.spines.values():
                 side.set_visible(False)
-        figure.colorbar(picture, ax=list(axes), fraction=0.04, 
-                        label="fraction (*: every null, Holm)")  # fmt: skip
+        figure.colorbar(picture, ax=list(axes), fraction=0.04, label="fraction (*: every null, Holm)")
         return figure

@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
 HEIGHT = 3.4
 
-COLOURS = {"transfer": "#1f77b4", "selffer": "#2ca02c", "transfer+": "#17becf", "selffer+": "#98df8a",
-           "random": "#ff7f0e", "shuffle": "#9467bd", "shuffle-network": "#c5b0d5", "covariance": "#8c564b",
-           "delta": "#d62728", "box": "#e377c2", "stack": "#bcbd22", "first-k": "#7f7f7f", "basis": "#111111",
-           "keys": "#555555"}  # fmt: skip
+COLOURS = {
+    "transfer": "#1f77b4",
+    "selffer": "#2ca02c",
+    "transfer+": "#17becf",
+    "selffer+": "#98df8a",
+    "random": "#ff7f0e",
+    "shuffle": "#9467bd",
+    "shuffle-network": "#c5b0d5",
+    "covariance": "#8c564b",
+    "delta": "#d62728",
+    "box": "#e377c2",
+    "stack": "#bcbd22",
+    "first-k": "#7f7f7f",
+    "basis": "#111111",
+    "keys": "#555555",
+}
 MARKERS = "os^vDPX<>*hpd"
 MUST_HURT = frozenset({"delta", "box"})
 FLATTENED = 2.5
@@ -76,11 +88,20 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
     for i, (arm, cells) in enumerate(arms.items()):
         x, y, band = _points(cells)
         colour = COLOURS.get(arm) or next(others)  # a series "arm source" has none of its own
-        ax.plot(x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm,
-                zorder=3)  # fmt: skip
+        ax.plot(
+            x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm, zorder=3
+        )
         ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
-    ax.annotate(f"base {100 * curve.base.mean:.1f} %", (1, 0), xycoords=("axes fraction", "data"),
-                xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+    ax.annotate(
+        f"base {100 * curve.base.mean:.1f} %",
+        (1, 0),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=7,
+    )
     numbers = sorted({c.layers for c in curve.cells})
     if len(numbers) <= 20:
         ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])
@@ -92,11 +113,27 @@ def _draw_chance(ax: Any, curve: Curve) -> None:
     lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
     if np.isfinite(chance) and lowest < 0.5 * chance:
         ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
-        ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                    textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+        ax.annotate(
+            "chance",
+            (1, chance),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+        )
     elif np.isfinite(chance):
-        ax.annotate(f"chance {100 * curve.chance:.1f} %, below the axis", (1, 0), xycoords="axes fraction",
-                    xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7)  # fmt: skip
+        ax.annotate(
+            f"chance {100 * curve.chance:.1f} %, below the axis",
+            (1, 0),
+            xycoords="axes fraction",
+            xytext=(-2, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+        )
 
 
 def _points(cells: Sequence[Cell]) -> tuple[Any, Any, Any]:
@@ -108,8 +145,10 @@ def _points(cells: Sequence[Cell]) -> tuple[Any, Any, Any]:
 
 def _closer(arms: Mapping[str, Sequence[Cell]]) -> tuple[float, float] | None:
     """Return the limits of a second, closer panel; None where the arms that must hurt do not flatten the others."""
-    ends = {arm: (float((y - band).min()), float((y + band).max()))
-            for arm, (_, y, band) in ((arm, _points(cells)) for arm, cells in arms.items())}  # fmt: skip
+    ends = {
+        arm: (float((y - band).min()), float((y + band).max()))
+        for arm, (_, y, band) in ((arm, _points(cells)) for arm, cells in arms.items())
+    }
     rest = [end for arm, end in ends.items() if arm not in MUST_HURT]
     if not rest:
         return None

@@ -77,8 +77,9 @@ def draw(data: FilterRows) -> Figure:
             for ax, sample in zip(line, samples, strict=True):
                 _mosaic(ax, sample)
             line[0].set_ylabel(name if len(name) <= 20 else f"{name[:19]}…")
-        figure.colorbar(axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02,
-                        ticks=[-1, 0, 1]).set_label("weight / largest |weight| of the filter")  # fmt: skip
+        figure.colorbar(
+            axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
+        ).set_label("weight / largest |weight| of the filter")
         figure.suptitle(f"Random filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
     return figure
 

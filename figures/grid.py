@@ -58,8 +58,15 @@ def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
     for (i, j), (top1, points) in squares.items():
         # the arrow follows what is written: a rounded 0.0 is neither up nor down
         arrow = "=" if round(points, 1) == 0 else "↑" if points > 0 else "↓"
-        ax.text(j, i, f"{top1:.1f}\n{arrow} {abs(points):.1f}", ha="center", va="center", fontsize=7,
-                color="white" if abs(points) > 0.6 * limit else "black")  # fmt: skip
+        ax.text(
+            j,
+            i,
+            f"{top1:.1f}\n{arrow} {abs(points):.1f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if abs(points) > 0.6 * limit else "black",
+        )
     ax.set_xticks(range(shape[1]), list(words.columns))
     ax.set_yticks(range(shape[0]), list(words.rows))
     if words.apart:

@@ -36,8 +36,14 @@ def _explained(ax: Axes, data: Keys) -> None:
     count = range(1, len(curve.r2) + 1)
     ax.plot(count, curve.r2, color="#0072B2", label="these filters, their own keys")
     ax.plot(count, curve.null_r2, color="#D55E00", label=f"null filters, their own keys (mean of {data.nulls})")
-    ax.fill_between(count, curve.null_r2 - 2 * curve.null_sd, curve.null_r2 + 2 * curve.null_sd, color="#D55E00",
-                    alpha=0.25, linewidth=0)  # fmt: skip
+    ax.fill_between(
+        count,
+        curve.null_r2 - 2 * curve.null_sd,
+        curve.null_r2 + 2 * curve.null_sd,
+        color="#D55E00",
+        alpha=0.25,
+        linewidth=0,
+    )
     ax.plot(count, curve.cross_r2, color="#707070", linestyle="--", label="null filters, the real keys")
     ax.axvline(n, color="black", linewidth=0.8, linestyle=":")
     ax.annotate(f"{n} keys", (n, 1.0), xytext=(3, -2), textcoords="offset points", va="top")
@@ -82,4 +88,8 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
         f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
         f"mean |cos| {summary['mean_cosine']:.2f},\nkeys of covariance nulls {summary['covariance']['mean']:.2f} "
         f"(p = {summary['covariance']['p']:.2f}), blurred noise {summary['blurred']['mean']:.2f} "
-        f"(p = {summary['blurred']['p']:.3f})", x=0.01, ha="left", fontsize=8)  # fmt: skip
+        f"(p = {summary['blurred']['p']:.3f})",
+        x=0.01,
+        ha="left",
+        fontsize=8,
+    )

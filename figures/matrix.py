@@ -47,8 +47,11 @@ def _rows(matrix: Matrix) -> list[tuple[str, str]]:
 
 def _ours(container: FigureBase, matrix: Matrix) -> None:
     rows, names, p = _rows(matrix), matrix.domains, matrix.parameters
-    cells = {(rows.index((c.source, "" if c.source else c.arm)), names.index(c.target)): c
-             for c in (*matrix.cells, *matrix.controls) if c.top1}  # fmt: skip
+    cells = {
+        (rows.index((c.source, "" if c.source else c.arm)), names.index(c.target)): c
+        for c in (*matrix.cells, *matrix.controls)
+        if c.top1
+    }
 
     def value(i: int, j: int) -> tuple[float, float] | None:
         cell = cells.get((i, j))
@@ -61,9 +64,19 @@ def _ours(container: FigureBase, matrix: Matrix) -> None:
     if apart:
         title += "; below the line: controls"
         left += ", (control)"
-    draw_grid(container, value, Words([f"({arm})" if arm else source for source, arm in rows], bases, left,
-                                      "target, with its base accuracy (%)", title, "points against the base",
-                                      apart))  # fmt: skip
+    draw_grid(
+        container,
+        value,
+        Words(
+            [f"({arm})" if arm else source for source, arm in rows],
+            bases,
+            left,
+            "target, with its base accuracy (%)",
+            title,
+            "points against the base",
+            apart,
+        ),
+    )
 
 
 def _theirs(container: FigureBase, paper: PaperMatrix) -> None:
@@ -72,8 +85,19 @@ def _theirs(container: FigureBase, paper: PaperMatrix) -> None:
         return paper.top1(*pair), paper.change(*pair)
 
     columns = [f"{name}\n{paper.bases[name]:.1f}" for name in paper.targets]
-    title = (f"The paper's {paper.table} ({citation()}): {paper.what} filters of {paper.model}, frozen;\n"
-             f"{paper.recipe}; arrows and colours: against selffer (source = target), as in the paper")  # fmt: skip
-    draw_grid(container, value, Words(paper.sources, columns, "source of the filters",
-                                      "target, with its base accuracy (%, Table 7)", title,
-                                      "points against selffer"))  # fmt: skip
+    title = (
+        f"The paper's {paper.table} ({citation()}): {paper.what} filters of {paper.model}, frozen;\n"
+        f"{paper.recipe}; arrows and colours: against selffer (source = target), as in the paper"
+    )
+    draw_grid(
+        container,
+        value,
+        Words(
+            paper.sources,
+            columns,
+            "source of the filters",
+            "target, with its base accuracy (%, Table 7)",
+            title,
+            "points against selffer",
+        ),
+    )

@@ -18,8 +18,9 @@ TOP, BOTTOM = 103.0, 86.0
 
 def draw_curves(container: FigureBase, curves: Sequence[PaperCurve]) -> None:
     """Draw one panel a curve: the base, the worst value where the paper gives it, the layers that it speaks of."""
-    container.suptitle(f"The paper ({citation()}) in words; it gives no single values of these curves", x=0.01,
-                       ha="left", fontsize=8)  # fmt: skip
+    container.suptitle(
+        f"The paper ({citation()}) in words; it gives no single values of these curves", x=0.01, ha="left", fontsize=8
+    )
     axes = container.subplots(1, len(curves), squeeze=False)[0]
     for ax, curve in zip(axes, curves, strict=True):
         _draw_one(ax, curve)
@@ -41,10 +42,25 @@ def _draw_one(ax: Axes, curve: PaperCurve) -> None:
         ax.set_ylabel("top-1 (no values given)")
     if curve.worst is not None:
         ax.axhline(curve.worst, color="#d62728", linewidth=1, linestyle="--")
-        ax.annotate(f"lowest at any n: {curve.worst:g} %", (0, curve.worst), xytext=(3, 2), textcoords="offset points",
-                    fontsize=7, color="#d62728", va="bottom")  # fmt: skip
-    ax.annotate("\n".join(textwrap.wrap(curve.observation, 34)), (0, 0), xycoords="axes fraction", xytext=(3, 4),
-                textcoords="offset points", fontsize=7, va="bottom")  # fmt: skip
+        ax.annotate(
+            f"lowest at any n: {curve.worst:g} %",
+            (0, curve.worst),
+            xytext=(3, 2),
+            textcoords="offset points",
+            fontsize=7,
+            color="#d62728",
+            va="bottom",
+        )
+    ax.annotate(
+        "\n".join(textwrap.wrap(curve.observation, 34)),
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(3, 4),
+        textcoords="offset points",
+        fontsize=7,
+        va="bottom",
+    )
     data = curve.data.replace("->", "→")
-    ax.set_title(f"{curve.figure}: {curve.model}\n{curve.filters}, {curve.layers} layers\n{data}", loc="left",
-                 fontsize=7)  # fmt: skip
+    ax.set_title(
+        f"{curve.figure}: {curve.model}\n{curve.filters}, {curve.layers} layers\n{data}", loc="left", fontsize=7
+    )

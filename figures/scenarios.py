@@ -45,8 +45,10 @@ def draw(data: Scenarios, paper: PaperRows | None = None) -> Figure:
         spread = 100 * data.base.std
         _panel(parts[0], lines, heads, widths=(0.36, 0.17, 0.27, 0.09, 0.11), band=spread, title=_title(data))
         if paper:
-            theirs = [_Line((name, f"{top1:.1f}", f"{top1 - paper.base:+.1f}"), top1 - paper.base, math.nan)
-                      for name, top1 in paper.rows]  # fmt: skip
+            theirs = [
+                _Line((name, f"{top1:.1f}", f"{top1 - paper.base:+.1f}"), top1 - paper.base, math.nan)
+                for name, top1 in paper.rows
+            ]
             title = f"The paper's ({citation()}), {paper.table}:\n{paper.model}, {paper.setting}; no seeds or intervals"
             title = title.replace("->", "→")
             _panel(parts[1], theirs, ("", "top-1 (%)", "change"), widths=(0.6, 0.2, 0.2), band=math.nan, title=title)
@@ -58,9 +60,14 @@ def _height(rows: int) -> float:
 
 
 def _panel(
-    container: FigureBase, lines: Sequence[_Line], heads: Sequence[str], *, widths: Sequence[float], band: float,
+    container: FigureBase,
+    lines: Sequence[_Line],
+    heads: Sequence[str],
+    *,
+    widths: Sequence[float],
+    band: float,
     title: str,
-) -> None:  # fmt: skip
+) -> None:
     container.suptitle(title, x=0.01, ha="left", fontsize=8)
     table, dots = container.subplots(1, 2, width_ratios=(2.1, 1), sharey=True)
     table.axis("off")
@@ -78,8 +85,13 @@ def _panel(
     for i, line in enumerate(lines):
         dots.plot(line.seeds, [i] * len(line.seeds), "|", color=FAINT, markersize=6, zorder=2)
         if math.isfinite(line.half_width):
-            dots.plot([line.change - line.half_width, line.change + line.half_width], [i, i], color="#1f77b4",
-                      linewidth=1.4, zorder=3)  # fmt: skip
+            dots.plot(
+                [line.change - line.half_width, line.change + line.half_width],
+                [i, i],
+                color="#1f77b4",
+                linewidth=1.4,
+                zorder=3,
+            )
         dots.plot([line.change], [i], "o", color="#1f77b4", markersize=4, zorder=4)
     dots.set_ylim(len(lines) - 0.5, -1.5)
     dots.tick_params(axis="y", left=False, labelleft=False)

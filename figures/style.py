@@ -20,10 +20,20 @@ SIGNED = "RdBu_r"
 AMOUNT = "viridis"
 """Colour map for amounts."""
 SETTINGS: dict[str, Any] = {
-    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    "legend.fontsize": 7, "figure.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False,
-    "savefig.dpi": 200, "figure.dpi": 100, "svg.hashsalt": "mkfa", "pdf.fonttype": 42,
-}  # fmt: skip
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.dpi": 200,
+    "figure.dpi": 100,
+    "svg.hashsalt": "mkfa",
+    "pdf.fonttype": 42,
+}
 
 
 def new_figure(width: float = PAGE, height: float = 3.0) -> Figure:

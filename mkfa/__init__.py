@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["FilterBank", "FilterGroup", "Kind", "Layer", "MkfaError", "Provenance", "read_bank", "write_bank"]
 
-_HOME = {"MkfaError": "mkfa.errors", "read_bank": "mkfa.storage.result_files", "write_bank": "mkfa.storage.result_files"}
+_HOME = {
+    "MkfaError": "mkfa.errors",
+    "read_bank": "mkfa.storage.result_files",
+    "write_bank": "mkfa.storage.result_files",
+}
 
 
 def __getattr__(name: str) -> Any:

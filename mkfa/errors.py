@@ -1,4 +1,4 @@
-"""Errors that reach the user: one sentence that names the thing, what is wrong with it and what to do (layer 0)."""
+"""Errors that reach the user: one sentence that names the thing, what is wrong with it and what to do."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def safetensors_seeds() -> list[bytes]:
         pack({"b.bias": ("F32", [2], 8), "b.weight": ("F32", [2, 1, 3, 3], 72), "z.weight": ("F32", [2, 3, 1, 1], 24)}),
         pack({"model.b.1.weight": ("F16", [2, 1, 1, 5], 20), "ema.b.1.weight": ("BF16", [2, 1, 1, 5], 20)}, arch="x"),
         pack({"a.weight": ("F8_E4M3", [2, 1, 2, 2], 8), "n": ("I64", [], 8), "d.weight": ("F64", [2, 1, 2, 1], 32)}),
-    ]  # fmt: skip
+    ]
 
 
 def torch_seeds() -> list[bytes]:
@@ -99,9 +99,13 @@ def torch_seeds() -> list[bytes]:
     base = torch.randn(4, 1, 3, 3)
     values = [
         {"stem.weight": torch.randn(2, 3, 1, 1), "b.weight": base, "b.bias": torch.ones(4), "c.weight": base[1:]},
-        {"state_dict": {"m.weight": torch.nn.Parameter(base.half())}, "arch": "x", "epoch": 3,
-         "optimizer": {"state": {0: {"exp_avg": base}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}},
-    ]  # fmt: skip
+        {
+            "state_dict": {"m.weight": torch.nn.Parameter(base.half())},
+            "arch": "x",
+            "epoch": 3,
+            "optimizer": {"state": {0: {"exp_avg": base}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+        },
+    ]
     made = [saved(value, zipped) for value in values for zipped in (True, False)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -166,8 +170,24 @@ def harvest(path: Path) -> object:
 
 
 OLD_WORDS = (b"0", b"1", b"2", b"F32", b"weight", b"b.", b"[", b"]", b"F16", b"F8_E4M3", b"ema")
-NEW_WORDS = (b"-1", b"4294967296", b"1e9", b"3", b"[1]", b'"', b"null", b"BF16", b"F4", b"I8", b"bias", b"stages.1.",
-             b"F32", b"F16", b"module.", b"weight")  # fmt: skip
+NEW_WORDS = (
+    b"-1",
+    b"4294967296",
+    b"1e9",
+    b"3",
+    b"[1]",
+    b'"',
+    b"null",
+    b"BF16",
+    b"F4",
+    b"I8",
+    b"bias",
+    b"stages.1.",
+    b"F32",
+    b"F16",
+    b"module.",
+    b"weight",
+)
 
 
 def in_header(rng: random.Random, data: bytes) -> bytes:
@@ -231,8 +251,26 @@ TARGETS = {
 
 # --- mutation ----------------------------------------------------------------------------------------------------
 
-NUMBERS = (0, 1, 2, 3, 7, 8, 64, 127, 128, 255, 256, 32767, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
-           (1 << 63) - 1)  # fmt: skip
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    64,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    1 << 20,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    (1 << 63) - 1,
+)
 
 
 def mutated(rng: random.Random, data: bytes, other: bytes) -> bytes:

@@ -16,8 +16,11 @@ SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools
 
 
 def test_every_folder_with_code_is_a_listed_package():
-    folders = {p.parent.relative_to(ROOT).as_posix() for top in ("mkfa", "cli", "figures", "data")
-               for p in (ROOT / top).rglob("__init__.py")}  # fmt: skip
+    folders = {
+        p.parent.relative_to(ROOT).as_posix()
+        for top in ("mkfa", "cli", "figures", "data")
+        for p in (ROOT / top).rglob("__init__.py")
+    }
     assert set(SETUP["package-dir"].values()) == folders
     assert set(SETUP["packages"]) == set(SETUP["package-dir"])
 
@@ -59,8 +62,12 @@ def test_the_wheel_holds_one_top_level_name_and_runs_elsewhere(tmp_path):
     assert (site / "mkfa/py.typed").is_file()
     assert (site / "mkfa/data/index.json").is_file()
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import mkfa.cli.app as a; print(a.__file__); a.main()"
-    done = subprocess.run([sys.executable, "-S", "-c", "import site; site.main(); " + code, "banks"], cwd=tmp_path,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import site; site.main(); " + code, "banks"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert str(site) in done.stdout.splitlines()[0]
     assert "efficientnet_lite0" in done.stdout

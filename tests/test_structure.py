@@ -15,8 +15,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOPS = {"mkfa": "mkfa", "cli": "mkfa.cli", "figures": "mkfa.figures"}
-HEAVY = {"torch", "timm", "torchvision", "sklearn", "umap", "matplotlib", "onnx", "tflite", "huggingface_hub", "scipy",
-         "h5py", "safetensors", "ot", "pandas"}  # fmt: skip
+HEAVY = {
+    "torch",
+    "timm",
+    "torchvision",
+    "sklearn",
+    "umap",
+    "matplotlib",
+    "onnx",
+    "tflite",
+    "huggingface_hub",
+    "scipy",
+    "h5py",
+    "safetensors",
+    "ot",
+    "pandas",
+}
 
 
 def module_files() -> dict[str, Path]:
@@ -83,18 +97,43 @@ def layer_of(path: Path) -> int:
 
 def test_imports_point_to_the_same_layer_or_one_below():
     packages = ("mkfa", "mkfa.sources", "mkfa.training")
-    library = {name: path for name, path in MODULES.items()
-               if name not in packages and not name.startswith(("mkfa.cli", "mkfa.figures"))}  # fmt: skip
+    library = {
+        name: path
+        for name, path in MODULES.items()
+        if name not in packages and not name.startswith(("mkfa.cli", "mkfa.figures"))
+    }
     layers = {name: layer_of(path) for name, path in library.items()}
-    upward = [(name, other) for name, path in library.items()
-              for other in imports(path) if layers.get(other, 0) > layers[name]]  # fmt: skip
+    upward = [
+        (name, other)
+        for name, path in library.items()
+        for other in imports(path)
+        if layers.get(other, 0) > layers[name]
+    ]
     assert upward == []
 
 
 def test_imports_are_seen_wherever_they_run(tmp_path):
-    lines = ["import a", "if x:", "    import b", "else:", "    import c", "try:", "    import d", "except E:",
-             "    import e", "finally:", "    import f", "with w:", "    import g", "class C:", "    import h",
-             "if TYPE_CHECKING:", "    import no1", "def f():", "    import no2"]  # fmt: skip
+    lines = [
+        "import a",
+        "if x:",
+        "    import b",
+        "else:",
+        "    import c",
+        "try:",
+        "    import d",
+        "except E:",
+        "    import e",
+        "finally:",
+        "    import f",
+        "with w:",
+        "    import g",
+        "class C:",
+        "    import h",
+        "if TYPE_CHECKING:",
+        "    import no1",
+        "def f():",
+        "    import no2",
+    ]
     (tmp_path / "m.py").write_text("\n".join(lines))
     assert imports(tmp_path / "m.py", top_only=True) == set("abcdefgh")
 
@@ -123,8 +162,12 @@ def test_heavy_libraries_are_imported_inside_functions(name):
 def test_torch_load_is_never_called_without_weights_only():
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads",
-                                                                         "torch.jit.load"):  # fmt: skip
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "torch.load",
+                "pickle.load",
+                "pickle.loads",
+                "torch.jit.load",
+            ):
                 assert ast.unparse(node.func) == "torch.load", name
                 assert {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True", name
 

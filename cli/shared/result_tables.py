@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
 
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of "
-                                         "their own.")]  # fmt: skip
+WithPaper = Annotated[
+    bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of their own.")
+]
 
 
 def made_by(plan: Sequence[Planned]) -> dict[str, Any]:
@@ -37,10 +38,16 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     p = found.parameters
     rows = [_row(found.base)]
     rows += [(name, *_row(c)[1:]) for name, cells in series_of(found.cells).items() for c in cells]
-    own = ["mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
-           f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]  # fmt: skip
-    print_table(f"{p['source']} to {p['target']}, {p['arch']}",
-                ("arm", "layers", "seeds", "top-1", "SD", "change", "±"), rows, notes=own)  # fmt: skip
+    own = [
+        "mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
+        f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+    ]
+    print_table(
+        f"{p['source']} to {p['target']}, {p['arch']}",
+        ("arm", "layers", "seeds", "top-1", "SD", "change", "±"),
+        rows,
+        notes=own,
+    )
     say_wrapped(sensitivity(found.sensitivity))
     print_contrasts(found.contrasts)
     for note in notes:
@@ -52,10 +59,16 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
     p = found.parameters
     rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
     rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.rows]
-    own = ["mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in "
-           "SDs", f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}."]
-    print_table(f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
-                ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"), rows, notes=own)  # fmt: skip
+    own = [
+        "mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in SDs",
+        f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+    ]
+    print_table(
+        f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
+        ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"),
+        rows,
+        notes=own,
+    )
     say_wrapped(sensitivity(found.sensitivity))
     print_contrasts([c for c in found.contrasts if c.against != "baseline"])
     for note in notes:
@@ -70,14 +83,30 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
         return
     rows = []
     for c in found:
-        layers = (f"{c.against_layers[0]} to {c.layers[0]}" if c.what == "step" else
-                  f"mean of {len(c.layers)}" if c.what == "all" else str(c.layers[0]))  # fmt: skip
+        layers = (
+            f"{c.against_layers[0]} to {c.layers[0]}"
+            if c.what == "step"
+            else f"mean of {len(c.layers)}"
+            if c.what == "all"
+            else str(c.layers[0])
+        )
         seeds = str(c.seeds[0]) if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]}, {c.seeds[1]}"
-        rows.append((c.series if c.what == "step" else f"{c.series} - {c.against}", layers, seeds, 100 * c.difference,
-                     100 * c.half_width, 100 * c.paired, c.p))  # fmt: skip
-    notes = ["points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
-             "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's, as it is for",
-             "one comparison: of twenty rows one falls below .05 by chance."]  # fmt: skip
+        rows.append(
+            (
+                c.series if c.what == "step" else f"{c.series} - {c.against}",
+                layers,
+                seeds,
+                100 * c.difference,
+                100 * c.half_width,
+                100 * c.paired,
+                c.p,
+            )
+        )
+    notes = [
+        "points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
+        "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's, as it is for",
+        "one comparison: of twenty rows one falls below .05 by chance.",
+    ]
     print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
@@ -107,9 +136,11 @@ def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
     arms = dict.fromkeys(c.arm for c in found.controls)
     rows += [("", *("" for _ in names)), *(row(f"({arm})", arm) for arm in arms)] if arms else []
     below = " Below, in brackets: controls, which need no source." if arms else ""
-    own = [f"Top-1 in %, (change in points); {p['layers']} {p['what']} layers frozen; diagonal: selffer; "
-           f"{p['seeds']} seed(s).{below}",
-           "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %."]  # fmt: skip
+    own = [
+        f"Top-1 in %, (change in points); {p['layers']} {p['what']} layers frozen; diagonal: selffer; "
+        f"{p['seeds']} seed(s).{below}",
+        "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %.",
+    ]
     print_table("Source (rows) to target (columns)", ("", *names), rows)
     for note in own:
         say_wrapped(note)
@@ -118,8 +149,10 @@ def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
         say("On the whole:")
         for one in found.overall:
             say_wrapped(f"- {sentence(one)}")
-        say_wrapped("Each target counts once, by the mean over its sources: the interval is about other targets with "
-                    "these same sources; the seeds' noise is in it, that of the choice of sources is not.")  # fmt: skip
+        say_wrapped(
+            "Each target counts once, by the mean over its sources: the interval is about other targets with "
+            "these same sources; the seeds' noise is in it, that of the choice of sources is not."
+        )
     for note in notes:
         say(note)
 
@@ -131,9 +164,14 @@ def sensitivity(found: Any) -> str:
     where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
     if found.distance != found.distance:
         return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
-    verdict = "" if found.distance > found.bound else (
-        f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty: that "
-        "this setting can see filters at all is not shown.")  # fmt: skip
+    verdict = (
+        ""
+        if found.distance > found.bound
+        else (
+            f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty: "
+            "that this setting can see filters at all is not shown."
+        )
+    )
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
     return f"Sensitivity: worst is {where}, {distance}.{verdict}"
 
@@ -145,8 +183,9 @@ def csv_of(*cells: Any) -> str:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["source", "target", "arm", "layers", "seed", "top1", "cell_mean", "cell_sd", "change",
-                     "half_width_95"])  # fmt: skip
+    writer.writerow(
+        ["source", "target", "arm", "layers", "seed", "top1", "cell_mean", "cell_sd", "change", "half_width_95"]
+    )
     for c in cells:
         for seed, top1 in zip(c.seeds, c.top1, strict=True):
             writer.writerow((c.source, c.target, c.arm, c.layers, seed, top1, c.mean, c.std, c.relative, c.half_width))

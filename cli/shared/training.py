@@ -20,35 +20,78 @@ if TYPE_CHECKING:
     from mkfa.training.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE",
-                                                     help="Change a field of the recipe.")]  # fmt: skip
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs, instead of the recipe's.")]
-EqualSteps = Annotated[int | None, typer.Option("--equal-steps", help="Optimiser steps of every run, whatever the "
-                                                "domain's size.")]  # fmt: skip
+EqualSteps = Annotated[
+    int | None, typer.Option("--equal-steps", help="Optimiser steps of every run, whatever the domain's size.")
+]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0, 1, ... of every run.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for run folders, tables and figures; "
-                                          "default: below mkfa's data folder.")]  # fmt: skip
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Folder for run folders, tables and figures; default: below mkfa's data folder."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="Threads of the CPU; 0 for all. One is "
-                                      "often faster where other programs run.")]  # fmt: skip
-Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Runs at a time, each in its own process; 0 for one on each "
-                                   "GPU, or as many as cores, of one thread each, if the runs allow.")]  # fmt: skip
-Data = Annotated[str, typer.Option("--data", help="Images: resident on the device, stream: read from disk ahead of "
-                                   "the training, auto: resident if they fit.")]  # fmt: skip
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        min=0,
+        max=1024,
+        help="Threads of the CPU; 0 for all. One is often faster where other programs run.",
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        min=0,
+        help="Runs at a time, each in its own process; 0 for one on each "
+        "GPU, or as many as cores, of one thread each, if the runs allow.",
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Images: resident on the device, stream: read from disk ahead of "
+        "the training, auto: resident if they fit.",
+    ),
+]
 Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
 Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
-Quick = Annotated[bool | None, typer.Option("--quick/--no-quick", help="On a CPU, our gradients of depthwise and "
-                                            "1x1 layers instead of PyTorch's (default: on).")]  # fmt: skip
+Quick = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick/--no-quick",
+        help="On a CPU, our gradients of depthwise and 1x1 layers instead of PyTorch's (default: on).",
+    ),
+]
 Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L; default: 7.")]
 Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L; default: 2.")]
-Stem = Annotated[int | None, typer.Option("--stem-stride", help="Stride of the first convolution; default: half of "
-                                "the network's own for images of up to 64 px (ConvNeXt: 2), else its own.")]
-SourceArch = Annotated[str, typer.Option("--source-arch", metavar="ARCH[,ARCH...]", help="Other networks than the "
-                                         "target's for the sources' base runs, trained first with the same recipe; "
-                                         "use arm stack. Options follow a name: convmixer_96_6:kernel=5.")]  # fmt: skip
-What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv (every "
-                                   "convolution of the main path).")]
+Stem = Annotated[
+    int | None,
+    typer.Option(
+        "--stem-stride",
+        help="Stride of the first convolution; default: half of "
+        "the network's own for images of up to 64 px (ConvNeXt: 2), else its own.",
+    ),
+]
+SourceArch = Annotated[
+    str,
+    typer.Option(
+        "--source-arch",
+        metavar="ARCH[,ARCH...]",
+        help="Other networks than the "
+        "target's for the sources' base runs, trained first with the same recipe; "
+        "use arm stack. Options follow a name: convmixer_96_6:kernel=5.",
+    ),
+]
+What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv (every convolution of the main path).")]
 Biases = Annotated[bool, typer.Option("--with-bias", help="Copy and freeze biases too.")]
 Fit = Annotated[str, typer.Option("--fit-kernel", help="pad or crop kernels of another size; default: refuse.")]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events into every run's folder.")]
@@ -175,8 +218,10 @@ def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experi
         source = p.source if p.spec.arm != "baseline" else ""
         network = ":".join([p.spec.arch, *(f"{key}={value}" for key, value in sorted(p.spec.options.items()))])
         groups.setdefault((p.spec.arm, source, p.spec.domain, network), []).append(p)
-    rows = [(arm, source or None, target, network, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}),
-             len(g)) for (arm, source, target, network), g in groups.items()]  # fmt: skip
+    rows = [
+        (arm, source or None, target, network, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}), len(g))
+        for (arm, source, target, network), g in groups.items()
+    ]
     left = f"about {duration(found.seconds)} left" if found.seconds is not None else "nothing left to do"
     notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}."]
     if found.seconds is not None:
@@ -193,8 +238,9 @@ def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experi
 def _print_plan_json(plan: Sequence[Planned], found: Estimate, at: Session) -> None:
     from mkfa.training.folder import as_record
 
-    print_json({"estimate": found, "runs_folder": at.root,
-                "runs": [as_record(p.spec) | {"from": p.source} for p in plan]})  # fmt: skip
+    print_json(
+        {"estimate": found, "runs_folder": at.root, "runs": [as_record(p.spec) | {"from": p.source} for p in plan]}
+    )
 
 
 def at_a_time(found: Estimate) -> str:

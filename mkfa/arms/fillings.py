@@ -1,4 +1,4 @@
-"""What each arm puts into the layers of a network, in numpy (layer 3).
+"""What each arm puts into the layers of a network, in numpy.
 
 A layer's weights are seen as kernels: one (kh, kw) kernel for each pair of output channel and input channel of the
 layer, (out, in, kh, kw), in row-major order: output channel first, then input channel. A depthwise layer has in = 1,
@@ -99,8 +99,9 @@ def copied(source: Sequence[Weights], target: Sequence[Weights], fit: str) -> Fi
     return [(layer.kernel, layer.bias) for layer in fitted(source, target, fit)]
 
 
-def shuffled(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, across: bool,
-             rng: np.random.Generator) -> Filling:  # fmt: skip
+def shuffled(
+    source: Sequence[Weights], target: Sequence[Weights], *, fit: str, across: bool, rng: np.random.Generator
+) -> Filling:
     """As `copied`, with kernels permuted: within each layer, or among all set layers of one kernel size.
 
     One permutation is drawn per layer, first layer first (or per kernel size, smallest first), and place i gets the
@@ -152,8 +153,9 @@ def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
     return np.concatenate(biases) if len(biases) == len(layers) else None
 
 
-def _dealt(layers: Sequence[Weights], places: Sequence[int], pool: F32, biases: F32 | None
-           ) -> dict[int, tuple[F32, F32 | None]]:  # fmt: skip
+def _dealt(
+    layers: Sequence[Weights], places: Sequence[int], pool: F32, biases: F32 | None
+) -> dict[int, tuple[F32, F32 | None]]:
     found, start = {}, 0
     for layer, place in zip(layers, places, strict=True):
         stop = start + int(np.prod(layer.kernel.shape[:2]))
@@ -230,8 +232,8 @@ def nearest_keys(layer: Weights) -> F32:
 def basis_kernels(layer: Weights, rng: np.random.Generator) -> F32:
     """Draw analytic patterns: family and coordinates uniform, gain and offset as in `key_kernels`; (out, 1, kh, kw).
 
-    Families are those of `mkfa.patterns.families`, the variants of a class counting as one; patterns that are constant on the
-    kernel are drawn again.
+    Families are those of `mkfa.patterns.families`, the variants of a class counting as one; patterns that are
+    constant on the kernel are drawn again.
     """
     names = sorted({family.name for family in FAMILIES})
     table, patterns = kernels(*layer.size), np.empty((len(layer.kernel), *layer.size), np.float32)

@@ -1,4 +1,4 @@
-"""Arms: which filters a network gets before training, and whether they stay (layer 4; torch inside functions).
+"""Arms: which filters a network gets before training, and whether they stay (torch inside functions).
 
 An arm sets the layers 1..n of `mkfa.networks.build.spatial_layers`; every other parameter keeps its initial value
 and is trained. Orders, draws and scales are those of the functions of `mkfa.arms.fillings`, named in `ARMS`.
@@ -71,15 +71,32 @@ _ARMS = (
     Arm("first-k", "needed", True, "the source's first three layers (first-N: N), repeated, frozen", "depth"),
     Arm("stack", "needed", True, "all of the source's in order, repeated, frozen", "architecture and width"),
     Arm("random", "none", True, "as initialised, frozen", "do learned filters matter?"),
-    Arm("covariance", "needed", True, "drawn with the source layers' tap covariance, frozen",
-        "second moments against patterns"),
-    Arm("basis", "none", True, "random analytic patterns with gain and offset, frozen", "are analytic patterns enough?",
-        depthwise_only=True),
-    Arm("keys", "optional", True, "eight keys with gain and offset (of the source's filters, if given), frozen",
-        "are eight patterns enough?", depthwise_only=True),
+    Arm(
+        "covariance",
+        "needed",
+        True,
+        "drawn with the source layers' tap covariance, frozen",
+        "second moments against patterns",
+    ),
+    Arm(
+        "basis",
+        "none",
+        True,
+        "random analytic patterns with gain and offset, frozen",
+        "are analytic patterns enough?",
+        depthwise_only=True,
+    ),
+    Arm(
+        "keys",
+        "optional",
+        True,
+        "eight keys with gain and offset (of the source's filters, if given), frozen",
+        "are eight patterns enough?",
+        depthwise_only=True,
+    ),
     Arm("delta", "none", True, "the identity kernel, frozen", "sensitivity", depthwise_only=True),
     Arm("box", "none", True, "the mean kernel, frozen", "sensitivity", depthwise_only=True),
-)  # fmt: skip
+)
 ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ARMS})
 FIRST_K = 3
 """Layers that `first-k` takes; `first-5` takes five."""
@@ -119,9 +136,7 @@ def parse_arm(name: str) -> tuple[Arm, int]:
     return ARMS[name], FIRST_K
 
 
-def set_filters(
-    model: nn.Module, spec: ArmSpec, *, source: Lent | None, seed: int
-) -> Planted:
+def set_filters(model: nn.Module, spec: ArmSpec, *, source: Lent | None, seed: int) -> Planted:
     """Set the filters of a freshly built network as an arm says, and freeze them where it says so.
 
     Parameters
@@ -258,8 +273,9 @@ def _from_mapping(source: Mapping[str, Any], name: str) -> Weights:
     return Weights(name, kernel, None if bias is None else array(bias))
 
 
-def _fill(arm: Arm, given: list[Weights] | None, target: list[Weights], *, fit: str, k: int,
-          rng: np.random.Generator) -> Filling:  # fmt: skip
+def _fill(
+    arm: Arm, given: list[Weights] | None, target: list[Weights], *, fit: str, k: int, rng: np.random.Generator
+) -> Filling:
     """Return kernels and biases for each target layer; a bias is None where none goes along."""
     source = given or []
     if arm.name in ("transfer", "selffer", "transfer+", "selffer+"):
@@ -285,8 +301,15 @@ def _fill(arm: Arm, given: list[Weights] | None, target: list[Weights], *, fit: 
     return [(make[arm.name](layer), None) for layer in target]
 
 
-def _plant(modules: list[tuple[str, Any]], filling: Filling, spec: ArmSpec, *, frozen: bool, copies: bool,
-           notes: tuple[str, ...]) -> Planted:  # fmt: skip
+def _plant(
+    modules: list[tuple[str, Any]],
+    filling: Filling,
+    spec: ArmSpec,
+    *,
+    frozen: bool,
+    copies: bool,
+    notes: tuple[str, ...],
+) -> Planted:
     """Write the filling into the modules and freeze it; a layer without a bias in it keeps its initial one."""
     import torch
 

@@ -1,4 +1,4 @@
-"""The filter bank: all depthwise filters of one network, with layer table and provenance (layer 0, numpy only).
+"""The filter bank: all depthwise filters of one network, with layer table and provenance (numpy only).
 
 Shape letters used throughout mkfa: N filters, K = kh * kw taps, L layers, A atoms, M models.
 """

@@ -1,8 +1,9 @@
-"""How a bank lies in an HDF5 file: `mkfa.filterbank`, version 1 (layer 1).
+"""How a bank lies in an HDF5 file: `mkfa.filterbank`, version 1.
 
 Root attributes hold the provenance, /layers is the layer table, /filters/KHxKW has `weight` (N, kh, kw) float32,
 `layer` and `channel` (N,) int32 and, where a layer has one, `bias` (N,) float32. Every dataset carries the attribute
-`checksum` (see `mkfa.storage.checksum`), and is refused where it does not agree; older banks, without it, are read unchecked.
+`checksum` (see `mkfa.storage.checksum`), and is refused where it does not agree; older banks,
+without it, are read unchecked.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
 
 _TEXT_ATTRIBUTES = (
-    "source", "source_sha256", "hub_commit", "architecture", "training_set", "task", "licence", "rule",
-    "mkfa_version", "created",
-)  # fmt: skip
+    "source",
+    "source_sha256",
+    "hub_commit",
+    "architecture",
+    "training_set",
+    "task",
+    "licence",
+    "rule",
+    "mkfa_version",
+    "created",
+)
 
 
 def check_bank(f: Any) -> None:
@@ -103,8 +112,18 @@ def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
     name, dtype = text_type([layer.name for layer in layers]), text_type([layer.dtype for layer in layers])
     return np.dtype(
         [
-            ("index", "<i4"), ("name", name), ("stage", "<i4"), ("depth", "<f8"), ("channels", "<i4"),
-            ("kh", "<i4"), ("kw", "<i4"), ("stride", "<i4", (2,)), ("dilation", "<i4", (2,)),
-            ("multiplier", "<i4"), ("has_bias", "?"), ("dtype", dtype), ("bn_folded", "?"),
+            ("index", "<i4"),
+            ("name", name),
+            ("stage", "<i4"),
+            ("depth", "<f8"),
+            ("channels", "<i4"),
+            ("kh", "<i4"),
+            ("kw", "<i4"),
+            ("stride", "<i4", (2,)),
+            ("dilation", "<i4", (2,)),
+            ("multiplier", "<i4"),
+            ("has_bias", "?"),
+            ("dtype", dtype),
+            ("bn_folded", "?"),
         ]
-    )  # fmt: skip
+    )

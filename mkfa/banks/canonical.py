@@ -1,4 +1,4 @@
-"""Canonical form of filters: less the mean, over the norm; gain, offset and sign kept beside (layer 1, numpy only)."""
+"""Canonical form of filters: less the mean, over the norm; gain, offset and sign kept beside (numpy only)."""
 
 from __future__ import annotations
 
@@ -73,10 +73,4 @@ def normalise(rows: F32) -> tuple[F32, F32, F32, BoolArray, BoolArray]:
     block /= np.where(usable, gain, 1)[:, None]
     block[~usable] = 0
     with np.errstate(over="ignore"):
-        return (
-            block.astype(np.float32),
-            gain.astype(np.float32),
-            offset.astype(np.float32),
-            flat,
-            nonfinite,
-        )
+        return (block.astype(np.float32), gain.astype(np.float32), offset.astype(np.float32), flat, nonfinite)

@@ -1,4 +1,4 @@
-"""Counts of a bank that every command shows (layer 2, numpy only)."""
+"""Counts of a bank that every command shows (numpy only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library of banks on this machine, and how a name becomes a bank (layer 3)."""
+"""The library of banks on this machine, and how a name becomes a bank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer quality as CNN Filter DB defines it, for any kernel size and number of filters (layer 2, numpy only).
+"""Layer quality as CNN Filter DB defines it, for any kernel size and number of filters (numpy only).
 
 Sparsity is the share of filters whose peak |weight| is under 1 % of the layer's. Variance entropy is the entropy,
 base 10, of the shares of variance along the principal axes of the layer's filters: near 0 they are copies of one
@@ -59,8 +59,17 @@ def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tup
         sparse = (peaks < np.float32(0.01) * peaks.max()) | (peaks == 0) if len(peaks) else np.zeros(0, bool)
         random = random_entropy(len(finite), layer.kh * layer.kw, draws=draws, seed=seed)
         low, high = np.quantile(random, (0.01, 0.99)).tolist()
-        out.append(LayerQuality(layer.index, len(finite), float(sparse.mean()) if len(sparse) else float("nan"),
-                                variance_entropy(finite), float(random.mean()), low, high))  # fmt: skip
+        out.append(
+            LayerQuality(
+                layer.index,
+                len(finite),
+                float(sparse.mean()) if len(sparse) else float("nan"),
+                variance_entropy(finite),
+                float(random.mean()),
+                low,
+                high,
+            )
+        )
     return tuple(out)
 
 

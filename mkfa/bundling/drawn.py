@@ -1,4 +1,4 @@
-"""Domains of drawn things, from unpacked packages: letters, scripts, emoji, clip art (layer 2; Pillow, fonttools)."""
+"""Domains of drawn things, from unpacked packages: letters, scripts, emoji, clip art (Pillow, fonttools)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ MASTER = 64
 """Side at which drawings are made; smaller sizes are its exact box averages."""
 
 EMOJI_PACKAGES = ("emoji-datasource-google", "emoji-datasource-twitter")
-_EMOJI = ("Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places", "Activities",
-          "Objects", "Symbols", "Flags")  # fmt: skip
+_EMOJI = (
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+    "Flags",
+)
 _CLIPART = {
     "animals": ("animals/",),
     "buildings": ("buildings/",),
@@ -46,13 +55,29 @@ _CLIPART = {
 }
 """Class -> folders of the package; the longest matching one names an image's class."""
 _NO_SCRIPT = frozenset(
-    ("?", "LATIN", "MATHEMATICAL", "CJK", "MODIFIER", "COMBINING", "SIGNWRITING", "MASCULINE", "FEMININE",
-     "BLACK-LETTER", "DOUBLE-STRUCK", "SCRIPT", "HANGUL", "KATAKANA", "HIRAGANA", "MASU", "ALEF", "DUPLOYAN")
-)  # fmt: skip
-"""First words of Unicode names that are no writing system of their own, or are too close to another one."""
-_TWO_WORDS = frozenset(
-    ("OLD", "NEW", "LINEAR", "TAI", "PAU", "PAHAWH", "MENDE", "WARANG", "CAUCASIAN", "KAYAH")
+    (
+        "?",
+        "LATIN",
+        "MATHEMATICAL",
+        "CJK",
+        "MODIFIER",
+        "COMBINING",
+        "SIGNWRITING",
+        "MASCULINE",
+        "FEMININE",
+        "BLACK-LETTER",
+        "DOUBLE-STRUCK",
+        "SCRIPT",
+        "HANGUL",
+        "KATAKANA",
+        "HIRAGANA",
+        "MASU",
+        "ALEF",
+        "DUPLOYAN",
+    )
 )
+"""First words of Unicode names that are no writing system of their own, or are too close to another one."""
+_TWO_WORDS = frozenset(("OLD", "NEW", "LINEAR", "TAI", "PAU", "PAHAWH", "MENDE", "WARANG", "CAUCASIAN", "KAYAH"))
 
 
 @dataclass(slots=True)
@@ -201,8 +226,9 @@ def emoji(work: Path) -> Samples:
 def _emoji_group(entry: dict[str, Any]) -> str:
     """Return what variants by gender, person and hour of an emoji have in common."""
     name = str(entry["short_name"])
-    group = re.sub(r"\b(man|woman|men|women|male|female|person|people|boy|girl|s|sign)\b", "",
-                   re.sub(r"[-_]", " ", name))  # fmt: skip
+    group = re.sub(
+        r"\b(man|woman|men|women|male|female|person|people|boy|girl|s|sign)\b", "", re.sub(r"[-_]", " ", name)
+    )
     group = re.sub(r"\s+|\d+", "", group)
     if name.startswith(("clock", "family")):
         group = name[:5]

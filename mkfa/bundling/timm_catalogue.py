@@ -1,4 +1,4 @@
-"""Record what timm knows about depthwise networks into a small file (layer 3; `python -m mkfa.bundling.timm_catalogue`).
+"""Record what timm knows about depthwise networks into a small file (`python -m mkfa.bundling.timm_catalogue`).
 
 Importing timm costs seconds and most of a gigabyte; the recorded catalogue, read by `mkfa.readers.timm.catalogue`,
 makes both needless for the names and graphs that the recorded version has.

@@ -1,4 +1,4 @@
-"""The atlas of one or more banks: clusters of their filters, prototypes, where each is found, and a map (layer 4)."""
+"""The atlas of one or more banks: clusters of their filters, prototypes, where each is found, and a map."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ class Atlas:
     pool, choice, clusters : the filters, the number of clusters and why, the clusters.
     stability : how well they recur.
     bank_share : (B, k) float64, share of each bank's filters in each cluster.
-    third_share : (3, k) float64, the same by thirds of depth (`mkfa.clusters.pool.DEPTHS`); NaN where a third has no filter.
+    third_share : (3, k) float64, the same by thirds of depth (`mkfa.clusters.pool.DEPTHS`); NaN where a third has
+        no filter.
     layer_share : (R, k) float64, the same by layer; `layer_rows` (R, 2) int32 has bank and row in its layer table.
     filter_class : (N,) int8, row in `CLASSES`: group of the best fitting family.
     class_share : (k, C) float64, classes of each cluster's filters.
@@ -194,14 +195,24 @@ def write_atlas(atlas: Atlas, path: Path, *, overwrite: bool) -> None:
     pool, found, choice = atlas.pool, atlas.clusters, atlas.choice
     size = (pool.kind.kh, pool.kind.kw)
     arrays: dict[str, NDArray[Any]] = {
-        "prototype": found.prototype.reshape(-1, *size), "bank_share": atlas.bank_share,
-        "third_share": atlas.third_share, "layer_share": atlas.layer_share, "layer_rows": atlas.layer_rows,
-        "class_share": atlas.class_share, "prototype_r2": atlas.prototype_r2,
-        "prototype_class": np.array(atlas.prototype_class), "recurrence": atlas.stability.recurrence,
-        "filters/bank": pool.bank, "filters/layer": pool.layer, "filters/channel": pool.channel,
-        "filters/cluster": found.label, "filters/cosine": found.cosine, "filters/class": atlas.filter_class,
-        "density/filter": atlas.density_row, "density/cluster": atlas.density.label,
-    }  # fmt: skip
+        "prototype": found.prototype.reshape(-1, *size),
+        "bank_share": atlas.bank_share,
+        "third_share": atlas.third_share,
+        "layer_share": atlas.layer_share,
+        "layer_rows": atlas.layer_rows,
+        "class_share": atlas.class_share,
+        "prototype_r2": atlas.prototype_r2,
+        "prototype_class": np.array(atlas.prototype_class),
+        "recurrence": atlas.stability.recurrence,
+        "filters/bank": pool.bank,
+        "filters/layer": pool.layer,
+        "filters/channel": pool.channel,
+        "filters/cluster": found.label,
+        "filters/cosine": found.cosine,
+        "filters/class": atlas.filter_class,
+        "density/filter": atlas.density_row,
+        "density/cluster": atlas.density.label,
+    }
     arrays |= {f"choice/{name}": column for name, column in choice.criteria.columns().items()}
     if atlas.map is not None:
         arrays |= {"map/filter": atlas.map.row, "map/position": atlas.map.position}
@@ -214,8 +225,10 @@ def atlas_summary(atlas: Atlas) -> dict[str, Any]:
     table = {name: column.tolist() for name, column in choice.criteria.columns().items()}
     each = [
         {
-            "size": int(found.size[j]), "share": found.size[j] / len(pool),
-            "class": atlas.prototype_class[j], "class_r2": float(atlas.prototype_r2[j]),
+            "size": int(found.size[j]),
+            "share": found.size[j] / len(pool),
+            "class": atlas.prototype_class[j],
+            "class_r2": float(atlas.prototype_r2[j]),
             "recurrence": float(stable.recurrence[j]),
             "mean_r2": float(np.square(found.cosine[found.label == j]).mean()) if found.size[j] else None,
             "share_of_bank": dict(zip(pool.banks, atlas.bank_share[:, j].tolist(), strict=True)),
@@ -223,20 +236,40 @@ def atlas_summary(atlas: Atlas) -> dict[str, Any]:
             "prototype": found.prototype[j].tolist(),
         }
         for j in range(len(found.prototype))
-    ]  # fmt: skip
+    ]
     return {
-        "kernel": str(pool.kind), "filters": len(pool), "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
-        "excluded": [dict(e) for e in pool.excluded], "other_kinds": dict(pool.other_kinds),
-        "seed": atlas.seed, "sample": choice.sample, "nulls": choice.nulls, "null": "covariance",
-        "clusters": choice.clusters, "verdict": choice.verdict, "reason": choice.reason, "p": choice.p,
-        "energy": found.energy, "choice": table, "classes": CLASSES,
-        "seed_stability": {"mean": float(stable.seeds.mean()), "low": float(stable.seeds.min()),
-                           "high": float(stable.seeds.max()), "null_mean": float(stable.null_seeds.mean())},
-        "density": {"clusters": atlas.density.count, "outside": atlas.density.outside,
-                    "null_clusters": atlas.null_density.count, "null_outside": atlas.null_density.outside,
-                    "smallest": atlas.density.smallest, "sample": len(atlas.density_row)},
+        "kernel": str(pool.kind),
+        "filters": len(pool),
+        "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
+        "excluded": [dict(e) for e in pool.excluded],
+        "other_kinds": dict(pool.other_kinds),
+        "seed": atlas.seed,
+        "sample": choice.sample,
+        "nulls": choice.nulls,
+        "null": "covariance",
+        "clusters": choice.clusters,
+        "verdict": choice.verdict,
+        "reason": choice.reason,
+        "p": choice.p,
+        "energy": found.energy,
+        "choice": table,
+        "classes": CLASSES,
+        "seed_stability": {
+            "mean": float(stable.seeds.mean()),
+            "low": float(stable.seeds.min()),
+            "high": float(stable.seeds.max()),
+            "null_mean": float(stable.null_seeds.mean()),
+        },
+        "density": {
+            "clusters": atlas.density.count,
+            "outside": atlas.density.outside,
+            "null_clusters": atlas.null_density.count,
+            "null_outside": atlas.null_density.outside,
+            "smallest": atlas.density.smallest,
+            "sample": len(atlas.density_row),
+        },
         "prototypes": each,
-    }  # fmt: skip
+    }
 
 
 def _check(pool: Pool, clusters: int | None, sample: int) -> None:
@@ -247,8 +280,11 @@ def _check(pool: Pool, clusters: int | None, sample: int) -> None:
         raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
     most = min(len(pool), sample) // 2
     if clusters is not None and not 1 <= clusters <= most:
-        raise MkfaError("--clusters", f"{clusters} clusters of {len(pool)} filters cannot be judged on halves",
-                        f"choose 1 to {most}")  # fmt: skip
+        raise MkfaError(
+            "--clusters",
+            f"{clusters} clusters of {len(pool)} filters cannot be judged on halves",
+            f"choose 1 to {most}",
+        )
 
 
 def _shares(

@@ -1,4 +1,4 @@
-"""How many clusters of filters there are, judged against filters without patterns (layer 3).
+"""How many clusters of filters there are, judged against filters without patterns.
 
 Three questions, in this order:
 
@@ -153,20 +153,40 @@ def decide(measured: Criteria, p: float, *, nulls: int, given: int | None = None
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
-            return k, "clusters", (f"{k} clusters: the gap over the covariance null stops growing there and the "
-                                   f"clustering recurs on halves (adjusted Rand {stability[row]:.2f}; {structure}).")
+            return (
+                k,
+                "clusters",
+                (
+                    f"{k} clusters: the gap over the covariance null stops growing there and the "
+                    f"clustering recurs on halves (adjusted Rand {stability[row]:.2f}; {structure})."
+                ),
+            )
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
     last = int(counts[-1])
-    what = (f"a continuum, not countable clusters: the gap over the covariance null names no number up to {last} "
-            f"that recurs ({structure})")  # fmt: skip
+    what = (
+        f"a continuum, not countable clusters: the gap over the covariance null names no number up to {last} "
+        f"that recurs ({structure})"
+    )
     if len(recurring):
         k = int(counts[recurring[-1]])
-        return k, "continuum", (f"{k} groups of {what}; {k} is the finest division that recurs on halves "
-                                f"(adjusted Rand {stability[recurring[-1]]:.2f}, at least {STABLE}).")  # fmt: skip
+        return (
+            k,
+            "continuum",
+            (
+                f"{k} groups of {what}; {k} is the finest division that recurs on halves "
+                f"(adjusted Rand {stability[recurring[-1]]:.2f}, at least {STABLE})."
+            ),
+        )
     row = 1 + int(stability[1:].argmax()) if len(counts) > 1 else 0
     k = int(counts[row])
-    return k, "continuum", (f"{k} groups of {what}; no division recurs on halves, {k} comes nearest "
-                            f"(adjusted Rand {stability[row]:.2f}, under {STABLE}).")  # fmt: skip
+    return (
+        k,
+        "continuum",
+        (
+            f"{k} groups of {what}; no division recurs on halves, {k} comes nearest "
+            f"(adjusted Rand {stability[row]:.2f}, under {STABLE})."
+        ),
+    )
 
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
@@ -211,9 +231,14 @@ def _measure(
         left[row] = [max(1 - c.energy, 1e-12) for c in found]
         real = half_stability(cloud, k, seed=draw)
         null = np.concatenate([half_stability(c, k, seed=draw) for c in chance[:_NULL_CLOUDS]])
-        shape[row] = [real.mean(), real.min(), real.max(), null.mean(),
-                      silhouette(cloud, found[0].label, seed=draw),
-                      silhouette(chance[0], found[1].label, seed=draw)]  # fmt: skip
+        shape[row] = [
+            real.mean(),
+            real.min(),
+            real.max(),
+            null.mean(),
+            silhouette(cloud, found[0].label, seed=draw),
+            silhouette(chance[0], found[1].label, seed=draw),
+        ]
         advance(1)
     return left, shape
 

@@ -1,4 +1,4 @@
-"""The smallest set of filters that explains a library up to gain and offset: the master keys of these banks (layer 4).
+"""The smallest set of filters that explains a library up to gain and offset: the master keys of these banks.
 
 Many candidate prototypes are found by clustering; the one whose loss costs least explained energy is removed, again
 and again; each smaller set is polished (its filters are moved to where they explain most). Every library of filters
@@ -143,8 +143,9 @@ def find_keys(
             cross[row - 1] = _explained(null, ladder)[0]
             null_keys.append(own)
             advance(1)
-    curve = Curve(r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0),
-                  cross.mean(axis=0))  # fmt: skip
+    curve = Curve(
+        r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0), cross.mean(axis=0)
+    )
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
     n, chosen, reason = choose_count(curve, p, nulls=nulls, count=count)
     label, cosine = assign_lines(pool.vector, ladder[n - 1])
@@ -196,14 +197,32 @@ def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None
     n = 1 + int(np.flatnonzero(lead >= ELBOW * lead[top])[0]) if lead[top] > 0 else 1
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
     if count is not None:
-        return count, "given", (f"{count} keys were asked for; mean R2 {curve.r2[count - 1]:.3f}, null "
-                                f"{curve.null_r2[count - 1]:.3f} (p = {p:.3f}{least}).")  # fmt: skip
+        return (
+            count,
+            "given",
+            (
+                f"{count} keys were asked for; mean R2 {curve.r2[count - 1]:.3f}, null "
+                f"{curve.null_r2[count - 1]:.3f} (p = {p:.3f}{least})."
+            ),
+        )
     if p > ALPHA or lead[top] <= 0:
-        return 1, "none", (f"No keys: these filters are explained no better than filters of the same second moments "
-                           f"(p = {p:.3f}, {nulls} nulls); only the leading pattern is kept.")  # fmt: skip
-    return n, "elbow", (f"{n} keys: mean R2 {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
-                        f"{curve.null_r2[n - 1]:.3f}; that lead is {ELBOW:.0%} or more of the largest "
-                        f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least}).")  # fmt: skip
+        return (
+            1,
+            "none",
+            (
+                f"No keys: these filters are explained no better than filters of the same second moments "
+                f"(p = {p:.3f}, {nulls} nulls); only the leading pattern is kept."
+            ),
+        )
+    return (
+        n,
+        "elbow",
+        (
+            f"{n} keys: mean R2 {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
+            f"{curve.null_r2[n - 1]:.3f}; that lead is {ELBOW:.0%} or more of the largest "
+            f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})."
+        ),
+    )
 
 
 def write_keys(keys: Keys, path: Path, *, overwrite: bool) -> None:
@@ -213,11 +232,16 @@ def write_keys(keys: Keys, path: Path, *, overwrite: bool) -> None:
     size = (keys.pool.kind.kh, keys.pool.kind.kw)
     arrays: dict[str, NDArray[Any]] = {
         "key": keys.found.prototype.reshape(-1, *size),
-        "filters/bank": keys.pool.bank, "filters/layer": keys.pool.layer, "filters/channel": keys.pool.channel,
-        "filters/key": keys.found.label, "filters/cosine": keys.found.cosine,
-        "match/nearest": keys.match.nearest, "match/cosine": keys.match.cosine, "match/partner": keys.match.partner,
+        "filters/bank": keys.pool.bank,
+        "filters/layer": keys.pool.layer,
+        "filters/channel": keys.pool.channel,
+        "filters/key": keys.found.label,
+        "filters/cosine": keys.found.cosine,
+        "match/nearest": keys.match.nearest,
+        "match/cosine": keys.match.cosine,
+        "match/partner": keys.match.partner,
         **{f"curve/{name}": getattr(keys.curve, name) for name in Curve.__dataclass_fields__},
-    }  # fmt: skip
+    }
     write_arrays(path, kind="keys", arrays=arrays, attributes=keys_summary(keys), overwrite=overwrite)
 
 
@@ -226,20 +250,36 @@ def keys_summary(keys: Keys) -> dict[str, Any]:
     pool, found, match = keys.pool, keys.found, keys.match
     share: I32 = found.size
     return {
-        "kernel": str(pool.kind), "filters": len(pool), "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
-        "excluded": [dict(e) for e in pool.excluded], "other_kinds": dict(pool.other_kinds),
-        "seed": keys.seed, "sample": keys.sample, "nulls": keys.nulls, "null": "covariance",
-        "candidates": keys.candidates, "elbow": ELBOW, "covered_r2": COVERED,
-        "keys": len(found.prototype), "chosen": keys.chosen, "reason": keys.reason, "p": keys.p,
-        "mean_r2": found.energy, "coverage": keys.coverage,
+        "kernel": str(pool.kind),
+        "filters": len(pool),
+        "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
+        "excluded": [dict(e) for e in pool.excluded],
+        "other_kinds": dict(pool.other_kinds),
+        "seed": keys.seed,
+        "sample": keys.sample,
+        "nulls": keys.nulls,
+        "null": "covariance",
+        "candidates": keys.candidates,
+        "elbow": ELBOW,
+        "covered_r2": COVERED,
+        "keys": len(found.prototype),
+        "chosen": keys.chosen,
+        "reason": keys.reason,
+        "p": keys.p,
+        "mean_r2": found.energy,
+        "coverage": keys.coverage,
         "curve": {name: getattr(keys.curve, name).tolist() for name in Curve.__dataclass_fields__},
         "match": match.summary(),
         "each": [
-            {"share": share[j] / len(pool), "nearest": match.labels[match.nearest[j]],
-             "cosine": float(match.cosine[j]), "key": found.prototype[j].tolist()}
+            {
+                "share": share[j] / len(pool),
+                "nearest": match.labels[match.nearest[j]],
+                "cosine": float(match.cosine[j]),
+                "key": found.prototype[j].tolist(),
+            }
             for j in range(len(found.prototype))
         ],
-    }  # fmt: skip
+    }
 
 
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:

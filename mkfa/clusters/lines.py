@@ -1,4 +1,4 @@
-"""Clusters of filters modulo sign: k-means among lines through the origin (layer 2).
+"""Clusters of filters modulo sign: k-means among lines through the origin.
 
 A filter f and -f are the same pattern, so what is clustered is the line through f, or the projector f f^T:
 |f f^T - g g^T|^2 = 2 (1 - (f.g)^2). k-means with that distance, and centres kept on the lines themselves, is

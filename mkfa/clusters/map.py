@@ -1,4 +1,4 @@
-"""A map of filters modulo sign: UMAP positions and density clusters (layer 3; umap, sklearn inside functions)."""
+"""A map of filters modulo sign: UMAP positions and density clusters (umap, sklearn inside functions)."""
 
 from __future__ import annotations
 
@@ -62,8 +62,14 @@ def map_filters(vector: F32, *, seed: int) -> F32:
         warnings.simplefilter("ignore")
         from umap import UMAP
 
-        reducer = UMAP(n_neighbors=neighbours, min_dist=MIN_DISTANCE, random_state=seed, n_jobs=1, init=start,
-                       precomputed_knn=(index.astype(np.int32), far.astype(np.float32)))  # fmt: skip
+        reducer = UMAP(
+            n_neighbors=neighbours,
+            min_dist=MIN_DISTANCE,
+            random_state=seed,
+            n_jobs=1,
+            init=start,
+            precomputed_knn=(index.astype(np.int32), far.astype(np.float32)),
+        )
         return np.asarray(reducer.fit_transform(vector), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Key filters beside a named set of patterns, up to sign and the symmetries of the square (layer 3)."""
+"""Key filters beside a named set of patterns, up to sign and the symmetries of the square."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ class Match:
             entry: dict[str, Any] = {"mean_cosine": mean}
             for null, draws in zip(("blurred", "covariance"), nulls, strict=True):
                 some = len(draws) > 0
-                entry[null] = {"mean": float(draws.mean()) if some else None,
-                               "upper95": float(np.quantile(draws, 0.95)) if some else None,
-                               "p": float(p_value(mean, draws, larger=True)) if some else None,
-                               "draws": len(draws)}  # fmt: skip
+                entry[null] = {
+                    "mean": float(draws.mean()) if some else None,
+                    "upper95": float(np.quantile(draws, 0.95)) if some else None,
+                    "p": float(p_value(mean, draws, larger=True)) if some else None,
+                    "draws": len(draws),
+                }
             out[direction] = entry
         out["of_each"] = {label: float(c) for label, c in zip(self.labels, self.reverse, strict=True)}
         return out

@@ -1,4 +1,4 @@
-"""The usable filters of several banks, of one kernel kind, in canonical form and side by side (layer 2, numpy only)."""
+"""The usable filters of several banks, of one kernel kind, in canonical form and side by side (numpy only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a plan takes: a few steps timed, what is left of the runs laid out over the slots (layer 8)."""
+"""How long a plan takes: a few steps timed, what is left of the runs laid out over the slots."""
 
 from __future__ import annotations
 
@@ -60,9 +60,13 @@ class Task:
 
 
 def estimate(
-    plan: Sequence[Planned], domains: Domains, *, root: Path, slots: Sequence[Execution],
+    plan: Sequence[Planned],
+    domains: Domains,
+    *,
+    root: Path,
+    slots: Sequence[Execution],
     timer: Callable[[RunSpec], Timing],
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Time a few steps of each network and image size, and lay out what is left of the plan over the slots.
 
     Of each network, the base run and the arm with most frozen layers are timed; the cost of a step between the two is

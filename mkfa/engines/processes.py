@@ -1,4 +1,4 @@
-"""Slots: as many runs at a time as devices and cores are worth, each in a process of its own (layer 10).
+"""Slots: as many runs at a time as devices and cores are worth, each in a process of its own.
 
 Every worker takes one run after another. An arm that borrows from a base run of the plan waits for it; everything that
 several runs would write, the banks of the library, is written by this process alone. A run's result is the same as when
@@ -33,8 +33,10 @@ _LOOK = 0.2
 """Seconds between looks at processes that say nothing."""
 _PATIENCE = 10.0
 """Seconds that a worker without work gets to end by itself."""
-_COMMAND = ("import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mkfa.engines.worker import main;"
-            " main(int(sys.argv[1]))")  # fmt: skip
+_COMMAND = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mkfa.engines.worker import main;"
+    " main(int(sys.argv[1]))"
+)
 
 
 def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ...]:
@@ -63,8 +65,9 @@ def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ..
         jobs = cores
     threads = execution.threads or max(1, cores // jobs)
     share = 1 / -(-jobs // len(places))  # of the device that has most runs
-    return tuple(replace(execution, device=places[i % len(places)], threads=threads, share=share, jobs=1)
-                 for i in range(jobs))  # fmt: skip
+    return tuple(
+        replace(execution, device=places[i % len(places)], threads=threads, share=share, jobs=1) for i in range(jobs)
+    )
 
 
 def _independent(plan: Sequence[Planned]) -> int:
@@ -96,16 +99,26 @@ class Serial:
 
     def estimate(self, plan: Sequence[Planned]) -> Estimate:
         """Return how long a plan takes."""
-        return estimate(plan, self.domains, root=self.root, slots=(self.execution,),
-                        timer=lambda spec: time_run(spec, self.domains, execution=self.execution))  # fmt: skip
+        return estimate(
+            plan,
+            self.domains,
+            root=self.root,
+            slots=(self.execution,),
+            timer=lambda spec: time_run(spec, self.domains, execution=self.execution),
+        )
 
     def carry_out(
-        self, plan: Sequence[Planned], *, stop: Stop, tell: Callable[[Planned, Report], None] = lambda *_: None,
+        self,
+        plan: Sequence[Planned],
+        *,
+        stop: Stop,
+        tell: Callable[[Planned, Report], None] = lambda *_: None,
         ended: Callable[[Outcome], None] = lambda _: None,
-    ) -> tuple[Outcome, ...]:  # fmt: skip
+    ) -> tuple[Outcome, ...]:
         """Train a plan, see `mkfa.engines.serial.carry_out`."""
-        return carry_out(plan, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell,
-                         ended=ended)  # fmt: skip
+        return carry_out(
+            plan, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell, ended=ended
+        )
 
 
 class _Process:
@@ -116,8 +129,9 @@ class _Process:
         words = [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)]
         try:
             with theirs, no_signals():
-                self.child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                              pass_fds=[theirs.fileno()])  # fmt: skip
+                self.child = subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                )
         except OSError as error:
             ours.close()
             problem = f"cannot be started ({error.strerror or error})"
@@ -193,9 +207,13 @@ class Slots:
         return found
 
     def carry_out(
-        self, plan: Sequence[Planned], *, stop: Stop, tell: Callable[[Planned, Report], None] = lambda *_: None,
+        self,
+        plan: Sequence[Planned],
+        *,
+        stop: Stop,
+        tell: Callable[[Planned, Report], None] = lambda *_: None,
         ended: Callable[[Outcome], None] = lambda _: None,
-    ) -> tuple[Outcome, ...]:  # fmt: skip
+    ) -> tuple[Outcome, ...]:
         """Train the runs of a plan, several at a time, in its order as far as they wait for each other.
 
         Parameters

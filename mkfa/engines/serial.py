@@ -1,4 +1,4 @@
-"""Carry out a plan run by run: skip what is done, go on where it was stopped, keep base runs' banks (layer 8)."""
+"""Carry out a plan run by run: skip what is done, go on where it was stopped, keep base runs' banks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,15 @@ class Outcome:
 
 
 def carry_out(
-    plan: Sequence[Planned], domains: Domains, *, root: Path, execution: Execution, stop: Stop,
-    tell: Callable[[Planned, Report], None] = lambda *_: None, ended: Callable[[Outcome], None] = lambda _: None,
-) -> tuple[Outcome, ...]:  # fmt: skip
+    plan: Sequence[Planned],
+    domains: Domains,
+    *,
+    root: Path,
+    execution: Execution,
+    stop: Stop,
+    tell: Callable[[Planned, Report], None] = lambda *_: None,
+    ended: Callable[[Outcome], None] = lambda _: None,
+) -> tuple[Outcome, ...]:
     """Train the runs of a plan one after the other; those that are over are taken as they are.
 
     Parameters
@@ -74,14 +80,26 @@ def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | 
 
 
 def train_planned(
-    planned: Planned, domains: Domains, *, root: Path, execution: Execution, stop: Stop,
+    planned: Planned,
+    domains: Domains,
+    *,
+    root: Path,
+    execution: Execution,
+    stop: Stop,
     tell: Callable[[Planned, Report], None] = lambda *_: None,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Train one run of a plan with what it borrows; parameters and errors as `carry_out`."""
     try:
         source = borrow(planned, domains, root)
-        result = train_run(planned.spec, domains[planned.spec.domain], source=source, root=root, execution=execution,
-                           stop=stop, tell=lambda report: tell(planned, report))  # fmt: skip
+        result = train_run(
+            planned.spec,
+            domains[planned.spec.domain],
+            source=source,
+            root=root,
+            execution=execution,
+            stop=stop,
+            tell=lambda report: tell(planned, report),
+        )
     except RunLocked as error:
         return Outcome(planned, "running", False, note=str(error))
     except Diverged as error:
@@ -130,5 +148,3 @@ def chance_to_see(plan: Sequence[Planned]) -> str:
     if arms and not arms & {"random", "delta", "box"}:
         return "No arm that must hurt is in the plan (random, delta, box): 'no drop' alone says nothing."
     return ""
-
-

@@ -1,4 +1,4 @@
-"""A process that trains one run after another for a sweep: what it is told and what it answers (layer 9).
+"""A process that trains one run after another for a sweep: what it is told and what it answers.
 
 Messages are JSON objects, one a line, over a socket that the parent opened. To the worker: "begin" (once: recipe of
 the domains, root, execution), "place" (build a run to be timed), "time", "train", "stop". From it: "ready", "placed",
@@ -84,8 +84,11 @@ class Worker:
     def work(self) -> None:
         """Carry out orders until there are no more."""
         act: dict[str, Callable[[dict[str, Any]], None]] = {
-            "begin": self._begin, "place": self._place, "time": self._time, "train": self._train,
-        }  # fmt: skip
+            "begin": self._begin,
+            "place": self._place,
+            "time": self._time,
+            "train": self._train,
+        }
         while (order := self.orders.get()) is not None:
             try:
                 act[order["do"]](order)
@@ -129,8 +132,9 @@ class Worker:
                 if not self.line.send(say="step", report=asdict(report)):
                     self.leave()
 
-        done = train_planned(self._planned(order), self.domains, root=self.root, execution=self.execution,
-                             stop=self.stop, tell=tell)  # fmt: skip
+        done = train_planned(
+            self._planned(order), self.domains, root=self.root, execution=self.execution, stop=self.stop, tell=tell
+        )
         self.line.send(say="over", state=done.state, trained=done.trained, note=done.note)
 
     def _planned(self, order: dict[str, Any]) -> Any:
@@ -155,16 +159,25 @@ def order_of(planned: Any, domains: Any, bank: Path | None) -> dict[str, Any]:
         return {**spec.identity, "recipe_name": spec.recipe_name}
 
     names = {spec.domain for spec in (planned.spec, planned.needs) if spec is not None}
-    return {"spec": record(planned.spec), "source": planned.source, "bank": str(bank) if bank else "",
-            "needs": record(planned.needs) if planned.needs else None,
-            "domains": {name: domains.asked_as(name) for name in sorted(names)}}  # fmt: skip
+    return {
+        "spec": record(planned.spec),
+        "source": planned.source,
+        "bank": str(bank) if bank else "",
+        "needs": record(planned.needs) if planned.needs else None,
+        "domains": {name: domains.asked_as(name) for name in sorted(names)},
+    }
 
 
 def told(error: Exception) -> dict[str, Any]:
     """Return an error as a message."""
     if isinstance(error, MkfaError):
-        return {"kind": "MkfaError", "exit": error.exit_code, "thing": error.thing, "problem": error.problem,
-                "remedy": error.remedy}  # fmt: skip
+        return {
+            "kind": "MkfaError",
+            "exit": error.exit_code,
+            "thing": error.thing,
+            "problem": error.problem,
+            "remedy": error.remedy,
+        }
     return {"kind": type(error).__name__, "text": str(error), "trace": "".join(traceback.format_exception(error))}
 
 

@@ -1,4 +1,4 @@
-"""The paper's own values, to be shown beside ours and never mixed in (layer 1).
+"""The paper's own values, to be shown beside ours and never mixed in.
 
 Babaiee, Kiasari, Rus, Grosu: The Master Key Filters Hypothesis: Deep Filters Are General (arXiv:2412.16751). The values
 lie in data/paper_tables.json. Of its figures the paper gives no single values: of them, only what it says in words.
@@ -125,10 +125,15 @@ def paper_matrix(what: str) -> PaperMatrix:
     table = known[what]
     bases = tables()["bases"]["accuracy"]
     return PaperMatrix(
-        table=table["table"], model=table["model"], what=what, recipe=table["recipe"],
-        sources=tuple(table["sources"]), targets=tuple(table["targets"]), accuracy=table["accuracy"],
+        table=table["table"],
+        model=table["model"],
+        what=what,
+        recipe=table["recipe"],
+        sources=tuple(table["sources"]),
+        targets=tuple(table["targets"]),
+        accuracy=table["accuracy"],
         bases={target: bases[target] for target in table["targets"]},
-    )  # fmt: skip
+    )
 
 
 def paper_curves(what: str) -> tuple[PaperCurve, ...]:
@@ -143,10 +148,18 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
         remedy = "leave it out; 'mkfa transfer-matrix --what pointwise' has the paper's Table 5"
         raise MkfaError("--with-paper", f"the paper has no curve of {what} layers", remedy)
     return tuple(
-        PaperCurve(c["figure"], c["model"], c["filters"], c["data"], c["layers"], c["worst_relative_accuracy"],
-                   c["observation"], (c["named_layers"][0], c["named_layers"][1]) if c["named_layers"] else None)
+        PaperCurve(
+            c["figure"],
+            c["model"],
+            c["filters"],
+            c["data"],
+            c["layers"],
+            c["worst_relative_accuracy"],
+            c["observation"],
+            (c["named_layers"][0], c["named_layers"][1]) if c["named_layers"] else None,
+        )
         for c in tables()["curves"]
-    )  # fmt: skip
+    )
 
 
 def paper_rows(*, sources: bool, what: str) -> PaperRows:
@@ -166,8 +179,10 @@ def paper_rows(*, sources: bool, what: str) -> PaperRows:
         return PaperRows(found["table"], found["model"], found["setting"], rows, found["accuracy"]["baseline"])
     third, fourth = known["architectures"]
     base = known["bases"]["accuracy"][third["target"]]
-    rows = (("baseline", base),
-            *((f"{third['training_set']}+{name}", top1) for name, top1 in third["accuracy"].items()),
-            *fourth["accuracy"].items())  # fmt: skip
+    rows = (
+        ("baseline", base),
+        *((f"{third['training_set']}+{name}", top1) for name, top1 in third["accuracy"].items()),
+        *fourth["accuracy"].items(),
+    )
     title = f"{third['table']}, {fourth['table']}; baseline: {known['bases']['table']}"
     return PaperRows(title, third["model"], f"target {third['target']}, all depthwise layers", rows, base)

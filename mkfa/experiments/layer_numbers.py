@@ -1,4 +1,4 @@
-"""Numbers as users write them: `3`, `1..18`, `0..12..3`, `all`, joined by commas (layer 1)."""
+"""Numbers as users write them: `3`, `1..18`, `0..12..3`, `all`, joined by commas."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
     for part in (text if last is None else re.sub(r"\ball\b", str(last), text)).split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\.\.(\d{1,6})(?:\.\.(\d{1,6}))?)?\s*", part)
         if not match:
-            raise MkfaError(f"{option} {text}", f"has {part.strip()!r} where a number or range is meant",
-                            "write it like 1..18, 0..12..3, 1,2,4" + (" or all" if last else ""))  # fmt: skip
+            raise MkfaError(
+                f"{option} {text}",
+                f"has {part.strip()!r} where a number or range is meant",
+                "write it like 1..18, 0..12..3, 1,2,4" + (" or all" if last else ""),
+            )
         first = int(match[1])
         end = int(match[2] or first)
         step = int(match[3] or 1)

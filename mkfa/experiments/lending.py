@@ -1,4 +1,4 @@
-"""Base runs and what is borrowed from them: their bank in the library, their weights, their identity (layer 5).
+"""Base runs and what is borrowed from them: their bank in the library, their weights, their identity.
 
 A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also found under the
 domain's plain name, that of the run trained last where there are several; a bank of that name that was harvested from
@@ -72,15 +72,33 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
         weight = conv.weight.detach().numpy().astype(np.float32)[:, 0]  # (N, kh, kw)
         bias = None if conv.bias is None else conv.bias.detach().numpy().astype(np.float32)
         n, kh, kw = weight.shape
-        layer = Layer(0, f"{name}.weight", _stage(name), 0.0, n, kh, kw, tuple(conv.stride), tuple(conv.dilation),
-                      n // conv.in_channels, has_bias=bias is not None, dtype="float32")  # fmt: skip
+        layer = Layer(
+            0,
+            f"{name}.weight",
+            _stage(name),
+            0.0,
+            n,
+            kh,
+            kw,
+            tuple(conv.stride),
+            tuple(conv.dilation),
+            n // conv.in_channels,
+            has_bias=bias is not None,
+            dtype="float32",
+        )
         layers.append((layer, weight, bias))
     provenance = Provenance(
-        source=ORIGIN + spec.hash, source_sha256=digest, architecture=spec.arch, training_set=domain.name,
-        task="classification", licence=domain.licence, rule="graph", mkfa_version=__version__,
+        source=ORIGIN + spec.hash,
+        source_sha256=digest,
+        architecture=spec.arch,
+        training_set=domain.name,
+        task="classification",
+        licence=domain.licence,
+        rule="graph",
+        mkfa_version=__version__,
         created=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
         notes=(f"base run, recipe {spec.recipe_name}, seed {spec.seed}",),
-    )  # fmt: skip
+    )
     return make_bank(domain.name, layers, provenance)
 
 

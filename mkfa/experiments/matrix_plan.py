@@ -1,4 +1,4 @@
-"""Which rows and cells a matrix has: sources, targets, and controls that need no source (layer 7)."""
+"""Which rows and cells a matrix has: sources, targets, and controls that need no source."""
 
 from __future__ import annotations
 
@@ -55,8 +55,11 @@ def find_rows(given: Sequence[str], domains: Domains, *, more: Sequence[str] = (
     rows = [lender_name(origin, domains) for origin in above]
     for i, name in enumerate(rows):
         if name in names:
-            raise MkfaError(f"--sources {more[i]}", f"is called {name}, as one of --domains is",
-                            "leave it out: every target is a source too")  # fmt: skip
+            raise MkfaError(
+                f"--sources {more[i]}",
+                f"is called {name}, as one of --domains is",
+                "leave it out: every target is a source too",
+            )
         if name in rows[:i]:
             problem = f"is called {name}, as another of them is"
             raise MkfaError(f"--sources {more[i]}", problem, "name each source once, or rename a file")
@@ -81,8 +84,14 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     if text is None:
         fit = tuple(name for name in CONTROLS if what == "depthwise" or not ARMS[name].depthwise_only)
         left = [name for name in CONTROLS if name not in fit]
-        told = (f"Control{'s' if len(fit) > 1 else ''} {', '.join(fit)}; not {', '.join(left)}, which sets single "
-                f"kernels: {what} layers have no use for it.") if left else ""  # fmt: skip
+        told = (
+            (
+                f"Control{'s' if len(fit) > 1 else ''} {', '.join(fit)}; not {', '.join(left)}, which sets single "
+                f"kernels: {what} layers have no use for it."
+            )
+            if left
+            else ""
+        )
         return fit, told
     if text.strip() == "none":
         return (), ""
@@ -109,8 +118,11 @@ def check_arm(arm: str, *, what: str) -> None:
 
     check_arms([arm], what=what)
     if parse_arm(arm)[0].source != "needed":
-        raise MkfaError(f"--arm {arm}", "takes no filters from a source, so that all rows would be one",
-                        f"name it as a row apart: --controls {arm}")  # fmt: skip
+        raise MkfaError(
+            f"--arm {arm}",
+            "takes no filters from a source, so that all rows would be one",
+            f"name it as a row apart: --controls {arm}",
+        )
     if arm in SELF:
         problem = "borrows from the target's own network whatever the source"
         raise MkfaError(f"--arm {arm}", problem, "leave it out: selffer is on the diagonal")
@@ -120,9 +132,11 @@ def plan_rows(
     rows: Rows, *, given: Sequence[str], arm: str, layers: int, controls: Sequence[str]
 ) -> list[tuple[Origin, str, str, int]]:
     """Return a matrix's cells as `mkfa.experiments.plan.plan_cells` takes them: sources row by row, then controls."""
-    cells = [(origin, target, SELFFER if source == name else arm, layers)
-             for source, origin in zip(rows.sources, rows.origins, strict=True)
-             for name, target in zip(rows.domains, given, strict=True)]  # fmt: skip
+    cells = [
+        (origin, target, SELFFER if source == name else arm, layers)
+        for source, origin in zip(rows.sources, rows.origins, strict=True)
+        for name, target in zip(rows.domains, given, strict=True)
+    ]
     return cells + [(Origin(""), target, control, layers) for control in controls for target in given]
 
 

@@ -1,4 +1,4 @@
-"""Which runs an experiment needs, base runs first, of every network that lends filters (layer 7)."""
+"""Which runs an experiment needs, base runs first, of every network that lends filters."""
 
 from __future__ import annotations
 
@@ -45,9 +45,14 @@ class Planned:
 def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
     """Return the specification of a base run."""
     return RunSpec(
-        arch=experiment.arch, domain=domain.name, domain_digest=domain.digest, recipe_name=experiment.recipe.name,
-        recipe=experiment.recipe.identity, seed=seed, options=dict(experiment.options),
-    )  # fmt: skip
+        arch=experiment.arch,
+        domain=domain.name,
+        domain_digest=domain.digest,
+        recipe_name=experiment.recipe.name,
+        recipe=experiment.recipe.identity,
+        seed=seed,
+        options=dict(experiment.options),
+    )
 
 
 def plan_bases(experiment: Experiment, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[Planned, ...]:
@@ -90,8 +95,14 @@ def _planned(
     domain = domains[target]
     if arm in SELF:
         origin = Origin(domain.name, target)  # of the target's own network, whatever the source's is
-    spec = replace(base_run(experiment, domain, seed), arm=arm, layers=layers, what=experiment.what,
-                   with_bias=experiment.with_bias, fit_kernel=experiment.fit_kernel)  # fmt: skip
+    spec = replace(
+        base_run(experiment, domain, seed),
+        arm=arm,
+        layers=layers,
+        what=experiment.what,
+        with_bias=experiment.with_bias,
+        fit_kernel=experiment.fit_kernel,
+    )
     if not needs:
         return Planned(spec, "")
     if origin.bank is not None:
@@ -175,13 +186,13 @@ def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
     number = sum(len(names) for names in along.values())
     if not number:
         return ""
-    return (f"{experiment.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
-            "and frozen with the last convolution of their block, and count as none.")  # fmt: skip
+    return (
+        f"{experiment.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
+        "and frozen with the last convolution of their block, and count as none."
+    )
 
 
-def check_sources(
-    experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]
-) -> None:
+def check_sources(experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]) -> None:
     """Put the filters of each source, untrained where it is a base run, into the target: refuse before any work.
 
     Raises
@@ -234,6 +245,11 @@ def default_setting(device: str) -> Setting:
     why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
     if device == "cuda":
         return Setting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
-    return Setting("convmixer_32_18", "fast", 300, {"batch": 32, "lr": 0.01}, {"patch": 4},
-                   "Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: "
-                   f"{why}.")  # fmt: skip
+    return Setting(
+        "convmixer_32_18",
+        "fast",
+        300,
+        {"batch": 32, "lr": 0.01},
+        {"patch": 4},
+        f"Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: {why}.",
+    )

@@ -1,4 +1,4 @@
-"""Where filters come from: a domain's base run, of the target's network or of another, or one bank (layer 6).
+"""Where filters come from: a domain's base run, of the target's network or of another, or one bank.
 
 **Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
 recipe, so its images have the target's size, and as much of the target's network options as it has use for: `--kernel`
@@ -84,9 +84,7 @@ def find_origins(
             problem = f"says how a source is trained, and {origin.name} is a bank"
             raise MkfaError("--source-arch", problem, "leave it out, or name a domain as the source")
     asked = [parse_network(text, target=target) for text in _split(networks, "--source-arch")]
-    return tuple(
-        Origin(origin.name, origin.domain, None, text, options) for origin in found for text, options in asked
-    )
+    return tuple(Origin(origin.name, origin.domain, None, text, options) for origin in found for text, options in asked)
 
 
 def find_origin(name: str, *, what: str) -> Origin:

@@ -1,4 +1,4 @@
-"""Augmentation of a batch on the device, per sample and without loops over samples (layer 3).
+"""Augmentation of a batch on the device, per sample and without loops over samples.
 
 What is drawn comes from numpy generators seeded by (run, step), on the host: the device is never asked for anything,
 the same numbers are drawn on every device, and a resumed run needs no generator's state.

@@ -1,4 +1,4 @@
-"""What the parts of the trainer hand to each other (layer 2; numpy only)."""
+"""What the parts of the trainer hand to each other (numpy only)."""
 
 from __future__ import annotations
 

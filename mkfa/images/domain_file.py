@@ -1,4 +1,4 @@
-"""Domains as files: HDF5 with the pixels of every image, decoded once (layer 3).
+"""Domains as files: HDF5 with the pixels of every image, decoded once.
 
 Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and as JSON in the
 root attribute `parameters` the name, classes, licence, source and digest. A file of `mkfa domains pack` holds its
@@ -46,8 +46,9 @@ def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tu
     return state.hexdigest()
 
 
-def make_domain(name: str, classes: Sequence[str], *, train: tuple[U8, I64], test: tuple[U8, I64],
-                licence: str = "") -> Domain:  # fmt: skip
+def make_domain(
+    name: str, classes: Sequence[str], *, train: tuple[U8, I64], test: tuple[U8, I64], licence: str = ""
+) -> Domain:
     """Build a domain from decoded images, with its digest."""
     digest = domain_digest(classes, train, test)
     return Domain(name, tuple(classes), *train, *test, digest, licence)
@@ -69,8 +70,14 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
     }
     known = {"name": domain.name, "classes": list(domain.classes), "licence": domain.licence, "digest": domain.digest}
     chunk = (1024, side, side, domain.channels)
-    return write_arrays(path, kind="domain", arrays=arrays, attributes={**facts, **known}, overwrite=overwrite,
-                        chunks={"x_train": chunk, "x_test": chunk})  # fmt: skip
+    return write_arrays(
+        path,
+        kind="domain",
+        arrays=arrays,
+        attributes={**facts, **known},
+        overwrite=overwrite,
+        chunks={"x_train": chunk, "x_test": chunk},
+    )
 
 
 def read_domain(path: str | Path) -> Domain:
@@ -91,8 +98,9 @@ def read_domain(path: str | Path) -> Domain:
     rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
     digest = np.asarray(arrays["digest"]).tobytes().decode("ascii") if "digest" in arrays else str(facts["digest"])
     x_train, x_test = (_first(arrays[f"x_{part}"], int(n)) for part, n in zip(("train", "test"), rows, strict=True))
-    y_train, y_test = (np.asarray(arrays[f"y_{part}"][: len(x)], np.int64)
-                       for part, x in (("train", x_train), ("test", x_test)))  # fmt: skip
+    y_train, y_test = (
+        np.asarray(arrays[f"y_{part}"][: len(x)], np.int64) for part, x in (("train", x_train), ("test", x_test))
+    )
     classes = tuple(str(c) for c in facts["classes"])
     return Domain(str(facts["name"]), classes, x_train, y_train, x_test, y_test, digest, str(facts.get("licence", "")))
 

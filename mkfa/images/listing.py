@@ -1,4 +1,4 @@
-"""Which images belong to a data set on disk: torchvision's loaders, lists, folders (layer 3; torchvision on demand).
+"""Which images belong to a data set on disk: torchvision's loaders, lists, folders (torchvision on demand).
 
 Nothing is downloaded and nothing is decoded here, except data sets that are one file of raw pixels (CIFAR-10, STL-10).
 """
@@ -20,8 +20,14 @@ from mkfa.images.registry import NATURAL, DomainInfo, registry
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"))
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
-_MARKS = {"food-101": "food", "oxford-iiit-pet": "pets", "flowers-102": "flowers", "cifar-10-batches-py": "cifar10",
-          "stl10_binary": "stl10", "sketch_train.txt": "sketch"}  # fmt: skip
+_MARKS = {
+    "food-101": "food",
+    "oxford-iiit-pet": "pets",
+    "flowers-102": "flowers",
+    "cifar-10-batches-py": "cifar10",
+    "stl10_binary": "stl10",
+    "sketch_train.txt": "sketch",
+}
 """What lies in the folder of a data set that mkfa knows, and which it is."""
 
 
@@ -129,8 +135,9 @@ def list_named(info: DomainInfo) -> ImageSet:
     return ImageSet(info.name, found.classes, found.train, found.test, info.licence, str(info.root))
 
 
-def list_folder(root: Path, *, name: str = "", keep: Sequence[int] | None = None,
-                classes: int | None = None) -> ImageSet:  # fmt: skip
+def list_folder(
+    root: Path, *, name: str = "", keep: Sequence[int] | None = None, classes: int | None = None
+) -> ImageSet:
     """List a folder with train/ and test/ (or val/) that hold a folder of images for each class.
 
     Parameters

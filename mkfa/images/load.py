@@ -1,4 +1,4 @@
-"""A domain by name or path: bundled, packed by the user, or decoded on first use (layer 5)."""
+"""A domain by name or path: bundled, packed by the user, or decoded on first use."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
 from mkfa.storage.result_files import open_arrays
 
-__all__ = ["FOLDER_SIZE", "DomainError", "domain_info", "is_domain", "load_domain", "load_to_train", "pack_domain",
-           "state_of"]  # fmt: skip
+__all__ = [
+    "FOLDER_SIZE",
+    "DomainError",
+    "domain_info",
+    "is_domain",
+    "load_domain",
+    "load_to_train",
+    "pack_domain",
+    "state_of",
+]
 
 Progress = Callable[[str, float], AbstractContextManager[Callable[[int], None]]]
 
@@ -72,9 +80,12 @@ def is_domain(name_or_path: str | Path) -> bool:
 
 
 def load_domain(
-    name_or_path: str | Path, *, size: int | None = None, tell: Callable[[str], None] = lambda _: None,
+    name_or_path: str | Path,
+    *,
+    size: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
     progress: Progress = _no_progress,
-) -> Domain:  # fmt: skip
+) -> Domain:
     """Open a domain; a data set that is at hand as images only is packed first, unless it is very large.
 
     What was packed is found again by the folder's path, as long as the names, sizes and times of its images are the
@@ -116,14 +127,19 @@ def load_domain(
     if info.how == "build" or not info.root.is_dir():
         problem = f"is not on this machine: looked for {info.packed(wanted)} and {info.root}"
         raise DomainError(info.name, problem, info.remedy)
-    return _packed_or_pack(list_named(info), info.packed(wanted), size=wanted, command=info.name, tell=tell,
-                           progress=progress)  # fmt: skip
+    return _packed_or_pack(
+        list_named(info), info.packed(wanted), size=wanted, command=info.name, tell=tell, progress=progress
+    )
 
 
 def load_to_train(
-    name_or_path: str | Path, *, size: int, max_size: int, tell: Callable[[str], None] = lambda _: None,
+    name_or_path: str | Path,
+    *,
+    size: int,
+    max_size: int,
+    tell: Callable[[str], None] = lambda _: None,
     progress: Progress = _no_progress,
-) -> Domain:  # fmt: skip
+) -> Domain:
     """Open a domain as a recipe wants it: at its size where it is or can be had in it, else at its own.
 
     The trainer scales images of another size. A folder, and a data set of the registry that is no smaller, is packed
@@ -153,9 +169,16 @@ def load_to_train(
     return found
 
 
-def pack_domain(name_or_path: str | Path, *, size: int | None = None, out: Path | None = None, workers: int = 0,
-                strict: bool = False, overwrite: bool = False,
-                tell: Callable[[int, int], None] = lambda _a, _b: None) -> Packed:  # fmt: skip
+def pack_domain(
+    name_or_path: str | Path,
+    *,
+    size: int | None = None,
+    out: Path | None = None,
+    workers: int = 0,
+    strict: bool = False,
+    overwrite: bool = False,
+    tell: Callable[[int, int], None] = lambda _a, _b: None,
+) -> Packed:
     """Pack a domain of the registry, or an image folder, where `load_domain` finds it (or into `out`).
 
     Parameters
@@ -178,8 +201,9 @@ def pack_domain(name_or_path: str | Path, *, size: int | None = None, out: Path 
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     total = len(images.train) + len(images.test)
-    return pack(images, target, size=side, workers=workers, strict=strict, overwrite=overwrite,
-                tell=lambda n: tell(n, total))  # fmt: skip
+    return pack(
+        images, target, size=side, workers=workers, strict=strict, overwrite=overwrite, tell=lambda n: tell(n, total)
+    )
 
 
 def folder_size(folder: Path) -> int:
@@ -191,8 +215,11 @@ def folder_size(folder: Path) -> int:
 def packed_folder(folder: Path, size: int) -> Path:
     """Return where an image folder is packed to; two folders of one name do not meet."""
     path = folder.expanduser().resolve()
-    return datasets_folder() / "packed" / file_name(f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}",
-                                                    size)  # fmt: skip
+    return (
+        datasets_folder()
+        / "packed"
+        / file_name(f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}", size)
+    )
 
 
 def _is_folder(name_or_path: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""The domains that a command was given, by name or path, each opened once (layer 6)."""
+"""The domains that a command was given, by name or path, each opened once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode a data set once, in parallel, into one file that training reads (layer 4; Pillow in the workers).
+"""Decode a data set once, in parallel, into one file that training reads (Pillow in the workers).
 
 An image is scaled so that its shorter side has the wanted size (bicubic, antialiased) and its centre is cut out. The
 file is made beside its target and renamed when it is complete. A killed run goes on where it was: its unfinished file
@@ -61,8 +61,16 @@ def packed_bytes(images: ImageSet, size: int) -> int:
     return (len(images.train) + len(images.test)) * size * size * 3
 
 
-def pack(images: ImageSet, out: Path, *, size: int, workers: int = 0, strict: bool = False, overwrite: bool = False,
-         tell: Callable[[int], None] = lambda _: None) -> Packed:  # fmt: skip
+def pack(
+    images: ImageSet,
+    out: Path,
+    *,
+    size: int,
+    workers: int = 0,
+    strict: bool = False,
+    overwrite: bool = False,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Packed:
     """Decode a data set into a domain's file of `size` x `size` pixels.
 
     Parameters
@@ -89,8 +97,11 @@ def pack(images: ImageSet, out: Path, *, size: int, workers: int = 0, strict: bo
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
         tell(resumed)
         _decode(images, arrays, size=size, workers=workers or os.cpu_count() or 1, strict=strict, tell=tell)
-        skipped = [_name(side, int(row)) for part, side in _sides(images)
-                   for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)]  # fmt: skip
+        skipped = [
+            _name(side, int(row))
+            for part, side in _sides(images)
+            for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)
+        ]
         if strict and skipped:
             raise _corrupt(skipped[0], "was found damaged before", len(skipped))
         train, test = _finish(images, arrays)
@@ -132,10 +143,20 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
     for part, side in _sides(images):
         if not len(side):
             raise DomainError(images.name, f"has no images on the {part} side", "check the data set")
-        shapes |= {f"x_{part}": ((len(side), size, size, 3), "u1"), f"y_{part}": ((len(side),), "<i8"),
-                   f"state_{part}": ((len(side),), "u1")}  # fmt: skip
-    facts = {"name": images.name, "classes": list(images.classes), "licence": images.licence, "source": images.source,
-             "size": size, "listing": listing, "scaled": "shorter side, bicubic; centre cut out"}  # fmt: skip
+        shapes |= {
+            f"x_{part}": ((len(side), size, size, 3), "u1"),
+            f"y_{part}": ((len(side),), "<i8"),
+            f"state_{part}": ((len(side),), "u1"),
+        }
+    facts = {
+        "name": images.name,
+        "classes": list(images.classes),
+        "licence": images.licence,
+        "source": images.source,
+        "size": size,
+        "listing": listing,
+        "scaled": "shorter side, bicubic; centre cut out",
+    }
     try:
         reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
         if hasattr(os, "posix_fallocate"):  # take the space now: a full disk under a memory map kills the process
@@ -149,11 +170,15 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
     return map_arrays(partial, kind="domain", writable=True)[0]
 
 
-def _decode(images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool,
-            tell: Callable[[int], None]) -> None:  # fmt: skip
+def _decode(
+    images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool, tell: Callable[[int], None]
+) -> None:
     """Decode what is pending; the state of an image is recorded only after its pixels are in the file."""
-    todo = [(part, side, rows) for part, side in _sides(images)
-            for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))]  # fmt: skip
+    todo = [
+        (part, side, rows)
+        for part, side in _sides(images)
+        for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))
+    ]
     if not todo:
         return
     done: list[tuple[str, int, int]] = []
@@ -231,8 +256,9 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def decode_rows(given: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int],
-                size: int) -> list[str]:  # fmt: skip
+def decode_rows(
+    given: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int], size: int
+) -> list[str]:
     """Decode images into rows of a memory-mapped file; return for each what is wrong with it, "" if nothing."""
     filename, offset, shape = place
     pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)

@@ -1,4 +1,4 @@
-"""RandAugment (arXiv 1909.13719) as timm does it, on the device: per sample, one pass an operation (layer 3).
+"""RandAugment (arXiv 1909.13719) as timm does it, on the device: per sample, one pass an operation.
 
 Each sample gets `layers` operations, drawn evenly with replacement from fifteen; each is carried out with probability
 one half, at a magnitude of its own, in timm's "increasing" variant, where a larger magnitude always means more change.
@@ -190,8 +190,9 @@ def _affine(x: torch.Tensor, theta: F64) -> torch.Tensor:
     out = x.clone()
     for start, mode in ((0, "bilinear"), (1, "bicubic")):
         if len(x) > start:
-            out[start::2] = functional.grid_sample(x[start::2], grid[start::2], mode=mode, padding_mode="border",
-                                                   align_corners=False)  # fmt: skip
+            out[start::2] = functional.grid_sample(
+                x[start::2], grid[start::2], mode=mode, padding_mode="border", align_corners=False
+            )
     outside = (grid.abs() > 1).any(-1)[:, None]
     return torch.where(outside, FILL, out.clamp(0, 255).round())
 

@@ -1,4 +1,4 @@
-"""The labelled image sets that mkfa knows by name, and where they lie on this machine (layer 1)."""
+"""The labelled image sets that mkfa knows by name, and where they lie on this machine."""
 
 from __future__ import annotations
 
@@ -95,29 +95,141 @@ _IMAGENET = (
 _RESEARCH = "research use; rights stay with the images' owners"
 
 _OTHERS = (
-    DomainInfo("food", "Food-101", "torchvision", 101, 75750, 25250, 224, 3, _RESEARCH,
-               fetch=_fetched('Food101("{root}", download=True)'), megabytes=4996),
-    DomainInfo("pets", "Oxford-IIIT Pets, trainval / test", "torchvision", 37, 3680, 3669, 224, 3, "CC-BY-SA-4.0",
-               fetch=_fetched('OxfordIIITPet("{root}", download=True)'), megabytes=811),
-    DomainInfo("flowers", "Oxford 102 Flowers, train + val / test", "torchvision", 102, 2040, 6149, 224, 3, _RESEARCH,
-               fetch=_fetched('Flowers102("{root}", download=True)'), megabytes=345),
-    DomainInfo("sketch", "DomainNet sketch", "lists", 345, 48212, 20916, 224, 3, "research use (DomainNet fair use)",
-               fetch="get sketch.zip, sketch_train.txt and sketch_test.txt from http://ai.bu.edu/M3SDA/ and unpack"
-               " them to {root}/sketch/CLASS/*.jpg, {root}/sketch_train.txt, {root}/sketch_test.txt", megabytes=2600),
-    DomainInfo("cifar10", "CIFAR-10", "torchvision", 10, 50000, 10000, 32, 3, _RESEARCH,
-               fetch=_fetched('CIFAR10("{root}", download=True)'), megabytes=170),
-    DomainInfo("stl10", "STL-10, labelled part", "torchvision", 10, 5000, 8000, 96, 3, _RESEARCH,
-               fetch=_fetched('STL10("{root}", download=True)'), megabytes=2640),
-    DomainInfo("imagenet", "ImageNet-1k (ILSVRC-2012)", "folders", 1000, 1281167, 50000, 224, 3, _RESEARCH,
-               fetch=_IMAGENET, megabytes=154600),
-    DomainInfo("imagenet-manmade", "ImageNet-1k, man-made half", "folders", 551, 0, 27550, 224, 3, _RESEARCH,
-               folder="imagenet", fetch=_IMAGENET, megabytes=154600),
-    DomainInfo("imagenet-natural", "ImageNet-1k, natural half", "folders", 449, 0, 22450, 224, 3, _RESEARCH,
-               folder="imagenet", fetch=_IMAGENET, megabytes=154600),
-    DomainInfo("photos", "patches of 32 wallpaper photographs", "build", 32, 4096, 1024, 32, 3,
-               "GPL-2+, CC-BY-4.0, CC-BY-SA-3.0/4.0, CC0 (by photograph)", folder="packed",
-               fetch="run: python -m mkfa.bundling.images --only photos --out {root}", megabytes=168),
-)  # fmt: skip
+    DomainInfo(
+        "food",
+        "Food-101",
+        "torchvision",
+        101,
+        75750,
+        25250,
+        224,
+        3,
+        _RESEARCH,
+        fetch=_fetched('Food101("{root}", download=True)'),
+        megabytes=4996,
+    ),
+    DomainInfo(
+        "pets",
+        "Oxford-IIIT Pets, trainval / test",
+        "torchvision",
+        37,
+        3680,
+        3669,
+        224,
+        3,
+        "CC-BY-SA-4.0",
+        fetch=_fetched('OxfordIIITPet("{root}", download=True)'),
+        megabytes=811,
+    ),
+    DomainInfo(
+        "flowers",
+        "Oxford 102 Flowers, train + val / test",
+        "torchvision",
+        102,
+        2040,
+        6149,
+        224,
+        3,
+        _RESEARCH,
+        fetch=_fetched('Flowers102("{root}", download=True)'),
+        megabytes=345,
+    ),
+    DomainInfo(
+        "sketch",
+        "DomainNet sketch",
+        "lists",
+        345,
+        48212,
+        20916,
+        224,
+        3,
+        "research use (DomainNet fair use)",
+        fetch="get sketch.zip, sketch_train.txt and sketch_test.txt from http://ai.bu.edu/M3SDA/ and unpack"
+        " them to {root}/sketch/CLASS/*.jpg, {root}/sketch_train.txt, {root}/sketch_test.txt",
+        megabytes=2600,
+    ),
+    DomainInfo(
+        "cifar10",
+        "CIFAR-10",
+        "torchvision",
+        10,
+        50000,
+        10000,
+        32,
+        3,
+        _RESEARCH,
+        fetch=_fetched('CIFAR10("{root}", download=True)'),
+        megabytes=170,
+    ),
+    DomainInfo(
+        "stl10",
+        "STL-10, labelled part",
+        "torchvision",
+        10,
+        5000,
+        8000,
+        96,
+        3,
+        _RESEARCH,
+        fetch=_fetched('STL10("{root}", download=True)'),
+        megabytes=2640,
+    ),
+    DomainInfo(
+        "imagenet",
+        "ImageNet-1k (ILSVRC-2012)",
+        "folders",
+        1000,
+        1281167,
+        50000,
+        224,
+        3,
+        _RESEARCH,
+        fetch=_IMAGENET,
+        megabytes=154600,
+    ),
+    DomainInfo(
+        "imagenet-manmade",
+        "ImageNet-1k, man-made half",
+        "folders",
+        551,
+        0,
+        27550,
+        224,
+        3,
+        _RESEARCH,
+        folder="imagenet",
+        fetch=_IMAGENET,
+        megabytes=154600,
+    ),
+    DomainInfo(
+        "imagenet-natural",
+        "ImageNet-1k, natural half",
+        "folders",
+        449,
+        0,
+        22450,
+        224,
+        3,
+        _RESEARCH,
+        folder="imagenet",
+        fetch=_IMAGENET,
+        megabytes=154600,
+    ),
+    DomainInfo(
+        "photos",
+        "patches of 32 wallpaper photographs",
+        "build",
+        32,
+        4096,
+        1024,
+        32,
+        3,
+        "GPL-2+, CC-BY-4.0, CC-BY-SA-3.0/4.0, CC0 (by photograph)",
+        folder="packed",
+        fetch="run: python -m mkfa.bundling.images --only photos --out {root}",
+        megabytes=168,
+    ),
+)
 
 
 @lru_cache(maxsize=1)
@@ -131,10 +243,20 @@ def bundled_domains() -> MappingProxyType[str, Any]:
 def registry() -> MappingProxyType[str, DomainInfo]:
     """Return every domain by name: the paper's, then the bundled ones from large to small, then those to build."""
     bundled = {
-        name: DomainInfo(name, e["title"], "bundled", len(e["classes"]), e["train"], e["test"], e["size"],
-                         e["channels"], e["licence"], fetch=e["made"])
+        name: DomainInfo(
+            name,
+            e["title"],
+            "bundled",
+            len(e["classes"]),
+            e["train"],
+            e["test"],
+            e["size"],
+            e["channels"],
+            e["licence"],
+            fetch=e["made"],
+        )
         for name, e in bundled_domains().items()
-    }  # fmt: skip
+    }
     others = {info.name: info for info in _OTHERS}
     built = {name: others.pop(name) for name in [n for n in others if others[n].how == "build"]}
     return MappingProxyType(others | bundled | built)

@@ -1,4 +1,4 @@
-"""Networks fitted to a domain, and the layers of theirs whose filters an arm sets (layer 3; torch inside functions).
+"""Networks fitted to a domain, and the layers of theirs whose filters an arm sets (torch inside functions).
 
 **Names.** Any architecture of timm; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
 ConvMixers `convmixer_C_L` of C channels and L layers (timm's class, 7x7 kernels, 2x2 patches unless told otherwise),
@@ -221,8 +221,11 @@ def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str
         raise UnknownNameError(what, "is no kind of layer", nearest(what, WHAT) or f"choose one of {', '.join(WHAT)}")
     shortcuts = {name for names in _shortcuts(model).values() for name, _ in names}
     called = _calls(model)
-    found = tuple((name, module) for name, module, pooled in called
-                  if _is(what, module, pooled) and not (what == "conv" and name in shortcuts))  # fmt: skip
+    found = tuple(
+        (name, module)
+        for name, module, pooled in called
+        if _is(what, module, pooled) and not (what == "conv" and name in shortcuts)
+    )
     if not found:
         other = [w for w in WHAT if w != what and any(_is(w, module, pooled) for _, module, pooled in called)]
         remedy = f"choose another network, or --what {' or '.join(other)}" if other else "choose another network"
@@ -297,10 +300,11 @@ def _excitations(model: Any) -> set[str]:
     from timm.models._efficientnet_blocks import SqueezeExcite
 
     return {
-        f"{outer}.{inner}" for outer, module in model.named_modules()
+        f"{outer}.{inner}"
+        for outer, module in model.named_modules()
         if isinstance(module, SEModule | EffectiveSEModule | SqueezeExcite)
         for inner, _ in module.named_modules()
-    }  # fmt: skip
+    }
 
 
 def _is(what: str, module: Any, pooled: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Quicker gradients of depthwise and pointwise convolutions on a CPU (layer 2; torch inside functions).
+"""Quicker gradients of depthwise and pointwise convolutions on a CPU (torch inside functions).
 
 **Depthwise.** PyTorch's weight gradient takes, for 7x7 kernels on small images, ten and more times as long as the
 forward pass: it was made for large images. Here it is a matrix product: with X and G the inputs and output gradients of
@@ -131,9 +131,18 @@ def _quick_classes() -> tuple[Any, Any]:
             by_input = None
             if needed[0]:
                 by_input, _, _ = torch.ops.aten.convolution_backward(
-                    g, x, weight, None, [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], len(weight),
+                    g,
+                    x,
+                    weight,
+                    None,
+                    [1, 1],
+                    [size // 2] * 2,
+                    [1, 1],
+                    False,
+                    [0, 0],
+                    len(weight),
                     [True, False, False],
-                )  # fmt: skip
+                )
             by_weight = weight_gradient(x, g, size) if needed[1] else None
             return by_input, by_weight, g.sum((0, 2, 3)) if needed[2] else None
 

@@ -1,4 +1,4 @@
-"""HorNet with 7x7 gated convolutions, Tiny, Small and Large, registered with timm (layer 2; torch inside functions).
+"""HorNet with 7x7 gated convolutions, Tiny, Small and Large, registered with timm (torch inside functions).
 
 Source: Rao et al., HorNet (NeurIPS 2022, arXiv 2207.14284), section 3.1 and table 1; names of parameters are those of
 the authors' released weights, so that their files load as they are. The variants with global filters are left out:
@@ -146,12 +146,20 @@ def register() -> None:
         if timm.is_model(name):
             continue
         default_cfgs.update(
-            generate_default_cfgs({
-                f"{name}.untrained": {
-                    "url": "", "num_classes": 1000, "input_size": (3, 224, 224), "crop_pct": 0.875,
-                    "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
-                    "first_conv": "downsample_layers.0.0", "classifier": "head",
+            generate_default_cfgs(
+                {
+                    f"{name}.untrained": {
+                        "url": "",
+                        "num_classes": 1000,
+                        "input_size": (3, 224, 224),
+                        "crop_pct": 0.875,
+                        "interpolation": "bicubic",
+                        "mean": IMAGENET_DEFAULT_MEAN,
+                        "std": IMAGENET_DEFAULT_STD,
+                        "first_conv": "downsample_layers.0.0",
+                        "classifier": "head",
+                    }
                 }
-            })
-        )  # fmt: skip
+            )
+        )
         register_model(_entrypoint(name, width))

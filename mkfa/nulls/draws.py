@@ -1,4 +1,4 @@
-"""Null filters: what chance gives (layer 3; torch and timm only inside `init_bank`).
+"""Null filters: what chance gives (torch and timm only inside `init_bank`).
 
 Every null is drawn from an explicit generator, so that a result can name its seed.
 """
@@ -160,8 +160,11 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     """
     architecture = bank.provenance.architecture.split(".")[0]
     if not architecture:
-        raise MkfaError(bank.name, "names no architecture, so the null 'init' cannot be drawn",
-                        "harvest it with --arch NAME or choose another null")  # fmt: skip
+        raise MkfaError(
+            bank.name,
+            "names no architecture, so the null 'init' cannot be drawn",
+            "harvest it with --arch NAME or choose another null",
+        )
     import timm
     import torch
 
@@ -175,6 +178,8 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = timm.create_model(architecture, pretrained=False).state_dict()
-    layers = [(layer, state[g.key].detach().float().numpy().reshape(-1, layer.kh, layer.kw), None)
-              for layer, g in zip(bank.layers, graph, strict=True)]  # fmt: skip
+    layers = [
+        (layer, state[g.key].detach().float().numpy().reshape(-1, layer.kh, layer.kw), None)
+        for layer, g in zip(bank.layers, graph, strict=True)
+    ]
     return make_bank(f"{bank.name} untrained (seed {seed})", layers, bank.provenance)

@@ -1,4 +1,4 @@
-"""Assign an analytic pattern to every filter of a bank, beside what chance gives (layer 3, numpy only).
+"""Assign an analytic pattern to every filter of a bank, beside what chance gives (numpy only).
 
 Filters are fitted kernel size by kernel size (and dilation by dilation) in chunks; the same fit is made of null
 filters, so that every filter gets a p-value: how often a null filter of that size is fitted as well.
@@ -164,8 +164,16 @@ def assign(
             continue
         names, titles = book.names, book.titles
         rng = np.random.default_rng([seed, number])
-        found = _assign_kind(bank, kind, book=book, order=(null, *(n for n in NULLS if n != null)), draws=draws,
-                             rng=rng, untrained=untrained, advance=advance)  # fmt: skip
+        found = _assign_kind(
+            bank,
+            kind,
+            book=book,
+            order=(null, *(n for n in NULLS if n != null)),
+            draws=draws,
+            rng=rng,
+            untrained=untrained,
+            advance=advance,
+        )
         kinds.append(found)
     if not any(k.usable.any() for k in kinds):
         raise MkfaError(bank.name, "has no filter that a pattern can be fitted to", "choose a bank with live filters")
@@ -206,8 +214,20 @@ def _assign_kind(
     if nulls:
         beyond = len(nulls[0].r2) - np.searchsorted(nulls[0].r2, fitted.r2[usable], side="left")
         p[usable] = (1 + beyond) / (1 + len(nulls[0].r2))  # as mkfa.stats.p_values.p_value, for sorted draws
-    return KindAssignment(kind, row, group.layer, dead, flat, nonfinite, fitted, parameters(fitted, book),
-                          gain * fitted.cosine, offset, p, tuple(nulls))  # fmt: skip
+    return KindAssignment(
+        kind,
+        row,
+        group.layer,
+        dead,
+        flat,
+        nonfinite,
+        fitted,
+        parameters(fitted, book),
+        gain * fitted.cosine,
+        offset,
+        p,
+        tuple(nulls),
+    )
 
 
 def _fit_group(
@@ -273,17 +293,28 @@ def to_analysis(assignment: Assignment, bank: FilterBank) -> Analysis:
             arrays[key][part.row] = np.where(missing, values.dtype.type(-1 if whole else np.nan), values)
         for null in part.nulls:
             arrays[f"null.{part.kind}.{null.name}"] = null.r2
-    described = {"basis": assignment.basis, "classes": list(assignment.names), "titles": list(assignment.titles),
-                 "null": assignment.null, "draws": assignment.draws, "seed": assignment.seed,
-                 "skipped": dict(assignment.skipped)}  # fmt: skip
+    described = {
+        "basis": assignment.basis,
+        "classes": list(assignment.names),
+        "titles": list(assignment.titles),
+        "null": assignment.null,
+        "draws": assignment.draws,
+        "seed": assignment.seed,
+        "skipped": dict(assignment.skipped),
+    }
     return Analysis(f"assign-{assignment.basis}", MappingProxyType(arrays), MappingProxyType(described))
 
 
 def _columns(part: KindAssignment) -> dict[str, np.ndarray[Any, Any]]:
     found: dict[str, np.ndarray[Any, Any]] = {
-        "label": part.fit.label, "r2": part.fit.r2, "runner_up": part.fit.runner_up,
-        "runner_up_r2": part.fit.runner_up_r2, "p": part.p, "gain": part.gain, "offset": part.offset,
-    }  # fmt: skip
+        "label": part.fit.label,
+        "r2": part.fit.r2,
+        "runner_up": part.fit.runner_up,
+        "runner_up_r2": part.fit.runner_up_r2,
+        "p": part.p,
+        "gain": part.gain,
+        "offset": part.offset,
+    }
     for field in fields(Parameters):
         name = field.name.replace("offset_", "centre_")
         found[name] = getattr(part.parameters, field.name)

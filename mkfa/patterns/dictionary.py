@@ -1,4 +1,4 @@
-"""The dictionary that filters are looked up in: atoms of every class, and which classes coincide (layer 2).
+"""The dictionary that filters are looked up in: atoms of every class, and which classes coincide.
 
 Classes are nested: a difference of Gaussians may be, up to gain and offset, a Gaussian; a steered derivative at
 angle 0 is the one along x. So classes are entered simplest first, and a pattern that an earlier class explains to
@@ -97,10 +97,21 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
     every = np.arange(n + 1, dtype=np.int32)
     none = np.zeros((n, COORDINATES))
     return Dictionary(
-        basis=name, size=(kh, kw), names=chosen.labels, titles=chosen.labels, free=np.zeros(n, np.int32),
-        atoms=chosen.patterns.reshape(n, -1), start=every, variant=every[:-1], coordinates=none, families=(),
-        variant_class=every[:-1], step=none, known=chosen.patterns.reshape(n, -1), known_class=every[:-1],
-    )  # fmt: skip
+        basis=name,
+        size=(kh, kw),
+        names=chosen.labels,
+        titles=chosen.labels,
+        free=np.zeros(n, np.int32),
+        atoms=chosen.patterns.reshape(n, -1),
+        start=every,
+        variant=every[:-1],
+        coordinates=none,
+        families=(),
+        variant_class=every[:-1],
+        step=none,
+        known=chosen.patterns.reshape(n, -1),
+        known_class=every[:-1],
+    )
 
 
 @lru_cache(maxsize=8)
@@ -128,12 +139,21 @@ def _families(kh: int, kw: int) -> Dictionary:
         row[: len(family.axes)] = [axis.step for axis in family.coordinates(kh, kw)]
     titles = {f.name: f.title for f in FAMILIES}
     return Dictionary(
-        basis="families", size=(kh, kw), names=names, titles=tuple(titles[n] for n in names),
+        basis="families",
+        size=(kh, kw),
+        names=names,
+        titles=tuple(titles[n] for n in names),
         free=np.array([next(len(f.axes) for f in FAMILIES if f.name == n) for n in names], np.int32),
-        atoms=np.concatenate(atoms), start=start, variant=np.concatenate(variants).astype(np.int32),
-        coordinates=np.concatenate(places), families=FAMILIES, variant_class=owner, step=step,
-        known=known, known_class=known_class,
-    )  # fmt: skip
+        atoms=np.concatenate(atoms),
+        start=start,
+        variant=np.concatenate(variants).astype(np.int32),
+        coordinates=np.concatenate(places),
+        families=FAMILIES,
+        variant_class=owner,
+        step=step,
+        known=known,
+        known_class=known_class,
+    )
 
 
 def _class_grid(variants: NDArray[np.intp], table: Kernels) -> tuple[F32, F64, I32]:

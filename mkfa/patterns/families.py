@@ -1,4 +1,4 @@
-"""Families of analytic patterns with continuous parameters, for any kernel size (layer 2, numpy only).
+"""Families of analytic patterns with continuous parameters, for any kernel size (numpy only).
 
 A family is a map from coordinates to patterns. Scales use the coordinate w = ln(1 + t / TAU) with t = sigma^2: at
 fine scales a kernel changes with t, at coarse ones with ln t, so equal steps in w are about equal steps in shape.

@@ -1,4 +1,4 @@
-"""Fit filters to a dictionary: one matrix product, then a batched refinement (layer 2, numpy only).
+"""Fit filters to a dictionary: one matrix product, then a batched refinement (numpy only).
 
 A fit is invariant to gain and offset: filters and patterns are compared as zero-mean unit vectors, and
 R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern + offset explains.
@@ -104,16 +104,20 @@ def classify(vectors: F32, size: tuple[int, int], *, basis: str = "families", re
     return fit(vectors, dictionary(basis, *size), refine=refine)
 
 
-def fit(
-    vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None
-) -> Fit:
+def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None) -> Fit:
     """Fit (N, K) float32 canonical filters to a dictionary; memory beyond the result does not grow with N.
 
     `advance` is called with the number of filters done.
     """
     n = len(vectors)
-    out = Fit(np.empty(n, np.int16), np.empty(n, np.int16), np.empty((n, COORDINATES), np.float32),
-              np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.float32))  # fmt: skip
+    out = Fit(
+        np.empty(n, np.int16),
+        np.empty(n, np.int16),
+        np.empty((n, COORDINATES), np.float32),
+        np.empty(n, np.float32),
+        np.empty(n, np.int16),
+        np.empty(n, np.float32),
+    )
     if refine and n:
         neighbourhoods(book.basis, *book.size)  # made before threads would make it twice
 

@@ -1,4 +1,4 @@
-"""Named sets of fixed analytic patterns: the models of the eight published master key filters (layer 2)."""
+"""Named sets of fixed analytic patterns: the models of the eight published master key filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polish fits to the optimum by damped Gauss-Newton steps, in batches (layer 2, numpy only).
+"""Polish fits to the optimum by damped Gauss-Newton steps, in batches (numpy only).
 
 With u(p) the zero-mean unit pattern and f the filter, cos = <f, u>. The derivatives U of u are orthogonal to u, so
 f ~ c u + c U dp has the least-squares step dp = (U^T U)^-1 U^T f / c, damped as by Levenberg and Marquardt: gain and
@@ -50,8 +50,14 @@ def _polish_alike(vectors: F32, variant: int, place: F64, book: Dictionary) -> t
     for _ in range(_STEPS[count]):
         if not len(active):
             break
-        step = _step(vectors[active], (variant, place[active]), cosine[active], damping=damping[active], book=book,
-                     bounds=(low, high))  # fmt: skip
+        step = _step(
+            vectors[active],
+            (variant, place[active]),
+            cosine[active],
+            damping=damping[active],
+            book=book,
+            bounds=(low, high),
+        )
         trial = place[active]
         trial[:, :count] = np.clip(trial[:, :count] + step, low, high)
         found_pattern = book.patterns(variant, trial)
@@ -66,13 +72,7 @@ def _polish_alike(vectors: F32, variant: int, place: F64, book: Dictionary) -> t
 
 
 def _step(
-    vectors: F32,
-    at: tuple[int, F64],
-    cosine: F32,
-    *,
-    damping: F64,
-    book: Dictionary,
-    bounds: tuple[F64, F64],
+    vectors: F32, at: tuple[int, F64], cosine: F32, *, damping: F64, book: Dictionary, bounds: tuple[F64, F64]
 ) -> F64:
     """Return the damped Gauss-Newton step of each fit, (n, P)."""
     variant, place = at

@@ -1,4 +1,4 @@
-"""Refine dictionary hits in the continuous parameters, in batches (layer 2, numpy only).
+"""Refine dictionary hits in the continuous parameters, in batches (numpy only).
 
 Around every atom lies a fine grid that reaches to the neighbouring atoms, less the positions where a simpler class
 coincides, so that a refined pattern still belongs to its class. All filters that hit one atom are scored on

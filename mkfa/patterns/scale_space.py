@@ -1,4 +1,4 @@
-"""Discrete scale-space kernels: the discrete analogue of the Gaussian and small-support differences (layer 1).
+"""Discrete scale-space kernels: the discrete analogue of the Gaussian and small-support differences.
 
 The equations, numbered as the functions cite them, on the integers n and for a variance t = sigma^2 >= 0:
 

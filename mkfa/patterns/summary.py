@@ -1,4 +1,4 @@
-"""What an assignment says: shares, coverage, intervals, examples (layer 3, numpy only)."""
+"""What an assignment says: shares, coverage, intervals, examples (numpy only)."""
 
 from __future__ import annotations
 
@@ -129,21 +129,37 @@ def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> A
     unscored = {why: sum(k.unscored[why] for k in assignment.kinds) for why in ("dead", "flat", "non-finite")}
     margins = np.concatenate([k.fit.margin[k.usable] for k in kinds])
     return AssignmentSummary(
-        bank=assignment.bank, basis=assignment.basis, null=assignment.null, draws=assignment.draws,
-        seed=assignment.seed, r2=r2, resamples=RESAMPLES, filters=len(assignment),
-        unscored=MappingProxyType(unscored), median_margin=float(np.median(margins)),
+        bank=assignment.bank,
+        basis=assignment.basis,
+        null=assignment.null,
+        draws=assignment.draws,
+        seed=assignment.seed,
+        r2=r2,
+        resamples=RESAMPLES,
+        filters=len(assignment),
+        unscored=MappingProxyType(unscored),
+        median_margin=float(np.median(margins)),
         classes=_classes(assignment, kinds, layers),
         whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),
-        kinds=tuple(_kind(assignment, k, r2) for k in kinds), layers=layers, skipped=assignment.skipped,
-    )  # fmt: skip
+        kinds=tuple(_kind(assignment, k, r2) for k in kinds),
+        layers=layers,
+        skipped=assignment.skipped,
+    )
 
 
 def _kind(assignment: Assignment, part: KindAssignment, r2: float) -> KindSummary:
     merges = merged_classes(part.kind.kh, part.kind.kw) if assignment.basis == "families" else ()
     coverage = tuple(_coverage([part], i, r2, assignment.seed) for i in range(len(part.nulls)))
     usable = part.usable
-    return KindSummary(str(part.kind), int(usable.sum()), part.unscored, float(np.median(part.fit.margin[usable])),
-                       float(np.median(part.p[usable])), coverage, merges)  # fmt: skip
+    return KindSummary(
+        str(part.kind),
+        int(usable.sum()),
+        part.unscored,
+        float(np.median(part.fit.margin[usable])),
+        float(np.median(part.p[usable])),
+        coverage,
+        merges,
+    )
 
 
 def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> Coverage:
@@ -165,14 +181,21 @@ def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> 
     order = np.argsort(mixed)
     middle = int(np.searchsorted(np.cumsum(mass[order]), 0.5))
     return Coverage(
-        null=kinds[0].nulls[which].name, filters=len(everything), median_r2=float(np.median(everything)),
+        null=kinds[0].nulls[which].name,
+        filters=len(everything),
+        median_r2=float(np.median(everything)),
         null_median_r2=float(mixed[order][min(middle, len(mixed) - 1)]),
-        fixed=float(fixed.mean()), fixed_low=float(low[0]), fixed_high=float(high[0]),
+        fixed=float(fixed.mean()),
+        fixed_low=float(low[0]),
+        fixed_high=float(high[0]),
         null_fixed=float(sum(w * np.mean(n >= r2) for n, w in zip(nulls, weight, strict=True))),
-        threshold=float(np.dot(weight, limits)), beyond=float(beyond.mean()), beyond_low=float(low[1]),
-        beyond_high=float(high[1]), curve=_share_from(everything, CURVE),
+        threshold=float(np.dot(weight, limits)),
+        beyond=float(beyond.mean()),
+        beyond_low=float(low[1]),
+        beyond_high=float(high[1]),
+        curve=_share_from(everything, CURVE),
         null_curve=np.asarray(sum(w * c for w, c in zip(weight, pooled, strict=True)), np.float64),
-    )  # fmt: skip
+    )
 
 
 def _share_from(ascending: F32, at: F64) -> F64:
@@ -210,15 +233,23 @@ def _classes(
         mine = label == index
         null = sum(k.usable.sum() / total * np.mean(k.nulls[0].label == index) for k in kinds)
         some = bool(mine.any())
-        out.append(ClassShare(name, title, int(mine.sum()), float(mine.mean()), float(low[index]), float(high[index]),
-                              float(np.median(r2[mine])) if some else float("nan"),
-                              float(on[mine].mean()) if some else float("nan"), float(null)))  # fmt: skip
+        out.append(
+            ClassShare(
+                name,
+                title,
+                int(mine.sum()),
+                float(mine.mean()),
+                float(low[index]),
+                float(high[index]),
+                float(np.median(r2[mine])) if some else float("nan"),
+                float(on[mine].mean()) if some else float("nan"),
+                float(null),
+            )
+        )
     return tuple(out)
 
 
-def _layers(
-    assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment], r2: float
-) -> tuple[LayerShare, ...]:
+def _layers(assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment], r2: float) -> tuple[LayerShare, ...]:
     found = {}
     for part in kinds:
         limit = float(np.quantile(part.nulls[0].r2, 0.99))
@@ -231,11 +262,18 @@ def _layers(
             counts = np.bincount(part.fit.label[scored], minlength=len(assignment.names))
             nan = float("nan")
             found[index] = LayerShare(
-                index, layer.name, layer.depth, str(part.kind), n, int((rows & part.dead).sum()),
-                float(np.median(value)) if n else nan, float(np.median(margin)) if n else nan,
-                float(np.mean(value >= r2)) if n else nan, float(np.mean(value > limit)) if n else nan,
+                index,
+                layer.name,
+                layer.depth,
+                str(part.kind),
+                n,
+                int((rows & part.dead).sum()),
+                float(np.median(value)) if n else nan,
+                float(np.median(margin)) if n else nan,
+                float(np.mean(value >= r2)) if n else nan,
+                float(np.mean(value > limit)) if n else nan,
                 tuple((counts / n).tolist()) if n else (nan,) * len(assignment.names),
-            )  # fmt: skip
+            )
     return tuple(found[index] for index in sorted(found))
 
 

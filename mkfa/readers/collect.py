@@ -1,4 +1,4 @@
-"""Harvest several sources into the library: one bank each, what is done is skipped (layer 4)."""
+"""Harvest several sources into the library: one bank each, what is done is skipped."""
 
 from __future__ import annotations
 
@@ -51,8 +51,11 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
 
             matches = list(expand(source))
         if not matches:
-            raise MkfaError(source, "matches no file and no timm network with weights and depthwise layers",
-                            "check the pattern, in quotes: 'convnext*'")  # fmt: skip
+            raise MkfaError(
+                source,
+                "matches no file and no timm network with weights and depthwise layers",
+                "check the pattern, in quotes: 'convnext*'",
+            )
         found.update(dict.fromkeys(matches))
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""Tell a file's format by its first bytes and choose its reader (layer 3)."""
+"""Tell a file's format by its first bytes and choose its reader."""
 
 from __future__ import annotations
 

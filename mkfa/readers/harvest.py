@@ -1,4 +1,4 @@
-"""Harvest a source into a bank: choose the reader, check what it found, add provenance (layer 4)."""
+"""Harvest a source into a bank: choose the reader, check what it found, add provenance."""
 
 from __future__ import annotations
 
@@ -105,10 +105,20 @@ def _reader(path: Path) -> Callable[[Path, str], Reading]:
 def _layer(found: FoundLayer) -> tuple[Layer, F32, F32 | None]:
     n, kh, kw = found.weight.shape
     layer = Layer(
-        index=0, name=found.key, stage=found.stage, depth=0.0, channels=n, kh=kh, kw=kw, stride=found.stride,
-        dilation=found.dilation, multiplier=found.multiplier, has_bias=found.bias is not None, dtype=found.dtype,
+        index=0,
+        name=found.key,
+        stage=found.stage,
+        depth=0.0,
+        channels=n,
+        kh=kh,
+        kw=kw,
+        stride=found.stride,
+        dilation=found.dilation,
+        multiplier=found.multiplier,
+        has_bias=found.bias is not None,
+        dtype=found.dtype,
         bn_folded=found.bn_folded,
-    )  # fmt: skip
+    )
     return layer, found.weight, found.bias
 
 

@@ -1,4 +1,4 @@
-"""What every reader returns: depthwise layers in order of execution, and what was left out and why (layer 2)."""
+"""What every reader returns: depthwise layers in order of execution, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class FoundLayer:
 class Reading:
     """All that a reader took from one source.
 
-    `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason, worded for the
-    reader ("transposed convolution", "optimiser state"), to the number of tensors left out for it. `contents` says
+    `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason, as users read
+    it ("transposed convolution", "optimiser state"), to the number of tensors left out for it. `contents` says
     in a clause what the source holds instead, for the message when `layers` is empty.
     """
 

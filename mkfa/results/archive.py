@@ -1,4 +1,4 @@
-"""Many runs in one small file: what experiments ran, with which results, and the commands that made them (layer 4).
+"""Many runs in one small file: what experiments ran, with which results, and the commands that made them.
 
 The file is JSON in gzip; `zcat FILE | python -m json.tool` shows it. The same runs give the same bytes. Of the machine
 that trained, it holds the device and the versions of libraries, but no path.
@@ -175,14 +175,27 @@ def _clean(value: Any) -> Any:
 
 
 def _as_record(found: PackedExperiment) -> dict[str, Any]:
-    return {"name": found.name, "kind": found.kind, "command": command_without_places(found.command),
-            "parameters": _clean(found.parameters), "runs": [_run_record(r) for r in found.runs]}  # fmt: skip
+    return {
+        "name": found.name,
+        "kind": found.kind,
+        "command": command_without_places(found.command),
+        "parameters": _clean(found.parameters),
+        "runs": [_run_record(r) for r in found.runs],
+    }
 
 
 def _run_record(run: PackedRun) -> dict[str, Any]:
     spec = None if run.spec is None else run.spec.identity | {"recipe_name": run.spec.recipe_name}
-    return {"hash": run.hash, "source": run.source, "target": run.target, "arm": run.arm, "layers": run.layers,
-            "seed": run.seed, "spec": spec, "result": None if run.result is None else _clean(run.result)}  # fmt: skip
+    return {
+        "hash": run.hash,
+        "source": run.source,
+        "target": run.target,
+        "arm": run.arm,
+        "layers": run.layers,
+        "seed": run.seed,
+        "spec": spec,
+        "result": None if run.result is None else _clean(run.result),
+    }
 
 
 def _text(path: Path) -> bytes:
@@ -219,5 +232,13 @@ def _run(path: Path, found: Mapping[str, Any]) -> PackedRun:
             raise MkfaError(path, f"run {found['hash']} has the result of another", "pack the runs again")
         if result["state"] == "done":
             float(result["top1_last"])
-    return PackedRun(str(found["hash"]), str(found["source"]), str(found["target"]), str(found["arm"]),
-                     int(found["layers"]), int(found["seed"]), spec, result)  # fmt: skip
+    return PackedRun(
+        str(found["hash"]),
+        str(found["source"]),
+        str(found["target"]),
+        str(found["arm"]),
+        int(found["layers"]),
+        int(found["seed"]),
+        spec,
+        result,
+    )

@@ -1,4 +1,4 @@
-"""What runs say together: cells, the curve over layers, and whether they could see anything (layer 4).
+"""What runs say together: cells, the curve over layers, and whether they could see anything.
 
 Numpy and scipy's t distribution only; accuracies are shares (0-1), differences are shares too.
 """
@@ -108,12 +108,19 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
     top1 = tuple(float(value) for _, value in done)
     first = runs[0]
     return Cell(
-        source=first.source, target=first.target, arm=first.arm, layers=first.layers,
-        seeds=tuple(seed for seed, _ in done), top1=top1, mean=_mean(top1), std=_std(top1),
-        relative=_mean(top1) - _mean(base), half_width=welch(top1, base).half_width,
+        source=first.source,
+        target=first.target,
+        arm=first.arm,
+        layers=first.layers,
+        seeds=tuple(seed for seed, _ in done),
+        top1=top1,
+        mean=_mean(top1),
+        std=_std(top1),
+        relative=_mean(top1) - _mean(base),
+        half_width=welch(top1, base).half_width,
         diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
         missing=sum(r.result is None for r in runs),
-    )  # fmt: skip
+    )
 
 
 def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:

@@ -1,4 +1,4 @@
-"""Differences between the arms of a curve, over seeds, with intervals (layer 3; numpy and scipy's t alone).
+"""Differences between the arms of a curve, over seeds, with intervals (numpy and scipy's t alone).
 
 **What a seed holds equal.** Runs with planted filters begin, seed by seed, from the same weights in all that no arm
 sets, and see the same images in the same order with the same augmentation, whatever their arm; base runs begin from
@@ -163,8 +163,9 @@ def _against(name: str, other: str, both: Sequence[tuple[Point, Point]]) -> list
     return found
 
 
-def _contrast(what: str, names: tuple[str, str], mine: Sequence[Point], theirs: Sequence[Point], *,
-              common: bool) -> Contrast:  # fmt: skip
+def _contrast(
+    what: str, names: tuple[str, str], mine: Sequence[Point], theirs: Sequence[Point], *, common: bool
+) -> Contrast:
     a, b = _by_seed(mine), _by_seed(theirs)
     both = sorted(set(a) & set(b)) if common else []
     if both:  # one difference for both intervals: of the seeds that both have
@@ -172,9 +173,18 @@ def _contrast(what: str, names: tuple[str, str], mine: Sequence[Point], theirs: 
     found = welch(list(a.values()), list(b.values()))
     ours, other = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
     return Contrast(
-        what, names[0], names[1], ours, other, found.difference, found.half_width, found.p,
-        paired_half_width([a[seed] - b[seed] for seed in both]), (len(a), len(b)), len(both),
-    )  # fmt: skip
+        what,
+        names[0],
+        names[1],
+        ours,
+        other,
+        found.difference,
+        found.half_width,
+        found.p,
+        paired_half_width([a[seed] - b[seed] for seed in both]),
+        (len(a), len(b)),
+        len(both),
+    )
 
 
 def _by_seed(cells: Sequence[Point]) -> Mapping[int, float]:
@@ -202,8 +212,13 @@ def sentence(contrast: Contrast) -> str:
         return f"{subject}, {seeds}; no interval, as the seeds do not differ."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
-    verdict = ("0 lies inside: seeds alone could make it" if within == {True} else "0 lies outside" if within == {False}
-               else "they disagree on 0: more seeds are needed")  # fmt: skip
+    verdict = (
+        "0 lies inside: seeds alone could make it"
+        if within == {True}
+        else "0 lies outside"
+        if within == {False}
+        else "they disagree on 0: more seeds are needed"
+    )
     paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
     return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."
 

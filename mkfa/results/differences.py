@@ -1,4 +1,4 @@
-"""What two or more runs differ in, in what they were asked to do and in what came of it (layer 6)."""
+"""What two or more runs differ in, in what they were asked to do and in what came of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ from mkfa.results.runs import RunRecord
 from mkfa.training.folder import RunSpec
 
 LEVEL = 0.95
-FACTS = ("state", "top1_last", "top1_best", "best_epoch", "chance", "loss_train", "loss_test", "images_per_second",
-         "seconds", "parameters", "trained_parameters", "test_images")  # fmt: skip
+FACTS = (
+    "state",
+    "top1_last",
+    "top1_best",
+    "best_epoch",
+    "chance",
+    "loss_train",
+    "loss_test",
+    "images_per_second",
+    "seconds",
+    "parameters",
+    "trained_parameters",
+    "test_images",
+)
 """Fields of result.json that a comparison shows."""
 
 
@@ -139,8 +151,10 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     right = tuple(round(float(r["top1_last"]) * images) for r in (a, b))
     low, high = newcombe((right[0], images), (right[1], images))
     value = float(a["top1_last"]) - float(b["top1_last"])
-    note = (f"Interval from the {images} test images of either run (two proportions, Newcombe), not paired, as "
-            "predictions are not kept; what another seed would change is not in it.")  # fmt: skip
+    note = (
+        f"Interval from the {images} test images of either run (two proportions, Newcombe), not paired, as "
+        "predictions are not kept; what another seed would change is not in it."
+    )
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 
 

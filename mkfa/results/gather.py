@@ -1,4 +1,4 @@
-"""Gather an experiment's runs from their folders, and make its result from them again (layer 8)."""
+"""Gather an experiment's runs from their folders, and make its result from them again."""
 
 from __future__ import annotations
 
@@ -21,15 +21,23 @@ RESULTS = ("curve.json", "table.json", "matrix.json")
 """What sweeps write beside their runs."""
 _KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
 _CURVE = ("source", "target", "arch", "what", "seeds", "layers")
-_NEEDED = {"curve": _CURVE, "table": _CURVE,
-           "matrix": ("domains", "arch", "what", "layers", "seeds")}  # fmt: skip
+_NEEDED = {"curve": _CURVE, "table": _CURVE, "matrix": ("domains", "arch", "what", "layers", "seeds")}
 _FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
 
 
 def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
     """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
-    return [{"hash": p.spec.hash, "source": p.source, "target": p.spec.domain, "arm": p.spec.arm,
-             "layers": p.spec.layers, "seed": p.spec.seed} for p in plan]  # fmt: skip
+    return [
+        {
+            "hash": p.spec.hash,
+            "source": p.source,
+            "target": p.spec.domain,
+            "arm": p.spec.arm,
+            "layers": p.spec.layers,
+            "seed": p.spec.seed,
+        }
+        for p in plan
+    ]
 
 
 def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -> PackedExperiment:
@@ -89,8 +97,9 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
     results = {key: read_json(root / key / RESULT) for key in specs}
     runs = tuple(
         PackedRun(key, source_name(spec, specs), spec.domain, spec.arm, spec.layers, spec.seed, spec, results[key])
-        for key, spec in specs.items() if results[key] is not None
-    )  # fmt: skip
+        for key, spec in specs.items()
+        if results[key] is not None
+    )
     if not runs:
         raise MkfaError(root, "has no run that is over", "name the --out of the command that trained")
     return PackedExperiment(name, "runs", command, {}, runs)

@@ -1,4 +1,4 @@
-"""Runs summed up over their seeds, each group beside the base runs of its setting (layer 7).
+"""Runs summed up over their seeds, each group beside the base runs of its setting.
 
 A setting is what must be one for accuracies to be compared: network, its options, domain, recipe.
 """
@@ -115,24 +115,30 @@ def _table(
     parts.sort(key=lambda part: _order(part[0], columns))
     results = [r.result for _, members, _ in parts for r in members if r.result]
     return GroupTable(
-        setting={name: parts[0][0][name] for name in apart}, columns=columns, added=added,
+        setting={name: parts[0][0][name] for name in apart},
+        columns=columns,
+        added=added,
         groups=tuple(_group(of, members, base, columns) for of, members, base in parts),
         test_images=_only((int(r["test_images"]) for r in results), 0),
         chance=_only((float(r["chance"]) for r in results), float("nan")),
-    )  # fmt: skip
+    )
 
 
-def _group(
-    of: Fields, members: Sequence[RunRecord], base: Sequence[RunRecord], columns: Sequence[str]
-) -> Group:  # fmt: skip
+def _group(of: Fields, members: Sequence[RunRecord], base: Sequence[RunRecord], columns: Sequence[str]) -> Group:
     known = make_cell([_finished(r) for r in base], ()).top1 if base else ()
     cell = make_cell([_finished(r) for r in members], known)
     none = of["arm"] == BASE
     return Group(
-        values={name: of[name] for name in columns}, seeds=cell.seeds, top1=cell.top1, mean=cell.mean, std=cell.std,
-        change=float("nan") if none else cell.relative, half_width=float("nan") if none else cell.half_width,
-        diverged=cell.diverged, missing=cell.missing,
-    )  # fmt: skip
+        values={name: of[name] for name in columns},
+        seeds=cell.seeds,
+        top1=cell.top1,
+        mean=cell.mean,
+        std=cell.std,
+        change=float("nan") if none else cell.relative,
+        half_width=float("nan") if none else cell.half_width,
+        diverged=cell.diverged,
+        missing=cell.missing,
+    )
 
 
 def _fields(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
@@ -141,13 +147,19 @@ def _fields(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     recipe = _labels(runs, lambda r: r.spec.recipe_name, lambda r: json.dumps(dict(r.spec.recipe), sort_keys=True))
     return {
         r.entry.hash: {
-            "arm": r.spec.arm, "layers": r.spec.layers, "source": "" if r.spec.arm == BASE else r.source_name,
-            "what": r.spec.what, "with_bias": r.spec.with_bias, "fit_kernel": r.spec.fit_kernel, "arch": r.spec.arch,
-            "options": ", ".join(f"{k} {v}" for k, v in sorted(r.spec.options.items())), "domain": domain(r),
+            "arm": r.spec.arm,
+            "layers": r.spec.layers,
+            "source": "" if r.spec.arm == BASE else r.source_name,
+            "what": r.spec.what,
+            "with_bias": r.spec.with_bias,
+            "fit_kernel": r.spec.fit_kernel,
+            "arch": r.spec.arch,
+            "options": ", ".join(f"{k} {v}" for k, v in sorted(r.spec.options.items())),
+            "domain": domain(r),
             "recipe": recipe(r),
         }
         for r in runs
-    }  # fmt: skip
+    }
 
 
 def _labels(

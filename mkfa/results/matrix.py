@@ -1,4 +1,4 @@
-"""Every source on every target: the matrix, its controls, what it could see and what it says on the whole (layer 5).
+"""Every source on every target: the matrix, its controls, what it could see and what it says on the whole.
 
 Rows are sources: the domains, which are the targets too, and others above them that are sources alone. Controls are
 arms that need no source, trained on every target: they are rows apart, in no mean over sources. Accuracies are shares
@@ -15,16 +15,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.errors import MkfaError
-from mkfa.results.cells import (
-    Cell,
-    Finished,
-    Sensitivity,
-    accuracies,
-    chance_of,
-    group_cells,
-    make_cell,
-    sensitivity,
-)
+from mkfa.results.cells import Cell, Finished, Sensitivity, accuracies, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import REFERENCE, ROUNDING, paired_half_width
 from mkfa.training.folder import BASE
 
@@ -134,9 +125,16 @@ def make_matrix(
     cells.sort(key=lambda c: (rows.index(c.source), column[c.target]))
     controls.sort(key=lambda c: (arms.index(c.arm), column[c.target]))
     return Matrix(
-        tuple(domains), bases, tuple(cells), chance, dict(parameters), rows, tuple(controls), seen,
+        tuple(domains),
+        bases,
+        tuple(cells),
+        chance,
+        dict(parameters),
+        rows,
+        tuple(controls),
+        seen,
         _overall(bases, cells, controls),
-    )  # fmt: skip
+    )
 
 
 def _overall(bases: Mapping[str, Cell], cells: Sequence[Cell], controls: Sequence[Cell]) -> tuple[Overall, ...]:

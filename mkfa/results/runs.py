@@ -1,4 +1,4 @@
-"""What runs there are, in a folder or in a results file, and how far each is (layer 5)."""
+"""What runs there are, in a folder or in a results file, and how far each is."""
 
 from __future__ import annotations
 
@@ -181,8 +181,13 @@ def find_run(root: Path, name: str) -> Path:
 def run_details(record: RunRecord) -> dict[str, Any]:
     """Return all that is known of a run: its entry, specification, result and metrics row by row."""
     spec = record.spec.identity | {"recipe_name": record.spec.recipe_name}
-    return {"run": asdict(record.entry), "spec": spec, "result": record.result, "metrics": list(record.metrics),
-            "checkpoint": record.checkpoint}  # fmt: skip
+    return {
+        "run": asdict(record.entry),
+        "spec": spec,
+        "result": record.result,
+        "metrics": list(record.metrics),
+        "checkpoint": record.checkpoint,
+    }
 
 
 def as_csv(entries: Sequence[RunEntry]) -> str:
@@ -215,16 +220,34 @@ def _outcome(result: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _entry(
-    key: str, spec: RunSpec, result: Mapping[str, Any] | None, *, state: str, path: Path, error: str = "",
+    key: str,
+    spec: RunSpec,
+    result: Mapping[str, Any] | None,
+    *,
+    state: str,
+    path: Path,
+    error: str = "",
     experiment: str = "",
-) -> RunEntry:  # fmt: skip
+) -> RunEntry:
     found = result or {}
     return RunEntry(
-        hash=key, state=str(found.get("state", state)), domain=spec.domain, arch=spec.arch, arm=spec.arm,
-        layers=spec.layers, what=spec.what, recipe=spec.recipe_name, seed=spec.seed, source=spec.source,
-        top1=found.get("top1_last"), seconds=found.get("seconds"), images_per_second=found.get("images_per_second"),
-        error=error, path=path, experiment=experiment,
-    )  # fmt: skip
+        hash=key,
+        state=str(found.get("state", state)),
+        domain=spec.domain,
+        arch=spec.arch,
+        arm=spec.arm,
+        layers=spec.layers,
+        what=spec.what,
+        recipe=spec.recipe_name,
+        seed=spec.seed,
+        source=spec.source,
+        top1=found.get("top1_last"),
+        seconds=found.get("seconds"),
+        images_per_second=found.get("images_per_second"),
+        error=error,
+        path=path,
+        experiment=experiment,
+    )
 
 
 def _packed(path: Path, experiment: str) -> tuple[RunRecord, ...]:

@@ -1,4 +1,4 @@
-"""One number of layers, several arms or sources: the paper's table of scenarios, and of architectures (layer 5)."""
+"""One number of layers, several arms or sources: the paper's table of scenarios, and of architectures."""
 
 from __future__ import annotations
 

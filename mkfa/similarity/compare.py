@@ -1,4 +1,4 @@
-"""Compare the filters of two or more banks: every measure between its floor and chance (layer 6).
+"""Compare the filters of two or more banks: every measure between its floor and chance.
 
 The design, for each kernel size and dilation that both banks have:
 
@@ -62,8 +62,9 @@ from mkfa.similarity.score import (
 from mkfa.stats.p_values import holm, p_value
 
 
-def compare(a: FilterBank, b: FilterBank, *, settings: CompareSettings | None = None,
-            advance: Advance = lambda _: None) -> Comparison:  # fmt: skip
+def compare(
+    a: FilterBank, b: FilterBank, *, settings: CompareSettings | None = None, advance: Advance = lambda _: None
+) -> Comparison:
     """Compare two banks, kind by kind.
 
     Parameters
@@ -110,8 +111,9 @@ def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
     return each * len(usable_kinds(a, b, settings))
 
 
-def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings,
-                  advance: Advance) -> KindComparison:  # fmt: skip
+def _compare_kind(
+    a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings, advance: Advance
+) -> KindComparison:
     clouds = make_cloud(a, kind), make_cloud(b, kind)
     same = same_filters(*clouds)
     n = sample_size(*clouds, settings.sample)
@@ -120,18 +122,26 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
     rows = split(clouds[0], n, rng) if same else (split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0])
     samples = take(clouds[0], rows[0]), take(clouds[1], rows[1])
     bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector[0], samples[1].vector[0])
-    plan = make_plan((kind.kh, kind.kw), settings.measures, threshold=settings.threshold,  # type: ignore[arg-type]
-                     bandwidth=bandwidth, rng=np.random.default_rng([*seeds, 1]))  # fmt: skip
+    plan = make_plan(
+        (kind.kh, kind.kw),
+        settings.measures,
+        threshold=settings.threshold,  # type: ignore[arg-type]
+        bandwidth=bandwidth,
+        rng=np.random.default_rng([*seeds, 1]),
+    )
     with single_blas():
         sides = profile(samples[0], plan, root=True), profile(samples[1], plan, root=True)
         observed = score(*sides, plan)
-        floors = [floor_scores(c, n, plan=plan, splits=settings.splits, rng=np.random.default_rng([*seeds, 2, i]))
-                  for i, c in enumerate(clouds)]  # fmt: skip
+        floors = [
+            floor_scores(c, n, plan=plan, splits=settings.splits, rng=np.random.default_rng([*seeds, 2, i]))
+            for i, c in enumerate(clouds)
+        ]
         floor = np.concatenate([s.values for part in floors for s in part]).mean(axis=0)
         draws = bootstrap_layers(*samples, plan=plan, draws=settings.bootstrap, rng=np.random.default_rng([*seeds, 3]))
         halves = _disjoint(clouds[0], rows) if same else (None, None)
-        exchange = exchange_layers(*clouds, halves, plan=plan, m=settings.permutations,
-                                   rng=np.random.default_rng([*seeds, 4]))  # fmt: skip
+        exchange = exchange_layers(
+            *clouds, halves, plan=plan, m=settings.permutations, rng=np.random.default_rng([*seeds, 4])
+        )
         floor_layers = _floor_between_layers(clouds, n, plan, np.random.default_rng([*seeds, 5]))
     layer_floor = _layer_floor(floors)
     stages = _stages(clouds[0]), _stages(clouds[1])
@@ -141,31 +151,49 @@ def _compare_kind(a: FilterBank, b: FilterBank, kind: Kind, *, settings: Compare
         if null == "init":
             found = init_against((a, b), sides, clouds, plan=plan, seed=settings.seed, advance=advance)
         else:
-            found = draw_against(check_null(null), sides, clouds, plan=plan, m=settings.permutations,
-                                 seed=settings.seed, advance=advance)  # fmt: skip
+            found = draw_against(
+                check_null(null), sides, clouds, plan=plan, m=settings.permutations, seed=settings.seed, advance=advance
+            )
         results.append(_summarise(found, observed, floor, (plan, groups)))
     ceiling = next((r for r in results if r.null == settings.ceiling), results[0])
     near = observed.nearest_a[0], observed.nearest_b[0]
     sizes = np.concatenate([s.size[s.size > 0] for s in sides])
     full = {"pca_kl": pca_kl(*(peak_scaled(c.weight) for c in clouds))} if "pca_kl" in plan.measures else {}
     return KindComparison(
-        kind=kind, n=n, usable=(len(clouds[0]), len(clouds[1])),
-        layers_a=tuple(x.name for x in clouds[0].layers), layers_b=tuple(x.name for x in clouds[1].layers),
-        depth_a=np.array([x.depth for x in clouds[0].layers]), depth_b=np.array([x.depth for x in clouds[1].layers]),
+        kind=kind,
+        n=n,
+        usable=(len(clouds[0]), len(clouds[1])),
+        layers_a=tuple(x.name for x in clouds[0].layers),
+        layers_b=tuple(x.name for x in clouds[1].layers),
+        depth_a=np.array([x.depth for x in clouds[0].layers]),
+        depth_b=np.array([x.depth for x in clouds[1].layers]),
         per_layer=(int(sizes.min()), int(sizes.max())),
-        measures=plan.measures, value=observed.values[0], interval=centred_interval(draws, observed.values[0]),
-        floor=floor, floor_layers=floor_layers,
-        ceiling=ceiling.mean, ceiling_null=ceiling.null, fraction=ceiling.fraction,
+        measures=plan.measures,
+        value=observed.values[0],
+        interval=centred_interval(draws, observed.values[0]),
+        floor=floor,
+        floor_layers=floor_layers,
+        ceiling=ceiling.mean,
+        ceiling_null=ceiling.null,
+        fraction=ceiling.fraction,
         directed=np.array([x.mean(dtype=np.float64) if x.size else np.nan for x in near]),
         directed_at=np.array([(x >= settings.threshold).mean() if x.size else np.nan for x in near]),
-        bandwidth=bandwidth, all_filters=MappingProxyType(full),
-        thresholds=THRESHOLDS, curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
+        bandwidth=bandwidth,
+        all_filters=MappingProxyType(full),
+        thresholds=THRESHOLDS,
+        curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
         curve_floor=np.concatenate([curves_of(s) for part in floors for s in part]).mean(axis=0),
-        layer_value=observed.layers[0], layer_floor=layer_floor,
-        stages_a=stages[0][0], stages_b=stages[1][0],
-        stage_value=_by_stage(observed.layers[0], groups), stage_floor=_by_stage(layer_floor, groups),
-        nulls=tuple(results), exchange=exchange, shared=shared_filters(*clouds), same=same,
-    )  # fmt: skip
+        layer_value=observed.layers[0],
+        layer_floor=layer_floor,
+        stages_a=stages[0][0],
+        stages_b=stages[1][0],
+        stage_value=_by_stage(observed.layers[0], groups),
+        stage_floor=_by_stage(layer_floor, groups),
+        nulls=tuple(results),
+        exchange=exchange,
+        shared=shared_filters(*clouds),
+        same=same,
+    )
 
 
 def _disjoint(cloud: Cloud, rows: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -204,8 +232,7 @@ def _stages(cloud: Cloud) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(("early", "middle", "late")[t] for t in present), group
 
 
-def _groups(sides: tuple[Profile, Profile], stages: tuple[tuple[tuple[str, ...], np.ndarray], ...]
-            ) -> tuple[F32, F32]:  # fmt: skip
+def _groups(sides: tuple[Profile, Profile], stages: tuple[tuple[tuple[str, ...], np.ndarray], ...]) -> tuple[F32, F32]:
     """Return the (S, L) indicators of both banks' stages, without layers that are not in the sample."""
     out = []
     for side, (names, group) in zip(sides, stages, strict=True):
@@ -238,11 +265,23 @@ def _summarise(draws: Draws, observed: Scores, floor: F64, plan: tuple[Plan, tup
     place = np.where(apart, fraction(value, floor, mean), np.nan)
     band = np.quantile(draws.curve, (0.025, 0.975), axis=0)
     return NullResult(
-        draws.null, len(draws.values), mean, low, high, sides, sides.max(axis=0), farther.max(axis=0),
-        place, np.stack([draws.curve.mean(axis=0), *band]),
-        draws.layers.mean(axis=(0, 1)), layer_p, _holm_each(layer_p), layer_max,
-        stage_p.astype(np.float64), _holm_each(stage_p).astype(np.float64),
-    )  # fmt: skip
+        draws.null,
+        len(draws.values),
+        mean,
+        low,
+        high,
+        sides,
+        sides.max(axis=0),
+        farther.max(axis=0),
+        place,
+        np.stack([draws.curve.mean(axis=0), *band]),
+        draws.layers.mean(axis=(0, 1)),
+        layer_p,
+        _holm_each(layer_p),
+        layer_max,
+        stage_p.astype(np.float64),
+        _holm_each(stage_p).astype(np.float64),
+    )
 
 
 def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:
@@ -279,9 +318,13 @@ def _holm_each(p: F32) -> F32:
     return np.stack([holm(x) for x in p]).astype(np.float32)
 
 
-def compare_many(banks: Sequence[FilterBank], *, settings: CompareSettings | None = None,
-                 advance: Advance = lambda _: None,
-                 tell: Callable[[MkfaError], None] = lambda _: None) -> tuple[Comparison | None, ...]:  # fmt: skip
+def compare_many(
+    banks: Sequence[FilterBank],
+    *,
+    settings: CompareSettings | None = None,
+    advance: Advance = lambda _: None,
+    tell: Callable[[MkfaError], None] = lambda _: None,
+) -> tuple[Comparison | None, ...]:
     """Compare every pair of banks, in the order (0, 1), (0, 2), ..., (1, 2), ...; None where nothing is in common.
 
     Parameters
@@ -311,5 +354,7 @@ def compare_many(banks: Sequence[FilterBank], *, settings: CompareSettings | Non
 def distinct_names(banks: Sequence[FilterBank]) -> list[FilterBank]:
     """Return the banks with a number behind names that occur twice."""
     names = [bank.name for bank in banks]
-    return [replace(bank, name=f"{bank.name} ({i + 1})") if names.count(bank.name) > 1 else bank
-            for i, bank in enumerate(banks)]  # fmt: skip
+    return [
+        replace(bank, name=f"{bank.name} ({i + 1})") if names.count(bank.name) > 1 else bank
+        for i, bank in enumerate(banks)
+    ]

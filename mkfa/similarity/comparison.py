@@ -1,4 +1,4 @@
-"""What a comparison found: values between floor and ceiling, chance, intervals, what it means (layer 5)."""
+"""What a comparison found: values between floor and ceiling, chance, intervals, what it means."""
 
 from __future__ import annotations
 
@@ -57,8 +57,13 @@ class CompareSettings:
         for null in self.nulls:
             if null != "init":
                 check_null(null)
-        bounds = (("permutations", self.permutations, 19), ("sample", self.sample, 16),
-                  ("bootstrap", self.bootstrap, 39), ("splits", self.splits, 1), ("seed", self.seed, 0))  # fmt: skip
+        bounds = (
+            ("permutations", self.permutations, 19),
+            ("sample", self.sample, 16),
+            ("bootstrap", self.bootstrap, 39),
+            ("splits", self.splits, 1),
+            ("seed", self.seed, 0),
+        )
         for name, value, least in bounds:
             if value < least:
                 raise MkfaError(f"{name} {value}", f"is less than {least}", f"give {least} or more")
@@ -189,7 +194,6 @@ def fraction(value: Any, floor: Any, ceiling: Any) -> Any:
         return np.where(np.abs(gap) > 1e-9, (np.asarray(value) - floor) / gap, np.nan)
 
 
-
 def strictest(kind: KindComparison, measure: str) -> NullResult:
     """Return the null that decides: the one with the largest p; of several, the one nearest to the value."""
     i = kind.row(measure)
@@ -257,5 +261,14 @@ def _join(names: Any) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-__all__ = ["BY_LAYER", "CompareSettings", "Comparison", "KindComparison", "NullResult", "fraction", "in_words",
-           "leading_measure", "strictest"]  # fmt: skip
+__all__ = [
+    "BY_LAYER",
+    "CompareSettings",
+    "Comparison",
+    "KindComparison",
+    "NullResult",
+    "fraction",
+    "in_words",
+    "leading_measure",
+    "strictest",
+]

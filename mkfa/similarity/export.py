@@ -1,4 +1,4 @@
-"""Comparisons as records, tables and arrays, for JSON, CSV and HDF5 (layer 6)."""
+"""Comparisons as records, tables and arrays, for JSON, CSV and HDF5."""
 
 from __future__ import annotations
 
@@ -20,46 +20,86 @@ DECIMALS = 5
 def record(result: Comparison) -> dict[str, Any]:
     """Return everything a comparison found as dicts and lists; arrays stay NumPy arrays."""
     settings = dataclasses.asdict(result.settings)
-    return {"a": result.a, "b": result.b, "settings": settings, "left_out": [str(x) for x in result.left_out],
-            "notes": list(result.notes), "kinds": [_kind_record(result, kind) for kind in result.kinds]}  # fmt: skip
+    return {
+        "a": result.a,
+        "b": result.b,
+        "settings": settings,
+        "left_out": [str(x) for x in result.left_out],
+        "notes": list(result.notes),
+        "kinds": [_kind_record(result, kind) for kind in result.kinds],
+    }
 
 
 def _kind_record(result: Comparison, kind: KindComparison) -> dict[str, Any]:
     return {
-        "kind": str(kind.kind), "filters_sampled": kind.n, "usable": list(kind.usable),
-        "per_layer": list(kind.per_layer), "same_filters": kind.same, "shared_filters": kind.shared,
-        "in_words": in_words(result, kind), "ceiling": kind.ceiling_null, "mmd_bandwidth": kind.bandwidth,
+        "kind": str(kind.kind),
+        "filters_sampled": kind.n,
+        "usable": list(kind.usable),
+        "per_layer": list(kind.per_layer),
+        "same_filters": kind.same,
+        "shared_filters": kind.shared,
+        "in_words": in_words(result, kind),
+        "ceiling": kind.ceiling_null,
+        "mmd_bandwidth": kind.bandwidth,
         "all_filters": dict(kind.all_filters),
         "measures": {name: _measure_record(kind, i) for i, name in enumerate(kind.measures)},
-        "coverage": {"a_in_b": kind.directed[0], "b_in_a": kind.directed[1], "at": result.settings.threshold,
-                     "a_in_b_at": kind.directed_at[0], "b_in_a_at": kind.directed_at[1],
-                     "thresholds": kind.thresholds, "curves": kind.curve, "floor_curve": kind.curve_floor,
-                     "null_curves": {n.null: n.curve for n in kind.nulls}},
-        "exchange": {"m": kind.exchange.m, "arrangements": kind.exchange.arrangements,
-                     "per_layer": kind.exchange.per_layer, "p": dict(kind.exchange.p)},
+        "coverage": {
+            "a_in_b": kind.directed[0],
+            "b_in_a": kind.directed[1],
+            "at": result.settings.threshold,
+            "a_in_b_at": kind.directed_at[0],
+            "b_in_a_at": kind.directed_at[1],
+            "thresholds": kind.thresholds,
+            "curves": kind.curve,
+            "floor_curve": kind.curve_floor,
+            "null_curves": {n.null: n.curve for n in kind.nulls},
+        },
+        "exchange": {
+            "m": kind.exchange.m,
+            "arrangements": kind.exchange.arrangements,
+            "per_layer": kind.exchange.per_layer,
+            "p": dict(kind.exchange.p),
+        },
         "stages": {"a": kind.stages_a, "b": kind.stages_b, **_pairs_record(kind, "stage")},
         "layers": {"a": kind.layers_a, "b": kind.layers_b, **_pairs_record(kind, "layer")},
-    }  # fmt: skip
+    }
 
 
 def _measure_record(kind: KindComparison, i: int) -> dict[str, Any]:
     nulls = {
-        n.null: {"m": n.m, "mean": n.mean[i], "low": n.low[i], "high": n.high[i], "fraction": n.fraction[i],
-                 "p": n.p[i], "p_b_replaced": n.p_sides[0, i], "p_a_replaced": n.p_sides[1, i],
-                 "p_farther": n.p_farther[i]}
+        n.null: {
+            "m": n.m,
+            "mean": n.mean[i],
+            "low": n.low[i],
+            "high": n.high[i],
+            "fraction": n.fraction[i],
+            "p": n.p[i],
+            "p_b_replaced": n.p_sides[0, i],
+            "p_a_replaced": n.p_sides[1, i],
+            "p_farther": n.p_farther[i],
+        }
         for n in kind.nulls
-    }  # fmt: skip
-    return {"value": kind.value[i], "low": kind.interval[0, i], "high": kind.interval[1, i], "floor": kind.floor[i],
-            "floor_between_layers": kind.floor_layers[i], "ceiling": kind.ceiling[i], "fraction": kind.fraction[i],
-            "nulls": nulls}  # fmt: skip
+    }
+    return {
+        "value": kind.value[i],
+        "low": kind.interval[0, i],
+        "high": kind.interval[1, i],
+        "floor": kind.floor[i],
+        "floor_between_layers": kind.floor_layers[i],
+        "ceiling": kind.ceiling[i],
+        "fraction": kind.fraction[i],
+        "nulls": nulls,
+    }
 
 
 def _pairs_record(kind: KindComparison, scope: str) -> dict[str, Any]:
     value, floor = getattr(kind, f"{scope}_value"), getattr(kind, f"{scope}_floor")
     out: dict[str, Any] = {}
     for i, name in _by_layer(kind):
-        nulls = {n.null: {key: np.round(getattr(n, f"{scope}_{key}")[i], DECIMALS) for key in _keys(scope)}
-                 for n in kind.nulls}  # fmt: skip
+        nulls = {
+            n.null: {key: np.round(getattr(n, f"{scope}_{key}")[i], DECIMALS) for key in _keys(scope)}
+            for n in kind.nulls
+        }
         out[name] = {"value": np.round(value[i], DECIMALS), "floor": np.round(floor[i], DECIMALS), "nulls": nulls}
     return out
 
@@ -72,8 +112,28 @@ def _keys(scope: str) -> tuple[str, ...]:
     return ("mean", "p", "p_holm", "p_max") if scope == "layer" else ("p", "p_holm")
 
 
-COLUMNS = ("a", "b", "kind", "scope", "part_a", "part_b", "measure", "value", "low", "high", "floor", "null",
-           "null_mean", "fraction", "p", "p_holm", "p_max", "m", "seed", "filters")  # fmt: skip
+COLUMNS = (
+    "a",
+    "b",
+    "kind",
+    "scope",
+    "part_a",
+    "part_b",
+    "measure",
+    "value",
+    "low",
+    "high",
+    "floor",
+    "null",
+    "null_mean",
+    "fraction",
+    "p",
+    "p_holm",
+    "p_max",
+    "m",
+    "seed",
+    "filters",
+)
 
 
 def csv_text(results: Sequence[Comparison]) -> str:
@@ -93,8 +153,21 @@ def _bank_rows(result: Comparison, kind: KindComparison) -> Iterator[list[Any]]:
     for i, name in enumerate(kind.measures):
         for n in kind.nulls:
             numbers = (kind.value[i], *kind.interval[:, i], kind.floor[i], n.null, n.mean[i], n.fraction[i], n.p[i])
-            yield [result.a, result.b, str(kind.kind), "bank", "", "", name, *map(_cell, numbers), "", "",
-                   n.m, result.settings.seed, kind.n]  # fmt: skip
+            yield [
+                result.a,
+                result.b,
+                str(kind.kind),
+                "bank",
+                "",
+                "",
+                name,
+                *map(_cell, numbers),
+                "",
+                "",
+                n.m,
+                result.settings.seed,
+                kind.n,
+            ]
 
 
 def _part_rows(result: Comparison, kind: KindComparison, scope: str) -> Iterator[list[Any]]:
@@ -109,8 +182,19 @@ def _part_rows(result: Comparison, kind: KindComparison, scope: str) -> Iterator
             for x, y in np.ndindex(len(names_a), len(names_b)):
                 at = (i, x, y)
                 numbers = (value[at], "", "", floor[at], n.null, mean[at], place[at], p[at], adjusted[at], top[at])
-                yield [result.a, result.b, str(kind.kind), scope, names_a[x], names_b[y], name, *map(_cell, numbers),
-                       n.m, result.settings.seed, kind.n]  # fmt: skip
+                yield [
+                    result.a,
+                    result.b,
+                    str(kind.kind),
+                    scope,
+                    names_a[x],
+                    names_b[y],
+                    name,
+                    *map(_cell, numbers),
+                    n.m,
+                    result.settings.seed,
+                    kind.n,
+                ]
 
 
 def _cell(value: Any) -> Any:
@@ -146,10 +230,28 @@ def attributes_of(results: Sequence[Comparison]) -> dict[str, Any]:
     """Return what is needed to read the arrays: settings, sample sizes, exchange tests, what was left out, in words."""
     pairs = []
     for result in results:
-        kinds = [{"kind": str(k.kind), "filters_sampled": k.n, "usable": list(k.usable), "ceiling": k.ceiling_null,
-                  "nulls": {n.null: n.m for n in k.nulls}, "exchange": dict(k.exchange.p), "same_filters": k.same,
-                  "shared_filters": k.shared, "by_layer": list(BY_LAYER), "in_words": in_words(result, k)}
-                 for k in result.kinds]  # fmt: skip
-        pairs.append({"a": result.a, "b": result.b, "kinds": kinds, "left_out": [str(x) for x in result.left_out],
-                      "notes": list(result.notes)})  # fmt: skip
+        kinds = [
+            {
+                "kind": str(k.kind),
+                "filters_sampled": k.n,
+                "usable": list(k.usable),
+                "ceiling": k.ceiling_null,
+                "nulls": {n.null: n.m for n in k.nulls},
+                "exchange": dict(k.exchange.p),
+                "same_filters": k.same,
+                "shared_filters": k.shared,
+                "by_layer": list(BY_LAYER),
+                "in_words": in_words(result, k),
+            }
+            for k in result.kinds
+        ]
+        pairs.append(
+            {
+                "a": result.a,
+                "b": result.b,
+                "kinds": kinds,
+                "left_out": [str(x) for x in result.left_out],
+                "notes": list(result.notes),
+            }
+        )
     return {"settings": dataclasses.asdict(results[0].settings), "pairs": pairs}

@@ -1,4 +1,4 @@
-"""Layers as the unit: permutation of layers between two banks, bootstrap over layers (layer 5).
+"""Layers as the unit: permutation of layers between two banks, bootstrap over layers.
 
 Filters of one layer are trained together and are not independent; layers are what can be exchanged or resampled.
 """
@@ -52,8 +52,9 @@ class Exchange:
     per_layer: int
 
 
-def exchange_layers(a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, plan: Plan, m: int,
-                    rng: np.random.Generator) -> Exchange:  # fmt: skip
+def exchange_layers(
+    a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, plan: Plan, m: int, rng: np.random.Generator
+) -> Exchange:
     """Permute layers between two banks; every layer counts the same and gives equally many filters where it can.
 
     Parameters
@@ -73,6 +74,7 @@ def exchange_layers(a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, 
     first, second = sides / la, ~sides / lb
     found: dict[str, F64] = {}
     for name, block in (("mmd", kernel), ("energy", distance)):
+
         def mean(x: F64, y: F64, block: F64 = block) -> F64:
             return np.asarray(np.einsum("ml,ml->m", x @ block, y))
 
@@ -198,8 +200,14 @@ def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: P
 def _repeat(sample: Sample, times: I64) -> Sample:
     rows = np.repeat(np.arange(len(sample)), times[sample.layer])
     rows = rows[np.argsort(sample.layer[rows], kind="stable")]
-    return Sample(sample.weight[:, rows], sample.vector[:, rows], sample.gain[rows], sample.offset[rows],
-                  sample.layer[rows], sample.layers)  # fmt: skip
+    return Sample(
+        sample.weight[:, rows],
+        sample.vector[:, rows],
+        sample.gain[rows],
+        sample.offset[rows],
+        sample.layer[rows],
+        sample.layers,
+    )
 
 
 def centred_interval(draws: F64, value: F64) -> F64:

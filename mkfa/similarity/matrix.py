@@ -1,4 +1,4 @@
-"""Three or more banks: one matrix over banks for each kernel size and measure (layer 6)."""
+"""Three or more banks: one matrix over banks for each kernel size and measure."""
 
 from __future__ import annotations
 
@@ -55,8 +55,12 @@ def bank_matrices(banks: Sequence[FilterBank], results: Sequence[Comparison | No
     )
 
 
-def _matrix(banks: Sequence[FilterBank], pairs: list[tuple[int, int]], results: Sequence[Comparison | None],
-            which: tuple[Kind, str]) -> BankMatrix:  # fmt: skip
+def _matrix(
+    banks: Sequence[FilterBank],
+    pairs: list[tuple[int, int]],
+    results: Sequence[Comparison | None],
+    which: tuple[Kind, str],
+) -> BankMatrix:
     kind, measure = which
     n = len(banks)
     first = next(r for r in results if r is not None)
@@ -75,9 +79,18 @@ def _matrix(banks: Sequence[FilterBank], pairs: list[tuple[int, int]], results: 
             seeds.append(found.value[row])
     adjusted = np.stack([holm(part) for part in p])
     floor = float(np.mean(seeds)) if seeds else float("nan")
-    return BankMatrix(kind, measure, tuple(bank.name for bank in banks), _both(value), _both(place), nulls,
-                      np.stack([_both(x) for x in p]), np.stack([_both(x) for x in adjusted]), floor,
-                      _both(np.asarray(fraction(value, floor, ceiling), np.float64)))  # fmt: skip
+    return BankMatrix(
+        kind,
+        measure,
+        tuple(bank.name for bank in banks),
+        _both(value),
+        _both(place),
+        nulls,
+        np.stack([_both(x) for x in p]),
+        np.stack([_both(x) for x in adjusted]),
+        floor,
+        _both(np.asarray(fraction(value, floor, ceiling), np.float64)),
+    )
 
 
 def are_seeds(a: FilterBank, b: FilterBank) -> bool:

@@ -1,4 +1,4 @@
-"""Chance by replacement: one bank of a pair gives way to a null bank, the other stays (layer 5).
+"""Chance by replacement: one bank of a pair gives way to a null bank, the other stays.
 
 Both banks cannot be replaced at once: two null banks of one kind are draws of one distribution, so every distance
 between them is about zero, and no pair of trained networks could ever be "closer than chance". So the question is
@@ -69,8 +69,16 @@ def curves_of(result: Scores) -> F64:
     return np.stack([coverage_curve(near, THRESHOLDS) for near in both])
 
 
-def draw_against(null: Null, sides: tuple[Profile, Profile], clouds: tuple[Cloud, Cloud], *, plan: Plan, m: int,
-                 seed: int, advance: Advance) -> Draws:  # fmt: skip
+def draw_against(
+    null: Null,
+    sides: tuple[Profile, Profile],
+    clouds: tuple[Cloud, Cloud],
+    *,
+    plan: Plan,
+    m: int,
+    seed: int,
+    advance: Advance,
+) -> Draws:
     """Draw `m` null banks in the place of each side; draw k of a seed is the same on any number of processors.
 
     Parameters
@@ -114,8 +122,15 @@ def _null_in_place(null: Null, sample: Sample, root: F32 | None, rngs: list[np.r
     return null_sample(sample, drawn)
 
 
-def init_against(banks: tuple[FilterBank, FilterBank], sides: tuple[Profile, Profile], clouds: tuple[Cloud, Cloud], *,
-                 plan: Plan, seed: int, advance: Advance) -> Draws:  # fmt: skip
+def init_against(
+    banks: tuple[FilterBank, FilterBank],
+    sides: tuple[Profile, Profile],
+    clouds: tuple[Cloud, Cloud],
+    *,
+    plan: Plan,
+    seed: int,
+    advance: Advance,
+) -> Draws:
     """Put `INIT_DRAWS` untrained networks in the place of each side.
 
     Raises

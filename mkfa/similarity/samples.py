@@ -1,4 +1,4 @@
-"""The filters of a bank as unordered clouds, one per kernel size and dilation, and equal samples of them (layer 3)."""
+"""The filters of a bank as unordered clouds, one per kernel size and dilation, and equal samples of them."""
 
 from __future__ import annotations
 
@@ -65,8 +65,17 @@ def make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
     weight = group.weight[keep]
     thin = len(np.unique(group.layer)) - len(rows)
     layers = tuple(bank.layers[int(row)] for row in rows)
-    return Cloud(bank.name, kind, weight, form.vector[keep], form.gain[keep], form.offset[keep],
-                 position.astype(np.int64).ravel(), layers, thin)  # fmt: skip
+    return Cloud(
+        bank.name,
+        kind,
+        weight,
+        form.vector[keep],
+        form.gain[keep],
+        form.offset[keep],
+        position.astype(np.int64).ravel(),
+        layers,
+        thin,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,11 @@ def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] =
     if not shared:
         wanted = f" among {', '.join(f'{h}x{w}' for h, w in only)}" if only else ""
         has = "; ".join(f"{bank.name} has {', '.join(map(str, bank.kinds)) or 'no filters'}" for bank in (a, b))
-        raise MkfaError(f"{a.name} and {b.name}", f"have no kernel size and dilation in common{wanted} ({has})",
-                        "compare banks that share a kernel size")  # fmt: skip
+        raise MkfaError(
+            f"{a.name} and {b.name}",
+            f"have no kernel size and dilation in common{wanted} ({has})",
+            "compare banks that share a kernel size",
+        )
     return tuple(sorted(shared, key=lambda k: (-min(count_a[k], count_b[k]), k)))
 
 

@@ -1,4 +1,4 @@
-"""All measures between two equal samples at once, sharing what they have in common (layer 4).
+"""All measures between two equal samples at once, sharing what they have in common.
 
 A comparison evaluates some ten thousand pairs of samples (null banks, split halves, resampled layers), so every
 sample is profiled once and pairs are computed from profiles, in float32 blocks that stay in the cache, several null
@@ -20,8 +20,19 @@ from mkfa.similarity.measures.cosines import F64
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
 from mkfa.similarity.samples import I64, Cloud
 
-Measure = Literal["coverage", "coverage_at", "matching", "transport", "mmd", "energy",
-                  "bures", "frobenius", "angles", "pca_kl", "responses"]  # fmt: skip
+Measure = Literal[
+    "coverage",
+    "coverage_at",
+    "matching",
+    "transport",
+    "mmd",
+    "energy",
+    "bures",
+    "frobenius",
+    "angles",
+    "pca_kl",
+    "responses",
+]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 ALIKE_IS_MORE = frozenset({"coverage", "coverage_at", "responses"})
 """Similarities; the others are distances."""
@@ -76,8 +87,14 @@ class Sample:
 def take(cloud: Cloud, rows: I64) -> Sample:
     """Return the filters of these rows, in order of layers."""
     rows = np.sort(rows)
-    return Sample(cloud.weight[rows].reshape(1, len(rows), -1), cloud.vector[rows][None], cloud.gain[rows],
-                  cloud.offset[rows], cloud.layer[rows], len(cloud.layers))  # fmt: skip
+    return Sample(
+        cloud.weight[rows].reshape(1, len(rows), -1),
+        cloud.vector[rows][None],
+        cloud.gain[rows],
+        cloud.offset[rows],
+        cloud.layer[rows],
+        len(cloud.layers),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +112,9 @@ class Plan:
         return any(name in self.measures for name in names)
 
 
-def make_plan(size: tuple[int, int], chosen: tuple[Measure, ...], *, threshold: float, bandwidth: float,
-              rng: np.random.Generator) -> Plan:  # fmt: skip
+def make_plan(
+    size: tuple[int, int], chosen: tuple[Measure, ...], *, threshold: float, bandwidth: float, rng: np.random.Generator
+) -> Plan:
     """Draw the directions and make the stimuli for one kernel size."""
     k = size[0] * size[1]
     theta = measures.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
@@ -150,14 +168,19 @@ def profile(sample: Sample, plan: Plan, *, root: bool = False) -> Profile:
     if plan.wants(*_MOMENTS):
         moment = (vector.swapaxes(1, 2) @ vector).astype(np.float64) / n
     return Profile(
-        sample, size, members, _padded(edges[:-1], size), within, within_layer,
+        sample,
+        size,
+        members,
+        _padded(edges[:-1], size),
+        within,
+        within_layer,
         np.sort(np.abs(plan.theta.T @ vector.swapaxes(1, 2)), axis=2) if plan.wants("transport") else None,
         moment,
         measures.root(moment[0])[None] if moment is not None and root else None,
         np.linalg.eigh(moment)[1][..., -plan.rank :] if moment is not None and plan.wants("angles") else None,
         u_centred(gram(vector, plan.patches)) if plan.patches is not None else None,
         _peak_scaled(sample.weight) if plan.wants("pca_kl") else None,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)

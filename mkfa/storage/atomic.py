@@ -1,4 +1,4 @@
-"""Write a file so that a reader sees the old one or the whole new one (layer 1, standard library only)."""
+"""Write a file so that a reader sees the old one or the whole new one (standard library only)."""
 
 from __future__ import annotations
 

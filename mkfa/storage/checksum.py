@@ -1,4 +1,4 @@
-"""A checksum of arrays that costs little beside reading them (layer 0, numpy only).
+"""A checksum of arrays that costs little beside reading them (numpy only).
 
 The data are taken as 64-bit little-endian words, the last one filled up with zeros; word i is added to sum i mod 4093,
 modulo 2**64; the checksum is the SHA-256 of the 4093 sums. A change that stays within 32 KB alters at least one sum, so

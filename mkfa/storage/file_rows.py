@@ -1,4 +1,4 @@
-"""Rows of bytes that stay in their file and are read when they are wanted (layer 1; numpy only).
+"""Rows of bytes that stay in their file and are read when they are wanted (numpy only).
 
 Plain reads, no memory map: a file that is cut short is an error, where a map would end the process; and what was read
 is not counted as the process's memory twice. Reading needs no HDF5 and may happen in any thread.
@@ -160,8 +160,9 @@ class Rows:
     def _error(self, problem: str) -> ReadError:
         return ReadError(self.path, problem, "bring the file back or pack the data set again, and start again")
 
-    def _gather(self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64],
-                out: NDArray[np.uint8]) -> None:  # fmt: skip
+    def _gather(
+        self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64], out: NDArray[np.uint8]
+    ) -> None:
         breaks = np.flatnonzero(np.diff(rows[order]) != 1) + 1
         for run in np.split(order, breaks):  # places in `out` of rows that follow each other in the file
             if not len(run):
@@ -173,8 +174,9 @@ class Rows:
             for i in range(0, len(run), _VECTORS):
                 _fill(handle, [out[place] for place in run[i : i + _VECTORS]], at + i * self.row_bytes)
 
-    def _inflate(self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64],
-                 out: NDArray[np.uint8]) -> None:  # fmt: skip
+    def _inflate(
+        self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64], out: NDArray[np.uint8]
+    ) -> None:
         number = rows[order] // self.piece
         for part in np.split(order, np.flatnonzero(np.diff(number)) + 1):
             if not len(part):

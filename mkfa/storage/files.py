@@ -1,4 +1,4 @@
-"""The first bytes of a file, and what it is instead of what it should be (layer 1, standard library only)."""
+"""The first bytes of a file, and what it is instead of what it should be (standard library only)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from mkfa.errors import MkfaError
 
 
 def read_head(
-    path: Path,
-    size: int = 64,
-    *,
-    error: type[MkfaError],
-    kind: str,
-    give: str,
-    find: str = "check the path",
+    path: Path, size: int = 64, *, error: type[MkfaError], kind: str, give: str, find: str = "check the path"
 ) -> bytes:
     """Return the first bytes of a regular file.
 

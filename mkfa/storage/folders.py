@@ -1,4 +1,4 @@
-"""Where mkfa keeps its files on this machine: banks, data sets, runs (layer 0, standard library only)."""
+"""Where mkfa keeps its files on this machine: banks, data sets, runs (standard library only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HDF5 as mkfa uses it: files that nothing in them is believed of; the only module that imports h5py (layer 1).
+"""HDF5 as mkfa uses it: files that nothing in them is believed of; the only module that imports h5py.
 
 Text is stored with fixed length and tables carry HDF5's own checksums, so that damage is an error and no endless loop.
 """
@@ -203,7 +203,17 @@ def _as_bank_error(path: Path) -> Iterator[None]:
         raise BankError(path, error.problem, error.remedy) from error
     except MkfaError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, IndexError,
-            MemoryError, NotImplementedError) as error:  # fmt: skip
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        IndexError,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
         raise BankError(path, problem, "harvest the network again or fetch the file again") from error

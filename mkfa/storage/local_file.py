@@ -1,4 +1,4 @@
-"""Local files as bytes: opening, reading spans, digests, and what is no checkpoint at all (layer 1)."""
+"""Local files as bytes: opening, reading spans, digests, and what is no checkpoint at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read and write files of banks and of results (layer 2).
+"""Read and write files of banks and of results.
 
 Files are built in memory and written by `mkfa.storage.atomic`: a killed or failed write leaves the old file or none.
 """
@@ -33,9 +33,19 @@ from mkfa.storage.hdf5 import (
 )
 
 __all__ = [
-    "Analysis", "atomic_write", "check_target", "map_arrays", "open_arrays", "read_analyses", "read_arrays",
-    "read_bank", "reserve_arrays", "write_analysis", "write_arrays", "write_bank",
-]  # fmt: skip
+    "Analysis",
+    "atomic_write",
+    "check_target",
+    "map_arrays",
+    "open_arrays",
+    "read_analyses",
+    "read_arrays",
+    "read_bank",
+    "reserve_arrays",
+    "write_analysis",
+    "write_arrays",
+    "write_bank",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The images of a run as bytes, on the device or streamed to it from disk, by index: no loader, no workers (layer 3).
+"""The images of a run as bytes, on the device or streamed to it from disk, by index: no loader, no workers.
 
 Either way a step gets the same bits. Which it is depends on the room (`mkfa.training.memory`) and is no part of a run's
 identity: `auto` keeps on the device what fits there and streams the rest.
@@ -152,8 +152,9 @@ class Streamed(Side):
             reader.close()
 
 
-def place(domain: Domain, recipe: Recipe, *, device: torch.device, channels_last: bool,
-          data: str = "auto", share: float = 1.0) -> tuple[Side, Side]:  # fmt: skip
+def place(
+    domain: Domain, recipe: Recipe, *, device: torch.device, channels_last: bool, data: str = "auto", share: float = 1.0
+) -> tuple[Side, Side]:
     """Return the training and the test side of a domain, on the device or streamed to it.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Where and how a run is computed: device, threads, precision; recorded, no part of its identity (layer 2)."""
+"""Where and how a run is computed: device, threads, precision; recorded, no part of its identity."""
 
 from __future__ import annotations
 
@@ -124,11 +124,19 @@ class Resolved:
         cuda = self.device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else f"{self.device} ({platform.machine()})",
-            "threads": self.threads, "amp": self.amp, "channels_last": self.channels_last, "compile": self.compile,
+            "threads": self.threads,
+            "amp": self.amp,
+            "channels_last": self.channels_last,
+            "compile": self.compile,
             "quick": self.quick,
-            "versions": {"mkfa": __version__, "torch": torch.__version__, "timm": timm.__version__,
-                         "numpy": np.__version__, "python": platform.python_version()},
-        }  # fmt: skip
+            "versions": {
+                "mkfa": __version__,
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A run's metrics as TensorBoard events (layer 2; the package tensorboard is an extra, imported inside functions).
+"""A run's metrics as TensorBoard events (the package tensorboard is an extra, imported inside functions).
 
 One file below the run's `events/`, written whole from the metrics after each epoch: it never disagrees with them,
 whatever was killed in between, and a TensorBoard that reads along finds what it has read at the same place.

@@ -1,4 +1,4 @@
-"""A run's identity and its folder: specification, lock, metrics, checkpoint, result (layer 3)."""
+"""A run's identity and its folder: specification, lock, metrics, checkpoint, result."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
 
 SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
-    "spec.json", "metrics.jsonl", "checkpoint.pt", "result.json", "failure.json", "weights.pt", "lock",
-)  # fmt: skip
+    "spec.json",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "result.json",
+    "failure.json",
+    "weights.pt",
+    "lock",
+)
 BASE = "baseline"
 BANK = "bank.h5"
 """The filters of a base run."""
@@ -130,8 +136,11 @@ class RunFolder:
             raise WorkError(self.path / LOCK, problem, "choose another --out, or make the folder yours") from error
         try:
             if not _hold(handle):
-                raise RunLocked(f"run {self.spec.hash}", "is being trained by another process",
-                                "wait for it: a run that is done is taken over, not repeated")  # fmt: skip
+                raise RunLocked(
+                    f"run {self.spec.hash}",
+                    "is being trained by another process",
+                    "wait for it: a run that is done is taken over, not repeated",
+                )
             yield
         finally:
             os.close(handle)

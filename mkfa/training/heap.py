@@ -1,4 +1,4 @@
-"""Keep the memory of one training step for the next one (layer 0).
+"""Keep the memory of one training step for the next one.
 
 The activations of a step are freed after it; glibc gives such memory back to the kernel at once and asks for it again
 in the next step, page by page. On small networks that is a tenth of the time.

@@ -1,4 +1,4 @@
-"""How much memory there is for images (layer 1)."""
+"""How much memory there is for images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate of a recipe (layer 3).
+"""Optimiser and learning rate of a recipe.
 
 The learning rate is a function of the step alone, so that a resumed run needs no scheduler's state.
 """

@@ -1,4 +1,4 @@
-"""Batches read from disk by a thread that runs ahead of the training (layer 3).
+"""Batches read from disk by a thread that runs ahead of the training.
 
 The order of the images is known in advance, so that the next batches are read while the network works on this one: at
 most `DEPTH` of them. For a CUDA device they are read into pinned memory and copied on a stream of their own, one batch
@@ -29,7 +29,7 @@ _END = "end"
 
 
 def read_rows(images: U8 | Rows, rows: I64, out: U8) -> None:
-    """Read images, (B,) row numbers, into `out`, (B, H, W, C); raises `mkfa.storage.file_rows.ReadError` where a file fails."""
+    """Read images, (B,) row numbers, into `out`, (B, H, W, C); raises `ReadError` of `file_rows` where a file fails."""
     if isinstance(images, Rows):
         images.read(rows, out)
     else:

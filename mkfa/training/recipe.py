@@ -1,4 +1,4 @@
-"""How a network is trained, read from TOML: `paper`, `fast`, `smoke` or a file of the user's (layer 2)."""
+"""How a network is trained, read from TOML: `paper`, `fast`, `smoke` or a file of the user's."""
 
 from __future__ import annotations
 
@@ -83,11 +83,25 @@ class Recipe:
 
     def __post_init__(self) -> None:
         limits = {
-            "epochs": (1, 1e6), "equal_steps": (0, 1e9), "warmup": (0, 0.99), "batch": (2, 1e6), "lr": (0, 10),
-            "lr_min": (0, 10), "weight_decay": (0, 10), "clip": (0, 1e6), "drop_path": (0, 0.95),
-            "label_smoothing": (0, 0.95), "mixup": (0, 100), "cutmix": (0, 100), "erasing": (0, 1), "shift": (0, 0.5),
-            "flip": (0, 1), "size": (0, 4096), "max_size": (0, 4096), "ema": (0, 0.999999),
-        }  # fmt: skip
+            "epochs": (1, 1e6),
+            "equal_steps": (0, 1e9),
+            "warmup": (0, 0.99),
+            "batch": (2, 1e6),
+            "lr": (0, 10),
+            "lr_min": (0, 10),
+            "weight_decay": (0, 10),
+            "clip": (0, 1e6),
+            "drop_path": (0, 0.95),
+            "label_smoothing": (0, 0.95),
+            "mixup": (0, 100),
+            "cutmix": (0, 100),
+            "erasing": (0, 1),
+            "shift": (0, 0.5),
+            "flip": (0, 1),
+            "size": (0, 4096),
+            "max_size": (0, 4096),
+            "ema": (0, 0.999999),
+        }
         for field, (low, high) in limits.items():
             value = getattr(self, field)
             if not low <= value <= high:

@@ -1,4 +1,4 @@
-"""One run: a pure function of its specification, resumable at any step (layer 4).
+"""One run: a pure function of its specification, resumable at any step.
 
 Order of images, augmentation, drop path and learning rate are functions of (seed, step), so that a checkpoint is the
 weights, the optimiser's state and a step number. On the CPU a run that was killed and started again ends with the
@@ -46,9 +46,15 @@ class Report:
 
 
 def train_run(
-    spec: RunSpec, domain: Domain, *, source: Any, root: Path, execution: Execution | None = None,
-    stop: Stop | None = None, tell: Callable[[Report], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+    spec: RunSpec,
+    domain: Domain,
+    *,
+    source: Any,
+    root: Path,
+    execution: Execution | None = None,
+    stop: Stop | None = None,
+    tell: Callable[[Report], None] = lambda _: None,
+) -> dict[str, Any]:
     """Train one run in its folder below `root`, or go on with it, or return its result where it is over.
 
     Parameters
@@ -101,9 +107,14 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
 
     recipe, seed = recipe_of(spec), network_seed(spec)
     model = build_network(
-        spec.arch, classes=len(domain.classes), channels=domain.channels, size=recipe.size or domain.size, seed=seed,
-        drop_path=recipe.drop_path, **dict(spec.options),
-    )  # fmt: skip
+        spec.arch,
+        classes=len(domain.classes),
+        channels=domain.channels,
+        size=recipe.size or domain.size,
+        seed=seed,
+        drop_path=recipe.drop_path,
+        **dict(spec.options),
+    )
     if spec.arm == BASE:
         return model, None
     from mkfa.arms.plant import set_filters
@@ -130,8 +141,13 @@ def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> R
     if saved["device"] != resolved.device.type:
         problem = f"was begun on {saved['device']} and cannot go on on {resolved.device.type}"
         raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
-    return replace(resolved, threads=int(saved["threads"]), amp=bool(saved["amp"]),
-                   channels_last=bool(saved["channels_last"]), quick=bool(saved.get("quick")))  # fmt: skip
+    return replace(
+        resolved,
+        threads=int(saved["threads"]),
+        amp=bool(saved["amp"]),
+        channels_last=bool(saved["channels_last"]),
+        quick=bool(saved.get("quick")),
+    )
 
 
 class Run:
@@ -157,14 +173,28 @@ class Run:
             keep_freed_memory()
         if resolved.quick:
             quicken(self.model)
-        self.train_set, self.test_set = place(domain, self.recipe, device=device, data=resolved.data,
-                                              share=resolved.share, channels_last=resolved.channels_last)  # fmt: skip
+        self.train_set, self.test_set = place(
+            domain,
+            self.recipe,
+            device=device,
+            data=resolved.data,
+            share=resolved.share,
+            channels_last=resolved.channels_last,
+        )
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.average = _moving_average(self.model, self.recipe)
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
         self.batch = min(self.recipe.batch, len(self.train_set))
-        self.take_step = Step(self.model, self.optimizer, self.train_set, recipe=self.recipe, domain=domain.name,
-                              seed=self.seed, steps=self.steps, how=resolved)  # fmt: skip
+        self.take_step = Step(
+            self.model,
+            self.optimizer,
+            self.train_set,
+            recipe=self.recipe,
+            domain=domain.name,
+            seed=self.seed,
+            steps=self.steps,
+            how=resolved,
+        )
         self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
         self.rows: list[dict[str, Any]] = []
         self.marks: list[tuple[float, float] | None] = []
@@ -244,9 +274,14 @@ class Run:
     def _end_epoch(self) -> None:
         steps = (self.step - 1) % self.epoch_steps + 1
         top1, loss = evaluate(self.final, self.test_set, amp=self.how.amp)
-        row = {"epoch": math.ceil(self.step / self.epoch_steps), "step": self.step, "top1": top1,
-               "loss_train": float(self.epoch_loss) / steps, "loss_test": loss if math.isfinite(loss) else None,
-               "lr": self.take_step.lr}  # fmt: skip
+        row = {
+            "epoch": math.ceil(self.step / self.epoch_steps),
+            "step": self.step,
+            "top1": top1,
+            "loss_train": float(self.epoch_loss) / steps,
+            "loss_test": loss if math.isfinite(loss) else None,
+            "lr": self.take_step.lr,
+        }
         seconds = self.seconds - self.marked
         rate = steps * self.batch / seconds if seconds > 0 else math.nan
         self.rows.append(row)
@@ -266,13 +301,23 @@ class Run:
 
     def _save(self) -> None:
         state = {
-            "step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else {}, "rows": self.rows,
-            "epoch_loss": self.epoch_loss, "bad": self.bad, "seconds": self.seconds, "resumed": self.resumed,
-            "device": self.how.device.type, "threads": self.how.threads, "amp": self.how.amp,
-            "channels_last": self.how.channels_last, "quick": self.how.quick, "marks": self.marks,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "rows": self.rows,
+            "epoch_loss": self.epoch_loss,
+            "bad": self.bad,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+            "device": self.how.device.type,
+            "threads": self.how.threads,
+            "amp": self.how.amp,
+            "channels_last": self.how.channels_last,
+            "quick": self.how.quick,
+            "marks": self.marks,
             "marked": self.marked,
-        }  # fmt: skip
+        }
         self.folder.save(CHECKPOINT, state)
 
     def _restore(self, saved: dict[str, Any]) -> None:
@@ -305,10 +350,14 @@ class Run:
         if self.spec.arm == BASE:
             self.folder.save(WEIGHTS, state)
         result = self._result("done") | {
-            "top1_last": last["top1"], "top1_best": best["top1"], "best_epoch": best["epoch"],
-            "loss_train": last["loss_train"], "loss_test": last["loss_test"], "weights_sha256": state_digest(state),
+            "top1_last": last["top1"],
+            "top1_best": best["top1"],
+            "best_epoch": best["epoch"],
+            "loss_train": last["loss_train"],
+            "loss_test": last["loss_test"],
+            "weights_sha256": state_digest(state),
             "epochs": last["epoch"],
-        }  # fmt: skip
+        }
         self.folder.finish(result)
         return result
 
@@ -316,19 +365,26 @@ class Run:
         parameters = list(self.model.parameters())
         _, counts = np.unique(self.domain.y_test, return_counts=True)
         return {
-            "state": state, "run": as_record(self.spec), "steps": self.steps,
+            "state": state,
+            "run": as_record(self.spec),
+            "steps": self.steps,
             "images_per_second": self.step * self.batch / self.seconds if self.seconds else None,
-            "seconds": self.seconds, "resumed": self.resumed, "train_images": len(self.train_set),
-            "test_images": len(self.test_set), "classes": len(self.domain.classes),
-            "chance": float(counts.max() / counts.sum()), "licence": self.domain.licence,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+            "train_images": len(self.train_set),
+            "test_images": len(self.test_set),
+            "classes": len(self.domain.classes),
+            "chance": float(counts.max() / counts.sum()),
+            "licence": self.domain.licence,
             "planted": None if self.planted is None else self.planted.digest,
             "notes": [] if self.planted is None else list(self.planted.notes),
-            "batch": self.batch, "flip": self.take_step.flip,
+            "batch": self.batch,
+            "flip": self.take_step.flip,
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
             "execution": self.how.record | {"data": self.train_set.kind},
-        }  # fmt: skip
+        }
 
 
 def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float, float]:
@@ -341,8 +397,11 @@ def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float,
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     model.eval()
     batches = [np.arange(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
-    with (torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp),
-          images.ahead(batches, min(EVALUATION_BATCH, count))):  # fmt: skip
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, torch.bfloat16, enabled=amp),
+        images.ahead(batches, min(EVALUATION_BATCH, count)),
+    ):
         for rows in batches:
             index = images.index(rows)
             logits = model(images.normalise(images.take(index))).float()

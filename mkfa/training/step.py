@@ -1,4 +1,4 @@
-"""One optimiser step: batch, augmentation, loss, gradient, update (layer 3)."""
+"""One optimiser step: batch, augmentation, loss, gradient, update."""
 
 from __future__ import annotations
 
@@ -27,9 +27,17 @@ class Step:
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Side, *, recipe: Recipe,
-        domain: str, seed: int, steps: int, how: Resolved,
-    ) -> None:  # fmt: skip
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        images: Side,
+        *,
+        recipe: Recipe,
+        domain: str,
+        seed: int,
+        steps: int,
+        how: Resolved,
+    ) -> None:
         import torch
 
         self.optimizer, self.images, self.recipe = optimizer, images, recipe

@@ -30,8 +30,13 @@ def bank(widths=(WIDTH,) * DEPTH, kernel=KERNEL, seed=9, dilation=(1, 1), scale=
     layers = []
     for i, n in enumerate(widths):
         weight = rng.standard_normal((n, kernel, kernel)).astype(np.float32) * (scale[i] if scale else 1)
-        layers.append((Layer(0, f"s.{i}.weight", 0, 0.0, n, kernel, kernel, (1, 1), dilation, 1), weight,
-                       rng.standard_normal(n).astype(np.float32)))  # fmt: skip
+        layers.append(
+            (
+                Layer(0, f"s.{i}.weight", 0, 0.0, n, kernel, kernel, (1, 1), dilation, 1),
+                weight,
+                rng.standard_normal(n).astype(np.float32),
+            )
+        )
     return make_bank("source", layers, Provenance())
 
 
@@ -213,8 +218,13 @@ def test_covariance_has_the_sources_second_moments_layer_by_layer():
     layers, rng = [], np.random.default_rng(3)
     for i, scale in enumerate((0.1, 3.0)):  # taps that hang together, each layer's in its own way, with a mean
         taps = scale * (rng.standard_normal((wide, 9)) @ rng.standard_normal((9, 9)) + 0.5)
-        layers.append((Layer(0, f"s.{i}.weight", 0, 0.0, wide, 3, 3, (1, 1), (1, 1), 1),
-                       taps.reshape(wide, 3, 3).astype(np.float32), np.zeros(wide, np.float32)))  # fmt: skip
+        layers.append(
+            (
+                Layer(0, f"s.{i}.weight", 0, 0.0, wide, 3, 3, (1, 1), (1, 1), 1),
+                taps.reshape(wide, 3, 3).astype(np.float32),
+                np.zeros(wide, np.float32),
+            )
+        )
     source = make_bank("source", layers, Provenance())
     model = net(arch=f"convmixer_{wide}_2", kernel=3, size=4)
     planted = plant(model, "covariance", source=source, layers=2)

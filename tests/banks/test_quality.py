@@ -57,8 +57,10 @@ def test_layers_are_told_apart():
     sparse[:16] *= 1e-3
     broken = random.copy()
     broken[0, 0, 0] = np.nan
-    layers = [(Layer(0, name, 0, 0.0, 64, 7, 7), w, None)
-              for name, w in (("random", random), ("sparse", sparse), ("broken", broken))]  # fmt: skip
+    layers = [
+        (Layer(0, name, 0, 0.0, 64, 7, 7), w, None)
+        for name, w in (("random", random), ("sparse", sparse), ("broken", broken))
+    ]
     layers.append((Layer(0, "one", 0, 0.0, 1, 3, 3), random[:1, :3, :3], None))
     layers.append((Layer(0, "lost", 0, 0.0, 2, 3, 3), np.full((2, 3, 3), np.inf, np.float32), None))
     found = layer_quality(make_bank("made", layers, Provenance()))

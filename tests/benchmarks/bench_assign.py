@@ -76,5 +76,5 @@ JOBS = [
         prepare=make_filters,
         scale=MILLION / SAMPLE,
         note="alternative: curve_fit of 10 classes on 200 filters, extrapolated; promised: 1000x faster",
-    ),
+    )
 ]

@@ -68,8 +68,11 @@ def main() -> None:
                     g, x, w, None, [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], len(w), needed
                 )
 
-            works = (lambda x=x, w=w: functional.conv2d(x, w, padding=size // 2, groups=len(w)),
-                     gradient([True, False, False]), gradient([False, True, False]))  # fmt: skip
+            works = (
+                lambda x=x, w=w: functional.conv2d(x, w, padding=size // 2, groups=len(w)),
+                gradient([True, False, False]),
+                gradient([False, True, False]),
+            )
             taken = [milliseconds(work, options.repeats, wait) for work in works]
             ours = "-"
             if not cuda and side * side <= LARGEST_IMAGE:

@@ -52,5 +52,5 @@ JOBS = [
         alternative=["{python}", "-c", LOOP, "{work}/wide.onnx", "{work}/loop.h5"],
         prepare=make_model,
         note="ours includes the model's SHA-256",
-    ),
+    )
 ]

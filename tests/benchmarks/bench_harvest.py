@@ -51,11 +51,22 @@ with h5py.File(sys.argv[2], "w") as out:
 """
 
 JOBS = [
-    Job("harvest a local safetensors file of convnext_base (against timm.create_model and a loop)",
+    Job(
+        "harvest a local safetensors file of convnext_base (against timm.create_model and a loop)",
         ours("convnext_base.safetensors"),
         ["{python}", "-c", TIMM, "{work}/convnext_base.safetensors", "{work}/all.h5"],
-        limit_s=1.5, limit_mb=300, prepare=make_checkpoints, note="the SHA-256 of the 354 MB included"),
-    Job("harvest a local PyTorch file of convnext_base (against torch.load with mmap and a loop)",
-        ours("training.pth"), ["{python}", "-c", LOAD, "{work}/training.pth", "{work}/all.h5"],
-        limit_s=1.5, limit_mb=300, prepare=make_checkpoints, note="the SHA-256 of the 354 MB included"),
-]  # fmt: skip
+        limit_s=1.5,
+        limit_mb=300,
+        prepare=make_checkpoints,
+        note="the SHA-256 of the 354 MB included",
+    ),
+    Job(
+        "harvest a local PyTorch file of convnext_base (against torch.load with mmap and a loop)",
+        ours("training.pth"),
+        ["{python}", "-c", LOAD, "{work}/training.pth", "{work}/all.h5"],
+        limit_s=1.5,
+        limit_mb=300,
+        prepare=make_checkpoints,
+        note="the SHA-256 of the 354 MB included",
+    ),
+]

@@ -68,13 +68,31 @@ def _server():  # type: ignore[no-untyped-def]
 
 NOTE = "20 ms added to every request, empty cache"
 JOBS = [
-    Job("harvest convnext_base from a hub (against downloading the file and reading it)", OURS,
-        ["{python}", "-c", DOWNLOAD, "{work}/all.h5"], limit_s=2, prepare=make_hub, around=serve(0),
-        note=f"{NOTE}, bandwidth of the loopback interface"),
-    Job("harvest convnext_base from a hub at 50 MB/s (against downloading the file and reading it)", OURS,
-        ["{python}", "-c", DOWNLOAD, "{work}/all.h5"], limit_s=2, prepare=make_hub, around=serve(50e6),
-        note=f"{NOTE}, at most 50 MB/s a connection"),
-    Job("harvest convnext_base from a hub at 50 MB/s (against timm.create_model and a loop)", OURS,
-        ["{python}", "-c", TIMM, "{work}/all.h5"], limit_s=2, prepare=make_hub, around=serve(50e6),
-        note=f"{NOTE}, at most 50 MB/s a connection"),
-]  # fmt: skip
+    Job(
+        "harvest convnext_base from a hub (against downloading the file and reading it)",
+        OURS,
+        ["{python}", "-c", DOWNLOAD, "{work}/all.h5"],
+        limit_s=2,
+        prepare=make_hub,
+        around=serve(0),
+        note=f"{NOTE}, bandwidth of the loopback interface",
+    ),
+    Job(
+        "harvest convnext_base from a hub at 50 MB/s (against downloading the file and reading it)",
+        OURS,
+        ["{python}", "-c", DOWNLOAD, "{work}/all.h5"],
+        limit_s=2,
+        prepare=make_hub,
+        around=serve(50e6),
+        note=f"{NOTE}, at most 50 MB/s a connection",
+    ),
+    Job(
+        "harvest convnext_base from a hub at 50 MB/s (against timm.create_model and a loop)",
+        OURS,
+        ["{python}", "-c", TIMM, "{work}/all.h5"],
+        limit_s=2,
+        prepare=make_hub,
+        around=serve(50e6),
+        note=f"{NOTE}, at most 50 MB/s a connection",
+    ),
+]

@@ -41,8 +41,12 @@ def prepare(work: Path) -> None:
     if path.exists():
         return
     rng = np.random.default_rng(0)
-    shapes = {"x_train": ((TRAIN, SIDE, SIDE, 3), "u1"), "x_test": ((TEST, SIDE, SIDE, 3), "u1"),
-              "y_train": ((TRAIN,), "<i8"), "y_test": ((TEST,), "<i8")}  # fmt: skip
+    shapes = {
+        "x_train": ((TRAIN, SIDE, SIDE, 3), "u1"),
+        "x_test": ((TEST, SIDE, SIDE, 3), "u1"),
+        "y_train": ((TRAIN,), "<i8"),
+        "y_test": ((TEST,), "<i8"),
+    }
     facts = {"name": "noise", "classes": [str(i) for i in range(CLASSES)], "digest": "0" * 64}
     partial = path.with_suffix(".partial")
     reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
@@ -75,8 +79,9 @@ def train(mode: str, work: Path) -> tuple[float, float]:
     domain = load_domain(work / FILE)
     if mode == "model":
         a, b = FEW
-        domain = Domain("few", domain.classes, domain.x_train[:a], domain.y_train[:a], domain.x_test[:b],
-                        domain.y_test[:b], "few")  # fmt: skip
+        domain = Domain(
+            "few", domain.classes, domain.x_train[:a], domain.y_train[:a], domain.x_test[:b], domain.y_test[:b], "few"
+        )
     used = load_recipe("fast", {"batch": BATCH, "equal_steps": STEPS})
     spec = RunSpec(ARCH, domain.name, domain.digest, used.name, used.identity, 0)
     how = Execution(device="cpu", threads=1, data="stream" if mode == "stream" else "resident")
@@ -128,10 +133,14 @@ def main() -> None:
 
 SCRIPT = str(Path(__file__))
 JOBS = [
-    Job("train Femto 64 px on 614 MB of images, resident", ["{python}", SCRIPT, "resident", "{work}"],
-        ["{python}", SCRIPT, "stream", "{work}"], prepare=prepare,
-        note="4 steps of 128 and an evaluation; instead: streamed from disk. bench_memory.py alone gives the ratio"),
-]  # fmt: skip
+    Job(
+        "train Femto 64 px on 614 MB of images, resident",
+        ["{python}", SCRIPT, "resident", "{work}"],
+        ["{python}", SCRIPT, "stream", "{work}"],
+        prepare=prepare,
+        note="4 steps of 128 and an evaluation; instead: streamed from disk. bench_memory.py alone gives the ratio",
+    )
+]
 
 if __name__ == "__main__":
     main()

@@ -41,8 +41,14 @@ def make_million(work: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = np.full(36, MILLION // 36)
     sizes[0] += MILLION - sizes.sum()
-    layers = [(Layer(0, f"stages.{i}.conv_dw.weight", i // 9, 0.0, n, 7, 7, (1, 1), (1, 1), 1),
-               rng.standard_normal((n, 7, 7), dtype=np.float32), None) for i, n in enumerate(sizes)]  # fmt: skip
+    layers = [
+        (
+            Layer(0, f"stages.{i}.conv_dw.weight", i // 9, 0.0, n, 7, 7, (1, 1), (1, 1), 1),
+            rng.standard_normal((n, 7, 7), dtype=np.float32),
+            None,
+        )
+        for i, n in enumerate(sizes)
+    ]
     bank = make_bank("million", layers, Provenance(source="made for the benchmark, seed 0", rule="graph"))
     write_bank(bank, target)
     import h5py
@@ -51,8 +57,14 @@ def make_million(work: Path) -> None:
     with h5py.File(work / "million_cnnfilterdb.h5", "w") as f:
         f["filters"] = bank.groups[7, 7].weight.reshape(MILLION, 49)
     ends = np.cumsum(sizes)
-    meta = pd.DataFrame({"model_id": 0, "conv_depth": range(36), "filter_ids": [f"{e - n}:{e - 1}" for n, e in
-                        zip(sizes, ends, strict=True)], "model": "made"})  # fmt: skip
+    meta = pd.DataFrame(
+        {
+            "model_id": 0,
+            "conv_depth": range(36),
+            "filter_ids": [f"{e - n}:{e - 1}" for n, e in zip(sizes, ends, strict=True)],
+            "model": "made",
+        }
+    )
     meta.to_hdf(work / "million_cnnfilterdb.h5", key="meta", mode="a")
 
 

@@ -72,8 +72,16 @@ class Ours:
 
         domain, recipe = domain_at(options.size), load_recipe("fast", {"batch": options.batch, "max_size": 0})
         frozen = form == "frozen"
-        spec = RunSpec(ARCH, DOMAIN, domain.digest, recipe.name, recipe.identity, 0, arm="random" if frozen else BASE,
-                       layers=12 if frozen else 0)  # fmt: skip
+        spec = RunSpec(
+            ARCH,
+            DOMAIN,
+            domain.digest,
+            recipe.name,
+            recipe.identity,
+            0,
+            arm="random" if frozen else BASE,
+            layers=12 if frozen else 0,
+        )
         self.how = Execution(device=options.device, threads=CORES).resolved()
         with self.how.in_force():
             run = Run(RunFolder(Path(), spec), domain, None, self.how)
@@ -111,9 +119,21 @@ def timms(options: argparse.Namespace) -> Callable[[int], float]:
     device = torch.device(name)
     cuda = device.type == "cuda"
     files = prepare(options.work, options.size)
-    loader = create_loader(ImageDataset(str(files)), (3, options.size, options.size), options.batch, is_training=True,
-                           use_prefetcher=cuda, re_prob=0.1, re_mode="pixel", hflip=0.5, color_jitter=None,
-                           num_workers=CORES, persistent_workers=True, device=device, pin_memory=cuda)  # fmt: skip
+    loader = create_loader(
+        ImageDataset(str(files)),
+        (3, options.size, options.size),
+        options.batch,
+        is_training=True,
+        use_prefetcher=cuda,
+        re_prob=0.1,
+        re_mode="pixel",
+        hflip=0.5,
+        color_jitter=None,
+        num_workers=CORES,
+        persistent_workers=True,
+        device=device,
+        pin_memory=cuda,
+    )
     model = build_network(ARCH, classes=9, channels=3, size=options.size, seed=0).to(device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=4e-3, weight_decay=0.05)
@@ -196,13 +216,18 @@ def main() -> None:
         options.work.mkdir(parents=True, exist_ok=True)
         from run import machine
 
-        print(f"{machine()}; {ARCH}, {options.size} px, batch {options.batch}, {options.rounds} rounds of "
-              f"{options.steps} steps")  # fmt: skip
+        print(
+            f"{machine()}; {ARCH}, {options.size} px, batch {options.batch}, {options.rounds} rounds of "
+            f"{options.steps} steps"
+        )
         found = measure(options)
     for form, rates in found.items():
         print(f"{form:10} {statistics.median(rates):8.1f} images/s ({min(rates):.1f} - {max(rates):.1f})")
-    for a, b, promise in (("real", "synthetic", "at least 0.95"), ("real", "timm", "at least 1.3 on a CPU"),
-                          ("frozen", "real", "")):  # fmt: skip
+    for a, b, promise in (
+        ("real", "synthetic", "at least 0.95"),
+        ("real", "timm", "at least 1.3 on a CPU"),
+        ("frozen", "real", ""),
+    ):
         if a in found and b in found:
             ratios = [x / y for x, y in zip(found[a], found[b], strict=True)]
             print(f"{a} / {b}: {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f}) {promise}")
@@ -211,10 +236,14 @@ def main() -> None:
 SCRIPT = str(Path(__file__))
 COMMAND = ["{python}", SCRIPT, "--work", "{work}", "--rounds", "1", "--steps", "24", "--forms"]
 JOBS = [
-    Job("train Femto 32 px, 27 steps of 128, against a plain loop over timm's loader", [*COMMAND, "real"],
-        [*COMMAND, "timm"], prepare=lambda work: prepare(work) and None,
-        note="with start-up; for images a second alone run bench_train.py itself"),
-]  # fmt: skip
+    Job(
+        "train Femto 32 px, 27 steps of 128, against a plain loop over timm's loader",
+        [*COMMAND, "real"],
+        [*COMMAND, "timm"],
+        prepare=lambda work: prepare(work) and None,
+        note="with start-up; for images a second alone run bench_train.py itself",
+    )
+]
 
 if __name__ == "__main__":
     main()

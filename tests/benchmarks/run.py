@@ -92,9 +92,12 @@ def measure(job: Job, command: list[str], work: Path) -> Measured:
     with context as extra, tempfile.TemporaryFile() as log:  # type: ignore[attr-defined]
         environment = {**os.environ, **(extra or {})}
         started = time.perf_counter()
-        pid = os.posix_spawnp(command[0], command, environment,
-                              file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 1),
-                                            (os.POSIX_SPAWN_DUP2, log.fileno(), 2)])  # fmt: skip
+        pid = os.posix_spawnp(
+            command[0],
+            command,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)],
+        )
         _, status, usage = os.wait4(pid, 0)
         seconds = time.perf_counter() - started
         if status:

@@ -33,9 +33,18 @@ def test_it_prints_stores_and_says_where(run, path):
     done = run(path, *FAST, "--layers")
     assert done.exit_code == 0, done.output
     assert max(map(len, done.output.splitlines())) <= max(100, len(str(path)) + 60)
-    for words in ("75 filters", "shuffled", "covariance", "above null's 1 %", "At 3x3 chance is high",
-                  "seed 0", "Median p of a filter's R2",
-                  "99 filters for each size and null", "carry another's name", "entropy"):  # fmt: skip
+    for words in (
+        "75 filters",
+        "shuffled",
+        "covariance",
+        "above null's 1 %",
+        "At 3x3 chance is high",
+        "seed 0",
+        "Median p of a filter's R2",
+        "99 filters for each size and null",
+        "carry another's name",
+        "entropy",
+    ):
         assert words in done.output
     assert list(read_analyses(path)) == ["assign-families"]
     assert run(path, *FAST, "--basis", "all").exit_code == 0

@@ -69,11 +69,14 @@ def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["atlas", "keys"])
-@pytest.mark.parametrize(("option", "path", "says"), [
-    ("--out", "x.csv", "end it in .h5 or .json"),
-    ("--figure", "x.gif", "end it in .png or .pdf or .svg"),
-    ("--out", "no/where.h5", "does not exist"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "path", "says"),
+    [
+        ("--out", "x.csv", "end it in .h5 or .json"),
+        ("--figure", "x.gif", "end it in .png or .pdf or .svg"),
+        ("--out", "no/where.h5", "does not exist"),
+    ],
+)
 def test_paths_that_cannot_be_written_are_refused_before_work(verb, option, path, says, tmp_path):
     with pytest.raises(MkfaError, match=says):  # of the path, though the bank does not exist either
         run(verb, "no-such-bank", option, tmp_path / path)

@@ -21,8 +21,14 @@ MKFA = [sys.executable, "-m", "mkfa.cli.app"]
 
 
 def mkfa(*arguments, cwd=None, **environment):
-    return subprocess.run([*MKFA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120,
-                          env={**os.environ, **environment})  # fmt: skip
+    return subprocess.run(
+        [*MKFA, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
 
 
 def assert_refused(done, words, code=2):
@@ -161,11 +167,16 @@ def test_output_into_a_closed_pipe_is_no_error():
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing(checkpoint, tmp_path):
     """A file-size limit stands in for the full disk: the write itself fails, as it does there."""
-    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.argv = ['mkfa', *sys.argv[1:]]; " \
-            "from mkfa.cli.app import main; main()"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", limit, "harvest", str(checkpoint), "--out", str(tmp_path / "b.h5")],
-                          capture_output=True, text=True)  # fmt: skip
+    limit = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.argv = ['mkfa', *sys.argv[1:]]; "
+        "from mkfa.cli.app import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limit, "harvest", str(checkpoint), "--out", str(tmp_path / "b.h5")],
+        capture_output=True,
+        text=True,
+    )
     assert_refused(done, ["b.h5", "could not be written"], code=1)
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
 
@@ -182,8 +193,11 @@ def test_killed_at_fifty_random_moments_no_broken_bank(tmp_path):
     whole, moments = time.monotonic() - started, random.Random(0)
     states = {"old": 0, "killed": 0}
     for _ in range(50):
-        process = subprocess.Popen([*MKFA, "harvest", str(tmp_path / "big.safetensors"), "--out", str(out), "--force"],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [*MKFA, "harvest", str(tmp_path / "big.safetensors"), "--out", str(out), "--force"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(moments.uniform(0.02, whole * 0.95))
         process.send_signal(signal.SIGKILL)
         states["killed"] += process.wait() == -signal.SIGKILL

@@ -37,8 +37,15 @@ def refused(*args: str) -> str:
 def test_the_table_fits_a_hundred_columns_and_names_null_seed_and_size(two: list[str]):
     text = invoke(*two, *QUICK, "--seed", "3")
     assert max(map(len, text.splitlines())) <= 100
-    for part in ("one and two, 5x5: 32 filters of each, of 70 and 70", "19 draws, seed 3", "covariance", "pca_kl",
-                 "responses", "one and two, 3x3: ", "By coverage, the 5x5 filters of one and two"):
+    for part in (
+        "one and two, 5x5: 32 filters of each, of 70 and 70",
+        "19 draws, seed 3",
+        "covariance",
+        "pca_kl",
+        "responses",
+        "one and two, 3x3: ",
+        "By coverage, the 5x5 filters of one and two",
+    ):
         assert part in text
 
 

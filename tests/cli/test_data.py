@@ -14,8 +14,24 @@ from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.registry import datasets_folder
 
-SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--device", "cpu", "--seeds", "1", "--jobs", "1"]  # fmt: skip
+SMALL = [
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--seeds",
+    "1",
+    "--jobs",
+    "1",
+]
 
 
 @pytest.fixture
@@ -59,18 +75,21 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
     assert json.loads(out)["curve"]["cells"][0]["source"] == "mine"
     out, _ = call("transfer", "--source", "digits", "--target", tmp_path / "own.h5", *words, "--out", tmp_path / "b")
     assert json.loads(out)["curve"]["cells"][0]["target"] == "mine"
-    out, _ = call("transfer-matrix", "--domains", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c",
-                  "--layers", 1)  # fmt: skip
+    out, _ = call(
+        "transfer-matrix", "--domains", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c", "--layers", 1
+    )
     assert json.loads(out)["matrix"]["domains"] == ["digits", "mine"]
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("train", "{tmp}"), "has no folder train; put a folder of images for each class into its folders train/"),
-     (("train", "{tmp}/mine/train"), "has no folder train"),
-     (("train", "./nowhere"), "./nowhere: does not exist"),
-     (("train", "digits", "--data", "disk"), "--data disk: is no way to hold images; take one of auto, resident")],
-)  # fmt: skip
+    [
+        (("train", "{tmp}"), "has no folder train; put a folder of images for each class into its folders train/"),
+        (("train", "{tmp}/mine/train"), "has no folder train"),
+        (("train", "./nowhere"), "./nowhere: does not exist"),
+        (("train", "digits", "--data", "disk"), "--data disk: is no way to hold images; take one of auto, resident"),
+    ],
+)
 def test_what_cannot_be_taken_is_told_in_one_sentence(folder, tmp_path, words, told):
     done = CliRunner().invoke(app, [*(w.format(tmp=tmp_path) for w in words), *SMALL, "--out", str(tmp_path / "out")])
     assert isinstance(done.exception, MkfaError) and done.exception.exit_code == 2

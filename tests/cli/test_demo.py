@@ -13,8 +13,14 @@ from mkfa.errors import MkfaError
 def test_every_step_is_a_command_of_the_program():
     names = {c.name for c in app.registered_commands} | {g.name for g in app.registered_groups}
     assert [command[0] for _, _, command in demo.STEPS] == [
-        "harvest", "figure", "compare", "assign", "atlas", "keys", "transfer-curve"
-    ]  # fmt: skip
+        "harvest",
+        "figure",
+        "compare",
+        "assign",
+        "atlas",
+        "keys",
+        "transfer-curve",
+    ]
     assert {command[0] for _, _, command in demo.STEPS} <= names
     assert "demo" in VERBS
 

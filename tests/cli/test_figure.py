@@ -44,13 +44,16 @@ def test_list_shows_figures_from_banks_and_those_of_verbs():
     assert "mkfa figure filters" in run()
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("filtres",), "did you mean filters"),
-    (("zzz",), "mkfa figure --list"),
-    (("atlas",), "use 'mkfa atlas BANK"),
-    (("filters",), "no bank was named"),
-    (("filters", "--banks", "a", "--out", "x.gif"), "end it in .png"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("filtres",), "did you mean filters"),
+        (("zzz",), "mkfa figure --list"),
+        (("atlas",), "use 'mkfa atlas BANK"),
+        (("filters",), "no bank was named"),
+        (("filters", "--banks", "a", "--out", "x.gif"), "end it in .png"),
+    ],
+)
 def test_wrong_requests_say_what_to_do(arguments, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MkfaError, match=says):

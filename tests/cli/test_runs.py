@@ -17,8 +17,20 @@ from mkfa.images.domain import Domain
 from mkfa.results import archive as result_file
 from mkfa.training.folder import RESULT
 
-SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 def call(*words: object) -> str:
@@ -52,10 +64,38 @@ def trained(tmp_path_factory) -> Path:
         patch.setenv("MKFA_HOME", str(root / "home"))
         patch.setattr("mkfa.images.load.load_domain", tiny)
         typed(patch, root)
-        call("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
-             "transfer,random", "--seeds", 2, "--out", root / "curve", *SMALL)  # fmt: skip
-        call("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "2", "--arms",
-             "transfer,random", "--seeds", 2, "--out", root / "table", *SMALL)  # fmt: skip
+        call(
+            "transfer-curve",
+            "--source",
+            "letters",
+            "--target",
+            "emoji",
+            "--layers",
+            "1,2",
+            "--arms",
+            "transfer,random",
+            "--seeds",
+            2,
+            "--out",
+            root / "curve",
+            *SMALL,
+        )
+        call(
+            "transfer-curve",
+            "--source",
+            "letters",
+            "--target",
+            "emoji",
+            "--layers",
+            "2",
+            "--arms",
+            "transfer,random",
+            "--seeds",
+            2,
+            "--out",
+            root / "table",
+            *SMALL,
+        )
         call("transfer-matrix", "--domains", "letters,emoji", "--out", root / "matrix", *SMALL)
     return root
 
@@ -85,8 +125,22 @@ def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trai
 def test_a_table_drawn_again_is_the_sweeps(packed, trained, monkeypatch):
     monkeypatch.setattr("mkfa.images.load.load_domain", tiny)
     typed(monkeypatch, trained)
-    words = ("transfer-curve", "--source", "letters", "--target", "emoji", "--layers", "1,2", "--arms",
-             "transfer,random", "--seeds", 2, "--out", trained / "curve", *SMALL)  # fmt: skip
+    words = (
+        "transfer-curve",
+        "--source",
+        "letters",
+        "--target",
+        "emoji",
+        "--layers",
+        "1,2",
+        "--arms",
+        "transfer,random",
+        "--seeds",
+        2,
+        "--out",
+        trained / "curve",
+        *SMALL,
+    )
     first = call(*words)
     first = first[first.index("letters to emoji") :].splitlines()
     again = call("runs", "draw", packed, "--experiment", "curve").splitlines()
@@ -181,8 +235,9 @@ def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained
     folder = json.loads(call("runs", "--out", trained / "curve", "--json"))
     file = json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))
     strip = ("path", "experiment")
-    assert sorted(({k: v for k, v in r.items() if k not in strip} for r in folder), key=lambda r: r["hash"]) == \
-        sorted(({k: v for k, v in r.items() if k not in strip} for r in file), key=lambda r: r["hash"])  # fmt: skip
+    assert sorted(({k: v for k, v in r.items() if k not in strip} for r in folder), key=lambda r: r["hash"]) == sorted(
+        ({k: v for k, v in r.items() if k not in strip} for r in file), key=lambda r: r["hash"]
+    )
     assert {r["experiment"] for r in file} == {"curve"}
     a, b = (next(r["hash"] for r in file if r["arm"] == arm) for arm in ("transfer", "random"))
     for out in (packed, trained / "curve"):
@@ -195,9 +250,14 @@ def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained
     assert set(both[0]["differing"]) == {"arm", "source"}
     paths = [trained / "curve" / "runs" / h for h in (a, b)]
     assert json.loads(call("runs", "compare", *paths, "--json")) == both[0]
-    groups = [json.loads(call("runs", "compare", "--by", "arm,layers", "--out", o, "--experiment", "curve", "--json")
-                         if o == packed else call("runs", "compare", "--by", "arm,layers", "--out", o, "--json"))
-              for o in (packed, trained / "curve")]  # fmt: skip
+    groups = [
+        json.loads(
+            call("runs", "compare", "--by", "arm,layers", "--out", o, "--experiment", "curve", "--json")
+            if o == packed
+            else call("runs", "compare", "--by", "arm,layers", "--out", o, "--json")
+        )
+        for o in (packed, trained / "curve")
+    ]
     by_domain = [sorted(g, key=lambda t: t["setting"]["domain"]) for g in groups]
     assert by_domain[0] == by_domain[1]
     assert len(by_domain[0]) == 2
@@ -205,8 +265,11 @@ def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained
 
 def test_compare_prints_within_100_columns(packed):
     hashes = [r["hash"] for r in json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))]
-    for text in (call("runs", "compare", *hashes[:2], "--out", packed), call("runs", "compare", *hashes[:7], "--out",
-                 packed), call("runs", "compare", "--by", "arm,layers", "--out", packed)):  # fmt: skip
+    for text in (
+        call("runs", "compare", *hashes[:2], "--out", packed),
+        call("runs", "compare", *hashes[:7], "--out", packed),
+        call("runs", "compare", "--by", "arm,layers", "--out", packed),
+    ):
         assert max(len(line) for line in text.splitlines()) <= 100
     two = call("runs", "compare", *hashes[:2], "--out", packed)
     assert "95 % interval" in two

@@ -12,8 +12,20 @@ from typer.testing import CliRunner
 from mkfa.cli.app import app
 from mkfa.images.domain_file import make_domain, write_domain
 
-SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -48,8 +60,22 @@ def test_train_then_runs_then_compare(domain, tmp_path):
 
 def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain, tmp_path):
     out = tmp_path / "out"
-    words = ("transfer-curve", "--source", "letters", "--target", domain, "--layers", "0..2..2", "--arms",
-             "random,delta", "--seeds", 2, "--out", out, *SMALL)  # fmt: skip
+    words = (
+        "transfer-curve",
+        "--source",
+        "letters",
+        "--target",
+        domain,
+        "--layers",
+        "0..2..2",
+        "--arms",
+        "random,delta",
+        "--seeds",
+        2,
+        "--out",
+        out,
+        *SMALL,
+    )
     plan = json.loads(call(*words, "--dry-run", "--json"))
     assert plan["estimate"]["runs"] == 6
     assert not list((out / "runs").glob("*/result.json"))
@@ -66,22 +92,56 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
 
 def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
     call("train", domain, "--seeds", 1, "--out", tmp_path / "out", *SMALL)
-    text = call("transfer", "--source", "made", "--target", domain, "--arm", "transfer", "--layers", 2, "--seeds", 1,
-                "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    text = call(
+        "transfer",
+        "--source",
+        "made",
+        "--target",
+        domain,
+        "--arm",
+        "transfer",
+        "--layers",
+        2,
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     assert "transfer" in text
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("--layers", "3..1"), "holds nothing"), (("--arms", "transfr"), "did you mean"), (("--layers", "9"), "choose"),
-     (("--recipe", "slow"), "is no recipe"), (("--source", "nowhere"), "nowhere"), (("--set", "lrr=1"), "no field"),
-     (("--device", "tpu"), "not on this machine")],
-)  # fmt: skip
+    [
+        (("--layers", "3..1"), "holds nothing"),
+        (("--arms", "transfr"), "did you mean"),
+        (("--layers", "9"), "choose"),
+        (("--recipe", "slow"), "is no recipe"),
+        (("--source", "nowhere"), "nowhere"),
+        (("--set", "lrr=1"), "no field"),
+        (("--device", "tpu"), "not on this machine"),
+    ],
+)
 def test_wrong_requests_are_one_sentence(domain, tmp_path, words, told):
     from mkfa.errors import MkfaError
 
-    base = ("transfer-curve", "--source", "letters", "--target", domain, "--layers", "1", "--arms", "random", "--seeds",
-            "1", "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    base = (
+        "transfer-curve",
+        "--source",
+        "letters",
+        "--target",
+        domain,
+        "--layers",
+        "1",
+        "--arms",
+        "random",
+        "--seeds",
+        "1",
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])
     assert isinstance(done.exception, MkfaError)
     assert done.exception.exit_code == 2

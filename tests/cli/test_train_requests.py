@@ -17,8 +17,20 @@ from mkfa.cli.shared import training as trainer
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import make_domain, write_domain
 
-SMALL = ["--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -40,33 +52,41 @@ def refused(*words: object) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("transfer-curve", "--arms", ""), "--arms: names nothing;"),
-     (("transfer-curve", "--arms", "random,,delta"), "has an empty name in it;"),
-     (("transfer-curve", "--layers", ""), "--layers: names no number;"),
-     (("transfer-matrix", "--domains", " "), "--domains: names nothing;"),
-     (("transfer-matrix", "--domains", "digits"), "--domains digits: does not name two or more different domains;"),
-     (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
-     (("transfer-matrix", "--domains", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
-     (("transfer-matrix", "--domains", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
-     (("harvest", ""), "a source: is empty;"),
-     (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
-     (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
-     (("runs", "--json", "show", "abc"), "--json: stands before show"),
-     (("runs", "--out", "x", "draw", "bundled"), "--out: stands before draw"),
-     (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
-     (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
-     (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
-     (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"), "take two channels, one layer, 3x3 kernels")],
-)  # fmt: skip
+    [
+        (("transfer-curve", "--arms", ""), "--arms: names nothing;"),
+        (("transfer-curve", "--arms", "random,,delta"), "has an empty name in it;"),
+        (("transfer-curve", "--layers", ""), "--layers: names no number;"),
+        (("transfer-matrix", "--domains", " "), "--domains: names nothing;"),
+        (("transfer-matrix", "--domains", "digits"), "--domains digits: does not name two or more different domains;"),
+        (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
+        (("transfer-matrix", "--domains", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
+        (("transfer-matrix", "--domains", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
+        (("harvest", ""), "a source: is empty;"),
+        (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
+        (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
+        (("runs", "--json", "show", "abc"), "--json: stands before show"),
+        (("runs", "--out", "x", "draw", "bundled"), "--out: stands before draw"),
+        (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
+        (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
+        (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
+        (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"), "take two channels, one layer, 3x3 kernels"),
+    ],
+)
 def test_it_is_one_sentence(words, told):
     sentence, printed = refused(*words)
     assert told in sentence
     assert printed == ""
 
 
-@pytest.mark.parametrize("words", [("train", "digits", "--threads", "100000"), ("train", "digits", "--jobs", "-1"),
-                                   ("train", "digits", "--seeds", "0"),
-                                   ("domains", "pack", "digits", "--workers", "-1")])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "digits", "--threads", "100000"),
+        ("train", "digits", "--jobs", "-1"),
+        ("train", "digits", "--seeds", "0"),
+        ("domains", "pack", "digits", "--workers", "-1"),
+    ],
+)
 def test_numbers_out_of_range_are_refused_by_the_parser(words):
     done = CliRunner().invoke(app, list(words))
     assert done.exit_code == 2
@@ -87,8 +107,10 @@ def test_more_layers_than_a_networks_name_tells_are_refused_without_building_it(
     monkeypatch.setattr(engine, "build", lambda *_: pytest.fail("a network was built"))
     words = ("transfer", "--source", "letters", "--target", domain, "--arm", "random", *SMALL)
     assert "has 2 depthwise layers" in refused(*words, "--layers", "0..3")[0]
-    assert "has 2 depthwise layers" in refused("transfer-matrix", "--domains", f"digits,{domain}", "--layers", "3",
-                                               *SMALL)[0]  # fmt: skip
+    assert (
+        "has 2 depthwise layers"
+        in refused("transfer-matrix", "--domains", f"digits,{domain}", "--layers", "3", *SMALL)[0]
+    )
 
 
 @pytest.mark.parametrize("below", ["", "below"])
@@ -108,8 +130,9 @@ def test_tensorboard_that_is_missing_is_said_before_any_training(domain, tmp_pat
 
 def test_tensorboard_writes_a_folder_of_events_into_each_run(domain, tmp_path):
     pytest.importorskip("tensorboard")
-    done = CliRunner().invoke(app, ["train", str(domain), "--out", str(tmp_path), "--tensorboard", "--seeds", "2",
-                                    *SMALL])  # fmt: skip
+    done = CliRunner().invoke(
+        app, ["train", str(domain), "--out", str(tmp_path), "--tensorboard", "--seeds", "2", *SMALL]
+    )
     assert done.exit_code == 0, done.output
     assert len(list(tmp_path.glob("runs/*/events/*tfevents*"))) == 2
 

@@ -15,8 +15,20 @@ from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import make_domain, write_domain
 
-SMALL = ("--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--device", "cpu")  # fmt: skip
+SMALL = (
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+)
 
 
 def packed(folder: Path, name: str) -> Path:
@@ -41,8 +53,22 @@ def call(*words: object) -> str:
 @pytest.mark.slow
 def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
     arms = [name for name in ARMS if name != "baseline"]
-    words = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", ",".join(arms), "--layers", "all",
-             "--seeds", 1, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    words = (
+        "transfer",
+        "--source",
+        pair[0],
+        "--target",
+        pair[1],
+        "--arm",
+        ",".join(arms),
+        "--layers",
+        "all",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     found = json.loads(call(*words, "--json"))["table"]
     assert [row["label"] for row in found["rows"]] == arms
     assert all(len(row["cell"]["top1"]) == 1 for row in (*found["rows"], {"cell": found["base"]}))
@@ -71,63 +97,174 @@ def test_every_arm_has_its_help_with_its_order():
         assert "output channel first" in text
 
 
-@pytest.mark.parametrize(("what", "arms"), [("pointwise", "transfer,shuffle,first-1,stack,random,covariance"),
-                                            ("conv", "transfer,selffer,shuffle-network,stack")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "arms"),
+    [
+        ("pointwise", "transfer,shuffle,first-1,stack,random,covariance"),
+        ("conv", "transfer,selffer,shuffle-network,stack"),
+    ],
+)
 def test_other_kinds_of_layers(pair, tmp_path, what, arms):
-    found = json.loads(call("transfer", "--source", pair[0], "--target", pair[1], "--arm", arms, "--layers", 2,
-                            "--what", what, "--seeds", 1, "--out", tmp_path / "out", "--json",
-                            *SMALL))["table"]  # fmt: skip
+    found = json.loads(
+        call(
+            "transfer",
+            "--source",
+            pair[0],
+            "--target",
+            pair[1],
+            "--arm",
+            arms,
+            "--layers",
+            2,
+            "--what",
+            what,
+            "--seeds",
+            1,
+            "--out",
+            tmp_path / "out",
+            "--json",
+            *SMALL,
+        )
+    )["table"]
     assert [row["label"] for row in found["rows"]] == arms.split(",")
     assert found["parameters"]["what"] == what
 
 
 def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
-    found = json.loads(call("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer,random",
-                            "--layers", 0, "--seeds", 1, "--out", tmp_path / "out", "--json", *SMALL))["curve"]
+    found = json.loads(
+        call(
+            "transfer",
+            "--source",
+            pair[0],
+            "--target",
+            pair[1],
+            "--arm",
+            "transfer,random",
+            "--layers",
+            0,
+            "--seeds",
+            1,
+            "--out",
+            tmp_path / "out",
+            "--json",
+            *SMALL,
+        )
+    )["curve"]
     assert (found["cells"], found["contrasts"], found["base"]["seeds"]) == ([], [], [0])
 
 
 @pytest.mark.slow
 def test_what_follows_a_block_is_said(pair, tmp_path):
-    told = call("transfer", "--source", pair[0], "--target", pair[1], "--arm", "random", "--layers", "1", "--what",
-                "conv", "--seeds", 1, "--out", tmp_path / "out", "--dry-run", *SMALL, "--arch", "resnet26")  # fmt: skip
+    told = call(
+        "transfer",
+        "--source",
+        pair[0],
+        "--target",
+        pair[1],
+        "--arm",
+        "random",
+        "--layers",
+        "1",
+        "--what",
+        "conv",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        "--dry-run",
+        *SMALL,
+        "--arch",
+        "resnet26",
+    )
     assert "resnet26 has 25 convolutions on its main path; 4 projections" in told
 
 
 @pytest.mark.slow
 def test_other_networks_lend_their_filters_by_stack(pair, tmp_path):
-    words = ("transfer", "--source", f"{pair[0]},{pair[1]}", "--target", pair[1], "--source-arch",
-             "convmixer_6_3,convmixer_8_2:kernel=5", "--arm", "stack", "--layers", "all", "--seeds", 2, "--out",
-             tmp_path / "out", "--fit-kernel", "pad", *SMALL)  # fmt: skip
+    words = (
+        "transfer",
+        "--source",
+        f"{pair[0]},{pair[1]}",
+        "--target",
+        pair[1],
+        "--source-arch",
+        "convmixer_6_3,convmixer_8_2:kernel=5",
+        "--arm",
+        "stack",
+        "--layers",
+        "all",
+        "--seeds",
+        2,
+        "--out",
+        tmp_path / "out",
+        "--fit-kernel",
+        "pad",
+        *SMALL,
+    )
     plan = json.loads(call(*words, "--dry-run", "--json"))
     assert [r["arm"] for r in plan["runs"]] == ["baseline"] * 10 + ["stack"] * 8
     told = call(*words)
     assert "base runs of other networks" in told
     found = json.loads((tmp_path / "out" / "table.json").read_text())
     assert [row["label"] for row in found["rows"]] == [
-        "here+convmixer_6_3", "here+convmixer_8_2:kernel=5", "there+convmixer_6_3", "there+convmixer_8_2:kernel=5",
-    ]  # fmt: skip
+        "here+convmixer_6_3",
+        "here+convmixer_8_2:kernel=5",
+        "there+convmixer_6_3",
+        "there+convmixer_8_2:kernel=5",
+    ]
     assert found["base"]["seeds"] == [0, 1]
     assert found["parameters"]["source_arch"] == "convmixer_6_3,convmixer_8_2:kernel=5"
 
 
 @pytest.mark.slow
 def test_a_curve_over_two_sources_has_a_series_each_and_its_contrasts(pair, tmp_path):
-    words = ("transfer-curve", "--source", f"{pair[0]},{pair[1]}", "--target", pair[1], "--source-arch",
-             "convmixer_6_3", "--layers", "1..all", "--seeds", 2, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    words = (
+        "transfer-curve",
+        "--source",
+        f"{pair[0]},{pair[1]}",
+        "--target",
+        pair[1],
+        "--source-arch",
+        "convmixer_6_3",
+        "--layers",
+        "1..all",
+        "--seeds",
+        2,
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     told = call(*words)
     assert "stack here+convmixer_6_3 - random" in told
     assert "mean of 2" in told
     found = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert {(c["arm"], c["source"]) for c in found["cells"]} == {
-        ("stack", "here+convmixer_6_3"), ("stack", "there+convmixer_6_3"), ("selffer", "there"), ("random", "")}
+        ("stack", "here+convmixer_6_3"),
+        ("stack", "there+convmixer_6_3"),
+        ("selffer", "there"),
+        ("random", ""),
+    }
     assert {c["what"] for c in found["contrasts"]} == {"last", "all", "step"}
     assert found["parameters"]["network_layers"] == 2
 
 
 def test_the_papers_tables_beside_ours(pair, tmp_path):
-    words = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer,shuffle", "--layers", "all",
-             "--seeds", 1, "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    words = (
+        "transfer",
+        "--source",
+        pair[0],
+        "--target",
+        pair[1],
+        "--arm",
+        "transfer,shuffle",
+        "--layers",
+        "all",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     call(*words)
     plain = (tmp_path / "out" / "table.png").stat().st_size
     call(*words, "--with-paper")
@@ -136,14 +273,33 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("--source-arch", "convmixer_8_1"), "--arm stack"), (("--source-arch", "convmixer_6_2"), "--arm stack"),
-     (("--source-arch", "convmixer_6_2:depth=3"), "write it like"), (("--arm", "transfer,,stack"), "empty name"),
-     (("--layers", "alle"), "or all"), (("--what", "conv", "--with-paper", "--arm", "stack,transfer"), "--with-paper"),
-     (("--arm", "transfer,transfr"), "did you mean")],
-)  # fmt: skip
+    [
+        (("--source-arch", "convmixer_8_1"), "--arm stack"),
+        (("--source-arch", "convmixer_6_2"), "--arm stack"),
+        (("--source-arch", "convmixer_6_2:depth=3"), "write it like"),
+        (("--arm", "transfer,,stack"), "empty name"),
+        (("--layers", "alle"), "or all"),
+        (("--what", "conv", "--with-paper", "--arm", "stack,transfer"), "--with-paper"),
+        (("--arm", "transfer,transfr"), "did you mean"),
+    ],
+)
 def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
-    base = ("transfer", "--source", pair[0], "--target", pair[1], "--arm", "transfer", "--layers", "2", "--seeds", 1,
-            "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    base = (
+        "transfer",
+        "--source",
+        pair[0],
+        "--target",
+        pair[1],
+        "--arm",
+        "transfer",
+        "--layers",
+        "2",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        *SMALL,
+    )
     done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])
     assert isinstance(done.exception, MkfaError)
     assert done.exception.exit_code == 2
@@ -152,30 +308,80 @@ def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words
 
 
 def test_a_matrix_refuses_filters_that_do_not_fit_before_any_work(pair, tmp_path):
-    words = ["transfer-matrix", "--domains", f"{pair[0]},emoji", "--what", "conv", "--layers", "1", "--out",
-             str(tmp_path / "out"), *SMALL, "--arch", "resnet18"]  # fmt: skip
+    words = [
+        "transfer-matrix",
+        "--domains",
+        f"{pair[0]},emoji",
+        "--what",
+        "conv",
+        "--layers",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+        *SMALL,
+        "--arch",
+        "resnet18",
+    ]
     done = CliRunner().invoke(app, [str(w) for w in words])
     assert "source here layer conv1: has 64 filters where conv1 has 64 x 3 kernels" in str(done.exception)
     assert not list((tmp_path / "out").glob("runs/*"))
 
 
 def test_a_matrix_of_pointwise_layers(pair, tmp_path):
-    found = json.loads(call("transfer-matrix", "--domains", f"{pair[0]},{pair[1]}", "--what", "pointwise", "--out",
-                            tmp_path / "out", "--json", *SMALL))["matrix"]  # fmt: skip
+    found = json.loads(
+        call(
+            "transfer-matrix",
+            "--domains",
+            f"{pair[0]},{pair[1]}",
+            "--what",
+            "pointwise",
+            "--out",
+            tmp_path / "out",
+            "--json",
+            *SMALL,
+        )
+    )["matrix"]
     assert {(c["source"], c["target"], c["arm"]) for c in found["cells"]} == {
-        ("here", "here", "selffer"), ("here", "there", "transfer"), ("there", "here", "transfer"),
-        ("there", "there", "selffer")}  # fmt: skip
+        ("here", "here", "selffer"),
+        ("here", "there", "transfer"),
+        ("there", "here", "transfer"),
+        ("there", "there", "selffer"),
+    }
     assert all(len(c["top1"]) == 1 for c in found["cells"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "recipe", [("--recipe", "smoke"), ("--recipe", "fast"),
-               ("--recipe", "paper", "--set", "batch=16", "--set", "size=24")],
-)  # fmt: skip
+    "recipe",
+    [("--recipe", "smoke"), ("--recipe", "fast"), ("--recipe", "paper", "--set", "batch=16", "--set", "size=24")],
+)
 def test_every_recipe_on_bundled_domains(tmp_path, recipe):
-    found = json.loads(call("transfer", "--source", "letters", "--target", "digits", "--arm", "transfer", "--layers", 2,
-                            "--arch", "convmixer_8_2", "--seeds", 1, "--equal-steps", 2, "--threads", 1, "--device",
-                            "cpu", "--out", tmp_path / "out", "--json", *recipe))["curve"]  # fmt: skip
+    found = json.loads(
+        call(
+            "transfer",
+            "--source",
+            "letters",
+            "--target",
+            "digits",
+            "--arm",
+            "transfer",
+            "--layers",
+            2,
+            "--arch",
+            "convmixer_8_2",
+            "--seeds",
+            1,
+            "--equal-steps",
+            2,
+            "--threads",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "out",
+            "--json",
+            *recipe,
+        )
+    )["curve"]
     assert len(found["cells"][0]["top1"]) == 1
     assert found["parameters"]["recipe"]["equal_steps"] == 2

@@ -16,8 +16,22 @@ from mkfa.errors import MkfaError
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.storage.result_files import write_bank
 
-SMALL = ("--arch", "convmixer_8_2", "--recipe", "smoke", "--equal-steps", "3", "--set", "batch=8", "--threads", "1",
-         "--jobs", "1", "--device", "cpu")  # fmt: skip
+SMALL = (
+    "--arch",
+    "convmixer_8_2",
+    "--recipe",
+    "smoke",
+    "--equal-steps",
+    "3",
+    "--set",
+    "batch=8",
+    "--threads",
+    "1",
+    "--jobs",
+    "1",
+    "--device",
+    "cpu",
+)
 PAPER = ("imagenet", "food", "sketch", "cifar10", "stl10", "pets", "flowers")
 
 
@@ -60,7 +74,8 @@ def test_the_papers_table_is_42_runs_and_seven_base_runs(tmp_path):
     runs = plan(*words, "--controls", "none")
     assert arms(runs) == paper
     assert {(r["from"], r["domain"]) for r in runs if r["arm"] != "baseline"} == {
-        (s, t) for s in PAPER for t in PAPER[1:]}  # fmt: skip
+        (s, t) for s in PAPER for t in PAPER[1:]
+    }
     assert {r["domain"] for r in runs if r["arm"] == "baseline"} == set(PAPER)
     assert arms(plan(*words)) == paper | {"random": 6, "delta": 6}
     assert arms(plan(*words, "--what", "pointwise")) == paper | {"random": 6}
@@ -80,11 +95,14 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
     assert found["sources"] == found["parameters"]["sources"] == ["more", "here", "there"]
     assert found["domains"] == ["here", "there"]
     assert [(c["source"], c["target"]) for c in found["cells"]] == [
-        (s, t) for s in found["sources"] for t in ("here", "there")]  # fmt: skip
+        (s, t) for s in found["sources"] for t in ("here", "there")
+    ]
     assert [(c["arm"], c["target"], c["layers"]) for c in found["controls"]] == [
-        (a, t, 2) for a in ("random", "delta") for t in ("here", "there")]  # fmt: skip
+        (a, t, 2) for a in ("random", "delta") for t in ("here", "there")
+    ]
     assert [(o["against"], o["cells"], o["targets"]) for o in found["overall"]] == [
-        (name, 4, 2) for name in ("baseline", "selffer", "random")]  # fmt: skip
+        (name, 4, 2) for name in ("baseline", "selffer", "random")
+    ]
     assert set(found["sensitivity"]) == {"here", "there"}
     assert len((out / "matrix.csv").read_text().splitlines()) == 1 + 2 + 6 + 4
     table = told[told.index("Source (rows)") : told.index("Wrote")]
@@ -106,8 +124,9 @@ def test_a_bank_is_a_row_of_depthwise_filters_alone(pair, tmp_path, bank_maker):
     assert [(c["source"], c["arm"]) for c in found["cells"]] == [("lent", "transfer"), ("here", "selffer")]
     assert [c["arm"] for c in found["controls"]] == ["delta"]
     assert [o["against"] for o in found["overall"]] == ["baseline", "selffer"]
-    refused = CliRunner().invoke(app, ["transfer-matrix", *SMALL, *map(str, words), "--what", "pointwise", "--controls",
-                                       "random"])  # fmt: skip
+    refused = CliRunner().invoke(
+        app, ["transfer-matrix", *SMALL, *map(str, words), "--what", "pointwise", "--controls", "random"]
+    )
     assert "a bank holds no pointwise filters" in str(refused.exception)
 
 
@@ -119,15 +138,20 @@ def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("--controls", "transfer"), "--controls transfer: arm transfer takes filters from a source"),
-     (("--controls", "random,shuffle"), "choose among random, basis, keys, delta, box"),
-     (("--controls", "random,,delta"), "has an empty name in it"), (("--controls", "rando"), "did you mean"),
-     (("--controls", "baseline"), "is always there"),
-     (("--controls", "delta", "--what", "pointwise"), "arm delta: sets"),
-     (("--arm", "random"), "--arm random: takes no filters from a source"), (("--arm", "keys"), "--controls keys"),
-     (("--arm", "selffer+"), "selffer is on the diagonal"), (("--sources", ""), "--sources: names nothing"),
-     (("--sources", "nosuch"), "nosuch")],
-)  # fmt: skip
+    [
+        (("--controls", "transfer"), "--controls transfer: arm transfer takes filters from a source"),
+        (("--controls", "random,shuffle"), "choose among random, basis, keys, delta, box"),
+        (("--controls", "random,,delta"), "has an empty name in it"),
+        (("--controls", "rando"), "did you mean"),
+        (("--controls", "baseline"), "is always there"),
+        (("--controls", "delta", "--what", "pointwise"), "arm delta: sets"),
+        (("--arm", "random"), "--arm random: takes no filters from a source"),
+        (("--arm", "keys"), "--controls keys"),
+        (("--arm", "selffer+"), "selffer is on the diagonal"),
+        (("--sources", ""), "--sources: names nothing"),
+        (("--sources", "nosuch"), "nosuch"),
+    ],
+)
 def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
     base = ("transfer-matrix", *SMALL, "--domains", pair, "--out", str(tmp_path / "out"))
     done = CliRunner().invoke(app, [*base, *words])
@@ -142,9 +166,12 @@ def test_two_rows_of_one_name_are_refused(pair, tmp_path, bank_maker):
     banks = [tmp_path / "one.h5", tmp_path / "two.h5"]
     for path in banks:
         write_bank(bank_maker(((8, 7, 7), (8, 7, 7)), name="lent"), path)
-    for words, told in (((here,), "is called here, as one of --domains is; leave it out"),
-                        ((f"{banks[0]},{banks[1]}",), "is called lent, as another of them is")):  # fmt: skip
-        done = CliRunner().invoke(app, ["transfer-matrix", *SMALL, "--domains", pair, "--sources", *words, "--out",
-                                        str(tmp_path / "out")])  # fmt: skip
+    for words, told in (
+        ((here,), "is called here, as one of --domains is; leave it out"),
+        ((f"{banks[0]},{banks[1]}",), "is called lent, as another of them is"),
+    ):
+        done = CliRunner().invoke(
+            app, ["transfer-matrix", *SMALL, "--domains", pair, "--sources", *words, "--out", str(tmp_path / "out")]
+        )
         assert told in str(done.exception)
         assert not (tmp_path / "out").exists()

@@ -93,8 +93,10 @@ def test_written_atlas_is_the_atlas(made, tmp_path):
 
 def test_same_seed_same_atlas(made):
     pattern = three_patterns()
-    banks = [bank_of([np.zeros(80, int), np.ones(60, int)], pattern, name="a"),
-             bank_of([np.full(50, 2), np.full(50, 2)], pattern, name="b", seed=1)]  # fmt: skip
+    banks = [
+        bank_of([np.zeros(80, int), np.ones(60, int)], pattern, name="a"),
+        bank_of([np.full(50, 2), np.full(50, 2)], pattern, name="b", seed=1),
+    ]
     again = atlas_summary(build_atlas(banks, clusters=3, seed=0))
     assert repr(again) == repr(atlas_summary(made[0]))
 
@@ -119,11 +121,14 @@ def test_the_whole_way_with_a_map():
     assert np.array_equal(atlas.map.row, np.arange(200))
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"clusters": 0}, "--clusters: 0 clusters of 60 filters cannot be judged on halves; choose 1 to 30"),
-    ({"clusters": 31}, "choose 1 to 30"),
-    ({"sample": 5}, "--sample: 5 filters are too few"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"clusters": 0}, "--clusters: 0 clusters of 60 filters cannot be judged on halves; choose 1 to 30"),
+        ({"clusters": 31}, "choose 1 to 30"),
+        ({"sample": 5}, "--sample: 5 filters are too few"),
+    ],
+)
 def test_numbers_that_do_not_fit_are_refused(options, says):
     with pytest.raises(MkfaError, match=says):
         build_atlas([bank_of([np.zeros(60, int)], three_patterns())], **options)

@@ -21,8 +21,19 @@ def planted(k, n, *, noise, seed=0):
 def criteria(counts, gap, stability, *, error=0.01):
     s = len(counts)
     blank = np.zeros(s)
-    return Criteria(np.array(counts), blank, blank, np.array(gap), np.full(s, error), np.array(stability), blank,
-                    blank, blank, blank, blank)  # fmt: skip
+    return Criteria(
+        np.array(counts),
+        blank,
+        blank,
+        np.array(gap),
+        np.full(s, error),
+        np.array(stability),
+        blank,
+        blank,
+        blank,
+        blank,
+        blank,
+    )
 
 
 @pytest.mark.parametrize("k", [pytest.param(3, marks=pytest.mark.slow), 6])

@@ -104,12 +104,15 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
     assert np.abs(one.found.prototype @ two.found.prototype.T).max(axis=1).min() > 0.999
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"count": 50, "candidates": 10}, "--keys: 50 keys are out of reach"),
-    ({"sample": 3}, "--sample: 3 filters are too few"),
-    ({"most": 0}, "--most"),
-    ({"candidates": 0}, "--candidates: 0 prototypes are none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"count": 50, "candidates": 10}, "--keys: 50 keys are out of reach"),
+        ({"sample": 3}, "--sample: 3 filters are too few"),
+        ({"most": 0}, "--most"),
+        ({"candidates": 0}, "--candidates: 0 prototypes are none"),
+    ],
+)
 def test_numbers_that_do_not_fit_are_refused(options, says):
     with pytest.raises(MkfaError, match=says):
         find_keys([planted_bank(3, 100)], **options)

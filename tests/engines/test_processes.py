@@ -63,8 +63,10 @@ def what_counts(plan: tuple[Planned, ...], root: Path) -> list[tuple[bytes, str,
     """Return, run by run, the metrics, the digest of the final weights and the number of threads."""
     folders = [RunFolder(root, p.spec) for p in plan]
     results = [folder.result() or {} for folder in folders]
-    return [((f.path / METRICS).read_bytes(), r["weights_sha256"], r["execution"]["threads"])
-            for f, r in zip(folders, results, strict=True)]  # fmt: skip
+    return [
+        ((f.path / METRICS).read_bytes(), r["weights_sha256"], r["execution"]["threads"])
+        for f, r in zip(folders, results, strict=True)
+    ]
 
 
 @pytest.mark.slow
@@ -77,8 +79,12 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     with open_slots(TWO, plan, domains=domains, root=tmp_path / "slots") as slots:
         assert isinstance(slots, Slots)
         assert slots.estimate(plan).seconds > 0
-        outcomes = slots.carry_out(plan, stop=Stop(), tell=lambda _, report: steps.append(report.step),
-                                   ended=lambda o: ends.append(o.planned.spec.hash))  # fmt: skip
+        outcomes = slots.carry_out(
+            plan,
+            stop=Stop(),
+            tell=lambda _, report: steps.append(report.step),
+            ended=lambda o: ends.append(o.planned.spec.hash),
+        )
         pids = [process.child.pid for process in slots.processes.values()]
     assert what_counts(plan, tmp_path / "slots") == what_counts(plan, tmp_path / "serial")
     assert [o.planned for o in outcomes] == [o.planned for o in serial]
@@ -191,8 +197,13 @@ with Stop().listening() as stop, open_slots(execution, plan, domains=domains, ro
 def parent(paths: tuple[str, str], tmp_path: Path) -> Iterator[SimpleNamespace]:
     """Start a sweep in a process of its own; yields it and its workers' ids once both train."""
     root = tmp_path / "runs"
-    child = subprocess.Popen([sys.executable, "-c", PARENT, paths[0], str(root)], stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-c", PARENT, paths[0], str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     pids: list[int] = []
     try:
         while len(list(root.glob(f"*/{METRICS}"))) < 2:
@@ -263,8 +274,10 @@ def test_a_machine_without_room_for_a_process_is_one_sentence(paths, tmp_path, m
     monkeypatch.setattr(module.subprocess, "Popen", full)
     domains = Domains(experiment().recipe)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
-    with pytest.raises(WorkError, match="cannot be started"), \
-            open_slots(TWO, plan, domains=domains, root=tmp_path / "runs") as slots:  # fmt: skip
+    with (
+        pytest.raises(WorkError, match="cannot be started"),
+        open_slots(TWO, plan, domains=domains, root=tmp_path / "runs") as slots,
+    ):
         slots.carry_out(plan, stop=Stop())
 
 
@@ -294,15 +307,26 @@ def test_what_a_worker_is_told_and_answers(paths, tmp_path, bank_maker):
     domains = Domains(experiment().recipe)
     bank = bank_maker([(8, 7, 7)] * 3)
     write_bank(bank, tmp_path / "bank.h5")
-    [_, planned] = plan_cells(experiment(), domains, cells=[(Origin("made", bank=bank), paths[1], "transfer", 3)],
-                              seeds=1)  # fmt: skip
+    [_, planned] = plan_cells(
+        experiment(), domains, cells=[(Origin("made", bank=bank), paths[1], "transfer", 3)], seeds=1
+    )
     order = order_of(planned, domains, tmp_path / "bank.h5")
     assert order["domains"] == {"b": paths[1]}
     assert planned.spec.source == f"bank:{bank_digest(bank)}"
     stale = {**order, "spec": {**order["spec"], "domain_digest": "another"}}
-    found = conversation([{"do": "place", **order_of(Planned(planned.needs or replace(planned.spec, arm="random",
-                          source=""), ""), domains, None)}, {"do": "time"}, {"do": "train", **order},
-                          {"do": "train", **stale}], domains, tmp_path / "runs")  # fmt: skip
+    found = conversation(
+        [
+            {
+                "do": "place",
+                **order_of(Planned(planned.needs or replace(planned.spec, arm="random", source=""), ""), domains, None),
+            },
+            {"do": "time"},
+            {"do": "train", **order},
+            {"do": "train", **stale},
+        ],
+        domains,
+        tmp_path / "runs",
+    )
     assert [m["say"] for m in found if m["say"] != "step"] == ["ready", "placed", "timed", "over", "failed"]
     assert found[2]["step"] > 0 < found[2]["image"]
     assert [m["report"]["step"] for m in found if m["say"] == "step"][-1] == 3
@@ -326,11 +350,17 @@ def test_errors_cross_the_socket():
 
 @pytest.mark.parametrize(
     ("cores", "given", "expected"),
-    [(2, {}, ["cpu 1"] * 2), (2, {"threads": 2}, ["cpu 2"]), (2, {"jobs": 1}, ["cpu 2"]),
-     (8, {"jobs": 3}, ["cpu 2"] * 3),
-     (2, {"jobs": 3}, ["cpu 1"] * 3), (2, {"jobs": 2, "threads": 4}, ["cpu 4"] * 2), (64, {}, ["cpu 64"]),
-     (1, {}, ["cpu 1"])],
-)  # fmt: skip
+    [
+        (2, {}, ["cpu 1"] * 2),
+        (2, {"threads": 2}, ["cpu 2"]),
+        (2, {"jobs": 1}, ["cpu 2"]),
+        (8, {"jobs": 3}, ["cpu 2"] * 3),
+        (2, {"jobs": 3}, ["cpu 1"] * 3),
+        (2, {"jobs": 2, "threads": 4}, ["cpu 4"] * 2),
+        (64, {}, ["cpu 64"]),
+        (1, {}, ["cpu 1"]),
+    ],
+)
 def test_cores_are_divided(monkeypatch, cores, given, expected):
     import torch
 
@@ -343,9 +373,14 @@ def test_cores_are_divided(monkeypatch, cores, given, expected):
 
 @pytest.mark.parametrize(
     ("device", "jobs", "expected"),
-    [("auto", 0, ["cuda:0", "cuda:1", "cuda:2"]), ("cuda", 2, ["cuda:0", "cuda:1"]), ("cuda:1", 0, ["cuda:1"]),
-     ("cuda:1", 2, ["cuda:1", "cuda:1"]), ("auto", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"])],
-)  # fmt: skip
+    [
+        ("auto", 0, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:1", 0, ["cuda:1"]),
+        ("cuda:1", 2, ["cuda:1", "cuda:1"]),
+        ("auto", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+    ],
+)
 def test_gpus_get_a_run_each(monkeypatch, device, jobs, expected):
     import torch
 

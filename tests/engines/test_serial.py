@@ -147,8 +147,12 @@ def test_nothing_is_borrowed_from_a_diverged_run(domains, tmp_path):
         folder.prepare()
         folder.finish({"state": "diverged", "step": 1})
     states = {(o.planned.spec.arm, o.state) for o in work(plan, domains, tmp_path)}
-    assert states == {("baseline", "diverged"), ("transfer", "impossible"), ("selffer", "impossible"),
-                      ("random", "done")}  # fmt: skip
+    assert states == {
+        ("baseline", "diverged"),
+        ("transfer", "impossible"),
+        ("selffer", "impossible"),
+        ("random", "done"),
+    }
 
 
 def test_arms_are_checked_before_any_work():

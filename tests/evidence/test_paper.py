@@ -36,8 +36,9 @@ def test_matrices_are_whole(what):
     table = paper_matrix(what)
     assert len(table.sources) * len(table.targets) == 42
     assert set(table.accuracy) == set(table.targets)
-    assert all(set(row) == set(table.sources) and all(0 < v < 100 for v in row.values())
-               for row in table.accuracy.values())  # fmt: skip
+    assert all(
+        set(row) == set(table.sources) and all(0 < v < 100 for v in row.values()) for row in table.accuracy.values()
+    )
 
 
 def test_curves_hold_what_is_said_and_no_points():

@@ -37,8 +37,9 @@ def made_domain(name: str, channels: int = 1) -> Domain:
 
 @pytest.fixture
 def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
-    monkeypatch.setattr(domain_module, "load_domain",
-                        lambda name, *, size=None, **_: made_domain(name, 3 if name == "clipart" else 1))  # fmt: skip
+    monkeypatch.setattr(
+        domain_module, "load_domain", lambda name, *, size=None, **_: made_domain(name, 3 if name == "clipart" else 1)
+    )
     return Domains(load_recipe("smoke"))
 
 
@@ -47,24 +48,30 @@ def experiment(arch: str = "convmixer_8_3", **more: object) -> Experiment:
 
 
 def test_every_source_with_every_network():
-    found = find_origins("letters,emoji", what="depthwise", networks="convmixer_8_2,hornet_tiny",
-                         target=("convmixer_8_3", {"patch": 4}))  # fmt: skip
+    found = find_origins(
+        "letters,emoji", what="depthwise", networks="convmixer_8_2,hornet_tiny", target=("convmixer_8_3", {"patch": 4})
+    )
     assert [(o.domain, o.network, dict(o.options)) for o in found] == [
-        ("letters", "convmixer_8_2", {"patch": 4}), ("letters", "hornet_tiny", {}),
-        ("emoji", "convmixer_8_2", {"patch": 4}), ("emoji", "hornet_tiny", {})]  # fmt: skip
+        ("letters", "convmixer_8_2", {"patch": 4}),
+        ("letters", "hornet_tiny", {}),
+        ("emoji", "convmixer_8_2", {"patch": 4}),
+        ("emoji", "hornet_tiny", {}),
+    ]
     assert [o.arch for o in find_origins("letters,emoji,letters", what="depthwise")] == ["", ""]
 
 
 @pytest.mark.parametrize(
     ("text", "target", "options"),
-    [("convmixer_8_2", ("convmixer_8_3", {"kernel": 5, "patch": 4}), {"kernel": 5, "patch": 4}),
-     ("convmixer_8_2:kernel=3", ("convmixer_8_3", {"kernel": 5, "patch": 4}), {"kernel": 3, "patch": 4}),
-     ("hornet_tiny", ("convnext_femto", {"stem_stride": 1}), {"stem_stride": 1}),
-     ("hornet_tiny:stem_stride=2", ("convnext_femto", {"stem_stride": 1}), {"stem_stride": 2}),
-     ("convnext_femto", ("convmixer_8_3", {"kernel": 5, "stem_stride": 2}), {}),
-     ("convmixer_8_2", ("convnext_femto", {"stem_stride": 1}), {}),
-     ("convmixer_768_32", ("convmixer_8_3", {"patch": 4}), {})],
-)  # fmt: skip
+    [
+        ("convmixer_8_2", ("convmixer_8_3", {"kernel": 5, "patch": 4}), {"kernel": 5, "patch": 4}),
+        ("convmixer_8_2:kernel=3", ("convmixer_8_3", {"kernel": 5, "patch": 4}), {"kernel": 3, "patch": 4}),
+        ("hornet_tiny", ("convnext_femto", {"stem_stride": 1}), {"stem_stride": 1}),
+        ("hornet_tiny:stem_stride=2", ("convnext_femto", {"stem_stride": 1}), {"stem_stride": 2}),
+        ("convnext_femto", ("convmixer_8_3", {"kernel": 5, "stem_stride": 2}), {}),
+        ("convmixer_8_2", ("convnext_femto", {"stem_stride": 1}), {}),
+        ("convmixer_768_32", ("convmixer_8_3", {"patch": 4}), {}),
+    ],
+)
 def test_a_sources_network_takes_the_options_that_it_has_use_for(text, target, options):
     assert parse_network(text, target=target) == (text, options)
 
@@ -77,8 +84,12 @@ def test_options_that_are_none_are_refused(text):
 
 def test_sources_are_told_apart_by_what_they_hold(tmp_path, bank_maker):
     write_bank(bank_maker(name="mine"), library_folder(create=True) / "mine.h5")
-    domain = make_domain("tiny", ("a", "b", "c"), train=(made_domain("x").x_train, np.arange(24) % 3),
-                         test=(made_domain("x").x_test, np.arange(12) % 3))  # fmt: skip
+    domain = make_domain(
+        "tiny",
+        ("a", "b", "c"),
+        train=(made_domain("x").x_train, np.arange(24) % 3),
+        test=(made_domain("x").x_test, np.arange(12) % 3),
+    )
     packed = write_domain(domain, tmp_path / "tiny.h5", facts={"source": "made"})
     (tmp_path / "with, comma" / "train").mkdir(parents=True)
     assert is_domain(str(packed))
@@ -103,7 +114,9 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
     cells = [(origin, "emoji", arm, 3) for arm in ("stack", "selffer", "random")]
     plan = plan_cells(made, domains, cells=cells, seeds=2)
     assert [(p.spec.arm, p.spec.arch, p.source) for p in plan[:4:2]] == [
-        ("baseline", "convmixer_8_3", "emoji"), ("baseline", "convmixer_12_2", "emoji+convmixer_12_2")]  # fmt: skip
+        ("baseline", "convmixer_8_3", "emoji"),
+        ("baseline", "convmixer_12_2", "emoji+convmixer_12_2"),
+    ]
     by_arm = {p.spec.arm: p for p in plan}
     assert by_arm["stack"].needs.arch == "convmixer_12_2"
     assert by_arm["stack"].spec.source == f"run:{by_arm['stack'].needs.hash}"
@@ -133,8 +146,10 @@ def test_the_folder_of_a_base_run_stands_for_its_bank(domains, tmp_path):
 def test_the_targets_own_network_by_name_is_the_same_run(domains):
     made = experiment()
     [named] = find_origins("letters", what="depthwise", networks=made.arch, target=(made.arch, {}))
-    plans = [plan_cells(made, domains, cells=[(o, "emoji", "transfer", 2)], seeds=1)
-             for o in (named, Origin("letters", "letters"))]  # fmt: skip
+    plans = [
+        plan_cells(made, domains, cells=[(o, "emoji", "transfer", 2)], seeds=1)
+        for o in (named, Origin("letters", "letters"))
+    ]
     assert [p.spec.hash for p in plans[0]] == [p.spec.hash for p in plans[1]]
 
 
@@ -165,14 +180,16 @@ def test_layers_of_a_residual_network_have_their_projection_behind_their_block()
 
 @pytest.mark.parametrize(
     ("networks", "arm", "more", "told"),
-    [("convmixer_8_2", "transfer", {}, r"source emoji\+convmixer_8_2: has 2 layers and 3 .*--arm stack"),
-     ("convmixer_12_3", "shuffle", {}, r"source emoji\+convmixer_12_3 layer .*12 filters .* 8 .*--arm stack"),
-     ("convmixer_8_3:kernel=5", "stack", {}, "--fit-kernel pad"),
-     ("resnet18", "stack", {}, "has no depthwise layers"),
-     ("convmixer_12_3", "transfer", {"what": "pointwise"}, "use --arm stack"),
-     ("convmixer_8_2", "transfer", {"what": "pointwise"}, "--arm stack"),
-     ("convnext_fento", "stack", {}, "did you mean")],
-)  # fmt: skip
+    [
+        ("convmixer_8_2", "transfer", {}, r"source emoji\+convmixer_8_2: has 2 layers and 3 .*--arm stack"),
+        ("convmixer_12_3", "shuffle", {}, r"source emoji\+convmixer_12_3 layer .*12 filters .* 8 .*--arm stack"),
+        ("convmixer_8_3:kernel=5", "stack", {}, "--fit-kernel pad"),
+        ("resnet18", "stack", {}, "has no depthwise layers"),
+        ("convmixer_12_3", "transfer", {"what": "pointwise"}, "use --arm stack"),
+        ("convmixer_8_2", "transfer", {"what": "pointwise"}, "--arm stack"),
+        ("convnext_fento", "stack", {}, "did you mean"),
+    ],
+)
 def test_filters_that_do_not_fit_are_refused_before_any_work(domains, networks, arm, more, told):
     made = experiment(**more)
     origins = find_origins("emoji", what=made.what, networks=networks, target=(made.arch, {}))
@@ -182,8 +199,13 @@ def test_filters_that_do_not_fit_are_refused_before_any_work(domains, networks, 
 
 def test_filters_that_fit_are_not_refused(domains):
     made = experiment()
-    for networks, arm in (("convmixer_12_2", "stack"), ("convmixer_12_2", "covariance"), ("convmixer_8_5", "transfer"),
-                          ("convmixer_12_2", "first-2"), ("convmixer_8_4", "selffer")):  # fmt: skip
+    for networks, arm in (
+        ("convmixer_12_2", "stack"),
+        ("convmixer_12_2", "covariance"),
+        ("convmixer_8_5", "transfer"),
+        ("convmixer_12_2", "first-2"),
+        ("convmixer_8_4", "selffer"),
+    ):
         origins = find_origins("emoji", what="depthwise", networks=networks, target=(made.arch, {}))
         check_sources(made, domains, cells=[(o, "letters", arm, n) for o in origins for n in (0, 1, 3)])
 
@@ -211,5 +233,3 @@ def test_what_follows_a_block_is_told(domains):
     assert told.startswith("resnet50 has 49 convolutions on its main path; 4 projections of shortcuts")
     assert tell_followers(experiment(what="conv"), domains["emoji"], 4) == ""
     assert tell_followers(experiment(), domains["emoji"], 3) == ""
-
-

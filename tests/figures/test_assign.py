@@ -15,8 +15,10 @@ def data():
     from mkfa.banks.bank import Layer, Provenance, make_bank
 
     rng = np.random.default_rng(0)
-    layers = [(Layer(0, f"l{i}", 0, 0.0, 40, 5, 5), rng.standard_normal((40, 5, 5)).astype(np.float32), None)
-              for i in range(4)]  # fmt: skip
+    layers = [
+        (Layer(0, f"l{i}", 0, 0.0, 40, 5, 5), rng.standard_normal((40, 5, 5)).astype(np.float32), None)
+        for i in range(4)
+    ]
     bank = make_bank("made", layers, Provenance())
     found = assign(bank, draws=99)
     return AssignFigure(summarise(found, bank), *examples(found, bank, count=3))

@@ -11,9 +11,19 @@ P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers":
 
 def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
     names = [*ARMS, "first-5"]
-    runs = [Finished("b" if arm == "baseline" else "a", "b", arm, 0 if arm == "baseline" else layers, seed,
-                     {"state": "done", "top1_last": 0.5 + 0.01 * seed + 0.01 * i, "chance": 0.1})
-            for i, arm in enumerate(names) for layers in (1, 2) for seed in (0, 1)]  # fmt: skip
+    runs = [
+        Finished(
+            "b" if arm == "baseline" else "a",
+            "b",
+            arm,
+            0 if arm == "baseline" else layers,
+            seed,
+            {"state": "done", "top1_last": 0.5 + 0.01 * seed + 0.01 * i, "chance": 0.1},
+        )
+        for i, arm in enumerate(names)
+        for layers in (1, 2)
+        for seed in (0, 1)
+    ]
     [axes] = draw(make_curve(runs, parameters=P)).axes
     lines = {str(line.get_label()): line.get_color() for line in axes.lines if line.get_label() in names}
     assert set(lines) == set(names) - {"baseline"}
@@ -24,9 +34,12 @@ def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
 def _curve(delta: float, transfer: float = -0.05):
     base = {"state": "done", "top1_last": 0.7, "chance": 0.1}
     runs = [Finished("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
-    runs += [Finished("a", "b", arm, layers, seed, {"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1})
-             for arm, drop in (("transfer", transfer / 2), ("delta", delta / 2)) for layers in (1, 2)
-             for seed in (0, 1)]  # fmt: skip
+    runs += [
+        Finished("a", "b", arm, layers, seed, {"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1})
+        for arm, drop in (("transfer", transfer / 2), ("delta", delta / 2))
+        for layers in (1, 2)
+        for seed in (0, 1)
+    ]
     return make_curve(runs, parameters=P)
 
 

@@ -18,8 +18,12 @@ def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float
 
 def test_the_curve_draws_points_bands_base_and_chance():
     runs = [done("", "b", "baseline", 0, s, 0.8 + 0.01 * s) for s in (0, 1)]
-    runs += [done("a", "b", arm, n, s, 0.8 - drop * n + 0.01 * s)
-             for arm, drop in (("transfer", 0.01), ("delta", 0.3)) for n in (2, 1) for s in (0, 1)]  # fmt: skip
+    runs += [
+        done("a", "b", arm, n, s, 0.8 - drop * n + 0.01 * s)
+        for arm, drop in (("transfer", 0.01), ("delta", 0.3))
+        for n in (2, 1)
+        for s in (0, 1)
+    ]
     found = make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"})
     figure = curve_figure.draw(found)
     ax = figure.axes[0]  # the second shows transfer closer

@@ -14,13 +14,17 @@ P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise"}
 
 
 def done(arm: str, seed: int, top1: float) -> Finished:
-    return Finished("a", "b", arm, 0 if arm == "baseline" else 4, seed,
-                    {"state": "done", "top1_last": top1, "chance": 0.1})  # fmt: skip
+    return Finished(
+        "a", "b", arm, 0 if arm == "baseline" else 4, seed, {"state": "done", "top1_last": top1, "chance": 0.1}
+    )
 
 
 def table(seeds: int = 2):
-    runs = [done(arm, s, top1 + 0.01 * s) for arm, top1 in (("baseline", 0.8), ("transfer", 0.78), ("shuffle", 0.5))
-            for s in range(seeds)]  # fmt: skip
+    runs = [
+        done(arm, s, top1 + 0.01 * s)
+        for arm, top1 in (("baseline", 0.8), ("transfer", 0.78), ("shuffle", 0.5))
+        for s in range(seeds)
+    ]
     return make_scenarios(runs, parameters=P)
 
 

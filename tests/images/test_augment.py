@@ -69,8 +69,12 @@ def test_crops_are_distributed_as_timms():
     random.seed(0)
     torch.manual_seed(0)
     image = Image.new("L", (side, side))
-    theirs = np.array([RandomResizedCropAndInterpolation.get_params(image, augment.CROPPED_AREA, augment.CROPPED_ASPECT)
-                       for _ in range(count)])  # fmt: skip  # top, left, height, width
+    theirs = np.array(
+        [
+            RandomResizedCropAndInterpolation.get_params(image, augment.CROPPED_AREA, augment.CROPPED_ASPECT)
+            for _ in range(count)
+        ]
+    )  # top, left, height, width
     for ours, column in zip((box.top, box.left, box.height, box.width), theirs.T, strict=True):
         assert ks_2samp(ours, column).pvalue > 1e-3
 
@@ -79,8 +83,9 @@ def test_erased_rectangles_are_distributed_as_timms():
     from timm.data.random_erasing import RandomErasing
 
     side, count = 32, 3000
-    box = augment.draw_boxes(np.random.default_rng(0), count, side, area=augment.ERASED_AREA,
-                             aspect=augment.ERASED_ASPECT)  # fmt: skip
+    box = augment.draw_boxes(
+        np.random.default_rng(0), count, side, area=augment.ERASED_AREA, aspect=augment.ERASED_ASPECT
+    )
     random.seed(1)
     blank = RandomErasing(probability=1.0, mode="const", device="cpu")(torch.ones(count, 1, side, side))[:, 0] == 0
     rows, columns = blank.any(2), blank.any(1)

@@ -42,8 +42,10 @@ def names(side):
 
 def test_food_101():
     root = root_of("food") / "food-101"
-    meta = {"train": {"apple_pie": ["apple_pie/1", "apple_pie/2"], "tacos": ["tacos/3"]},
-            "test": {"apple_pie": ["apple_pie/4"], "tacos": ["tacos/5"]}}  # fmt: skip
+    meta = {
+        "train": {"apple_pie": ["apple_pie/1", "apple_pie/2"], "tacos": ["tacos/3"]},
+        "test": {"apple_pie": ["apple_pie/4"], "tacos": ["tacos/5"]},
+    }
     (root / "meta").mkdir(parents=True)
     for part, entries in meta.items():
         (root / "meta" / f"{part}.json").write_text(json.dumps(entries))
@@ -66,8 +68,10 @@ def test_pets_takes_trainval():
         picture(root / "images" / f"{image}.jpg")
     found = list_named(registry()["pets"])
     assert found.classes == ("Abyssinian", "Beagle")
-    assert (names(found.train), found.train.labels.tolist()) == (["images/Abyssinian_1.jpg", "images/beagle_2.jpg"],
-                                                                 [0, 1])  # fmt: skip
+    assert (names(found.train), found.train.labels.tolist()) == (
+        ["images/Abyssinian_1.jpg", "images/beagle_2.jpg"],
+        [0, 1],
+    )
     assert (names(found.test), found.test.labels.tolist()) == (["images/beagle_3.jpg"], [1])
 
 
@@ -80,8 +84,10 @@ def test_flowers_takes_train_and_val(monkeypatch):
         picture(root / "jpg" / f"image_{i:05d}.jpg", i)
     savemat(root / "imagelabels.mat", {"labels": [[1, 2, 102, 2, 7, 8]]})
     savemat(root / "setid.mat", {"trnid": [[1, 6]], "valid": [[3, 5]], "tstid": [[2, 4]]})
-    known = {key: (name, md5(root / name) if (root / name).is_file() else digest)
-             for key, (name, digest) in Flowers102._file_dict.items()}  # fmt: skip
+    known = {
+        key: (name, md5(root / name) if (root / name).is_file() else digest)
+        for key, (name, digest) in Flowers102._file_dict.items()
+    }
     monkeypatch.setattr(Flowers102, "_file_dict", known)
     found = list_named(registry()["flowers"])
     assert names(found.train) == [f"jpg/image_0000{i}.jpg" for i in (1, 6, 3, 5)]
@@ -298,11 +304,18 @@ def test_two_domains_of_one_name_are_not_mistaken_for_each_other(mine, tmp_path)
 
 @pytest.mark.parametrize(
     ("name", "train", "test", "classes"),
-    [("food", 75750, 25250, 101), ("pets", 3680, 3669, 37), ("flowers", 1020 + 1020, 6149, 102),
-     ("cifar10", 50000, 10000, 10), ("stl10", 5000, 8000, 10), ("sketch", 48212, 20916, 345),
-     ("imagenet", 1281167, 50000, 1000), ("imagenet-manmade", 0, 551 * 50, 551),
-     ("imagenet-natural", 0, 449 * 50, 449)],
-)  # fmt: skip
+    [
+        ("food", 75750, 25250, 101),
+        ("pets", 3680, 3669, 37),
+        ("flowers", 1020 + 1020, 6149, 102),
+        ("cifar10", 50000, 10000, 10),
+        ("stl10", 5000, 8000, 10),
+        ("sketch", 48212, 20916, 345),
+        ("imagenet", 1281167, 50000, 1000),
+        ("imagenet-manmade", 0, 551 * 50, 551),
+        ("imagenet-natural", 0, 449 * 50, 449),
+    ],
+)
 def test_the_registry_tells_the_papers_splits(name, train, test, classes):
     info = registry()[name]
     assert (info.train, info.test, info.classes) == (train, test, classes)
@@ -310,12 +323,18 @@ def test_the_registry_tells_the_papers_splits(name, train, test, classes):
 
 @pytest.mark.parametrize(
     ("name", "folder", "told"),
-    [("food", "food-101", "Food101"), ("pets", "oxford-iiit-pet", "OxfordIIITPet"),
-     ("flowers", "flowers-102", "Flowers102"), ("cifar10", "cifar-10-batches-py", "CIFAR10"),
-     ("stl10", "stl10_binary", "STL10"), ("sketch", "sketch", "sketch_train.txt"),
-     ("imagenet", "train", "val/WNID"), ("imagenet-manmade", "train", "val/WNID"),
-     ("imagenet-natural", "train", "val/WNID")],
-)  # fmt: skip
+    [
+        ("food", "food-101", "Food101"),
+        ("pets", "oxford-iiit-pet", "OxfordIIITPet"),
+        ("flowers", "flowers-102", "Flowers102"),
+        ("cifar10", "cifar-10-batches-py", "CIFAR10"),
+        ("stl10", "stl10_binary", "STL10"),
+        ("sketch", "sketch", "sketch_train.txt"),
+        ("imagenet", "train", "val/WNID"),
+        ("imagenet-manmade", "train", "val/WNID"),
+        ("imagenet-natural", "train", "val/WNID"),
+    ],
+)
 def test_a_data_set_that_is_half_there_says_where_it_is_and_what_to_run(name, folder, told):
     info = registry()[name]
     (info.root / folder).mkdir(parents=True)

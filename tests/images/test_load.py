@@ -36,8 +36,9 @@ def test_a_bundled_domain_is_what_the_index_says(name):
     assert (len(domain.x_train), len(domain.x_test), domain.size) == (entry["train"], entry["test"], 32)
     assert (domain.channels, list(domain.classes)) == (entry["channels"], entry["classes"])
     assert domain.digest == entry["digest"]
-    assert domain.digest == domain_digest(domain.classes, (domain.x_train, domain.y_train),
-                                          (domain.x_test, domain.y_test))  # fmt: skip
+    assert domain.digest == domain_digest(
+        domain.classes, (domain.x_train, domain.y_train), (domain.x_test, domain.y_test)
+    )
     for labels in (domain.y_train, domain.y_test):
         assert labels.dtype == np.int64
         assert set(labels.tolist()) == set(range(len(domain.classes)))

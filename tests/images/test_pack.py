@@ -76,8 +76,9 @@ def test_a_corrupt_image_is_named_and_left_out_or_refused(folder, tmp_path):
     order = [(p.tobytes(), int(label)) for p, label in zip(domain.x_train, domain.y_train, strict=True)]
     assert sorted(order) == sorted((p.tobytes(), int(label)) for p, label in zip(x, y, strict=True))
     assert np.array_equal(domain.x_test, test[0])
-    assert domain.digest == domain_digest(domain.classes, (domain.x_train, domain.y_train),
-                                          (domain.x_test, domain.y_test))  # fmt: skip
+    assert domain.digest == domain_digest(
+        domain.classes, (domain.x_train, domain.y_train), (domain.x_test, domain.y_test)
+    )
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
@@ -116,8 +117,13 @@ def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_
         "        sys.exit(130)\n"
     )
     for wait in (0, 1, 3):  # lines: while workers start, and at work
-        child = subprocess.Popen([sys.executable, str(script), str(folder), str(out)], stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         for _ in range(wait + 1):
             child.stdout.readline()
         os.killpg(child.pid, signal.SIGINT)

@@ -50,7 +50,10 @@ def test_a_convmixer_gets_stochastic_depth_that_rises_and_has_no_weights():
 def test_the_stem_of_a_convnext_halves_for_small_images(size, asked, stride):
     stem = net("convnext_atto", size=size, stem_stride=asked).stem[0]
     assert (stem.stride, stem.kernel_size, tuple(stem.weight.shape)) == (
-        (stride, stride), (stride, stride), (40, 3, stride, stride))  # fmt: skip
+        (stride, stride),
+        (stride, stride),
+        (40, 3, stride, stride),
+    )
     assert 0.01 < float(stem.weight.detach().std()) < 0.03
 
 

@@ -16,8 +16,15 @@ from mkfa.networks.cpu_gradients import LARGEST_IMAGE, quicken, weight_gradient
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 4), c=st.integers(1, 5), h=st.integers(1, 9), w=st.integers(1, 9),
-       size=st.sampled_from([1, 3, 5, 7, 9]), last=st.booleans(), seed=st.integers(0, 2**31))  # fmt: skip
+@given(
+    n=st.integers(1, 4),
+    c=st.integers(1, 5),
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    size=st.sampled_from([1, 3, 5, 7, 9]),
+    last=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
 def test_is_the_gradient(n: int, c: int, h: int, w: int, size: int, last: bool, seed: int) -> None:
     torch.manual_seed(seed)
     x, g = torch.randn(2, n, c, h, w, dtype=torch.float64)
@@ -114,14 +121,22 @@ def test_a_pointwise_layer_is_the_same_function_with_the_same_gradients(bias: bo
     assert y.is_contiguous(memory_format=torch.channels_last) or not last
 
 
-@pytest.mark.parametrize("conv", [
-    nn.Conv2d(4, 4, 7, padding=3, groups=2), nn.Conv2d(4, 8, 7, padding=3, groups=4),
-    nn.Conv2d(4, 4, 3, padding=1, groups=4),
-    nn.Conv2d(4, 4, 7, padding=3, groups=4, stride=2), nn.Conv2d(4, 4, 7, padding=6, groups=4, dilation=2),
-    nn.Conv2d(4, 4, 7, groups=4), nn.Conv2d(4, 4, (5, 7), padding=(2, 3), groups=4),
-    nn.Conv2d(4, 4, 7, padding=3, groups=4, padding_mode="reflect"), nn.Conv2d(4, 4, 1, stride=2),
-    nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 4, 1, padding=1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 4, 7, padding=3, groups=2),
+        nn.Conv2d(4, 8, 7, padding=3, groups=4),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 7, padding=3, groups=4, stride=2),
+        nn.Conv2d(4, 4, 7, padding=6, groups=4, dilation=2),
+        nn.Conv2d(4, 4, 7, groups=4),
+        nn.Conv2d(4, 4, (5, 7), padding=(2, 3), groups=4),
+        nn.Conv2d(4, 4, 7, padding=3, groups=4, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 1, stride=2),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(4, 4, 1, padding=1),
+    ],
+)
 def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
     assert quicken(conv) == 0
     assert type(conv) is nn.Conv2d

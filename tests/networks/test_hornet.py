@@ -105,5 +105,8 @@ def test_registering_again_changes_nothing_and_networks_know_the_names():
     model = build_network("hornet_tiny", classes=4, channels=1, size=32, seed=0, drop_path=0.1)
     assert model.downsample_layers[0][0].stride == (2, 2)
     assert [n for n, _ in spatial_layers(model)][:3] == [
-        "stages.0.0.gnconv.dwconv", "stages.0.1.gnconv.dwconv", "stages.1.0.gnconv.dwconv"]  # fmt: skip
+        "stages.0.0.gnconv.dwconv",
+        "stages.0.1.gnconv.dwconv",
+        "stages.1.0.gnconv.dwconv",
+    ]
     assert model.stages[3][1].drop_path.drop_prob == pytest.approx(0.1)

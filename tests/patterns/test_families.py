@@ -13,10 +13,16 @@ SIZE, WIDE = 7, 61
 MIDDLE = WIDE // 2
 FORWARD_X, BACKWARD_X = np.array([[0.0, -1, 1]]), np.array([[-1.0, 1, 0]])
 MASKS = {
-    "forward_dx": FORWARD_X, "backward_dx": BACKWARD_X, "central_dx": dxmask(),
-    "forward_dy": FORWARD_X.T[::-1], "backward_dy": BACKWARD_X.T[::-1], "central_dy": dymask(),
-    "dxx": dxxmask(), "dyy": dyymask(), "dxy": dxymask(),
-}  # fmt: skip
+    "forward_dx": FORWARD_X,
+    "backward_dx": BACKWARD_X,
+    "central_dx": dxmask(),
+    "forward_dy": FORWARD_X.T[::-1],
+    "backward_dy": BACKWARD_X.T[::-1],
+    "central_dy": dymask(),
+    "dxx": dxxmask(),
+    "dyy": dyymask(),
+    "dxy": dxymask(),
+}
 LAPLACIAN = np.zeros((3, 3))
 LAPLACIAN[1:2] += dxxmask()
 LAPLACIAN[:, 1:2] += dyymask()

@@ -198,8 +198,15 @@ def test_r2_is_at_least_that_of_curve_fit_from_many_starts():
         for start in starts:
             inner = np.clip(start, np.array(low) + 1e-6, np.array(high) - 1e-6)
             try:
-                p, _ = curve_fit(model, np.zeros(25), vector, p0=[1, 0, *inner], maxfev=400, diff_step=1e-3,
-                                 bounds=([-np.inf, -np.inf, *low], [np.inf, np.inf, *high]))  # fmt: skip
+                p, _ = curve_fit(
+                    model,
+                    np.zeros(25),
+                    vector,
+                    p0=[1, 0, *inner],
+                    maxfev=400,
+                    diff_step=1e-3,
+                    bounds=([-np.inf, -np.inf, *low], [np.inf, np.inf, *high]),
+                )
             except RuntimeError:
                 continue
             best = max(best, 1 - float(((vector - model(0, *p)) ** 2).sum()))

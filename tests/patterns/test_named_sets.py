@@ -10,8 +10,16 @@ from scipy.ndimage import correlate
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.patterns.named_sets import NAMED_SETS, named_set
 
-SIGMAS = [(0.644, 0.583), (0.586, 0.644), (0.690, 0.674), (0.756, 0.460), (1.107, 0.945), (0.900, 0.889),
-          (0.675, 0.675), (0.609, 0.601)]  # fmt: skip
+SIGMAS = [
+    (0.644, 0.583),
+    (0.586, 0.644),
+    (0.690, 0.674),
+    (0.756, 0.460),
+    (1.107, 0.945),
+    (0.900, 0.889),
+    (0.675, 0.675),
+    (0.609, 0.601),
+]
 FORWARD_X, BACKWARD_X = np.array([[0, -1, 1]]), np.array([[-1, 1, 0]])
 FORWARD_Y, BACKWARD_Y = FORWARD_X.T[::-1], BACKWARD_X.T[::-1]  # y up: row 0 is y = +1
 LAPLACIAN = np.zeros((3, 3))
@@ -53,8 +61,16 @@ def test_eight_is_zero_mean_of_unit_norm_and_labelled():
     assert found.patterns.dtype == np.float32 and found.patterns.shape == (8, 7, 7)
     assert found.patterns.sum(axis=(1, 2)) == pytest.approx(np.zeros(8), abs=1e-6)
     assert np.linalg.norm(found.patterns, axis=(1, 2)) == pytest.approx(np.ones(8), abs=1e-6)
-    assert found.labels == ("forward d/dy", "backward d/dx", "backward d/dy", "forward d/dx", "central d/dx",
-                            "central d/dy", "T - 0.5 Laplacian(T)", "T")  # fmt: skip
+    assert found.labels == (
+        "forward d/dy",
+        "backward d/dx",
+        "backward d/dy",
+        "forward d/dx",
+        "central d/dx",
+        "central d/dy",
+        "T - 0.5 Laplacian(T)",
+        "T",
+    )
     assert NAMED_SETS == ("eight",)
 
 

@@ -36,10 +36,15 @@ def test_the_maximum_is_scipys(book, name):
         def loss(c, vector=vector):
             at = np.zeros((1, 3))
             at[0, : len(axes)] = c
-            return -float(book.patterns(variant, at)[0] @ vector) ** 2
+            return -(float(book.patterns(variant, at)[0] @ vector) ** 2)
 
-        best = minimize(loss, start[0, : len(axes)], method="Nelder-Mead", bounds=list(zip(low, high, strict=True)),
-                        options={"xatol": 1e-5, "fatol": 1e-9, "maxiter": 4000})  # fmt: skip
+        best = minimize(
+            loss,
+            start[0, : len(axes)],
+            method="Nelder-Mead",
+            bounds=list(zip(low, high, strict=True)),
+            options={"xatol": 1e-5, "fatol": 1e-9, "maxiter": 4000},
+        )
         assert found**2 >= -best.fun - 2e-4
     again = np.einsum("nk,nk->n", vectors, book.patterns(variant, place))
     assert cosine == pytest.approx(again, abs=1e-5)

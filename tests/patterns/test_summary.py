@@ -93,8 +93,10 @@ def test_layers_are_in_order_and_say_what_is_dead(made):
 
 def test_a_layer_without_usable_filters_is_kept(bank_maker):
     rng = np.random.default_rng(0)
-    layers = [(Layer(0, "live", 0, 0.0, 9, 3, 3), rng.standard_normal((9, 3, 3)).astype(np.float32), None),
-              (Layer(0, "dead", 0, 0.0, 4, 3, 3), np.zeros((4, 3, 3), np.float32), None)]  # fmt: skip
+    layers = [
+        (Layer(0, "live", 0, 0.0, 9, 3, 3), rng.standard_normal((9, 3, 3)).astype(np.float32), None),
+        (Layer(0, "dead", 0, 0.0, 4, 3, 3), np.zeros((4, 3, 3), np.float32), None),
+    ]
     bank = make_bank("half", layers, Provenance())
     summary = summarise(assign(bank, draws=99), bank)
     assert summary.layers[1].filters == 0 and summary.layers[1].dead == 4 and np.isnan(summary.layers[1].median_r2)

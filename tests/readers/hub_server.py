@@ -151,8 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         origin: str = self.server.origin  # type: ignore[attr-defined]
         url = urlsplit(self.path)
         path = unquote(url.path)
-        self.request_log = Request(self.command, path, self.headers.get("Range", ""),
-                                   "Authorization" in self.headers, origin)  # fmt: skip
+        self.request_log = Request(
+            self.command, path, self.headers.get("Range", ""), "Authorization" in self.headers, origin
+        )
         hub.log.append(self.request_log)
         time.sleep(hub.delay)
         fault = hub.fault(self.command, path)
@@ -313,6 +314,7 @@ def walk_log(hub: HubServer) -> Iterator[str]:
     for r in hub.log:
         yield f"{r.origin} {r.method} {r.path} {r.range} -> {r.status}, {r.sent} bytes"
 
+
 CHILD = textwrap.dedent("""
     import json, sys
     from mkfa.errors import MkfaError
@@ -389,8 +391,9 @@ class Client:
         told = json.dumps({"FIRST_WAIT": 0.01, **constants})
         command = [sys.executable, "-c", CHILD, source, str(out), architecture, told]
         start = time.monotonic()
-        done = subprocess.run(command, env={**self.environment, **(env or {})}, capture_output=True, text=True,
-                              timeout=60, check=False)  # fmt: skip
+        done = subprocess.run(
+            command, env={**self.environment, **(env or {})}, capture_output=True, text=True, timeout=60, check=False
+        )
         seconds = time.monotonic() - start
         if done.returncode:
             assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr

@@ -27,9 +27,7 @@ ONE = np.array([0.25], np.float32)
 EACH = np.array([0.25, 0.5, 0.125, 1.0], np.float32)
 
 
-def conv(
-    weight: str, *, x: str = "x", y: str = "y", bias: str = "", group: int = C, **attributes: Any
-) -> Any:
+def conv(weight: str, *, x: str = "x", y: str = "y", bias: str = "", group: int = C, **attributes: Any) -> Any:
     inputs = [x, weight, bias] if bias else [x, weight]
     return helper.make_node("Conv", inputs, [y], name=f"conv_{y}", group=group, **attributes)
 
@@ -43,19 +41,25 @@ def constant(name: str, **value: Any) -> Any:
 
 
 def model(
-    nodes: Sequence[Any], initialisers: Sequence[Any] = (), *, functions: Sequence[Any] = (), opset: int = 21,
-    sparse: Sequence[Any] = (), rank: int = 4, channels: int = C, outputs: Sequence[str] = ("y",),
-) -> Any:  # fmt: skip
+    nodes: Sequence[Any],
+    initialisers: Sequence[Any] = (),
+    *,
+    functions: Sequence[Any] = (),
+    opset: int = 21,
+    sparse: Sequence[Any] = (),
+    rank: int = 4,
+    channels: int = C,
+    outputs: Sequence[str] = ("y",),
+) -> Any:
     graph = helper.make_graph(
-        list(nodes), "g",
+        list(nodes),
+        "g",
         [helper.make_tensor_value_info("x", F, [1, channels, *["n"] * (rank - 2)])],
         [helper.make_tensor_value_info(name, F, None) for name in outputs],
-        list(initialisers), sparse_initializer=list(sparse),
-    )  # fmt: skip
-    opsets = [
-        helper.make_opsetid("", opset),
-        *(helper.make_opsetid(d, 1) for d in {f.domain for f in functions}),
-    ]
+        list(initialisers),
+        sparse_initializer=list(sparse),
+    )
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in {f.domain for f in functions})]
     return helper.make_model(graph, functions=list(functions), opset_imports=opsets, ir_version=10)
 
 
@@ -75,8 +79,10 @@ def blocks() -> tuple[list[Any], list[Any]]:
     rows = W.reshape(C, 9)
     scale = np.linspace(0.1, 0.9, C * 3).reshape(C, 3).astype(np.float32)
     q = np.clip(np.rint(rows / np.repeat(scale, 3, 1)), -8, 7).astype(np.int8)
-    nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["d"], axis=1, block_size=3),
-             helper.make_node("Reshape", ["d", "t"], ["w"])]  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["d"], axis=1, block_size=3),
+        helper.make_node("Reshape", ["d", "t"], ["w"]),
+    ]
     tensor = helper.make_tensor("q", TensorProto.INT4, [C, 9], q.reshape(-1).tolist())
     return nodes, [tensor, stored("s", scale), stored("t", np.array([0, 1, 3, -1], np.int64))]
 
@@ -103,10 +109,15 @@ def impulse(proto: Any, kh: int = 3, kw: int = 3, channels: int = C) -> np.ndarr
 def whole_model() -> bytes:
     """A small model with most of what the reader knows, to be damaged."""
     nodes, tensors = blocks()
-    extra = [conv("v", x="y", y="z", bias="b"), helper.make_node("Relu", ["z"], ["r"]),
-             helper.make_node("If", ["flag"], ["i"], then_branch=branch("t", "own", [stored("own", W)]),
-                              else_branch=branch("e", "v"))]  # fmt: skip
+    extra = [
+        conv("v", x="y", y="z", bias="b"),
+        helper.make_node("Relu", ["z"], ["r"]),
+        helper.make_node(
+            "If", ["flag"], ["i"], then_branch=branch("t", "own", [stored("own", W)]), else_branch=branch("e", "v")
+        ),
+    ]
     sparse = helper.make_sparse_tensor(stored("sp", ONE), stored("", np.array([3])), [C, 1, 3, 3])
     more = [stored("v", W), stored("b", np.ones(C, np.float32)), stored("flag", np.array(True))]
-    return model([*nodes, conv("w"), *extra, conv("sp", x="r", y="k")], [*tensors, *more],
-                 sparse=[sparse]).SerializeToString()  # fmt: skip
+    return model(
+        [*nodes, conv("w"), *extra, conv("sp", x="r", y="k")], [*tensors, *more], sparse=[sparse]
+    ).SerializeToString()

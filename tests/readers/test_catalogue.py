@@ -30,9 +30,18 @@ from mkfa.readers.timm.catalogue import (
 from mkfa.readers.timm.module_graph import stage_of
 
 DIVERSE = (
-    "convnext_femto", "efficientnet_lite0", "mobilenetv3_small_100", "tf_efficientnet_cc_b0_4e", "coat_lite_mini",
-    "edgenext_small_rw", "inception_next_atto", "mobileone_s0", "fastvit_t8", "convmixer_768_32", "mvitv2_tiny",
-)  # fmt: skip
+    "convnext_femto",
+    "efficientnet_lite0",
+    "mobilenetv3_small_100",
+    "tf_efficientnet_cc_b0_4e",
+    "coat_lite_mini",
+    "edgenext_small_rw",
+    "inception_next_atto",
+    "mobileone_s0",
+    "fastvit_t8",
+    "convmixer_768_32",
+    "mvitv2_tiny",
+)
 
 
 def shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
@@ -57,8 +66,11 @@ def test_names_and_tags_are_those_of_timm() -> None:
     from timm.models import get_pretrained_cfg
 
     for pattern in ("convnext*", "mobilenetv?_small_*", "*vit*.apple*", "fastvit_t8"):
-        hub = [name for name in timm.list_models(pattern, pretrained=True)
-               if layers_of(name) and get_pretrained_cfg(name).hf_hub_id]  # fmt: skip
+        hub = [
+            name
+            for name in timm.list_models(pattern, pretrained=True)
+            if layers_of(name) and get_pretrained_cfg(name).hf_hub_id
+        ]
         assert list(expand(pattern)) == hub
     for name in ("convnext_base", "efficientnet_b0", "mobilenetv3_large_100", "tf_efficientnet_lite0", "fastvit_mci0"):
         cfg = get_pretrained_cfg(name)
@@ -98,13 +110,20 @@ def test_facts_that_no_shape_tells() -> None:
 @pytest.mark.parametrize(
     ("key", "stage"),
     [
-        ("stages.2.blocks.3.conv_dw.weight", 2), ("stages.2.downsample.conv.weight", 2),
-        ("blocks.3.1.conv_dw.weight", 3), ("blocks.3.conv_dw.weight", UNKNOWN), ("stages_1.0.dw.weight", 1),
-        ("patch_embed.backbone.stages.1.0.conv2_kxk.weight", 1), ("dense_stages.2.0.a.weight", 2),
-        ("stem.1.conv_kxk.0.conv.weight", UNKNOWN), ("layers.1.blocks.0.m.weight", 1),
-        ("block3.rep.1.conv1.weight", UNKNOWN), ("serial_blocks2.0.cpe.weight", 2), ("conv.weight", UNKNOWN),
+        ("stages.2.blocks.3.conv_dw.weight", 2),
+        ("stages.2.downsample.conv.weight", 2),
+        ("blocks.3.1.conv_dw.weight", 3),
+        ("blocks.3.conv_dw.weight", UNKNOWN),
+        ("stages_1.0.dw.weight", 1),
+        ("patch_embed.backbone.stages.1.0.conv2_kxk.weight", 1),
+        ("dense_stages.2.0.a.weight", 2),
+        ("stem.1.conv_kxk.0.conv.weight", UNKNOWN),
+        ("layers.1.blocks.0.m.weight", 1),
+        ("block3.rep.1.conv1.weight", UNKNOWN),
+        ("serial_blocks2.0.cpe.weight", 2),
+        ("conv.weight", UNKNOWN),
     ],
-)  # fmt: skip
+)
 def test_stage_by_name(key: str, stage: int) -> None:
     assert stage_of(key) == stage
 
@@ -148,8 +167,10 @@ def test_unknown_names_get_the_nearest(name: str, words: str) -> None:
 def test_glob() -> None:
     assert expand("convnext_femto*") == ("convnext_femto.d1_in1k", "convnext_femto_ols.d1_in1k")
     assert expand("convnext_base.fb_in22k*") == (
-        "convnext_base.fb_in22k", "convnext_base.fb_in22k_ft_in1k", "convnext_base.fb_in22k_ft_in1k_384"
-    )  # fmt: skip
+        "convnext_base.fb_in22k",
+        "convnext_base.fb_in22k_ft_in1k",
+        "convnext_base.fb_in22k_ft_in1k_384",
+    )
     names = expand("*")
     assert len(names) == 715 and not any(name.startswith(("resnet50.", "gcvit")) for name in names)
     assert names.index("convnext_base.fb_in1k") < names.index("convnext_base.fb_in22k")
@@ -198,9 +219,11 @@ def test_all_names_tell_twins_apart() -> None:
     names = list(CONVNEXT_BASE)
     assert match_layers(shapes_of("convnext_base"), names) == ("convnext_base", layers_of("convnext_base"))
     second = [name for name in names if not name.endswith("gamma")] + [
-        f"{name.removesuffix('.gamma')}.mlp.grn.{leaf}" for name in names if name.endswith("gamma")
+        f"{name.removesuffix('.gamma')}.mlp.grn.{leaf}"
+        for name in names
+        if name.endswith("gamma")
         for leaf in ("weight", "bias")
-    ]  # fmt: skip
+    ]
     assert (match_layers(shapes_of("convnext_base"), second) or ("",))[0] == "convnextv2_base"
 
 

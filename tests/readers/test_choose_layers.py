@@ -27,8 +27,10 @@ def own_names(architecture: str, prefix: str = "") -> dict[str, TensorInfo]:
 def facebook_names() -> dict[str, TensorInfo]:
     """The names of the official ConvNeXt files, at the sizes of timm's convnext_atto."""
     shapes: dict[str, tuple[int, ...]] = {
-        "downsample_layers.0.0.weight": (40, 3, 4, 4), "downsample_layers.0.0.bias": (40,), "norm.weight": (320,)
-    }  # fmt: skip
+        "downsample_layers.0.0.weight": (40, 3, 4, 4),
+        "downsample_layers.0.0.bias": (40,),
+        "norm.weight": (320,),
+    }
     for stage, (depth, c) in enumerate(zip((2, 2, 6, 2), (40, 80, 160, 320), strict=True)):
         for block in range(depth):
             at = f"stages.{stage}.{block}"

@@ -31,8 +31,11 @@ FATAL = [
     (Fault("status", 403, method="HEAD"), 2, "HF_TOKEN"),
     (Fault("status", 403, method="HEAD", headers={"X-Error-Code": "GatedRepo"}), 2, "accept its licence on"),
     (Fault("status", 404, method="HEAD", headers={"X-Error-Code": "RepoNotFound"}), 2, "is no repository"),
-    (Fault("status", 401, method="HEAD", headers={
-        "X-Error-Message": "Invalid credentials in Authorization header"}), 2, "refuses your token"),
+    (
+        Fault("status", 401, method="HEAD", headers={"X-Error-Message": "Invalid credentials in Authorization header"}),
+        2,
+        "refuses your token",
+    ),
     (Fault("status", 418, method="HEAD"), 2, "refused by the hub (418)"),
     (Fault("status", 429, method="HEAD"), 1, "slow down (429), 4 times in a row"),
     (Fault("status", 429), 1, "slow down (429), 4 times in a row"),
@@ -52,7 +55,7 @@ FATAL = [
     (Fault("huge_header", 1 << 62), 2, "claims a header of"),
     (Fault("huge_header", 20_000_000), 2, "its header ends at byte"),
     (Fault("corrupt", 100), 2, "JSON"),
-]  # fmt: skip
+]
 PASSING = [
     Fault("drop", 1000, times=2),
     Fault("status", 500, times=2),
@@ -173,8 +176,13 @@ def test_disk_failure_is_not_retried(monkeypatch: pytest.MonkeyPatch, raised: OS
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({"retry-after": "7"}, 7), ({"ratelimit": '"api";r=0;t=55'}, 55), ({"ratelimit": '"api";r=3;t=55'}, 0),
-     ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0), ({}, 0)],
-)  # fmt: skip
+    [
+        ({"retry-after": "7"}, 7),
+        ({"ratelimit": '"api";r=0;t=55'}, 55),
+        ({"ratelimit": '"api";r=3;t=55'}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({}, 0),
+    ],
+)
 def test_waiting_time_that_a_server_asks_for(headers: dict[str, str], seconds: float) -> None:
     assert hub_http._retry_after(headers) == seconds

@@ -37,11 +37,14 @@ TENSOR = call("torch._utils", "_rebuild_tensor_v2", STORAGE, b"K\0", b"K\3K\3\x8
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=20),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-        | st.tuples(inner, inner),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+            | st.tuples(inner, inner)
+        ),
         max_leaves=20,
     )
-)  # fmt: skip
+)
 def test_plain_values_are_as_python_reads_them(value: Any) -> None:
     assert load(pickle.dumps(value, protocol=2)) == value
 
@@ -87,13 +90,26 @@ def test_nothing_of_a_harmful_pickle_runs(tmp_path: Path, protocol: int, script:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("os", "system"), ("posix", "system"), ("builtins", "eval"), ("__builtin__", "exec"), ("builtins", "getattr"),
-        ("torch", "load"), ("torch.hub", "load"), ("torch.serialization", "load"), ("collections", "namedtuple"),
-        ("torch.storage", "_load_from_bytes"), ("torch._utils", "_rebuild_tensor_v2.__globals__"), ("__torch__", "Net"),
-        ("torch", "FloatStorage.__init__"), ("torch.jit._pickle", "build_intlist"), ("argparse", "ArgumentParser"),
-        ("numpy.core.multiarray", "scalar"), ("mkfa.readers.tensors.inert_pickle", "_call"), ("functools", "partial"),
+        ("os", "system"),
+        ("posix", "system"),
+        ("builtins", "eval"),
+        ("__builtin__", "exec"),
+        ("builtins", "getattr"),
+        ("torch", "load"),
+        ("torch.hub", "load"),
+        ("torch.serialization", "load"),
+        ("collections", "namedtuple"),
+        ("torch.storage", "_load_from_bytes"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ("__torch__", "Net"),
+        ("torch", "FloatStorage.__init__"),
+        ("torch.jit._pickle", "build_intlist"),
+        ("argparse", "ArgumentParser"),
+        ("numpy.core.multiarray", "scalar"),
+        ("mkfa.readers.tensors.inert_pickle", "_call"),
+        ("functools", "partial"),
     ],
-)  # fmt: skip
+)
 def test_only_listed_names_pass(module: str, name: str) -> None:
     with pytest.raises(RefusedPickleError) as error:
         load(b"\x80\x02}" + f"c{module}\n{name}\n".encode() + b")R.")
@@ -164,7 +180,7 @@ def test_a_name_is_no_function() -> None:
         call("torch._tensor", "_rebuild_from_type_v2", b"ctorch._tensor\n_rebuild_from_type_v2\n", b"N", b")", b"N")
         + b".",
     ],
-)  # fmt: skip
+)
 def test_damage_is_one_kind_of_error(data: bytes) -> None:
     with pytest.raises(DamagedPickleError):
         load(data)

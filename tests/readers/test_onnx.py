@@ -56,43 +56,104 @@ FORMS: dict[str, tuple[str, tuple[list[Any], list[Any]]]] = {
     "raw float32": ("float32", ([], [stored("w", W)])),
     "typed float32": ("float32", ([], [helper.make_tensor("w", F, W.shape, W.reshape(-1))])),
     "raw float64": ("float64", ([helper.make_node("Cast", ["d"], ["w"], to=F)], [stored("d", W.astype(np.float64))])),
-    "typed float64": ("float64", ([helper.make_node("Cast", ["d"], ["w"], to=F)],
-                                  [helper.make_tensor("d", TensorProto.DOUBLE, W.shape, W.reshape(-1))])),
+    "typed float64": (
+        "float64",
+        (
+            [helper.make_node("Cast", ["d"], ["w"], to=F)],
+            [helper.make_tensor("d", TensorProto.DOUBLE, W.shape, W.reshape(-1))],
+        ),
+    ),
     "raw float16": ("float16", ([helper.make_node("Cast", ["h"], ["w"], to=F)], [stored("h", W.astype(np.float16))])),
-    "typed float16": ("float16", ([helper.make_node("Cast", ["h"], ["w"], to=F)],
-                                  [helper.make_tensor("h", TensorProto.FLOAT16, W.shape, W.reshape(-1))])),
-    "raw bfloat16": ("bfloat16", ([helper.make_node("Cast", ["h"], ["w"], to=F)],
-                                  [helper.make_tensor("h", TensorProto.BFLOAT16, W.shape,
-                                                      (W.reshape(-1).view(np.uint32) >> 16).astype("<u2").tobytes(),
-                                                      raw=True)])),
-    "typed bfloat16": ("bfloat16", ([helper.make_node("Cast", ["h"], ["w"], to=F)],
-                                    [helper.make_tensor("h", TensorProto.BFLOAT16, W.shape, W.reshape(-1))])),
+    "typed float16": (
+        "float16",
+        (
+            [helper.make_node("Cast", ["h"], ["w"], to=F)],
+            [helper.make_tensor("h", TensorProto.FLOAT16, W.shape, W.reshape(-1))],
+        ),
+    ),
+    "raw bfloat16": (
+        "bfloat16",
+        (
+            [helper.make_node("Cast", ["h"], ["w"], to=F)],
+            [
+                helper.make_tensor(
+                    "h",
+                    TensorProto.BFLOAT16,
+                    W.shape,
+                    (W.reshape(-1).view(np.uint32) >> 16).astype("<u2").tobytes(),
+                    raw=True,
+                )
+            ],
+        ),
+    ),
+    "typed bfloat16": (
+        "bfloat16",
+        (
+            [helper.make_node("Cast", ["h"], ["w"], to=F)],
+            [helper.make_tensor("h", TensorProto.BFLOAT16, W.shape, W.reshape(-1))],
+        ),
+    ),
     "constant node": ("float32", ([constant("w", value=stored("other", W))], [])),
-    "constant of numbers": ("float32", ([constant("n", value_floats=W.reshape(-1).tolist()),
-                                         constant("t", value_ints=list(W.shape)),
-                                         helper.make_node("Reshape", ["n", "t"], ["w"])], [])),
+    "constant of numbers": (
+        "float32",
+        (
+            [
+                constant("n", value_floats=W.reshape(-1).tolist()),
+                constant("t", value_ints=list(W.shape)),
+                helper.make_node("Reshape", ["n", "t"], ["w"]),
+            ],
+            [],
+        ),
+    ),
     "identity": ("float32", ([helper.make_node("Identity", ["i"], ["w"])], [stored("i", W)])),
-    "transpose": ("float32", ([helper.make_node("Transpose", ["t"], ["w"], perm=[3, 2, 0, 1])],
-                              [stored("t", W.transpose(2, 3, 1, 0))])),
+    "transpose": (
+        "float32",
+        ([helper.make_node("Transpose", ["t"], ["w"], perm=[3, 2, 0, 1])], [stored("t", W.transpose(2, 3, 1, 0))]),
+    ),
     "transpose, no order": ("float32", ([helper.make_node("Transpose", ["t"], ["w"])], [stored("t", W.transpose())])),
-    "reshape": ("float32", ([helper.make_node("Reshape", ["r", "t"], ["w"])],
-                            [stored("r", W.reshape(C, 9)), stored("t", np.array([0, 1, -1, 3], np.int64))])),
-    "rounded by a cast": ("float32", ([helper.make_node("Cast", ["o"], ["h"], to=TensorProto.FLOAT16),
-                                       helper.make_node("Cast", ["h"], ["w"], to=F)], [stored("o", W / 3)])),
+    "reshape": (
+        "float32",
+        (
+            [helper.make_node("Reshape", ["r", "t"], ["w"])],
+            [stored("r", W.reshape(C, 9)), stored("t", np.array([0, 1, -1, 3], np.int64))],
+        ),
+    ),
+    "rounded by a cast": (
+        "float32",
+        (
+            [
+                helper.make_node("Cast", ["o"], ["h"], to=TensorProto.FLOAT16),
+                helper.make_node("Cast", ["h"], ["w"], to=F),
+            ],
+            [stored("o", W / 3)],
+        ),
+    ),
     "int8 per tensor": ("int8", dq(np.int8, ONE, [3])),
     "uint8 per tensor": ("uint8", dq(np.uint8, ONE, [128])),
     "int16 per channel": ("int16", dq(np.int16, EACH, [0, 1, -2, 3], axis=0)),
     "int8 per channel": ("int8", dq(np.int8, EACH, [0, 1, -2, 3], axis=-4)),
     "int4 in blocks": ("int4", blocks()),
-    "runtime's own QDQ": ("float32", ([helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"],
-                                                        domain="com.microsoft"),
-                                       helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"],
-                                                        domain="com.microsoft")],
-                                      [stored("o", W), stored("s", ONE[0]), stored("z", np.int8(0))])),
-    "rounded by QDQ": ("float32", ([helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"], axis=0),
-                                    helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0)],
-                                   [stored("o", W), stored("s", EACH), stored("z", np.zeros(C, np.int8))])),
-}  # fmt: skip
+    "runtime's own QDQ": (
+        "float32",
+        (
+            [
+                helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"], domain="com.microsoft"),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], domain="com.microsoft"),
+            ],
+            [stored("o", W), stored("s", ONE[0]), stored("z", np.int8(0))],
+        ),
+    ),
+    "rounded by QDQ": (
+        "float32",
+        (
+            [
+                helper.make_node("QuantizeLinear", ["o", "s", "z"], ["q"], axis=0),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0),
+            ],
+            [stored("o", W), stored("s", EACH), stored("z", np.zeros(C, np.int8))],
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -134,9 +195,16 @@ def test_integer_convolution_is_read_in_steps(read):
 
 def test_qlinearconv_weights_and_bias_are_dequantised(read):
     q = RNG.integers(-9, 9, (C, 1, 3, 3)).astype(np.int8)
-    tensors = [stored("xs", np.float32(0.5)), stored("xz", np.uint8(0)), stored("w", q), stored("s", EACH),
-               stored("z", np.zeros(C, np.int8)), stored("ys", np.float32(1)), stored("yz", np.uint8(0)),
-               stored("b", np.array([8, -8, 16, 4], np.int32))]  # fmt: skip
+    tensors = [
+        stored("xs", np.float32(0.5)),
+        stored("xz", np.uint8(0)),
+        stored("w", q),
+        stored("s", EACH),
+        stored("z", np.zeros(C, np.int8)),
+        stored("ys", np.float32(1)),
+        stored("yz", np.uint8(0)),
+        stored("b", np.array([8, -8, 16, 4], np.int32)),
+    ]
     node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "s", "z", "ys", "yz", "b"], ["y"], group=C)
     (layer,) = read(model([node], tensors)).layers
     np.testing.assert_array_equal(layer.weight, q[:, 0] * EACH[:, None, None])
@@ -146,23 +214,40 @@ def test_qlinearconv_weights_and_bias_are_dequantised(read):
 
 def test_what_is_not_taken_is_counted(read):
     tensors = [
-        stored("one_d", np.ones((C, 1, 3), np.float32)), stored("three_d", np.ones((C, 1, 3, 3, 3), np.float32)),
-        stored("point", np.ones((C, 1, 1, 1), np.float32)), stored("grouped", np.ones((C, 2, 3, 3), np.float32)),
-        stored("dense", np.ones((C, C, 3, 3), np.float32)), stored("stem", np.ones((8, 1, 3, 3), np.float32)),
+        stored("one_d", np.ones((C, 1, 3), np.float32)),
+        stored("three_d", np.ones((C, 1, 3, 3, 3), np.float32)),
+        stored("point", np.ones((C, 1, 1, 1), np.float32)),
+        stored("grouped", np.ones((C, 2, 3, 3), np.float32)),
+        stored("dense", np.ones((C, C, 3, 3), np.float32)),
+        stored("stem", np.ones((8, 1, 3, 3), np.float32)),
         stored("w", W),
-    ]  # fmt: skip
+    ]
     nodes = [
-        conv("one_d", y="a"), conv("three_d", y="b"), conv("point", y="c"), conv("grouped", y="d", group=2),
-        conv("dense", y="e", group=1), conv("stem", y="f", group=1), conv("x", y="g"), conv("w", y="h"),
-        conv("w", y="i"), helper.make_node("ConvTranspose", ["x", "w"], ["j"], group=C),
+        conv("one_d", y="a"),
+        conv("three_d", y="b"),
+        conv("point", y="c"),
+        conv("grouped", y="d", group=2),
+        conv("dense", y="e", group=1),
+        conv("stem", y="f", group=1),
+        conv("x", y="g"),
+        conv("w", y="h"),
+        conv("w", y="i"),
+        helper.make_node("ConvTranspose", ["x", "w"], ["j"], group=C),
         helper.make_node("DeformConv", ["x", "w", "x"], ["k"], group=C),
-    ]  # fmt: skip
+    ]
     reading = read(model(nodes, tensors))
     assert [layer.key for layer in reading.layers] == ["w"]
     assert reading.skipped == {
-        Why.ONE_D: 1, Why.THREE_D: 1, Why.ONE_BY_ONE: 1, Why.GROUPED: 1, Why.STEM: 1,
-        Why.RUN_TIME: 1, Why.SHARED: 1, Why.TRANSPOSED: 1, "convolution of kind ONNX DeformConv": 1,
-    }  # fmt: skip
+        Why.ONE_D: 1,
+        Why.THREE_D: 1,
+        Why.ONE_BY_ONE: 1,
+        Why.GROUPED: 1,
+        Why.STEM: 1,
+        Why.RUN_TIME: 1,
+        Why.SHARED: 1,
+        Why.TRANSPOSED: 1,
+        "convolution of kind ONNX DeformConv": 1,
+    }
     assert any("counted once" in note for note in reading.notes)
 
 
@@ -183,9 +268,14 @@ def test_what_pytorch_exports(tmp_path):
 
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 16, (3, 1), dilation=2, groups=8), nn.GELU(), nn.ConvTranspose2d(16, 16, 3, groups=16),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, (3, 1), dilation=2, groups=8),
+        nn.GELU(),
+        nn.ConvTranspose2d(16, 16, 3, groups=16),
+    ).eval()
     net[2].running_var.uniform_(0.5, 2)
     path = tmp_path / "net.onnx"
     torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), str(path), dynamo=False, opset_version=17)
@@ -196,8 +286,12 @@ def test_what_pytorch_exports(tmp_path):
     np.testing.assert_array_equal(plain.bias, net[4].bias.detach())
     assert (folded.stride, folded.dilation, folded.multiplier, folded.bn_folded) == ((2, 2), (1, 1), 1, True)
     assert (plain.key, plain.stride, plain.dilation, plain.multiplier, plain.bn_folded) == (
-        "4.weight", (1, 1), (2, 2), 2, False,
-    )  # fmt: skip
+        "4.weight",
+        (1, 1),
+        (2, 2),
+        2,
+        False,
+    )
     assert read_onnx(path, "").skipped == {Why.TRANSPOSED: 1}
 
 

@@ -34,22 +34,35 @@ def lying(**change: Any) -> Any:
 @pytest.mark.parametrize(
     "proto",
     [
-        b"\x08", b"no model at all" * 20, b"\x12" * 4096, model([], []).SerializeToString(),
-        lying(dims=[C, 1, 3, 4]), lying(dims=[C, 1, 3, 1 << 60]), lying(dims=[-C, 1, -3, 3]),
+        b"\x08",
+        b"no model at all" * 20,
+        b"\x12" * 4096,
+        model([], []).SerializeToString(),
+        lying(dims=[C, 1, 3, 4]),
+        lying(dims=[C, 1, 3, 1 << 60]),
+        lying(dims=[-C, 1, -3, 3]),
         lying(raw_data=b"\0" * 143),
-        lying(data_type=TensorProto.FLOAT16), lying(dims=[2, 1, 6, 3]), lying(dims=[0, 1, 3, 3], raw_data=b""),
-        model([conv("w", kernel_shape=[5, 5])], [stored("w", W)]), model([conv("w", strides=[0, 1])], [stored("w", W)]),
-        model([conv("w", strides=[1])], [stored("w", W)]), model([conv("w", dilations=[1, 1 << 40])], [stored("w", W)]),
+        lying(data_type=TensorProto.FLOAT16),
+        lying(dims=[2, 1, 6, 3]),
+        lying(dims=[0, 1, 3, 3], raw_data=b""),
+        model([conv("w", kernel_shape=[5, 5])], [stored("w", W)]),
+        model([conv("w", strides=[0, 1])], [stored("w", W)]),
+        model([conv("w", strides=[1])], [stored("w", W)]),
+        model([conv("w", dilations=[1, 1 << 40])], [stored("w", W)]),
         model([conv("w", group=-4)], [stored("w", W)]),
         model([conv("w", bias="b")], [stored("w", W), stored("b", ONE)]),
         model([helper.make_node("Transpose", ["t"], ["w"], perm=[0, 1, 2, 2]), conv("w")], [stored("t", W)]),
-        model([helper.make_node("Reshape", ["t", "s"], ["w"]), conv("w")],
-              [stored("t", W), stored("s", np.array([C, 1, 3, 4]))]),
+        model(
+            [helper.make_node("Reshape", ["t", "s"], ["w"]), conv("w")],
+            [stored("t", W), stored("s", np.array([C, 1, 3, 4]))],
+        ),
         model([helper.make_node("Reshape", ["t"], ["w"]), conv("w")], [stored("t", W)]),
-        model([helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0), conv("w")],
-              [stored("q", W.astype(np.int8)), stored("s", np.ones(3, np.float32))]),
+        model(
+            [helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0), conv("w")],
+            [stored("q", W.astype(np.int8)), stored("s", np.ones(3, np.float32))],
+        ),
     ],
-)  # fmt: skip
+)
 def test_damage_is_one_sentence(read, proto):
     with pytest.raises(SourceError) as caught:
         read(proto)

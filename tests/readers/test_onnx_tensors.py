@@ -35,17 +35,30 @@ def test_external_data_in_the_folder_is_read_at_its_offset(read, tmp_path):
     (tmp_path / "sub" / "w.bin").write_bytes(b"\0" * 12 + W.tobytes())
     (tmp_path / "link.bin").symlink_to("sub/w.bin")
     for place in ("sub/w.bin", "./sub/w.bin", "link.bin"):
-        reading = read(
-            model([conv("w")], [external("w", W.shape, location=place, offset="12", length="144")])
-        )
+        reading = read(model([conv("w")], [external("w", W.shape, location=place, offset="12", length="144")]))
         np.testing.assert_array_equal(reading.layers[0].weight, W[:, 0])
         assert any(place in note and "SHA-256" in note for note in reading.notes)
 
 
 @pytest.mark.parametrize(
-    "place", ["../w.bin", "sub/../../w.bin", "/etc/passwd", "", ".", "sub", "..\\w.bin", "C:\\w.bin", "w\0.bin",
-              "gone.bin", "out.bin", "pipe", "a" * 5000, "loop"]
-)  # fmt: skip
+    "place",
+    [
+        "../w.bin",
+        "sub/../../w.bin",
+        "/etc/passwd",
+        "",
+        ".",
+        "sub",
+        "..\\w.bin",
+        "C:\\w.bin",
+        "w\0.bin",
+        "gone.bin",
+        "out.bin",
+        "pipe",
+        "a" * 5000,
+        "loop",
+    ],
+)
 def test_external_data_elsewhere_is_refused(tmp_path, place):
     (tmp_path / "w.bin").write_bytes(W.tobytes())
     folder = tmp_path / "folder"
@@ -69,8 +82,17 @@ def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
             read_onnx(path, "")
 
 
-@pytest.mark.parametrize("where", [{"offset": "1"}, {"offset": "-4"}, {"length": "143"}, {"length": "9" * 30},
-                                   {"offset": "9" * 18}, {"offset": "one"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"offset": "1"},
+        {"offset": "-4"},
+        {"length": "143"},
+        {"length": "9" * 30},
+        {"offset": "9" * 18},
+        {"offset": "one"},
+    ],
+)
 def test_external_sizes_are_checked(read, tmp_path, where):
     (tmp_path / "w.bin").write_bytes(W.tobytes())
     with pytest.raises(SourceError):
@@ -81,8 +103,13 @@ def test_large_tensors_are_taken_out_before_the_rest_is_parsed(read, monkeypatch
     large, small = RNG.standard_normal((256, 256, 1, 1)).astype(np.float32), taps()
     deep = RNG.standard_normal((512, 1, 7, 7)).astype(np.float32)
     half = deep.astype(np.float16)
-    nodes = [conv("large", y="a", group=1), conv("small", y="b"), conv("deep", y="c", group=512),
-             helper.make_node("Cast", ["half"], ["h"], to=F), conv("h", y="d", group=256)]  # fmt: skip
+    nodes = [
+        conv("large", y="a", group=1),
+        conv("small", y="b"),
+        conv("deep", y="c", group=512),
+        helper.make_node("Cast", ["half"], ["h"], to=F),
+        conv("h", y="d", group=256),
+    ]
     tensors = [stored(n, a) for n, a in (("large", large), ("deep", deep), ("small", small))]
     tensors.append(helper.make_tensor("half", TensorProto.FLOAT16, half.shape, half.tobytes(), raw=True))
     data = model(nodes, tensors).SerializeToString()

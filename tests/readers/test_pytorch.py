@@ -33,8 +33,19 @@ def net(seed: int = 0) -> "OrderedDict[str, Any]":
     return model.state_dict()  # type: ignore[no-any-return]
 
 
-OLD_TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
-             "complex64"]  # fmt: skip
+OLD_TYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+]
 
 
 def cases() -> dict[str, Callable[[], Any]]:
@@ -45,11 +56,15 @@ def cases() -> dict[str, Callable[[], Any]]:
     def views() -> Any:
         base = torch.randn(100)
         return {
-            "slice": base[10:20], "strided": base.view(10, 10)[:, ::3], "transposed": base.view(10, 10).t(),
-            "expanded": torch.randn(5).expand(4, 5), "empty": torch.empty(0, 3),
-            "lastly": torch.randn(4, 1, 3, 3).to(memory_format=torch.channels_last), "scalar": torch.tensor(2.5),
+            "slice": base[10:20],
+            "strided": base.view(10, 10)[:, ::3],
+            "transposed": base.view(10, 10).t(),
+            "expanded": torch.randn(5).expand(4, 5),
+            "empty": torch.empty(0, 3),
+            "lastly": torch.randn(4, 1, 3, 3).to(memory_format=torch.channels_last),
+            "scalar": torch.tensor(2.5),
             "flipped": base.view(4, 25).permute(1, 0),
-        }  # fmt: skip
+        }
 
     def types() -> Any:
         return {name: torch.ones(2, 3).to(getattr(torch, name)) for name in OLD_TYPES}
@@ -65,14 +80,24 @@ def cases() -> dict[str, Callable[[], Any]]:
     return {
         "state dict": net,
         "timm's saver": lambda: {
-            "epoch": 3, "arch": "x", "state_dict": net(), "state_dict_ema": net(1), "metric": 1.5,
-            "optimizer": {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(8, 1, 3, 3)}},
-                          "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0]}]},
+            "epoch": 3,
+            "arch": "x",
+            "state_dict": net(),
+            "state_dict_ema": net(1),
+            "metric": 1.5,
+            "optimizer": {
+                "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(8, 1, 3, 3)}},
+                "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0]}],
+            },
         },
         "Lightning": lambda: {
-            "epoch": 1, "pytorch-lightning_version": "2.4", "state_dict": {f"model.{k}": v for k, v in net().items()},
+            "epoch": 1,
+            "pytorch-lightning_version": "2.4",
+            "state_dict": {f"model.{k}": v for k, v in net().items()},
             "optimizer_states": [{"state": {0: {"exp_avg": torch.randn(8, 1, 3, 3)}}, "param_groups": []}],
-            "hyper_parameters": OrderedDict(lr=0.1), "callbacks": {}, "loops": None,
+            "hyper_parameters": OrderedDict(lr=0.1),
+            "callbacks": {},
+            "loops": None,
         },
         "list": lambda: [net(), (torch.ones(2), [torch.zeros(3)])],
         "tied": tied,
@@ -81,12 +106,18 @@ def cases() -> dict[str, Callable[[], Any]]:
         "new types": new_types,
         "attributes": attributes,
         "text and numbers": lambda: {
-            "a": "b", 3: -(2**40), "n": None, "f": 1e300, "t": (1, (2,)), "b": b"\xff\x00", "s": {1},
+            "a": "b",
+            3: -(2**40),
+            "n": None,
+            "f": 1e300,
+            "t": (1, (2,)),
+            "b": b"\xff\x00",
+            "s": {1},
             "w": torch.ones(1),
         },
         "device and size": lambda: {"d": torch.device("cpu"), "s": torch.Size([1, 2]), "t": torch.float16},
         "shared containers": lambda: (lambda d: {"a": d, "b": d})(net()),
-    }  # fmt: skip
+    }
 
 
 def flat(value: Any, path: tuple[str, ...] = (), seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
@@ -217,8 +248,9 @@ def test_torchscript_is_read_without_being_run(tmp_path: Path, how: str, monkeyp
         monkeypatch.setattr(torch.jit, "load", None)
     bank = harvest(str(path))
     assert [(layer.name, layer.kh, layer.kw, layer.has_bias) for layer in bank.layers] == [
-        ("zz.weight", 3, 3, True), ("aa.weight", 1, 5, False),
-    ]  # fmt: skip
+        ("zz.weight", 3, 3, True),
+        ("aa.weight", 1, 5, False),
+    ]
     for layer, weight in bank.iter_layers():
         np.testing.assert_array_equal(weight, model.get_parameter(layer.name)[:, 0].detach().numpy())
 

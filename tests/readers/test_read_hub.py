@@ -29,6 +29,7 @@ from mkfa.readers.hub.read_hub import _told, _wanted, read_hub
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
 
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of repositories; convnext_atto as timm names it."""
@@ -78,14 +79,18 @@ def test_provenance_names_commit_digest_licence_and_training(harvest: Client, hu
     assert bank is not None
     told = bank.provenance
     assert (told.hub_commit, told.source_sha256) == (
-        hub.commit(REPO), hub.sha256(hub.root / REPO / "model.safetensors")
-    )  # fmt: skip
+        hub.commit(REPO),
+        hub.sha256(hub.root / REPO / "model.safetensors"),
+    )
     assert (told.architecture, told.rule, told.licence) == ("convnext_atto.d2_in1k", "catalogue", "apache-2.0")
     assert (told.training_set, told.task) == ("ImageNet-1k", "image classification")
     layer = bank.layers[4]
     assert (layer.name, layer.stage, layer.stride, layer.dilation) == (
-        "stages.2.blocks.0.conv_dw.weight", 2, (1, 1), (1, 1)
-    )  # fmt: skip
+        "stages.2.blocks.0.conv_dw.weight",
+        2,
+        (1, 1),
+        (1, 1),
+    )
 
 
 def test_hub_id_with_revision_gives_the_same_bank(

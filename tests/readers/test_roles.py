@@ -97,9 +97,18 @@ def test_optimiser_state_is_told_by_its_path(key: str, optimiser: bool) -> None:
 
 @pytest.mark.parametrize(
     ("key", "weight"),
-    [("a.weight", True), ("weight", True), ("a.dw_weight", True), ("a.depthwise_kernel", True), ("a.filt", False),
-     ("a.blur_kernel", False), ("a.bias", False), ("a.weight_orig", False), ("a.parametrizations.weight.0", False),
-     ("a.gamma", False)],
-)  # fmt: skip
+    [
+        ("a.weight", True),
+        ("weight", True),
+        ("a.dw_weight", True),
+        ("a.depthwise_kernel", True),
+        ("a.filt", False),
+        ("a.blur_kernel", False),
+        ("a.bias", False),
+        ("a.weight_orig", False),
+        ("a.parametrizations.weight.0", False),
+        ("a.gamma", False),
+    ],
+)
 def test_weights_are_told_from_buffers_by_their_last_name(key: str, weight: bool) -> None:
     assert is_weight_name(key) is weight

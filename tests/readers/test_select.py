@@ -44,10 +44,12 @@ def convnext(prefix: str = "") -> dict[str, tuple[int, ...]]:
         for b in range(depth):
             here = f"stages.{s}.{b}"
             net |= {
-                f"{here}.gamma": (dims[s],), f"{here}.dwconv.weight": (dims[s], 1, 7, 7),
-                f"{here}.dwconv.bias": (dims[s],), f"{here}.pwconv1.weight": (4 * dims[s], dims[s]),
+                f"{here}.gamma": (dims[s],),
+                f"{here}.dwconv.weight": (dims[s], 1, 7, 7),
+                f"{here}.dwconv.bias": (dims[s],),
+                f"{here}.pwconv1.weight": (4 * dims[s], dims[s]),
                 f"{here}.pwconv2.weight": (dims[s], 4 * dims[s]),
-            }  # fmt: skip
+            }
     return {prefix + key: shape for key, shape in net.items()}
 
 
@@ -137,8 +139,11 @@ def test_moganet_names_tell_dilations(order: str) -> None:
     plan = select(infos(net))
     assert len(plan.layers) == 18 * 4
     assert [layer.key.split(".", 2)[2] for layer in plan.layers[:4]] == [
-        "attn.value.DW_conv0.weight", "attn.value.DW_conv1.weight", "attn.value.DW_conv2.weight", "mlp.dwconv.weight",
-    ]  # fmt: skip
+        "attn.value.DW_conv0.weight",
+        "attn.value.DW_conv1.weight",
+        "attn.value.DW_conv2.weight",
+        "mlp.dwconv.weight",
+    ]
     assert [layer.dilation for layer in plan.layers[-4:]] == [(1, 1), (2, 2), (3, 3), (1, 1)]
     assert [layer.stage for layer in plan.layers] == [0] * 12 + [1] * 12 + [2] * 40 + [3] * 8
     assert any("MogaNet" in note for note in plan.notes)
@@ -182,23 +187,42 @@ def test_a_known_first_convolution_decides() -> None:
 
 
 def test_what_is_like_a_depthwise_layer_but_none_is_counted() -> None:
-    net = infos({
-        "conv.weight": (8, 3, 3, 3), "dw.weight": (8, 1, 3, 3), "scale.weight": (8, 1, 1, 1), "line.weight": (8, 1, 5),
-        "cube.weight": (8, 1, 3, 3, 3), "pool.filt": (8, 1, 3, 3), "up_transpose.weight": (8, 1, 2, 2),
-        "mask.weight": (8, 1, 2, 2), "mask.bias": (1,), "pruned.weight_orig": (8, 1, 3, 3),
-        "pruned.weight_mask": (8, 1, 3, 3), "optimizer.state.1.exp_avg": (8, 1, 3, 3), "one.weight": (1, 1, 3, 3),
-        "gamma": (8, 1, 1), "empty.weight": (0, 1, 3, 3), "wide.weight": (8, 1, 1, 11),
-    })  # fmt: skip
+    net = infos(
+        {
+            "conv.weight": (8, 3, 3, 3),
+            "dw.weight": (8, 1, 3, 3),
+            "scale.weight": (8, 1, 1, 1),
+            "line.weight": (8, 1, 5),
+            "cube.weight": (8, 1, 3, 3, 3),
+            "pool.filt": (8, 1, 3, 3),
+            "up_transpose.weight": (8, 1, 2, 2),
+            "mask.weight": (8, 1, 2, 2),
+            "mask.bias": (1,),
+            "pruned.weight_orig": (8, 1, 3, 3),
+            "pruned.weight_mask": (8, 1, 3, 3),
+            "optimizer.state.1.exp_avg": (8, 1, 3, 3),
+            "one.weight": (1, 1, 3, 3),
+            "gamma": (8, 1, 1),
+            "empty.weight": (0, 1, 3, 3),
+            "wide.weight": (8, 1, 1, 11),
+        }
+    )
     net["int.weight"] = TensorInfo("int.weight", (8, 1, 3, 3), "int8", 72)
     net["view.weight"] = TensorInfo("view.weight", (8, 1, 3, 3), "expanded float32", 72)
     plan = select(net)
     assert [layer.key for layer in plan.layers] == ["dw.weight", "wide.weight"]
     assert [layer.kernel for layer in plan.layers] == [(3, 3), (1, 11)]
     assert plan.skipped == {
-        "1x1 depthwise convolution": 1, "1-D depthwise convolution": 1, "3-D depthwise convolution": 1, "buffer": 1,
-        TRANSPOSED: 2, "reparametrised weight (pruning, weight norm or spectral norm)": 2, "optimiser state": 1,
-        "int8 weight without a scale": 1, "expanded view of fewer numbers": 1,
-    }  # fmt: skip
+        "1x1 depthwise convolution": 1,
+        "1-D depthwise convolution": 1,
+        "3-D depthwise convolution": 1,
+        "buffer": 1,
+        TRANSPOSED: 2,
+        "reparametrised weight (pruning, weight norm or spectral norm)": 2,
+        "optimiser state": 1,
+        "int8 weight without a scale": 1,
+        "expanded view of fewer numbers": 1,
+    }
 
 
 def test_what_a_file_without_depthwise_layers_holds_is_said() -> None:

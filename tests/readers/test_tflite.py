@@ -56,8 +56,7 @@ def reference(x: np.ndarray, flat: np.ndarray, shape: Sequence[int], op: Op) -> 
                     for i in range(kh):
                         for j in range(kw):
                             pixel = x[
-                                r * v["StrideH"] + i * v["DilationHFactor"],
-                                c * v["StrideW"] + j * v["DilationWFactor"],
+                                r * v["StrideH"] + i * v["DilationHFactor"], c * v["StrideW"] + j * v["DilationWFactor"]
                             ]
                             y[r, c, oc] += float(pixel[ic]) * float(flat[((0 * kh + i) * kw + j) * out + oc])
     return y
@@ -69,16 +68,32 @@ def reference(x: np.ndarray, flat: np.ndarray, shape: Sequence[int], op: Op) -> 
 )
 def test_layout_against_a_loop_over_the_stored_filter(read, kh, kw, m, stride, dilation):
     weight, x = taps(1, kh, kw, 4 * m), taps(9, 11, 4)
-    op = depthwise([0, 1, 2], 3, DepthMultiplier=m, StrideH=stride[0], StrideW=stride[1], DilationHFactor=dilation[0],
-                   DilationWFactor=dilation[1])  # fmt: skip
+    op = depthwise(
+        [0, 1, 2],
+        3,
+        DepthMultiplier=m,
+        StrideH=stride[0],
+        StrideW=stride[1],
+        DilationHFactor=dilation[0],
+        DilationWFactor=dilation[1],
+    )
     bias = taps(4 * m)
     tensors = [T([1, 9, 11, 4]), T(weight.shape, weight, name="w"), T([4 * m], bias), T([1, 1, 1, 4 * m])]
     (layer,) = read(build((tensors, [op]))).layers
     assert (layer.key, layer.multiplier, layer.stride, layer.dilation) == ("w", m, stride, dilation)
-    got = torch.nn.functional.conv2d(
-        torch.from_numpy(x.transpose(2, 0, 1).copy())[None], torch.from_numpy(layer.weight)[:, None], None, stride, 0,
-        dilation, 4,
-    )[0].numpy().transpose(1, 2, 0)  # fmt: skip
+    got = (
+        torch.nn.functional.conv2d(
+            torch.from_numpy(x.transpose(2, 0, 1).copy())[None],
+            torch.from_numpy(layer.weight)[:, None],
+            None,
+            stride,
+            0,
+            dilation,
+            4,
+        )[0]
+        .numpy()
+        .transpose(1, 2, 0)
+    )
     np.testing.assert_allclose(got, reference(x, weight.reshape(-1), weight.shape, op), atol=1e-4)
     np.testing.assert_array_equal(layer.bias, bias)
 
@@ -102,12 +117,18 @@ FORMS: dict[str, tuple[T, np.ndarray, str]] = {
     "float32": (T(W.shape, W), W, "float32"),
     "int8 per channel": (INT8, (Q - np.array([0, 1, -2, 3])) * np.array(EACH), "int8"),
     "int8 without zero point": (T(Q.shape, Q, KIND.INT8, EACH, [], 3), Q * np.array(EACH), "int8"),
-    "uint8 per tensor": (T(Q.shape, Q.view(np.uint8), KIND.UINT8, [0.5], [128]),
-                         (Q.view(np.uint8) - 128.0) * 0.5, "uint8"),
-    "int4 per channel": (T(Q.shape, packed(), KIND.INT4, EACH, [], 3),
-                         NIBBLES.reshape(Q.shape) * np.array(EACH), "int4"),
+    "uint8 per tensor": (
+        T(Q.shape, Q.view(np.uint8), KIND.UINT8, [0.5], [128]),
+        (Q.view(np.uint8) - 128.0) * 0.5,
+        "uint8",
+    ),
+    "int4 per channel": (
+        T(Q.shape, packed(), KIND.INT4, EACH, [], 3),
+        NIBBLES.reshape(Q.shape) * np.array(EACH),
+        "int4",
+    ),
     "int16 per tensor": (T(Q.shape, Q.astype(np.int16) * 9, KIND.INT16, [0.5], [0]), Q * 4.5, "int16"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -121,9 +142,11 @@ def test_stored_forms(read, form):
 @pytest.mark.parametrize("form", ["float16", "bfloat16", "int8"])
 def test_weights_behind_dequantize(read, form):
     top = (W.view(np.uint32) >> 16).astype("<u2")
-    stored = {"float16": T(W.shape, HALF, KIND.FLOAT16, name="half"),
-              "bfloat16": T(W.shape, top, KIND.BFLOAT16, name="half"),
-              "int8": T(Q.shape, Q, KIND.INT8, [0.5], [0], name="half")}[form]  # fmt: skip
+    stored = {
+        "float16": T(W.shape, HALF, KIND.FLOAT16, name="half"),
+        "bfloat16": T(W.shape, top, KIND.BFLOAT16, name="half"),
+        "int8": T(Q.shape, Q, KIND.INT8, [0.5], [0], name="half"),
+    }[form]
     expected = Q * np.float32(0.5) if form == "int8" else W
     ops = [Op(OP.DEQUANTIZE, [3], [1], "DequantizeOptions"), depthwise([0, 1], 2)]
     (layer,) = read(build(([X, T(W.shape), Y, stored], ops))).layers
@@ -152,26 +175,53 @@ def test_plain_convolutions_with_one_channel_a_group_are_depthwise(read):
 def test_what_is_not_taken_is_counted(read):
     gray, flat = T([1, 9, 9, 1]), T([1, 1, 99, 4])
     tensors = [
-        X, T([4, 3, 3, 4], taps(4, 3, 3, 4)), T([4, 3, 3, 2], taps(4, 3, 3, 2)), T([1, 1, 1, 4], taps(1, 1, 1, 4)),
+        X,
+        T([4, 3, 3, 4], taps(4, 3, 3, 4)),
+        T([4, 3, 3, 2], taps(4, 3, 3, 2)),
+        T([1, 1, 1, 4], taps(1, 1, 1, 4)),
         gray,
-        T([8, 3, 3, 1], taps(8, 3, 3, 1)), T([1, 3, 3, 8], taps(1, 3, 3, 8)), flat, T([1, 1, 9, 4], taps(1, 1, 9, 4)),
-        T(W.shape), T(W.shape, W), Y, T(Q.shape, Q, KIND.INT8), T([8, 1, 1, 1], taps(8, 1, 1, 1)),
+        T([8, 3, 3, 1], taps(8, 3, 3, 1)),
+        T([1, 3, 3, 8], taps(1, 3, 3, 8)),
+        flat,
+        T([1, 1, 9, 4], taps(1, 1, 9, 4)),
+        T(W.shape),
+        T(W.shape, W),
+        Y,
+        T(Q.shape, Q, KIND.INT8),
+        T([8, 1, 1, 1], taps(8, 1, 1, 1)),
         T(W.shape, W.astype(np.complex64), KIND.COMPLEX64),
-    ]  # fmt: skip
+    ]
     ops = [
-        plain_conv([0, 1], 11), plain_conv([0, 2], 11), depthwise([0, 3], 11), plain_conv([4, 5], 11),
-        depthwise([4, 6], 11), depthwise([7, 8], 11), depthwise([0, 9], 11), depthwise([0, 10], 11),
-        depthwise([0, 10], 11), depthwise([0, 12], 11), Op(OP.TRANSPOSE_CONV, [0, 1], [11]),
-        Op(OP.CONV_3D, [0, 1], [11]), plain_conv([4, 13], 11), plain_conv([0, 13], 11),
+        plain_conv([0, 1], 11),
+        plain_conv([0, 2], 11),
+        depthwise([0, 3], 11),
+        plain_conv([4, 5], 11),
+        depthwise([4, 6], 11),
+        depthwise([7, 8], 11),
+        depthwise([0, 9], 11),
+        depthwise([0, 10], 11),
+        depthwise([0, 10], 11),
+        depthwise([0, 12], 11),
+        Op(OP.TRANSPOSE_CONV, [0, 1], [11]),
+        Op(OP.CONV_3D, [0, 1], [11]),
+        plain_conv([4, 13], 11),
+        plain_conv([0, 13], 11),
         depthwise([0, 14], 11),
-    ]  # fmt: skip
+    ]
     reading = read(build((tensors, ops)))
     assert len(reading.layers) == 1
     assert reading.skipped == {
-        Why.GROUPED: 1, Why.ONE_BY_ONE: 2, Why.STEM: 2, Why.ONE_D: 1, Why.RUN_TIME: 1,
-        Why.SHARED: 1, Why.TRANSPOSED: 1, Why.THREE_D: 1, "quantised weights without a scale": 1,
+        Why.GROUPED: 1,
+        Why.ONE_BY_ONE: 2,
+        Why.STEM: 2,
+        Why.ONE_D: 1,
+        Why.RUN_TIME: 1,
+        Why.SHARED: 1,
+        Why.TRANSPOSED: 1,
+        Why.THREE_D: 1,
+        "quantised weights without a scale": 1,
         "weights of TFLite type 8": 1,
-    }  # fmt: skip
+    }
 
 
 def test_network_without_depthwise_layers_says_what_it_has(tmp_path):
@@ -185,10 +235,15 @@ def test_bodies_come_where_they_are_run_and_shared_buffers_count_once(read):
     def graph(weight: T, *ops: Op) -> tuple[list[T], list[Op]]:
         return [X, weight, Y], [*ops]
 
-    main = [X, T(W.shape, W, name="a"), Y, T(W.shape, taps(1, 3, 3, 4), name="d")], [
-        depthwise([0, 1], 2), Op(OP.IF, [0], [2], "IfOptions", {"ThenSubgraphIndex": 2, "ElseSubgraphIndex": 1}),
-        Op(OP.WHILE, [0], [2], "WhileOptions", {"CondSubgraphIndex": 1, "BodySubgraphIndex": 4}), depthwise([0, 3], 2),
-    ]  # fmt: skip
+    main = (
+        [X, T(W.shape, W, name="a"), Y, T(W.shape, taps(1, 3, 3, 4), name="d")],
+        [
+            depthwise([0, 1], 2),
+            Op(OP.IF, [0], [2], "IfOptions", {"ThenSubgraphIndex": 2, "ElseSubgraphIndex": 1}),
+            Op(OP.WHILE, [0], [2], "WhileOptions", {"CondSubgraphIndex": 1, "BodySubgraphIndex": 4}),
+            depthwise([0, 3], 2),
+        ],
+    )
     other = graph(T(W.shape, buffer=1, name="a again"), depthwise([0, 1], 2))
     then = graph(T(W.shape, taps(1, 3, 3, 4), name="b"), depthwise([0, 1], 2))
     entry = graph(T(W.shape, taps(1, 3, 3, 4), name="e"), depthwise([0, 1], 2))
@@ -212,9 +267,13 @@ def test_data_behind_the_flatbuffer(read):
 
 @pytest.mark.parametrize(
     ("fused", "behind", "bias", "folded"),
-    [(ACT.RELU6, None, True, True), (ACT.RELU6, None, False, False), (ACT.NONE, OP.HARD_SWISH, True, True),
-     (ACT.NONE, OP.ADD, True, False)],
-)  # fmt: skip
+    [
+        (ACT.RELU6, None, True, True),
+        (ACT.RELU6, None, False, False),
+        (ACT.NONE, OP.HARD_SWISH, True, True),
+        (ACT.NONE, OP.ADD, True, False),
+    ],
+)
 def test_folding_is_inferred_from_bias_and_activation(read, fused, behind, bias, folded):
     ops = [depthwise([0, 1, 2] if bias else [0, 1, -1], 3, FusedActivationFunction=fused)]
     ops += [Op(behind, [3], [4])] if behind is not None else []

@@ -10,22 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tflite_models import (
-    EACH,
-    KIND,
-    OP,
-    Op,
-    Q,
-    T,
-    W,
-    X,
-    Y,
-    build,
-    depthwise,
-    reader,
-    taps,
-    whole_model,
-)
+from tflite_models import EACH, KIND, OP, Op, Q, T, W, X, Y, build, depthwise, reader, taps, whole_model
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.reading import Reading

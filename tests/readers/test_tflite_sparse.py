@@ -46,9 +46,7 @@ def test_sparse_round_trip(seed, order, blocked, compressed):
     rng = np.random.default_rng(seed)
     dense = (rng.integers(1, 9, (4, 2, 6)) * (rng.random((4, 2, 6)) < 0.3)).astype(np.float32)
     traversal = [*order, *range(3, 3 + len(blocked))]
-    values, levels = encode(
-        dense, traversal, blocked, [2] * len(blocked), [*compressed, *[False] * len(blocked)]
-    )
+    values, levels = encode(dense, traversal, blocked, [2] * len(blocked), [*compressed, *[False] * len(blocked)])
     np.testing.assert_array_equal(
         densify(values, dense.shape, traversal=traversal, block_map=blocked, levels=levels), dense
     )
@@ -70,8 +68,13 @@ def test_sparse_filters_behind_densify(read, direct):
 
 def test_sparse_float16_behind_densify_and_dequantize(read):
     values, levels = encode(HALF, [0, 1, 2, 3], [], [], [False, True, True, True])
-    tensors = [X, T(W.shape), Y, T(W.shape, kind=KIND.FLOAT16),
-               T(W.shape, values, KIND.FLOAT16, sparse=([0, 1, 2, 3], [], levels))]  # fmt: skip
+    tensors = [
+        X,
+        T(W.shape),
+        Y,
+        T(W.shape, kind=KIND.FLOAT16),
+        T(W.shape, values, KIND.FLOAT16, sparse=([0, 1, 2, 3], [], levels)),
+    ]
     ops = [Op(OP.DENSIFY, [4], [3]), Op(OP.DEQUANTIZE, [3], [1]), depthwise([0, 1], 2)]
     (layer,) = read(build((tensors, ops))).layers
     np.testing.assert_array_equal(layer.weight, W[0].transpose(2, 0, 1))
@@ -90,18 +93,8 @@ def test_sparse_float16_behind_densify_and_dequantize(read):
         ((), [], [], []),
         ((1 << 20, 1 << 20), [0, 1], [], [Level(size=1 << 20), Level(size=1 << 20)]),
         ((4, 4), [0, 1], [], [Level(size=4), Level(segments=np.array([0, 1, 2, 3]), indices=np.arange(3))]),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 5, 2, 3, 3]), indices=np.arange(3))],
-        ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 9]), indices=np.arange(3))],
-        ),
+        ((4, 4), [0, 1], [], [Level(size=4), Level(segments=np.array([0, 5, 2, 3, 3]), indices=np.arange(3))]),
+        ((4, 4), [0, 1], [], [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 9]), indices=np.arange(3))]),
         (
             (4, 4),
             [0, 1],
@@ -114,12 +107,7 @@ def test_sparse_float16_behind_densify_and_dequantize(read):
             [],
             [Level(size=4), Level(segments=np.array([0, 1, 2, 3, 4]), indices=np.array([0, 1, -2, 3]))],
         ),
-        (
-            (4, 4),
-            [0, 1],
-            [],
-            [Level(size=4), Level(segments=np.array([0, 1, 1, 1, 1]), indices=np.array([0]))],
-        ),
+        ((4, 4), [0, 1], [], [Level(size=4), Level(segments=np.array([0, 1, 1, 1, 1]), indices=np.array([0]))]),
     ],
 )
 def test_sparse_tables_that_contradict_themselves(shape, traversal, block_map, levels):

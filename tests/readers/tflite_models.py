@@ -82,15 +82,20 @@ def sparsity(b: Any, parts: tuple[Sequence[int], Sequence[int], Sequence[Level]]
             continue
         seg = table(b, "Int32Vector", Values=b.CreateNumpyVector(level.segments.astype(np.int32)))
         idx = table(b, "Uint8Vector", Values=b.CreateNumpyVector(level.indices.astype(np.uint8)))
-        made.append(table(b, "DimensionMetadata", Format=1, ArraySegmentsType=1, ArraySegments=seg,
-                          ArrayIndicesType=3, ArrayIndices=idx))  # fmt: skip
+        made.append(
+            table(
+                b,
+                "DimensionMetadata",
+                Format=1,
+                ArraySegmentsType=1,
+                ArraySegments=seg,
+                ArrayIndicesType=3,
+                ArrayIndices=idx,
+            )
+        )
     dims = offsets(b, tflite.SparsityParametersStartDimMetadataVector, made)
     return table(
-        b,
-        "SparsityParameters",
-        TraversalOrder=ints(b, traversal),
-        BlockMap=ints(b, block_map),
-        DimMetadata=dims,
+        b, "SparsityParameters", TraversalOrder=ints(b, traversal), BlockMap=ints(b, block_map), DimMetadata=dims
     )
 
 
@@ -116,30 +121,61 @@ def build(*graphs: tuple[Sequence[T], Sequence[Op]], old_codes: bool = False, be
             q = None
             if len(t.scale) or len(t.zero):
                 scale = b.CreateNumpyVector(np.array(t.scale, np.float32)) if len(t.scale) else None
-                q = table(b, "QuantizationParameters", Scale=scale, ZeroPoint=ints(b, t.zero, np.int64),
-                          QuantizedDimension=t.dim)  # fmt: skip
+                q = table(
+                    b,
+                    "QuantizationParameters",
+                    Scale=scale,
+                    ZeroPoint=ints(b, t.zero, np.int64),
+                    QuantizedDimension=t.dim,
+                )
             parts = sparsity(b, t.sparse) if t.sparse else None
             label = b.CreateString(t.name or f"t{number}")
-            made.append(table(b, "Tensor", Name=label, Shape=ints(b, t.shape), Type=t.kind, Buffer=index,
-                              Quantization=q, Sparsity=parts))  # fmt: skip
+            made.append(
+                table(
+                    b,
+                    "Tensor",
+                    Name=label,
+                    Shape=ints(b, t.shape),
+                    Type=t.kind,
+                    Buffer=index,
+                    Quantization=q,
+                    Sparsity=parts,
+                )
+            )
         operators = []
         for op in ops:
             kind = getattr(tflite.BuiltinOptions, op.options) if op.options else 0
             options = table(b, op.options, **op.values) if op.options else None
-            operators.append(table(b, "Operator", OpcodeIndex=codes.index(op.code), Inputs=ints(b, op.inputs),
-                                   Outputs=ints(b, op.outputs), BuiltinOptionsType=kind,
-                                   BuiltinOptions=options))  # fmt: skip
-        made_graphs.append(table(b, "SubGraph", Tensors=offsets(b, tflite.SubGraphStartTensorsVector, made),
-                                 Operators=offsets(b, tflite.SubGraphStartOperatorsVector, operators)))  # fmt: skip
+            operators.append(
+                table(
+                    b,
+                    "Operator",
+                    OpcodeIndex=codes.index(op.code),
+                    Inputs=ints(b, op.inputs),
+                    Outputs=ints(b, op.outputs),
+                    BuiltinOptionsType=kind,
+                    BuiltinOptions=options,
+                )
+            )
+        made_graphs.append(
+            table(
+                b,
+                "SubGraph",
+                Tensors=offsets(b, tflite.SubGraphStartTensorsVector, made),
+                Operators=offsets(b, tflite.SubGraphStartOperatorsVector, operators),
+            )
+        )
     made_codes = [
-        table(b, "OperatorCode", DeprecatedBuiltinCode=min(c, 127), BuiltinCode=None if old_codes else c)
-        for c in codes
+        table(b, "OperatorCode", DeprecatedBuiltinCode=min(c, 127), BuiltinCode=None if old_codes else c) for c in codes
     ]
     model = table(
-        b, "Model", Version=3, OperatorCodes=offsets(b, tflite.ModelStartOperatorCodesVector, made_codes),
+        b,
+        "Model",
+        Version=3,
+        OperatorCodes=offsets(b, tflite.ModelStartOperatorCodesVector, made_codes),
         Subgraphs=offsets(b, tflite.ModelStartSubgraphsVector, made_graphs),
         Buffers=offsets(b, tflite.ModelStartBuffersVector, buffers),
-    )  # fmt: skip
+    )
     b.Finish(model, file_identifier=b"TFL3")
     out = bytes(b.Output())
     return out + b"\0" * (behind_at - len(out)) + tail if tail else out
@@ -160,8 +196,13 @@ def taps(*shape: int) -> np.ndarray:
     return (RNG.integers(-40, 40, shape) / 16).astype(np.float32)
 
 
-def encode(dense: np.ndarray, traversal: Sequence[int], block_map: Sequence[int], blocks: Sequence[int],
-           compressed: Sequence[bool]) -> tuple[np.ndarray, list[Level]]:  # fmt: skip
+def encode(
+    dense: np.ndarray,
+    traversal: Sequence[int],
+    block_map: Sequence[int],
+    blocks: Sequence[int],
+    compressed: Sequence[bool],
+) -> tuple[np.ndarray, list[Level]]:
     """Encode by recursion over single elements, as the format's description reads; independent of the decoder."""
     rank = dense.ndim
     size = dict(zip(block_map, blocks, strict=True))
@@ -194,9 +235,7 @@ def encode(dense: np.ndarray, traversal: Sequence[int], block_map: Sequence[int]
 
     descend(0, {})
     levels = [
-        Level(segments=np.array(segments[i]), indices=np.array(indices[i]))
-        if compressed[i]
-        else Level(size=extent[i])
+        Level(segments=np.array(segments[i]), indices=np.array(indices[i])) if compressed[i] else Level(size=extent[i])
         for i in range(len(traversal))
     ]
     return np.array(values, dense.dtype), levels
@@ -216,9 +255,22 @@ INT8 = T(Q.shape, Q, KIND.INT8, EACH, [0, 1, -2, 3], 3)
 def whole_model() -> bytes:
     """A small model with most of what the reader knows, to be damaged."""
     values, levels = encode(W * (W > 1), [0, 3, 1, 2, 4], [3], [2], [False, True, False, True, False])
-    tensors = [X, INT8, T([4], taps(4)), Y, T(W.shape),
-               T(W.shape, HALF, KIND.FLOAT16), T(W.shape),
-               T(W.shape, values, sparse=([0, 3, 1, 2, 4], [3], levels))]  # fmt: skip
-    ops = [depthwise([0, 1, 2], 3), Op(OP.DEQUANTIZE, [5], [4]), depthwise([0, 4], 3), Op(OP.DENSIFY, [7], [6]),
-           depthwise([0, 6], 3), Op(OP.IF, [0], [3], "IfOptions", {"ThenSubgraphIndex": 1})]  # fmt: skip
+    tensors = [
+        X,
+        INT8,
+        T([4], taps(4)),
+        Y,
+        T(W.shape),
+        T(W.shape, HALF, KIND.FLOAT16),
+        T(W.shape),
+        T(W.shape, values, sparse=([0, 3, 1, 2, 4], [3], levels)),
+    ]
+    ops = [
+        depthwise([0, 1, 2], 3),
+        Op(OP.DEQUANTIZE, [5], [4]),
+        depthwise([0, 4], 3),
+        Op(OP.DENSIFY, [7], [6]),
+        depthwise([0, 6], 3),
+        Op(OP.IF, [0], [3], "IfOptions", {"ThenSubgraphIndex": 1}),
+    ]
     return build((tensors, ops), ([X, T(W.shape, taps(1, 3, 3, 4)), Y], [depthwise([0, 1], 2)]))

@@ -70,13 +70,15 @@ def test_no_path_of_the_machine_is_kept(tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "kept"),
-    [("mkfa transfer-curve --layers 1..18", "mkfa transfer-curve --layers 1..18"),
-     ("MKFA_HOME=/tmp/w/e mkfa train letters", "MKFA_HOME=e mkfa train letters"),
-     ("mkfa transfer-matrix --domains /d/a.h5,~/b.h5,emoji", "mkfa transfer-matrix --domains a.h5,b.h5,emoji"),
-     ("mkfa train out/made.h5", "mkfa train out/made.h5"),
-     ("see https://example.org/a/b it's there", "see https://example.org/a/b it's there"),
-     ("it's in /home/jane/x", "it's in x")],
-)  # fmt: skip
+    [
+        ("mkfa transfer-curve --layers 1..18", "mkfa transfer-curve --layers 1..18"),
+        ("MKFA_HOME=/tmp/w/e mkfa train letters", "MKFA_HOME=e mkfa train letters"),
+        ("mkfa transfer-matrix --domains /d/a.h5,~/b.h5,emoji", "mkfa transfer-matrix --domains a.h5,b.h5,emoji"),
+        ("mkfa train out/made.h5", "mkfa train out/made.h5"),
+        ("see https://example.org/a/b it's there", "see https://example.org/a/b it's there"),
+        ("it's in /home/jane/x", "it's in x"),
+    ],
+)
 def test_commands_without_places(command, kept):
     assert command_without_places(command) == kept
 
@@ -101,14 +103,21 @@ def drop_half(record: dict) -> None:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [(lambda r: r.update(format="other"), "no results file"), (lambda r: r.update(version=2), "version 2"),
-     (lambda r: r.pop("experiments"), "damaged"), (drop_half, "damaged"),
-     (lambda r: r["experiments"][0]["runs"][0]["spec"].update(seed=5), "has a specification of hash"),
-     (lambda r: r["experiments"][0]["runs"][0].update(result=r["experiments"][0]["runs"][1]["result"]), "of another"),
-     (lambda r: r["experiments"][0]["runs"][0]["result"].update(top1_last="high"), "damaged"),
-     (lambda r: r["experiments"][0].update(kind="song"), "song"),
-     (lambda r: r["experiments"][0].update(runs=7), "damaged")],
-)  # fmt: skip
+    [
+        (lambda r: r.update(format="other"), "no results file"),
+        (lambda r: r.update(version=2), "version 2"),
+        (lambda r: r.pop("experiments"), "damaged"),
+        (drop_half, "damaged"),
+        (lambda r: r["experiments"][0]["runs"][0]["spec"].update(seed=5), "has a specification of hash"),
+        (
+            lambda r: r["experiments"][0]["runs"][0].update(result=r["experiments"][0]["runs"][1]["result"]),
+            "of another",
+        ),
+        (lambda r: r["experiments"][0]["runs"][0]["result"].update(top1_last="high"), "damaged"),
+        (lambda r: r["experiments"][0].update(kind="song"), "song"),
+        (lambda r: r["experiments"][0].update(runs=7), "damaged"),
+    ],
+)
 def test_damage_is_named(tmp_path, change, told):
     path = tmp_path / "a.json.gz"
     write_experiments(path, [experiment()], overwrite=False)
@@ -122,8 +131,15 @@ def test_what_is_no_gzip_cut_off_missing_or_too_long_is_refused(tmp_path, monkey
         read_experiments(path)
     write_experiments(path, [experiment()], overwrite=False)
     whole = path.read_bytes()
-    for damaged in (b"", whole[:-20], whole[:40] + b"\xff" * 20 + whole[60:], b"no gzip", gzip.compress(b"[1"),
-                    gzip.compress(b"[1]"), gzip.compress(b"[" * 100_000)):  # fmt: skip
+    for damaged in (
+        b"",
+        whole[:-20],
+        whole[:40] + b"\xff" * 20 + whole[60:],
+        b"no gzip",
+        gzip.compress(b"[1"),
+        gzip.compress(b"[1]"),
+        gzip.compress(b"[" * 100_000),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(MkfaError):
             read_experiments(path)

@@ -16,8 +16,9 @@ def drawn(name: str) -> dict:
     return found
 
 
-@pytest.mark.parametrize(("name", "points"), [("letters-sensitive", 36), ("digits-18-layers", 54),
-                                              ("letters-convnext", 12)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "points"), [("letters-sensitive", 36), ("digits-18-layers", 54), ("letters-convnext", 12)]
+)
 def test_a_curve_is_complete_with_three_seeds(name: str, points: int) -> None:
     found = drawn(name)
     cells = [found["base"], *found["cells"]]
@@ -34,11 +35,17 @@ def test_the_matrix_is_complete() -> None:
 
 @pytest.mark.parametrize(
     ("name", "series", "what", "points"),
-    [("letters-sensitive", "transfer", "last", 0.3), ("letters-sensitive", "selffer", "last", 4.1),
-     ("letters-sensitive", "covariance", "all", -1.6), ("letters-convnext", "transfer", "last", -0.9),
-     ("digits-18-layers", "transfer", "all", 1.9), ("digits-18-layers", "selffer", "all", 5.9)],
-)  # fmt: skip
+    [
+        ("letters-sensitive", "transfer", "last", 0.3),
+        ("letters-sensitive", "selffer", "last", 4.1),
+        ("letters-sensitive", "covariance", "all", -1.6),
+        ("letters-convnext", "transfer", "last", -0.9),
+        ("digits-18-layers", "transfer", "all", 1.9),
+        ("digits-18-layers", "selffer", "all", 5.9),
+    ],
+)
 def test_the_readme_quotes_differences_from_random(name: str, series: str, what: str, points: float) -> None:
-    [found] = [c for c in drawn(name)["contrasts"]
-               if (c["series"], c["against"], c["what"]) == (series, "random", what)]  # fmt: skip
+    [found] = [
+        c for c in drawn(name)["contrasts"] if (c["series"], c["against"], c["what"]) == (series, "random", what)
+    ]
     assert round(100 * found["difference"], 1) == points

@@ -14,9 +14,16 @@ from mkfa.results.cells import Cell, Finished, make_curve, sensitivity
 
 @pytest.mark.parametrize(
     ("text", "numbers"),
-    [("3", (3,)), ("1..4", (1, 2, 3, 4)), ("0..12..3", (0, 3, 6, 9, 12)), ("1..10..4", (1, 5, 9)),
-     ("4, 1,2..3", (1, 2, 3, 4)), ("7..7", (7,)), ("1..18", tuple(range(1, 19)))],
-)  # fmt: skip
+    [
+        ("3", (3,)),
+        ("1..4", (1, 2, 3, 4)),
+        ("0..12..3", (0, 3, 6, 9, 12)),
+        ("1..10..4", (1, 5, 9)),
+        ("4, 1,2..3", (1, 2, 3, 4)),
+        ("7..7", (7,)),
+        ("1..18", tuple(range(1, 19))),
+    ],
+)
 def test_numbers_as_users_write_them(text, numbers):
     assert parse_numbers(text) == numbers
 
@@ -33,10 +40,16 @@ def run(arm: str, layers: int, seed: int, top1: float | None, *, source: str = "
 
 
 def test_a_curve_worked_out_by_hand():
-    runs = [run("baseline", 0, 0, 0.80), run("baseline", 0, 1, 0.84),
-            run("transfer", 1, 0, 0.79), run("transfer", 1, 1, 0.81),
-            run("transfer", 2, 0, 0.78), run("transfer", 2, 1, None),
-            run("delta", 2, 0, 0.40), run("delta", 2, 1, 0.44)]  # fmt: skip
+    runs = [
+        run("baseline", 0, 0, 0.80),
+        run("baseline", 0, 1, 0.84),
+        run("transfer", 1, 0, 0.79),
+        run("transfer", 1, 1, 0.81),
+        run("transfer", 2, 0, 0.78),
+        run("transfer", 2, 1, None),
+        run("delta", 2, 0, 0.40),
+        run("delta", 2, 1, 0.44),
+    ]
     runs.append(Finished("a", "b", "delta", 2, 2, {"state": "diverged", "step": 7, "chance": 0.25}))
     curve = make_curve(runs, parameters={"x": 1})
     assert (curve.base.mean, curve.base.std) == pytest.approx((0.82, math.sqrt(0.0008)))

@@ -14,8 +14,9 @@ from mkfa.results.contrasts import contrasts_of, paired_half_width, sentence, se
 
 
 def cell(arm: str, layers: int, top1: dict[int, float], source: str = "a") -> Cell:
-    return Cell(source, "b", arm, layers, tuple(top1), tuple(top1.values()), math.nan, math.nan, math.nan, math.nan,
-                0, 0)  # fmt: skip
+    return Cell(
+        source, "b", arm, layers, tuple(top1), tuple(top1.values()), math.nan, math.nan, math.nan, math.nan, 0, 0
+    )
 
 
 def drawn(seed: int, count: int, mean: float, spread: float) -> dict[int, float]:
@@ -59,8 +60,10 @@ def test_arms_are_held_against_random_and_the_base_at_the_last_point_and_over_al
     transfer = {n: drawn(n, 4, 0.7 - 0.01 * n, 0.01) for n in (2, 4, 6)}
     random = {n: drawn(n + 50, 4, 0.6, 0.01) for n in (4, 6)}
     base = drawn(99, 3, 0.72, 0.01)
-    cells = [*(cell("transfer", n, v) for n, v in transfer.items()),
-             *(cell("random", n, v, "") for n, v in random.items())]  # fmt: skip
+    cells = [
+        *(cell("transfer", n, v) for n, v in transfer.items()),
+        *(cell("random", n, v, "") for n, v in random.items()),
+    ]
     found = contrasts_of(cell("baseline", 0, base, ""), cells)
     against = by_what(found, "transfer", "random")
     interval = ttest_ind([*transfer[6].values()], [*random[6].values()], equal_var=False).confidence_interval()
@@ -89,8 +92,9 @@ def test_arms_are_held_against_random_and_the_base_at_the_last_point_and_over_al
 
 def test_the_last_step_of_transfer():
     values = {n: drawn(n, 3, 0.7, 0.02) for n in (1, 17, 18)}
-    found = contrasts_of(cell("baseline", 0, drawn(7, 3, 0.7, 0.01), ""),
-                         [cell("transfer", n, v) for n, v in values.items()])  # fmt: skip
+    found = contrasts_of(
+        cell("baseline", 0, drawn(7, 3, 0.7, 0.01), ""), [cell("transfer", n, v) for n, v in values.items()]
+    )
     [step] = [c for c in found if c.what == "step"]
     pairs = np.array([*values[18].values()]) - np.array([*values[17].values()])
     assert (step.layers, step.against_layers) == ((18,), (17,))
@@ -114,8 +118,12 @@ def test_a_seed_that_lacks_a_point_is_in_no_mean_over_points():
 
 
 def test_series_have_their_source_where_an_arm_has_several():
-    cells = [cell("stack", 2, {0: 0.5}, "food"), cell("stack", 1, {0: 0.5}, "food"), cell("stack", 1, {0: 0.5}, "pets"),
-             cell("random", 1, {0: 0.4}, "")]  # fmt: skip
+    cells = [
+        cell("stack", 2, {0: 0.5}, "food"),
+        cell("stack", 1, {0: 0.5}, "food"),
+        cell("stack", 1, {0: 0.5}, "pets"),
+        cell("random", 1, {0: 0.4}, ""),
+    ]
     found = series_of(cells)
     assert list(found) == ["stack food", "stack pets", "random"]
     assert [c.layers for c in found["stack food"]] == [1, 2]
@@ -127,14 +135,21 @@ def test_series_have_their_source_where_an_arm_has_several():
 @pytest.mark.parametrize(
     ("top1", "told"),
     # the reference is .50 .51 .52: deviations of 1 point on either side make Welch's width 2.776 sqrt(2 / 3) = 2.27
-    [({0: 0.60, 1: 0.62, 2: 0.61}, "+10.0 points, 95 % interval +7.7 to +12.3 (Welch, 3 seeds); seed by seed +7.5 to "
-                                   "+12.5; 0 lies outside."),
-     ({0: 0.50, 1: 0.52, 2: 0.51}, "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 lies inside: "
-                                   "seeds alone could make it."),
-     ({0: 0.52, 1: 0.53, 2: 0.541}, "seed by seed +1.9 to +2.2; they disagree on 0: more seeds are needed."),
-     ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points, 3 seeds; no interval, as the seeds do not differ."),
-     ({0: 0.60}, "no interval, which takes two seeds")],
-)  # fmt: skip
+    [
+        (
+            {0: 0.60, 1: 0.62, 2: 0.61},
+            "+10.0 points, 95 % interval +7.7 to +12.3 (Welch, 3 seeds); seed by seed +7.5 to +12.5; 0 lies outside.",
+        ),
+        (
+            {0: 0.50, 1: 0.52, 2: 0.51},
+            "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 lies inside: "
+            "seeds alone could make it.",
+        ),
+        ({0: 0.52, 1: 0.53, 2: 0.541}, "seed by seed +1.9 to +2.2; they disagree on 0: more seeds are needed."),
+        ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points, 3 seeds; no interval, as the seeds do not differ."),
+        ({0: 0.60}, "no interval, which takes two seeds"),
+    ],
+)
 def test_a_sentence_says_what_the_interval_says(top1, told):
     cells = [cell("transfer", 3, top1), cell("random", 3, {0: 0.50, 1: 0.51, 2: 0.52}, "")]
     last = by_what(contrasts_of(cell("baseline", 0, {0: 0.7}, ""), cells), "transfer", "random")["last"]

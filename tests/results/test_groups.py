@@ -55,8 +55,11 @@ def test_groups_are_means_over_seeds_with_welchs_interval_against_their_own_base
     found = groups["transfer", 2]
     interval = ttest_ind(TRANSFER, BASE, equal_var=False).confidence_interval(0.95)
     assert (found.change - found.half_width, found.change + found.half_width) == pytest.approx(tuple(interval))
-    assert (found.mean, found.std, found.seeds) == (pytest.approx(np.mean(TRANSFER)),
-                                                    pytest.approx(np.std(TRANSFER, ddof=1)), (0, 1, 2))  # fmt: skip
+    assert (found.mean, found.std, found.seeds) == (
+        pytest.approx(np.mean(TRANSFER)),
+        pytest.approx(np.std(TRANSFER, ddof=1)),
+        (0, 1, 2),
+    )
     assert math.isnan(groups["baseline", 0].change)
     short = groups["random", 10]
     assert (short.seeds, short.missing, short.change) == ((0,), 2, pytest.approx(0.4 - 0.82))
@@ -93,7 +96,9 @@ def test_sources_of_one_network_with_other_options_are_two(tmp_path):
             run(tmp_path, top1, seed, arm="stack", layers=2, source=f"run:{base.spec.hash}")
     [table] = [t for t in group_runs(load_runs(tmp_path), ["source"]) if t.setting["domain"] == "made"]
     assert {source: (g.mean, g.seeds) for (source,), g in by_values(table).items()} == {
-        "other+mixer:kernel=5": (0.6, (0, 1)), "other+mixer:kernel=7": (0.8, (0, 1))}  # fmt: skip
+        "other+mixer:kernel=5": (0.6, (0, 1)),
+        "other+mixer:kernel=7": (0.8, (0, 1)),
+    }
 
 
 def test_recipes_and_networks_have_their_own_base_also_in_one_table(tmp_path):

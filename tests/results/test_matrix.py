@@ -26,21 +26,34 @@ def whole(*, seeds: int = 2) -> list[Finished]:
     """Return the runs of three targets and four sources, the first being none of the targets, with both controls."""
     rng = np.random.default_rng(0)
     runs = [run(d, d, "baseline", 0.8, seed=s) for d in ["z", *DOMAINS] for s in range(seeds)]
-    runs += [run(s, t, "selffer" if s == t else "transfer", rng.normal(0.75, 0.02), seed=seed)
-             for s in ["z", *DOMAINS] for t in DOMAINS for seed in range(seeds)]  # fmt: skip
-    runs += [run("", t, arm, rng.normal(mean, 0.02), seed=seed)
-             for arm, mean in (("random", 0.6), ("delta", 0.4)) for t in DOMAINS for seed in range(seeds)]  # fmt: skip
+    runs += [
+        run(s, t, "selffer" if s == t else "transfer", rng.normal(0.75, 0.02), seed=seed)
+        for s in ["z", *DOMAINS]
+        for t in DOMAINS
+        for seed in range(seeds)
+    ]
+    runs += [
+        run("", t, arm, rng.normal(mean, 0.02), seed=seed)
+        for arm, mean in (("random", 0.6), ("delta", 0.4))
+        for t in DOMAINS
+        for seed in range(seeds)
+    ]
     return runs
 
 
 def mean(runs: list[Finished], source: str, target: str, arm: str) -> float:
-    return float(np.mean([r.result["top1_last"] for r in runs
-                          if (r.source, r.target, r.arm) == (source, target, arm)]))  # fmt: skip
+    return float(np.mean([r.result["top1_last"] for r in runs if (r.source, r.target, r.arm) == (source, target, arm)]))
 
 
 def test_a_matrix_has_a_base_for_each_target():
-    runs = [run("", "a", "baseline", 0.9), run("", "b", "baseline", 0.5), run("a", "b", "transfer", 0.6),
-            run("a", "a", "selffer", 0.8), run("b", "b", "selffer", 0.5), run("b", "a", "transfer", 0.95)]  # fmt: skip
+    runs = [
+        run("", "a", "baseline", 0.9),
+        run("", "b", "baseline", 0.5),
+        run("a", "b", "transfer", 0.6),
+        run("a", "a", "selffer", 0.8),
+        run("b", "b", "selffer", 0.5),
+        run("b", "a", "transfer", 0.95),
+    ]
     matrix = make_matrix(runs, domains=["a", "b"], parameters={})
     change = {(c.source, c.target): c.relative for c in matrix.cells}
     assert change == pytest.approx({("a", "a"): -0.1, ("a", "b"): 0.1, ("b", "a"): 0.05, ("b", "b"): 0.0})
@@ -89,8 +102,11 @@ def test_a_target_whose_control_lies_within_the_seeds_is_named():
     runs += [run("", "b", "delta", v, seed=s) for s, v in enumerate((0.36, 0.40))]
     matrix = make_matrix(runs, domains=["a", "b"], parameters={})
     assert "On a no control lies clearly below" in tell_sensitivity(matrix)
-    two = [run("", "c", arm, v - drop, seed=s) for arm, drop in (("baseline", 0), ("delta", 0.08))
-           for s, v in enumerate((0.78, 0.82))]  # 2.8 SD: two seeds alone bring as much in one of twenty
+    two = [
+        run("", "c", arm, v - drop, seed=s)
+        for arm, drop in (("baseline", 0), ("delta", 0.08))
+        for s, v in enumerate((0.78, 0.82))
+    ]  # 2.8 SD: two seeds alone bring as much in one of twenty
     told = tell_sensitivity(make_matrix([*runs, *two], domains=["a", "b", "c"], parameters={}))
     assert "c 8.0 (2.8 SD) by delta" in told
     assert "On a, c no control lies clearly below" in told
@@ -104,8 +120,9 @@ def test_without_controls_the_sensitivity_is_unknown():
     unfinished = [*runs, run("", "a", "delta", None)]
     matrix = make_matrix(unfinished, domains=DOMAINS, sources=["z", *DOMAINS], parameters={})
     assert "no control is done" in tell_sensitivity(matrix)
-    matrix = make_matrix([*unfinished, run("", "b", "delta", 0.3)], domains=DOMAINS, sources=["z", *DOMAINS],
-                         parameters={})  # fmt: skip
+    matrix = make_matrix(
+        [*unfinished, run("", "b", "delta", 0.3)], domains=DOMAINS, sources=["z", *DOMAINS], parameters={}
+    )
     assert "Unknown on a, c: no control is done" in tell_sensitivity(matrix)
 
 
@@ -113,16 +130,23 @@ def test_on_the_whole_against_scipy_with_targets_as_units():
     runs = whole()
     matrix = make_matrix(runs, domains=DOMAINS, sources=["z", *DOMAINS], parameters={})
     assert [(o.against, o.cells, o.targets, o.arm) for o in matrix.overall] == [
-        (name, 9, 3, "transfer") for name in ("baseline", "selffer", "random")]  # fmt: skip
-    others = {"baseline": lambda t: 0.8, "selffer": lambda t: mean(runs, t, t, "selffer"),
-              "random": lambda t: mean(runs, "", t, "random")}  # fmt: skip
+        (name, 9, 3, "transfer") for name in ("baseline", "selffer", "random")
+    ]
+    others = {
+        "baseline": lambda t: 0.8,
+        "selffer": lambda t: mean(runs, t, t, "selffer"),
+        "random": lambda t: mean(runs, "", t, "random"),
+    }
     for found in matrix.overall:
-        cells = {t: [mean(runs, s, t, "transfer") - others[found.against](t) for s in ("z", *DOMAINS) if s != t]
-                 for t in DOMAINS}  # fmt: skip
+        cells = {
+            t: [mean(runs, s, t, "transfer") - others[found.against](t) for s in ("z", *DOMAINS) if s != t]
+            for t in DOMAINS
+        }
         assert found.difference == pytest.approx(np.mean([v for values in cells.values() for v in values]))
         interval = ttest_1samp([np.mean(v) for v in cells.values()], 0).confidence_interval(0.95)
         assert (found.difference - found.half_width, found.difference + found.half_width) == pytest.approx(
-            (interval.low, interval.high))  # fmt: skip
+            (interval.low, interval.high)
+        )
     told = sentence(matrix.overall[2])
     assert told.startswith("transfer less the control random of the same target: +")
     assert "mean of 9 cells off the diagonal" in told
@@ -131,8 +155,14 @@ def test_on_the_whole_against_scipy_with_targets_as_units():
 
 def test_cells_that_are_missing_leave_every_target_its_weight():
     runs = [run("", t, "baseline", 0.5) for t in DOMAINS]
-    runs += [run("b", "a", "transfer", 0.6), run("c", "a", "transfer", None), run("a", "b", "transfer", 0.4),
-             run("c", "b", "transfer", 0.3), run("a", "c", "transfer", None), run("", "b", "random", 0.4)]  # fmt: skip
+    runs += [
+        run("b", "a", "transfer", 0.6),
+        run("c", "a", "transfer", None),
+        run("a", "b", "transfer", 0.4),
+        run("c", "b", "transfer", 0.3),
+        run("a", "c", "transfer", None),
+        run("", "b", "random", 0.4),
+    ]
     base, random = make_matrix(runs, domains=DOMAINS, parameters={}).overall
     assert (base.difference, base.cells, base.targets) == (pytest.approx((0.1 - 0.15) / 2), 3, 2)
     assert "0 lies inside: 2 targets do not settle it" in sentence(base)
@@ -149,8 +179,9 @@ def test_equal_targets_have_no_interval_and_nothing_done_has_no_summary():
 
 
 def packed(runs: list[Finished], **parameters: object) -> PackedExperiment:
-    members = tuple(PackedRun(f"{i:016x}", r.source, r.target, r.arm, r.layers, r.seed, None, r.result)
-                    for i, r in enumerate(runs))  # fmt: skip
+    members = tuple(
+        PackedRun(f"{i:016x}", r.source, r.target, r.arm, r.layers, r.seed, None, r.result) for i, r in enumerate(runs)
+    )
     p = {"domains": DOMAINS, "arch": "net", "what": "depthwise", "layers": 3, "seeds": 2, **parameters}
     return PackedExperiment("m", "matrix", "mkfa transfer-matrix", p, members)
 

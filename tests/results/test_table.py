@@ -19,15 +19,28 @@ SHUFFLE = (0.77, 0.79, 0.76)
 
 def runs(arm: str, values: tuple[float | None, ...], source: str = "a", layers: int = 4) -> list[Finished]:
     return [
-        Finished("b" if arm == "baseline" else source, "b", arm, 0 if arm == "baseline" else layers, seed,
-                 None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.1})
+        Finished(
+            "b" if arm == "baseline" else source,
+            "b",
+            arm,
+            0 if arm == "baseline" else layers,
+            seed,
+            None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.1},
+        )
         for seed, top1 in enumerate(values)
-    ]  # fmt: skip
+    ]
 
 
 def test_rows_are_held_against_the_base():
-    table = make_scenarios([*runs("baseline", BASE), *runs("transfer", (0.81, 0.80, 0.82)), *runs("shuffle", SHUFFLE),
-                            *runs("random", (0.5, 0.52, 0.54), "")], parameters={"x": 1})  # fmt: skip
+    table = make_scenarios(
+        [
+            *runs("baseline", BASE),
+            *runs("transfer", (0.81, 0.80, 0.82)),
+            *runs("shuffle", SHUFFLE),
+            *runs("random", (0.5, 0.52, 0.54), ""),
+        ],
+        parameters={"x": 1},
+    )
     assert [row.label for row in table.rows] == ["transfer", "shuffle", "random"]
     shuffle = table.rows[1]
     test = ttest_ind(SHUFFLE, BASE, equal_var=False)
@@ -51,13 +64,21 @@ def test_one_seed_has_no_p_and_no_spread():
 
 @pytest.mark.parametrize(
     ("rows", "labels"),
-    [([("transfer", "a"), ("shuffle", "a"), ("random", ""), ("selffer", "b")],
-      ["transfer", "shuffle", "random", "selffer"]),
-     ([("stack", "a+net"), ("stack", "c+net"), ("selffer", "b"), ("random", "")],
-      ["a+net", "c+net", "selffer", "random"]),
-     ([("stack", "a"), ("stack", "b"), ("shuffle", "a"), ("shuffle", "b"), ("random", "")],
-      ["stack, a", "stack, b", "shuffle, a", "shuffle, b", "random"])],
-)  # fmt: skip
+    [
+        (
+            [("transfer", "a"), ("shuffle", "a"), ("random", ""), ("selffer", "b")],
+            ["transfer", "shuffle", "random", "selffer"],
+        ),
+        (
+            [("stack", "a+net"), ("stack", "c+net"), ("selffer", "b"), ("random", "")],
+            ["a+net", "c+net", "selffer", "random"],
+        ),
+        (
+            [("stack", "a"), ("stack", "b"), ("shuffle", "a"), ("shuffle", "b"), ("random", "")],
+            ["stack, a", "stack, b", "shuffle, a", "shuffle, b", "random"],
+        ),
+    ],
+)
 def test_rows_are_called_by_what_tells_them_apart(rows, labels):
     all_runs = [*runs("baseline", BASE), *(r for arm, source in rows for r in runs(arm, (0.5, 0.6), source))]
     assert [row.label for row in make_scenarios(all_runs, parameters={}).rows] == labels

@@ -22,8 +22,19 @@ from mkfa.similarity.score import ALIKE_IS_MORE, MEASURES
 QUICK = CompareSettings(permutations=99, bootstrap=39, splits=4, sample=96)
 
 
-def planted(name: str, seed: int, *, protos: int = 6, proto_seed: int = 0, smooth: bool = False, k: int = 5,
-            layers: int = 4, each: int = 80, noise: float = 0.15, **provenance: str) -> FilterBank:  # fmt: skip
+def planted(
+    name: str,
+    seed: int,
+    *,
+    protos: int = 6,
+    proto_seed: int = 0,
+    smooth: bool = False,
+    k: int = 5,
+    layers: int = 4,
+    each: int = 80,
+    noise: float = 0.15,
+    **provenance: str,
+) -> FilterBank:
     """A bank around prototypes, with random sign, gain and offset."""
     centre = np.random.default_rng([1, proto_seed]).standard_normal((protos, k, k))
     if smooth:
@@ -124,8 +135,9 @@ def test_copied_filters_are_noticed():
 
 def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
     a, b = planted("a", 1), planted("b", 2)
-    settings = CompareSettings(permutations=19, bootstrap=39, sample=160, nulls=("gaussian",),
-                               measures=("coverage", "energy", "bures"))  # fmt: skip
+    settings = CompareSettings(
+        permutations=19, bootstrap=39, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures")
+    )
     rng = np.random.default_rng(0)
     moved = []
     for layer, weight in b.iter_layers():
@@ -206,12 +218,17 @@ def test_nonfinite_filters_are_left_out():
 
 
 BAD: list[tuple[dict[str, object], str]] = [
-    ({"permutations": 18}, "permutations 18: is less than 19"), ({"sample": 15}, "sample 15: is less than 16"),
-    ({"bootstrap": 38}, "bootstrap 38: is less than 39"), ({"splits": 0}, "splits 0: is less than 1"),
-    ({"threshold": 1.5}, "threshold 1.5: is no"), ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
-    ({"nulls": ()}, "no measure or no null"), ({"measures": ()}, "no measure or no null"),
-    ({"nulls": ("gausian",)}, "did you mean gaussian"), ({"measures": ("cover",)}, "did you mean coverage"),
-]  # fmt: skip
+    ({"permutations": 18}, "permutations 18: is less than 19"),
+    ({"sample": 15}, "sample 15: is less than 16"),
+    ({"bootstrap": 38}, "bootstrap 38: is less than 39"),
+    ({"splits": 0}, "splits 0: is less than 1"),
+    ({"threshold": 1.5}, "threshold 1.5: is no"),
+    ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
+    ({"nulls": ()}, "no measure or no null"),
+    ({"measures": ()}, "no measure or no null"),
+    ({"nulls": ("gausian",)}, "did you mean gaussian"),
+    ({"measures": ("cover",)}, "did you mean coverage"),
+]
 
 
 @pytest.mark.parametrize(("change", "says"), BAD)
@@ -247,8 +264,9 @@ def test_fraction_runs_from_floor_to_ceiling_in_either_direction():
 
 def test_each_measure_runs_in_the_direction_that_is_said_of_it(shared: Comparison):
     kind = shared.kinds[0]
-    rises = {name for name, floor, ceiling in zip(kind.measures, kind.floor, kind.ceiling, strict=True)
-             if floor > ceiling}  # fmt: skip
+    rises = {
+        name for name, floor, ceiling in zip(kind.measures, kind.floor, kind.ceiling, strict=True) if floor > ceiling
+    }
     assert rises == set(ALIKE_IS_MORE)
 
 

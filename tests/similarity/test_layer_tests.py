@@ -74,8 +74,10 @@ def test_bootstrap_spreads_like_fresh_layers_do():
     samples = [take(c, np.arange(len(c))) for c in (a, b)]
     draws = bootstrap_layers(*samples, plan=plan, draws=60, rng=rng)
     assert np.isfinite(draws).all()
-    fresh = [measures.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
-             for i in range(60)]  # fmt: skip
+    fresh = [
+        measures.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
+        for i in range(60)
+    ]
     assert 0.4 < draws[:, plan.measures.index("energy")].std() / np.std(fresh) < 2.5
     value = np.linspace(0, 1, len(plan.measures))
     low, high = centred_interval(draws, value)

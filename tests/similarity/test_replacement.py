@@ -14,8 +14,19 @@ from mkfa.similarity.samples import make_cloud, split
 from mkfa.similarity.score import ALIKE_IS_MORE, Measure, make_plan, profile, score, take
 from mkfa.stats.p_values import p_value
 
-CALIBRATED: tuple[Measure, ...] = ("coverage", "coverage_at", "matching", "transport", "mmd", "energy", "bures",
-                                   "frobenius", "angles", "pca_kl", "responses")  # fmt: skip
+CALIBRATED: tuple[Measure, ...] = (
+    "coverage",
+    "coverage_at",
+    "matching",
+    "transport",
+    "mmd",
+    "energy",
+    "bures",
+    "frobenius",
+    "angles",
+    "pca_kl",
+    "responses",
+)
 
 
 def bank_of(weight: np.ndarray, layers: int = 2, name: str = "b") -> FilterBank:
@@ -40,8 +51,9 @@ def side_p_values(null: Null, seeds: int, m: int, size: int = 3) -> np.ndarray:
         plan = make_plan((size, size), CALIBRATED, threshold=0.85, bandwidth=0.25, rng=rng)
         sides = [profile(take(c, split(c, 24, rng)[0]), plan, root=True) for c in clouds]
         observed = score(*sides, plan).values[0]
-        draws = draw_against(null, (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=m, seed=seed,
-                             advance=lambda _: None).values  # fmt: skip
+        draws = draw_against(
+            null, (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=m, seed=seed, advance=lambda _: None
+        ).values
         alike = np.array([name in ALIKE_IS_MORE for name in plan.measures])
         high, low = p_value(observed, draws, larger=True), p_value(observed, draws, larger=False)
         out.append(np.where(alike, high, low))
@@ -125,6 +137,9 @@ def test_shuffled_filters_do_not_depend_on_their_scale(exponent: int):
         clouds = [make_cloud(bank_of(weight[part] * scale), Kind(3, 3)) for part in (slice(0, 20), slice(20, 40))]
         plan = make_plan((3, 3), ("coverage", "mmd"), threshold=0.85, bandwidth=0.25, rng=np.random.default_rng(1))
         sides = [profile(take(c, np.arange(20)), plan, root=True) for c in clouds]
-        found.append(draw_against("shuffled", (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=5, seed=0,
-                                  advance=lambda _: None).values)  # fmt: skip
+        found.append(
+            draw_against(
+                "shuffled", (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=5, seed=0, advance=lambda _: None
+            ).values
+        )
     assert np.allclose(*found, atol=1e-6)

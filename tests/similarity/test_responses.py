@@ -101,5 +101,8 @@ def test_linear_responses_know_only_second_moments_and_rectified_ones_more():
 def test_scikit_learn_is_not_imported_for_its_pictures():
     import subprocess
 
-    code = "import sys; from mkfa.similarity.measures.responses import stimuli; stimuli(3, 3); sys.exit('sklearn' in sys.modules)"
+    code = (
+        "import sys; from mkfa.similarity.measures.responses import stimuli; "
+        "stimuli(3, 3); sys.exit('sklearn' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,8 +18,14 @@ def test_p_value_counts_itself_and_ties():
 def test_p_value_agrees_with_scipys_monte_carlo_test():
     draws = np.random.default_rng(0).standard_normal(999)
     ours = p_value(1.3, draws, larger=True)
-    theirs = stats.monte_carlo_test([1.3], lambda size: draws.reshape(size), lambda x, axis: x.mean(axis=axis),
-                                    n_resamples=999, vectorized=True, alternative="greater").pvalue  # fmt: skip
+    theirs = stats.monte_carlo_test(
+        [1.3],
+        lambda size: draws.reshape(size),
+        lambda x, axis: x.mean(axis=axis),
+        n_resamples=999,
+        vectorized=True,
+        alternative="greater",
+    ).pvalue
     assert ours == pytest.approx(theirs)
 
 

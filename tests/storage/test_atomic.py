@@ -40,8 +40,11 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, monkeypatch)
 
 
 def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
-    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none" / "a.bin", "does not exist; create it"),
-                        (tmp_path / ("x" * 230), "too long")):  # fmt: skip
+    for path, words in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "a.bin", "does not exist; create it"),
+        (tmp_path / ("x" * 230), "too long"),
+    ):
         with pytest.raises(MkfaError, match=words) as caught:
             atomic_write(path, b"data")
         assert caught.value.exit_code == 2

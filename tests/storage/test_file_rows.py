@@ -66,8 +66,11 @@ def test_it_is_read_as_an_array_is(made):
 def test_a_system_that_gives_less_than_asked_for_is_asked_again(made, monkeypatch):
     found, images = made
     real = os.preadv
-    monkeypatch.setattr(module.os, "preadv", lambda handle, views, at: real(handle, [memoryview(views[0])[:1]], at)
-                        if memoryview(views[0]).ndim == 1 else 0)  # fmt: skip
+    monkeypatch.setattr(
+        module.os,
+        "preadv",
+        lambda handle, views, at: real(handle, [memoryview(views[0])[:1]], at) if memoryview(views[0]).ndim == 1 else 0,
+    )
     assert np.array_equal(found.read(np.array([7, 2, 8, 3])), images[[7, 2, 8, 3]])
 
 
@@ -105,8 +108,13 @@ def test_a_file_that_changed_is_named_in_one_sentence(tmp_path, chunk, fault):
     images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
     path = tmp_path / "x.h5"
     found = write(path, images, chunk=chunk)
-    told = {"gone": "is gone", "replaced": "was changed", "cut": "ends before", "damaged": "is damaged",
-            "folder": "cannot be read|was changed"}[fault]  # fmt: skip
+    told = {
+        "gone": "is gone",
+        "replaced": "was changed",
+        "cut": "ends before",
+        "damaged": "is damaged",
+        "folder": "cannot be read|was changed",
+    }[fault]
     if fault == "gone":
         path.unlink()
     elif fault == "replaced":

@@ -11,9 +11,15 @@ from mkfa.storage.folders import home
 
 @pytest.mark.parametrize(
     ("chosen", "system", "where"),
-    [("/a/b", "/data", "/a/b"), ("~/mine", "/data", "HOME/mine"), (None, "/data", "/data/mkfa"),
-     ("", "/data", "/data/mkfa"), (None, None, "HOME/.local/share/mkfa"), ("", "", "HOME/.local/share/mkfa")],
-)  # fmt: skip
+    [
+        ("/a/b", "/data", "/a/b"),
+        ("~/mine", "/data", "HOME/mine"),
+        (None, "/data", "/data/mkfa"),
+        ("", "/data", "/data/mkfa"),
+        (None, None, "HOME/.local/share/mkfa"),
+        ("", "", "HOME/.local/share/mkfa"),
+    ],
+)
 def test_where_files_are_kept(monkeypatch, tmp_path, chosen, system, where):
     monkeypatch.setenv("HOME", str(tmp_path))
     for variable, value in (("MKFA_HOME", chosen), ("XDG_DATA_HOME", system)):

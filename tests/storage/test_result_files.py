@@ -55,8 +55,20 @@ def test_round_trip(tmp_path_factory, sizes, text, seed):
         layer = Layer(0, f"{text}.{i}", i - 1, 0.0, n, kh, kw, (2, 1), (1, -1), 2, dtype="bfloat16")
         layer = replace(layer, bn_folded=bool(i % 2))
         layers.append((layer, weight, weight[:, 0, 0] if i % 3 else None))
-    provenance = Provenance(text, "ab", "cd", text, "imagenet", "t", "l", "graph", "0", "now",
-                            MappingProxyType({"1x1 depthwise": 3}), ("a note",))  # fmt: skip
+    provenance = Provenance(
+        text,
+        "ab",
+        "cd",
+        text,
+        "imagenet",
+        "t",
+        "l",
+        "graph",
+        "0",
+        "now",
+        MappingProxyType({"1x1 depthwise": 3}),
+        ("a note",),
+    )
     bank = make_bank(text, layers, provenance)
     path = tmp_path_factory.mktemp("store") / "b.h5"
     assert_same(read_bank(write_bank(bank, path)), bank)
@@ -174,10 +186,12 @@ def test_a_truncated_file_is_refused(bank_path, keep):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"<!DOCTYPE html><html>", "a web page, not a bank"),
-     (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-     (b"PK\x03\x04 something", "not an HDF5 file")],
-)  # fmt: skip
+    [
+        (b"<!DOCTYPE html><html>", "a web page, not a bank"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"PK\x03\x04 something", "not an HDF5 file"),
+    ],
+)
 def test_what_is_no_hdf5_is_told(tmp_path, content, words):
     (tmp_path / "b.h5").write_bytes(content)
     with pytest.raises(BankError, match=words):
@@ -187,8 +201,12 @@ def test_what_is_no_hdf5_is_told(tmp_path, content, words):
 def test_missing_dangling_folder_and_pipe(tmp_path):
     (tmp_path / "link.h5").symlink_to(tmp_path / "gone.h5")
     os.mkfifo(tmp_path / "pipe.h5")
-    cases = (("none.h5", "does not exist"), ("link.h5", "link to a file that is gone"), (".", "is a folder"),
-             ("pipe.h5", "is not a regular file"))  # fmt: skip
+    cases = (
+        ("none.h5", "does not exist"),
+        ("link.h5", "link to a file that is gone"),
+        (".", "is a folder"),
+        ("pipe.h5", "is not a regular file"),
+    )
     for name, words in cases:
         with pytest.raises(BankError, match=words):
             read_bank(tmp_path / name)
@@ -225,8 +243,11 @@ def places(path):
     """Where the data of each dataset lie in the file: name -> (first byte, bytes)."""
     found = {}
     with h5py.File(path) as f:
-        f.visititems(lambda name, item: found.update({name: (item.id.get_offset(), item.nbytes)})
-                     if isinstance(item, h5py.Dataset) else None)  # fmt: skip
+        f.visititems(
+            lambda name, item: (
+                found.update({name: (item.id.get_offset(), item.nbytes)}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
     return found
 
 
@@ -234,9 +255,12 @@ def test_a_flipped_bit_in_any_data_is_noticed(bank_path):
     write_analysis(bank_path, Analysis("a", {"label": np.array(["delta", "ü"]), "r2": np.arange(5.0)}, {}))
     whole = bank_path.read_bytes()
     tables = places(bank_path)
-    assert set(tables) == {"layers", "analysis/a/label", "analysis/a/r2", *(
-        f"filters/{size}/{part}" for size in ("3x3", "5x5") for part in ("weight", "layer", "channel", "bias")
-    )} - {"filters/3x3/bias"}  # fmt: skip
+    assert set(tables) == {
+        "layers",
+        "analysis/a/label",
+        "analysis/a/r2",
+        *(f"filters/{size}/{part}" for size in ("3x3", "5x5") for part in ("weight", "layer", "channel", "bias")),
+    } - {"filters/3x3/bias"}
     rng = np.random.default_rng(0)
     for name, (start, length) in tables.items():
         reader = read_analyses if name.startswith("analysis") else read_bank

@@ -55,8 +55,12 @@ def write(domain: Domain, path: Path, layout: str = "plain") -> Path:
     if layout == "pieces":
         return write_domain(domain, path, facts={})
     arrays = {key: getattr(domain, key) for key in ("x_train", "y_train", "x_test", "y_test")}
-    return write_arrays(path, kind="domain", arrays=arrays,
-                        attributes={"name": domain.name, "classes": domain.classes, "digest": domain.digest})
+    return write_arrays(
+        path,
+        kind="domain",
+        arrays=arrays,
+        attributes={"name": domain.name, "classes": domain.classes, "digest": domain.digest},
+    )
 
 
 def recipe(**changes: object) -> Recipe:
@@ -86,9 +90,10 @@ def no_thread_is_left() -> bool:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, EVERYTHING, {"size": 16}, {"normalise": "imagenet"}, {"batch": 100, "equal_steps": 3}],
+    "changes",
+    [{}, EVERYTHING, {"size": 16}, {"normalise": "imagenet"}, {"batch": 100, "equal_steps": 3}],
     ids=["plain", "everything", "scaled", "imagenet", "one batch"],
-)  # fmt: skip
+)
 def test_streamed_and_resident_are_the_same_run_bit_for_bit(packed, tmp_path, changes, monkeypatch):
     monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
     monkeypatch.setattr(resident, "_SLAB", 1000)
@@ -309,8 +314,9 @@ def test_an_error_of_the_thread_is_raised_again_and_again():
 
 def test_what_was_not_announced_is_read_when_it_is_asked_for(packed):
     domain = read_domain(packed)
-    (train, test), (there, _) = (place(domain, recipe(), device=CPU, channels_last=True, data=kind)
-                                 for kind in ("stream", "resident"))  # fmt: skip
+    (train, test), (there, _) = (
+        place(domain, recipe(), device=CPU, channels_last=True, data=kind) for kind in ("stream", "resident")
+    )
     assert (train.kind, there.kind) == ("streamed", "resident")
     index = train.index(np.array([5, 0, 5, 42]))
     assert torch.equal(train.take(index), there.take(index))
@@ -324,14 +330,18 @@ def test_evaluation_streams_every_image_once_and_in_order(packed, monkeypatch):
     monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
     asked: list[int] = []
     real = Rows.read
-    monkeypatch.setattr(Rows, "read", lambda self, rows, out=None: (asked.extend(rows.tolist()),
-                                                                   real(self, rows, out))[1])  # fmt: skip
+    monkeypatch.setattr(
+        Rows, "read", lambda self, rows, out=None: (asked.extend(rows.tolist()), real(self, rows, out))[1]
+    )
     _, test = place(read_domain(packed), recipe(normalise="imagenet"), device=CPU, channels_last=True, data="stream")
     model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     streamed = evaluate(model, test, amp=False)
     assert asked == list(range(17))
-    assert streamed == evaluate(model, place(read_domain(packed), recipe(normalise="imagenet"), device=CPU,
-                                             channels_last=True, data="resident")[1], amp=False)  # fmt: skip
+    assert streamed == evaluate(
+        model,
+        place(read_domain(packed), recipe(normalise="imagenet"), device=CPU, channels_last=True, data="resident")[1],
+        amp=False,
+    )
 
 
 def test_images_stay_where_there_is_room_and_are_streamed_where_there_is_not(packed, monkeypatch):

@@ -47,9 +47,14 @@ def test_the_quick_gradient_is_for_cpus_without_compilation(cuda):
             other.resolved()
 
 
-@pytest.mark.parametrize(("given", "told"), [({"device": "cuda"}, "--device cuda: is not on this machine"),
-                                             ({"device": "tpu"}, "take one of auto, cpu"),
-                                             ({"data": "both"}, "--data both: is no way to hold images")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"device": "cuda"}, "--device cuda: is not on this machine"),
+        ({"device": "tpu"}, "take one of auto, cpu"),
+        ({"data": "both"}, "--data both: is no way to hold images"),
+    ],
+)
 def test_what_is_not_there_is_refused(monkeypatch, given, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MkfaError, match=told):

@@ -30,10 +30,21 @@ def test_what_is_whole_is_read(folder):
     assert folder.result() == {"state": "diverged", "step": 3}
 
 
-@pytest.mark.parametrize("text", [
-    "", "{", "[]", "3", "null", "{}", '{"state": 3}', '{"state": "over"}', '{"state": "done", "top1_last": "x"}',
-    '{"state": "diverged", "step": null}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '{"state": 3}',
+        '{"state": "over"}',
+        '{"state": "done", "top1_last": "x"}',
+        '{"state": "diverged", "step": null}',
+    ],
+)
 def test_a_damaged_result_is_a_failed_run_and_is_not_taken_over(folder, text):
     (folder.path / RESULT).write_text(text)
     with pytest.raises(WorkError, match=r"result\.json: .*remove the run's folder"):
@@ -42,11 +53,18 @@ def test_a_damaged_result_is_a_failed_run_and_is_not_taken_over(folder, text):
     assert (entry.state, entry.hash) == ("failed", folder.spec.hash)
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("[]", "no JSON object"), ("null", "no JSON object"), ("{}", "it lacks arch, domain, domain_digest"),
-    ({"seed": "x"}, "another kind"), ({"recipe": 3}, "another kind"), ({"arch": None}, "another kind"),
-    ({"colour": 1}, r"does not know \(colour\); use the version that trained it, or remove the folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]", "no JSON object"),
+        ("null", "no JSON object"),
+        ("{}", "it lacks arch, domain, domain_digest"),
+        ({"seed": "x"}, "another kind"),
+        ({"recipe": 3}, "another kind"),
+        ({"arch": None}, "another kind"),
+        ({"colour": 1}, r"does not know \(colour\); use the version that trained it, or remove the folder"),
+    ],
+)
 def test_a_specification_that_is_damaged_or_of_another_version(folder, text, told):
     path = folder.path / SPEC
     path.write_text(text if isinstance(text, str) else json.dumps(json.loads(path.read_text()) | text))

@@ -11,9 +11,22 @@ from mkfa.errors import MkfaError
 from mkfa.training.optimizer import build_optimizer, lr_at, warmup_steps
 from mkfa.training.recipe import RECIPES, change, load_recipe, parse_changes
 
-PAPER = {"epochs": 300, "batch": 1024, "lr": 4e-3, "lr_min": 1e-6, "weight_decay": 0.05, "drop_path": 0.1,
-         "mixup": 0.8, "cutmix": 1.0, "erasing": 0.25, "label_smoothing": 0.1, "size": 224, "ema": 0.0,
-         "rand_augment": "rand-m9-mstd0.5-inc1", "equal_steps": 0}  # fmt: skip
+PAPER = {
+    "epochs": 300,
+    "batch": 1024,
+    "lr": 4e-3,
+    "lr_min": 1e-6,
+    "weight_decay": 0.05,
+    "drop_path": 0.1,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "erasing": 0.25,
+    "label_smoothing": 0.1,
+    "size": 224,
+    "ema": 0.0,
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "equal_steps": 0,
+}
 
 
 def test_the_paper_recipe_holds_the_papers_numbers():
@@ -49,10 +62,15 @@ def test_changes_are_parsed_by_type():
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"lrr": 1.0}, "did you mean lr"), ({"epochs": 1.5}, "value of type int"), ({"epochs": 0}, "from 1 to"),
-     ({"crop": "square"}, "resized, shift, none"), ({"mixup": True}, "value of type float"),
-     ({"name": "x"}, "no field")],
-)  # fmt: skip
+    [
+        ({"lrr": 1.0}, "did you mean lr"),
+        ({"epochs": 1.5}, "value of type int"),
+        ({"epochs": 0}, "from 1 to"),
+        ({"crop": "square"}, "resized, shift, none"),
+        ({"mixup": True}, "value of type float"),
+        ({"name": "x"}, "no field"),
+    ],
+)
 def test_wrong_changes_are_refused_by_name(changes, told):
     with pytest.raises(MkfaError, match=told):
         load_recipe("fast", changes)
@@ -77,8 +95,9 @@ def test_the_learning_rate_is_timms(steps, warmup):
 
     recipe = load_recipe("fast", {"warmup": warmup})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=recipe.lr)
-    scheduler = CosineLRScheduler(optimizer, t_initial=steps, lr_min=recipe.lr_min, t_in_epochs=False,
-                                  warmup_t=warmup_steps(recipe, steps))  # fmt: skip
+    scheduler = CosineLRScheduler(
+        optimizer, t_initial=steps, lr_min=recipe.lr_min, t_in_epochs=False, warmup_t=warmup_steps(recipe, steps)
+    )
     for step in range(steps):
         scheduler.step_update(step)
         assert lr_at(step, recipe, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)

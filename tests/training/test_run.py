@@ -154,13 +154,16 @@ def test_signals_at_random_moments_leave_no_trace(tmp_path):
     signals = iter([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     codes = []
     for _ in range(40):
-        child = subprocess.Popen([sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)),
-                                  str(tmp_path / "hit")], stderr=subprocess.DEVNULL)  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)), str(tmp_path / "hit")],
+            stderr=subprocess.DEVNULL,
+        )
         number = next(signals, None)
         if number is not None:
             before = (folder / CHECKPOINT).stat().st_mtime_ns if (folder / CHECKPOINT).exists() else 0
-            while child.poll() is None and not ((folder / CHECKPOINT).exists()
-                                                and (folder / CHECKPOINT).stat().st_mtime_ns > before):
+            while child.poll() is None and not (
+                (folder / CHECKPOINT).exists() and (folder / CHECKPOINT).stat().st_mtime_ns > before
+            ):
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.2))
             if child.poll() is None:
@@ -200,8 +203,10 @@ def test_two_processes_cannot_train_one_run(tmp_path):
     made = recipe()
     folder = RunFolder(tmp_path, spec(made))
     folder.prepare()
-    code = (f"import fcntl, os, sys, time\nh = os.open({str(folder.path / 'lock')!r}, os.O_RDWR | os.O_CREAT)\n"
-            "fcntl.flock(h, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)")  # fmt: skip
+    code = (
+        f"import fcntl, os, sys, time\nh = os.open({str(folder.path / 'lock')!r}, os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.flock(h, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)"
+    )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout is not None
@@ -260,9 +265,15 @@ def test_the_identity_is_what_decides_and_nothing_else():
     made = recipe()
     base = spec(made)
     assert base.hash == replace(base, recipe_name="another name").hash
-    changed = [replace(base, seed=1), replace(base, arch="convmixer_8_3"), replace(base, domain_digest="x"),
-               replace(base, recipe=recipe(lr=1e-3).identity), replace(base, options={"kernel": 5}),
-               replace(base, arm="random", layers=1), replace(base, arm="random", layers=2)]  # fmt: skip
+    changed = [
+        replace(base, seed=1),
+        replace(base, arch="convmixer_8_3"),
+        replace(base, domain_digest="x"),
+        replace(base, recipe=recipe(lr=1e-3).identity),
+        replace(base, options={"kernel": 5}),
+        replace(base, arm="random", layers=1),
+        replace(base, arm="random", layers=2),
+    ]
     assert len({s.hash for s in (base, *changed)}) == len(changed) + 1
 
 

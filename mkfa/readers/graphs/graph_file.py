@@ -1,4 +1,4 @@
-"""What the readers of graph files (ONNX, TFLite) share: opening, what can go wrong, layers and their tally (layer 2).
+"""What the readers of graph files (ONNX, TFLite) share: opening, what can go wrong, layers and their tally.
 
 Whether a batch normalisation was folded into a convolution is not written in such a file; `bn_folded` is an inference.
 A layer counts as folded when it has a bias and a sign of it: behind nothing but changes of type, quantisation, and
@@ -199,5 +199,12 @@ class Tally:
         listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
         contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"
         skipped = MappingProxyType({str(reason): n for reason, n in sorted(self.left_out.items())})
-        return Reading(tuple(layers), "graph", skipped=skipped, notes=tuple(notes), architecture=architecture,
-                       source_sha256=sha256, contents=contents)  # fmt: skip
+        return Reading(
+            tuple(layers),
+            "graph",
+            skipped=skipped,
+            notes=tuple(notes),
+            architecture=architecture,
+            source_sha256=sha256,
+            contents=contents,
+        )

@@ -1,4 +1,4 @@
-"""Read the depthwise convolutions of an ONNX model by walking its graph (layer 3).
+"""Read the depthwise convolutions of an ONNX model by walking its graph.
 
 Taken are 2-D convolutions with one input channel a group, several groups and a kernel above 1x1, in order of execution,
 with branches, loop bodies and the model's own functions. Nothing of the model is run.
@@ -43,9 +43,15 @@ MOST_UNROLLED = 300_000
 
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
 _NORMALISATIONS = frozenset(
-    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
-     "LpNormalization"}
-)  # fmt: skip
+    {
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "RMSNormalization",
+        "LpNormalization",
+    }
+)
 _PASSED = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"})
 _SHIFTS = frozenset({"Mul", "Add", "Sub", "Div"})
 
@@ -188,9 +194,7 @@ class _Walk:
             dilation=scope.wholes(node, "dilations") or (1, 1),
         )
 
-    def _integers(
-        self, node: Any, scope: Scope, form: _Form, values: AnyArray, scale: AnyArray | None
-    ) -> AnyArray:
+    def _integers(self, node: Any, scope: Scope, form: _Form, values: AnyArray, scale: AnyArray | None) -> AnyArray:
         """Return the weights of a convolution on integers as real numbers; without scale, in quantisation steps."""
         zero = None
         if form.zero < len(node.input) and node.input[form.zero]:

@@ -1,4 +1,4 @@
-"""Follow an operand of an ONNX node back to its stored tensor, past casts, layouts and quantisation (layer 2)."""
+"""Follow an operand of an ONNX node back to its stored tensor, past casts, layouts and quantisation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from mkfa.readers.graphs.quantised import dequantise, spread
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
 _SAME_ELSEWHERE = (("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear"))
-_CONSTANTS = {"value_float": ("f", "f4"), "value_floats": ("floats", "f4"), "value_int": ("i", "i8"),
-              "value_ints": ("ints", "i8")}  # fmt: skip
+_CONSTANTS = {
+    "value_float": ("f", "f4"),
+    "value_floats": ("floats", "f4"),
+    "value_int": ("i", "i8"),
+    "value_ints": ("ints", "i8"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,12 @@ class Operands:
 
     def _stored(self, name: str, tensor: Any, scope: Scope) -> Operand:
         return Operand(
-            name, (scope.path, name), tensor_shape(tensor), type_name(tensor),
+            name,
+            (scope.path, name),
+            tensor_shape(tensor),
+            type_name(tensor),
             lambda: tensor_array(tensor, self.external),
-        )  # fmt: skip
+        )
 
     def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
         kind = node.op_type

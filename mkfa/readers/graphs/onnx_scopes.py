@@ -1,4 +1,4 @@
-"""Names and order in an ONNX graph: scopes of subgraphs and functions, attributes, topological order (layer 2)."""
+"""Names and order in an ONNX graph: scopes of subgraphs and functions, attributes, topological order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode ONNX tensors, each size checked against the bytes that are there before anything is allocated (layer 2)."""
+"""Decode ONNX tensors, each size checked against the bytes that are there before anything is allocated."""
 
 from __future__ import annotations
 
@@ -104,8 +104,11 @@ class ExternalFiles:
             problem = f"keeps its weights in {location!r}, which is missing"
             raise SourceError(self.model, problem, "put that file beside the model") from None
         except (OSError, RuntimeError) as error:
-            raise SourceError(self.model, f"keeps its weights in {location!r}, which cannot be read ({error})",
-                              "put that file beside the model") from error  # fmt: skip
+            raise SourceError(
+                self.model,
+                f"keeps its weights in {location!r}, which cannot be read ({error})",
+                "put that file beside the model",
+            ) from error
         if not path.is_relative_to(folder):
             raise SourceError(self.model, f"keeps weights behind a link that leaves its folder, {location!r}", remedy)
         return path

@@ -1,4 +1,4 @@
-"""Take the bytes of large tensors out of an ONNX file before it is parsed (layer 2).
+"""Take the bytes of large tensors out of an ONNX file before it is parsed.
 
 The protobuf package copies what it parses, so that a model would lie in memory twice, though only its depthwise
 weights are wanted. Here the file is mapped, its outermost messages are walked in the wire format (protobuf.dev,

@@ -1,4 +1,4 @@
-"""Numbers of few bits, and the scales that make them real (layer 2)."""
+"""Numbers of few bits, and the scales that make them real."""
 
 from __future__ import annotations
 

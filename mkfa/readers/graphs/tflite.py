@@ -1,4 +1,4 @@
-"""Read the depthwise convolutions of a TFLite model by walking its graphs (layer 3).
+"""Read the depthwise convolutions of a TFLite model by walking its graphs.
 
 Taken are DEPTHWISE_CONV_2D, and CONV_2D whose filter has one channel where its input has several, with a kernel above
 1x1, in order of execution, with the bodies of IF and WHILE. A convolution along one axis of an input that is one pixel
@@ -133,8 +133,15 @@ class _Walk:
 
     def _graph(self, table: Any) -> _Graph:
         kinds = self.tflite.BuiltinOperator
-        gates = {kinds.RELU, kinds.RELU6, kinds.RELU_N1_TO_1, kinds.PRELU, kinds.LEAKY_RELU, kinds.HARD_SWISH,
-                 kinds.LOGISTIC}  # fmt: skip
+        gates = {
+            kinds.RELU,
+            kinds.RELU6,
+            kinds.RELU_N1_TO_1,
+            kinds.PRELU,
+            kinds.LEAKY_RELU,
+            kinds.HARD_SWISH,
+            kinds.LOGISTIC,
+        }
         graph = _Graph(table, [])
         for operator in self.tables.children(table, "Operators"):
             number = int(operator.OpcodeIndex())

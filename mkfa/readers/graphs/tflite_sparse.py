@@ -1,4 +1,4 @@
-"""Decode the sparse tensors of TFLite into dense ones (layer 2).
+"""Decode the sparse tensors of TFLite into dense ones.
 
 A sparse tensor of rank n is stored as a tree of n + k levels: its n dimensions, k of which are split into blocks, in a
 traversal order that names the n block-grid dimensions first and the k inner ones after them. A level is dense (every

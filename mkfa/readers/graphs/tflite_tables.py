@@ -1,4 +1,4 @@
-"""Read the tables of a TFLite file; nothing in it is trusted (layer 2).
+"""Read the tables of a TFLite file; nothing in it is trusted.
 
 The flatbuffers package follows offsets without verifying them. Every access stays inside the file (Python checks the
 bounds of the memory map, and what is read past a lying offset is only a wrong number), so what remains to be checked is

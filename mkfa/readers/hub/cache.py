@@ -1,4 +1,4 @@
-"""Whole files of a hub: those in the user's cache, and downloads into it (layer 2; huggingface_hub inside)."""
+"""Whole files of a hub: those in the user's cache, and downloads into it (huggingface_hub inside)."""
 
 from __future__ import annotations
 

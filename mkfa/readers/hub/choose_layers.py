@@ -1,4 +1,4 @@
-"""Which tensors of a hub file are the depthwise layers of a timm architecture, whatever their names (layer 3).
+"""Which tensors of a hub file are the depthwise layers of a timm architecture, whatever their names.
 
 In turn: the recorded graph; the installed timm's graph, where the file disagrees with the record; the names that
 timm's own key filter of the family gives; the shape rule, with a warning.

@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file on a hub, read by byte ranges at one pinned commit (layer 3).
+"""Tensors of a safetensors file on a hub, read by byte ranges at one pinned commit.
 
 Only the header and the tensors asked for are fetched; near tensors come in one request, eight requests at a time.
 """

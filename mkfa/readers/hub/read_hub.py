@@ -1,4 +1,4 @@
-"""From a timm name or a hub id to the depthwise filters of its weights (layer 4).
+"""From a timm name or a hub id to the depthwise filters of its weights.
 
 The user's cache is asked first, without any request; else the file is pinned at the hub's present commit and only
 header and depthwise tensors are fetched; the whole file comes where that is not possible or not worth it.
@@ -99,16 +99,30 @@ def _wanted(source: str, architecture: str) -> Wanted:
             problem = f"has its weights on no hub, only at {entry.url}"
             remedy = f"download that file and harvest it with --arch {entry.architecture}"
             raise SourceError(entry.name, problem, remedy)
-        return Wanted(entry.name, entry.repo, "", _files(entry.file), architecture or entry.architecture,
-                      bool(architecture), entry)  # fmt: skip
+        return Wanted(
+            entry.name,
+            entry.repo,
+            "",
+            _files(entry.file),
+            architecture or entry.architecture,
+            bool(architecture),
+            entry,
+        )
     parts = re.fullmatch(rf"{PREFIX}([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", source)
     if parts is None:
         raise hub_cache.bad_name(source)
     repo, revision = parts[1], parts[2] or ""
     known = timm_catalogue.entry_of_repo(repo)
     if known is not None:
-        return Wanted(known.name, repo, revision, _files(known.file), architecture or known.architecture,
-                      bool(architecture), known)  # fmt: skip
+        return Wanted(
+            known.name,
+            repo,
+            revision,
+            _files(known.file),
+            architecture or known.architecture,
+            bool(architecture),
+            known,
+        )
     name = repo.rpartition("/")[2]
     entry = timm_catalogue.Entry(name, architecture)
     return Wanted(name, repo, revision, _USUAL_FILES, architecture, bool(architecture), entry)

@@ -1,4 +1,4 @@
-"""Requests to a hub: retried within bounds, every reply checked, every refusal one sentence (layer 1).
+"""Requests to a hub: retried within bounds, every reply checked, every refusal one sentence.
 
 The session, the token and the endpoint are those of `huggingface_hub`; its own retry loop is not used, since it
 waits as long as a server asks for, reads whatever a server sends, and logs on the user's screen.
@@ -109,8 +109,11 @@ def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> M
     code = reply.headers.get("x-error-code", "")
     page = f"{endpoint()}/{repo}"
     if code == "GatedRepo" or (code == "" and reply.status == 403):
-        return SourceError(repo, f"is gated or not open to you (the hub answered {reply.status})",
-                           f"accept its licence on {page}, then {LOG_IN}")  # fmt: skip
+        return SourceError(
+            repo,
+            f"is gated or not open to you (the hub answered {reply.status})",
+            f"accept its licence on {page}, then {LOG_IN}",
+        )
     if "Invalid credentials" in reply.headers.get("x-error-message", ""):
         return SourceError(repo, "could not be asked for, since the hub refuses your token", f"for a new one {LOG_IN}")
     if code == "RevisionNotFound":
@@ -164,21 +167,13 @@ def _remedy(problem: str) -> str:
 
 
 def _request(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    *,
-    follow: bool,
-    limit: int,
-    span: tuple[int, int, int] | None,
+    method: str, url: str, headers: Mapping[str, str], *, follow: bool, limit: int, span: tuple[int, int, int] | None
 ) -> Reply:
     """Send one request; read no more of the body than wanted, and no longer than `SLOWEST` allows."""
     from huggingface_hub import constants, get_session
 
     timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-    with get_session().stream(
-        method, url, headers=dict(headers), timeout=timeout, follow_redirects=follow
-    ) as response:
+    with get_session().stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=follow) as response:
         lowered = MappingProxyType({str(k).lower(): str(v) for k, v in response.headers.items()})
         status = int(response.status_code)
         if method == "HEAD" or status not in (200, 206):

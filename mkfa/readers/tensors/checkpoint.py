@@ -1,4 +1,4 @@
-"""From an open checkpoint to a reading: which architecture it is, which layers, its digest (layer 3).
+"""From an open checkpoint to a reading: which architecture it is, which layers, its digest.
 
 An architecture that the user names decides. Else one that the file names is tried, else timm's catalogue is asked
 whose depthwise layers have these names and shapes. What is left is the shape rule.

@@ -1,4 +1,4 @@
-"""Number types of checkpoints: sizes, and conversion of stored bytes to float32 (layer 1, numpy only)."""
+"""Number types of checkpoints: sizes, and conversion of stored bytes to float32 (numpy only)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,34 @@ import numpy as np
 from mkfa.banks.bank import F32
 
 BITS = {
-    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
-    "float8_e4m3fnuz": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8, "float6_e2m3": 6, "float6_e3m2": 6,
+    "float64": 64,
+    "float32": 32,
+    "float16": 16,
+    "bfloat16": 16,
+    "float8_e4m3fn": 8,
+    "float8_e5m2": 8,
+    "float8_e4m3fnuz": 8,
+    "float8_e5m2fnuz": 8,
+    "float8_e8m0fnu": 8,
+    "float6_e2m3": 6,
+    "float6_e3m2": 6,
     "float4_e2m1": 4,
-    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8,
-    "complex64": 64, "complex128": 128, "complex32": 32, "qint8": 8, "quint8": 8, "qint32": 32,
-}  # fmt: skip
+    "int64": 64,
+    "int32": 32,
+    "int16": 16,
+    "int8": 8,
+    "uint64": 64,
+    "uint32": 32,
+    "uint16": 16,
+    "uint8": 8,
+    "bool": 8,
+    "complex64": 64,
+    "complex128": 128,
+    "complex32": 32,
+    "qint8": 8,
+    "quint8": 8,
+    "qint32": 32,
+}
 """Bits of one number, by torch's name of its type."""
 
 FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])

@@ -1,4 +1,4 @@
-"""Read the pickles inside PyTorch files without unpickling: an interpreter that can only build inert values (layer 1).
+"""Read the pickles inside PyTorch files without unpickling: an interpreter that can only build inert values.
 
 Python's unpickler runs what a file names. This one knows a fixed list of names, those that PyTorch's `weights_only`
 mode allows, and for each a function of its own that makes a plain value; nothing is imported, nothing that comes from
@@ -63,18 +63,59 @@ class Inert:
 
 
 _STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
-    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128", "QInt8Storage": "qint8", "QUInt8Storage": "quint8", "QInt32Storage": "qint32",
-}  # fmt: skip
-_DTYPES = frozenset([
-    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
-    "float8_e8m0fnu", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool", "complex32",
-    "complex64", "complex128", "qint8", "quint8", "qint32",
-])  # fmt: skip
-_QUANTISERS = frozenset(["per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric",
-                         "per_channel_affine_float_qparams"])  # fmt: skip
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+}
+_DTYPES = frozenset(
+    [
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint64",
+        "uint32",
+        "uint16",
+        "uint8",
+        "bool",
+        "complex32",
+        "complex64",
+        "complex128",
+        "qint8",
+        "quint8",
+        "qint32",
+    ]
+)
+_QUANTISERS = frozenset(
+    [
+        "per_tensor_affine",
+        "per_tensor_symmetric",
+        "per_channel_affine",
+        "per_channel_symmetric",
+        "per_channel_affine_float_qparams",
+    ]
+)
 
 
 def storage_dtype(name: str) -> str | None:

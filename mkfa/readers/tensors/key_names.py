@@ -1,4 +1,4 @@
-"""What the names in a state dict tell: order of execution, stages, families with known dilation (layer 1, no arrays).
+"""What the names in a state dict tell: order of execution, stages, families with known dilation (no arrays).
 
 A state dict in a pickle keeps the order in which modules were defined; safetensors sorts its keys. `execution_order`
 rebuilds an order from sorted names; it is a reading of names, so a module graph decides wherever there is one.
@@ -19,8 +19,26 @@ from mkfa.banks.bank import UNKNOWN
 _FIRST = frozenset(["stem", "input", "start", "first", "begin", "pre", "tokenizer"])
 _EARLY = frozenset(["embed", "embedding", "embeddings", "embedder", "downsample", "downsampler"])
 _LATER = frozenset(["mlp", "ffn", "feedforward", "mid", "middle", "bottleneck"])
-_LAST = frozenset(["head", "heads", "classifier", "final", "last", "end", "post", "fc", "neck", "fpn", "decoder",
-                   "decode", "up", "upsample", "top", "output"])  # fmt: skip
+_LAST = frozenset(
+    [
+        "head",
+        "heads",
+        "classifier",
+        "final",
+        "last",
+        "end",
+        "post",
+        "fc",
+        "neck",
+        "fpn",
+        "decoder",
+        "decode",
+        "up",
+        "upsample",
+        "top",
+        "output",
+    ]
+)
 
 
 _NUMBER = re.compile(r"([0-9]+)")

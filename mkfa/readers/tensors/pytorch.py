@@ -1,9 +1,10 @@
-"""PyTorch checkpoints (.pth .pt .ckpt .bin; zip and legacy) and TorchScript archives (layer 3; without torch).
+"""PyTorch checkpoints (.pth .pt .ckpt .bin; zip and legacy) and TorchScript archives (without torch).
 
 PyTorch is not used to read them. `torch.load(weights_only=True)` would refuse the same files (the tests compare the
 two), but needs seconds and most of a gigabyte only for its import; and `torch.jit.load` compiles the code that an
 archive brings along and runs its `__setstate__` methods, which a reader of weights has no need for. Here the pickle is
-read by `mkfa.readers.tensors.inert_pickle`, which cannot run anything, and the numbers are read from where it says that they are.
+read by `mkfa.readers.tensors.inert_pickle`, which cannot run anything, and the numbers are read from where it
+says that they are.
 """
 
 from __future__ import annotations
@@ -273,8 +274,15 @@ def _torch_file(
         # An expanded tensor shows few numbers many times (stride 0) and may be larger than any memory.
         dtype = ref.dtype if count <= held else f"expanded {ref.dtype}"
         refs[key], tensors[key] = ref, TensorInfo(key, ref.shape, dtype, count * size)
-    return TorchFile(path, MappingProxyType(tensors), MappingProxyType(refs), MappingProxyType(dict(spans)), value,
-                     big_endian, unnamed)  # fmt: skip
+    return TorchFile(
+        path,
+        MappingProxyType(tensors),
+        MappingProxyType(refs),
+        MappingProxyType(dict(spans)),
+        value,
+        big_endian,
+        unnamed,
+    )
 
 
 def _reach(ref: TensorRef) -> int:

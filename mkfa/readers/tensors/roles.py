@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are the weights of its network: not optimiser state, not an EMA twin (layer 2).
+"""Which tensors of a checkpoint are the weights of its network: not optimiser state, not an EMA twin.
 
 Wrappers and prefixes are not listed anywhere: a key is a path, and what matters is which subtrees of paths hold the
 same layers. Words are asked only which of two equal subtrees is the averaged one.
@@ -18,8 +18,21 @@ NOT_AVERAGED = "not averaged (the EMA twin was taken)"
 SECOND_COPY = "second averaged copy"
 
 _AVERAGED = frozenset(["ema", "emas", "teacher", "target", "momentum", "averaged", "swa", "shadow"])
-_MOMENTS = frozenset(["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_diff", "exp_avg_slow", "momentum_buffer",
-                      "square_avg", "grad_avg", "acc_delta", "exp_inf", "slow_buffer"])  # fmt: skip
+_MOMENTS = frozenset(
+    [
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "exp_avg_diff",
+        "exp_avg_slow",
+        "momentum_buffer",
+        "square_avg",
+        "grad_avg",
+        "acc_delta",
+        "exp_inf",
+        "slow_buffer",
+    ]
+)
 
 Root = tuple[str, ...]
 
@@ -126,9 +139,7 @@ def _signature(layers: Mapping[str, tuple[int, ...]]) -> frozenset[tuple[str, tu
     return frozenset((key[start:], shape) for key, shape in bare.items())
 
 
-def _twin_root(
-    layers: Mapping[str, tuple[int, ...]], signature: frozenset[tuple[str, tuple[int, ...]]]
-) -> Root | None:
+def _twin_root(layers: Mapping[str, tuple[int, ...]], signature: frozenset[tuple[str, tuple[int, ...]]]) -> Root | None:
     """Return the shortest path, before any numbered component, under which exactly these layers lie; None if none."""
     candidates: dict[Root, None] = {(): None}
     for key in layers:

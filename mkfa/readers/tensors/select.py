@@ -1,4 +1,4 @@
-"""Find the depthwise layers among named tensors, and read them one by one (layer 2).
+"""Find the depthwise layers among named tensors, and read them one by one.
 
 Works on names, shapes and types alone, so that it is the same for a local file and for one on a hub of which only
 the header was fetched. With a module graph that decides; without, the shape rule of `select` does.
@@ -168,9 +168,14 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
     if len(layers) < len(selection.layers):
         skipped[TIED] = len(selection.layers) - len(layers)
     return Reading(
-        layers, selection.rule, architecture, source_sha256, skipped=MappingProxyType(dict(sorted(skipped.items()))),
-        notes=selection.notes, contents=selection.contents,
-    )  # fmt: skip
+        layers,
+        selection.rule,
+        architecture,
+        source_sha256,
+        skipped=MappingProxyType(dict(sorted(skipped.items()))),
+        notes=selection.notes,
+        contents=selection.contents,
+    )
 
 
 def _filters(layer: PlannedLayer, tensor: F32) -> F32:
@@ -297,9 +302,17 @@ def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]
     high, wide = layer.kernel if layer.experts else (layer.shape[2], layer.shape[3])
     channels = layer.shape[1] // (high * wide) if layer.experts else layer.shape[0]
     return PlannedLayer(
-        key, _bias_key(key, [(channels,), (layer.experts, channels)], infos), info.shape, info.dtype, (high, wide),
-        layer.stride, layer.dilation, layer.multiplier, layer.stage, layer.experts,
-    )  # fmt: skip
+        key,
+        _bias_key(key, [(channels,), (layer.experts, channels)], infos),
+        info.shape,
+        info.dtype,
+        (high, wide),
+        layer.stride,
+        layer.dilation,
+        layer.multiplier,
+        layer.stage,
+        layer.experts,
+    )
 
 
 def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) -> str:
@@ -309,7 +322,10 @@ def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) 
     weights = [info for key, info in alive.items() if is_weight_name(key)]
     dense = sum(len(i.shape) == 4 and i.shape[1] > 1 for i in weights)
     flat = sum(len(i.shape) == 2 for i in weights)
-    parts = [f"{n} {one if n == 1 else many}" for n, one, many in (
-        (dense, "dense convolution", "dense convolutions"), (flat, "matrix", "matrices")) if n]  # fmt: skip
+    parts = [
+        f"{n} {one if n == 1 else many}"
+        for n, one, many in ((dense, "dense convolution", "dense convolutions"), (flat, "matrix", "matrices"))
+        if n
+    ]
     of = f"{len(infos)} tensor{'s' * (len(infos) != 1)}"
     return f"{of}, of them {' and '.join(parts)}" if parts else of

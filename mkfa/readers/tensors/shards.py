@@ -1,4 +1,4 @@
-"""Checkpoints of several files: an index with shards, a folder (layer 3)."""
+"""Checkpoints of several files: an index with shards, a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""timm's names, tags and depthwise graphs without importing timm (layer 3).
+"""timm's names, tags and depthwise graphs without importing timm.
 
 A catalogue recorded by `mkfa.bundling.timm_catalogue` answers in milliseconds. Where the installed timm is of another
 version than the recorded one, the installed timm is asked (seconds, most of it its import): it decides.
@@ -23,12 +23,26 @@ from mkfa.readers.reading import GraphLayer
 from mkfa.readers.timm.module_graph import names_digest
 
 DATA_SETS = {
-    "in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k",
-    "laion2b": "LAION-2B", "laion400m": "LAION-400M", "laiona": "LAION-Aesthetic", "openai": "WIT-400M",
-    "webli": "WebLI", "datacompxl": "DataComp-1B", "datacomp1b": "DataComp-1B", "dfndr2b": "DFNDR-2B",
-    "yfcc100m": "YFCC-100M", "ig1b": "Instagram-1B", "jft": "JFT-300M", "lvd142m": "LVD-142M",
-    "lvd1689m": "LVD-1689M", "merged2b": "Merged-2B", "inw21k": "ImageNet-21k (winter 2021)",
-}  # fmt: skip
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "in22k": "ImageNet-22k",
+    "laion2b": "LAION-2B",
+    "laion400m": "LAION-400M",
+    "laiona": "LAION-Aesthetic",
+    "openai": "WIT-400M",
+    "webli": "WebLI",
+    "datacompxl": "DataComp-1B",
+    "datacomp1b": "DataComp-1B",
+    "dfndr2b": "DFNDR-2B",
+    "yfcc100m": "YFCC-100M",
+    "ig1b": "Instagram-1B",
+    "jft": "JFT-300M",
+    "lvd142m": "LVD-142M",
+    "lvd1689m": "LVD-1689M",
+    "merged2b": "Merged-2B",
+    "inw21k": "ImageNet-21k (winter 2021)",
+}
 """Training sets by their part of a timm tag; what a tag says besides (recipe, resolution, author) is not a set."""
 
 
@@ -242,8 +256,19 @@ def _layers(record: Mapping[str, Any]) -> tuple[GraphLayer, ...]:
     layers = []
     for key, number, stage in zip(record["keys"], record["specs"], record["stages"], strict=True):
         shape, stride, dilation, multiplier, has_bias, experts, kernel = specs[number]
-        layers.append(GraphLayer(f"{key}.weight", tuple(shape), tuple(stride), tuple(dilation), multiplier,
-                                 bool(has_bias), stage, experts, tuple(kernel)))  # fmt: skip
+        layers.append(
+            GraphLayer(
+                f"{key}.weight",
+                tuple(shape),
+                tuple(stride),
+                tuple(dilation),
+                multiplier,
+                bool(has_bias),
+                stage,
+                experts,
+                tuple(kernel),
+            )
+        )
     return tuple(layers)
 
 
@@ -256,8 +281,10 @@ def _plain_count(record: Mapping[str, Any]) -> int:
 def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], given: Mapping[str, tuple[int, ...]]) -> bool:
     wanted = {layer.key: layer.shape for layer in layers if not layer.experts}
     tied = {*aliases, *aliases.values()}
-    return bool(wanted) and all(given.get(key) == shape for key, shape in wanted.items()) and all(
-        key in wanted or key in tied for key in given
+    return (
+        bool(wanted)
+        and all(given.get(key) == shape for key, shape in wanted.items())
+        and all(key in wanted or key in tied for key in given)
     )
 
 

@@ -1,4 +1,4 @@
-"""Depthwise layers of a timm architecture, from its modules on the meta device (layer 2; imports timm inside).
+"""Depthwise layers of a timm architecture, from its modules on the meta device (imports timm inside).
 
 No weight is held in memory: the network is built on torch's `meta` device, and one forward pass without numbers
 tells the order in which the depthwise convolutions are executed.

@@ -1,4 +1,4 @@
-"""Distances and similarities between two clouds of canonical filters (layer 1, numpy and scipy).
+"""Distances and similarities between two clouds of canonical filters (numpy and scipy).
 
 Every function takes clouds (N, K) float32 whose rows have zero mean and unit norm, looks only at |cos| between
 them, and so does not see order, sign, gain or offset. The exception is `pca_kl`, which is another project's

@@ -1,4 +1,4 @@
-"""Responses of filters to one fixed bank of stimuli, and debiased CKA between them (layer 1).
+"""Responses of filters to one fixed bank of stimuli, and debiased CKA between them.
 
 Responses are rectified, |<f, x>|: without it, linear CKA is a function of the filters' second moments alone (and
 `bures`, `frobenius` and `angles` show those already); with it, a filter's sign does not matter either.

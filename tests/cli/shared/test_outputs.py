@@ -34,8 +34,13 @@ def test_json_knows_numpy_paths_and_results_and_has_no_nan():
 
 
 def given(told, **changes):
-    usual = {"write": lambda path: path.write_text("arrays"), "draw": Picture, "tell": lambda: told.append("tables"),
-             "force": False, "as_json": False}  # fmt: skip
+    usual = {
+        "write": lambda path: path.write_text("arrays"),
+        "draw": Picture,
+        "tell": lambda: told.append("tables"),
+        "force": False,
+        "as_json": False,
+    }
     return usual | changes
 
 
@@ -76,10 +81,12 @@ def test_outputs_are_checked_by_ending_place_and_bank(tmp_path, bank_maker):
     bank = write_bank(bank_maker(), tmp_path / "b.h5")
     check_outputs(tmp_path / "r.H5", tmp_path / "r.svg", force=False, banks=[str(bank)])
     check_outputs(tmp_path / "r.csv", None, force=False, endings=(".csv",))
-    for out, figure, says in ((tmp_path / "r.csv", None, "end it in .h5 or .json"),
-                              (None, tmp_path / "r.h5", "end it in .png or .pdf or .svg"),
-                              (tmp_path / "gone" / "r.h5", None, "does not exist"),
-                              (bank, None, "is a bank that the result is made from")):  # fmt: skip
+    for out, figure, says in (
+        (tmp_path / "r.csv", None, "end it in .h5 or .json"),
+        (None, tmp_path / "r.h5", "end it in .png or .pdf or .svg"),
+        (tmp_path / "gone" / "r.h5", None, "does not exist"),
+        (bank, None, "is a bank that the result is made from"),
+    ):
         with pytest.raises(MkfaError, match=says):
             check_outputs(out, figure, force=True, banks=[str(bank)])
 

@@ -31,8 +31,10 @@ def test_it_shows_rate_loss_accuracy_and_what_is_left(monkeypatch):
     bar.tell(planned(0), Report(1, 10, 32))
     assert words(bar) == [("runs 0/2, steps", ""), ("made convmixer_8_2 seed 0", "")]
     bar.tell(planned(0), Report(5, 10, 32, 0.75, 0.5))
-    assert words(bar) == [("runs 0/2, steps", "80 images/s"),  # five steps of 32 images in two seconds
-                          ("made convmixer_8_2 seed 0", "loss 0.750 top-1 0.500")]  # fmt: skip
+    assert words(bar) == [
+        ("runs 0/2, steps", "80 images/s"),  # five steps of 32 images in two seconds
+        ("made convmixer_8_2 seed 0", "loss 0.750 top-1 0.500"),
+    ]
     assert [(task.completed, task.total) for task in bar.bar.tasks] == [(5, 20), (5, 10)]
 
 
@@ -54,8 +56,10 @@ def test_runs_that_end_are_counted_and_said_off_a_terminal(capsys):
     assert words(bar)[0][0] == "runs 2/2, steps"
     assert (bar.bar.tasks[0].completed, bar.bar.tasks[0].total, len(bar.bar.tasks)) == (14, 14, 1)
     told = capsys.readouterr().err.splitlines()
-    assert told == ["made convmixer_8_2 seed 0: done, top-1 0.900",
-                    "mkfa: made convmixer_8_2 seed 1 diverged at step 3"]  # fmt: skip
+    assert told == [
+        "made convmixer_8_2 seed 0: done, top-1 0.900",
+        "mkfa: made convmixer_8_2 seed 1 diverged at step 3",
+    ]
 
 
 def test_there_is_an_estimate_once_steps_were_taken():
