@@ -25,9 +25,9 @@ VERBS = ("banks", "compare", "assign", "atlas", "domains", "train", "figure", "d
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from mkfa import __version__
+        from mkfa.version import VERSION
 
-        typer.echo(f"mkfa {__version__}")
+        typer.echo(f"mkfa {VERSION}")
         raise typer.Exit
 
 
@@ -63,8 +63,12 @@ def main() -> None:
 
 def report(error: BaseException) -> int:
     """Print an error as one line on stderr and return its exit code."""
-    from mkfa.errors import MkfaError, one_line
+    from mkfa.errors import MkfaError, UnknownBankError, one_line
 
+    if isinstance(error, UnknownBankError):
+        from mkfa.cli.shared.advice import about_bank
+
+        error = about_bank(error)
     if isinstance(error, MkfaError):
         typer.echo(f"mkfa: {error}", err=True)
         return error.exit_code

@@ -48,12 +48,12 @@ def assign(
     as_json: Json = False,
 ) -> None:
     """Name the analytic pattern of every filter: class, scales, fit, runner-up, and what chance gives."""
+    from mkfa.banks.bank_file import read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.banks.quality import layer_quality
     from mkfa.patterns.assign import BASES, to_analysis, work
     from mkfa.patterns.assign import assign as fit_bank
     from mkfa.patterns.summary import summarise
-    from mkfa.storage.result_files import read_bank, write_analysis
 
     check_outputs(out, figure, force=force, banks=[bank])
     path = resolve_path(bank)

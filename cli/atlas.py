@@ -113,7 +113,7 @@ def print_atlas(result: Atlas) -> None:
         rows,
         left=0,
         notes=[
-            f"R2: mean cos² with the prototype. Recurs: adjusted Rand between random halves ({STABLE} or more is good).",
+            f"R2: mean cos² with the prototype. Recurs: adjusted Rand between halves ({STABLE} or more is good).",
             f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
             f"seed {choice.seed}.",
         ],

@@ -83,9 +83,10 @@ def harvest(
 
 
 def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: bool, as_json: bool) -> None:
+    from mkfa.banks.bank_file import write_bank
     from mkfa.errors import MkfaError
     from mkfa.readers.harvest import harvest as take
-    from mkfa.storage.result_files import check_target, write_bank
+    from mkfa.storage.atomic import check_target
 
     if out.suffix.lower() != ".h5":
         raise MkfaError(out, "has an ending that stands for no bank", "end it in .h5")
@@ -119,7 +120,7 @@ def _print_harvested(done: tuple[Harvested, ...], as_json: bool) -> None:
         )
         return
     if len(done) == 1:
-        from mkfa.storage.result_files import read_bank
+        from mkfa.banks.bank_file import read_bank
 
         _print_bank(read_bank(done[0].path), done[0].path, layers=False)
         verb = "Wrote" if done[0].state == "harvested" else "Was there already (--force harvests again):"
@@ -131,9 +132,9 @@ def _print_harvested(done: tuple[Harvested, ...], as_json: bool) -> None:
 
 def banks(as_json: Json = False) -> None:
     """List the banks at hand: the library and the bundled ones."""
+    from mkfa.banks.bank_file import read_bank
     from mkfa.banks.library import library_folder, list_banks
     from mkfa.errors import MkfaError
-    from mkfa.storage.result_files import read_bank
 
     rows: list[dict[str, Any]] = []
     for entry in list_banks():
@@ -184,9 +185,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a bank: layer table, kernel sizes, dead filters, provenance."""
+    from mkfa.banks.bank_file import read_bank
     from mkfa.banks.library import resolve_path
     from mkfa.errors import MkfaError
-    from mkfa.storage.result_files import read_bank
 
     if (png or out) and layer is None:
         raise MkfaError("--png", "draws one layer, and none was named", "add --layer N")

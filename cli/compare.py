@@ -184,7 +184,7 @@ def _print(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> N
 
 
 def _print_comparison(result: Comparison) -> None:
-    from mkfa.similarity.comparison import in_words
+    from mkfa.similarity.wording import in_words
 
     settings = result.settings
     for kind in result.kinds:
@@ -281,8 +281,8 @@ def _null_notes(kind: KindComparison) -> list[str]:
 
 
 def _print_stages(kind: KindComparison) -> None:
-    from mkfa.similarity.comparison import strictest
     from mkfa.similarity.score import BY_LAYER
+    from mkfa.similarity.wording import strictest
 
     name = next((m for m in BY_LAYER if m in kind.measures), None)
     if name is None or max(len(kind.stages_a), len(kind.stages_b)) > 8:

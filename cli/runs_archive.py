@@ -53,7 +53,7 @@ def pack(
     """Keep specifications and results of finished runs in one small file, with the command that made them."""
     from mkfa.errors import MkfaError
     from mkfa.results.archive import check_ending, read_experiments, write_experiments
-    from mkfa.storage.result_files import check_target
+    from mkfa.storage.atomic import check_target
 
     check_ending(file)
     check_target(file, overwrite=force or add)
@@ -99,7 +99,7 @@ def draw(
     from mkfa.cli.shared.outputs import check_outputs
     from mkfa.errors import MkfaError
     from mkfa.results.archive import find_experiment, read_experiments
-    from mkfa.results.cells import Curve
+    from mkfa.results.curve import Curve
     from mkfa.results.gather import count_test_images, rebuild
     from mkfa.results.matrix import Matrix
     from mkfa.results.runs import find_place
@@ -167,7 +167,7 @@ def _results_file(place: Path) -> Path:
 def _figure(found: Any, *, with_paper: bool) -> Any:
     from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
     from mkfa.figures import curve, matrix, scenarios
-    from mkfa.results.cells import Curve
+    from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
 
     what = found.parameters["what"]

@@ -16,7 +16,7 @@ from mkfa.cli.shared.outputs import Json, print_json, say
 
 if TYPE_CHECKING:
     from mkfa.experiments.plan import Experiment
-    from mkfa.results.cells import Curve
+    from mkfa.results.curve import Curve
     from mkfa.training.device import Execution
 
 PAIR = ("fashion", "digits")
@@ -141,7 +141,7 @@ def curve(
     from mkfa.engines.serial import finished
     from mkfa.experiments import plan as plans
     from mkfa.experiments.sources import find_origins
-    from mkfa.results.cells import make_curve
+    from mkfa.results.curve import make_curve
 
     plans.check_arms(arms, what=experiment.what)
     domains = trainer.domains(experiment.recipe)

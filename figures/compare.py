@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.figures.style import AMOUNT, PAGE, new_figure, style
-from mkfa.similarity.comparison import Comparison, KindComparison, strictest
+from mkfa.similarity.comparison import Comparison, KindComparison
 from mkfa.similarity.matrix import BankMatrix
 from mkfa.similarity.score import BY_LAYER
+from mkfa.similarity.wording import strictest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,9 @@ import numpy as np
 from mkfa.evidence.paper import PaperCurve
 from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, in_few_words, new_figure, style
-from mkfa.results.cells import Cell, Curve
+from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
+from mkfa.results.curve import Curve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

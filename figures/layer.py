@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkfa.banks.bank import F32, FilterBank
+from mkfa.array_types import F32
+from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.figures.style import PAGE, SIGNED, new_figure, style
 

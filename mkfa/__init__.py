@@ -9,19 +9,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mkfa.version import VERSION
+
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank, FilterGroup, Kind, Layer, Provenance
+    from mkfa.banks.bank_file import read_bank, write_bank
     from mkfa.errors import MkfaError
-    from mkfa.storage.result_files import read_bank, write_bank
 
-__version__ = "0.1.0"
+
+__version__ = VERSION
 __all__ = ["FilterBank", "FilterGroup", "Kind", "Layer", "MkfaError", "Provenance", "read_bank", "write_bank"]
 
-_HOME = {
-    "MkfaError": "mkfa.errors",
-    "read_bank": "mkfa.storage.result_files",
-    "write_bank": "mkfa.storage.result_files",
-}
+_HOME = {"MkfaError": "mkfa.errors", "read_bank": "mkfa.banks.bank_file", "write_bank": "mkfa.banks.bank_file"}
 
 
 def __getattr__(name: str) -> Any:

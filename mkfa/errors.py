@@ -39,6 +39,14 @@ class UnknownNameError(MkfaError):
     """A name that resolves to nothing."""
 
 
+class UnknownBankError(UnknownNameError):
+    """A name that is no bank; `name` is what was asked for."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        self.name = name
+        super().__init__(name, "is no bank file, bank of the library, or bundled bank", remedy)
+
+
 class WorkError(MkfaError):
     """The request was right but the work failed (network, disk, memory); exit code 1."""
 

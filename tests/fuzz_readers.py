@@ -120,7 +120,7 @@ def bank_seeds() -> list[bytes]:
     import numpy as np
 
     from mkfa.banks.bank import Layer, Provenance, make_bank
-    from mkfa.storage.result_files import Analysis, write_analysis, write_bank
+    from mkfa.banks.bank_file import Analysis, write_analysis, write_bank
 
     rng = np.random.default_rng(0)
     layers = [
@@ -157,8 +157,8 @@ def made_by(makers: str) -> Callable[[], list[bytes]]:
 
 
 def read_bank(path: Path) -> object:
-    from mkfa.storage.result_files import read_analyses
-    from mkfa.storage.result_files import read_bank as read
+    from mkfa.banks.bank_file import read_analyses
+    from mkfa.banks.bank_file import read_bank as read
 
     return read(path), read_analyses(path)
 

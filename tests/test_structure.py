@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,8 +71,7 @@ def imports(path: Path, *, top_only: bool = False) -> set[str]:
 
 def test_no_cycles():
     graph = {name: {i for i in imports(path) if i in MODULES and i != name} for name, path in MODULES.items()}
-    for package in ("mkfa", "mkfa.cli", "mkfa.figures", "mkfa.sources"):
-        graph.pop(package, None)  # a package's __init__ only re-exports
+    graph = {name: used for name, used in graph.items() if MODULES[name].name != "__init__.py"}  # they re-export
     state: dict[str, int] = {}
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -89,27 +87,12 @@ def test_no_cycles():
         visit(name, ())
 
 
-def layer_of(path: Path) -> int:
-    said = re.search(r"\(layer (\d+)[),;]", ast.get_docstring(ast.parse(path.read_text())) or "")
-    assert said, f"{path} does not say which layer it is in"
-    return int(said[1])
-
-
-def test_imports_point_to_the_same_layer_or_one_below():
-    packages = ("mkfa", "mkfa.sources", "mkfa.training")
-    library = {
-        name: path
-        for name, path in MODULES.items()
-        if name not in packages and not name.startswith(("mkfa.cli", "mkfa.figures"))
-    }
-    layers = {name: layer_of(path) for name, path in library.items()}
-    upward = [
-        (name, other)
-        for name, path in library.items()
-        for other in imports(path)
-        if layers.get(other, 0) > layers[name]
-    ]
-    assert upward == []
+def test_every_floor_imports_from_the_floors_below_it_alone():
+    """The contracts in pyproject.toml: the order of the packages, of the readers, and who opens HDF5."""
+    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
 
 
 def test_imports_are_seen_wherever_they_run(tmp_path):
@@ -146,12 +129,6 @@ def test_the_library_knows_neither_figures_nor_commands_and_nothing_knows_comman
         if not name.startswith(("mkfa.cli", "mkfa.figures")):
             assert not [i for i in used if i.startswith("mkfa.figures")], name
         assert not [i for i in used if i.split(".")[0] in ("cli", "figures", "data")], name
-
-
-def test_only_one_module_imports_h5py():
-    assert [name for name, path in MODULES.items() if any(i.split(".")[0] == "h5py" for i in imports(path))] == [
-        "mkfa.storage.hdf5"
-    ]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -191,7 +168,7 @@ def test_import_mkfa_is_light():
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_small_and_says_what_it_does(name):
     text = MODULES[name].read_text()
-    assert len(text.splitlines()) <= 400
+    assert len(text.splitlines()) <= 600
     assert ast.get_docstring(ast.parse(text))
 
 

@@ -132,7 +132,7 @@ def progress(label: str, total: float | None) -> Iterator[Advance]:
 
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a text file atomically; refuses an existing one unless `overwrite`."""
-    from mkfa.storage.result_files import atomic_write
+    from mkfa.storage.atomic import atomic_write
 
     atomic_write(path, text.encode(), overwrite=overwrite)
 
@@ -142,7 +142,7 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     import io
 
     from mkfa.errors import MkfaError
-    from mkfa.storage.result_files import atomic_write
+    from mkfa.storage.atomic import atomic_write
 
     ending = path.suffix.lower()
     if ending not in PICTURES:
@@ -162,7 +162,7 @@ def check_outputs(
 ) -> None:
     """Refuse result and picture paths that cannot be written or that are one of `banks`, before work starts."""
     from mkfa.errors import MkfaError
-    from mkfa.storage.result_files import check_target
+    from mkfa.storage.atomic import check_target
 
     for path, known in ((out, endings), (figure, PICTURES)):
         if path is None:

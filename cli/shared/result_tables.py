@@ -12,8 +12,8 @@ from mkfa.cli.shared.outputs import print_table, say, say_wrapped
 
 if TYPE_CHECKING:
     from mkfa.experiments.plan import Planned
-    from mkfa.results.cells import Curve
     from mkfa.results.contrasts import Contrast
+    from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
 
@@ -26,7 +26,7 @@ def made_by(plan: Sequence[Planned]) -> dict[str, Any]:
     """Return what a result says of its making: the command line, and the runs that belong to it."""
     import shlex
 
-    from mkfa.results.gather import members
+    from mkfa.experiments.plan import members
 
     return {"command": shlex.join(["mkfa", *sys.argv[1:]]), "runs": members(plan)}
 

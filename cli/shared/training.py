@@ -127,7 +127,7 @@ def domains(recipe: Recipe) -> Domains:
     from mkfa.cli.shared.outputs import progress, warn
     from mkfa.experiments.plan import Domains
 
-    return Domains(recipe, tell=warn, progress=progress)
+    return Domains(recipe.size, recipe.max_size, tell=warn, progress=progress)
 
 
 def network_options(kernel: int | None, patch: int | None, stem: int | None) -> dict[str, int]:
@@ -185,7 +185,7 @@ def work(
     """
     from mkfa.engines.processes import open_slots
     from mkfa.errors import WorkError
-    from mkfa.training.device import Stop
+    from mkfa.training.stopping import Stop
 
     with open_slots(at.execution, plan, domains=domains, root=at.root) as slots:
         estimate = slots.estimate(plan)
@@ -236,7 +236,7 @@ def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experi
 
 
 def _print_plan_json(plan: Sequence[Planned], found: Estimate, at: Session) -> None:
-    from mkfa.training.folder import as_record
+    from mkfa.training.spec import as_record
 
     print_json(
         {"estimate": found, "runs_folder": at.root, "runs": [as_record(p.spec) | {"from": p.source} for p in plan]}

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.errors import MkfaError
-from mkfa.nulls.draws import sample_covariance
+from mkfa.nulls.covariance import sample_covariance
 from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
 

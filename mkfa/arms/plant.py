@@ -1,6 +1,6 @@
 """Arms: which filters a network gets before training, and whether they stay (torch inside functions).
 
-An arm sets the layers 1..n of `mkfa.networks.build.spatial_layers`; every other parameter keeps its initial value
+An arm sets the layers 1..n of `mkfa.networks.layers.spatial_layers`; every other parameter keeps its initial value
 and is trained. Orders, draws and scales are those of the functions of `mkfa.arms.fillings`, named in `ARMS`.
 
 A shortcut's projection that follows its block (`networks.followers`) is set and frozen with the block's last layer,
@@ -10,96 +10,25 @@ right after it in every order. Biases of the set layers stay as initialised and 
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mkfa.arms import fillings
+from mkfa.arms.arms import Arm, ArmSpec, parse_arm
 from mkfa.arms.fillings import Filling, Weights
 from mkfa.banks.bank import FilterBank
-from mkfa.errors import MkfaError, UnknownNameError, WorkError, nearest
-from mkfa.images.domain import ArmSpec
-from mkfa.networks.build import followers, spatial_layers
+from mkfa.errors import MkfaError, WorkError
+from mkfa.networks.layers import followers, spatial_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Source = Literal["none", "needed", "optional"]
 Lent = FilterBank | Mapping[str, Any] | tuple[Weights, ...]
 """What filters are taken from, see `set_filters`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A way to set spatial filters.
-
-    Attributes
-    ----------
-    name : str
-    source : str
-        "needed", "optional" or "none".
-    frozen : bool
-    text : str
-        What the filters of layers 1..n are.
-    control : str
-        What it controls for; "" for the baseline.
-    depthwise_only : bool
-        True where the filters are patterns of single kernels, which a dense layer has no use for.
-    """
-
-    name: str
-    source: Source
-    frozen: bool
-    text: str
-    control: str = ""
-    depthwise_only: bool = False
-
-
-_ARMS = (
-    Arm("baseline", "none", False, "initialised and trained"),
-    Arm("transfer", "needed", True, "copied from the source, layer by layer, frozen", "are filters general?"),
-    Arm("selffer", "needed", True, "copied from the same domain's base run, frozen", "splitting co-adapted layers"),
-    Arm("transfer+", "needed", False, "copied from the source, trained on", "a better start"),
-    Arm("selffer+", "needed", False, "copied from the same domain's base run, trained on", "a better start"),
-    Arm("shuffle", "needed", True, "the source's, permuted among the channels of each layer, frozen", "position"),
-    Arm("shuffle-network", "needed", True, "the source's, permuted among all set layers, frozen", "layer and position"),
-    Arm("first-k", "needed", True, "the source's first three layers (first-N: N), repeated, frozen", "depth"),
-    Arm("stack", "needed", True, "all of the source's in order, repeated, frozen", "architecture and width"),
-    Arm("random", "none", True, "as initialised, frozen", "do learned filters matter?"),
-    Arm(
-        "covariance",
-        "needed",
-        True,
-        "drawn with the source layers' tap covariance, frozen",
-        "second moments against patterns",
-    ),
-    Arm(
-        "basis",
-        "none",
-        True,
-        "random analytic patterns with gain and offset, frozen",
-        "are analytic patterns enough?",
-        depthwise_only=True,
-    ),
-    Arm(
-        "keys",
-        "optional",
-        True,
-        "eight keys with gain and offset (of the source's filters, if given), frozen",
-        "are eight patterns enough?",
-        depthwise_only=True,
-    ),
-    Arm("delta", "none", True, "the identity kernel, frozen", "sensitivity", depthwise_only=True),
-    Arm("box", "none", True, "the mean kernel, frozen", "sensitivity", depthwise_only=True),
-)
-ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ARMS})
-FIRST_K = 3
-"""Layers that `first-k` takes; `first-5` takes five."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +54,6 @@ class Planted:
     values: tuple[Tensor, ...]
     digest: str
     notes: tuple[str, ...] = ()
-
-
-def parse_arm(name: str) -> tuple[Arm, int]:
-    """Return the arm that a name stands for, and the k of `first-k` (`first-5` is that arm with five layers)."""
-    if first := re.fullmatch(r"first-([1-9]\d*)", name):
-        return ARMS["first-k"], int(first[1])
-    if name not in ARMS:
-        raise UnknownNameError(name, "is no arm", nearest(name, ARMS) or f"choose one of {', '.join(ARMS)}")
-    return ARMS[name], FIRST_K
 
 
 def set_filters(model: nn.Module, spec: ArmSpec, *, source: Lent | None, seed: int) -> Planted:

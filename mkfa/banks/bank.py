@@ -10,13 +10,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mkfa.array_types import F32, I32, BoolArray
 from mkfa.errors import BankError
-
-F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
-BoolArray = NDArray[np.bool_]
 
 UNKNOWN = -1
 """Stride, dilation, stage or multiplier that the source does not tell (a state dict has no modules)."""

@@ -2,7 +2,7 @@
 
 Root attributes hold the provenance, /layers is the layer table, /filters/KHxKW has `weight` (N, kh, kw) float32,
 `layer` and `channel` (N,) int32 and, where a layer has one, `bias` (N,) float32. Every dataset carries the attribute
-`checksum` (see `mkfa.storage.checksum`), and is refused where it does not agree; older banks,
+`checksum` (see `mkfa.storage.hdf5.checksum`), and is refused where it does not agree; older banks,
 without it, are read unchecked.
 """
 
@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +20,22 @@ import numpy as np
 
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
 from mkfa.errors import BankError
-from mkfa.storage.hdf5 import check_format, decode, encode, get_text, put_array, put_text, read_array, text_type
+from mkfa.storage.atomic import atomic_write, check_target
+from mkfa.storage.hdf5 import (
+    changed_image,
+    check_format,
+    decode,
+    encode,
+    file_image,
+    get_text,
+    open_file,
+    put_array,
+    put_text,
+    read_all,
+    read_array,
+    text_type,
+)
+from mkfa.storage.result_files import get_parameters
 
 BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
@@ -127,3 +145,72 @@ def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
             ("bn_folded", "?"),
         ]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A result computed on a bank, with the parameters that made it.
+
+    `arrays` hold one row a filter or layer, as each analysis documents; `parameters` is JSON-serialisable.
+    """
+
+    name: str
+    arrays: Mapping[str, np.ndarray[Any, Any]]
+    parameters: Mapping[str, Any]
+
+
+def write_bank(
+    bank: FilterBank, path: str | Path, *, analyses: Mapping[str, Analysis] | None = None, overwrite: bool = True
+) -> Path:
+    """Write a bank file atomically and return its path; raises as `atomic_write`."""
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+
+    def fill(f: Any) -> None:
+        put_bank(f, bank)
+        for analysis in (analyses or {}).values():
+            _put_analysis(f, analysis)
+
+    atomic_write(path, file_image(fill), overwrite=overwrite)
+    return path
+
+
+def read_bank(path: str | Path) -> FilterBank:
+    """Read a bank file.
+
+    Raises
+    ------
+    BankError
+        Missing, unreadable, of another format, of a newer version, truncated, damaged, or with inconsistent tables.
+    """
+    with open_file(Path(path)) as f:
+        check_bank(f)
+        return get_bank(f)
+
+
+def write_analysis(path: str | Path, analysis: Analysis) -> None:
+    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic."""
+    path = Path(path)
+    with open_file(path) as f:
+        check_bank(f)
+    atomic_write(path, changed_image(path, lambda f: _put_analysis(f, analysis)))
+
+
+def read_analyses(path: str | Path) -> dict[str, Analysis]:
+    """Read all results stored in a bank file, by name; raises as `read_bank`."""
+    found = {}
+    with open_file(Path(path)) as f:
+        check_bank(f)
+        for name, group in f.get("analysis", {}).items():
+            found[name] = Analysis(name, MappingProxyType(read_all(group)), get_parameters(group))
+    return found
+
+
+def _put_analysis(f: Any, analysis: Analysis) -> None:
+    at = f.require_group("analysis")
+    if analysis.name in at:
+        del at[analysis.name]
+    group = at.create_group(analysis.name)
+    put_text(group, "parameters", json.dumps(dict(analysis.parameters)))
+    for name, array in analysis.arrays.items():
+        put_array(group, name, array, checked=True)

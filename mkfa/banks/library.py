@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
-from mkfa.errors import BankError, MkfaError, UnknownNameError, nearest
-from mkfa.images.registry import registry
+from mkfa.banks.bank_file import read_bank
+from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.folders import home
-from mkfa.storage.result_files import read_bank
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +75,10 @@ def resolve_path(name: str) -> Path:
     for candidate in (name, Path(bank_file_name(name)).stem):
         if candidate in entries:
             return entries[candidate]
-    raise unknown_bank(name, sorted(entries))
+    get_one = f"'mkfa banks' lists the banks at hand, 'mkfa harvest {name}' gets a timm network or a checkpoint"
+    raise UnknownBankError(name, nearest(name, sorted(entries)) or get_one)
 
 
 def resolve_bank(name: str) -> FilterBank:
     """Read the bank that a path or name stands for; raises as `resolve_path` and `read_bank`."""
     return read_bank(resolve_path(name))
-
-
-def unknown_bank(name: str, known: Sequence[str]) -> UnknownNameError:
-    """Return the error for a name that is no bank, with the way to get one."""
-    if name in registry():
-        return UnknownNameError(
-            name,
-            "is a domain, and no bank of a network trained on it is in the library",
-            f"train one, mkfa train {name}, or harvest a checkpoint, mkfa harvest CHECKPOINT --name {name}",
-        )
-    if _is_timm_name(name):
-        return UnknownNameError(name, "is a timm network that has not been harvested yet", f"run mkfa harvest {name}")
-    near = nearest(name, known)
-    if not near:
-        near = f"'mkfa banks' lists the banks at hand, 'mkfa harvest {name}' gets a timm network or a checkpoint"
-    return UnknownNameError(name, "is no bank file, bank of the library, or bundled bank", near)
-
-
-def _is_timm_name(name: str) -> bool:
-    from mkfa.readers.timm.catalogue import resolve
-
-    try:
-        resolve(name)
-    except MkfaError:
-        return False
-    return True

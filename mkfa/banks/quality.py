@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, FilterBank, filter_peaks
-from mkfa.patterns.scale_space import F64
+from mkfa.array_types import F32, F64
+from mkfa.banks.bank import FilterBank, filter_peaks
 
 DRAWS = 200
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
+from mkfa.banks.bank_file import write_bank
 from mkfa.errors import MkfaError, SourceError, WorkError
 from mkfa.readers.harvest import HarvestOptions, harvest
 from mkfa.readers.timm.catalogue import layers_of
 from mkfa.storage.atomic import atomic_write
-from mkfa.storage.result_files import write_bank
 
 CREATED = dt.datetime(2026, 11, 22, tzinfo=dt.UTC).isoformat()
 """Recorded in place of the time of the run, so that the same recipe gives the same file."""

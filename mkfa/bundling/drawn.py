@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.array_types import U8
 from mkfa.errors import WorkError
-from mkfa.images.domain import U8
 
 SEED = 0
 """Of the order of the images, the splits and the crops."""

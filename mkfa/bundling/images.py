@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.array_types import U8
 from mkfa.bundling.drawn import SEED, Samples, clipart, emoji, letters, rank, scripts
 from mkfa.bundling.photographed import digits, fashion, photos
 from mkfa.errors import MkfaError, WorkError
-from mkfa.images.domain import U8, Domain
+from mkfa.images.domain import Domain
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.images.registry import datasets_folder, file_name
 from mkfa.storage.atomic import atomic_write

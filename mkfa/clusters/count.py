@@ -23,12 +23,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, F64
 from mkfa.clusters.lines import assign_lines, cluster_lines, one_thread, silhouette, subsample
 from mkfa.nulls.draws import draw_null
 from mkfa.stats.p_values import p_value
 
-F64 = NDArray[np.float64]
 Verdict = Literal["clusters", "continuum", "none", "given"]
 
 SWEEP = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)

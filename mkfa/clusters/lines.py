@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, I32
+from mkfa.array_types import F32, I32
 
 _STEPS = 200
 _ROWS = 65536

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, I32, Kind
+from mkfa.array_types import F32, F64, I32
+from mkfa.banks.bank import Kind
 from mkfa.banks.canonical import normalise
 from mkfa.nulls.draws import draw_null
 from mkfa.patterns.named_sets import named_set
 from mkfa.stats.p_values import p_value
-
-F64 = NDArray[np.float64]
 
 _DRAWS = 999
 

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32, I32, FilterBank, Kind
+from mkfa.array_types import F32, I32
+from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.canonical import canonical
 from mkfa.errors import MkfaError, UnknownNameError
 

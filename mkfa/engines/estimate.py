@@ -11,8 +11,9 @@ from pathlib import Path
 from mkfa.experiments.lending import base_of
 from mkfa.experiments.plan import Domains, Planned
 from mkfa.training.device import Execution
-from mkfa.training.folder import BASE, RunFolder, RunSpec
+from mkfa.training.folder import RunFolder
 from mkfa.training.run import EVALUATION_BATCH, Run, evaluate, recipe_of, steps_of
+from mkfa.training.spec import BASE, RunSpec
 
 _LONG_STEP = 0.1
 """Seconds; steps that take longer are timed with fewer repetitions."""
@@ -181,6 +182,6 @@ def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
 
 def _frozen(spec: RunSpec) -> int:
     """Return how many layers a run trains without their weights' gradient."""
-    from mkfa.arms.plant import parse_arm
+    from mkfa.arms.arms import parse_arm
 
     return spec.layers if spec.arm != BASE and parse_arm(spec.arm)[0].frozen else 0

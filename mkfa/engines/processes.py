@@ -25,9 +25,10 @@ from mkfa.engines.serial import Outcome, carry_out, keep_bank, taken_over
 from mkfa.engines.worker import Line, heard, no_signals, order_of
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.plan import Domains, Planned
-from mkfa.training.device import Execution, Stop, Stopped
-from mkfa.training.folder import RunSpec
+from mkfa.training.device import Execution
 from mkfa.training.run import Report
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop, Stopped
 
 _LOOK = 0.2
 """Seconds between looks at processes that say nothing."""
@@ -139,8 +140,9 @@ class _Process:
         self.line, self.execution = Line(ours), execution
         self.planned: Planned | None = None
         self.begun = False
-        recipe = {"name": domains.recipe.name, **domains.recipe.identity}
-        self.line.send(do="begin", recipe=recipe, root=str(root), execution=asdict(execution))
+        self.line.send(
+            do="begin", size=domains.size, max_size=domains.max_size, root=str(root), execution=asdict(execution)
+        )
 
     @property
     def end(self) -> str:
@@ -345,8 +347,8 @@ class Slots:
 
     def _bank_file(self, planned: Planned) -> Path | None:
         """Return the file through which a worker gets a run's bank; None where it needs none."""
+        from mkfa.banks.bank_file import write_bank
         from mkfa.experiments.sources import bank_digest
-        from mkfa.storage.result_files import write_bank
 
         if planned.bank is None:
             return None

@@ -10,10 +10,12 @@ from typing import Any
 from mkfa.experiments.lending import BaseBanks, lend, store_bank, trained_network
 from mkfa.experiments.plan import Domains, Planned
 from mkfa.results.cells import Finished
-from mkfa.training.device import Execution, Stop
+from mkfa.training.device import Execution
 from mkfa.training.events import write_missing
-from mkfa.training.folder import BASE, METRICS, Diverged, RunFolder, RunLocked
+from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.run import Report, train_run
+from mkfa.training.spec import BASE
+from mkfa.training.stopping import Stop
 
 
 @dataclass(frozen=True, slots=True)

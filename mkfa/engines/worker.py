@@ -23,7 +23,8 @@ from types import FrameType
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
-from mkfa.training.device import Execution, Stop, Stopped
+from mkfa.training.device import Execution
+from mkfa.training.stopping import Stop, Stopped
 
 RATE = 5
 """Reports of steps a second."""
@@ -101,11 +102,10 @@ class Worker:
         import torch
 
         from mkfa.experiments.plan import Domains
-        from mkfa.training.recipe import Recipe
 
         self.root, self.execution = Path(order["root"]), Execution(**order["execution"])
         torch.set_num_threads(self.execution.threads)
-        self.domains = Domains(Recipe(**order["recipe"]))
+        self.domains = Domains(order["size"], order["max_size"])
         self.line.send(say="ready")
 
     def _place(self, order: dict[str, Any]) -> None:
@@ -139,9 +139,9 @@ class Worker:
 
     def _planned(self, order: dict[str, Any]) -> Any:
         """Return the run that an order names; its domains are read under the names that the parent read them by."""
+        from mkfa.banks.bank_file import read_bank
         from mkfa.experiments.plan import Planned
-        from mkfa.storage.result_files import read_bank
-        from mkfa.training.folder import RunSpec
+        from mkfa.training.spec import RunSpec
 
         spec, needs = RunSpec(**order["spec"]), RunSpec(**order["needs"]) if order["needs"] else None
         for name, asked in order["domains"].items():

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa import __version__
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
+from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
-from mkfa.storage.result_files import read_bank, write_bank
-from mkfa.training.folder import BANK, BASE, RESULT, WEIGHTS, RunFolder, RunSpec, load_tensors
+from mkfa.training.folder import BANK, RESULT, WEIGHTS, RunFolder, load_tensors
 from mkfa.training.run import build, state_digest
+from mkfa.training.spec import BASE, RunSpec
+from mkfa.version import VERSION
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Modul
 
 def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: str) -> FilterBank:
     """Return the bank of a trained network's depthwise filters; raises MkfaError where it has none."""
-    from mkfa.networks.build import spatial_layers
+    from mkfa.networks.layers import spatial_layers
 
     layers: list[tuple[Layer, Any, Any]] = []
     for name, module in spatial_layers(model, "depthwise"):
@@ -95,7 +96,7 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
         task="classification",
         licence=domain.licence,
         rule="graph",
-        mkfa_version=__version__,
+        mkfa_version=VERSION,
         created=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
         notes=(f"base run, recipe {spec.recipe_name}, seed {spec.seed}",),
     )
@@ -135,7 +136,7 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
         else:
             note = f"{domain.name} stays the bank harvested from {theirs}"
     paths = [folder.path / BANK, *(library / bank_file_name(name) for name in names)]
-    from mkfa.networks.build import spatial_layers
+    from mkfa.networks.layers import spatial_layers
 
     try:
         spatial_layers(build(spec, domain, None)[0], "depthwise")

@@ -79,7 +79,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     MkfaError
         No arm, one that needs a source, or one that cannot set these layers.
     """
-    from mkfa.arms.plant import ARMS, parse_arm
+    from mkfa.arms.arms import ARMS, parse_arm
 
     if text is None:
         fit = tuple(name for name in CONTROLS if what == "depthwise" or not ARMS[name].depthwise_only)
@@ -114,7 +114,7 @@ def check_arm(arm: str, *, what: str) -> None:
     MkfaError
         It takes no filters from a source, or always from the target's own; or as `check_arms`.
     """
-    from mkfa.arms.plant import parse_arm
+    from mkfa.arms.arms import parse_arm
 
     check_arms([arm], what=what)
     if parse_arm(arm)[0].source != "needed":
@@ -141,6 +141,6 @@ def plan_rows(
 
 
 def _without_source() -> list[str]:
-    from mkfa.arms.plant import ARMS
+    from mkfa.arms.arms import ARMS
 
     return [name for name, arm in ARMS.items() if arm.source != "needed" and name != "baseline"]

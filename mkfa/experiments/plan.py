@@ -13,8 +13,8 @@ from mkfa.errors import MkfaError
 from mkfa.experiments.sources import Origin, bank_digest
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains as Domains
-from mkfa.training.folder import BASE, RunSpec
 from mkfa.training.recipe import Recipe
+from mkfa.training.spec import BASE, RunSpec
 
 SELF = frozenset({"selffer", "selffer+"})
 """Arms that borrow from the target's own base run, whatever the source."""
@@ -69,7 +69,7 @@ def plan_cells(
 
     A cell with 0 layers is the target's base run.
     """
-    from mkfa.arms.plant import parse_arm
+    from mkfa.arms.arms import parse_arm
 
     planned: dict[str, Planned] = {}
     for _, target, _, _ in cells:
@@ -121,8 +121,8 @@ def lender_name(origin: Origin, domains: Domains) -> str:
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
     """Refuse, before any work, names that are no arms and arms that cannot set these layers."""
-    from mkfa.arms.plant import parse_arm
-    from mkfa.networks.build import WHAT
+    from mkfa.arms.arms import parse_arm
+    from mkfa.networks.layers import WHAT
 
     if what not in WHAT:
         raise MkfaError(f"--what {what}", "is no kind of layer", f"choose one of {', '.join(WHAT)}")
@@ -168,7 +168,7 @@ def _refuse_more(numbers: Sequence[int], count: int, experiment: Experiment) -> 
 
 def count_layers(experiment: Experiment, domain: Domain) -> int:
     """Return how many layers of the experiment's kind its network has."""
-    from mkfa.networks.build import spatial_layers
+    from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build
 
     model, _ = build(base_run(experiment, domain, 0), domain, None)
@@ -177,7 +177,7 @@ def count_layers(experiment: Experiment, domain: Domain) -> int:
 
 def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
     """Return a sentence on layers that are set along with others and count as none; "" where there are none."""
-    from mkfa.networks.build import followers
+    from mkfa.networks.layers import followers
     from mkfa.training.run import build
 
     if experiment.what != "conv":
@@ -201,7 +201,7 @@ def check_sources(experiment: Experiment, domains: Domains, *, cells: Sequence[t
         They do not fit: other numbers of layers or filters (the message names the arm `stack`), other kernel sizes,
         no such layers, no biases.
     """
-    from mkfa.arms.plant import parse_arm
+    from mkfa.arms.arms import parse_arm
     from mkfa.experiments.lending import lend
     from mkfa.training.run import build
 
@@ -253,3 +253,18 @@ def default_setting(device: str) -> Setting:
         {"patch": 4},
         f"Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: {why}.",
     )
+
+
+def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
+    return [
+        {
+            "hash": p.spec.hash,
+            "source": p.source,
+            "target": p.spec.domain,
+            "arm": p.spec.arm,
+            "layers": p.spec.layers,
+            "seed": p.spec.seed,
+        }
+        for p in plan
+    ]

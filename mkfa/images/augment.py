@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from mkfa.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-I64 = NDArray[np.int64]
+from mkfa.array_types import I64
 
 DIRECTED = frozenset({"letters", "digits", "scripts"})
 """Domains in which a mirror image is another thing or nothing; never flipped."""
@@ -158,9 +155,9 @@ def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: floa
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def effective_flip(recipe: Recipe, domain: str) -> float:
-    """Return the probability of a mirror image for a domain: the recipe's, 0 where left and right have a meaning."""
-    return 0.0 if domain in DIRECTED else recipe.flip
+def effective_flip(flip: float, domain: str) -> float:
+    """Return the probability of a mirror image for a domain: `flip`, or 0 where left and right have a meaning."""
+    return 0.0 if domain in DIRECTED else flip
 
 
 def to_device(values: Any, like: torch.Tensor) -> torch.Tensor:

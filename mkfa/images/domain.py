@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mkfa.array_types import I64, U8
 from mkfa.storage.file_rows import Rows
-
-U8 = NDArray[np.uint8]
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +40,3 @@ class Domain:
     @property
     def channels(self) -> int:
         return int(self.x_train.shape[3])
-
-
-@dataclass(frozen=True, slots=True)
-class ArmSpec:
-    """Which filters a network gets before training, and whether they stay.
-
-    Attributes
-    ----------
-    arm : str
-        A name of `mkfa.arms.plant.ARMS`.
-    layers : int
-        The first n layers are set; the others are initialised by the seed and trained.
-    what : str
-        "depthwise", "pointwise" or "conv".
-    with_bias : bool
-        Copy (and freeze) biases too.
-    fit_kernel : str
-        "pad" or "crop": how a source's kernels of another size are fitted; "" refuses them.
-    """
-
-    arm: str
-    layers: int
-    what: str = "depthwise"
-    with_bias: bool = False
-    fit_kernel: str = ""

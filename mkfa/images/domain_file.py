@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.array_types import I64, U8
 from mkfa.errors import BankError, MkfaError
-from mkfa.images.domain import I64, U8, Domain
+from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
 from mkfa.storage.result_files import open_arrays, write_arrays
 

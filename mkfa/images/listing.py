@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.images.domain import I64, U8
+from mkfa.array_types import I64, U8
 from mkfa.images.domain_file import DomainError
 from mkfa.images.registry import NATURAL, DomainInfo, registry
 

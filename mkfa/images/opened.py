@@ -8,19 +8,21 @@ from typing import Any
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.images.registry import bundled_domains
-from mkfa.training.recipe import Recipe
 
 
 class Domains:
-    """Domains by name or path, as a recipe wants them; a run's domain is found by its own name too.
+    """Domains by name or path, at the size that a recipe wants; a run's domain is found by its own name too.
 
     Parameters
     ----------
+    size, max_size : pixels, as in `mkfa.images.load.load_to_train`.
     tell, progress : as in `mkfa.images.load.load_domain`; None is silent.
     """
 
-    def __init__(self, recipe: Recipe, *, tell: Callable[[str], None] | None = None, progress: Any = None) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, size: int, max_size: int, *, tell: Callable[[str], None] | None = None, progress: Any = None
+    ) -> None:
+        self.size, self.max_size = size, max_size
         told = (("tell", tell), ("progress", progress))
         self._told: dict[str, Any] = {key: value for key, value in told if value is not None}
         self._read: dict[str, Domain] = {}
@@ -41,7 +43,7 @@ class Domains:
             return self._named[name][1]
         from mkfa.images.load import load_to_train
 
-        found = load_to_train(name, size=self.recipe.size, max_size=self.recipe.max_size, **self._told)
+        found = load_to_train(name, size=self.size, max_size=self.max_size, **self._told)
         asked, other = self._named.setdefault(found.name, (name, found))
         if other.digest != found.digest:
             problem = f"is called {found.name} as {asked} is, and holds other images"

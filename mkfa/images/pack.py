@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.array_types import U8
 from mkfa.errors import BankError, MkfaError, WorkError
-from mkfa.images.domain import U8
 from mkfa.images.domain_file import DomainError, domain_digest
 from mkfa.images.listing import ImageSet, Side
-from mkfa.storage.result_files import check_target, map_arrays, reserve_arrays
+from mkfa.storage.atomic import check_target
+from mkfa.storage.result_files import map_arrays, reserve_arrays
 
 PENDING, DECODED, CORRUPT = 0, 1, 2
 _BATCH = 32

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mkfa.errors import MkfaError
 from mkfa.images.augment import to_device
@@ -20,7 +19,8 @@ from mkfa.images.augment import to_device
 if TYPE_CHECKING:
     import torch
 
-F64 = NDArray[np.float64]
+from mkfa.array_types import F64
+
 FILL = 128.0
 """Gray that comes in from outside the image, as timm's."""
 

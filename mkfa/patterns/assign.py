@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, I32, BoolArray, FilterBank, FilterGroup, Kind, dead_filters
+from mkfa.array_types import F32, I32, BoolArray
+from mkfa.banks.bank import FilterBank, FilterGroup, Kind, dead_filters
+from mkfa.banks.bank_file import Analysis
 from mkfa.banks.canonical import canonical, normalise
 from mkfa.errors import MkfaError, UnknownNameError, nearest
-from mkfa.nulls.draws import NULLS, draw_null, init_bank
+from mkfa.nulls.draws import NULLS, draw_null
+from mkfa.nulls.untrained import init_bank
 from mkfa.patterns.dictionary import Dictionary, dictionary
 from mkfa.patterns.families import NAMED_SETS
 from mkfa.patterns.fit import CHUNK, MOST_THREADS, Fit, Parameters, fit, parameters
-from mkfa.storage.result_files import Analysis
 
 BASES = ("families", *NAMED_SETS)
 DRAWS = 10000

@@ -13,11 +13,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, I32, BoolArray
+from mkfa.array_types import F32, F64, I32, BoolArray
 from mkfa.errors import MkfaError
 from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
 from mkfa.patterns.named_sets import named_set
-from mkfa.patterns.scale_space import F64
 
 SAME = 0.98
 """Share of energy, R2, above which two patterns carry one name: at a signal-to-noise ratio of 20 dB (1 % of the

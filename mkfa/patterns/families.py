@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, F64
 from mkfa.patterns.named_sets import NAMED_SETS, NamedSet, named_set
-from mkfa.patterns.scale_space import F64, OPERATORS, profile
+from mkfa.patterns.scale_space import OPERATORS, profile
 
 __all__ = ["FAMILIES", "NAMED_SETS", "Axis", "Family", "Kernels", "NamedSet", "kernels", "named_set", "sigma_limit"]
 

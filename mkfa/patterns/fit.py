@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, grid
 from mkfa.patterns.families import coordinate_to_scale, kernels
 from mkfa.patterns.polish import polish

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, F64
 from mkfa.errors import MkfaError, UnknownNameError, nearest
-from mkfa.patterns.scale_space import F64, profile
+from mkfa.patterns.scale_space import profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, F64
 from mkfa.patterns.dictionary import Dictionary, ranges
-from mkfa.patterns.scale_space import F64
 
 _STEPS = {0: 0, 1: 6, 2: 6, 3: 25}  # by number of coordinates
 _ENOUGH = 2e-6  # a gain in R2 below this ends the polishing of a filter

@@ -14,9 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, I32, BoolArray
+from mkfa.array_types import F32, F64, I32, BoolArray
 from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, ranges
-from mkfa.patterns.scale_space import F64
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
 _KEEP_BYTES = 192 << 20

@@ -25,7 +25,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-F64 = NDArray[np.float64]
+from mkfa.array_types import F64
+
 Difference = Callable[[F64], F64]
 
 

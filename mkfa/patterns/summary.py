@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32, FilterBank
+from mkfa.array_types import F32, F64
+from mkfa.banks.bank import FilterBank
 from mkfa.patterns.assign import Assignment, KindAssignment
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import Fit, Merge, merged_classes, models
-from mkfa.patterns.scale_space import F64
 
 RESAMPLES = 2000
 CURVE = np.linspace(0, 1, 101)

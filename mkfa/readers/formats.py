@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mkfa.errors import SourceError
-from mkfa.readers.reading import Reading
-from mkfa.storage.local_file import FORMATS, read_head
+from mkfa.readers.reading import FORMATS, Reading, read_head
 
 
 def reader_for(path: Path) -> Callable[[Path, str], Reading]:

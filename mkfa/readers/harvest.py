@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mkfa import __version__
-from mkfa.banks.bank import F32, FilterBank, Layer, Provenance, make_bank
+from mkfa.array_types import F32
+from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import SourceError
 from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.version import VERSION
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
 
@@ -142,7 +143,7 @@ def _provenance(source: str, reading: Reading, options: HarvestOptions) -> Prove
         task=options.task or reading.task,
         licence=options.licence or reading.licence,
         rule=reading.rule,
-        mkfa_version=__version__,
+        mkfa_version=VERSION,
         created=now.replace(microsecond=0).isoformat(),
         skipped=reading.skipped,
         notes=reading.notes,

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from mkfa.banks.bank import F32, UNKNOWN
+from mkfa.array_types import F32
+from mkfa.banks.bank import UNKNOWN
+from mkfa.errors import SourceError
+from mkfa.storage import files
+
+FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +106,8 @@ class GraphLayer:
     stage: int = UNKNOWN
     experts: int = 0
     kernel: tuple[int, int] = (0, 0)
+
+
+def read_head(path: Path, size: int = 64) -> bytes:
+    """Return the first bytes of a regular file, refusing what cannot be a checkpoint; raises as `reader_for`."""
+    return files.read_head(path, size, error=SourceError, kind="a checkpoint", give=f"give a {FORMATS} file")

@@ -19,7 +19,7 @@ from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
 from mkfa.storage.atomic import atomic_write
-from mkfa.training.folder import RunSpec
+from mkfa.training.spec import RunSpec
 
 FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
 KINDS = ("curve", "table", "matrix", "runs")

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.results.contrasts import Contrast, contrasts_of, welch
-from mkfa.training.folder import BASE
+from mkfa.stats.intervals import welch
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +71,6 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it.
-
-    `contrasts` holds the arms against `random` and the base, and the last step of the arms that borrow.
-    """
-
-    base: Cell
-    cells: tuple[Cell, ...]
-    chance: float
-    sensitivity: Sensitivity | None
-    parameters: Mapping[str, Any]
-    contrasts: tuple[Contrast, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """A planned run and its result.json; None where it is not over.
 
@@ -121,15 +105,6 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
         diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
         missing=sum(r.result is None for r in runs),
     )
-
-
-def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
-    """Sum up the runs of a curve: those of arm "baseline" are its base."""
-    base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
-    base = make_cell(base_runs, accuracies(base_runs))
-    cells = group_cells([r for r in runs if r.arm != BASE], base.top1)
-    contrasts = contrasts_of(base, cells) if base.top1 else ()
-    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts)
 
 
 def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = ()) -> Sensitivity | None:

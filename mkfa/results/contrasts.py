@@ -17,16 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
+from mkfa.stats.intervals import ROUNDING, _mean, paired_half_width, welch
 
-LEVEL = 0.95
-"""Of all intervals."""
 REFERENCE = "random"
 """The arm that all others are held against: filters that nobody learned."""
 MAIN = ("transfer", "stack")
 """Arms whose last step is looked at."""
-ROUNDING = 1e-12
-"""Widths below are those of equal accuracies: their mean rounds, so that their computed variance need not be 0."""
 
 
 class Point(Protocol):
@@ -42,15 +38,6 @@ class Point(Protocol):
     def seeds(self) -> tuple[int, ...]: ...
     @property
     def top1(self) -> tuple[float, ...]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Welch:
-    """mean(a) - mean(b) with its interval and two-sided p-value (Welch 1947); NaN where either has one value."""
-
-    difference: float
-    half_width: float
-    p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +75,6 @@ class Contrast:
     paired: float
     seeds: tuple[int, int]
     common: int
-
-
-def welch(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Welch:
-    """Compare the means of two samples of unequal variances.
-
-    Seeds are few: two equal accuracies on either side give a width of 0, which is what the formula says, not
-    certainty; p is then NaN.
-    """
-    difference = _mean(a) - _mean(b)
-    if len(a) < 2 or len(b) < 2:
-        return Welch(difference, math.nan, math.nan)
-    from scipy.stats import t
-
-    parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
-    error = math.sqrt(sum(parts))
-    if error < ROUNDING:
-        return Welch(difference, 0.0, math.nan)
-    freedom = sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
-    p = 2 * float(t.sf(abs(difference) / error, freedom))
-    return Welch(difference, float(t.ppf(0.5 + level / 2, freedom)) * error, p)
-
-
-def paired_half_width(differences: Sequence[float], level: float = LEVEL) -> float:
-    """Return half the width of the interval of a mean difference (Student's t); NaN for one difference."""
-    n = len(differences)
-    if n < 2:
-        return math.nan
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + level / 2, n - 1) * np.std(differences, ddof=1) / math.sqrt(n))
 
 
 def series_of(cells: Sequence[Any]) -> dict[str, list[Any]]:
@@ -221,7 +178,3 @@ def sentence(contrast: Contrast) -> str:
     )
     paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
     return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else math.nan

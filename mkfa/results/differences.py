@@ -9,7 +9,7 @@ from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.runs import RunRecord
-from mkfa.training.folder import RunSpec
+from mkfa.training.spec import RunSpec
 
 LEVEL = 0.95
 FACTS = (

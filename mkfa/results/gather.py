@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.archive import PackedExperiment, PackedRun
-from mkfa.results.cells import Curve, Finished, make_curve
+from mkfa.results.cells import Finished
+from mkfa.results.curve import Curve, make_curve
 from mkfa.results.matrix import Matrix, make_matrix
 from mkfa.results.runs import source_name
 from mkfa.results.table import Scenarios, as_scenarios
-from mkfa.training.folder import BASE, RESULT, SPEC, read_json, read_spec
+from mkfa.training.folder import RESULT, SPEC, read_json, read_spec
+from mkfa.training.spec import BASE
 
 if TYPE_CHECKING:
-    from mkfa.experiments.plan import Planned
+    pass
 
 RESULTS = ("curve.json", "table.json", "matrix.json")
 """What sweeps write beside their runs."""
@@ -23,21 +25,6 @@ _KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
 _CURVE = ("source", "target", "arch", "what", "seeds", "layers")
 _NEEDED = {"curve": _CURVE, "table": _CURVE, "matrix": ("domains", "arch", "what", "layers", "seeds")}
 _FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
-
-
-def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
-    """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
-    return [
-        {
-            "hash": p.spec.hash,
-            "source": p.source,
-            "target": p.spec.domain,
-            "arm": p.spec.arm,
-            "layers": p.spec.layers,
-            "seed": p.spec.seed,
-        }
-        for p in plan
-    ]
 
 
 def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -> PackedExperiment:

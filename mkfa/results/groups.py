@@ -14,7 +14,7 @@ from typing import Any
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.results.cells import Finished, make_cell
 from mkfa.results.runs import RunRecord
-from mkfa.training.folder import BASE
+from mkfa.training.spec import BASE
 
 SETTING = ("arch", "options", "domain", "recipe")
 FIELDS = ("arm", "layers", "source", "what", "with_bias", "fit_kernel", *SETTING)

@@ -16,8 +16,9 @@ import numpy as np
 
 from mkfa.errors import MkfaError
 from mkfa.results.cells import Cell, Finished, Sensitivity, accuracies, chance_of, group_cells, make_cell, sensitivity
-from mkfa.results.contrasts import REFERENCE, ROUNDING, paired_half_width
-from mkfa.training.folder import BASE
+from mkfa.results.contrasts import REFERENCE
+from mkfa.stats.intervals import ROUNDING, paired_half_width
+from mkfa.training.spec import BASE
 
 SELFFER = "selffer"
 """The arm on the diagonal."""

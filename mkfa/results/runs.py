@@ -13,18 +13,8 @@ from typing import Any
 from mkfa.errors import MkfaError, UnknownNameError, WorkError, one_line
 from mkfa.results.archive import BUNDLED, PackedRun, bundled_file, find_experiment, read_experiments
 from mkfa.storage.folders import home
-from mkfa.training.folder import (
-    BASE,
-    CHECKPOINT,
-    FAILURE,
-    METRICS,
-    SPEC,
-    RunSpec,
-    is_locked,
-    read_json,
-    read_result,
-    read_spec,
-)
+from mkfa.training.folder import CHECKPOINT, FAILURE, METRICS, SPEC, is_locked, read_json, read_result, read_spec
+from mkfa.training.spec import BASE, RunSpec
 
 STATES = ("done", "running", "stopped", "failed", "diverged")
 

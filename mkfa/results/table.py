@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mkfa.results.cells import Cell, Curve, Finished, Sensitivity, make_curve
-from mkfa.results.contrasts import Contrast, welch
+from mkfa.results.cells import Cell, Finished, Sensitivity
+from mkfa.results.contrasts import Contrast
+from mkfa.results.curve import Curve, make_curve
+from mkfa.stats.intervals import welch
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32, FilterBank, Kind
+from mkfa.array_types import F32, F64
+from mkfa.banks.bank import FilterBank, Kind
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import check_null
 from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison, NullResult, fraction
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
-from mkfa.similarity.measures.cosines import F64, coverage_curve, median_bandwidth, pca_kl, peak_scaled
+from mkfa.similarity.measures.coverage import coverage_curve
+from mkfa.similarity.measures.kernels import median_bandwidth
+from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.replacement import (
     INIT_DRAWS,
     Advance,
@@ -124,8 +127,8 @@ def _compare_kind(
     bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector[0], samples[1].vector[0])
     plan = make_plan(
         (kind.kh, kind.kw),
-        settings.measures,
-        threshold=settings.threshold,  # type: ignore[arg-type]
+        settings.measures,  # type: ignore[arg-type]
+        threshold=settings.threshold,
         bandwidth=bandwidth,
         rng=np.random.default_rng([*seeds, 1]),
     )

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.banks.bank import F32, Kind
+from mkfa.array_types import F32, F64
+from mkfa.banks.bank import Kind
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import NULLS, check_null
 from mkfa.similarity.layer_tests import Exchange
-from mkfa.similarity.measures.cosines import BANDWIDTH, F64
+from mkfa.similarity.measures.kernels import BANDWIDTH
 from mkfa.similarity.samples import LeftOut
-from mkfa.similarity.score import ALIKE_IS_MORE, BY_LAYER, MEASURES, Measure, check_measures
-from mkfa.stats.p_values import holm
+from mkfa.similarity.score import MEASURES, Measure, check_measures
 
 ALPHA = 0.05
 
@@ -192,83 +192,3 @@ def fraction(value: Any, floor: Any, ceiling: Any) -> Any:
     gap = np.asarray(ceiling) - np.asarray(floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(np.abs(gap) > 1e-9, (np.asarray(value) - floor) / gap, np.nan)
-
-
-def strictest(kind: KindComparison, measure: str) -> NullResult:
-    """Return the null that decides: the one with the largest p; of several, the one nearest to the value."""
-    i = kind.row(measure)
-    sign = 1 if measure in ALIKE_IS_MORE else -1
-    return max(kind.nulls, key=lambda n: (n.p[i], sign * n.mean[i]))
-
-
-def leading_measure(kind: KindComparison) -> Measure:
-    """Return the measure that the sentence is about: coverage, or the first that was computed."""
-    return "coverage" if "coverage" in kind.measures else kind.measures[0]
-
-
-def in_words(result: Comparison, kind: KindComparison) -> list[str]:
-    """Return what one kind's numbers mean, in sentences."""
-    measure = leading_measure(kind)
-    i = kind.row(measure)
-    near = [n for n in kind.nulls if n.p[i] <= ALPHA]
-    far = [n for n in kind.nulls if n.p[i] > ALPHA]
-    what = "halves of the same bank" if kind.same else f"{result.a} and {result.b}"
-    parts = []
-    if near:
-        parts.append(f"closer than chance under {_join(n.null for n in near)} (p <= {max(n.p[i] for n in near):.3f})")
-    if far:
-        beyond = [n for n in far if n.p_farther[i] <= ALPHA]
-        same = [n for n in far if n not in beyond]
-        if same:
-            parts.append(f"not distinguishable from chance under {_join(_with_p(n.null, n.p[i]) for n in same)}")
-        if beyond:
-            parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
-    out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
-    agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
-    fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
-    passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
-    which = f" ({_join(passed)})" if 0 < len(passed) < len(kind.measures) else ""
-    counts = f"{agree}; fewest under {fewest.null}{which}"
-    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {counts}.")
-    place = kind.fraction[i]
-    if np.isfinite(place):
-        way = f"two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %)"
-        out.append(f"They lie {place:.0%} of the way from {way}.")
-    out.extend(_exchange_in_words(kind))
-    return out
-
-
-def _exchange_in_words(kind: KindComparison) -> list[str]:
-    if not kind.exchange.p:
-        return []
-    if kind.exchange.arrangements < 1 / ALPHA:
-        return ["There are too few layers to tell the two banks apart by exchanging layers."]
-    adjusted = dict(zip(kind.exchange.p, holm(list(kind.exchange.p.values())).tolist(), strict=True))
-    told = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
-    rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
-    if not told:
-        return [f"Their layers cannot be told from layers dealt out at random (Holm: {', '.join(rest)})."]
-    but = f", not by {_join(rest)}" if rest else ""
-    return [f"Their layers differ more than layers dealt out at random by {_join(told)}{but} (Holm)."]
-
-
-def _with_p(name: str, p: float) -> str:
-    return f"{name} (p = {p:.3f})"
-
-
-def _join(names: Any) -> str:
-    items = list(names)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-__all__ = [
-    "BY_LAYER",
-    "CompareSettings",
-    "Comparison",
-    "KindComparison",
-    "NullResult",
-    "fraction",
-    "in_words",
-    "leading_measure",
-    "strictest",
-]

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.similarity.comparison import Comparison, KindComparison, fraction, in_words
+from mkfa.similarity.comparison import Comparison, KindComparison, fraction
 from mkfa.similarity.score import BY_LAYER
+from mkfa.similarity.wording import in_words
 
 DECIMALS = 5
 """Digits of layer matrices in JSON and CSV; the HDF5 file has them all."""

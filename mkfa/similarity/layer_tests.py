@@ -12,9 +12,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32
-from mkfa.similarity.measures.cosines import F64
-from mkfa.similarity.samples import I64, Cloud
+from mkfa.array_types import F32, F64, I64
+from mkfa.similarity.samples import Cloud
 from mkfa.similarity.score import (
     EXACT_TRANSPORT,
     Measure,

@@ -8,9 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
+from mkfa.array_types import F64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.similarity.comparison import Comparison, fraction
-from mkfa.similarity.measures.cosines import F64
 from mkfa.stats.p_values import holm
 
 

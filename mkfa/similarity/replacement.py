@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mkfa.banks.bank import F32, FilterBank
-from mkfa.nulls.draws import NULLS, Null, check_null, draw_null, init_bank, normal_root
-from mkfa.similarity.measures.cosines import F64, coverage_curve
+from mkfa.array_types import F32, F64
+from mkfa.banks.bank import FilterBank
+from mkfa.nulls.draws import NULLS, Null, check_null, draw_null, normal_root
+from mkfa.nulls.untrained import init_bank
+from mkfa.similarity.measures.coverage import coverage_curve
 from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import BY_LAYER, THRESHOLDS, Plan, Profile, Sample, Scores, null_sample, profile, score, take
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32, FilterBank, Kind, Layer
+from mkfa.array_types import F32, I64
+from mkfa.banks.bank import FilterBank, Kind, Layer
 from mkfa.banks.canonical import canonical
 from mkfa.banks.counts import KindCount, count_kinds
 from mkfa.errors import MkfaError
-
-I64 = NDArray[np.int64]
 
 MIN_FILTERS = 16
 """Fewest usable filters that can be split in halves and compared."""

@@ -13,12 +13,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, F64, I64
 from mkfa.errors import UnknownNameError, nearest
-from mkfa.similarity.measures import cosines as measures
-from mkfa.similarity.measures.cosines import F64
+from mkfa.similarity.measures import moments, pca_kl, transport
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
-from mkfa.similarity.samples import I64, Cloud
+from mkfa.similarity.samples import Cloud
 
 Measure = Literal[
     "coverage",
@@ -117,9 +116,9 @@ def make_plan(
 ) -> Plan:
     """Draw the directions and make the stimuli for one kernel size."""
     k = size[0] * size[1]
-    theta = measures.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
+    theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
     patches = stimuli(*size) if "responses" in chosen else None
-    return Plan(chosen, threshold, bandwidth, theta, patches, measures.subspace_rank(k))
+    return Plan(chosen, threshold, bandwidth, theta, patches, moments.subspace_rank(k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ def profile(sample: Sample, plan: Plan, *, root: bool = False) -> Profile:
         within_layer,
         np.sort(np.abs(plan.theta.T @ vector.swapaxes(1, 2)), axis=2) if plan.wants("transport") else None,
         moment,
-        measures.root(moment[0])[None] if moment is not None and root else None,
+        moments.root(moment[0])[None] if moment is not None and root else None,
         np.linalg.eigh(moment)[1][..., -plan.rank :] if moment is not None and plan.wants("angles") else None,
         u_centred(gram(vector, plan.patches)) if plan.patches is not None else None,
         _peak_scaled(sample.weight) if plan.wants("pca_kl") else None,
@@ -257,11 +256,11 @@ def _transport(a: Profile, b: Profile) -> F64:
     if max(len(a.sample), len(b.sample)) <= EXACT_TRANSPORT:
         x, y = a.sample.vector, b.sample.vector
         pairs = ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(max(len(x), len(y))))
-        return np.array([measures.transport_exact(f, g) for f, g in pairs])
+        return np.array([transport.transport_exact(f, g) for f, g in pairs])
     assert a.slices is not None
     assert b.slices is not None
     if a.slices.shape[2] != b.slices.shape[2]:  # resampled layers: sizes differ
-        return np.array([measures.slices_distance(a.slices[0], b.slices[0])])
+        return np.array([transport.slices_distance(a.slices[0], b.slices[0])])
     return np.asarray(np.sqrt(np.square(a.slices - b.slices).mean(axis=(1, 2), dtype=np.float64)))
 
 
@@ -282,10 +281,10 @@ def _moments(a: Profile, b: Profile, plan: Plan) -> dict[str, F64]:
 
 
 def _pca_kl(a: F32, b: F32) -> F64:
-    """`measures.pca_kl` for D pairs at once."""
+    """`pca_kl.pca_kl` for D pairs at once."""
     depth = max(len(a), len(b))
     pooled = np.concatenate([np.broadcast_to(x, (depth, *x.shape[1:])) for x in (a, b)], axis=1)
-    return measures.pca_kl_pooled(pooled, a.shape[1])
+    return pca_kl.pca_kl_pooled(pooled, a.shape[1])
 
 
 def _peak_scaled(weight: F32) -> F32:

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from mkfa.banks.bank import FilterBank
-from mkfa.banks.bank_file import check_bank, get_bank, put_bank
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.file_rows import Rows, find_rows
 from mkfa.storage.hdf5 import (
-    changed_image,
     check_format,
     create_empty,
     file_image,
@@ -31,80 +27,6 @@ from mkfa.storage.hdf5 import (
     read_all,
     read_array,
 )
-
-__all__ = [
-    "Analysis",
-    "atomic_write",
-    "check_target",
-    "map_arrays",
-    "open_arrays",
-    "read_analyses",
-    "read_arrays",
-    "read_bank",
-    "reserve_arrays",
-    "write_analysis",
-    "write_arrays",
-    "write_bank",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """A result computed on a bank, with the parameters that made it.
-
-    `arrays` hold one row a filter or layer, as each analysis documents; `parameters` is JSON-serialisable.
-    """
-
-    name: str
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    parameters: Mapping[str, Any]
-
-
-def write_bank(
-    bank: FilterBank, path: str | Path, *, analyses: Mapping[str, Analysis] | None = None, overwrite: bool = True
-) -> Path:
-    """Write a bank file atomically and return its path; raises as `atomic_write`."""
-    path = Path(path)
-    check_target(path, overwrite=overwrite)
-
-    def fill(f: Any) -> None:
-        put_bank(f, bank)
-        for analysis in (analyses or {}).values():
-            _put_analysis(f, analysis)
-
-    atomic_write(path, file_image(fill), overwrite=overwrite)
-    return path
-
-
-def read_bank(path: str | Path) -> FilterBank:
-    """Read a bank file.
-
-    Raises
-    ------
-    BankError
-        Missing, unreadable, of another format, of a newer version, truncated, damaged, or with inconsistent tables.
-    """
-    with open_file(Path(path)) as f:
-        check_bank(f)
-        return get_bank(f)
-
-
-def write_analysis(path: str | Path, analysis: Analysis) -> None:
-    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic."""
-    path = Path(path)
-    with open_file(path) as f:
-        check_bank(f)
-    atomic_write(path, changed_image(path, lambda f: _put_analysis(f, analysis)))
-
-
-def read_analyses(path: str | Path) -> dict[str, Analysis]:
-    """Read all results stored in a bank file, by name; raises as `read_bank`."""
-    found = {}
-    with open_file(Path(path)) as f:
-        check_bank(f)
-        for name, group in f.get("analysis", {}).items():
-            found[name] = Analysis(name, MappingProxyType(read_all(group)), _parameters(group))
-    return found
 
 
 def write_arrays(
@@ -141,7 +63,7 @@ def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
     """Read a result file written by `write_arrays`; return (arrays, attributes). Raises as `read_bank`."""
     with open_file(Path(path)) as f:
         check_format(f, f"mkfa.{kind}")
-        return read_all(f), _parameters(f)
+        return read_all(f), get_parameters(f)
 
 
 def reserve_arrays(
@@ -167,7 +89,7 @@ def map_arrays(
             offset = item.id.get_offset()
             mapped = offset is not None and item.size and item.file.id == f.id and not item.external
             arrays[name] = np.memmap(path, item.dtype, mode, offset, item.shape) if mapped else read_array(f, name)
-        return arrays, _parameters(f)
+        return arrays, get_parameters(f)
 
 
 def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[Any, Any] | Rows], dict[str, Any]]:
@@ -180,7 +102,7 @@ def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
             stays = is_inside(f, name) and getattr(item, "ndim", 0) == 4
             found = find_rows(path, item) if stays else None
             arrays[name] = read_array(f, name) if found is None else found
-        return arrays, _parameters(f)
+        return arrays, get_parameters(f)
 
 
 def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
@@ -189,16 +111,7 @@ def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
     put_text(f, "parameters", json.dumps(dict(attributes)))
 
 
-def _parameters(at: Any) -> dict[str, Any]:
+def get_parameters(at: Any) -> dict[str, Any]:
+    """Return the parameters that a file or a group of it records."""
     found: dict[str, Any] = json.loads(get_text(at, "parameters", "{}"))
     return found
-
-
-def _put_analysis(f: Any, analysis: Analysis) -> None:
-    at = f.require_group("analysis")
-    if analysis.name in at:
-        del at[analysis.name]
-    group = at.create_group(analysis.name)
-    put_text(group, "parameters", json.dumps(dict(analysis.parameters)))
-    for name, array in analysis.arrays.items():
-        put_array(group, name, array, checked=True)

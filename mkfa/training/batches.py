@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.array_types import I64, U8
 from mkfa.errors import MkfaError
 from mkfa.images.augment import to_device
-from mkfa.images.domain import I64, U8, Domain
+from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
 from mkfa.training.memory import free_bytes, room_for_images
 from mkfa.training.read_ahead import Ahead, read_rows

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError
@@ -119,7 +115,7 @@ class Resolved:
         import timm
         import torch
 
-        from mkfa import __version__
+        from mkfa.version import VERSION
 
         cuda = self.device.type == "cuda"
         return {
@@ -130,7 +126,7 @@ class Resolved:
             "compile": self.compile,
             "quick": self.quick,
             "versions": {
-                "mkfa": __version__,
+                "mkfa": VERSION,
                 "torch": torch.__version__,
                 "timm": timm.__version__,
                 "numpy": np.__version__,
@@ -157,34 +153,3 @@ class Resolved:
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(strict)
                 torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
-
-
-class Stopped(KeyboardInterrupt):
-    """Asked to stop by SIGINT or SIGTERM; what was reached is in the checkpoint."""
-
-
-class Stop:
-    """Whether the process was asked to stop: the run in progress then saves itself after its step."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:  # asked twice: at once, from the last checkpoint on
-            raise Stopped
-        self.requested = True
-        name = signal.Signals(number).name
-        print(f"\nmkfa: saving what is being trained ({name}); again stops at once", file=sys.stderr)
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Turn SIGINT and SIGTERM into a request while the body runs (in the main thread)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)

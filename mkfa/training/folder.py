@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
+from mkfa.training.spec import RunSpec
 
 SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "spec.json",
@@ -26,66 +24,10 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "weights.pt",
     "lock",
 )
-BASE = "baseline"
 BANK = "bank.h5"
 """The filters of a base run."""
 _GLANCE = 0.2
 """Seconds; who holds a run's lock for less only looked whether it is held."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """All that decides about a run's result.
-
-    Attributes
-    ----------
-    arch : str
-    options : mapping
-        `kernel`, `patch`, `stem_stride` where they are not the network's own.
-    arm, layers, what, with_bias, fit_kernel
-        As `mkfa.images.domain.ArmSpec`; a baseline has 0 layers.
-    source : str
-        Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
-    domain, domain_digest : str
-    recipe_name : str
-    recipe : mapping
-        All fields of the recipe.
-    seed : int
-    """
-
-    arch: str
-    domain: str
-    domain_digest: str
-    recipe_name: str
-    recipe: Mapping[str, Any]
-    seed: int
-    arm: str = BASE
-    layers: int = 0
-    what: str = "depthwise"
-    with_bias: bool = False
-    fit_kernel: str = ""
-    source: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
-        found = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        found["recipe"], found["options"] = dict(self.recipe), dict(self.options)
-        found.pop("recipe_name")
-        return found
-
-    @property
-    def hash(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the identity; names the run's folder."""
-        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def label(self) -> str:
-        """A run in one line, for people."""
-        frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"
-        return f"{self.domain} {self.arch}{frozen} seed {self.seed}"
 
 
 class RunLocked(MkfaError):
@@ -256,12 +198,6 @@ def read_spec(folder: Path) -> RunSpec | None:
     if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
         raise WorkError(folder / SPEC, "is no run's (a field is of another kind)", "remove the folder")
     return RunSpec(**values)
-
-
-def as_record(spec: RunSpec) -> dict[str, Any]:
-    """Return a specification with its hash and without the recipe's fields, for lists and results."""
-    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
-    return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
 
 
 def _hold(handle: int) -> bool:

@@ -1,8 +1,11 @@
-"""How much memory there is for images."""
+"""How much memory there is for images, and keeping what one training step frees for the next."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,3 +66,25 @@ def _free_in_group(group: Path) -> int:
     except (OSError, ValueError):  # no control groups, or "max": no limit
         return 1 << 62
     return max(0, limit - used + kept)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
+
+
+_NEVER, _LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc takes no larger threshold for its mappings
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep what is freed, for the life of the process; False where it is not glibc.
+
+    glibc gives the activations of a step back to the kernel at once and asks for them again in the next step, page by
+    page: a tenth of the time on small networks.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, _NEVER)) and bool(mallopt(_MMAP_THRESHOLD, _LARGEST))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.images.domain import I64, U8
+from mkfa.array_types import I64, U8
 from mkfa.storage.file_rows import Rows
 
 if TYPE_CHECKING:

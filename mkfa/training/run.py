@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.arms.arms import ArmSpec
 from mkfa.errors import MkfaError
-from mkfa.images.domain import ArmSpec, Domain
+from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
-from mkfa.training.device import Execution, Resolved, Stop, Stopped
-from mkfa.training.folder import BASE, CHECKPOINT, WEIGHTS, RunFolder, RunSpec, as_record
+from mkfa.training.device import Execution, Resolved
+from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
 from mkfa.training.recipe import Recipe
+from mkfa.training.spec import BASE, RunSpec, as_record
+from mkfa.training.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
     import torch
@@ -158,7 +161,7 @@ class Run:
 
         from mkfa.networks.cpu_gradients import quicken
         from mkfa.training.batches import place
-        from mkfa.training.heap import keep_freed_memory
+        from mkfa.training.memory import keep_freed_memory
         from mkfa.training.optimizer import build_optimizer
         from mkfa.training.step import Step
 

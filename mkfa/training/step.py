@@ -42,7 +42,7 @@ class Step:
 
         self.optimizer, self.images, self.recipe = optimizer, images, recipe
         self.seed, self.steps, self.how = seed, steps, how
-        self.flip = augment.effective_flip(recipe, domain)
+        self.flip = augment.effective_flip(recipe.flip, domain)
         self.shift = round(recipe.shift * images.side) if recipe.crop == "shift" else 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.forward: Any = torch.compile(model) if how.compile else model

@@ -8,12 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mkfa.arms.arms import ARMS, ArmSpec, parse_arm
 from mkfa.arms.fillings import Weights, identity_kernels
-from mkfa.arms.plant import ARMS, check_planted, parse_arm, set_filters
+from mkfa.arms.plant import check_planted, set_filters
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
-from mkfa.images.domain import ArmSpec
-from mkfa.networks.build import build_network, spatial_layers
+from mkfa.networks.build import build_network
+from mkfa.networks.layers import spatial_layers
 from mkfa.patterns.named_sets import named_set
 
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import bank_file_name, library_folder, list_banks, resolve_bank, resolve_path
 from mkfa.errors import BankError, MkfaError, UnknownNameError
-from mkfa.storage.result_files import write_bank
 
 
 @pytest.fixture
@@ -42,10 +42,6 @@ def test_unknown_names_say_what_to_do(stored):
         resolve_path("eficientnet_lite")
     with pytest.raises(UnknownNameError, match=r"'mkfa harvest qqqq' gets"):
         resolve_path("qqqq")
-    with pytest.raises(UnknownNameError, match=r"convnext_base: is a timm network .*; run mkfa harvest convnext_base"):
-        resolve_path("convnext_base")
-    with pytest.raises(UnknownNameError, match=r"food: is a domain.*mkfa harvest CHECKPOINT --name food"):
-        resolve_path("food")
 
 
 def test_a_domain_resolves_once_its_bank_is_there(stored, bank_maker):

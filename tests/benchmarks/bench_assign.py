@@ -13,7 +13,7 @@ import sys, time
 import numpy as np
 from scipy.optimize import curve_fit
 from scipy.special import ive
-from mkfa.storage.result_files import read_bank
+from mkfa.banks.bank_file import read_bank
 weight = read_bank(sys.argv[1]).groups[7, 7].weight
 rng = np.random.default_rng(0)
 chosen = weight[rng.choice(len(weight), 200, replace=False)].reshape(200, 49).astype(float)
@@ -48,8 +48,8 @@ def make_filters(work: Path) -> None:
     import numpy as np
 
     from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.banks.bank_file import write_bank
     from mkfa.patterns.dictionary import dictionary
-    from mkfa.storage.result_files import write_bank
 
     target = work / "patterns.h5"
     if target.exists():

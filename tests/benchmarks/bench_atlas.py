@@ -11,7 +11,7 @@ FILTERS = 18_000
 PLAIN = """
 import sys, warnings
 import numpy as np
-from mkfa.storage.result_files import read_bank
+from mkfa.banks.bank_file import read_bank
 warnings.simplefilter('ignore')
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
@@ -29,8 +29,8 @@ def make_bank_of_18000(work: Path) -> None:
     import numpy as np
 
     from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.banks.bank_file import write_bank
     from mkfa.patterns.named_sets import named_set
-    from mkfa.storage.result_files import write_bank
 
     target = work / "atlas.h5"
     if target.exists():

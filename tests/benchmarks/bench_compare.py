@@ -77,8 +77,8 @@ def make_banks(work: Path) -> None:
     import numpy as np
 
     from mkfa.banks.bank import Layer, Provenance, make_bank
+    from mkfa.banks.bank_file import write_bank
     from mkfa.nulls.draws import draw_null
-    from mkfa.storage.result_files import write_bank
 
     shape = np.zeros((12, 7, 7), np.float32)
     centres = draw_null("blurred", shape, np.random.default_rng(0))

@@ -70,9 +70,9 @@ def train(mode: str, work: Path) -> tuple[float, float]:
     from mkfa.images.load import load_domain
     from mkfa.networks.build import build_network
     from mkfa.training.device import Execution
-    from mkfa.training.folder import RunSpec
     from mkfa.training.recipe import load_recipe
     from mkfa.training.run import train_run
+    from mkfa.training.spec import RunSpec
 
     build_network(ARCH, classes=2, channels=3, size=32, seed=0)  # what timm loads with its first network
     before = resident_megabytes()

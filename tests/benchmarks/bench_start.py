@@ -10,7 +10,7 @@ MILLION = 1_000_000
 
 READ_OURS = """
 import sys
-from mkfa.storage.result_files import read_bank
+from mkfa.banks.bank_file import read_bank
 bank = read_bank(sys.argv[1])
 assert len(bank) == 1_000_000
 """
@@ -33,7 +33,7 @@ def make_million(work: Path) -> None:
     import numpy as np
 
     from mkfa.banks.bank import Layer, Provenance, make_bank
-    from mkfa.storage.result_files import write_bank
+    from mkfa.banks.bank_file import write_bank
 
     target = work / "million.h5"
     if target.exists():

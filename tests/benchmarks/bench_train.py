@@ -66,9 +66,10 @@ class Ours:
         import torch
 
         from mkfa.training.device import Execution
-        from mkfa.training.folder import BASE, RunFolder, RunSpec
+        from mkfa.training.folder import RunFolder
         from mkfa.training.recipe import load_recipe
         from mkfa.training.run import Run
+        from mkfa.training.spec import BASE, RunSpec
 
         domain, recipe = domain_at(options.size), load_recipe("fast", {"batch": options.batch, "max_size": 0})
         frozen = form == "frozen"

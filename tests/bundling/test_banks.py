@@ -16,11 +16,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mkfa.banks.bank import UNKNOWN, FilterBank
+from mkfa.banks.bank_file import read_bank
 from mkfa.banks.library import bundled_index, resolve_bank
 from mkfa.bundling import banks as bundled
 from mkfa.bundling.banks import RECIPES, Recipe, build, download, main, rebuild, with_steps
 from mkfa.errors import SourceError, WorkError
-from mkfa.storage.result_files import read_bank
 
 DATA = Path(str(files("mkfa.data")))
 NAMES = [recipe.name for recipe in RECIPES]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mkfa.banks.bank_file import read_analyses, write_bank
 from mkfa.banks.library import list_banks
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.storage.result_files import read_analyses, read_arrays, write_bank
+from mkfa.storage.result_files import read_arrays
 
 FAST = ("--draws", "99")
 

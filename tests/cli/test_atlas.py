@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.storage.result_files import read_arrays, read_bank, write_bank
+from mkfa.storage.result_files import read_arrays
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.banks.library import library_folder
-from mkfa.storage.result_files import read_bank, write_bank
 
 MKFA = [sys.executable, "-m", "mkfa.cli.app"]
 
@@ -222,3 +222,18 @@ def test_a_picture_of_no_format_is_refused_before_anything_is_printed(checkpoint
     done = mkfa("show", tmp_path / "bank.h5", "--layer", 0, "--png", "--out", tmp_path / "a.gif")
     assert_refused(done, ["a.gif", ".png"])
     assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("convnext_base", "convnext_base: is a timm network that has not been harvested yet; run mkfa harvest"),
+        (
+            "food",
+            "food: is a domain, and no bank of a network trained on it is in the library; train one, mkfa train food",
+        ),
+        ("qqqq", "'mkfa harvest qqqq' gets"),
+    ],
+)
+def test_an_unknown_bank_names_the_command_that_gets_it(name, words):
+    assert_refused(mkfa("show", name), words)

@@ -8,9 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mkfa.banks.bank import FilterBank
+from mkfa.banks.bank_file import write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.storage.result_files import read_arrays, write_bank
+from mkfa.storage.result_files import read_arrays
 
 QUICK = ["--permutations", "19", "--sample", "32"]
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.storage.result_files import write_bank
 
 
 def run(*arguments):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mkfa.arms.plant import ARMS
+from mkfa.arms.arms import ARMS
 from mkfa.cli import arm_help
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError

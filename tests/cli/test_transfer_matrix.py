@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import make_domain, write_domain
-from mkfa.storage.result_files import write_bank
 
 SMALL = (
     "--arch",

@@ -15,8 +15,11 @@ from mkfa.experiments.plan import Domains, Experiment, plan_cells
 from mkfa.experiments.sources import Origin
 from mkfa.images.domain import Domain
 from mkfa.training.device import Execution
-from mkfa.training.folder import CHECKPOINT, RunFolder, RunSpec
+from mkfa.training.folder import CHECKPOINT, RunFolder
 from mkfa.training.recipe import load_recipe
+from mkfa.training.spec import RunSpec
+
+SMOKE = load_recipe("smoke")
 
 ONE = Execution(device="cpu", threads=1)
 
@@ -24,7 +27,7 @@ ONE = Execution(device="cpu", threads=1)
 @pytest.fixture
 def domains() -> Domains:
     """Return two domains of 24 training and 12 test images, without files."""
-    found = Domains(load_recipe("smoke"))
+    found = Domains(SMOKE.size, SMOKE.max_size)
     for name in ("letters", "emoji"):
         x, y = np.zeros((36, 16, 16, 1), np.uint8), np.arange(36) % 3
         found._read[name] = Domain(name, ("a", "b", "c"), x[:24], y[:24], x[24:], y[24:], f"digest of {name}")

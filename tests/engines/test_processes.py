@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import resolve_bank
 from mkfa.engines.processes import Serial, Slots, divide, open_slots
 from mkfa.engines.serial import carry_out
@@ -27,10 +28,10 @@ from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.plan import Domains, Experiment, Planned, plan_bases, plan_cells
 from mkfa.experiments.sources import Origin, bank_digest
 from mkfa.images.domain_file import make_domain, write_domain
-from mkfa.storage.result_files import write_bank
-from mkfa.training.device import Execution, Stop, Stopped
+from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, RunFolder
 from mkfa.training.recipe import load_recipe
+from mkfa.training.stopping import Stop, Stopped
 
 ONE = Execution(device="cpu", threads=1)
 TWO = replace(ONE, jobs=2)
@@ -71,7 +72,7 @@ def what_counts(plan: tuple[Planned, ...], root: Path) -> list[tuple[bytes, str,
 
 @pytest.mark.slow
 def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
-    domains = Domains(experiment().recipe)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = curve_plan(experiment(), domains, paths)
     serial = carry_out(plan, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
     ends: list[str] = []
@@ -103,7 +104,7 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
 
 @pytest.mark.slow
 def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_other(paths, tmp_path, bank_maker):
-    domains = Domains(experiment().recipe)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
 
     def plan(sizes: list[tuple[int, int, int]]) -> tuple[Planned, ...]:
         origin = Origin("made", bank=bank_maker(sizes))
@@ -125,7 +126,7 @@ def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_o
 @pytest.mark.slow
 def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths, tmp_path):
     made = experiment(equal_steps=600)
-    domains = Domains(made.recipe)
+    domains = Domains(made.recipe.size, made.recipe.max_size)
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     stop = Stop()
 
@@ -148,7 +149,7 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
 @pytest.mark.parametrize(("number", "told_of"), [(signal.SIGKILL, "was killed (SIGKILL)"), (signal.SIGTERM, "saved")])
 def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path, number, told_of):
     made = experiment(equal_steps=200)
-    domains = Domains(made.recipe)
+    domains = Domains(made.recipe.size, made.recipe.max_size)
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     execution = replace(TWO, checkpoint_seconds=0.0)
     hit: list[str] = []
@@ -179,12 +180,13 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
 PARENT = """
 import sys
 from pathlib import Path
-from mkfa.training.device import Execution, Stop
+from mkfa.training.device import Execution
+from mkfa.training.stopping import Stop
 from mkfa.experiments.plan import Domains, Experiment, plan_bases
 from mkfa.training.recipe import load_recipe
 from mkfa.engines.processes import open_slots
 made = Experiment("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
-domains = Domains(made.recipe)
+domains = Domains(made.recipe.size, made.recipe.max_size)
 plan = plan_bases(made, domains, names=[sys.argv[1]], seeds=2)
 execution = Execution("cpu", threads=1, jobs=2)
 with Stop().listening() as stop, open_slots(execution, plan, domains=domains, root=Path(sys.argv[2])) as slots:
@@ -257,7 +259,7 @@ def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatc
     from mkfa.engines import processes as module
 
     monkeypatch.setattr(module, "_COMMAND", "raise SystemExit(3)")
-    domains = Domains(experiment().recipe)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
     for use in (lambda slots: slots.carry_out(plan, stop=Stop()), lambda slots: slots.estimate(plan)):
         slots = open_slots(TWO, plan, domains=domains, root=tmp_path / "runs")
@@ -272,7 +274,7 @@ def test_a_machine_without_room_for_a_process_is_one_sentence(paths, tmp_path, m
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(module.subprocess, "Popen", full)
-    domains = Domains(experiment().recipe)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
     with (
         pytest.raises(WorkError, match="cannot be started"),
@@ -286,8 +288,13 @@ def conversation(orders: list[dict], domains: Domains, root: Path) -> list[dict]
     ours, theirs = socket.socketpair()
     with theirs, ours:
         worker, line = Worker(Line(theirs)), Line(ours)
-        recipe = {"name": domains.recipe.name, **domains.recipe.identity}
-        line.send(do="begin", recipe=recipe, root=str(root), execution={"device": "cpu", "threads": 1})
+        line.send(
+            do="begin",
+            size=domains.size,
+            max_size=domains.max_size,
+            root=str(root),
+            execution={"device": "cpu", "threads": 1},
+        )
         for order in orders:
             line.send(**order)
         ours.shutdown(socket.SHUT_WR)
@@ -304,7 +311,7 @@ def conversation(orders: list[dict], domains: Domains, root: Path) -> list[dict]
 
 
 def test_what_a_worker_is_told_and_answers(paths, tmp_path, bank_maker):
-    domains = Domains(experiment().recipe)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     bank = bank_maker([(8, 7, 7)] * 3)
     write_bank(bank, tmp_path / "bank.h5")
     [_, planned] = plan_cells(
@@ -345,7 +352,7 @@ def test_errors_cross_the_socket():
         again = heard(told(error), "letters seed 0")
     assert isinstance(again, WorkError)
     assert str(again).startswith("letters seed 0: failed with an unexpected ZeroDivisionError: by nothing;")
-    assert "test_slots.py" in again.__notes__[0]
+    assert "test_processes.py" in again.__notes__[0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import library_folder, resolve_bank
 from mkfa.engines.processes import Serial
 from mkfa.engines.serial import carry_out, finished
@@ -19,11 +20,13 @@ from mkfa.experiments.plan import Domains, Experiment, Origin, Planned, base_run
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
 from mkfa.results.runs import as_csv, find_run, list_runs, load_run, run_details
-from mkfa.storage.result_files import write_bank
-from mkfa.training.device import Execution, Stop, Stopped
+from mkfa.training.device import Execution
 from mkfa.training.folder import WEIGHTS, RunFolder, RunLocked
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import train_run
+from mkfa.training.stopping import Stop, Stopped
+
+SMOKE = load_recipe("smoke")
 
 ONE = Execution(device="cpu", threads=1)
 
@@ -39,7 +42,7 @@ def made_domain(name: str) -> Domain:
 @pytest.fixture
 def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
     monkeypatch.setattr(domain_module, "load_domain", lambda name, *, size=None, **_: made_domain(name))
-    return Domains(load_recipe("smoke"))
+    return Domains(SMOKE.size, SMOKE.max_size)
 
 
 def experiment(**more: object) -> Experiment:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mkfa.arms.plant import weights_of_layers
+from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import library_folder
 from mkfa.engines.serial import borrow, carry_out, finished
 from mkfa.errors import MkfaError, UnknownNameError
@@ -18,11 +19,13 @@ from mkfa.images.domain import Domain
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.images.load import is_domain
 from mkfa.networks.build import build_network
-from mkfa.results.cells import make_curve
-from mkfa.storage.result_files import write_bank
-from mkfa.training.device import Execution, Stop
+from mkfa.results.curve import make_curve
+from mkfa.training.device import Execution
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import build
+from mkfa.training.stopping import Stop
+
+SMOKE = load_recipe("smoke")
 
 ONE = Execution(device="cpu", threads=1)
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
@@ -40,7 +43,7 @@ def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
     monkeypatch.setattr(
         domain_module, "load_domain", lambda name, *, size=None, **_: made_domain(name, 3 if name == "clipart" else 1)
     )
-    return Domains(load_recipe("smoke"))
+    return Domains(SMOKE.size, SMOKE.max_size)
 
 
 def experiment(arch: str = "convmixer_8_3", **more: object) -> Experiment:

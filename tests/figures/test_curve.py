@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mkfa.arms.plant import ARMS
+from mkfa.arms.arms import ARMS
 from mkfa.figures.curve import COLOURS, draw
-from mkfa.results.cells import Finished, make_curve
+from mkfa.results.cells import Finished
+from mkfa.results.curve import make_curve
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers": [1, 2], "seeds": 2}
 

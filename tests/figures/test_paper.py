@@ -8,7 +8,8 @@ import pytest
 from mkfa.evidence.paper import paper_curves, paper_matrix
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.results.cells import Finished, make_curve
+from mkfa.results.cells import Finished
+from mkfa.results.curve import make_curve
 from mkfa.results.matrix import make_matrix
 
 

@@ -21,6 +21,8 @@ from mkfa.images.registry import NATURAL, datasets_folder, registry
 from mkfa.storage.file_rows import Rows
 from mkfa.training.recipe import load_recipe
 
+SMOKE = load_recipe("smoke")
+
 
 def picture(path, seed=0, size=(20, 16)):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,19 +286,19 @@ def test_what_is_a_domain_and_what_is_not(mine, tmp_path):
 
 
 def test_two_domains_of_one_name_are_not_mistaken_for_each_other(mine, tmp_path):
-    domains = Domains(load_recipe("smoke"))
+    domains = Domains(SMOKE.size, SMOKE.max_size)
     other = tmp_path / "copy" / "mine"
     shutil.copytree(mine, other)
     assert domains[str(other)].digest == domains[str(mine)].digest == domains["mine"].digest
     assert (domains.asked_as("mine"), domains.asked_as("letters")) == (str(other), "letters")
     picture(mine / "train/a/0.png", 77)
-    domains = Domains(load_recipe("smoke"))
+    domains = Domains(SMOKE.size, SMOKE.max_size)
     assert domains[str(other)].name == "mine"
     with pytest.raises(MkfaError, match=r"mine: is called mine as .*copy/mine is, and holds other images; rename"):
         domains[str(mine)]
     bundled = str(mine.rename(tmp_path / "digits"))
     for first, second in ((bundled, "digits"), ("digits", bundled)):
-        domains = Domains(load_recipe("smoke"))
+        domains = Domains(SMOKE.size, SMOKE.max_size)
         assert domains[first].name == "digits"
         with pytest.raises(MkfaError, match="holds other images"):
             domains[second]

@@ -84,7 +84,7 @@ def test_a_corrupt_image_is_named_and_left_out_or_refused(folder, tmp_path):
 def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
     whole = read_domain(pack(list_folder(folder), tmp_path / "whole.h5", size=200, workers=1).path).digest
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom mkfa.training import pack as p\n"
+        "import sys, time\nfrom pathlib import Path\nfrom mkfa.images import pack as p\n"
         "from mkfa.images.listing import list_folder\np._SAVE_SECONDS = 0\np._BATCH = 4\n"
         "if __name__ == '__main__':\n"
         "    tell = lambda n: (n and (print(n, flush=True), time.sleep(.05)))\n"
@@ -107,7 +107,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
 def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_path):
     script, out = tmp_path / "run.py", tmp_path / "p.h5"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom mkfa.training import pack as p\n"
+        "import sys\nfrom pathlib import Path\nfrom mkfa.images import pack as p\n"
         "from mkfa.images.listing import list_folder\np._BATCH = 1\n"
         "if __name__ == '__main__':\n"
         "    try:\n"

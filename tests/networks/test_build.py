@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.networks.build import build_network, followers, spatial_layers
+from mkfa.networks.build import build_network
+from mkfa.networks.layers import followers, spatial_layers
 
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
 

@@ -7,7 +7,8 @@ import timm
 import torch
 
 from mkfa.networks import hornet
-from mkfa.networks.build import build_network, spatial_layers
+from mkfa.networks.build import build_network
+from mkfa.networks.layers import spatial_layers
 
 torch.set_num_threads(1)  # small maps: threads only get into each other's way
 

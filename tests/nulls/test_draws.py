@@ -9,7 +9,9 @@ from scipy import ndimage, stats
 from mkfa.banks.bank import FilterGroup, Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.nulls.draws import NULLS, check_null, draw_null, init_bank, tap_covariance, usable_filters
+from mkfa.nulls.covariance import tap_covariance
+from mkfa.nulls.draws import NULLS, check_null, draw_null, usable_filters
+from mkfa.nulls.untrained import init_bank
 
 
 def smooth_filters(n, k, seed):

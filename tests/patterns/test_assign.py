@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import kstest
 
 from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank_file import read_analyses, write_analysis, write_bank
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.patterns.assign import assign, to_analysis, work
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import models
 from mkfa.stats.p_values import p_value
-from mkfa.storage.result_files import read_analyses, write_analysis, write_bank
 
 
 @pytest.fixture

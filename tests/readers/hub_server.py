@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from mkfa.banks.bank import FilterBank
-from mkfa.storage.result_files import read_bank
+from mkfa.banks.bank_file import read_bank
 
 LARGE = (".safetensors", ".bin")
 
@@ -319,8 +319,8 @@ CHILD = textwrap.dedent("""
     import json, sys
     from mkfa.errors import MkfaError
     from mkfa.readers.harvest import HarvestOptions, harvest
-    from mkfa.sources import hub_http
-    from mkfa.storage.result_files import write_bank
+    from mkfa.readers.hub import requests as hub_http
+    from mkfa.banks.bank_file import write_bank
 
     source, out, architecture, constants = sys.argv[1:]
     for name, value in json.loads(constants).items():
@@ -337,8 +337,8 @@ CHILD_OF_MANY = textwrap.dedent("""
     import json, sys, time
     from mkfa.errors import MkfaError
     from mkfa.readers.harvest import harvest
-    from mkfa.sources import hub_http
-    from mkfa.storage.result_files import write_bank
+    from mkfa.readers.hub import requests as hub_http
+    from mkfa.banks.bank_file import write_bank
 
     folder, constants, *sources = sys.argv[1:]
     for name, value in json.loads(constants).items():

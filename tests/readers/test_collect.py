@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mkfa.banks.bank_file import read_bank
 from mkfa.banks.library import library_folder, resolve_bank
 from mkfa.errors import MkfaError
 from mkfa.readers.collect import collect, expand_sources, failures
 from mkfa.readers.harvest import HarvestOptions
-from mkfa.storage.result_files import read_bank
 
 STEM = np.ones((4, 3, 3, 3), np.float32)
 

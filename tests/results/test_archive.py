@@ -23,7 +23,7 @@ from mkfa.results.archive import (
     without_places,
     write_experiments,
 )
-from mkfa.training.folder import RunSpec, as_record
+from mkfa.training.spec import RunSpec, as_record
 
 
 def packed(seed: int, top1: float = 0.5, **more: object) -> PackedRun:

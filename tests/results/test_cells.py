@@ -9,7 +9,8 @@ import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
-from mkfa.results.cells import Cell, Finished, make_curve, sensitivity
+from mkfa.results.cells import Cell, Finished, sensitivity
+from mkfa.results.curve import make_curve
 
 
 @pytest.mark.parametrize(

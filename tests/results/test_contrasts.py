@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
-from mkfa.results.cells import Cell, Finished, make_curve
-from mkfa.results.contrasts import contrasts_of, paired_half_width, sentence, series_of, welch
+from mkfa.results.cells import Cell, Finished
+from mkfa.results.contrasts import contrasts_of, sentence, series_of
+from mkfa.results.curve import make_curve
+from mkfa.stats.intervals import paired_half_width, welch
 
 
 def cell(arm: str, layers: int, top1: dict[int, float], source: str = "a") -> Cell:

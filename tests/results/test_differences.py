@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.differences import compare_runs, newcombe, wilson
 from mkfa.results.runs import RunRecord, load_run
-from mkfa.training.folder import RunFolder, RunSpec, as_record
+from mkfa.training.folder import RunFolder
+from mkfa.training.spec import RunSpec, as_record
 
 RECIPE = {"lr": 0.004, "batch": 8}
 

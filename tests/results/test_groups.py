@@ -13,7 +13,8 @@ from scipy.stats import ttest_ind
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.results.groups import group_runs
 from mkfa.results.runs import RunRecord, load_run, load_runs
-from mkfa.training.folder import RunFolder, RunSpec, as_record
+from mkfa.training.folder import RunFolder
+from mkfa.training.spec import RunSpec, as_record
 
 BASE = (0.80, 0.84, 0.82)
 TRANSFER = (0.70, 0.79, 0.73)

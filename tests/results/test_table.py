@@ -10,7 +10,8 @@ from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError
 from mkfa.evidence.paper import paper_rows
-from mkfa.results.cells import Finished, make_curve
+from mkfa.results.cells import Finished
+from mkfa.results.curve import make_curve
 from mkfa.results.table import as_scenarios, make_scenarios
 
 BASE = (0.80, 0.82, 0.81)

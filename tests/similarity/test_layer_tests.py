@@ -9,7 +9,7 @@ import scipy.stats
 from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers, layer_blocks
-from mkfa.similarity.measures import cosines as measures
+from mkfa.similarity.measures import kernels
 from mkfa.similarity.samples import Cloud, make_cloud
 from mkfa.similarity.score import MEASURES, make_plan, take
 
@@ -75,7 +75,7 @@ def test_bootstrap_spreads_like_fresh_layers_do():
     draws = bootstrap_layers(*samples, plan=plan, draws=60, rng=rng)
     assert np.isfinite(draws).all()
     fresh = [
-        measures.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
+        kernels.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
         for i in range(60)
     ]
     assert 0.4 < draws[:, plan.measures.index("energy")].std() / np.std(fresh) < 2.5

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from mkfa.banks.canonical import normalise
-from mkfa.similarity.measures import cosines as measures
+from mkfa.similarity.measures import coverage, kernels, moments, pca_kl, transport
 
 
 def cloud(n: int, k: int = 9, seed: int = 0, protos: int = 0) -> np.ndarray:
@@ -37,46 +37,46 @@ A, B = cloud(40, seed=1, protos=3), cloud(55, seed=2, protos=4)
 
 def test_nearest_in_blocks_is_the_brute_force_maximum():
     cos = np.array([[abs(float(f @ g)) for g in B] for f in A])
-    best_a, best_b = measures.nearest(A, B, block=7)
+    best_a, best_b = coverage.nearest(A, B, block=7)
     np.testing.assert_allclose(best_a, cos.max(1), atol=1e-6)
     np.testing.assert_allclose(best_b, cos.max(0), atol=1e-6)
 
 
 def test_area_under_the_coverage_curve_is_the_mean():
-    best, _ = measures.nearest(A, B)
+    best, _ = coverage.nearest(A, B)
     t = np.linspace(0, 1, 20001)
-    curve = measures.coverage_curve(best, t)
+    curve = coverage.coverage_curve(best, t)
     assert curve[0] == 1 and (np.diff(curve) <= 0).all()
     assert np.trapezoid(curve, t) == pytest.approx(best.mean(), abs=1e-4)
-    assert measures.coverage_curve(best, [0.8])[0] == (best >= np.float32(0.8)).mean()
+    assert coverage.coverage_curve(best, [0.8])[0] == (best >= np.float32(0.8)).mean()
 
 
 def test_matching_is_the_best_of_all_permutations():
     x, y = A[:6], B[:6]
     cost = 1 - np.abs(x @ y.T)
     brute = min(cost[range(6), p].mean() for p in itertools.permutations(range(6)))
-    assert measures.matching(x, y) == pytest.approx(brute, abs=1e-6)
+    assert transport.matching(x, y) == pytest.approx(brute, abs=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (40, 55), (13, 31)])
 def test_exact_transport_is_pots(sizes: tuple[int, int]):
     x, y = A[: sizes[0]], cloud(sizes[1], seed=5)
     cost = (1 - np.abs(x @ y.T)).astype(float)
-    assert measures.transport_exact(x, y) == pytest.approx(ot.emd2([], [], cost), abs=1e-6)
+    assert transport.transport_exact(x, y) == pytest.approx(ot.emd2([], [], cost), abs=1e-6)
 
 
 def test_exact_transport_refuses_what_would_not_end():
     with pytest.raises(ValueError, match="sliced"):
-        measures.transport_exact(cloud(300), cloud(301))
+        transport.transport_exact(cloud(300), cloud(301))
 
 
 @pytest.mark.parametrize("m", [40, 55, 64])
 def test_sliced_transport_is_pots_on_the_symmetrised_clouds(m: int):
-    theta = measures.directions(9, 32, np.random.default_rng(3))
+    theta = transport.directions(9, 32, np.random.default_rng(3))
     assert np.allclose(theta.sum(0), 0, atol=1e-6) and np.allclose(np.linalg.norm(theta, axis=0), 1, atol=1e-6)
     y = cloud(m, seed=7, protos=2)
     both = ot.sliced_wasserstein_distance(np.concatenate([A, -A]), np.concatenate([y, -y]), projections=theta)
-    assert measures.transport_sliced(A, y, theta) == pytest.approx(float(both), rel=1e-4)
+    assert transport.transport_sliced(A, y, theta) == pytest.approx(float(both), rel=1e-4)
 
 
 def test_mmd_is_scikit_learns_kernel_on_projectors():
@@ -85,7 +85,7 @@ def test_mmd_is_scikit_learns_kernel_on_projectors():
     kxx, kyy, kxy = (rbf_kernel(*pair, gamma=1 / (2 * h)) for pair in ((x, x), (y, y), (x, y)))
     n, m = len(A), len(B)
     unbiased = (kxx.sum() - n) / (n * (n - 1)) + (kyy.sum() - m) / (m * (m - 1)) - 2 * kxy.mean()
-    assert measures.mmd(A, B, h) == pytest.approx(unbiased, abs=1e-6)
+    assert kernels.mmd(A, B, h) == pytest.approx(unbiased, abs=1e-6)
 
 
 def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
@@ -93,7 +93,7 @@ def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
         return float(polynomial_kernel(x, y, degree=2, gamma=1, coef0=0).mean())
 
     squared = kernel(A, A) + kernel(B, B) - 2 * kernel(A, B)
-    found = measures.frobenius(measures.second_moment(A), measures.second_moment(B))
+    found = moments.frobenius(moments.second_moment(A), moments.second_moment(B))
     assert found**2 == pytest.approx(squared, abs=1e-6)
 
 
@@ -102,33 +102,33 @@ def test_energy_is_its_definition_pair_by_pair():
         return float(np.mean([np.linalg.norm(np.outer(f, f) - np.outer(g, g)) / np.sqrt(2) for f, g in pairs]))
 
     direct = 2 * mean(list(itertools.product(A, B))) - sum(mean(list(itertools.combinations(x, 2))) for x in (A, B))
-    assert measures.energy(A, B) == pytest.approx(direct, abs=1e-5)
+    assert kernels.energy(A, B) == pytest.approx(direct, abs=1e-5)
 
 
 def test_median_bandwidth_is_the_median_over_pairs():
     pooled = np.concatenate([A, B])
     direct = np.median([1 - float(f @ g) ** 2 for f, g in itertools.combinations(pooled, 2)])
-    assert measures.median_bandwidth(A, B) == pytest.approx(direct, abs=1e-5)
+    assert kernels.median_bandwidth(A, B) == pytest.approx(direct, abs=1e-5)
 
 
 def test_bures_is_scipys_matrix_root():
-    x, y = measures.second_moment(A), measures.second_moment(B)
+    x, y = moments.second_moment(A), moments.second_moment(B)
     r = scipy.linalg.sqrtm(x).real
     direct = np.trace(x + y - 2 * scipy.linalg.sqrtm(r @ y @ r).real)
-    assert measures.bures(measures.root(x), y) ** 2 == pytest.approx(direct, abs=1e-4)
-    assert measures.bures(measures.root(x), x) == pytest.approx(0, abs=1e-3)
+    assert moments.bures(moments.root(x), y) ** 2 == pytest.approx(direct, abs=1e-4)
+    assert moments.bures(moments.root(x), x) == pytest.approx(0, abs=1e-3)
 
 
 def test_angles_are_scipys():
-    x, y = (measures.leading(measures.second_moment(c), 3) for c in (A, B))
+    x, y = (moments.leading(moments.second_moment(c), 3) for c in (A, B))
     direct = np.degrees(scipy.linalg.subspace_angles(x, y)).mean()
-    assert measures.mean_angle(x, y) == pytest.approx(direct, abs=1e-6)
+    assert moments.mean_angle(x, y) == pytest.approx(direct, abs=1e-6)
 
 
 def test_pca_kl_is_cnn_filter_dbs_recipe_written_with_scikit_learn():
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, 3, 3)).astype(np.float32) + shift for n, shift in ((300, 0), (500, 0.4)))
-    x, y = measures.peak_scaled(a), measures.peak_scaled(b)
+    x, y = pca_kl.peak_scaled(a), pca_kl.peak_scaled(b)
     assert np.abs(x).max(axis=1) == pytest.approx(1)
     pca = PCA(9, svd_solver="full").fit(np.concatenate([x, y]))
     p, q = pca.transform(x), pca.transform(y)
@@ -140,19 +140,19 @@ def test_pca_kl_is_cnn_filter_dbs_recipe_written_with_scikit_learn():
         h, g = (np.histogram(part[:, i], bins=70, range=span)[0] / len(part) for part in (p, q))
         h, g = (np.where(v == 0, np.finfo(np.float32).eps, v) for v in (h, g))
         shift += weight * (scipy.stats.entropy(h, g) + scipy.stats.entropy(g, h))
-    assert measures.pca_kl(x, y) == pytest.approx(shift, rel=0.02)  # a value on a bin's edge may fall either way
-    assert measures.pca_kl(x, x) == 0
+    assert pca_kl.pca_kl(x, y) == pytest.approx(shift, rel=0.02)  # a value on a bin's edge may fall either way
+    assert pca_kl.pca_kl(x, x) == 0
 
 
-THETA = measures.directions(9, 8, np.random.default_rng(0))
+THETA = transport.directions(9, 8, np.random.default_rng(0))
 INVARIANT = {
-    "matching": measures.matching,
-    "transport": measures.transport_exact,
-    "sliced": lambda x, y: measures.transport_sliced(x, y, THETA),
-    "mmd": measures.mmd,
-    "energy": measures.energy,
-    "nearest": lambda x, y: float(measures.nearest(x, y)[0].mean()),
-    "bures": lambda x, y: measures.bures(measures.root(measures.second_moment(x)), measures.second_moment(y)),
+    "matching": transport.matching,
+    "transport": transport.transport_exact,
+    "sliced": lambda x, y: transport.transport_sliced(x, y, THETA),
+    "mmd": kernels.mmd,
+    "energy": kernels.energy,
+    "nearest": lambda x, y: float(coverage.nearest(x, y)[0].mean()),
+    "bures": lambda x, y: moments.bures(moments.root(moments.second_moment(x)), moments.second_moment(y)),
 }
 
 

@@ -8,7 +8,8 @@ import scipy.stats
 
 import mkfa.similarity.replacement
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
-from mkfa.nulls.draws import Null, draw_null, normal_root, tap_covariance
+from mkfa.nulls.covariance import tap_covariance
+from mkfa.nulls.draws import Null, draw_null, normal_root
 from mkfa.similarity.replacement import draw_against
 from mkfa.similarity.samples import make_cloud, split
 from mkfa.similarity.score import ALIKE_IS_MORE, Measure, make_plan, profile, score, take
@@ -81,7 +82,7 @@ def test_two_null_banks_give_uniform_p(null: Null, monkeypatch: pytest.MonkeyPat
 
 def test_one_bank_stays_where_the_other_is_replaced():
     """Two unlike structured banks are farther apart than two null banks, so that replacing both would tell nothing."""
-    from mkfa.similarity.measures.cosines import energy
+    from mkfa.similarity.measures.kernels import energy
 
     rng = np.random.default_rng(0)
     raw = [rng.standard_normal((200, 25)) for _ in range(2)]

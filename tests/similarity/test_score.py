@@ -8,8 +8,7 @@ import pytest
 from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
 from mkfa.similarity import score as scores
-from mkfa.similarity.measures import cosines as measures
-from mkfa.similarity.measures import responses
+from mkfa.similarity.measures import coverage, kernels, moments, pca_kl, responses, transport
 from mkfa.similarity.score import Sample, make_plan, null_sample, profile, score
 
 
@@ -28,23 +27,23 @@ def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[scores.Measure, ...] 
 
 def one_by_one(a: Sample, b: Sample, plan: scores.Plan) -> dict[str, float]:
     x, y = a.vector[0], b.vector[0]
-    near = measures.nearest(x, y)
+    near = coverage.nearest(x, y)
     rows = [scores.match_rows(len(v)) for v in (x, y)]
-    sliced = measures.transport_sliced(x, y, plan.theta)
-    s, t = measures.second_moment(x), measures.second_moment(y)
+    sliced = transport.transport_sliced(x, y, plan.theta)
+    s, t = moments.second_moment(x), moments.second_moment(y)
     assert plan.patches is not None
     grams = [responses.u_centred(responses.gram(v, plan.patches)) for v in (x, y)]
     return {
         "coverage": float(near[0].mean() + near[1].mean()) / 2,
         "coverage_at": float((near[0] >= 0.8).mean() + (near[1] >= 0.8).mean()) / 2,
-        "matching": measures.matching(x[rows[0]], y[rows[1]]),
-        "transport": sliced if len(x) > scores.EXACT_TRANSPORT else measures.transport_exact(x, y),
-        "mmd": measures.mmd(x, y, 0.3),
-        "energy": measures.energy(x, y),
-        "bures": measures.bures(measures.root(s), t),
-        "frobenius": measures.frobenius(s, t),
-        "angles": measures.mean_angle(measures.leading(s, plan.rank), measures.leading(t, plan.rank)),
-        "pca_kl": measures.pca_kl(*(measures.peak_scaled(v.weight[0]) for v in (a, b))),
+        "matching": transport.matching(x[rows[0]], y[rows[1]]),
+        "transport": sliced if len(x) > scores.EXACT_TRANSPORT else transport.transport_exact(x, y),
+        "mmd": kernels.mmd(x, y, 0.3),
+        "energy": kernels.energy(x, y),
+        "bures": moments.bures(moments.root(s), t),
+        "frobenius": moments.frobenius(s, t),
+        "angles": moments.mean_angle(moments.leading(s, plan.rank), moments.leading(t, plan.rank)),
+        "pca_kl": pca_kl.pca_kl(*(pca_kl.peak_scaled(v.weight[0]) for v in (a, b))),
         "responses": float(responses.debiased_cka(*grams)),
     }
 
@@ -80,8 +79,8 @@ def test_layer_pairs_are_the_measures_of_the_layers():
     for i in range(3):
         for j in range(2):
             x, y = a.vector[0][a.layer == i], b.vector[0][b.layer == j]
-            near = measures.nearest(x, y)
-            wanted = (float(near[0].mean() + near[1].mean()) / 2, measures.mmd(x, y, 0.3), measures.energy(x, y))
+            near = coverage.nearest(x, y)
+            wanted = (float(near[0].mean() + near[1].mean()) / 2, kernels.mmd(x, y, 0.3), kernels.energy(x, y))
             np.testing.assert_allclose(found[:, i, j], wanted, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkfa.storage.checksum import WORDS, checksum
+from mkfa.storage.hdf5 import WORDS, checksum
 
 
 def by_hand(data: bytes) -> str:

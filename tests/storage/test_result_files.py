@@ -13,16 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank_file import Analysis, read_analyses, read_bank, write_analysis, write_bank
 from mkfa.errors import BankError
-from mkfa.storage.result_files import (
-    Analysis,
-    read_analyses,
-    read_arrays,
-    read_bank,
-    write_analysis,
-    write_arrays,
-    write_bank,
-)
+from mkfa.storage.result_files import read_arrays, write_arrays
 
 
 def assert_same(a, b):

@@ -27,11 +27,13 @@ from mkfa.training import memory as room
 from mkfa.training import read_ahead as ahead
 from mkfa.training import run as engine
 from mkfa.training.batches import Resident, Streamed, place
-from mkfa.training.device import Execution, Stop, Stopped
-from mkfa.training.folder import CHECKPOINT, METRICS, RunFolder, RunSpec, load_tensors
+from mkfa.training.device import Execution
+from mkfa.training.folder import CHECKPOINT, METRICS, RunFolder, load_tensors
 from mkfa.training.read_ahead import DEPTH, Ahead
 from mkfa.training.recipe import Recipe, load_recipe
 from mkfa.training.run import evaluate, train_run
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop, Stopped
 
 CPU = torch.device("cpu")
 HOW = {kind: Execution(device="cpu", threads=1, data=kind) for kind in ("resident", "stream", "auto")}

@@ -14,11 +14,13 @@ from mkfa.engines.serial import carry_out
 from mkfa.errors import MkfaError
 from mkfa.experiments.plan import Domains, Planned
 from mkfa.images.domain import Domain
-from mkfa.training.device import Execution, Stop
+from mkfa.training.device import Execution
 from mkfa.training.events import EVENTS, FILE, TAGS, check_tensorboard
-from mkfa.training.folder import METRICS, RunFolder, RunSpec
+from mkfa.training.folder import METRICS, RunFolder
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import train_run
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop
 
 ON = Execution(device="cpu", threads=1, events=True)
 OFF = replace(ON, events=False)
@@ -96,7 +98,7 @@ def test_going_on_without_them_leaves_none_that_are_out_of_date(tmp_path):
     train(tmp_path, OFF)
     folder = RunFolder(tmp_path, SPEC).path
     assert not (folder / EVENTS).exists()
-    domains = Domains(RECIPE)
+    domains = Domains(RECIPE.size, RECIPE.max_size)
     domains._read["made"] = domain()
     for _ in range(2):  # a run that is over gets them from its metrics, once
         carry_out([Planned(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())

@@ -10,7 +10,8 @@ import torch
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.runs import list_runs, load_run
-from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, SPEC, WEIGHTS, RunFolder, RunSpec, read_spec
+from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, SPEC, WEIGHTS, RunFolder, read_spec
+from mkfa.training.spec import RunSpec
 
 DONE = {"state": "done", "top1_last": 0.5, "top1_best": 0.5, "chance": 0.1, "weights_sha256": "0"}
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from mkfa.training import heap
+from mkfa.training import memory
 
 STEPS = """
 import resource
 import torch
-from mkfa.training.heap import keep_freed_memory
+from mkfa.training.memory import keep_freed_memory
 torch.set_num_threads(1)
 assert keep_freed_memory()
 def step():
@@ -32,11 +32,11 @@ def _faults() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not heap.keep_freed_memory(), reason="the C library is not glibc")
+@pytest.mark.skipif(not memory.keep_freed_memory(), reason="the C library is not glibc")
 def test_memory_of_a_step_serves_the_next_one() -> None:
     assert _faults() < 10_000  # without, 150,000 in most processes
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert heap.keep_freed_memory.__wrapped__() is False
+    assert memory.keep_freed_memory.__wrapped__() is False

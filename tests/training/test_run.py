@@ -17,10 +17,12 @@ import pytest
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
 from mkfa.training import run as engine
-from mkfa.training.device import Execution, Stop, Stopped
-from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, RunSpec, load_tensors
+from mkfa.training.device import Execution
+from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
 from mkfa.training.recipe import Recipe, load_recipe
 from mkfa.training.run import Report, evaluate, network_seed, steps_of, train_run
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop, Stopped
 
 ONE = Execution(device="cpu", threads=1)
 OFTEN = replace(ONE, checkpoint_seconds=0.0)

@@ -19,16 +19,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, AnyArray
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.reading import FoundLayer, Reading
-
-AnyArray = NDArray[Any]
 
 LARGEST_STEP = 1 << 15
 """No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""

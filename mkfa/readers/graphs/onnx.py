@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.array_types import AnyArray
 from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import (
-    AnyArray,
     DamagedError,
     LeftOutError,
     Sign,
@@ -33,7 +33,7 @@ from mkfa.readers.graphs.onnx_tensors import ExternalFiles
 from mkfa.readers.graphs.onnx_wire import trim
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.reading import FoundLayer, Reading
-from mkfa.storage.local_file import sha256_of
+from mkfa.storage.files import sha256_of
 
 LARGEST_FILE = 1 << 31
 """Protocol buffers hold no more; larger models keep their weights in files beside them."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.banks.bank import F32
-from mkfa.readers.graphs.graph_file import AnyArray, DamagedError, LeftOutError, Why
+from mkfa.array_types import F32, AnyArray
+from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError, Why
 from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
 from mkfa.readers.graphs.quantised import dequantise, spread

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mkfa.array_types import AnyArray
 from mkfa.errors import SourceError
-from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, AnyArray, DamagedError, LeftOutError
+from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError, LeftOutError
 from mkfa.readers.graphs.onnx_wire import Trimmed
 from mkfa.readers.graphs.quantised import unpack_nibbles
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mkfa.banks.bank import F32
-from mkfa.readers.graphs.graph_file import AnyArray, DamagedError
+from mkfa.array_types import F32, AnyArray
+from mkfa.readers.graphs.graph_file import DamagedError
 
 
 def unpack_nibbles(data: AnyArray, count: int, *, signed: bool) -> AnyArray:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32, AnyArray
 from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import (
-    AnyArray,
     DamagedError,
     LeftOutError,
     Sign,
@@ -30,7 +29,7 @@ from mkfa.readers.graphs.graph_file import (
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
 from mkfa.readers.reading import FoundLayer, Reading
-from mkfa.storage.local_file import sha256_of
+from mkfa.storage.files import sha256_of
 
 _DEEPEST = 8
 """Most conversions between a stored weight and its convolution, and most control-flow bodies inside one another."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, AnyArray, DamagedError
+from mkfa.array_types import AnyArray
+from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError
 
 
 @dataclass(frozen=True, slots=True)

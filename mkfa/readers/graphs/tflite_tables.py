@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.readers.graphs.graph_file import AnyArray, DamagedError, LeftOutError
+from mkfa.array_types import AnyArray
+from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
 from mkfa.readers.graphs.quantised import unpack_nibbles
 from mkfa.readers.graphs.tflite_sparse import Level, densify
 

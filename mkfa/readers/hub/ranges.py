@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.errors import SourceError, WorkError
 from mkfa.readers.hub.requests import endpoint, get_range, head, own_headers, plain_headers, refusal
 from mkfa.readers.reading import TensorInfo

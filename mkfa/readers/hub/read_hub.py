@@ -201,7 +201,7 @@ def _read_parts(pinned: Pinned, wanted: Wanted) -> Reading | None:
 
 def _downloaded(pinned: Pinned) -> LocalCopy:
     """Fetch the whole file and compare it with the digest that the hub states (huggingface_hub does not)."""
-    from mkfa.storage.local_file import sha256_of
+    from mkfa.storage.files import sha256_of
 
     copy = hub_cache.download(pinned.repo, pinned.file, pinned.commit)
     if pinned.sha256 and sha256_of(copy.path) != pinned.sha256:

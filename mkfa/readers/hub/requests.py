@@ -65,9 +65,9 @@ def own_headers() -> dict[str, str]:
 
 def plain_headers() -> dict[str, str]:
     """Return the headers for other origins."""
-    from mkfa import __version__
+    from mkfa.version import VERSION
 
-    return {"user-agent": f"mkfa/{__version__}", "accept-encoding": "identity"}
+    return {"user-agent": f"mkfa/{VERSION}", "accept-encoding": "identity"}
 
 
 def head(url: str, thing: str) -> Reply:

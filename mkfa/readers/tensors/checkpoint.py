@@ -15,7 +15,7 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.reading import GraphLayer, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors.select import Selection, select, take
-from mkfa.storage.local_file import sha256_of
+from mkfa.storage.files import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 
 BITS = {
     "float64": 64,

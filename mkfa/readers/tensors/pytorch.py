@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import BITS, FLOATS, to_float32
@@ -36,7 +36,7 @@ from mkfa.readers.tensors.inert_pickle import (
     TensorRef,
 )
 from mkfa.readers.tensors.roles import is_depthwise_shape
-from mkfa.storage.local_file import open_file, read_span
+from mkfa.storage.files import open_file, read_span
 
 MAX_PICKLE = 1 << 28
 """Longest pickle, in bytes, that is read; the numbers are not in it, so that real ones are a few megabytes."""

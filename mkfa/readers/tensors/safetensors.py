@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS, stored_bytes, to_float32
-from mkfa.storage.local_file import open_file, read_span
+from mkfa.storage.files import open_file, read_span
 
 MAX_HEADER = 100_000_000
 """Longest header, in bytes, that is parsed; the same cap as in the safetensors library."""

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mkfa.banks.bank import F32, UNKNOWN
+from mkfa.array_types import F32
+from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.readers.reading import FoundLayer, GraphLayer, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors import key_names as naming

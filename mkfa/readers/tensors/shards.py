@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 from mkfa.errors import SourceError
-from mkfa.readers.reading import Reading, TensorFile, TensorInfo
+from mkfa.readers.reading import Reading, TensorFile, TensorInfo, read_head
 from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
-from mkfa.storage.local_file import open_file, read_head, read_span
+from mkfa.storage.files import open_file, read_span
 
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 

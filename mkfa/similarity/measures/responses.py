@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.banks.bank import F32
+from mkfa.array_types import F32
 
 NATURAL = 64
 """Patches of scikit-learn's two sample photographs (china.jpg, flower.jpg), half of each."""

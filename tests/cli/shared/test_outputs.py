@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mkfa.banks.bank_file import write_bank
 from mkfa.cli.shared.outputs import check_outputs, deliver, plain, print_table, say_wrapped, show, to_json
 from mkfa.errors import MkfaError
-from mkfa.storage.result_files import write_bank
 
 
 @dataclass(frozen=True, slots=True)

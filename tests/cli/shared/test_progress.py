@@ -8,8 +8,8 @@ from mkfa.cli import sweepbar
 from mkfa.cli.sweepbar import SweepBar
 from mkfa.engines.serial import Outcome
 from mkfa.experiments.plan import Planned
-from mkfa.training.folder import RunSpec
 from mkfa.training.run import Report
+from mkfa.training.spec import RunSpec
 
 
 def planned(seed: int) -> Planned:

@@ -1,0 +1,131 @@
+"""Which layers of a network hold spatial filters, in order of execution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError, UnknownNameError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+WHAT = ("depthwise", "pointwise", "conv")
+
+
+def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str, nn.Module], ...]:
+    """Return the layers that `--layers 1..n` counts, as (name, module), in order of execution.
+
+    "depthwise": convolutions with a group for each input channel (more than one) and a kernel above 1x1.
+    "pointwise": what mixes channels at each position alone: 1x1 convolutions without groups and linear layers that
+    are applied to every position of a map (ConvNeXt's perceptrons), in ResNet-like, ConvNeXt-like and HorNet blocks
+    alike. Not the classifier, nor what works on pooled values: squeeze-and-excitation, anything after the last pooling.
+    "conv": every convolution on the main path; projections of the shortcut of a residual block follow their block's
+    last convolution instead of counting (`followers`): ResNet-50 has 49 and 4.
+
+    The order is that of a forward pass over one blank image of the size that the network was built for.
+
+    Raises
+    ------
+    MkfaError
+        `what` is none of the three, or the network has no such layers.
+    """
+    if what not in WHAT:
+        raise UnknownNameError(what, "is no kind of layer", nearest(what, WHAT) or f"choose one of {', '.join(WHAT)}")
+    shortcuts = {name for names in _shortcuts(model).values() for name, _ in names}
+    called = _calls(model)
+    found = tuple(
+        (name, module)
+        for name, module, pooled in called
+        if _is(what, module, pooled) and not (what == "conv" and name in shortcuts)
+    )
+    if not found:
+        other = [w for w in WHAT if w != what and any(_is(w, module, pooled) for _, module, pooled in called)]
+        remedy = f"choose another network, or --what {' or '.join(other)}" if other else "choose another network"
+        raise MkfaError(type(model).__name__, f"has no {what} layers", remedy)
+    return found
+
+
+def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tuple[str, nn.Module], ...]]:
+    """Return the convolutions that go along with a layer of `spatial_layers`: name -> ((name, module), ...).
+
+    For "conv" these are the shortcut projections of residual blocks, with their block's last convolution; else none.
+    """
+    return _shortcuts(model) if what == "conv" else {}
+
+
+def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
+    """Return, by the name of a block's last convolution, the convolutions of its shortcut (timm's ResNet blocks)."""
+    import torch
+    from timm.models.resnet import BasicBlock, Bottleneck
+
+    found = {}
+    for block_name, block in model.named_modules():
+        if isinstance(block, BasicBlock | Bottleneck) and block.downsample is not None:
+            last = "conv3" if isinstance(block, Bottleneck) else "conv2"
+            found[f"{block_name}.{last}"] = tuple(
+                (f"{block_name}.downsample.{name}", module)
+                for name, module in block.downsample.named_modules()
+                if isinstance(module, torch.nn.Conv2d)
+            )
+    return found
+
+
+def _calls(model: Any) -> list[tuple[str, Any, bool]]:
+    """Return convolutions and linear layers as (name, module, whether its input was pooled), in order of first call."""
+    import torch
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+
+    calls: dict[str, tuple[Any, bool]] = {}
+    pooled = False
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(module: Any, inputs: tuple[Any, ...]) -> None:
+            nonlocal pooled
+            if isinstance(module, SelectAdaptivePool2d):
+                pooled = True
+            else:
+                flat = isinstance(module, torch.nn.Linear) and inputs[0].ndim < 3
+                calls.setdefault(name, (module, pooled or flat))
+
+        return hook
+
+    excited = _excitations(model)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | SelectAdaptivePool2d):
+            handles.append(module.register_forward_pre_hook(note(name)))
+    training = model.training
+    parameter = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *model.image_shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return [(name, module, flat or name in excited) for name, (module, flat) in calls.items()]
+
+
+def _excitations(model: Any) -> set[str]:
+    """Return the names of all modules inside squeeze-and-excitation blocks."""
+    from timm.layers.squeeze_excite import EffectiveSEModule, SEModule
+    from timm.models._efficientnet_blocks import SqueezeExcite
+
+    return {
+        f"{outer}.{inner}"
+        for outer, module in model.named_modules()
+        if isinstance(module, SEModule | EffectiveSEModule | SqueezeExcite)
+        for inner, _ in module.named_modules()
+    }
+
+
+def _is(what: str, module: Any, pooled: bool) -> bool:
+    import torch
+
+    conv = isinstance(module, torch.nn.Conv2d)
+    if what == "depthwise":
+        return conv and module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+    if what == "conv":
+        return conv and not pooled
+    return not pooled and (not conv or (module.groups == 1 and max(module.kernel_size) == 1))

@@ -1,0 +1,73 @@
+"""The specification of a run, and the hash that names its folder (standard library only)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+BASE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that decides about a run's result.
+
+    Attributes
+    ----------
+    arch : str
+    options : mapping
+        `kernel`, `patch`, `stem_stride` where they are not the network's own.
+    arm, layers, what, with_bias, fit_kernel
+        As `mkfa.arms.arms.ArmSpec`; a baseline has 0 layers.
+    source : str
+        Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
+    domain, domain_digest : str
+    recipe_name : str
+    recipe : mapping
+        All fields of the recipe.
+    seed : int
+    """
+
+    arch: str
+    domain: str
+    domain_digest: str
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    seed: int
+    arm: str = BASE
+    layers: int = 0
+    what: str = "depthwise"
+    with_bias: bool = False
+    fit_kernel: str = ""
+    source: str = ""
+    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
+        found = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        found["recipe"], found["options"] = dict(self.recipe), dict(self.options)
+        found.pop("recipe_name")
+        return found
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the identity; names the run's folder."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """A run in one line, for people."""
+        frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"
+        return f"{self.domain} {self.arch}{frozen} seed {self.seed}"
+
+
+def as_record(spec: RunSpec) -> dict[str, Any]:
+    """Return a specification with its hash and without the recipe's fields, for lists and results."""
+    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
+    return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
