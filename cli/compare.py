@@ -76,10 +76,10 @@ def compare(
     settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
     _need_two(names)
     check_outputs(out, figure, force=force, banks=names, endings=ENDINGS)
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.similarity.compare import distinct_names
 
-    found = distinct_names([resolve_bank(name) for name in names])
+    found = distinct_names([load_bank(name) for name in names])
     results = _run(found, settings)
     deliver(
         out,

@@ -35,7 +35,7 @@ def figure(
     """Draw a figure from banks, such as 'mkfa figure filters --banks A,B'."""
     from importlib import import_module
 
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.errors import MkfaError
 
     if list_them or not name:
@@ -48,7 +48,7 @@ def figure(
     if not wanted:
         raise MkfaError(f"figure {name}", "no bank was named", "name some: --banks A,B; 'mkfa banks' lists them")
     module = import_module(f"mkfa.figures.{name}")
-    save_figure(module.draw(module.compute([resolve_bank(b) for b in wanted], seed=seed)), target, overwrite=force)
+    save_figure(module.draw(module.compute([load_bank(b) for b in wanted], seed=seed)), target, overwrite=force)
     if as_json:
         print_json({"figure": name, "banks": wanted, "seed": seed, "path": target})
         return

@@ -175,10 +175,10 @@ def check_outputs(
 
 def read_banks(names: Sequence[str], kernel: str) -> tuple[list[FilterBank], Kind | None]:
     """Return the banks named, and the kind of filters that `kernel` names among them, None where it is empty."""
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.clusters.pool import find_kind
 
-    banks = [resolve_bank(name) for name in names]
+    banks = [load_bank(name) for name in names]
     return banks, find_kind(kernel, banks) if kernel else None
 
 

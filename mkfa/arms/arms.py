@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from mkfa.errors import UnknownNameError, nearest
+from mkfa.frozen import FrozenDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ _ARMS = (
 )
 
 
-ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ARMS})
+ARMS: Mapping[str, Arm] = FrozenDict({arm.name: arm for arm in _ARMS})
 
 
 FIRST_K = 3

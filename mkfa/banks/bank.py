@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32, I32, BoolArray
 from mkfa.errors import BankError
+from mkfa.frozen import FrozenDict
 
 UNKNOWN = -1
 """Stride, dilation, stage or multiplier that the source does not tell (a state dict has no modules)."""
@@ -131,7 +131,7 @@ class Provenance:
     rule: str = ""
     mkfa_version: str = ""
     created: str = ""
-    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
 
 

@@ -13,13 +13,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
 from mkfa.errors import BankError
+from mkfa.frozen import FrozenDict
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.hdf5 import (
     changed_image,
@@ -103,7 +103,7 @@ def get_bank(f: Any) -> FilterBank:
     texts = {key: get_text(f, key) for key in _TEXT_ATTRIBUTES}
     skipped = {str(k): int(v) for k, v in json.loads(get_text(f, "skipped", "{}")).items()}
     notes = tuple(str(n) for n in json.loads(get_text(f, "notes", "[]")))
-    provenance = Provenance(**texts, skipped=MappingProxyType(skipped), notes=notes)
+    provenance = Provenance(**texts, skipped=FrozenDict(skipped), notes=notes)
     return FilterBank(get_text(f, "name"), layers, groups, provenance)
 
 
@@ -202,7 +202,7 @@ def read_analyses(path: str | Path) -> dict[str, Analysis]:
     with open_file(Path(path)) as f:
         check_bank(f)
         for name, group in f.get("analysis", {}).items():
-            found[name] = Analysis(name, MappingProxyType(read_all(group)), get_parameters(group))
+            found[name] = Analysis(name, FrozenDict(read_all(group)), get_parameters(group))
     return found
 
 

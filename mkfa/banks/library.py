@@ -14,6 +14,9 @@ from mkfa.banks.bank_file import read_bank
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.folders import home
 
+BankLike = FilterBank | str | Path
+"""What a verb takes for a bank: a bank, the name of one, or the path of its file."""
+
 
 @dataclass(frozen=True, slots=True)
 class BankEntry:
@@ -79,6 +82,8 @@ def resolve_path(name: str) -> Path:
     raise UnknownBankError(name, nearest(name, sorted(entries)) or get_one)
 
 
-def resolve_bank(name: str) -> FilterBank:
-    """Read the bank that a path or name stands for; raises as `resolve_path` and `read_bank`."""
-    return read_bank(resolve_path(name))
+def load_bank(bank: BankLike) -> FilterBank:
+    """Return a bank: itself, or the one that a name or path stands for; raises as `resolve_path` and `read_bank`."""
+    if isinstance(bank, FilterBank):
+        return bank
+    return read_bank(resolve_path(str(bank)) if isinstance(bank, str) else bank.expanduser())

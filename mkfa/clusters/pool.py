@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from mkfa.array_types import F32, I32
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.canonical import canonical
 from mkfa.errors import MkfaError, UnknownNameError
+from mkfa.frozen import FrozenDict
 
 DEPTHS = ("shallow", "middle", "deep")
 """Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
@@ -104,11 +104,11 @@ def pool_banks(banks: Sequence[FilterBank], *, kind: Kind | None = None) -> Pool
         here = np.full(int(keep.sum()), row, np.int32)
         parts.append((form.vector[keep], here, group.layer[keep], group.channel[keep], depth[group.layer[keep]]))
         reasons = {"dead": form.dead, "flat": form.flat, "non-finite": form.nonfinite}
-        excluded.append(MappingProxyType({name: int(mask.sum()) for name, mask in reasons.items()}))
+        excluded.append(FrozenDict({name: int(mask.sum()) for name, mask in reasons.items()}))
     vector, bank_row, layer, channel, depth = (np.concatenate(p) for p in zip(*parts, strict=True))
     if not len(vector):
         raise MkfaError(" ".join(names), f"no usable filter of kernel {kind}", f"choose one of {_listed(count)}")
-    others = MappingProxyType({str(k): n for k, n in count.items() if k != kind})
+    others = FrozenDict({str(k): n for k, n in count.items() if k != kind})
     return Pool(kind, names, vector, bank_row, layer, channel, depth, tuple(excluded), others)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.experiments.sources import Origin, bank_digest
+from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains as Domains
 from mkfa.training.recipe import Recipe
@@ -29,7 +29,7 @@ class Experiment:
     what: str = "depthwise"
     with_bias: bool = False
     fit_kernel: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
+from mkfa.frozen import FrozenDict
 from mkfa.training.folder import BANK, SPEC
 
 OPTIONS = ("kernel", "patch", "stem_stride")
@@ -45,7 +45,7 @@ class Origin:
     domain: str = ""
     bank: FilterBank | None = None
     arch: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
     @property
     def network(self) -> str:
@@ -54,7 +54,7 @@ class Origin:
 
 
 def find_origins(
-    sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, int]] = ("", MappingProxyType({}))
+    sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, int]] = ("", FrozenDict({}))
 ) -> tuple[Origin, ...]:
     """Return every source with every network.
 
@@ -97,7 +97,7 @@ def find_origin(name: str, *, what: str) -> Origin:
     MkfaError
         Nothing has that name, or it is a bank and `what` needs more than depthwise filters, or a run without a bank.
     """
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.images.load import is_domain
     from mkfa.readers.harvest import harvest, is_path
 
@@ -113,7 +113,7 @@ def find_origin(name: str, *, what: str) -> Origin:
             raise MkfaError(name, problem, "name a base run that is done")
         name = str(folder / BANK)
     checkpoint = is_path(name) and Path(name).suffix != ".h5"
-    bank = harvest(name) if checkpoint else resolve_bank(name)
+    bank = harvest(name) if checkpoint else load_bank(name)
     return Origin(bank.name, "", bank)
 
 

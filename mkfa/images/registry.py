@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
+from mkfa.frozen import FrozenDict
 from mkfa.storage.folders import home as home
 
 How = Literal["bundled", "torchvision", "lists", "folders", "build"]
@@ -233,14 +233,14 @@ _OTHERS = (
 
 
 @lru_cache(maxsize=1)
-def bundled_domains() -> MappingProxyType[str, Any]:
+def bundled_domains() -> FrozenDict[str, Any]:
     """Return data/domains.json: name -> file, classes, sizes, licence, source, split rule, digests, how made."""
     found = json.loads(files("mkfa.data").joinpath("domains.json").read_text("utf-8"))
-    return MappingProxyType(found["domains"])
+    return FrozenDict(found["domains"])
 
 
 @lru_cache(maxsize=1)
-def registry() -> MappingProxyType[str, DomainInfo]:
+def registry() -> FrozenDict[str, DomainInfo]:
     """Return every domain by name: the paper's, then the bundled ones from large to small, then those to build."""
     bundled = {
         name: DomainInfo(
@@ -259,4 +259,4 @@ def registry() -> MappingProxyType[str, DomainInfo]:
     }
     others = {info.name: info for info in _OTHERS}
     built = {name: others.pop(name) for name in [n for n in others if others[n].how == "build"]}
-    return MappingProxyType(others | bundled | built)
+    return FrozenDict(others | bundled | built)

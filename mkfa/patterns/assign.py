@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from mkfa.banks.bank import FilterBank, FilterGroup, Kind, dead_filters
 from mkfa.banks.bank_file import Analysis
 from mkfa.banks.canonical import canonical, normalise
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import NULLS, draw_null
 from mkfa.nulls.untrained import init_bank
 from mkfa.patterns.dictionary import Dictionary, dictionary
@@ -179,7 +179,7 @@ def assign(
         kinds.append(found)
     if not any(k.usable.any() for k in kinds):
         raise MkfaError(bank.name, "has no filter that a pattern can be fitted to", "choose a bank with live filters")
-    return Assignment(bank.name, basis, names, titles, tuple(kinds), null, draws, seed, MappingProxyType(skipped))
+    return Assignment(bank.name, basis, names, titles, tuple(kinds), null, draws, seed, FrozenDict(skipped))
 
 
 def work(bank: FilterBank, *, null: str, draws: int) -> int:
@@ -304,7 +304,7 @@ def to_analysis(assignment: Assignment, bank: FilterBank) -> Analysis:
         "seed": assignment.seed,
         "skipped": dict(assignment.skipped),
     }
-    return Analysis(f"assign-{assignment.basis}", MappingProxyType(arrays), MappingProxyType(described))
+    return Analysis(f"assign-{assignment.basis}", FrozenDict(arrays), FrozenDict(described))
 
 
 def _columns(part: KindAssignment) -> dict[str, np.ndarray[Any, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.frozen import FrozenDict
 from mkfa.patterns.scale_space import profile
 
 
@@ -42,7 +42,7 @@ _EIGHT: tuple[tuple[str, str, str, tuple[float, float], float], ...] = (
     ("T - 0.5 Laplacian(T)", "smooth", "smooth", (0.675, 0.675), 0.5),
     ("T", "smooth", "smooth", (0.609, 0.601), 0.0),
 )
-_SETS = MappingProxyType({"eight": _EIGHT})
+_SETS = FrozenDict({"eight": _EIGHT})
 NAMED_SETS = tuple(_SETS)
 
 

@@ -20,12 +20,12 @@ Lindeberg, "Discrete approximations of Gaussian smoothing and Gaussian derivativ
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mkfa.array_types import F64
+from mkfa.frozen import FrozenDict
 
 Difference = Callable[[F64], F64]
 
@@ -74,7 +74,7 @@ def _same(f: F64) -> F64:
 
 
 # Operator, and how many positions it takes off the front and off the back. "smooth-" is A+ T, centred at -1/2.
-_OPERATORS: MappingProxyType[str, tuple[Difference, int, int]] = MappingProxyType(
+_OPERATORS: FrozenDict[str, tuple[Difference, int, int]] = FrozenDict(
     {
         "smooth": (_same, 0, 0),
         "smooth-": (average, 0, 1),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank
+from mkfa.frozen import FrozenDict
 from mkfa.patterns.assign import Assignment, KindAssignment
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import Fit, Merge, merged_classes, models
@@ -137,7 +137,7 @@ def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> A
         r2=r2,
         resamples=RESAMPLES,
         filters=len(assignment),
-        unscored=MappingProxyType(unscored),
+        unscored=FrozenDict(unscored),
         median_margin=float(np.median(margins)),
         classes=_classes(assignment, kinds, layers),
         whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.storage import files
 
 FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
@@ -60,7 +60,7 @@ class Reading:
     training_set: str = ""
     task: str = ""
     licence: str = ""
-    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
     contents: str = ""
 

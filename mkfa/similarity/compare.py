@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.errors import MkfaError
+from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import check_null
 from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison, NullResult, fraction
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
@@ -182,7 +182,7 @@ def _compare_kind(
         directed=np.array([x.mean(dtype=np.float64) if x.size else np.nan for x in near]),
         directed_at=np.array([(x >= settings.threshold).mean() if x.size else np.nan for x in near]),
         bandwidth=bandwidth,
-        all_filters=MappingProxyType(full),
+        all_filters=FrozenDict(full),
         thresholds=THRESHOLDS,
         curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
         curve_floor=np.concatenate([curves_of(s) for part in floors for s in part]).mean(axis=0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import Kind
 from mkfa.errors import MkfaError
+from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import NULLS, check_null
 from mkfa.similarity.layer_tests import Exchange
 from mkfa.similarity.measures.kernels import BANDWIDTH
@@ -184,7 +184,7 @@ class Comparison:
     kinds: tuple[KindComparison, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({}))
 
 
 def fraction(value: Any, floor: Any, ceiling: Any) -> Any:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
+from mkfa.frozen import FrozenDict
 from mkfa.similarity.samples import Cloud
 from mkfa.similarity.score import (
     EXACT_TRANSPORT,
@@ -86,7 +86,7 @@ def exchange_layers(
         for name, values in found.items()
         if plan.wants(name)
     }
-    return Exchange(MappingProxyType(p), m, comb(la + lb, la), quota)
+    return Exchange(FrozenDict(p), m, comb(la + lb, la), quota)
 
 
 def _per_layer(cloud: Cloud, rows: I64 | None, quota: int, rng: np.random.Generator) -> tuple[F32, I64]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from mkfa.frozen import FrozenDict
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.file_rows import Rows, find_rows
 from mkfa.storage.hdf5 import (
@@ -27,6 +27,7 @@ from mkfa.storage.hdf5 import (
     read_all,
     read_array,
 )
+from mkfa.storage.records import heading
 
 
 def write_arrays(
@@ -36,7 +37,7 @@ def write_arrays(
     arrays: Mapping[str, np.ndarray[Any, Any]],
     attributes: Mapping[str, Any],
     overwrite: bool = True,
-    chunks: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    chunks: Mapping[str, tuple[int, ...]] = FrozenDict({}),
 ) -> Path:
     """Write a result file: format `mkfa.<kind>`, one dataset an array, attributes as JSON.
 
@@ -106,8 +107,11 @@ def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
 
 
 def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
-    put_text(f, "format", f"mkfa.{kind}")
-    f.attrs["format_version"] = 1
+    for key, value in heading(kind).items():
+        if isinstance(value, str):
+            put_text(f, key, value)
+        else:
+            f.attrs[key] = value
     put_text(f, "parameters", json.dumps(dict(attributes)))
 
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
+
+from mkfa.frozen import FrozenDict
 
 BASE = "baseline"
 
@@ -44,7 +45,7 @@ class RunSpec:
     with_bias: bool = False
     fit_kernel: str = ""
     source: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
     @property
     def identity(self) -> dict[str, Any]:

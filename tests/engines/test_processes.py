@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from mkfa.banks.bank_file import write_bank
-from mkfa.banks.library import resolve_bank
+from mkfa.banks.library import load_bank
 from mkfa.engines.processes import Serial, Slots, divide, open_slots
 from mkfa.engines.serial import carry_out
 from mkfa.engines.worker import Line, Worker, heard, order_of, told
@@ -92,7 +92,7 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     assert [(o.state, o.trained) for o in outcomes] == [("done", True)] * len(plan)
     assert [o.banks for o in outcomes] == [o.banks for o in serial]
     assert outcomes[0].banks is not None
-    assert resolve_bank("a").name == "a"
+    assert load_bank("a").name == "a"
     assert all(ends.index(p.needs.hash) < ends.index(p.spec.hash) for p in plan if p.needs)
     assert 3 in steps
     assert len(pids) == 2

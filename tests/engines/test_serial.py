@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mkfa.banks.bank_file import write_bank
-from mkfa.banks.library import library_folder, resolve_bank
+from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines.processes import Serial
 from mkfa.engines.serial import carry_out, finished
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
@@ -113,7 +113,7 @@ def test_a_base_run_leaves_its_bank_under_its_name_and_the_domains(domains, tmp_
     recipe = experiment().recipe.name
     assert outcomes[0].banks.names == (f"letters+convmixer_8_3+{recipe}+s0", "letters")
     assert outcomes[1].banks.names == (f"letters+convmixer_8_3+{recipe}+s1",)
-    bank = resolve_bank("letters")
+    bank = load_bank("letters")
     assert bank.provenance.source == ORIGIN + plan[0].spec.hash
     weights = trained_network(tmp_path, plan[0].spec, domains["letters"]).state_dict()
     np.testing.assert_array_equal(bank.of_layer(1).weight, weights["blocks.1.0.fn.0.weight"].numpy()[:, 0])
@@ -126,7 +126,7 @@ def test_a_bank_harvested_from_elsewhere_keeps_its_name(domains, tmp_path, bank_
     [outcome] = work(plan_bases(experiment(), domains, names=["letters"], seeds=1), domains, tmp_path)
     assert "letters" not in outcome.banks.names
     assert "made-0" in outcome.banks.note
-    assert resolve_bank("letters").provenance.source == "made-0"
+    assert load_bank("letters").provenance.source == "made-0"
 
 
 def test_weights_that_are_not_those_of_the_run_are_refused(domains, tmp_path):

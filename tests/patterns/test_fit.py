@@ -173,10 +173,10 @@ def test_r2_is_at_least_that_of_curve_fit_from_many_starts():
     """Against scipy's curve_fit of the class and variant that was chosen, from seven starts, on real filters."""
     from scipy.optimize import curve_fit
 
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.patterns.families import kernels
 
-    weight = resolve_bank("efficientnet_lite0").groups[5, 5].weight
+    weight = load_bank("efficientnet_lite0").groups[5, 5].weight
     rng = np.random.default_rng(0)
     vectors = canonical(weight[rng.choice(len(weight), 60, replace=False)])
     book, table = dictionary("families", 5, 5), kernels(5, 5)
@@ -216,10 +216,10 @@ def test_r2_is_at_least_that_of_curve_fit_from_many_starts():
 
 def test_a_real_network_is_fitted_far_better_than_its_shuffled_taps():
     """efficientnet-lite0's 5x5 filters: a median R2 of at least 0.78; shuffled taps reach 0.31 at most."""
-    from mkfa.banks.library import resolve_bank
+    from mkfa.banks.library import load_bank
     from mkfa.nulls.draws import draw_null, usable_filters
 
-    live = usable_filters(resolve_bank("efficientnet_lite0").groups[5, 5]).weight
+    live = usable_filters(load_bank("efficientnet_lite0").groups[5, 5]).weight
     real = classify(canonical(live), (5, 5))
     null = classify(canonical(draw_null("shuffled", live, np.random.default_rng(0))), (5, 5))
     assert np.median(real.r2) >= 0.78

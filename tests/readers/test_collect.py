@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mkfa.banks.bank_file import read_bank
-from mkfa.banks.library import library_folder, resolve_bank
+from mkfa.banks.library import library_folder, load_bank
 from mkfa.errors import MkfaError
 from mkfa.readers.collect import collect, expand_sources, failures
 from mkfa.readers.harvest import HarvestOptions
@@ -36,7 +36,7 @@ def test_each_source_becomes_a_bank_and_a_second_run_skips_it(checkpoints):
     assert states(done) == ["harvested"] * 3
     assert told == list(done)
     assert failures(done) is None
-    assert resolve_bank("net1").provenance.source == sources[1]
+    assert load_bank("net1").provenance.source == sources[1]
     assert states(collect(sources, HarvestOptions())) == ["skipped"] * 3
     assert states(collect(sources, HarvestOptions(), force=True)) == ["harvested"] * 3
 
@@ -46,7 +46,7 @@ def test_a_changed_checkpoint_is_harvested_again(checkpoints):
     weight = np.ones((5, 1, 3, 3), np.float32)
     save_file({"stem.weight": STEM, "blocks.0.conv_dw.weight": weight}, checkpoints[0])
     assert states(collect([str(checkpoints[0])], HarvestOptions())) == ["harvested"]
-    assert len(resolve_bank("net0")) == 5
+    assert len(load_bank("net0")) == 5
 
 
 def test_another_source_of_the_same_name_does_not_replace_a_bank(checkpoints, tmp_path):

@@ -18,12 +18,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 import numpy as np
 
 from mkfa.array_types import F32, AnyArray
 from mkfa.errors import MkfaError, SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import FoundLayer, Reading
 
 LARGEST_STEP = 1 << 15
@@ -194,7 +195,7 @@ class Tally:
         several = f"{self.convolutions} convolution{'s' * (self.convolutions != 1)}"
         listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
         contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"
-        skipped = MappingProxyType({str(reason): n for reason, n in sorted(self.left_out.items())})
+        skipped = FrozenDict({str(reason): n for reason, n in sorted(self.left_out.items())})
         return Reading(
             tuple(layers),
             "graph",

@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.errors import MkfaError, SourceError, WorkError, one_line
+from mkfa.frozen import FrozenDict
 
 RETRIES = 3
 FIRST_WAIT = 0.5
@@ -174,7 +174,7 @@ def _request(
 
     timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
     with get_session().stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=follow) as response:
-        lowered = MappingProxyType({str(k).lower(): str(v) for k, v in response.headers.items()})
+        lowered = FrozenDict({str(k).lower(): str(v) for k, v in response.headers.items()})
         status = int(response.status_code)
         if method == "HEAD" or status not in (200, 206):
             return Reply(status, lowered)

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import BITS, FLOATS, to_float32
 from mkfa.readers.tensors.inert_pickle import (
@@ -274,15 +274,7 @@ def _torch_file(
         # An expanded tensor shows few numbers many times (stride 0) and may be larger than any memory.
         dtype = ref.dtype if count <= held else f"expanded {ref.dtype}"
         refs[key], tensors[key] = ref, TensorInfo(key, ref.shape, dtype, count * size)
-    return TorchFile(
-        path,
-        MappingProxyType(tensors),
-        MappingProxyType(refs),
-        MappingProxyType(dict(spans)),
-        value,
-        big_endian,
-        unnamed,
-    )
+    return TorchFile(path, FrozenDict(tensors), FrozenDict(refs), FrozenDict(dict(spans)), value, big_endian, unnamed)
 
 
 def _reach(ref: TensorRef) -> int:

@@ -13,11 +13,11 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS, stored_bytes, to_float32
 from mkfa.storage.files import open_file, read_span
@@ -119,7 +119,7 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
         tensors[key], spans[key] = _entry(key, entry, thing)
     _check_layout(spans, file_size - size, thing)
     placed = {key: (size + first, size + last) for key, (first, last) in spans.items()}
-    return Header(MappingProxyType(tensors), MappingProxyType(placed), MappingProxyType(metadata), size)
+    return Header(FrozenDict(tensors), FrozenDict(placed), FrozenDict(metadata), size)
 
 
 def json_object(data: bytes, thing: object) -> dict[str, Any]:

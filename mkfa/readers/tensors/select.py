@@ -10,13 +10,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import numpy as np
 
 from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import FoundLayer, GraphLayer, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.dtypes import FLOATS
@@ -64,7 +64,7 @@ class Selection:
 
     layers: tuple[PlannedLayer, ...]
     rule: str
-    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
     contents: str = ""
 
@@ -128,7 +128,7 @@ def select(
         kept = [key for key in found if key != stem]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         plan = Selection(tuple(layers), "shape")
-    counts = MappingProxyType({why: n for why, n in sorted(skipped.items()) if n})
+    counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})
     return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive))
 
 
@@ -173,7 +173,7 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
         selection.rule,
         architecture,
         source_sha256,
-        skipped=MappingProxyType(dict(sorted(skipped.items()))),
+        skipped=FrozenDict(dict(sorted(skipped.items()))),
         notes=selection.notes,
         contents=selection.contents,
     )

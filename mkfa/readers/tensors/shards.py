@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorFile, TensorInfo, read_head
 from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
@@ -64,7 +64,7 @@ def _read_index(path: Path, origin: Origin, architecture: str) -> Reading:
             problem = f"lists {key[:80]!r} in {name[:80]}, which lacks it"
             raise SourceError(path, problem, "fetch index and shards again")
         tensors[key], places[key] = info, shards[name]
-    file = ShardedFile(MappingProxyType(tensors), MappingProxyType(places))
+    file = ShardedFile(FrozenDict(tensors), FrozenDict(places))
     hashed = (path, *(path.parent / name for name in sorted(shards)))
     notes = ("source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name",)
     # An index is sorted by name, whatever order its shards keep.

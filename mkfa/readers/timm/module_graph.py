@@ -13,11 +13,11 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import UnknownNameError, nearest
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import GraphLayer
 
 
@@ -35,7 +35,7 @@ class ModuleGraph:
     architecture: str
     layers: tuple[GraphLayer, ...]
     order: str
-    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    aliases: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
     names: str = ""
 
 
@@ -271,7 +271,7 @@ def _aliases(model: Any, keys: list[str]) -> Mapping[str, str]:
     for key in keys:
         first[id(state[key])] = key
     other = {key: first[id(value)] for key, value in state.items() if id(value) in first and key not in wanted}
-    return MappingProxyType(other)
+    return FrozenDict(other)
 
 
 def stage_of(key: str) -> int:

@@ -1,0 +1,179 @@
+"""Results: what every result can do, and the heading of every file that holds one.
+
+A result prints in one line, shows as a table in notebooks, goes to a dictionary, to arrays, to a pandas frame and to a
+file. Every file says which format it has, which mkfa made it, when, and by which command.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import io
+import json
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mkfa.array_types import AnyArray
+from mkfa.errors import MkfaError
+from mkfa.frozen import ByContent
+from mkfa.version import VERSION
+
+if TYPE_CHECKING:
+    import pandas
+
+ENDINGS = (".json", ".csv", ".h5")
+"""Endings of the files that a result can be saved to."""
+
+_command: list[str] = [""]
+
+
+def set_command(text: str) -> None:
+    """Say which command line is running; results record it. In a notebook there is none: ""."""
+    _command[0] = text
+
+
+def heading(kind: str, version: int = 1) -> dict[str, Any]:
+    """Return what every file of a result begins with: format, its version, mkfa's version, date, command."""
+    return {
+        "format": f"mkfa.{kind}",
+        "format_version": version,
+        "mkfa_version": VERSION,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": _command[0],
+    }
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON; numpy values, paths and tuples are converted, NaN and infinity become null."""
+    return json.dumps(plain(value), indent=1, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with only dict, list, str, int, float, bool and None in it."""
+    if isinstance(value, Result):
+        return plain(value.facts())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(k): plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Return rows as comma-separated values with a header; the first line, a comment, is the heading.
+
+    Columns are those of all rows, in order of appearance. Read it with `pandas.read_csv(path, comment="#")`.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    text.write("# " + json.dumps(heading(kind)) + "\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{key: plain(value) for key, value in row.items()} for row in rows])
+    return text.getvalue()
+
+
+class Result(ByContent):
+    """What a verb returns. Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
+
+    A subclass sets `KIND`, which names its format, and writes `headline`, `rows` and, where it has arrays, `to_arrays`
+    and `facts`.
+    """
+
+    __slots__ = ()
+    KIND: ClassVar[str]
+
+    @abstractmethod
+    def headline(self) -> str:
+        """Return the result in one line."""
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table that people read, one dictionary a row: for notebooks, frames and CSV files."""
+
+    def facts(self) -> Any:
+        """Return what JSON says of the result, less the heading; without arrays of one row a filter."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values with its heading, ready for JSON."""
+        found: dict[str, Any] = heading(self.KIND) | plain(self.facts())
+        return found
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return the arrays of the result by name; a "/" in a name makes a group in an HDF5 file."""
+        return {}
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return `rows()` as a pandas frame.
+
+        Raises
+        ------
+        MkfaError
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MkfaError("to_frame", "needs pandas, which is not installed", "run pip install pandas") from None
+        return pandas.DataFrame(self.rows())
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the result by the path's ending: .json, .csv (`rows`), .h5 (`to_arrays`, `facts`); return the path.
+
+        Raises
+        ------
+        MkfaError
+            Another ending, a file that exists and may not be overwritten, or a folder that cannot be written to.
+        """
+        from mkfa.storage.atomic import atomic_write, check_target
+        from mkfa.storage.result_files import write_arrays
+
+        path = Path(path)
+        if path.suffix.lower() not in ENDINGS:
+            raise MkfaError(path, "unknown file format", f"end the name in {', '.join(ENDINGS)}")
+        check_target(path, overwrite=overwrite)
+        if path.suffix.lower() == ".h5":
+            attributes = plain(self.facts())
+            return write_arrays(
+                path, kind=self.KIND, arrays=self.to_arrays(), attributes=attributes, overwrite=overwrite
+            )
+        text = to_json(self.to_dict()) + "\n" if path.suffix.lower() == ".json" else to_csv(self.rows(), self.KIND)
+        atomic_write(path, text.encode(), overwrite=overwrite)
+        return path
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.headline()}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = self.rows()[:200]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_short(row.get(column)))}</td>" for column in columns) + "</tr>"
+            for row in rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+        return f"<div><b>{escape(self.headline())}</b>{table}</div>"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else "–"
+    return str(value)
