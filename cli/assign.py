@@ -12,7 +12,7 @@ from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, deliver, p
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
     from mkfa.banks.quality import LayerQuality
-    from mkfa.patterns.assign import Assignment
+    from mkfa.patterns.assigning import Assignment
     from mkfa.patterns.summary import AssignmentSummary, Coverage, KindSummary
 
 
@@ -51,8 +51,8 @@ def assign(
     from mkfa.banks.bank_file import read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.banks.quality import layer_quality
-    from mkfa.patterns.assign import BASES, to_analysis, work
-    from mkfa.patterns.assign import assign as fit_bank
+    from mkfa.patterns.assigning import BASES, to_analysis, work
+    from mkfa.patterns.assigning import assign as fit_bank
     from mkfa.patterns.summary import summarise
 
     check_outputs(out, figure, force=force, banks=[bank])
@@ -105,7 +105,7 @@ def _why_not_stored(path: Path, store: bool) -> str:
 
 
 def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
-    from mkfa.patterns.assign import to_analysis
+    from mkfa.patterns.assigning import to_analysis
     from mkfa.storage.result_files import write_arrays
 
     arrays: dict[str, Any] = {}

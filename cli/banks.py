@@ -22,7 +22,7 @@ from mkfa.cli.shared.outputs import (
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
     from mkfa.readers.collect import Harvested
-    from mkfa.readers.harvest import HarvestOptions
+    from mkfa.readers.harvesting import HarvestOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +54,7 @@ def harvest(
     """Collect the depthwise filters of trained networks into banks."""
     from mkfa.errors import MkfaError
     from mkfa.readers.collect import collect, expand_sources, failures
-    from mkfa.readers.harvest import HarvestOptions
+    from mkfa.readers.harvesting import HarvestOptions
 
     options = HarvestOptions(name, arch, allow_nonfinite, training_set, task, licence)
     wanted = expand_sources(sources)
@@ -85,7 +85,7 @@ def harvest(
 def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: bool, as_json: bool) -> None:
     from mkfa.banks.bank_file import write_bank
     from mkfa.errors import MkfaError
-    from mkfa.readers.harvest import harvest as take
+    from mkfa.readers.harvesting import harvest as take
     from mkfa.storage.atomic import check_target
 
     if out.suffix.lower() != ".h5":

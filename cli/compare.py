@@ -77,7 +77,7 @@ def compare(
     _need_two(names)
     check_outputs(out, figure, force=force, banks=names, endings=ENDINGS)
     from mkfa.banks.library import load_bank
-    from mkfa.similarity.compare import distinct_names
+    from mkfa.similarity.comparing import distinct_names
 
     found = distinct_names([load_bank(name) for name in names])
     results = _run(found, settings)
@@ -134,7 +134,7 @@ def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison
 
     from mkfa.cli.shared.outputs import warn
     from mkfa.errors import MkfaError
-    from mkfa.similarity.compare import compare_many, total_draws
+    from mkfa.similarity.comparing import compare_many, total_draws
 
     total = 0
     for x, y in combinations(banks, 2):

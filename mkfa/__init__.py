@@ -1,30 +1,56 @@
 """mkfa: how general are the filters that a network learned?
 
-Only types and read/write are here, loaded when first used; verbs live in modules of the same name,
-e.g. `from mkfa.similarity.compare import compare`.
+Collect depthwise filters from trained networks (`harvest`), measure how alike two networks' filters are (`compare`),
+name the patterns they follow (`assign`), group them (`build_atlas`, `find_keys`). Wherever a bank is wanted, a name, a
+path or a bank will do. Names are imported when they are first used.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mkfa.lazy import face
 from mkfa.version import VERSION
 
 if TYPE_CHECKING:
-    from mkfa.banks.bank import FilterBank, FilterGroup, Kind, Layer, Provenance
-    from mkfa.banks.bank_file import read_bank, write_bank
-    from mkfa.errors import MkfaError
-
+    from mkfa.banks.bank import FilterBank as FilterBank
+    from mkfa.banks.bank import FilterGroup as FilterGroup
+    from mkfa.banks.bank import Kind as Kind
+    from mkfa.banks.bank import Layer as Layer
+    from mkfa.banks.bank import Provenance as Provenance
+    from mkfa.banks.bank_file import read_bank as read_bank
+    from mkfa.banks.bank_file import write_bank as write_bank
+    from mkfa.banks.library import list_banks as list_banks
+    from mkfa.banks.library import load_bank as load_bank
+    from mkfa.banks.quality import layer_quality as layer_quality
+    from mkfa.clusters.atlas import build_atlas as build_atlas
+    from mkfa.clusters.keys import find_keys as find_keys
+    from mkfa.errors import MkfaError as MkfaError
+    from mkfa.images.load import load_domain as load_domain
+    from mkfa.patterns.assigning import assign as assign
+    from mkfa.readers.harvesting import harvest as harvest
+    from mkfa.similarity.comparing import compare as compare
 
 __version__ = VERSION
-__all__ = ["FilterBank", "FilterGroup", "Kind", "Layer", "MkfaError", "Provenance", "read_bank", "write_bank"]
-
-_HOME = {"MkfaError": "mkfa.errors", "read_bank": "mkfa.banks.bank_file", "write_bank": "mkfa.banks.bank_file"}
-
-
-def __getattr__(name: str) -> Any:
-    # PEP 562: numpy and h5py take a tenth of a second, and `mkfa --help` needs neither
-    if name in __all__:
-        return getattr(import_module(_HOME.get(name, "mkfa.banks.bank")), name)
-    raise AttributeError(f"module 'mkfa' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "harvest": "mkfa.readers.harvesting",
+        "read_bank": "mkfa.banks.bank_file",
+        "write_bank": "mkfa.banks.bank_file",
+        "list_banks": "mkfa.banks.library",
+        "load_bank": "mkfa.banks.library",
+        "layer_quality": "mkfa.banks.quality",
+        "compare": "mkfa.similarity.comparing",
+        "assign": "mkfa.patterns.assigning",
+        "build_atlas": "mkfa.clusters.atlas",
+        "find_keys": "mkfa.clusters.keys",
+        "load_domain": "mkfa.images.load",
+        "FilterBank": "mkfa.banks.bank",
+        "FilterGroup": "mkfa.banks.bank",
+        "Kind": "mkfa.banks.bank",
+        "Layer": "mkfa.banks.bank",
+        "Provenance": "mkfa.banks.bank",
+        "MkfaError": "mkfa.errors",
+    },
+)

@@ -164,7 +164,7 @@ def read_bank(path: Path) -> object:
 
 
 def harvest(path: Path) -> object:
-    from mkfa.readers.harvest import harvest as take
+    from mkfa.readers.harvesting import harvest as take
 
     return take(str(path))
 
@@ -424,7 +424,7 @@ def with_atheris(name: str, inputs: int, seed: int, crashes: Path) -> None:
         import mkfa.readers.formats
         import mkfa.readers.graphs.onnx
         import mkfa.readers.graphs.tflite
-        import mkfa.readers.harvest
+        import mkfa.readers.harvesting
         import mkfa.readers.tensors.checkpoint
         import mkfa.readers.tensors.inert_pickle
         import mkfa.readers.tensors.pytorch

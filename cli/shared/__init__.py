@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""What several commands share: options, printing, progress, outputs."""

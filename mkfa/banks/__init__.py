@@ -1,1 +1,36 @@
-"""To be written: what this package is, and what it may import."""
+"""What a network learned, spatially: the filter bank, its file, its canonical form, and the library of banks by
+name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mkfa.lazy import face
+
+if TYPE_CHECKING:
+    from mkfa.banks.bank import FilterBank as FilterBank
+    from mkfa.banks.bank import FilterGroup as FilterGroup
+    from mkfa.banks.bank import Kind as Kind
+    from mkfa.banks.bank import Layer as Layer
+    from mkfa.banks.bank import Provenance as Provenance
+    from mkfa.banks.bank_file import read_bank as read_bank
+    from mkfa.banks.bank_file import write_bank as write_bank
+    from mkfa.banks.library import list_banks as list_banks
+    from mkfa.banks.library import load_bank as load_bank
+    from mkfa.banks.quality import layer_quality as layer_quality
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "FilterBank": "mkfa.banks.bank",
+        "FilterGroup": "mkfa.banks.bank",
+        "Kind": "mkfa.banks.bank",
+        "Layer": "mkfa.banks.bank",
+        "Provenance": "mkfa.banks.bank",
+        "read_bank": "mkfa.banks.bank_file",
+        "write_bank": "mkfa.banks.bank_file",
+        "list_banks": "mkfa.banks.library",
+        "load_bank": "mkfa.banks.library",
+        "layer_quality": "mkfa.banks.quality",
+    },
+)

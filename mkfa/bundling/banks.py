@@ -23,7 +23,7 @@ from typing import Any
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import write_bank
 from mkfa.errors import MkfaError, SourceError, WorkError
-from mkfa.readers.harvest import HarvestOptions, harvest
+from mkfa.readers.harvesting import HarvestOptions, harvest
 from mkfa.readers.timm.catalogue import layers_of
 from mkfa.storage.atomic import atomic_write
 

@@ -1,1 +1,16 @@
-"""To be written: what this package is, and what it may import."""
+"""Which groups do the filters of several networks form, and how few filters explain them all? The atlas (clusters,
+their stability, a map) and the key filters, both on the filters of several banks pooled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mkfa.lazy import face
+
+if TYPE_CHECKING:
+    from mkfa.clusters.atlas import build_atlas as build_atlas
+    from mkfa.clusters.keys import find_keys as find_keys
+
+__getattr__, __dir__, __all__ = face(
+    __name__, {"build_atlas": "mkfa.clusters.atlas", "find_keys": "mkfa.clusters.keys"}
+)

@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""What the paper printed, as data, to stand beside what runs here gave."""

@@ -1,1 +1,2 @@
-"""To be written: what this package is, and what it may import."""
+"""Which runs answer a question, and the answer: base runs, a transfer, a curve over layers, a matrix of domains. The
+verbs here plan the runs, have an engine train what is missing, and sum up."""

@@ -99,7 +99,7 @@ def find_origin(name: str, *, what: str) -> Origin:
     """
     from mkfa.banks.library import load_bank
     from mkfa.images.load import is_domain
-    from mkfa.readers.harvest import harvest, is_path
+    from mkfa.readers.harvesting import harvest, is_path
 
     if is_domain(name):
         return Origin(name, name)

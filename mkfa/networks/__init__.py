@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""Networks for small images, and which of their layers hold spatial filters."""

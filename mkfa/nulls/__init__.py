@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""What chance gives: filters without patterns, drawn filter by filter or taken from an untrained network."""

@@ -1,1 +1,13 @@
-"""To be written: what this package is, and what it may import."""
+"""Which analytic pattern does a filter follow, and how well? Families of Gaussian derivatives on the pixel grid, the
+fit of one to a filter, and the assignment of all filters of a bank beside what chance gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mkfa.lazy import face
+
+if TYPE_CHECKING:
+    from mkfa.patterns.assigning import assign as assign
+
+__getattr__, __dir__, __all__ = face(__name__, {"assign": "mkfa.patterns.assigning"})

@@ -10,7 +10,7 @@ import numpy as np
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank
 from mkfa.frozen import FrozenDict
-from mkfa.patterns.assign import Assignment, KindAssignment
+from mkfa.patterns.assigning import Assignment, KindAssignment
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import Fit, Merge, merged_classes, models
 

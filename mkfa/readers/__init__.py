@@ -1,1 +1,14 @@
-"""Readers of checkpoints and graphs, one module a format."""
+"""From a checkpoint to a bank: find the depthwise filters in a file, a repository of the hub, or a live module.
+`tensors/` reads files that hold tensors by name, `graphs/` those that hold a graph, `hub/` reads from the model hub
+by ranges, `timm/` knows the networks of timm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mkfa.lazy import face
+
+if TYPE_CHECKING:
+    from mkfa.readers.harvesting import harvest as harvest
+
+__getattr__, __dir__, __all__ = face(__name__, {"harvest": "mkfa.readers.harvesting"})

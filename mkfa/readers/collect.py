@@ -11,7 +11,7 @@ from pathlib import Path
 from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
-from mkfa.readers.harvest import HarvestOptions, harvest, is_path, network_name
+from mkfa.readers.harvesting import HarvestOptions, harvest, is_path, network_name
 
 _WILD = "*?["
 

@@ -1,1 +1,2 @@
-"""To be written: what this package is, and what it may import."""
+"""What finished runs say together: points, curves, tables, matrices, contrasts and their intervals. Nothing here
+trains."""

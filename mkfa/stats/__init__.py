@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""p-values and confidence intervals."""

@@ -1,1 +1,2 @@
-"""To be written: what this package is, and what it may import."""
+"""Bytes to and from disk: atomic writes, folders, locks, HDF5 without trusting what a file claims, and what every
+result file says of itself."""

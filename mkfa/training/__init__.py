@@ -1,1 +1,2 @@
-"""Training with borrowed filters: domains, networks, arms, runs."""
+"""One run, from its specification to its result: the recipe, the device, the steps, the folder that makes it
+resumable."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mkfa.figures.assign import AssignFigure, draw
-from mkfa.patterns.assign import assign
+from mkfa.patterns.assigning import assign
 from mkfa.patterns.summary import CURVE, examples, summarise
 
 

@@ -6,7 +6,7 @@ import pytest
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.figures.compare import COLOURS, draw, draw_matrix
 from mkfa.nulls.draws import NULLS
-from mkfa.similarity.compare import compare_many
+from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.comparison import CompareSettings, Comparison
 from mkfa.similarity.matrix import bank_matrices
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mkfa.banks.bank import Layer, Provenance, make_bank
-from mkfa.patterns.assign import assign
+from mkfa.patterns.assigning import assign
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.summary import CURVE, examples, summarise
 

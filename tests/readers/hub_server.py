@@ -318,7 +318,7 @@ def walk_log(hub: HubServer) -> Iterator[str]:
 CHILD = textwrap.dedent("""
     import json, sys
     from mkfa.errors import MkfaError
-    from mkfa.readers.harvest import HarvestOptions, harvest
+    from mkfa.readers.harvesting import HarvestOptions, harvest
     from mkfa.readers.hub import requests as hub_http
     from mkfa.banks.bank_file import write_bank
 
@@ -336,7 +336,7 @@ CHILD = textwrap.dedent("""
 CHILD_OF_MANY = textwrap.dedent("""
     import json, sys, time
     from mkfa.errors import MkfaError
-    from mkfa.readers.harvest import harvest
+    from mkfa.readers.harvesting import harvest
     from mkfa.readers.hub import requests as hub_http
     from mkfa.banks.bank_file import write_bank
 

@@ -10,7 +10,7 @@ import pytest
 
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError, UnknownNameError
-from mkfa.readers.harvest import HarvestOptions, harvest
+from mkfa.readers.harvesting import HarvestOptions, harvest
 from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
 from mkfa.readers.tensors.safetensors import open_safetensors
 from mkfa.readers.timm.catalogue import graph_of, layers_of

@@ -10,7 +10,7 @@ from mkfa.banks.bank_file import read_bank
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.errors import MkfaError
 from mkfa.readers.collect import collect, expand_sources, failures
-from mkfa.readers.harvest import HarvestOptions
+from mkfa.readers.harvesting import HarvestOptions
 
 STEM = np.ones((4, 3, 3, 3), np.float32)
 

@@ -8,7 +8,7 @@ import pytest
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.formats import reader_for
-from mkfa.readers.harvest import harvest
+from mkfa.readers.harvesting import harvest
 
 
 def named(path: Path) -> str:

@@ -16,7 +16,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.graph_file import Why
 from mkfa.readers.graphs.onnx import read_onnx
-from mkfa.readers.harvest import harvest
+from mkfa.readers.harvesting import harvest
 from mkfa.readers.reading import Reading
 
 

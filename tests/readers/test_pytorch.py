@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from mkfa.errors import SourceError
-from mkfa.readers.harvest import harvest
+from mkfa.readers.harvesting import harvest
 from mkfa.readers.tensors.pytorch import open_torch, read_torch
 
 
@@ -382,6 +382,6 @@ def test_torch_itself_is_not_loaded(tmp_path: Path) -> None:
 
     torch.save(net(), tmp_path / "x.pth")
     path = str(tmp_path / "x.pth")
-    code = f"import sys; from mkfa.readers.harvest import harvest; harvest({path!r}); print('torch' in sys.modules)"
+    code = f"import sys; from mkfa.readers.harvesting import harvest; harvest({path!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

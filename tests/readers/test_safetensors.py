@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkfa.errors import SourceError
-from mkfa.readers.harvest import HarvestOptions, harvest
+from mkfa.readers.harvesting import HarvestOptions, harvest
 from mkfa.readers.tensors.safetensors import MAX_HEADER, header_size, open_safetensors, parse_header, read_safetensors
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mkfa.errors import SourceError
-from mkfa.readers.harvest import harvest
+from mkfa.readers.harvesting import harvest
 
 
 def shapes(n: int = 12) -> dict[str, np.ndarray]:  # type: ignore[type-arg]

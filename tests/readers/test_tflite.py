@@ -31,7 +31,7 @@ from tflite_models import (
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.graph_file import Why
-from mkfa.readers.harvest import harvest
+from mkfa.readers.harvesting import harvest
 from mkfa.readers.reading import Reading
 
 

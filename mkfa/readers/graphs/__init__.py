@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""Readers of files that hold a graph: ONNX and TFLite."""

@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""Read the depthwise tensors of a repository on the model hub, by ranges, without downloading the file."""

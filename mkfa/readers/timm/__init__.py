@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""What timm knows of a network: its depthwise layers, their order, stride and dilation."""

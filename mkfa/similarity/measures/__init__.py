@@ -1,1 +1,1 @@
-"""To be written: what this package is, and what it may import."""
+"""Measures of similarity between two sets of canonical filters."""

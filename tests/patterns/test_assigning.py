@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.bank_file import read_analyses, write_analysis, write_bank
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.patterns.assign import assign, to_analysis, work
+from mkfa.patterns.assigning import assign, to_analysis, work
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import models
 from mkfa.stats.p_values import p_value
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_other_nulls(mixed_bank):
 def test_results_do_not_depend_on_chunks(bank_maker, monkeypatch):
     bank = bank_maker([(300, 3, 3)])
     whole = assign(bank, draws=99).kinds[0]
-    monkeypatch.setattr("mkfa.patterns.assign.PIECE", 37)
+    monkeypatch.setattr("mkfa.patterns.assigning.PIECE", 37)
     parts = assign(bank, draws=99).kinds[0]
     assert (parts.fit.label == whole.fit.label).mean() > 0.99
     assert parts.fit.r2 == pytest.approx(whole.fit.r2, abs=1e-3)
@@ -126,7 +126,7 @@ def test_what_cannot_be_asked_is_refused(mixed_bank, bank_maker):
 def test_the_untrained_network_is_a_null(bank_maker, monkeypatch):
     bank, untrained = bank_maker([(150, 5, 5)], seed=1), bank_maker([(150, 5, 5)], seed=2)
     seeds = []
-    monkeypatch.setattr("mkfa.patterns.assign.init_bank", lambda bank, seed: seeds.append(seed) or untrained)
+    monkeypatch.setattr("mkfa.patterns.assigning.init_bank", lambda bank, seed: seeds.append(seed) or untrained)
     found = assign(bank, null="init", draws=120, seed=7).kinds[0]
     assert seeds == [7] and found.nulls[0].name == "init" and len(found.nulls) == 5
     expected = assign(untrained, draws=120).kinds[0].fit.r2

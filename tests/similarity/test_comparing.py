@@ -13,7 +13,7 @@ import pytest
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import NULLS
-from mkfa.similarity.compare import _pair_p, compare, compare_many, distinct_names, total_draws
+from mkfa.similarity.comparing import _pair_p, compare, compare_many, distinct_names, total_draws
 from mkfa.similarity.comparison import CompareSettings, Comparison, fraction
 from mkfa.similarity.export import COLUMNS, arrays_of, attributes_of, csv_text, record
 from mkfa.similarity.matrix import bank_matrices
