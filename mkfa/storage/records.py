@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import datetime as dt
 import io
 import json
 import math
@@ -20,31 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mkfa.array_types import AnyArray
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
-from mkfa.version import VERSION
+from mkfa.storage.atomic import atomic_write, check_target
+from mkfa.storage.heading import heading
+from mkfa.storage.result_files import write_arrays
 
 if TYPE_CHECKING:
     import pandas
 
 ENDINGS = (".json", ".csv", ".h5")
 """Endings of the files that a result can be saved to."""
-
-_command: list[str] = [""]
-
-
-def set_command(text: str) -> None:
-    """Say which command line is running; results record it. In a notebook there is none: ""."""
-    _command[0] = text
-
-
-def heading(kind: str, version: int = 1) -> dict[str, Any]:
-    """Return what every file of a result begins with: format, its version, mkfa's version, date, command."""
-    return {
-        "format": f"mkfa.{kind}",
-        "format_version": version,
-        "mkfa_version": VERSION,
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": _command[0],
-    }
 
 
 def to_json(value: Any) -> str:
@@ -138,9 +121,6 @@ class Result(ByContent):
         MkfaError
             Another ending, a file that exists and may not be overwritten, or a folder that cannot be written to.
         """
-        from mkfa.storage.atomic import atomic_write, check_target
-        from mkfa.storage.result_files import write_arrays
-
         path = Path(path)
         if path.suffix.lower() not in ENDINGS:
             raise MkfaError(path, "unknown file format", f"end the name in {', '.join(ENDINGS)}")

@@ -27,7 +27,7 @@ from mkfa.storage.hdf5 import (
     read_all,
     read_array,
 )
-from mkfa.storage.records import heading
+from mkfa.storage.heading import heading
 
 
 def write_arrays(

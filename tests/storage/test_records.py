@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from mkfa.errors import MkfaError
-from mkfa.storage import records
-from mkfa.storage.records import Result, heading, plain, set_command, to_csv
+from mkfa.storage import heading as heading_module
+from mkfa.storage.heading import heading, set_command
+from mkfa.storage.records import Result, plain, to_csv
 from mkfa.version import VERSION
 
 
@@ -39,7 +40,7 @@ class Made(Result):
 
 @pytest.fixture
 def made(monkeypatch):
-    monkeypatch.setattr(records, "_command", [""])
+    monkeypatch.setattr(heading_module, "_command", [""])
     set_command("mkfa make <x>")
     return Made("<b>", np.array([1.5, np.nan]))
 
