@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -28,6 +27,7 @@ from mkfa.errors import BankError, MkfaError, WorkError
 from mkfa.images.domain_file import DomainError, domain_digest
 from mkfa.images.listing import ImageSet, Side
 from mkfa.storage.atomic import check_target
+from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import map_arrays, reserve_arrays
 
 PENDING, DECODED, CORRUPT = 0, 1, 2
@@ -113,18 +113,12 @@ def pack(
 
 @contextlib.contextmanager
 def _only_one(out: Path) -> Iterator[None]:
-    """Hold a lock on the target while packing, which the system lets go of when the process dies."""
-    lock = out.with_name(f".{out.name}.lock")
+    """Keep other processes from packing the same file."""
     try:
-        held = lock.open("w")
-    except OSError as error:
-        raise WorkError(lock, f"cannot be written ({error.strerror})", "choose another --out") from error
-    with held as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise WorkError(out, "is being packed by another process", "wait for it") from None
-        yield  # the empty lock file stays: removing it would let two others lock different files of that name
+        with hold(out.with_name(f".{out.name}.lock"), wait=0):
+            yield
+    except LockHeldError:
+        raise WorkError(out, "is being packed by another process", "wait for it to end") from None
 
 
 def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:

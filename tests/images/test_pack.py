@@ -163,7 +163,7 @@ def test_what_cannot_be_packed_is_refused_before_any_work(folder, tmp_path, monk
         pack(images, tmp_path / "q.h5", size=0)
 
     (tmp_path / ".r.h5.lock").mkdir()
-    with pytest.raises(WorkError, match=r"\.r\.h5\.lock: cannot be written \(Is a directory\); choose another --out"):
+    with pytest.raises(WorkError, match=r"\.r\.h5\.lock: cannot be opened \(Is a directory\); choose another --out"):
         pack(images, tmp_path / "r.h5", size=8)
 
     def full(*_):
