@@ -209,7 +209,7 @@ def show(
     if png and layer is not None:
         from mkfa.figures.layer import compute, draw
 
-        save_figure(draw(compute(found, layer)), target, overwrite=force)
+        save_figure(draw(compute(found, layer + 1)), target, overwrite=force)
         (warn if as_json else say)(f"Wrote {target}.")
 
 

@@ -8,14 +8,7 @@ from typing import Annotated
 import typer
 
 from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, print_json, print_table, save_figure, say
-
-DRAWN_BY = {
-    "atlas": "mkfa atlas BANK... --figure FILE.png",
-    "keys": "mkfa keys BANK... --figure FILE.png",
-    "layer": "mkfa show BANK --layer N --png",
-}
-"""Figures of one verb's result."""
-NO_FIGURE = {"style"}
+from mkfa.figures import FIGURES
 
 
 def register(app: typer.Typer) -> None:
@@ -55,39 +48,21 @@ def figure(
     say(f"Wrote {target} (seed {seed}).")
 
 
-def from_banks() -> dict[str, str]:
-    """Return name and title of the figures that are drawn straight from banks: those whose module has a TITLE."""
-    import pkgutil
-    from importlib import import_module
-
-    import mkfa.figures
-
-    found = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(mkfa.figures.__path__)):
-        if module not in NO_FIGURE and module not in DRAWN_BY:
-            title = getattr(import_module(f"mkfa.figures.{module}"), "TITLE", "")
-            if title:
-                found[module] = title
-    return found
-
-
 def _print_list(as_json: bool) -> None:
-    known = from_banks()
     if as_json:
-        print_json({"from_banks": known, "drawn_by": DRAWN_BY})
+        from_banks = {f.name: f.shows for f in FIGURES.values() if f.from_banks}
+        drawn_by = {f.name: f.command for f in FIGURES.values() if not f.from_banks}
+        print_json({"from_banks": from_banks, "drawn_by": drawn_by})
         return
-    rows = [(n, f"mkfa figure {n} --banks A,B", title) for n, title in known.items()]
-    rows += [(n, command, "that verb's result") for n, command in DRAWN_BY.items()]
+    rows = [(f.name, f.command, f.shows) for f in FIGURES.values()]
     print_table("Figures", ("figure", "command", "shows"), rows, left=3)
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that is no figure from banks; the message offers the nearest or the verb that draws it."""
+    """Refuse a name that is not a figure drawn from banks; the message offers the nearest or the verb that draws it."""
     from mkfa.errors import MkfaError, UnknownNameError, nearest
 
-    if name in DRAWN_BY:
-        raise MkfaError(f"figure {name}", "is drawn from a result, not from banks", f"use '{DRAWN_BY[name]}'")
-    known = from_banks()
-    if name not in known:
-        near = nearest(name, [*known, *DRAWN_BY]) or "'mkfa figure --list' lists them"
-        raise UnknownNameError(name, "is no figure", near)
+    if name not in FIGURES:
+        raise UnknownNameError(name, "is not a figure", nearest(name, FIGURES) or "'mkfa figure --list' lists them")
+    if not FIGURES[name].from_banks:
+        raise MkfaError(f"figure {name}", f"is drawn from {FIGURES[name].needs}", f"use '{FIGURES[name].command}'")

@@ -172,8 +172,8 @@ def _figure(found: Any, *, with_paper: bool) -> Any:
 
     what = found.parameters["what"]
     if isinstance(found, Matrix):
-        return matrix.draw(found, paper_matrix(what) if with_paper else None)
+        return matrix.draw(found, paper=paper_matrix(what) if with_paper else None)
     if isinstance(found, Curve):
-        return curve.draw(found, paper_curves(what) if with_paper else ())
+        return curve.draw(found, paper=paper_curves(what) if with_paper else ())
     sources = {row.cell.source for row in found.rows} - {"", found.base.target}
-    return scenarios.draw(found, paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)
+    return scenarios.draw(found, paper=paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)

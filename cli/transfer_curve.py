@@ -205,7 +205,7 @@ def _drawn(found: Curve, paper: Any, *, table: bool) -> tuple[str, Any, Any]:
         from mkfa.results.table import as_scenarios
 
         rows = as_scenarios(found)
-        return "table", rows, scenarios.draw(rows, paper)
+        return "table", rows, scenarios.draw(rows, paper=paper)
     from mkfa.figures import curve
 
-    return "curve", found, curve.draw(found, paper or ())
+    return "curve", found, curve.draw(found, paper=paper or ())

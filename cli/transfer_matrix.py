@@ -122,7 +122,7 @@ def transfer_matrix(
     }
     found = make_matrix(finished(plan, at.root), domains=rows.domains, sources=rows.sources, parameters=parameters)
     lines = tables.csv_of(*found.bases.values(), *found.cells, *found.controls)
-    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper))
+    paths = trainer.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper=paper))
     if as_json:
         print_json({"matrix": found, "files": paths})
     else:

@@ -1,9 +1,9 @@
-"""An assignment at a glance: shares against depth, coverage beside the nulls, best and worst fits with their models."""
+"""An assignment: shares of the patterns in each layer, coverage beside the nulls, best and worst fits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from mkfa.patterns.summary import CURVE, AssignmentSummary, Example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 SHOWN = 9
-"""Classes drawn in a colour of their own; the others are summed up as "other"."""
+"""Number of classes with a colour of their own; the rest are drawn together as "other"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +27,21 @@ class AssignFigure:
     worst: tuple[Example, ...]
 
 
-def draw(data: AssignFigure) -> Figure:
-    """Draw an assignment on a page's width."""
+def draw(data: AssignFigure, fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw an assignment in three panels, into `fig` or a new figure."""
     with style():
-        figure: Figure = new_figure(PAGE, 5.2)
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 5.2)
         top, bottom = figure.subfigures(2, 1, height_ratios=(3.2, 2.0), squeeze=False)[:, 0]
         left, right = top.subplots(1, 2, width_ratios=(1.5, 1))
         _draw_shares(left, data.summary)
         _draw_coverage(right, data.summary)
         _draw_examples(bottom, data)
         figure.suptitle(f"{data.summary.bank}: {data.summary.filters:,} filters, basis {data.summary.basis}")
-    return figure
+    return figure.figure
 
 
 def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
-    """Draw a stacked bar of class shares for each layer, first to last; sizes are written below."""
+    """Draw a stacked bar of class shares for each layer; number and kernel size stand below."""
     import matplotlib as mpl
 
     layers = [layer for layer in summary.layers if layer.filters]
@@ -58,22 +58,22 @@ def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
     ax.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), ylabel="share of filters", xlabel="layer, first to last")
     step = max(1, len(layers) // 12)
     ticks = list(range(0, len(layers), step))
-    ax.set_xticks(ticks, [f"{layers[i].layer}\n{layers[i].kind.split()[0]}" for i in ticks], fontsize=6)
+    ax.set_xticks(ticks, [f"{layers[i].layer + 1}\n{layers[i].kind.split()[0]}" for i in ticks], fontsize=6)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0, reverse=True)
 
 
 def _draw_coverage(ax: Axes, summary: AssignmentSummary) -> None:
-    """Draw the share of filters at or above each R2, and that of every null."""
+    """Draw the share of filters whose R² reaches each value, and that of every null."""
     ax.plot(CURVE, summary.whole[0].curve, color="black", lw=1.8, label="filters")
     for each, dash in zip(summary.whole, ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
         ax.plot(CURVE, each.null_curve, lw=1.1, ls=dash, label=each.null)
     ax.axvline(summary.r2, color="0.7", lw=0.8, zorder=0)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="R2", ylabel="share with at least this R2")
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="R²", ylabel="share with at least this R²")
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, handlelength=1.6)
 
 
-def _draw_examples(figure: Any, data: AssignFigure) -> None:
-    """Draw filters in the upper and their models in the lower row, best fits left, worst right; one scale a pair."""
+def _draw_examples(figure: Figure | SubFigure, data: AssignFigure) -> None:
+    """Draw filters above their models, best fits left, worst right; each pair has one colour scale."""
     columns = [*data.best, None, *data.worst]
     widths = [0.35 if c is None else 1 for c in columns]
     axes = figure.subplots(2, len(columns), width_ratios=widths, squeeze=False)
@@ -89,7 +89,7 @@ def _draw_examples(figure: Any, data: AssignFigure) -> None:
         ax_model.set_xlabel(_short(example.title), fontsize=6, labelpad=2)
     axes[0][0].set_ylabel("filter")
     axes[1][0].set_ylabel("model")
-    figure.suptitle("R2 of the best fit of each class (left) and of the worst fits (right)", fontsize=8)
+    figure.suptitle("R² of the best fit of each class (left) and of the worst fits (right)", fontsize=8)
 
 
 def _short(title: str) -> str:

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Okabe & Ito's colours, told apart by readers of any colour vision; grey for what has no class.
+# Okabe and Ito's colours, which readers of any colour vision can tell apart; grey stands for no class.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#C8C8C8")
 _MOST_PROTOTYPES = 16
 _COLUMNS = 8
 _MAP_HEIGHT = 3.1
 
 
-def draw(data: Atlas) -> Figure:
-    """Draw prototypes with the share of each bank and of depth; below it the map, if the atlas has one."""
+def draw(data: Atlas, fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw prototypes with their shares and, if the atlas has one, the map below; into `fig` or a new figure."""
     shown = min(len(data.clusters.prototype), _MOST_PROTOTYPES)
     rows = math.ceil(shown / _COLUMNS)
     owners = len(data.pool.banks) + len(DEPTHS)
     top = rows * (1.2 + 0.15 * owners) + 0.4
     with style():
-        figure: Figure = new_figure(PAGE, top + (_MAP_HEIGHT if data.map is not None else 0))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, top + (_MAP_HEIGHT if data.map is not None else 0))
         if data.map is None:
             _prototypes(figure, data, shown)
         else:
             upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(top, _MAP_HEIGHT))))
             _prototypes(upper, data, shown)
             _maps(lower, data)
-    return figure
+    return figure.figure
 
 
 def _prototypes(figure: Figure | SubFigure, data: Atlas, shown: int) -> None:
@@ -83,7 +83,7 @@ def _maps(figure: Figure | SubFigure, data: Atlas) -> None:
     assert data.map is not None
     row, place = data.map.row, data.map.position
     axes = figure.subplots(1, 3)
-    # Drawn in a fixed random order, so that no class lies on top of another for being later in the table.
+    # A fixed random order, so that no class always lies on top.
     order = np.random.default_rng(0).permutation(len(row))
     size = float(np.clip(4000 / len(row), 0.8, 8))
     common: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": True}
@@ -119,7 +119,10 @@ def _scatter_labels(ax: Axes, place: Any, label: Any, *, names: Any, common: dic
     colour = np.array([cycle[i % len(cycle)] for i in range(len(names))])
     ax.scatter(place[:, 0], place[:, 1], c=colour[label], **common)
     there = [i for i in range(len(names)) if (label == i).any()][:10]
-    handles = [Line2D([], [], marker="o", linestyle="", markersize=3.5, color=colour[i], label=names[i]) for i in there]
+    handles = [
+        Line2D([], [], marker="o", linestyle="", markersize=3.5, color=colour[i], label=names[i].replace("R2", "R²"))
+        for i in there
+    ]
     ax.legend(
         handles=handles,
         loc="upper center",

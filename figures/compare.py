@@ -1,4 +1,4 @@
-"""Figures of `mkfa compare`: layer pairs and the coverage curve against chance; a matrix over banks."""
+"""Comparisons: layer pairs, coverage and every measure beside chance; a matrix for several banks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mkfa.similarity.wording import strictest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 COLOURS = {
     "shuffled": "#888888",
@@ -26,20 +26,23 @@ COLOURS = {
 }
 
 
-def draw(data: Comparison) -> Figure:
-    """Draw one row for each kernel size: layer pairs, coverage curves, every measure between floor and ceiling."""
+def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw one row for each kernel size into `fig` or a new figure: layer pairs, coverage, place of each measure.
+
+    Layers are numbered from 1 over all depthwise layers of the network.
+    """
     with style():
-        figure: Figure = new_figure(PAGE, 2.6 * len(data.kinds))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds))
         axes = figure.subplots(len(data.kinds), 3, squeeze=False, width_ratios=(1.25, 1, 0.85))
         for row, kind in zip(axes, data.kinds, strict=True):
             _layer_pairs(row[0], data, kind)
             _curves(row[1], data, kind)
             _places(row[2], kind)
-        return figure
+    return figure.figure
 
 
 def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
-    """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted over all pairs."""
+    """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted for all pairs."""
     name = next((m for m in BY_LAYER if m in kind.measures), None)
     if name is None:
         ax.set_axis_off()
@@ -66,13 +69,13 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
 
 
 def _layer_ticks(ax: Axes, kind: KindComparison) -> None:
-    for axis, count in ((ax.xaxis, len(kind.layers_b)), (ax.yaxis, len(kind.layers_a))):
-        step = max(1, -(-count // 8))
-        axis.set_ticks(range(0, count, step), [str(i + 1) for i in range(0, count, step)])
+    for axis, numbers in ((ax.xaxis, kind.numbers_b), (ax.yaxis, kind.numbers_a)):
+        step = max(1, -(-len(numbers) // 9))
+        axis.set_ticks(range(0, len(numbers), step), [str(number) for number in numbers[::step]])
 
 
 def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
-    """Draw the share of filters with a neighbour at |cos| >= t, over t, with the nulls' central 95 %."""
+    """Draw the share of filters with a neighbour at |cos| >= t against t; bands are the nulls' central 95 %."""
     for null in kind.nulls:
         colour = COLOURS[null.null]
         ax.fill_between(kind.thresholds, null.curve[1], null.curve[2], color=colour, alpha=0.3, lw=0)
@@ -89,7 +92,7 @@ def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
 
 
 def _places(ax: Axes, kind: KindComparison) -> None:
-    """Draw each measure's place between floor (0) and ceiling (1), with interval and the other nulls."""
+    """Draw where each measure lies between floor (0) and ceiling (1), with its interval and the other nulls."""
     rows = np.arange(len(kind.measures))[::-1]
     gap = kind.ceiling - kind.floor
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -107,11 +110,11 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     ax.set_title("place of each", loc="left")
 
 
-def draw_matrix(data: Sequence[BankMatrix]) -> Figure:
-    """Draw the matrix over banks of the first measure, one panel for each kernel size."""
+def draw_matrix(data: Sequence[BankMatrix], fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw the first measure for each pair of banks, a panel for each kernel size, into `fig` or a new figure."""
     chosen = [m for m in data if m.measure == data[0].measure]
     with style():
-        figure: Figure = new_figure(max(PAGE / 2, min(PAGE, 3.4 * len(chosen))), 3.1)
+        figure: Figure | SubFigure = fig or new_figure(max(PAGE / 2, min(PAGE, 3.4 * len(chosen))), 3.1)
         axes: Any = figure.subplots(1, len(chosen), squeeze=False)[0]
         for ax, matrix in zip(axes, chosen, strict=True):
             shown = np.where(np.eye(len(matrix.names), dtype=bool), 0, matrix.fraction)
@@ -131,7 +134,11 @@ def draw_matrix(data: Sequence[BankMatrix]) -> Figure:
             ax.set_xticks(range(len(matrix.names)), matrix.names, rotation=40, ha="right", rotation_mode="anchor")
             ax.set_yticks(range(len(matrix.names)), matrix.names if ax is axes[0] else [])
             ax.set_title(f"{matrix.kind}: {matrix.measure}", loc="left")
-            for side in ax.spines.values():
-                side.set_visible(False)
-        figure.colorbar(picture, ax=list(axes), fraction=0.04, label="fraction (*: every null, Holm)")
-        return figure
+            ax.spines[:].set_visible(False)
+        figure.colorbar(
+            picture,
+            ax=list(axes),
+            fraction=0.04,
+            label="0: floor, 1: ceiling\n(*: closer than every null, p ≤ .05, Holm)",
+        )
+    return figure.figure

@@ -1,4 +1,4 @@
-"""Accuracy relative to the base against borrowed layers: every arm, a band over seeds, chance and base."""
+"""Accuracy relative to the base against the number of frozen layers: a line for each arm, bands over seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mkfa.evidence.paper import PaperCurve
 from mkfa.figures.paper import draw_curves
-from mkfa.figures.style import PAGE, in_few_words, new_figure, style
+from mkfa.figures.style import PAGE, in_few_words, new_figure, refuse_both, style
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
 from mkfa.results.curve import Curve
@@ -17,7 +17,8 @@ from mkfa.results.curve import Curve
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 HEIGHT = 3.4
 
@@ -40,44 +41,67 @@ COLOURS = {
 MARKERS = "os^vDPX<>*hpd"
 MUST_HURT = frozenset({"delta", "box"})
 FLATTENED = 2.5
-"""How many times deeper than all others an arm that must hurt has to fall for the others to get a closer panel."""
+"""An arm of `MUST_HURT` that falls this many times deeper than all others gives these a panel of their own."""
 
 
-def draw(curve: Curve, paper: Sequence[PaperCurve] = ()) -> Figure:
-    """Draw one line an arm, in percentage points below or above the base; points are means, bands one deviation.
+def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = ()) -> Figure:
+    """Draw one line for each arm, in percentage points against the base; points are means, bands one deviation.
 
-    The axis reaches down to chance only where a cell comes near it, and where an arm that must hurt falls much deeper
-    than all others, these are drawn once more, closer: else the differences that matter would be flat.
-    What the paper says of its curves, where given, stands in panels of its own below ours.
+    The axis reaches down to chance only if an arm comes near it. If an arm that must hurt falls much deeper than all
+    others, a second panel shows the others closer: their differences would be flat in the first.
+
+    Parameters
+    ----------
+    ax : the one panel to draw into, without the closer one; a new figure if None.
+    paper : what the paper says of its curves, for panels below; only without `ax`.
+
+    Examples
+    --------
+    >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
+    >>> from mkfa.results.gather import rebuild
+    >>> curve = rebuild(find_experiment(read_experiments(bundled_file()), "digits-18-layers"))
+    >>> draw(curve).axes[0].get_title(loc="left")
+    'fashion → digits, convmixer_32_18, 3 seeds; sensitivity 2.9 SD (random at 13)'
     """
-    figure: Figure
     with style():
+        if ax is not None:
+            refuse_both(ax, paper)
+            _draw_curve([ax], curve, series_of(_trained(curve)))
+            return ax.figure.figure
+        below = 2.5 if paper else 0.0
+        figure: Figure = new_figure(PAGE, HEIGHT + below)
         if not paper:
-            figure = new_figure(PAGE, HEIGHT)
-            _ours(figure, curve)
-            return figure
-        below = 2.5
-        figure = new_figure(PAGE, HEIGHT + below)
-        ours, theirs = figure.subfigures(2, 1, squeeze=False, height_ratios=[HEIGHT, below], hspace=0.06)[:, 0]
-        _ours(ours, curve)
-        draw_curves(theirs, paper)
+            _draw_panels(figure, curve)
+        else:
+            upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[HEIGHT, below], hspace=0.06)[:, 0]
+            _draw_panels(upper, curve)
+            draw_curves(lower, paper)
     return figure
 
 
-def _ours(container: FigureBase, curve: Curve) -> None:
-    arms = series_of([cell for cell in curve.cells if cell.top1])
-    near = _closer(arms)
-    axes = container.subplots(1, 2 if near else 1, squeeze=False)[0]
+def _trained(curve: Curve) -> list[Cell]:
+    return [cell for cell in curve.cells if cell.top1]
+
+
+def _draw_panels(canvas: Figure | SubFigure, curve: Curve) -> None:
+    """Draw the curve, and once more closer if one arm flattens the others."""
+    arms = series_of(_trained(curve))
+    limits = _closer(arms)
+    axes = canvas.subplots(1, 2 if limits else 1, squeeze=False)[0]
+    _draw_curve(axes, curve, arms)
+    if limits:
+        axes[1].set_ylim(*limits)
+        axes[1].set_title("the same, closer", loc="right", fontsize=8)
+    if arms:
+        axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
+
+
+def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
     for ax in axes:
         _draw_arms(ax, curve, arms)
     _draw_chance(axes[0], curve)
-    if near:
-        axes[1].set_ylim(*near)
-        axes[1].set_title("the same, closer", loc="right", fontsize=8)
     axes[0].set_ylabel("top-1 less the base's (points)")
     axes[0].set_title(_title(curve), loc="left")
-    if arms:
-        axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
 
 
 def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
@@ -88,7 +112,7 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
     others = cycle([c for name, c in COLOURS.items() if name not in arms] or list(COLOURS.values()))
     for i, (arm, cells) in enumerate(arms.items()):
         x, y, band = _points(cells)
-        colour = COLOURS.get(arm) or next(others)  # a series "arm source" has none of its own
+        colour = COLOURS.get(arm) or next(others)  # a series "arm source" has no colour of its own
         ax.plot(
             x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm, zorder=3
         )
@@ -138,14 +162,14 @@ def _draw_chance(ax: Any, curve: Curve) -> None:
 
 
 def _points(cells: Sequence[Cell]) -> tuple[Any, Any, Any]:
-    """Return layers, means and deviations of a series; points, (n,) each."""
+    """Return layers, means and deviations of a series, (n,) each; the latter two in points."""
     x = np.array([c.layers for c in cells])
     y = 100 * np.array([c.relative for c in cells])
     return x, y, 100 * np.nan_to_num(np.array([c.std for c in cells]))
 
 
 def _closer(arms: Mapping[str, Sequence[Cell]]) -> tuple[float, float] | None:
-    """Return the limits of a second, closer panel; None where the arms that must hurt do not flatten the others."""
+    """Return the limits of the closer panel; None if no arm that must hurt flattens the others."""
     ends = {
         arm: (float((y - band).min()), float((y + band).max()))
         for arm, (_, y, band) in ((arm, _points(cells)) for arm, cells in arms.items())
@@ -164,10 +188,10 @@ def _title(curve: Curve) -> str:
     p = curve.parameters
     seeds = len(curve.base.seeds)
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}, {seeds} seed{'' if seeds == 1 else 's'}"
-    found = curve.sensitivity
-    if found is None:
+    sensitivity = curve.sensitivity
+    if sensitivity is None:
         return line
-    where = f"{found.worst_arm} at {found.worst_layers}"
-    if np.isfinite(found.distance):
-        return f"{line}; sensitivity {found.distance:.1f} SD ({where})"
-    return f"{line}; worst {100 * found.drop:.1f} points below base ({where})"
+    where = f"{sensitivity.worst_arm} at {sensitivity.worst_layers}"
+    if np.isfinite(sensitivity.distance):
+        return f"{line}; sensitivity {sensitivity.distance:.1f} SD ({where})"
+    return f"{line}; worst {100 * sensitivity.drop:.1f} points below base ({where})"

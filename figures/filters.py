@@ -16,16 +16,15 @@ from mkfa.figures.style import PAGE, SIGNED, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
-TITLE = "random filters of the first, middle and last layer of each bank"
 PER_LAYER = 30
 _COLUMNS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSample:
-    """Filters drawn from one layer: (n, kh, kw) float32 as harvested, and a title for the panel."""
+    """Filters sampled from one layer, (n, kh, kw) float32 as harvested, and a title for the panel."""
 
     title: str
     filters: F32
@@ -40,7 +39,7 @@ class FilterRows:
 
 
 def compute(banks: Sequence[FilterBank], *, seed: int) -> FilterRows:
-    """Draw filters without replacement from the usable ones (neither dead, flat nor non-finite) of each layer.
+    """Sample filters without replacement from the usable ones (not dead, flat or non-finite) of three layers a bank.
 
     Raises
     ------
@@ -65,14 +64,25 @@ def _sample(bank: FilterBank, index: int, *, place: str, rng: np.random.Generato
     layer, group = bank.layers[index], bank.of_layer(index)
     usable = np.flatnonzero(canonical(group).usable)
     chosen = np.sort(rng.choice(usable, min(PER_LAYER, len(usable)), replace=False))
-    title = f"{place}: layer {index}, {layer.kind}, {len(chosen)} of {layer.channels}"
+    title = f"{place}: layer {index + 1}, {layer.kind}, {len(chosen)} of {layer.channels}"
     return LayerSample(title, group.weight[chosen])
 
 
-def draw(data: FilterRows) -> Figure:
-    """Draw the mosaics; every filter is scaled by its own largest |weight|, zero is white."""
+def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw one row of three mosaics for each bank, into `fig` or a new figure.
+
+    Each filter is scaled by its own largest |weight|; zero is white.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> from mkfa.figures.filters import compute, draw
+    >>> figure = draw(compute([mkfa.load_bank("mobilenet_v2")], seed=0))
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
+    ['first: layer 1, 3x3, 27 of 32', 'middle: layer 9, 3x3, 30 of 384']
+    """
     with style():
-        figure: Figure = new_figure(PAGE, 0.55 + 1.05 * len(data.rows))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 0.55 + 1.05 * len(data.rows))
         axes = figure.subplots(len(data.rows), 3, squeeze=False)
         for line, (name, samples) in zip(axes, data.rows, strict=True):
             for ax, sample in zip(line, samples, strict=True):
@@ -82,7 +92,7 @@ def draw(data: FilterRows) -> Figure:
             axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
         ).set_label("weight / largest |weight| of the filter")
         figure.suptitle(f"Random filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
-    return figure
+    return figure.figure
 
 
 def _mosaic(ax: Axes, sample: LayerSample) -> None:

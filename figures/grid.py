@@ -1,4 +1,4 @@
-"""A table of accuracies: each square has its value, an arrow with the points gained or lost, a colour about zero."""
+"""A table of accuracies: each square has its value, an arrow with the points gained or lost, and a colour."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ import numpy as np
 from mkfa.figures.style import SIGNED
 
 if TYPE_CHECKING:
-    from matplotlib.figure import FigureBase
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 Value = Callable[[int, int], tuple[float, float] | None]
 FLAT = 2.0
-"""How many times the largest change of the rows above the line those below it may reach before colours are clipped."""
+"""Colours are clipped where rows below the line change this many times more than those above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What stands around a grid; labels of the columns may have several lines.
-
-    The last `apart` rows stand below a line.
-    """
+    """The texts around a grid; labels of columns may have several lines. The last `apart` rows stand below a line."""
 
     rows: Sequence[str]
     columns: Sequence[str]
@@ -35,28 +32,27 @@ class Words:
     apart: int = 0
 
 
-def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
-    """Draw a grid into a figure or a part of one.
+def draw_grid(ax: Axes, value: Value, words: Words) -> None:
+    """Draw a grid with its colour bar.
 
-    Colours reach to the largest change; where one below the line would leave those above it without colour, only to
-    the largest above it, and the scale says so.
+    Colours reach to the largest change. If a change below the line would leave those above it pale, they reach to the
+    largest above it, and the scale says so.
 
     Parameters
     ----------
-    value : called with row and column; returns accuracy in percent and the change in points, None for no square.
+    value : called with row and column; returns accuracy in percent and change in points, or None for no square.
     """
     shape = len(words.rows), len(words.columns)
-    squares = {(i, j): found for i in range(shape[0]) for j in range(shape[1]) if (found := value(i, j)) is not None}
+    squares = {(i, j): square for i, j in np.ndindex(shape) if (square := value(i, j)) is not None}
     change = np.full(shape, np.nan)
     for place, (_, points) in squares.items():
         change[place] = points
     main, below = _largest(change[: shape[0] - words.apart]), _largest(change[shape[0] - words.apart :])
     clipped = below > FLAT * main
     limit = main if clipped else max(main, below)
-    ax = container.add_subplot()
     picture = ax.imshow(change, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), (top1, points) in squares.items():
-        # the arrow follows what is written: a rounded 0.0 is neither up nor down
+        # the arrow agrees with the text: a change that rounds to 0.0 is neither up nor down
         arrow = "=" if round(points, 1) == 0 else "↑" if points > 0 else "↓"
         ax.text(
             j,
@@ -79,7 +75,7 @@ def draw_grid(container: FigureBase, value: Value, words: Words) -> None:
     low, high = bool((change < -limit).any()), bool((change > limit).any())
     ends = "both" if low and high else "min" if low else "max" if high else "neither"
     label = f"{words.scale}\n(below the line clipped at {limit:.1f})" if clipped else words.scale
-    container.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, pad=0.02)
+    ax.figure.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, pad=0.02)
 
 
 def _largest(change: NDArray[np.float64]) -> float:

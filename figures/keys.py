@@ -1,4 +1,4 @@
-"""Key filters: the elbow curve beside its null, and every key beside the nearest pattern of the named set."""
+"""Key filters: how much they explain, beside the nulls, and the nearest named pattern of each."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ _MOST = 24
 _COLUMNS = 12
 
 
-def draw(data: Keys) -> Figure:
-    """Draw the curves above, below them each key over its nearest named pattern, turned and signed alike."""
+def draw(data: Keys, fig: Figure | SubFigure | None = None) -> Figure:
+    """Draw two curves and below them each key over its nearest named pattern, into `fig` or a new figure.
+
+    The pattern has the sign and orientation in which it is nearest to the key.
+    """
     shown = min(len(data.found.prototype), _MOST)
     rows = -(-shown // _COLUMNS)
     with style():
-        figure: Figure = new_figure(PAGE, 2.5 + 0.35 + 1.7 * rows)
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 2.5 + 0.35 + 1.7 * rows)
         upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(2.5, 0.35 + 1.7 * rows))))
         left, right = upper.subplots(1, 2)
         _explained(left, data)
         _covered(right, data)
         _keys(lower, data, shown)
-    return figure
+    return figure.figure
 
 
 def _explained(ax: Axes, data: Keys) -> None:

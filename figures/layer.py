@@ -14,10 +14,11 @@ from mkfa.errors import MkfaError
 from mkfa.figures.style import PAGE, SIGNED, new_figure, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST = 240
-"""Filters drawn at most; of a larger layer evenly spaced ones are taken, and the title says so."""
+"""Most filters drawn; of a larger layer, evenly spaced ones are shown, and the title says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +30,36 @@ class LayerMosaic:
     channels: tuple[int, ...]
 
 
-def compute(bank: FilterBank, index: int) -> LayerMosaic:
-    """Choose the filters of one layer.
+def compute(bank: FilterBank, number: int) -> LayerMosaic:
+    """Choose the filters of one layer; layers are numbered from 1.
 
     Raises
     ------
     MkfaError
         The bank has no such layer.
     """
-    if not 0 <= index < len(bank.layers):
-        raise MkfaError(f"layer {index}", f"is not in {bank.name}", f"choose one from 0 to {len(bank.layers) - 1}")
-    layer, weight = bank.layers[index], bank.of_layer(index).weight
+    if not 1 <= number <= len(bank.layers):
+        raise MkfaError(f"layer {number}", f"is not in {bank.name}", f"choose one from 1 to {len(bank.layers)}")
+    layer, weight = bank.layers[number - 1], bank.of_layer(number - 1).weight
     n = len(weight)
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
     part = f"{len(chosen)} of {n} filters, evenly spaced" if len(chosen) < n else f"all {n} filters"
-    title = f"{bank.name}, layer {index} ({layer.kind}): {part}\n{layer.name}"
+    title = f"{bank.name}, layer {number} ({layer.kind}): {part}\n{layer.name}"
     return LayerMosaic(title, weight[chosen], tuple(int(c) for c in chosen))
 
 
-def draw(data: LayerMosaic) -> Figure:
-    """Draw the mosaic; every filter is scaled by its own largest |weight|, zero is white."""
+def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
+    """Draw the mosaic into `ax` or a new figure; each filter is scaled by its own largest |weight|, zero is white.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> from mkfa.figures.layer import compute, draw
+    >>> figure = draw(compute(mkfa.load_bank("mobilenet_v2"), 1))
+    >>> print(figure.axes[0].get_title(loc="left"))
+    mobilenet_v2, layer 1 (3x3): all 32 filters
+    backbone.bottom.0.conv3x3.weight
+    """
     n, kh, kw = data.filters.shape
     columns = max(4, min(20, math.ceil(math.sqrt(n * 1.6))))
     rows = math.ceil(n / columns)
@@ -59,11 +70,10 @@ def draw(data: LayerMosaic) -> Figure:
         top = float(np.abs(finite).max()) or 1.0
         sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = finite / top
     with style():
-        figure: Figure = new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1])
-        ax = figure.add_subplot()
+        ax = ax or new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1]).add_subplot()
         picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
         ax.set_axis_off()
         ax.set_title(data.title, loc="left")
-        bar = figure.colorbar(picture, ax=ax, shrink=min(1.0, 2.2 / (0.7 + 0.94 * PAGE * rows / columns)), pad=0.01)
+        bar = ax.figure.colorbar(picture, ax=ax, shrink=min(1.0, 2.2 / (0.7 + 0.94 * PAGE * rows / columns)), pad=0.01)
         bar.set_label("weight / largest |weight| of the filter")
-    return figure
+    return ax.figure.figure

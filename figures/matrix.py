@@ -1,4 +1,4 @@
-"""Every source on every target: accuracy and its distance from the target's base; selffer on the diagonal."""
+"""Every source on every target: accuracy and change against the target's base; selffer on the diagonal."""
 
 from __future__ import annotations
 
@@ -6,46 +6,58 @@ from typing import TYPE_CHECKING
 
 from mkfa.evidence.paper import PaperMatrix, citation
 from mkfa.figures.grid import Words, draw_grid
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures.style import PAGE, new_figure, refuse_both, style
 from mkfa.results.matrix import Matrix
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 NARROWEST = 4.2
-"""Inches, which the title needs."""
+"""Width that the title needs, inches."""
 
 
-def draw(matrix: Matrix, paper: PaperMatrix | None = None) -> Figure:
-    """Draw one square a pair: top-1 in percent, an arrow with the points gained or lost, coloured about zero.
+def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = None) -> Figure:
+    """Draw one square for each pair: top-1 in percent, and an arrow with the points gained or lost.
 
     Controls are rows in brackets below a line.
 
-    The paper's table, where given, is a panel of its own below ours, with its own scale.
+    Parameters
+    ----------
+    ax : the panel to draw into; a new figure if None.
+    paper : the paper's table, for a panel below with a scale of its own; only without `ax`.
+
+    Examples
+    --------
+    >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
+    >>> from mkfa.results.gather import rebuild
+    >>> matrix = rebuild(find_experiment(read_experiments(bundled_file()), "matrix"))
+    >>> draw(matrix).axes[0].texts[0].get_text()
+    '68.1\\n↓ 0.4'
     """
     rows, columns = len(_rows(matrix)), len(matrix.domains)
     height = 1.3 + 0.5 * (rows + 1)
-    figure: Figure
+    refuse_both(ax, paper)
     with style():
         if paper is None:
-            figure = new_figure(min(PAGE, max(NARROWEST, 2.1 + 0.85 * columns)), height)
-            _ours(figure, matrix)
-            return figure
+            ax = ax or new_figure(min(PAGE, max(NARROWEST, 2.1 + 0.85 * columns)), height).add_subplot()
+            _draw_result(ax, matrix)
+            return ax.figure.figure
         below = 1.5 + 0.5 * (len(paper.sources) + 1)
-        figure = new_figure(PAGE, height + below)
-        ours, theirs = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, below], hspace=0.04)[:, 0]
-        _ours(ours, matrix)
-        _theirs(theirs, paper)
+        figure: Figure = new_figure(PAGE, height + below)
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, below], hspace=0.04)[:, 0]
+        _draw_result(upper.add_subplot(), matrix)
+        _draw_paper(lower.add_subplot(), paper)
     return figure
 
 
 def _rows(matrix: Matrix) -> list[tuple[str, str]]:
-    """Return source and arm of each row; the arm is "" where it is not a control, the source where it is one."""
+    """Return (source, "") for each source, and ("", arm) for each control."""
     return [*((source, "") for source in matrix.sources), *dict.fromkeys(("", c.arm) for c in matrix.controls)]
 
 
-def _ours(container: FigureBase, matrix: Matrix) -> None:
+def _draw_result(ax: Axes, matrix: Matrix) -> None:
     rows, names, p = _rows(matrix), matrix.domains, matrix.parameters
     cells = {
         (rows.index((c.source, "" if c.source else c.arm)), names.index(c.target)): c
@@ -65,7 +77,7 @@ def _ours(container: FigureBase, matrix: Matrix) -> None:
         title += "; below the line: controls"
         left += ", (control)"
     draw_grid(
-        container,
+        ax,
         value,
         Words(
             [f"({arm})" if arm else source for source, arm in rows],
@@ -79,7 +91,7 @@ def _ours(container: FigureBase, matrix: Matrix) -> None:
     )
 
 
-def _theirs(container: FigureBase, paper: PaperMatrix) -> None:
+def _draw_paper(ax: Axes, paper: PaperMatrix) -> None:
     def value(i: int, j: int) -> tuple[float, float]:
         pair = paper.sources[i], paper.targets[j]
         return paper.top1(*pair), paper.change(*pair)
@@ -90,7 +102,7 @@ def _theirs(container: FigureBase, paper: PaperMatrix) -> None:
         f"{paper.recipe}; arrows and colours: against selffer (source = target), as in the paper"
     )
     draw_grid(
-        container,
+        ax,
         value,
         Words(
             paper.sources,

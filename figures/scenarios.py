@@ -1,4 +1,4 @@
-"""A table of scenarios or of sources at one number of layers, with its changes against the base beside it."""
+"""A table of arms or sources at one number of layers, and their changes against the base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mkfa.results.table import Scenario, Scenarios
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure, SubFigure
 
 LINE = 0.24
 """Height of a row, inches."""
@@ -25,7 +25,7 @@ INK, FAINT = "black", "#8a8a8a"
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A row as it is drawn: its texts, its change in points, half its interval, the seeds' own changes."""
+    """A row of the table: texts, change in points, half its interval, the change of each seed."""
 
     texts: tuple[str, ...]
     change: float
@@ -33,26 +33,36 @@ class _Line:
     seeds: tuple[float, ...] = ()
 
 
-def draw(data: Scenarios, paper: PaperRows | None = None) -> Figure:
-    """Draw the rows with accuracy, change and its interval; the paper's, where given, in a panel of its own below."""
+def draw(data: Scenarios, fig: Figure | SubFigure | None = None, *, paper: PaperRows | None = None) -> Figure:
+    """Draw the rows with accuracy, change and its interval into `fig` or a new figure.
+
+    The paper's rows, if given, are drawn below with a scale of their own.
+
+    Examples
+    --------
+    >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
+    >>> from mkfa.results.gather import rebuild
+    >>> scenarios = rebuild(find_experiment(read_experiments(bundled_file()), "letters-table"))
+    >>> [text.get_text() for text in draw(scenarios).axes[0].texts[5:7]]
+    ['baseline', '69.7 ± 1.3']
+    """
     lines = [_base(data.base), *(_line(row, data.base) for row in data.rows)]
     heads = ("", "top-1 (%)", "change [95 %]", "p", "seeds")
     heights = [_height(len(lines))] + ([_height(len(paper.rows))] if paper else [])
-    figure: Figure
     with style():
-        figure = new_figure(PAGE, sum(heights))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, sum(heights))
         parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         spread = 100 * data.base.std
         _panel(parts[0], lines, heads, widths=(0.36, 0.17, 0.27, 0.09, 0.11), band=spread, title=_title(data))
         if paper:
-            theirs = [
+            rows = [
                 _Line((name, f"{top1:.1f}", f"{top1 - paper.base:+.1f}"), top1 - paper.base, math.nan)
                 for name, top1 in paper.rows
             ]
             title = f"The paper's ({citation()}), {paper.table}:\n{paper.model}, {paper.setting}; no seeds or intervals"
             title = title.replace("->", "→")
-            _panel(parts[1], theirs, ("", "top-1 (%)", "change"), widths=(0.6, 0.2, 0.2), band=math.nan, title=title)
-    return figure
+            _panel(parts[1], rows, ("", "top-1 (%)", "change"), widths=(0.6, 0.2, 0.2), band=math.nan, title=title)
+    return figure.figure
 
 
 def _height(rows: int) -> float:
@@ -60,7 +70,7 @@ def _height(rows: int) -> float:
 
 
 def _panel(
-    container: FigureBase,
+    canvas: Figure | SubFigure,
     lines: Sequence[_Line],
     heads: Sequence[str],
     *,
@@ -68,8 +78,8 @@ def _panel(
     band: float,
     title: str,
 ) -> None:
-    container.suptitle(title, x=0.01, ha="left", fontsize=8)
-    table, dots = container.subplots(1, 2, width_ratios=(2.1, 1), sharey=True)
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=8)
+    table, dots = canvas.subplots(1, 2, width_ratios=(2.1, 1), sharey=True)
     table.axis("off")
     table.set_xlim(0, 1)
     edges = np.concatenate([[0], np.cumsum(widths)])
@@ -101,7 +111,7 @@ def _panel(
 
 
 def _write(ax: Axes, edges: Any, column: int, *, y: float, text: str, weight: str = "normal") -> None:
-    """Write one field: the first column from its left edge, the others up to their right edge."""
+    """Write one field: the first column from its left edge, the others to their right edge."""
     x, side = (edges[0], "left") if column == 0 else (edges[column + 1] - 0.01, "right")
     ax.text(x, y, text, ha=side, va="center", fontsize=7, fontweight=weight)
 
@@ -133,9 +143,9 @@ def _seeds(cell: Cell) -> str:
 
 def _title(data: Scenarios) -> str:
     p = data.parameters
-    found = data.sensitivity
+    sensitivity = data.sensitivity
     layers = f"{data.rows[0].cell.layers} {p['what']} layers set"
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
-    if found is not None and math.isfinite(found.distance):
-        line += f"; sensitivity {found.distance:.1f} SD ({found.worst_arm})"
+    if sensitivity is not None and math.isfinite(sensitivity.distance):
+        line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arm})"
     return line

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.errors import MkfaError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -37,22 +39,28 @@ SETTINGS: dict[str, Any] = {
 
 
 def new_figure(width: float = PAGE, height: float = 3.0) -> Figure:
-    """Return an empty figure without pyplot's global state; its size is in inches. Use under `style()`."""
+    """Return an empty figure, width and height in inches, without pyplot's global state. Use under `style()`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def style() -> AbstractContextManager[None]:
-    """Return the context in which figures are made: `with style(): ...`."""
+    """Return the context that figures are made in: `with style(): ...`."""
     import matplotlib as mpl
 
     context: AbstractContextManager[None] = mpl.rc_context(rc=dict(SETTINGS))  # type: ignore[arg-type]
     return context
 
 
+def refuse_both(ax: Axes | None, paper: object) -> None:
+    """Raise MkfaError if the paper's panels are asked for and only one panel is there."""
+    if ax is not None and paper:
+        raise MkfaError("paper", "takes panels of its own, and ax is one panel", "leave out ax or paper")
+
+
 def in_few_words(sources: str) -> str:
-    """Return names that are joined by commas as they are, or how many they are where a title cannot hold them."""
+    """Return names joined by commas; only their number if they are too long for a title."""
     return sources if len(sources) <= 40 else f"{sources.count(',') + 1} sources"
 
 

@@ -168,6 +168,8 @@ def _compare_kind(
         usable=(len(clouds[0]), len(clouds[1])),
         layers_a=tuple(x.name for x in clouds[0].layers),
         layers_b=tuple(x.name for x in clouds[1].layers),
+        numbers_a=tuple(x.index + 1 for x in clouds[0].layers),
+        numbers_b=tuple(x.index + 1 for x in clouds[1].layers),
         depth_a=np.array([x.depth for x in clouds[0].layers]),
         depth_b=np.array([x.depth for x in clouds[1].layers]),
         per_layer=(int(sizes.min()), int(sizes.max())),

@@ -120,7 +120,8 @@ class KindComparison:
     ----------
     n : filters taken from each bank; all values, floors and nulls are at this size.
     usable : usable filters of each bank.
-    layers_a, layers_b : names of the layers; depth_a, depth_b : their depths in the whole network.
+    layers_a, layers_b : names of the layers; numbers_a, numbers_b : their numbers in the whole network, from 1;
+        depth_a, depth_b : their depths in it.
     per_layer : filters of a layer in the sample, smallest and largest over both banks.
     measures : names, M; value, floor, floor_layers, ceiling, fraction : (M,); interval : (2, M).
     directed : (2,) coverage of A by B and of B by A; directed_at the same at the threshold.
@@ -136,6 +137,8 @@ class KindComparison:
     usable: tuple[int, int]
     layers_a: tuple[str, ...]
     layers_b: tuple[str, ...]
+    numbers_a: tuple[int, ...]
+    numbers_b: tuple[int, ...]
     depth_a: F64
     depth_b: F64
     per_layer: tuple[int, int]

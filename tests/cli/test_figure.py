@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from mkfa.banks.bank_file import write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
+from mkfa.figures import FIGURES
 
 
 def run(*arguments):
@@ -38,9 +39,8 @@ def test_without_out_the_figure_has_its_name(bank_maker, tmp_path, monkeypatch):
 
 def test_list_shows_figures_from_banks_and_those_of_verbs():
     known = json.loads(run("--list", "--json"))
-    assert "filters" in known["from_banks"]
-    assert "atlas" in known["drawn_by"]
-    assert "style" not in known["from_banks"]
+    assert set(known["from_banks"]) == {"filters"}
+    assert set(known["from_banks"]) | set(known["drawn_by"]) == set(FIGURES)
     assert "mkfa figure filters" in run()
 
 

@@ -29,6 +29,7 @@ def test_bars_stack_to_one_and_curves_are_those_of_the_summary(data):
     shares, coverage = figure.subfigs[0].axes
     tops = [bar.get_y() + bar.get_height() for group in shares.containers for bar in group]
     assert max(tops) == pytest.approx(1) and len(shares.containers[0]) == 4
+    assert [t.get_text() for t in shares.get_xticklabels()] == [f"{number}\n5x5" for number in (1, 2, 3, 4)]
     lines = {line.get_label(): line for line in coverage.get_lines()}
     assert {"filters", "shuffled", "gaussian", "blurred", "covariance"} <= set(lines)
     assert lines["filters"].get_xdata() == pytest.approx(CURVE)

@@ -1,3 +1,5 @@
+"""The figures of comparisons show the numbers of the result."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +15,7 @@ from mkfa.similarity.matrix import bank_matrices
 
 def bank(name: str, seed: int) -> FilterBank:
     rng, shared = np.random.default_rng(seed), np.random.default_rng(9).standard_normal((5, 5, 5))
-    layers = []
+    layers = [(Layer(0, "stem", 0, 0, 0, 3, 3), rng.standard_normal((4, 3, 3)).astype(np.float32), None)]
     for i in range(3):
         weight = shared[rng.integers(0, 5, 30)] + 0.3 * rng.standard_normal((30, 5, 5))
         layers.append((Layer(0, f"{name}{i}", 0, 0, 0, 5, 5, (1, 1), (1, 1)), weight.astype(np.float32), None))
@@ -41,6 +43,7 @@ def test_layer_pairs_curves_and_places(three: Compared):
     for level in (kind.layer_floor[0].mean(), *(n.layer_mean[0].mean() for n in kind.nulls)):
         assert low <= level <= high
     assert pairs.get_xlabel() == "layer of b" and pairs.get_ylabel() == "layer of a"
+    assert [t.get_text() for t in pairs.get_xticklabels()] == ["2", "3", "4"]  # layer 1 is of another kernel size
     labels = [text.get_text() for text in curves.get_legend().get_texts()]
     assert labels == [*NULLS, "floor (halves)", "A in B", "B in A"]
     drawn = {line.get_label(): line.get_ydata() for line in curves.lines}

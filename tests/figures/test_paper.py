@@ -22,7 +22,7 @@ def test_the_papers_table_is_a_second_panel_about_its_own_selffer():
     runs += [done(s, t, "transfer", 1, v) for s, t, v in (("a", "a", 0.5), ("a", "b", 0.6), ("b", "a", 0.45))]
     found = make_matrix(runs, domains=["a", "b"], parameters={"what": "depthwise", "arch": "net", "seeds": 1})
     alone = matrix_figure.draw(found)
-    both = matrix_figure.draw(found, paper_matrix("depthwise"))
+    both = matrix_figure.draw(found, paper=paper_matrix("depthwise"))
     ours, theirs = (ax for ax in both.axes if ax.images)
     assert [t.get_text() for t in ours.texts] == [t.get_text() for t in alone.axes[0].texts]
     np.testing.assert_array_equal(ours.images[0].get_array(), alone.axes[0].images[0].get_array())
@@ -44,7 +44,7 @@ def test_the_papers_table_is_a_second_panel_about_its_own_selffer():
 def test_the_papers_curves_are_words_a_level_and_no_points():
     runs = [done("", "b", "baseline", 0, 0.8), done("a", "b", "transfer", 1, 0.79)]
     found = make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"})
-    alone, both = curve_figure.draw(found), curve_figure.draw(found, paper_curves("depthwise"))
+    alone, both = curve_figure.draw(found), curve_figure.draw(found, paper=paper_curves("depthwise"))
     ours, dense, tiny, femto = both.axes
     for one, other in zip(ours.get_lines(), alone.axes[0].get_lines(), strict=True):
         np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())

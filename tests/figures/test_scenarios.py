@@ -59,7 +59,7 @@ def test_one_seed_has_no_interval():
 @pytest.mark.parametrize("sources", [False, True])
 def test_the_papers_rows_stand_in_a_panel_of_their_own(sources):
     paper = paper_rows(sources=sources, what="depthwise")
-    figure = draw(table(), paper)
+    figure = draw(table(), paper=paper)
     ours, _, theirs, dots = figure.axes
     assert texts(ours) == texts(draw(table()).axes[0])
     assert texts(theirs)[3:6] == ["baseline", f"{paper.base:.1f}", "+0.0"]
