@@ -91,7 +91,7 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
         figure.colorbar(
             axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
         ).set_label("weight / largest |weight| of the filter")
-        figure.suptitle(f"Random filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
+        figure.suptitle(f"Random usable filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
     return figure.figure
 
 
