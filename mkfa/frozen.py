@@ -35,6 +35,8 @@ class ByContent:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
+        if self is other:
+            return True
         return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:

@@ -5,17 +5,22 @@ Shape letters used throughout mkfa: N filters, K = kh * kw taps, L layers, A ato
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mkfa.array_types import F32, I32, BoolArray
-from mkfa.errors import BankError
-from mkfa.frozen import FrozenDict
+from mkfa.errors import BankError, MkfaError
+from mkfa.frozen import ByContent, FrozenDict
+from mkfa.storage.records import Shown
+
+T = TypeVar("T")
 
 UNKNOWN = -1
-"""Stride, dilation, stage or multiplier that the source does not tell (a state dict has no modules)."""
+"""Stride, dilation, stage or multiplier that the checkpoint does not record (a state dict has no modules)."""
 
 DEAD_FRACTION = 0.01
 """A filter whose largest |weight| is under this share of its layer's largest is dead (CNN Filter DB's rule)."""
@@ -25,7 +30,7 @@ DEAD_FRACTION = 0.01
 class Kind:
     """What makes filters comparable: the same kernel size and the same dilation.
 
-    A dilation that the source does not tell is taken as 1; `FilterBank.unknown_dilation` says where that was done.
+    An unknown dilation is taken as 1; `FilterBank.unknown_dilation` says where that was done.
     """
 
     kh: int
@@ -37,6 +42,27 @@ class Kind:
         plain = f"{self.kh}x{self.kw}"
         return plain if (self.dh, self.dw) == (1, 1) else f"{plain} dilated {self.dh}x{self.dw}"
 
+    @classmethod
+    def parse(cls, text: str | Kind) -> Kind:
+        """Return the kind that a text such as "5x5" or "7x7 dilated 3x3" stands for; a kind stands for itself.
+
+        Raises
+        ------
+        MkfaError
+            The text is not a kernel size.
+
+        Examples
+        --------
+        >>> Kind.parse("7x7 dilated 3x3")
+        Kind(kh=7, kw=7, dh=3, dw=3)
+        """
+        if isinstance(text, Kind):
+            return text
+        match = re.fullmatch(r"(\d+)x(\d+)(?:\s+dilated\s+(\d+)x(\d+))?", text.strip().lower())
+        if not match:
+            raise MkfaError(f"kernel size {text}", "cannot be read", "write height x width, e.g. 5x5")
+        return cls(*(int(part) for part in match.groups(default="1")))
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -47,9 +73,9 @@ class Layer:
     index : int
         Row in the layer table, 0 for the layer executed first.
     name : str
-        The raw key of the weight in the source.
+        Key of the weight in the checkpoint.
     stage : int
-        Stage of the network that the layer belongs to, `UNKNOWN` if the source does not tell.
+        Stage of the network that the layer belongs to, `UNKNOWN` if the checkpoint does not record it.
     depth : float
         0 for the first layer to 1 for the last.
     channels : int
@@ -57,12 +83,12 @@ class Layer:
     kh, kw : int
         Kernel height and width.
     stride, dilation : tuple of two ints
-        Vertical, horizontal; `UNKNOWN` if the source does not tell.
+        Vertical, horizontal; `UNKNOWN` if the checkpoint does not record it.
     multiplier : int
         Filters per input channel; filter i reads input channel i // multiplier. `UNKNOWN` as above.
     has_bias : bool
     dtype : str
-        Type as stored in the source, e.g. "float16" (weights in the bank are float32).
+        Type as stored in the checkpoint, e.g. "float16" (weights in the bank are float32).
     bn_folded : bool
         True where a batch normalisation was folded into the weights (its gain is in the filters).
     """
@@ -87,8 +113,8 @@ class Layer:
         return Kind(self.kh, self.kw, max(self.dilation[0], 1), max(self.dilation[1], 1))
 
 
-@dataclass(frozen=True, slots=True)
-class FilterGroup:
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterGroup(ByContent):
     """All filters of one kernel size.
 
     Attributes
@@ -112,9 +138,9 @@ class FilterGroup:
         return int(self.weight.shape[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a bank comes from. Strings are empty where the source does not tell.
+@dataclass(frozen=True, slots=True, eq=False)
+class Provenance(ByContent):
+    """Where a bank comes from. Strings are empty where nothing is known.
 
     `rule` says how the depthwise layers were identified: "graph" (module or data-flow graph), "catalogue" (timm's
     module graph, recorded), "renamed" (graph through the family's key filter) or "shape" (weight shapes alone).
@@ -135,41 +161,95 @@ class Provenance:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FilterBank:
-    """All depthwise filters of one trained network.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FilterBank(Shown):
+    """All depthwise filters of one trained network. Banks are equal when everything in them is.
 
     Raises `BankError` when layer table and filters do not agree.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> bank = mkfa.load_bank("efficientnet_lite0")
+    >>> bank
+    <FilterBank: efficientnet_lite0, 16 depthwise layers, 6,336 filters of 5x5, 2,624 of 3x3>
+    >>> bank.of_kind("5x5").weight.shape
+    (6336, 5, 5)
     """
 
     name: str
     layers: tuple[Layer, ...]
     groups: Mapping[tuple[int, int], FilterGroup]
     provenance: Provenance = field(default_factory=Provenance)
+    _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:
         problem = _inconsistency(self.layers, self.groups)
         if problem:
             raise BankError(self.name or "bank", problem, "harvest the network again")
+        object.__setattr__(self, "groups", FrozenDict(self.groups))
+
+    def __reduce__(self) -> tuple[type[FilterBank], tuple[Any, ...]]:
+        return FilterBank, (self.name, self.layers, self.groups, self.provenance)  # not what was remembered
 
     def __len__(self) -> int:
         return sum(len(g) for g in self.groups.values())
 
+    def headline(self) -> str:
+        """Return name, number of layers and filters of each kind."""
+        filters = ", ".join(f"{self.count(k):,}{' filters' * (not i)} of {k}" for i, k in enumerate(self.kinds))
+        return f"{self.name}, {len(self.layers)} depthwise layer{'s' * (len(self.layers) != 1)}, {filters}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the layer table, one row a layer, numbered from 1; None where the checkpoint does not record it."""
+        return [
+            {
+                "layer": layer.index + 1,
+                "name": layer.name,
+                "kernel": f"{layer.kh}x{layer.kw}",
+                "filters": layer.channels,
+                "depth": layer.depth,
+                "stage": _known(layer.stage),
+                "stride": _known(*layer.stride),
+                "dilation": _known(*layer.dilation),
+                "multiplier": _known(layer.multiplier),
+                "bias": layer.has_bias,
+                "bn_folded": layer.bn_folded,
+                "dtype": layer.dtype,
+            }
+            for layer in self.layers
+        ]
+
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what is remembered under a key; the first call computes it. It lives as long as the bank."""
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        found: T = self._remembered[key]
+        return found
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Kernel sizes with dilations, those with most filters first."""
-        count: dict[Kind, int] = {}
-        for layer in self.layers:
-            count[layer.kind] = count.get(layer.kind, 0) + layer.channels
-        return tuple(sorted(count, key=lambda k: (-count[k], k)))
+        kinds = {layer.kind for layer in self.layers}
+        return tuple(sorted(kinds, key=lambda kind: (-self.count(kind), kind)))
+
+    def count(self, kind: Kind) -> int:
+        """Return the number of filters of a kind."""
+        return sum(layer.channels for layer in self.layers if layer.kind == kind)
 
     @property
     def unknown_dilation(self) -> bool:
-        """True when the source of some layer does not tell its dilation (taken as 1)."""
+        """True when the dilation of some layer is unknown (taken as 1)."""
         return any(UNKNOWN in layer.dilation for layer in self.layers)
 
-    def of_kind(self, kind: Kind) -> FilterGroup:
-        """Return the filters of one kernel size and dilation, in order of layers; empty if there are none."""
+    def of_kind(self, kind: Kind | str) -> FilterGroup:
+        """Return the filters of one kernel size and dilation, in order of layers; empty if there are none.
+
+        Parameters
+        ----------
+        kind : Kind or text such as "5x5" or "7x7 dilated 3x3".
+        """
+        kind = Kind.parse(kind)
         group = self.groups.get((kind.kh, kind.kw))
         if group is None:
             none = np.zeros(0, np.int32)
@@ -194,6 +274,12 @@ class FilterBank:
         """Yield each layer with its filters, (channels, kh, kw) float32, in order of execution."""
         for layer in self.layers:
             yield layer, self.of_layer(layer.index).weight
+
+
+def _known(*numbers: int) -> int | str | None:
+    if UNKNOWN in numbers:
+        return None
+    return numbers[0] if len(numbers) == 1 else "x".join(map(str, numbers))
 
 
 def filter_peaks(weight: F32) -> F32:

@@ -1,4 +1,7 @@
-"""Canonical form of filters: less the mean, over the norm; gain, offset and sign kept beside (numpy only)."""
+"""Canonical form of filters: zero mean and unit norm, with gain, offset and sign beside them.
+
+Analyses take the filters of a bank from `mkfa.banks.usable`, which computes them once.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from mkfa.banks.bank import FilterGroup, dead_filters
 
 FLAT_RATIO = 1e-6
 """A filter whose centred norm is below this share of its norm is flat: constant up to float32 rounding."""
+
+BLOCK = 16384
+"""Rows that are normalised at a time, in float64; 16,384 filters of 7x7 take 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,14 @@ def canonical(group: FilterGroup) -> CanonicalFilters:
 
 def normalise(rows: F32) -> tuple[F32, F32, F32, BoolArray, BoolArray]:
     """Centre and normalise rows; return vector (N, K), gain (N,), offset (N,), flat (N,), nonfinite (N,)."""
+    if len(rows) <= BLOCK:
+        return _normalise(rows)
+    parts = [_normalise(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
+    vector, gain, offset, flat, nonfinite = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return vector, gain, offset, flat, nonfinite
+
+
+def _normalise(rows: F32) -> tuple[F32, F32, F32, BoolArray, BoolArray]:
     nonfinite: BoolArray = np.asarray(~np.isfinite(rows).all(axis=1))
     block = np.where(nonfinite[:, None], np.float64(0), rows.astype(np.float64))
     offset = block.mean(axis=1) if rows.shape[1] else np.zeros(len(rows))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.canonical import canonical
+from mkfa.banks.usable import usable_filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +28,6 @@ def count_kinds(bank: FilterBank) -> tuple[KindCount, ...]:
     """Return a count for each kernel size and dilation, those with most filters first."""
     counts = []
     for kind in bank.kinds:
-        group = bank.of_kind(kind)
-        form = canonical(group)
-        unusable = (int(form.dead.sum()), int(form.flat.sum()), int(form.nonfinite.sum()))
-        counts.append(KindCount(kind, len(np.unique(group.layer)), len(group), *unusable))
+        layers = sum(layer.kind == kind for layer in bank.layers)
+        counts.append(KindCount(kind, layers, bank.count(kind), *usable_filters(bank, kind).excluded.values()))
     return tuple(counts)

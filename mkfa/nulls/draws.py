@@ -10,8 +10,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from mkfa.array_types import F32
-from mkfa.banks.bank import FilterGroup
-from mkfa.banks.canonical import canonical
 from mkfa.errors import UnknownNameError, nearest
 from mkfa.nulls.covariance import covariance_root, sample_covariance, sphere_covariance, tap_covariance
 
@@ -35,13 +33,6 @@ def check_null(name: str) -> Null:
         if name == known:
             return known
     raise UnknownNameError(name, "is no null", nearest(name, NULLS) or f"choose one of {', '.join(NULLS)}")
-
-
-def usable_filters(group: FilterGroup) -> FilterGroup:
-    """Return the filters that analyses use: neither dead nor flat nor non-finite."""
-    keep = canonical(group).usable
-    bias = None if group.bias is None else group.bias[keep]
-    return FilterGroup(group.weight[keep], group.layer[keep], group.channel[keep], bias)
 
 
 def draw_null(null: Null, weight: F32, rng: np.random.Generator) -> F32:

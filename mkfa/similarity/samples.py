@@ -9,8 +9,8 @@ import numpy as np
 
 from mkfa.array_types import F32, I64
 from mkfa.banks.bank import FilterBank, Kind, Layer
-from mkfa.banks.canonical import canonical
 from mkfa.banks.counts import KindCount, count_kinds
+from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError
 
 MIN_FILTERS = 16
@@ -55,21 +55,19 @@ class Cloud:
 
 def make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
     """Gather the usable filters of one kind; the cloud may be empty."""
-    group = bank.of_kind(kind)
-    form = canonical(group)
-    counts = np.bincount(group.layer[form.usable], minlength=len(bank.layers))
-    keep = form.usable & (counts[group.layer] >= MIN_LAYER)
-    rows, position = np.unique(group.layer[keep], return_inverse=True)
-    weight = group.weight[keep]
-    thin = len(np.unique(group.layer)) - len(rows)
+    usable = usable_filters(bank, kind)
+    counts = np.bincount(usable.layer, minlength=len(bank.layers))
+    keep = counts[usable.layer] >= MIN_LAYER
+    rows, position = np.unique(usable.layer[keep], return_inverse=True)
+    thin = sum(layer.kind == kind for layer in bank.layers) - len(rows)
     layers = tuple(bank.layers[int(row)] for row in rows)
     return Cloud(
         bank.name,
         kind,
-        weight,
-        form.vector[keep],
-        form.gain[keep],
-        form.offset[keep],
+        usable.weight[keep],
+        usable.vector[keep],
+        usable.gain[keep],
+        usable.offset[keep],
         position.astype(np.int64).ravel(),
         layers,
         thin,

@@ -68,15 +68,13 @@ def to_csv(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
     return text.getvalue()
 
 
-class Result(ByContent):
-    """What a verb returns. Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
+class Shown(ByContent):
+    """What prints in one line, shows as a table in notebooks and goes to a pandas frame.
 
-    A subclass sets `KIND`, which names its format, and writes `headline`, `rows` and, where it has arrays, `to_arrays`
-    and `facts`.
+    Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
     """
 
     __slots__ = ()
-    KIND: ClassVar[str]
 
     @abstractmethod
     def headline(self) -> str:
@@ -85,19 +83,6 @@ class Result(ByContent):
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
         """Return the table that people read, one dictionary a row: for notebooks, frames and CSV files."""
-
-    def facts(self) -> Any:
-        """Return what JSON says of the result, less the heading; without arrays of one row a filter."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain values with its heading, ready for JSON."""
-        found: dict[str, Any] = heading(self.KIND) | plain(self.facts())
-        return found
-
-    def to_arrays(self) -> dict[str, AnyArray]:
-        """Return the arrays of the result by name; a "/" in a name makes a group in an HDF5 file."""
-        return {}
 
     def to_frame(self) -> pandas.DataFrame:
         """Return `rows()` as a pandas frame.
@@ -112,6 +97,46 @@ class Result(ByContent):
         except ImportError:
             raise MkfaError("to_frame", "needs pandas, which is not installed", "run pip install pandas") from None
         return pandas.DataFrame(self.rows())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.headline()}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = self.rows()[:200]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_short(row.get(column)))}</td>" for column in columns) + "</tr>"
+            for row in rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+        return f"<div><b>{escape(self.headline())}</b>{table}</div>"
+
+
+class Result(Shown):
+    """What a verb returns. Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
+
+    A subclass sets `KIND`, which names its format, and writes `headline`, `rows` and, where it has arrays, `to_arrays`
+    and `facts`.
+    """
+
+    __slots__ = ()
+    KIND: ClassVar[str]
+
+    def facts(self) -> Any:
+        """Return what JSON says of the result, less the heading; without arrays of one row a filter."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values with its heading, ready for JSON."""
+        found: dict[str, Any] = heading(self.KIND) | plain(self.facts())
+        return found
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return the arrays of the result by name; a "/" in a name makes a group in an HDF5 file."""
+        return {}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the result by the path's ending: .json, .csv (`rows`), .h5 (`to_arrays`, `facts`); return the path.
@@ -133,22 +158,6 @@ class Result(ByContent):
         text = to_json(self.to_dict()) + "\n" if path.suffix.lower() == ".json" else to_csv(self.rows(), self.KIND)
         atomic_write(path, text.encode(), overwrite=overwrite)
         return path
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.headline()}>"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = self.rows()[:200]
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_short(row.get(column)))}</td>" for column in columns) + "</tr>"
-            for row in rows
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-        return f"<div><b>{escape(self.headline())}</b>{table}</div>"
 
 
 def _short(value: Any) -> str:

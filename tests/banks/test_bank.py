@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mkfa.banks.bank import FilterGroup, Kind, Layer, Provenance, dead_filters, filter_peaks, make_bank
-from mkfa.errors import BankError
+from mkfa.errors import BankError, MkfaError
 
 
 def group_of(weight, layer=None):
@@ -58,7 +60,7 @@ def test_dilated_filters_are_a_kind_of_their_own(bank_maker):
     assert len(bank.of_kind(Kind(7, 7))) == 0
 
 
-def test_unknown_dilation_counts_as_one_and_is_told(bank_maker):
+def test_unknown_dilation_counts_as_one_and_is_said(bank_maker):
     bank = bank_maker(((3, 3, 3),))
     assert not bank.unknown_dilation
     bank = replace(bank, layers=(replace(bank.layers[0], dilation=(-1, -1)),))
@@ -97,6 +99,37 @@ def test_dead_is_judged_layer_by_layer_and_ignores_nonfinite_peaks():
 
 def test_a_layer_of_zeros_is_all_dead():
     assert dead_filters(group_of(np.zeros((3, 3, 3)))).all()
+
+
+def test_a_bank_is_equal_to_its_copies_and_to_nothing_else(bank_maker):
+    bank = bank_maker()
+    for again in (pickle.loads(pickle.dumps(bank)), copy.deepcopy(bank), copy.copy(bank), bank_maker()):
+        assert again == bank and hash(again) == hash(bank)
+    assert bank_maker(seed=1) != bank
+    assert replace(bank, name="other") != bank
+    assert bank != "bank"
+    weight = bank.groups[5, 5].weight.copy()
+    weight[0, 0, 0] += 1
+    assert replace(bank, **changed(bank, (5, 5), weight=weight)) != bank
+
+
+def test_a_bank_prints_in_one_line_and_shows_its_layers(bank_maker):
+    bank = bank_maker(name="<net>")
+    assert repr(bank) == "<FilterBank: <net>, 3 depthwise layers, 12 filters of 3x3, 12 of 5x5>"
+    assert [row["layer"] for row in bank.rows()] == [1, 2, 3]
+    assert bank.rows()[0]["stride"] is None or "x" in bank.rows()[0]["stride"]
+    html = bank._repr_html_()
+    assert "&lt;net&gt;" in html and html.count("<tr>") == 4
+
+
+def test_a_kind_is_read_from_text(bank_maker):
+    bank = bank_maker()
+    assert np.array_equal(bank.of_kind("5x5").weight, bank.groups[5, 5].weight)
+    assert Kind.parse(" 7X7  dilated 3x3") == Kind(7, 7, 3, 3)
+    assert Kind.parse(str(Kind(1, 11, 2, 2))) == Kind(1, 11, 2, 2)
+    for text in ("5", "5x", "5by5", "", "5x5 dilated"):
+        with pytest.raises(MkfaError, match="write height x width"):
+            Kind.parse(text)
 
 
 @settings(max_examples=50, deadline=None)

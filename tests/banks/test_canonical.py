@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mkfa.banks.canonical
 from mkfa.banks.bank import FilterGroup
-from mkfa.banks.canonical import canonical
+from mkfa.banks.canonical import canonical, normalise
 
 
 def group_of(weight):
@@ -48,6 +49,15 @@ def test_what_cannot_be_normalised_is_named_and_zero():
     assert form.usable.tolist() == [True, False, False, False, True]
     assert not form.vector[~form.usable].any()
     assert np.isfinite(form.vector).all()
+
+
+def test_blocks_of_rows_give_what_all_rows_give(monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((100, 25)).astype(np.float32)
+    rows[7], rows[40, 3] = 2, np.nan
+    whole = normalise(rows)
+    monkeypatch.setattr(mkfa.banks.canonical, "BLOCK", 13)
+    for one, other in zip(whole, normalise(rows), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_filters_are_no_problem():

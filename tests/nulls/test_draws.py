@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from mkfa.banks.bank import FilterGroup, Layer, Provenance, make_bank
+from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.nulls.covariance import tap_covariance
-from mkfa.nulls.draws import NULLS, check_null, draw_null, usable_filters
+from mkfa.nulls.draws import NULLS, check_null, draw_null
 from mkfa.nulls.untrained import init_bank
 
 
@@ -66,13 +66,6 @@ def test_gaussian_taps_are_independent_and_normal():
 def test_unknown_null_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean shuffled"):
         check_null("shufled")
-
-
-def test_usable_filters_leaves_out_dead_flat_and_nonfinite():
-    weight = np.random.default_rng(0).standard_normal((6, 3, 3)).astype(np.float32)
-    weight[0], weight[1], weight[2, 0, 0] = 0, 3, np.inf
-    group = FilterGroup(weight, np.zeros(6, np.int32), np.arange(6, dtype=np.int32))
-    assert usable_filters(group).channel.tolist() == [3, 4, 5]
 
 
 def test_init_needs_an_architecture(bank_maker):

@@ -217,9 +217,10 @@ def test_r2_is_at_least_that_of_curve_fit_from_many_starts():
 def test_a_real_network_is_fitted_far_better_than_its_shuffled_taps():
     """efficientnet-lite0's 5x5 filters: a median R2 of at least 0.78; shuffled taps reach 0.31 at most."""
     from mkfa.banks.library import load_bank
-    from mkfa.nulls.draws import draw_null, usable_filters
+    from mkfa.banks.usable import usable_filters
+    from mkfa.nulls.draws import draw_null
 
-    live = usable_filters(load_bank("efficientnet_lite0").groups[5, 5]).weight
+    live = usable_filters(load_bank("efficientnet_lite0"), "5x5").weight
     real = classify(canonical(live), (5, 5))
     null = classify(canonical(draw_null("shuffled", live, np.random.default_rng(0))), (5, 5))
     assert np.median(real.r2) >= 0.78
