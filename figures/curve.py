@@ -66,7 +66,10 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
     with style():
         if ax is not None:
             refuse_both(ax, paper)
-            _draw_curve([ax], curve, series_of(_trained(curve)))
+            arms = series_of(_trained(curve))
+            _draw_curve([ax], curve, arms)
+            if arms:
+                ax.legend(frameon=False)
             return ax.figure.figure
         below = 2.5 if paper else 0.0
         figure: Figure = new_figure(PAGE, HEIGHT + below)
