@@ -28,7 +28,16 @@ class AssignFigure:
 
 
 def draw(data: AssignFigure, fig: Figure | SubFigure | None = None) -> Figure:
-    """Draw an assignment in three panels, into `fig` or a new figure."""
+    """Draw an assignment in three panels, into `fig` or a new figure.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> from mkfa.patterns.summary import examples, summarise
+    >>> bank = mkfa.load_bank("ppocrv4_det")
+    >>> assignment = mkfa.assign(bank, draws=99)  # doctest: +SKIP
+    >>> draw(AssignFigure(summarise(assignment, bank), *examples(assignment, bank)))  # doctest: +SKIP
+    """
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 5.2)
         top, bottom = figure.subfigures(2, 1, height_ratios=(3.2, 2.0), squeeze=False)[:, 0]

@@ -23,7 +23,13 @@ _MAP_HEIGHT = 3.1
 
 
 def draw(data: Atlas, fig: Figure | SubFigure | None = None) -> Figure:
-    """Draw prototypes with their shares and, if the atlas has one, the map below; into `fig` or a new figure."""
+    """Draw prototypes with their shares and, if the atlas has one, the map below; into `fig` or a new figure.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> draw(mkfa.build_atlas(["ppocrv4_rec"], kernel="5x5")).savefig("atlas.png")  # doctest: +SKIP
+    """
     shown = min(len(data.clusters.prototype), _MOST_PROTOTYPES)
     rows = math.ceil(shown / _COLUMNS)
     owners = len(data.pool.banks) + len(DEPTHS)

@@ -30,6 +30,12 @@ def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
     """Draw one row for each kernel size into `fig` or a new figure: layer pairs, coverage, place of each measure.
 
     Layers are numbered from 1 over all depthwise layers of the network.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=99)  # doctest: +SKIP
+    >>> draw(comparison).savefig("comparison.png")  # doctest: +SKIP
     """
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds))

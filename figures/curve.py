@@ -104,7 +104,8 @@ def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[
         _draw_arms(ax, curve, arms)
     _draw_chance(axes[0], curve)
     axes[0].set_ylabel("top-1 less the base's (points)")
-    axes[0].set_title(_title(curve), loc="left")
+    # beside a second panel, which has a title too, one line has no room
+    axes[0].set_title(_title(curve).replace("; ", "\n" if len(axes) > 1 else "; "), loc="left")
 
 
 def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:

@@ -21,6 +21,11 @@ def draw(data: Keys, fig: Figure | SubFigure | None = None) -> Figure:
     """Draw two curves and below them each key over its nearest named pattern, into `fig` or a new figure.
 
     The pattern has the sign and orientation in which it is nearest to the key.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> draw(mkfa.find_keys(["ppocrv4_rec"], kernel="5x5")).savefig("keys.png")  # doctest: +SKIP
     """
     shown = min(len(data.found.prototype), _MOST)
     rows = -(-shown // _COLUMNS)
