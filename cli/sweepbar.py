@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from mkfa.engines.serial import Outcome
-    from mkfa.experiments.plan import Planned
+    from mkfa.training.planned import PlannedRun
     from mkfa.training.run import Report
 
 LINES = 8
@@ -56,7 +56,7 @@ class SweepBar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def tell(self, planned: Planned, report: Report) -> None:
+    def tell(self, planned: PlannedRun, report: Report) -> None:
         """Show where a run in progress is."""
         key = planned.spec.hash
         if key not in self.lines:

@@ -51,12 +51,12 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train base runs on a domain; each leaves its filters as a bank in the library."""
-    from mkfa.experiments.lending import store_bank
-    from mkfa.experiments.plan import Experiment, plan_bases
+    from mkfa.experiments.plan import Setting, plan_bases
+    from mkfa.training.base_runs import store_bank
     from mkfa.training.device import Execution
 
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
-    experiment = Experiment(arch, used, options=trainer.network_options(kernel, patch, stem_stride))
+    experiment = Setting(arch, used, options=trainer.network_options(kernel, patch, stem_stride))
     domains = trainer.domains(used)
     plan = plan_bases(experiment, domains, names=[domain], seeds=seeds)
     name = f"train-{domains[domain].name}-{arch}-{used.name}"
@@ -124,12 +124,12 @@ def transfer(
 
     Several arms or sources at one number of layers make a table: --arm transfer,shuffle,first-k --layers all.
     """
-    from mkfa.experiments.plan import Experiment
+    from mkfa.experiments.plan import Setting
     from mkfa.training.device import Execution
 
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     options = trainer.network_options(kernel, patch, stem_stride)
-    experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
+    experiment = Setting(arch, used, what, with_bias, fit_kernel, options)
     execution = Execution(
         device, threads, amp, channels_last, compile_, data=data, jobs=jobs, events=tensorboard, quick=quick
     )

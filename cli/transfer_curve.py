@@ -15,7 +15,7 @@ from mkfa.cli.shared import training as trainer
 from mkfa.cli.shared.outputs import Json, print_json, say
 
 if TYPE_CHECKING:
-    from mkfa.experiments.plan import Experiment
+    from mkfa.experiments.plan import Setting
     from mkfa.results.curve import Curve
     from mkfa.training.device import Execution
 
@@ -82,7 +82,7 @@ def transfer_curve(
     as_json: Json = False,
 ) -> None:
     """Train, freeze and tell: accuracy against the number of borrowed layers, for several arms and seeds."""
-    from mkfa.experiments.plan import Experiment, default_setting
+    from mkfa.experiments.plan import Setting, default_setting
     from mkfa.training.device import Execution
 
     execution = Execution(
@@ -99,7 +99,7 @@ def transfer_curve(
             equal_steps = setting.equal_steps if equal_steps is None and epochs is None else equal_steps
             changes = [*(f"{key}={value}" for key, value in setting.changes.items()), *(changes or [])]
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
-    experiment = Experiment(arch, used, what, with_bias, fit_kernel, options)
+    experiment = Setting(arch, used, what, with_bias, fit_kernel, options)
     if arms is None:
         arms = ARMS.replace("transfer", "stack") if source_arch else ARMS
     curve(
@@ -121,7 +121,7 @@ def transfer_curve(
 
 
 def curve(
-    experiment: Experiment,
+    experiment: Setting,
     *,
     source: str,
     source_arch: str = "",
@@ -138,10 +138,10 @@ def curve(
     reason: str = "",
 ) -> None:
     """Plan, train and show a curve, or at one number of layers a table of arms or sources; `mkfa transfer` is one."""
-    from mkfa.engines.serial import finished
     from mkfa.experiments import plan as plans
     from mkfa.experiments.sources import find_origins
     from mkfa.results.curve import make_curve
+    from mkfa.results.gather import finished
 
     plans.check_arms(arms, what=experiment.what)
     domains = trainer.domains(experiment.recipe)
@@ -154,7 +154,7 @@ def curve(
     cells = [(origin, target, arm, n) for arm in arms for origin in origins for n in numbers]
     plans.check_sources(experiment, domains, cells=cells)
     plan = plans.plan_cells(experiment, domains, cells=cells, seeds=seeds)
-    sources = [plans.lender_name(origin, domains) for origin in origins]
+    sources = [plans.source_label(origin, domains) for origin in origins]
     name = f"{verb}-{tables.short(sources)}-{domains[target].name}-{experiment.arch}-{experiment.recipe.name}"
     at = trainer.session(out, name, execution, as_json=as_json)
     for told in (reason, plans.tell_followers(experiment, domains[target], count)):

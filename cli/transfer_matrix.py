@@ -11,7 +11,8 @@ from mkfa.cli.shared import training as trainer
 from mkfa.cli.shared.outputs import Json, print_json, say
 
 if TYPE_CHECKING:
-    from mkfa.experiments.plan import Domains, Experiment
+    from mkfa.experiments.plan import Setting
+    from mkfa.images.opened import Domains
 
 BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
 
@@ -77,11 +78,11 @@ def transfer_matrix(
     as_json: Json = False,
 ) -> None:
     """Every source on every target, with selffer on the diagonal: accuracy against each target's base."""
-    from mkfa.engines.serial import finished
     from mkfa.evidence.paper import paper_matrix
     from mkfa.experiments import matrix_plan as matrix_rows
     from mkfa.experiments import plan as plans
     from mkfa.figures.matrix import draw
+    from mkfa.results.gather import finished
     from mkfa.results.matrix import make_matrix
     from mkfa.training.device import Execution
 
@@ -90,7 +91,7 @@ def transfer_matrix(
     apart, told = matrix_rows.find_controls(controls, what=what)
     used = trainer.recipe(recipe, changes, epochs, equal_steps)
     options = trainer.network_options(kernel, patch, stem_stride)
-    experiment = plans.Experiment(arch, used, what, with_bias, fit_kernel, options)
+    experiment = plans.Setting(arch, used, what, with_bias, fit_kernel, options)
     sets = trainer.domains(experiment.recipe)
     trainer.names(domains, "--domains")  # refuses empty names; those given twice are left for the refusal below
     given = [name.strip() for name in domains.split(",")]
@@ -130,7 +131,7 @@ def transfer_matrix(
     trainer.exit_code(outcomes)
 
 
-def _layers(asked: str, experiment: Experiment, sets: Domains, *, first: str, told: str, silent: bool) -> int:
+def _layers(asked: str, experiment: Setting, sets: Domains, *, first: str, told: str, silent: bool) -> int:
     """Return how many layers are set, and say what else a reader must know of them; refuses more than there are."""
     from mkfa.errors import MkfaError
     from mkfa.experiments import plan as plans

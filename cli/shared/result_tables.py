@@ -11,18 +11,18 @@ import typer
 from mkfa.cli.shared.outputs import print_table, say, say_wrapped
 
 if TYPE_CHECKING:
-    from mkfa.experiments.plan import Planned
     from mkfa.results.contrasts import Contrast
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
+    from mkfa.training.planned import PlannedRun
 
 WithPaper = Annotated[
     bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of their own.")
 ]
 
 
-def made_by(plan: Sequence[Planned]) -> dict[str, Any]:
+def made_by(plan: Sequence[PlannedRun]) -> dict[str, Any]:
     """Return what a result says of its making: the command line, and the runs that belong to it."""
     import shlex
 

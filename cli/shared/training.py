@@ -15,8 +15,10 @@ from mkfa.cli.sweepbar import SweepBar
 if TYPE_CHECKING:
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.serial import Outcome
-    from mkfa.experiments.plan import Domains, Experiment, Planned
+    from mkfa.experiments.plan import Setting
+    from mkfa.images.opened import Domains
     from mkfa.training.device import Execution
+    from mkfa.training.planned import PlannedRun
     from mkfa.training.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file.")]
@@ -125,7 +127,7 @@ def recipe(name: str, changes: list[str] | None, epochs: int | None, equal_steps
 def domains(recipe: Recipe) -> Domains:
     """Return the domains of a command, which says so and shows a bar where images are decoded on first use."""
     from mkfa.cli.shared.outputs import progress, warn
-    from mkfa.experiments.plan import Domains
+    from mkfa.images.opened import Domains
 
     return Domains(recipe.size, recipe.max_size, tell=warn, progress=progress)
 
@@ -174,7 +176,7 @@ def session(out: Path | None, name: str, execution: Execution, *, as_json: bool)
 
 
 def work(
-    plan: Sequence[Planned], domains: Domains, at: Session, *, experiment: Experiment, dry_run: bool
+    plan: Sequence[PlannedRun], domains: Domains, at: Session, *, experiment: Setting, dry_run: bool
 ) -> tuple[Outcome, ...] | None:
     """Print what would be trained and how long it takes, and train it; None after a dry run.
 
@@ -210,10 +212,10 @@ def exit_code(outcomes: Sequence[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experiment: Experiment) -> None:
-    from mkfa.engines.serial import chance_to_see
+def _print_plan(plan: Sequence[PlannedRun], found: Estimate, at: Session, *, experiment: Setting) -> None:
+    from mkfa.experiments.plan import sensitivity_warning
 
-    groups: dict[tuple[str, str, str, str], list[Planned]] = {}
+    groups: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
     for p in plan:
         source = p.source if p.spec.arm != "baseline" else ""
         network = ":".join([p.spec.arch, *(f"{key}={value}" for key, value in sorted(p.spec.options.items()))])
@@ -227,7 +229,7 @@ def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experi
     if found.seconds is not None:
         notes.append(f"{at_a_time(found)}, timed so: {experiment.arch}, recipe {experiment.recipe.name}.")
     notes.append(f"Runs in {at.root}")
-    if warning := chance_to_see(plan):
+    if warning := sensitivity_warning(plan):
         notes.append(warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
         notes.append("Filters come from base runs of other networks, which are trained first with the same recipe:")
@@ -235,7 +237,7 @@ def _print_plan(plan: Sequence[Planned], found: Estimate, at: Session, *, experi
     print_table("Plan", ("arm", "source", "target", "network", "layers", "seeds", "runs"), rows, left=4, notes=notes)
 
 
-def _print_plan_json(plan: Sequence[Planned], found: Estimate, at: Session) -> None:
+def _print_plan_json(plan: Sequence[PlannedRun], found: Estimate, at: Session) -> None:
     from mkfa.training.spec import as_record
 
     print_json(

@@ -1,2 +1,2 @@
-"""Who trains the runs of a plan: this process, or several processes at once. An engine is given what is ready to run
-and reports what became of it; it decides nothing about the experiment."""
+"""How runs are carried out: one after the other in this process, or several at once in processes of their own. An
+engine trains what is ready and reports the outcome; it decides nothing about the experiment."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mkfa.experiments.lending import base_of
-from mkfa.experiments.plan import Domains, Planned
+from mkfa.images.opened import Domains
+from mkfa.training.base_runs import base_of
 from mkfa.training.device import Execution
 from mkfa.training.folder import RunFolder
+from mkfa.training.planned import PlannedRun
 from mkfa.training.run import EVALUATION_BATCH, Run, evaluate, recipe_of, steps_of
 from mkfa.training.spec import BASE, RunSpec
 
@@ -61,7 +62,7 @@ class Task:
 
 
 def estimate(
-    plan: Sequence[Planned],
+    plan: Sequence[PlannedRun],
     domains: Domains,
     *,
     root: Path,

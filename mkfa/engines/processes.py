@@ -24,8 +24,9 @@ from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
 from mkfa.engines.serial import Outcome, carry_out, keep_bank, taken_over
 from mkfa.engines.worker import Line, heard, no_signals, order_of
 from mkfa.errors import MkfaError, WorkError
-from mkfa.experiments.plan import Domains, Planned
+from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
+from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
@@ -40,7 +41,7 @@ _COMMAND = (
 )
 
 
-def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ...]:
+def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution, ...]:
     """Return how each of the runs at a time is computed: device and threads.
 
     Runs at a time, where `jobs` does not say: one for each GPU; on the CPU as many as cores, with one thread each, if
@@ -71,13 +72,13 @@ def divide(execution: Execution, plan: Sequence[Planned]) -> tuple[Execution, ..
     )
 
 
-def _independent(plan: Sequence[Planned]) -> int:
+def _independent(plan: Sequence[PlannedRun]) -> int:
     """Return how many runs can be in progress at once: base runs and their like, or those that wait for them."""
     waiting = sum(p.needs is not None for p in plan)
     return max(waiting, len(plan) - waiting)
 
 
-def open_slots(execution: Execution, plan: Sequence[Planned], *, domains: Domains, root: Path) -> Serial | Slots:
+def open_slots(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Slots:
     """Return what carries a plan out, to be used in a `with`; processes are started when there is work for them."""
     left = sum(taken_over(planned, root, Execution()) is None for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
@@ -98,7 +99,7 @@ class Serial:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def estimate(self, plan: Sequence[Planned]) -> Estimate:
+    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes."""
         return estimate(
             plan,
@@ -110,10 +111,10 @@ class Serial:
 
     def carry_out(
         self,
-        plan: Sequence[Planned],
+        plan: Sequence[PlannedRun],
         *,
         stop: Stop,
-        tell: Callable[[Planned, Report], None] = lambda *_: None,
+        tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
         ended: Callable[[Outcome], None] = lambda _: None,
     ) -> tuple[Outcome, ...]:
         """Train a plan, see `mkfa.engines.serial.carry_out`."""
@@ -138,7 +139,7 @@ class _Process:
             problem = f"cannot be started ({error.strerror or error})"
             raise WorkError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
         self.line, self.execution = Line(ours), execution
-        self.planned: Planned | None = None
+        self.planned: PlannedRun | None = None
         self.begun = False
         self.line.send(
             do="begin", size=domains.size, max_size=domains.max_size, root=str(root), execution=asdict(execution)
@@ -181,12 +182,12 @@ class Slots:
         self.selector.close()
         self._banks.cleanup()
 
-    def estimate(self, plan: Sequence[Planned]) -> Estimate:
+    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes; steps are timed in all processes at once."""
         return estimate(plan, self.domains, root=self.root, slots=self.executions, timer=self._time)
 
     def _time(self, spec: RunSpec) -> Timing:
-        order = order_of(Planned(spec, ""), self.domains, None)
+        order = order_of(PlannedRun(spec, ""), self.domains, None)
         for slot in range(len(self.executions)):
             self._start(slot).line.send(do="place", **order)
         self._gather("placed", spec)
@@ -210,10 +211,10 @@ class Slots:
 
     def carry_out(
         self,
-        plan: Sequence[Planned],
+        plan: Sequence[PlannedRun],
         *,
         stop: Stop,
-        tell: Callable[[Planned, Report], None] = lambda *_: None,
+        tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
         ended: Callable[[Outcome], None] = lambda _: None,
     ) -> tuple[Outcome, ...]:
         """Train the runs of a plan, several at a time, in its order as far as they wait for each other.
@@ -231,7 +232,7 @@ class Slots:
             A run failed; the others in progress saved themselves, those that were over are kept.
         """
         found: dict[str, Outcome] = {}
-        waiting: list[Planned] = []
+        waiting: list[PlannedRun] = []
         for planned in plan:
             before = taken_over(planned, self.root, self.executions[0])
             if before is None:
@@ -265,7 +266,7 @@ class Slots:
     def _busy(self) -> list[_Process]:
         return [process for process in self.processes.values() if process.planned is not None]
 
-    def _hand_out(self, waiting: list[Planned]) -> None:
+    def _hand_out(self, waiting: list[PlannedRun]) -> None:
         """Give every slot without a run the first one that waits for nothing."""
         for slot in range(len(self.executions)):
             if slot in self.processes and self.processes[slot].planned is not None:
@@ -280,7 +281,7 @@ class Slots:
             process.line.send(do="train", **order_of(ready, self.domains, self._bank_file(ready)))
 
     def _hear(
-        self, slot: int, message: dict[str, Any], tell: Callable[[Planned, Report], None]
+        self, slot: int, message: dict[str, Any], tell: Callable[[PlannedRun, Report], None]
     ) -> tuple[Outcome | None, Exception | None]:
         """Return what became of a run, or the error that ends the sweep."""
         process = self.processes[slot]
@@ -306,7 +307,7 @@ class Slots:
             return self._over(planned, message)
         return None, None
 
-    def _over(self, planned: Planned, message: dict[str, Any]) -> tuple[Outcome | None, Exception | None]:
+    def _over(self, planned: PlannedRun, message: dict[str, Any]) -> tuple[Outcome | None, Exception | None]:
         done = taken_over(planned, self.root, Execution())
         if done is None:  # impossible, or another process trains it
             return Outcome(planned, message["state"], False, note=message["note"]), None
@@ -345,10 +346,10 @@ class Slots:
     def _broken(self, process: _Process) -> WorkError:
         return WorkError("a training process", f"{process.end} before it took up a run", "pass --jobs 1")
 
-    def _bank_file(self, planned: Planned) -> Path | None:
+    def _bank_file(self, planned: PlannedRun) -> Path | None:
         """Return the file through which a worker gets a run's bank; None where it needs none."""
         from mkfa.banks.bank_file import write_bank
-        from mkfa.experiments.sources import bank_digest
+        from mkfa.training.planned import bank_digest
 
         if planned.bank is None:
             return None
@@ -358,6 +359,6 @@ class Slots:
         return path
 
 
-def _lost(planned: Planned, how: str) -> Outcome:
+def _lost(planned: PlannedRun, how: str) -> Outcome:
     remedy = "run the command again: it goes on from its checkpoint (with fewer --jobs if memory was short)"
     return Outcome(planned, "lost", False, note=str(WorkError(planned.spec.label, how, remedy)))

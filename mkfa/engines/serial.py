@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mkfa.experiments.lending import BaseBanks, lend, store_bank, trained_network
-from mkfa.experiments.plan import Domains, Planned
-from mkfa.results.cells import Finished
+from mkfa.images.opened import Domains
+from mkfa.training.base_runs import BaseBanks, lend, store_bank, trained_network
 from mkfa.training.device import Execution
 from mkfa.training.events import write_missing
 from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
+from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report, train_run
 from mkfa.training.spec import BASE
 from mkfa.training.stopping import Stop
@@ -26,7 +26,7 @@ class Outcome:
     why: what it borrows from is not there) or "lost" (its process was killed; it goes on from its checkpoint).
     """
 
-    planned: Planned
+    planned: PlannedRun
     state: str
     trained: bool
     result: dict[str, Any] | None = None
@@ -35,13 +35,13 @@ class Outcome:
 
 
 def carry_out(
-    plan: Sequence[Planned],
+    plan: Sequence[PlannedRun],
     domains: Domains,
     *,
     root: Path,
     execution: Execution,
     stop: Stop,
-    tell: Callable[[Planned, Report], None] = lambda *_: None,
+    tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
     ended: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
     """Train the runs of a plan one after the other; those that are over are taken as they are.
@@ -69,7 +69,7 @@ def carry_out(
     return tuple(outcomes)
 
 
-def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | None:
+def taken_over(planned: PlannedRun, root: Path, execution: Execution) -> Outcome | None:
     """Return the outcome of a run that is over already, None for one that is to be trained.
 
     Where `execution` asks for events and the run has none, they are written from its metrics.
@@ -82,13 +82,13 @@ def taken_over(planned: Planned, root: Path, execution: Execution) -> Outcome | 
 
 
 def train_planned(
-    planned: Planned,
+    planned: PlannedRun,
     domains: Domains,
     *,
     root: Path,
     execution: Execution,
     stop: Stop,
-    tell: Callable[[Planned, Report], None] = lambda *_: None,
+    tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
 ) -> Outcome:
     """Train one run of a plan with what it borrows; parameters and errors as `carry_out`."""
     try:
@@ -117,7 +117,7 @@ def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
     return replace(outcome, banks=store_bank(root, spec, domains[spec.domain]))
 
 
-def borrow(planned: Planned, domains: Domains, root: Path) -> Any:
+def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
     """Return what an arm takes its filters from: the base run's bank or weights, a bank, or None.
 
     Raises
@@ -134,19 +134,3 @@ def borrow(planned: Planned, domains: Domains, root: Path) -> Any:
     domain = domains[planned.needs.domain]
     network = trained_network(root, planned.needs, domain)
     return lend(network, planned.needs, domain, to=planned.spec, digest=str(result["weights_sha256"]))
-
-
-def finished(plan: Sequence[Planned], root: Path) -> tuple[Finished, ...]:
-    """Return the plan's runs with their results, as `mkfa.results.cells` takes them."""
-    return tuple(
-        Finished(p.source, p.spec.domain, p.spec.arm, p.spec.layers, p.spec.seed, RunFolder(root, p.spec).result())
-        for p in plan
-    )
-
-
-def chance_to_see(plan: Sequence[Planned]) -> str:
-    """Return a sentence that warns of a plan which cannot tell anything about filters, or ""."""
-    arms = {p.spec.arm for p in plan} - {BASE}
-    if arms and not arms & {"random", "delta", "box"}:
-        return "No arm that must hurt is in the plan (random, delta, box): 'no drop' alone says nothing."
-    return ""

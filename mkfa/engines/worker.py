@@ -101,7 +101,7 @@ class Worker:
     def _begin(self, order: dict[str, Any]) -> None:
         import torch
 
-        from mkfa.experiments.plan import Domains
+        from mkfa.images.opened import Domains
 
         self.root, self.execution = Path(order["root"]), Execution(**order["execution"])
         torch.set_num_threads(self.execution.threads)
@@ -140,7 +140,7 @@ class Worker:
     def _planned(self, order: dict[str, Any]) -> Any:
         """Return the run that an order names; its domains are read under the names that the parent read them by."""
         from mkfa.banks.bank_file import read_bank
-        from mkfa.experiments.plan import Planned
+        from mkfa.training.planned import PlannedRun
         from mkfa.training.spec import RunSpec
 
         spec, needs = RunSpec(**order["spec"]), RunSpec(**order["needs"]) if order["needs"] else None
@@ -149,7 +149,7 @@ class Worker:
             if self.domains[asked].digest != digest:
                 raise WorkError(asked, "has changed since the plan was made", "run the command again")
         bank = read_bank(order["bank"]) if order["bank"] else None
-        return Planned(spec, order["source"], needs, bank)
+        return PlannedRun(spec, order["source"], needs, bank)
 
 
 def order_of(planned: Any, domains: Any, bank: Path | None) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.plan import SELF, Domains, check_arms, lender_name
+from mkfa.experiments.plan import SELF, check_arms, source_label
 from mkfa.experiments.sources import Origin, find_origin
+from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
 
 CONTROLS = ("random", "delta")
@@ -52,7 +53,7 @@ def find_rows(given: Sequence[str], domains: Domains, *, more: Sequence[str] = (
         problem = f"does not name {'one' if least == 1 else 'two'} or more different domains"
         raise MkfaError(f"--domains {','.join(given)}", problem, "name each domain once")
     above = [find_origin(name, what=what) for name in more]
-    rows = [lender_name(origin, domains) for origin in above]
+    rows = [source_label(origin, domains) for origin in above]
     for i, name in enumerate(rows):
         if name in names:
             raise MkfaError(

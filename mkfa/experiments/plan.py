@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
-from mkfa.experiments.sources import Origin, bank_digest
+from mkfa.experiments.sources import Origin
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
-from mkfa.images.opened import Domains as Domains
+from mkfa.images.opened import Domains
+from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE, RunSpec
 
@@ -21,7 +21,7 @@ SELF = frozenset({"selffer", "selffer+"})
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class Setting:
     """What all runs of an experiment have in common."""
 
     arch: str
@@ -32,17 +32,7 @@ class Experiment:
     options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One run to make: its specification, what its source is called, the base run or bank that it borrows from."""
-
-    spec: RunSpec
-    source: str
-    needs: RunSpec | None = None
-    bank: FilterBank | None = None
-
-
-def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
+def base_run(experiment: Setting, domain: Domain, seed: int) -> RunSpec:
     """Return the specification of a base run."""
     return RunSpec(
         arch=experiment.arch,
@@ -55,27 +45,27 @@ def base_run(experiment: Experiment, domain: Domain, seed: int) -> RunSpec:
     )
 
 
-def plan_bases(experiment: Experiment, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[Planned, ...]:
+def plan_bases(experiment: Setting, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[PlannedRun, ...]:
     """Plan the base runs of some domains."""
     return tuple(
-        Planned(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
+        PlannedRun(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
     )
 
 
 def plan_cells(
-    experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]], seeds: int
-) -> tuple[Planned, ...]:
+    experiment: Setting, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]], seeds: int
+) -> tuple[PlannedRun, ...]:
     """Plan the runs of cells (origin, target, arm, layers) and the base runs that they need, these first, once each.
 
     A cell with 0 layers is the target's base run.
     """
     from mkfa.arms.arms import parse_arm
 
-    planned: dict[str, Planned] = {}
+    planned: dict[str, PlannedRun] = {}
     for _, target, _, _ in cells:
         for run in plan_bases(experiment, domains, names=[target], seeds=seeds):
             planned.setdefault(run.spec.hash, run)
-    later: dict[str, Planned] = {}
+    later: dict[str, PlannedRun] = {}
     for origin, target, arm, layers in cells:
         if layers == 0 or arm == BASE:
             continue
@@ -83,14 +73,14 @@ def plan_cells(
         for seed in range(seeds):
             run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
             if run.needs is not None:
-                planned.setdefault(run.needs.hash, Planned(run.needs, run.source))
+                planned.setdefault(run.needs.hash, PlannedRun(run.needs, run.source))
             later.setdefault(run.spec.hash, run)
     return (*planned.values(), *later.values())
 
 
 def _planned(
-    experiment: Experiment, domains: Domains, cell: tuple[Origin, str, str, int], seed: int, *, needs: bool
-) -> Planned:
+    experiment: Setting, domains: Domains, cell: tuple[Origin, str, str, int], seed: int, *, needs: bool
+) -> PlannedRun:
     origin, target, arm, layers = cell
     domain = domains[target]
     if arm in SELF:
@@ -104,15 +94,15 @@ def _planned(
         fit_kernel=experiment.fit_kernel,
     )
     if not needs:
-        return Planned(spec, "")
+        return PlannedRun(spec, "")
     if origin.bank is not None:
-        return Planned(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
+        return PlannedRun(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
     lender = experiment if not origin.arch else replace(experiment, arch=origin.network, options=origin.options)
     base = base_run(lender, domains[origin.domain], seed)
-    return Planned(replace(spec, source=f"run:{base.hash}"), lender_name(origin, domains), base)
+    return PlannedRun(replace(spec, source=f"run:{base.hash}"), source_label(origin, domains), base)
 
 
-def lender_name(origin: Origin, domains: Domains) -> str:
+def source_label(origin: Origin, domains: Domains) -> str:
     """Return what results call a source: its domain or bank, and "+NETWORK" where that is not the target's."""
     if not origin.domain:
         return origin.name
@@ -134,7 +124,7 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
             raise MkfaError(f"arm {name}", f"sets single kernels, which {what} layers have no use for", "leave it out")
 
 
-def choose_layers(text: str, experiment: Experiment, domain: Domain) -> tuple[tuple[int, ...], int]:
+def choose_layers(text: str, experiment: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
     """Return the numbers of layers that a text asks for, "all" being the network's, and the network's own.
 
     Raises
@@ -154,19 +144,19 @@ def choose_layers(text: str, experiment: Experiment, domain: Domain) -> tuple[tu
     return numbers, count
 
 
-def _layers_by_name(experiment: Experiment) -> int:
+def _layers_by_name(experiment: Setting) -> int:
     """Return the number of layers that a network's name tells, without torch and timm; 0 where it tells none."""
     named = re.match(r"convmixer_\d+_(\d+)", experiment.arch)
     return int(named[1]) if named and experiment.what == "depthwise" else 0
 
 
-def _refuse_more(numbers: Sequence[int], count: int, experiment: Experiment) -> None:
+def _refuse_more(numbers: Sequence[int], count: int, experiment: Setting) -> None:
     if max(numbers) > count:
         problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
         raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
-def count_layers(experiment: Experiment, domain: Domain) -> int:
+def count_layers(experiment: Setting, domain: Domain) -> int:
     """Return how many layers of the experiment's kind its network has."""
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build
@@ -175,7 +165,7 @@ def count_layers(experiment: Experiment, domain: Domain) -> int:
     return len(spatial_layers(model, experiment.what))
 
 
-def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
+def tell_followers(experiment: Setting, domain: Domain, count: int) -> str:
     """Return a sentence on layers that are set along with others and count as none; "" where there are none."""
     from mkfa.networks.layers import followers
     from mkfa.training.run import build
@@ -192,7 +182,7 @@ def tell_followers(experiment: Experiment, domain: Domain, count: int) -> str:
     )
 
 
-def check_sources(experiment: Experiment, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]) -> None:
+def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]) -> None:
     """Put the filters of each source, untrained where it is a base run, into the target: refuse before any work.
 
     Raises
@@ -202,7 +192,7 @@ def check_sources(experiment: Experiment, domains: Domains, *, cells: Sequence[t
         no such layers, no biases.
     """
     from mkfa.arms.arms import parse_arm
-    from mkfa.experiments.lending import lend
+    from mkfa.training.base_runs import lend
     from mkfa.training.run import build
 
     largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
@@ -229,7 +219,7 @@ def check_sources(experiment: Experiment, domains: Domains, *, cells: Sequence[t
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class DefaultSetting:
     """The network and recipe of a curve for which none was named, and why."""
 
     arch: str
@@ -240,12 +230,12 @@ class Setting:
     reason: str
 
 
-def default_setting(device: str) -> Setting:
+def default_setting(device: str) -> DefaultSetting:
     """Return what a curve of 18 layers is made with on a device where nothing else was asked for."""
     why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
     if device == "cuda":
-        return Setting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
-    return Setting(
+        return DefaultSetting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
+    return DefaultSetting(
         "convmixer_32_18",
         "fast",
         300,
@@ -255,7 +245,7 @@ def default_setting(device: str) -> Setting:
     )
 
 
-def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
     return [
         {
@@ -268,3 +258,11 @@ def members(plan: Sequence[Planned]) -> list[dict[str, Any]]:
         }
         for p in plan
     ]
+
+
+def sensitivity_warning(plan: Sequence[PlannedRun]) -> str:
+    """Return a sentence that warns of a plan which cannot tell anything about filters, or ""."""
+    arms = {p.spec.arm for p in plan} - {BASE}
+    if arms and not arms & {"random", "delta", "box"}:
+        return "No arm that must hurt is in the plan (random, delta, box): 'no drop' alone says nothing."
+    return ""

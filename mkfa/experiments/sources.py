@@ -8,11 +8,9 @@ replaces them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
@@ -140,17 +138,6 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[
             raise MkfaError(f"--source-arch {text}", problem, f"write it like {arch}:kernel=5, of {', '.join(OPTIONS)}")
         options[key] = int(value)
     return text, options
-
-
-def bank_digest(bank: FilterBank) -> str:
-    """Return the first 16 digits of the SHA-256 over a bank's filters and biases, layer by layer."""
-    found = hashlib.sha256()
-    for (kh, kw), group in bank.groups.items():
-        found.update(f"{kh}x{kw}".encode())
-        arrays: list[Any] = [group.weight, group.layer, group.channel, group.bias]
-        for array in arrays:
-            found.update(b"" if array is None else array.tobytes())
-    return found.hexdigest()[:16]
 
 
 def _split(text: str, option: str) -> Sequence[str]:

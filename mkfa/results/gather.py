@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from mkfa.results.curve import Curve, make_curve
 from mkfa.results.matrix import Matrix, make_matrix
 from mkfa.results.runs import source_name
 from mkfa.results.table import Scenarios, as_scenarios
-from mkfa.training.folder import RESULT, SPEC, read_json, read_spec
+from mkfa.training.folder import RESULT, SPEC, RunFolder, read_json, read_spec
+from mkfa.training.planned import PlannedRun
 from mkfa.training.spec import BASE
 
 if TYPE_CHECKING:
@@ -147,3 +148,11 @@ def _from_folder(root: Path, listed: Mapping[str, Any]) -> PackedRun:
     if spec is not None and spec.hash != listed["hash"]:
         raise WorkError(folder / SPEC, f"is that of run {spec.hash}", "remove the folder and train the run again")
     return PackedRun(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)
+
+
+def finished(plan: Sequence[PlannedRun], root: Path) -> tuple[Finished, ...]:
+    """Return the plan's runs with their results, as `mkfa.results.cells` takes them."""
+    return tuple(
+        Finished(p.source, p.spec.domain, p.spec.arm, p.spec.layers, p.spec.seed, RunFolder(root, p.spec).result())
+        for p in plan
+    )

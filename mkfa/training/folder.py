@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
+from mkfa.storage.locks import LockHeldError, hold, is_held
 from mkfa.training.spec import RunSpec
 
 SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
@@ -26,8 +25,6 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
 )
 BANK = "bank.h5"
 """The filters of a base run."""
-_GLANCE = 0.2
-"""Seconds; who holds a run's lock for less only looked whether it is held."""
 
 
 class RunLocked(MkfaError):
@@ -71,21 +68,16 @@ class RunFolder:
             The folder cannot be written.
         """
         self.prepare()
-        try:
-            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            problem = f"cannot be opened ({error.strerror})"
-            raise WorkError(self.path / LOCK, problem, "choose another --out, or make the folder yours") from error
-        try:
-            if not _hold(handle):
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(hold(self.path / LOCK))
+            except LockHeldError:
                 raise RunLocked(
                     f"run {self.spec.hash}",
                     "is being trained by another process",
                     "wait for it: a run that is done is taken over, not repeated",
-                )
+                ) from None
             yield
-        finally:
-            os.close(handle)
 
     def result(self) -> dict[str, Any] | None:
         """Return result.json, or None while the run is not over; raises WorkError where it is damaged."""
@@ -200,33 +192,6 @@ def read_spec(folder: Path) -> RunSpec | None:
     return RunSpec(**values)
 
 
-def _hold(handle: int) -> bool:
-    """Lock an open file; False where another process keeps it, not only looks at it as `is_locked` does."""
-    import fcntl
-
-    until = time.monotonic() + _GLANCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() > until:
-                return False
-        time.sleep(_GLANCE / 20)
-
-
 def is_locked(folder: Path) -> bool:
     """True while a process trains the run of this folder."""
-    import fcntl
-
-    try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(folder / LOCK)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkfa.engines.estimate import Task, Timing, estimate, makespan, time_run
-from mkfa.experiments.plan import Domains, Experiment, plan_cells
+from mkfa.experiments.plan import Setting, plan_cells
 from mkfa.experiments.sources import Origin
 from mkfa.images.domain import Domain
+from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, RunFolder
 from mkfa.training.recipe import load_recipe
@@ -34,8 +35,8 @@ def domains() -> Domains:
     return found
 
 
-def experiment(**more: object) -> Experiment:
-    return Experiment("convmixer_8_3", load_recipe("smoke", {"equal_steps": 10, "batch": 8}), **more)
+def experiment(**more: object) -> Setting:
+    return Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 10, "batch": 8}), **more)
 
 
 def priced(spec: RunSpec) -> Timing:

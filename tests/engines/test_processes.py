@@ -25,11 +25,12 @@ from mkfa.engines.processes import Serial, Slots, divide, open_slots
 from mkfa.engines.serial import carry_out
 from mkfa.engines.worker import Line, Worker, heard, order_of, told
 from mkfa.errors import MkfaError, WorkError
-from mkfa.experiments.plan import Domains, Experiment, Planned, plan_bases, plan_cells
-from mkfa.experiments.sources import Origin, bank_digest
+from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
+from mkfa.experiments.sources import Origin
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, RunFolder
+from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import load_recipe
 from mkfa.training.stopping import Stop, Stopped
 
@@ -37,8 +38,8 @@ ONE = Execution(device="cpu", threads=1)
 TWO = replace(ONE, jobs=2)
 
 
-def experiment(**changes: object) -> Experiment:
-    return Experiment("convmixer_8_3", load_recipe("smoke", {"equal_steps": 3, "batch": 8, **changes}))
+def experiment(**changes: object) -> Setting:
+    return Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 3, "batch": 8, **changes}))
 
 
 @pytest.fixture
@@ -54,13 +55,13 @@ def paths(tmp_path: Path) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def curve_plan(made: Experiment, domains: Domains, paths: tuple[str, str]) -> tuple[Planned, ...]:
+def curve_plan(made: Setting, domains: Domains, paths: tuple[str, str]) -> tuple[PlannedRun, ...]:
     origin = Origin(domains[paths[0]].name, paths[0])
     cells = [(origin, paths[1], arm, n) for arm in ("transfer", "random") for n in (1, 3)]
     return plan_cells(made, domains, cells=cells, seeds=2)
 
 
-def what_counts(plan: tuple[Planned, ...], root: Path) -> list[tuple[bytes, str, str]]:
+def what_counts(plan: tuple[PlannedRun, ...], root: Path) -> list[tuple[bytes, str, str]]:
     """Return, run by run, the metrics, the digest of the final weights and the number of threads."""
     folders = [RunFolder(root, p.spec) for p in plan]
     results = [folder.result() or {} for folder in folders]
@@ -106,7 +107,7 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
 def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_other(paths, tmp_path, bank_maker):
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
 
-    def plan(sizes: list[tuple[int, int, int]]) -> tuple[Planned, ...]:
+    def plan(sizes: list[tuple[int, int, int]]) -> tuple[PlannedRun, ...]:
         origin = Origin("made", bank=bank_maker(sizes))
         return plan_cells(experiment(), domains, cells=[(origin, paths[1], "transfer", 3)], seeds=2)
 
@@ -130,7 +131,7 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     stop = Stop()
 
-    def tell(_: Planned, report: object) -> None:
+    def tell(_: PlannedRun, report: object) -> None:
         busy = [p for p in plan if (RunFolder(tmp_path / "hit", p.spec).path / METRICS).exists()]
         stop.requested = len(busy) == 2
 
@@ -156,7 +157,7 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
 
     with open_slots(execution, plan, domains=domains, root=tmp_path / "hit") as slots:
 
-        def tell(planned: Planned, report: object) -> None:
+        def tell(planned: PlannedRun, report: object) -> None:
             if not hit and (RunFolder(tmp_path / "hit", planned.spec).path / CHECKPOINT).exists():
                 hit.append(planned.spec.hash)
                 [process] = [p for p in slots.processes.values() if p.planned is planned]
@@ -182,10 +183,11 @@ import sys
 from pathlib import Path
 from mkfa.training.device import Execution
 from mkfa.training.stopping import Stop
-from mkfa.experiments.plan import Domains, Experiment, plan_bases
+from mkfa.experiments.plan import Setting, plan_bases
+from mkfa.images.opened import Domains
 from mkfa.training.recipe import load_recipe
 from mkfa.engines.processes import open_slots
-made = Experiment("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
+made = Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
 domains = Domains(made.recipe.size, made.recipe.max_size)
 plan = plan_bases(made, domains, names=[sys.argv[1]], seeds=2)
 execution = Execution("cpu", threads=1, jobs=2)
@@ -325,7 +327,9 @@ def test_what_a_worker_is_told_and_answers(paths, tmp_path, bank_maker):
         [
             {
                 "do": "place",
-                **order_of(Planned(planned.needs or replace(planned.spec, arm="random", source=""), ""), domains, None),
+                **order_of(
+                    PlannedRun(planned.needs or replace(planned.spec, arm="random", source=""), ""), domains, None
+                ),
             },
             {"do": "time"},
             {"do": "train", **order},

@@ -13,15 +13,17 @@ import pytest
 from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines.processes import Serial
-from mkfa.engines.serial import carry_out, finished
+from mkfa.engines.serial import carry_out
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
-from mkfa.experiments.lending import ORIGIN, store_bank, trained_network
-from mkfa.experiments.plan import Domains, Experiment, Origin, Planned, base_run, check_arms, plan_bases, plan_cells
+from mkfa.experiments.plan import Domains, Origin, Setting, base_run, check_arms, plan_bases, plan_cells
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
+from mkfa.results.gather import finished
 from mkfa.results.runs import as_csv, find_run, list_runs, load_run, run_details
+from mkfa.training.base_runs import ORIGIN, store_bank, trained_network
 from mkfa.training.device import Execution
 from mkfa.training.folder import WEIGHTS, RunFolder, RunLocked
+from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import train_run
 from mkfa.training.stopping import Stop, Stopped
@@ -45,15 +47,15 @@ def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
     return Domains(SMOKE.size, SMOKE.max_size)
 
 
-def experiment(**more: object) -> Experiment:
-    return Experiment("convmixer_8_3", load_recipe("smoke", {"equal_steps": 3, "batch": 8}), **more)
+def experiment(**more: object) -> Setting:
+    return Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 3, "batch": 8}), **more)
 
 
-def work(plan: tuple[Planned, ...], domains: Domains, root: Path) -> tuple:
+def work(plan: tuple[PlannedRun, ...], domains: Domains, root: Path) -> tuple:
     return carry_out(plan, domains, root=root, execution=ONE, stop=Stop())
 
 
-def curve_plan(domains: Domains, **more: object) -> tuple[Planned, ...]:
+def curve_plan(domains: Domains, **more: object) -> tuple[PlannedRun, ...]:
     origin = Origin("letters", "letters")
     cells = [(origin, "emoji", arm, n) for arm in ("transfer", "selffer", "random") for n in (0, 1, 3)]
     return plan_cells(experiment(**more), domains, cells=cells, seeds=2)
@@ -222,6 +224,6 @@ def test_a_look_at_a_run_does_not_keep_it_from_being_trained(domains, tmp_path):
 def test_the_paper_recipe_runs_as_a_whole(domains, tmp_path):
     """Crops, RandAugment, erasing, mixing, stochastic depth, at a size that the images are scaled to."""
     recipe = load_recipe("paper", {"equal_steps": 2, "batch": 8, "size": 24})
-    plan = plan_bases(Experiment("convmixer_8_3", recipe), domains, names=["emoji"], seeds=1)
+    plan = plan_bases(Setting("convmixer_8_3", recipe), domains, names=["emoji"], seeds=1)
     [outcome] = work(plan, domains, tmp_path)
     assert outcome.state == "done"

@@ -9,17 +9,19 @@ import torch
 from mkfa.arms.plant import weights_of_layers
 from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import library_folder
-from mkfa.engines.serial import borrow, carry_out, finished
+from mkfa.engines.serial import borrow, carry_out
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.experiments.lending import trained_network
-from mkfa.experiments.plan import Domains, Experiment, check_sources, choose_layers, plan_cells, tell_followers
+from mkfa.experiments.plan import Setting, check_sources, choose_layers, plan_cells, tell_followers
 from mkfa.experiments.sources import Origin, find_origins, parse_network
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.images.load import is_domain
+from mkfa.images.opened import Domains
 from mkfa.networks.build import build_network
 from mkfa.results.curve import make_curve
+from mkfa.results.gather import finished
+from mkfa.training.base_runs import trained_network
 from mkfa.training.device import Execution
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import build
@@ -46,8 +48,8 @@ def domains(monkeypatch: pytest.MonkeyPatch) -> Domains:
     return Domains(SMOKE.size, SMOKE.max_size)
 
 
-def experiment(arch: str = "convmixer_8_3", **more: object) -> Experiment:
-    return Experiment(arch, load_recipe("smoke", {"equal_steps": 3, "batch": 8}), **more)
+def experiment(arch: str = "convmixer_8_3", **more: object) -> Setting:
+    return Setting(arch, load_recipe("smoke", {"equal_steps": 3, "batch": 8}), **more)
 
 
 def test_every_source_with_every_network():

@@ -12,11 +12,12 @@ import pytest
 
 from mkfa.engines.serial import carry_out
 from mkfa.errors import MkfaError
-from mkfa.experiments.plan import Domains, Planned
 from mkfa.images.domain import Domain
+from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.events import EVENTS, FILE, TAGS, check_tensorboard
 from mkfa.training.folder import METRICS, RunFolder
+from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import train_run
 from mkfa.training.spec import RunSpec
@@ -101,10 +102,10 @@ def test_going_on_without_them_leaves_none_that_are_out_of_date(tmp_path):
     domains = Domains(RECIPE.size, RECIPE.max_size)
     domains._read["made"] = domain()
     for _ in range(2):  # a run that is over gets them from its metrics, once
-        carry_out([Planned(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
+        carry_out([PlannedRun(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
     assert scalars(tmp_path) == expected(tmp_path)  # without rates: they are not known any more
     before = (folder / EVENTS / FILE).stat().st_mtime_ns
-    carry_out([Planned(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
+    carry_out([PlannedRun(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
     assert (folder / EVENTS / FILE).stat().st_mtime_ns == before
 
 

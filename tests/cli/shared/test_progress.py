@@ -7,13 +7,13 @@ import time
 from mkfa.cli import sweepbar
 from mkfa.cli.sweepbar import SweepBar
 from mkfa.engines.serial import Outcome
-from mkfa.experiments.plan import Planned
+from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.spec import RunSpec
 
 
-def planned(seed: int) -> Planned:
-    return Planned(RunSpec("convmixer_8_2", "made", "digest", "smoke", {}, seed), "")
+def planned(seed: int) -> PlannedRun:
+    return PlannedRun(RunSpec("convmixer_8_2", "made", "digest", "smoke", {}, seed), "")
 
 
 def outcome(seed: int, state: str = "done", **result: object) -> Outcome:

@@ -1,0 +1,31 @@
+"""A run that a plan asks for: its specification, and what it borrows filters from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from mkfa.banks.bank import FilterBank
+from mkfa.training.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run to make: its specification, what its source is called, the base run or bank that it borrows from."""
+
+    spec: RunSpec
+    source: str
+    needs: RunSpec | None = None
+    bank: FilterBank | None = None
+
+
+def bank_digest(bank: FilterBank) -> str:
+    """Return the first 16 digits of the SHA-256 over a bank's filters and biases, layer by layer."""
+    found = hashlib.sha256()
+    for (kh, kw), group in bank.groups.items():
+        found.update(f"{kh}x{kw}".encode())
+        arrays: list[Any] = [group.weight, group.layer, group.channel, group.bias]
+        for array in arrays:
+            found.update(b"" if array is None else array.tobytes())
+    return found.hexdigest()[:16]
