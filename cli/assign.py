@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, deliver, print_table, progress, say, say_wrapped
+from mkfa.cli.shared.options import Bank, Seed, add
+from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.printing import print_table, say
+from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -15,52 +19,62 @@ if TYPE_CHECKING:
     from mkfa.patterns.assigning import Assignment
     from mkfa.patterns.summary import AssignmentSummary, Coverage, KindSummary
 
+MOST_DRAWS = 10_000_000
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
-    app.command("assign")(assign)
+    add(app, "assign", assign, former={"--layers": "--by-layer"})
 
 
 def assign(
-    bank: Annotated[str, typer.Argument(metavar="BANK", help="Bank file or name.")],
+    bank: Bank,
     basis: Annotated[
         str,
-        typer.Option("--basis", help="families, eight (models of the published key filters), or all: both in turn."),
+        typer.Option(
+            "--basis", metavar="NAME", help="families, eight (models of the published key filters), or all: both."
+        ),
     ] = "families",
     null: Annotated[
         str,
-        typer.Option("--null", help="Null of p-values and thresholds: shuffled, gaussian, blurred, covariance, init."),
+        typer.Option(
+            "--null",
+            metavar="NAME",
+            help="Null of p-values and thresholds: shuffled, gaussian, blurred, covariance, init.",
+        ),
     ] = "shuffled",
-    draws: Annotated[int, typer.Option("--draws", help="Null filters for each null and kernel size.")] = 10000,
-    r2: Annotated[float, typer.Option("--r2", min=0, max=1, help="R2 from which a filter counts as covered.")] = 0.9,
-    layers: Annotated[bool, typer.Option("--layers", help="Print a table of layers, with their quality.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write every filter's result (.h5) or the summary (.json).")
-    ] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", help="Draw shares, coverage and examples (.png, .pdf, .svg).")
-    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", metavar="N", min=1, max=MOST_DRAWS, help="Filters of each null and kernel size.")
+    ] = 10000,
+    r2: Annotated[
+        float, typer.Option("--r2", metavar="X", min=0, max=1, help="R2 from which a filter counts as covered.")
+    ] = 0.9,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="Print a table of layers, with their quality.")] = False,
     store: Annotated[
-        bool, typer.Option("--store/--no-store", help="Store the result in the bank file under /analysis.")
+        bool, typer.Option("--store/--no-store", help="Store the result in the bank file, under /analysis.")
     ] = True,
     seed: Seed = 0,
-    force: Force = False,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
-    """Name the analytic pattern of every filter: class, scales, fit, runner-up, and what chance gives."""
+    """Which analytic pattern does each filter follow, and what does chance give?
+
+    Every filter gets its class, scales, fit and runner-up.
+    """
     from mkfa.banks.bank_file import read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.banks.quality import layer_quality
     from mkfa.patterns.assigning import BASES, to_analysis, work
     from mkfa.patterns.assigning import assign as fit_bank
     from mkfa.patterns.summary import summarise
+    from mkfa.progress import follow
 
-    check_outputs(out, figure, force=force, banks=[bank])
+    output.check([bank])
     path = resolve_path(bank)
     loaded, wanted = read_bank(path), BASES if basis == "all" else (basis,)
     done = []
     for each in wanted:
-        with progress(f"assign {each}", work(loaded, null=null, draws=draws)) as advance:
+        with follow(shown(), f"assign {each}", work(loaded, null=null, draws=draws)) as advance:
             found = fit_bank(loaded, each, null=null, draws=draws, seed=seed, advance=advance)
         done.append((found, summarise(found, loaded, r2=r2)))
     unstored = _why_not_stored(path, store)
@@ -69,20 +83,17 @@ def assign(
             write_analysis(path, to_analysis(found, loaded))
     quality = layer_quality(loaded, seed=seed)
 
-    def tell() -> None:
+    def tables() -> None:
         for _, summary in done:
-            _print(summary, quality if layers else ())
+            _print(summary, quality if by_layer else ())
         say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
 
-    deliver(
-        out,
-        figure,
-        lambda: {"assignments": [summary for _, summary in done], "quality": quality},
-        write=lambda path: _write(path, done, loaded, force=force),
+    facts = {"assignments": [summary for _, summary in done], "quality": quality}
+    output.deliver(
+        SimpleNamespace(to_dict=lambda: facts),
+        show=tables,
         draw=lambda: _draw(done[0], loaded),
-        tell=tell,
-        force=force,
-        as_json=as_json,
+        save=lambda path: _write(path, done, loaded, facts, force=output.force),
     )
 
 
@@ -104,9 +115,14 @@ def _why_not_stored(path: Path, store: bool) -> str:
     return ""
 
 
-def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
+def _write(out: Path, done: Done, bank: FilterBank, facts: Any, *, force: bool) -> None:
     from mkfa.patterns.assigning import to_analysis
+    from mkfa.storage.records import to_json
     from mkfa.storage.result_files import write_arrays
+
+    if out.suffix.lower() == ".json":
+        write_text(out, to_json(facts) + "\n", overwrite=force)
+        return
 
     arrays: dict[str, Any] = {}
     described: dict[str, Any] = {}
@@ -131,7 +147,7 @@ def _print(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> Non
     if quality:
         _print_layers(summary, quality)
     for line in _sentences(summary):
-        say_wrapped(line)
+        say(line)
 
 
 def _print_classes(summary: AssignmentSummary) -> None:

@@ -1,28 +1,17 @@
-"""`mkfa atlas` (and, from its own module, `mkfa keys`)."""
+"""`mkfa atlas`: clusters of filters."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli import keys
-from mkfa.cli.shared.outputs import (
-    Banks,
-    Force,
-    Json,
-    Kernel,
-    Seed,
-    check_outputs,
-    deliver,
-    percent,
-    print_table,
-    progress,
-    read_banks,
-    say,
-    say_wrapped,
-)
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, add
+from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.printing import percent, print_table, say
+from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
     from mkfa.clusters.atlas import Atlas
@@ -33,49 +22,60 @@ MOST_BANKS = 4
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    app.command("atlas")(atlas)
-    keys.register(app)
+    add(app, "atlas", atlas, former={"--kernel": "--kernel-size"})
 
 
 def atlas(
     banks: Banks,
-    kernel: Kernel = "",
+    kernel_size: KernelSize = "",
     clusters: Annotated[
-        int | None, typer.Option("--clusters", help="Number of clusters; default: chosen against the null.")
+        int | None, typer.Option("--clusters", metavar="N", help="Number of clusters; default: chosen by the null.")
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", help="Filters used to choose the number and for the map.")] = 4000,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5 or .json.")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="Draw prototypes and map: .png .pdf .svg.")] = None,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", help="Filters that the number is chosen on and the map shows.")
+    ] = 4000,
     seed: Seed = 0,
-    force: Force = False,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
-    """Cluster the filters of banks modulo sign: prototypes, where each is found, and a map."""
+    """Which clusters do the filters of banks form, and who has which?
+
+    Filters are grouped up to gain, offset and sign; the number of clusters is held against a null.
+    """
+    from mkfa.banks.library import load_bank
     from mkfa.clusters.atlas import atlas_summary, build_atlas, write_atlas
     from mkfa.clusters.count import SWEEP
+    from mkfa.clusters.pool import find_kind
     from mkfa.figures.atlas import draw
+    from mkfa.progress import follow
 
-    check_outputs(out, figure, force=force, banks=banks)
-    read, kind = read_banks(banks, kernel)
-    with progress("atlas", len(SWEEP) if clusters is None else 2) as advance:
+    output.check(banks)
+    loaded = [load_bank(name) for name in banks]
+    with follow(shown(), "atlas", len(SWEEP) if clusters is None else 2) as advance:
         result = build_atlas(
-            read,
-            kind=kind,
+            loaded,
+            kind=find_kind(kernel_size, loaded) if kernel_size else None,
             clusters=clusters,
             seed=seed,
             sample=sample,
-            with_map=figure is not None or out is not None,
+            with_map=output.figure is not None or output.out is not None,
             advance=advance,
         )
-    deliver(
-        out,
-        figure,
-        lambda: atlas_summary(result),
-        write=lambda path: write_atlas(result, path, overwrite=force),
+    summary, write = atlas_summary, write_atlas
+
+    def save(path: Path) -> None:
+        from mkfa.storage.records import to_json
+
+        if path.suffix.lower() == ".json":
+            write_text(path, to_json(summary(result)) + "\n", overwrite=output.force)
+        else:
+            write(result, path, overwrite=output.force)
+
+    output.deliver(
+        SimpleNamespace(to_dict=lambda: summary(result)),
+        show=lambda: print_atlas(result),
         draw=lambda: draw(result),
-        tell=lambda: print_atlas(result),
-        force=force,
-        as_json=as_json,
+        save=save,
     )
 
 
@@ -118,7 +118,7 @@ def print_atlas(result: Atlas) -> None:
             f"seed {choice.seed}.",
         ],
     )
-    say_wrapped(f"Choice: {choice.reason}")
+    say(f"Choice: {choice.reason}")
     say("")
     banks = result.pool.banks if 1 < len(result.pool.banks) <= MOST_BANKS else ()
     columns = ("", "nearest family", "its R2", "filters", "mean R2", "recurs", *DEPTHS, *banks)
@@ -145,7 +145,7 @@ def print_atlas(result: Atlas) -> None:
     print_table("Clusters", columns, table, left=2, notes=notes)
     real, null = (f"{x.mean():.3f} ({x.min():.3f} to {x.max():.3f})" for x in (stable.seeds, stable.null_seeds))
     say(f"Over {stable.refits} seeds: adjusted Rand {real}; null {null}.")
-    say_wrapped(
+    say(
         f"By density (HDBSCAN, {len(result.density_row)} filters): {result.density.count} dense regions, "
         f"{percent(result.density.outside)} of filters in none; null: {result.null_density.count}, "
         f"{percent(result.null_density.outside)} in none."

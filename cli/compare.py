@@ -1,123 +1,122 @@
-"""`mkfa compare`."""
+"""`mkfa compare`: how alike two banks are, between floor, ceiling and chance."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import (
-    WIDTH,
-    Force,
-    Json,
-    Seed,
-    check_outputs,
-    deliver,
-    print_table,
-    progress,
-    say,
-    say_wrapped,
-    write_text,
-)
+from mkfa.cli.shared.options import Seed, add
+from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.printing import print_table, say, warn, words
+from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
     from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison
 
-ENDINGS = (".h5", ".json", ".csv")
+MOST_DRAWS = 1_000_000
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
-    app.command("compare")(compare)
+    former = {"--bank": "BANK", "--kernel": "--kernel-size", "--permutations": "--draws", "--null": "--nulls"}
+    add(app, "compare", compare, former=former)
 
 
 def compare(
     banks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BANK...]", help="Banks to compare: file or name; three or more give a matrix."),
+        typer.Argument(metavar="BANK...", help="Names or paths of banks; three or more give a matrix."),
     ] = None,
-    a: Annotated[str, typer.Option("--a", help="One bank: file or name ('mkfa banks' lists names).")] = "",
-    b: Annotated[str, typer.Option("--b", help="The other bank.")] = "",
-    bank: Annotated[list[str] | None, typer.Option("--bank", help="A further bank; may be repeated.")] = None,
+    a: Annotated[str, typer.Option("--a", metavar="BANK", help="One bank.")] = "",
+    b: Annotated[str, typer.Option("--b", metavar="BANK", help="The other bank.")] = "",
     measures: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--measures",
-            help="Comma-separated: coverage, coverage_at, matching, "
-            "transport, mmd, energy, moments, pca_kl, responses. Default: all.",
+            metavar="NAMES",
+            help="By commas: coverage, coverage_at, matching, transport, mmd, energy, moments, pca_kl, responses; "
+            "default: all.",
         ),
-    ] = "",
-    null: Annotated[
-        str,
+    ] = None,
+    nulls: Annotated[
+        str | None,
         typer.Option(
-            "--null",
-            help="Comma-separated: shuffled, gaussian, blurred, covariance "
-            "(default: these), init (untrained networks from timm; slow).",
+            "--nulls",
+            metavar="NAMES",
+            help="By commas: shuffled, gaussian, blurred, covariance (default: these), init (untrained networks from "
+            "timm; slow).",
         ),
-    ] = "",
-    kernel: Annotated[
-        str,
-        typer.Option("--kernel", help="Kernel sizes, comma-separated, as in 5x5. Default: all that the banks share."),
-    ] = "",
-    permutations: Annotated[int, typer.Option("--permutations", help="Draws of each null.")] = 999,
-    sample: Annotated[int, typer.Option("--sample", help="Filters from each bank, evenly over its layers.")] = 192,
-    threshold: Annotated[float, typer.Option("--threshold", help="|cos| that counts as covered.")] = 0.9,
+    ] = None,
+    kernel_size: Annotated[
+        str | None,
+        typer.Option("--kernel-size", metavar="5x5", help="Sizes, by commas; default: all that the banks share."),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, max=MOST_DRAWS, metavar="N", help="Draws of each null.")
+    ] = 999,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", help="Filters from each bank, evenly over its layers.")
+    ] = 192,
+    threshold: Annotated[float, typer.Option("--threshold", metavar="X", help="|cos| that counts as covered.")] = 0.9,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5, .json or .csv.")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="Draw it: .png, .pdf or .svg.")] = None,
-    force: Force = False,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
-    """How alike are two networks' filters, between the floor of one network's halves and chance?"""
-    names = [*(x for x in (a, b) if x), *(bank or []), *(banks or [])]
-    settings = _settings(measures, null, kernel, (permutations, sample, seed), threshold)
+    """How alike are two networks' filters, between floor, ceiling and chance?
+
+    Floor: two halves of one network. Ceiling and chance: filters without patterns. 'mkfa explain WORD' says more.
+    """
+    names = [*(x for x in (a, b) if x), *(banks or [])]
+    settings = _settings(measures, nulls, kernel_size, (draws, sample, seed), threshold)
     _need_two(names)
-    check_outputs(out, figure, force=force, banks=names, endings=ENDINGS)
+    output.check(names)
     from mkfa.banks.library import load_bank
     from mkfa.similarity.comparing import distinct_names
 
     found = distinct_names([load_bank(name) for name in names])
     results = _run(found, settings)
-    deliver(
-        out,
-        figure,
-        lambda: _record(found, results),
-        write=lambda path: _write(path, results, force),
+    output.deliver(
+        SimpleNamespace(to_dict=lambda: _record(found, results)),
+        show=lambda: _print(found, results),
         draw=lambda: _draw(found, results),
-        tell=lambda: _print(found, results),
-        force=force,
-        as_json=as_json,
+        save=lambda path: _write(path, found, results, output.force),
     )
 
 
-def _settings(measures: str, null: str, kernel: str, counts: tuple[int, int, int], threshold: float) -> CompareSettings:
+def _settings(
+    measures: str | None, nulls: str | None, kernel_size: str | None, counts: tuple[int, int, int], threshold: float
+) -> CompareSettings:
     from mkfa.similarity.comparison import CompareSettings
 
-    chosen: dict[str, Any] = {"measures": _words(measures), "nulls": _words(null), "kernels": _kernels(kernel)}
-    permutations, sample, seed = counts
+    chosen: dict[str, Any] = {"measures": _names(measures, "--measures"), "nulls": _names(nulls, "--nulls")}
+    chosen["kernels"] = tuple(_size(word) for word in _names(kernel_size, "--kernel-size"))
+    draws, sample, seed = counts
     given = {k: v for k, v in chosen.items() if v}
-    return CompareSettings(**given, permutations=permutations, sample=sample, seed=seed, threshold=threshold)
+    return CompareSettings(**given, permutations=draws, sample=sample, seed=seed, threshold=threshold)
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _names(text: str | None, option: str) -> tuple[str, ...]:
+    from mkfa.errors import MkfaError
+
+    if text is not None and not words(text):
+        raise MkfaError(option, "names nothing", "name one or several, by commas, or leave the option out")
+    return tuple(words(text or ""))
 
 
-def _kernels(text: str) -> tuple[tuple[int, int], ...]:
+def _size(word: str) -> tuple[int, int]:
     import re
 
     from mkfa.errors import MkfaError
 
-    sizes = []
-    for word in _words(text):
-        match = re.fullmatch(r"(\d+)x(\d+)", word)
-        if not match:
-            raise MkfaError(f"--kernel {word}", "is no kernel size", "write it as height x width, e.g. 5x5")
-        sizes.append((int(match[1]), int(match[2])))
-    return tuple(sizes)
+    match = re.fullmatch(r"(\d+)x(\d+)", word)
+    if not match:
+        raise MkfaError(f"--kernel-size {word}", "is not a kernel size", "write it as height x width, e.g. 5x5")
+    return int(match[1]), int(match[2])
 
 
 def _need_two(names: list[str]) -> None:
@@ -125,22 +124,22 @@ def _need_two(names: list[str]) -> None:
 
     if len(names) < 2:
         problem = f"needs two banks, and {len(names)} was named" if names else "needs two banks"
-        raise MkfaError("mkfa compare", problem, "name them: --a BANK --b BANK")
+        raise MkfaError("compare", problem, "name them: --a BANK --b BANK")
 
 
 def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison | None, ...]:
     """Compare every pair; pairs with nothing in common are left out and said, unless there is no other."""
     from itertools import combinations
 
-    from mkfa.cli.shared.outputs import warn
     from mkfa.errors import MkfaError
+    from mkfa.progress import follow
     from mkfa.similarity.comparing import compare_many, total_draws
 
     total = 0
     for x, y in combinations(banks, 2):
         with suppress(MkfaError):  # `compare_many` says it again
             total += total_draws(x, y, settings)
-    with progress("null banks", total) as advance:
+    with follow(shown(), "null banks", total) as advance:
         return compare_many(banks, settings=settings, advance=advance, tell=lambda problem: warn(str(problem)))
 
 
@@ -154,13 +153,16 @@ def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> 
     return out
 
 
-def _write(out: Path, results: tuple[Comparison | None, ...], force: bool) -> None:
+def _write(out: Path, banks: list[FilterBank], results: tuple[Comparison | None, ...], force: bool) -> None:
     from mkfa.similarity.export import arrays_of, attributes_of, csv_text
+    from mkfa.storage.records import to_json
     from mkfa.storage.result_files import write_arrays
 
     done = [result for result in results if result]
     if out.suffix.lower() == ".csv":
         write_text(out, csv_text(done), overwrite=force)
+    elif out.suffix.lower() == ".json":
+        write_text(out, to_json(_record(banks, results)) + "\n", overwrite=force)
     else:
         arrays, attributes = arrays_of(done), attributes_of(done)
         write_arrays(out, kind="comparison", arrays=arrays, attributes=attributes, overwrite=force)
@@ -193,7 +195,7 @@ def _print_comparison(result: Comparison) -> None:
             f"{result.a} and {result.b}, {kind.kind}: {each}",
             ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "p differ"),
             [_place_row(kind, i) for i in rows],
-            notes=_wrap(_place_notes(kind, settings)),
+            notes=_place_notes(kind, settings),
         )
         head = [x for n in kind.nulls for x in (n.null, "p")]
         how = f"mean with one bank replaced, p of the value ({_draws(kind)}, seed {settings.seed})"
@@ -201,19 +203,13 @@ def _print_comparison(result: Comparison) -> None:
             f"Against chance: {how}",
             ("measure", "value", *head),
             [_null_row(kind, i) for i in rows],
-            notes=_wrap(_null_notes(kind)),
+            notes=_null_notes(kind),
         )
         _print_stages(kind)
-        say_wrapped(" ".join(in_words(result, kind)))
+        say(" ".join(in_words(result, kind)))
         say("")
     for text in (*result.left_out, *result.notes):
-        say_wrapped(f"{text}.")
-
-
-def _wrap(texts: list[str]) -> list[str]:
-    from textwrap import wrap
-
-    return [line for text in texts for line in wrap(text, WIDTH)]
+        say(f"{text}.")
 
 
 def _place_row(kind: KindComparison, i: int) -> list[Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.outputs import Force, say
+from mkfa.cli.shared.options import OUTPUT, Force, add
+from mkfa.cli.shared.printing import VOICE, say
 
 STEPS: tuple[tuple[str, str, list[str]], ...] = (
     (
         "harvest: collect the depthwise filters of a checkpoint into a bank",
-        "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is one\n"
+        "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is one "
         "HDF5 file that plain h5py reads: a layer table and the filters, contiguous by kernel size.",
         [
             "harvest",
@@ -32,15 +34,17 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
         [
             "figure",
             "filters",
-            "--banks",
-            "{out}/ppocr_cls.h5,ppocrv4_rec,efficientnet_lite0,mobilenet_v2",
+            "{out}/ppocr_cls.h5",
+            "ppocrv4_rec",
+            "efficientnet_lite0",
+            "mobilenet_v2",
             "--out",
             "{out}/filters.png",
         ],
     ),
     (
         "compare: did a network for objects and one for text learn the same filters?",
-        "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' are\n"
+        "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' are "
         "weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict ones.",
         [
             "compare",
@@ -48,7 +52,7 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
             "efficientnet_lite0",
             "--b",
             "ppocrv4_rec",
-            "--kernel",
+            "--kernel-size",
             "5x5",
             "--figure",
             "{out}/compare.png",
@@ -68,7 +72,7 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
             "atlas",
             "{out}/ppocr_cls.h5",
             "efficientnet_lite0",
-            "--kernel",
+            "--kernel-size",
             "5x5",
             "--figure",
             "{out}/atlas.png",
@@ -83,7 +87,7 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
             "keys",
             "{out}/ppocr_cls.h5",
             "efficientnet_lite0",
-            "--kernel",
+            "--kernel-size",
             "5x5",
             "--figure",
             "{out}/keys.png",
@@ -93,10 +97,10 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
     ),
     (
         "transfer-curve: does it matter where the filters came from?",
-        "A network of 6 depthwise layers learns digits while its first n layers keep filters borrowed from letters\n"
-        "(transfer), drawn at random (random), or that mix no pixels at all (delta). It shows that the path works and\n"
-        "whether this network is sensitive to its filters. It does not show whether filters are general: 60 steps\n"
-        "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour\n"
+        "A network of 6 depthwise layers learns digits while its first n layers keep filters borrowed from letters "
+        "(transfer), drawn at random (random), or that mix no pixels at all (delta). It shows that the path works and "
+        "whether this network is sensitive to its filters. It does not show whether filters are general: 60 steps "
+        "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour "
         "on two cores.",
         [
             "transfer-curve",
@@ -120,18 +124,29 @@ STEPS: tuple[tuple[str, str, list[str]], ...] = (
     ),
 )
 """Heading, explanation, command."""
+MARK = "Written by 'mkfa demo'."
+"""How the README.txt of the demo's folder begins: the demo may replace its own files."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
 
-    @app.command("demo")
-    def demo(
-        out: Annotated[Path, typer.Option("--out", help="Folder for what the demo writes.")] = Path("mkfa-demo"),
-        force: Force = False,
-    ) -> None:
-        """Show the whole path on bundled data, from harvest to a transfer curve. No network needed."""
-        run_demo(app, out, force=force)
+    add(app, "demo", demo)
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for what the demo writes.", **OUTPUT)
+    ] = Path("mkfa-demo"),
+    force: Force = False,
+) -> None:
+    """Show the whole path on bundled data, without network.
+
+    From harvest to a transfer curve. Run again, it goes on where it stopped and replaces its own files.
+    """
+    from mkfa.cli.app import app
+
+    run_demo(app, out, force=force)
 
 
 def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
@@ -139,43 +154,39 @@ def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
     from importlib.resources import files
 
     prepare(out, force=force)
-    started = time.monotonic()
+    started, quiet = time.monotonic(), VOICE.quiet
     checkpoint = files("mkfa.data").joinpath("ppocr_cls.safetensors").read_bytes()
     (out / "ppocr_cls.safetensors").write_bytes(checkpoint)
     for number, (heading, explanation, command) in enumerate(STEPS, 1):
         arguments = [part.replace("{out}", str(out)) for part in command]
         say(f"\n=== {number}/{len(STEPS)} {heading}")
         say(explanation)
-        say(f"$ mkfa {' '.join(quoted(a) for a in arguments)}\n")
-        extra = ["--force"] if force and command[0] != "transfer-curve" else []  # that one goes on where it stopped
-        app([*arguments, *extra], standalone_mode=False)
+        say(f"$ {shlex.join(['mkfa', *arguments])}\n", wrap=False)
+        extra = [] if command[0] == "transfer-curve" else ["--force"]  # that one goes on where it stopped
+        app([*(["--quiet"] if quiet else []), *arguments, *extra], standalone_mode=False)
     found = sorted(p for p in out.rglob("*") if p.is_file() and "runs" not in p.parts and p.name != "README.txt")
     lines = [f"{p.relative_to(out)!s:24} {p.stat().st_size:>9} bytes" for p in found]
-    commands = [" ".join(["mkfa", *map(quoted, c)]).replace("{out}", str(out)) for _, _, c in STEPS]
-    text = "\n".join(["Written by 'mkfa demo':", *lines, "", "The commands:", *commands])
+    commands = [shlex.join(["mkfa", *c]).replace("{out}", str(out)) for _, _, c in STEPS]
+    text = "\n".join([MARK, "", *lines, "", "The commands:", *commands])
     (out / "README.txt").write_text(text + "\n", encoding="utf-8")
-    say(f"\nDone in {time.monotonic() - started:.0f} s. Figures, results and the bank are in {out}/ :")
+    say(f"\nDone in {time.monotonic() - started:.0f} s. Figures, results and the bank are in {out}/ :", wrap=False)
     for line in lines:
-        say(f"  {line}")
+        say(f"  {line}", wrap=False)
     say(f"Next: open {out / 'compare.png'}; harvest a network of your own: mkfa harvest CHECKPOINT_OR_TIMM_NAME")
 
 
 def prepare(out: Path, *, force: bool) -> None:
-    """Make the demo's folder; refuses one with content unless `force`."""
+    """Make the demo's folder; refuses one with files of others unless `force`."""
     from mkfa.errors import MkfaError
 
     if out.exists() and not out.is_dir():
         raise MkfaError(out, "is a file, where the demo needs a folder", "choose another --out")
-    if out.is_dir() and any(out.iterdir()) and not force:
+    mark = out / "README.txt"
+    ours = mark.is_file() and mark.read_text("utf-8", errors="replace").startswith(MARK)
+    if out.is_dir() and any(out.iterdir()) and not (ours or force):
         raise MkfaError(out, "has files in it already", "choose another --out or pass --force to replace them")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{MARK} It has not finished.\n", encoding="utf-8")
     except OSError as error:
         raise MkfaError(out, f"cannot be made ({error.strerror})", "choose another --out") from error
-
-
-def quoted(argument: str) -> str:
-    """Return an argument as it is typed in a shell."""
-    import shlex
-
-    return shlex.quote(argument)

@@ -1,4 +1,4 @@
-"""`mkfa domains`, `mkfa domains pack`."""
+"""`mkfa domains`, `mkfa domains pack`: labelled image sets."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import Force, Json, print_json, print_table, progress, say, warn
+from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, add, new_group
+from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
+from mkfa.cli.shared.progress import shown
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    group = typer.Typer(invoke_without_command=True, help="List labelled image sets, or decode one for training.")
-    group.callback()(domains)
-    group.command("pack")(pack)
-    app.add_typer(group, name="domains")
+    group = new_group(app, "domains", domains)
+    add(group, "pack", pack)
 
 
 def domains(context: typer.Context, as_json: Json = False) -> None:
-    """List the labelled image sets: what is here, and what would be fetched."""
-    if context.invoked_subcommand:
-        return
+    """List the labelled image sets, or decode one for training."""
     from mkfa.images.load import state_of
     from mkfa.images.registry import datasets_folder, registry
 
+    if context.invoked_subcommand:
+        return
     rows: list[dict[str, Any]] = [
         {
             "name": i.name,
@@ -43,39 +43,44 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
         for i in registry().values()
     ]
     if as_json:
-        print_json(rows)
+        print_list("domain_list", "domains", rows)
         return
-    cells = [
-        (r["name"], r["title"], r["state"], r["classes"], r["train"], r["test"], r["size"], r["megabytes"])
-        for r in rows
-    ]
-    columns = ("domain", "", "", "classes", "train", "test", "px", "MB")
-    print_table("Domains", columns, cells, left=3, notes=[f"Data sets are looked for in {datasets_folder()}"])
-    if any(r["state"] == "missing" for r in rows):
-        say("MB is what would be fetched, roughly; a missing one says how when it is used, and so does --json.")
+    keys = ("name", "title", "state", "classes", "train", "test", "size", "megabytes")
+    columns = ("domain", "images", "state", "classes", "train", "test", "pixels", "MB")
+    print_table("Domains", columns, [[row[key] for key in keys] for row in rows], left=3)
+    say(f"Data sets are looked for in {datasets_folder()}", wrap=False)
+    if any(row["state"] == "missing" for row in rows):
+        say("MB: size of the download, roughly. A missing one says how to get it when it is used, and so does --json.")
 
 
 def pack(
-    name: Annotated[
-        str, typer.Argument(help="Domain, or a folder of images: train/ and test/ (or val/), a folder a class.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="DOMAIN", help=DOMAIN)],
     size: Annotated[
         int | None,
-        typer.Option("--size", help="Side of the images, pixels; default: the domain's own, 64 for a folder."),
+        typer.Option("--size", metavar="PIXELS", help="Side of the images; default: the domain's own, or 64."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file; default: the data folder.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that decode; 0 is one per core.")] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, metavar="N", help="Processes that decode; 0: one for each core.")
+    ] = 0,
     strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at an image that cannot be decoded; default: leave it out and say so."),
+        bool, typer.Option("--strict", help="Stop at an image that cannot be decoded, instead of leaving it out.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.h5", help="Write here; default: the home folder (MKFA_HOME).", **OUTPUT
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Decode a data set once into one file that training reads; a stopped run goes on where it was."""
     from mkfa.images.load import pack_domain
+    from mkfa.progress import follow
+    from mkfa.storage.heading import heading
+    from mkfa.storage.records import plain
 
-    with progress(f"pack {name}, %", 100) as advance:
+    with follow(shown(), f"pack {name}, %", 100) as advance:
         done = pack_domain(
             name,
             size=size,
@@ -88,9 +93,9 @@ def pack(
     for skipped in done.skipped:
         warn(f"{skipped} cannot be decoded and was left out")
     if as_json:
-        print_json(done)
+        print_json(heading("packed_domain") | plain(done))
         return
     left = f", {len(done.skipped)} left out" if done.skipped else ""
     again = f" ({done.resumed} were there already)" if done.resumed else ""
     say(f"Packed {done.train} train and {done.test} test images{left}{again}.")
-    say(f"Wrote {done.path}")
+    say_wrote(done.path)

@@ -7,55 +7,59 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.outputs import Force, Json, Seed, check_outputs, print_json, print_table, save_figure, say
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add
+from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
+from mkfa.cli.shared.printing import print_json, print_list, print_table, say
 from mkfa.figures import FIGURES
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
-    app.command("figure")(figure)
+    add(app, "figure", figure, former={"--banks": "BANK"})
 
 
 def figure(
-    name: Annotated[str, typer.Argument(help="Which figure; --list shows them.")] = "",
-    banks: Annotated[str, typer.Option("--banks", help="Names or paths of banks, joined by commas.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Picture: .png .pdf .svg; default: NAME.png.")] = None,
+    name: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list shows them.")] = "",
+    banks: Annotated[list[str] | None, typer.Argument(metavar="BANK...", help="Names or paths of banks.")] = None,
     list_them: Annotated[bool, typer.Option("--list", help="List the figures.")] = False,
     seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Picture: .png, .pdf or .svg; default: FIGURE.png.", **OUTPUT),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Draw a figure from banks, such as 'mkfa figure filters --banks A,B'."""
+    """Draw a figure straight from banks, such as 'mkfa figure filters BANK BANK'."""
     from importlib import import_module
 
     from mkfa.banks.library import load_bank
     from mkfa.errors import MkfaError
+    from mkfa.storage.heading import heading
 
     if list_them or not name:
-        _print_list(as_json)
+        _print_figures(as_json)
         return
     _check_name(name)
     target = out or Path(f"{name}.png")
-    check_outputs(None, target, force=force)
-    wanted = [part.strip() for part in banks.split(",") if part.strip()]
+    wanted = [bank for bank in banks or [] if bank.strip()]
+    check_output(target, PICTURES, force=force, banks=wanted)
     if not wanted:
-        raise MkfaError(f"figure {name}", "no bank was named", "name some: --banks A,B; 'mkfa banks' lists them")
+        raise MkfaError(f"figure {name}", "no bank was named", f"name some, as in 'mkfa figure {name} BANK BANK'")
     module = import_module(f"mkfa.figures.{name}")
-    save_figure(module.draw(module.compute([load_bank(b) for b in wanted], seed=seed)), target, overwrite=force)
+    save_figure(module.draw(module.compute([load_bank(bank) for bank in wanted], seed=seed)), target, overwrite=force)
     if as_json:
-        print_json({"figure": name, "banks": wanted, "seed": seed, "path": target})
-        return
-    say(f"Wrote {target} (seed {seed}).")
+        print_json(heading("figure") | {"figure": name, "banks": wanted, "seed": seed, "path": str(target)})
+    else:
+        say(f"Wrote {target} (seed {seed}).", wrap=False)
 
 
-def _print_list(as_json: bool) -> None:
+def _print_figures(as_json: bool) -> None:
     if as_json:
-        from_banks = {f.name: f.shows for f in FIGURES.values() if f.from_banks}
-        drawn_by = {f.name: f.command for f in FIGURES.values() if not f.from_banks}
-        print_json({"from_banks": from_banks, "drawn_by": drawn_by})
+        print_list("figure_list", "figures", [entry._asdict() for entry in FIGURES.values()])
         return
-    rows = [(f.name, f.command, f.shows) for f in FIGURES.values()]
-    print_table("Figures", ("figure", "command", "shows"), rows, left=3)
+    rows = [(entry.name, entry.shows, entry.command) for entry in FIGURES.values()]
+    print_table("Figures", ("figure", "shows", "command"), rows, left=3)
 
 
 def _check_name(name: str) -> None:
@@ -63,6 +67,6 @@ def _check_name(name: str) -> None:
     from mkfa.errors import MkfaError, UnknownNameError, nearest
 
     if name not in FIGURES:
-        raise UnknownNameError(name, "is not a figure", nearest(name, FIGURES) or "'mkfa figure --list' lists them")
+        raise UnknownNameError(name, "unknown figure", nearest(name, FIGURES) or "'mkfa figure --list' lists them")
     if not FIGURES[name].from_banks:
         raise MkfaError(f"figure {name}", f"is drawn from {FIGURES[name].needs}", f"use '{FIGURES[name].command}'")

@@ -1,26 +1,17 @@
-"""`mkfa keys`."""
+"""`mkfa keys`: few filters that explain all others."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli.shared.outputs import (
-    Banks,
-    Force,
-    Json,
-    Kernel,
-    Seed,
-    check_outputs,
-    deliver,
-    print_table,
-    progress,
-    read_banks,
-    say,
-    say_wrapped,
-)
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, add
+from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.printing import print_table, say
+from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
@@ -28,40 +19,57 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    app.command("keys")(keys)
+    add(app, "keys", keys, former={"--kernel": "--kernel-size"})
 
 
 def keys(
     banks: Banks,
-    kernel: Kernel = "",
-    count: Annotated[int | None, typer.Option("--keys", help="Number of keys; default: the elbow.")] = None,
-    candidates: Annotated[int, typer.Option("--candidates", help="Prototypes that elimination starts from.")] = 100,
-    sample: Annotated[int, typer.Option("--sample", help="Filters that keys are found on.")] = 5000,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the result: .h5 or .json.")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="Draw elbow and keys: .png, .pdf or .svg.")] = None,
+    kernel_size: KernelSize = "",
+    count: Annotated[
+        int | None, typer.Option("--keys", metavar="N", help="Number of keys; default: the elbow.")
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option("--candidates", metavar="N", help="Prototypes that elimination starts from.")
+    ] = 100,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", help="Filters that keys are searched on.")] = 5000,
     seed: Seed = 0,
-    force: Force = False,
-    as_json: Json = False,
+    *,
+    output: Output,
 ) -> None:
-    """Find the smallest set of filters that explains banks up to gain and offset."""
+    """How few filters explain all others, up to gain and offset?"""
+    from mkfa.banks.library import load_bank
     from mkfa.clusters.keys import NULLS, find_keys, keys_summary, write_keys
+    from mkfa.clusters.pool import find_kind
     from mkfa.figures.keys import draw
+    from mkfa.progress import follow
 
-    check_outputs(out, figure, force=force, banks=banks)
-    read, kind = read_banks(banks, kernel)
-    with progress("keys", 1 + NULLS) as advance:
+    output.check(banks)
+    loaded = [load_bank(name) for name in banks]
+    with follow(shown(), "keys", 1 + NULLS) as advance:
         result = find_keys(
-            read, kind=kind, count=count, candidates=candidates, sample=sample, seed=seed, advance=advance
+            loaded,
+            kind=find_kind(kernel_size, loaded) if kernel_size else None,
+            count=count,
+            candidates=candidates,
+            sample=sample,
+            seed=seed,
+            advance=advance,
         )
-    deliver(
-        out,
-        figure,
-        lambda: keys_summary(result),
-        write=lambda path: write_keys(result, path, overwrite=force),
+    summary, write = keys_summary, write_keys
+
+    def save(path: Path) -> None:
+        from mkfa.storage.records import to_json
+
+        if path.suffix.lower() == ".json":
+            write_text(path, to_json(summary(result)) + "\n", overwrite=output.force)
+        else:
+            write(result, path, overwrite=output.force)
+
+    output.deliver(
+        SimpleNamespace(to_dict=lambda: summary(result)),
+        show=lambda: print_keys(result),
         draw=lambda: draw(result),
-        tell=lambda: print_keys(result),
-        force=force,
-        as_json=as_json,
+        save=save,
     )
 
 
@@ -87,12 +95,12 @@ def print_keys(result: Keys) -> None:
     ]
     columns = ("keys", "R2", "null R2", "lead", "null by these", "covered", "null covered")
     print_table("How many keys?", columns, rows, left=0)
-    say_wrapped(
+    say(
         f"R2: mean of each filter's best key. Covered: share with R2 of {COVERED} or more. Null: {result.nulls} "
         f"libraries of the same second moments with keys of their own; 'null by these': null filters explained by "
         f"the real keys. {result.sample} filters, seed {result.seed}."
     )
-    say_wrapped(f"Choice: {result.reason}")
+    say(f"Choice: {result.reason}")
     say(f"All {len(result.pool)} filters: mean R2 {found.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
     table = [
@@ -119,7 +127,7 @@ def print_keys(result: Keys) -> None:
     say("")
     headings = ("mean best |cos|", "real", "blurred", "its 95%", "p", "cov. null's keys", "its 95%", "p")
     print_table(f"Alike to '{match.name}'?", headings, lines)
-    say_wrapped(
+    say(
         f"Up to sign, flips and quarter turns. Blurred: {len(match.blurred)} sets of as many smoothed random filters; "
         f"cov. null: {len(match.covariance)} null libraries' own keys, the strict comparison. Seed {result.seed}."
     )

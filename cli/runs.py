@@ -1,4 +1,4 @@
-"""`mkfa runs`, `mkfa runs show`, `mkfa runs compare`; registers `pack` and `draw` too."""
+"""`mkfa runs`, `mkfa runs show`, `mkfa runs compare`: training runs, one by one and summed up over seeds."""
 
 from __future__ import annotations
 
@@ -8,52 +8,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli import runs_archive as packed
-from mkfa.cli.shared.outputs import Json, print_json, print_table, say, say_wrapped, show
+from mkfa.cli import runs_archive
+from mkfa.cli.shared.options import Json, add, new_group
+from mkfa.cli.shared.printing import print_json, print_list, print_table, say, show
 
 if TYPE_CHECKING:
     from mkfa.results.differences import RunComparison
     from mkfa.results.groups import GroupTable
     from mkfa.results.runs import RunEntry
 
-Where = Annotated[
+From = Annotated[
     Path | None,
     typer.Option(
-        "--out",
-        metavar="DIR|FILE",
-        help="The --out of the command that trained, "
-        "a file of 'mkfa runs pack', or 'bundled'; default: mkfa's data folder.",
+        "--from",
+        metavar="FOLDER|FILE",
+        help="The --out of the command that trained, a file of 'mkfa runs pack', or 'bundled'; default: the home "
+        "folder (MKFA_HOME).",
     ),
 ]
 Within = Annotated[
-    str, typer.Option("--experiment", metavar="NAME", help="Runs of this experiment of a results file alone.")
+    str, typer.Option("--experiment", metavar="NAME", help="Only runs of this experiment of a packed file.")
 ]
-SIDE_BY_SIDE = 5
-"""Runs that stand beside each other in a terminal of 100 columns."""
+FORMER = {"--out": "--from"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    group = typer.Typer(
-        invoke_without_command=True,
-        no_args_is_help=False,
-        help="List training runs: done, running, stopped, failed, diverged.",
-    )
-    group.callback()(runs)
-    group.command("show")(show_run)
-    group.command("compare")(compare)
-    packed.register(group)
-    app.add_typer(group, name="runs")
+    group = new_group(app, "runs", runs, former=FORMER)
+    add(group, "show", show_run, former=FORMER)
+    add(group, "compare", compare, former=FORMER)
+    runs_archive.register(group)
 
 
 def runs(
     context: typer.Context,
-    out: Where = None,
+    from_: From = None,
     experiment: Within = "",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
-    """List training runs: done, running, stopped, failed, diverged."""
+    """List, show, compare and pack training runs, and draw their results."""
     from mkfa.errors import MkfaError
 
     if verb := context.invoked_subcommand:
@@ -61,46 +55,48 @@ def runs(
             ("--experiment", bool(experiment)),
             ("--json", as_json),
             ("--csv", as_csv),
-            ("--out", out is not None and verb == "draw"),
+            ("--from", from_ is not None and verb == "draw"),
         )
         for option, is_given in given:
             if is_given:
-                raise MkfaError(option, f"stands before {verb} and is of the list alone", f"write it behind {verb}")
-        context.obj = out
+                raise MkfaError(option, f"stands before {verb}, as an option of the list", f"write it behind {verb}")
+        context.obj = from_
         return
     from mkfa.results import runs as of
 
     if as_json and as_csv:
         raise MkfaError("--json and --csv", "are two forms of one list", "ask for one of them")
-    place = of.find_place(out)
+    place = of.find_place(from_)
     entries = of.list_runs(place, experiment=experiment)
     if as_json:
-        print_json(entries)
+        print_list("run_list", "runs", entries)
         return
     if as_csv:
-        say(of.as_csv(entries).rstrip("\n"))
+        typer.echo(of.as_csv(entries).rstrip("\n"))
         return
     for name in dict.fromkeys(e.experiment for e in entries) or [""]:
         _print_entries(name, [e for e in entries if e.experiment == name])
     counts = ", ".join(f"{sum(e.state == s for e in entries)} {s}" for s in of.STATES)
-    say(f"{counts}. In {place}")
+    say(f"{counts}. In {place}", wrap=False)
     if place.is_file():
-        packed.print_experiments(place, experiment)
+        runs_archive.print_experiments(place, experiment)
 
 
 def show_run(
     context: typer.Context,
     run: Annotated[str, typer.Argument(help="Hash of a run, or the beginning of it.")],
-    out: Where = None,
+    from_: From = None,
     experiment: Within = "",
     as_json: Json = False,
 ) -> None:
     """Show one run: specification, result, accuracy epoch by epoch."""
     from mkfa.results.runs import find_place, load_run, run_details
+    from mkfa.storage.heading import heading
+    from mkfa.storage.records import plain
 
-    details = run_details(load_run(find_place(out or context.obj), run, experiment=experiment))
+    details = run_details(load_run(find_place(from_ or context.obj), run, experiment=experiment))
     if as_json:
-        print_json(details)
+        print_json(heading("run_details") | plain(details))
         return
     entry, result = details["run"], details["result"] or {}
     own = (
@@ -158,7 +154,7 @@ def compare(
             "--by", metavar="FIELDS", help="Instead of single runs, sum all up over seeds, split by fields: arm,layers."
         ),
     ] = "",
-    out: Where = None,
+    from_: From = None,
     experiment: Within = "",
     as_json: Json = False,
 ) -> None:
@@ -167,22 +163,24 @@ def compare(
     from mkfa.results.differences import compare_runs
     from mkfa.results.groups import group_runs
     from mkfa.results.runs import find_place, load_run, load_runs
+    from mkfa.storage.heading import heading
+    from mkfa.storage.records import plain
 
     if bool(run) == bool(by):
         problem = "compares single runs or groups, and both were asked for" if run else "needs to know what to compare"
-        raise MkfaError("mkfa runs compare", problem, "name two runs, or pass --by arm,layers")
-    place = find_place(out or context.obj)
+        raise MkfaError("runs compare", problem, "name two runs, or pass --by arm,layers")
+    place = find_place(from_ or context.obj)
     if by:
         fields = [name.strip() for name in by.split(",")]
         found = group_runs(load_runs(place, experiment=experiment), fields)
         if as_json:
-            print_json(found)
+            print_list("run_groups", "tables", found)
         else:
             _print_groups(found)
         return
     compared = compare_runs([load_run(place, name, experiment=experiment) for name in run or []])
     if as_json:
-        print_json(compared)
+        print_json(heading("run_comparison") | plain(compared))
     else:
         _print_comparison(compared)
 
@@ -195,16 +193,10 @@ def _print_entries(name: str, entries: Sequence[RunEntry]) -> None:
 
 
 def _print_comparison(found: RunComparison) -> None:
-    for start in range(0, len(found.hashes), SIDE_BY_SIDE):
-        part = slice(start, start + SIDE_BY_SIDE)
-        rows: list[tuple[Any, ...]] = [(name, *(_short(v) for v in row[part])) for name, row in found.differing.items()]
-        rows += [
-            (name, *(_short(v) for v in row[part]))
-            for name, row in found.facts.items()
-            if any(v is not None for v in row)
-        ]
-        title = "Runs: what differs in their specifications, and their results"
-        print_table(title if not start else "", ("", *(h[:8] for h in found.hashes[part])), rows)
+    facts = {name: row for name, row in found.facts.items() if any(v is not None for v in row)}
+    rows = [(name, *map(_short, row)) for name, row in (*found.differing.items(), *facts.items())]
+    title = "Runs: what differs in their specifications, and their results"
+    print_table(title, ("", *(h[:8] for h in found.hashes)), rows)
     d = found.difference
     if d is not None:
         say(
@@ -212,7 +204,7 @@ def _print_comparison(found: RunComparison) -> None:
             f"interval {100 * d.low:+.2f} to {100 * d.high:+.2f} (n {d.images})."
         )
     if len(found.hashes) == 2:
-        say_wrapped(found.note)
+        say(found.note)
 
 
 def _print_groups(tables: Sequence[GroupTable]) -> None:
@@ -239,7 +231,7 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
             left=len(table.columns),
             notes=[" ".join(x for x in (chance, split) if x)] if chance or split else [],
         )
-    say_wrapped(
+    say(
         "n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
         "with half its 95 % interval (Welch)."
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli.shared import result_tables as tables
-from mkfa.cli.shared.outputs import Force, Json, print_json, save_figure, say
+from mkfa.cli.shared.options import OUTPUT, Force, Json, WithPaper, add
+from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
+from mkfa.cli.shared.printing import print_json, say
 
 if TYPE_CHECKING:
     from mkfa.results.archive import PackedExperiment
@@ -16,28 +18,28 @@ if TYPE_CHECKING:
 
 def register(group: typer.Typer) -> None:
     """Add the verbs of this module to `mkfa runs`."""
-    group.command("pack")(pack)
-    group.command("draw")(draw)
+    add(group, "pack", pack, former={"--out": "--from", "--experiment": "--result"})
+    add(group, "draw", draw)
 
 
 def pack(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The results file to write.")],
-    out: Annotated[
+    file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The file to write.")],
+    from_: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="The --out of the command that trained; default: mkfa's data folder."
+            "--from", metavar="FOLDER", help="The --out of the command that trained; default: the home folder."
         ),
     ] = None,
-    experiment: Annotated[
+    result: Annotated[
         Path | None,
         typer.Option(
-            "--experiment",
-            metavar="JSON",
+            "--result",
+            metavar="FILE.json",
             help="A curve.json, table.json or matrix.json: pack exactly its runs; default: all that are over.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the experiment in the file; default: its folder's.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the experiment; default: its folder's.")] = "",
     command: Annotated[
         str,
         typer.Option(
@@ -57,7 +59,7 @@ def pack(
 
     check_ending(file)
     check_target(file, overwrite=force or add)
-    found = _gather(experiment, out or context.obj, name=name, command=command)
+    found = _gather(result, from_ or context.obj, name=name, command=command)
     kept = read_experiments(file) if add and file.exists() else ()
     if any(e.name == found.name for e in kept) and not force:
         remedy = "choose another --name, or pass --force to replace it"
@@ -79,7 +81,7 @@ def pack(
         return
     missing = f", {len(found.runs) - over} of its runs are not over" if over < len(found.runs) else ""
     say(f"Packed {found.name} ({found.kind}): {over} runs{missing}.")
-    say(f"Wrote {file}, {file.stat().st_size:,} bytes")
+    say(f"Wrote {file}, {file.stat().st_size:,} bytes.", wrap=False)
 
 
 def draw(
@@ -89,14 +91,15 @@ def draw(
             metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json or matrix.json, or 'bundled'."
         ),
     ],
-    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Of a file that holds several.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw into this file.")] = None,
-    with_paper: tables.WithPaper = False,
+    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="One of several in the file.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw into this file.", **OUTPUT)
+    ] = None,
+    with_paper: WithPaper = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Make a sweep's result from its runs again, without training: table and figure."""
-    from mkfa.cli.shared.outputs import check_outputs
     from mkfa.errors import MkfaError
     from mkfa.results.archive import find_experiment, read_experiments
     from mkfa.results.curve import Curve
@@ -104,7 +107,7 @@ def draw(
     from mkfa.results.matrix import Matrix
     from mkfa.results.runs import find_place
 
-    check_outputs(None, out, force=force)
+    check_output(out, PICTURES, force=force)
     if with_paper and out is None:
         raise MkfaError("--with-paper", "draws, and no picture was asked for", "name one by --out")
     path = Path(file).expanduser()

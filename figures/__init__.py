@@ -30,9 +30,11 @@ FIGURES = {
             "filters",
             "random filters of the first, middle and last layer of each bank",
             "banks",
-            "mkfa figure filters --banks A,B",
+            "mkfa figure filters BANK...",
         ),
-        FigureEntry("layer", "the filters of one layer", "a bank and a layer", "mkfa show BANK --layer N --png"),
+        FigureEntry(
+            "layer", "the filters of one layer", "a bank and a layer", "mkfa show BANK --layer N --figure FILE.png"
+        ),
         FigureEntry(
             "compare",
             "similarity of layer pairs, coverage and every measure beside chance; a matrix for three banks or more",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from mkfa.cli.shared.outputs import print_table, say, say_wrapped
+from mkfa.cli.shared.printing import print_table, say
 
 if TYPE_CHECKING:
     from mkfa.results.contrasts import Contrast
@@ -16,10 +14,6 @@ if TYPE_CHECKING:
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
     from mkfa.training.planned import PlannedRun
-
-WithPaper = Annotated[
-    bool, typer.Option("--with-paper", help="Draw the paper's values beside ours, in panels of their own.")
-]
 
 
 def made_by(plan: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -48,7 +42,7 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
         rows,
         notes=own,
     )
-    say_wrapped(sensitivity(found.sensitivity))
+    say(sensitivity(found.sensitivity))
     print_contrasts(found.contrasts)
     for note in notes:
         say(note)
@@ -69,7 +63,7 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
         rows,
         notes=own,
     )
-    say_wrapped(sensitivity(found.sensitivity))
+    say(sensitivity(found.sensitivity))
     print_contrasts([c for c in found.contrasts if c.against != "baseline"])
     for note in notes:
         say(note)
@@ -110,7 +104,7 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
     print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
-            say_wrapped(sentence(c))
+            say(sentence(c))
 
 
 def short(names: Sequence[str]) -> str:
@@ -143,13 +137,13 @@ def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
     ]
     print_table("Source (rows) to target (columns)", ("", *names), rows)
     for note in own:
-        say_wrapped(note)
-    say_wrapped(tell_sensitivity(found))
+        say(note)
+    say(tell_sensitivity(found))
     if found.overall:
         say("On the whole:")
         for one in found.overall:
-            say_wrapped(f"- {sentence(one)}")
-        say_wrapped(
+            say(f"- {sentence(one)}")
+        say(
             "Each target counts once, by the mean over its sources: the interval is about other targets with "
             "these same sources; the seeds' noise is in it, that of the choice of sources is not."
         )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import print_json, print_table, say
-from mkfa.cli.sweepbar import SweepBar
+from mkfa.cli.shared.outputs import save_figure, write_text
+from mkfa.cli.shared.printing import print_list, print_table, say, warn
+from mkfa.cli.shared.progress import SweepBar, shown
 
 if TYPE_CHECKING:
+    from mkfa.cli.shared.options import RecipeOptions, Running
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.serial import Outcome
     from mkfa.experiments.plan import Setting
@@ -20,84 +22,6 @@ if TYPE_CHECKING:
     from mkfa.training.device import Execution
     from mkfa.training.planned import PlannedRun
     from mkfa.training.recipe import Recipe
-
-RecipeName = Annotated[str, typer.Option("--recipe", help="paper, fast, smoke, or a .toml file.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs, instead of the recipe's.")]
-EqualSteps = Annotated[
-    int | None, typer.Option("--equal-steps", help="Optimiser steps of every run, whatever the domain's size.")
-]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0, 1, ... of every run.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", metavar="DIR", help="Folder for run folders, tables and figures; default: below mkfa's data folder."
-    ),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[
-    int,
-    typer.Option(
-        "--threads",
-        min=0,
-        max=1024,
-        help="Threads of the CPU; 0 for all. One is often faster where other programs run.",
-    ),
-]
-Jobs = Annotated[
-    int,
-    typer.Option(
-        "--jobs",
-        min=0,
-        help="Runs at a time, each in its own process; 0 for one on each "
-        "GPU, or as many as cores, of one thread each, if the runs allow.",
-    ),
-]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="Images: resident on the device, stream: read from disk ahead of "
-        "the training, auto: resident if they fit.",
-    ),
-]
-Amp = Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).")]
-Last = Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).")]
-Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).")]
-Quick = Annotated[
-    bool | None,
-    typer.Option(
-        "--quick/--no-quick",
-        help="On a CPU, our gradients of depthwise and 1x1 layers instead of PyTorch's (default: on).",
-    ),
-]
-Kernel = Annotated[int | None, typer.Option("--kernel", help="Kernel size of a convmixer_C_L; default: 7.")]
-Patch = Annotated[int | None, typer.Option("--patch", help="Patch size of a convmixer_C_L; default: 2.")]
-Stem = Annotated[
-    int | None,
-    typer.Option(
-        "--stem-stride",
-        help="Stride of the first convolution; default: half of "
-        "the network's own for images of up to 64 px (ConvNeXt: 2), else its own.",
-    ),
-]
-SourceArch = Annotated[
-    str,
-    typer.Option(
-        "--source-arch",
-        metavar="ARCH[,ARCH...]",
-        help="Other networks than the "
-        "target's for the sources' base runs, trained first with the same recipe; "
-        "use arm stack. Options follow a name: convmixer_96_6:kernel=5.",
-    ),
-]
-What = Annotated[str, typer.Option("--what", help="depthwise, pointwise or conv (every convolution of the main path).")]
-Biases = Annotated[bool, typer.Option("--with-bias", help="Copy and freeze biases too.")]
-Fit = Annotated[str, typer.Option("--fit-kernel", help="pad or crop kernels of another size; default: refuse.")]
-Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events into every run's folder.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its estimate, and train nothing.")]
 
 
 @dataclass(frozen=True)
@@ -110,14 +34,15 @@ class Session:
     as_json: bool
 
 
-def recipe(name: str, changes: list[str] | None, epochs: int | None, equal_steps: int | None) -> Recipe:
+def recipe(options: RecipeOptions) -> Recipe:
     """Return the recipe that the options ask for; refuses epochs where the recipe counts optimiser steps instead."""
     from mkfa.errors import MkfaError
     from mkfa.training.recipe import load_recipe, parse_changes
 
-    found = parse_changes(changes or [])
-    found |= {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
-    made = load_recipe(name, found)
+    epochs = options.epochs
+    changes = parse_changes(options.changes or [])
+    changes |= {k: v for k, v in (("epochs", epochs), ("equal_steps", options.equal_steps)) if v is not None}
+    made = load_recipe(options.recipe, changes)
     if epochs is not None and made.equal_steps:
         problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
         raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
@@ -126,16 +51,10 @@ def recipe(name: str, changes: list[str] | None, epochs: int | None, equal_steps
 
 def domains(recipe: Recipe) -> Domains:
     """Return the domains of a command, which says so and shows a bar where images are decoded on first use."""
-    from mkfa.cli.shared.outputs import progress, warn
     from mkfa.images.opened import Domains
+    from mkfa.progress import follow
 
-    return Domains(recipe.size, recipe.max_size, tell=warn, progress=progress)
-
-
-def network_options(kernel: int | None, patch: int | None, stem: int | None) -> dict[str, int]:
-    """Return the network options that were given."""
-    given = (("kernel", kernel), ("patch", patch), ("stem_stride", stem))
-    return {key: value for key, value in given if value is not None}
+    return Domains(recipe.size, recipe.max_size, tell=warn, progress=lambda label, total: follow(shown(), label, total))
 
 
 def names(text: str, option: str) -> list[str]:
@@ -150,7 +69,7 @@ def names(text: str, option: str) -> list[str]:
     return found
 
 
-def session(out: Path | None, name: str, execution: Execution, *, as_json: bool) -> Session:
+def session(out: Path | None, name: str, running: Running, *, as_json: bool) -> Session:
     """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
     from mkfa.errors import MkfaError, WorkError
     from mkfa.results.runs import default_root
@@ -158,6 +77,7 @@ def session(out: Path | None, name: str, execution: Execution, *, as_json: bool)
 
     root = out / "runs" if out else default_root()
     results = out or home() / "results" / name
+    execution = running.execution()
     execution.resolved()
     if execution.events:
         from mkfa.training.events import check_tensorboard
@@ -228,21 +148,20 @@ def _print_plan(plan: Sequence[PlannedRun], found: Estimate, at: Session, *, exp
     notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}."]
     if found.seconds is not None:
         notes.append(f"{at_a_time(found)}, timed so: {experiment.arch}, recipe {experiment.recipe.name}.")
-    notes.append(f"Runs in {at.root}")
     if warning := sensitivity_warning(plan):
         notes.append(warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
         notes.append("Filters come from base runs of other networks, which are trained first with the same recipe:")
         notes.append(", ".join(others))
     print_table("Plan", ("arm", "source", "target", "network", "layers", "seeds", "runs"), rows, left=4, notes=notes)
+    say(f"Runs in {at.root}", wrap=False)
 
 
 def _print_plan_json(plan: Sequence[PlannedRun], found: Estimate, at: Session) -> None:
     from mkfa.training.spec import as_record
 
-    print_json(
-        {"estimate": found, "runs_folder": at.root, "runs": [as_record(p.spec) | {"from": p.source} for p in plan]}
-    )
+    runs = [as_record(p.spec) | {"from": p.source} for p in plan]
+    print_list("plan", "runs", runs, estimate=found, runs_folder=at.root)
 
 
 def at_a_time(found: Estimate) -> str:
@@ -272,7 +191,7 @@ def duration(seconds: float) -> str:
 
 def write_results(at: Session, name: str, data: Any, *, csv: str, figure: Any) -> list[Path]:
     """Write a result as JSON, CSV and PNG into the results folder; returns the paths."""
-    from mkfa.cli.shared.outputs import save_figure, to_json, write_text
+    from mkfa.storage.records import to_json
 
     paths = [at.results / f"{name}.{ending}" for ending in ("json", "csv", "png")]
     write_text(paths[0], to_json(data) + "\n", overwrite=True)

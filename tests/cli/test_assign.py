@@ -31,7 +31,7 @@ def path(bank_maker, tmp_path):
 
 
 def test_it_prints_stores_and_says_where(run, path):
-    done = run(path, *FAST, "--layers")
+    done = run(path, *FAST, "--by-layer")
     assert done.exit_code == 0, done.output
     assert max(map(len, done.output.splitlines())) <= max(100, len(str(path)) + 60)
     for words in (
@@ -53,7 +53,7 @@ def test_it_prints_stores_and_says_where(run, path):
 
 
 def test_tables_are_100_columns_wide_for_real_names(run):
-    done = run("efficientnet_lite0", *FAST, "--layers", "--basis", "all")
+    done = run("efficientnet_lite0", *FAST, "--by-layer", "--basis", "all")
     assert done.exit_code == 0, done.output
     assert max(len(line.rstrip()) for line in done.output.splitlines()) <= 100
 
@@ -99,7 +99,7 @@ def test_wrong_requests_are_refused_before_any_work(run, path, tmp_path):
         ((path, "--null", "shufled"), "shuffled"),
         ((path, "--draws", "5"), "at least 99"),
         ((path, "--out", tmp_path / "there.h5"), "--force"),
-        ((path, "--out", tmp_path / "o.txt"), "end it in"),
+        ((path, "--out", tmp_path / "o.txt"), "end the name in"),
         ((path, "--figure", tmp_path / "no" / "f.png"), "does not exist"),
     ]:
         done = run(*arguments)

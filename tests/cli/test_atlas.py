@@ -56,9 +56,9 @@ def test_atlas_json_and_files(banks, tmp_path):
 
 
 def test_kernel_is_chosen_by_name(banks):
-    assert "30 of 5x5" in run("atlas", banks[1], "--kernel", "5x5", "--clusters", 2)
+    assert "30 of 5x5" in run("atlas", banks[1], "--kernel-size", "5x5", "--clusters", 2)
     with pytest.raises(MkfaError, match="9x9: is no kernel of these banks"):
-        run("keys", banks[1], "--kernel", "9x9")
+        run("keys", banks[1], "--kernel-size", "9x9")
 
 
 def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
@@ -73,8 +73,8 @@ def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
 @pytest.mark.parametrize(
     ("option", "path", "says"),
     [
-        ("--out", "x.csv", "end it in .h5 or .json"),
-        ("--figure", "x.gif", "end it in .png or .pdf or .svg"),
+        ("--out", "x.txt", "end the name in .json or .csv or .h5"),
+        ("--figure", "x.gif", "end the name in .png or .pdf or .svg"),
         ("--out", "no/where.h5", "does not exist"),
     ],
 )

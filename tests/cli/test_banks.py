@@ -71,11 +71,11 @@ def test_harvest_to_a_file_then_show_it(checkpoint, tmp_path):
 
 def test_show_draws_a_layer(checkpoint, tmp_path):
     mkfa("harvest", checkpoint)
-    done = mkfa("show", "net", "--layer", 1, "--png", cwd=tmp_path)
+    done = mkfa("show", "net", "--layer", 2, "--figure", "net.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "net-layer1.png").read_bytes().startswith(b"\x89PNG")
-    assert_refused(mkfa("show", "net", "--layer", 1, "--png", cwd=tmp_path), ["net-layer1.png", "--force"])
-    assert_refused(mkfa("show", "net", "--layer", 2), ["layer 2", "from 0 to 1"])
+    assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
+    assert_refused(mkfa("show", "net", "--layer", 2, "--figure", "net.png", cwd=tmp_path), ["net.png", "--force"])
+    assert_refused(mkfa("show", "net", "--layer", 3), ["layer 3", "from 1 to 2"])
     assert_refused(mkfa("show", "net", "--png"), "add --layer N")
 
 
@@ -83,7 +83,7 @@ def test_into_the_library_and_listed(checkpoint):
     done = mkfa("harvest", checkpoint)
     assert done.returncode == 0, done.stderr
     assert (library_folder() / "net.h5").is_file()
-    rows = {r["name"]: r for r in json.loads(mkfa("banks", "--json").stdout)}
+    rows = {r["name"]: r for r in json.loads(mkfa("banks", "--json").stdout)["banks"]}
     assert rows["net"]["filters"] == 24
     assert not rows["net"]["bundled"]
     assert rows["efficientnet_lite0"]["bundled"]
@@ -209,7 +209,7 @@ def test_killed_at_fifty_random_moments_no_broken_bank(tmp_path):
 
 
 def test_names_and_paths_that_no_bank_can_have_are_refused(checkpoint, tmp_path):
-    assert_refused(mkfa("harvest", checkpoint, "--out", tmp_path / "bank.txt"), ["bank.txt", "end it in .h5"])
+    assert_refused(mkfa("harvest", checkpoint, "--out", tmp_path / "bank.txt"), ["bank.txt", "end the name in .h5"])
     assert_refused(mkfa("harvest", checkpoint, "--name", "..."), ["name '...'", "pass another --name"])
     assert_refused(mkfa("harvest", checkpoint, "--name", "x" * 300), "too long for a file name")
     assert_refused(mkfa("show", "x" * 300), "too long for a file name")
@@ -219,7 +219,7 @@ def test_names_and_paths_that_no_bank_can_have_are_refused(checkpoint, tmp_path)
 
 def test_a_picture_of_no_format_is_refused_before_anything_is_printed(checkpoint, tmp_path):
     mkfa("harvest", checkpoint, "--out", tmp_path / "bank.h5")
-    done = mkfa("show", tmp_path / "bank.h5", "--layer", 0, "--png", "--out", tmp_path / "a.gif")
+    done = mkfa("show", tmp_path / "bank.h5", "--layer", 1, "--figure", tmp_path / "a.gif")
     assert_refused(done, ["a.gif", ".png"])
     assert not done.stdout
 

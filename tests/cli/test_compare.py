@@ -13,7 +13,7 @@ from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.storage.result_files import read_arrays
 
-QUICK = ["--permutations", "19", "--sample", "32"]
+QUICK = ["--draws", "19", "--sample", "32"]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_table_fits_a_hundred_columns_and_names_null_seed_and_size(two: list
 @pytest.mark.parametrize("ending", ["h5", "json", "csv"])
 def test_files_are_written_once_unless_forced(two: list[str], tmp_path: Path, ending: str):
     out = tmp_path / f"r.{ending}"
-    quick = [*two, *QUICK, "--measures", "coverage,energy", "--kernel", "5x5", "--out", str(out)]
+    quick = [*two, *QUICK, "--measures", "coverage,energy", "--kernel-size", "5x5", "--out", str(out)]
     assert f"Wrote {out}." in invoke(*quick)
     assert "exists already" in refused(*quick)
     invoke(*quick, "--force")
@@ -68,27 +68,27 @@ def test_files_are_written_once_unless_forced(two: list[str], tmp_path: Path, en
 
 
 def test_json_and_three_banks(two: list[str], tmp_path: Path):
-    third = ["--bank", str(tmp_path / "one.h5")]
-    quick = [*QUICK, "--measures", "coverage", "--null", "gaussian"]
+    third = [str(tmp_path / "one.h5")]
+    quick = [*QUICK, "--measures", "coverage", "--nulls", "gaussian"]
     data = json.loads(invoke(*two, *third, *quick, "--json"))
     names = [(c["a"], c["b"]) for c in data["comparisons"]]
     assert names == [("one (1)", "two"), ("one (1)", "one (3)"), ("two", "one (3)")]
     assert data["comparisons"][1]["kinds"][0]["same_filters"] is True
     assert len(data["matrices"]) == 2
-    text = invoke(*two[1::2], third[1], *quick, "--figure", str(tmp_path / "m.png"))
+    text = invoke(*two[1::2], third[0], *quick, "--figure", str(tmp_path / "m.png"))
     assert "fraction of the way from floor to ceiling" in " ".join(text.split())
     assert (tmp_path / "m.png").stat().st_size > 5000
 
 
 def test_requests_that_cannot_be_met_are_refused_before_work(two: list[str], tmp_path: Path):
     assert "needs two banks" in refused("--a", "x")
-    assert "end it in .h5 or .json or .csv" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
-    assert "end it in .png or .pdf or .svg" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
+    assert "end the name in .json or .csv or .h5" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
+    assert "end the name in .png or .pdf or .svg" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
     assert "does not exist" in refused(*two, "--out", str(tmp_path / "no" / "r.csv"))
-    assert "is no null" in refused(*two, "--null", "gausian")
-    assert "is no kernel size" in refused(*two, "--kernel", "5by5")
-    assert "no kernel size and dilation in common among 9x9" in refused(*two, "--kernel", "9x9")
-    assert "names no architecture" in refused(*two, *QUICK, "--null", "init")
+    assert "is no null" in refused(*two, "--nulls", "gausian")
+    assert "is not a kernel size" in refused(*two, "--kernel-size", "5by5")
+    assert "no kernel size and dilation in common among 9x9" in refused(*two, "--kernel-size", "9x9")
+    assert "names no architecture" in refused(*two, *QUICK, "--nulls", "init")
     assert "efficientnet_lite0" in refused("--a", "efficientnet_lite", "--b", "ppocrv4_rec")
 
 

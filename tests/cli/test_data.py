@@ -60,7 +60,7 @@ def test_train_takes_a_folder_packs_it_once_and_gives_the_same_run_either_way(fo
     found = {}
     for kind in ("resident", "stream"):
         out, told = call("train", folder, *SMALL, "--data", kind, "--out", tmp_path / kind, "--json")
-        (found[kind],) = json.loads(out)
+        (found[kind],) = json.loads(out)["runs"]
         assert ("decoding mine at 32 px into" in told) == (kind == "resident")  # the first time alone
     assert [path.name.rsplit("_", 1)[1] for path in packed()] == ["32.h5"]
     assert found["stream"]["execution"]["data"] == "streamed"
@@ -70,13 +70,13 @@ def test_train_takes_a_folder_packs_it_once_and_gives_the_same_run_either_way(fo
 
 def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
     call("domains", "pack", folder, "--size", 16, "--out", tmp_path / "own.h5", "--workers", 1)
-    words = ["--layers", 1, "--arm", "transfer", *SMALL, "--json"]
+    words = ["--layers", 1, "--arms", "transfer", *SMALL, "--json"]
     out, _ = call("transfer", "--source", folder, "--target", "digits", *words, "--out", tmp_path / "a")
     assert json.loads(out)["curve"]["cells"][0]["source"] == "mine"
     out, _ = call("transfer", "--source", "digits", "--target", tmp_path / "own.h5", *words, "--out", tmp_path / "b")
     assert json.loads(out)["curve"]["cells"][0]["target"] == "mine"
     out, _ = call(
-        "transfer-matrix", "--domains", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c", "--layers", 1
+        "transfer-matrix", "--target", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c", "--layers", 1
     )
     assert json.loads(out)["matrix"]["domains"] == ["digits", "mine"]
 

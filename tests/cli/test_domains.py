@@ -35,13 +35,13 @@ def folder(tmp_path):
 
 
 def test_the_list_says_what_is_here_and_what_would_be_fetched(run):
-    rows = {row["name"]: row for row in json.loads(run("--json").stdout)}
+    rows = {row["name"]: row for row in json.loads(run("--json").stdout)["domains"]}
     assert list(rows) == list(registry())
     assert (rows["letters"]["state"], rows["letters"]["classes"]) == ("bundled", 26)
     assert (rows["food"]["state"], rows["food"]["megabytes"]) == ("missing", 4996)
     assert "Food101" in rows["food"]["fetch"]
     (datasets_folder() / "food").mkdir(parents=True)
-    assert json.loads(run("--json").stdout)[0]["state"] == "here"
+    assert json.loads(run("--json").stdout)["domains"][0]["state"] == "here"
     text = run().stdout
     assert all(name in text for name in registry())
     assert str(datasets_folder()) in text

@@ -24,23 +24,22 @@ def run(*arguments):
 def test_filters_of_two_banks(bank_maker, tmp_path):
     paths = [write_bank(bank_maker(name=n, seed=i), tmp_path / f"{n}.h5") for i, n in enumerate("ab")]
     out = tmp_path / "f.png"
-    assert "seed 3" in run("filters", "--banks", ",".join(map(str, paths)), "--out", out, "--seed", 3)
+    assert "seed 3" in run("filters", *paths, "--out", out, "--seed", 3)
     assert out.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(MkfaError, match="exists already"):
-        run("filters", "--banks", paths[0], "--out", out)
+        run("filters", paths[0], "--out", out)
 
 
 def test_without_out_the_figure_has_its_name(bank_maker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_bank(bank_maker(), tmp_path / "a.h5")
-    assert json.loads(run("filters", "--banks", "a.h5", "--json"))["path"] == "filters.png"
+    assert json.loads(run("filters", "a.h5", "--json"))["path"] == "filters.png"
     assert (tmp_path / "filters.png").is_file()
 
 
 def test_list_shows_figures_from_banks_and_those_of_verbs():
     known = json.loads(run("--list", "--json"))
-    assert set(known["from_banks"]) == {"filters"}
-    assert set(known["from_banks"]) | set(known["drawn_by"]) == set(FIGURES)
+    assert {f["name"] for f in known["figures"]} == set(FIGURES)
     assert "mkfa figure filters" in run()
 
 
@@ -51,7 +50,7 @@ def test_list_shows_figures_from_banks_and_those_of_verbs():
         (("zzz",), "mkfa figure --list"),
         (("atlas",), "use 'mkfa atlas BANK"),
         (("filters",), "no bank was named"),
-        (("filters", "--banks", "a", "--out", "x.gif"), "end it in .png"),
+        (("filters", "a", "--out", "x.gif"), "end the name in .png"),
     ],
 )
 def test_wrong_requests_say_what_to_do(arguments, says, tmp_path, monkeypatch):

@@ -96,7 +96,7 @@ def trained(tmp_path_factory) -> Path:
             root / "table",
             *SMALL,
         )
-        call("transfer-matrix", "--domains", "letters,emoji", "--out", root / "matrix", *SMALL)
+        call("transfer-matrix", "--target", "letters,emoji", "--out", root / "matrix", *SMALL)
     return root
 
 
@@ -104,7 +104,7 @@ def trained(tmp_path_factory) -> Path:
 def packed(trained, tmp_path) -> Path:
     file = tmp_path / "results.json.gz"
     for name in ("curve", "table", "matrix"):
-        call("runs", "pack", file, "--experiment", trained / name / f"{name}.json", "--add")
+        call("runs", "pack", file, "--result", trained / name / f"{name}.json", "--add")
     return file
 
 
@@ -155,7 +155,7 @@ def test_a_packed_file_holds_no_path_and_a_second_pack_is_the_same_bytes(packed,
     assert "/" not in text.replace("MIT/", "")
     again = tmp_path / "again.json.gz"
     for name in ("curve", "table", "matrix"):
-        call("runs", "pack", again, "--experiment", trained / name / f"{name}.json", "--add")
+        call("runs", "pack", again, "--result", trained / name / f"{name}.json", "--add")
     assert again.read_bytes() == packed.read_bytes()
 
 
@@ -169,33 +169,33 @@ def test_pack_takes_exactly_an_experiments_runs_or_all_of_a_folder(trained, tmp_
                 (both / "runs" / folder.name / file.name).write_bytes(file.read_bytes())
     file = tmp_path / "r.json.gz"
     json_file = trained / "curve" / "curve.json"
-    one = json.loads(call("runs", "pack", file, "--out", both, "--experiment", json_file, "--json"))
+    one = json.loads(call("runs", "pack", file, "--from", both, "--result", json_file, "--json"))
     assert (one["kind"], one["name"], one["runs"], one["over"]) == ("curve", "curve", 12, 12)
-    every = json.loads(call("runs", "pack", file, "--out", both, "--name", "all", "--add", "--command", "x", "--json"))
+    every = json.loads(call("runs", "pack", file, "--from", both, "--name", "all", "--add", "--command", "x", "--json"))
     hashes = {p.name for p in (both / "runs").iterdir()}
     assert (every["kind"], every["over"], every["experiments"]) == ("runs", len(hashes), 2)
     assert len(hashes) > 12
-    listed = json.loads(call("runs", "--out", file, "--experiment", "all", "--json"))
+    listed = json.loads(call("runs", "--from", file, "--experiment", "all", "--json"))["runs"]
     assert {r["hash"] for r in listed} == hashes
     assert isinstance(refused("runs", "draw", file, "--experiment", "all"), MkfaError)
 
 
 def test_the_command_of_a_folder_is_the_one_its_result_records(trained, tmp_path):
     file = tmp_path / "r.json.gz"
-    call("runs", "pack", file, "--out", trained / "curve")
-    assert "transfer-it --out 'x y'" in call("runs", "--out", file)
+    call("runs", "pack", file, "--from", trained / "curve")
+    assert "transfer-it --out 'x y'" in call("runs", "--from", file)
 
 
 def test_add_and_force(packed, trained, tmp_path):
     source = trained / "curve" / "curve.json"
-    assert "exists" in str(refused("runs", "pack", packed, "--experiment", source))
-    assert "an experiment of" in str(refused("runs", "pack", packed, "--experiment", source, "--add"))
-    call("runs", "pack", packed, "--experiment", source, "--add", "--force", "--command", "another")
-    text = call("runs", "--out", packed)
+    assert "exists" in str(refused("runs", "pack", packed, "--result", source))
+    assert "an experiment of" in str(refused("runs", "pack", packed, "--result", source, "--add"))
+    call("runs", "pack", packed, "--result", source, "--add", "--force", "--command", "another")
+    text = call("runs", "--from", packed)
     assert "curve: curve, 12 of 12 runs over; another" in text
     assert "matrix: matrix, 10 of 10 runs over; mkfa transfer-it" in text
-    call("runs", "pack", packed, "--experiment", source, "--force")
-    assert "matrix" not in call("runs", "--out", packed)
+    call("runs", "pack", packed, "--result", source, "--force")
+    assert "matrix" not in call("runs", "--from", packed)
 
 
 def test_runs_that_are_not_over_are_counted_and_stay_missing_when_drawn(trained, tmp_path):
@@ -207,15 +207,15 @@ def test_runs_that_are_not_over_are_counted_and_stay_missing_when_drawn(trained,
     try:
         for path in results:
             path.unlink()
-        out = call("runs", "pack", file, "--experiment", trained / "curve" / "curve.json")
+        out = call("runs", "pack", file, "--result", trained / "curve" / "curve.json")
     finally:
         for path, data in zip(results, kept, strict=True):
             path.write_bytes(data)
     assert "10 runs, 2 of its runs are not over" in out
     cells = json.loads(call("runs", "draw", file, "--json"))["curve"]["cells"]
     assert sum(c["missing"] for c in cells) == 2
-    assert "2 stopped" in call("runs", "--out", file)
-    problem = str(refused("runs", "compare", random[0]["hash"], listed[0]["hash"], "--out", file))
+    assert "2 stopped" in call("runs", "--from", file)
+    problem = str(refused("runs", "compare", random[0]["hash"], listed[0]["hash"], "--from", file))
     assert "is not over (stopped)" in problem
 
 
@@ -231,9 +231,15 @@ def test_draw_with_the_papers_values(packed, tmp_path, kind):
     assert "no picture" in str(refused("runs", "draw", packed, "--experiment", kind, "--with-paper"))
 
 
+def facts(*words):
+    """What a command prints as JSON, less the heading."""
+    heading = ("format", "format_version", "mkfa_version", "created", "command")
+    return {key: value for key, value in json.loads(call(*words)).items() if key not in heading}
+
+
 def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained):
-    folder = json.loads(call("runs", "--out", trained / "curve", "--json"))
-    file = json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))
+    folder = json.loads(call("runs", "--from", trained / "curve", "--json"))["runs"]
+    file = json.loads(call("runs", "--from", packed, "--experiment", "curve", "--json"))["runs"]
     strip = ("path", "experiment")
     assert sorted(({k: v for k, v in r.items() if k not in strip} for r in folder), key=lambda r: r["hash"]) == sorted(
         ({k: v for k, v in r.items() if k not in strip} for r in file), key=lambda r: r["hash"]
@@ -241,21 +247,20 @@ def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained
     assert {r["experiment"] for r in file} == {"curve"}
     a, b = (next(r["hash"] for r in file if r["arm"] == arm) for arm in ("transfer", "random"))
     for out in (packed, trained / "curve"):
-        shown = json.loads(call("runs", "show", a[:10], "--out", out, "--json"))
+        shown = json.loads(call("runs", "show", a[:10], "--from", out, "--json"))
         assert (shown["run"]["hash"], shown["result"]["run"]["hash"]) == (a, a)
         assert bool(shown["metrics"]) == (out != packed)
-    assert "keeps no epochs" in call("runs", "show", a, "--out", packed)
-    both = [json.loads(call("runs", "compare", a, b, "--out", o, "--json")) for o in (packed, trained / "curve")]
+    assert "keeps no epochs" in call("runs", "show", a, "--from", packed)
+    both = [facts("runs", "compare", a, b, "--from", o, "--json") for o in (packed, trained / "curve")]
     assert both[0] == both[1]
     assert set(both[0]["differing"]) == {"arm", "source"}
     paths = [trained / "curve" / "runs" / h for h in (a, b)]
-    assert json.loads(call("runs", "compare", *paths, "--json")) == both[0]
+    assert facts("runs", "compare", *paths, "--json") == both[0]
     groups = [
-        json.loads(
-            call("runs", "compare", "--by", "arm,layers", "--out", o, "--experiment", "curve", "--json")
-            if o == packed
-            else call("runs", "compare", "--by", "arm,layers", "--out", o, "--json")
-        )
+        facts(
+            *("runs", "compare", "--by", "arm,layers", "--from", o, "--json"),
+            *(("--experiment", "curve") if o == packed else ()),
+        )["tables"]
         for o in (packed, trained / "curve")
     ]
     by_domain = [sorted(g, key=lambda t: t["setting"]["domain"]) for g in groups]
@@ -264,18 +269,18 @@ def test_list_show_and_compare_read_a_file_as_they_read_a_folder(packed, trained
 
 
 def test_compare_prints_within_100_columns(packed):
-    hashes = [r["hash"] for r in json.loads(call("runs", "--out", packed, "--experiment", "curve", "--json"))]
+    hashes = [r["hash"] for r in json.loads(call("runs", "--from", packed, "--experiment", "curve", "--json"))["runs"]]
     for text in (
-        call("runs", "compare", *hashes[:2], "--out", packed),
-        call("runs", "compare", *hashes[:7], "--out", packed),
-        call("runs", "compare", "--by", "arm,layers", "--out", packed),
+        call("runs", "compare", *hashes[:2], "--from", packed),
+        call("runs", "compare", *hashes[:7], "--from", packed),
+        call("runs", "compare", "--by", "arm,layers", "--from", packed),
     ):
         assert max(len(line) for line in text.splitlines()) <= 100
-    two = call("runs", "compare", *hashes[:2], "--out", packed)
+    two = call("runs", "compare", *hashes[:2], "--from", packed)
     assert "95 % interval" in two
     assert "(n 36)" in two
     assert "seed" in two
-    assert "change" in call("runs", "compare", "--by", "arm", "--out", packed)
+    assert "change" in call("runs", "compare", "--by", "arm", "--from", packed)
 
 
 def test_a_run_trained_twice_is_named_by_its_experiment(packed, trained, tmp_path):
@@ -285,9 +290,9 @@ def test_a_run_trained_twice_is_named_by_its_experiment(packed, trained, tmp_pat
     for file in (trained / "curve" / "runs" / run["hash"]).glob("*.json"):
         record = json.loads(file.read_text())
         copy.joinpath(file.name).write_text(json.dumps(record | ({"top1_last": 0.125} if file.name == RESULT else {})))
-    call("runs", "pack", packed, "--out", tmp_path / "copy", "--add")
-    assert "more than once" in str(refused("runs", "show", run["hash"], "--out", packed))
-    text = call("runs", "show", run["hash"], "--out", packed, "--experiment", "copy", "--json")
+    call("runs", "pack", packed, "--from", tmp_path / "copy", "--add")
+    assert "more than once" in str(refused("runs", "show", run["hash"], "--from", packed))
+    text = call("runs", "show", run["hash"], "--from", packed, "--experiment", "copy", "--json")
     assert json.loads(text)["result"]["top1_last"] == 0.125
 
 
@@ -295,7 +300,7 @@ def test_bundled_stands_for_the_file_in_the_package(packed, monkeypatch, tmp_pat
     packed.rename(packed.with_name("experiments.json.gz"))
     monkeypatch.setattr(result_file, "files", lambda _: packed.parent)
     monkeypatch.chdir(tmp_path)
-    assert "curve: curve, 12 of 12" in call("runs", "--out", "bundled")
+    assert "curve: curve, 12 of 12" in call("runs", "--from", "bundled")
     assert json.loads(call("runs", "draw", "bundled", "--experiment", "matrix", "--json"))["kind"] == "matrix"
 
 
@@ -313,24 +318,24 @@ def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
     (empty / "runs").mkdir(parents=True)
     new = tmp_path / "new.json.gz"
     for words, told in (
-        (("runs", "--out", tmp_path / "none.json.gz"), "neither a folder nor a results file"),
-        (("runs", "--out", damaged), "cannot be read as gzip"),
-        (("runs", "--out", json_file), "cannot be read as gzip"),
-        (("runs", "--out", packed, "--experiment", "curv"), "did you mean curve"),
-        (("runs", "--out", trained / "curve", "--experiment", "curve"), "is a folder"),
-        (("runs", "show", "zz", "--out", packed), "is no run of"),
-        (("runs", "compare", "zz", run, "--out", packed), "is no run of"),
-        (("runs", "compare", "zz", run, "--out", trained / "curve"), "is no run below"),
-        (("runs", "compare", run, "--out", packed, "--experiment", "curve"), "not enough"),
-        (("runs", "compare", "--out", packed), "--by arm,layers"),
-        (("runs", "compare", run, "--by", "arm", "--out", packed), "both were asked for"),
-        (("runs", "compare", "--by", "arms", "--out", packed), "did you mean arm"),
-        (("runs", "pack", new, "--out", empty), "no run that is over"),
-        (("runs", "pack", new, "--out", empty, "--experiment", json_file), "none of its 12 runs"),
-        (("runs", "pack", tmp_path / "new.json", "--out", empty), "end it in .json.gz"),
-        (("runs", "pack", new, "--experiment", old), "run its command again"),
-        (("runs", "pack", new, "--experiment", song), "is no sweep's result"),
-        (("runs", "pack", new, "--experiment", tmp_path / "none.json"), "is no file"),
+        (("runs", "--from", tmp_path / "none.json.gz"), "neither a folder nor a results file"),
+        (("runs", "--from", damaged), "cannot be read as gzip"),
+        (("runs", "--from", json_file), "cannot be read as gzip"),
+        (("runs", "--from", packed, "--experiment", "curv"), "did you mean curve"),
+        (("runs", "--from", trained / "curve", "--experiment", "curve"), "is a folder"),
+        (("runs", "show", "zz", "--from", packed), "is no run of"),
+        (("runs", "compare", "zz", run, "--from", packed), "is no run of"),
+        (("runs", "compare", "zz", run, "--from", trained / "curve"), "is no run below"),
+        (("runs", "compare", run, "--from", packed, "--experiment", "curve"), "not enough"),
+        (("runs", "compare", "--from", packed), "--by arm,layers"),
+        (("runs", "compare", run, "--by", "arm", "--from", packed), "both were asked for"),
+        (("runs", "compare", "--by", "arms", "--from", packed), "did you mean arm"),
+        (("runs", "pack", new, "--from", empty), "no run that is over"),
+        (("runs", "pack", new, "--from", empty, "--result", json_file), "none of its 12 runs"),
+        (("runs", "pack", tmp_path / "new.json", "--from", empty), "end it in .json.gz"),
+        (("runs", "pack", new, "--result", old), "run its command again"),
+        (("runs", "pack", new, "--result", song), "is no sweep's result"),
+        (("runs", "pack", new, "--result", tmp_path / "none.json"), "is no file"),
         (("runs", "draw", packed), "holds curve, table, matrix"),
         (("runs", "draw", trained / "curve"), "is a folder of runs"),
         (("runs", "draw", packed, "--experiment", "curve", "--out", tmp_path / "a.txt"), "ending"),
@@ -348,13 +353,13 @@ def test_a_damaged_run_folder_is_told_and_left_out_of_groups(trained, tmp_path):
     damaged, odd = (runs / r["hash"] for r in listed if r["arm"] == "random" and r["layers"] == 2)
     (damaged / "spec.json").write_text("{")
     (odd / "metrics.jsonl").write_text("no json\n")
-    assert "1 failed" in call("runs", "--out", tmp_path / "out")
+    assert "1 failed" in call("runs", "--from", tmp_path / "out")
     for folder in (damaged, odd):
-        error = refused("runs", "show", folder.name, "--out", tmp_path / "out")
+        error = refused("runs", "show", folder.name, "--from", tmp_path / "out")
         assert error.exit_code == 1
         assert "remove the" in str(error)
     (odd / "metrics.jsonl").unlink()
-    tables = json.loads(call("runs", "compare", "--by", "arm,layers", "--out", tmp_path / "out", "--json"))
+    tables = facts("runs", "compare", "--by", "arm,layers", "--from", tmp_path / "out", "--json")["tables"]
     groups = {(g["values"]["arm"], g["values"]["layers"]): g["seeds"] for t in tables for g in t["groups"]}
     assert (len(groups["random", 1]), len(groups["random", 2])) == (2, 1)
 

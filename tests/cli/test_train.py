@@ -45,16 +45,16 @@ def call(*words: object) -> str:
 
 def test_train_then_runs_then_compare(domain, tmp_path):
     out = tmp_path / "out"
-    results = json.loads(call("train", domain, "--seeds", 2, "--out", out, "--json", *SMALL))
+    results = json.loads(call("train", domain, "--seeds", 2, "--out", out, "--json", *SMALL))["runs"]
     assert [r["state"] for r in results] == ["done", "done"]
     assert "made" in results[0]["banks"]
-    listed = json.loads(call("runs", "--out", out, "--json"))
+    listed = json.loads(call("runs", "--from", out, "--json"))["runs"]
     assert {r["hash"] for r in listed} == {r["run"]["hash"] for r in results}
-    shown = json.loads(call("runs", "show", listed[0]["hash"][:8], "--out", out, "--json"))
+    shown = json.loads(call("runs", "show", listed[0]["hash"][:8], "--from", out, "--json"))
     assert shown["result"]["top1_last"] == listed[0]["top1"]
-    assert call("runs", "--out", out, "--csv").count("\n") == 3
-    assert "done" in call("runs", "--out", out)
-    banks = {b["name"] for b in json.loads(call("banks", "--json"))}
+    assert call("runs", "--from", out, "--csv").count("\n") == 3
+    assert "done" in call("runs", "--from", out)
+    banks = {b["name"] for b in json.loads(call("banks", "--json"))["banks"]}
     assert {"made", *results[1]["banks"]} <= banks
 
 
@@ -98,7 +98,7 @@ def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
         "made",
         "--target",
         domain,
-        "--arm",
+        "--arms",
         "transfer",
         "--layers",
         2,

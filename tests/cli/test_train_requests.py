@@ -56,16 +56,16 @@ def refused(*words: object) -> tuple[str, str]:
         (("transfer-curve", "--arms", ""), "--arms: names nothing;"),
         (("transfer-curve", "--arms", "random,,delta"), "has an empty name in it;"),
         (("transfer-curve", "--layers", ""), "--layers: names no number;"),
-        (("transfer-matrix", "--domains", " "), "--domains: names nothing;"),
-        (("transfer-matrix", "--domains", "digits"), "--domains digits: does not name two or more different domains;"),
-        (("transfer-matrix", "--domains", "digits,emoji,digits"), "does not name two or more different domains;"),
-        (("transfer-matrix", "--domains", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
-        (("transfer-matrix", "--domains", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
+        (("transfer-matrix", "--target", " "), "--target: names nothing;"),
+        (("transfer-matrix", "--target", "digits"), "--domains digits: does not name two or more different domains;"),
+        (("transfer-matrix", "--target", "digits,emoji,digits"), "does not name two or more different domains;"),
+        (("transfer-matrix", "--target", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
+        (("transfer-matrix", "--target", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
         (("harvest", ""), "a source: is empty;"),
         (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
         (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
         (("runs", "--json", "show", "abc"), "--json: stands before show"),
-        (("runs", "--out", "x", "draw", "bundled"), "--out: stands before draw"),
+        (("runs", "--from", "x", "draw", "bundled"), "--from: stands before draw"),
         (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
         (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
         (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
@@ -105,11 +105,11 @@ def test_more_layers_than_a_networks_name_tells_are_refused_without_building_it(
     from mkfa.training import run as engine
 
     monkeypatch.setattr(engine, "build", lambda *_: pytest.fail("a network was built"))
-    words = ("transfer", "--source", "letters", "--target", domain, "--arm", "random", *SMALL)
+    words = ("transfer", "--source", "letters", "--target", domain, "--arms", "random", *SMALL)
     assert "has 2 depthwise layers" in refused(*words, "--layers", "0..3")[0]
     assert (
         "has 2 depthwise layers"
-        in refused("transfer-matrix", "--domains", f"digits,{domain}", "--layers", "3", *SMALL)[0]
+        in refused("transfer-matrix", "--target", f"digits,{domain}", "--layers", "3", *SMALL)[0]
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mkfa.arms.arms import ARMS
-from mkfa.cli import arm_help
 from mkfa.cli.app import app
+from mkfa.cli.shared import arm_help
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import make_domain, write_domain
 
@@ -59,7 +59,7 @@ def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
         pair[0],
         "--target",
         pair[1],
-        "--arm",
+        "--arms",
         ",".join(arms),
         "--layers",
         "all",
@@ -112,7 +112,7 @@ def test_other_kinds_of_layers(pair, tmp_path, what, arms):
             pair[0],
             "--target",
             pair[1],
-            "--arm",
+            "--arms",
             arms,
             "--layers",
             2,
@@ -138,7 +138,7 @@ def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
             pair[0],
             "--target",
             pair[1],
-            "--arm",
+            "--arms",
             "transfer,random",
             "--layers",
             0,
@@ -161,7 +161,7 @@ def test_what_follows_a_block_is_said(pair, tmp_path):
         pair[0],
         "--target",
         pair[1],
-        "--arm",
+        "--arms",
         "random",
         "--layers",
         "1",
@@ -189,7 +189,7 @@ def test_other_networks_lend_their_filters_by_stack(pair, tmp_path):
         pair[1],
         "--source-arch",
         "convmixer_6_3,convmixer_8_2:kernel=5",
-        "--arm",
+        "--arms",
         "stack",
         "--layers",
         "all",
@@ -255,7 +255,7 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
         pair[0],
         "--target",
         pair[1],
-        "--arm",
+        "--arms",
         "transfer,shuffle",
         "--layers",
         "all",
@@ -277,10 +277,10 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
         (("--source-arch", "convmixer_8_1"), "--arm stack"),
         (("--source-arch", "convmixer_6_2"), "--arm stack"),
         (("--source-arch", "convmixer_6_2:depth=3"), "write it like"),
-        (("--arm", "transfer,,stack"), "empty name"),
+        (("--arms", "transfer,,stack"), "empty name"),
         (("--layers", "alle"), "or all"),
-        (("--what", "conv", "--with-paper", "--arm", "stack,transfer"), "--with-paper"),
-        (("--arm", "transfer,transfr"), "did you mean"),
+        (("--what", "conv", "--with-paper", "--arms", "stack,transfer"), "--with-paper"),
+        (("--arms", "transfer,transfr"), "did you mean"),
     ],
 )
 def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
@@ -290,7 +290,7 @@ def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words
         pair[0],
         "--target",
         pair[1],
-        "--arm",
+        "--arms",
         "transfer",
         "--layers",
         "2",
@@ -310,7 +310,7 @@ def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words
 def test_a_matrix_refuses_filters_that_do_not_fit_before_any_work(pair, tmp_path):
     words = [
         "transfer-matrix",
-        "--domains",
+        "--target",
         f"{pair[0]},emoji",
         "--what",
         "conv",
@@ -331,7 +331,7 @@ def test_a_matrix_of_pointwise_layers(pair, tmp_path):
     found = json.loads(
         call(
             "transfer-matrix",
-            "--domains",
+            "--target",
             f"{pair[0]},{pair[1]}",
             "--what",
             "pointwise",
@@ -363,7 +363,7 @@ def test_every_recipe_on_bundled_domains(tmp_path, recipe):
             "letters",
             "--target",
             "digits",
-            "--arm",
+            "--arms",
             "transfer",
             "--layers",
             2,

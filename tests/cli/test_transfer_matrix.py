@@ -69,7 +69,7 @@ def arms(runs: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.slow
 def test_the_papers_table_is_42_runs_and_seven_base_runs(tmp_path):
     files = [packed(tmp_path, name) for name in PAPER]
-    words = ("--sources", files[0], "--domains", ",".join(str(f) for f in files[1:]), "--out", tmp_path / "out")
+    words = ("--source", files[0], "--target", ",".join(str(f) for f in files[1:]), "--out", tmp_path / "out")
     paper = {"baseline": 7, "transfer": 36, "selffer": 6}
     runs = plan(*words, "--controls", "none")
     assert arms(runs) == paper
@@ -83,10 +83,10 @@ def test_the_papers_table_is_42_runs_and_seven_base_runs(tmp_path):
 
 def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
     more, out = packed(tmp_path, "more"), tmp_path / "out"
-    matrix("--domains", pair, "--controls", "none", "--out", out)
+    matrix("--target", pair, "--controls", "none", "--out", out)
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*/result.json")}
     assert len(before) == 6
-    words = ("--sources", more, "--domains", pair, "--out", out)
+    words = ("--source", more, "--target", pair, "--out", out)
     told = matrix(*words)
     after = {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*/result.json")}
     assert len(after) == 6 + 3 + 4  # base run and two cells of the source, two controls on two targets
@@ -110,7 +110,7 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
     assert rows == ["base", "more", "here", "there", "(random)", "(delta)", "Top-1"]
     assert "Sensitivity, the worst control's points below the base: here" in table
     assert " ".join(table.split()).count("mean of 4 cells off the diagonal") == 3
-    call("runs", "pack", tmp_path / "r.json.gz", "--experiment", out / "matrix.json")
+    call("runs", "pack", tmp_path / "r.json.gz", "--result", out / "matrix.json")
     drawn = call("runs", "draw", tmp_path / "r.json.gz", "--out", tmp_path / "again.png")
     assert drawn[: drawn.index("From out")] == table
     assert json.loads(call("runs", "draw", out / "matrix.json", "--json"))["matrix"] == found
@@ -119,7 +119,7 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
 
 def test_a_bank_is_a_row_of_depthwise_filters_alone(pair, tmp_path, bank_maker):
     path = write_bank(bank_maker(((8, 7, 7), (8, 7, 7)), name="lent"), tmp_path / "lent.h5") or tmp_path / "lent.h5"
-    words = ("--sources", path, "--domains", pair.split(",")[0], "--controls", "delta", "--out", tmp_path / "out")
+    words = ("--source", path, "--target", pair.split(",")[0], "--controls", "delta", "--out", tmp_path / "out")
     found = json.loads(matrix(*words, "--json"))["matrix"]
     assert [(c["source"], c["arm"]) for c in found["cells"]] == [("lent", "transfer"), ("here", "selffer")]
     assert [c["arm"] for c in found["controls"]] == ["delta"]
@@ -131,9 +131,9 @@ def test_a_bank_is_a_row_of_depthwise_filters_alone(pair, tmp_path, bank_maker):
 
 
 def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):
-    told = matrix("--domains", pair, "--what", "pointwise", "--out", tmp_path / "out", "--dry-run")
+    told = matrix("--target", pair, "--what", "pointwise", "--out", tmp_path / "out", "--dry-run")
     assert "Control random; not delta, which sets single kernels: pointwise layers have no use for it." in told
-    assert "delta" not in matrix("--domains", pair, "--out", tmp_path / "out", "--dry-run", "--controls", "random")
+    assert "delta" not in matrix("--target", pair, "--out", tmp_path / "out", "--dry-run", "--controls", "random")
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):
         (("--controls", "rando"), "did you mean"),
         (("--controls", "baseline"), "is always there"),
         (("--controls", "delta", "--what", "pointwise"), "arm delta: sets"),
-        (("--arm", "random"), "--arm random: takes no filters from a source"),
-        (("--arm", "keys"), "--controls keys"),
-        (("--arm", "selffer+"), "selffer is on the diagonal"),
-        (("--sources", ""), "--sources: names nothing"),
-        (("--sources", "nosuch"), "nosuch"),
+        (("--arms", "random"), "--arm random: takes no filters from a source"),
+        (("--arms", "keys"), "--controls keys"),
+        (("--arms", "selffer+"), "selffer is on the diagonal"),
+        (("--source", ""), "--source: names nothing"),
+        (("--source", "nosuch"), "nosuch"),
     ],
 )
 def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
-    base = ("transfer-matrix", *SMALL, "--domains", pair, "--out", str(tmp_path / "out"))
+    base = ("transfer-matrix", *SMALL, "--target", pair, "--out", str(tmp_path / "out"))
     done = CliRunner().invoke(app, [*base, *words])
     assert isinstance(done.exception, MkfaError), done.output
     assert done.exception.exit_code == 2
@@ -171,7 +171,7 @@ def test_two_rows_of_one_name_are_refused(pair, tmp_path, bank_maker):
         ((f"{banks[0]},{banks[1]}",), "is called lent, as another of them is"),
     ):
         done = CliRunner().invoke(
-            app, ["transfer-matrix", *SMALL, "--domains", pair, "--sources", *words, "--out", str(tmp_path / "out")]
+            app, ["transfer-matrix", *SMALL, "--target", pair, "--source", *words, "--out", str(tmp_path / "out")]
         )
         assert told in str(done.exception)
         assert not (tmp_path / "out").exists()

@@ -169,6 +169,6 @@ def test_a_curve_has_its_contrasts_and_an_unfinished_one_has_none():
     [last] = curve.contrasts
     assert (last.series, last.against, last.difference) == ("delta", "baseline", pytest.approx(-0.405))
     assert make_curve([run("baseline", 0, 0, None), run("delta", 1, 0, 0.4)], parameters={}).contrasts == ()
-    from mkfa.cli.shared.outputs import to_json
+    from mkfa.storage.records import to_json
 
     assert json.loads(to_json(curve))["contrasts"][0]["seeds"] == [2, 2]

@@ -290,7 +290,7 @@ def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., Fi
 
 
 def test_records_tables_and_arrays_say_the_same(shared: Comparison):
-    from mkfa.cli.shared.outputs import to_json
+    from mkfa.storage.records import to_json
 
     kind = shared.kinds[0]
     data = json.loads(to_json(record(shared)))["kinds"][0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from mkfa.cli import sweepbar
-from mkfa.cli.sweepbar import SweepBar
+from mkfa.cli.shared import progress
+from mkfa.cli.shared.progress import SweepBar
 from mkfa.engines.serial import Outcome
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
@@ -26,7 +26,7 @@ def words(bar: SweepBar) -> list[tuple[str, str]]:
 
 def test_it_shows_rate_loss_accuracy_and_what_is_left(monkeypatch):
     clock = iter([10.0, 10.0, 12.0, 12.0, 14.0, 14.0])
-    monkeypatch.setattr(sweepbar.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
     bar = SweepBar(2, 20)
     bar.tell(planned(0), Report(1, 10, 32))
     assert words(bar) == [("runs 0/2, steps", ""), ("made convmixer_8_2 seed 0", "")]

@@ -1,4 +1,4 @@
-"""The progress of a sweep on stderr: bars on a terminal, a line for each run off it."""
+"""Progress on stderr: one bar for a verb, and for training a bar over all steps and one for each run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import typer
+
+from mkfa.cli.shared.printing import VOICE
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 LINES = 8
 """Runs in progress that get a bar of their own."""
+
+
+def shown() -> bool:
+    """Return the `progress` that a verb of the library takes: a bar unless the command is quiet."""
+    return not VOICE.quiet
 
 
 class SweepBar:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 ARMS = {
     "baseline": "initialised and trained; always there, never asked for.",
     "transfer": "layer i of the source into layer i, in order, frozen; layers and filters must match in number.",
@@ -37,7 +35,6 @@ ORDER = (
 )
 
 
-def epilog() -> dict[str, Any]:
-    """Return the keyword for a command that has arms; blank lines keep the paragraphs apart in the printed help."""
-    lines = ["Arms:", *(f"{name}: {text}" for name, text in ARMS.items()), *ORDER]
-    return {"epilog": "\n\n".join(lines)}
+def epilog() -> str:
+    """Return what the help of a command with arms ends in; blank lines keep the paragraphs apart."""
+    return "\n\n".join(["Arms:", *(f"{name}: {text}" for name, text in ARMS.items()), *ORDER])

@@ -1,0 +1,111 @@
+"""`mkfa doctor`: what works on this machine, and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from mkfa.cli.shared.options import Json, add
+from mkfa.cli.shared.printing import print_list, print_table, say
+
+NEEDED = (
+    "numpy",
+    "scipy",
+    "h5py",
+    "torch",
+    "torchvision",
+    "timm",
+    "huggingface_hub",
+    "scikit-learn",
+    "umap-learn",
+    "matplotlib",
+    "threadpoolctl",
+    "filelock",
+    "typer",
+    "rich",
+)
+EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
+EXTRAS |= {"pandas": "to_frame() in Python"}
+SPACE = 1 << 30
+"""Bytes that should be free in the home folder."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module to the command line."""
+    add(app, "doctor", doctor)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this installation: versions, devices, home folder, locks, space."""
+    checks = [*_versions(), *_devices(), *_home()]
+    good = all(check["state"] != "fails" for check in checks)
+    if as_json:
+        print_list("doctor", "checks", checks, good=good)
+    else:
+        print_table("mkfa doctor", ("check", "state", "found"), [list(check.values()) for check in checks], left=3)
+        say("All that is needed works." if good else "Something that is needed does not work; see 'fails' above.")
+    if not good:
+        raise typer.Exit(1)
+
+
+def _check(name: str, state: str, found: object) -> dict[str, Any]:
+    return {"check": name, "state": state, "found": str(found)}
+
+
+def _versions() -> list[dict[str, Any]]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from mkfa.version import VERSION
+
+    checks = [_check("mkfa", "works", VERSION), _check("Python", "works", platform.python_version())]
+    for name in (*NEEDED, *EXTRAS):
+        try:
+            checks.append(_check(name, "works", version(name)))
+        except PackageNotFoundError:
+            missing = f"not installed; needed to {EXTRAS[name]}" if name in EXTRAS else "not installed"
+            checks.append(_check(name, "optional" if name in EXTRAS else "fails", missing))
+    return checks
+
+
+def _devices() -> list[dict[str, Any]]:
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        import torch
+
+        found = [f"cpu ({cores} cores)", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
+        found += ["mps"] if torch.backends.mps.is_available() else []
+    except Exception as error:  # a broken installation raises anything
+        return [_check("devices", "fails", f"torch cannot be loaded ({type(error).__name__}: {error})")]
+    return [_check("devices", "works", ", ".join(found))]
+
+
+def _home() -> list[dict[str, Any]]:
+    import secrets
+    import shutil
+
+    from mkfa.errors import MkfaError
+    from mkfa.storage.folders import home
+    from mkfa.storage.locks import hold
+
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".doctor-{secrets.token_hex(4)}"
+        probe.write_text("")
+    except OSError as error:
+        return [_check("home folder", "fails", f"{folder} cannot be written ({error.strerror}); set MKFA_HOME")]
+    checks = [_check("home folder", "works", f"{folder}, writable")]
+    try:
+        with hold(probe):
+            checks.append(_check("locks", "works", "on this file system"))
+    except (MkfaError, OSError) as error:
+        checks.append(_check("locks", "fails", f"{error}; set MKFA_HOME to a local disk"))
+    finally:
+        probe.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free
+    checks.append(_check("free space", "works" if free > SPACE else "fails", f"{free / 1e9:.1f} GB"))
+    return checks

@@ -1,0 +1,53 @@
+"""The words of the field, explained once: for `mkfa explain` and the README."""
+
+from __future__ import annotations
+
+GLOSSARY = {
+    "arm": "One way to set the first layers' filters before training, and whether they are frozen: transfer, random, "
+    "delta and others. All else is the same between arms, so that accuracy tells what the filters are worth. "
+    "'mkfa transfer --help' lists them.",
+    "atlas": "The clusters that the filters of one or several banks form, with prototypes and each bank's share.",
+    "bank": "The depthwise filters of one network in one HDF5 file, with its layers and their source.",
+    "base run": "A network trained on a domain from scratch. Its filters are what transfer and selffer borrow, and its "
+    "accuracy is what arms are compared with (the arm 'baseline').",
+    "baseline": "The arm that changes nothing: initialised and trained. It is always there.",
+    "canonical form": "A filter less its mean, divided by its norm, with a fixed sign: what is left when gain, offset "
+    "and sign do not matter.",
+    "ceiling": "The value of a measure against filters without patterns: as unlike as chance makes two networks.",
+    "checkpoint": "A file with the weights of a trained network; 'mkfa harvest' reads its filters into a bank.",
+    "control": "An arm that should hurt or should not, so that 'no drop' means something: random, delta, box.",
+    "coverage": "The share of one bank's filters that have a filter of the other bank with |cos| above a threshold.",
+    "curve": "Accuracy against the number of layers, counted from the first, that are set and frozen.",
+    "delta": "The arm with identity kernels, which mix no pixels: it must hurt wherever filters matter.",
+    "depthwise": "A convolution with one spatial filter for each channel: its kernels can be seen and compared.",
+    "domain": "A labelled image set that networks are trained on, bundled, fetched, or a folder of your own.",
+    "dead filter": "A filter whose weights are nearly zero beside those of its layer; it is left out of comparisons.",
+    "explained variance": "R2: the square of the cosine between a filter and the best pattern, both less their mean.",
+    "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
+    "fraction": "Where a value lies between floor (0) and ceiling (1).",
+    "freeze": "Keep weights as they are while the rest of the network is trained.",
+    "gain and offset": "A filter times a factor plus a constant. Later layers and normalisation can make up for both, "
+    "so filters that differ in nothing else count as the same.",
+    "key": "One of a few filters that explain all others up to gain and offset.",
+    "layer": "A depthwise layer. Layers count from 1, in order of execution, over the whole network.",
+    "library": "The folder with the banks on this machine; 'mkfa banks' lists them.",
+    "matrix": "Transfer from every source to every target, each beside the target's own base runs.",
+    "measure": "A number for how alike two sets of filters are: coverage, matching, transport, mmd and others.",
+    "modulo sign": "A filter and its negative count as the same, since the next layer can turn the sign.",
+    "null": "Filters drawn so that they have no patterns: shuffled taps, Gaussian noise, smooth noise, the same second "
+    "moments, or an untrained network. What a measure gives on them is chance.",
+    "p": "How often chance alone gives a value as extreme; adjusted by Holm's method where several are tested.",
+    "pattern": "A Gaussian derivative or another analytic kernel that 'mkfa assign' fits to each filter.",
+    "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
+    "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
+    "seed": "The number that all random draws of a run or an analysis follow from.",
+    "selffer": "Transfer of a network's filters into a fresh network for the same domain: what splitting trained "
+    "layers costs by itself.",
+    "sensitivity": "Whether an experiment could have seen that filters matter: how far its worst arm lies below.",
+    "source": "In transfer, the domain, bank or checkpoint that filters come from.",
+    "stack": "The arm that takes the source's filters as one row, so that networks of other shapes can be sources.",
+    "target": "In transfer, the domain that the network is trained and tested on.",
+    "tap": "One weight of a kernel; a 5x5 kernel has 25.",
+    "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
+}
+"""Word -> what it means."""

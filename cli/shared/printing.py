@@ -1,0 +1,222 @@
+"""Print for people: tables that fit the terminal, prose wrapped to it; and JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+PROSE = 100
+"""Characters in a line of prose, in wider terminals too."""
+PIPE = 200
+"""Characters in a line of a table that goes into a pipe or file."""
+GAP = 2
+NAME, SHORT_NAME = 24, 12
+"""Widths that a column of names is narrowed to: where its words allow, and where nothing else helps."""
+
+SAID = logging.getLogger("mkfa.said")
+"""What was printed; only a log file listens."""
+
+
+@dataclass
+class Voice:
+    """How much the command says: set by the options before the verb or behind it."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    logged: bool = False
+
+
+VOICE = Voice()
+
+
+def print_json(value: Any) -> None:
+    """Print a result, or plain values, as JSON."""
+    from mkfa.storage.records import to_json
+
+    typer.echo(to_json(value.to_dict() if hasattr(value, "to_dict") else value))
+
+
+def print_list(kind: str, name: str, rows: Any, **more: Any) -> None:
+    """Print a list as JSON: an object with the heading of every result, and the list under its name."""
+    from mkfa.storage.heading import heading
+
+    print_json(heading(kind) | {name: rows} | more)
+
+
+def say(text: str, *, wrap: bool = True) -> None:
+    """Print prose (no markup), wrapped to the terminal; a line with a path or a command is left whole."""
+    SAID.info(text)
+    if VOICE.quiet:
+        return
+    typer.echo("\n".join(_wrapped(line) for line in text.split("\n")) if wrap else text)
+
+
+def _wrapped(line: str) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    width = min(terminal_width(), PROSE)
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+
+
+def say_wrote(*paths: Path | None) -> None:
+    """Say which files were written."""
+    for path in paths:
+        if path is not None:
+            say(f"Wrote {path}.", wrap=False)
+
+
+def warn(text: str) -> None:
+    """Print a remark on stderr."""
+    SAID.info(text)
+    if not VOICE.quiet:
+        typer.echo(f"mkfa: {text}", err=True)
+
+
+def terminal_width() -> int:
+    """Return the characters in a line: COLUMNS, the terminal's, or `PIPE` where there is no terminal."""
+    return max(40, shutil.get_terminal_size((PIPE, 24)).columns)
+
+
+def show(value: Any) -> str:
+    """Return a cell's text: floats with three decimals, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.3f}"
+    return str(value)
+
+
+def percent(share: Any) -> str:
+    """Return a share as a whole percentage, a dash for none."""
+    return "–" if share != share else f"{100 * float(share):.0f}%"
+
+
+@dataclass
+class _Column:
+    title: str
+    cells: list[str]
+    text: bool
+    width: int = field(init=False)
+    narrow: int = field(init=False)
+    narrowest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        from rich.cells import cell_len
+
+        head = max((cell_len(word) for word in self.title.split()), default=0)
+        longest = max(map(cell_len, self.cells), default=0)
+        self.width = max(longest, cell_len(self.title))
+        self.narrow = self.narrowest = max(longest, head)
+        if self.text:
+            words = max((cell_len(word) for cell in self.cells for word in cell.split()), default=0)
+            self.narrow = min(self.narrow, max(head, min(words, NAME)))
+            self.narrowest = min(self.narrow, max(head, SHORT_NAME))
+
+    def lines(self, text: str) -> list[str]:
+        """Return a cell in lines of the column's width: wrapped between words, long words shortened in the middle."""
+        if not self.text and text != self.title:
+            return [text]
+        words = [shorten(word, self.width) for word in text.split(" ")]
+        return textwrap.wrap(" ".join(words), self.width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a name in at most `width` characters, its middle replaced by "…"."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, notes: Sequence[str] = (), left: int = 1
+) -> None:
+    """Print a table that fits the terminal, and its notes below it.
+
+    The first `left` columns hold text and are left-aligned: where the terminal is narrow their cells are wrapped
+    between words and long names are shortened in the middle. Numbers are never cut: columns that find no place follow
+    in a further table with the same first column.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    made = [_Column(name, [show(row[i]) for row in rows], i < left) for i, name in enumerate(columns)]
+    SAID.info("%s", "\n".join([title, "\t".join(columns), *("\t".join(map(show, row)) for row in rows), *notes]))
+    if VOICE.quiet:
+        return
+    console = Console()
+
+    def bold(line: str) -> None:
+        console.print(Text(line, style="bold"), soft_wrap=True)
+
+    for line in _wrapped(title).split("\n") if title else ():
+        bold(line)
+    for part in _parts(made, terminal_width(), left):
+        _fit(part, terminal_width())  # parts share their first columns
+        if any(column.title for column in part):
+            for line in _lines(part, [column.title for column in part]):
+                bold(line)
+        for i in range(len(rows)):
+            for line in _lines(part, [column.cells[i] for column in part]):
+                typer.echo(line)
+    for note in notes:
+        say(note)
+
+
+def _parts(columns: list[_Column], width: int, left: int) -> list[list[_Column]]:
+    """Return the columns in parts that each fit the width; the first part has all columns of text."""
+    if _fit(columns, width):
+        return [columns]
+    first = columns[: max(left, 1)]
+    distinct = len(set(zip(*(column.cells for column in columns[:1]), strict=True)))
+    key = columns[:1] if left <= 1 or distinct == len(columns[0].cells) else first
+    parts: list[list[_Column]] = [list(first)]
+    for column in columns[max(left, 1) :]:
+        if _fit([*parts[-1], column], width) or len(parts[-1]) == len(key):
+            parts[-1].append(column)
+        else:
+            parts.append([*key, column])
+    return parts
+
+
+def _fit(columns: Sequence[_Column], width: int) -> bool:
+    """Narrow the columns, the widest first, until they fit the width; False where they do not."""
+    for column in columns:
+        column.__post_init__()
+    for floor in ("narrow", "narrowest"):
+        while sum(c.width for c in columns) + GAP * (len(columns) - 1) > width:
+            wide = [c for c in columns if c.width > getattr(c, floor)]
+            if not wide:
+                break
+            max(wide, key=lambda c: c.width).width -= 1
+    return sum(c.width for c in columns) + GAP * (len(columns) - 1) <= width
+
+
+def _lines(columns: Sequence[_Column], texts: Sequence[str]) -> list[str]:
+    from rich.cells import cell_len
+
+    cells = [column.lines(text) for column, text in zip(columns, texts, strict=True)]
+    made = []
+    for i in range(max(map(len, cells))):
+        line = []
+        for column, cell in zip(columns, cells, strict=True):
+            text = cell[i] if i < len(cell) else ""
+            space = " " * (column.width - cell_len(text))
+            line.append(text + space if column.text else space + text)
+        made.append((" " * GAP).join(line).rstrip())
+    return made
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a list that is joined by commas."""
+    return [word for word in re.split(r"\s*,\s*", text.strip()) if word]
