@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.arms.arms import ARMS
 from mkfa.evidence.paper import PaperCurve
 from mkfa.figures.paper import draw_curves
 from mkfa.figures.style import PAGE, in_few_words, new_figure, refuse_both, style
@@ -39,7 +40,6 @@ COLOURS = {
     "keys": "#555555",
 }
 MARKERS = "os^vDPX<>*hpd"
-MUST_HURT = frozenset({"delta", "box"})
 FLATTENED = 2.5
 """An arm of `MUST_HURT` that falls this many times deeper than all others gives these a panel of their own."""
 
@@ -178,7 +178,7 @@ def _closer(arms: Mapping[str, Sequence[Cell]]) -> tuple[float, float] | None:
         arm: (float((y - band).min()), float((y + band).max()))
         for arm, (_, y, band) in ((arm, _points(cells)) for arm, cells in arms.items())
     }
-    rest = [end for arm, end in ends.items() if arm not in MUST_HURT]
+    rest = [end for arm, end in ends.items() if not (arm in ARMS and ARMS[arm].must_hurt)]
     if not rest:
         return None
     low, high = min([0.0, *(a for a, _ in rest)]), max([0.0, *(b for _, b in ends.values())])

@@ -1,4 +1,4 @@
-"""What each arm puts into the layers of a network, in numpy.
+"""The kernels that each arm puts into the layers of a network, in numpy.
 
 A layer's weights are seen as kernels: one (kh, kw) kernel for each pair of output channel and input channel of the
 layer, (out, in, kh, kw), in row-major order: output channel first, then input channel. A depthwise layer has in = 1,
@@ -7,7 +7,7 @@ so its kernels are its filters; a pointwise or linear layer has kernels of one n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +15,22 @@ import numpy as np
 
 from mkfa.array_types import F32
 from mkfa.errors import MkfaError
+from mkfa.frozen import ByContent
 from mkfa.nulls.covariance import sample_covariance
 from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """The weights of one layer, of the source or of the target before it is set.
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights(ByContent):
+    """The weights of one layer: of the source, or of the target as it was initialised.
 
     Attributes
     ----------
     name : str
     kernel : (out, in, kh, kw) float32
     bias : (out,) float32 or None
-    dilation : tuple of two ints; -1 where not known.
+    dilation : tuple of two ints; -1 if unknown.
     """
 
     name: str
@@ -39,11 +40,37 @@ class Weights:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width of the kernels."""
         return int(self.kernel.shape[2]), int(self.kernel.shape[3])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What an arm computes kernels from.
+
+    Attributes
+    ----------
+    source : sequence of Weights
+        The source's layers in order of execution; empty without a source.
+    target : sequence of Weights
+        The layers to set, as they were initialised.
+    rng : numpy.random.Generator
+        For permutations and draws; seeded by the run's seed and the arm's name.
+    fit : str
+        "pad" or "crop": how kernels of another size are fitted; "" refuses them.
+    number : int
+        The number of a numbered arm, see `Arm.number`.
+    """
+
+    source: Sequence[Weights]
+    target: Sequence[Weights]
+    rng: np.random.Generator
+    fit: str = ""
+    number: int = 0
+
+
 Filling = list[tuple[F32, F32 | None]]
-"""For each target layer its kernels and, where biases go along, its biases."""
+"""For each target layer its kernels, and its biases or None if they stay as initialised."""
 
 
 def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
@@ -65,21 +92,46 @@ def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
     return None
 
 
-def fitted(source: Sequence[Weights], target: Sequence[Weights], fit: str) -> list[Weights]:
-    """Return the source's layers, one for each target layer in order, at its kernel size and of its shape."""
-    if len(source) < len(target):
-        problem = f"has {len(source)} layers and {len(target)} are to be set"
+def fitted(request: Request) -> list[Weights]:
+    """Return the source layer for each target layer, in order, at its kernel size; raises MkfaError on other shapes."""
+    if len(request.source) < len(request.target):
+        problem = f"has {len(request.source)} layers and {len(request.target)} are to be set"
         raise MkfaError("source", problem, "lower --layers, or use --arm stack")
-    found = []
-    for mine, theirs in zip(target, source, strict=False):
-        kernel = fit_kernels(theirs.kernel, mine.size, fit)
+    layers = []
+    for target, source in zip(request.target, request.source, strict=False):
+        kernel = fit_kernels(source.kernel, target.size, request.fit)
         if kernel is None:
-            raise _size_error(theirs, mine)
-        if kernel.shape != mine.kernel.shape:
-            problem = f"has {_shape(theirs)} where {mine.name} has {_shape(mine)}"
-            raise MkfaError(f"source layer {theirs.name}", problem, "use --arm stack: it takes any number of filters")
-        found.append(Weights(theirs.name, kernel, theirs.bias, theirs.dilation))
-    return found
+            raise _size_error(source, target)
+        if kernel.shape != target.kernel.shape:
+            problem = f"has {_shape(source)} where {target.name} has {_shape(target)}"
+            raise MkfaError(f"source layer {source.name}", problem, "use --arm stack: it takes any number of filters")
+        layers.append(Weights(source.name, kernel, source.bias, source.dilation))
+    return layers
+
+
+def _fitting(request: Request, size: tuple[int, int], like: Weights) -> list[Weights]:
+    """Return the source layers of a kernel size, or else those that can be fitted to it; raises MkfaError."""
+    layers = [layer for layer in request.source if layer.size == size] or [
+        Weights(layer.name, kernel, layer.bias, layer.dilation)
+        for layer in request.source
+        if (kernel := fit_kernels(layer.kernel, size, request.fit)) is not None
+    ]
+    if not layers:
+        raise _size_error(request.source[0], like)
+    return layers
+
+
+def check_filling(filling: Filling, target: Sequence[Weights], *, arm: str) -> None:
+    """Refuse kernels of another shape than the layers have, and kernels that are not finite; raises MkfaError."""
+    if len(filling) != len(target):
+        raise MkfaError(f"arm {arm}", f"returned {len(filling)} layers of {len(target)}", "return one entry per layer")
+    for (kernel, _), layer in zip(filling, target, strict=True):
+        if np.shape(kernel) != layer.kernel.shape:
+            problem = f"returned kernels of shape {np.shape(kernel)} for {layer.name}, which has {layer.kernel.shape}"
+            raise MkfaError(f"arm {arm}", problem, "return (out, in, kh, kw) kernels")
+        if not np.isfinite(kernel).all():
+            problem = f"returned kernels for {layer.name} that are not finite"
+            raise MkfaError(f"arm {arm}", problem, "check the arm's function")
 
 
 def _shape(layer: Weights) -> str:
@@ -87,27 +139,26 @@ def _shape(layer: Weights) -> str:
     return f"{out} filters" if into == 1 else f"{out} x {into} kernels"
 
 
-def _size_error(theirs: Weights, mine: Weights) -> MkfaError:
-    (kh, kw), (th, tw) = theirs.size, mine.size
-    want = "pad" if kh <= th and kw <= tw else "crop" if kh >= th and kw >= tw else ""
-    remedy = f"use a source with {th}x{tw} kernels" + (f", or pass --fit-kernel {want}" if want else "")
-    return MkfaError(f"source layer {theirs.name}", f"has {kh}x{kw} kernels where {mine.name} has {th}x{tw}", remedy)
+def _size_error(source: Weights, target: Weights) -> MkfaError:
+    (kh, kw), (th, tw) = source.size, target.size
+    option = "pad" if kh <= th and kw <= tw else "crop" if kh >= th and kw >= tw else ""
+    remedy = f"use a source with {th}x{tw} kernels" + (f", or pass --fit-kernel {option}" if option else "")
+    problem = f"has {kh}x{kw} kernels where {target.name} has {th}x{tw}"
+    return MkfaError(f"source layer {source.name}", problem, remedy)
 
 
-def copied(source: Sequence[Weights], target: Sequence[Weights], fit: str) -> Filling:
-    """Layer i of the source into layer i of the target."""
-    return [(layer.kernel, layer.bias) for layer in fitted(source, target, fit)]
+def copied(request: Request) -> Filling:
+    """Copy layer i of the source into layer i of the target."""
+    return [(layer.kernel, layer.bias) for layer in fitted(request)]
 
 
-def shuffled(
-    source: Sequence[Weights], target: Sequence[Weights], *, fit: str, across: bool, rng: np.random.Generator
-) -> Filling:
-    """As `copied`, with kernels permuted: within each layer, or among all set layers of one kernel size.
+def shuffled(request: Request, *, across: bool = False) -> Filling:
+    """Copy and permute: the kernels within each layer or, with `across`, among all set layers of one kernel size.
 
     One permutation is drawn per layer, first layer first (or per kernel size, smallest first), and place i gets the
     kernel from place p(i). A depthwise filter keeps its bias.
     """
-    layers = fitted(source, target, fit)
+    layers = fitted(request)
     if not across:
         groups = [[i] for i in range(len(layers))]
     else:
@@ -115,36 +166,35 @@ def shuffled(
         groups = [[i for i, layer in enumerate(layers) if layer.size == size] for size in sizes]
     filling: dict[int, tuple[F32, F32 | None]] = {}
     for group in groups:
-        pool = np.concatenate([layers[i].kernel.reshape(-1, *layers[i].size) for i in group])
-        biases = _pooled_bias([layers[i] for i in group])
-        order = rng.permutation(len(pool))
-        filling |= _dealt([target[i] for i in group], group, pool[order], None if biases is None else biases[order])
+        order = request.rng.permutation(sum(_count(layers[i]) for i in group))
+        filling |= _dealt(request.target, group, [layers[i] for i in group], order)
     return [filling[i] for i in range(len(layers))]
 
 
-def stacked(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, first: int | None = None) -> Filling:
+def shuffled_across(request: Request) -> Filling:
+    """Permute among all set layers of one kernel size."""
+    return shuffled(request, across=True)
+
+
+def stacked(request: Request) -> Filling:
     """Fill the target, first layer first, with the source's kernels in order, starting over when they run out.
 
     All kernels of the source with the target layer's kernel size, layer by layer in order of execution and row-major
     within a layer, form one endless row; each target layer takes the next ones. A network with kernels of several
-    sizes has one row for each. `first` keeps the source's first so many layers of that size only. Where no source
-    layer has the size, those that `fit` allows are fitted. A depthwise filter brings its bias.
+    sizes has one row for each. The request's number, if any, keeps the source's first so many layers of that size
+    only. If no source layer has the size, those that `fit` allows are fitted. A depthwise filter brings its bias.
     """
     filling: dict[int, tuple[F32, F32 | None]] = {}
-    for size in sorted({layer.size for layer in target}):
-        group = [i for i, layer in enumerate(target) if layer.size == size]
-        rows = [layer for layer in source if layer.size == size] or [
-            Weights(layer.name, kernel, layer.bias, layer.dilation)
-            for layer in source
-            if (kernel := fit_kernels(layer.kernel, size, fit)) is not None
-        ]
-        if not rows:
-            raise _size_error(source[0], target[group[0]])
-        rows = rows[:first]
-        pool, biases = np.concatenate([r.kernel.reshape(-1, *size) for r in rows]), _pooled_bias(rows)
-        place = np.arange(sum(int(np.prod(target[i].kernel.shape[:2])) for i in group)) % len(pool)
-        filling |= _dealt([target[i] for i in group], group, pool[place], None if biases is None else biases[place])
-    return [filling[i] for i in range(len(target))]
+    for size in sorted({layer.size for layer in request.target}):
+        group = [i for i, layer in enumerate(request.target) if layer.size == size]
+        layers = _fitting(request, size, request.target[group[0]])[: request.number or None]
+        order = np.arange(sum(_count(request.target[i]) for i in group)) % sum(map(_count, layers))
+        filling |= _dealt(request.target, group, layers, order)
+    return [filling[i] for i in range(len(request.target))]
+
+
+def _count(layer: Weights) -> int:
+    return int(np.prod(layer.kernel.shape[:2]))
 
 
 def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
@@ -154,15 +204,17 @@ def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
 
 
 def _dealt(
-    layers: Sequence[Weights], places: Sequence[int], pool: F32, biases: F32 | None
+    target: Sequence[Weights], places: Sequence[int], source: Sequence[Weights], order: np.ndarray[Any, Any]
 ) -> dict[int, tuple[F32, F32 | None]]:
-    found, start = {}, 0
-    for layer, place in zip(layers, places, strict=True):
-        stop = start + int(np.prod(layer.kernel.shape[:2]))
-        bias = None if biases is None else biases[start:stop]
-        found[place] = (np.ascontiguousarray(pool[start:stop]).reshape(layer.kernel.shape), bias)
+    """Deal the kernels of source layers, in an order, to the target layers at some places."""
+    pool, biases = np.concatenate([s.kernel.reshape(-1, *s.size) for s in source])[order], _pooled_bias(source)
+    dealt, start = {}, 0
+    for place in places:
+        stop = start + _count(target[place])
+        kernel = np.ascontiguousarray(pool[start:stop]).reshape(target[place].kernel.shape)
+        dealt[place] = (kernel, None if biases is None else biases[order[start:stop]])
         start = stop
-    return found
+    return dealt
 
 
 def second_moment(kernel: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -171,7 +223,7 @@ def second_moment(kernel: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.asarray(flat.T @ flat / max(1, len(flat)), np.float64)
 
 
-def covariant(source: Sequence[Weights], target: Sequence[Weights], *, fit: str, rng: np.random.Generator) -> Filling:
+def covariant(request: Request) -> Filling:
     """Draw each layer's kernels from a centred normal with the second moments of the source's raw kernels.
 
     Target layer i takes those of source layer i, counting the layers of its kernel size (or fitted to it) and
@@ -179,31 +231,35 @@ def covariant(source: Sequence[Weights], target: Sequence[Weights], *, fit: str,
     """
     filling: Filling = []
     count: dict[tuple[int, int], int] = {}
-    for layer in target:
-        rows = [r.kernel for r in source if r.size == layer.size] or [
-            k for r in source if (k := fit_kernels(r.kernel, layer.size, fit)) is not None
-        ]
-        if not rows:
-            raise _size_error(source[0], layer)
+    for layer in request.target:
+        layers = _fitting(request, layer.size, layer)
         i = count[layer.size] = count.get(layer.size, -1) + 1
-        n = int(np.prod(layer.kernel.shape[:2]))
-        drawn = sample_covariance(second_moment(rows[i % len(rows)]), n, rng)
+        drawn = sample_covariance(second_moment(layers[i % len(layers)].kernel), _count(layer), request.rng)
         filling.append((drawn.reshape(layer.kernel.shape), None))
     return filling
 
 
-Pattern = Callable[[Weights], F32]
+def keys(request: Request) -> Filling:
+    """Put the best key of each source filter, or without a source the eight keys in turn."""
+    if request.source:
+        return [(nearest_keys(layer), None) for layer in fitted(request)]
+    return [(key_kernels(layer), None) for layer in request.target]
 
 
-def identity_kernels(layer: Weights) -> F32:
-    """Return kernels that pass the centre pixel on, each with the norm of its initial one; (out, 1, kh, kw)."""
+def initial_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
+    """Return the kernels as initialised."""
+    return layer.kernel
+
+
+def identity_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
+    """Return kernels that pass on the centre pixel, each with the norm of its initial kernel; (out, 1, kh, kw)."""
     pattern = np.zeros(layer.size, np.float32)
     pattern[(layer.size[0] - 1) // 2, (layer.size[1] - 1) // 2] = 1  # where "same" padding has its centre
     return pattern * _norms(layer.kernel)
 
 
-def mean_kernels(layer: Weights) -> F32:
-    """Return constant positive kernels, each with the norm of its initial one; (out, 1, kh, kw)."""
+def mean_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
+    """Return constant positive kernels, each with the norm of its initial kernel; (out, 1, kh, kw)."""
     pattern = np.full(layer.size, 1 / np.sqrt(np.prod(layer.size)), np.float32)
     return pattern * _norms(layer.kernel)
 
@@ -215,7 +271,7 @@ def key_kernels(layer: Weights) -> F32:
     left of it, and a's sign that of its product with the key. So mean and norm stay as initialised.
     """
     keys = named_set("eight", *layer.size).patterns
-    return _dressed(keys[np.arange(len(layer.kernel)) % len(keys)], layer.kernel[:, 0])[:, None]
+    return _with_mean_and_norm(keys[np.arange(len(layer.kernel)) % len(keys)], layer.kernel[:, 0])[:, None]
 
 
 def nearest_keys(layer: Weights) -> F32:
@@ -249,10 +305,10 @@ def basis_kernels(layer: Weights, rng: np.random.Generator) -> F32:
             drawn = drawn - drawn.mean()
             norm = float(np.linalg.norm(drawn))
         pattern[:] = drawn / norm
-    return _dressed(patterns, layer.kernel[:, 0])[:, None]
+    return _with_mean_and_norm(patterns, layer.kernel[:, 0])[:, None]
 
 
-def _dressed(patterns: F32, initial: F32) -> F32:
+def _with_mean_and_norm(patterns: F32, initial: F32) -> F32:
     """Give unit-norm, zero-mean patterns the mean and norm of initial kernels, all (out, kh, kw)."""
     mean = initial.mean(axis=(1, 2), keepdims=True)
     centred = initial - mean

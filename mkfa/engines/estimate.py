@@ -183,6 +183,6 @@ def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
 
 def _frozen(spec: RunSpec) -> int:
     """Return how many layers a run trains without their weights' gradient."""
-    from mkfa.arms.arms import parse_arm
+    from mkfa.arms.arms import find_arm
 
-    return spec.layers if spec.arm != BASE and parse_arm(spec.arm)[0].frozen else 0
+    return spec.layers if spec.arm != BASE and find_arm(spec.arm).frozen else 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.plan import SELF, check_arms, source_label
+from mkfa.experiments.plan import check_arms, source_label
 from mkfa.experiments.sources import Origin, find_origin
 from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
@@ -80,7 +80,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     MkfaError
         No arm, one that needs a source, or one that cannot set these layers.
     """
-    from mkfa.arms.arms import ARMS, parse_arm
+    from mkfa.arms.arms import ARMS, find_arm
 
     if text is None:
         fit = tuple(name for name in CONTROLS if what == "depthwise" or not ARMS[name].depthwise_only)
@@ -100,7 +100,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     if "" in names:
         raise MkfaError(f"--controls {text!r}", "has an empty name in it", "join names by single commas, or say none")
     for name in names:
-        if name != "baseline" and parse_arm(name)[0].source == "needed":
+        if name != "baseline" and find_arm(name).needs_source:
             problem = f"arm {name} takes filters from a source, and a control has none"
             raise MkfaError(f"--controls {text}", problem, f"choose among {', '.join(_without_source())}")
     check_arms(names, what=what)
@@ -115,16 +115,16 @@ def check_arm(arm: str, *, what: str) -> None:
     MkfaError
         It takes no filters from a source, or always from the target's own; or as `check_arms`.
     """
-    from mkfa.arms.arms import parse_arm
+    from mkfa.arms.arms import find_arm
 
     check_arms([arm], what=what)
-    if parse_arm(arm)[0].source != "needed":
+    if not find_arm(arm).needs_source:
         raise MkfaError(
             f"--arm {arm}",
             "takes no filters from a source, so that all rows would be one",
             f"name it as a row apart: --controls {arm}",
         )
-    if arm in SELF:
+    if find_arm(arm).source == "own":
         problem = "borrows from the target's own network whatever the source"
         raise MkfaError(f"--arm {arm}", problem, "leave it out: selffer is on the diagonal")
 
@@ -144,4 +144,4 @@ def plan_rows(
 def _without_source() -> list[str]:
     from mkfa.arms.arms import ARMS
 
-    return [name for name, arm in ARMS.items() if arm.source != "needed" and name != "baseline"]
+    return [name for name, arm in ARMS.items() if not arm.needs_source and name != "baseline"]

@@ -16,9 +16,6 @@ from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE, RunSpec
 
-SELF = frozenset({"selffer", "selffer+"})
-"""Arms that borrow from the target's own base run, whatever the source."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -59,7 +56,7 @@ def plan_cells(
 
     A cell with 0 layers is the target's base run.
     """
-    from mkfa.arms.arms import parse_arm
+    from mkfa.arms.arms import find_arm
 
     planned: dict[str, PlannedRun] = {}
     for _, target, _, _ in cells:
@@ -69,7 +66,7 @@ def plan_cells(
     for origin, target, arm, layers in cells:
         if layers == 0 or arm == BASE:
             continue
-        needs = parse_arm(arm)[0].source == "needed"
+        needs = find_arm(arm).needs_source
         for seed in range(seeds):
             run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
             if run.needs is not None:
@@ -81,9 +78,11 @@ def plan_cells(
 def _planned(
     experiment: Setting, domains: Domains, cell: tuple[Origin, str, str, int], seed: int, *, needs: bool
 ) -> PlannedRun:
+    from mkfa.arms.arms import find_arm
+
     origin, target, arm, layers = cell
     domain = domains[target]
-    if arm in SELF:
+    if find_arm(arm).source == "own":
         origin = Origin(domain.name, target)  # of the target's own network, whatever the source's is
     spec = replace(
         base_run(experiment, domain, seed),
@@ -111,13 +110,13 @@ def source_label(origin: Origin, domains: Domains) -> str:
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
     """Refuse, before any work, names that are no arms and arms that cannot set these layers."""
-    from mkfa.arms.arms import parse_arm
+    from mkfa.arms.arms import find_arm
     from mkfa.networks.layers import WHAT
 
     if what not in WHAT:
         raise MkfaError(f"--what {what}", "is no kind of layer", f"choose one of {', '.join(WHAT)}")
     for name in arms:
-        arm, _ = parse_arm(name)
+        arm = find_arm(name)
         if name == BASE:
             raise MkfaError(name, "is always there and no arm to ask for", "leave it out")
         if arm.depthwise_only and what != "depthwise":
@@ -191,14 +190,14 @@ def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tupl
         They do not fit: other numbers of layers or filters (the message names the arm `stack`), other kernel sizes,
         no such layers, no biases.
     """
-    from mkfa.arms.arms import parse_arm
+    from mkfa.arms.arms import find_arm
     from mkfa.training.base_runs import lend
     from mkfa.training.run import build
 
     largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
     for cell in cells:
         key = (id(cell[0]), *cell[1:3])
-        if cell[3] and cell[2] not in SELF and parse_arm(cell[2])[0].source == "needed":
+        if cell[3] and find_arm(cell[2]).source == "needed":
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
     lenders: dict[str, Any] = {}
     for cell in largest.values():
@@ -262,7 +261,9 @@ def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
 
 def sensitivity_warning(plan: Sequence[PlannedRun]) -> str:
     """Return a sentence that warns of a plan which cannot tell anything about filters, or ""."""
+    from mkfa.arms.arms import find_arm
+
     arms = {p.spec.arm for p in plan} - {BASE}
-    if arms and not arms & {"random", "delta", "box"}:
+    if arms and not any(arm == "random" or find_arm(arm).must_hurt for arm in arms):
         return "No arm that must hurt is in the plan (random, delta, box): 'no drop' alone says nothing."
     return ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mkfa.arms.arms import ARMS
 from mkfa.results.cells import Cell, Finished, Sensitivity
 from mkfa.results.contrasts import Contrast
 from mkfa.results.curve import Curve, make_curve
@@ -67,7 +68,7 @@ def row_labels(cells: Sequence[Cell]) -> tuple[str, ...]:
 
     An arm that has no source (`random`) or only one of its own (`selffer`) is told by its name.
     """
-    own = [c.source == "" or c.arm.startswith("selffer") for c in cells]
+    own = [c.source == "" or (c.arm in ARMS and ARMS[c.arm].source == "own") for c in cells]
     sources = {c.source for c, alone in zip(cells, own, strict=True) if not alone}
     arms = {c.arm for c, alone in zip(cells, own, strict=True) if not alone}
     if len(sources) < 2:

@@ -27,7 +27,7 @@ from mkfa.version import VERSION
 if TYPE_CHECKING:
     import torch
 
-    from mkfa.arms.plant import Lent
+    from mkfa.arms.plant import FilterSource
 
 ORIGIN = "run:"
 """Begins the source of a bank that a run made."""
@@ -103,7 +103,7 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
     return make_bank(domain.name, layers, provenance)
 
 
-def lend(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str) -> Lent:
+def lend(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str) -> FilterSource:
     """Return what a run's arm takes from a base run's network: a bank, its weights by name, or its layers in order.
 
     Parameters

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.arms.arms import ArmSpec
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
@@ -122,8 +121,17 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
         return model, None
     from mkfa.arms.plant import set_filters
 
-    arm = ArmSpec(spec.arm, spec.layers, spec.what, spec.with_bias, spec.fit_kernel)
-    return model, set_filters(model, arm, source=source, seed=seed)
+    planted = set_filters(
+        model,
+        spec.arm,
+        layers=spec.layers,
+        source=source,
+        seed=seed,
+        what=spec.what,
+        with_bias=spec.with_bias,
+        fit_kernel=spec.fit_kernel,
+    )
+    return model, planted
 
 
 def recipe_of(spec: RunSpec) -> Recipe:

@@ -23,7 +23,7 @@ class RunSpec:
     options : mapping
         `kernel`, `patch`, `stem_stride` where they are not the network's own.
     arm, layers, what, with_bias, fit_kernel
-        As `mkfa.arms.arms.ArmSpec`; a baseline has 0 layers.
+        As in `mkfa.arms.plant.set_filters`; a baseline has 0 layers.
     source : str
         Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
     domain, domain_digest : str

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mkfa.arms.arms import ARMS, ArmSpec, parse_arm
+from mkfa.arms.arms import ARMS, find_arm
 from mkfa.arms.fillings import Weights, identity_kernels
 from mkfa.arms.plant import check_planted, set_filters
 from mkfa.banks.bank import Layer, Provenance, make_bank
@@ -41,13 +41,10 @@ def bank(widths=(WIDTH,) * DEPTH, kernel=KERNEL, seed=9, dilation=(1, 1), scale=
     return make_bank("source", layers, Provenance())
 
 
-def source_of(name):
-    return bank() if ARMS[name].source == "needed" else None
-
-
 def plant(model, arm, *, layers=3, source="auto", seed=0, **options):
-    source = source_of(parse_arm(arm)[0].name) if isinstance(source, str) else source
-    return set_filters(model, ArmSpec(arm, layers, **options), source=source, seed=seed)
+    if isinstance(source, str):
+        source = bank() if find_arm(arm).needs_source else None
+    return set_filters(model, arm, layers=layers, source=source, seed=seed, **options)
 
 
 def filters(model, what="depthwise"):
@@ -278,7 +275,7 @@ def test_an_identity_kernel_of_any_size_is_the_identity(size):
     conv = torch.nn.Conv2d(6, 6, size, padding="same", groups=6, bias=False)
     layer = Weights("conv", conv.weight.detach().numpy().copy())
     with torch.no_grad():
-        conv.weight.copy_(torch.from_numpy(identity_kernels(layer)))
+        conv.weight.copy_(torch.from_numpy(identity_kernels(layer, np.random.default_rng())))
     x, norms = torch.randn(1, 6, 8, 8), torch.from_numpy(layer.kernel).flatten(1).norm(dim=1)
     assert torch.allclose(conv(x), norms[:, None, None] * x, atol=1e-5)
 
@@ -339,7 +336,7 @@ def test_biases_go_along_only_where_asked():
     check_planted(bound, planted)
 
 
-def test_biases_that_cannot_go_along_are_told():
+def test_biases_that_cannot_be_copied_are_noted():
     planted = plant(net(), "covariance", with_bias=True)
     assert "no biases to copy" in planted.notes[0]
 
@@ -364,7 +361,7 @@ def test_other_kernel_sizes_are_fitted_only_where_asked(theirs, fit):
     plant(net(), "covariance", source=source, fit_kernel=fit)
 
 
-def test_another_dilation_is_said():
+def test_another_dilation_is_noted():
     assert "dilations are [(3, 3)]" in plant(net(), "stack", source=bank(dilation=(3, 3))).notes[0]
     assert plant(net(), "stack").notes == ()
 
@@ -378,9 +375,9 @@ def test_another_dilation_is_said():
         ("transfer", {"layers": 0}, "choose --layers from 1 to 4"),
         ("transfer", {"source": bank((WIDTH, 12, WIDTH))}, "has 12 filters where blocks.1.0.fn.0 has 10.*stack"),
         ("transfer", {"source": bank((WIDTH,))}, "has 1 layers and 3 are to be set"),
-        ("transfer", {"what": "pointwise"}, "holds depthwise filters only"),
+        ("transfer", {"what": "pointwise"}, "has depthwise filters only"),
         ("delta", {"what": "pointwise"}, "no use for"),
-        ("transfer", {"source": {}}, r"holds no blocks\.0\.0\.fn\.0\.weight"),
+        ("transfer", {"source": {}}, r"has no blocks\.0\.0\.fn\.0\.weight"),
         ("transfer", {"fit_kernel": "stretch"}, "choose pad or crop"),
     ],
 )
@@ -404,4 +401,4 @@ def test_an_unknown_arm_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean transfer"):
         plant(net(), "tranfser", source=None)
     with pytest.raises(UnknownNameError):
-        parse_arm("first-0")
+        find_arm("first-0")
