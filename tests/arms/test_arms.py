@@ -79,7 +79,7 @@ def test_an_arm_of_ones_own_can_change_the_filters_of_a_source(table):
 @pytest.mark.parametrize(
     ("fill", "message"),
     [
-        (lambda layer, rng: layer.kernel[:, 0], r"returned kernels of shape \(6, 9, 9\) for blocks.0.0.fn.0"),
+        (lambda layer, rng: layer.kernel[:, 0], r"returned kernels of shape \(6, \d, \d\) for blocks.0.0.fn.0"),
         (lambda layer, rng: layer.kernel * np.nan, r"returned kernels for blocks.0.0.fn.0 that are not finite"),
     ],
 )
@@ -104,7 +104,15 @@ def domain(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
     (tmp_path / "plugin.py").write_text(PLUGIN)
-    words = ["transfer", "--source", domain(tmp_path, "here"), "--target", domain(tmp_path, "there"), "--arm", "mine"]
+    words = [
+        "transfer",
+        "--source",
+        domain(tmp_path, "here"),
+        "--target",
+        domain(tmp_path, "there"),
+        "--arm",
+        "mine,delta",
+    ]
     words += ["--layers", 1, "--seeds", 2, "--jobs", jobs, "--out", tmp_path / "out", "--arch", "convmixer_6_2"]
     words += ["--recipe", "smoke", "--equal-steps", 2, "--set", "batch=4", "--threads", 1, "--device", "cpu", "--json"]
     done = subprocess.run(
@@ -114,7 +122,8 @@ def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert [row["label"] for row in json.loads(done.stdout)["table"]["rows"]] == ["mine"]
+    found = json.loads(done.stdout)
+    assert [row["label"] for row in found["table"]["rows"]] == ["mine", "delta"]
     results = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*/result.json")]
-    assert [r["state"] for r in results] == ["done"] * 4
-    assert len({r["planted"] for r in results}) == 3  # one for each seed, and none for the base runs
+    assert [r["state"] for r in results] == ["done"] * 6
+    assert len({r["planted"] for r in results}) == 5  # one for each arm and seed, and none for the base runs
