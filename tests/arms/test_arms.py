@@ -110,7 +110,7 @@ def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
         domain(tmp_path, "here"),
         "--target",
         domain(tmp_path, "there"),
-        "--arm",
+        "--arms",
         "mine,delta",
     ]
     words += ["--layers", 1, "--seeds", 2, "--jobs", jobs, "--out", tmp_path / "out", "--arch", "convmixer_6_2"]
