@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.stats.intervals import welch
+from mkfa.stats.intervals import mean, welch
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
         layers=first.layers,
         seeds=tuple(seed for seed, _ in done),
         top1=top1,
-        mean=_mean(top1),
+        mean=mean(top1),
         std=_std(top1),
-        relative=_mean(top1) - _mean(base),
+        relative=mean(top1) - mean(base),
         half_width=welch(top1, base).half_width,
         diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
         missing=sum(r.result is None for r in runs),
@@ -148,10 +148,6 @@ def accuracies(runs: Sequence[Finished]) -> tuple[float, ...]:
 def chance_of(runs: Sequence[Finished]) -> float:
     """Return the accuracy of guessing, as the first run that is over has it; NaN where none is."""
     return next((float(r.result["chance"]) for r in runs if r.result), math.nan)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _std(values: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mkfa.stats.intervals import ROUNDING, _mean, paired_half_width, welch
+from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
 
 REFERENCE = "random"
 """The arm that all others are held against: filters that nobody learned."""
@@ -148,7 +148,7 @@ def _by_seed(cells: Sequence[Point]) -> Mapping[int, float]:
     """Return each seed's mean over the cells, of the seeds that all cells have."""
     values = [dict(zip(cell.seeds, cell.top1, strict=True)) for cell in cells]
     kept = set(values[0]).intersection(*values)
-    return {seed: _mean([v[seed] for v in values]) for seed in sorted(kept)}
+    return {seed: mean([v[seed] for v in values]) for seed in sorted(kept)}
 
 
 def sentence(contrast: Contrast) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.runs import RunRecord
+from mkfa.stats.intervals import LEVEL, newcombe
 from mkfa.training.spec import RunSpec
 
-LEVEL = 0.95
 FACTS = (
     "state",
     "top1_last",
@@ -36,7 +35,7 @@ class Difference:
     Attributes
     ----------
     value, low, high : float
-        Shares; the interval is Newcombe's (`newcombe`), at `level`.
+        Shares; the interval is Newcombe's (`mkfa.stats.intervals.newcombe`), at `level`.
     first, second : int
         Images that either run classified rightly, of `images` test images.
     """
@@ -111,34 +110,6 @@ def flat_spec(spec: RunSpec) -> dict[str, Any]:
     return found
 
 
-def wilson(right: int, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return Wilson's score interval (1927) of a share: (low, high)."""
-    z = _normal_quantile(level)
-    share, square = right / images, z * z / images
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / images + square / (4 * images))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = LEVEL) -> tuple[float, float]:
-    """Return the interval of the difference of two independent shares: (low, high).
-
-    Newcombe 1998 (Statistics in Medicine 17, 873-890), method 10: from Wilson's interval of either share. Two runs are
-    tested on the same images, and mostly agree on which are hard: as predictions are not kept, that cannot be made use
-    of, and the interval is then wider than a paired one.
-
-    Parameters
-    ----------
-    first, second : successes and trials.
-    """
-    (a, m), (b, n) = first, second
-    p, q = a / m, b / n
-    (low1, high1), (low2, high2) = wilson(a, m, level), wilson(b, n, level)
-    low = p - q - math.sqrt((p - low1) ** 2 + (high2 - q) ** 2)
-    high = p - q + math.sqrt((high1 - p) ** 2 + (q - low2) ** 2)
-    return low, high
-
-
 def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     if len(records) != 2:
         return None, "A difference with its interval is given for two runs."
@@ -163,9 +134,3 @@ def _result(record: RunRecord) -> Mapping[str, Any]:
         problem, remedy = f"is not over ({record.entry.state})", "start its command again: it goes on where it was"
         raise WorkError(f"run {record.entry.hash}", problem, remedy)
     return record.result
-
-
-def _normal_quantile(level: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp, ttest_ind
 from mkfa.results.cells import Cell, Finished
 from mkfa.results.contrasts import contrasts_of, sentence, series_of
 from mkfa.results.curve import make_curve
-from mkfa.stats.intervals import paired_half_width, welch
+from mkfa.stats.intervals import paired_half_width
 
 
 def cell(arm: str, layers: int, top1: dict[int, float], source: str = "a") -> Cell:
@@ -23,35 +23,6 @@ def cell(arm: str, layers: int, top1: dict[int, float], source: str = "a") -> Ce
 
 def drawn(seed: int, count: int, mean: float, spread: float) -> dict[int, float]:
     return dict(enumerate(np.random.default_rng(seed).normal(mean, spread, count).tolist()))
-
-
-@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 5), (6, 3)])
-def test_difference_interval_and_p_are_scipys(n, m):
-    a, b = list(drawn(n, n, 0.7, 0.02).values()), list(drawn(m + 9, m, 0.68, 0.05).values())
-    found, test = welch(a, b), ttest_ind(a, b, equal_var=False)
-    interval = test.confidence_interval(0.95)
-    assert found.difference == pytest.approx(np.mean(a) - np.mean(b))
-    assert found.difference - found.half_width == pytest.approx(interval.low)
-    assert found.difference + found.half_width == pytest.approx(interval.high)
-    assert found.p == pytest.approx(test.pvalue)
-
-
-def test_one_seed_has_a_difference_and_no_interval():
-    found = welch([0.5], [0.4, 0.6])
-    assert found.difference == pytest.approx(0)
-    assert math.isnan(found.half_width)
-    assert math.isnan(found.p)
-    assert math.isnan(paired_half_width([0.1]))
-    same = welch([0.5, 0.5], [0.4, 0.4])
-    assert same.half_width == 0
-    assert math.isnan(same.p)
-
-
-def test_equal_accuracies_whose_mean_rounds_have_no_p_either():
-    assert np.var([0.1] * 3, ddof=1) > 0  # 0.1 + 0.1 + 0.1 is not 0.3
-    found = welch([0.1] * 3, [0.2] * 3)
-    assert (found.half_width, found.difference) == (0, pytest.approx(-0.1))
-    assert math.isnan(found.p)
 
 
 def by_what(contrasts, series, against):

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from mkfa.errors import MkfaError, WorkError
-from mkfa.results.differences import compare_runs, newcombe, wilson
+from mkfa.results.differences import compare_runs
 from mkfa.results.runs import RunRecord, load_run
+from mkfa.stats.intervals import newcombe
 from mkfa.training.folder import RunFolder
 from mkfa.training.spec import RunSpec, as_record
 
@@ -65,23 +63,3 @@ def test_one_run_one_run_twice_and_unfinished_ones_are_refused(tmp_path):
         compare_runs([a, a])
     with pytest.raises(WorkError, match=r"is not over \(stopped\)"):
         compare_runs([a, record(tmp_path, None, seed=1, state="stopped")])
-
-
-def test_newcombes_own_example():
-    """56 of 70 against 48 of 80: Newcombe 1998, Table II, method 10."""
-    assert newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert newcombe((10, 10), (0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)  # the same table
-
-
-@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
-def test_wilson_is_scipys(counts, level):
-    low, high = wilson(*counts, level)
-    known = binomtest(*counts).proportion_ci(level, method="wilson")
-    assert (low, high) == pytest.approx((known.low, known.high), abs=1e-9)
-
-
-@given(*[st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2)
-def test_an_interval_holds_the_difference_and_turns_with_it(a, b):
-    low, high = newcombe(a, b)
-    assert -1 - 1e-9 <= low <= a[0] / a[1] - b[0] / b[1] <= high <= 1 + 1e-9
-    assert newcombe(b, a) == pytest.approx((-high, -low))

@@ -1,0 +1,80 @@
+"""Intervals against their closed forms and published values."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from mkfa.stats.intervals import LEVEL, newcombe, paired_half_width, welch, wilson
+
+ACCURACIES = st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda x: np.ptp(x) > 1e-4)
+COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+def near(value):
+    return pytest.approx(value, rel=1e-12, abs=1e-13)
+
+
+@given(ACCURACIES, ACCURACIES)
+def test_welchs_formula(a, b):
+    parts = [np.var(x, ddof=1) / len(x) for x in (a, b)]
+    freedom = sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True))
+    error, difference = math.sqrt(sum(parts)), np.mean(a) - np.mean(b)
+    test = welch(a, b)
+    assert test.difference == near(difference)
+    assert test.half_width == near(t.ppf(0.5 + LEVEL / 2, freedom) * error)
+    assert test.p == near(2 * t.sf(abs(difference) / error, freedom))
+
+
+@given(ACCURACIES)
+def test_students_formula(x):
+    assert paired_half_width(x) == near(t.ppf(0.5 + LEVEL / 2, len(x) - 1) * np.std(x, ddof=1) / math.sqrt(len(x)))
+
+
+def test_one_seed_has_a_difference_and_no_interval():
+    test = welch([0.5], [0.4, 0.6])
+    assert test.difference == near(0)
+    assert math.isnan(test.half_width) and math.isnan(test.p)
+    assert math.isnan(paired_half_width([0.1]))
+
+
+@pytest.mark.parametrize(("a", "b"), [([0.5, 0.5], [0.4, 0.4]), ([0.2] * 3, [0.1] * 3)])
+def test_equal_accuracies_have_no_p(a, b):
+    """0.1 + 0.1 + 0.1 is not 0.3, so that the second pair has a variance."""
+    test = welch(a, b)
+    assert (test.half_width, test.difference) == (0, near(0.1))
+    assert math.isnan(test.p)
+    assert paired_half_width(b) == 0
+
+
+def test_equal_accuracies_on_one_side_warn_of_nothing(recwarn):
+    assert welch([0.5, 0.5], [0.4, 0.6]).half_width > 0
+    assert not list(recwarn)
+
+
+@given(COUNTS)
+def test_wilsons_formula(counts):
+    k, n = counts
+    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    middle = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    assert wilson(k, n) == near((max(0, middle - half), min(1, middle + half)))
+
+
+def test_newcombes_own_example():
+    """56 of 70 against 48 of 80: Newcombe 1998, Table II, method 10."""
+    assert newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert newcombe((10, 10), (0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)  # the same table
+
+
+@given(COUNTS, COUNTS)
+def test_an_interval_contains_the_difference_and_turns_with_it(a, b):
+    low, high = newcombe(a, b)
+    assert -1 - 1e-9 <= low <= a[0] / a[1] - b[0] / b[1] <= high <= 1 + 1e-9
+    assert newcombe(b, a) == pytest.approx((-high, -low))
