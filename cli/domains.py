@@ -20,8 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def domains(context: typer.Context, as_json: Json = False) -> None:
     """List the labelled image sets, or decode one for training."""
-    from mkfa.images.load import state_of
-    from mkfa.images.registry import datasets_folder, registry
+    from mkfa.images.load import list_domains
+    from mkfa.images.registry import datasets_folder
 
     if context.invoked_subcommand:
         return
@@ -35,12 +35,12 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
             "size": i.size,
             "channels": i.channels,
             "licence": i.licence,
-            "state": state_of(i),
+            "state": i.state,
             "root": i.root,
             "fetch": i.remedy,
             "megabytes": i.megabytes or None,
         }
-        for i in registry().values()
+        for i in list_domains()
     ]
     if as_json:
         print_list("domain_list", "domains", rows)
@@ -76,20 +76,10 @@ def pack(
 ) -> None:
     """Decode a data set once into one file that training reads; a stopped run goes on where it was."""
     from mkfa.images.load import pack_domain
-    from mkfa.progress import follow
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
 
-    with follow(shown(), f"pack {name}, %", 100) as advance:
-        done = pack_domain(
-            name,
-            size=size,
-            out=out,
-            workers=workers,
-            strict=strict,
-            overwrite=force,
-            tell=lambda n, total: advance(100 * n / total),
-        )
+    done = pack_domain(name, size=size, out=out, workers=workers, strict=strict, overwrite=force, progress=shown())
     for skipped in done.skipped:
         warn(f"{skipped} cannot be decoded and was left out")
     if as_json:

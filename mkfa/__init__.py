@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from mkfa.clusters.atlas import build_atlas as build_atlas
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
+    from mkfa.images.domain import Domain as Domain
+    from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
+    from mkfa.images.load import pack_domain as pack_domain
     from mkfa.patterns.assigning import assign as assign
     from mkfa.readers.harvesting import harvest as harvest
     from mkfa.similarity.comparing import compare as compare
@@ -45,7 +48,10 @@ __getattr__, __dir__, __all__ = face(
         "assign": "mkfa.patterns.assigning",
         "build_atlas": "mkfa.clusters.atlas",
         "find_keys": "mkfa.clusters.keys",
+        "list_domains": "mkfa.images.load",
         "load_domain": "mkfa.images.load",
+        "pack_domain": "mkfa.images.load",
+        "Domain": "mkfa.images.domain",
         "FilterBank": "mkfa.banks.bank",
         "FilterGroup": "mkfa.banks.bank",
         "Kind": "mkfa.banks.bank",

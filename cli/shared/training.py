@@ -52,9 +52,8 @@ def recipe(options: RecipeOptions) -> Recipe:
 def domains(recipe: Recipe) -> Domains:
     """Return the domains of a command, which says so and shows a bar where images are decoded on first use."""
     from mkfa.images.opened import Domains
-    from mkfa.progress import follow
 
-    return Domains(recipe.size, recipe.max_size, tell=warn, progress=lambda label, total: follow(shown(), label, total))
+    return Domains(recipe.size, recipe.max_size, notify=warn, progress=shown())
 
 
 def names(text: str, option: str) -> list[str]:

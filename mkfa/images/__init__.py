@@ -1,4 +1,5 @@
-"""Labelled image sets on disk and in memory: which there are, how folders are packed, and how batches are
+"""Labelled image sets on disk and in memory: which there are (`list_domains`), how folders of images are packed
+(`pack_domain`), opened (`load_domain`) and described without decoding (`domain_facts`), and how batches are
 augmented."""
 
 from __future__ import annotations
@@ -8,6 +9,19 @@ from typing import TYPE_CHECKING
 from mkfa.lazy import face
 
 if TYPE_CHECKING:
+    from mkfa.images.domain import Domain as Domain
+    from mkfa.images.load import domain_facts as domain_facts
+    from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
+    from mkfa.images.load import pack_domain as pack_domain
 
-__getattr__, __dir__, __all__ = face(__name__, {"load_domain": "mkfa.images.load"})
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "list_domains": "mkfa.images.load",
+        "load_domain": "mkfa.images.load",
+        "domain_facts": "mkfa.images.load",
+        "pack_domain": "mkfa.images.load",
+        "Domain": "mkfa.images.domain",
+    },
+)

@@ -1,22 +1,26 @@
-"""What the parts of the trainer hand to each other (numpy only)."""
+"""A labelled image set, decoded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from mkfa.array_types import I64, U8
 from mkfa.storage.file_rows import Rows
+from mkfa.storage.records import Shown
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """A labelled image set, decoded.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Domain(Shown):
+    """A labelled image set, decoded. Two domains are equal if their names, classes and digests are.
 
     Attributes
     ----------
     name : str
     classes : tuple of str
-    x_train, x_test : (N, H, W, C) uint8, C = 1 (truly gray) or 3; `Rows` stay in their file until they are wanted.
+    x_train, x_test : (N, H, W, C) uint8, C = 1 (truly gray) or 3; `Rows` stay in their file until they are indexed.
     y_train, y_test : (N,) int64
     digest : str
         sha256 over pixels, labels and classes; part of a run's identity.
@@ -25,10 +29,10 @@ class Domain:
 
     name: str
     classes: tuple[str, ...]
-    x_train: U8 | Rows
-    y_train: I64
-    x_test: U8 | Rows
-    y_test: I64
+    x_train: U8 | Rows = field(compare=False)
+    y_train: I64 = field(compare=False)
+    x_test: U8 | Rows = field(compare=False)
+    y_test: I64 = field(compare=False)
     digest: str
     licence: str = ""
 
@@ -39,4 +43,19 @@ class Domain:
 
     @property
     def channels(self) -> int:
+        """1 for gray images, else 3."""
         return int(self.x_train.shape[3])
+
+    def headline(self) -> str:
+        """Return the domain in one line."""
+        count = f"{len(self.x_train)} train and {len(self.x_test)} test images"
+        colours = "gray" if self.channels == 1 else "in colour"
+        return f"{self.name}, {len(self.classes)} classes, {count} of {self.size}x{self.size} pixels, {colours}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the number of images of each class."""
+        train, test = (np.bincount(y, minlength=len(self.classes)) for y in (self.y_train, self.y_test))
+        return [
+            {"class": name, "train": int(a), "test": int(b)}
+            for name, a, b in zip(self.classes, train, test, strict=True)
+        ]

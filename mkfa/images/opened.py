@@ -1,13 +1,17 @@
-"""The domains that a command was given, by name or path, each opened once."""
+"""The domains of a command, by name or path, each opened once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.images.registry import bundled_domains
+from mkfa.progress import Progress
+
+if TYPE_CHECKING:
+    from mkfa.images.load import DomainFacts
 
 
 class Domains:
@@ -16,15 +20,14 @@ class Domains:
     Parameters
     ----------
     size, max_size : pixels, as in `mkfa.images.load.load_to_train`.
-    tell, progress : as in `mkfa.images.load.load_domain`; None is silent.
+    notify, progress : as in `mkfa.images.load.load_domain`.
     """
 
     def __init__(
-        self, size: int, max_size: int, *, tell: Callable[[str], None] | None = None, progress: Any = None
+        self, size: int, max_size: int, *, notify: Callable[[str], object] | None = None, progress: Progress = None
     ) -> None:
         self.size, self.max_size = size, max_size
-        told = (("tell", tell), ("progress", progress))
-        self._told: dict[str, Any] = {key: value for key, value in told if value is not None}
+        self._notify, self._progress = notify, progress
         self._read: dict[str, Domain] = {}
         self._named: dict[str, tuple[str, Domain]] = {}
 
@@ -34,8 +37,7 @@ class Domains:
         Raises
         ------
         MkfaError
-            As `mkfa.images.load.load_domain`; or it is called as another one that was given, and runs know
-            their domains by name.
+            As `mkfa.images.load.load_domain`; or it has the name of another one, and runs know their domains by name.
         """
         if name in self._read:
             return self._read[name]
@@ -43,13 +45,21 @@ class Domains:
             return self._named[name][1]
         from mkfa.images.load import load_to_train
 
-        found = load_to_train(name, size=self.size, max_size=self.max_size, **self._told)
-        asked, other = self._named.setdefault(found.name, (name, found))
-        if other.digest != found.digest:
-            problem = f"is called {found.name} as {asked} is, and holds other images"
+        domain = load_to_train(
+            name, size=self.size, max_size=self.max_size, notify=self._notify, progress=self._progress
+        )
+        asked, other = self._named.setdefault(domain.name, (name, domain))
+        if other.digest != domain.digest:
+            problem = f"is called {domain.name} as {asked} is, but has other images"
             raise MkfaError(name, problem, "rename one of them: a domain is called after its folder")
-        self._read[name] = found
-        return found
+        self._read[name] = domain
+        return domain
+
+    def facts(self, name: str) -> DomainFacts:
+        """Return what is known of a domain without decoding it; raises as `[name]`."""
+        from mkfa.images.load import facts_to_train
+
+        return facts_to_train(name, size=self.size, max_size=self.max_size)
 
     def asked_as(self, name: str) -> str:
         """Return the name or path under which the domain of this name was read, for another process to read it."""

@@ -70,7 +70,7 @@ def pack(
     workers: int = 0,
     strict: bool = False,
     overwrite: bool = False,
-    tell: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Packed:
     """Decode a data set into a domain's file of `size` x `size` pixels.
 
@@ -80,7 +80,7 @@ def pack(
         Processes; 0 takes one per core.
     strict : bool
         Refuse a data set with an image that cannot be decoded, instead of leaving it out.
-    tell : called with numbers of images as they are done.
+    advance : called with numbers of images as they are done.
 
     Raises
     ------
@@ -96,8 +96,8 @@ def pack(
     with _only_one(out):
         arrays = _begin(images, partial, size)
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
-        tell(resumed)
-        _decode(images, arrays, size=size, workers=workers or os.cpu_count() or 1, strict=strict, tell=tell)
+        advance(resumed)
+        _decode(images, arrays, size=size, workers=workers or os.cpu_count() or 1, strict=strict, advance=advance)
         skipped = [
             _name(side, int(row))
             for part, side in _sides(images)
@@ -166,7 +166,7 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
 
 
 def _decode(
-    images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool, tell: Callable[[int], None]
+    images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool, advance: Callable[[int], object]
 ) -> None:
     """Decode what is pending; the state of an image is recorded only after its pixels are in the file."""
     todo = [
@@ -211,7 +211,7 @@ def _decode(
                         if problem and strict:
                             raise _corrupt(_name(side, row), problem, 1)
                         done.append((part, row, CORRUPT if problem else DECODED))
-                    tell(len(rows))
+                    advance(len(rows))
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     save()
                     saved = time.monotonic()
@@ -230,8 +230,11 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
 def _deaf_children() -> Iterator[None]:
     """Let workers that are started in the body not hear SIGINT, from their first moment on.
 
-    Ctrl-C reaches all processes of a terminal; what becomes of the work is for the one that started them to say.
+    Ctrl-C reaches all processes of a terminal; the one that started them decides what becomes of the work.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -57,6 +58,18 @@ class DomainInfo:
     folder: str = ""
     fetch: str = ""
     megabytes: int = 0
+
+    @property
+    def state(self) -> str:
+        """ "bundled", "packed at 64, 224 px", "here" (images, not packed) or "missing"."""
+        if self.how == "bundled":
+            return "bundled"
+        pattern = re.compile(re.escape(file_name(self.name, 0)).replace("0", r"(\d+)"))
+        folder = self.packed(0).parent
+        names = [pattern.fullmatch(p.name) for p in folder.glob("domain_*.h5")] if folder.is_dir() else []
+        if sizes := sorted(int(match[1]) for match in names if match):
+            return f"packed at {', '.join(map(str, sizes))} px"
+        return "here" if self.how != "build" and self.root.is_dir() else "missing"
 
     @property
     def root(self) -> Path:

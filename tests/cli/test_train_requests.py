@@ -97,7 +97,7 @@ def test_numbers_out_of_range_are_refused_by_the_parser(words):
 @pytest.mark.parametrize("words", [("--target", "nosuch"), ("--layers", "0..99"), ("--layers", "19")])
 def test_nothing_is_said_of_the_setting_before_it_is_refused(words):
     sentence, printed = refused("transfer-curve", *words)
-    assert "nosuch: is no domain" in sentence or "has 18 depthwise layers; choose from 1 to 18" in sentence
+    assert "nosuch: unknown domain" in sentence or "has 18 depthwise layers; choose from 1 to 18" in sentence
     assert printed == ""
 
 

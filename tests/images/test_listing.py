@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import pickle
@@ -15,7 +14,7 @@ from PIL import Image
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import write_domain
 from mkfa.images.listing import list_folder, list_named
-from mkfa.images.load import is_domain, load_domain, load_to_train
+from mkfa.images.load import domain_facts, facts_to_train, is_domain, load_domain, load_to_train
 from mkfa.images.opened import Domains
 from mkfa.images.registry import NATURAL, datasets_folder, registry
 from mkfa.storage.file_rows import Rows
@@ -119,16 +118,16 @@ def cifar(monkeypatch):
 
 
 def test_cifar10_is_decoded_on_first_use_and_not_resampled(cifar):
-    told = []
-    domain = load_domain("cifar10", tell=told.append)
+    notes = []
+    domain = load_domain("cifar10", notify=notes.append)
     assert (domain.x_train.shape, domain.x_test.shape) == ((10, 32, 32, 3), (2, 32, 32, 3))
     pixels = np.concatenate(list(cifar.values())).transpose(0, 2, 3, 1)
     assert np.array_equal(np.concatenate([domain.x_train, domain.x_test]), pixels)
     assert domain.y_train.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
     assert domain.classes[9] == "class 9"
-    assert len(told) == 1 and "decoding cifar10 at 32 px" in told[0]
-    again = load_domain("cifar10", tell=told.append)
-    assert (again.digest, len(told)) == (domain.digest, 1)
+    assert len(notes) == 1 and "decoding cifar10 at 32 px" in notes[0]
+    again = load_domain("cifar10", notify=notes.append)
+    assert (again.digest, len(notes)) == (domain.digest, 1)
     assert isinstance(again.x_train, Rows)
 
 
@@ -208,29 +207,19 @@ def mine(tmp_path):
 
 
 def test_any_image_folder_is_a_domain(mine):
-    told, bars = [], []
-
-    @contextlib.contextmanager
-    def progress(label, total):
-        bars.append([label, total, 0])
-
-        def advance(count):
-            bars[-1][2] += count
-
-        yield advance
-
-    domain = load_domain(mine, size=16, tell=told.append, progress=progress)
+    notes, counts = [], []
+    domain = load_domain(mine, size=16, notify=notes.append, progress=lambda done, total: counts.append((done, total)))
     assert (domain.name, domain.classes, domain.size) == ("mine", ("a", "b"), 16)
     assert (domain.y_train.tolist(), domain.y_test.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
     with Image.open(mine / "train/a/0.png") as first:
         assert np.array_equal(domain.x_train[0], np.asarray(first)[:, 4:20])
-    assert len(told) == 1 and told[0].startswith("decoding mine at 16 px into ")
-    assert bars == [["decode mine", 10, 10]]
-    assert load_domain(str(mine), size=16, tell=told.append).digest == domain.digest
-    assert len(told) == 1  # found again
+    assert len(notes) == 1 and notes[0].startswith("decoding mine at 16 px into ")
+    assert counts[-1] == (10, 10)
+    assert load_domain(str(mine), size=16, notify=notes.append).digest == domain.digest
+    assert len(notes) == 1  # found again
     (mine / "train/a/9.png").write_bytes(b"nonsense")
-    assert len(load_domain(mine, size=16, tell=told.append).x_train) == 6  # the folder changed: decoded again
-    assert told[-1] == f"left out what cannot be decoded: {mine}/train/a/9.png"
+    assert len(load_domain(mine, size=16, notify=notes.append).x_train) == 6  # the folder changed: decoded again
+    assert notes[-1] == f"left out what cannot be decoded: {mine}/train/a/9.png"
 
 
 def test_an_image_that_was_written_over_is_noticed(mine):
@@ -294,13 +283,13 @@ def test_two_domains_of_one_name_are_not_mistaken_for_each_other(mine, tmp_path)
     picture(mine / "train/a/0.png", 77)
     domains = Domains(SMOKE.size, SMOKE.max_size)
     assert domains[str(other)].name == "mine"
-    with pytest.raises(MkfaError, match=r"mine: is called mine as .*copy/mine is, and holds other images; rename"):
+    with pytest.raises(MkfaError, match=r"mine: is called mine as .*copy/mine is, but has other images; rename"):
         domains[str(mine)]
     bundled = str(mine.rename(tmp_path / "digits"))
     for first, second in ((bundled, "digits"), ("digits", bundled)):
         domains = Domains(SMOKE.size, SMOKE.max_size)
         assert domains[first].name == "digits"
-        with pytest.raises(MkfaError, match="holds other images"):
+        with pytest.raises(MkfaError, match="has other images"):
             domains[second]
 
 
@@ -324,7 +313,7 @@ def test_the_registry_tells_the_papers_splits(name, train, test, classes):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "told"),
+    ("name", "folder", "notes"),
     [
         ("food", "food-101", "Food101"),
         ("pets", "oxford-iiit-pet", "OxfordIIITPet"),
@@ -337,13 +326,13 @@ def test_the_registry_tells_the_papers_splits(name, train, test, classes):
         ("imagenet-natural", "train", "val/WNID"),
     ],
 )
-def test_a_data_set_that_is_half_there_says_where_it_is_and_what_to_run(name, folder, told):
+def test_a_data_set_that_is_half_there_says_where_it_is_and_what_to_run(name, folder, notes):
     info = registry()[name]
     (info.root / folder).mkdir(parents=True)
     with pytest.raises(MkfaError) as caught:
         load_domain(name)
     text = str(caught.value)
-    assert str(info.root) in text and told in text and f"{info.megabytes:,} MB" in text
+    assert str(info.root) in text and notes in text and f"{info.megabytes:,} MB" in text
     assert "{" not in text and "\n" not in text
 
 
@@ -361,3 +350,17 @@ def test_a_very_large_set_is_not_decoded_unasked(cifar, monkeypatch):
     with pytest.raises(MkfaError, match="run: mkfa domains pack cifar10 --size 32"):
         load_domain("cifar10")
     assert not list(datasets_folder().glob("packed/*"))
+
+
+def test_facts_need_no_decoding(mine):
+    facts = domain_facts(mine, size=16)
+    assert (facts.name, facts.classes, facts.train, facts.test) == ("mine", ("a", "b"), 6, 4)
+    assert (facts.size, facts.digest) == (16, "")
+    assert not (datasets_folder() / "packed").exists()
+    domain = load_domain(mine, size=16)
+    assert domain_facts(mine, size=16).digest == domain.digest
+    assert facts_to_train(mine, size=0, max_size=32).size == load_to_train(mine, size=0, max_size=32).size == 32
+    assert facts_to_train("letters", size=224, max_size=0) == domain_facts("letters")
+    assert Domains(16, 0).facts(str(mine)) == domain_facts(mine, size=16)
+    with pytest.raises(MkfaError, match="is not on this machine"):
+        domain_facts("food")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
 from importlib.resources import files
 
 import numpy as np
@@ -97,7 +99,7 @@ def test_a_file_of_the_users_is_found_by_path_and_by_name(tmp_path):
     domain = small()
     path = write_domain(domain, tmp_path / "own.h5", facts={})
     assert load_domain(path).digest == load_domain(str(path), size=8).digest == domain.digest
-    with pytest.raises(DomainError, match="at hand at 8 px, not at 64 px"):
+    with pytest.raises(DomainError, match="there at 8 px, not at 64 px"):
         load_domain(path, size=64)
     info = domain_info("food")
     info.packed(8).parent.mkdir(parents=True)
@@ -154,3 +156,14 @@ def test_the_halves_of_imagenet_are_the_papers():
 
     assert sum(last - first + 1 for first, last in NATURAL) == 449 == domain_info("imagenet-natural").classes
     assert domain_info("imagenet-manmade").classes == 1000 - 449
+
+
+def test_a_domain_prints_in_one_line_pickles_and_is_compared_by_content(tmp_path):
+    domain = small()
+    assert repr(domain) == "<Domain: made, 3 classes, 6 train and 3 test images of 8x8 pixels, in colour>"
+    assert domain.rows()[0] == {"class": "a", "train": 2, "test": 1}
+    assert "<th>class</th>" in domain._repr_html_()
+    back = read_domain(write_domain(domain, tmp_path / "made.h5", facts={}))
+    assert back == domain == copy.deepcopy(domain) != small(seed=1)
+    assert len({back, domain, pickle.loads(pickle.dumps(back))}) == 1
+    assert np.array_equal(pickle.loads(pickle.dumps(back)).x_train, domain.x_train)

@@ -41,7 +41,7 @@ def expected(folder, size, without=()):
 
 def test_a_packed_folder_is_its_images_in_order(folder, tmp_path):
     told = []
-    done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=2, tell=told.append)
+    done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=2, advance=told.append)
     assert (done.train, done.test, done.skipped, done.resumed, sum(told)) == (60, 16, (), 0, 76)
     domain = read_domain(done.path)
     (x, y), (x_test, y_test) = expected(folder, 8)
@@ -87,8 +87,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
         "import sys, time\nfrom pathlib import Path\nfrom mkfa.images import pack as p\n"
         "from mkfa.images.listing import list_folder\np._SAVE_SECONDS = 0\np._BATCH = 4\n"
         "if __name__ == '__main__':\n"
-        "    tell = lambda n: (n and (print(n, flush=True), time.sleep(.05)))\n"
-        "    p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=200, workers=1, tell=tell)\n"
+        "    advance = lambda n: (n and (print(n, flush=True), time.sleep(.05)))\n"
+        "    p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=200, workers=1, advance=advance)\n"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -112,7 +112,7 @@ def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=400, workers=2,\n"
-        "               tell=lambda n: print(n, flush=True))\n"
+        "               advance=lambda n: print(n, flush=True))\n"
         "    except KeyboardInterrupt:\n"
         "        sys.exit(130)\n"
     )
