@@ -1,1 +1,1 @@
-"""What the paper printed, as data, to stand beside what runs here gave."""
+"""The paper's printed values as data, to be shown beside the results of runs."""

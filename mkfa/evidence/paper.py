@@ -1,7 +1,7 @@
-"""The paper's own values, to be shown beside ours and never mixed in.
+"""The paper's own values, shown beside the results of runs and never mixed with them.
 
 Babaiee, Kiasari, Rus, Grosu: The Master Key Filters Hypothesis: Deep Filters Are General (arXiv:2412.16751). The values
-lie in data/paper_tables.json. Of its figures the paper gives no single values: of them, only what it says in words.
+are in data/paper_tables.json. The paper gives no single values of its figures, so only what it says of them in words.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ FILE = "paper_tables.json"
 
 @dataclass(frozen=True, slots=True)
 class PaperMatrix:
-    """Frozen filters of every source on every target, as one of the paper's tables has them.
+    """One of the paper's tables: frozen filters of every source on every target.
 
     Attributes
     ----------
     table, model, what, recipe : str
     sources, targets : tuple of str
     accuracy : mapping
-        Top-1 in percent by target, then by source; where both are one, the paper's selffer, to which it compares.
+        Top-1 in percent by target, then by source; if both are the same, the paper's selffer, its reference.
     bases : mapping
         Top-1 in percent of plain training by target (Table 7).
     """
@@ -46,7 +46,7 @@ class PaperMatrix:
         return self.accuracy[target][source]
 
     def change(self, source: str, target: str) -> float:
-        """Return it less the target's selffer, percentage points."""
+        """Return that accuracy minus the target's selffer, percentage points."""
         return self.accuracy[target][source] - self.accuracy[target][target]
 
 
@@ -58,13 +58,13 @@ class PaperCurve:
     ----------
     figure, model, filters, data : str
     layers : int
-        Number of layers that were borrowed at most.
+        Largest number of layers that were borrowed.
     worst : float or None
-        Lowest accuracy relative to the base, percent of the base's; None where the paper gives none.
+        Lowest accuracy relative to the base, percent of the base's; None if the paper gives none.
     observation : str
         In words.
     named : tuple of two int, or None
-        First and last of the layers that the observation speaks of.
+        First and last layer that the observation is about.
     """
 
     figure: str
@@ -99,9 +99,9 @@ class PaperRows:
 
 @lru_cache(maxsize=1)
 def tables() -> dict[str, Any]:
-    """Return the file as it is."""
-    found: dict[str, Any] = json.loads(files("mkfa.data").joinpath(FILE).read_text("utf-8"))
-    return found
+    """Return data/paper_tables.json as it is."""
+    content: dict[str, Any] = json.loads(files("mkfa.data").joinpath(FILE).read_text("utf-8"))
+    return content
 
 
 def citation() -> str:
@@ -116,12 +116,18 @@ def paper_matrix(what: str) -> PaperMatrix:
     Raises
     ------
     MkfaError
-        The paper has none for it.
+        The paper has no table for it.
+
+    Examples
+    --------
+    >>> table = paper_matrix("depthwise")
+    >>> table.table, len(table.sources), round(table.change("ImageNet", "Sketch"), 1)
+    ('Table 2', 7, 0.5)
     """
     known = tables()["matrices"]
     if what not in known:
         problem = f"the paper has no matrix of {what} layers"
-        raise MkfaError("--with-paper", problem, f"leave it out, or take --what {' or '.join(known)}")
+        raise MkfaError("--with-paper", problem, f"leave it out, or use --what {' or '.join(known)}")
     table = known[what]
     bases = tables()["bases"]["accuracy"]
     return PaperMatrix(
@@ -163,20 +169,20 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
 
 
 def paper_rows(*, sources: bool, what: str) -> PaperRows:
-    """Return Table 1, the scenarios of one source, or for `sources` Tables 3 and 4, what several sources give.
+    """Return Table 1, the scenarios of one source, or with `sources` Tables 3 and 4, one row a source.
 
     Raises
     ------
     MkfaError
-        The paper has none for these layers.
+        The paper has no such table for these layers.
     """
     if what != "depthwise":
         raise MkfaError("--with-paper", f"the paper has no table of scenarios of {what} layers", "leave it out")
     known = tables()
     if not sources:
-        found = known["scenarios"]
-        rows = tuple((name.replace("_", " "), top1) for name, top1 in found["accuracy"].items())
-        return PaperRows(found["table"], found["model"], found["setting"], rows, found["accuracy"]["baseline"])
+        one = known["scenarios"]
+        rows = tuple((name.replace("_", " "), top1) for name, top1 in one["accuracy"].items())
+        return PaperRows(one["table"], one["model"], one["setting"], rows, one["accuracy"]["baseline"])
     third, fourth = known["architectures"]
     base = known["bases"]["accuracy"][third["target"]]
     rows = (

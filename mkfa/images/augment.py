@@ -1,7 +1,7 @@
 """Augmentation of a batch on the device, per sample and without loops over samples.
 
-What is drawn comes from numpy generators seeded by (run, step), on the host: the device is never asked for anything,
-the same numbers are drawn on every device, and a resumed run needs no generator's state.
+Random numbers come from numpy generators on the host, seeded by (run, step). So the host never waits for the device,
+every device gets the same numbers, and a resumed run needs no generator's state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 from mkfa.array_types import I64
 
 DIRECTED = frozenset({"letters", "digits", "scripts"})
-"""Domains in which a mirror image is another thing or nothing; never flipped."""
+"""Domains in which a mirror image means something else or nothing; never flipped."""
 
 ERASED_AREA = (0.02, 1 / 3)
 ERASED_ASPECT = (0.3, 1 / 0.3)
@@ -43,7 +43,7 @@ def draw_boxes(
     """Draw rectangles strictly smaller than the image by the rejection rule of timm's RandomErasing.
 
     Area uniform in `area` (share of the image), aspect (height / width) log-uniform; a rectangle that does not fit is
-    drawn again, at most ten times, then there is none.
+    drawn again, at most ten times; after that there is none.
     """
     wanted = rng.uniform(*area, (ATTEMPTS, count)) * side * side
     ratio = np.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1]), (ATTEMPTS, count)))
@@ -51,15 +51,15 @@ def draw_boxes(
     width = np.rint(np.sqrt(wanted / ratio)).astype(np.int64)
     fits = (height < side) & (width < side)
     first, column = fits.argmax(0), np.arange(count)
-    found = fits.any(0)
-    height, width = height[first, column] * found, width[first, column] * found
+    fitted = fits.any(0)
+    height, width = height[first, column] * fitted, width[first, column] * fitted
     top = np.floor(rng.random(count) * (side - height + 1)).astype(np.int64)
     left = np.floor(rng.random(count) * (side - width + 1)).astype(np.int64)
     return Boxes(top, left, height, width)
 
 
 def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
-    """Draw the crops of Inception training as timm's RandomResizedCrop does; the whole image where none fits."""
+    """Draw the crops of Inception training as timm's RandomResizedCrop does; the whole image if none fits."""
     wanted = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count)) * side * side
     low, high = (math.log(bound) for bound in CROPPED_ASPECT)
     ratio = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
@@ -67,9 +67,9 @@ def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
     height = np.rint(np.sqrt(wanted / ratio)).astype(np.int64)
     fits = (height <= side) & (width <= side)
     first, column = fits.argmax(0), np.arange(count)
-    found = fits.any(0)
-    height = np.where(found, height[first, column], side)
-    width = np.where(found, width[first, column], side)
+    fitted = fits.any(0)
+    height = np.where(fitted, height[first, column], side)
+    width = np.where(fitted, width[first, column], side)
     top = np.floor(rng.random(count) * (side - height + 1)).astype(np.int64)
     left = np.floor(rng.random(count) * (side - width + 1)).astype(np.int64)
     return Boxes(top, left, height, width)
@@ -133,7 +133,7 @@ def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> t
 
 
 def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: float) -> tuple[torch.Tensor, float]:
-    """Mix each image of a batch with the one opposite to it; returns the images and the first one's share.
+    """Mix each image of a batch with the one opposite to it; return the images and the first one's share.
 
     timm's Mixup in mode "batch" with probability 1 and switch probability .5: one draw a batch, a cut rectangle's
     share corrected for what lies outside the image.

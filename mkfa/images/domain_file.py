@@ -1,4 +1,4 @@
-"""Domains as files: HDF5 with the pixels of every image, decoded once.
+"""Domains as files: HDF5 with the pixels of every image.
 
 Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and as JSON in the
 root attribute `parameters` the name, classes, licence, source and digest. A file of `mkfa domains pack` holds its
@@ -22,12 +22,12 @@ from mkfa.storage.file_rows import Rows
 from mkfa.storage.result_files import open_arrays, write_arrays
 
 _SLAB = 1 << 26
-"""Bytes of pixels hashed at a time, so that a set in a file is read once and never held whole."""
+"""Bytes of pixels hashed at a time, so that a set in a file is never wholly in memory."""
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 
 class DomainError(MkfaError):
-    """A labelled image set that is missing, damaged or not what it should be."""
+    """A labelled image set that is missing, damaged or inconsistent."""
 
 
 def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64]) -> str:
@@ -82,7 +82,7 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
 
 
 def read_domain(path: str | Path) -> Domain:
-    """Open a domain's file: labels are read, pixels stay in it until they are wanted.
+    """Open a domain's file: labels are read, pixels stay in it until they are indexed.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _first(images: np.ndarray[Any, Any] | Rows, count: int) -> U8 | Rows:
 
 
 def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Mapping[str, Any]) -> str:
-    """Return what does not fit together, or "" when all does."""
+    """Return what is inconsistent, or ""."""
     missing = [n for n in _NEEDED if n not in arrays] + [n for n in ("name", "classes") if n not in facts]
     if missing:
         return f"has no {' and no '.join(missing)}"
@@ -122,7 +122,7 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], np.asarray(arrays[f"y_{part}"])
         if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3):
-            return f"has x_{part} of {x.dtype} {x.shape}, where square uint8 images of 1 or 3 channels belong"
+            return f"has x_{part} of {x.dtype} {x.shape}, and must have square uint8 images of 1 or 3 channels"
         if y.shape != (len(x),):
             return f"has {len(x)} images but {len(y)} labels on the {part} side"
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):

@@ -28,7 +28,7 @@ _MARKS = {
     "stl10_binary": "stl10",
     "sketch_train.txt": "sketch",
 }
-"""What lies in the folder of a data set that mkfa knows, and which it is."""
+"""A file in the folder of a known data set, and the data set's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ImageSet:
     classes : tuple of str
     train, test : Side
     dated : bool
-        Whether an image that was written again makes another set; else its name and size tell.
+        True if an image that was written again makes another set; else only its name and size count.
     """
 
     name: str
@@ -84,16 +84,16 @@ class ImageSet:
 
 
 def _known_of(file: Path, *, dated: bool) -> str:
-    """Return a file's bytes and, if asked for, its time of change, ns."""
+    """Return a file's size in bytes and, with `dated`, its time of change in ns."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:  # vanished or unreadable: packing names it
         return "-1"
-    return f"{found.st_size} {found.st_mtime_ns}" if dated else f"{found.st_size}"
+    return f"{stat.st_size} {stat.st_mtime_ns}" if dated else f"{stat.st_size}"
 
 
 def recognise(path: Path) -> DomainInfo | None:
-    """Return the domain of the registry whose files lie in a folder as it is unpacked, with that place, else None."""
+    """Return the domain of the registry that is unpacked in a folder, with that folder; None if there is none."""
     for mark, name in _MARKS.items():
         if (path / mark).exists() or (path.name == mark and path.is_dir()):
             root = path if (path / mark).exists() else path.parent
@@ -116,7 +116,7 @@ def list_path(path: Path) -> ImageSet:
 
 
 def list_named(info: DomainInfo) -> ImageSet:
-    """List a data set of the registry on disk; raises `DomainError` where it is missing or not as it should be."""
+    """List a data set of the registry on disk; raises `DomainError` if it is missing or incomplete."""
     if not info.root.is_dir():
         raise DomainError(info.name, f"is not on this machine: looked for {info.root}", info.remedy)
     if info.how == "torchvision":
@@ -129,10 +129,10 @@ def list_named(info: DomainInfo) -> ImageSet:
         others = sorted(set(range(1000)) - set(natural))
         keep = natural if info.name == "imagenet-natural" else others
     try:
-        found = list_folder(info.root, name=info.name, keep=keep, classes=1000)
+        images = list_folder(info.root, name=info.name, keep=keep, classes=1000)
     except DomainError as error:
         raise DomainError(info.name, f"is incomplete in {info.root} ({error.problem})", info.remedy) from error
-    return ImageSet(info.name, found.classes, found.train, found.test, info.licence, str(info.root))
+    return ImageSet(info.name, images.classes, images.train, images.test, info.licence, str(info.root))
 
 
 def list_folder(
@@ -165,14 +165,14 @@ def list_folder(
         problem = f"has {len(names[0])} class folders where {classes} belong"
         raise DomainError(root, problem, "unpack the data set again, one folder a class")
     chosen = names[0] if keep is None else [names[0][i] for i in keep]
-    found = []
+    lists = []
     for side in sides:
         files = [[p for p in sorted((side / c).rglob("*")) if p.suffix.lower() in ENDINGS] for c in chosen]
         if not any(files):
-            raise DomainError(side, f"holds no images ({' '.join(sorted(ENDINGS))})", "check the path")
+            raise DomainError(side, f"has no images ({' '.join(sorted(ENDINGS))})", "check the path")
         labels = np.repeat(np.arange(len(chosen), dtype=np.int64), [len(f) for f in files])
-        found.append(Side(labels, tuple(p for group in files for p in group)))
-    return ImageSet(name or root.resolve().name, tuple(chosen), found[0], found[1], source=str(root))
+        lists.append(Side(labels, tuple(p for group in files for p in group)))
+    return ImageSet(name or root.resolve().name, tuple(chosen), lists[0], lists[1], source=str(root))
 
 
 def _by_lists(info: DomainInfo) -> ImageSet:
@@ -207,11 +207,11 @@ def _by_torchvision(info: DomainInfo) -> ImageSet:
         "stl10": lambda: _parts(datasets.STL10, info, ("train",), ("test",)),
     }
     try:
-        found: ImageSet = made[info.name]()
+        images: ImageSet = made[info.name]()
     except (RuntimeError, OSError, ValueError, KeyError, IndexError) as error:
         problem = f"is incomplete in {info.root} ({str(error).splitlines()[0][:120]})"
         raise DomainError(info.name, problem, info.remedy) from error
-    return found
+    return images
 
 
 def _parts(loader: Any, info: DomainInfo, train: tuple[Any, ...], test: tuple[Any, ...]) -> ImageSet:
@@ -230,10 +230,10 @@ def _side(sets: list[Any]) -> Side:
     first = sets[0]
     if hasattr(first, "data"):
         pixels = np.concatenate([s.data for s in sets])
-        given = [s.targets if hasattr(s, "targets") else s.labels for s in sets]
+        targets = [s.targets if hasattr(s, "targets") else s.labels for s in sets]
         if pixels.shape[1] == 3 and pixels.shape[3] != 3:
             pixels = pixels.transpose(0, 2, 3, 1)  # STL-10 is (N, 3, H, W)
-        return Side(np.concatenate([np.asarray(y, np.int64) for y in given]), (), np.ascontiguousarray(pixels))
+        return Side(np.concatenate([np.asarray(y, np.int64) for y in targets]), (), np.ascontiguousarray(pixels))
     files = [s._image_files if hasattr(s, "_image_files") else s._images for s in sets]
     labels = np.concatenate([np.asarray(s._labels, np.int64) for s in sets])
     return Side(labels, tuple(Path(f) for group in files for f in group))

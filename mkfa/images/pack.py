@@ -1,7 +1,7 @@
 """Decode a data set once, in parallel, into one file that training reads (Pillow in the workers).
 
 An image is scaled so that its shorter side has the wanted size (bicubic, antialiased) and its centre is cut out. The
-file is made beside its target and renamed when it is complete. A killed run goes on where it was: its unfinished file
+file is written beside its target and renamed when it is complete. A killed run can be resumed: its unfinished file
 records which images are in it. Workers write their rows straight into the file's memory map.
 """
 
@@ -47,7 +47,7 @@ class Packed:
     skipped : tuple of str
         Images that could not be decoded and were left out.
     resumed : int
-        Images that were in an unfinished file already.
+        Images that an unfinished file already had.
     """
 
     path: Path
@@ -104,7 +104,7 @@ def pack(
             for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)
         ]
         if strict and skipped:
-            raise _corrupt(skipped[0], "was found damaged before", len(skipped))
+            raise _corrupt(skipped[0], "it was damaged before", len(skipped))
         train, test = _finish(images, arrays)
         del arrays
         partial.replace(out)
@@ -126,7 +126,7 @@ def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
 
 
 def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
-    """Return the arrays of the unfinished file, writable; an old one is taken if it is of the same images and size."""
+    """Return the arrays of the unfinished file, writable; an old one is used if its images and size are the same."""
     listing = images.digest()
     if partial.exists():
         with contextlib.suppress(BankError):
@@ -196,9 +196,15 @@ def _decode(
             while True:
                 for part, side, rows in ahead:  # keep the queue short: pixels of CIFAR-10 travel with the request
                     x = arrays[f"x_{part}"]
-                    given = [side.pixels[r] for r in rows] if side.pixels is not None else [side.files[r] for r in rows]
-                    with _deaf_children():
-                        future = pool.submit(decode_rows, given, (x.filename, x.offset, x.shape), rows=rows, size=size)
+                    images_or_files = side.pixels if side.pixels is not None else side.files
+                    with _children_ignore_sigint():
+                        future = pool.submit(
+                            decode_rows,
+                            [images_or_files[r] for r in rows],
+                            (x.filename, x.offset, x.shape),
+                            rows=rows,
+                            size=size,
+                        )
                     waiting[future] = (part, side, rows)
                     if len(waiting) >= 2 * workers:
                         break
@@ -227,8 +233,8 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Let workers that are started in the body not hear SIGINT, from their first moment on.
+def _children_ignore_sigint() -> Iterator[None]:
+    """Make workers that are started in the body ignore SIGINT from the start.
 
     Ctrl-C reaches all processes of a terminal; the one that started them decides what becomes of the work.
     """
@@ -243,7 +249,7 @@ def _deaf_children() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Make a worker end when the process that started it dies; it would wait for work for ever otherwise."""
+    """Make a worker end when the process that started it dies; otherwise it would wait for work for ever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -255,13 +261,13 @@ def end_with_parent() -> None:
 
 
 def decode_rows(
-    given: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int], size: int
+    images: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int], size: int
 ) -> list[str]:
-    """Decode images into rows of a memory-mapped file; return for each what is wrong with it, "" if nothing."""
+    """Decode images into rows of a memory-mapped file; return for each what is wrong with it, "" if nothing is."""
     filename, offset, shape = place
     pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
     problems = []
-    for image, row in zip(given, rows, strict=True):
+    for image, row in zip(images, rows, strict=True):
         try:
             pixels[row] = scaled(image, size)
             problems.append("")
@@ -279,7 +285,7 @@ def scaled(image: Path | U8, size: int) -> U8:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata; what cannot be decoded is an error
+        warnings.simplefilter("ignore")  # about odd metadata; an image that cannot be decoded is an error
         picture = (Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)).convert("RGB")
     width, height = picture.size
     if (width, height) != (size, size):
@@ -302,7 +308,7 @@ def _corrupt(name: str, problem: str, count: int) -> DomainError:
 def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
     """Close the gaps of corrupt images with the last good ones, then write digest and, last, the numbers of rows.
 
-    Only gaps are written to, so that a run killed here can do it again.
+    Only gaps are written to, so a run that is killed here can be repeated.
     """
     rows = []
     for part, side in _sides(images):

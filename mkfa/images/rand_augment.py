@@ -1,6 +1,6 @@
 """RandAugment (arXiv 1909.13719) as timm does it, on the device: per sample, one pass an operation.
 
-Each sample gets `layers` operations, drawn evenly with replacement from fifteen; each is carried out with probability
+Each sample gets `layers` operations, drawn evenly with replacement from fifteen; each is applied with probability
 one half, at a magnitude of its own, in timm's "increasing" variant, where a larger magnitude always means more change.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from mkfa.array_types import F64
 
 FILL = 128.0
-"""Gray that comes in from outside the image, as timm's."""
+"""Gray value outside the image, as in timm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ def parse_notation(text: str) -> Policy:
     Raises
     ------
     MkfaError
-        Another form, or a variant that is not implemented (anything but inc1).
+        Another notation, or a variant that is not implemented (all but inc1).
     """
     values = {"m": 10.0, "mstd": 0.0, "n": 2.0, "p": 0.5, "inc": 0.0}
     first, *rest = text.split("-")
     for part in rest:
         match = re.fullmatch(r"(m|mstd|n|p|inc)(\d+(?:\.\d+)?)", part)
         if not match:
-            raise MkfaError(f"rand_augment {text!r}", f"has {part!r}, which is not known", "write rand-m9-mstd0.5-inc1")
+            raise MkfaError(f"rand_augment {text!r}", f"has the unknown part {part!r}", "write rand-m9-mstd0.5-inc1")
         values[match[1]] = float(match[2])
     if first != "rand" or values["inc"] != 1:
         raise MkfaError(f"rand_augment {text!r}", "is not of the increasing kind", "write rand-m9-mstd0.5-inc1")
@@ -240,4 +240,4 @@ OPERATIONS: dict[str, tuple[Draw, Apply]] = {
     "TranslateXRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 0)),
     "TranslateYRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 1)),
 }
-"""timm's names: how the parameter is drawn from (generator, magnitudes), and what is done with it."""
+"""By timm's names: how the parameter is drawn from (generator, magnitudes), and the operation on the images."""

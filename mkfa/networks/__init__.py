@@ -1,1 +1,2 @@
-"""Networks for small images, and which of their layers hold spatial filters."""
+"""Networks for small images (`build.build_network`), and which of their layers have spatial filters, in order of
+execution (`layers.spatial_layers`)."""

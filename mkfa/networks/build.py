@@ -1,8 +1,8 @@
-"""Networks fitted to a domain, and the layers of theirs whose filters an arm sets (torch inside functions).
+"""Build untrained networks that fit a domain (torch inside functions).
 
 **Names.** Any architecture of timm; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
-ConvMixers `convmixer_C_L` of C channels and L layers (timm's class, 7x7 kernels, 2x2 patches unless told otherwise),
-for example `convmixer_48_6`. Names that timm has, such as `convmixer_768_32`, mean timm's network.
+ConvMixers `convmixer_C_L` of C channels and L layers (timm's class, 7x7 kernels, 2x2 patches by default),
+for example `convmixer_48_6`. Names that timm knows, such as `convmixer_768_32`, mean timm's network.
 
 **Small inputs.** Networks made for 224 px shrink a 32 px image to nothing. For images of up to 64 px the first
 convolution therefore gets half its stride (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2 gets
@@ -25,7 +25,7 @@ SMALL = 64
 KERNEL, PATCH = 7, 2
 """Kernel and patch size of `convmixer_C_L`."""
 LARGEST = 2_000_000_000
-"""Weights of a `convmixer_C_L`: a slip of the hand is refused before it fills the memory."""
+"""Largest number of weights of a `convmixer_C_L`: a typing error must not fill the memory."""
 
 
 def build_network(
@@ -63,6 +63,12 @@ def build_network(
         No such architecture.
     MkfaError
         It cannot be built with these options or does not take images of this size.
+
+    Examples
+    --------
+    >>> model = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=0)
+    >>> sum(p.numel() for p in model.parameters())
+    1091
     """
     import torch
 
@@ -71,7 +77,7 @@ def build_network(
         model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
         if model is not None:
             if stem_stride not in (None, patch or PATCH):
-                raise MkfaError(arch, "has patches, so that its stem's stride is their size", "say it with --patch")
+                raise MkfaError(arch, "has patches, so that its stem's stride is their size", "pass --patch instead")
             _add_drop_path(model, drop_path)
         else:
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
@@ -83,14 +89,14 @@ def build_network(
 
 
 def is_mixer(arch: str) -> bool:
-    """True for the name of an isotropic ConvMixer of ours, `convmixer_C_L`, that timm does not have."""
+    """True for the name of a small isotropic ConvMixer, `convmixer_C_L`, that timm does not know."""
     import timm
 
     return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
 
 
 def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
-    """Return the small ConvMixer of that name, None if the name is another network's."""
+    """Return the small ConvMixer of that name; None for any other network."""
     named = re.fullmatch(r"convmixer_(\d+)_(\d+)", arch)
     if not named or not is_mixer(arch):
         if kernel is not None or patch is not None:
@@ -102,13 +108,13 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
     size, stride = KERNEL if kernel is None else kernel, PATCH if patch is None else patch
     if width < 2 or depth < 1 or size < 3 or stride < 1:
         problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
-        raise MkfaError(arch, problem, "take two channels, one layer, 3x3 kernels and patches of 1 or more")
+        raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
     weights = depth * width * (width + size * size)
     if weights > LARGEST:
-        raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "take fewer channels or layers")
-    if size % 2 == 0:  # padded on one side alone, and a copy of the map is made for it: neither is what was asked for
-        problem = "is even: it has no middle, so that every layer would shift the map by half a pixel"
-        raise MkfaError(f"--kernel {size}", problem, f"take {size - 1} or {size + 1}")
+        raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "choose fewer channels or layers")
+    if size % 2 == 0:  # torch would pad one side only, on a copy of the map
+        problem = "is even: it has no middle, so every layer would shift the map by half a pixel"
+        raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
     return ConvMixer(width, depth, kernel_size=size, patch_size=stride, in_chans=channels, num_classes=classes)
 
 
@@ -128,8 +134,8 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
 
     register()
     if not timm.is_model(arch):
-        remedy = nearest(arch, timm.list_models()) or "timm.list_models() lists the names; or say convmixer_C_L"
-        raise UnknownNameError(arch, "is no architecture of timm and no small ConvMixer", remedy)
+        remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), or convmixer_C_L"
+        raise UnknownNameError(arch, "unknown architecture, neither of timm nor a small ConvMixer", remedy)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
@@ -147,7 +153,7 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
 
 
 def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
-    """Set the stride of the first convolution (of each branch of it), see the module's text."""
+    """Set the stride of the first convolution (of each of its branches), see the module's docstring."""
     import torch
 
     first = model.pretrained_cfg.get("first_conv") or ()
@@ -163,7 +169,7 @@ def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
             _set_stride(model, name, new)
         stride = stride if stride is not None else new
     if not first and stride is not None:
-        raise MkfaError(arch, "does not tell which convolution is its first", "leave --stem-stride out")
+        raise MkfaError(arch, "does not say which convolution is its first", "leave --stem-stride out")
 
 
 def _set_stride(model: Any, name: str, stride: int) -> None:

@@ -1,16 +1,16 @@
-"""Quicker gradients of depthwise and pointwise convolutions on a CPU (torch inside functions).
+"""Faster gradients of depthwise and pointwise convolutions on a CPU (torch inside functions).
 
-**Depthwise.** PyTorch's weight gradient takes, for 7x7 kernels on small images, ten and more times as long as the
-forward pass: it was made for large images. Here it is a matrix product: with X and G the inputs and output gradients of
-one channel as (N, H*W) matrices, X^T G holds the products of every input pixel with every output pixel summed over the
-batch, and a tap of the gradient is the sum of the entries whose pixels lie that tap apart. Only kernels of 5x5 and more
-on images of up to 14x14 go this way, where it wins. A frozen layer whose bias is trained costs no weight gradient here,
-which PyTorch computes beside the bias's.
+**Depthwise.** PyTorch's weight gradient was made for large images: for 7x7 kernels on small images it takes more than
+ten times as long as the forward pass. Here it is a matrix product. Let X and G be the inputs and output gradients of
+one channel as (N, H*W) matrices. X^T G contains the products of every input pixel with every output pixel summed over
+the batch, and a tap of the gradient is the sum of the entries whose pixels are that tap apart. This is used for kernels
+of at least 5x5 on images of up to 14x14, where it is faster. A frozen layer whose bias is trained needs no weight
+gradient here; PyTorch computes it together with the bias's.
 
-**Pointwise.** With channels last a 1x1 convolution is a matrix product of what lies in memory; as one, its backward
-pass is quicker than the convolution's.
+**Pointwise.** With channels last a 1x1 convolution is a matrix product of the memory as it is, and the backward pass of
+the matrix product is faster than the convolution's.
 
-`tests/benchmarks/bench_depthwise.py` measures; `--no-quick` turns both off, and results record which it was.
+`tests/benchmarks/bench_depthwise.py` measures it; `--no-quick` turns both off, and results record the choice.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALLEST_KERNEL, LARGEST_IMAGE = 5, 196
-"""Taps on a side, pixels: outside of these, PyTorch's own gradient is as quick or quicker."""
+"""Taps on a side, pixels; outside these bounds PyTorch's own gradient is as fast or faster."""
 
 
 def quicken(model: nn.Module) -> int:
-    """Let the convolutions of a network take the quick gradients on the CPU; returns how many may.
+    """Make the convolutions of a network use the fast gradients on the CPU; returns the number of them.
 
-    Parameters, buffers and outputs stay what they are; gradients agree up to rounding. Depthwise ones of stride 1,
-    without dilation, padded to the size of their input with zeros, one filter a channel, and 1x1 ones of stride 1 and
-    one group; others are left alone.
+    Parameters, buffers and outputs do not change; gradients agree up to rounding. It applies to depthwise convolutions
+    of stride 1, without dilation, padded with zeros to the size of their input, with one filter a channel, and to 1x1
+    convolutions of stride 1 and one group; others are not changed.
     """
     from torch import nn
 
@@ -66,7 +66,7 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor
     pixels = h * w
 
     def rows(t: torch.Tensor) -> torch.Tensor:
-        # The copy makes the product of contiguous matrices: on strided ones it takes many times as long.
+        # Copy: the product of strided matrices takes many times as long as that of contiguous ones.
         return t.permute(0, 2, 3, 1).reshape(n * pixels, c).t().contiguous().view(c, n, pixels)
 
     products = torch.bmm(rows(x).transpose(1, 2), rows(g)).view(c, pixels * pixels)
@@ -77,9 +77,9 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor
 
 @functools.cache
 def _pairs(h: int, w: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return, for each tap and output pixel, the place of its pair of pixels, and whether the input pixel exists.
+    """Return, for each tap and output pixel, the index of its pair of pixels, and whether the input pixel exists.
 
-    Shapes (size**2 * h * w,) int64 and (size**2, h * w) bool; the place is 0 where it does not.
+    Shapes (size**2 * h * w,) int64 and (size**2, h * w) bool; the index is 0 if it does not.
     """
     import torch
 
@@ -88,8 +88,8 @@ def _pairs(h: int, w: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     column = torch.arange(w).view(1, 1, 1, w) + offset.view(1, -1, 1, 1)
     inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
     output = torch.arange(h * w).view(1, 1, h, w)
-    place = torch.where(inside, (row * w + column) * (h * w) + output, 0)
-    return place.view(-1), inside.view(size * size, h * w)
+    index = torch.where(inside, (row * w + column) * (h * w) + output, 0)
+    return index.view(-1), inside.view(size * size, h * w)
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:
@@ -112,7 +112,7 @@ def _is_quick_here(x: torch.Tensor) -> bool:
 
 @functools.cache
 def _quick_classes() -> tuple[Any, Any]:
-    """Return the classes, made once: torch is imported only where networks are trained."""
+    """Return the classes, made on first use: torch is imported only where networks are trained."""
     import torch
     import torch.nn.functional as functional
     from torch import nn
@@ -147,7 +147,7 @@ def _quick_classes() -> tuple[Any, Any]:
             return by_input, by_weight, g.sum((0, 2, 3)) if needed[2] else None
 
     class QuickDepthwise(nn.Conv2d):
-        """A depthwise convolution whose weight gradient is `weight_gradient` where that is the quicker one."""
+        """A depthwise convolution whose weight gradient is `weight_gradient` where that is faster."""
 
         def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             small = x.shape[-2] * x.shape[-1] <= LARGEST_IMAGE

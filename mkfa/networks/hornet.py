@@ -1,7 +1,7 @@
 """HorNet with 7x7 gated convolutions, Tiny, Small and Large, registered with timm (torch inside functions).
 
 Source: Rao et al., HorNet (NeurIPS 2022, arXiv 2207.14284), section 3.1 and table 1; names of parameters are those of
-the authors' released weights, so that their files load as they are. The variants with global filters are left out:
+the authors' released weights, so that their files load unchanged. The variants with global filters are left out:
 half of their late layers work in the frequency domain and have no spatial kernels to borrow.
 """
 
@@ -134,9 +134,9 @@ default_cfgs: dict[str, Any] = {}
 
 
 def register() -> None:
-    """Make `timm.create_model` know `hornet_tiny`, `hornet_small`, `hornet_large`; doing it again changes nothing.
+    """Make `timm.create_model` know `hornet_tiny`, `hornet_small`, `hornet_large`; calling it again changes nothing.
 
-    A timm that brings a HorNet of its own keeps it.
+    If timm has a HorNet of its own, that one is used.
     """
     import timm
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

@@ -1,4 +1,4 @@
-"""Which layers of a network hold spatial filters, in order of execution."""
+"""Which layers of a network have spatial filters, in order of execution."""
 
 from __future__ import annotations
 
@@ -17,37 +17,44 @@ def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str
     """Return the layers that `--layers 1..n` counts, as (name, module), in order of execution.
 
     "depthwise": convolutions with a group for each input channel (more than one) and a kernel above 1x1.
-    "pointwise": what mixes channels at each position alone: 1x1 convolutions without groups and linear layers that
-    are applied to every position of a map (ConvNeXt's perceptrons), in ResNet-like, ConvNeXt-like and HorNet blocks
-    alike. Not the classifier, nor what works on pooled values: squeeze-and-excitation, anything after the last pooling.
-    "conv": every convolution on the main path; projections of the shortcut of a residual block follow their block's
-    last convolution instead of counting (`followers`): ResNet-50 has 49 and 4.
+    "pointwise": layers that mix channels at each position separately: 1x1 convolutions without groups and linear
+    layers that are applied to every position of a map (ConvNeXt's perceptrons). Neither the classifier nor layers
+    that work on pooled values: squeeze-and-excitation, anything after the last pooling.
+    "conv": every convolution on the main path. A projection of the shortcut of a residual block does not count; it
+    follows its block's last convolution (`followers`): ResNet-50 has 49 and 4.
 
     The order is that of a forward pass over one blank image of the size that the network was built for.
 
     Raises
     ------
     MkfaError
-        `what` is none of the three, or the network has no such layers.
+        `what` is not one of the three, or the network has no such layers.
+
+    Examples
+    --------
+    >>> from mkfa.networks.build import build_network
+    >>> model = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=0)
+    >>> [name for name, _ in spatial_layers(model)]
+    ['blocks.0.0.fn.0', 'blocks.1.0.fn.0']
     """
     if what not in WHAT:
-        raise UnknownNameError(what, "is no kind of layer", nearest(what, WHAT) or f"choose one of {', '.join(WHAT)}")
+        raise UnknownNameError(what, "unknown kind of layer", nearest(what, WHAT) or f"choose one of {', '.join(WHAT)}")
     shortcuts = {name for names in _shortcuts(model).values() for name, _ in names}
     called = _calls(model)
-    found = tuple(
+    layers = tuple(
         (name, module)
         for name, module, pooled in called
         if _is(what, module, pooled) and not (what == "conv" and name in shortcuts)
     )
-    if not found:
+    if not layers:
         other = [w for w in WHAT if w != what and any(_is(w, module, pooled) for _, module, pooled in called)]
         remedy = f"choose another network, or --what {' or '.join(other)}" if other else "choose another network"
         raise MkfaError(type(model).__name__, f"has no {what} layers", remedy)
-    return found
+    return layers
 
 
 def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tuple[str, nn.Module], ...]]:
-    """Return the convolutions that go along with a layer of `spatial_layers`: name -> ((name, module), ...).
+    """Return the convolutions that are set together with a layer of `spatial_layers`: name -> ((name, module), ...).
 
     For "conv" these are the shortcut projections of residual blocks, with their block's last convolution; else none.
     """
@@ -59,16 +66,16 @@ def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
     import torch
     from timm.models.resnet import BasicBlock, Bottleneck
 
-    found = {}
+    shortcuts = {}
     for block_name, block in model.named_modules():
         if isinstance(block, BasicBlock | Bottleneck) and block.downsample is not None:
             last = "conv3" if isinstance(block, Bottleneck) else "conv2"
-            found[f"{block_name}.{last}"] = tuple(
+            shortcuts[f"{block_name}.{last}"] = tuple(
                 (f"{block_name}.downsample.{name}", module)
                 for name, module in block.downsample.named_modules()
                 if isinstance(module, torch.nn.Conv2d)
             )
-    return found
+    return shortcuts
 
 
 def _calls(model: Any) -> list[tuple[str, Any, bool]]:

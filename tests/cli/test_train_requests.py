@@ -69,7 +69,10 @@ def refused(*words: object) -> tuple[str, str]:
         (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
         (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
         (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
-        (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"), "take two channels, one layer, 3x3 kernels"),
+        (
+            ("train", "digits", "--arch", "convmixer_8_2", "--kernel", "1"),
+            "choose at least two channels, one layer, 3x3 kernels",
+        ),
     ],
 )
 def test_it_is_one_sentence(words, told):

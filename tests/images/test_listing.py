@@ -341,7 +341,7 @@ def test_a_folder_that_is_no_image_folder_is_refused(tmp_path):
         list_folder(tmp_path)
     for part in ("train", "test"):
         (tmp_path / part / "a").mkdir(parents=True)
-    with pytest.raises(MkfaError, match="holds no images"):
+    with pytest.raises(MkfaError, match="has no images"):
         list_folder(tmp_path)
 
 
