@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mkfa.array_types import F32, F64
 from mkfa.patterns.named_sets import NAMED_SETS, NamedSet, named_set
@@ -82,20 +82,23 @@ class Kernels:
         top = max(sigma_limit(kh), sigma_limit(kw)) ** 2 + coordinate_to_scale(_SURROUND[1]) ** 2
         self.limit = float(scale_to_coordinate(np.sqrt(top)))
         variance = coordinate_to_scale(np.linspace(0, self.limit, _TABLE + 1)) ** 2
-        self._table: dict[tuple[str, int], tuple[F32, F32]] = {}
+        self._table: dict[int, tuple[F32, F32]] = {}
         for taps in {kh, kw}:
-            for operator in OPERATORS:
-                values = profile(operator, taps, variance)
-                slope = np.diff(values, axis=0, append=values[-1:])
-                self._table[operator, taps] = (values.astype(np.float32), slope.astype(np.float32))
+            values = np.stack([profile(operator, taps, variance) for operator in OPERATORS])
+            self._table[taps] = (values.astype(np.float32), np.diff(values, axis=1).astype(np.float32))
 
     def at(self, operator: str, taps: int, w: F64) -> F32:
         """Return (n, taps) float32 kernels at the scale coordinates w, (n,)."""
-        values, slope = self._table[operator, taps]
+        return self.with_slope(OPERATORS.index(operator), taps, w)[0]
+
+    def with_slope(self, operator: int | NDArray[np.intp], taps: int, w: F64) -> tuple[F32, F32]:
+        """Return kernels as `at` does and their derivatives in w; operators are rows of `OPERATORS`, one or (n,)."""
+        values, difference = self._table[taps]
         place = np.clip(w, 0, self.limit) * (_TABLE / self.limit)
         index = np.minimum(place.astype(np.int64), _TABLE - 1)
         part = (place - index).astype(np.float32)
-        return values[index] + part[:, None] * slope[index]
+        slope = difference[operator, index]
+        return values[operator, index] + part[:, None] * slope, slope * np.float32(_TABLE / self.limit)
 
     def product(self, operators: tuple[str, str], wx: F64, wy: F64) -> F32:
         """Return separable patterns of an operator along x and one along y, (n, kh, kw) float32."""
@@ -126,6 +129,7 @@ class Family:
     make : (Kernels, (n, P) coordinates) -> (n, kh, kw) float32, neither centred nor normalised.
     offset : (x, y) of the pattern's centre of symmetry, pixels.
     angle : direction of differentiation, degrees anticlockwise from x; None where it is a coordinate or has no meaning.
+    operators : of a separable family, along x and along y; () for the others.
     """
 
     name: str
@@ -134,6 +138,7 @@ class Family:
     make: Make
     offset: tuple[float, float] = (0.0, 0.0)
     angle: float | None = None
+    operators: tuple[str, str] | tuple[()] = ()
 
     def coordinates(self, kh: int, kw: int) -> tuple[Axis, ...]:
         """Return the range and dictionary levels of each coordinate for a kernel size."""
@@ -154,8 +159,13 @@ def _axis(name: str, kh: int, kw: int) -> Axis:
     return Axis(name, 0.0, high, max(4, round(high / 0.45) + 1))
 
 
-def _separable(along_x: str, along_y: str) -> Make:
-    return lambda kernels, c: kernels.product((along_x, along_y), c[:, 0], c[:, 1])
+def _separable(
+    name: str, title: str, operators: tuple[str, str], offset: tuple[float, float] = (0, 0), angle: float | None = None
+) -> Family:
+    def make(kernels: Kernels, c: F64) -> F32:
+        return kernels.product(operators, c[:, 0], c[:, 1])
+
+    return Family(name, title, ("x", "y"), make, offset, angle, operators)
 
 
 def _delta(kernels: Kernels, c: F64) -> F32:
@@ -205,19 +215,19 @@ _SHIFTS = (("smooth", 0.0), ("smooth-", -_H), ("smooth+", _H))
 FAMILIES: tuple[Family, ...] = (
     Family("delta", "delta", (), _delta),
     *(
-        Family("gaussian", "Gaussian", ("x", "y"), _separable(along_x, along_y), (x, y))
+        _separable("gaussian", "Gaussian", (along_x, along_y), (x, y))
         for along_x, x in _SHIFTS
         for along_y, y in _SHIFTS
     ),
-    Family("forward_dx", "forward d/dx", ("x", "y"), _separable("forward", "smooth"), (-_H, 0), 0),
-    Family("backward_dx", "backward d/dx", ("x", "y"), _separable("backward", "smooth"), (_H, 0), 0),
-    Family("central_dx", "central d/dx", ("x", "y"), _separable("central", "smooth"), (0, 0), 0),
-    Family("forward_dy", "forward d/dy", ("x", "y"), _separable("smooth", "forward"), (0, -_H), 90),
-    Family("backward_dy", "backward d/dy", ("x", "y"), _separable("smooth", "backward"), (0, _H), 90),
-    Family("central_dy", "central d/dy", ("x", "y"), _separable("smooth", "central"), (0, 0), 90),
-    Family("dxx", "d2/dx2", ("x", "y"), _separable("second", "smooth"), (0, 0), 0),
-    Family("dyy", "d2/dy2", ("x", "y"), _separable("smooth", "second"), (0, 0), 90),
-    Family("dxy", "d2/dxdy", ("x", "y"), _separable("central", "central")),
+    _separable("forward_dx", "forward d/dx", ("forward", "smooth"), (-_H, 0), 0),
+    _separable("backward_dx", "backward d/dx", ("backward", "smooth"), (_H, 0), 0),
+    _separable("central_dx", "central d/dx", ("central", "smooth"), (0, 0), 0),
+    _separable("forward_dy", "forward d/dy", ("smooth", "forward"), (0, -_H), 90),
+    _separable("backward_dy", "backward d/dy", ("smooth", "backward"), (0, _H), 90),
+    _separable("central_dy", "central d/dy", ("smooth", "central"), (0, 0), 90),
+    _separable("dxx", "d2/dx2", ("second", "smooth"), (0, 0), 0),
+    _separable("dyy", "d2/dy2", ("smooth", "second"), (0, 0), 90),
+    _separable("dxy", "d2/dxdy", ("central", "central")),
     Family("laplacian", "Laplacian", ("s",), _laplacian),
     Family("oriented_first", "oriented first", ("s", "angle"), _oriented_first),
     Family("oriented_second", "oriented second", ("s", "angle"), _oriented_second),

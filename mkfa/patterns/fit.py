@@ -32,9 +32,9 @@ from mkfa.patterns.refine import refine as refine_hits
 CANDIDATES = 3
 PARSIMONY = 0.005
 """R2 that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
-CHUNK = 32768
+CHUNK = 8192
 MOST_THREADS = 4
-"""Chunks fitted at once; each needs about 120 MB."""
+"""Chunks fitted at once; each needs about 30 MB."""
 _BLOCK_BYTES = 8 << 20
 
 
@@ -137,12 +137,9 @@ def _in_threads(work: Callable[[slice], int], chunks: list[slice]) -> Iterator[i
 
     Chunks in parallel beat parallel matrix products, which here are small and wait for one another.
     """
-    workers = min(len(chunks), _cores(), MOST_THREADS)
-    if workers < 2:
-        yield from map(work, chunks)
-        return
     from threadpoolctl import threadpool_limits
 
+    workers = max(1, min(len(chunks), _cores(), MOST_THREADS))
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, chunks)
 
