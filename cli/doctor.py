@@ -70,13 +70,12 @@ def _versions() -> list[dict[str, Any]]:
 
 
 def _devices() -> list[dict[str, Any]]:
-    import os
+    from mkfa.threads import cores
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         import torch
 
-        found = [f"cpu ({cores} cores)", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
+        found = [f"cpu ({cores()} cores)", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
         found += ["mps"] if torch.backends.mps.is_available() else []
     except Exception as error:  # a broken installation raises anything
         return [_check("devices", "fails", f"torch cannot be loaded ({type(error).__name__}: {error})")]

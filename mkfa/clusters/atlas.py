@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.clusters.count import Choice, choose_clusters, null_cloud, pair_rand
-from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, one_thread, subsample
+from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
 from mkfa.errors import MkfaError
+from mkfa.threads import one_thread
 
 SAMPLE = 4000
 """Filters that the number of clusters, the density clusters and the map rest on, where there are more."""

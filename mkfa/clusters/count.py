@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
-from mkfa.clusters.lines import assign_lines, cluster_lines, one_thread, silhouette, subsample
+from mkfa.clusters.lines import assign_lines, cluster_lines, silhouette, subsample
 from mkfa.nulls.draws import draw_null
 from mkfa.stats.p_values import p_value
+from mkfa.threads import one_thread
 
 Verdict = Literal["clusters", "continuum", "none", "given"]
 

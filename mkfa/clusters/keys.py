@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.clusters.count import null_cloud
-from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, one_thread, polish_lines, subsample
+from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
 from mkfa.errors import MkfaError
 from mkfa.stats.p_values import p_value
+from mkfa.threads import one_thread
 
 SAMPLE = 5000
 CANDIDATES = 100

@@ -9,8 +9,6 @@ largest |cos|, a prototype is the leading eigenvector of its cluster's sum of f 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,19 +44,6 @@ class LineClusters:
     def size(self) -> I32:
         """(k,) int32, filters of each cluster."""
         return np.bincount(self.label, minlength=len(self.prototype)).astype(np.int32)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread inside the context.
-
-    The products of a clustering take well under a millisecond: sharing one gains nothing, and on a machine with other
-    work the threads spend their time waiting for each other (8 to 10 times slower, measured on two busy cores).
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 def cluster_lines(vector: F32, k: int, *, seed: int, restarts: int = 8, tolerance: float = 1e-6) -> LineClusters:

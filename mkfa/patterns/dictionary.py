@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32, BoolArray
+from mkfa.array_types import F32, F64, I32
 from mkfa.errors import MkfaError
 from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
 from mkfa.patterns.named_sets import named_set
@@ -25,6 +25,7 @@ COORDINATES = 3
 """Most coordinates that a class has."""
 _DENSE_TAPS = 121
 _CONSTANT = 1e-5
+_BLOCK = 1 << 20  # scores held at once: they fit the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,6 @@ class Dictionary:
             return np.repeat(self.atoms[variant : variant + 1], len(coordinates), axis=0)
         family = self.families[variant]
         return unit(family.make(kernels(*self.size), coordinates[:, : len(family.axes)]))[0]
-
-    def coincides(self, patterns: F32, variant: int) -> BoolArray:
-        """Return which patterns, (n, K), of a variant a simpler class explains to `SAME`, (n,) bool."""
-        before = self.known_class < self.variant_class[variant]
-        found: BoolArray = explained_by(patterns, self.known[before], self.known_class[before]) >= 0
-        return found
 
 
 def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
@@ -204,11 +199,14 @@ def explained_by(pattern: F32, known: F32, known_class: I32) -> I32:
     out = np.full(len(pattern), -1, np.int32)
     if not len(known):
         return out
-    for begin in range(0, len(pattern), 256):
-        score = np.abs(pattern[begin : begin + 256] @ known.T)
-        best = score.argmax(axis=1)
+    block = max(1, _BLOCK // len(known))
+    buffer = np.empty((min(block, len(pattern)), len(known)), np.float32)
+    for begin in range(0, len(pattern), block):
+        part = pattern[begin : begin + block]
+        score = np.matmul(part, known.T, out=buffer[: len(part)])
+        best = np.abs(score, out=score).argmax(axis=1)
         fit = np.take_along_axis(score, best[:, None], axis=1)[:, 0] ** 2
-        out[begin : begin + 256] = np.where(fit >= SAME, known_class[best], -1)
+        out[begin : begin + block] = np.where(fit >= SAME, known_class[best], -1)
     return out
 
 

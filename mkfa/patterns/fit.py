@@ -13,9 +13,7 @@ R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,6 +26,7 @@ from mkfa.patterns.families import coordinate_to_scale, kernels
 from mkfa.patterns.polish import polish
 from mkfa.patterns.refine import neighbourhoods
 from mkfa.patterns.refine import refine as refine_hits
+from mkfa.threads import in_threads
 
 CANDIDATES = 3
 PARSIMONY = 0.005
@@ -126,27 +125,10 @@ def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callabl
         return int(rows.stop - rows.start)
 
     chunks = [slice(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
-    for done in _in_threads(work, chunks):
+    for done in in_threads(work, chunks, most=MOST_THREADS):
         if advance:
             advance(done)
     return out
-
-
-def _in_threads(work: Callable[[slice], int], chunks: list[slice]) -> Iterator[int]:
-    """Yield the result of each chunk; several chunks run at once, each with a single-threaded matrix product.
-
-    Chunks in parallel beat parallel matrix products, which here are small and wait for one another.
-    """
-    from threadpoolctl import threadpool_limits
-
-    workers = max(1, min(len(chunks), _cores(), MOST_THREADS))
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(work, chunks)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32, BoolArray
-from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, ranges
+from mkfa.patterns.dictionary import COORDINATES, SAME, Dictionary, dictionary, ranges
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
 _KEEP_BYTES = 192 << 20
@@ -89,16 +89,23 @@ def _blocks(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 
 
 def _exclude(inside: BoolArray, rows: NDArray[np.intp], found: F32, book: Dictionary, variant: int) -> None:
-    """Take positions where a simpler class coincides out of `inside`; `found` is (len(rows), G, K)."""
+    """Take positions where a simpler class coincides out of `inside`; `found` is (len(rows), G, K).
+
+    Angles obey the triangle inequality: only patterns of simpler classes that lie as near to the atom as the farthest
+    position of its grid, and the angle of coincidence more, can coincide with one of its positions.
+    """
     before = book.known[book.known_class < book.variant_class[variant]]
     if not len(before):
         return
     centre = found[:, found.shape[1] // 2]
+    similarity = np.abs(centre @ before.T)
     count = int((book.step[variant] > 0).sum())
-    near = (np.abs(centre @ before.T).max(axis=1) ** 2) >= _NEAR[count]
-    if near.any():
-        same = book.coincides(found[near].reshape(-1, found.shape[2]), variant).reshape(int(near.sum()), -1)
-        inside[rows[near]] &= ~same
+    for i in np.flatnonzero(np.square(similarity.max(axis=1)) >= _NEAR[count]).tolist():
+        here = found[i, inside[rows[i]]]
+        reach = np.arccos(np.clip(np.abs(here @ centre[i]).min(initial=1), 0, 1)) + np.arccos(np.sqrt(SAME)) + 1e-3
+        close = before[similarity[i] >= np.cos(min(reach, np.pi / 2))]
+        if len(close):
+            inside[rows[i], inside[rows[i]]] = np.square(np.abs(here @ close.T).max(axis=1)) < SAME
 
 
 def refine(vectors: F32, pick: NDArray[np.int32], book: Dictionary) -> tuple[F64, F32]:
