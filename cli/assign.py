@@ -12,6 +12,7 @@ from mkfa.cli.shared.options import Bank, Seed, add
 from mkfa.cli.shared.outputs import Output, write_text
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
+from mkfa.nulls.draws import NULLS
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -36,12 +37,7 @@ def assign(
         ),
     ] = "families",
     null: Annotated[
-        str,
-        typer.Option(
-            "--null",
-            metavar="NAME",
-            help="Null of p-values and thresholds: shuffled, gaussian, blurred, covariance, init.",
-        ),
+        str, typer.Option("--null", metavar="NAME", help=f"Null of p-values and thresholds: {', '.join(NULLS)}.")
     ] = "shuffled",
     draws: Annotated[
         int, typer.Option("--draws", metavar="N", min=1, max=MOST_DRAWS, help="Filters of each null and kernel size.")

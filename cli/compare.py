@@ -13,6 +13,7 @@ from mkfa.cli.shared.options import Seed, add
 from mkfa.cli.shared.outputs import Output, write_text
 from mkfa.cli.shared.printing import print_table, say, warn, words
 from mkfa.cli.shared.progress import shown
+from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -24,7 +25,8 @@ MOST_DRAWS = 1_000_000
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
     former = {"--bank": "BANK", "--kernel": "--kernel-size", "--permutations": "--draws", "--null": "--nulls"}
-    add(app, "compare", compare, former=former)
+    nulls = [f"{null.name}: {null.help}." for null in NULLS.values()]
+    add(app, "compare", compare, former=former, epilog="\n\n".join(["Nulls:", *nulls]))
 
 
 def compare(
@@ -45,12 +47,7 @@ def compare(
     ] = None,
     nulls: Annotated[
         str | None,
-        typer.Option(
-            "--nulls",
-            metavar="NAMES",
-            help="By commas: shuffled, gaussian, blurred, covariance (default: these), init (untrained networks from "
-            "timm; slow).",
-        ),
+        typer.Option("--nulls", metavar="NAMES", help=f"By commas; default: {', '.join(DEFAULT_NULLS)}. See below."),
     ] = None,
     kernel_size: Annotated[
         str | None,

@@ -47,6 +47,10 @@ def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
     return figure.figure
 
 
+def _colour(null: str) -> str:
+    return COLOURS.get(null, "#aa3377")
+
+
 def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted for all pairs."""
     name = next((m for m in BY_LAYER if m in kind.measures), None)
@@ -56,7 +60,7 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     i, null = BY_LAYER.index(name), strictest(kind, name)
     value = np.ma.masked_invalid(kind.layer_value[i])
     marks = [(float(np.nanmean(kind.layer_floor[i])), "black")]
-    marks += [(float(np.nanmean(n.layer_mean[i])), COLOURS[n.null]) for n in kind.nulls]
+    marks += [(float(np.nanmean(n.layer_mean[i])), _colour(n.null)) for n in kind.nulls]
     limits = [float(value.min()), float(value.max()), *(level for level, _ in marks)]
     picture = ax.imshow(
         value, cmap=AMOUNT, origin="lower", aspect="auto", interpolation="nearest", vmin=min(limits), vmax=max(limits)
@@ -83,7 +87,7 @@ def _layer_ticks(ax: Axes, kind: KindComparison) -> None:
 def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     """Draw the share of filters with a neighbour at |cos| >= t against t; bands are the nulls' central 95 %."""
     for null in kind.nulls:
-        colour = COLOURS[null.null]
+        colour = _colour(null.null)
         ax.fill_between(kind.thresholds, null.curve[1], null.curve[2], color=colour, alpha=0.3, lw=0)
         ax.plot(kind.thresholds, null.curve[0], color=colour, lw=0.9, label=null.null)
     ax.plot(kind.thresholds, kind.curve_floor, color="black", lw=0.9, ls="--", label="floor (halves)")
@@ -104,7 +108,7 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = (kind.interval - kind.floor) / gap
         for null in kind.nulls:
-            ax.plot((null.mean - kind.floor) / gap, rows, "|", color=COLOURS[null.null], ms=7, mew=1.5)
+            ax.plot((null.mean - kind.floor) / gap, rows, "|", color=_colour(null.null), ms=7, mew=1.5)
     low, high = ends.min(axis=0), ends.max(axis=0)
     ax.hlines(rows, low, high, color="black", lw=1)
     ax.plot(kind.fraction, rows, "o", color="black", ms=3.5)

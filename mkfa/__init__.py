@@ -13,6 +13,7 @@ from mkfa.lazy import face
 from mkfa.version import VERSION
 
 if TYPE_CHECKING:
+    from mkfa.arms.arms import Arm as Arm
     from mkfa.banks.bank import FilterBank as FilterBank
     from mkfa.banks.bank import FilterGroup as FilterGroup
     from mkfa.banks.bank import Kind as Kind
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
     from mkfa.images.load import pack_domain as pack_domain
+    from mkfa.nulls.draws import Null as Null
     from mkfa.patterns.assigning import assign as assign
     from mkfa.readers.harvesting import harvest as harvest
     from mkfa.similarity.comparing import compare as compare
+    from mkfa.tables import register as register
 
 __version__ = VERSION
 __getattr__, __dir__, __all__ = face(
@@ -57,6 +60,9 @@ __getattr__, __dir__, __all__ = face(
         "Kind": "mkfa.banks.bank",
         "Layer": "mkfa.banks.bank",
         "Provenance": "mkfa.banks.bank",
+        "Arm": "mkfa.arms.arms",
+        "Null": "mkfa.nulls.draws",
+        "register": "mkfa.tables",
         "MkfaError": "mkfa.errors",
     },
 )

@@ -58,6 +58,10 @@ class Table(Mapping[str, P]):
         self._parts[part.name] = part
         return part
 
+    def unregister(self, name: str) -> None:
+        """Take a part out of the table."""
+        del self._parts[name]
+
     def find(self, name: str) -> P:
         """Return the part of this name; raises UnknownNameError, which offers the nearest names."""
         load_plugins()
@@ -78,6 +82,29 @@ class Table(Mapping[str, P]):
     def __len__(self) -> int:
         load_plugins()
         return len(self._parts)
+
+
+def register(part: P) -> P:
+    """Add an arm, a null or a measure of your own to its table, to be used by its name; return it.
+
+    Raises
+    ------
+    MkfaError
+        It is none of these, or its name is taken.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> flipped = mkfa.register(mkfa.Null("flipped", "each filter upside down", lambda weight, rng: weight[:, ::-1]))
+    >>> from mkfa.nulls.draws import NULLS
+    >>> NULLS.find("flipped").help
+    'each filter upside down'
+    >>> NULLS.unregister("flipped")
+    """
+    table: Table[P] | None = getattr(type(part), "TABLE", None)
+    if table is None:
+        raise MkfaError(f"a {type(part).__name__}", "cannot be registered", "pass an Arm, a Null or a Measure")
+    return table.register(part)
 
 
 _loaded: set[str] = set()

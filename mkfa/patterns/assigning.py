@@ -19,8 +19,7 @@ from mkfa.banks.bank_file import Analysis
 from mkfa.banks.canonical import canonical, normalise
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.frozen import FrozenDict
-from mkfa.nulls.draws import NULLS, draw_null
-from mkfa.nulls.untrained import init_bank
+from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.patterns.dictionary import Dictionary, dictionary
 from mkfa.patterns.families import NAMED_SETS
 from mkfa.patterns.fit import CHUNK, MOST_THREADS, Fit, Parameters, fit, parameters
@@ -133,7 +132,7 @@ def assign(
 
     Parameters
     ----------
-    null : the null for p-values; the others of `mkfa.nulls.draws.NULLS` are fitted as well. "init" is added when named.
+    null : the null for p-values; those of `DEFAULT_NULLS` are fitted as well.
     draws : null filters for each null and kernel size.
     advance : called with the number of filters done, null filters included.
 
@@ -142,16 +141,15 @@ def assign(
     UnknownNameError
         There is no such basis or null.
     MkfaError
-        No filter can be fitted; or the null "init" cannot be drawn for this bank.
+        No filter can be fitted; or the null cannot be drawn for this bank.
     """
     if basis not in BASES:
         raise UnknownNameError(basis, "is no basis", nearest(basis, BASES) or f"choose one of {', '.join(BASES)}")
-    if null not in (*NULLS, "init"):
-        remedy = nearest(null, (*NULLS, "init")) or f"choose one of {', '.join(NULLS)}"
-        raise UnknownNameError(null, "is no null", remedy)
+    NULLS.find(null)
     if draws < 99:
         raise MkfaError(f"{draws} null draws", "are too few for a 1 % threshold", "ask for at least 99")
-    untrained = init_bank(bank, seed) if null == "init" else None
+    draw_network = NULLS.find(null).network
+    untrained = draw_network(bank, seed) if draw_network else None
     kinds: list[KindAssignment] = []
     skipped: dict[str, str] = {}
     names: tuple[str, ...] = ()
@@ -167,14 +165,7 @@ def assign(
         names, titles = book.names, book.titles
         rng = np.random.default_rng([seed, number])
         found = _assign_kind(
-            bank,
-            kind,
-            book=book,
-            order=(null, *(n for n in NULLS if n != null)),
-            draws=draws,
-            rng=rng,
-            untrained=untrained,
-            advance=advance,
+            bank, kind, book=book, order=_in_order(null), draws=draws, rng=rng, untrained=untrained, advance=advance
         )
         kinds.append(found)
     if not any(k.usable.any() for k in kinds):
@@ -184,7 +175,12 @@ def assign(
 
 def work(bank: FilterBank, *, null: str, draws: int) -> int:
     """Return how many filters `assign` will fit, for a progress bar."""
-    return len(bank) + len(bank.kinds) * draws * (len(NULLS) + (null == "init"))
+    return len(bank) + len(bank.kinds) * draws * len(_in_order(null))
+
+
+def _in_order(null: str) -> tuple[str, ...]:
+    """Return the names of the nulls that are fitted, the chosen one first."""
+    return (null, *(name for name in DEFAULT_NULLS if name != null))
 
 
 def _assign_kind(
@@ -210,7 +206,7 @@ def _assign_kind(
     nulls = []
     if len(live):
         for name in order:
-            source = untrained.of_kind(kind) if name == "init" and untrained is not None else None
+            source = untrained.of_kind(kind) if untrained is not None and name == order[0] else None
             nulls.append(_fit_null(name, live, book, draws=draws, rng=rng, source=source, advance=advance))
     p = np.full(len(group), np.nan, np.float32)
     if nulls:
@@ -268,8 +264,7 @@ def _fit_null(
     else:
         # Without replacement where there are enough filters; else each is used several times, differently.
         chosen = rng.choice(len(live), draws, replace=len(live) < draws)
-        null = next(n for n in NULLS if n == name)
-        rows = normalise(draw_null(null, live[chosen], rng).reshape(draws, -1))[0]
+        rows = normalise(NULLS.find(name).sample(live[chosen], rng).reshape(draws, -1))[0]
     fitted = fit(rows, book, advance=advance)
     order = np.argsort(fitted.r2, kind="stable")
     return NullFits(name, fitted.r2[order], fitted.label[order])

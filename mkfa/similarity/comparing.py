@@ -22,20 +22,20 @@ from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
-from mkfa.nulls.draws import check_null
+from mkfa.nulls.draws import NULLS
 from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison, NullResult, fraction
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.similarity.measures.coverage import coverage_curve
 from mkfa.similarity.measures.kernels import median_bandwidth
 from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.replacement import (
-    INIT_DRAWS,
+    NETWORK_DRAWS,
     Advance,
     Draws,
     curves_of,
     draw_against,
     floor_scores,
-    init_against,
+    networks_against,
     single_blas,
 )
 from mkfa.similarity.samples import (
@@ -110,7 +110,7 @@ def usable_kinds(a: FilterBank, b: FilterBank, settings: CompareSettings) -> tup
 
 def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
     """Return how often `compare` will call `advance`; raises as `compare`."""
-    each = sum(INIT_DRAWS if null == "init" else settings.permutations for null in settings.nulls)
+    each = sum(NETWORK_DRAWS if NULLS.find(null).network else settings.permutations for null in settings.nulls)
     return each * len(usable_kinds(a, b, settings))
 
 
@@ -150,12 +150,13 @@ def _compare_kind(
     stages = _stages(clouds[0]), _stages(clouds[1])
     groups = _groups(sides, stages)
     results = []
-    for null in settings.nulls:
-        if null == "init":
-            found = init_against((a, b), sides, clouds, plan=plan, seed=settings.seed, advance=advance)
+    for name in settings.nulls:
+        null = NULLS.find(name)
+        if null.network:
+            found = networks_against(null, sides, clouds, banks=(a, b), plan=plan, seed=settings.seed, advance=advance)
         else:
             found = draw_against(
-                check_null(null), sides, clouds, plan=plan, m=settings.permutations, seed=settings.seed, advance=advance
+                null, sides, clouds, plan=plan, m=settings.permutations, seed=settings.seed, advance=advance
             )
         results.append(_summarise(found, observed, floor, (plan, groups)))
     ceiling = next((r for r in results if r.null == settings.ceiling), results[0])

@@ -12,7 +12,7 @@ from mkfa.array_types import F32, F64
 from mkfa.banks.bank import Kind
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
-from mkfa.nulls.draws import NULLS, check_null
+from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.layer_tests import Exchange
 from mkfa.similarity.measures.kernels import BANDWIDTH
 from mkfa.similarity.samples import LeftOut
@@ -28,7 +28,7 @@ class CompareSettings:
     Attributes
     ----------
     measures : rows of the table, see `mkfa.similarity.score.MEASURES`; "moments" stands for three.
-    nulls : see `mkfa.nulls.draws.NULLS`; "init" (untrained networks from timm) may be added.
+    nulls : names in `mkfa.nulls.draws.NULLS`.
     permutations : draws of each null, and exchanges of layers; at least 19.
     sample : filters taken from each bank, fewer where one has not twice as many.
     threshold : |cos| at which `coverage_at` counts a filter as covered.
@@ -40,7 +40,7 @@ class CompareSettings:
     """
 
     measures: tuple[str, ...] = MEASURES
-    nulls: tuple[str, ...] = NULLS
+    nulls: tuple[str, ...] = DEFAULT_NULLS
     permutations: int = 999
     seed: int = 0
     sample: int = 192
@@ -55,8 +55,7 @@ class CompareSettings:
         object.__setattr__(self, "measures", check_measures(tuple(self.measures)))
         object.__setattr__(self, "nulls", tuple(dict.fromkeys(self.nulls)))
         for null in self.nulls:
-            if null != "init":
-                check_null(null)
+            NULLS.find(null)
         bounds = (
             ("permutations", self.permutations, 19),
             ("sample", self.sample, 16),

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkfa.array_types import F32, F64
-from mkfa.banks.bank import FilterBank
-from mkfa.nulls.draws import NULLS, Null, check_null, draw_null, normal_root
-from mkfa.nulls.untrained import init_bank
+from mkfa.banks.bank import FilterBank, Kind
+from mkfa.nulls.draws import Null
 from mkfa.similarity.measures.coverage import coverage_curve
 from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import BY_LAYER, THRESHOLDS, Plan, Profile, Sample, Scores, null_sample, profile, score, take
 
-INIT_DRAWS = 5
-"""Untrained networks built for the null `init`; each costs seconds, so it is a ceiling rather than a test."""
+NETWORK_DRAWS = 5
+"""Networks drawn for a null of whole networks; each costs seconds, so it is a ceiling rather than a test."""
 
 BATCH = 4
 """Null banks drawn at a time: long enough outside Python's lock, small enough for the cache."""
@@ -89,16 +88,17 @@ def draw_against(
     clouds : where the samples come from; the null `covariance` has the second moment of all their filters.
     """
     a, b = sides
-    roots = tuple(normal_root(null, cloud.weight) for cloud in clouds)
+    roots = tuple(None if null.root is None else null.root(cloud.weight) for cloud in clouds)
     values = np.empty((m, 2, len(plan.measures)))
     layers = np.empty((m, 2, len(BY_LAYER), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))
 
     def draw(first: int) -> int:
         part = range(first, min(first + BATCH, m))
-        rngs = [np.random.default_rng([seed, NULLS.index(null), k]) for k in part]
-        b_null = profile(_null_in_place(null, b.sample, roots[1], rngs), plan)
-        a_null = profile(_null_in_place(null, a.sample, roots[0], rngs), plan)
+        rngs = [np.random.default_rng([seed, null.stream, k]) for k in part]
+        b_null, a_null = (  # in this order: recorded results depend on it
+            profile(_null_in_place(null, sides[i].sample, clouds[i].kind, roots[i], rngs), plan) for i in (1, 0)
+        )
         found = score(a, b_null, plan), score(a_null, b, plan)
         here = slice(part.start, part.stop)
         for side, result in enumerate(found):
@@ -109,31 +109,29 @@ def draw_against(
     with single_blas(), ThreadPoolExecutor(workers()) as pool:
         for done in pool.map(draw, range(0, m, BATCH)):
             advance(float(done))
-    return Draws(null, values, layers, curve)
+    return Draws(null.name, values, layers, curve)
 
 
-def _null_in_place(null: Null, sample: Sample, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
+def _null_in_place(null: Null, sample: Sample, kind: Kind, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
     """Draw one null bank from each generator."""
-    shape = sample.weight.shape[1:]
-    if null == "shuffled":  # canonical taps: `null_sample` sets gain and offset, and raw ones may leave float32
-        drawn = np.stack([draw_null(null, sample.vector[0, :, None], rng)[:, 0] for rng in rngs])
-    else:
-        drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
-        if root is not None:
-            drawn = drawn @ root.T
-    return null_sample(sample, drawn)
+    if root is None:  # canonical taps: `null_sample` sets gain and offset, and raw ones may leave float32
+        filters = sample.vector[0].reshape(-1, kind.kh, kind.kw)
+        return null_sample(sample, np.stack([null.sample(filters, rng).reshape(len(filters), -1) for rng in rngs]))
+    white = np.stack([rng.standard_normal(sample.weight.shape[1:], dtype=np.float32) for rng in rngs])
+    return null_sample(sample, white @ root.T)
 
 
-def init_against(
-    banks: tuple[FilterBank, FilterBank],
+def networks_against(
+    null: Null,
     sides: tuple[Profile, Profile],
     clouds: tuple[Cloud, Cloud],
     *,
+    banks: tuple[FilterBank, FilterBank],
     plan: Plan,
     seed: int,
     advance: Advance,
 ) -> Draws:
-    """Put `INIT_DRAWS` untrained networks in the place of each side.
+    """Put `NETWORK_DRAWS` networks of the null in the place of each side.
 
     Raises
     ------
@@ -142,17 +140,19 @@ def init_against(
     """
     found: list[tuple[Scores, Scores]] = []
     a, b = sides
-    for k in range(INIT_DRAWS):
+    if (draw_network := null.network) is None:
+        raise TypeError(f"the null {null.name} is drawn filter by filter")
+    for k in range(NETWORK_DRAWS):
         fresh = []
         for side, (bank, cloud) in enumerate(zip(banks, clouds, strict=True)):
-            rng = np.random.default_rng([seed, len(NULLS), k, side])
-            blank = make_cloud(init_bank(bank, seed + 1 + k), cloud.kind)
+            rng = np.random.default_rng([seed, null.stream, k, side])
+            blank = make_cloud(draw_network(bank, seed + 1 + k), cloud.kind)
             fresh.append(profile(_like(sides[side].sample, cloud, blank, rng), plan))
         found.append((score(a, fresh[1], plan), score(fresh[0], b, plan)))
         advance(1.0)
     values = np.array([[s.values[0] for s in pair] for pair in found])
     layers = np.array([[s.layers[0] for s in pair] for pair in found], np.float32)
-    return Draws("init", values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in found]))
+    return Draws(null.name, values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in found]))
 
 
 def _like(sample: Sample, cloud: Cloud, blank: Cloud, rng: np.random.Generator) -> Sample:
@@ -174,6 +174,3 @@ def floor_scores(cloud: Cloud, n: int, *, plan: Plan, splits: int, rng: np.rando
         first, second = (take(cloud, rows) for rows in split(cloud, n, rng))
         found.append(score(profile(first, plan, root=True), profile(second, plan), plan))
     return found
-
-
-__all__ = ["Advance", "Draws", "check_null", "curves_of", "draw_against", "floor_scores", "init_against", "single_blas"]

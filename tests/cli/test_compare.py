@@ -85,7 +85,7 @@ def test_requests_that_cannot_be_met_are_refused_before_work(two: list[str], tmp
     assert "end the name in .json or .csv or .h5" in refused(*two, "--out", str(tmp_path / "r.xlsx"))
     assert "end the name in .png or .pdf or .svg" in refused(*two, "--figure", str(tmp_path / "r.bmp"))
     assert "does not exist" in refused(*two, "--out", str(tmp_path / "no" / "r.csv"))
-    assert "is no null" in refused(*two, "--nulls", "gausian")
+    assert "unknown null" in refused(*two, "--nulls", "gausian")
     assert "is not a kernel size" in refused(*two, "--kernel-size", "5by5")
     assert "no kernel size and dilation in common among 9x9" in refused(*two, "--kernel-size", "9x9")
     assert "names no architecture" in refused(*two, *QUICK, "--nulls", "init")

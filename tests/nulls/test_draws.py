@@ -10,7 +10,7 @@ from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.nulls.covariance import tap_covariance
-from mkfa.nulls.draws import NULLS, check_null, draw_null
+from mkfa.nulls.draws import DEFAULT_NULLS, NULLS, Null, draw_null
 from mkfa.nulls.untrained import init_bank
 
 
@@ -20,7 +20,7 @@ def smooth_filters(n, k, seed):
     return ndimage.gaussian_filter(noise, (0, 1.2, 0.6))[:, 4:-4, 4:-4].astype(np.float32)
 
 
-@pytest.mark.parametrize("null", NULLS)
+@pytest.mark.parametrize("null", DEFAULT_NULLS)
 def test_same_seed_same_draw_and_another_seed_another(null):
     weight = smooth_filters(50, 5, 0)
     first, again, other = (draw_null(null, weight, np.random.default_rng(s)) for s in (1, 1, 2))
@@ -65,7 +65,18 @@ def test_gaussian_taps_are_independent_and_normal():
 
 def test_unknown_null_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean shuffled"):
-        check_null("shufled")
+        draw_null("shufled", smooth_filters(2, 3, 0), np.random.default_rng(0))
+
+
+def test_streams_of_the_built_in_nulls_never_change():
+    assert {name: NULLS[name].stream for name in (*DEFAULT_NULLS, "init")} == {
+        "shuffled": 0,
+        "gaussian": 1,
+        "blurred": 2,
+        "covariance": 3,
+        "init": 4,
+    }
+    assert Null("other", "").stream > 4
 
 
 def test_init_needs_an_architecture(bank_maker):

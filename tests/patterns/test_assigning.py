@@ -126,7 +126,7 @@ def test_what_cannot_be_asked_is_refused(mixed_bank, bank_maker):
 def test_the_untrained_network_is_a_null(bank_maker, monkeypatch):
     bank, untrained = bank_maker([(150, 5, 5)], seed=1), bank_maker([(150, 5, 5)], seed=2)
     seeds = []
-    monkeypatch.setattr("mkfa.patterns.assigning.init_bank", lambda bank, seed: seeds.append(seed) or untrained)
+    monkeypatch.setattr("mkfa.nulls.untrained.init_bank", lambda bank, seed: seeds.append(seed) or untrained)
     found = assign(bank, null="init", draws=120, seed=7).kinds[0]
     assert seeds == [7] and found.nulls[0].name == "init" and len(found.nulls) == 5
     expected = assign(untrained, draws=120).kinds[0].fit.r2

@@ -12,7 +12,7 @@ import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
-from mkfa.nulls.draws import NULLS
+from mkfa.nulls.draws import DEFAULT_NULLS
 from mkfa.similarity.comparing import _pair_p, compare, compare_many, distinct_names, total_draws
 from mkfa.similarity.comparison import CompareSettings, Comparison, fraction
 from mkfa.similarity.export import COLUMNS, arrays_of, attributes_of, csv_text, record
@@ -58,7 +58,7 @@ def shared() -> Comparison:
 
 def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     kind = shared.kinds[0]
-    assert [n.null for n in kind.nulls] == list(NULLS) and kind.measures == MEASURES
+    assert [n.null for n in kind.nulls] == list(DEFAULT_NULLS) and kind.measures == MEASURES
     for null in kind.nulls:
         for measure in ("coverage", "coverage_at", "matching", "mmd", "energy"):
             assert null.p[kind.row(measure)] == 0.01, (null.null, measure)

@@ -9,7 +9,7 @@ import scipy.stats
 import mkfa.similarity.replacement
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import tap_covariance
-from mkfa.nulls.draws import Null, draw_null, normal_root
+from mkfa.nulls.draws import NULLS, draw_null
 from mkfa.similarity.replacement import draw_against
 from mkfa.similarity.samples import make_cloud, split
 from mkfa.similarity.score import ALIKE_IS_MORE, Measure, make_plan, profile, score, take
@@ -41,7 +41,7 @@ def structured(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
     return rng.gamma(0.5, size=(n, k, k)).astype(np.float32)
 
 
-def side_p_values(null: Null, seeds: int, m: int, size: int = 3) -> np.ndarray:
+def side_p_values(null: str, seeds: int, m: int, size: int = 3) -> np.ndarray:
     """Return p-values (seeds, 2, M) of pairs of banks that are draws of the null."""
     out = []
     for seed in range(seeds):
@@ -53,7 +53,7 @@ def side_p_values(null: Null, seeds: int, m: int, size: int = 3) -> np.ndarray:
         sides = [profile(take(c, split(c, 24, rng)[0]), plan, root=True) for c in clouds]
         observed = score(*sides, plan).values[0]
         draws = draw_against(
-            null, (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=m, seed=seed, advance=lambda _: None
+            NULLS[null], (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=m, seed=seed, advance=lambda _: None
         ).values
         alike = np.array([name in ALIKE_IS_MORE for name in plan.measures])
         high, low = p_value(observed, draws, larger=True), p_value(observed, draws, larger=False)
@@ -63,7 +63,7 @@ def side_p_values(null: Null, seeds: int, m: int, size: int = 3) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("null", ["gaussian", "shuffled", "blurred", "covariance"])
-def test_two_null_banks_give_uniform_p(null: Null, monkeypatch: pytest.MonkeyPatch):
+def test_two_null_banks_give_uniform_p(null: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mkfa.similarity.replacement, "BATCH", 30)
     m = 39
     p = side_p_values(null, 200, m)
@@ -92,7 +92,7 @@ def test_one_bank_stays_where_the_other_is_replaced():
     nulls = [make_cloud(bank_of(rng.standard_normal((200, 5, 5))), Kind(5, 5)).vector for _ in range(2)]
     plan = make_plan((5, 5), ("energy",), threshold=0.9, bandwidth=0.25, rng=rng)
     sides = tuple(profile(take(c, np.arange(200)), plan, root=True) for c in clouds)
-    drawn = draw_against("gaussian", sides, clouds, plan=plan, m=19, seed=0, advance=lambda _: None)  # type: ignore[arg-type]
+    drawn = draw_against(NULLS["gaussian"], sides, clouds, plan=plan, m=19, seed=0, advance=lambda _: None)  # type: ignore[arg-type]
     observed = energy(clouds[0].vector, clouds[1].vector)
     assert energy(*nulls) < observed < drawn.values.min()
 
@@ -107,7 +107,7 @@ def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.Monkey
         monkeypatch.setattr(mkfa.similarity.replacement, "workers", lambda processors=processors: processors)
         monkeypatch.setattr(mkfa.similarity.replacement, "BATCH", batch)
         seen: list[float] = []
-        found.append(draw_against("shuffled", sides, clouds, plan=plan, m=10, seed=3, advance=seen.append))  # type: ignore[arg-type]
+        found.append(draw_against(NULLS["shuffled"], sides, clouds, plan=plan, m=10, seed=3, advance=seen.append))  # type: ignore[arg-type]
         assert sum(seen) == 10
     for other in found[1:]:
         np.testing.assert_allclose(other.values, found[0].values, atol=1e-6)
@@ -115,12 +115,13 @@ def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("null", ["blurred", "covariance"])
-def test_roots_draw_the_same_distribution_as_the_null(null: Null):
+def test_roots_draw_the_same_distribution_as_the_null(null: str):
     rng = np.random.default_rng(0)
     weight = structured(500, 5, rng)
     weight += 2 * weight[:, ::-1]
-    root = normal_root(null, weight)
-    assert root is not None
+    make_root = NULLS[null].root
+    assert make_root is not None
+    root = make_root(weight)
     n = 40_000
     direct = tap_covariance(draw_null(null, np.repeat(weight, n // 500, axis=0), rng))
     mine = tap_covariance((rng.standard_normal((n, 25)).astype(np.float32) @ root.T).reshape(n, 5, 5))
@@ -140,7 +141,13 @@ def test_shuffled_filters_do_not_depend_on_their_scale(exponent: int):
         sides = [profile(take(c, np.arange(20)), plan, root=True) for c in clouds]
         found.append(
             draw_against(
-                "shuffled", (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=5, seed=0, advance=lambda _: None
+                NULLS["shuffled"],
+                (sides[0], sides[1]),
+                (clouds[0], clouds[1]),
+                plan=plan,
+                m=5,
+                seed=0,
+                advance=lambda _: None,
             ).values
         )
     assert np.allclose(*found, atol=1e-6)
