@@ -1,0 +1,79 @@
+"""In a real terminal of 80 and 120 columns no number and no word is cut, and no line is too long."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import sys
+from functools import cache
+
+import pytest
+
+termios = pytest.importorskip("termios")  # no pseudo-terminals elsewhere
+
+SWEEP = ("transfer-curve --layers 1,2 --recipe smoke --arch convmixer_8_2 --source letters --target digits --dry-run",)
+COMMANDS = (
+    "banks",
+    "show efficientnet_lite0",
+    "compare --a efficientnet_lite0 --b ppocrv4_rec --kernel-size 5x5 --draws 19 --sample 32",
+    "compare efficientnet_lite0 ppocrv4_rec mobilenet_v2 --kernel-size 3x3 --draws 19 --sample 32 --measures coverage",
+    "assign ppocrv4_det --draws 200 --by-layer --no-store",
+    "atlas ppocrv4_det --kernel-size 3x3 --clusters 4 --sample 300",
+    "keys ppocrv4_det --kernel-size 3x3 --keys 4 --candidates 12 --sample 300",
+    "domains",
+    "runs --from bundled",
+    "figure --list",
+    "explain selffer",
+    *SWEEP,
+)
+NUMBER = re.compile(r"(?<![\w.…-])[-+]?\d[\d,]*(?:\.\d+)?(?![\w…]|\.\d)")
+TIMES = re.compile(r"about [\d.]+ (s|min|h) left")
+
+
+def in_terminal(command: str, columns: int, home: str) -> str:
+    """Run a command in a pseudo-terminal of a width and return what it shows."""
+    import fcntl
+    import pty
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"TERM": "dumb", "MKFA_HOME": home}
+        program = "import time; time.sleep(0.2); from mkfa.cli.app import main; main()"
+        os.execve(sys.executable, [sys.executable, "-c", program, *command.split()], environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    shown = b""
+    try:
+        while piece := os.read(terminal, 1 << 16):
+            shown += piece
+    except OSError:  # the program has ended
+        pass
+    assert os.waitpid(pid, 0)[1] == 0, shown.decode()
+    os.close(terminal)
+    return TIMES.sub("about as long left", shown.decode().replace("\r\n", "\n"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as folder:  # a short path, as it stands in the output
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def terminal(home):
+    return cache(lambda command, columns: in_terminal(command, columns, home))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_is_cut(terminal, command, columns):
+    wide, narrow = terminal(command, 200), terminal(command, columns)
+    too_long = [line for line in narrow.splitlines() if len(line) > columns and " " in line.strip()]
+    assert not too_long
+    missing = set(NUMBER.findall(wide)) - set(NUMBER.findall(narrow))
+    assert not missing
+    whole = set(re.findall(r"[^\W\d_]{4,}", wide))
+    cut = {word for word in re.findall(r"(?<![\w…._/-])[^\W\d_]{4,}(?![\w…._/-])", narrow)} - whole
+    assert not cut
