@@ -44,7 +44,8 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     from mkfa.banks.counts import count_kinds
 
     origin = bank.provenance
-    say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layers  ({path})", wrap=False)
+    say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layers")
+    say(f"  {'file':15} {path}", wrap=False)
     facts = (
         ("source", origin.source),
         ("architecture", origin.architecture),

@@ -182,18 +182,18 @@ def _parts(columns: list[_Column], width: int, left: int) -> list[list[_Column]]
     key = columns[:1] if left <= 1 or distinct == len(columns[0].cells) else first
     parts: list[list[_Column]] = [list(first)]
     for column in columns[max(left, 1) :]:
-        if _fit([*parts[-1], column], width) or len(parts[-1]) == len(key):
+        if _fit([*parts[-1], column], width, "narrow") or len(parts[-1]) == len(key):
             parts[-1].append(column)
         else:
             parts.append([*key, column])
     return parts
 
 
-def _fit(columns: Sequence[_Column], width: int) -> bool:
+def _fit(columns: Sequence[_Column], width: int, *floors: str) -> bool:
     """Narrow the columns, the widest first, until they fit the width; False where they do not."""
     for column in columns:
         column.__post_init__()
-    for floor in ("narrow", "narrowest"):
+    for floor in floors or ("narrow", "narrowest"):
         while sum(c.width for c in columns) + GAP * (len(columns) - 1) > width:
             wide = [c for c in columns if c.width > getattr(c, floor)]
             if not wide:
