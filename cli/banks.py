@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Json, new_group
-from mkfa.cli.shared.printing import print_list, print_table, say, warn
+from mkfa.cli.shared.options import Bank, Force, Json, add, new_group
+from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
+
+Own = Annotated[str, typer.Argument(metavar="BANK", help="Name of a bank of the library.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    new_group(app, "banks", banks)
+    group = new_group(app, "banks", banks)
+    for name, verb in (("rm", remove), ("rename", rename), ("export", export)):
+        add(group, name, verb)
 
 
 def banks(context: typer.Context, as_json: Json = False) -> None:
@@ -45,3 +50,45 @@ def banks(context: typer.Context, as_json: Json = False) -> None:
     for row in rows:
         if row["error"]:
             warn(row["error"])
+
+
+def remove(bank: Own, as_json: Json = False) -> None:
+    """Delete a bank of the library, with the analyses stored in it."""
+    from mkfa.banks.library import remove_bank
+
+    _tell("removed", remove_bank(bank), as_json)
+
+
+def rename(
+    bank: Own,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Give a bank of the library another name."""
+    from mkfa.banks.library import rename_bank
+
+    _tell("renamed", rename_bank(bank, name, overwrite=force), as_json)
+
+
+def export(
+    bank: Bank,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: .h5, or .npz for NumPy.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a bank for other programs."""
+    from mkfa.banks.library import export_bank
+
+    _tell("exported", export_bank(bank, file, overwrite=force), as_json)
+
+
+def _tell(done: str, path: Path, as_json: bool) -> None:
+    from mkfa.storage.heading import heading
+
+    if as_json:
+        print_json(heading("bank_change") | {"done": done, "path": path})
+    elif done == "removed":
+        say(f"Removed {path}.", wrap=False)
+    else:
+        say_wrote(path)

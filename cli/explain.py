@@ -25,7 +25,7 @@ def explain(
 
     asked = " ".join(word or []).lower().strip()
     known = {name.lower(): name for name in GLOSSARY}
-    name = known.get(asked) or known.get(asked.removesuffix("s"))
+    name = known.get(asked) or known.get(asked.removesuffix("s")) or known.get(f"{asked} filter")
     if asked and name is None:
         near = nearest(asked, known) or "'mkfa explain' lists the words"
         raise UnknownNameError(asked, "is not in the glossary", near)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
-from mkfa.banks.bank_file import read_bank
+from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
+from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import home
 
 BankLike = FilterBank | str | Path
@@ -87,3 +88,58 @@ def load_bank(bank: BankLike) -> FilterBank:
     if isinstance(bank, FilterBank):
         return bank
     return read_bank(resolve_path(str(bank)) if isinstance(bank, str) else bank.expanduser())
+
+
+def remove_bank(name: str) -> Path:
+    """Delete a bank of the library, with the analyses stored in it; return where it was."""
+    path = _own_file(name)
+    path.unlink()
+    return path
+
+
+def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> Path:
+    """Give a bank of the library another name; its analyses stay. Return its new file."""
+    old = _own_file(name)
+    file = bank_file_name(new_name)
+    if file == ".h5":
+        raise BankError(f"name {new_name!r}", "has no character that a file name may have", "choose another name")
+    new = library_folder() / file
+    check_target(new, overwrite=overwrite)
+    write_bank(replace(read_bank(old), name=new_name), new, analyses=read_analyses(old), overwrite=overwrite)
+    if new != old:
+        old.unlink()
+    return new
+
+
+def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
+    """Write a bank for other programs: .h5 (as mkfa has it), or .npz with arrays such as `weight_5x5`; return the path.
+
+    The .npz has for each kernel size `weight` (filters, height, width), `layer` (from 1) and `channel`, and `names`,
+    the layers' names.
+    """
+    import io
+
+    import numpy as np
+
+    if path.suffix.lower() not in (".h5", ".npz"):
+        raise BankError(path, "has an unknown ending", "end the name in .h5 or .npz")
+    check_target(path, overwrite=overwrite)
+    found = load_bank(bank)
+    if path.suffix.lower() == ".h5":
+        return write_bank(found, path, overwrite=overwrite)
+    arrays: dict[str, Any] = {"names": np.array([layer.name for layer in found.layers])}
+    for kind in found.kinds:
+        group = found.of_kind(kind)
+        arrays |= {f"weight_{kind}": group.weight, f"layer_{kind}": group.layer + 1, f"channel_{kind}": group.channel}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
+    return path
+
+
+def _own_file(name: str) -> Path:
+    """Return the file of a bank that lies in the library; refuses bundled banks."""
+    path = resolve_path(name)
+    if path.parent.resolve() != library_folder().resolve() or not path.is_file():
+        raise BankError(name, "is not a bank of the library", "'mkfa banks' lists them; bundled banks stay")
+    return path

@@ -1,0 +1,228 @@
+"""What all verbs have in common: help, short options, errors as JSON, former spellings, quiet and log files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+import pytest
+import typer
+
+from mkfa.cli import app as command_line
+from mkfa.cli.app import VARIABLES, VERBS
+from mkfa.cli.shared.glossary import GLOSSARY
+
+VERBS_OF = {"banks": ("rm", "rename", "export"), "domains": ("pack",), "runs": ("show", "compare", "pack", "draw")}
+ALL = [(verb, *inner) for verb in VERBS for inner in [(), *((i,) for i in VERBS_OF.get(verb, ()))]]
+NETWORK = "--arch convmixer_8_2 --recipe smoke"
+WRONG = (
+    "harvest nosuch.pt",
+    "banks --nosuch",
+    "banks rm nosuch",
+    "banks rename efficientnet_lite0 mine",
+    "banks export efficientnet_lite0 x.txt",
+    "show nosuch",
+    "show efficientnet_lite0 --layer 0",
+    "compare efficientnet_lite0",
+    "assign nosuch",
+    "atlas nosuch",
+    "keys efficientnet_lite0 --kernel-size 11x11",
+    "figure nosuch",
+    "domains pack nosuch",
+    "train nosuch",
+    f"transfer --source letters --target nosuch --arms transfer --layers 1 {NETWORK}",
+    f"transfer-curve --source letters --target digits --layers 99 {NETWORK}",
+    f"transfer-matrix --target nosuch {NETWORK}",
+    "runs --from nosuch",
+    "runs show 0123 --from bundled",
+    "runs compare --from bundled",
+    "runs pack x.txt",
+    "runs draw nosuch",
+    "demo --nosuch",
+    "explain nosuch",
+    "doctor --nosuch",
+)
+FORMER = {
+    "compare": "--bank a --bank b --permutations 5 --null blurred --kernel 5x5",
+    "assign": "efficientnet_lite0 --layers",
+    "atlas": "a --kernel 5x5",
+    "keys": "a --kernel=5x5",
+    "figure": "filters --banks a,b",
+    "show": "a --out x.png",
+    "transfer": "--source a --target b --layers 1 --arm random",
+    "transfer-matrix": "--domains a,b --sources c --arm transfer",
+    "runs": "--out x",
+    "runs show": "0123 --out x",
+    "runs compare": "0 1 --out x",
+    "runs pack": "x.json.gz --out x --experiment y.json",
+}
+NOW = {
+    "compare": "a b --draws 5 --nulls blurred --kernel-size 5x5",
+    "assign": "efficientnet_lite0 --by-layer",
+    "atlas": "a --kernel-size 5x5",
+    "keys": "a --kernel-size 5x5",
+    "figure": "filters a b",
+    "show": "a --figure x.png",
+    "transfer": "--source a --target b --layers 1 --arms random",
+    "transfer-matrix": "--target a,b --source c --arms transfer",
+    "runs": "--from x",
+    "runs show": "0123 --from x",
+    "runs compare": "0 1 --from x",
+    "runs pack": "x.json.gz --from x --result y.json",
+}
+PAPER_WORDS = (
+    "arm, selffer, base run, domain, floor, ceiling, modulo sign, null, measure, kind, usable, harvest, atlas, "
+    "key filter, source, target"
+).split(", ")
+
+
+@pytest.fixture
+def mkfa(monkeypatch, capsys, tmp_path):
+    """Run the command as `main` does; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["mkfa", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main()
+        shown = capsys.readouterr()
+        return stopped.value.code or 0, shown.out, shown.err
+
+    return run
+
+
+def command(words):
+    """Return the parser of a verb."""
+    alone = typer.Typer(add_completion=False)
+    import_module(f"mkfa.cli.{words[0].replace('-', '_')}").register(alone)
+    found = typer.main.get_group(alone)
+    for word in words:
+        found = found.commands[word]
+    return found
+
+
+def parsed(verb, text):
+    return command(verb.split()).make_context(verb, text.split(), resilient_parsing=False).params
+
+
+def test_alone_it_is_the_help_with_every_verb_and_variable(mkfa):
+    code, out, err = mkfa()
+    assert (code, err) == (0, "")
+    assert out == mkfa("-h")[1] == mkfa("--help")[1]
+    for name in (*VERBS, *(word for names in VARIABLES for word in names.split(", "))):
+        assert name in out
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_verb_has_short_options_and_words_for_values(mkfa, words):
+    code, out, _ = mkfa(*words, "-h")
+    assert code == 0
+    assert "bool" not in out
+    assert "list[" not in out
+    options = {name for p in command(words).params for name in p.opts}
+    assert ("--out" in options) == ("-o" in options)
+    assert {"-q", "-v"} <= options
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_request_is_one_sentence_and_with_json_an_object(mkfa, text):
+    code, out, err = mkfa(*text.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    code, out, err = mkfa(*text.split(), "--json")
+    shown = json.loads(out)
+    assert (code, shown["format"], shown["error"]["exit_code"]) == (2, "mkfa.error", 2)
+    assert all(shown["error"][key] for key in ("thing", "problem", "remedy"))
+
+
+@pytest.mark.parametrize("verb", FORMER)
+def test_former_spellings_mean_what_the_present_ones_do(capsys, verb):
+    assert parsed(verb, FORMER[verb]) == parsed(verb, NOW[verb])
+    former = command(verb.split()).former
+    said = capsys.readouterr().err
+    assert said.count("this version only") >= len(former)
+    assert not any(name in p.opts for name in former for p in command(verb.split()).params if former[name] == "BANK")
+
+
+def test_every_former_spelling_is_tested():
+    assert {" ".join(words) for words in ALL if command(words).former} == set(FORMER)
+
+
+@pytest.mark.parametrize("word", PAPER_WORDS)
+def test_words_of_the_field_are_explained(mkfa, word):
+    code, out, _ = mkfa("explain", *word.split())
+    assert code == 0
+    assert ": " in out
+
+
+def test_explain_lists_its_words(mkfa):
+    code, out, _ = mkfa("explain", "--json")
+    assert code == 0
+    assert json.loads(out)["words"] == GLOSSARY
+
+
+def test_quiet_prints_nothing_and_the_log_file_has_it_all(mkfa, tmp_path):
+    assert mkfa("--quiet", "banks") == (0, "", "")
+    assert mkfa("banks", "-q") == (0, "", "")
+    code, out, _ = mkfa("-q", "--log-file", tmp_path / "log", "banks")
+    assert (code, out) == (0, "")
+    log = (tmp_path / "log").read_text()
+    assert "efficientnet_lite0" in log
+    assert "exit code 0" in log
+
+
+def test_completion_can_be_installed(mkfa, monkeypatch):
+    out = mkfa("--help")[1]
+    assert "--install-completion" in out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "harvest x.safetensors --out there.h5",
+        "compare efficientnet_lite0 ppocrv4_rec -o there.json",
+        "assign efficientnet_lite0 -o there.csv",
+        "atlas efficientnet_lite0 -o there.h5",
+        "keys efficientnet_lite0 --figure there.png",
+        "figure filters efficientnet_lite0 -o there.png",
+        "banks export efficientnet_lite0 there.npz",
+        "runs draw bundled -o there.png",
+    ],
+)
+def test_outputs_are_checked_before_the_work(mkfa, monkeypatch, tmp_path, text):
+    monkeypatch.setattr("mkfa.banks.bank_file.get_bank", lambda f: pytest.fail("a bank was read"))
+    name = next(word for word in text.split() if word.startswith("there"))
+    (tmp_path / name).write_text("mine")
+    code, _, err = mkfa(*text.split())
+    assert (code, "exists" in err) == (2, True), err
+    (tmp_path / name).unlink()
+    code, _, err = mkfa(*text.replace("there", "no/there").split())
+    assert (code, "does not exist" in err) == (2, True), err
+    code, _, err = mkfa(*text.replace(name, "there.txt").split())
+    assert (code, "ending" in err) == (2, True), err
+
+
+def test_doctor_finds_what_is_needed(mkfa):
+    code, out, _ = mkfa("doctor", "--json")
+    shown = json.loads(out)
+    assert (code, shown["good"]) == (0, True)
+    assert {"mkfa", "torch", "devices", "home folder", "locks", "free space"} <= {c["check"] for c in shown["checks"]}
+
+
+def test_banks_are_exported_renamed_and_removed(mkfa, tmp_path):
+    import numpy as np
+
+    from mkfa.banks.library import library_folder, load_bank
+
+    bundled = load_bank("ppocrv4_det")
+    assert mkfa("banks", "export", "ppocrv4_det", "x.npz")[0] == 0
+    arrays = np.load("x.npz")
+    assert sum(len(arrays[name]) for name in arrays if name.startswith("weight_")) == len(bundled)
+    library_folder(create=True)
+    assert mkfa("banks", "export", "ppocrv4_det", library_folder() / "one.h5")[0] == 0
+    assert mkfa("banks", "rename", "one", "a/b")[0] == 0
+    assert load_bank("a/b").name == "a/b"
+    assert load_bank("a/b").groups == bundled.groups
+    assert mkfa("banks", "rm", "a/b")[0] == 0
+    assert not list(library_folder().iterdir())
+    assert "is not a bank of the library" in mkfa("banks", "rm", "ppocrv4_det")[2]
