@@ -71,10 +71,24 @@ NOW = {
     "runs compare": "0 1 --from x",
     "runs pack": "x.json.gz --from x --result y.json",
 }
-PAPER_WORDS = (
-    "arm, selffer, base run, domain, floor, ceiling, modulo sign, null, measure, kind, usable, harvest, atlas, "
-    "key filter, source, target"
-).split(", ")
+PAPER_WORDS = [
+    "arm",
+    "selffer",
+    "base run",
+    "domain",
+    "floor",
+    "ceiling",
+    "modulo sign",
+    "null",
+    "measure",
+    "kind",
+    "usable",
+    "harvest",
+    "atlas",
+    "key filter",
+    "source",
+    "target",
+]
 
 
 @pytest.fixture
