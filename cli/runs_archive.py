@@ -178,5 +178,5 @@ def _figure(found: Any, *, with_paper: bool) -> Any:
         return matrix.draw(found, paper=paper_matrix(what) if with_paper else None)
     if isinstance(found, Curve):
         return curve.draw(found, paper=paper_curves(what) if with_paper else ())
-    sources = {row.cell.source for row in found.rows} - {"", found.base.target}
+    sources = {row.cell.source for row in found.scenarios} - {"", found.base.target}
     return scenarios.draw(found, paper=paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)

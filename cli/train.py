@@ -27,20 +27,18 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train base runs on a domain; each leaves its filters as a bank."""
-    from mkfa.experiments.plan import Setting, plan_bases
+    from mkfa.experiments.planning import plan_train
     from mkfa.training.base_runs import store_bank
 
-    used = training.recipe(recipe)
-    experiment = Setting(network.arch, used, options=network.options)
-    domains = training.domains(used)
-    plan = plan_bases(experiment, domains, names=[domain], seeds=seeds)
-    name = f"train-{domains[domain].name}-{network.arch}-{used.name}"
-    at = training.session(out, name, running, as_json=as_json)
-    outcomes = training.work(plan, domains, at, experiment=experiment, dry_run=running.dry_run)
+    given = training.options(recipe, network, running, seeds=seeds, out=out)
+    plan = plan_train(domain, given, open_domains=training.domains)
+    outcomes = training.work(plan, dry_run=running.dry_run, as_json=as_json)
     if outcomes is None:
         return
     banks = {
-        o.planned.spec.hash: store_bank(at.root, o.planned.spec, domains[domain]) for o in outcomes if o.state == "done"
+        o.planned.spec.hash: store_bank(plan.root, o.planned.spec, plan.domains[domain])
+        for o in outcomes
+        if o.state == "done"
     }
     if as_json:
         names = {key: found.names for key, found in banks.items()}
@@ -52,7 +50,7 @@ def train(
         notes = [f"Chance {chance:.3f}. Banks in the library: " + ", ".join(n for b in banks.values() for n in b.names)]
         notes += sorted({b.note for b in banks.values() if b.note})
         _print_runs("Base runs", outcomes, notes)
-        say(f"Runs in {at.root}", wrap=False)
+        say(f"Runs in {plan.root}", wrap=False)
     training.exit_code(outcomes)
 
 

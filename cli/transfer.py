@@ -54,20 +54,16 @@ def transfer(
 
     Several arms or sources at one number of layers make a table: --arms transfer,shuffle,first-k --layers all.
     """
-    from mkfa.experiments.plan import Setting
-
-    used = training.recipe(recipe)
+    given = training.options(recipe, network, running, seeds=seeds, out=out)
+    given |= {"source_arch": source_arch, **training.filter_options(filters)}
     show_curve(
-        Setting(network.arch, used, filters.what, filters.with_bias, filters.fit_kernel, network.options),
+        given,
         source=source,
-        source_arch=source_arch,
         target=target,
-        arms=training.names(arms, "--arms"),
+        arms=arms,
         layers=layers,
-        seeds=seeds,
-        out=out,
-        running=running,
-        as_json=as_json,
         verb="transfer",
         with_paper=with_paper,
+        dry_run=running.dry_run,
+        as_json=as_json,
     )

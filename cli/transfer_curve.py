@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -65,38 +64,16 @@ def transfer_curve(
     as_json: Json = False,
 ) -> None:
     """How does accuracy change as more layers are borrowed and frozen?"""
-    from mkfa.experiments.plan import Setting, default_setting
-
-    arch, options, reason = network.arch, network.options, ""
-    if not arch or not recipe.recipe:
-        setting = default_setting(running.execution().resolved().device.type)
-        reason = setting.reason
-        if not arch:
-            arch, options = setting.arch, dict(setting.options) | options
-        if not recipe.recipe:
-            steps = recipe.equal_steps
-            recipe = replace(
-                recipe,
-                recipe=setting.recipe,
-                equal_steps=setting.equal_steps if steps is None and recipe.epochs is None else steps,
-                changes=[*(f"{key}={value}" for key, value in setting.changes.items()), *(recipe.changes or [])],
-            )
-    used = training.recipe(recipe)
-    experiment = Setting(arch, used, filters.what, filters.with_bias, filters.fit_kernel, options)
-    if arms is None:
-        arms = ARMS.replace("transfer", "stack") if source_arch else ARMS
+    given = training.options(recipe, network, running, seeds=seeds, out=out)
+    given |= {"source_arch": source_arch, **training.filter_options(filters)}
     show_curve(
-        experiment,
+        given,
         source=source,
-        source_arch=source_arch,
         target=target,
-        arms=training.names(arms, "--arms"),
+        arms=arms,
         layers=layers,
-        seeds=seeds,
-        out=out,
-        running=running,
-        as_json=as_json,
         verb="transfer-curve",
         with_paper=with_paper,
-        reason=reason,
+        dry_run=running.dry_run,
+        as_json=as_json,
     )

@@ -19,11 +19,10 @@ from mkfa.cli.shared.options import (
     WithPaper,
     add,
 )
-from mkfa.cli.shared.printing import print_json, say
+from mkfa.cli.shared.printing import print_json
 
 if TYPE_CHECKING:
-    from mkfa.experiments.plan import Setting
-    from mkfa.images.opened import Domains
+    pass
 
 BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
 
@@ -81,66 +80,29 @@ def transfer_matrix(
     On the diagonal is selffer: a target with filters of its own. Changes are against each target's base runs.
     """
     from mkfa.evidence.paper import paper_matrix
-    from mkfa.experiments import matrix_plan as matrix_rows
-    from mkfa.experiments import plan as plans
+    from mkfa.experiments.planning import plan_matrix
     from mkfa.figures.matrix import draw
-    from mkfa.results.gather import finished
-    from mkfa.results.matrix import make_matrix
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
 
-    what, arch, arm = filters.what, network.arch, arms
-    paper = paper_matrix(what) if with_paper else None
-    matrix_rows.check_arm(arm, what=what)
-    apart, told = matrix_rows.find_controls(controls, what=what)
-    used = training.recipe(recipe)
-    options = network.options
-    experiment = plans.Setting(arch, used, what, filters.with_bias, filters.fit_kernel, options)
-    sets = training.domains(experiment.recipe)
-    training.names(target, "--target")  # refuses empty names; those given twice are left for the refusal below
-    given = [name.strip() for name in target.split(",")]
-    more = training.names(source, "--source") if source is not None else []
-    rows = matrix_rows.find_rows(given, sets, more=more, what=what)
-    number = _layers(layers, experiment, sets, first=given[0], told=told, silent=as_json)
-    cells = matrix_rows.plan_rows(rows, given=given, arm=arm, layers=number, controls=apart)
-    plans.check_sources(experiment, sets, cells=cells)
-    plan = plans.plan_cells(experiment, sets, cells=cells, seeds=seeds)
-    at = training.session(out, f"transfer-matrix-{what}-{arch}-{experiment.recipe.name}", running, as_json=as_json)
-    outcomes = training.work(plan, sets, at, experiment=experiment, dry_run=running.dry_run)
+    paper = paper_matrix(filters.what) if with_paper else None
+    given = training.options(recipe, network, running, seeds=seeds, out=out)
+    plan = plan_matrix(
+        given | training.filter_options(filters),
+        target=target,
+        source=source,
+        arms=arms,
+        controls=controls,
+        layers=layers,
+        open_domains=training.domains,
+    )
+    outcomes = training.work(plan, dry_run=running.dry_run, as_json=as_json)
     if outcomes is None:
         return
-    parameters: dict[str, Any] = {
-        "domains": list(rows.domains),
-        "sources": list(rows.sources),
-        "arm": arm,
-        "controls": list(apart),
-        "layers": number,
-        "seeds": seeds,
-        "what": what,
-        "arch": arch,
-        "options": dict(experiment.options),
-        "recipe": experiment.recipe,
-        **tables.made_by(plan),
-    }
-    found = make_matrix(finished(plan, at.root), domains=rows.domains, sources=rows.sources, parameters=parameters)
-    lines = tables.csv_of(*found.bases.values(), *found.cells, *found.controls)
-    paths = training.write_results(at, "matrix", found, csv=lines, figure=draw(found, paper=paper))
+    found: Any = plan.summarise()
+    paths = training.write_results(plan, "matrix", found, figure=draw(found, paper=paper))
     if as_json:
         print_json(heading("matrix") | {"matrix": plain(found), "files": plain(paths)})
     else:
-        tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {at.results}"])
+        tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"])
     training.exit_code(outcomes)
-
-
-def _layers(asked: str, experiment: Setting, sets: Domains, *, first: str, told: str, silent: bool) -> int:
-    """Return how many layers are set, and say what else a reader must know of them; refuses more than there are."""
-    from mkfa.errors import MkfaError
-    from mkfa.experiments import plan as plans
-
-    numbers, count = plans.choose_layers(asked, experiment, sets[first])
-    if len(numbers) > 1 or numbers[0] == 0:
-        raise MkfaError(f"--layers {asked}", "is not one number of layers", f"choose from 1 to {count}, or all")
-    for line in (told, plans.tell_followers(experiment, sets[first], count)):
-        if line and not silent:
-            say(line)
-    return numbers[0]

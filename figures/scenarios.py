@@ -46,7 +46,7 @@ def draw(data: Scenarios, fig: Figure | SubFigure | None = None, *, paper: Paper
     >>> [text.get_text() for text in draw(scenarios).axes[0].texts[5:7]]
     ['baseline', '69.7 ± 1.3']
     """
-    lines = [_base(data.base), *(_line(row, data.base) for row in data.rows)]
+    lines = [_base(data.base), *(_line(row, data.base) for row in data.scenarios)]
     heads = ("", "top-1 (%)", "change [95 %]", "p", "seeds")
     heights = [_height(len(lines))] + ([_height(len(paper.rows))] if paper else [])
     with style():
@@ -144,7 +144,7 @@ def _seeds(cell: Cell) -> str:
 def _title(data: Scenarios) -> str:
     p = data.parameters
     sensitivity = data.sensitivity
-    layers = f"{data.rows[0].cell.layers} {p['what']} layers set"
+    layers = f"{data.scenarios[0].cell.layers} {p['what']} layers set"
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
     if sensitivity is not None and math.isfinite(sensitivity.distance):
         line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arm})"

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from mkfa.clusters.atlas import build_atlas as build_atlas
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
+    from mkfa.experiments.planning import Plan as Plan
+    from mkfa.experiments.verbs import train as train
+    from mkfa.experiments.verbs import transfer as transfer
+    from mkfa.experiments.verbs import transfer_curve as transfer_curve
+    from mkfa.experiments.verbs import transfer_matrix as transfer_matrix
     from mkfa.images.domain import Domain as Domain
     from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
@@ -34,8 +39,13 @@ if TYPE_CHECKING:
     from mkfa.nulls.draws import Null as Null
     from mkfa.patterns.assigning import assign as assign
     from mkfa.readers.harvesting import harvest as harvest
+    from mkfa.results.curve import Curve as Curve
+    from mkfa.results.matrix import Matrix as Matrix
+    from mkfa.results.runs import RunRecord as RunRecord
+    from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
     from mkfa.tables import register as register
+    from mkfa.training.spec import RunSpec as RunSpec
 
 __version__ = VERSION
 __getattr__, __dir__, __all__ = face(
@@ -55,6 +65,10 @@ __getattr__, __dir__, __all__ = face(
         "load_domain": "mkfa.images.load",
         "pack_domain": "mkfa.images.load",
         "Domain": "mkfa.images.domain",
+        "train": "mkfa.experiments.verbs",
+        "transfer": "mkfa.experiments.verbs",
+        "transfer_curve": "mkfa.experiments.verbs",
+        "transfer_matrix": "mkfa.experiments.verbs",
         "FilterBank": "mkfa.banks.bank",
         "FilterGroup": "mkfa.banks.bank",
         "Kind": "mkfa.banks.bank",
@@ -63,6 +77,12 @@ __getattr__, __dir__, __all__ = face(
         "Arm": "mkfa.arms.arms",
         "Null": "mkfa.nulls.draws",
         "register": "mkfa.tables",
+        "Curve": "mkfa.results.curve",
+        "Matrix": "mkfa.results.matrix",
+        "Scenarios": "mkfa.results.table",
+        "RunRecord": "mkfa.results.runs",
+        "RunSpec": "mkfa.training.spec",
+        "Plan": "mkfa.experiments.planning",
         "MkfaError": "mkfa.errors",
     },
 )

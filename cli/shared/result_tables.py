@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +12,6 @@ if TYPE_CHECKING:
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
-    from mkfa.training.planned import PlannedRun
-
-
-def made_by(plan: Sequence[PlannedRun]) -> dict[str, Any]:
-    """Return what a result says of its making: the command line, and the runs that belong to it."""
-    import shlex
-
-    from mkfa.experiments.plan import members
-
-    return {"command": shlex.join(["mkfa", *sys.argv[1:]]), "runs": members(plan)}
 
 
 def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
@@ -52,7 +41,7 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
     """Print a table of arms or sources at one number of layers, each against the base."""
     p = found.parameters
     rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
-    rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.rows]
+    rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.scenarios]
     own = [
         "mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in SDs",
         f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
@@ -105,14 +94,6 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
             say(sentence(c))
-
-
-def short(names: Sequence[str]) -> str:
-    """Return names as a part of a folder's name."""
-    import re
-
-    text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
-    return re.sub(r"[^\w.+=@-]+", "-", text)
 
 
 def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
@@ -168,22 +149,6 @@ def sensitivity(found: Any) -> str:
     )
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
     return f"Sensitivity: worst is {where}, {distance}.{verdict}"
-
-
-def csv_of(*cells: Any) -> str:
-    """Return cells as comma-separated values, a line a seed."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["source", "target", "arm", "layers", "seed", "top1", "cell_mean", "cell_sd", "change", "half_width_95"]
-    )
-    for c in cells:
-        for seed, top1 in zip(c.seeds, c.top1, strict=True):
-            writer.writerow((c.source, c.target, c.arm, c.layers, seed, top1, c.mean, c.std, c.relative, c.half_width))
-    return text.getvalue()
 
 
 def _row(cell: Any) -> tuple[Any, ...]:

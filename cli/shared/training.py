@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mkfa.cli.shared.outputs import save_figure, write_text
+from mkfa.cli.shared.outputs import save_figure
 from mkfa.cli.shared.printing import print_list, print_table, say, warn
 from mkfa.cli.shared.progress import SweepBar, shown
 
 if TYPE_CHECKING:
-    from mkfa.cli.shared.options import RecipeOptions, Running
+    from mkfa.cli.shared.options import FilterOptions, NetworkOptions, RecipeOptions, Running
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.serial import Outcome
-    from mkfa.experiments.plan import Setting
+    from mkfa.experiments.planning import Plan, TransferOptions
     from mkfa.images.opened import Domains
-    from mkfa.training.device import Execution
     from mkfa.training.planned import PlannedRun
     from mkfa.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Session:
-    """Where a command's runs go and how they are computed."""
+def options(
+    recipe: RecipeOptions, network: NetworkOptions, running: Running, *, seeds: int, out: Path | None
+) -> TransferOptions:
+    """Return the options of a command as `mkfa.experiments` takes them."""
+    return {
+        "arch": network.arch,
+        "kernel": network.kernel,
+        "patch": network.patch,
+        "stem_stride": network.stem_stride,
+        "recipe": recipe.recipe,
+        "set": recipe.changes,
+        "epochs": recipe.epochs,
+        "equal_steps": recipe.equal_steps,
+        "seeds": seeds,
+        "out": out,
+        "device": running.device,
+        "data": running.data,
+        "threads": running.threads,
+        "jobs": running.jobs,
+        "amp": running.amp,
+        "channels_last": running.channels_last,
+        "compile": running.compile_,
+        "quick": running.quick,
+        "tensorboard": running.tensorboard,
+    }
 
-    root: Path
-    results: Path
-    execution: Execution
-    as_json: bool
 
-
-def recipe(options: RecipeOptions) -> Recipe:
-    """Return the recipe that the options ask for; refuses epochs where the recipe counts optimiser steps instead."""
-    from mkfa.errors import MkfaError
-    from mkfa.training.recipe import load_recipe, parse_changes
-
-    epochs = options.epochs
-    changes = parse_changes(options.changes or [])
-    changes |= {k: v for k, v in (("epochs", epochs), ("equal_steps", options.equal_steps)) if v is not None}
-    made = load_recipe(options.recipe, changes)
-    if epochs is not None and made.equal_steps:
-        problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
-        raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
-    return made
+def filter_options(filters: FilterOptions) -> TransferOptions:
+    """Return the options of the layers that are set."""
+    return {"what": filters.what, "with_bias": filters.with_bias, "fit_kernel": filters.fit_kernel}
 
 
 def domains(recipe: Recipe) -> Domains:
@@ -56,73 +61,33 @@ def domains(recipe: Recipe) -> Domains:
     return Domains(recipe.size, recipe.max_size, notify=warn, progress=shown())
 
 
-def names(text: str, option: str) -> list[str]:
-    """Return names that are joined by commas, once each, in order."""
-    from mkfa.errors import MkfaError
-
-    found = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    if found == [""]:
-        raise MkfaError(option, "names nothing", "name one or several, joined by commas")
-    if "" in found:
-        raise MkfaError(f"{option} {text!r}", "has an empty name in it", "join names by single commas")
-    return found
-
-
-def session(out: Path | None, name: str, running: Running, *, as_json: bool) -> Session:
-    """Make the folders of a command's results; refuses a place that cannot be written before any work is done."""
-    from mkfa.errors import MkfaError, WorkError
-    from mkfa.results.runs import default_root
-    from mkfa.storage.folders import home
-
-    root = out / "runs" if out else default_root()
-    results = out or home() / "results" / name
-    execution = running.execution()
-    execution.resolved()
-    if execution.events:
-        from mkfa.training.events import check_tensorboard
-
-        check_tensorboard()
-    if out is not None and out.exists() and not out.is_dir():
-        raise MkfaError(out, "is a file, where a folder is meant", "choose another --out")
-    for folder in (root, results):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise MkfaError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
-        except OSError as error:
-            raise WorkError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
-    return Session(root, results, execution, as_json)
-
-
-def work(
-    plan: Sequence[PlannedRun], domains: Domains, at: Session, *, experiment: Setting, dry_run: bool
-) -> tuple[Outcome, ...] | None:
+def work(plan: Plan, *, dry_run: bool, as_json: bool) -> tuple[Outcome, ...] | None:
     """Print what would be trained and how long it takes, and train it; None after a dry run.
 
     Raises
     ------
     WorkError
-        Nothing came of any run.
+        No run ended with a result.
     """
     from mkfa.engines.processes import open_slots
-    from mkfa.errors import WorkError
+    from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
-    with open_slots(at.execution, plan, domains=domains, root=at.root) as slots:
-        estimate = slots.estimate(plan)
-        if dry_run and at.as_json:
-            _print_plan_json(plan, estimate, at)
+    plan.prepare()
+    for note in () if as_json else plan.notes:
+        say(note)
+    with open_slots(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as slots:
+        estimate = slots.estimate(plan.runs)
+        if dry_run and as_json:
+            print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root)
             return None
-        if not at.as_json:
-            _print_plan(plan, estimate, at, experiment=experiment)
+        if not as_json:
+            _print_plan(plan, estimate)
         if dry_run:
             say("Nothing was trained (--dry-run).")
             return None
-        with Stop().listening() as stop, SweepBar(len(plan), estimate.steps) as bar:
-            outcomes = slots.carry_out(plan, stop=stop, tell=bar.tell, ended=bar.ended)
-    if outcomes and not any(o.state == "done" for o in outcomes):
-        raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
-    return outcomes
+        with Stop().listening() as stop, SweepBar(len(plan.runs), estimate.steps) as bar:
+            return check_outcomes(slots.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:
@@ -131,11 +96,9 @@ def exit_code(outcomes: Sequence[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-def _print_plan(plan: Sequence[PlannedRun], found: Estimate, at: Session, *, experiment: Setting) -> None:
-    from mkfa.experiments.plan import sensitivity_warning
-
+def _print_plan(plan: Plan, found: Estimate) -> None:
     groups: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
-    for p in plan:
+    for p in plan.runs:
         source = p.source if p.spec.arm != "baseline" else ""
         network = ":".join([p.spec.arch, *(f"{key}={value}" for key, value in sorted(p.spec.options.items()))])
         groups.setdefault((p.spec.arm, source, p.spec.domain, network), []).append(p)
@@ -146,21 +109,14 @@ def _print_plan(plan: Sequence[PlannedRun], found: Estimate, at: Session, *, exp
     left = f"about {duration(found.seconds)} left" if found.seconds is not None else "nothing left to do"
     notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}."]
     if found.seconds is not None:
-        notes.append(f"{at_a_time(found)}, timed so: {experiment.arch}, recipe {experiment.recipe.name}.")
-    if warning := sensitivity_warning(plan):
-        notes.append(warning)
+        notes.append(f"{at_a_time(found)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}.")
+    if plan.warning:
+        notes.append(plan.warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
         notes.append("Filters come from base runs of other networks, which are trained first with the same recipe:")
         notes.append(", ".join(others))
     print_table("Plan", ("arm", "source", "target", "network", "layers", "seeds", "runs"), rows, left=4, notes=notes)
-    say(f"Runs in {at.root}", wrap=False)
-
-
-def _print_plan_json(plan: Sequence[PlannedRun], found: Estimate, at: Session) -> None:
-    from mkfa.training.spec import as_record
-
-    runs = [as_record(p.spec) | {"from": p.source} for p in plan]
-    print_list("plan", "runs", runs, estimate=found, runs_folder=at.root)
+    say(f"Runs in {plan.root}", wrap=False)
 
 
 def at_a_time(found: Estimate) -> str:
@@ -188,12 +144,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def write_results(at: Session, name: str, data: Any, *, csv: str, figure: Any) -> list[Path]:
+def write_results(plan: Plan, name: str, data: Any, *, figure: Any) -> list[Path]:
     """Write a result as JSON, CSV and PNG into the results folder; returns the paths."""
-    from mkfa.storage.records import to_json
-
-    paths = [at.results / f"{name}.{ending}" for ending in ("json", "csv", "png")]
-    write_text(paths[0], to_json(data) + "\n", overwrite=True)
-    write_text(paths[1], csv, overwrite=True)
+    paths = [plan.results / f"{name}.{ending}" for ending in ("json", "csv", "png")]
+    for path in paths[:2]:
+        data.save(path, overwrite=True)
     save_figure(figure, paths[2], overwrite=True)
     return paths

@@ -140,6 +140,13 @@ def group_cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, 
     return tuple(make_cell(group, base) for group in points.values())
 
 
+def cell_rows(cell: Cell) -> list[dict[str, Any]]:
+    """Return one row a seed of a point, as files of comma-separated values have them."""
+    point = {"source": cell.source, "target": cell.target, "arm": cell.arm, "layers": cell.layers}
+    summary = {"cell_mean": cell.mean, "cell_sd": cell.std, "change": cell.relative, "half_width_95": cell.half_width}
+    return [point | {"seed": seed, "top1": top1} | summary for seed, top1 in zip(cell.seeds, cell.top1, strict=True)]
+
+
 def accuracies(runs: Sequence[Finished]) -> tuple[float, ...]:
     """Return the last accuracy of each run that is done."""
     return tuple(float(r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")

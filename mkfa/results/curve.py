@@ -4,26 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from mkfa.results.cells import Cell, Finished, Sensitivity, accuracies, chance_of, group_cells, make_cell, sensitivity
+from mkfa.results.cells import (
+    Cell,
+    Finished,
+    Sensitivity,
+    accuracies,
+    cell_rows,
+    chance_of,
+    group_cells,
+    make_cell,
+    sensitivity,
+)
 from mkfa.results.contrasts import Contrast, contrasts_of
+from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Curve(Result):
     """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it.
 
     `contrasts` holds the arms against `random` and the base, and the last step of the arms that borrow.
     """
 
+    KIND: ClassVar[str] = "curve"
     base: Cell
     cells: tuple[Cell, ...]
     chance: float
     sensitivity: Sensitivity | None
     parameters: Mapping[str, Any]
     contrasts: tuple[Contrast, ...] = ()
+
+    def headline(self) -> str:
+        """Return the source, the target and the number of points."""
+        p = self.parameters
+        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.cells)} points beside the base"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a run that is done: its point, seed and accuracy, and what the point comes to."""
+        return [row for cell in (self.base, *self.cells) for row in cell_rows(cell)]
 
 
 def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:

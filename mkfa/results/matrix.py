@@ -10,14 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mkfa.errors import MkfaError
-from mkfa.results.cells import Cell, Finished, Sensitivity, accuracies, chance_of, group_cells, make_cell, sensitivity
+from mkfa.results.cells import (
+    Cell,
+    Finished,
+    Sensitivity,
+    accuracies,
+    cell_rows,
+    chance_of,
+    group_cells,
+    make_cell,
+    sensitivity,
+)
 from mkfa.results.contrasts import REFERENCE
 from mkfa.stats.intervals import ROUNDING, paired_half_width
+from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 
 SELFFER = "selffer"
@@ -51,8 +62,8 @@ class Overall:
     targets: int
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Matrix(Result):
     """Every source on every target.
 
     Attributes
@@ -76,6 +87,7 @@ class Matrix:
     overall : tuple of Overall
     """
 
+    KIND: ClassVar[str] = "matrix"
     domains: tuple[str, ...]
     bases: Mapping[str, Cell]
     cells: tuple[Cell, ...]
@@ -85,6 +97,14 @@ class Matrix:
     controls: tuple[Cell, ...]
     sensitivity: Mapping[str, Sensitivity | None]
     overall: tuple[Overall, ...]
+
+    def headline(self) -> str:
+        """Return the number of sources and targets."""
+        return f"{len(self.sources)} sources on {len(self.domains)} targets, {self.parameters.get('arch')}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a run that is done: its cell, seed and accuracy, and what the cell comes to."""
+        return [row for cell in (*self.bases.values(), *self.cells, *self.controls) for row in cell_rows(cell)]
 
 
 def make_matrix(

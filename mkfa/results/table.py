@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mkfa.arms.arms import ARMS
-from mkfa.results.cells import Cell, Finished, Sensitivity
+from mkfa.results.cells import Cell, Finished, Sensitivity, cell_rows
 from mkfa.results.contrasts import Contrast
 from mkfa.results.curve import Curve, make_curve
 from mkfa.stats.intervals import welch
+from mkfa.storage.records import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,34 @@ class Scenario:
     spreads: float
 
 
-@dataclass(frozen=True, slots=True)
-class Scenarios:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Scenarios(Result):
     """The table: the base, its rows, `contrasts` of each with the base and with `random` where that is one of them.
 
     `sensitivity` says whether the experiment could see filters at all.
     """
 
+    KIND: ClassVar[str] = "table"
     base: Cell
-    rows: tuple[Scenario, ...]
+    scenarios: tuple[Scenario, ...]
     chance: float
     sensitivity: Sensitivity | None
     contrasts: tuple[Contrast, ...]
     parameters: Mapping[str, Any]
+
+    def headline(self) -> str:
+        """Return the source, the target and the number of rows."""
+        p = self.parameters
+        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.scenarios)} rows beside the base"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a run that is done: its point, seed and accuracy, and what the point comes to."""
+        return [row for cell in (self.base, *(s.cell for s in self.scenarios)) for row in cell_rows(cell)]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields; files call the scenarios "rows"."""
+        names = ("base", "chance", "sensitivity", "contrasts", "parameters")
+        return {"rows": self.scenarios} | {name: getattr(self, name) for name in names}
 
 
 def make_scenarios(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Scenarios:

@@ -42,8 +42,8 @@ def test_rows_are_held_against_the_base():
         ],
         parameters={"x": 1},
     )
-    assert [row.label for row in table.rows] == ["transfer", "shuffle", "random"]
-    shuffle = table.rows[1]
+    assert [row.label for row in table.scenarios] == ["transfer", "shuffle", "random"]
+    shuffle = table.scenarios[1]
     test = ttest_ind(SHUFFLE, BASE, equal_var=False)
     interval = test.confidence_interval(0.95)
     assert shuffle.p == pytest.approx(test.pvalue)
@@ -56,7 +56,7 @@ def test_rows_are_held_against_the_base():
 
 
 def test_one_seed_has_no_p_and_no_spread():
-    [row] = make_scenarios([*runs("baseline", (0.8,)), *runs("transfer", (0.7, None))], parameters={}).rows
+    [row] = make_scenarios([*runs("baseline", (0.8,)), *runs("transfer", (0.7, None))], parameters={}).scenarios
     assert row.cell.relative == pytest.approx(-0.1)
     assert math.isnan(row.p)
     assert math.isnan(row.spreads)
@@ -82,13 +82,13 @@ def test_one_seed_has_no_p_and_no_spread():
 )
 def test_rows_are_called_by_what_tells_them_apart(rows, labels):
     all_runs = [*runs("baseline", BASE), *(r for arm, source in rows for r in runs(arm, (0.5, 0.6), source))]
-    assert [row.label for row in make_scenarios(all_runs, parameters={}).rows] == labels
+    assert [row.label for row in make_scenarios(all_runs, parameters={}).scenarios] == labels
 
 
 def test_what_is_not_over_has_a_row_all_the_same():
     curve = make_curve([*runs("baseline", (None,)), *runs("transfer", (None,)), *runs("delta", (0.2,))], parameters={})
     table = as_scenarios(curve)
-    assert [row.cell.missing for row in table.rows] == [1, 0]
+    assert [row.cell.missing for row in table.scenarios] == [1, 0]
     assert table.base.missing == 1
 
 

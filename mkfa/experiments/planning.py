@@ -1,0 +1,466 @@
+"""Plans of the training verbs: the options of a verb become a `Plan`, which is carried out and summed up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.experiments.plan import (
+    Setting,
+    check_arms,
+    check_sources,
+    choose_layers,
+    default_setting,
+    members,
+    plan_bases,
+    plan_cells,
+    sensitivity_warning,
+    source_label,
+    tell_followers,
+)
+from mkfa.images.opened import Domains
+from mkfa.progress import Progress, follow
+from mkfa.storage.folders import home
+from mkfa.storage.heading import heading
+from mkfa.storage.records import Result
+from mkfa.training.device import Execution
+from mkfa.training.folder import RunFolder
+from mkfa.training.planned import PlannedRun
+from mkfa.training.recipe import Recipe, load_recipe, parse_changes
+from mkfa.training.spec import as_record
+
+if TYPE_CHECKING:
+    from mkfa.engines.estimate import Estimate
+    from mkfa.engines.serial import Outcome
+    from mkfa.results.curve import Curve
+    from mkfa.results.matrix import Matrix
+    from mkfa.results.table import Scenarios
+
+ARMS = "transfer,selffer,random"
+"""Arms of a curve where none are named."""
+Kind = Literal["train", "curve", "table", "matrix"]
+Names = str | Path | Sequence[str | Path]
+"""One name, several joined by commas, or a list of them."""
+Layers = int | str | Iterable[int]
+"""Numbers of layers: 3, range(1, 19), [1, 2, 4], "1..18", "0..12..3", "all"."""
+
+
+class TrainingOptions(TypedDict, total=False):
+    """Options that all training verbs share, named as on the command line.
+
+    Attributes
+    ----------
+    arch : str
+        A timm name, or "convmixer_C_L".
+    recipe : str
+        "paper", "fast", "smoke", or the path of a .toml file.
+    set : mapping, or sequence of "FIELD=VALUE"
+        Changes of the recipe.
+    epochs, equal_steps : int
+        Epochs, or optimiser steps of every run whatever the domain's size.
+    seeds : int
+        Seeds 0, 1, ... of every run.
+    kernel, patch, stem_stride : int
+        Options of the network.
+    out : path
+        Folder for run folders and results; by default below mkfa's data folder.
+    device, data, threads, jobs, amp, channels_last, compile, quick, tensorboard
+        As in `mkfa.training.device.Execution` (`tensorboard` is its `events`).
+    """
+
+    arch: str
+    recipe: str
+    set: Mapping[str, Any] | Sequence[str] | None
+    epochs: int | None
+    equal_steps: int | None
+    seeds: int
+    kernel: int | None
+    patch: int | None
+    stem_stride: int | None
+    out: str | Path | None
+    device: str
+    data: str
+    threads: int
+    jobs: int
+    amp: bool | None
+    channels_last: bool | None
+    compile: bool | None
+    quick: bool | None
+    tensorboard: bool
+
+
+class TransferOptions(TrainingOptions, total=False):
+    """Options that transfers have besides.
+
+    Attributes
+    ----------
+    source_arch : str
+        Another network for the sources' base runs, "convmixer_96_6:kernel=5"; several joined by commas.
+    what : str
+        Kind of layers: "depthwise", "pointwise" or "conv".
+    with_bias : bool
+        Copy and freeze biases too.
+    fit_kernel : str
+        "pad" or "crop" kernels of another size; "" refuses them.
+    """
+
+    source_arch: str
+    what: str
+    with_bias: bool
+    fit_kernel: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Plan(Result):
+    """The runs that a verb needs, and where they go; nothing of it is trained yet.
+
+    Attributes
+    ----------
+    kind : str
+        "train", "curve", "table" or "matrix": what `summarise` makes of it.
+    setting : Setting
+    runs : tuple of PlannedRun
+        Base runs first.
+    domains : Domains
+    target : str
+        The domain that is trained on, by its own name; "" for a matrix.
+    root, results : Path
+        Folders of the run folders and of the result's files.
+    execution : Execution
+    parameters : mapping
+        What the result records.
+    notes : tuple of str
+        Sentences for the reader.
+    """
+
+    KIND: ClassVar[str] = "plan"
+    kind: Kind
+    setting: Setting
+    runs: tuple[PlannedRun, ...]
+    domains: Domains
+    target: str
+    root: Path
+    results: Path
+    execution: Execution
+    parameters: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def headline(self) -> str:
+        """Return the number of runs, and of those that are over."""
+        done = sum(RunFolder(self.root, run.spec).result() is not None for run in self.runs)
+        return f"{len(self.runs)} runs, {done} done, {self.setting.arch}, recipe {self.setting.recipe.name}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a run."""
+        return [as_record(run.spec) | {"from": run.source} for run in self.runs]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the runs and where they go."""
+        return {"runs_folder": self.root, "runs": self.rows(), "notes": self.notes}
+
+    @property
+    def sources(self) -> int:
+        """How many sources were asked for."""
+        return len(str(self.parameters.get("source", "")).split(", "))
+
+    @property
+    def warning(self) -> str:
+        """A sentence where the plan cannot show whether filters matter, else ""."""
+        return sensitivity_warning(self.runs)
+
+    def estimate(self) -> Estimate:
+        """Time a few steps, and return how long the plan takes."""
+        from mkfa.engines.processes import open_slots
+
+        with open_slots(self.execution, self.runs, domains=self.domains, root=self.root) as slots:
+            return slots.estimate(self.runs)
+
+    def prepare(self) -> None:
+        """Make the folders; refuse a device that is not there and a place that cannot be written.
+
+        Raises
+        ------
+        MkfaError, WorkError
+            As above.
+        """
+        self.execution.resolved()
+        if self.execution.events:
+            from mkfa.training.events import check_tensorboard
+
+            check_tensorboard()
+        for folder in (self.root, self.results):
+            if folder.exists() and not folder.is_dir():
+                raise MkfaError(folder, "is a file, not a folder", "choose another --out")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                raise MkfaError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
+            except OSError as error:
+                raise WorkError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
+
+    def carry_out(self, progress: Progress = None) -> tuple[Outcome, ...]:
+        """Train the runs that are not over; `progress` counts runs.
+
+        Raises
+        ------
+        Stopped
+            SIGINT or SIGTERM came; the runs in progress saved themselves.
+        MkfaError, WorkError
+            A run failed, or none of them ended with a result.
+        """
+        from mkfa.engines.processes import open_slots
+        from mkfa.training.stopping import Stop
+
+        self.prepare()
+        with (
+            open_slots(self.execution, self.runs, domains=self.domains, root=self.root) as slots,
+            Stop().listening() as stop,
+            follow(progress, "runs", len(self.runs)) as advance,
+        ):
+            return check_outcomes(slots.carry_out(self.runs, stop=stop, ended=lambda _: advance(1)))
+
+    def summarise(self) -> Curve | Scenarios | Matrix:
+        """Return the result of the runs that are over."""
+        from mkfa.results.curve import make_curve
+        from mkfa.results.gather import finished
+        from mkfa.results.matrix import make_matrix
+        from mkfa.results.table import as_scenarios
+
+        runs = finished(self.runs, self.root)
+        made_by = {"command": heading("")["command"], "runs": members(self.runs)}
+        parameters = {**self.parameters, **made_by}
+        if self.kind == "matrix":
+            p = self.parameters
+            return make_matrix(runs, domains=p["domains"], sources=p["sources"], parameters=parameters)
+        curve = make_curve([run for run in runs if run.target == self.target], parameters=parameters)
+        return as_scenarios(curve) if self.kind == "table" else curve
+
+
+def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Return the outcomes. Raises WorkError where no run of several ended with a result."""
+    if outcomes and not any(o.state == "done" for o in outcomes):
+        raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
+    return outcomes
+
+
+def make_recipe(
+    name: str, changes: Mapping[str, Any] | Sequence[str] | None, epochs: int | None, equal_steps: int | None
+) -> Recipe:
+    """Return a recipe with its changes.
+
+    Raises
+    ------
+    MkfaError
+        As `load_recipe`; or `epochs` for a recipe that counts optimiser steps instead.
+    """
+    found = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes or []))
+    found |= {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
+    made = load_recipe(name, found)
+    if epochs is not None and made.equal_steps:
+        problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
+        raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
+    return made
+
+
+def make_setting(options: TransferOptions) -> tuple[Setting, str]:
+    """Return the network and recipe that options ask for, and why, where they were chosen by the device.
+
+    An empty `arch` or `recipe` is chosen by the device (`mkfa.experiments.plan.default_setting`).
+    """
+    arch, recipe = options.get("arch", ""), options.get("recipe", "")
+    changes: Any = options.get("set") or {}
+    changes = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes))
+    epochs, steps = options.get("epochs"), options.get("equal_steps")
+    network = {
+        "kernel": options.get("kernel"),
+        "patch": options.get("patch"),
+        "stem_stride": options.get("stem_stride"),
+    }
+    chosen = {key: value for key, value in network.items() if value is not None}
+    reason = ""
+    if not arch or not recipe:
+        default = default_setting(make_execution(options).resolved().device.type)
+        reason = default.reason
+        if not arch:
+            arch, chosen = default.arch, dict(default.options) | chosen
+        if not recipe:
+            recipe = default.recipe
+            steps = default.equal_steps if steps is None and epochs is None else steps
+            changes = dict(default.changes) | changes
+    used = make_recipe(recipe, changes, epochs, steps)
+    what, bias, fit = options.get("what", "depthwise"), options.get("with_bias", False), options.get("fit_kernel", "")
+    return Setting(arch, used, what, bias, fit, chosen), reason
+
+
+def make_execution(options: TrainingOptions) -> Execution:
+    """Return how the runs are computed."""
+    keys = ("device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick")
+    known: dict[str, Any] = {key: options[key] for key in keys if key in options}  # type: ignore[literal-required]
+    return Execution(**known, events=options.get("tensorboard", False))
+
+
+def split_names(names: Names, option: str) -> list[str]:
+    """Return names once each, in order.
+
+    Raises
+    ------
+    MkfaError
+        There are none, or one is empty.
+    """
+    parts = names.split(",") if isinstance(names, str) else [names] if isinstance(names, Path) else list(names)
+    found = list(dict.fromkeys(str(part).strip() for part in parts))
+    if found in ([""], []):
+        raise MkfaError(option, "names nothing", "name one or several, joined by commas")
+    if "" in found:
+        raise MkfaError(f"{option} {names!r}", "has an empty name in it", "join names by single commas")
+    return found
+
+
+def layers_text(layers: Layers) -> str:
+    """Return numbers of layers as the command line has them."""
+    return layers if isinstance(layers, str) else ",".join(map(str, [layers] if isinstance(layers, int) else layers))
+
+
+def folders(out: str | Path | None, name: str) -> tuple[Path, Path]:
+    """Return the folder of the runs and that of the results."""
+    from mkfa.results.runs import default_root
+
+    return (default_root(), home() / "results" / name) if out is None else (Path(out) / "runs", Path(out))
+
+
+def plan_train(
+    domain: str | Path, options: TrainingOptions, *, open_domains: Callable[[Recipe], Domains] | None = None
+) -> Plan:
+    """Plan base runs of a domain; see `mkfa.experiments.verbs.train`."""
+    defaults: TransferOptions = {"arch": "convnext_femto", "recipe": "fast"}
+    setting, _ = make_setting(cast("TransferOptions", {**defaults, **options}))
+    domains = (open_domains or _silent)(setting.recipe)
+    runs = plan_bases(setting, domains, names=[str(domain)], seeds=options.get("seeds", 3))
+    name = domains[str(domain)].name
+    root, results = folders(options.get("out"), f"train-{name}-{setting.arch}-{setting.recipe.name}")
+    return Plan("train", setting, runs, domains, name, root, results, make_execution(options), {})
+
+
+def plan_curve(
+    options: TransferOptions,
+    *,
+    source: Names,
+    target: str | Path,
+    layers: Layers,
+    arms: Names | None = None,
+    kind: Literal["curve", "table", ""] = "",
+    verb: str = "transfer-curve",
+    open_domains: Callable[[Recipe], Domains] | None = None,
+) -> Plan:
+    """Plan a curve over numbers of layers, or at one number a table of arms and sources.
+
+    Parameters
+    ----------
+    kind : "" for a table where there are several arms or sources at one number of layers, else a curve.
+    open_domains : makes the `Domains` of a recipe; by default silent ones.
+
+    Raises
+    ------
+    MkfaError
+        Unknown arms, sources, layers; or filters that do not fit the target's network.
+    """
+    from mkfa.experiments.sources import find_origins
+
+    setting, reason = make_setting(options)
+    what, source_arch = setting.what, options.get("source_arch", "")
+    arms = split_names(ARMS.replace("transfer", "stack") if source_arch and arms is None else arms or ARMS, "--arms")
+    check_arms(arms, what=what)
+    domains, asked = (open_domains or _silent)(setting.recipe), str(target)
+    numbers, count = choose_layers(layers_text(layers), setting, domains[asked])
+    text = source if isinstance(source, str) else ",".join(split_names(source, "--source"))
+    origins = find_origins(text, what=what, networks=source_arch, target=(setting.arch, setting.options))
+    if not kind:
+        kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(origins) > 1 else "curve"
+    if kind == "table" and (len(numbers) > 1 or numbers[0] == 0):
+        raise MkfaError(f"--layers {layers_text(layers)}", "is not one number of layers", f"choose from 1 to {count}")
+    cells = [(origin, asked, arm, n) for arm in arms for origin in origins for n in numbers]
+    check_sources(setting, domains, cells=cells)
+    seeds = options.get("seeds", 3)
+    runs = plan_cells(setting, domains, cells=cells, seeds=seeds)
+    sources, name = [source_label(origin, domains) for origin in origins], domains[asked].name
+    folder = f"{verb}-{_short(sources)}-{name}-{setting.arch}-{setting.recipe.name}"
+    root, results = folders(options.get("out"), folder)
+    parameters = {
+        "source": ", ".join(sources),
+        "target": name,
+        "arms": list(arms),
+        "layers": numbers,
+        "network_layers": count,
+        "source_arch": source_arch,
+        "seeds": seeds,
+        "what": what,
+        "arch": setting.arch,
+        "options": dict(setting.options),
+        "recipe": setting.recipe,
+        "with_bias": setting.with_bias,
+    }
+    notes = tuple(note for note in (reason, tell_followers(setting, domains[asked], count)) if note)
+    execution = make_execution(options)
+    return Plan(kind, setting, runs, domains, name, root, results, execution, parameters, notes)
+
+
+def plan_matrix(
+    options: TransferOptions,
+    *,
+    target: Names,
+    source: Names | None = None,
+    arms: str = "transfer",
+    controls: str | None = None,
+    layers: Layers = "all",
+    open_domains: Callable[[Recipe], Domains] | None = None,
+) -> Plan:
+    """Plan a matrix of sources and targets; parameters and errors as `plan_curve`."""
+    from mkfa.experiments.matrix_plan import check_arm, find_controls, find_rows, plan_rows
+
+    what = options.get("what", "depthwise")
+    check_arm(arms, what=what)
+    apart, note = find_controls(controls, what=what)
+    options = {"arch": "convmixer_48_6", "recipe": "fast", "seeds": 1, **options}
+    setting, _ = make_setting(options)
+    sets = (open_domains or _silent)(setting.recipe)
+    split_names(target, "--target")  # refuses empty names; names given twice are refused below
+    asked = [part.strip() for part in target.split(",")] if isinstance(target, str) else split_names(target, "--target")
+    rows = find_rows(asked, sets, more=split_names(source, "--source") if source is not None else [], what=what)
+    numbers, count = choose_layers(layers_text(layers), setting, sets[asked[0]])
+    if len(numbers) > 1 or numbers[0] == 0:
+        problem = "is not one number of layers"
+        raise MkfaError(f"--layers {layers_text(layers)}", problem, f"choose from 1 to {count}, or all")
+    cells = plan_rows(rows, given=asked, arm=arms, layers=numbers[0], controls=apart)
+    check_sources(setting, sets, cells=cells)
+    seeds = options.get("seeds", 1)
+    runs = plan_cells(setting, sets, cells=cells, seeds=seeds)
+    folder = f"transfer-matrix-{what}-{setting.arch}-{setting.recipe.name}"
+    root, results = folders(options.get("out"), folder)
+    parameters = {
+        "domains": list(rows.domains),
+        "sources": list(rows.sources),
+        "arm": arms,
+        "controls": list(apart),
+        "layers": numbers[0],
+        "seeds": seeds,
+        "what": what,
+        "arch": setting.arch,
+        "options": dict(setting.options),
+        "recipe": setting.recipe,
+    }
+    notes = tuple(text for text in (note, tell_followers(setting, sets[asked[0]], count)) if text)
+    return Plan("matrix", setting, runs, sets, "", root, results, make_execution(options), parameters, notes)
+
+
+def _silent(recipe: Recipe) -> Domains:
+    return Domains(recipe.size, recipe.max_size)
+
+
+def _short(names: Sequence[str]) -> str:
+    """Return names as a part of a folder's name."""
+    text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
+    return re.sub(r"[^\w.+=@-]+", "-", text)

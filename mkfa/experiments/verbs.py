@@ -1,0 +1,210 @@
+"""The training verbs: base runs, a transfer, a curve over layers, a matrix of domains.
+
+Each plans its runs, trains those that are not over, and returns a result. Options that all share are those of
+`mkfa.experiments.planning.TrainingOptions`, named as on the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, cast
+
+from mkfa.experiments.planning import (
+    ARMS,
+    Layers,
+    Names,
+    TrainingOptions,
+    TransferOptions,
+    plan_curve,
+    plan_matrix,
+    plan_train,
+)
+from mkfa.progress import Progress
+
+if TYPE_CHECKING:
+    from mkfa.results.curve import Curve
+    from mkfa.results.matrix import Matrix
+    from mkfa.results.runs import RunRecord
+    from mkfa.results.table import Scenarios
+
+
+def train(
+    domain: str | Path, *, progress: Progress = None, **options: Unpack[TrainingOptions]
+) -> tuple[RunRecord, ...]:
+    """Train base runs on a domain; each leaves its filters as a bank in the library.
+
+    Parameters
+    ----------
+    domain : str or Path
+        Name of a domain, a packed file, or a folder of images.
+    progress : bool or callable
+        True for a bar over runs; a function is called with (runs done, runs in all).
+    **options
+        See `mkfa.experiments.planning.TrainingOptions`. Default: arch "convnext_femto", recipe "fast", 3 seeds.
+
+    Returns
+    -------
+    tuple of RunRecord
+        One a seed, with specification, result and metrics.
+
+    Raises
+    ------
+    MkfaError
+        An unknown domain, network or recipe, or a request that cannot be carried out.
+    WorkError
+        A run failed, or none ended with a result.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [run] = train("digits", seeds=1, out=folder, device="cpu", **small)
+    >>> run.entry.state, run.spec.label
+    ('done', 'digits convmixer_4_1 seed 0')
+    """
+    from mkfa.results.runs import load_run
+
+    plan = plan_train(domain, options)
+    plan.carry_out(progress)
+    return tuple(load_run(plan.root, run.spec.hash) for run in plan.runs)
+
+
+def transfer(
+    source: Names,
+    target: str | Path,
+    *,
+    arms: Names = "transfer",
+    layers: Layers = "all",
+    progress: Progress = None,
+    **options: Unpack[TransferOptions],
+) -> Scenarios:
+    """Set the filters of the first layers by each arm, train the rest, and compare with the target's base runs.
+
+    Parameters
+    ----------
+    source : str, Path or list
+        Domains (their base runs of the same seed), banks, checkpoints or folders of base runs.
+    target : str or Path
+        Domain that is trained on.
+    arms : str or list
+        How filters are set, see `mkfa.arms.ARMS`.
+    layers : int or "all"
+        The first layers that are set.
+    progress, **options
+        As in `train`, and those of `mkfa.experiments.planning.TransferOptions`.
+
+    Returns
+    -------
+    Scenarios
+        A row an arm and source, with its change against the base.
+
+    Raises
+    ------
+    MkfaError, WorkError
+        As `train`; or filters that do not fit the target's network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = transfer("digits", "digits", arms="random,delta", seeds=1, out=folder, device="cpu", **small)
+    >>> [row.label for row in table.rows]
+    ['random', 'delta']
+    """
+    given: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}
+    plan = plan_curve(given, source=source, target=target, layers=layers, arms=arms, kind="table", verb="transfer")
+    plan.carry_out(progress)
+    return cast("Scenarios", plan.summarise())
+
+
+def transfer_curve(
+    *,
+    source: Names,
+    target: str | Path,
+    layers: Layers = "1..18",
+    arms: Names = ARMS,
+    progress: Progress = None,
+    **options: Unpack[TransferOptions],
+) -> Curve:
+    """Return how accuracy changes as more layers are borrowed and frozen, for several arms and seeds.
+
+    Parameters
+    ----------
+    layers : int, range, list or str
+        Numbers of layers that are set: range(1, 19), [1, 2, 4], "0..12..3".
+    Other parameters
+        As in `transfer`; arch and recipe are chosen by the device where they are not named.
+
+    Returns
+    -------
+    Curve
+
+    Raises
+    ------
+    MkfaError, WorkError
+        As `transfer`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     curve = transfer_curve(
+    ...         source="digits", target="digits", layers=1, arms="random", seeds=1, out=folder, device="cpu", **small
+    ...     )
+    >>> [(cell.arm, cell.layers) for cell in curve.cells]
+    [('random', 1)]
+    """
+    plan = plan_curve(options, source=source, target=target, layers=layers, arms=arms, kind="curve")
+    plan.carry_out(progress)
+    return cast("Curve", plan.summarise())
+
+
+def transfer_matrix(
+    target: Names,
+    *,
+    source: Names | None = None,
+    arms: str = "transfer",
+    controls: str | None = None,
+    layers: Layers = "all",
+    progress: Progress = None,
+    **options: Unpack[TransferOptions],
+) -> Matrix:
+    """Train every source on every target, with selffer on the diagonal.
+
+    Parameters
+    ----------
+    target : str or list
+        Targets; each is a source too.
+    source : str or list
+        Sources that are not targets.
+    arms : str
+        The arm off the diagonal.
+    controls : str
+        Arms that need no source, joined by commas; "none" for none, None for random and delta where they fit.
+    Other parameters
+        As in `transfer`. Default: arch "convmixer_48_6", recipe "fast", 1 seed.
+
+    Returns
+    -------
+    Matrix
+
+    Raises
+    ------
+    MkfaError, WorkError
+        As `transfer`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     matrix = transfer_matrix("digits,fashion", controls="none", out=folder, device="cpu", **small)
+    >>> len(matrix.cells)
+    4
+    """
+    plan = plan_matrix(options, target=target, source=source, arms=arms, controls=controls, layers=layers)
+    plan.carry_out(progress)
+    return cast("Matrix", plan.summarise())
