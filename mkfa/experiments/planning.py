@@ -372,7 +372,9 @@ def plan_curve(
 
     setting, reason = make_setting(options)
     what, source_arch = setting.what, options.get("source_arch", "")
-    arms = split_names(ARMS.replace("transfer", "stack") if source_arch and arms is None else arms or ARMS, "--arms")
+    if arms is None:
+        arms = ARMS.replace("transfer", "stack") if source_arch else ARMS
+    arms = split_names(arms, "--arms")
     check_arms(arms, what=what)
     domains, asked = (open_domains or _silent)(setting.recipe), str(target)
     numbers, count = choose_layers(layers_text(layers), setting, domains[asked])

@@ -110,7 +110,7 @@ def transfer(
     >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = transfer("digits", "digits", arms="random,delta", seeds=1, out=folder, device="cpu", **small)
-    >>> [row.label for row in table.rows]
+    >>> [row.label for row in table.scenarios]
     ['random', 'delta']
     """
     given: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}

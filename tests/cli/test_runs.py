@@ -15,6 +15,7 @@ from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.results import archive as result_file
+from mkfa.storage.heading import heading
 from mkfa.training.folder import RESULT
 
 SMALL = [
@@ -52,10 +53,6 @@ def tiny(name: str, **_: object) -> Domain:
     return Domain(name, ("a", "b", "c"), x[:24], y[:24], x[24:], y[24:], f"digest of {name}")
 
 
-def typed(patch: pytest.MonkeyPatch, root: Path) -> None:
-    patch.setattr("sys.argv", [str(root / "bin" / "mkfa"), "transfer-it", "--out", str(root / "x y"), "--seeds=2"])
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """Results folders curve/ and matrix/ of tiny experiments, trained once."""
@@ -63,7 +60,6 @@ def trained(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MKFA_HOME", str(root / "home"))
         patch.setattr("mkfa.images.load.load_domain", tiny)
-        typed(patch, root)
         call(
             "transfer-curve",
             "--source",
@@ -111,9 +107,15 @@ def packed(trained, tmp_path) -> Path:
 @pytest.mark.parametrize("kind", ["curve", "table", "matrix"])
 def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trained, kind):
     wrote = json.loads((trained / kind / f"{kind}.json").read_text())
+    assert wrote["format"] == f"mkfa.{kind}"
+    wrote = {key: value for key, value in wrote.items() if key not in heading(kind)}
     drawn = json.loads(call("runs", "draw", packed, "--experiment", kind, "--json"))[kind]
     command = wrote["parameters"].pop("command")
-    assert drawn["parameters"].pop("command") == "mkfa transfer-it --out 'x y' --seeds=2"
+    kept = drawn["parameters"].pop("command")
+    verb = "transfer-matrix" if kind == "matrix" else "transfer-curve"
+    assert kept.startswith(f"mkfa {verb} --")
+    assert kept.endswith("--device cpu")
+    assert str(trained) not in kept
     assert str(trained) in command
     assert len(wrote["parameters"]["runs"]) == {"curve": 12, "table": 8, "matrix": 10}[kind]
     assert drawn == wrote
@@ -124,7 +126,6 @@ def test_what_is_rebuilt_from_a_packed_file_is_what_the_sweep_wrote(packed, trai
 
 def test_a_table_drawn_again_is_the_sweeps(packed, trained, monkeypatch):
     monkeypatch.setattr("mkfa.images.load.load_domain", tiny)
-    typed(monkeypatch, trained)
     words = (
         "transfer-curve",
         "--source",
@@ -183,7 +184,7 @@ def test_pack_takes_exactly_an_experiments_runs_or_all_of_a_folder(trained, tmp_
 def test_the_command_of_a_folder_is_the_one_its_result_records(trained, tmp_path):
     file = tmp_path / "r.json.gz"
     call("runs", "pack", file, "--from", trained / "curve")
-    assert "transfer-it --out 'x y'" in call("runs", "--from", file)
+    assert "mkfa transfer-curve --source letters" in call("runs", "--from", file)
 
 
 def test_add_and_force(packed, trained, tmp_path):
@@ -193,7 +194,7 @@ def test_add_and_force(packed, trained, tmp_path):
     call("runs", "pack", packed, "--result", source, "--add", "--force", "--command", "another")
     text = call("runs", "--from", packed)
     assert "curve: curve, 12 of 12 runs over; another" in text
-    assert "matrix: matrix, 10 of 10 runs over; mkfa transfer-it" in text
+    assert "matrix: matrix, 10 of 10 runs over; mkfa transfer-matrix" in text
     call("runs", "pack", packed, "--result", source, "--force")
     assert "matrix" not in call("runs", "--from", packed)
 

@@ -83,7 +83,7 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
     assert "Sensitivity: worst is" in table
     assert "Chance 0.333" in table
     assert {p.name for p in out.iterdir()} == {"runs", "curve.json", "curve.csv", "curve.png"}
-    assert len((out / "curve.csv").read_text().splitlines()) == 7
+    assert len((out / "curve.csv").read_text().splitlines()) == 8
     again = json.loads(call(*words, "--json"))["curve"]
     assert [c["arm"] for c in again["cells"]] == ["random", "delta"]
     assert again["base"]["missing"] == 0

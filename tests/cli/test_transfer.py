@@ -73,7 +73,7 @@ def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
     assert all(len(row["cell"]["top1"]) == 1 for row in (*found["rows"], {"cell": found["base"]}))
     assert {row["cell"]["layers"] for row in found["rows"]} == {2}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"runs", "table.json", "table.csv", "table.png"}
-    assert len((tmp_path / "out" / "table.csv").read_text().splitlines()) == 2 + len(arms)
+    assert len((tmp_path / "out" / "table.csv").read_text().splitlines()) == 3 + len(arms)
     drawn = call("runs", "draw", tmp_path / "out" / "table.json", "--out", tmp_path / "again.png")
     assert "shuffle-network" in drawn
     assert "in SDs" in drawn

@@ -104,7 +104,7 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
         (name, 4, 2) for name in ("baseline", "selffer", "random")
     ]
     assert set(found["sensitivity"]) == {"here", "there"}
-    assert len((out / "matrix.csv").read_text().splitlines()) == 1 + 2 + 6 + 4
+    assert len((out / "matrix.csv").read_text().splitlines()) == 2 + 2 + 6 + 4
     table = told[told.index("Source (rows)") : told.index("Wrote")]
     rows = [line.split()[0] for line in table.splitlines()[2:10] if line.strip()]
     assert rows == ["base", "more", "here", "there", "(random)", "(delta)", "Top-1"]

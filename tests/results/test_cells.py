@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
-from mkfa.results.cells import Cell, Finished, sensitivity
+from mkfa.results.cells import Cell, Finished, cell_rows, sensitivity
 from mkfa.results.curve import make_curve
+from mkfa.storage.records import to_csv
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,13 @@ def test_an_unfinished_experiment_has_no_numbers():
     assert math.isnan(curve.base.mean)
     assert curve.cells[0].missing == 1
     assert curve.sensitivity is None
+
+
+def test_a_point_has_a_row_a_seed_and_keeps_commas_of_names():
+    cell = Cell("a,b", "there", "stack", 2, (0, 3), (0.1, 0.30000000000000004), 0.2, 0.141, -0.1, math.nan, 0, 1)
+    rows = list(csv.DictReader(to_csv(cell_rows(cell), "curve").splitlines()[1:]))
+    assert [(r["source"], r["seed"], float(r["top1"])) for r in rows] == [
+        ("a,b", "0", 0.1),
+        ("a,b", "3", 0.30000000000000004),
+    ]
+    assert (rows[0]["change"], rows[0]["half_width_95"], rows[0]["layers"]) == ("-0.1", "", "2")
