@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
     from mkfa.results.runs import RunRecord as RunRecord
+    from mkfa.results.runs import read_runs as read_runs
     from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
     from mkfa.tables import register as register
@@ -80,6 +81,7 @@ __getattr__, __dir__, __all__ = face(
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",
         "Scenarios": "mkfa.results.table",
+        "read_runs": "mkfa.results.runs",
         "RunRecord": "mkfa.results.runs",
         "RunSpec": "mkfa.training.spec",
         "Plan": "mkfa.experiments.planning",

@@ -247,9 +247,7 @@ def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     return outcomes
 
 
-def make_recipe(
-    name: str, changes: Mapping[str, Any] | Sequence[str] | None, epochs: int | None, equal_steps: int | None
-) -> Recipe:
+def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, equal_steps: int | None) -> Recipe:
     """Return a recipe with its changes.
 
     Raises
@@ -257,9 +255,8 @@ def make_recipe(
     MkfaError
         As `load_recipe`; or `epochs` for a recipe that counts optimiser steps instead.
     """
-    found = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes or []))
-    found |= {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
-    made = load_recipe(name, found)
+    counts = {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
+    made = load_recipe(name, {**changes, **counts})
     if epochs is not None and made.equal_steps:
         problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
         raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
@@ -291,7 +288,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
             recipe = default.recipe
             steps = default.equal_steps if steps is None and epochs is None else steps
             changes = dict(default.changes) | changes
-    used = make_recipe(recipe, changes, epochs, steps)
+    used = make_recipe(recipe, changes, epochs=epochs, equal_steps=steps)
     what, bias, fit = options.get("what", "depthwise"), options.get("with_bias", False), options.get("fit_kernel", "")
     return Setting(arch, used, what, bias, fit, chosen), reason
 

@@ -98,6 +98,36 @@ def list_runs(place: Path, *, experiment: str = "") -> tuple[RunEntry, ...]:
     return tuple(read_run(folder) for folder in _folders(place))
 
 
+def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple[RunRecord, ...]:
+    """Read training runs with all that is kept of them.
+
+    Parameters
+    ----------
+    place : str or Path
+        The `out` folder of the verb that trained, a file of `mkfa runs pack`, or "bundled" for the runs that mkfa
+        brings along; None for mkfa's data folder.
+    experiment : str
+        Only the runs of this experiment of a file.
+
+    Returns
+    -------
+    tuple of RunRecord
+        Damaged run folders are left out.
+
+    Raises
+    ------
+    MkfaError
+        There is no such folder, file or experiment.
+
+    Examples
+    --------
+    >>> runs = read_runs("bundled")
+    >>> runs[0].entry.state, 0 < runs[0].result["top1_last"] < 1
+    ('done', True)
+    """
+    return load_runs(find_place(None if place is None else Path(place)), experiment=experiment)
+
+
 def load_runs(place: Path, *, experiment: str = "") -> tuple[RunRecord, ...]:
     """Return the runs of a folder or of a results file with what is kept of them; damaged run folders are left out."""
     if place.is_file():
