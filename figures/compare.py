@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.figures.style import AMOUNT, PAGE, new_figure, style
+from mkfa.figures.style import AMOUNT, PAGE, hatch, new_figure, style
 from mkfa.similarity.comparison import Comparison, KindComparison
 from mkfa.similarity.matrix import BankMatrix
 from mkfa.similarity.score import BY_LAYER
@@ -24,6 +24,8 @@ COLOURS = {
     "covariance": "#ee6677",
     "init": "#ccbb44",
 }
+LIMITS = -0.3, 1.6
+"""Of the axis from floor (0) to ceiling (1)."""
 
 
 def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
@@ -38,12 +40,14 @@ def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
     >>> draw(comparison).savefig("comparison.png")  # doctest: +SKIP
     """
     with style():
-        figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds) + 0.4)
         axes = figure.subplots(len(data.kinds), 3, squeeze=False, width_ratios=(1.25, 1, 0.85))
         for row, kind in zip(axes, data.kinds, strict=True):
             _layer_pairs(row[0], data, kind)
             _curves(row[1], data, kind)
             _places(row[2], kind)
+        handles, labels = axes[0, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure.figure
 
 
@@ -52,7 +56,10 @@ def _colour(null: str) -> str:
 
 
 def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
-    """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted for all pairs."""
+    """Draw the layer pairs; a dot marks those closer than the strictest null, adjusted for all pairs.
+
+    Layers without a usable filter are hatched.
+    """
     name = next((m for m in BY_LAYER if m in kind.measures), None)
     if name is None:
         ax.set_axis_off()
@@ -68,14 +75,18 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     x, y = np.nonzero(null.layer_p_max[i].T <= 0.05)
     span = max(value.shape)
     ax.plot(x, y, "o", color="white", mec="black", mew=0.4, ms=max(1.2, min(4.0, 55 / span)), ls="none")
-    bar = ax.figure.colorbar(picture, ax=ax, fraction=0.06, pad=0.03)
+    bar = ax.figure.colorbar(picture, ax=ax, fraction=0.06, pad=0.03, label=f"{name}; lines: mean of floor and nulls")
+    empty = bool(np.ma.getmaskarray(value).any())
+    if empty:
+        hatch(ax)
     for level, colour in marks:  # the mean floor in black, the means of the nulls in their colours
         bar.ax.axhline(level, color="white", lw=3.2)
         bar.ax.axhline(level, color=colour, lw=2)
     _layer_ticks(ax, kind)
     ax.set_xlabel(f"layer of {data.b}")
     ax.set_ylabel(f"layer of {data.a}")
-    ax.set_title(f"{kind.kind} {name} of layer pairs\n(dot: p ≤ .05 under {null.null}, all pairs)", loc="left")
+    marked = f"dot: p ≤ .05 under {null.null}, all pairs" + ("\nhatched: no usable filter" if empty else "")
+    ax.set_title(f"{kind.kind} {name} of layer pairs\n{marked}", loc="left")
 
 
 def _layer_ticks(ax: Axes, kind: KindComparison) -> None:
@@ -91,18 +102,21 @@ def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
         ax.fill_between(kind.thresholds, null.curve[1], null.curve[2], color=colour, alpha=0.3, lw=0)
         ax.plot(kind.thresholds, null.curve[0], color=colour, lw=0.9, label=null.null)
     ax.plot(kind.thresholds, kind.curve_floor, color="black", lw=0.9, ls="--", label="floor (halves)")
-    ax.plot(kind.thresholds, kind.curve[0], color="black", lw=1.5, label="A in B")
-    ax.plot(kind.thresholds, kind.curve[1], color="black", lw=1.5, ls=":", label="B in A")
+    ax.plot(kind.thresholds, kind.curve[0], color="black", lw=1.5, label=f"{data.a} in {data.b}")
+    ax.plot(kind.thresholds, kind.curve[1], color="black", lw=1.5, ls=":", label=f"{data.b} in {data.a}")
     ax.set_xlim(0.2, 1)
     ax.set_ylim(0, 1.02)
     ax.set_xlabel("|cos| of nearest neighbour ≥ t")
     ax.set_ylabel("share of filters")
     ax.set_title(f"coverage, {kind.n} filters each", loc="left")
-    ax.legend(frameon=True, framealpha=0.9, edgecolor="none", loc="lower left", handlelength=1.2, labelspacing=0.25)
 
 
 def _places(ax: Axes, kind: KindComparison) -> None:
-    """Draw where each measure lies between floor (0) and ceiling (1), with its interval and the other nulls."""
+    """Draw where each measure lies between floor (0) and ceiling (1), with its interval and the other nulls.
+
+    An arrowhead at the edge stands for a value outside the axis.
+    """
+    left, right = LIMITS
     rows = np.arange(len(kind.measures))[::-1]
     gap = kind.ceiling - kind.floor
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -112,23 +126,28 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     low, high = ends.min(axis=0), ends.max(axis=0)
     ax.hlines(rows, low, high, color="black", lw=1)
     ax.plot(kind.fraction, rows, "o", color="black", ms=3.5)
+    for edge, marker, beyond in ((left, "<", kind.fraction < left), (right, ">", kind.fraction > right)):
+        if beyond.any():
+            ax.plot([edge] * int(beyond.sum()), rows[beyond], marker, color="black", ms=4, clip_on=False)
     ax.axvline(0, color="black", lw=0.7, ls="--")
-    ax.set_xlim(-0.3, 1.6)
+    ax.set_xlim(left, right)
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.set_yticks(rows, list(kind.measures))
-    ax.set_xlabel(f"floor 0 … {kind.ceiling_null} 1")
-    ax.set_title("place of each", loc="left")
+    ax.set_xlabel(f"0: floor, 1: {kind.ceiling_null}")
+    ax.set_title("each measure, 95 %\n(left: more alike)", loc="left")
 
 
 def draw_matrix(data: Sequence[BankMatrix], fig: Figure | SubFigure | None = None) -> Figure:
     """Draw the first measure for each pair of banks, a panel for each kernel size, into `fig` or a new figure."""
     chosen = [m for m in data if m.measure == data[0].measure]
+    top = max(float(np.nanmax(np.where(np.isfinite(m.fraction), m.fraction, 0))) for m in chosen)
+    top = min(1.0, max(0.1, np.ceil(10 * top) / 10))
     with style():
         figure: Figure | SubFigure = fig or new_figure(max(PAGE / 2, min(PAGE, 3.4 * len(chosen))), 3.1)
         axes: Any = figure.subplots(1, len(chosen), squeeze=False)[0]
         for ax, matrix in zip(axes, chosen, strict=True):
             shown = np.where(np.eye(len(matrix.names), dtype=bool), 0, matrix.fraction)
-            picture = ax.imshow(np.ma.masked_invalid(shown), cmap=AMOUNT, vmin=0, vmax=1)
+            picture = ax.imshow(np.ma.masked_invalid(shown), cmap=AMOUNT, vmin=0, vmax=top)
             for i, j in np.ndindex(shown.shape):
                 if np.isfinite(shown[i, j]):
                     passed = i != j and bool(matrix.p_holm[:, i, j].max() <= 0.05)
@@ -138,7 +157,7 @@ def draw_matrix(data: Sequence[BankMatrix], fig: Figure | SubFigure | None = Non
                         f"{shown[i, j]:.2f}{'*' if passed else ''}",
                         ha="center",
                         va="center",
-                        color="white" if shown[i, j] < 0.6 else "black",
+                        color="white" if shown[i, j] < 0.6 * top else "black",
                         fontsize=7,
                     )
             ax.set_xticks(range(len(matrix.names)), matrix.names, rotation=40, ha="right", rotation_mode="anchor")
@@ -149,6 +168,9 @@ def draw_matrix(data: Sequence[BankMatrix], fig: Figure | SubFigure | None = Non
             picture,
             ax=list(axes),
             fraction=0.04,
-            label="0: floor, 1: ceiling\n(*: closer than every null, p ≤ .05, Holm)",
+            label="0: floor, 1: ceiling",
+            extend="max" if any((m.fraction > top).any() for m in chosen) else "neither",
         )
+        if any("*" in text.get_text() for ax in axes for text in ax.texts):
+            figure.supxlabel("*: closer than every null, p ≤ .05 (Holm)", fontsize=7)
     return figure.figure

@@ -9,7 +9,7 @@ import numpy as np
 
 from mkfa.arms.arms import ARMS
 from mkfa.evidence.paper import PaperCurve
-from mkfa.figures.paper import draw_curves
+from mkfa.figures.paper import draw_curves, height
 from mkfa.figures.style import PAGE, in_few_words, new_figure, refuse_both, style
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
@@ -71,7 +71,7 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
             if arms:
                 ax.legend(frameon=False)
             return ax.figure.figure
-        below = 2.5 if paper else 0.0
+        below = height(paper)
         figure: Figure = new_figure(PAGE, HEIGHT + below)
         if not paper:
             _draw_panels(figure, curve)
@@ -103,7 +103,7 @@ def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[
     for ax in axes:
         _draw_arms(ax, curve, arms)
     _draw_chance(axes[0], curve)
-    axes[0].set_ylabel("top-1 less the base's (points)")
+    axes[0].set_ylabel(f"top-1 less the base's {100 * curve.base.mean:.1f} % (points)\nbands: SD over seeds")
     # beside a second panel, which has a title too, one line has no room
     axes[0].set_title(_title(curve).replace("; ", "\n" if len(axes) > 1 else "; "), loc="left")
 
@@ -121,16 +121,6 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
             x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm, zorder=3
         )
         ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
-    ax.annotate(
-        f"base {100 * curve.base.mean:.1f} %",
-        (1, 0),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 2),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=7,
-    )
     numbers = sorted({c.layers for c in curve.cells})
     if len(numbers) <= 20:
         ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])
@@ -140,29 +130,23 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
 def _draw_chance(ax: Any, curve: Curve) -> None:
     chance = 100 * (curve.chance - curve.base.mean)
     lowest = min([0.0, *(100 * c.relative for c in curve.cells if c.top1)])
-    if np.isfinite(chance) and lowest < 0.5 * chance:
+    if not np.isfinite(chance):
+        return
+    inside = lowest < 0.5 * chance
+    if inside:
         ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
-        ax.annotate(
-            "chance",
-            (1, chance),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=7,
-        )
-    elif np.isfinite(chance):
-        ax.annotate(
-            f"chance {100 * curve.chance:.1f} %, below the axis",
-            (1, 0),
-            xycoords="axes fraction",
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=7,
-        )
+    ax.annotate(
+        "chance" if inside else f"chance {100 * curve.chance:.1f} %, below the axis",
+        (1, chance if inside else 0),
+        xycoords=("axes fraction", "data") if inside else "axes fraction",
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
+        zorder=4,
+    )
 
 
 def _points(cells: Sequence[Cell]) -> tuple[Any, Any, Any]:

@@ -79,19 +79,20 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
     >>> from mkfa.figures.filters import compute, draw
     >>> figure = draw(compute([mkfa.load_bank("mobilenet_v2")], seed=0))
     >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
-    ['first: layer 1, 3x3, 27 of 32', 'middle: layer 9, 3x3, 30 of 384']
+    ['mobilenet_v2\\nfirst: layer 1, 3x3, 27 of 32', 'middle: layer 9, 3x3, 30 of 384']
     """
     with style():
-        figure: Figure | SubFigure = fig or new_figure(PAGE, 0.55 + 1.05 * len(data.rows))
+        figure: Figure | SubFigure = fig or new_figure(PAGE, 0.6 + 1.15 * len(data.rows))
         axes = figure.subplots(len(data.rows), 3, squeeze=False)
         for line, (name, samples) in zip(axes, data.rows, strict=True):
             for ax, sample in zip(line, samples, strict=True):
                 _mosaic(ax, sample)
-            line[0].set_ylabel(name if len(name) <= 20 else f"{name[:19]}…")
+            line[0].set_title(f"{name}\n{line[0].get_title(loc='left')}", loc="left", fontsize=7)
         figure.colorbar(
             axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
         ).set_label("weight / largest |weight| of the filter")
-        figure.suptitle(f"Random usable filters of three layers of each network (seed {data.seed})", x=0.01, ha="left")
+        title = f"Up to {PER_LAYER} random usable filters of three layers of each network (seed {data.seed})"
+        figure.suptitle(title, x=0.01, ha="left")
     return figure.figure
 
 

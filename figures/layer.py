@@ -10,6 +10,7 @@ import numpy as np
 
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank
+from mkfa.banks.canonical import canonical
 from mkfa.errors import MkfaError
 from mkfa.figures.style import PAGE, SIGNED, new_figure, style
 
@@ -23,11 +24,12 @@ MOST = 240
 
 @dataclass(frozen=True, slots=True)
 class LayerMosaic:
-    """Filters to draw, (n, kh, kw) float32, their channels (n,), and the title."""
+    """Filters to draw, (n, kh, kw) float32, their channels (n,), which are usable (n,), and the title."""
 
     title: str
     filters: F32
     channels: tuple[int, ...]
+    usable: tuple[bool, ...] = ()
 
 
 def compute(bank: FilterBank, number: int) -> LayerMosaic:
@@ -40,12 +42,14 @@ def compute(bank: FilterBank, number: int) -> LayerMosaic:
     """
     if not 1 <= number <= len(bank.layers):
         raise MkfaError(f"layer {number}", f"is not in {bank.name}", f"choose one from 1 to {len(bank.layers)}")
-    layer, weight = bank.layers[number - 1], bank.of_layer(number - 1).weight
-    n = len(weight)
+    layer, group = bank.layers[number - 1], bank.of_layer(number - 1)
+    n, usable = len(group), canonical(group).usable
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
     part = f"{len(chosen)} of {n} filters, evenly spaced" if len(chosen) < n else f"all {n} filters"
     title = f"{bank.name}, layer {number} ({layer.kind}): {part}\n{layer.name}"
-    return LayerMosaic(title, weight[chosen], tuple(int(c) for c in chosen))
+    if not usable[chosen].all():
+        title += "; crossed: dead, flat or not finite"
+    return LayerMosaic(title, group.weight[chosen], tuple(map(int, chosen)), tuple(map(bool, usable[chosen])))
 
 
 def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
@@ -72,6 +76,10 @@ def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
     with style():
         ax = ax or new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1]).add_subplot()
         picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+        for i in (i for i, good in enumerate(data.usable) if not good):
+            y, x = divmod(i, columns)
+            corner = x * (kw + 1) - 0.5, y * (kh + 1) - 0.5
+            ax.plot([corner[0], corner[0] + kw], [corner[1], corner[1] + kh], color="black", linewidth=0.8)
         ax.set_axis_off()
         ax.set_title(data.title, loc="left")
         bar = ax.figure.colorbar(picture, ax=ax, shrink=min(1.0, 2.2 / (0.7 + 0.94 * PAGE * rows / columns)), pad=0.01)

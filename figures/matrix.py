@@ -99,7 +99,7 @@ def _draw_paper(ax: Axes, paper: PaperMatrix) -> None:
     columns = [f"{name}\n{paper.bases[name]:.1f}" for name in paper.targets]
     title = (
         f"The paper's {paper.table} ({citation()}): {paper.what} filters of {paper.model}, frozen;\n"
-        f"{paper.recipe}; arrows and colours: against selffer (source = target), as in the paper"
+        f"{paper.recipe};\narrows and colours: against selffer (source = target), as in the paper"
     )
     draw_grid(
         ax,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.evidence.paper import PaperRows, citation
-from mkfa.figures.style import PAGE, in_few_words, new_figure, style
+from mkfa.figures.style import PAGE, in_few_words, new_figure, signed, style
 from mkfa.results.cells import Cell
 from mkfa.results.table import Scenario, Scenarios
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LINE = 0.24
 """Height of a row, inches."""
+NEAR = 2.5
+"""Rows that fall this many times deeper than the others are beyond the axis."""
 INK, FAINT = "black", "#8a8a8a"
 
 
@@ -47,7 +49,7 @@ def draw(data: Scenarios, fig: Figure | SubFigure | None = None, *, paper: Paper
     ['baseline', '69.7 ± 1.3']
     """
     lines = [_base(data.base), *(_line(row, data.base) for row in data.scenarios)]
-    heads = ("", "top-1 (%)", "change [95 %]", "p", "seeds")
+    heads = ("", "top-1 ± SD (%)", "change [95 %]", "p", "seeds")
     heights = [_height(len(lines))] + ([_height(len(paper.rows))] if paper else [])
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, sum(heights))
@@ -56,7 +58,7 @@ def draw(data: Scenarios, fig: Figure | SubFigure | None = None, *, paper: Paper
         _panel(parts[0], lines, heads, widths=(0.36, 0.17, 0.27, 0.09, 0.11), band=spread, title=_title(data))
         if paper:
             rows = [
-                _Line((name, f"{top1:.1f}", f"{top1 - paper.base:+.1f}"), top1 - paper.base, math.nan)
+                _Line((name, f"{top1:.1f}", signed(top1 - paper.base)), top1 - paper.base, math.nan)
                 for name, top1 in paper.rows
             ]
             title = f"The paper's ({citation()}), {paper.table}:\n{paper.model}, {paper.setting}; no seeds or intervals"
@@ -103,11 +105,23 @@ def _panel(
                 zorder=3,
             )
         dots.plot([line.change], [i], "o", color="#1f77b4", markersize=4, zorder=4)
+    _leave_far_ones_out(dots, lines)
     dots.set_ylim(len(lines) - 0.5, -1.5)
     dots.tick_params(axis="y", left=False, labelleft=False)
     dots.spines["left"].set_visible(False)
     dots.set_xlabel("change against the base (points)")
     dots.margins(x=0.08)
+
+
+def _leave_far_ones_out(ax: Axes, lines: Sequence[_Line]) -> None:
+    """Where some rows lie far below the others, end the axis at these, with an arrowhead for each far one."""
+    middle = min(0.0, float(np.nanmedian([line.change for line in lines])))
+    near = [line for line in lines if line.change >= NEAR * middle]
+    lowest = min([-1.0, *(line.change - np.nan_to_num(line.half_width) for line in near)])
+    far = [i for i, line in enumerate(lines) if line.change < NEAR * lowest]
+    if far:
+        ax.set_xlim(left=1.15 * lowest)
+        ax.plot([1.13 * lowest] * len(far), far, "<", color="#1f77b4", markersize=5, zorder=4)
 
 
 def _write(ax: Axes, edges: Any, column: int, *, y: float, text: str, weight: str = "normal") -> None:
@@ -124,8 +138,8 @@ def _base(cell: Cell) -> _Line:
 def _line(row: Scenario, base: Cell) -> _Line:
     c = row.cell
     low, high = (100 * (c.relative + sign * c.half_width) for sign in (-1, 1))
-    interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else ""
-    change = f"{100 * c.relative:+.1f}{interval}" if c.top1 else "–"
+    interval = f" [{signed(low)}, {signed(high)}]" if math.isfinite(low) else ""
+    change = f"{signed(100 * c.relative)}{interval}" if c.top1 else "–"
     p = "–" if math.isnan(row.p) else "<.001" if row.p < 0.001 else f"{row.p:.3f}".lstrip("0")
     own = tuple(100 * (v - base.mean) for v in c.top1)
     return _Line((row.label, _accuracy(c), change, p, _seeds(c)), 100 * c.relative, 100 * c.half_width, own)

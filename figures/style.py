@@ -59,6 +59,20 @@ def refuse_both(ax: Axes | None, paper: object) -> None:
         raise MkfaError("paper", "takes panels of its own, and ax is one panel", "leave out ax or paper")
 
 
+def hatch(ax: Axes) -> None:
+    """Hatch what a picture leaves empty; the title has to say what it means."""
+    from matplotlib.patches import Rectangle
+
+    ax.add_patch(
+        Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, hatch="////", edgecolor="#aaaaaa", lw=0, zorder=-1)
+    )
+
+
+def signed(points: float) -> str:
+    """Return a number with its sign, a true minus, and one decimal."""
+    return f"{points:+.1f}".replace("-", "−")
+
+
 def in_few_words(sources: str) -> str:
     """Return names joined by commas; only their number if they are too long for a title."""
     return sources if len(sources) <= 40 else f"{sources.count(',') + 1} sources"

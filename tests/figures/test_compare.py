@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.figures.compare import COLOURS, draw, draw_matrix
+from mkfa.figures.compare import COLOURS, LIMITS, draw, draw_matrix
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.comparison import CompareSettings, Comparison
@@ -44,10 +46,10 @@ def test_layer_pairs_curves_and_places(three: Compared):
         assert low <= level <= high
     assert pairs.get_xlabel() == "layer of b" and pairs.get_ylabel() == "layer of a"
     assert [t.get_text() for t in pairs.get_xticklabels()] == ["2", "3", "4"]  # layer 1 is of another kernel size
-    labels = [text.get_text() for text in curves.get_legend().get_texts()]
-    assert labels == [*DEFAULT_NULLS, "floor (halves)", "A in B", "B in A"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [*DEFAULT_NULLS, "floor (halves)", "a in b", "b in a"]
     drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
-    np.testing.assert_allclose(drawn["A in B"], kind.curve[0])
+    np.testing.assert_allclose(drawn["a in b"], kind.curve[0])
     np.testing.assert_allclose(drawn["covariance"], kind.nulls[3].curve[0])
     assert [t.get_text() for t in places.get_yticklabels()] == list(kind.measures)
     assert set(NULLS) == set(COLOURS)
@@ -61,4 +63,18 @@ def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: Compared):
     np.testing.assert_allclose(np.diag(shown), 0)
     assert np.isfinite(shown[0, 1]) and shown[0, 1] == pytest.approx(matrices[0].fraction[0, 1])
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["a", "b", "c"]
+    figure.draw_without_rendering()
+
+
+def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Compared):
+    result = three[1][0]
+    assert result is not None
+    kind = result.kinds[0]
+    value, fraction = kind.layer_value.copy(), kind.fraction.copy()
+    value[:, 1], fraction[0] = np.nan, 7
+    figure = draw(replace(result, kinds=(replace(kind, layer_value=value, fraction=fraction),)))
+    pairs, _, places = figure.axes[:3]
+    assert "hatched: no usable filter" in pairs.get_title(loc="left")
+    assert any(patch.get_hatch() for patch in pairs.patches)
+    assert [list(line.get_xdata()) for line in places.lines if line.get_marker() == ">"] == [[LIMITS[1]]]
     figure.draw_without_rendering()

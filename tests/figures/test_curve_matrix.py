@@ -34,7 +34,7 @@ def test_the_curve_draws_points_bands_base_and_chance():
     np.testing.assert_allclose(lines["delta"].get_ydata(), [-30, -60])
     texts = [t.get_text() for t in ax.texts]
     assert "chance" in texts
-    assert "base 80.5 %" in texts
+    assert "the base's 80.5 %" in ax.get_ylabel()
     assert any(np.allclose(line.get_ydata(), 100 * (0.1 - 0.805)) for line in ax.get_lines())
     assert "2 seeds" in ax.get_title(loc="left")
     figure.canvas.draw()

@@ -69,3 +69,13 @@ def test_layers_are_numbered_from_one(bank_maker, number):
     assert ", layer 3 (3x3)" in layer.compute(bank, 3).title
     with pytest.raises(MkfaError, match="choose one from 1 to 3"):
         layer.compute(bank, number)
+
+
+def test_unusable_filters_of_a_layer_are_crossed(bank_maker):
+    bank = bank_maker()
+    weight = bank.of_layer(0).weight
+    weight.flags.writeable = True
+    weight[2] = 0
+    data = layer.compute(bank, 1)
+    assert "crossed: dead" in data.title
+    assert len(layer.draw(data).axes[0].lines) == 1

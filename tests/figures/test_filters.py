@@ -37,8 +37,8 @@ def test_every_mosaic_is_scaled_about_zero_and_holds_its_filters(bank_maker):
         kh, kw = sample.filters.shape[1:]
         expected = sample.filters[0] / np.abs(sample.filters[0]).max()
         assert np.allclose(sheet[:kh, :kw], expected)
-        assert ax.get_title(loc="left") == sample.title
-    assert [ax.get_ylabel() for ax in panels[::3]] == ["one", "two"]
+        assert ax.get_title(loc="left").splitlines()[-1] == sample.title
+    assert [ax.get_title(loc="left").splitlines()[0] for ax in panels[::3]] == ["one", "two"]
 
 
 def test_no_bank_is_refused():

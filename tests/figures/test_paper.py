@@ -41,18 +41,16 @@ def test_the_papers_table_is_a_second_panel_about_its_own_selffer():
     both.canvas.draw()
 
 
-def test_the_papers_curves_are_words_a_level_and_no_points():
+def test_the_papers_curves_are_words_and_no_points():
     runs = [done("", "b", "baseline", 0, 0.8), done("a", "b", "transfer", 1, 0.79)]
     found = make_curve(runs, parameters={"source": "a", "target": "b", "arch": "net"})
     alone, both = curve_figure.draw(found), curve_figure.draw(found, paper=paper_curves("depthwise"))
-    ours, dense, tiny, femto = both.axes
+    ours, words = both.axes
     for one, other in zip(ours.get_lines(), alone.axes[0].get_lines(), strict=True):
         np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
-    levels = [[float(line.get_ydata()[0]) for line in ax.get_lines()] for ax in (dense, tiny, femto)]
-    assert levels == [[100, 92.5], [100], []]
-    assert all(len(set(line.get_ydata())) == 1 for ax in (dense, tiny, femto) for line in ax.get_lines())
-    assert "Figure 2b: resnet50" in dense.get_title(loc="left")
-    said = " ".join(t.get_text().replace("\n", " ") for t in (*tiny.texts, *femto.texts))
+    assert len(words.get_lines()) == 1  # below the heads
+    said = " ".join(t.get_text().replace("\n", " ") for t in words.texts)
+    assert all(text in said for text in ("Figure 2b", "resnet50", "lowest at any n: 92.5 %"))
     assert "no significant drop at any n, no trend with n" in said
     assert "stabilises after 8" in said
     both.canvas.draw()

@@ -36,23 +36,26 @@ def test_rows_have_accuracy_change_interval_p_and_seeds():
     figure = draw(table())
     rows, dots = figure.axes
     found = texts(rows)
-    assert found[:5] == ["", "top-1 (%)", "change [95 %]", "p", "seeds"]
+    assert found[:5] == ["", "top-1 ± SD (%)", "change [95 %]", "p", "seeds"]
     assert found[5:10] == ["baseline", "80.5 ± 0.7", "", "", "2"]
     # two seeds a side of equal spread: 2 degrees of freedom, t = 4.303, standard error 0.7071 points
-    assert found[10:15] == ["transfer", "78.5 ± 0.7", "-2.0 [-5.0, +1.0]", ".106", "2"]
+    assert found[10:15] == ["transfer", "78.5 ± 0.7", "−2.0 [−5.0, +1.0]", ".106", "2"]
     means = [line.get_xdata()[0] for line in dots.get_lines() if line.get_marker() == "o"]
     np.testing.assert_allclose(means, [0, -2, -30], atol=1e-9)
     spans = [line.get_xdata() for line in dots.get_lines() if line.get_linewidth() == 1.4]
     np.testing.assert_allclose(spans[0], [-2 - 4.3027 * 0.70711, -2 + 4.3027 * 0.70711], atol=1e-3)
     own = [line.get_xdata() for line in dots.get_lines() if line.get_marker() == "|"]
     np.testing.assert_allclose(own[2], [-30.5, -29.5], atol=1e-9)
+    [edge] = [line for line in dots.get_lines() if line.get_marker() == "<"]
+    assert list(edge.get_ydata()) == [2]  # far below the others, and beyond the axis
+    assert dots.get_xlim()[0] > -10
     assert "sensitivity" in figure.subfigs[0].get_suptitle()
     figure.canvas.draw()
 
 
 def test_one_seed_has_no_interval():
     rows, dots = draw(table(seeds=1)).axes
-    assert texts(rows)[10:15] == ["transfer", "78.0", "-2.0", "–", "1"]
+    assert texts(rows)[10:15] == ["transfer", "78.0", "−2.0", "–", "1"]
     assert not [line for line in dots.get_lines() if line.get_linewidth() == 1.4]
 
 
