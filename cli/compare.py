@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mkfa.cli.shared.options import Seed, add
-from mkfa.cli.shared.outputs import Output, write_text
-from mkfa.cli.shared.printing import print_table, say, warn, words
+from mkfa.cli.shared.outputs import Output
+from mkfa.cli.shared.printing import print_table, say, warn
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
+from mkfa.similarity.measures.table import MEASURES
+from mkfa.tables import Table
 
 if TYPE_CHECKING:
-    from mkfa.banks.bank import FilterBank
-    from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison
+    from mkfa.similarity.comparison import Comparison
+    from mkfa.similarity.kind_comparison import KindComparison
+    from mkfa.similarity.matrix import BankMatrix, Comparisons
+    from mkfa.similarity.settings import CompareSettings
 
 MOST_DRAWS = 1_000_000
 
@@ -25,8 +27,17 @@ MOST_DRAWS = 1_000_000
 def register(app: typer.Typer) -> None:
     """Add the verb of this module to the command line."""
     former = {"--bank": "BANK", "--kernel": "--kernel-size", "--permutations": "--draws", "--null": "--nulls"}
-    nulls = [f"{null.name}: {null.help}." for null in NULLS.values()]
-    add(app, "compare", compare, former=former, epilog="\n\n".join(["Nulls:", *nulls]))
+    add(
+        app,
+        "compare",
+        compare,
+        former=former,
+        epilog="\n\n".join([*_listed("Measures", MEASURES), *_listed("Nulls", NULLS)]),
+    )
+
+
+def _listed(title: str, table: Table[Any]) -> list[str]:
+    return [f"{title}:", *(f"{part.name}: {part.help}." for part in table.values())]
 
 
 def compare(
@@ -41,8 +52,7 @@ def compare(
         typer.Option(
             "--measures",
             metavar="NAMES",
-            help="By commas: coverage, coverage_at, matching, transport, mmd, energy, moments, pca_kl, responses; "
-            "default: all.",
+            help="By commas; moments: bures, frobenius and angles. Default: all that are built in. See below.",
         ),
     ] = None,
     nulls: Annotated[
@@ -69,117 +79,36 @@ def compare(
     Floor: two halves of one network. Ceiling and chance: filters without patterns. 'mkfa explain WORD' says more.
     """
     names = [*(x for x in (a, b) if x), *(banks or [])]
-    settings = _settings(measures, nulls, kernel_size, (draws, sample, seed), threshold)
-    _need_two(names)
     output.check(names)
-    from mkfa.banks.library import load_bank
-    from mkfa.similarity.comparing import distinct_names
+    from mkfa.similarity.comparing import compare_many
 
-    found = distinct_names([load_bank(name) for name in names])
-    results = _run(found, settings)
-    output.deliver(
-        SimpleNamespace(to_dict=lambda: _record(found, results)),
-        show=lambda: _print(found, results),
-        draw=lambda: _draw(found, results),
-        save=lambda path: _write(path, found, results, output.force),
+    result = compare_many(
+        names,
+        measures=measures,
+        nulls=nulls,
+        kernel_size=kernel_size,
+        permutations=draws,
+        sample=sample,
+        threshold=threshold,
+        seed=seed,
+        progress=shown(),
     )
+    output.deliver(result, show=lambda: _print(result), draw=lambda: _draw(result))
 
 
-def _settings(
-    measures: str | None, nulls: str | None, kernel_size: str | None, counts: tuple[int, int, int], threshold: float
-) -> CompareSettings:
-    from mkfa.similarity.comparison import CompareSettings
-
-    chosen: dict[str, Any] = {"measures": _names(measures, "--measures"), "nulls": _names(nulls, "--nulls")}
-    chosen["kernels"] = tuple(_size(word) for word in _names(kernel_size, "--kernel-size"))
-    draws, sample, seed = counts
-    given = {k: v for k, v in chosen.items() if v}
-    return CompareSettings(**given, permutations=draws, sample=sample, seed=seed, threshold=threshold)
+def _print(result: Comparisons) -> None:
+    for pair in result.done:
+        _print_comparison(pair)
+    for problem in result.skipped:
+        warn(problem)
+    if result.matrices:
+        _print_matrix(result.matrices)
 
 
-def _names(text: str | None, option: str) -> tuple[str, ...]:
-    from mkfa.errors import MkfaError
-
-    if text is not None and not words(text):
-        raise MkfaError(option, "names nothing", "name one or several, by commas, or leave the option out")
-    return tuple(words(text or ""))
-
-
-def _size(word: str) -> tuple[int, int]:
-    import re
-
-    from mkfa.errors import MkfaError
-
-    match = re.fullmatch(r"(\d+)x(\d+)", word)
-    if not match:
-        raise MkfaError(f"--kernel-size {word}", "is not a kernel size", "write it as height x width, e.g. 5x5")
-    return int(match[1]), int(match[2])
-
-
-def _need_two(names: list[str]) -> None:
-    from mkfa.errors import MkfaError
-
-    if len(names) < 2:
-        problem = f"needs two banks, and {len(names)} was named" if names else "needs two banks"
-        raise MkfaError("compare", problem, "name them: --a BANK --b BANK")
-
-
-def _run(banks: list[FilterBank], settings: CompareSettings) -> tuple[Comparison | None, ...]:
-    """Compare every pair; pairs with nothing in common are left out and said, unless there is no other."""
-    from itertools import combinations
-
-    from mkfa.errors import MkfaError
-    from mkfa.progress import follow
-    from mkfa.similarity.comparing import compare_many, total_draws
-
-    total = 0
-    for x, y in combinations(banks, 2):
-        with suppress(MkfaError):  # `compare_many` says it again
-            total += total_draws(x, y, settings)
-    with follow(shown(), "null banks", total) as advance:
-        return compare_many(banks, settings=settings, advance=advance, tell=lambda problem: warn(str(problem)))
-
-
-def _record(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> dict[str, Any]:
-    from mkfa.similarity.export import record
-    from mkfa.similarity.matrix import bank_matrices
-
-    out: dict[str, Any] = {"comparisons": [record(result) for result in results if result]}
-    if len(banks) > 2:
-        out["matrices"] = bank_matrices(banks, results)
-    return out
-
-
-def _write(out: Path, banks: list[FilterBank], results: tuple[Comparison | None, ...], force: bool) -> None:
-    from mkfa.similarity.export import arrays_of, attributes_of, csv_text
-    from mkfa.storage.records import to_json
-    from mkfa.storage.result_files import write_arrays
-
-    done = [result for result in results if result]
-    if out.suffix.lower() == ".csv":
-        write_text(out, csv_text(done), overwrite=force)
-    elif out.suffix.lower() == ".json":
-        write_text(out, to_json(_record(banks, results)) + "\n", overwrite=force)
-    else:
-        arrays, attributes = arrays_of(done), attributes_of(done)
-        write_arrays(out, kind="comparison", arrays=arrays, attributes=attributes, overwrite=force)
-
-
-def _draw(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> Any:
+def _draw(result: Comparisons) -> Any:
     from mkfa.figures.compare import draw, draw_matrix
-    from mkfa.similarity.matrix import bank_matrices
 
-    if len(banks) > 2:
-        return draw_matrix(bank_matrices(banks, results))
-    return draw(next(result for result in results if result))
-
-
-def _print(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> None:
-    for result in results:
-        if result:
-            _print_comparison(result)
-    if len(banks) > 2:
-        _print_matrix(banks, results)
+    return draw_matrix(result.matrices) if result.matrices else draw(result.done[0])
 
 
 def _print_comparison(result: Comparison) -> None:
@@ -203,20 +132,18 @@ def _print_comparison(result: Comparison) -> None:
             notes=_null_notes(kind),
         )
         _print_stages(kind)
-        say(" ".join(in_words(result, kind)))
+        say(" ".join(in_words(kind, result.a, result.b)))
         say("")
     for text in (*result.left_out, *result.notes):
         say(f"{text}.")
 
 
 def _place_row(kind: KindComparison, i: int) -> list[Any]:
-    from mkfa.similarity.score import ALIKE_IS_MORE
-
     name = kind.measures[i]
     interval = f"{kind.interval[0, i]:.3f} {kind.interval[1, i]:.3f}"
     numbers = (kind.value[i], interval, kind.floor[i], kind.floor_layers[i], kind.ceiling[i], kind.fraction[i])
     return [
-        f"{name} {'^' if name in ALIKE_IS_MORE else ''}".strip(),
+        f"{name} {'^' if MEASURES.find(name).alike_is_more else ''}".strip(),
         *(x if isinstance(x, str) else float(x) for x in numbers),
         kind.exchange.p.get(name),
     ]
@@ -256,12 +183,9 @@ def _draws(kind: KindComparison) -> str:
 
 
 def _null_notes(kind: KindComparison) -> list[str]:
-    from mkfa.similarity.score import BY_LAYER
-
-    name = next((m for m in BY_LAYER if m in kind.measures), None)
-    if name is None:
+    if not kind.by_layer:
         return []
-    i, pairs = BY_LAYER.index(name), len(kind.layers_a) * len(kind.layers_b)
+    (i, name), pairs = kind.by_layer[0], len(kind.layers_a) * len(kind.layers_b)
     counts = ", ".join(f"{n.null} {int((n.layer_p_max[i] <= 0.05).sum())}" for n in kind.nulls)
     notes = [
         f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
@@ -274,13 +198,12 @@ def _null_notes(kind: KindComparison) -> list[str]:
 
 
 def _print_stages(kind: KindComparison) -> None:
-    from mkfa.similarity.score import BY_LAYER
     from mkfa.similarity.wording import strictest
 
-    name = next((m for m in BY_LAYER if m in kind.measures), None)
-    if name is None or max(len(kind.stages_a), len(kind.stages_b)) > 8:
+    if not kind.by_layer or max(len(kind.stages_a), len(kind.stages_b)) > 8:
         return
-    i, null = BY_LAYER.index(name), strictest(kind, name)
+    i, name = kind.by_layer[0]
+    null = strictest(kind, name)
     columns = range(len(kind.stages_b))
     rows = [
         [stage, *(f"{kind.stage_value[i, x, y]:.2f} {null.stage_p_holm[i, x, y]:.3f}" for y in columns)]
@@ -289,10 +212,7 @@ def _print_stages(kind: KindComparison) -> None:
     print_table(f"Pairs of stages: {name}, p under {null.null} (Holm)", ("", *kind.stages_b), rows)
 
 
-def _print_matrix(banks: list[FilterBank], results: tuple[Comparison | None, ...]) -> None:
-    from mkfa.similarity.matrix import bank_matrices
-
-    matrices = bank_matrices(banks, results)
+def _print_matrix(matrices: Sequence[BankMatrix]) -> None:
     for matrix in matrices:
         if matrix.measure != matrices[0].measure:
             continue

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.figures.style import AMOUNT, PAGE, hatch, new_figure, style
-from mkfa.similarity.comparison import Comparison, KindComparison
+from mkfa.similarity.comparison import Comparison
+from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.matrix import BankMatrix
-from mkfa.similarity.score import BY_LAYER
 from mkfa.similarity.wording import strictest
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
     Examples
     --------
     >>> import mkfa
-    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=99)  # doctest: +SKIP
-    >>> draw(comparison).savefig("comparison.png")  # doctest: +SKIP
+    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=19, kernel_size="5x5")
+    >>> draw(comparison).savefig("comparison.png")
     """
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds) + 0.4)
@@ -60,11 +60,11 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
 
     Layers without a usable filter are hatched.
     """
-    name = next((m for m in BY_LAYER if m in kind.measures), None)
-    if name is None:
+    if not kind.by_layer:
         ax.set_axis_off()
         return
-    i, null = BY_LAYER.index(name), strictest(kind, name)
+    i, name = kind.by_layer[0]
+    null = strictest(kind, name)
     value = np.ma.masked_invalid(kind.layer_value[i])
     marks = [(float(np.nanmean(kind.layer_floor[i])), "black")]
     marks += [(float(np.nanmean(n.layer_mean[i])), _colour(n.null)) for n in kind.nulls]

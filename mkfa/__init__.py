@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mkfa.results.runs import read_runs as read_runs
     from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
+    from mkfa.similarity.comparing import compare_many as compare_many
+    from mkfa.similarity.measures.table import Measure as Measure
     from mkfa.tables import register as register
     from mkfa.training.spec import RunSpec as RunSpec
 
@@ -59,6 +61,7 @@ __getattr__, __dir__, __all__ = face(
         "load_bank": "mkfa.banks.library",
         "layer_quality": "mkfa.banks.quality",
         "compare": "mkfa.similarity.comparing",
+        "compare_many": "mkfa.similarity.comparing",
         "assign": "mkfa.patterns.assigning",
         "build_atlas": "mkfa.clusters.atlas",
         "find_keys": "mkfa.clusters.keys",
@@ -77,6 +80,7 @@ __getattr__, __dir__, __all__ = face(
         "Provenance": "mkfa.banks.bank",
         "Arm": "mkfa.arms.arms",
         "Null": "mkfa.nulls.draws",
+        "Measure": "mkfa.similarity.measures.table",
         "register": "mkfa.tables",
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",

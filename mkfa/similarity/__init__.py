@@ -9,5 +9,18 @@ from mkfa.lazy import face
 
 if TYPE_CHECKING:
     from mkfa.similarity.comparing import compare as compare
+    from mkfa.similarity.comparing import compare_many as compare_many
+    from mkfa.similarity.comparison import Comparison as Comparison
+    from mkfa.similarity.matrix import Comparisons as Comparisons
+    from mkfa.similarity.measures.table import Measure as Measure
 
-__getattr__, __dir__, __all__ = face(__name__, {"compare": "mkfa.similarity.comparing"})
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "compare": "mkfa.similarity.comparing",
+        "compare_many": "mkfa.similarity.comparing",
+        "Comparison": "mkfa.similarity.comparison",
+        "Comparisons": "mkfa.similarity.matrix",
+        "Measure": "mkfa.similarity.measures.table",
+    },
+)

@@ -12,32 +12,30 @@ The design, for each kernel size and dilation that both banks have:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.library import BankLike, load_bank
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import NULLS
-from mkfa.similarity.comparison import CompareSettings, Comparison, KindComparison, NullResult, fraction
+from mkfa.progress import Advance, Progress, follow
+from mkfa.similarity.chance import by_stage, summarise
+from mkfa.similarity.comparison import Comparison
+from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
+from mkfa.similarity.matrix import Comparisons, bank_matrices
 from mkfa.similarity.measures.coverage import coverage_curve
-from mkfa.similarity.measures.kernels import median_bandwidth
+from mkfa.similarity.measures.kernels import BANDWIDTH, median_bandwidth
 from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
-from mkfa.similarity.replacement import (
-    NETWORK_DRAWS,
-    Advance,
-    Draws,
-    curves_of,
-    draw_against,
-    floor_scores,
-    networks_against,
-    single_blas,
-)
+from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against, single_blas
 from mkfa.similarity.samples import (
     MIN_FILTERS,
     Cloud,
@@ -50,49 +48,136 @@ from mkfa.similarity.samples import (
     split,
     split_layers,
 )
-from mkfa.similarity.score import (
-    ALIKE_IS_MORE,
-    BY_LAYER,
-    THRESHOLDS,
-    Plan,
-    Profile,
-    Scores,
-    make_plan,
-    profile,
-    score,
-    take,
-)
-from mkfa.stats.p_values import holm, p_value
+from mkfa.similarity.score import THRESHOLDS, Plan, Scores, make_plan, score, take
+from mkfa.similarity.settings import CompareSettings, make_settings
 
 
-def compare(
-    a: FilterBank, b: FilterBank, *, settings: CompareSettings | None = None, advance: Advance = lambda _: None
+def compare(  # noqa: PLR0913 (options are keywords)
+    a: BankLike,
+    b: BankLike,
+    *,
+    permutations: int = 999,
+    measures: str | Sequence[str] | None = None,
+    nulls: str | Sequence[str] | None = None,
+    kernel_size: str | Sequence[Any] | None = None,
+    sample: int = 192,
+    threshold: float = 0.9,
+    bandwidth: float | None = BANDWIDTH,
+    bootstrap: int = 399,
+    splits: int = 8,
+    ceiling: str = "gaussian",
+    seed: int = 0,
+    progress: Progress = None,
 ) -> Comparison:
-    """Compare two banks, kind by kind.
+    """Compare two banks: every measure between its floor and chance, for each kernel size that both have.
 
     Parameters
     ----------
-    advance : called with 1 for every draw done; `total_draws` says how many there will be.
+    a, b : name, path or bank.
+    permutations : draws of each null, and exchanges of layers; at least 19.
+    measures : names in `mkfa.similarity.measures.table.MEASURES`; "moments" stands for three. Default: all built-in.
+    nulls : names in `mkfa.nulls.draws.NULLS`. Default: all but "init".
+    kernel_size : sizes to compare, e.g. "5x5" or ["3x3", "5x5"]. Default: all that both banks have.
+    sample : filters taken from each bank; fewer where a bank has not twice as many.
+    threshold : |cos| at which `coverage_at` counts a filter as covered.
+    bandwidth : kernel width of `mmd`; None takes the median of 1 - cos^2.
+    bootstrap : resamplings of layers for the intervals.
+    splits : split halves of each bank, averaged for the floor.
+    ceiling : the null whose mean is the ceiling; the first of `nulls` where it is not among them.
+    seed : of every random draw.
+    progress : True for a bar, or a function of (done, total) null banks.
 
     Raises
     ------
     MkfaError
-        No kernel size and dilation in common, or none with enough usable filters.
+        No common kernel size and dilation, too few usable filters, an option out of range, or a null that cannot be
+        drawn for a bank.
+    UnknownNameError
+        Unknown bank, measure or null.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> comparison = mkfa.compare(
+    ...     "efficientnet_lite0", "ppocrv4_rec", kernel_size="5x5", permutations=19, measures=["coverage", "energy"]
+    ... )
+    >>> comparison
+    <Comparison: efficientnet_lite0 and ppocrv4_rec, 5x5 coverage 0.7... (p = 0.0...)>
+    >>> kind = comparison.kinds[0]
+    >>> kind.measures, kind.fraction.shape, kind.nulls[0].null
+    (('coverage', 'energy'), (2,), 'shuffled')
     """
-    settings = settings or CompareSettings()
-    kinds = usable_kinds(a, b, settings)
-    compared = tuple(_compare_kind(a, b, kind, settings=settings, advance=advance) for kind in kinds)
-    notes = []
-    for bank in (a, b):
-        if bank.unknown_dilation:
-            notes.append(f"{bank.name}: the source does not tell the dilation of some layers; it was taken as 1")
-    for kind in compared:
-        if kind.same:
-            notes.append(f"{kind.kind}: both banks hold the same filters; disjoint halves of them were compared")
-        elif kind.shared:
-            share = f"{kind.shared} of {kind.usable[0]} filters of {a.name}"
-            notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
-    return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes))
+    settings = make_settings(
+        measures=measures,
+        nulls=nulls,
+        kernel_size=kernel_size,
+        permutations=permutations,
+        sample=sample,
+        threshold=threshold,
+        bandwidth=bandwidth,
+        bootstrap=bootstrap,
+        splits=splits,
+        ceiling=ceiling,
+        seed=seed,
+    )
+    one, other = load_bank(a), load_bank(b)
+    with follow(progress, "null banks", total_draws(one, other, settings)) as advance:
+        return _compare(one, other, settings, advance)
+
+
+def compare_many(banks: Sequence[BankLike], *, progress: Progress = None, **options: Any) -> Comparisons:
+    """Compare every pair of banks; pairs that share no kernel size are skipped.
+
+    Parameters
+    ----------
+    banks : names, paths or banks, at least two; names that occur twice get a number.
+    options : the keywords of `mkfa.compare`.
+
+    Raises
+    ------
+    MkfaError
+        No pair can be compared, or as `mkfa.compare`.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> banks = ["ppocrv4_det", "ppocrv4_rec", "mobilenet_v2"]
+    >>> result = mkfa.compare_many(banks, kernel_size="3x3", permutations=19, measures="energy", nulls="gaussian")
+    >>> result
+    <Comparisons: ppocrv4_det, ppocrv4_rec, mobilenet_v2: 3 of 3 pairs compared>
+    >>> result.matrices[0].value.shape
+    (3, 3)
+    """
+    settings = make_settings(**options)
+    if len(banks) < 2:
+        raise MkfaError("compare", f"needs two banks, got {len(banks)}", "name two or more")
+    loaded = distinct_names([load_bank(bank) for bank in banks])
+    total = 0
+    for a, b in combinations(loaded, 2):
+        with suppress(MkfaError):  # raised again below
+            total += total_draws(a, b, settings)
+    pairs: list[Comparison | None] = []
+    problems: list[MkfaError] = []
+    with follow(progress, "null banks", total) as advance:
+        for a, b in combinations(loaded, 2):
+            try:
+                pairs.append(_compare(a, b, settings, advance))
+            except MkfaError as error:
+                problems.append(error)
+                pairs.append(None)
+    if not any(pairs):
+        raise problems[0]
+    matrices = bank_matrices(loaded, pairs) if len(loaded) > 2 else ()
+    return Comparisons(tuple(bank.name for bank in loaded), tuple(pairs), matrices, tuple(map(str, problems)))
+
+
+def distinct_names(banks: Sequence[FilterBank]) -> list[FilterBank]:
+    """Return the banks with a number behind names that occur twice."""
+    names = [bank.name for bank in banks]
+    return [
+        replace(bank, name=f"{bank.name} ({i + 1})") if names.count(bank.name) > 1 else bank
+        for i, bank in enumerate(banks)
+    ]
 
 
 def usable_kinds(a: FilterBank, b: FilterBank, settings: CompareSettings) -> tuple[Kind, ...]:
@@ -109,74 +194,77 @@ def usable_kinds(a: FilterBank, b: FilterBank, settings: CompareSettings) -> tup
 
 
 def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
-    """Return how often `compare` will call `advance`; raises as `compare`."""
+    """Return the number of null banks that a comparison draws, for a progress bar; raises as `compare`."""
     each = sum(NETWORK_DRAWS if NULLS.find(null).network else settings.permutations for null in settings.nulls)
     return each * len(usable_kinds(a, b, settings))
+
+
+def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: Advance) -> Comparison:
+    kinds = usable_kinds(a, b, settings)
+    compared = tuple(_compare_kind(a, b, kind, settings=settings, advance=advance) for kind in kinds)
+    notes = []
+    for bank in (a, b):
+        if bank.unknown_dilation:
+            notes.append(f"{bank.name}: the checkpoint does not record the dilation of some layers; it was taken as 1")
+    for kind in compared:
+        if kind.same:
+            notes.append(f"{kind.kind}: both banks have the same filters; disjoint halves of them were compared")
+        elif kind.shared:
+            share = f"{kind.shared} of {kind.usable[0]} filters of {a.name}"
+            notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
+    return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes))
 
 
 def _compare_kind(
     a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings, advance: Advance
 ) -> KindComparison:
+    def rng(*stream: int) -> np.random.Generator:
+        return np.random.default_rng([settings.seed, kind.kh, kind.kw, kind.dh, kind.dw, *stream])
+
     clouds = make_cloud(a, kind), make_cloud(b, kind)
-    same = same_filters(*clouds)
-    n = sample_size(*clouds, settings.sample)
-    seeds = [settings.seed, kind.kh, kind.kw, kind.dh, kind.dw]
-    rng = np.random.default_rng([*seeds, 0])
-    rows = split(clouds[0], n, rng) if same else (split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0])
-    samples = take(clouds[0], rows[0]), take(clouds[1], rows[1])
-    bandwidth = settings.bandwidth or median_bandwidth(samples[0].vector[0], samples[1].vector[0])
-    plan = make_plan(
-        (kind.kh, kind.kw),
-        settings.measures,  # type: ignore[arg-type]
-        threshold=settings.threshold,
-        bandwidth=bandwidth,
-        rng=np.random.default_rng([*seeds, 1]),
+    same, n = same_filters(*clouds), sample_size(*clouds, settings.sample)
+    draw = rng(0)
+    rows = split(clouds[0], n, draw) if same else (split(clouds[0], n, draw)[0], split(clouds[1], n, draw)[0])
+    bandwidth = settings.bandwidth or median_bandwidth(
+        *(cloud.vector[np.sort(chosen)] for cloud, chosen in zip(clouds, rows, strict=True))
+    )
+    size = kind.kh, kind.kw
+    plan = make_plan(size, settings.measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
+    one, other = (
+        Side(bank, cloud, take(cloud, chosen, plan)) for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
     )
     with single_blas():
-        sides = profile(samples[0], plan, root=True), profile(samples[1], plan, root=True)
-        observed = score(*sides, plan)
-        floors = [
-            floor_scores(c, n, plan=plan, splits=settings.splits, rng=np.random.default_rng([*seeds, 2, i]))
-            for i, c in enumerate(clouds)
-        ]
-        floor = np.concatenate([s.values for part in floors for s in part]).mean(axis=0)
-        draws = bootstrap_layers(*samples, plan=plan, draws=settings.bootstrap, rng=np.random.default_rng([*seeds, 3]))
-        halves = _disjoint(clouds[0], rows) if same else (None, None)
-        exchange = exchange_layers(
-            *clouds, halves, plan=plan, m=settings.permutations, rng=np.random.default_rng([*seeds, 4])
-        )
-        floor_layers = _floor_between_layers(clouds, n, plan, np.random.default_rng([*seeds, 5]))
+        observed = score(one.sample, other.sample)
+        floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
+        resampled = bootstrap_layers(one.sample, other.sample, draws=settings.bootstrap, rng=rng(3))
+        parts = _disjoint(clouds[0], rows) if same else (None, None)
+        exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
+        floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
+    value, layers = observed.values[0], observed.layers[0]
+    floor = np.concatenate([s.values for half in floors for s in half]).mean(axis=0)
     layer_floor = _layer_floor(floors)
-    stages = _stages(clouds[0]), _stages(clouds[1])
-    groups = _groups(sides, stages)
-    results = []
+    stages = [_stages(side) for side in (one, other)]
+    groups = stages[0][1], stages[1][1]
+    nulls = []
     for name in settings.nulls:
-        null = NULLS.find(name)
-        if null.network:
-            found = networks_against(null, sides, clouds, banks=(a, b), plan=plan, seed=settings.seed, advance=advance)
-        else:
-            found = draw_against(
-                null, sides, clouds, plan=plan, m=settings.permutations, seed=settings.seed, advance=advance
-            )
-        results.append(_summarise(found, observed, floor, (plan, groups)))
-    ceiling = next((r for r in results if r.null == settings.ceiling), results[0])
+        draws = draw_against(
+            NULLS.find(name), (one, other), m=settings.permutations, seed=settings.seed, advance=advance
+        )
+        nulls.append(summarise(draws, observed, floor, measures=plan.measures, groups=groups))
+    ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
+    sizes = np.concatenate([side.sample.size for side in (one, other)])
     near = observed.nearest_a[0], observed.nearest_b[0]
-    sizes = np.concatenate([s.size[s.size > 0] for s in sides])
     full = {"pca_kl": pca_kl(*(peak_scaled(c.weight) for c in clouds))} if "pca_kl" in plan.measures else {}
     return KindComparison(
         kind=kind,
         n=n,
         usable=(len(clouds[0]), len(clouds[1])),
-        layers_a=tuple(x.name for x in clouds[0].layers),
-        layers_b=tuple(x.name for x in clouds[1].layers),
-        numbers_a=tuple(x.index + 1 for x in clouds[0].layers),
-        numbers_b=tuple(x.index + 1 for x in clouds[1].layers),
-        depth_a=np.array([x.depth for x in clouds[0].layers]),
-        depth_b=np.array([x.depth for x in clouds[1].layers]),
-        per_layer=(int(sizes.min()), int(sizes.max())),
+        **_layer_facts("a", one),
+        **_layer_facts("b", other),
+        per_layer=(int(sizes[sizes > 0].min()), int(sizes.max())),
         measures=plan.measures,
-        value=observed.values[0],
-        interval=centred_interval(draws, observed.values[0]),
+        value=value,
+        interval=centred_interval(resampled, value),
         floor=floor,
         floor_layers=floor_layers,
         ceiling=ceiling.mean,
@@ -188,179 +276,71 @@ def _compare_kind(
         all_filters=FrozenDict(full),
         thresholds=THRESHOLDS,
         curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
-        curve_floor=np.concatenate([curves_of(s) for part in floors for s in part]).mean(axis=0),
-        layer_value=observed.layers[0],
+        curve_floor=np.concatenate([curves_of(s) for half in floors for s in half]).mean(axis=0),
+        layer_value=layers,
         layer_floor=layer_floor,
         stages_a=stages[0][0],
         stages_b=stages[1][0],
-        stage_value=_by_stage(observed.layers[0], groups),
-        stage_floor=_by_stage(layer_floor, groups),
-        nulls=tuple(results),
+        stage_value=by_stage(layers, groups),
+        stage_floor=by_stage(layer_floor, groups),
+        nulls=tuple(nulls),
         exchange=exchange,
         shared=shared_filters(*clouds),
         same=same,
     )
 
 
-def _disjoint(cloud: Cloud, rows: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _layer_facts(letter: str, side: Side) -> dict[str, Any]:
+    layers = side.cloud.layers
+    return {
+        f"layers_{letter}": tuple(x.name for x in layers),
+        f"numbers_{letter}": tuple(x.index + 1 for x in layers),
+        f"depth_{letter}": np.array([x.depth for x in layers]),
+    }
+
+
+def _halves(cloud: Cloud, n: int, splits: int, plan: Plan, rng: np.random.Generator) -> list[Scores]:
+    """Score disjoint halves of a bank, `splits` times; every half has the same number of filters of each layer."""
+    return [score(*(take(cloud, rows, plan) for rows in split(cloud, n, rng))) for _ in range(splits)]
+
+
+def _disjoint(cloud: Cloud, rows: tuple[I64, I64]) -> tuple[I64, I64]:
     """Return two halves of a cloud that contain the samples: the first sample, and everything else."""
     return np.sort(rows[0]), np.setdiff1d(np.arange(len(cloud)), rows[0])
 
 
 def _floor_between_layers(clouds: tuple[Cloud, Cloud], n: int, plan: Plan, rng: np.random.Generator) -> F64:
     """Return the measures between every other layer of a bank and the layers between, the mean over both banks."""
-    found = []
+    values = []
     for cloud in clouds:
         rows = split_layers(cloud, n, rng) if len(cloud.layers) > 1 else None
         if rows is not None:
-            x, y = (take(cloud, r) for r in rows)
-            found.append(score(profile(x, plan, root=True), profile(y, plan), plan).values[0])
-    return np.mean(found, axis=0) if found else np.full(len(plan.measures), np.nan)
+            values.append(score(*(take(cloud, r, plan) for r in rows)).values[0])
+    return np.mean(values, axis=0) if values else np.full(len(plan.measures), np.nan)
 
 
 def _layer_floor(floors: list[list[Scores]]) -> F32:
     """Return for each pair of layers the mean of both layers' own floors, (3, L_a, L_b)."""
     own = []
-    for part in floors:
-        diagonal = np.stack([np.einsum("kll->kl", s.layers[0]) for s in part])
+    for halves in floors:
+        diagonal = np.stack([np.einsum("kll->kl", s.layers[0]) for s in halves])
         own.append(diagonal.mean(axis=0))
     return np.asarray((own[0][:, :, None] + own[1][:, None, :]) / 2, np.float32)
 
 
-def _stages(cloud: Cloud) -> tuple[tuple[str, ...], np.ndarray]:
-    """Group layers by the network's stages, or by thirds of its depth where the source tells no stages."""
-    stage = [layer.stage for layer in cloud.layers]
+def _stages(side: Side) -> tuple[tuple[str, ...], F32]:
+    """Return the network's stages, or thirds of its depth where these are unknown, and which layers they have, (S, L).
+
+    Layers that are not in the sample belong to none.
+    """
+    layers = side.cloud.layers
+    stage = [layer.stage for layer in layers]
     if min(stage) >= 0:
-        names, group = np.unique(stage, return_inverse=True)
-        return tuple(f"stage {s}" for s in names), group
-    third = np.minimum((np.array([layer.depth for layer in cloud.layers]) * 3).astype(int), 2)
-    present, group = np.unique(third, return_inverse=True)
-    return tuple(("early", "middle", "late")[t] for t in present), group
-
-
-def _groups(sides: tuple[Profile, Profile], stages: tuple[tuple[tuple[str, ...], np.ndarray], ...]) -> tuple[F32, F32]:
-    """Return the (S, L) indicators of both banks' stages, without layers that are not in the sample."""
-    out = []
-    for side, (names, group) in zip(sides, stages, strict=True):
-        member = (np.arange(len(names))[:, None] == group[None]) & (side.size > 0)[None]
-        out.append(member.astype(np.float32))
-    return out[0], out[1]
-
-
-def _by_stage(layers: F32, groups: tuple[F32, F32]) -> F64:
-    """Return the mean over the layer pairs of each pair of stages, (..., S_a, S_b)."""
-    known = np.isfinite(layers)
-    sums = groups[0] @ np.where(known, layers, 0) @ groups[1].T
-    counts = groups[0] @ known.astype(np.float32) @ groups[1].T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums / counts, np.float64)
-
-
-def _summarise(draws: Draws, observed: Scores, floor: F64, plan: tuple[Plan, tuple[F32, F32]]) -> NullResult:
-    measures, groups = plan[0].measures, plan[1]
-    alike = np.array([m in ALIKE_IS_MORE for m in measures])
-    value, layers = observed.values[0], observed.layers[0]
-    sides, farther = (_one_sided(value, draws.values, larger) for larger in (alike, ~alike))
-    both = draws.values.reshape(-1, len(measures))
-    mean = both.mean(axis=0)
-    low, high = np.quantile(both, (0.025, 0.975), axis=0)
-    sign = np.array([1 if m in ALIKE_IS_MORE else -1 for m in BY_LAYER], np.float32)[:, None, None]
-    layer_p, layer_max = _pair_p(sign * layers, sign * draws.layers)
-    stage_p, _ = _pair_p(_by_stage(sign * layers, groups), _by_stage(sign * draws.layers, groups))
-    apart = (floor < low) | (floor > high)  # else the gap is noise, and a place in it would mean nothing
-    place = np.where(apart, fraction(value, floor, mean), np.nan)
-    band = np.quantile(draws.curve, (0.025, 0.975), axis=0)
-    return NullResult(
-        draws.null,
-        len(draws.values),
-        mean,
-        low,
-        high,
-        sides,
-        sides.max(axis=0),
-        farther.max(axis=0),
-        place,
-        np.stack([draws.curve.mean(axis=0), *band]),
-        draws.layers.mean(axis=(0, 1)),
-        layer_p,
-        _holm_each(layer_p),
-        layer_max,
-        stage_p.astype(np.float64),
-        _holm_each(stage_p).astype(np.float64),
-    )
-
-
-def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:
-    """Return p-values (2, M) from draws (m, 2, M), one direction for each measure."""
-    return np.where(larger, p_value(observed, draws, larger=True), p_value(observed, draws, larger=False))
-
-
-def _pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:
-    """Return p-values for pairs of layers, plain and adjusted for the maximum over pairs; larger is more alike.
-
-    Parameters
-    ----------
-    observed : (3, L_a, L_b); draws : (m, 2, 3, L_a, L_b). NaN stays NaN.
-
-    The adjusted p-value is the share of draws in which the largest standardised statistic of any pair reaches the
-    pair's own (Westfall & Young 1993, single step). Standardisation is by all draws with the observed one, which
-    keeps it symmetric between them.
-    """
-    plain, adjusted = [], []
-    for side in (0, 1):
-        part = np.concatenate([observed[None], draws[:, side]])
-        gap = np.isnan(observed)
-        sd = part.std(axis=0)
-        part -= part.mean(axis=0)
-        part /= np.where(sd > 0, sd, 1)
-        plain.append(np.where(gap, np.nan, (part >= part[0]).mean(axis=0)))
-        top = np.sort(np.where(gap, -np.inf, part).max(axis=(2, 3)), axis=0)  # (1 + m, 3)
-        reached = np.stack([len(top) - np.searchsorted(top[:, i], part[0, i]) for i in range(len(top.T))])
-        adjusted.append(np.where(gap, np.nan, reached / len(top)))
-    return np.maximum(*plain).astype(np.float32), np.maximum(*adjusted).astype(np.float32)
-
-
-def _holm_each(p: F32) -> F32:
-    return np.stack([holm(x) for x in p]).astype(np.float32)
-
-
-def compare_many(
-    banks: Sequence[FilterBank],
-    *,
-    settings: CompareSettings | None = None,
-    advance: Advance = lambda _: None,
-    tell: Callable[[MkfaError], None] = lambda _: None,
-) -> tuple[Comparison | None, ...]:
-    """Compare every pair of banks, in the order (0, 1), (0, 2), ..., (1, 2), ...; None where nothing is in common.
-
-    Parameters
-    ----------
-    tell : called with the reason for every pair that cannot be compared.
-
-    Raises
-    ------
-    MkfaError
-        No pair has anything in common.
-    """
-    out: list[Comparison | None] = []
-    problems: list[MkfaError] = []
-    for a, b in combinations(banks, 2):
-        try:
-            out.append(compare(a, b, settings=settings, advance=advance))
-        except MkfaError as error:
-            problems.append(error)
-            out.append(None)
-    if not any(out):
-        raise problems[0] if problems else MkfaError("compare_many", "needs two banks", "name another one")
-    for problem in problems:
-        tell(problem)
-    return tuple(out)
-
-
-def distinct_names(banks: Sequence[FilterBank]) -> list[FilterBank]:
-    """Return the banks with a number behind names that occur twice."""
-    names = [bank.name for bank in banks]
-    return [
-        replace(bank, name=f"{bank.name} ({i + 1})") if names.count(bank.name) > 1 else bank
-        for i, bank in enumerate(banks)
-    ]
+        numbers, group = np.unique(stage, return_inverse=True)
+        names = tuple(f"stage {s}" for s in numbers)
+    else:
+        third = np.minimum((np.array([layer.depth for layer in layers]) * 3).astype(int), 2)
+        numbers, group = np.unique(third, return_inverse=True)
+        names = tuple(("early", "middle", "late")[t] for t in numbers)
+    member = (np.arange(len(names))[:, None] == group[None]) & (side.sample.size > 0)[None]
+    return names, member.astype(np.float32)

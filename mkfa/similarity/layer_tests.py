@@ -6,7 +6,7 @@ Filters of one layer are trained together and are not independent; layers are wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -14,21 +14,9 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64
 from mkfa.frozen import FrozenDict
 from mkfa.similarity.samples import Cloud
-from mkfa.similarity.score import (
-    EXACT_TRANSPORT,
-    Measure,
-    Plan,
-    Profile,
-    Sample,
-    match_rows,
-    matched_costs,
-    profile,
-    score,
-)
+from mkfa.similarity.score import EXACT_TRANSPORT, Plan, Sample, match_rows, matched_costs, score
 from mkfa.stats.p_values import p_value
 
-EXCHANGED: tuple[Measure, ...] = ("coverage", "mmd", "energy")
-"""Measures whose value after an exchange of layers follows from blocks that are computed once."""
 POOLED = 1024
 """Filters of both banks together in the permutation test."""
 
@@ -84,7 +72,7 @@ def exchange_layers(
     p: dict[str, float] = {
         str(name): float(p_value(values[0], values[1:], larger=name != "coverage"))
         for name, values in found.items()
-        if plan.wants(name)
+        if name in plan.measures
     }
     return Exchange(FrozenDict(p), m, comb(la + lb, la), quota)
 
@@ -128,19 +116,19 @@ def _coverage(best: F32, side: np.ndarray[tuple[int], np.dtype[np.bool_]], label
     return float(forth + back) / 2
 
 
-def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.random.Generator) -> F64:
+def bootstrap_layers(a: Sample, b: Sample, *, draws: int, rng: np.random.Generator) -> F64:
     """Return the measures after resampling the layers of both banks with replacement, (draws, M) float64.
 
     mmd and energy follow from layer blocks, in which a filter is never paired with its own copy. For coverage and
     matching the layers whose filters are counted are resampled while the neighbours stay: a bank with repeated
     layers has fewer different neighbours to offer, which would shift every draw. The rest is computed anew.
     """
+    plan = a.plan
     out = np.full((draws, len(plan.measures)), np.nan)
     column: dict[str, int] = {name: i for i, name in enumerate(plan.measures)}
     weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
     if {"coverage", "coverage_at"} & set(column):
-        near = _only(plan, ("coverage",))
-        best = score(profile(a, near), profile(b, near), near)
+        best = score(a, b, measures=["coverage"])
         for name, cut in (("coverage", 0.0), ("coverage_at", plan.threshold)):
             if name in column:
                 each = [x[0] if name == "coverage" else x[0] >= cut for x in (best.nearest_a, best.nearest_b)]
@@ -152,18 +140,11 @@ def bootstrap_layers(a: Sample, b: Sample, *, plan: Plan, draws: int, rng: np.ra
     if {"mmd", "energy"} & set(column):
         _resample_blocks(a, b, weights, out, plan)
     done = {"coverage", "coverage_at", "mmd", "energy", *assigned}
-    if anew := tuple(name for name in plan.measures if name not in done):
-        part = _only(plan, anew)
+    if anew := [name for name in plan.measures if name not in done]:
         for i in range(draws):
             one, other = (_repeat(s, w[i]) for s, w in zip((a, b), weights, strict=True))
-            values = score(profile(one, part, root=True), profile(other, part), part).values[0]
-            out[i, [column[name] for name in part.measures]] = values
+            out[i, [column[name] for name in anew]] = score(one, other, measures=anew).values[0]
     return out
-
-
-def _only(plan: Plan, names: tuple[Measure, ...]) -> Plan:
-    patches = plan.patches if "responses" in names else None
-    return Plan(names, plan.threshold, plan.bandwidth, plan.theta, patches, plan.rank)
 
 
 def _resample(sample: Sample, draws: int, rng: np.random.Generator) -> I64:
@@ -199,13 +180,13 @@ def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: P
 def _repeat(sample: Sample, times: I64) -> Sample:
     rows = np.repeat(np.arange(len(sample)), times[sample.layer])
     rows = rows[np.argsort(sample.layer[rows], kind="stable")]
-    return Sample(
-        sample.weight[:, rows],
-        sample.vector[:, rows],
-        sample.gain[rows],
-        sample.offset[rows],
-        sample.layer[rows],
-        sample.layers,
+    return replace(
+        sample,
+        weight=sample.weight[:, rows],
+        vector=sample.vector[:, rows],
+        gain=sample.gain[rows],
+        offset=sample.offset[rows],
+        layer=sample.layer[rows],
     )
 
 
@@ -217,6 +198,3 @@ def centred_interval(draws: F64, value: F64) -> F64:
     with np.errstate(invalid="ignore"):
         low, middle, high = np.nanquantile(draws, (0.025, 0.5, 0.975), axis=0)
     return np.stack([value + low - middle, value + high - middle])
-
-
-__all__ = ["Exchange", "Profile", "bootstrap_layers", "centred_interval", "exchange_layers", "layer_blocks"]

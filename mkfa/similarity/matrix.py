@@ -1,17 +1,20 @@
-"""Three or more banks: one matrix over banks for each kernel size and measure."""
+"""Several banks: the comparisons of all pairs, and one matrix over banks for each kernel size and measure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mkfa.array_types import F64
+from mkfa.array_types import F64, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.similarity.comparison import Comparison, fraction
+from mkfa.similarity.comparison import Comparison
+from mkfa.similarity.kind_comparison import fraction
 from mkfa.stats.p_values import holm
+from mkfa.storage.records import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,52 @@ class BankMatrix:
     p_holm: F64
     seed_floor: float
     fraction_of_seeds: F64
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Comparisons(Result):
+    """Several banks compared in pairs.
+
+    Attributes
+    ----------
+    names : N banks.
+    pairs : one for each pair of banks, in the order of `itertools.combinations`; None where nothing can be compared.
+    matrices : from three banks on, one for each kind and measure.
+    skipped : why pairs were left out, in sentences.
+    """
+
+    KIND: ClassVar[str] = "comparison"
+
+    names: tuple[str, ...]
+    pairs: tuple[Comparison | None, ...]
+    matrices: tuple[BankMatrix, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def done(self) -> list[Comparison]:
+        """The pairs that could be compared."""
+        return [pair for pair in self.pairs if pair is not None]
+
+    def headline(self) -> str:
+        """Return the banks and the number of pairs."""
+        return f"{', '.join(self.names)}: {len(self.done)} of {len(self.pairs)} pairs compared"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of all pairs."""
+        return [row for pair in self.done for row in pair.rows()]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the records of all pairs, and the matrices."""
+        matrices = {"matrices": self.matrices} if self.matrices else {}
+        return {"comparisons": [pair.record() for pair in self.done], **matrices}
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what is needed to read the arrays."""
+        return {"settings": self.done[0].settings, "pairs": [pair.pair_attributes() for pair in self.done]}
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return the arrays of all pairs."""
+        return {name: value for pair in self.done for name, value in pair.to_arrays().items()}
 
 
 def bank_matrices(banks: Sequence[FilterBank], results: Sequence[Comparison | None]) -> tuple[BankMatrix, ...]:

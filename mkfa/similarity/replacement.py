@@ -9,19 +9,21 @@ exchangeable with the draws in its place, so each side's p-value is exactly unif
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.nulls.draws import Null
+from mkfa.progress import Advance
 from mkfa.similarity.measures.coverage import coverage_curve
-from mkfa.similarity.samples import Cloud, make_cloud, split
-from mkfa.similarity.score import BY_LAYER, THRESHOLDS, Plan, Profile, Sample, Scores, null_sample, profile, score, take
+from mkfa.similarity.measures.table import BY_LAYER
+from mkfa.similarity.samples import Cloud, make_cloud
+from mkfa.similarity.score import THRESHOLDS, Sample, Scores, null_sample, score, take
 
 NETWORK_DRAWS = 5
 """Networks drawn for a null of whole networks; each costs seconds, so it is a ceiling rather than a test."""
@@ -29,7 +31,14 @@ NETWORK_DRAWS = 5
 BATCH = 4
 """Null banks drawn at a time: long enough outside Python's lock, small enough for the cache."""
 
-Advance = Callable[[float], None]
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One bank of a comparison of one kind: its usable filters, and the sample of them that is compared."""
+
+    bank: FilterBank
+    cloud: Cloud
+    sample: Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +79,17 @@ def curves_of(result: Scores) -> F64:
     return np.stack([coverage_curve(near, THRESHOLDS) for near in both])
 
 
-def draw_against(
-    null: Null,
-    sides: tuple[Profile, Profile],
-    clouds: tuple[Cloud, Cloud],
-    *,
-    plan: Plan,
-    m: int,
-    seed: int,
-    advance: Advance,
-) -> Draws:
-    """Draw `m` null banks in the place of each side; draw k of a seed is the same on any number of processors.
+def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, advance: Advance) -> Draws:
+    """Put null banks in the place of each side: `m`, or `NETWORK_DRAWS` for a null of whole networks.
 
-    Parameters
-    ----------
-    sides : profiles of the samples of A and B, with roots.
-    clouds : where the samples come from; the null `covariance` has the second moment of all their filters.
+    Draw k of a seed is the same on any number of processors. A null normal by `root` has the root of all filters of
+    the bank, not of the sample. Raises MkfaError where the null cannot be drawn for a bank.
     """
-    a, b = sides
-    roots = tuple(None if null.root is None else null.root(cloud.weight) for cloud in clouds)
-    values = np.empty((m, 2, len(plan.measures)))
+    if null.network is not None:
+        return _networks_against(null, sides, seed=seed, advance=advance)
+    a, b = (side.sample for side in sides)
+    roots = tuple(None if null.root is None else null.root(side.cloud.weight) for side in sides)
+    values = np.empty((m, 2, len(a.plan.measures)))
     layers = np.empty((m, 2, len(BY_LAYER), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))
 
@@ -97,13 +97,13 @@ def draw_against(
         part = range(first, min(first + BATCH, m))
         rngs = [np.random.default_rng([seed, null.stream, k]) for k in part]
         b_null, a_null = (  # in this order: recorded results depend on it
-            profile(_null_in_place(null, sides[i].sample, clouds[i].kind, roots[i], rngs), plan) for i in (1, 0)
+            _null_in_place(null, sides[i].sample, sides[i].cloud.kind, roots[i], rngs) for i in (1, 0)
         )
-        found = score(a, b_null, plan), score(a_null, b, plan)
+        scores = score(a, b_null), score(a_null, b)
         here = slice(part.start, part.stop)
-        for side, result in enumerate(found):
+        for side, result in enumerate(scores):
             values[here, side], layers[here, side] = result.values, result.layers
-        curve[here] = (curves_of(found[0]) + curves_of(found[1])) / 2
+        curve[here] = (curves_of(scores[0]) + curves_of(scores[1])) / 2
         return len(part)
 
     with single_blas(), ThreadPoolExecutor(workers()) as pool:
@@ -121,56 +121,29 @@ def _null_in_place(null: Null, sample: Sample, kind: Kind, root: F32 | None, rng
     return null_sample(sample, white @ root.T)
 
 
-def networks_against(
-    null: Null,
-    sides: tuple[Profile, Profile],
-    clouds: tuple[Cloud, Cloud],
-    *,
-    banks: tuple[FilterBank, FilterBank],
-    plan: Plan,
-    seed: int,
-    advance: Advance,
-) -> Draws:
-    """Put `NETWORK_DRAWS` networks of the null in the place of each side.
-
-    Raises
-    ------
-    MkfaError
-        A bank names no architecture, or one that timm cannot build.
-    """
-    found: list[tuple[Scores, Scores]] = []
-    a, b = sides
-    if (draw_network := null.network) is None:
-        raise TypeError(f"the null {null.name} is drawn filter by filter")
+def _networks_against(null: Null, sides: tuple[Side, Side], *, seed: int, advance: Advance) -> Draws:
+    assert null.network is not None
+    pairs: list[tuple[Scores, Scores]] = []
+    a, b = (side.sample for side in sides)
     for k in range(NETWORK_DRAWS):
         fresh = []
-        for side, (bank, cloud) in enumerate(zip(banks, clouds, strict=True)):
-            rng = np.random.default_rng([seed, null.stream, k, side])
-            blank = make_cloud(draw_network(bank, seed + 1 + k), cloud.kind)
-            fresh.append(profile(_like(sides[side].sample, cloud, blank, rng), plan))
-        found.append((score(a, fresh[1], plan), score(fresh[0], b, plan)))
+        for i, side in enumerate(sides):
+            rng = np.random.default_rng([seed, null.stream, k, i])
+            fresh.append(_like(side, make_cloud(null.network(side.bank, seed + 1 + k), side.cloud.kind), rng))
+        pairs.append((score(a, fresh[1]), score(fresh[0], b)))
         advance(1.0)
-    values = np.array([[s.values[0] for s in pair] for pair in found])
-    layers = np.array([[s.layers[0] for s in pair] for pair in found], np.float32)
-    return Draws(null.name, values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in found]))
+    values = np.array([[s.values[0] for s in pair] for pair in pairs])
+    layers = np.array([[s.layers[0] for s in pair] for pair in pairs], np.float32)
+    return Draws(null.name, values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in pairs]))
 
 
-def _like(sample: Sample, cloud: Cloud, blank: Cloud, rng: np.random.Generator) -> Sample:
-    """Sample an untrained bank with as many filters of each layer as the trained one gave."""
+def _like(side: Side, blank: Cloud, rng: np.random.Generator) -> Sample:
+    """Sample an untrained network with as many filters of each layer as the trained one gave."""
     place = {layer.index: i for i, layer in enumerate(blank.layers)}
     rows = []
-    for i, count in enumerate(np.bincount(sample.layer, minlength=len(cloud.layers))):
-        here = np.flatnonzero(blank.layer == place.get(cloud.layers[i].index, -1))
+    for layer, count in zip(side.cloud.layers, side.sample.size, strict=True):
+        here = np.flatnonzero(blank.layer == place.get(layer.index, -1))
         rows.append(rng.permutation(here)[:count])
-    chosen = take(blank, np.concatenate(rows))
-    layer = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    return Sample(chosen.weight, chosen.vector, chosen.gain, chosen.offset, layer, sample.layers)
-
-
-def floor_scores(cloud: Cloud, n: int, *, plan: Plan, splits: int, rng: np.random.Generator) -> list[Scores]:
-    """Score disjoint halves of a bank, `splits` times; every half has the same number of filters of each layer."""
-    found = []
-    for _ in range(splits):
-        first, second = (take(cloud, rows) for rows in split(cloud, n, rng))
-        found.append(score(profile(first, plan, root=True), profile(second, plan), plan))
-    return found
+    chosen = take(blank, np.concatenate(rows), side.sample.plan)
+    layer_of = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+    return replace(chosen, layer=layer_of, layers=side.sample.layers, drawn=True)

@@ -54,23 +54,26 @@ class Cloud:
 
 
 def make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
-    """Gather the usable filters of one kind; the cloud may be empty."""
+    """Gather the usable filters of one kind; the cloud may be empty. The bank keeps it."""
+    return bank.remember(("cloud", kind), lambda: _make_cloud(bank, kind))
+
+
+def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
     usable = usable_filters(bank, kind)
     counts = np.bincount(usable.layer, minlength=len(bank.layers))
-    keep = counts[usable.layer] >= MIN_LAYER
+    enough = counts[usable.layer] >= MIN_LAYER
+    keep = slice(None) if enough.all() else enough  # a slice copies nothing
     rows, position = np.unique(usable.layer[keep], return_inverse=True)
-    thin = sum(layer.kind == kind for layer in bank.layers) - len(rows)
-    layers = tuple(bank.layers[int(row)] for row in rows)
     return Cloud(
-        bank.name,
-        kind,
-        usable.weight[keep],
-        usable.vector[keep],
-        usable.gain[keep],
-        usable.offset[keep],
-        position.astype(np.int64).ravel(),
-        layers,
-        thin,
+        name=bank.name,
+        kind=kind,
+        weight=usable.weight[keep],
+        vector=usable.vector[keep],
+        gain=usable.gain[keep],
+        offset=usable.offset[keep],
+        layer=position.astype(np.int64).ravel(),
+        layers=tuple(bank.layers[int(row)] for row in rows),
+        thin=sum(layer.kind == kind for layer in bank.layers) - len(rows),
     )
 
 
@@ -153,7 +156,7 @@ def sample_size(a: Cloud, b: Cloud, limit: int) -> int:
 def allocate(n: int, capacity: I64) -> I64:
     """Share n filters among layers as evenly as their capacities allow; return (L,) int64 that sums to n.
 
-    Where n gives a layer less than two, only every so-manieth layer takes part.
+    Where n gives a layer less than two, only evenly spaced layers are used.
     """
     share = np.zeros(len(capacity), np.int64)
     room = np.asarray(capacity, np.int64)

@@ -1,42 +1,25 @@
 """All measures between two equal samples at once, sharing what they have in common.
 
-A comparison evaluates some ten thousand pairs of samples (null banks, split halves, resampled layers), so every
-sample is profiled once and pairs are computed from profiles, in float32 blocks that stay in the cache, several null
-banks at a time: NumPy then computes outside Python's lock for long enough that threads run side by side.
-`mkfa.similarity.measures.cosines` has each measure by itself; the tests hold the two against each other.
+A comparison scores some ten thousand pairs of samples (null banks, split halves, resampled layers). So whatever
+depends on one sample is computed once, in float32 blocks that stay in the cache, for several null banks at a time:
+NumPy then computes outside Python's lock for long enough that threads run side by side. The modules of
+`mkfa.similarity.measures` have each measure by itself; the tests hold the two against each other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
-from mkfa.errors import UnknownNameError, nearest
 from mkfa.similarity.measures import moments, pca_kl, transport
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
+from mkfa.similarity.measures.table import BY_LAYER, MEASURES
 from mkfa.similarity.samples import Cloud
 
-Measure = Literal[
-    "coverage",
-    "coverage_at",
-    "matching",
-    "transport",
-    "mmd",
-    "energy",
-    "bures",
-    "frobenius",
-    "angles",
-    "pca_kl",
-    "responses",
-]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
-ALIKE_IS_MORE = frozenset({"coverage", "coverage_at", "responses"})
-"""Similarities; the others are distances."""
-BY_LAYER: tuple[Measure, ...] = ("coverage", "mmd", "energy")
-"""Measures that a dozen filters of a layer can bear; the others need more filters than taps."""
 MATCHED = 64
 """Filters in the assignment of `matching`: its time grows with the cube of their number."""
 EXACT_TRANSPORT = 64
@@ -44,24 +27,50 @@ EXACT_TRANSPORT = 64
 beyond, it is sliced."""
 DIRECTIONS = 64
 THRESHOLDS: F64 = np.linspace(0, 1, 41)
-_MOMENTS = ("bures", "frobenius", "angles")
+
+T = TypeVar("T")
 
 
-def check_measures(names: tuple[str, ...]) -> tuple[Measure, ...]:
-    """Return the measures of these names; "moments" stands for its three. Raises `UnknownNameError`."""
-    wanted: list[str] = []
-    for name in names:
-        wanted.extend(_MOMENTS if name == "moments" else (name,))
-    for name in wanted:
-        if name not in MEASURES:
-            remedy = nearest(name, MEASURES) or f"choose from moments, {', '.join(MEASURES)}"
-            raise UnknownNameError(name, "is no measure", remedy)
-    return tuple(m for m in MEASURES if m in wanted)
+class once(Generic[T]):
+    """A property that is computed when first needed; without the lock of `cached_property` before Python 3.12."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+
+    def __get__(self, item: Any, owner: Any = None) -> T:
+        value: T = self.compute(item)
+        item.__dict__[self.name] = value
+        return value
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What is the same for every pair of a comparison: which measures, and their fixed inputs."""
+
+    measures: tuple[str, ...]
+    threshold: float
+    bandwidth: float
+    theta: F32
+    patches: F32
+    rank: int
+
+
+def make_plan(
+    size: tuple[int, int], chosen: tuple[str, ...], *, threshold: float, bandwidth: float, rng: np.random.Generator
+) -> Plan:
+    """Draw the directions and make the stimuli for one kernel size."""
+    k = size[0] * size[1]
+    theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
+    patches = stimuli(*size) if "responses" in chosen else np.zeros((0, k), np.float32)
+    return Plan(chosen, threshold, bandwidth, theta, patches, moments.subspace_rank(k))
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """Filters of some layers of a bank; or D null banks in its place, which have its layers.
+    """Filters of some layers of a bank, or D null banks in its place, which have its layers.
+
+    The properties are what a sample contributes to every pair that it takes part in.
 
     Attributes
     ----------
@@ -70,6 +79,7 @@ class Sample:
     gain, offset : (n,) float32.
     layer : (n,) int64, ascending, position among the layers of the cloud.
     layers : number of layers of the cloud, L.
+    drawn : True for null banks.
     """
 
     weight: F32
@@ -78,108 +88,98 @@ class Sample:
     offset: F32
     layer: I64
     layers: int
+    plan: Plan
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.layer)
 
+    @once
+    def size(self) -> I64:
+        """(L,) number of rows of each layer."""
+        return np.asarray(np.bincount(self.layer, minlength=self.layers), np.int64)
 
-def take(cloud: Cloud, rows: I64) -> Sample:
+    @once
+    def members(self) -> F32:
+        """(L, n) indicator of layers: sums over layers are matrix products, ten times faster than `reduceat`."""
+        return np.asarray(np.arange(self.layers)[:, None] == self.layer[None], np.float32)
+
+    @once
+    def padded(self) -> I64:
+        """(L, longest) rows of each layer, the last one repeated."""
+        start, step = np.cumsum(self.size) - self.size, np.arange(max(int(self.size.max(initial=1)), 1))
+        rows = np.minimum(start[:, None] + step[None], (start + self.size - 1)[:, None])
+        return np.asarray(np.maximum(rows, 0), np.int64)
+
+    @once
+    def within(self) -> tuple[F64, F64]:
+        """Mean kernel and mean distance over pairs of different filters, (2, D), and inside each layer, (2, D, L).
+
+        NaN where the sample has fewer than two filters of the layer.
+        """
+        n, depth, size = len(self), len(self.vector), self.size
+        whole, layers = np.empty((2, depth)), np.empty((2, depth, self.layers))
+        for i, block in enumerate(_transform(_squares(self.vector, self.vector), self.plan.bandwidth)):
+            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself is no pair
+            sums = self.members @ block  # (D, L, n)
+            whole[i] = sums.sum(axis=(1, 2), dtype=np.float64) / (n * (n - 1))
+            pairs = np.where(size > 1, size * (size - 1.0), np.nan)
+            layers[i] = np.einsum("dln,ln->dl", sums, self.members) / pairs
+        return whole, layers
+
+    @once
+    def slices(self) -> F32:
+        """(D, directions, n) sorted |projections|."""
+        return np.sort(np.abs(self.plan.theta.T @ self.vector.swapaxes(1, 2)), axis=2)
+
+    @once
+    def moment(self) -> F64:
+        """(D, K, K) second moments."""
+        return (self.vector.swapaxes(1, 2) @ self.vector).astype(np.float64) / len(self)
+
+    @once
+    def root(self) -> F64:
+        """(1, K, K) square root of the first second moment."""
+        return moments.root(self.moment[0])[None]
+
+    @once
+    def leading(self) -> F64:
+        """(D, K, rank) leading eigenvectors of the second moments."""
+        return np.asarray(np.linalg.eigh(self.moment)[1][..., -self.plan.rank :])
+
+    @once
+    def gram(self) -> F32:
+        """(D, S, S) centred Gram matrices of the responses to the stimuli."""
+        return u_centred(gram(self.vector, self.plan.patches))
+
+    @once
+    def scaled(self) -> F32:
+        """(D, n, K) taps over the filter's largest |tap|."""
+        peak = np.maximum(self.weight.max(axis=2), -self.weight.min(axis=2))[..., None]
+        return np.asarray(self.weight / np.where(peak > 0, peak, 1), np.float32)
+
+
+def take(cloud: Cloud, rows: I64, plan: Plan) -> Sample:
     """Return the filters of these rows, in order of layers."""
     rows = np.sort(rows)
-    return Sample(
-        cloud.weight[rows].reshape(1, len(rows), -1),
-        cloud.vector[rows][None],
-        cloud.gain[rows],
-        cloud.offset[rows],
-        cloud.layer[rows],
-        len(cloud.layers),
-    )
+    weight, vector = cloud.weight[rows].reshape(1, len(rows), -1), cloud.vector[rows][None]
+    return Sample(weight, vector, cloud.gain[rows], cloud.offset[rows], cloud.layer[rows], len(cloud.layers), plan)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is the same for every pair of a comparison: which measures, and their fixed inputs."""
+def null_sample(sample: Sample, weight: F32) -> Sample:
+    """Put D null banks in a sample's place, with the gain and offset of the filters that they replace.
 
-    measures: tuple[Measure, ...]
-    threshold: float
-    bandwidth: float
-    theta: F32
-    patches: F32 | None
-    rank: int
+    Only `pca_kl` sees gain and offset, and a null bank must not differ from the bank in these.
 
-    def wants(self, *names: str) -> bool:
-        return any(name in self.measures for name in names)
-
-
-def make_plan(
-    size: tuple[int, int], chosen: tuple[Measure, ...], *, threshold: float, bandwidth: float, rng: np.random.Generator
-) -> Plan:
-    """Draw the directions and make the stimuli for one kernel size."""
-    k = size[0] * size[1]
-    theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
-    patches = stimuli(*size) if "responses" in chosen else None
-    return Plan(chosen, threshold, bandwidth, theta, patches, moments.subspace_rank(k))
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What a sample contributes to every pair that it takes part in; fields that no measure needs are None.
-
-    Attributes
+    Parameters
     ----------
-    start, size : (L,) first row and number of rows of each layer.
-    members : (L, n) indicator of layers: sums over layers are matrix products, ten times faster than `reduceat`.
-    padded : (L, longest) rows of each layer, the last one repeated.
-    within : (2, D) mean kernel and mean distance over pairs of different filters of the sample.
-    within_layer : (2, D, L) the same inside each layer; NaN where the sample has fewer than two of the layer.
+    weight : (D, n, K) float32, null filters of any scale.
     """
-
-    sample: Sample
-    size: I64
-    members: F32
-    padded: I64
-    within: F64
-    within_layer: F64
-    slices: F32 | None
-    moment: F64 | None
-    root: F64 | None
-    leading: F64 | None
-    gram: F32 | None
-    scaled: F32 | None
-
-
-def profile(sample: Sample, plan: Plan, *, root: bool = False) -> Profile:
-    """Profile a sample; `root` also takes the square root of its second moment, which one side of a pair must have."""
-    edges = np.searchsorted(sample.layer, np.arange(sample.layers + 1))
-    size, n, depth = np.diff(edges), len(sample), len(sample.vector)
-    members = (np.arange(sample.layers)[:, None] == sample.layer[None]).astype(np.float32)
-    within, within_layer = np.full((2, depth), np.nan), np.full((2, depth, sample.layers), np.nan)
-    vector = sample.vector
-    if plan.wants("mmd", "energy"):
-        for i, block in enumerate(_transform(_squares(vector, vector), plan)):
-            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself is no pair
-            sums = members @ block  # (D, L, n)
-            within[i] = sums.sum(axis=(1, 2), dtype=np.float64) / (n * (n - 1))
-            with np.errstate(invalid="ignore"):
-                pairs = np.where(size > 1, size * (size - 1.0), np.nan)
-            within_layer[i] = np.einsum("dln,ln->dl", sums, members) / pairs
-    moment = None
-    if plan.wants(*_MOMENTS):
-        moment = (vector.swapaxes(1, 2) @ vector).astype(np.float64) / n
-    return Profile(
-        sample,
-        size,
-        members,
-        _padded(edges[:-1], size),
-        within,
-        within_layer,
-        np.sort(np.abs(plan.theta.T @ vector.swapaxes(1, 2)), axis=2) if plan.wants("transport") else None,
-        moment,
-        moments.root(moment[0])[None] if moment is not None and root else None,
-        np.linalg.eigh(moment)[1][..., -plan.rank :] if moment is not None and plan.wants("angles") else None,
-        u_centred(gram(vector, plan.patches)) if plan.patches is not None else None,
-        _peak_scaled(sample.weight) if plan.wants("pca_kl") else None,
-    )
+    vector = weight - weight.mean(axis=2, keepdims=True)
+    norm = np.sqrt(np.einsum("dnk,dnk->dn", vector, vector))[..., None]
+    vector = np.where(norm > 0, vector / np.where(norm > 0, norm, 1), sample.vector)
+    raw = sample.gain[:, None] * vector + sample.offset[:, None]
+    return replace(sample, weight=raw, vector=vector, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class Scores:
 
     Attributes
     ----------
-    values : (D, M) float64, in the order of the plan's measures.
+    values : (D, M) float64, in the order of the measures.
     layers : (D, 3, L_a, L_b) float32, the measures of `BY_LAYER`; NaN where a layer has no filter in the sample.
     nearest_a, nearest_b : (D, n) float32, |cos| of each filter to its nearest in the other sample; (D, 0) where
         coverage was not asked for.
@@ -200,42 +200,127 @@ class Scores:
     nearest_b: F32
 
 
-def score(a: Profile, b: Profile, plan: Plan) -> Scores:
-    """Compute all measures of the plan between two profiled samples; where one has D = 1 it meets all of the other."""
-    x, y = a.sample.vector, b.sample.vector
-    depth = max(len(x), len(y))
-    layers = np.full((len(BY_LAYER), depth, len(a.size), len(b.size)), np.nan, np.float32)
-    found: dict[str, F64] = {}
-    near_a = near_b = np.zeros((depth, 0), np.float32)
-    forth = _squares(x, y) if plan.wants("coverage", "coverage_at", "mmd", "energy") else x
-    if plan.wants("coverage", "coverage_at"):
-        back = _squares(y, x)  # both ways: maxima over rows are ten times faster
-        best_in_a, best_in_b = _block_max(forth, a), _block_max(back, b)  # (D, L_a, n_b), (D, L_b, n_a)
-        near_b, near_a = best_in_a.max(axis=1), best_in_b.max(axis=1)
-        layers[0] = (_mean_best(best_in_b, a, b).swapaxes(1, 2) + _mean_best(best_in_a, b, a)) / 2
-        found["coverage"] = (near_a.mean(axis=1, dtype=np.float64) + near_b.mean(axis=1, dtype=np.float64)) / 2
-        found["coverage_at"] = ((near_a >= plan.threshold).mean(axis=1) + (near_b >= plan.threshold).mean(axis=1)) / 2
-    if plan.wants("mmd", "energy"):
+def score(a: Sample, b: Sample, *, measures: Sequence[str] | None = None) -> Scores:
+    """Score two samples by the plan's measures, or some of them; where one has D = 1 it meets all of the other."""
+    pair, measures = Pair(a, b), a.plan.measures if measures is None else measures
+    values = np.stack([np.broadcast_to(pair.by(name), pair.depth) for name in measures], axis=1)
+    layers = np.full((pair.depth, len(BY_LAYER), len(a.size), len(b.size)), np.nan, np.float32)
+    near_a = near_b = np.zeros((pair.depth, 0), np.float32)
+    if {"coverage", "coverage_at"} & set(measures):
+        near_a, near_b, layers[:, 0] = pair.nearest
+    if {"mmd", "energy"} & set(measures):
+        layers[:, 1:] = pair.discrepancies[1].swapaxes(0, 1)
+    return Scores(values, layers, near_a, near_b)
+
+
+class Pair:
+    """Two samples. Each built-in measure is the property of its name, (D,) float64."""
+
+    def __init__(self, a: Sample, b: Sample) -> None:
+        self.a, self.b = a, b
+        self.plan = a.plan
+        self.depth = max(len(a.vector), len(b.vector))
+
+    def by(self, name: str) -> F64:
+        """Return a measure of all D pairs; those of users are computed pair by pair."""
+        single = MEASURES.find(name).score
+        if single is None:
+            value: F64 = getattr(self, name)
+            return value
+        return np.array([single(x, y) for x, y in self._one_by_one()], np.float64)
+
+    def _one_by_one(self) -> Iterator[tuple[F32, F32]]:
+        x, y = self.a.vector, self.b.vector
+        return ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(self.depth))
+
+    @once
+    def squares(self) -> F32:
+        """(D, n_a, n_b) cos^2; `discrepancies` uses it up."""
+        return _squares(self.a.vector, self.b.vector)
+
+    @once
+    def nearest(self) -> tuple[F32, F32, F32]:
+        """Return |cos| of each filter to its nearest, (D, n_a) and (D, n_b), and the coverage of layer pairs."""
+        a, b = self.a, self.b
+        back = _squares(b.vector, a.vector)  # both ways: maxima over rows are ten times faster
+        best_in_a, best_in_b = _block_max(self.squares, a), _block_max(back, b)  # (D, L_a, n_b), (D, L_b, n_a)
+        layers = (_mean_best(best_in_b, a, b).swapaxes(1, 2) + _mean_best(best_in_a, b, a)) / 2
+        return best_in_b.max(axis=1), best_in_a.max(axis=1), np.asarray(layers, np.float32)
+
+    @once
+    def discrepancies(self) -> tuple[F64, F32]:
+        """Return mmd and energy of the samples, (2, D), and of layer pairs, (2, D, L_a, L_b)."""
+        a, b = self.a, self.b
         pairs = a.size[:, None] * b.size[None]
-        for i, (block, sign) in enumerate(zip(_transform(forth, plan), (-2, 2), strict=True)):
+        square = self.squares
+        del self.__dict__["squares"]
+        whole, layers = [], []
+        for i, (block, sign) in enumerate(zip(_transform(square, self.plan.bandwidth), (-2, 2), strict=True)):
             sums = a.members @ block @ b.members.T  # (D, L_a, L_b)
             cross = sums.sum(axis=(1, 2), dtype=np.float64) / pairs.sum()
-            found[BY_LAYER[1 + i]] = sign * (cross - (a.within[i] + b.within[i]) / 2)
+            (all_a, layers_a), (all_b, layers_b) = a.within, b.within
+            whole.append(sign * (cross - (all_a[i] + all_b[i]) / 2))
             with np.errstate(invalid="ignore"):
-                middle = (a.within_layer[i][:, :, None] + b.within_layer[i][:, None]) / 2
-                layers[1 + i] = sign * (sums / pairs - middle)
-    if plan.wants("matching"):
-        found["matching"] = np.array([costs.mean() for costs in matched_costs(a.sample, b.sample)])
-    if plan.wants("transport"):
-        found["transport"] = _transport(a, b)
-    if a.moment is not None and b.moment is not None:
-        found.update(_moments(a, b, plan))
-    if a.scaled is not None and b.scaled is not None:
-        found["pca_kl"] = _pca_kl(a.scaled, b.scaled)
-    if a.gram is not None and b.gram is not None:
-        found["responses"] = debiased_cka(a.gram, b.gram)
-    values = np.stack([np.broadcast_to(found[m], depth) for m in plan.measures], axis=1)
-    return Scores(values, layers.swapaxes(0, 1), near_a, near_b)
+                middle = (layers_a[i][:, :, None] + layers_b[i][:, None]) / 2
+                layers.append(sign * (sums / pairs - middle))
+        return np.stack(whole), np.stack(layers)
+
+    @property
+    def coverage(self) -> F64:
+        near_a, near_b, _ = self.nearest
+        return np.asarray((near_a.mean(axis=1, dtype=np.float64) + near_b.mean(axis=1, dtype=np.float64)) / 2)
+
+    @property
+    def coverage_at(self) -> F64:
+        near_a, near_b, _ = self.nearest
+        cut = self.plan.threshold
+        return np.asarray(((near_a >= cut).mean(axis=1) + (near_b >= cut).mean(axis=1)) / 2)
+
+    @property
+    def matching(self) -> F64:
+        return np.array([costs.mean() for costs in matched_costs(self.a, self.b)])
+
+    @property
+    def transport(self) -> F64:
+        if max(len(self.a), len(self.b)) <= EXACT_TRANSPORT:
+            return np.array([transport.transport_exact(x, y) for x, y in self._one_by_one()])
+        a, b = self.a.slices, self.b.slices
+        if a.shape[2] != b.shape[2]:  # resampled layers: sizes differ
+            return np.array([transport.slices_distance(a[0], b[0])])
+        return np.asarray(np.sqrt(np.square(a - b).mean(axis=(1, 2), dtype=np.float64)))
+
+    @property
+    def mmd(self) -> F64:
+        return np.asarray(self.discrepancies[0][0])
+
+    @property
+    def energy(self) -> F64:
+        return np.asarray(self.discrepancies[0][1])
+
+    @property
+    def bures(self) -> F64:
+        one, other = (self.b, self.a) if self.a.drawn else (self.a, self.b)
+        fidelity = np.sqrt(np.clip(np.linalg.eigvalsh(one.root @ other.moment @ one.root), 0, None)).sum(axis=1)
+        traces = sum(np.trace(s.moment, axis1=1, axis2=2) for s in (self.a, self.b))
+        return np.asarray(np.sqrt(np.clip(traces - 2 * fidelity, 0, None)))
+
+    @property
+    def frobenius(self) -> F64:
+        return np.asarray(np.linalg.norm(self.a.moment - self.b.moment, axis=(1, 2)), np.float64)
+
+    @property
+    def angles(self) -> F64:
+        cosine = np.linalg.svd(self.a.leading.swapaxes(1, 2) @ self.b.leading, compute_uv=False)
+        return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(axis=1))
+
+    @property
+    def pca_kl(self) -> F64:
+        both = [np.broadcast_to(x, (self.depth, *x.shape[1:])) for x in (self.a.scaled, self.b.scaled)]
+        return pca_kl.pca_kl_pooled(np.concatenate(both, axis=1), len(self.a))
+
+    @property
+    def responses(self) -> F64:
+        return debiased_cka(self.a.gram, self.b.gram)
 
 
 def match_rows(n: int) -> I64:
@@ -252,61 +337,21 @@ def matched_costs(a: Sample, b: Sample) -> list[F64]:
     return [c[linear_sum_assignment(c)].astype(np.float64) for c in cost]
 
 
-def _transport(a: Profile, b: Profile) -> F64:
-    if max(len(a.sample), len(b.sample)) <= EXACT_TRANSPORT:
-        x, y = a.sample.vector, b.sample.vector
-        pairs = ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(max(len(x), len(y))))
-        return np.array([transport.transport_exact(f, g) for f, g in pairs])
-    assert a.slices is not None
-    assert b.slices is not None
-    if a.slices.shape[2] != b.slices.shape[2]:  # resampled layers: sizes differ
-        return np.array([transport.slices_distance(a.slices[0], b.slices[0])])
-    return np.asarray(np.sqrt(np.square(a.slices - b.slices).mean(axis=(1, 2), dtype=np.float64)))
-
-
-def _moments(a: Profile, b: Profile, plan: Plan) -> dict[str, F64]:
-    assert a.moment is not None
-    assert b.moment is not None
-    found = {"frobenius": np.linalg.norm(a.moment - b.moment, axis=(1, 2))}
-    if plan.wants("bures"):
-        one, other = (a.root, b.moment) if a.root is not None else (b.root, a.moment)
-        assert one is not None
-        fidelity = np.sqrt(np.clip(np.linalg.eigvalsh(one @ other @ one), 0, None)).sum(axis=1)
-        traces = np.trace(a.moment, axis1=1, axis2=2) + np.trace(b.moment, axis1=1, axis2=2)
-        found["bures"] = np.sqrt(np.clip(traces - 2 * fidelity, 0, None))
-    if a.leading is not None and b.leading is not None:
-        cosine = np.linalg.svd(a.leading.swapaxes(1, 2) @ b.leading, compute_uv=False)
-        found["angles"] = np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(axis=1)
-    return found
-
-
-def _pca_kl(a: F32, b: F32) -> F64:
-    """`pca_kl.pca_kl` for D pairs at once."""
-    depth = max(len(a), len(b))
-    pooled = np.concatenate([np.broadcast_to(x, (depth, *x.shape[1:])) for x in (a, b)], axis=1)
-    return pca_kl.pca_kl_pooled(pooled, a.shape[1])
-
-
-def _peak_scaled(weight: F32) -> F32:
-    peak = np.maximum(weight.max(axis=2), -weight.min(axis=2))[..., None]
-    return np.asarray(weight / np.where(peak > 0, peak, 1), np.float32)
-
-
 def _squares(x: F32, y: F32) -> F32:
     """Return cos^2 between all filters, (D, n_x, n_y)."""
     out = x @ y.swapaxes(1, 2)
     return np.asarray(np.multiply(out, out, out=out))
 
 
-def _transform(square: F32, plan: Plan) -> tuple[F32, F32]:
+def _transform(square: F32, bandwidth: float) -> tuple[F32, F32]:
     """Turn cos^2 into the kernel of `mmd` and the distance of `energy`; `square` is used up."""
     np.subtract(np.float32(1), square, out=square)
     np.maximum(square, np.float32(0), out=square)
-    kernel = square * np.float32(-1 / plan.bandwidth)
+    kernel = square * np.float32(-1 / bandwidth)
     return np.exp(kernel, out=kernel), np.sqrt(square, out=square)
 
 
-def _block_max(square: F32, rows: Profile) -> F32:
+def _block_max(square: F32, rows: Sample) -> F32:
     """Return the largest |cos| within each layer's rows, (D, L, columns); 0 for layers without rows."""
     out = square.take(rows.padded, axis=1).max(axis=2)
     out[:, rows.size == 0] = 0
@@ -314,31 +359,9 @@ def _block_max(square: F32, rows: Profile) -> F32:
     return np.asarray(np.sqrt(out, out=out))
 
 
-def _padded(start: I64, size: I64) -> I64:
-    step = np.arange(max(int(size.max(initial=1)), 1))
-    rows = np.minimum(start[:, None] + step[None], (start + size - 1)[:, None])
-    return np.asarray(np.maximum(rows, 0), np.int64)
-
-
-def _mean_best(best: F32, counted: Profile, near: Profile) -> F32:
+def _mean_best(best: F32, counted: Sample, near: Sample) -> F32:
     """Return the mean over each layer's filters of their best |cos| in every layer of `near`, (D, L_near, L)."""
     with np.errstate(invalid="ignore"):
         mean = best @ counted.members.T / counted.size.astype(np.float32)
     mean[:, near.size == 0] = np.nan
     return np.asarray(mean)
-
-
-def null_sample(sample: Sample, weight: F32) -> Sample:
-    """Put D null banks in a sample's place, with the gain and offset of the filters that they replace.
-
-    Only `pca_kl` sees gain and offset, and chance must not differ from the bank in what it is not about.
-
-    Parameters
-    ----------
-    weight : (D, n, K) float32, null filters of any scale.
-    """
-    vector = weight - weight.mean(axis=2, keepdims=True)
-    norm = np.sqrt(np.einsum("dnk,dnk->dn", vector, vector))[..., None]
-    vector = np.where(norm > 0, vector / np.where(norm > 0, norm, 1), sample.vector)
-    raw = sample.gain[:, None] * vector + sample.offset[:, None]
-    return Sample(raw, vector, sample.gain, sample.offset, sample.layer, sample.layers)

@@ -6,30 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.similarity.comparison import ALPHA, Comparison, KindComparison, NullResult
-from mkfa.similarity.score import ALIKE_IS_MORE, Measure
+from mkfa.similarity.kind_comparison import KindComparison, NullResult
+from mkfa.similarity.measures.table import MEASURES
 from mkfa.stats.p_values import holm
+
+ALPHA = 0.05
 
 
 def strictest(kind: KindComparison, measure: str) -> NullResult:
     """Return the null that decides: the one with the largest p; of several, the one nearest to the value."""
     i = kind.row(measure)
-    sign = 1 if measure in ALIKE_IS_MORE else -1
+    sign = 1 if MEASURES.find(measure).alike_is_more else -1
     return max(kind.nulls, key=lambda n: (n.p[i], sign * n.mean[i]))
 
 
-def leading_measure(kind: KindComparison) -> Measure:
+def leading_measure(kind: KindComparison) -> str:
     """Return the measure that the sentence is about: coverage, or the first that was computed."""
     return "coverage" if "coverage" in kind.measures else kind.measures[0]
 
 
-def in_words(result: Comparison, kind: KindComparison) -> list[str]:
+def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     """Return what one kind's numbers mean, in sentences."""
     measure = leading_measure(kind)
     i = kind.row(measure)
     near = [n for n in kind.nulls if n.p[i] <= ALPHA]
     far = [n for n in kind.nulls if n.p[i] > ALPHA]
-    what = "halves of the same bank" if kind.same else f"{result.a} and {result.b}"
+    what = "halves of the same bank" if kind.same else f"{a} and {b}"
     parts = []
     if near:
         parts.append(f"closer than chance under {_join(n.null for n in near)} (p <= {max(n.p[i] for n in near):.3f})")
@@ -61,12 +63,12 @@ def _exchange_in_words(kind: KindComparison) -> list[str]:
     if kind.exchange.arrangements < 1 / ALPHA:
         return ["There are too few layers to tell the two banks apart by exchanging layers."]
     adjusted = dict(zip(kind.exchange.p, holm(list(kind.exchange.p.values())).tolist(), strict=True))
-    told = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
+    different = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
     rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
-    if not told:
+    if not different:
         return [f"Their layers cannot be told from layers dealt out at random (Holm: {', '.join(rest)})."]
     but = f", not by {_join(rest)}" if rest else ""
-    return [f"Their layers differ more than layers dealt out at random by {_join(told)}{but} (Holm)."]
+    return [f"Their layers differ more than layers dealt out at random by {_join(different)}{but} (Holm)."]
 
 
 def _with_p(name: str, p: float) -> str:

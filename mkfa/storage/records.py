@@ -138,6 +138,10 @@ class Result(Shown):
         """Return the arrays of the result by name; a "/" in a name makes a group in an HDF5 file."""
         return {}
 
+    def attributes(self) -> Any:
+        """Return what an HDF5 file says beside its arrays."""
+        return self.facts()
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the result by the path's ending: .json, .csv (`rows`), .h5 (`to_arrays`, `facts`); return the path.
 
@@ -151,7 +155,7 @@ class Result(Shown):
             raise MkfaError(path, "unknown file format", f"end the name in {', '.join(ENDINGS)}")
         check_target(path, overwrite=overwrite)
         if path.suffix.lower() == ".h5":
-            attributes = plain(self.facts())
+            attributes = plain(self.attributes())
             return write_arrays(
                 path, kind=self.KIND, arrays=self.to_arrays(), attributes=attributes, overwrite=overwrite
             )

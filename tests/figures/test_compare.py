@@ -11,8 +11,7 @@ from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.figures.compare import COLOURS, LIMITS, draw, draw_matrix
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.comparing import compare_many
-from mkfa.similarity.comparison import CompareSettings, Comparison
-from mkfa.similarity.matrix import bank_matrices
+from mkfa.similarity.matrix import Comparisons
 
 
 def bank(name: str, seed: int) -> FilterBank:
@@ -24,19 +23,14 @@ def bank(name: str, seed: int) -> FilterBank:
     return make_bank(name, layers, Provenance())
 
 
-Compared = tuple[list[FilterBank], tuple[Comparison | None, ...]]
-
-
 @pytest.fixture(scope="module")
-def three() -> Compared:
+def three() -> Comparisons:
     banks = [bank(name, i) for i, name in enumerate("abc")]
-    settings = CompareSettings(permutations=19, bootstrap=39, sample=32, splits=2)
-    return banks, compare_many(banks, settings=settings)
+    return compare_many(banks, permutations=19, bootstrap=39, sample=32, splits=2)
 
 
-def test_layer_pairs_curves_and_places(three: Compared):
-    result = three[1][0]
-    assert result is not None
+def test_layer_pairs_curves_and_places(three: Comparisons):
+    result = three.done[0]
     kind = result.kinds[0]
     figure = draw(result)
     pairs, curves, places = figure.axes[:3]
@@ -56,8 +50,8 @@ def test_layer_pairs_curves_and_places(three: Compared):
     figure.draw_without_rendering()
 
 
-def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: Compared):
-    matrices = bank_matrices(*three)
+def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: Comparisons):
+    matrices = three.matrices
     figure = draw_matrix(matrices)
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(np.diag(shown), 0)
@@ -66,9 +60,8 @@ def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: Compared):
     figure.draw_without_rendering()
 
 
-def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Compared):
-    result = three[1][0]
-    assert result is not None
+def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Comparisons):
+    result = three.done[0]
     kind = result.kinds[0]
     value, fraction = kind.layer_value.copy(), kind.fraction.copy()
     value[:, 1], fraction[0] = np.nan, 7

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
-import io
 import json
+import pickle
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +16,16 @@ import pytest
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import DEFAULT_NULLS
-from mkfa.similarity.comparing import _pair_p, compare, compare_many, distinct_names, total_draws
-from mkfa.similarity.comparison import CompareSettings, Comparison, fraction
-from mkfa.similarity.export import COLUMNS, arrays_of, attributes_of, csv_text, record
-from mkfa.similarity.matrix import bank_matrices
-from mkfa.similarity.score import ALIKE_IS_MORE, MEASURES
+from mkfa.similarity.chance import pair_p
+from mkfa.similarity.comparing import compare, compare_many, distinct_names
+from mkfa.similarity.comparison import Comparison
+from mkfa.similarity.kind_comparison import fraction
+from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.settings import make_settings
 from mkfa.similarity.wording import in_words, strictest
+from mkfa.storage.result_files import read_arrays
 
-QUICK = CompareSettings(permutations=99, bootstrap=39, splits=4, sample=96)
+QUICK: dict[str, Any] = {"permutations": 99, "bootstrap": 39, "splits": 4, "sample": 96}
 
 
 def planted(
@@ -53,19 +58,19 @@ def planted(
 
 @pytest.fixture(scope="module")
 def shared() -> Comparison:
-    return compare(planted("a", 1), planted("b", 2), settings=QUICK)
+    return compare(planted("a", 1), planted("b", 2), **QUICK)
 
 
 def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     kind = shared.kinds[0]
-    assert [n.null for n in kind.nulls] == list(DEFAULT_NULLS) and kind.measures == MEASURES
+    assert [n.null for n in kind.nulls] == list(DEFAULT_NULLS) and kind.measures == DEFAULT_MEASURES
     for null in kind.nulls:
         for measure in ("coverage", "coverage_at", "matching", "mmd", "energy"):
             assert null.p[kind.row(measure)] == 0.01, (null.null, measure)
     moments = next(n for n in kind.nulls if n.null == "covariance")
     assert moments.p[kind.row("frobenius")] > 0.05  # the null has the same second moments
     assert (kind.interval[0] <= kind.value).all() and (kind.interval[1] >= kind.value).all()
-    words = " ".join(in_words(shared, kind))
+    words = " ".join(in_words(kind, shared.a, shared.b))
     assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
     assert "cannot be told from layers dealt out at random" in words
 
@@ -86,7 +91,7 @@ def test_layer_pairs_survive_the_correction_over_all_pairs(shared: Comparison):
 def test_unlike_smooth_banks_are_close_to_each_other_but_not_to_noise():
     a = planted("a", 1, smooth=True, proto_seed=1, protos=40)
     b = planted("b", 2, smooth=True, proto_seed=2, protos=40)
-    result = compare(a, b, settings=QUICK)
+    result = compare(a, b, **QUICK)
     kind = result.kinds[0]
     by_name = {n.null: n for n in kind.nulls}
     row = kind.row("energy")
@@ -97,17 +102,17 @@ def test_unlike_smooth_banks_are_close_to_each_other_but_not_to_noise():
 
 def test_unrelated_prototypes_are_not_close():
     a, b = planted("a", 1, proto_seed=1, protos=3, layers=6), planted("b", 2, proto_seed=2, protos=3, layers=6)
-    result = compare(a, b, settings=QUICK)
+    result = compare(a, b, **QUICK)
     kind = result.kinds[0]
     assert (np.array([n.p[kind.row("energy")] for n in kind.nulls]) > 0.05).all()
     assert (np.array([n.p_farther[kind.row("energy")] for n in kind.nulls]) <= 0.05).any()
-    words = " ".join(in_words(result, kind))
+    words = " ".join(in_words(kind, result.a, result.b))
     assert "Their layers differ more than layers dealt out at random" in words
 
 
 def test_a_bank_against_itself_lies_at_the_floor():
     a = planted("a", 1)
-    result = compare(a, a, settings=CompareSettings(permutations=39, bootstrap=39, splits=16, sample=128))
+    result = compare(a, a, permutations=39, bootstrap=39, splits=16, sample=128)
     kind = result.kinds[0]
     assert kind.same and any("disjoint halves" in note for note in result.notes)
     for measure in ("coverage", "matching", "transport", "mmd", "energy", "bures", "responses"):
@@ -119,8 +124,8 @@ def test_a_bank_against_itself_lies_at_the_floor():
 
 def test_two_null_banks_have_no_place_between_floor_and_ceiling(bank_maker: Callable[..., FilterBank]):
     a, b = (bank_maker([(60, 5, 5)] * 3, seed=s, name=f"n{s}") for s in (1, 2))
-    settings = CompareSettings(permutations=39, bootstrap=39, measures=("coverage", "energy"))
-    kind = compare(a, b, settings=settings).kinds[0]
+    settings: dict[str, Any] = dict(permutations=39, bootstrap=39, measures=("coverage", "energy"))
+    kind = compare(a, b, **settings).kinds[0]
     gaussian = next(n for n in kind.nulls if n.null == "gaussian")
     assert np.isnan(gaussian.fraction).all() and (gaussian.p_sides > 0.02).all()
 
@@ -129,14 +134,14 @@ def test_copied_filters_are_noticed():
     a = planted("a", 1)
     layers = [(layer, weight, None) for layer, weight in a.iter_layers()]
     layers[0] = (layers[0][0], layers[0][1] * np.float32(1.5), None)
-    result = compare(a, make_bank("b", layers, Provenance()), settings=QUICK)
+    result = compare(a, make_bank("b", layers, Provenance()), **QUICK)
     assert result.kinds[0].shared == 240
     assert "5x5: 240 of 320 filters of a occur in b bit for bit" in result.notes
 
 
 def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
     a, b = planted("a", 1), planted("b", 2)
-    settings = CompareSettings(
+    settings: dict[str, Any] = dict(
         permutations=19, bootstrap=39, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures")
     )
     rng = np.random.default_rng(0)
@@ -145,40 +150,39 @@ def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
         n = len(weight)
         other = rng.choice([-2.0, 0.5], (n, 1, 1)) * (weight + rng.normal(size=(n, 1, 1)))
         moved.append((layer, other.astype(np.float32), None))
-    one, other = (compare(a, x, settings=settings).kinds[0] for x in (b, make_bank("b", moved, Provenance())))
+    one, other = (compare(a, x, **settings).kinds[0] for x in (b, make_bank("b", moved, Provenance())))
     np.testing.assert_allclose(one.value, other.value, atol=1e-4)
     np.testing.assert_allclose(one.nulls[0].p, other.nulls[0].p)
 
 
 def test_the_seed_decides_everything_and_is_recorded():
     a, b = planted("a", 1), planted("b", 2)
-    settings = CompareSettings(permutations=19, bootstrap=39, splits=2, sample=64, seed=5)
-    one, two = (compare(a, b, settings=settings) for _ in range(2))
-    for name, value in arrays_of([one]).items():
-        np.testing.assert_array_equal(value, arrays_of([two])[name], err_msg=name)
-    other = compare(a, b, settings=CompareSettings(permutations=19, bootstrap=39, splits=2, sample=64, seed=6))
+    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, splits=2, sample=64, seed=5)
+    one, two = (compare(a, b, **settings) for _ in range(2))
+    assert one == two
+    other = compare(a, b, permutations=19, bootstrap=39, splits=2, sample=64, seed=6)
     assert not np.array_equal(one.kinds[0].value, other.kinds[0].value)
-    assert one.settings.seed == 5 and attributes_of([one])["settings"]["seed"] == 5
+    assert one.settings.seed == 5 and one.attributes()["settings"].seed == 5
 
 
-def test_total_draws_is_what_advance_hears():
+def test_progress_ends_at_the_total():
     a, b = planted("a", 1, layers=2, each=20), planted("b", 2, layers=2, each=20)
-    heard: list[float] = []
-    settings = CompareSettings(permutations=21, bootstrap=39, nulls=("gaussian", "shuffled"), measures=("coverage",))
-    compare(a, b, settings=settings, advance=heard.append)
-    assert sum(heard) == total_draws(a, b, settings) == 42
+    seen: list[tuple[float, float | None]] = []
+    options = {"nulls": "gaussian,shuffled", "measures": "coverage"}
+    compare(a, b, permutations=21, bootstrap=39, progress=lambda *done: seen.append(done), **options)
+    assert seen[-1] == (42, 42)
 
 
 def test_several_kinds_are_compared_apart_and_the_rest_is_said(bank_maker: Callable[..., FilterBank]):
     a = bank_maker([(40, 3, 3), (40, 5, 5), (30, 7, 7)], seed=1, name="a")
     b = bank_maker([(40, 3, 3), (90, 5, 5)], seed=2, name="b")
-    settings = CompareSettings(permutations=19, bootstrap=39, measures=("coverage", "pca_kl"))
-    result = compare(a, b, settings=settings)
+    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, measures=("coverage", "pca_kl"))
+    result = compare(a, b, **settings)
     assert [str(k.kind) for k in result.kinds] == ["3x3", "5x5"]
     assert [k.n for k in result.kinds] == [20, 20]
     assert "a: 30 filters of 7x7 in 1 layer left out, b has none" in map(str, result.left_out)
-    settings = CompareSettings(permutations=19, bootstrap=39, measures=("coverage",), kernels=((5, 5),))
-    only = compare(a, b, settings=settings)
+    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, measures=("coverage",), kernel_size="5x5")
+    only = compare(a, b, **settings)
     assert [str(k.kind) for k in only.kinds] == ["5x5"]
     assert any("3x3" in str(x) and "not asked for" in str(x) for x in only.left_out)
 
@@ -194,15 +198,15 @@ def test_what_cannot_be_compared_is_one_sentence(case: str, bank_maker: Callable
         b = make_bank("b", [(Layer(0, "x", 0, 0, 0, 5, 5, (1, 1), (1, 1)), weight, None)], Provenance())
         text = f"5x5: 40 in a, {0 if case == 'dead' else 9} in b"
     with pytest.raises(MkfaError, match=text):
-        compare(a, b, settings=QUICK)
+        compare(a, b, **QUICK)
 
 
 def test_a_layer_with_one_filter_and_a_bank_of_one_layer_do_not_break(bank_maker: Callable[..., FilterBank]):
     a, b = bank_maker([(1, 5, 5), (40, 5, 5)], name="a"), bank_maker([(60, 5, 5)], seed=3, name="b")
-    result = compare(a, b, settings=CompareSettings(permutations=19, bootstrap=39))
+    result = compare(a, b, permutations=19, bootstrap=39)
     kind = result.kinds[0]
     assert np.isfinite(kind.value).all() and kind.layers_a == ("blocks.1.conv.weight",)
-    assert "too few layers" in " ".join(in_words(result, kind))
+    assert "too few layers" in " ".join(in_words(kind, result.a, result.b))
     assert any("under 4 usable filters" in str(x) for x in result.left_out)
 
 
@@ -212,7 +216,7 @@ def test_nonfinite_filters_are_left_out():
     weight = group.weight.copy()
     weight[3, 0, 0] = np.nan
     layers = [(layer, weight[i * 80 : i * 80 + 80], None) for i, layer in enumerate(a.layers)]
-    result = compare(make_bank("n", layers, Provenance()), planted("b", 2), settings=QUICK)
+    result = compare(make_bank("n", layers, Provenance()), planted("b", 2), **QUICK)
     assert result.kinds[0].usable[0] == 319
     assert "n: 1 filters of 5x5 left out, not finite" in map(str, result.left_out)
     assert np.isfinite(result.kinds[0].value).all()
@@ -223,10 +227,11 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"sample": 15}, "sample 15: is less than 16"),
     ({"bootstrap": 38}, "bootstrap 38: is less than 39"),
     ({"splits": 0}, "splits 0: is less than 1"),
-    ({"threshold": 1.5}, "threshold 1.5: is no"),
+    ({"threshold": 1.5}, "threshold 1.5: is not"),
     ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
-    ({"nulls": ()}, "no measure or no null"),
-    ({"measures": ()}, "no measure or no null"),
+    ({"nulls": ()}, "nulls: names nothing"),
+    ({"measures": " ,"}, "measures: names nothing"),
+    ({"kernel_size": "5by5"}, "is not a kernel size"),
     ({"nulls": ("gausian",)}, "did you mean gaussian"),
     ({"measures": ("cover",)}, "did you mean coverage"),
 ]
@@ -235,7 +240,7 @@ BAD: list[tuple[dict[str, object], str]] = [
 @pytest.mark.parametrize(("change", "says"), BAD)
 def test_settings_are_checked(change: dict[str, object], says: str):
     with pytest.raises(MkfaError, match=says):
-        CompareSettings(**change)  # type: ignore[arg-type]
+        make_settings(**change)  # type: ignore[arg-type]
 
 
 def test_pairs_are_adjusted_for_the_largest_of_each_draw():
@@ -245,7 +250,7 @@ def test_pairs_are_adjusted_for_the_largest_of_each_draw():
     hits = 0
     for trial in range(200):
         everything = rng.standard_normal((40, 2, 3, 4, 5)) * scale
-        plain, adjusted = _pair_p(everything[0, 0], np.concatenate([everything[1:, :1]] * 2, axis=1))
+        plain, adjusted = pair_p(everything[0, 0], np.concatenate([everything[1:, :1]] * 2, axis=1))
         if trial == 0:
             part = everything[:, 0]
             z = (part - part.mean(0)) / part.std(0)
@@ -268,42 +273,46 @@ def test_each_measure_runs_in_the_direction_that_is_said_of_it(shared: Compariso
     rises = {
         name for name, floor, ceiling in zip(kind.measures, kind.floor, kind.ceiling, strict=True) if floor > ceiling
     }
-    assert rises == set(ALIKE_IS_MORE)
+    assert rises == {measure.name for measure in MEASURES.values() if measure.alike_is_more}
 
 
 def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., FilterBank]):
     same = {"architecture": "net", "training_set": "letters"}
     banks = [planted("a", 1, **same), planted("b", 2, **same), planted("c", 3, proto_seed=9)]
     banks.append(bank_maker([(9, 3, 3)], name="d"))
-    told: list[MkfaError] = []
-    settings = CompareSettings(permutations=39, bootstrap=39, splits=2, sample=64, measures=("coverage", "energy"))
-    results = compare_many(banks, settings=settings, tell=told.append)
-    assert [r is None for r in results] == [False, False, True, False, True, True] and len(told) == 3
-    coverage, energy = bank_matrices(banks, results)
+    settings: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures=("coverage", "energy"))
+    result = compare_many(banks, **settings)
+    assert [r is None for r in result.pairs] == [False, False, True, False, True, True] and len(result.skipped) == 3
+    coverage, energy = result.matrices
     assert coverage.names == ("a", "b", "c", "d") and energy.measure == "energy"
     np.testing.assert_allclose(coverage.value, coverage.value.T)
     assert np.isnan(coverage.value[3]).all() and np.isnan(coverage.value.diagonal()).all()
-    assert coverage.seed_floor == results[0].kinds[0].value[0]  # type: ignore[union-attr]
+    assert coverage.seed_floor == result.done[0].kinds[0].value[0]
     assert coverage.fraction_of_seeds[0, 1] == 0 and coverage.fraction_of_seeds[0, 2] > 0.3
     assert coverage.p_holm[1, 0, 1] == pytest.approx(3 * 0.025)
     assert [bank.name for bank in distinct_names([banks[0], banks[0], banks[1]])] == ["a (1)", "a (2)", "b"]
 
 
-def test_records_tables_and_arrays_say_the_same(shared: Comparison):
-    from mkfa.storage.records import to_json
-
+def test_records_tables_and_arrays_say_the_same(shared: Comparison, tmp_path: Path):
     kind = shared.kinds[0]
-    data = json.loads(to_json(record(shared)))["kinds"][0]
+    data = json.loads(shared.save(tmp_path / "r.json").read_text())["comparisons"][0]["kinds"][0]
     mean = data["measures"]["energy"]["nulls"]["blurred"]["mean"]
     assert mean == pytest.approx(kind.nulls[2].mean[kind.row("energy")])
     assert np.array(data["layers"]["mmd"]["nulls"]["shuffled"]["p_max"]).shape == (4, 4)
-    rows = list(csv.DictReader(io.StringIO(csv_text([shared]))))
-    assert set(rows[0]) == set(COLUMNS)
+    rows = list(csv.DictReader(shared.save(tmp_path / "r.csv").read_text().splitlines()[1:]))
     assert len(rows) == 4 * (11 + 3 * 4 + 3 * 16)
     row = next(r for r in rows if r["scope"] == "layer" and r["measure"] == "energy" and r["null"] == "gaussian")
     assert float(row["value"]) == pytest.approx(float(kind.layer_value[2, 0, 0]), abs=1e-5)
     assert float(row["p_max"]) == pytest.approx(float(kind.nulls[1].layer_p_max[2, 0, 0]), abs=1e-5)
     assert row["m"] == "99" and row["filters"] == str(kind.n)
-    arrays = arrays_of([shared])
+    arrays, attributes = read_arrays(shared.save(tmp_path / "r.h5"), kind="comparison")
     np.testing.assert_array_equal(arrays["a and b/5x5/gaussian/layer_mean"], kind.nulls[1].layer_mean)
-    assert arrays["a and b/5x5/layers_a"].tolist() == ["a.0", "a.1", "a.2", "a.3"]
+    assert [str(x) for x in shared.to_arrays()["a and b/5x5/layers_a"]] == ["a.0", "a.1", "a.2", "a.3"]
+    pair = attributes["pairs"][0]["kinds"][0]
+    assert pair["nulls"]["gaussian"] == 99 and pair["in_words"] == in_words(kind, shared.a, shared.b)
+
+
+def test_a_comparison_prints_in_one_line_and_survives_pickle(shared: Comparison):
+    assert repr(shared).startswith("<Comparison: a and b, 5x5 coverage 0.")
+    assert "<td>gaussian</td>" in shared._repr_html_()
+    assert pickle.loads(pickle.dumps(shared)) == shared == copy.deepcopy(shared)

@@ -10,8 +10,9 @@ from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers, layer_blocks
 from mkfa.similarity.measures import kernels
+from mkfa.similarity.measures.table import DEFAULT_MEASURES
 from mkfa.similarity.samples import Cloud, make_cloud
-from mkfa.similarity.score import MEASURES, make_plan, take
+from mkfa.similarity.score import make_plan, take
 
 
 def layered_cloud(layers: int, each: int, seed: int, shift: float = 0.0, k: int = 3) -> Cloud:
@@ -68,11 +69,11 @@ def test_one_layer_each_cannot_be_told_apart():
 
 
 def test_bootstrap_spreads_like_fresh_layers_do():
-    plan = make_plan((3, 3), MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+    plan = make_plan((3, 3), DEFAULT_MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
     rng = np.random.default_rng(0)
     a, b = (layered_cloud(12, 8, s) for s in (1, 2))
-    samples = [take(c, np.arange(len(c))) for c in (a, b)]
-    draws = bootstrap_layers(*samples, plan=plan, draws=60, rng=rng)
+    samples = [take(c, np.arange(len(c)), plan) for c in (a, b)]
+    draws = bootstrap_layers(*samples, draws=60, rng=rng)
     assert np.isfinite(draws).all()
     fresh = [
         kernels.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
@@ -85,7 +86,7 @@ def test_bootstrap_spreads_like_fresh_layers_do():
 
 
 def test_a_bank_of_one_layer_has_intervals_of_no_width_but_finite():
-    plan = make_plan((3, 3), MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
-    samples = [take(c, np.arange(len(c))) for c in (layered_cloud(1, 30, 1), layered_cloud(1, 30, 2))]
-    draws = bootstrap_layers(*samples, plan=plan, draws=39, rng=np.random.default_rng(0))
+    plan = make_plan((3, 3), DEFAULT_MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+    samples = [take(c, np.arange(len(c)), plan) for c in (layered_cloud(1, 30, 1), layered_cloud(1, 30, 2))]
+    draws = bootstrap_layers(*samples, draws=39, rng=np.random.default_rng(0))
     np.testing.assert_allclose(draws - draws[:1], 0, atol=1e-6)

@@ -10,30 +10,21 @@ import mkfa.similarity.replacement
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import tap_covariance
 from mkfa.nulls.draws import NULLS, draw_null
-from mkfa.similarity.replacement import draw_against
-from mkfa.similarity.samples import make_cloud, split
-from mkfa.similarity.score import ALIKE_IS_MORE, Measure, make_plan, profile, score, take
+from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.replacement import Side, draw_against
+from mkfa.similarity.samples import Cloud, make_cloud, split
+from mkfa.similarity.score import Plan, make_plan, score, take
 from mkfa.stats.p_values import p_value
-
-CALIBRATED: tuple[Measure, ...] = (
-    "coverage",
-    "coverage_at",
-    "matching",
-    "transport",
-    "mmd",
-    "energy",
-    "bures",
-    "frobenius",
-    "angles",
-    "pca_kl",
-    "responses",
-)
 
 
 def bank_of(weight: np.ndarray, layers: int = 2, name: str = "b") -> FilterBank:
     parts = np.array_split(weight.astype(np.float32), layers)
     table = [(Layer(0, f"l{i}", i, 0, 0, 0, 0, (1, 1), (1, 1)), part, None) for i, part in enumerate(parts)]
     return make_bank(name, table, Provenance())
+
+
+def side(cloud: Cloud, rows: np.ndarray, plan: Plan) -> Side:
+    return Side(None, cloud, take(cloud, rows, plan))  # type: ignore[arg-type]
 
 
 def structured(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -49,13 +40,11 @@ def side_p_values(null: str, seeds: int, m: int, size: int = 3) -> np.ndarray:
         count = 600 if null == "covariance" else 60
         shapes = [structured(count, size, rng) for _ in range(2)]
         clouds = [make_cloud(bank_of(draw_null(null, s, rng)), Kind(size, size)) for s in shapes]
-        plan = make_plan((size, size), CALIBRATED, threshold=0.85, bandwidth=0.25, rng=rng)
-        sides = [profile(take(c, split(c, 24, rng)[0]), plan, root=True) for c in clouds]
-        observed = score(*sides, plan).values[0]
-        draws = draw_against(
-            NULLS[null], (sides[0], sides[1]), (clouds[0], clouds[1]), plan=plan, m=m, seed=seed, advance=lambda _: None
-        ).values
-        alike = np.array([name in ALIKE_IS_MORE for name in plan.measures])
+        plan = make_plan((size, size), DEFAULT_MEASURES, threshold=0.85, bandwidth=0.25, rng=rng)
+        a, b = (side(c, split(c, 24, rng)[0], plan) for c in clouds)
+        observed = score(a.sample, b.sample).values[0]
+        draws = draw_against(NULLS[null], (a, b), m=m, seed=seed, advance=lambda _: None).values
+        alike = np.array([MEASURES[name].alike_is_more for name in plan.measures])
         high, low = p_value(observed, draws, larger=True), p_value(observed, draws, larger=False)
         out.append(np.where(alike, high, low))
     return np.array(out)
@@ -68,7 +57,7 @@ def test_two_null_banks_give_uniform_p(null: str, monkeypatch: pytest.MonkeyPatc
     m = 39
     p = side_p_values(null, 200, m)
     jitter = np.random.default_rng(0).uniform(0, 1 / (m + 1), p.shape)  # a rank among m + 1 is uniform on a grid
-    for i, name in enumerate(CALIBRATED):
+    for i, name in enumerate(DEFAULT_MEASURES):
         if name == "coverage_at":
             continue  # a share of 48 filters has ties: conservative, tested below
         for side in (0, 1):
@@ -91,8 +80,8 @@ def test_one_bank_stays_where_the_other_is_replaced():
     clouds = tuple(make_cloud(bank_of(x.reshape(-1, 5, 5)), Kind(5, 5)) for x in raw)
     nulls = [make_cloud(bank_of(rng.standard_normal((200, 5, 5))), Kind(5, 5)).vector for _ in range(2)]
     plan = make_plan((5, 5), ("energy",), threshold=0.9, bandwidth=0.25, rng=rng)
-    sides = tuple(profile(take(c, np.arange(200)), plan, root=True) for c in clouds)
-    drawn = draw_against(NULLS["gaussian"], sides, clouds, plan=plan, m=19, seed=0, advance=lambda _: None)  # type: ignore[arg-type]
+    a, b = (side(c, np.arange(200), plan) for c in clouds)
+    drawn = draw_against(NULLS["gaussian"], (a, b), m=19, seed=0, advance=lambda _: None)
     observed = energy(clouds[0].vector, clouds[1].vector)
     assert energy(*nulls) < observed < drawn.values.min()
 
@@ -101,13 +90,13 @@ def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.Monkey
     rng = np.random.default_rng(0)
     clouds = tuple(make_cloud(bank_of(structured(60, 3, rng)), Kind(3, 3)) for _ in range(2))
     plan = make_plan((3, 3), ("coverage", "energy"), threshold=0.9, bandwidth=0.25, rng=rng)
-    sides = tuple(profile(take(c, split(c, 20, rng)[0]), plan, root=True) for c in clouds)
+    a, b = (side(c, split(c, 20, rng)[0], plan) for c in clouds)
     found = []
     for processors, batch in ((1, 1), (2, 4), (3, 7)):
         monkeypatch.setattr(mkfa.similarity.replacement, "workers", lambda processors=processors: processors)
         monkeypatch.setattr(mkfa.similarity.replacement, "BATCH", batch)
         seen: list[float] = []
-        found.append(draw_against(NULLS["shuffled"], sides, clouds, plan=plan, m=10, seed=3, advance=seen.append))  # type: ignore[arg-type]
+        found.append(draw_against(NULLS["shuffled"], (a, b), m=10, seed=3, advance=seen.append))
         assert sum(seen) == 10
     for other in found[1:]:
         np.testing.assert_allclose(other.values, found[0].values, atol=1e-6)
@@ -138,16 +127,6 @@ def test_shuffled_filters_do_not_depend_on_their_scale(exponent: int):
     for scale in (1.0, 2.0**exponent):
         clouds = [make_cloud(bank_of(weight[part] * scale), Kind(3, 3)) for part in (slice(0, 20), slice(20, 40))]
         plan = make_plan((3, 3), ("coverage", "mmd"), threshold=0.85, bandwidth=0.25, rng=np.random.default_rng(1))
-        sides = [profile(take(c, np.arange(20)), plan, root=True) for c in clouds]
-        found.append(
-            draw_against(
-                NULLS["shuffled"],
-                (sides[0], sides[1]),
-                (clouds[0], clouds[1]),
-                plan=plan,
-                m=5,
-                seed=0,
-                advance=lambda _: None,
-            ).values
-        )
+        a, b = (side(c, np.arange(20), plan) for c in clouds)
+        found.append(draw_against(NULLS["shuffled"], (a, b), m=5, seed=0, advance=lambda _: None).values)
     assert np.allclose(*found, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,12 @@ from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
 from mkfa.similarity import score as scores
 from mkfa.similarity.measures import coverage, kernels, moments, pca_kl, responses, transport
-from mkfa.similarity.score import Sample, make_plan, null_sample, profile, score
+from mkfa.similarity.measures.table import DEFAULT_MEASURES, choose
+from mkfa.similarity.score import Sample, make_plan, null_sample, score
+
+
+def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = DEFAULT_MEASURES) -> scores.Plan:
+    return make_plan(size, chosen, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(0))
 
 
 def sample(sizes: list[int], seed: int, depth: int = 1, size: tuple[int, int] = (3, 3)) -> Sample:
@@ -18,20 +25,16 @@ def sample(sizes: list[int], seed: int, depth: int = 1, size: tuple[int, int] = 
     weight = (rng.standard_normal((depth, n, k)) + rng.standard_normal((depth, n, 1))).astype(np.float32)
     flat = [normalise(w) for w in weight]
     vector = np.stack([f[0] for f in flat])
-    return Sample(weight, vector, flat[0][1], flat[0][2], np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+    layer = np.repeat(np.arange(len(sizes)), sizes)
+    return Sample(weight, vector, flat[0][1], flat[0][2], layer, len(sizes), plan_for(size), drawn=depth > 1)
 
 
-def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[scores.Measure, ...] = scores.MEASURES) -> scores.Plan:
-    return make_plan(size, chosen, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(0))
-
-
-def one_by_one(a: Sample, b: Sample, plan: scores.Plan) -> dict[str, float]:
-    x, y = a.vector[0], b.vector[0]
+def one_by_one(a: Sample, b: Sample) -> dict[str, float]:
+    x, y, plan = a.vector[0], b.vector[0], a.plan
     near = coverage.nearest(x, y)
     rows = [scores.match_rows(len(v)) for v in (x, y)]
     sliced = transport.transport_sliced(x, y, plan.theta)
     s, t = moments.second_moment(x), moments.second_moment(y)
-    assert plan.patches is not None
     grams = [responses.u_centred(responses.gram(v, plan.patches)) for v in (x, y)]
     return {
         "coverage": float(near[0].mean() + near[1].mean()) / 2,
@@ -53,20 +56,20 @@ SHAPES = [([40, 25, 15], (3, 3)), ([10, 6], (5, 5)), ([30, 70], (7, 7)), ([1, 30
 
 @pytest.mark.parametrize(("sizes", "size"), SHAPES)
 def test_all_at_once_is_one_by_one(sizes: list[int], size: tuple[int, int]):
-    a, b, plan = sample(sizes, 1, size=size), sample(sizes[::-1], 2, size=size), plan_for(size)
-    found = score(profile(a, plan, root=True), profile(b, plan), plan).values[0]
-    wanted = one_by_one(a, b, plan)
-    for name, value in zip(plan.measures, found, strict=True):
+    a, b = sample(sizes, 1, size=size), sample(sizes[::-1], 2, size=size)
+    found = score(a, b).values[0]
+    wanted = one_by_one(a, b)
+    for name, value in zip(DEFAULT_MEASURES, found, strict=True):
         assert value == pytest.approx(wanted[name], abs=2e-4), name
 
 
 def test_a_batch_is_its_members():
-    plan, a, many = plan_for(), sample([40, 30], 1), sample([35, 35], 2, depth=5)
-    whole = score(profile(a, plan, root=True), profile(many, plan), plan)
-    turned = score(profile(many, plan), profile(a, plan, root=True), plan)
+    a, many = sample([40, 30], 1), sample([35, 35], 2, depth=5)
+    whole = score(a, many)
+    turned = score(many, a)
     for d in range(5):
-        single = Sample(many.weight[d : d + 1], many.vector[d : d + 1], many.gain, many.offset, many.layer, many.layers)
-        part = score(profile(a, plan, root=True), profile(single, plan), plan)
+        single = replace(many, weight=many.weight[d : d + 1], vector=many.vector[d : d + 1])
+        part = score(a, single)
         np.testing.assert_allclose(whole.values[d], part.values[0], atol=1e-5)
         np.testing.assert_allclose(whole.layers[d], part.layers[0], atol=1e-5)
         np.testing.assert_allclose(turned.values[d], part.values[0], atol=1e-4)
@@ -74,8 +77,8 @@ def test_a_batch_is_its_members():
 
 
 def test_layer_pairs_are_the_measures_of_the_layers():
-    a, b, plan = sample([12, 5, 9], 3), sample([4, 20], 4), plan_for()
-    found = score(profile(a, plan, root=True), profile(b, plan), plan).layers[0]
+    a, b = sample([12, 5, 9], 3), sample([4, 20], 4)
+    found = score(a, b).layers[0]
     for i in range(3):
         for j in range(2):
             x, y = a.vector[0][a.layer == i], b.vector[0][b.layer == j]
@@ -85,10 +88,10 @@ def test_layer_pairs_are_the_measures_of_the_layers():
 
 
 def test_layers_that_are_absent_or_single_are_nan_not_numbers():
-    full, plan = sample([12, 5, 9], 3), plan_for()
+    full = sample([12, 5, 9], 3)
     keep = full.layer != 1
-    a = Sample(full.weight[:, keep], full.vector[:, keep], full.gain[keep], full.offset[keep], full.layer[keep], 3)
-    found = score(profile(a, plan, root=True), profile(sample([1, 20], 4), plan), plan).layers[0]
+    a = replace(full, weight=full.weight[:, keep], vector=full.vector[:, keep], layer=full.layer[keep])
+    found = score(a, sample([1, 20], 4)).layers[0]
     assert np.isnan(found[:, 1]).all()
     assert np.isnan(found[1:, :, 0]).all()  # one filter has no pair within its layer
     assert np.isfinite(found[0, [0, 2]]).all() and np.isfinite(found[:, [0, 2], 1]).all()
@@ -96,14 +99,16 @@ def test_layers_that_are_absent_or_single_are_nan_not_numbers():
 
 def test_only_what_is_asked_for_is_computed():
     a, b = sample([30, 20], 1), sample([25, 25], 2)
-    whole = score(*(profile(s, plan_for(), root=True) for s in (a, b)), plan_for())
-    everything = dict(zip(scores.MEASURES, whole.values[0], strict=True))
-    for name in scores.MEASURES:
-        plan = plan_for(chosen=(name,))
-        found = score(profile(a, plan, root=True), profile(b, plan), plan)
+    everything = dict(zip(DEFAULT_MEASURES, score(a, b).values[0], strict=True))
+    for name in DEFAULT_MEASURES:
+        a, b = sample([30, 20], 1), sample([25, 25], 2)
+        found = score(a, b, measures=[name])
         assert found.values.shape == (1, 1)
-        if name != "transport":  # other directions are drawn
-            assert found.values[0, 0] == pytest.approx(everything[name], abs=1e-6)
+        assert found.values[0, 0] == pytest.approx(everything[name], abs=1e-6)
+    assert not {"moment", "gram", "within", "slices"} & set(vars(sample([3, 3], 1)))
+    a, b = sample([30, 20], 1), sample([25, 25], 2)
+    score(a, b, measures=["coverage"])
+    assert not {"moment", "gram", "within", "slices", "scaled"} & set(vars(a))
 
 
 def test_null_filters_take_gain_and_offset_of_those_they_replace():
@@ -119,6 +124,6 @@ def test_null_filters_take_gain_and_offset_of_those_they_replace():
 
 
 def test_names_of_measures_are_checked_and_moments_expand():
-    assert scores.check_measures(("moments", "coverage")) == ("coverage", "bures", "frobenius", "angles")
+    assert choose(("moments", "coverage")) == ("coverage", "bures", "frobenius", "angles")
     with pytest.raises(UnknownNameError, match="did you mean energy"):
-        scores.check_measures(("enrgy",))
+        choose(("enrgy",))

@@ -1,0 +1,94 @@
+"""What values mean beside the draws of a null: p-values of banks, of pairs of layers and of pairs of stages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mkfa.array_types import F32, F64
+from mkfa.similarity.kind_comparison import NullResult, fraction
+from mkfa.similarity.measures.table import BY_LAYER, MEASURES
+from mkfa.similarity.replacement import Draws
+from mkfa.similarity.score import Scores
+from mkfa.stats.p_values import holm, p_value
+
+
+def summarise(
+    draws: Draws, observed: Scores, floor: F64, *, measures: tuple[str, ...], groups: tuple[F32, F32]
+) -> NullResult:
+    """Set the observed values beside the draws; `groups` are the stages of both banks, see `by_stage`."""
+    alike = np.array([MEASURES[name].alike_is_more for name in measures])
+    value, layers = observed.values[0], observed.layers[0]
+    p_sides, farther = (_one_sided(value, draws.values, larger) for larger in (alike, ~alike))
+    both = draws.values.reshape(-1, len(measures))
+    mean = both.mean(axis=0)
+    low, high = np.quantile(both, (0.025, 0.975), axis=0)
+    sign = np.array([1 if MEASURES[name].alike_is_more else -1 for name in BY_LAYER], np.float32)[:, None, None]
+    layer_p, layer_p_max = pair_p(sign * layers, sign * draws.layers)
+    stage_p, _ = pair_p(by_stage(sign * layers, groups), by_stage(sign * draws.layers, groups))
+    apart = (floor < low) | (floor > high)  # else the gap is noise, and a place in it would mean nothing
+    return NullResult(
+        null=draws.null,
+        m=len(draws.values),
+        mean=mean,
+        low=low,
+        high=high,
+        p_sides=p_sides,
+        p=p_sides.max(axis=0),
+        p_farther=farther.max(axis=0),
+        fraction=np.where(apart, fraction(value, floor, mean), np.nan),
+        curve=np.stack([draws.curve.mean(axis=0), *np.quantile(draws.curve, (0.025, 0.975), axis=0)]),
+        layer_mean=draws.layers.mean(axis=(0, 1)),
+        layer_p=layer_p,
+        layer_p_holm=_holm_each(layer_p),
+        layer_p_max=layer_p_max,
+        stage_p=stage_p.astype(np.float64),
+        stage_p_holm=_holm_each(stage_p).astype(np.float64),
+    )
+
+
+def by_stage(layers: F32, groups: tuple[F32, F32]) -> F64:
+    """Return the mean over the layer pairs of each pair of stages, (..., S_a, S_b).
+
+    Parameters
+    ----------
+    groups : (S_a, L_a) and (S_b, L_b) indicators of the stages.
+    """
+    known = np.isfinite(layers)
+    sums = groups[0] @ np.where(known, layers, 0) @ groups[1].T
+    counts = groups[0] @ known.astype(np.float32) @ groups[1].T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums / counts, np.float64)
+
+
+def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:
+    """Return p-values (2, M) from draws (m, 2, M), one direction for each measure."""
+    return np.where(larger, p_value(observed, draws, larger=True), p_value(observed, draws, larger=False))
+
+
+def pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:
+    """Return p-values for pairs of layers, plain and adjusted for the maximum over pairs; larger is more alike.
+
+    Parameters
+    ----------
+    observed : (3, L_a, L_b); draws : (m, 2, 3, L_a, L_b). NaN stays NaN.
+
+    The adjusted p-value is the share of draws in which the largest standardised statistic of any pair reaches the
+    pair's own (Westfall & Young 1993, single step). Standardisation is by all draws with the observed one, which
+    keeps it symmetric between them.
+    """
+    plain, adjusted = [], []
+    for side in (0, 1):
+        part = np.concatenate([observed[None], draws[:, side]])
+        gap = np.isnan(observed)
+        sd = part.std(axis=0)
+        part -= part.mean(axis=0)
+        part /= np.where(sd > 0, sd, 1)
+        plain.append(np.where(gap, np.nan, (part >= part[0]).mean(axis=0)))
+        top = np.sort(np.where(gap, -np.inf, part).max(axis=(2, 3)), axis=0)  # (1 + m, 3)
+        reached = np.stack([len(top) - np.searchsorted(top[:, i], part[0, i]) for i in range(len(top.T))])
+        adjusted.append(np.where(gap, np.nan, reached / len(top)))
+    return np.maximum(*plain).astype(np.float32), np.maximum(*adjusted).astype(np.float32)
+
+
+def _holm_each(p: F32) -> F32:
+    return np.stack([holm(x) for x in p]).astype(np.float32)

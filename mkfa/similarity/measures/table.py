@@ -1,0 +1,82 @@
+"""The table of measures. NumPy is not imported: help texts are made from this table.
+
+To add a measure, add one entry to `MEASURES`, and its computation to `mkfa.similarity.score.Pair` under the same name.
+Users add their own with `mkfa.register(mkfa.Measure(...))` in a file that MKFA_PLUGINS names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mkfa.tables import Table
+
+if TYPE_CHECKING:
+    from mkfa.array_types import F32
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure of how alike two sets of filters are.
+
+    Attributes
+    ----------
+    name : str
+    help : str
+    score : callable (a, b) -> float
+        Takes the canonical filters of both banks, (N, K) float32, each of zero mean and unit norm; their signs are
+        arbitrary. It is called some thousand times, from several threads. None: `mkfa.similarity.score.Pair` has it.
+    alike_is_more : bool
+        True for similarities; the others are distances.
+    group : str
+        Name that stands for several measures, beside their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> closest = Measure("closest", "largest |cos| of any two filters", lambda a, b: abs(a @ b.T).max(), True)
+    >>> closest.alike_is_more
+    True
+    """
+
+    TABLE: ClassVar[Table[Measure]]
+
+    name: str
+    help: str
+    score: Callable[[F32, F32], float] | None = None
+    alike_is_more: bool = False
+    group: str = ""
+
+
+_BUILT_IN = (
+    Measure("coverage", "mean |cos| of each filter to its nearest in the other bank", alike_is_more=True),
+    Measure(
+        "coverage_at", "share of filters whose nearest in the other bank has |cos| >= threshold", alike_is_more=True
+    ),
+    Measure("matching", "mean 1 - |cos| of the best one-to-one assignment"),
+    Measure("transport", "optimal transport (sliced) between the sets of filters"),
+    Measure("mmd", "maximum mean discrepancy, Gaussian kernel"),
+    Measure("energy", "energy distance"),
+    Measure("bures", "Bures distance of the second moments", group="moments"),
+    Measure("frobenius", "Frobenius distance of the second moments", group="moments"),
+    Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments"),
+    Measure("pca_kl", "KL divergence of PCA coefficients, as CNN Filter DB computes it"),
+    Measure("responses", "debiased CKA of rectified responses to fixed stimuli", alike_is_more=True),
+)
+
+MEASURES: Table[Measure] = Table("measure", _BUILT_IN)
+Measure.TABLE = MEASURES
+
+DEFAULT_MEASURES = tuple(measure.name for measure in _BUILT_IN)
+BY_LAYER = ("coverage", "mmd", "energy")
+"""Measures that a dozen filters of a layer suffice for; the others need more filters than taps."""
+
+
+def choose(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the measures in the order of the table; groups are resolved. Raises UnknownNameError."""
+    groups = {measure.group for measure in MEASURES.values() if measure.group}
+    for name in names:
+        if name not in groups:
+            MEASURES.find(name)
+    return tuple(m.name for m in MEASURES.values() if m.name in names or m.group in names)
