@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class MkfaError(Exception):
@@ -25,6 +27,11 @@ class MkfaError(Exception):
         self.thing, self.problem, self.remedy = str(thing), problem, remedy
         end = "" if remedy.endswith("?") else "."
         super().__init__(one_line(f"{self.thing}: {problem.rstrip('.')}; {remedy.rstrip('.')}{end}"))
+
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # `__init__` has other arguments than `args`, and not the same in subclasses
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SourceError(MkfaError):

@@ -69,15 +69,15 @@ def work(plan: Plan, *, dry_run: bool, as_json: bool) -> tuple[Outcome, ...] | N
     WorkError
         No run ended with a result.
     """
-    from mkfa.engines.processes import open_slots
+    from mkfa.engines.processes import open_engine
     from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
     plan.prepare()
     for note in () if as_json else plan.notes:
         say(note)
-    with open_slots(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as slots:
-        estimate = slots.estimate(plan.runs)
+    with open_engine(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as engine:
+        estimate = engine.estimate(plan.runs)
         if dry_run and as_json:
             print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root)
             return None
@@ -87,7 +87,7 @@ def work(plan: Plan, *, dry_run: bool, as_json: bool) -> tuple[Outcome, ...] | N
             say("Nothing was trained (--dry-run).")
             return None
         with Stop().listening() as stop, SweepBar(len(plan.runs), estimate.steps) as bar:
-            return check_outcomes(slots.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
+            return check_outcomes(engine.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:

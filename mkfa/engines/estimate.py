@@ -1,4 +1,4 @@
-"""How long a plan takes: a few steps timed, what is left of the runs laid out over the slots."""
+"""How long a plan takes: a few steps timed, what is left of the runs laid out over the runs at a time."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A run for the clock: its hash, the seconds it takes, the hash of the run it waits for ("" for none)."""
+class Job:
+    """A run's hash, the seconds that it takes, and the hash of the run that it waits for ("" for none)."""
 
     hash: str
     seconds: float
-    needs: str = ""
+    waits_for: str = ""
 
 
 def estimate(
@@ -66,18 +66,18 @@ def estimate(
     domains: Domains,
     *,
     root: Path,
-    slots: Sequence[Execution],
+    executions: Sequence[Execution],
     timer: Callable[[RunSpec], Timing],
 ) -> Estimate:
-    """Time a few steps of each network and image size, and lay out what is left of the plan over the slots.
+    """Time a few steps of each network and image size, and lay out what is left of the plan over the runs at a time.
 
     Of each network, the base run and the arm with most frozen layers are timed; the cost of a step between the two is
     taken to be linear in the number of frozen layers.
 
     Parameters
     ----------
-    slots : how each run at a time is computed.
-    timer : returns the `Timing` of a specification while all slots are at work.
+    executions : how each run at a time is computed.
+    timer : returns the `Timing` of a specification while all of them are at work.
     """
     left = [p for p in plan if RunFolder(root, p.spec).result() is None]
     deepest: dict[tuple[object, ...], int] = {}
@@ -106,12 +106,12 @@ def estimate(
         steps += count - begun
         evaluations = -(-count // epoch) - begun // epoch
         seconds = (count - begun) * step + evaluations * len(domain.x_test) * base.image
-        tasks.append(Task(p.spec.hash, seconds, p.needs.hash if p.needs else ""))
-    ready = makespan(tasks, len(slots)) if left else None
-    return Estimate(len(plan), len(plan) - len(left), steps, ready, len(slots), slots[0].threads)
+        tasks.append(Job(p.spec.hash, seconds, p.source_run.hash if p.source_run else ""))
+    ready = makespan(tasks, len(executions)) if left else None
+    return Estimate(len(plan), len(plan) - len(left), steps, ready, len(executions), executions[0].threads)
 
 
-def makespan(tasks: Sequence[Task], jobs: int) -> float:
+def makespan(tasks: Sequence[Job], jobs: int) -> float:
     """Return the seconds until all tasks are over, `jobs` at a time, each begun in order as soon as it may.
 
     A task that waits for one which is not among the tasks may begin at once.
@@ -120,7 +120,7 @@ def makespan(tasks: Sequence[Task], jobs: int) -> float:
     busy: list[tuple[float, int, str]] = []
     now, count = 0.0, 0
     while waiting or busy:
-        ready = next((t for t in waiting if t.needs not in open_), None)
+        ready = next((t for t in waiting if t.waits_for not in open_), None)
         if ready is not None and len(busy) < jobs:
             waiting.remove(ready)
             heapq.heappush(busy, (now + ready.seconds, count, ready.hash))

@@ -1,28 +1,28 @@
-"""Slots: as many runs at a time as devices and cores are worth, each in a process of its own.
+"""Engines: runs one after the other in this process, or several at a time, each in a process of its own.
 
-Every worker takes one run after another. An arm that borrows from a base run of the plan waits for it; everything that
-several runs would write, the banks of the library, is written by this process alone. A run's result is the same as when
-the runs are trained one after the other with the same number of threads.
+Every worker takes one run's folder after another. An arm that borrows from a base run of the plan waits for it. What
+several runs would write, the banks of the library, this process writes alone. A run's result is the same as when the
+runs are trained one after the other with the same number of threads.
 """
 
 from __future__ import annotations
 
-import json
-import selectors
+import contextlib
+import multiprocessing
+import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
 from mkfa.engines.serial import Outcome, carry_out, keep_bank, taken_over
-from mkfa.engines.worker import Line, heard, no_signals, order_of
+from mkfa.engines.worker import Task, Worker, no_signals
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
@@ -32,13 +32,10 @@ from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
 _LOOK = 0.2
-"""Seconds between looks at processes that say nothing."""
+"""Seconds between looks at processes that send nothing."""
 _PATIENCE = 10.0
 """Seconds that a worker without work gets to end by itself."""
-_COMMAND = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mkfa.engines.worker import main;"
-    " main(int(sys.argv[1]))"
-)
+_COMMAND = ("-P", "-m", "mkfa.engines.worker", "--pipe")
 
 
 def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution, ...]:
@@ -74,17 +71,17 @@ def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution,
 
 def _independent(plan: Sequence[PlannedRun]) -> int:
     """Return how many runs can be in progress at once: base runs and their like, or those that wait for them."""
-    waiting = sum(p.needs is not None for p in plan)
+    waiting = sum(p.source_run is not None for p in plan)
     return max(waiting, len(plan) - waiting)
 
 
-def open_slots(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Slots:
+def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Workers:
     """Return what carries a plan out, to be used in a `with`; processes are started when there is work for them."""
     left = sum(taken_over(planned, root, Execution()) is None for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
-    return Slots(executions, domains, root)
+    return Workers(executions, domains, root)
 
 
 class Serial:
@@ -105,7 +102,7 @@ class Serial:
             plan,
             self.domains,
             root=self.root,
-            slots=(self.execution,),
+            executions=(self.execution,),
             timer=lambda spec: time_run(spec, self.domains, execution=self.execution),
         )
 
@@ -126,24 +123,31 @@ class Serial:
 class _Process:
     """A worker as its parent sees it."""
 
-    def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        ours, theirs = socket.socketpair()
-        words = [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)]
+    def __init__(self, execution: Execution) -> None:
+        self.pipe, other_end = multiprocessing.Pipe()
+        number = other_end.fileno()
+        path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
         try:
-            with theirs, no_signals():
+            with other_end, no_signals():
                 self.child = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                    [sys.executable, *_COMMAND, str(number)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[number],
+                    env={**os.environ, "PYTHONPATH": path},
                 )
         except OSError as error:
-            ours.close()
+            self.pipe.close()
             problem = f"cannot be started ({error.strerror or error})"
             raise WorkError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
-        self.line, self.execution = Line(ours), execution
+        self.execution = execution
         self.planned: PlannedRun | None = None
-        self.begun = False
-        self.line.send(
-            do="begin", size=domains.size, max_size=domains.max_size, root=str(root), execution=asdict(execution)
-        )
+        self.ready = False
+
+    def send(self, order: Any) -> None:
+        """Send an order; that the process is gone is noticed elsewhere."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(order)
 
     @property
     def end(self) -> str:
@@ -153,7 +157,7 @@ class _Process:
 
     def close(self, *, kill: bool) -> None:
         """End the process: at once, or once it has done what it is doing."""
-        self.line.end.close()
+        self.pipe.close()
         try:
             if kill:
                 self.child.kill()
@@ -163,51 +167,46 @@ class _Process:
             self.child.wait()
 
 
-class Slots:
+class Workers:
     """Several processes, each with a run of the plan in progress."""
 
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
         self.processes: dict[int, _Process] = {}
-        self.selector = selectors.DefaultSelector()
-        self.asked = False
-        self._banks = tempfile.TemporaryDirectory(prefix="mkfa-banks-")
+        """By the number of their `executions`."""
+        self.stopping = False
 
-    def __enter__(self) -> Slots:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        for slot in list(self.processes):
-            self._drop(slot, kill=kind is not None)
-        self.selector.close()
-        self._banks.cleanup()
+        for process in list(self.processes.values()):
+            self._drop(process, kill=kind is not None)
 
     def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes; steps are timed in all processes at once."""
-        return estimate(plan, self.domains, root=self.root, slots=self.executions, timer=self._time)
+        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=self._time)
 
     def _time(self, spec: RunSpec) -> Timing:
-        order = order_of(PlannedRun(spec, ""), self.domains, None)
-        for slot in range(len(self.executions)):
-            self._start(slot).line.send(do="place", **order)
-        self._gather("placed", spec)
+        for number, execution in enumerate(self.executions):
+            self._process(number).send(Task.of(PlannedRun(spec, ""), self.domains, execution))
+        self._gather(spec)
         for process in self.processes.values():
-            process.line.send(do="time")
-        found = self._gather("timed", spec)
-        return Timing(*(sum(m[key] for m in found) / len(found) for key in ("step", "image")))
+            process.send(Worker.TIME)
+        timings = self._gather(spec)
+        return Timing(*(sum(getattr(t, key) for t in timings) / len(timings) for key in ("step", "image")))
 
-    def _gather(self, say: str, spec: RunSpec) -> list[dict[str, Any]]:
-        """Wait until every process has answered so."""
-        found: list[dict[str, Any]] = []
-        while len(found) < len(self.processes):
-            for slot, message in self._listen():
-                if message["say"] == "failed":
-                    raise heard(message, spec.label)
-                if message["say"] == "gone":
-                    raise self._broken(self.processes[slot])
-                if message["say"] == say:
-                    found.append(message)
-        return found
+    def _gather(self, spec: RunSpec) -> list[Any]:
+        """Return the answers of all processes, one each."""
+        answers: list[Any] = []
+        while len(answers) < len(self.processes):
+            for process, message in self._listen():
+                if message is None:
+                    raise self._broken(process)
+                if isinstance(message, BaseException):
+                    raise _named(message, spec.label)
+                answers.append(message)
+        return answers
 
     def carry_out(
         self,
@@ -231,132 +230,119 @@ class Slots:
         MkfaError
             A run failed; the others in progress saved themselves, those that were over are kept.
         """
-        found: dict[str, Outcome] = {}
+        outcomes: dict[str, Outcome] = {}
         waiting: list[PlannedRun] = []
+
+        def end(outcome: Outcome) -> None:
+            outcomes[outcome.planned.spec.hash] = outcome
+            ended(outcome)
+
         for planned in plan:
             before = taken_over(planned, self.root, self.executions[0])
             if before is None:
                 waiting.append(planned)
             else:
-                found[planned.spec.hash] = before
-                ended(before)
-        error: Exception | None = None
-        self.asked = False
+                end(before)
+        error: BaseException | None = None
+        self.stopping = False
         while waiting or self._busy():
-            if (stop.requested or error) and not self.asked:
-                self.asked = True
+            if (stop.requested or error) and not self.stopping:
+                self.stopping = True
                 for process in self.processes.values():
-                    process.line.send(do="stop")
-            if self.asked and not self._busy():
+                    process.send(Worker.STOP)
+            if self.stopping and not self._busy():
                 break
-            if not self.asked:
+            if not self.stopping:
                 self._hand_out(waiting)
-            for slot, message in self._listen():
-                outcome, failed = self._hear(slot, message, tell)
-                error = error or failed
-                if outcome is not None:
-                    found[outcome.planned.spec.hash] = outcome
-                    ended(outcome)
+            for process, message in self._listen():
+                try:
+                    if outcome := self._take(process, message, tell):
+                        end(outcome)
+                except (MkfaError, MemoryError) as failed:
+                    error = error or failed
         if error:
             raise error
-        if len(found) < len({p.spec.hash for p in plan}):
+        if len(outcomes) < len({p.spec.hash for p in plan}):
             raise Stopped
-        return tuple(found[p.spec.hash] for p in plan)
+        return tuple(outcomes[p.spec.hash] for p in plan)
 
     def _busy(self) -> list[_Process]:
         return [process for process in self.processes.values() if process.planned is not None]
 
     def _hand_out(self, waiting: list[PlannedRun]) -> None:
-        """Give every slot without a run the first one that waits for nothing."""
-        for slot in range(len(self.executions)):
-            if slot in self.processes and self.processes[slot].planned is not None:
+        """Give every process without a run the first one that waits for nothing."""
+        for number, execution in enumerate(self.executions):
+            if number in self.processes and self.processes[number].planned is not None:
                 continue
-            open_ = {p.spec.hash for p in waiting} | {p.planned.spec.hash for p in self._busy() if p.planned}
-            ready = next((p for p in waiting if p.needs is None or p.needs.hash not in open_), None)
+            unfinished = {p.spec.hash for p in waiting} | {p.planned.spec.hash for p in self._busy() if p.planned}
+            ready = next((p for p in waiting if p.source_run is None or p.source_run.hash not in unfinished), None)
             if ready is None:
                 return
             waiting.remove(ready)
-            process = self._start(slot)
+            process = self._process(number)
             process.planned = ready
-            process.line.send(do="train", **order_of(ready, self.domains, self._bank_file(ready)))
+            process.send(Task.of(ready, self.domains, execution).write(self.root))
 
-    def _hear(
-        self, slot: int, message: dict[str, Any], tell: Callable[[PlannedRun, Report], None]
-    ) -> tuple[Outcome | None, Exception | None]:
-        """Return what became of a run, or the error that ends the sweep."""
-        process = self.processes[slot]
-        planned, said = process.planned, message["say"]
-        if said == "gone":
-            self._drop(slot)
-            if not process.begun:
-                return None, self._broken(process)
-            return (_lost(planned, f"its process {process.end}") if planned else None), None
-        elif planned is None:
-            return None, None
-        elif said == "step":
-            tell(planned, Report(**message["report"]))
-        elif said == "failed":
-            process.planned = None
-            return None, heard(message, planned.spec.label)
-        elif said == "stopped":
-            self._drop(slot)
-            if not self.asked:
-                return _lost(planned, "its process was asked to end and saved it"), None
-        elif said == "over":
-            process.planned = None
-            return self._over(planned, message)
-        return None, None
+    def _take(self, process: _Process, message: Any, tell: Callable[[PlannedRun, Report], None]) -> Outcome | None:
+        """Return what became of a run, None while it is in progress; raise the error that ends the sweep."""
+        planned = process.planned
+        if message is None:
+            self._drop(process)
+            if not process.ready:
+                raise self._broken(process)
+            return _lost(planned, f"its process {process.end}") if planned else None
+        if planned is None:
+            return None
+        if isinstance(message, Report):
+            tell(planned, message)
+            return None
+        process.planned = None
+        if isinstance(message, Stopped):
+            self._drop(process)
+            return None if self.stopping else _lost(planned, "its process was asked to end and saved it")
+        if isinstance(message, BaseException):
+            raise _named(message, planned.spec.label)
+        return keep_bank(replace(message, planned=planned), self.domains, self.root)
 
-    def _over(self, planned: PlannedRun, message: dict[str, Any]) -> tuple[Outcome | None, Exception | None]:
-        done = taken_over(planned, self.root, Execution())
-        if done is None:  # impossible, or another process trains it
-            return Outcome(planned, message["state"], False, note=message["note"]), None
-        try:
-            return keep_bank(replace(done, trained=message["trained"]), self.domains, self.root), None
-        except MkfaError as error:
-            return None, error
+    def _process(self, number: int) -> _Process:
+        if number not in self.processes:
+            self.processes[number] = _Process(self.executions[number])
+        return self.processes[number]
 
-    def _start(self, slot: int) -> _Process:
-        """Return the process of a slot, started where there is none."""
-        if slot not in self.processes:
-            process = _Process(self.executions[slot], self.domains, self.root)
-            self.processes[slot] = process
-            self.selector.register(process.line.end, selectors.EVENT_READ, slot)
-        return self.processes[slot]
+    def _listen(self) -> list[tuple[_Process, Any]]:
+        """Return what processes send within a moment; None from one that has ended."""
+        answering = wait([process.pipe for process in self.processes.values()], _LOOK)
+        messages: list[tuple[_Process, Any]] = []
+        for process in self.processes.values():
+            if process.pipe in answering:
+                try:
+                    message = process.pipe.recv()
+                except (EOFError, OSError):
+                    message = None
+                if message == Worker.READY:
+                    process.ready = True
+                else:
+                    messages.append((process, message))
+            elif process.child.poll() is not None:  # what a dead process started may hold its end of the pipe open
+                messages.append((process, None))
+        return messages
 
-    def _listen(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return what processes say within a moment; "gone" of one that has ended."""
-        found: list[tuple[int, dict[str, Any]]] = []
-        for key, _ in self.selector.select(_LOOK):
-            messages = self.processes[key.data].line.receive()
-            found += [(key.data, m) for m in messages] if messages is not None else [(key.data, {"say": "gone"})]
-        heard_of = {slot for slot, _ in found}
-        for slot, message in found:
-            self.processes[slot].begun |= message["say"] == "ready"
-        for slot, process in self.processes.items():  # what a dead process started may hold its socket open
-            if slot not in heard_of and process.child.poll() is not None:
-                found.append((slot, {"say": "gone"}))
-        return found
-
-    def _drop(self, slot: int, *, kill: bool = False) -> None:
-        process = self.processes.pop(slot)
-        self.selector.unregister(process.line.end)
+    def _drop(self, process: _Process, *, kill: bool = False) -> None:
+        self.processes = {number: kept for number, kept in self.processes.items() if kept is not process}
         process.close(kill=kill)
 
     def _broken(self, process: _Process) -> WorkError:
         return WorkError("a training process", f"{process.end} before it took up a run", "pass --jobs 1")
 
-    def _bank_file(self, planned: PlannedRun) -> Path | None:
-        """Return the file through which a worker gets a run's bank; None where it needs none."""
-        from mkfa.banks.bank_file import write_bank
-        from mkfa.training.planned import bank_digest
 
-        if planned.bank is None:
-            return None
-        path = Path(self._banks.name) / f"{bank_digest(planned.bank)}.h5"
-        if not path.exists():
-            write_bank(planned.bank, path)
-        return path
+def _named(error: BaseException, label: str) -> BaseException:
+    """Return a worker's error with the label of the run in it."""
+    if isinstance(error, WorkError) and error.thing == "a run":
+        named = WorkError(label, error.problem, error.remedy)
+        for note in error.__notes__:
+            named.add_note(note)
+        return named
+    return error
 
 
 def _lost(planned: PlannedRun, how: str) -> Outcome:

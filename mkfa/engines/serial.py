@@ -125,12 +125,12 @@ def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
     Diverged
         The base run ended without weights, or is being trained by another process.
     """
-    if planned.needs is None:
+    if planned.source_run is None:
         return planned.bank
-    result = RunFolder(root, planned.needs).result()
+    result = RunFolder(root, planned.source_run).result()
     if result is None or result["state"] != "done":
         state = "is not done" if result is None else "diverged"
-        raise Diverged(planned.needs.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
-    domain = domains[planned.needs.domain]
-    network = trained_network(root, planned.needs, domain)
-    return lend(network, planned.needs, domain, to=planned.spec, digest=str(result["weights_sha256"]))
+        raise Diverged(planned.source_run.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
+    domain = domains[planned.source_run.domain]
+    network = trained_network(root, planned.source_run, domain)
+    return lend(network, planned.source_run, domain, to=planned.spec, digest=str(result["weights_sha256"]))

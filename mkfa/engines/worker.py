@@ -1,202 +1,221 @@
-"""A process that trains one run after another for a sweep: what it is told and what it answers.
+"""A worker: a process that trains the run of a folder as its `task.json` says.
 
-Messages are JSON objects, one a line, over a socket that the parent opened. To the worker: "begin" (once: recipe of
-the domains, root, execution), "place" (build a run to be timed), "time", "train", "stop". From it: "ready", "placed",
-"timed", "step" (at most `RATE` a second), "over", "stopped", "failed". When the socket ends the parent is gone: the run
-in progress saves itself and the process ends, so that nothing trains on unseen.
+`python -m mkfa.engines.worker RUN_FOLDER` trains one run. The workers of `mkfa.engines.processes` are started with a
+pipe instead and take one folder after another, so that libraries are imported and images are read once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import queue
+import os
 import signal
-import socket
-import threading
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, WorkError
+from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
+from mkfa.training.folder import RunFolder, read_json
+from mkfa.training.planned import PlannedRun
+from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
+if TYPE_CHECKING:
+    from mkfa.engines.serial import Outcome
+    from mkfa.training.run import Report
+
+TASK, SOURCE_BANK = "task.json", "source.h5"
+"""Files of a run's folder: the task, and the bank that the run takes its filters from."""
 RATE = 5
 """Reports of steps a second."""
 
 
-class Line:
-    """One end of the socket: messages out, messages in."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All that a worker needs to train a run.
 
-    def __init__(self, end: socket.socket) -> None:
-        self.end = end
-        self._rest = b""
+    `names` has, for each domain by its own name, the name or path under which it is opened; `size` and `max_size` are
+    those of `mkfa.images.opened.Domains`.
+    """
 
-    def send(self, **message: Any) -> bool:
-        """Send a message; False where the other end is gone."""
+    planned: PlannedRun
+    names: Mapping[str, str]
+    size: int
+    max_size: int
+    execution: Execution
+
+    @classmethod
+    def of(cls, planned: PlannedRun, domains: Domains, execution: Execution) -> Task:
+        """Return the task of a planned run."""
+        specs = [spec for spec in (planned.spec, planned.source_run) if spec is not None]
+        names = {spec.domain: domains.asked_as(spec.domain) for spec in specs}
+        return cls(planned, names, domains.size, domains.max_size, execution)
+
+    def write(self, root: Path) -> Path:
+        """Write the task into the run's folder below `root`; return the folder."""
+        from mkfa.banks.bank_file import write_bank
+
+        planned, folder = self.planned, RunFolder(root, self.planned.spec)
+        folder.prepare()
+        if planned.bank is not None:
+            write_bank(planned.bank, folder.path / SOURCE_BANK)
+        record = {
+            "spec": planned.spec.record,
+            "source": planned.source,
+            "source_run": planned.source_run.record if planned.source_run else None,
+            "source_bank": SOURCE_BANK if planned.bank is not None else "",
+            "domains": dict(self.names),
+            "size": self.size,
+            "max_size": self.max_size,
+            "execution": asdict(self.execution),
+        }
+        folder.write_json(TASK, record)
+        return folder.path
+
+    @classmethod
+    def read(cls, folder: Path) -> Task:
+        """Read the task of a run's folder.
+
+        Raises
+        ------
+        MkfaError
+            The folder has no task.
+        WorkError
+            The task is damaged.
+        """
+        from mkfa.banks.bank_file import read_bank
+
+        record = read_json(folder / TASK)
+        if record is None:
+            raise MkfaError(folder, f"has no {TASK}", "start the command that trains the run")
         try:
-            self.end.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
+            run = record["source_run"]
+            bank = read_bank(folder / record["source_bank"]) if record["source_bank"] else None
+            planned = PlannedRun(RunSpec(**record["spec"]), record["source"], RunSpec(**run) if run else None, bank)
+            execution = Execution(**record["execution"])
+            return cls(planned, record["domains"], record["size"], record["max_size"], execution)
+        except (KeyError, TypeError) as error:
+            raise WorkError(folder / TASK, f"is damaged ({error})", "start the command that trains the run") from None
 
-    def receive(self) -> list[dict[str, Any]] | None:
-        """Wait for data and return the messages that are whole; None where the other end is gone."""
-        try:
-            data = self.end.recv(1 << 16)
-        except OSError:
-            return None
-        if not data:
-            return None
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+    def open_domains(self) -> Domains:
+        """Open the domains that the run needs.
+
+        Raises
+        ------
+        WorkError
+            The images have changed since the task was written.
+        """
+        domains = _domains(self.size, self.max_size)
+        for spec in (self.planned.spec, self.planned.source_run):
+            if spec is not None and domains[self.names[spec.domain]].digest != spec.domain_digest:
+                raise WorkError(self.names[spec.domain], "has changed since the plan was made", "run the command again")
+        return domains
+
+
+@lru_cache(maxsize=2)
+def _domains(size: int, max_size: int) -> Domains:
+    return Domains(size, max_size)
+
+
+def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None) -> Outcome:
+    """Train the run of a folder as its task says; raises as `mkfa.engines.serial.train_planned`."""
+    import torch
+
+    from mkfa.engines.serial import train_planned
+
+    task = Task.read(folder)
+    if task.execution.threads:
+        torch.set_num_threads(task.execution.threads)
+    outcome = train_planned(
+        task.planned,
+        task.open_domains(),
+        root=folder.parent,
+        execution=task.execution,
+        stop=stop,
+        tell=lambda _, report: tell(report),
+    )
+    if outcome.result is not None:
+        for name in (TASK, SOURCE_BANK):
+            (folder / name).unlink(missing_ok=True)
+    return outcome
 
 
 class Worker:
-    """The worker's side: a thread listens, the main thread trains."""
+    """Trains folders that come through a pipe.
 
-    def __init__(self, line: Line) -> None:
-        self.line, self.stop = line, Stop()
-        self.orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self.root, self.execution = Path(), Execution()
-        self.domains: Any = None
+    Messages are Python objects. Orders: the folder of a run to train; a `Task` to build for timing; `TIME`. Answers:
+    `READY` once, a `Report` a few times a second, then an `Outcome`, a `Timing` or the error. Whatever else comes while
+    a run is trained, the end of the pipe too, asks the run to save itself: nothing trains on when the parent is gone.
+    """
+
+    READY, BUILT, TIME, STOP = "ready", "built", "time", "stop"
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.stop = pipe, Stop()
         self.specimen: Any = None
-
-    def listen(self) -> None:
-        """Take messages as they come; "stop" and the parent's end are heeded while a run is trained."""
-        while (messages := self.line.receive()) is not None:
-            for message in messages:
-                if message["do"] == "stop":
-                    self.stop.requested = True
-                else:
-                    self.orders.put(message)
-        self.leave()
-
-    def leave(self, *_: int | FrameType | None) -> None:
-        """Save what is in progress and end (also the handler of SIGTERM)."""
-        self.stop.requested = True
-        self.orders.put(None)
+        self.told_at = 0.0
 
     def work(self) -> None:
-        """Carry out orders until there are no more."""
-        act: dict[str, Callable[[dict[str, Any]], None]] = {
-            "begin": self._begin,
-            "place": self._place,
-            "time": self._time,
-            "train": self._train,
-        }
-        while (order := self.orders.get()) is not None:
+        """Carry out orders until the pipe or the process is asked to end."""
+        self.pipe.send(self.READY)
+        while not self.stop.requested:
+            if not self.pipe.poll(1):
+                continue
             try:
-                act[order["do"]](order)
-            except Stopped:
-                self.line.send(say="stopped")
-            except Exception as error:
-                self.line.send(say="failed", **told(error))
+                order = self.pipe.recv()
+                if order != self.STOP:
+                    self.pipe.send(self.answer(order))
+            except (EOFError, OSError):
+                return
 
-    def _begin(self, order: dict[str, Any]) -> None:
-        import torch
-
-        from mkfa.images.opened import Domains
-
-        self.root, self.execution = Path(order["root"]), Execution(**order["execution"])
-        torch.set_num_threads(self.execution.threads)
-        self.domains = Domains(order["size"], order["max_size"])
-        self.line.send(say="ready")
-
-    def _place(self, order: dict[str, Any]) -> None:
+    def answer(self, order: Path | Task | str) -> Any:
+        """Return what comes of an order; an error is returned, not raised."""
         from mkfa.engines.estimate import Specimen
 
-        planned = self._planned(order)
-        self.specimen = Specimen(planned.spec, self.domains, self.execution)
-        self.line.send(say="placed")
+        try:
+            if isinstance(order, Path):
+                return train_task(order, stop=self.stop, tell=self.tell)
+            if isinstance(order, Task):
+                self.specimen = Specimen(order.planned.spec, order.open_domains(), order.execution)
+                return self.BUILT
+            timing, self.specimen = self.specimen.time(), None
+            return timing
+        except (Stopped, MkfaError, MemoryError) as error:
+            return error
+        except Exception as error:
+            return unexpected(error)
 
-    def _time(self, _: dict[str, Any]) -> None:
-        found, self.specimen = self.specimen.time(), None
-        self.line.send(say="timed", **asdict(found))
-
-    def _train(self, order: dict[str, Any]) -> None:
-        from mkfa.engines.serial import train_planned
-
-        told_at = 0.0
-
-        def tell(_: Any, report: Any) -> None:
-            nonlocal told_at
-            now = time.monotonic()
-            if now - told_at >= 1 / RATE or report.step == report.steps:
-                told_at = now
-                if not self.line.send(say="step", report=asdict(report)):
-                    self.leave()
-
-        done = train_planned(
-            self._planned(order), self.domains, root=self.root, execution=self.execution, stop=self.stop, tell=tell
-        )
-        self.line.send(say="over", state=done.state, trained=done.trained, note=done.note)
-
-    def _planned(self, order: dict[str, Any]) -> Any:
-        """Return the run that an order names; its domains are read under the names that the parent read them by."""
-        from mkfa.banks.bank_file import read_bank
-        from mkfa.training.planned import PlannedRun
-        from mkfa.training.spec import RunSpec
-
-        spec, needs = RunSpec(**order["spec"]), RunSpec(**order["needs"]) if order["needs"] else None
-        for name, asked in order["domains"].items():
-            digest = spec.domain_digest if name == spec.domain else needs.domain_digest if needs else ""
-            if self.domains[asked].digest != digest:
-                raise WorkError(asked, "has changed since the plan was made", "run the command again")
-        bank = read_bank(order["bank"]) if order["bank"] else None
-        return PlannedRun(spec, order["source"], needs, bank)
+    def tell(self, report: Report) -> None:
+        """Report a step, and look for a request to stop."""
+        now = time.monotonic()
+        if now - self.told_at < 1 / RATE and report.step < report.steps:
+            return
+        self.told_at = now
+        try:
+            self.pipe.send(report)
+            self.stop.requested |= self.pipe.poll()
+        except OSError:
+            self.stop.requested = True
 
 
-def order_of(planned: Any, domains: Any, bank: Path | None) -> dict[str, Any]:
-    """Return what a worker is told of a planned run; `bank` is the file that its bank was written to."""
-
-    def record(spec: Any) -> dict[str, Any]:
-        return {**spec.identity, "recipe_name": spec.recipe_name}
-
-    names = {spec.domain for spec in (planned.spec, planned.needs) if spec is not None}
-    return {
-        "spec": record(planned.spec),
-        "source": planned.source,
-        "bank": str(bank) if bank else "",
-        "needs": record(planned.needs) if planned.needs else None,
-        "domains": {name: domains.asked_as(name) for name in sorted(names)},
-    }
-
-
-def told(error: Exception) -> dict[str, Any]:
-    """Return an error as a message."""
-    if isinstance(error, MkfaError):
-        return {
-            "kind": "MkfaError",
-            "exit": error.exit_code,
-            "thing": error.thing,
-            "problem": error.problem,
-            "remedy": error.remedy,
-        }
-    return {"kind": type(error).__name__, "text": str(error), "trace": "".join(traceback.format_exception(error))}
-
-
-def heard(message: Mapping[str, Any], label: str) -> Exception:
-    """Return the error that a message tells of, as the parent raises it; `label` names the run."""
-    if message["kind"] == "MkfaError":
-        kind = WorkError if message["exit"] == WorkError.exit_code else MkfaError
-        return kind(message["thing"], message["problem"], message["remedy"])
-    if message["kind"] == "MemoryError":
-        return MemoryError(message["text"])
-    problem = f"failed with an unexpected {message['kind']}: {message['text'][:300]}"
-    error = WorkError(label, problem, "run again as 'mkfa --debug ...' with --jobs 1 and report it")
-    error.add_note(message["trace"])
-    return error
+def unexpected(error: Exception) -> WorkError:
+    """Return an error of any kind as one that can be sent to another process; a note has its traceback."""
+    problem = f"failed with an unexpected {type(error).__name__}: {str(error)[:300]}"
+    made = WorkError("a run", problem, "run again as 'mkfa --debug ...' with --jobs 1 and report it")
+    made.add_note("".join(traceback.format_exception(error)))
+    return made
 
 
 @contextlib.contextmanager
 def no_signals() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while a worker is started: it inherits that, and lets them in when it is ready."""
+    """Hold SIGINT and SIGTERM back while a worker is started: it lets them in when it is ready."""
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -204,13 +223,33 @@ def no_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def main(number: int) -> None:
-    """Work over the socket of this file descriptor until it ends."""
-    end = socket.socket(fileno=number)
-    end.set_inheritable(False)
-    worker = Worker(Line(end))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal: the parent decides
-    signal.signal(signal.SIGTERM, worker.leave)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=worker.listen, daemon=True).start()
-    worker.work()
+def main(words: list[str]) -> int:
+    """Train the run of a folder, or, with "--pipe NUMBER", what comes through the pipe of this file descriptor."""
+    if words[:1] == ["--pipe"]:
+        os.set_inheritable(int(words[1]), False)
+        worker = Worker(Connection(int(words[1])))
+
+        def leave(*_: Any) -> None:
+            worker.stop.requested = True
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal: the parent decides
+        signal.signal(signal.SIGTERM, leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        worker.work()
+        return 0
+    try:
+        with Stop().listening() as stop:
+            outcome = train_task(Path(words[0]), stop=stop)
+        print(f"{outcome.planned.spec.label}: {outcome.note or outcome.state}")
+        return 0
+    except MkfaError as error:
+        print(f"mkfa: {error}", file=sys.stderr)
+        return error.exit_code
+    except Stopped:
+        return 130
+
+
+if __name__ == "__main__":
+    from mkfa.engines import worker  # the classes that are pickled are those of the imported module
+
+    sys.exit(worker.main(sys.argv[1:]))

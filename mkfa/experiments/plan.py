@@ -69,8 +69,8 @@ def plan_cells(
         needs = find_arm(arm).needs_source
         for seed in range(seeds):
             run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
-            if run.needs is not None:
-                planned.setdefault(run.needs.hash, PlannedRun(run.needs, run.source))
+            if run.source_run is not None:
+                planned.setdefault(run.source_run.hash, PlannedRun(run.source_run, run.source))
             later.setdefault(run.spec.hash, run)
     return (*planned.values(), *later.values())
 
@@ -203,7 +203,7 @@ def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tupl
     for cell in largest.values():
         planned = _planned(experiment, domains, cell, 0, needs=True)
         lent: Any = planned.bank
-        if (base := planned.needs) is not None:
+        if (base := planned.source_run) is not None:
             domain = domains[base.domain]
             if base.hash not in lenders:
                 lenders[base.hash] = build(base, domain, None)[0]

@@ -174,10 +174,10 @@ class Plan(Result):
 
     def estimate(self) -> Estimate:
         """Time a few steps, and return how long the plan takes."""
-        from mkfa.engines.processes import open_slots
+        from mkfa.engines.processes import open_engine
 
-        with open_slots(self.execution, self.runs, domains=self.domains, root=self.root) as slots:
-            return slots.estimate(self.runs)
+        with open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine:
+            return engine.estimate(self.runs)
 
     def prepare(self) -> None:
         """Make the folders; refuse a device that is not there and a place that cannot be written.
@@ -212,16 +212,16 @@ class Plan(Result):
         MkfaError, WorkError
             A run failed, or none of them ended with a result.
         """
-        from mkfa.engines.processes import open_slots
+        from mkfa.engines.processes import open_engine
         from mkfa.training.stopping import Stop
 
         self.prepare()
         with (
-            open_slots(self.execution, self.runs, domains=self.domains, root=self.root) as slots,
+            open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine,
             Stop().listening() as stop,
             follow(progress, "runs", len(self.runs)) as advance,
         ):
-            return check_outcomes(slots.carry_out(self.runs, stop=stop, ended=lambda _: advance(1)))
+            return check_outcomes(engine.carry_out(self.runs, stop=stop, ended=lambda _: advance(1)))
 
     def summarise(self) -> Curve | Scenarios | Matrix:
         """Return the result of the runs that are over."""

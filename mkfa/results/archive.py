@@ -185,7 +185,7 @@ def _as_record(found: PackedExperiment) -> dict[str, Any]:
 
 
 def _run_record(run: PackedRun) -> dict[str, Any]:
-    spec = None if run.spec is None else run.spec.identity | {"recipe_name": run.spec.recipe_name}
+    spec = None if run.spec is None else run.spec.record
     return {
         "hash": run.hash,
         "source": run.source,

@@ -200,7 +200,7 @@ def find_run(root: Path, name: str) -> Path:
 
 def run_details(record: RunRecord) -> dict[str, Any]:
     """Return all that is known of a run: its entry, specification, result and metrics row by row."""
-    spec = record.spec.identity | {"recipe_name": record.spec.recipe_name}
+    spec = record.spec.record
     return {
         "run": asdict(record.entry),
         "spec": spec,

@@ -53,7 +53,7 @@ class RunFolder:
             problem = f"cannot be created ({error.strerror})"
             raise WorkError(self.path, problem, "choose another --out") from error
         if not (self.path / SPEC).exists():
-            record = self.spec.identity | {"recipe_name": self.spec.recipe_name}
+            record = self.spec.record
             self.write_json(SPEC, record)
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ class PlannedRun:
 
     spec: RunSpec
     source: str
-    needs: RunSpec | None = None
+    source_run: RunSpec | None = None
     bank: FilterBank | None = None
 
 

@@ -62,6 +62,11 @@ class RunSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def record(self) -> dict[str, Any]:
+        """The specification as JSON with the recipe's name, from which `RunSpec(**record)` makes it again."""
+        return self.identity | {"recipe_name": self.recipe_name}
+
+    @property
     def label(self) -> str:
         """A run in one line, for people."""
         frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"

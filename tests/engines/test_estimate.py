@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkfa.engines.estimate import Task, Timing, estimate, makespan, time_run
+from mkfa.engines.estimate import Job, Timing, estimate, makespan, time_run
 from mkfa.experiments.plan import Setting, plan_cells
 from mkfa.experiments.sources import Origin
 from mkfa.images.domain import Domain
@@ -54,7 +54,7 @@ def test_frozen_layers_checkpoints_and_what_is_done_make_it_shorter(domains, tmp
         return priced(spec)
 
     def told(jobs: int = 1) -> tuple[int, int, float | None]:
-        found = estimate(plan, domains, root=tmp_path, slots=(replace(ONE, jobs=1),) * jobs, timer=timer)
+        found = estimate(plan, domains, root=tmp_path, executions=(replace(ONE, jobs=1),) * jobs, timer=timer)
         assert (found.runs, found.jobs, found.threads) == (6, jobs, 1)
         return found.done, found.steps, found.seconds
 
@@ -86,19 +86,19 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path):
 
 
 def test_runs_are_laid_out_in_order_as_soon_as_they_may():
-    tasks = [Task("a", 2), Task("b", 3), Task("c", 4, "a"), Task("d", 1), Task("e", 1, "b")]
+    tasks = [Job("a", 2), Job("b", 3), Job("c", 4, "a"), Job("d", 1), Job("e", 1, "b")]
     assert makespan(tasks, 1) == 11
     assert makespan(tasks, 2) == 6  # a, c beside b, d, e
     assert makespan(tasks, 5) == 6  # a, then c
-    assert makespan([Task("x", 2, "over already")], 3) == 2
+    assert makespan([Job("x", 2, "over already")], 3) == 2
 
 
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=12), st.lists(st.integers(1, 50), max_size=12), st.integers(1, 5)
 )
 def test_it_lies_between_the_bounds_of_scheduling(bases, arms, jobs):
-    tasks = [Task(f"b{i}", s) for i, s in enumerate(bases)]
-    tasks += [Task(f"a{i}", s, f"b{i % len(bases)}") for i, s in enumerate(arms)]
+    tasks = [Job(f"b{i}", s) for i, s in enumerate(bases)]
+    tasks += [Job(f"a{i}", s, f"b{i % len(bases)}") for i, s in enumerate(arms)]
     total = sum(t.seconds for t in tasks)
     chain = max([*bases, *(s + bases[i % len(bases)] for i, s in enumerate(arms))])
     found = makespan(tasks, jobs)

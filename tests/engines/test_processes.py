@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
+import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,12 +20,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import load_bank
-from mkfa.engines.processes import Serial, Slots, divide, open_slots
+from mkfa.engines import processes
+from mkfa.engines.processes import Serial, Workers, divide, open_engine
 from mkfa.engines.serial import carry_out
-from mkfa.engines.worker import Line, Worker, heard, order_of, told
-from mkfa.errors import MkfaError, WorkError
+from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, main, unexpected
+from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Origin
 from mkfa.images.domain_file import make_domain, write_domain
@@ -32,6 +33,7 @@ from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, RunFolder
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import load_recipe
+from mkfa.training.run import Report
 from mkfa.training.stopping import Stop, Stopped
 
 ONE = Execution(device="cpu", threads=1)
@@ -78,29 +80,29 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     serial = carry_out(plan, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
     ends: list[str] = []
     steps: list[int] = []
-    with open_slots(TWO, plan, domains=domains, root=tmp_path / "slots") as slots:
-        assert isinstance(slots, Slots)
-        assert slots.estimate(plan).seconds > 0
-        outcomes = slots.carry_out(
+    with open_engine(TWO, plan, domains=domains, root=tmp_path / "engine") as engine:
+        assert isinstance(engine, Workers)
+        assert engine.estimate(plan).seconds > 0
+        outcomes = engine.carry_out(
             plan,
             stop=Stop(),
             tell=lambda _, report: steps.append(report.step),
             ended=lambda o: ends.append(o.planned.spec.hash),
         )
-        pids = [process.child.pid for process in slots.processes.values()]
-    assert what_counts(plan, tmp_path / "slots") == what_counts(plan, tmp_path / "serial")
+        pids = [process.child.pid for process in engine.processes.values()]
+    assert what_counts(plan, tmp_path / "engine") == what_counts(plan, tmp_path / "serial")
     assert [o.planned for o in outcomes] == [o.planned for o in serial]
     assert [(o.state, o.trained) for o in outcomes] == [("done", True)] * len(plan)
     assert [o.banks for o in outcomes] == [o.banks for o in serial]
     assert outcomes[0].banks is not None
     assert load_bank("a").name == "a"
-    assert all(ends.index(p.needs.hash) < ends.index(p.spec.hash) for p in plan if p.needs)
+    assert all(ends.index(p.source_run.hash) < ends.index(p.spec.hash) for p in plan if p.source_run)
     assert 3 in steps
     assert len(pids) == 2
     assert not any(alive(pid) for pid in pids)
-    with open_slots(TWO, plan, domains=domains, root=tmp_path / "slots") as slots:
-        assert isinstance(slots, Serial)  # nothing is left: no process is started
-        assert not any(o.trained for o in slots.carry_out(plan, stop=Stop()))
+    with open_engine(TWO, plan, domains=domains, root=tmp_path / "engine") as engine:
+        assert isinstance(engine, Serial)  # nothing is left: no process is started
+        assert not any(o.trained for o in engine.carry_out(plan, stop=Stop()))
 
 
 @pytest.mark.slow
@@ -113,13 +115,13 @@ def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_o
 
     good, bad = plan([(8, 7, 7)] * 3), plan([(8, 5, 5)] * 3)
     carry_out(good, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
-    with open_slots(TWO, good, domains=domains, root=tmp_path / "slots") as slots:
-        slots.carry_out(good, stop=Stop())
-        assert what_counts(good, tmp_path / "slots") == what_counts(good, tmp_path / "serial")
+    with open_engine(TWO, good, domains=domains, root=tmp_path / "engine") as engine:
+        engine.carry_out(good, stop=Stop())
+        assert what_counts(good, tmp_path / "engine") == what_counts(good, tmp_path / "serial")
         with pytest.raises(MkfaError) as alone:
             carry_out(bad, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
         with pytest.raises(MkfaError) as together:
-            slots.carry_out(bad, stop=Stop())
+            engine.carry_out(bad, stop=Stop())
     assert str(together.value) == str(alone.value)
     assert together.value.exit_code == alone.value.exit_code
 
@@ -135,13 +137,13 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
         busy = [p for p in plan if (RunFolder(tmp_path / "hit", p.spec).path / METRICS).exists()]
         stop.requested = len(busy) == 2
 
-    with pytest.raises(Stopped), open_slots(TWO, plan, domains=domains, root=tmp_path / "hit") as slots:
-        slots.carry_out(plan, stop=stop, tell=tell)
+    with pytest.raises(Stopped), open_engine(TWO, plan, domains=domains, root=tmp_path / "hit") as engine:
+        engine.carry_out(plan, stop=stop, tell=tell)
     begun = [RunFolder(tmp_path / "hit", p.spec).begun() for p in plan]
     assert sum(0 < step < 600 for step in begun) == 2
-    with open_slots(TWO, plan, domains=domains, root=tmp_path / "hit") as slots:
-        assert slots.estimate(plan).steps == 3 * 600 - sum(begun)
-        assert [o.state for o in slots.carry_out(plan, stop=Stop())] == ["done"] * 3
+    with open_engine(TWO, plan, domains=domains, root=tmp_path / "hit") as engine:
+        assert engine.estimate(plan).steps == 3 * 600 - sum(begun)
+        assert [o.state for o in engine.carry_out(plan, stop=Stop())] == ["done"] * 3
     carry_out(plan, domains, root=tmp_path / "calm", execution=ONE, stop=Stop())
     assert what_counts(plan, tmp_path / "hit") == what_counts(plan, tmp_path / "calm")
 
@@ -155,17 +157,17 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
     execution = replace(TWO, checkpoint_seconds=0.0)
     hit: list[str] = []
 
-    with open_slots(execution, plan, domains=domains, root=tmp_path / "hit") as slots:
+    with open_engine(execution, plan, domains=domains, root=tmp_path / "hit") as engine:
 
         def tell(planned: PlannedRun, report: object) -> None:
             if not hit and (RunFolder(tmp_path / "hit", planned.spec).path / CHECKPOINT).exists():
                 hit.append(planned.spec.hash)
-                [process] = [p for p in slots.processes.values() if p.planned is planned]
+                [process] = [p for p in engine.processes.values() if p.planned is planned]
                 process.child.send_signal(number)
 
         if number == signal.SIGKILL:
-            assert slots.estimate(plan).jobs == 2  # by the processes that train afterwards
-        outcomes = slots.carry_out(plan, stop=Stop(), tell=tell)
+            assert engine.estimate(plan).jobs == 2  # by the processes that train afterwards
+        outcomes = engine.carry_out(plan, stop=Stop(), tell=tell)
     assert sorted(o.state for o in outcomes) == ["done", "done", "lost"]
     [lost] = [o for o in outcomes if o.state == "lost"]
     assert lost.planned.spec.hash == hit[0]
@@ -186,14 +188,14 @@ from mkfa.training.stopping import Stop
 from mkfa.experiments.plan import Setting, plan_bases
 from mkfa.images.opened import Domains
 from mkfa.training.recipe import load_recipe
-from mkfa.engines.processes import open_slots
+from mkfa.engines.processes import open_engine
 made = Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
 domains = Domains(made.recipe.size, made.recipe.max_size)
 plan = plan_bases(made, domains, names=[sys.argv[1]], seeds=2)
 execution = Execution("cpu", threads=1, jobs=2)
-with Stop().listening() as stop, open_slots(execution, plan, domains=domains, root=Path(sys.argv[2])) as slots:
-    tell = lambda *_: print(*(p.child.pid for p in slots.processes.values()), flush=True)
-    slots.carry_out(plan, stop=stop, tell=tell)
+with Stop().listening() as stop, open_engine(execution, plan, domains=domains, root=Path(sys.argv[2])) as engine:
+    tell = lambda *_: print(*(p.child.pid for p in engine.processes.values()), flush=True)
+    engine.carry_out(plan, stop=stop, tell=tell)
 """
 
 
@@ -258,105 +260,100 @@ def alive(pid: int) -> bool:
 
 
 def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatch):
-    from mkfa.engines import processes as module
-
-    monkeypatch.setattr(module, "_COMMAND", "raise SystemExit(3)")
+    monkeypatch.setattr(processes, "_COMMAND", ("-c", "raise SystemExit(3)"))
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
-    for use in (lambda slots: slots.carry_out(plan, stop=Stop()), lambda slots: slots.estimate(plan)):
-        slots = open_slots(TWO, plan, domains=domains, root=tmp_path / "runs")
-        with pytest.raises(WorkError, match=r"exit code 3 before it took up a run; pass --jobs 1"), slots:
-            use(slots)
+    for use in (lambda engine: engine.carry_out(plan, stop=Stop()), lambda engine: engine.estimate(plan)):
+        engine = open_engine(TWO, plan, domains=domains, root=tmp_path / "runs")
+        with pytest.raises(WorkError, match=r"exit code 3 before it took up a run; pass --jobs 1"), engine:
+            use(engine)
 
 
 def test_a_machine_without_room_for_a_process_is_one_sentence(paths, tmp_path, monkeypatch):
-    from mkfa.engines import processes as module
-
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(module.subprocess, "Popen", full)
+    monkeypatch.setattr(processes.subprocess, "Popen", full)
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
     with (
         pytest.raises(WorkError, match="cannot be started"),
-        open_slots(TWO, plan, domains=domains, root=tmp_path / "runs") as slots,
+        open_engine(TWO, plan, domains=domains, root=tmp_path / "runs") as engine,
     ):
-        slots.carry_out(plan, stop=Stop())
+        engine.carry_out(plan, stop=Stop())
 
 
-def conversation(orders: list[dict], domains: Domains, root: Path) -> list[dict]:
+def conversation(orders: list[object], root: Path) -> list[object]:
     """Return what a worker in a thread of this process answers."""
-    ours, theirs = socket.socketpair()
-    with theirs, ours:
-        worker, line = Worker(Line(theirs)), Line(ours)
-        line.send(
-            do="begin",
-            size=domains.size,
-            max_size=domains.max_size,
-            root=str(root),
-            execution={"device": "cpu", "threads": 1},
-        )
-        for order in orders:
-            line.send(**order)
-        ours.shutdown(socket.SHUT_WR)
-        listener = threading.Thread(target=worker.listen)
-        listener.start()
-        listener.join()
-        worker.stop.requested = False  # the end of the socket came while no run was in progress
-        worker.work()
-        theirs.shutdown(socket.SHUT_WR)
-        found: list[dict] = []
-        while (messages := line.receive()) is not None:
-            found += messages
-    return found
+    ours, other_end = multiprocessing.Pipe()
+    worker = Worker(other_end)
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    answers = [ours.recv()]
+    for order in orders:
+        ours.send(order)
+        answers.append(ours.recv())
+        while isinstance(answers[-1], Report):
+            answers.append(ours.recv())
+    ours.close()
+    thread.join()
+    return answers
 
 
-def test_what_a_worker_is_told_and_answers(paths, tmp_path, bank_maker):
+def test_a_worker_reads_its_order_from_the_runs_folder(paths, tmp_path, bank_maker):
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     bank = bank_maker([(8, 7, 7)] * 3)
-    write_bank(bank, tmp_path / "bank.h5")
     [_, planned] = plan_cells(
         experiment(), domains, cells=[(Origin("made", bank=bank), paths[1], "transfer", 3)], seeds=1
     )
-    order = order_of(planned, domains, tmp_path / "bank.h5")
-    assert order["domains"] == {"b": paths[1]}
     assert planned.spec.source == f"bank:{bank_digest(bank)}"
-    stale = {**order, "spec": {**order["spec"], "domain_digest": "another"}}
-    found = conversation(
-        [
-            {
-                "do": "place",
-                **order_of(
-                    PlannedRun(planned.needs or replace(planned.spec, arm="random", source=""), ""), domains, None
-                ),
-            },
-            {"do": "time"},
-            {"do": "train", **order},
-            {"do": "train", **stale},
-        ],
-        domains,
-        tmp_path / "runs",
-    )
-    assert [m["say"] for m in found if m["say"] != "step"] == ["ready", "placed", "timed", "over", "failed"]
-    assert found[2]["step"] > 0 < found[2]["image"]
-    assert [m["report"]["step"] for m in found if m["say"] == "step"][-1] == 3
-    assert "has changed since the plan was made" in str(heard(found[-1], "run"))
+    task = Task.of(planned, domains, ONE)
+    assert task.names == {"b": paths[1]}
+    folder = task.write(tmp_path / "runs")
+    again = Task.read(folder)
+    assert (again.names, again.execution, again.planned.spec) == (task.names, ONE, planned.spec)
+    assert bank_digest(again.planned.bank) == bank_digest(bank)
+    specimen = Task.of(PlannedRun(replace(planned.spec, arm="random", source=""), ""), domains, ONE)
+    stale = replace(planned.spec, domain_digest="another")
+    changed = Task.of(replace(planned, spec=stale), domains, ONE).write(tmp_path / "runs")
+    answers = conversation([specimen, Worker.TIME, folder, changed, tmp_path], tmp_path / "runs")
+    ready, built, timing, *reports, outcome, error, without = answers
+    assert (ready, built) == (Worker.READY, Worker.BUILT)
+    assert timing.step > 0 < timing.image
+    assert [report.step for report in reports][-1] == 3
+    assert (outcome.state, outcome.trained, outcome.planned.spec) == ("done", True, planned.spec)
+    assert "has changed since the plan was made" in str(error)
+    assert "has no task.json" in str(without)
+    assert not {TASK, SOURCE_BANK} & {path.name for path in folder.iterdir()}
     assert (RunFolder(tmp_path / "runs", planned.spec).result() or {})["state"] == "done"
 
 
-def test_errors_cross_the_socket():
-    for error in (MkfaError("x", "is wrong", "do y"), WorkError("x", "is full", "free some")):
-        again = heard(json.loads(json.dumps(told(error))), "run")
-        assert (str(again), again.exit_code) == (str(error), error.exit_code)
-    assert isinstance(heard(told(MemoryError("no room")), "run"), MemoryError)
+def test_a_folder_is_trained_by_a_command(paths, tmp_path, capsys):
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
+    [planned] = plan_bases(experiment(), domains, names=[paths[0]], seeds=1)
+    folder = Task.of(planned, domains, ONE).write(tmp_path / "runs")
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out == "a convmixer_8_3 seed 0: done\n"
+    assert main([str(folder)]) == 2
+    assert "has no task.json" in capsys.readouterr().err
+
+
+def test_errors_cross_the_pipe():
+    for error in (
+        MkfaError("x", "is wrong", "do y"),
+        WorkError("x", "is full", "free some"),
+        UnknownBankError("x", "y"),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
     try:
         raise ZeroDivisionError("by nothing")
     except ZeroDivisionError as error:
-        again = heard(told(error), "letters seed 0")
-    assert isinstance(again, WorkError)
-    assert str(again).startswith("letters seed 0: failed with an unexpected ZeroDivisionError: by nothing;")
-    assert "test_processes.py" in again.__notes__[0]
+        again = pickle.loads(pickle.dumps(unexpected(error)))
+    named = processes._named(again, "letters seed 0")
+    assert isinstance(named, WorkError)
+    assert str(named).startswith("letters seed 0: failed with an unexpected ZeroDivisionError: by nothing;")
+    assert "test_processes.py" in named.__notes__[0]
 
 
 @pytest.mark.parametrize(
@@ -376,7 +373,7 @@ def test_cores_are_divided(monkeypatch, cores, given, expected):
     import torch
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
-    plan = [SimpleNamespace(needs=None)] * 3 + [SimpleNamespace(needs=1)] * 4
+    plan = [SimpleNamespace(source_run=None)] * 3 + [SimpleNamespace(source_run=1)] * 4
     found = divide(Execution(device="cpu", **given), plan)
     assert [f"{e.device} {e.threads}" for e in found] == expected
     assert all((e.jobs, e.share) == (1, 1 / len(found)) for e in found)
@@ -398,7 +395,7 @@ def test_gpus_get_a_run_each(monkeypatch, device, jobs, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
-    found = divide(Execution(device=device, jobs=jobs), [SimpleNamespace(needs=None)] * 5)
+    found = divide(Execution(device=device, jobs=jobs), [SimpleNamespace(source_run=None)] * 5)
     assert [e.device for e in found] == expected
     assert {e.threads for e in found} == {12 // len(expected)}
     for device in expected:  # the runs of a device do not take more room than it has

@@ -66,9 +66,9 @@ def test_a_plan_has_base_runs_first_and_each_run_once(domains):
     assert [p.spec.arm for p in plan[:4]] == ["baseline"] * 4
     assert {(p.spec.domain, p.spec.seed) for p in plan[:4]} == {(d, s) for d in ("emoji", "letters") for s in (0, 1)}
     assert len({p.spec.hash for p in plan}) == len(plan) == 4 + 3 * 2 * 2
-    needs = {(p.spec.arm, p.needs.domain if p.needs else None) for p in plan[4:]}
+    needs = {(p.spec.arm, p.source_run.domain if p.source_run else None) for p in plan[4:]}
     assert needs == {("transfer", "letters"), ("selffer", "emoji"), ("random", None)}
-    assert all(p.needs is None or p.needs.seed == p.spec.seed for p in plan)
+    assert all(p.source_run is None or p.source_run.seed == p.spec.seed for p in plan)
 
 
 @pytest.mark.parametrize("what", ["depthwise", "pointwise"])
@@ -94,7 +94,7 @@ def test_what_was_borrowed_is_the_base_runs(domains, tmp_path):
     plan = curve_plan(domains)
     work(plan[:4], domains, tmp_path)
     transfer = next(p for p in plan if p.spec.arm == "transfer" and p.spec.layers == 3)
-    source = trained_network(tmp_path, transfer.needs, domains["letters"]).state_dict()
+    source = trained_network(tmp_path, transfer.source_run, domains["letters"]).state_dict()
     model, _ = build(transfer.spec, domains["emoji"], borrow(transfer, domains, tmp_path))
     for i in range(3):
         name = f"blocks.{i}.0.fn.0.weight"

@@ -123,10 +123,10 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
         ("baseline", "convmixer_12_2", "emoji+convmixer_12_2"),
     ]
     by_arm = {p.spec.arm: p for p in plan}
-    assert by_arm["stack"].needs.arch == "convmixer_12_2"
-    assert by_arm["stack"].spec.source == f"run:{by_arm['stack'].needs.hash}"
-    assert by_arm["stack"].needs.recipe == by_arm["stack"].spec.recipe
-    assert (by_arm["selffer"].needs.arch, by_arm["selffer"].source) == ("convmixer_8_3", "emoji")
+    assert by_arm["stack"].source_run.arch == "convmixer_12_2"
+    assert by_arm["stack"].spec.source == f"run:{by_arm['stack'].source_run.hash}"
+    assert by_arm["stack"].source_run.recipe == by_arm["stack"].spec.recipe
+    assert (by_arm["selffer"].source_run.arch, by_arm["selffer"].source) == ("convmixer_8_3", "emoji")
     outcomes = carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
     assert {o.state for o in outcomes} == {"done"}
     curve = make_curve(finished(plan, tmp_path), parameters={})
@@ -142,7 +142,7 @@ def test_the_folder_of_a_base_run_stands_for_its_bank(domains, tmp_path):
     [origin] = find_origins(str(by_run["letters", "baseline"]), what="depthwise")
     assert (origin.name, origin.domain) == (origin.bank.name, "")
     assert origin.name.startswith("letters+convmixer_8_3+")
-    weights = trained_network(tmp_path, plan[-1].needs, domains["letters"]).state_dict()
+    weights = trained_network(tmp_path, plan[-1].source_run, domains["letters"]).state_dict()
     np.testing.assert_array_equal(origin.bank.of_layer(1).weight, weights["blocks.1.0.fn.0.weight"].numpy()[:, 0])
     with pytest.raises(MkfaError, match=r"is a run that keeps no filters: base runs .* do; name a base run"):
         find_origins(str(by_run["emoji", "transfer"]), what="depthwise")
@@ -166,7 +166,7 @@ def test_stack_takes_the_other_networks_kernels_in_order(domains, tmp_path, what
     plan = plan_cells(made, domains, cells=[(origin, "emoji", "stack", 3)], seeds=1)
     carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
     stack = plan[-1]
-    lender = trained_network(tmp_path, stack.needs, domains["letters"])
+    lender = trained_network(tmp_path, stack.source_run, domains["letters"])
     layers = [block[0].fn[0].weight if what == "depthwise" else block[1].weight for block in lender.blocks]
     row = np.concatenate([w.detach().numpy().reshape(-1, *w.shape[-2:]) for w in layers])
     model, _ = build(stack.spec, domains["emoji"], borrow(stack, domains, tmp_path))
