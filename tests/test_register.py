@@ -50,7 +50,19 @@ def test_help_lists_what_was_registered(tmp_path: Path):
 
 
 def test_an_arm_of_ones_own_is_planned_by_name(tmp_path: Path):
-    words = ("--source", "letters", "--target", "emoji", "--arms", "negated", "--layers", "1", "--dry-run")
+    words = (
+        "--source",
+        "letters",
+        "--target",
+        "emoji",
+        "--arms",
+        "negated",
+        "--layers",
+        "1",
+        "--dry-run",
+        "--jobs",
+        "1",
+    )
     assert "negated" in run(tmp_path, "transfer", *words, "--recipe", "smoke", "--arch", "convmixer_6_2")
 
 

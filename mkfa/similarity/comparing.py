@@ -32,8 +32,6 @@ from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.similarity.matrix import Comparisons, bank_matrices
-from mkfa.similarity.measures.coverage import coverage_curve
-from mkfa.similarity.measures.kernels import BANDWIDTH, median_bandwidth
 from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against, single_blas
 from mkfa.similarity.samples import (
@@ -48,8 +46,8 @@ from mkfa.similarity.samples import (
     split,
     split_layers,
 )
-from mkfa.similarity.score import THRESHOLDS, Plan, Scores, make_plan, score, take
-from mkfa.similarity.settings import CompareSettings, make_settings
+from mkfa.similarity.score import THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
+from mkfa.similarity.settings import BANDWIDTH, CompareSettings, make_settings
 
 
 def compare(  # noqa: PLR0913 (options are keywords)
@@ -226,7 +224,7 @@ def _compare_kind(
     draw = rng(0)
     rows = split(clouds[0], n, draw) if same else (split(clouds[0], n, draw)[0], split(clouds[1], n, draw)[0])
     bandwidth = settings.bandwidth or median_bandwidth(
-        *(cloud.vector[np.sort(chosen)] for cloud, chosen in zip(clouds, rows, strict=True))
+        np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
     )
     size = kind.kh, kind.kw
     plan = make_plan(size, settings.measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
@@ -254,7 +252,11 @@ def _compare_kind(
     ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
     sizes = np.concatenate([side.sample.size for side in (one, other)])
     near = observed.nearest_a[0], observed.nearest_b[0]
-    full = {"pca_kl": pca_kl(*(peak_scaled(c.weight) for c in clouds))} if "pca_kl" in plan.measures else {}
+    full = (
+        {"pca_kl": pca_kl(*(peak_scaled(c.weight.reshape(len(c), -1)) for c in clouds))}
+        if "pca_kl" in plan.measures
+        else {}
+    )
     return KindComparison(
         kind=kind,
         n=n,
@@ -275,7 +277,7 @@ def _compare_kind(
         bandwidth=bandwidth,
         all_filters=FrozenDict(full),
         thresholds=THRESHOLDS,
-        curve=np.stack([coverage_curve(x, THRESHOLDS) for x in near]),
+        curve=np.stack([coverage_curve(x) for x in near]),
         curve_floor=np.concatenate([curves_of(s) for half in floors for s in half]).mean(axis=0),
         layer_value=layers,
         layer_floor=layer_floor,
@@ -288,6 +290,12 @@ def _compare_kind(
         shared=shared_filters(*clouds),
         same=same,
     )
+
+
+def median_bandwidth(vector: F32) -> float:
+    """Return the median of 1 - cos^2 over all pairs of filters (N, K), the usual kernel width of `mmd`."""
+    squares = np.square(vector @ vector.T)[np.triu_indices(len(vector), 1)]
+    return max(float(np.median(1 - np.minimum(squares, 1))), 1e-3)
 
 
 def _layer_facts(letter: str, side: Side) -> dict[str, Any]:

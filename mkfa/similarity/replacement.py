@@ -20,10 +20,9 @@ from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
-from mkfa.similarity.measures.coverage import coverage_curve
 from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.samples import Cloud, make_cloud
-from mkfa.similarity.score import THRESHOLDS, Sample, Scores, null_sample, score, take
+from mkfa.similarity.score import THRESHOLDS, Sample, Scores, coverage_curve, null_sample, score, take
 
 NETWORK_DRAWS = 5
 """Networks drawn for a null of whole networks; each costs seconds, so it is a ceiling rather than a test."""
@@ -76,7 +75,7 @@ def single_blas() -> Iterator[None]:
 def curves_of(result: Scores) -> F64:
     """Return the coverage curves of both directions averaged, (D, T)."""
     both = np.concatenate([result.nearest_a, result.nearest_b], axis=1)  # samples are equal, so this is the average
-    return np.stack([coverage_curve(near, THRESHOLDS) for near in both])
+    return np.stack([coverage_curve(near) for near in both])
 
 
 def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, advance: Advance) -> Draws:

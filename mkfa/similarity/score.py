@@ -2,8 +2,7 @@
 
 A comparison scores some ten thousand pairs of samples (null banks, split halves, resampled layers). So whatever
 depends on one sample is computed once, in float32 blocks that stay in the cache, for several null banks at a time:
-NumPy then computes outside Python's lock for long enough that threads run side by side. The modules of
-`mkfa.similarity.measures` have each measure by itself; the tests hold the two against each other.
+NumPy then computes outside Python's lock for long enough that threads run side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
-from mkfa.similarity.measures import moments, pca_kl, transport
+from mkfa.similarity.measures import transport
+from mkfa.similarity.measures.pca_kl import pca_kl_pooled, peak_scaled
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
 from mkfa.similarity.measures.table import BY_LAYER, MEASURES
 from mkfa.similarity.samples import Cloud
@@ -46,14 +46,13 @@ class once(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is the same for every pair of a comparison: which measures, and their fixed inputs."""
+    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), stimuli (S, K)."""
 
     measures: tuple[str, ...]
     threshold: float
     bandwidth: float
     theta: F32
     patches: F32
-    rank: int
 
 
 def make_plan(
@@ -63,7 +62,7 @@ def make_plan(
     k = size[0] * size[1]
     theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
     patches = stimuli(*size) if "responses" in chosen else np.zeros((0, k), np.float32)
-    return Plan(chosen, threshold, bandwidth, theta, patches, moments.subspace_rank(k))
+    return Plan(chosen, threshold, bandwidth, theta, patches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +138,15 @@ class Sample:
 
     @once
     def root(self) -> F64:
-        """(1, K, K) square root of the first second moment."""
-        return moments.root(self.moment[0])[None]
+        """(1, K, K) symmetric square root of the first second moment."""
+        value, vector = np.linalg.eigh(self.moment[0])
+        return np.asarray((vector * np.sqrt(np.clip(value, 0, None))) @ vector.T)[None]
 
     @once
     def leading(self) -> F64:
-        """(D, K, rank) leading eigenvectors of the second moments."""
-        return np.asarray(np.linalg.eigh(self.moment)[1][..., -self.plan.rank :])
+        """(D, K, r) leading eigenvectors of the second moments, a quarter of the zero-mean ones (6 of 24 for 5x5)."""
+        rank = max((self.vector.shape[2] - 1) // 4, 1)
+        return np.asarray(np.linalg.eigh(self.moment)[1][..., -rank:])
 
     @once
     def gram(self) -> F32:
@@ -155,8 +156,7 @@ class Sample:
     @once
     def scaled(self) -> F32:
         """(D, n, K) taps over the filter's largest |tap|."""
-        peak = np.maximum(self.weight.max(axis=2), -self.weight.min(axis=2))[..., None]
-        return np.asarray(self.weight / np.where(peak > 0, peak, 1), np.float32)
+        return peak_scaled(self.weight)
 
 
 def take(cloud: Cloud, rows: I64, plan: Plan) -> Sample:
@@ -249,7 +249,10 @@ class Pair:
 
     @once
     def discrepancies(self) -> tuple[F64, F32]:
-        """Return mmd and energy of the samples, (2, D), and of layer pairs, (2, D, L_a, L_b)."""
+        """Return mmd and energy of the samples, (2, D), and of layer pairs, (2, D, L_a, L_b).
+
+        The means over pairs leave out each filter with itself, so both are unbiased (mmd may be negative).
+        """
         a, b = self.a, self.b
         pairs = a.size[:, None] * b.size[None]
         square = self.squares
@@ -282,6 +285,10 @@ class Pair:
 
     @property
     def transport(self) -> F64:
+        """Sliced 2-Wasserstein distance of the symmetrised sets {f, -f} (Bonneel et al. 2015, equation 9), or exact.
+
+        A projected symmetrised set is symmetric about zero, so absolute values suffice and nothing is doubled.
+        """
         if max(len(self.a), len(self.b)) <= EXACT_TRANSPORT:
             return np.array([transport.transport_exact(x, y) for x, y in self._one_by_one()])
         a, b = self.a.slices, self.b.slices
@@ -291,14 +298,23 @@ class Pair:
 
     @property
     def mmd(self) -> F64:
+        """Squared MMD with kernel exp(-(1 - cos^2) / h), a Gaussian of the distance between projectors ff^T and gg^T.
+
+        The polynomial kernel cos^2 would give `frobenius` squared. Gretton et al. 2012, equation 3.
+        """
         return np.asarray(self.discrepancies[0][0])
 
     @property
     def energy(self) -> F64:
+        """Energy distance of d = sqrt(1 - cos^2), the chordal distance of projective space (Szekely & Rizzo 2013).
+
+        It is of strong negative type, so that the distance vanishes only for equal distributions.
+        """
         return np.asarray(self.discrepancies[0][1])
 
     @property
     def bures(self) -> F64:
+        """Square root of tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2 of the second moments A and B."""
         one, other = (self.b, self.a) if self.a.drawn else (self.a, self.b)
         fidelity = np.sqrt(np.clip(np.linalg.eigvalsh(one.root @ other.moment @ one.root), 0, None)).sum(axis=1)
         traces = sum(np.trace(s.moment, axis1=1, axis2=2) for s in (self.a, self.b))
@@ -316,11 +332,18 @@ class Pair:
     @property
     def pca_kl(self) -> F64:
         both = [np.broadcast_to(x, (self.depth, *x.shape[1:])) for x in (self.a.scaled, self.b.scaled)]
-        return pca_kl.pca_kl_pooled(np.concatenate(both, axis=1), len(self.a))
+        return pca_kl_pooled(np.concatenate(both, axis=1), len(self.a))
 
     @property
     def responses(self) -> F64:
         return debiased_cka(self.a.gram, self.b.gram)
+
+
+def coverage_curve(best: F32) -> F64:
+    """Return the share of filters whose nearest neighbour has |cos| >= t, for each of `THRESHOLDS`."""
+    order = np.sort(best)
+    below = np.searchsorted(order, np.asarray(THRESHOLDS, order.dtype), side="left")
+    return np.asarray(1 - below / max(len(order), 1), np.float64)
 
 
 def match_rows(n: int) -> I64:

@@ -9,8 +9,10 @@ from typing import Any
 
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
-from mkfa.similarity.measures.kernels import BANDWIDTH
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, choose
+
+BANDWIDTH = 0.25
+"""Kernel width of `mmd`: 1 - cos^2 is at most 1, so a fixed width makes values of different pairs comparable."""
 
 
 @dataclass(frozen=True, slots=True)

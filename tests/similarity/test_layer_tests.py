@@ -9,10 +9,9 @@ import scipy.stats
 from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers, layer_blocks
-from mkfa.similarity.measures import kernels
 from mkfa.similarity.measures.table import DEFAULT_MEASURES
 from mkfa.similarity.samples import Cloud, make_cloud
-from mkfa.similarity.score import make_plan, take
+from mkfa.similarity.score import Pair, make_plan, take
 
 
 def layered_cloud(layers: int, each: int, seed: int, shift: float = 0.0, k: int = 3) -> Cloud:
@@ -75,10 +74,8 @@ def test_bootstrap_spreads_like_fresh_layers_do():
     samples = [take(c, np.arange(len(c)), plan) for c in (a, b)]
     draws = bootstrap_layers(*samples, draws=60, rng=rng)
     assert np.isfinite(draws).all()
-    fresh = [
-        kernels.energy(layered_cloud(12, 8, 100 + 2 * i).vector, layered_cloud(12, 8, 101 + 2 * i).vector)
-        for i in range(60)
-    ]
+    pairs = [[layered_cloud(12, 8, 100 + 2 * i + j) for j in (0, 1)] for i in range(60)]
+    fresh = [Pair(*(take(c, np.arange(len(c)), plan) for c in pair)).energy[0] for pair in pairs]
     assert 0.4 < draws[:, plan.measures.index("energy")].std() / np.std(fresh) < 2.5
     value = np.linspace(0, 1, len(plan.measures))
     low, high = centred_interval(draws, value)

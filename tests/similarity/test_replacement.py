@@ -13,7 +13,7 @@ from mkfa.nulls.draws import NULLS, draw_null
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.replacement import Side, draw_against
 from mkfa.similarity.samples import Cloud, make_cloud, split
-from mkfa.similarity.score import Plan, make_plan, score, take
+from mkfa.similarity.score import Pair, Plan, make_plan, score, take
 from mkfa.stats.p_values import p_value
 
 
@@ -71,19 +71,17 @@ def test_two_null_banks_give_uniform_p(null: str, monkeypatch: pytest.MonkeyPatc
 
 def test_one_bank_stays_where_the_other_is_replaced():
     """Two unlike structured banks are farther apart than two null banks, so that replacing both would tell nothing."""
-    from mkfa.similarity.measures.kernels import energy
-
     rng = np.random.default_rng(0)
     raw = [rng.standard_normal((200, 25)) for _ in range(2)]
     raw[0][:, :5] *= 4
     raw[1][:, :5] *= 3
     clouds = tuple(make_cloud(bank_of(x.reshape(-1, 5, 5)), Kind(5, 5)) for x in raw)
-    nulls = [make_cloud(bank_of(rng.standard_normal((200, 5, 5))), Kind(5, 5)).vector for _ in range(2)]
+    nulls = [make_cloud(bank_of(rng.standard_normal((200, 5, 5))), Kind(5, 5)) for _ in range(2)]
     plan = make_plan((5, 5), ("energy",), threshold=0.9, bandwidth=0.25, rng=rng)
     a, b = (side(c, np.arange(200), plan) for c in clouds)
     drawn = draw_against(NULLS["gaussian"], (a, b), m=19, seed=0, advance=lambda _: None)
-    observed = energy(clouds[0].vector, clouds[1].vector)
-    assert energy(*nulls) < observed < drawn.values.min()
+    observed = Pair(a.sample, b.sample).energy[0]
+    assert Pair(*(side(c, np.arange(200), plan).sample for c in nulls)).energy[0] < observed < drawn.values.min()
 
 
 def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.MonkeyPatch):

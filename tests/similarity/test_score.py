@@ -1,4 +1,4 @@
-"""The shared, batched computation gives what `mkfa.similarity.measures.cosines` and the definitions give."""
+"""Many pairs at once, layer pairs and null filters; tests/similarity/test_measures.py tests each measure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import pytest
 
 from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
-from mkfa.similarity import score as scores
-from mkfa.similarity.measures import coverage, kernels, moments, pca_kl, responses, transport
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, choose
-from mkfa.similarity.score import Sample, make_plan, null_sample, score
+from mkfa.similarity.score import Pair, Plan, Sample, make_plan, null_sample, score
 
 
-def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = DEFAULT_MEASURES) -> scores.Plan:
+def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = DEFAULT_MEASURES) -> Plan:
     return make_plan(size, chosen, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(0))
 
 
@@ -27,40 +25,6 @@ def sample(sizes: list[int], seed: int, depth: int = 1, size: tuple[int, int] = 
     vector = np.stack([f[0] for f in flat])
     layer = np.repeat(np.arange(len(sizes)), sizes)
     return Sample(weight, vector, flat[0][1], flat[0][2], layer, len(sizes), plan_for(size), drawn=depth > 1)
-
-
-def one_by_one(a: Sample, b: Sample) -> dict[str, float]:
-    x, y, plan = a.vector[0], b.vector[0], a.plan
-    near = coverage.nearest(x, y)
-    rows = [scores.match_rows(len(v)) for v in (x, y)]
-    sliced = transport.transport_sliced(x, y, plan.theta)
-    s, t = moments.second_moment(x), moments.second_moment(y)
-    grams = [responses.u_centred(responses.gram(v, plan.patches)) for v in (x, y)]
-    return {
-        "coverage": float(near[0].mean() + near[1].mean()) / 2,
-        "coverage_at": float((near[0] >= 0.8).mean() + (near[1] >= 0.8).mean()) / 2,
-        "matching": transport.matching(x[rows[0]], y[rows[1]]),
-        "transport": sliced if len(x) > scores.EXACT_TRANSPORT else transport.transport_exact(x, y),
-        "mmd": kernels.mmd(x, y, 0.3),
-        "energy": kernels.energy(x, y),
-        "bures": moments.bures(moments.root(s), t),
-        "frobenius": moments.frobenius(s, t),
-        "angles": moments.mean_angle(moments.leading(s, plan.rank), moments.leading(t, plan.rank)),
-        "pca_kl": pca_kl.pca_kl(*(pca_kl.peak_scaled(v.weight[0]) for v in (a, b))),
-        "responses": float(responses.debiased_cka(*grams)),
-    }
-
-
-SHAPES = [([40, 25, 15], (3, 3)), ([10, 6], (5, 5)), ([30, 70], (7, 7)), ([1, 30], (3, 3))]
-
-
-@pytest.mark.parametrize(("sizes", "size"), SHAPES)
-def test_all_at_once_is_one_by_one(sizes: list[int], size: tuple[int, int]):
-    a, b = sample(sizes, 1, size=size), sample(sizes[::-1], 2, size=size)
-    found = score(a, b).values[0]
-    wanted = one_by_one(a, b)
-    for name, value in zip(DEFAULT_MEASURES, found, strict=True):
-        assert value == pytest.approx(wanted[name], abs=2e-4), name
 
 
 def test_a_batch_is_its_members():
@@ -76,14 +40,18 @@ def test_a_batch_is_its_members():
         np.testing.assert_allclose(turned.layers[d], part.layers[0].swapaxes(1, 2), atol=1e-5)
 
 
+def only(full: Sample, layer: int) -> Sample:
+    keep = full.layer == layer
+    return replace(full, vector=full.vector[:, keep], weight=full.weight[:, keep], layer=full.layer[keep])
+
+
 def test_layer_pairs_are_the_measures_of_the_layers():
     a, b = sample([12, 5, 9], 3), sample([4, 20], 4)
     found = score(a, b).layers[0]
     for i in range(3):
         for j in range(2):
-            x, y = a.vector[0][a.layer == i], b.vector[0][b.layer == j]
-            near = coverage.nearest(x, y)
-            wanted = (float(near[0].mean() + near[1].mean()) / 2, kernels.mmd(x, y, 0.3), kernels.energy(x, y))
+            alone = Pair(only(a, i), only(b, j))
+            wanted = alone.coverage[0], alone.mmd[0], alone.energy[0]
             np.testing.assert_allclose(found[:, i, j], wanted, atol=1e-5)
 
 

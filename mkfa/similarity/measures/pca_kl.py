@@ -11,10 +11,9 @@ BINS = 70
 
 
 def peak_scaled(weight: F32) -> F32:
-    """Return filters over their largest |tap|, (N, K) float32, as CNN Filter DB scales them."""
-    rows = weight.reshape(len(weight), -1)
-    peak = np.abs(rows).max(axis=1, keepdims=True)
-    return np.asarray(rows / np.where(peak > 0, peak, 1), np.float32)
+    """Return filters over their largest |tap|, (..., K) float32, as CNN Filter DB scales them."""
+    peak = np.maximum(weight.max(axis=-1), -weight.min(axis=-1))[..., None]
+    return np.asarray(weight / np.where(peak > 0, peak, 1), np.float32)
 
 
 def pca_kl(a: F32, b: F32) -> float:
