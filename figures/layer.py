@@ -62,7 +62,7 @@ def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
     >>> figure = draw(compute(mkfa.load_bank("mobilenet_v2"), 1))
     >>> print(figure.axes[0].get_title(loc="left"))
     mobilenet_v2, layer 1 (3x3): all 32 filters
-    features.1.conv.0.0.weight
+    features.1.conv.0.0.weight; crossed: dead, flat or not finite
     """
     n, kh, kw = data.filters.shape
     columns = max(4, min(20, math.ceil(math.sqrt(n * 1.6))))

@@ -11,7 +11,7 @@ from mkfa.evidence.paper import PaperCurve, citation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-COLUMNS = {"figure": 0.0, "network": 0.12, "data": 0.4, "what the paper says": 0.63}
+COLUMNS = {"figure": 0.0, "network": 0.11, "data": 0.37, "what the paper says": 0.63}
 """Heading -> left edge."""
 WIDTH = 44
 """Characters in a line of the last column."""
