@@ -72,7 +72,9 @@ def runs(
         print_list("run_list", "runs", entries)
         return
     if as_csv:
-        typer.echo(of.as_csv(entries).rstrip("\n"))
+        from mkfa.storage.records import plain, to_csv
+
+        typer.echo(to_csv([plain(entry) for entry in entries], "run_list").rstrip("\n"))
         return
     for name in dict.fromkeys(e.experiment for e in entries) or [""]:
         _print_entries(name, [e for e in entries if e.experiment == name])

@@ -56,6 +56,7 @@ def pack(
     from mkfa.errors import MkfaError
     from mkfa.results.archive import check_ending, read_experiments, write_experiments
     from mkfa.storage.atomic import check_target
+    from mkfa.storage.heading import heading
 
     check_ending(file)
     check_target(file, overwrite=force or add)
@@ -68,7 +69,8 @@ def pack(
     over = sum(r.result is not None for r in found.runs)
     if as_json:
         print_json(
-            {
+            heading("packed_experiment")
+            | {
                 "name": found.name,
                 "kind": found.kind,
                 "runs": len(found.runs),
@@ -119,7 +121,7 @@ def draw(
     if out is not None:
         save_figure(_figure(found, with_paper=with_paper), out, overwrite=force)
     if as_json:
-        print_json({"name": chosen.name, "kind": chosen.kind, chosen.kind: found, "files": [out] if out else []})
+        print_json(found.to_dict() | {"experiment": chosen.name, "files": [out] if out else []})
         return
     notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
     notes += [f"Wrote {out}"] if out else []

@@ -82,8 +82,6 @@ def transfer_matrix(
     from mkfa.evidence.paper import paper_matrix
     from mkfa.experiments.planning import plan_matrix
     from mkfa.figures.matrix import draw
-    from mkfa.storage.heading import heading
-    from mkfa.storage.records import plain
 
     paper = paper_matrix(filters.what) if with_paper else None
     given = training.options(recipe, network, running, seeds=seeds, out=out)
@@ -102,7 +100,7 @@ def transfer_matrix(
     found: Any = plan.summarise()
     paths = training.write_results(plan, "matrix", found, figure=draw(found, paper=paper))
     if as_json:
-        print_json(heading("matrix") | {"matrix": plain(found), "files": plain(paths)})
+        print_json(found.to_dict() | {"files": paths})
     else:
         tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"])
     training.exit_code(outcomes)

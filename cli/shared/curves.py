@@ -28,8 +28,6 @@ def show_curve(
 ) -> None:
     """Plan, train and show a curve, or at one number of layers a table of arms or sources; `mkfa transfer` is one."""
     from mkfa.experiments.planning import plan_curve
-    from mkfa.storage.heading import heading
-    from mkfa.storage.records import plain
 
     plan = plan_curve(
         options, source=source, target=target, layers=layers, arms=arms, verb=verb, open_domains=training.domains
@@ -42,7 +40,7 @@ def show_curve(
     found: Any = plan.summarise()
     paths = training.write_results(plan, plan.kind, found, figure=_figure(found, paper, table=table))
     if as_json:
-        print_json(heading(plan.kind) | {plan.kind: plain(found), "files": plain(paths)})
+        print_json(found.to_dict() | {"files": paths})
     else:
         wrote = f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"
         show = tables.print_scenarios if table else tables.print_curve

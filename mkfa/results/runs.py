@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,15 +206,6 @@ def run_details(record: RunRecord) -> dict[str, Any]:
         "metrics": list(record.metrics),
         "checkpoint": record.checkpoint,
     }
-
-
-def as_csv(entries: Sequence[RunEntry]) -> str:
-    """Return runs as comma-separated values with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(RunEntry.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(entry) for entry in entries)
-    return text.getvalue()
 
 
 def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:

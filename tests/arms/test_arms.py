@@ -123,7 +123,7 @@ def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [row["label"] for row in found["table"]["rows"]] == ["mine", "delta"]
+    assert [row["label"] for row in found["rows"]] == ["mine", "delta"]
     results = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*/result.json")]
     assert [r["state"] for r in results] == ["done"] * 6
     assert len({r["planted"] for r in results}) == 5  # one for each arm and seed, and none for the base runs

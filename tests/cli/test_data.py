@@ -72,13 +72,13 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
     call("domains", "pack", folder, "--size", 16, "--out", tmp_path / "own.h5", "--workers", 1)
     words = ["--layers", 1, "--arms", "transfer", *SMALL, "--json"]
     out, _ = call("transfer", "--source", folder, "--target", "digits", *words, "--out", tmp_path / "a")
-    assert json.loads(out)["curve"]["cells"][0]["source"] == "mine"
+    assert json.loads(out)["cells"][0]["source"] == "mine"
     out, _ = call("transfer", "--source", "digits", "--target", tmp_path / "own.h5", *words, "--out", tmp_path / "b")
-    assert json.loads(out)["curve"]["cells"][0]["target"] == "mine"
+    assert json.loads(out)["cells"][0]["target"] == "mine"
     out, _ = call(
         "transfer-matrix", "--target", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c", "--layers", 1
     )
-    assert json.loads(out)["matrix"]["domains"] == ["digits", "mine"]
+    assert json.loads(out)["domains"] == ["digits", "mine"]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_train_then_runs_then_compare(domain, tmp_path):
     assert {r["hash"] for r in listed} == {r["run"]["hash"] for r in results}
     shown = json.loads(call("runs", "show", listed[0]["hash"][:8], "--from", out, "--json"))
     assert shown["result"]["top1_last"] == listed[0]["top1"]
-    assert call("runs", "--from", out, "--csv").count("\n") == 3
+    assert call("runs", "--from", out, "--csv").count("\n") == 4
     assert "done" in call("runs", "--from", out)
     banks = {b["name"] for b in json.loads(call("banks", "--json"))["banks"]}
     assert {"made", *results[1]["banks"]} <= banks
@@ -84,7 +84,7 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
     assert "Chance 0.333" in table
     assert {p.name for p in out.iterdir()} == {"runs", "curve.json", "curve.csv", "curve.png"}
     assert len((out / "curve.csv").read_text().splitlines()) == 8
-    again = json.loads(call(*words, "--json"))["curve"]
+    again = json.loads(call(*words, "--json"))
     assert [c["arm"] for c in again["cells"]] == ["random", "delta"]
     assert again["base"]["missing"] == 0
     assert json.loads(call(*words, "--dry-run", "--json"))["estimate"]["done"] == 6

@@ -68,7 +68,7 @@ def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
         tmp_path / "out",
         *SMALL,
     )
-    found = json.loads(call(*words, "--json"))["table"]
+    found = json.loads(call(*words, "--json"))
     assert [row["label"] for row in found["rows"]] == arms
     assert all(len(row["cell"]["top1"]) == 1 for row in (*found["rows"], {"cell": found["base"]}))
     assert {row["cell"]["layers"] for row in found["rows"]} == {2}
@@ -123,7 +123,7 @@ def test_other_kinds_of_layers(pair, tmp_path, what, arms):
             "--json",
             *SMALL,
         )
-    )["table"]
+    )
     assert [row["label"] for row in found["rows"]] == arms.split(",")
     assert found["parameters"]["what"] == what
 
@@ -147,7 +147,7 @@ def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
             "--json",
             *SMALL,
         )
-    )["curve"]
+    )
     assert (found["cells"], found["contrasts"], found["base"]["seeds"]) == ([], [], [0])
 
 
@@ -338,7 +338,7 @@ def test_a_matrix_of_pointwise_layers(pair, tmp_path):
             "--json",
             *SMALL,
         )
-    )["matrix"]
+    )
     assert {(c["source"], c["target"], c["arm"]) for c in found["cells"]} == {
         ("here", "here", "selffer"),
         ("here", "there", "transfer"),
@@ -380,6 +380,6 @@ def test_every_recipe_on_bundled_domains(tmp_path, recipe):
             "--json",
             *recipe,
         )
-    )["curve"]
+    )
     assert len(found["cells"][0]["top1"]) == 1
     assert found["parameters"]["recipe"]["equal_steps"] == 2

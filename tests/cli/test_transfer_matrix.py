@@ -114,15 +114,16 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
     call("runs", "pack", tmp_path / "r.json.gz", "--result", out / "matrix.json")
     drawn = call("runs", "draw", tmp_path / "r.json.gz", "--out", tmp_path / "again.png")
     assert drawn[: drawn.index("From out")] == table
-    drawn = json.loads(call("runs", "draw", out / "matrix.json", "--json"))["matrix"]
-    assert drawn == {key: value for key, value in found.items() if key not in heading("matrix")}
+    drawn = json.loads(call("runs", "draw", out / "matrix.json", "--json"))
+    own = {key: value for key, value in found.items() if key not in heading("matrix")}
+    assert own == {key: drawn[key] for key in own}
     assert (tmp_path / "again.png").read_bytes() == (out / "matrix.png").read_bytes()
 
 
 def test_a_bank_is_a_row_of_depthwise_filters_alone(pair, tmp_path, bank_maker):
     path = write_bank(bank_maker(((8, 7, 7), (8, 7, 7)), name="lent"), tmp_path / "lent.h5") or tmp_path / "lent.h5"
     words = ("--source", path, "--target", pair.split(",")[0], "--controls", "delta", "--out", tmp_path / "out")
-    found = json.loads(matrix(*words, "--json"))["matrix"]
+    found = json.loads(matrix(*words, "--json"))
     assert [(c["source"], c["arm"]) for c in found["cells"]] == [("lent", "transfer"), ("here", "selffer")]
     assert [c["arm"] for c in found["controls"]] == ["delta"]
     assert [o["against"] for o in found["overall"]] == ["baseline", "selffer"]

@@ -1,0 +1,154 @@
+"""Every verb's result, in every format that it can be written in, is as mkfa/storage/result_schema.json says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import shutil
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import h5py
+import jsonschema
+import pytest
+from PIL import Image
+
+from mkfa.cli import app as command_line
+
+OLD = Path(__file__).parents[1] / "old_files"
+SCHEMA = json.loads(files("mkfa.storage").joinpath("result_schema.json").read_text("utf-8"))
+SWEEP = "--seeds 2 --out sweep --arch convmixer_8_3 --recipe smoke --equal-steps 24 --set batch=8 --set lr=0.01"
+SWEEP += " --device cpu --threads 1 --jobs 1"
+BANK = "bank.h5 --kernel-size 5x5"
+COMMANDS = {
+    "banks": "bank_list",
+    "banks export bank.h5 x.npz": "bank_change",
+    "harvest net.safetensors": "harvest",
+    "show bank.h5": "bank_facts",
+    "show bank.h5 --layer 2": "layer_facts",
+    "compare bank.h5 efficientnet_lite0 --draws 19 --sample 16 --kernel-size 5x5": "comparison",
+    "compare bank.h5 efficientnet_lite0 ppocrv4_rec --draws 19 --sample 16 --kernel-size 5x5": "comparison",
+    "assign bank.h5 --draws 99 --no-store": "assignment",
+    f"atlas {BANK} --clusters 3": "atlas",
+    f"keys {BANK} --keys 3 --candidates 8": "keys",
+    "figure --list": "figure_list",
+    "figure filters bank.h5 --out x.png": "figure",
+    "domains": "domain_list",
+    "domains pack mine --out y.h5": "packed_domain",
+    f"train shapes.h5 {SWEEP}": "base_runs",
+    f"transfer-curve --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 1,3 {SWEEP}": "curve",
+    f"transfer --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 3 {SWEEP}": "table",
+    f"transfer-matrix --target shapes.h5,strokes.h5 --layers 2 {SWEEP.replace('--seeds 2', '--seeds 1')}": "matrix",
+    f"transfer --source shapes.h5 --target strokes.h5 --arms transfer --layers 3 --dry-run {SWEEP}": "plan",
+    "runs --from sweep": "run_list",
+    "runs show --from sweep 034170d7": "run_details",
+    "runs compare --from sweep 034170d7 08aa165a": "run_comparison",
+    "runs compare --from sweep --by arm": "run_groups",
+    "runs pack z.json.gz --from sweep --result sweep/curve.json": "packed_experiment",
+    "runs draw sweep/curve.json": "curve",
+    "runs draw sweep/table.json": "table",
+    "runs draw sweep/matrix.json": "matrix",
+    "explain": "glossary",
+    "doctor": "doctor",
+}
+"""Command, less --json -> format of what it prints."""
+WITH_OUT = ("compare", "assign", "atlas", "keys")
+FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
+SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix") and "--out sweep" in c]
+
+
+def pending(cases):
+    """Mark verbs whose results have no heading yet."""
+    verbs, mark = ("assign", "atlas", "keys"), pytest.mark.xfail(strict=False)
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*c, marks=[mark] if c[0].split()[0] in verbs else []) for c in cases]
+
+
+@pytest.fixture
+def mkfa(monkeypatch, capsys, tmp_path):
+    """Run a command in a folder with small recorded files; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for path in OLD.iterdir():
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+    for i, (part, name) in enumerate(itertools.product(("train", "test"), "ab")):
+        path = tmp_path / "mine" / part / name / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("L", (16, 16), 60 * i).save(path)
+    shutil.copy(str(files("mkfa.data").joinpath("ppocr_cls.safetensors")), tmp_path / "net.safetensors")
+
+    def run(text):
+        monkeypatch.setattr(sys, "argv", ["mkfa", *text.split()])
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main()
+        shown = capsys.readouterr()
+        assert not stopped.value.code, shown.err
+        return shown.out
+
+    return run
+
+
+def check(found, kind, command):
+    assert found["format"] == f"mkfa.{kind}"
+    jsonschema.validate(found, SCHEMA)
+    jsonschema.validate(found, {"$defs": SCHEMA["$defs"], "$ref": f"#/$defs/{kind}"})
+    assert found["command"] == f"mkfa {command}"
+
+
+def test_the_schema_is_one_and_lists_every_format():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    formats = {name for name, entry in SCHEMA["$defs"].items() if "const" in entry["properties"].get("format", {})}
+    assert formats == {*COMMANDS.values(), "error"}
+    assert {entry["$ref"].rsplit("/")[-1] for entry in SCHEMA["anyOf"]} == formats
+    assert all(SCHEMA["$defs"][name]["properties"]["format"] == {"const": f"mkfa.{name}"} for name in formats)
+
+
+@pytest.mark.parametrize("command", pending(COMMANDS))
+def test_what_is_printed_as_json(mkfa, command):
+    check(json.loads(mkfa(f"{command} --json")), COMMANDS[command], f"{command} --json")
+
+
+@pytest.mark.parametrize(("command", "ending"), pending(FILES))
+def test_what_is_written(mkfa, tmp_path, command, ending):
+    written = f"{command} --out result{ending}"
+    mkfa(written)
+    check_file(tmp_path / f"result{ending}", COMMANDS[command], written)
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_what_sweeps_write(mkfa, tmp_path, command):
+    mkfa(command)
+    for ending in (".json", ".csv"):
+        check_file(tmp_path / "sweep" / f"{COMMANDS[command]}{ending}", COMMANDS[command], command)
+
+
+def test_the_list_of_runs_as_csv(mkfa, tmp_path):
+    (tmp_path / "list.csv").write_text(mkfa("runs --from sweep --csv"))
+    check_file(tmp_path / "list.csv", "run_list", "runs --from sweep --csv")
+
+
+def check_file(path, kind, command):
+    entry = SCHEMA["$defs"][kind]
+    if path.suffix == ".json":
+        check(json.loads(path.read_text()), kind, command)
+    elif path.suffix == ".csv":
+        first, *lines = path.read_text().splitlines()
+        check_heading(json.loads(first.removeprefix("# ")), kind, command)
+        rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+        assert rows
+        assert set(entry["x-csv"]) <= set(rows[0])
+    else:
+        with h5py.File(path) as f:
+            attributes = {k: v.decode() if isinstance(v, bytes) else v.item() for k, v in f.attrs.items()}
+            names = []
+            f.visit(names.append)
+        check_heading(attributes, kind, command)
+        assert json.loads(attributes["parameters"])
+        assert all(any(name.endswith(array) for name in names) for array in entry["x-hdf5"])
+
+
+def check_heading(found, kind, command):
+    jsonschema.validate(found, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/heading"})
+    assert (found["format"], found["command"]) == (f"mkfa.{kind}", f"mkfa {command}")
