@@ -116,19 +116,23 @@ def _print_comparison(result: Comparison) -> None:
 
     settings = result.settings
     for kind in result.kinds:
-        each, rows = f"{kind.n} filters of each, of {kind.usable[0]} and {kind.usable[1]}", range(len(kind.measures))
+        each = f"{kind.n} filters of each, of {kind.usable[0]} and {kind.usable[1]}"
+        names = [f"{name} {'^' * MEASURES.find(name).alike_is_more}".strip() for name in kind.measures]
+        intervals = [f"{low:.3f} {high:.3f}" for low, high in kind.interval.T]
+        numbers = (kind.value, intervals, kind.floor, kind.floor_layers, kind.ceiling, kind.fraction)
+        differ = [kind.exchange.p.get(name) for name in kind.measures]
         print_table(
             f"{result.a} and {result.b}, {kind.kind}: {each}",
             ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "p differ"),
-            [_place_row(kind, i) for i in rows],
+            list(zip(names, *numbers, differ, strict=True)),
             notes=_place_notes(kind, settings),
         )
-        head = [x for n in kind.nulls for x in (n.null, "p")]
-        how = f"mean with one bank replaced, p of the value ({_draws(kind)}, seed {settings.seed})"
+        draws = ", ".join(f"{m} draws" for m in sorted({n.m for n in kind.nulls}))
+        cells = [column for n in kind.nulls for column in (n.mean, [f"{p:.3f}" for p in n.p])]
         print_table(
-            f"Against chance: {how}",
-            ("measure", "value", *head),
-            [_null_row(kind, i) for i in rows],
+            f"Against chance: mean with one bank replaced, p of the value ({draws}, seed {settings.seed})",
+            ("measure", "value", *(x for n in kind.nulls for x in (n.null, "p"))),
+            list(zip(kind.measures, kind.value, *cells, strict=True)),
             notes=_null_notes(kind),
         )
         _print_stages(kind)
@@ -138,25 +142,13 @@ def _print_comparison(result: Comparison) -> None:
         say(f"{text}.")
 
 
-def _place_row(kind: KindComparison, i: int) -> list[Any]:
-    name = kind.measures[i]
-    interval = f"{kind.interval[0, i]:.3f} {kind.interval[1, i]:.3f}"
-    numbers = (kind.value[i], interval, kind.floor[i], kind.floor_layers[i], kind.ceiling[i], kind.fraction[i])
-    return [
-        f"{name} {'^' if MEASURES.find(name).alike_is_more else ''}".strip(),
-        *(x if isinstance(x, str) else float(x) for x in numbers),
-        kind.exchange.p.get(name),
-    ]
-
-
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
+    coarse = ", coarse: few layers" if min(len(kind.layers_a), len(kind.layers_b)) < 10 else ""
     notes = [
-        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, "
-        f"{settings.splits} splits of each; layers: every other layer against the rest; ceiling: "
-        f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling. 95 %: {settings.bootstrap} "
-        f"resamplings of layers"
-        f"{', coarse: few layers' if _few(kind) else ''}. p differ: {kind.exchange.m} exchanges of layers "
-        f"between the banks. Seed {settings.seed}."
+        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} splits "
+        f"of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at the floor, "
+        f"1 at the ceiling. 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: {kind.exchange.m} "
+        f"exchanges of layers between the banks. Seed {settings.seed}."
     ]
     if "coverage" in kind.measures:
         one, other = kind.directed_at
@@ -167,19 +159,6 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
     if "pca_kl" in kind.all_filters:
         notes.append(f"pca_kl on all filters, as CNN Filter DB gives it: {kind.all_filters['pca_kl']:.3f}.")
     return notes
-
-
-def _few(kind: KindComparison) -> bool:
-    return min(len(kind.layers_a), len(kind.layers_b)) < 10
-
-
-def _null_row(kind: KindComparison, i: int) -> list[Any]:
-    cells = [x for n in kind.nulls for x in (float(n.mean[i]), f"{n.p[i]:.3f}")]
-    return [kind.measures[i], float(kind.value[i]), *cells]
-
-
-def _draws(kind: KindComparison) -> str:
-    return ", ".join(f"{m} draws" for m in sorted({n.m for n in kind.nulls}))
 
 
 def _null_notes(kind: KindComparison) -> list[str]:

@@ -22,7 +22,7 @@ def sphere_covariance(moment: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the covariance of a normal whose draws, scaled to unit norm, have this second moment; both (K, K).
 
     Drawing with the second moment itself gives a cloud that is rounder once its draws are scaled to unit norm (the
-    first eigenvalue of 5x5 filters falls from .38 to .29), and rounder chance flatters any real cloud. With
+    first eigenvalue of 5x5 filters falls from .38 to .29), and any real bank would seem close beside it. With
     x ~ N(0, diag s), E[x_i^2 / |x|^2] is the integral over t > 0 of s_i / (1 + 2 s_i t) * prod_j (1 + 2 s_j t)^(-1/2),
     which is taken by the trapezoid rule in log t; s is found by the fixed point s_i <- s_i * wanted_i / got_i.
     """

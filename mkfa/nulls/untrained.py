@@ -13,7 +13,7 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     Raises
     ------
     MkfaError
-        The bank names no architecture, one that this timm cannot build, or one with other depthwise layers.
+        The bank names no architecture, one that timm does not have, or one with other depthwise layers.
     """
     architecture = bank.provenance.architecture.split(".")[0]
     if not architecture:
@@ -26,11 +26,11 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     import torch
 
     if not timm.is_model(architecture):
-        raise MkfaError(architecture, "is no architecture that this timm can build", "choose another null")
+        raise MkfaError(architecture, "is not an architecture of the installed timm", "choose another null")
     # By place in the order of execution, not by name: checkpoints name the same layers in many ways.
     graph = layers_of(architecture)
-    ours = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
-    if ours != [(g.shape[0], *g.shape[2:]) for g in graph]:
+    shapes = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
+    if shapes != [(g.shape[0], *g.shape[2:]) for g in graph]:
         raise MkfaError(bank.name, f"has other depthwise layers than timm's {architecture}", "choose another null")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -194,36 +194,32 @@ class KindComparison(ByContent):
         """Yield a row for each pair of banks, stages or layers, measure and null."""
         for i, name in enumerate(self.measures):
             for n in self.nulls:
-                low, high = self.interval[:, i]
-                row = {"value": self.value[i], "low": low, "high": high, "floor": self.floor[i]}
-                yield self._row(("bank", "", "", name, n), row, n.mean[i], n.fraction[i], (n.p[i], None, None))
+                known = {"value": self.value, "low": self.interval[0], "high": self.interval[1], "floor": self.floor}
+                known |= {"null_mean": n.mean, "fraction": n.fraction, "p": n.p}
+                yield self._row("bank", name, n, {key: array[i] for key, array in known.items()})
         for scope in ("stage", "layer"):
             names = getattr(self, f"{scope}s_a"), getattr(self, f"{scope}s_b")
-            value, floor = getattr(self, f"{scope}_value"), getattr(self, f"{scope}_floor")
             for n in self.nulls:
-                unknown = np.full(value.shape, np.nan)
-                mean, top = (n.layer_mean, n.layer_p_max) if scope == "layer" else (unknown, unknown)
-                place = fraction(value, floor, mean)
-                p = getattr(n, f"{scope}_p"), getattr(n, f"{scope}_p_holm"), top
+                known = {key: getattr(self, f"{scope}_{key}") for key in ("value", "floor")}
+                known |= {key: getattr(n, f"{scope}_{key}") for key in ("p", "p_holm")}
+                if scope == "layer":
+                    place = fraction(self.layer_value, self.layer_floor, n.layer_mean)
+                    known |= {"null_mean": n.layer_mean, "fraction": place, "p_max": n.layer_p_max}
                 for i, name in self.by_layer:
                     for x, y in np.ndindex(*map(len, names)):
-                        at = i, x, y
-                        part = (scope, names[0][x], names[1][y], name, n)
-                        row = {"value": value[at], "low": None, "high": None, "floor": floor[at]}
-                        yield self._row(part, row, mean[at], place[at], tuple(q[at] for q in p))
+                        row = {key: array[i, x, y] for key, array in known.items()}
+                        yield self._row(scope, name, n, row, (names[0][x], names[1][y]))
 
     def _row(
-        self, part: tuple[str, str, str, str, NullResult], row: dict[str, Any], mean: Any, place: Any, p: Any
+        self, scope: str, measure: str, null: NullResult, known: Mapping[str, float], parts: tuple[str, str] = ("", "")
     ) -> dict[str, Any]:
-        scope, part_a, part_b, measure, null = part
-        after = {"null_mean": mean, "fraction": place, "p": p[0], "p_holm": p[1], "p_max": p[2]}
-        return {
-            **{"kind": str(self.kind), "scope": scope, "part_a": part_a, "part_b": part_b, "measure": measure},
-            **{key: _cell(value) for key, value in row.items()},
-            "null": null.null,
-            **{key: _cell(value) for key, value in after.items()},
-            "m": null.m,
-        }
+        row: dict[str, Any] = {"kind": str(self.kind), "scope": scope, "part_a": parts[0], "part_b": parts[1]}
+        row["measure"] = measure
+        row |= {key: _cell(known.get(key)) for key in ("value", "low", "high", "floor")}
+        row["null"] = null.null
+        row |= {key: _cell(known.get(key)) for key in ("null_mean", "fraction", "p", "p_holm", "p_max")}
+        row["m"] = null.m
+        return row
 
 
 def fraction(value: Any, floor: Any, ceiling: Any) -> Any:

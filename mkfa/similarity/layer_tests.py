@@ -29,7 +29,7 @@ class Exchange:
     ----------
     p : measure -> p-value: share of exchanges after which the banks are at least as different.
     m : number of random exchanges.
-    arrangements : number of different ways to deal the layers out; p cannot be smaller than about 1 over that.
+    arrangements : number of ways to distribute the layers; p is at least about 1 / arrangements.
     per_layer : largest number of filters taken from a layer.
     """
 
@@ -42,7 +42,7 @@ class Exchange:
 def exchange_layers(
     a: Cloud, b: Cloud, rows: tuple[I64 | None, I64 | None], *, plan: Plan, m: int, rng: np.random.Generator
 ) -> Exchange:
-    """Permute layers between two banks; every layer counts the same and gives equally many filters where it can.
+    """Permute layers between two banks. Layers weigh the same and give equally many filters where they can.
 
     Parameters
     ----------
@@ -59,19 +59,19 @@ def exchange_layers(
     for row in sides[1:]:
         row[rng.permutation(la + lb)[:la]] = True
     first, second = sides / la, ~sides / lb
-    found: dict[str, F64] = {}
+    statistics: dict[str, F64] = {}
     for name, block in (("mmd", kernel), ("energy", distance)):
 
         def mean(x: F64, y: F64, block: F64 = block) -> F64:
             return np.asarray(np.einsum("ml,ml->m", x @ block, y))
 
         sign = -1 if name == "mmd" else 1
-        found[name] = sign * (2 * mean(first, second) - mean(first, first) - mean(second, second))
+        statistics[name] = sign * (2 * mean(first, second) - mean(first, first) - mean(second, second))
     counts = np.bincount(label, minlength=la + lb)
-    found["coverage"] = np.array([_coverage(best, side, label, counts) for side in sides])
+    statistics["coverage"] = np.array([_coverage(best, side, label, counts) for side in sides])
     p: dict[str, float] = {
         str(name): float(p_value(values[0], values[1:], larger=name != "coverage"))
-        for name, values in found.items()
+        for name, values in statistics.items()
         if name in plan.measures
     }
     return Exchange(FrozenDict(p), m, comb(la + lb, la), quota)
@@ -108,11 +108,11 @@ def layer_blocks(vector: F32, label: I64, *, layers: int, bandwidth: float) -> t
 
 def _coverage(best: F32, side: np.ndarray[tuple[int], np.dtype[np.bool_]], label: I64, counts: I64) -> float:
     """Return mean best |cos| to the other side's layers, layers weighing the same, over both directions."""
-    mine = side[label]
+    first = side[label]
     weight = 1 / counts[label]
     to_second, to_first = best[:, ~side].max(axis=1), best[:, side].max(axis=1)
-    forth = np.average(to_second[mine], weights=weight[mine])
-    back = np.average(to_first[~mine], weights=weight[~mine])
+    forth = np.average(to_second[first], weights=weight[first])
+    back = np.average(to_first[~first], weights=weight[~first])
     return float(forth + back) / 2
 
 
@@ -193,7 +193,7 @@ def _repeat(sample: Sample, times: I64) -> Sample:
 def centred_interval(draws: F64, value: F64) -> F64:
     """Return the central 95 % of bootstrap draws, (2, M), moved so that their median lies on the value.
 
-    Resampled layers repeat, which moves plug-in distances by a constant; the spread is what the draws can tell.
+    Resampled layers repeat, which shifts plug-in distances by a constant; only the spread is informative.
     """
     with np.errstate(invalid="ignore"):
         low, middle, high = np.nanquantile(draws, (0.025, 0.5, 0.975), axis=0)

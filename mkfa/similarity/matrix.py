@@ -118,14 +118,14 @@ def _matrix(
     p = np.full((len(nulls), n, n), np.nan)
     seeds = []
     for (i, j), result in zip(pairs, results, strict=True):
-        found = next((k for k in result.kinds if k.kind == kind), None) if result else None
-        if found is None:
+        compared = next((k for k in result.kinds if k.kind == kind), None) if result else None
+        if compared is None:
             continue
-        row = found.row(measure)
-        value[i, j], place[i, j], ceiling[i, j] = found.value[row], found.fraction[row], found.ceiling[row]
-        p[:, i, j] = [null.p[row] for null in found.nulls]
-        if are_seeds(banks[i], banks[j]) and not found.same:
-            seeds.append(found.value[row])
+        row = compared.row(measure)
+        value[i, j], place[i, j], ceiling[i, j] = compared.value[row], compared.fraction[row], compared.ceiling[row]
+        p[:, i, j] = [null.p[row] for null in compared.nulls]
+        if are_seeds(banks[i], banks[j]) and not compared.same:
+            seeds.append(compared.value[row])
     adjusted = np.stack([holm(part) for part in p])
     floor = float(np.mean(seeds)) if seeds else float("nan")
     return BankMatrix(

@@ -79,7 +79,7 @@ def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Filters of one bank that had no part in a comparison, by kind, with the reason."""
+    """Filters of one bank that a comparison left out."""
 
     bank: str
     kind: Kind
@@ -98,7 +98,7 @@ def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] =
     Raises
     ------
     MkfaError
-        There is none (of the sizes in `only`, where given); the message says which kinds each bank has.
+        The banks share no kind (of the sizes in `only`); the message lists the kinds of each.
     """
     count_a = {c.kind: c.usable for c in count_kinds(a)}
     count_b = {c.kind: c.usable for c in count_kinds(b)}

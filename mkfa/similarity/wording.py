@@ -61,14 +61,14 @@ def _exchange_in_words(kind: KindComparison) -> list[str]:
     if not kind.exchange.p:
         return []
     if kind.exchange.arrangements < 1 / ALPHA:
-        return ["There are too few layers to tell the two banks apart by exchanging layers."]
+        return ["There are too few layers for a test that exchanges layers between the banks."]
     adjusted = dict(zip(kind.exchange.p, holm(list(kind.exchange.p.values())).tolist(), strict=True))
     different = [_with_p(name, p) for name, p in adjusted.items() if p <= ALPHA]
     rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
     if not different:
-        return [f"Their layers cannot be told from layers dealt out at random (Holm: {', '.join(rest)})."]
+        return [f"Their layers do not differ more than layers exchanged at random (Holm: {', '.join(rest)})."]
     but = f", not by {_join(rest)}" if rest else ""
-    return [f"Their layers differ more than layers dealt out at random by {_join(different)}{but} (Holm)."]
+    return [f"Their layers differ more than layers exchanged at random by {_join(different)}{but} (Holm)."]
 
 
 def _with_p(name: str, p: float) -> str:

@@ -72,7 +72,7 @@ def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     assert (kind.interval[0] <= kind.value).all() and (kind.interval[1] >= kind.value).all()
     words = " ".join(in_words(kind, shared.a, shared.b))
     assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
-    assert "cannot be told from layers dealt out at random" in words
+    assert "do not differ more than layers exchanged at random" in words
 
 
 def test_layer_pairs_survive_the_correction_over_all_pairs(shared: Comparison):
@@ -107,7 +107,7 @@ def test_unrelated_prototypes_are_not_close():
     assert (np.array([n.p[kind.row("energy")] for n in kind.nulls]) > 0.05).all()
     assert (np.array([n.p_farther[kind.row("energy")] for n in kind.nulls]) <= 0.05).any()
     words = " ".join(in_words(kind, result.a, result.b))
-    assert "Their layers differ more than layers dealt out at random" in words
+    assert "Their layers differ more than layers exchanged at random" in words
 
 
 def test_a_bank_against_itself_lies_at_the_floor():

@@ -57,11 +57,11 @@ def _photographs() -> list[NDArray[np.float64]]:
 
     spec = find_spec("sklearn")
     folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
-    found = []
+    pictures = []
     for name in ("china.jpg", "flower.jpg"):
         with Image.open(folder / "datasets" / "images" / name) as picture:
-            found.append(np.asarray(picture.convert("L"), np.float64))
-    return found
+            pictures.append(np.asarray(picture.convert("L"), np.float64))
+    return pictures
 
 
 def _synthetic(sort: str, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -115,8 +115,8 @@ def u_centred(matrix: F32) -> F32:
 def debiased_cka(a: F32, b: F32) -> NDArray[np.float64]:
     """Return debiased CKA of U-centred Gram matrices (..., S, S), at most 1 and about 0 for unrelated responses.
 
-    The ratio of unbiased HSIC estimates (Song et al. 2012, equation 4; Nguyen et al. 2021), free of the rise with the
-    number of filters that plain CKA shows. NaN where either Gram matrix is constant.
+    The ratio of unbiased HSIC estimates (Song et al. 2012, equation 4; Nguyen et al. 2021); unlike plain CKA it does
+    not rise with the number of filters. NaN where either Gram matrix is constant.
     """
 
     def product(x: F32, y: F32) -> NDArray[np.float64]:
