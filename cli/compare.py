@@ -145,10 +145,10 @@ def _print_comparison(result: Comparison) -> None:
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
     coarse = ", coarse: few layers" if min(len(kind.layers_a), len(kind.layers_b)) < 10 else ""
     notes = [
-        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} splits "
-        f"of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at the floor, "
-        f"1 at the ceiling. 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: {kind.exchange.m} "
-        f"exchanges of layers between the banks. Seed {settings.seed}."
+        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
+        f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
+        f"the floor, 1 at the ceiling. 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: "
+        f"{kind.exchange.m} exchanges of layers between the banks. Seed {settings.seed}."
     ]
     if "coverage" in kind.measures:
         one, other = kind.directed_at
