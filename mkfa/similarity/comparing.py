@@ -33,7 +33,7 @@ from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.similarity.matrix import Comparisons, bank_matrices
 from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
-from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against, single_blas
+from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against
 from mkfa.similarity.samples import (
     MIN_FILTERS,
     Cloud,
@@ -48,6 +48,7 @@ from mkfa.similarity.samples import (
 )
 from mkfa.similarity.score import THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
 from mkfa.similarity.settings import BANDWIDTH, CompareSettings, make_settings
+from mkfa.threads import one_thread
 
 
 def compare(  # noqa: PLR0913 (options are keywords)
@@ -231,7 +232,7 @@ def _compare_kind(
     one, other = (
         Side(bank, cloud, take(cloud, chosen, plan)) for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
     )
-    with single_blas():
+    with one_thread():
         observed = score(one.sample, other.sample)
         floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
         resampled = bootstrap_layers(one.sample, other.sample, draws=settings.bootstrap, rng=rng(3))

@@ -12,7 +12,6 @@ import numpy as np
 from mkfa.array_types import AnyArray
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.measures.table import BY_LAYER
-from mkfa.similarity.samples import LeftOut
 from mkfa.similarity.settings import CompareSettings
 from mkfa.similarity.wording import in_words, leading_measure
 from mkfa.storage.records import Result
@@ -28,7 +27,7 @@ class Comparison(Result):
     b: str
     settings: CompareSettings
     kinds: tuple[KindComparison, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def headline(self) -> str:
@@ -62,7 +61,7 @@ class Comparison(Result):
             "a": self.a,
             "b": self.b,
             "settings": self.settings,
-            "left_out": [str(x) for x in self.left_out],
+            "left_out": self.left_out,
             "notes": self.notes,
             "kinds": kinds,
         }

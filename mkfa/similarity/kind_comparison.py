@@ -127,11 +127,6 @@ class KindComparison(ByContent):
         """The measures that were computed for pairs of layers, and their place in the arrays."""
         return [(i, name) for i, name in enumerate(BY_LAYER) if name in self.measures]
 
-    @property
-    def layer_fraction(self) -> F32:
-        """(nulls, 3, L_a, L_b): each layer pair between its floor and each null."""
-        return np.stack([fraction(self.layer_value, self.layer_floor, n.layer_mean) for n in self.nulls])
-
     def facts(self, threshold: float) -> dict[str, Any]:
         """Return what JSON says of this kind, but for what it means in words."""
         one, other = ("a_in_b", "b_in_a")

@@ -8,10 +8,6 @@ exchangeable with the draws in its place, so each side's p-value is exactly unif
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +19,7 @@ from mkfa.progress import Advance
 from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.samples import Cloud, make_cloud
 from mkfa.similarity.score import THRESHOLDS, Sample, Scores, coverage_curve, null_sample, score, take
+from mkfa.threads import in_threads
 
 NETWORK_DRAWS = 5
 """Networks drawn for a null of whole networks; each costs seconds, so it is a ceiling rather than a test."""
@@ -55,21 +52,6 @@ class Draws:
     values: F64
     layers: F32
     curve: F64
-
-
-def workers() -> int:
-    """Return the number of processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
-
-
-@contextmanager
-def single_blas() -> Iterator[None]:
-    """Keep BLAS to one thread: the small products here are faster so, and threads draw side by side instead."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 def curves_of(result: Scores) -> F64:
@@ -105,9 +87,8 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
         curve[here] = (curves_of(scores[0]) + curves_of(scores[1])) / 2
         return len(part)
 
-    with single_blas(), ThreadPoolExecutor(workers()) as pool:
-        for done in pool.map(draw, range(0, m, BATCH)):
-            advance(float(done))
+    for done in in_threads(draw, range(0, m, BATCH)):
+        advance(done)
     return Draws(null.name, values, layers, curve)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mkfa.array_types import F32, I64
 from mkfa.banks.bank import FilterBank, Kind, Layer
-from mkfa.banks.counts import KindCount, count_kinds
+from mkfa.banks.counts import count_kinds
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError
 
@@ -25,7 +25,6 @@ class Cloud:
 
     Attributes
     ----------
-    name : name of the bank.
     weight : (N, kh, kw) float32, as harvested.
     vector : (N, K) float32, canonical.
     gain, offset : (N,) float32, so that weight = gain * vector + offset.
@@ -34,7 +33,6 @@ class Cloud:
     thin : number of layers left out because they have too few usable filters.
     """
 
-    name: str
     kind: Kind
     weight: F32
     vector: F32
@@ -65,7 +63,6 @@ def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
     keep = slice(None) if enough.all() else enough  # a slice copies nothing
     rows, position = np.unique(usable.layer[keep], return_inverse=True)
     return Cloud(
-        name=bank.name,
         kind=kind,
         weight=usable.weight[keep],
         vector=usable.vector[keep],
@@ -75,21 +72,6 @@ def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
         layers=tuple(bank.layers[int(row)] for row in rows),
         thin=sum(layer.kind == kind for layer in bank.layers) - len(rows),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Filters of one bank that a comparison left out."""
-
-    bank: str
-    kind: Kind
-    layers: int
-    filters: int
-    reason: str
-
-    def __str__(self) -> str:
-        layers = f" in {self.layers} layer{'s' * (self.layers != 1)}" if self.layers else ""
-        return f"{self.bank}: {self.filters} filters of {self.kind}{layers} left out, {self.reason}"
 
 
 def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] = ()) -> tuple[Kind, ...]:
@@ -114,34 +96,28 @@ def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] =
     return tuple(sorted(shared, key=lambda k: (-min(count_a[k], count_b[k]), k)))
 
 
-def left_out(a: FilterBank, b: FilterBank, compared: Sequence[Kind]) -> tuple[LeftOut, ...]:
-    """Return everything in either bank that a comparison of these kinds does not look at."""
-    out: list[LeftOut] = []
+def left_out(a: FilterBank, b: FilterBank, compared: Sequence[Kind]) -> tuple[str, ...]:
+    """Return in sentences what a comparison of these kinds leaves out of either bank, and why."""
+    out: list[str] = []
     for bank, other in ((a, b), (b, a)):
         for count in count_kinds(bank):
-            if count.kind not in compared:
-                reason = "not asked for" if count.kind in other.kinds else f"{other.name} has none"
-                if count.kind in other.kinds and not _enough(a, b, count.kind):
-                    reason = f"fewer than {MIN_FILTERS} usable filters in one of the banks"
-                out.append(LeftOut(bank.name, count.kind, count.layers, count.filters, reason))
+            kind, cloud = count.kind, make_cloud(bank, count.kind)
+            if kind in compared:
+                dead = "dead (peak under 1 % of the layer's)"
+                lost = [(0, count.dead, dead), (0, count.flat, "flat"), (0, count.nonfinite, "not finite")]
+                thin = f"under {MIN_LAYER} usable filters in the layer"
+                lost.append((cloud.thin, count.usable - len(cloud), thin))
+            elif kind not in other.kinds:
+                lost = [(count.layers, count.filters, f"{other.name} has none")]
             else:
-                out.extend(_unusable(bank, count))
+                few = min(len(cloud), len(make_cloud(other, kind))) < MIN_FILTERS
+                why = f"fewer than {MIN_FILTERS} usable filters in one of the banks" if few else "not asked for"
+                lost = [(count.layers, count.filters, why)]
+            for layers, filters, reason in lost:
+                if layers or filters:
+                    where = f" in {layers} layer{'s' * (layers != 1)}" if layers else ""
+                    out.append(f"{bank.name}: {filters} filters of {kind}{where} left out, {reason}")
     return tuple(out)
-
-
-def _enough(a: FilterBank, b: FilterBank, kind: Kind) -> bool:
-    return min(len(make_cloud(a, kind)), len(make_cloud(b, kind))) >= MIN_FILTERS
-
-
-def _unusable(bank: FilterBank, count: KindCount) -> list[LeftOut]:
-    dead = "dead (peak under 1 % of the layer's)"
-    reasons = ((dead, count.dead), ("flat", count.flat), ("not finite", count.nonfinite))
-    out = [LeftOut(bank.name, count.kind, 0, number, why) for why, number in reasons if number]
-    cloud = make_cloud(bank, count.kind)
-    if cloud.thin:
-        lost = count.usable - len(cloud)
-        out.append(LeftOut(bank.name, count.kind, cloud.thin, lost, f"under {MIN_LAYER} usable filters in the layer"))
-    return out
 
 
 def sample_size(a: Cloud, b: Cloud, limit: int) -> int:

@@ -83,8 +83,8 @@ def test_layer_pairs_survive_the_correction_over_all_pairs(shared: Comparison):
     gaussian = next(n for n in kind.nulls if n.null == "gaussian")
     assert (gaussian.layer_p_max[0] <= 0.05).all()
     assert (gaussian.layer_p_holm[0] > 0.05).all()  # 16 pairs at 99 draws: Holm cannot
-    assert kind.layer_fraction.shape == (4, 3, 4, 4)
-    assert abs(np.median(kind.layer_fraction[1, 0])) < 0.2
+    place = fraction(kind.layer_value, kind.layer_floor, gaussian.layer_mean)
+    assert place.shape == (3, 4, 4) and abs(np.median(place[0])) < 0.2
     assert kind.stages_a == ("stage 0", "stage 1") and gaussian.stage_p.shape == (3, 2, 2)
 
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 import mkfa.similarity.replacement
+import mkfa.threads
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import tap_covariance
 from mkfa.nulls.draws import NULLS, draw_null
@@ -91,7 +92,7 @@ def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.Monkey
     a, b = (side(c, split(c, 20, rng)[0], plan) for c in clouds)
     found = []
     for processors, batch in ((1, 1), (2, 4), (3, 7)):
-        monkeypatch.setattr(mkfa.similarity.replacement, "workers", lambda processors=processors: processors)
+        monkeypatch.setattr(mkfa.threads, "cores", lambda processors=processors: processors)
         monkeypatch.setattr(mkfa.similarity.replacement, "BATCH", batch)
         seen: list[float] = []
         found.append(draw_against(NULLS["shuffled"], (a, b), m=10, seed=3, advance=seen.append))
