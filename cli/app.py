@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mkfa.cli.shared.options import Group, Quiet, Verbose
+from mkfa.cli.shared.options import Group, Quiet, Verbose, flag, option
 from mkfa.cli.shared.printing import VOICE, warn
 
 VERBS = {
@@ -123,12 +123,11 @@ def options(
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_file: Annotated[
-        Path | None,
-        typer.Option("--log-file", metavar="FILE", help="Append what is printed and done here.", callback=_log_file),
+        Path | None, option("--log-file", "FILE", "Append what is printed and done here.", callback=_log_file)
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    debug: Annotated[bool, flag("--debug", "Show a traceback when something fails.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+        bool, flag("--version", "Print the version and stop.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Take the options before the verb."""

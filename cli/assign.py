@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Bank, Seed, add
+from mkfa.cli.shared.options import Bank, Seed, add, flag, option
 from mkfa.cli.shared.outputs import Output, write_text
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
@@ -31,24 +31,17 @@ def register(app: typer.Typer) -> None:
 def assign(
     bank: Bank,
     basis: Annotated[
-        str,
-        typer.Option(
-            "--basis", metavar="NAME", help="families, eight (models of the published key filters), or all: both."
-        ),
+        str, option("--basis", "NAME", "families, eight (models of the published key filters), or all: both.")
     ] = "families",
     null: Annotated[
-        str, typer.Option("--null", metavar="NAME", help=f"Null of p-values and thresholds: {', '.join(NULLS)}.")
+        str, option("--null", "NAME", f"Null of p-values and thresholds: {', '.join(NULLS)}.")
     ] = "shuffled",
     draws: Annotated[
-        int, typer.Option("--draws", metavar="N", min=1, max=MOST_DRAWS, help="Filters of each null and kernel size.")
+        int, option("--draws", "N", "Filters of each null and kernel size.", min=1, max=MOST_DRAWS)
     ] = 10000,
-    r2: Annotated[
-        float, typer.Option("--r2", metavar="X", min=0, max=1, help="R2 from which a filter counts as covered.")
-    ] = 0.9,
-    by_layer: Annotated[bool, typer.Option("--by-layer", help="Print a table of layers, with their quality.")] = False,
-    store: Annotated[
-        bool, typer.Option("--store/--no-store", help="Store the result in the bank file, under /analysis.")
-    ] = True,
+    r2: Annotated[float, option("--r2", "X", "R2 from which a filter counts as covered.", min=0, max=1)] = 0.9,
+    by_layer: Annotated[bool, flag("--by-layer", "Print a table of layers, with their quality.")] = False,
+    store: Annotated[bool, flag("--store/--no-store", "Store the result in the bank file, under /analysis.")] = True,
     seed: Seed = 0,
     *,
     output: Output,

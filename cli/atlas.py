@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli.shared.options import Banks, KernelSize, Seed, add
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
 from mkfa.cli.shared.outputs import Output, write_text
 from mkfa.cli.shared.printing import percent, print_table, say
 from mkfa.cli.shared.progress import shown
@@ -29,11 +29,9 @@ def atlas(
     banks: Banks,
     kernel_size: KernelSize = "",
     clusters: Annotated[
-        int | None, typer.Option("--clusters", metavar="N", help="Number of clusters; default: chosen by the null.")
+        int | None, option("--clusters", "N", "Number of clusters; default: chosen by the null.")
     ] = None,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", help="Filters that the number is chosen on and the map shows.")
-    ] = 4000,
+    sample: Annotated[int, option("--sample", "N", "Filters that the number is chosen on and the map shows.")] = 4000,
     seed: Seed = 0,
     *,
     output: Output,

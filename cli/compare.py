@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Seed, add
+from mkfa.cli.shared.options import Seed, add, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say, warn
 from mkfa.cli.shared.progress import shown
@@ -45,31 +45,25 @@ def compare(
         list[str] | None,
         typer.Argument(metavar="BANK...", help="Names or paths of banks; three or more give a matrix."),
     ] = None,
-    a: Annotated[str, typer.Option("--a", metavar="BANK", help="One bank.")] = "",
-    b: Annotated[str, typer.Option("--b", metavar="BANK", help="The other bank.")] = "",
+    a: Annotated[str, option("--a", "BANK", "One bank.")] = "",
+    b: Annotated[str, option("--b", "BANK", "The other bank.")] = "",
     measures: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--measures",
-            metavar="NAMES",
-            help="By commas; moments: bures, frobenius and angles. Default: all that are built in. See below.",
+            "NAMES",
+            "By commas; moments: bures, frobenius and angles. Default: all that are built in. See below.",
         ),
     ] = None,
     nulls: Annotated[
-        str | None,
-        typer.Option("--nulls", metavar="NAMES", help=f"By commas; default: {', '.join(DEFAULT_NULLS)}. See below."),
+        str | None, option("--nulls", "NAMES", f"By commas; default: {', '.join(DEFAULT_NULLS)}. See below.")
     ] = None,
     kernel_size: Annotated[
-        str | None,
-        typer.Option("--kernel-size", metavar="5x5", help="Sizes, by commas; default: all that the banks share."),
+        str | None, option("--kernel-size", "5x5", "Sizes, by commas; default: all that the banks share.")
     ] = None,
-    draws: Annotated[
-        int, typer.Option("--draws", min=1, max=MOST_DRAWS, metavar="N", help="Draws of each null.")
-    ] = 999,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", help="Filters from each bank, evenly over its layers.")
-    ] = 192,
-    threshold: Annotated[float, typer.Option("--threshold", metavar="X", help="|cos| that counts as covered.")] = 0.9,
+    draws: Annotated[int, option("--draws", "N", "Draws of each null.", min=1, max=MOST_DRAWS)] = 999,
+    sample: Annotated[int, option("--sample", "N", "Filters from each bank, evenly over its layers.")] = 192,
+    threshold: Annotated[float, option("--threshold", "X", "|cos| that counts as covered.")] = 0.9,
     seed: Seed = 0,
     *,
     output: Output,

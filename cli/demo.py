@@ -9,118 +9,54 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, add
+from mkfa.cli.shared.options import OUTPUT, Force, add, option
 from mkfa.cli.shared.printing import VOICE, say
 
-STEPS: tuple[tuple[str, str, list[str]], ...] = (
+STEPS: tuple[tuple[str, str, str], ...] = (
     (
         "harvest: collect the depthwise filters of a checkpoint into a bank",
-        "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is one "
-        "HDF5 file that plain h5py reads: a layer table and the filters, contiguous by kernel size.",
-        [
-            "harvest",
-            "{out}/ppocr_cls.safetensors",
-            "--out",
-            "{out}/ppocr_cls.h5",
-            "--training-set",
-            "text lines, upright and upside down (PaddleOCR)",
-            "--licence",
-            "Apache-2.0",
-        ],
+        "The checkpoint is PP-OCR's classifier of text direction, a real network of half a megabyte. A bank is "
+        "one HDF5 file that plain h5py reads: a layer table and the filters, contiguous by kernel size.",
+        "harvest {out}/ppocr_cls.safetensors --out {out}/ppocr_cls.h5 --training-set 'text lines, upright and "
+        "upside down (PaddleOCR)' --licence Apache-2.0",
     ),
     (
         "figure: what the filters of four networks look like",
         "Random filters of the first, a middle and the last layer of two networks for text and two for objects.",
-        [
-            "figure",
-            "filters",
-            "{out}/ppocr_cls.h5",
-            "ppocrv4_rec",
-            "efficientnet_lite0",
-            "mobilenet_v2",
-            "--out",
-            "{out}/filters.png",
-        ],
+        "figure filters {out}/ppocr_cls.h5 ppocrv4_rec efficientnet_lite0 mobilenet_v2 --out {out}/filters.png",
     ),
     (
         "compare: did a network for objects and one for text learn the same filters?",
-        "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' are "
-        "weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict ones.",
-        [
-            "compare",
-            "--a",
-            "efficientnet_lite0",
-            "--b",
-            "ppocrv4_rec",
-            "--kernel-size",
-            "5x5",
-            "--figure",
-            "{out}/compare.png",
-            "--out",
-            "{out}/compare.json",
-        ],
+        "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' "
+        "are weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict "
+        "ones.",
+        "compare --a efficientnet_lite0 --b ppocrv4_rec --kernel-size 5x5 --figure {out}/compare.png --out "
+        "{out}/compare.json",
     ),
     (
         "assign: which Gaussian-derivative pattern does each filter follow?",
         "Every filter gets the best pattern, its parameters, R2 and the runner-up; the null's shares stand beside.",
-        ["assign", "efficientnet_lite0", "--figure", "{out}/assign.png", "--out", "{out}/assign.json"],
+        "assign efficientnet_lite0 --figure {out}/assign.png --out {out}/assign.json",
     ),
     (
         "atlas: are there clusters, and who has which?",
         "Filters of both networks modulo gain, offset and sign; the number of clusters is justified against a null.",
-        [
-            "atlas",
-            "{out}/ppocr_cls.h5",
-            "efficientnet_lite0",
-            "--kernel-size",
-            "5x5",
-            "--figure",
-            "{out}/atlas.png",
-            "--out",
-            "{out}/atlas.json",
-        ],
+        "atlas {out}/ppocr_cls.h5 efficientnet_lite0 --kernel-size 5x5 --figure {out}/atlas.png --out {out}/atlas.json",
     ),
     (
         "keys: how few filters explain them all, up to gain and offset?",
         "Compared with the eight published master keys, beside what smooth noise scores on them.",
-        [
-            "keys",
-            "{out}/ppocr_cls.h5",
-            "efficientnet_lite0",
-            "--kernel-size",
-            "5x5",
-            "--figure",
-            "{out}/keys.png",
-            "--out",
-            "{out}/keys.json",
-        ],
+        "keys {out}/ppocr_cls.h5 efficientnet_lite0 --kernel-size 5x5 --figure {out}/keys.png --out {out}/keys.json",
     ),
     (
         "transfer-curve: does it matter where the filters came from?",
-        "A network of 6 depthwise layers learns digits while its first n layers keep filters borrowed from letters "
-        "(transfer), drawn at random (random), or that mix no pixels at all (delta). It shows that the path works and "
-        "whether this network is sensitive to its filters. It does not show whether filters are general: 60 steps "
-        "and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real experiment, in about an hour "
-        "on two cores.",
-        [
-            "transfer-curve",
-            "--layers",
-            "2,4,6",
-            "--source",
-            "letters",
-            "--target",
-            "digits",
-            "--arch",
-            "convmixer_16_6",
-            "--arms",
-            "transfer,random,delta",
-            "--seeds",
-            "2",
-            "--recipe",
-            "smoke",
-            "--out",
-            "{out}/curve",
-        ],
+        "A network of 6 depthwise layers learns digits while its first n layers keep filters borrowed from "
+        "letters (transfer), drawn at random (random), or that mix no pixels at all (delta). It shows that the "
+        "path works and whether this network is sensitive to its filters. It does not show whether filters are "
+        "general: 60 steps and two seeds are far too few. 'mkfa transfer-curve --layers 1..18' is the real "
+        "experiment, in about an hour on two cores.",
+        "transfer-curve --layers 2,4,6 --source letters --target digits --arch convmixer_16_6 --arms "
+        "transfer,random,delta --seeds 2 --recipe smoke --out {out}/curve",
     ),
 )
 """Heading, explanation, command."""
@@ -135,9 +71,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for what the demo writes.", **OUTPUT)
-    ] = Path("mkfa-demo"),
+    out: Annotated[Path, option("--out -o", "FOLDER", "Folder for what the demo writes.", **OUTPUT)] = Path(
+        "mkfa-demo"
+    ),
     force: Force = False,
 ) -> None:
     """Show the whole path on bundled data, without network.
@@ -158,15 +94,15 @@ def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
     checkpoint = files("mkfa.data").joinpath("ppocr_cls.safetensors").read_bytes()
     (out / "ppocr_cls.safetensors").write_bytes(checkpoint)
     for number, (heading, explanation, command) in enumerate(STEPS, 1):
-        arguments = [part.replace("{out}", str(out)) for part in command]
+        arguments = [part.replace("{out}", str(out)) for part in shlex.split(command)]
         say(f"\n=== {number}/{len(STEPS)} {heading}")
         say(explanation)
         say(f"$ {shlex.join(['mkfa', *arguments])}\n", wrap=False)
-        extra = [] if command[0] == "transfer-curve" else ["--force"]  # that one goes on where it stopped
+        extra = [] if arguments[0] == "transfer-curve" else ["--force"]  # that one goes on where it stopped
         app([*(["--quiet"] if quiet else []), *arguments, *extra], standalone_mode=False)
     found = sorted(p for p in out.rglob("*") if p.is_file() and "runs" not in p.parts and p.name != "README.txt")
     lines = [f"{p.relative_to(out)!s:24} {p.stat().st_size:>9} bytes" for p in found]
-    commands = [shlex.join(["mkfa", *c]).replace("{out}", str(out)) for _, _, c in STEPS]
+    commands = [f"mkfa {command.replace('{out}', shlex.quote(str(out)))}" for _, _, command in STEPS]
     text = "\n".join([MARK, "", *lines, "", "The commands:", *commands])
     (out / "README.txt").write_text(text + "\n", encoding="utf-8")
     say(f"\nDone in {time.monotonic() - started:.0f} s. Figures, results and the bank are in {out}/ :", wrap=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, add, new_group
+from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, add, flag, new_group, option
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
 
@@ -56,20 +56,14 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
 def pack(
     name: Annotated[str, typer.Argument(metavar="DOMAIN", help=DOMAIN)],
     size: Annotated[
-        int | None,
-        typer.Option("--size", metavar="PIXELS", help="Side of the images; default: the domain's own, or 64."),
+        int | None, option("--size", "PIXELS", "Side of the images; default: the domain's own, or 64.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, metavar="N", help="Processes that decode; 0: one for each core.")
-    ] = 0,
+    workers: Annotated[int, option("--workers", "N", "Processes that decode; 0: one for each core.", min=0)] = 0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at an image that cannot be decoded, instead of leaving it out.")
+        bool, flag("--strict", "Stop at an image that cannot be decoded, instead of leaving it out.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE.h5", help="Write here; default: the home folder (MKFA_HOME).", **OUTPUT
-        ),
+        Path | None, option("--out -o", "FILE.h5", "Write here; default: the home folder (MKFA_HOME).", **OUTPUT)
     ] = None,
     force: Force = False,
     as_json: Json = False,

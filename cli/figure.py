@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add, flag, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say
 from mkfa.figures import FIGURES
@@ -21,11 +21,10 @@ def register(app: typer.Typer) -> None:
 def figure(
     name: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list shows them.")] = "",
     banks: Annotated[list[str] | None, typer.Argument(metavar="BANK...", help="Names or paths of banks.")] = None,
-    list_them: Annotated[bool, typer.Option("--list", help="List the figures.")] = False,
+    list_them: Annotated[bool, flag("--list", "List the figures.")] = False,
     seed: Seed = 0,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Picture: .png, .pdf or .svg; default: FIGURE.png.", **OUTPUT),
+        Path | None, option("--out -o", "FILE", "Picture: .png, .pdf or .svg; default: FIGURE.png.", **OUTPUT)
     ] = None,
     force: Force = False,
     as_json: Json = False,

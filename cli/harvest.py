@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mkfa.cli.shared.bank_facts import print_bank
-from mkfa.cli.shared.options import OUTPUT, Force, Json, add
+from mkfa.cli.shared.options import OUTPUT, Force, Json, add, flag, option
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
@@ -30,19 +30,16 @@ def harvest(
         list[str],
         typer.Argument(metavar="SOURCE...", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
     ],
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the bank (one source).")] = None,
-    arch: Annotated[str, typer.Option("--arch", metavar="NAME", help="timm architecture of a local checkpoint.")] = "",
-    training_set: Annotated[str, typer.Option("--training-set", metavar="TEXT", help=SILENT)] = "",
-    task: Annotated[str, typer.Option("--task", metavar="TEXT", help=SILENT)] = "",
-    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help=SILENT)] = "",
+    name: Annotated[str | None, option("--name", "NAME", "Name of the bank (one source).")] = None,
+    arch: Annotated[str, option("--arch", "NAME", "timm architecture of a local checkpoint.")] = "",
+    training_set: Annotated[str, option("--training-set", "TEXT", SILENT)] = "",
+    task: Annotated[str, option("--task", "TEXT", SILENT)] = "",
+    licence: Annotated[str, option("--licence", "TEXT", SILENT)] = "",
     allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Store NaN and infinite weights; analyses leave them out.")
+        bool, flag("--allow-nonfinite", "Store NaN and infinite weights; analyses leave them out.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE.h5", help="Write the bank here (one source); default: the library.", **OUTPUT
-        ),
+        Path | None, option("--out -o", "FILE.h5", "Write the bank here (one source); default: the library.", **OUTPUT)
     ] = None,
     force: Force = False,
     as_json: Json = False,

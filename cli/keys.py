@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli.shared.options import Banks, KernelSize, Seed, add
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
 from mkfa.cli.shared.outputs import Output, write_text
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
@@ -25,13 +25,9 @@ def register(app: typer.Typer) -> None:
 def keys(
     banks: Banks,
     kernel_size: KernelSize = "",
-    count: Annotated[
-        int | None, typer.Option("--keys", metavar="N", help="Number of keys; default: the elbow.")
-    ] = None,
-    candidates: Annotated[
-        int, typer.Option("--candidates", metavar="N", help="Prototypes that elimination starts from.")
-    ] = 100,
-    sample: Annotated[int, typer.Option("--sample", metavar="N", help="Filters that keys are searched on.")] = 5000,
+    count: Annotated[int | None, option("--keys", "N", "Number of keys; default: the elbow.")] = None,
+    candidates: Annotated[int, option("--candidates", "N", "Prototypes that elimination starts from.")] = 100,
+    sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
     seed: Seed = 0,
     *,
     output: Output,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli import runs_archive
-from mkfa.cli.shared.options import Json, add, new_group
+from mkfa.cli.shared.options import Json, add, flag, new_group, option
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, show
 
 if TYPE_CHECKING:
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 
 From = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--from",
-        metavar="FOLDER|FILE",
-        help="The --out of the command that trained, a file of 'mkfa runs pack', or 'bundled'; default: the home "
-        "folder (MKFA_HOME).",
+        "FOLDER|FILE",
+        "The --out of the command that trained, a file of 'mkfa runs pack', or 'bundled'; "
+        "default: the home folder (MKFA_HOME).",
     ),
 ]
-Within = Annotated[
-    str, typer.Option("--experiment", metavar="NAME", help="Only runs of this experiment of a packed file.")
-]
+Within = Annotated[str, option("--experiment", "NAME", "Only runs of this experiment of a packed file.")]
 FORMER = {"--out": "--from"}
 
 
@@ -45,7 +43,7 @@ def runs(
     from_: From = None,
     experiment: Within = "",
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_csv: Annotated[bool, flag("--csv", "Print comma-separated values.")] = False,
 ) -> None:
     """List, show, compare and pack training runs, and draw their results."""
     from mkfa.errors import MkfaError
@@ -151,10 +149,7 @@ def compare(
         typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or paths of run folders."),
     ] = None,
     by: Annotated[
-        str,
-        typer.Option(
-            "--by", metavar="FIELDS", help="Instead of single runs, sum all up over seeds, split by fields: arm,layers."
-        ),
+        str, option("--by", "FIELDS", "Instead of single runs, sum all up over seeds, split by fields: arm,layers.")
     ] = "",
     from_: From = None,
     experiment: Within = "",

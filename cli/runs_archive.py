@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli.shared import result_tables as tables
-from mkfa.cli.shared.options import OUTPUT, Force, Json, WithPaper, add
+from mkfa.cli.shared.options import OUTPUT, Force, Json, WithPaper, add, flag, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, say
 
@@ -26,28 +26,22 @@ def pack(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE.json.gz", help="The file to write.")],
     from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", metavar="FOLDER", help="The --out of the command that trained; default: the home folder."
-        ),
+        Path | None, option("--from", "FOLDER", "The --out of the command that trained; default: the home folder.")
     ] = None,
     result: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--result",
-            metavar="FILE.json",
-            help="A curve.json, table.json or matrix.json: pack exactly its runs; default: all that are over.",
+            "FILE.json",
+            "A curve.json, table.json or matrix.json: pack exactly its runs; default: all that are over.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the experiment; default: its folder's.")] = "",
+    name: Annotated[str, option("--name", "NAME", "Of the experiment; default: its folder's.")] = "",
     command: Annotated[
-        str,
-        typer.Option(
-            "--command", metavar="TEXT", help="The command line that made it; default: as recorded in the JSON file."
-        ),
+        str, option("--command", "TEXT", "The command line that made it; default: as recorded in the JSON file.")
     ] = "",
     add: Annotated[
-        bool, typer.Option("--add", help="Add to a file that exists; --force replaces an experiment of the same name.")
+        bool, flag("--add", "Add to a file that exists; --force replaces an experiment of the same name.")
     ] = False,
     force: Force = False,
     as_json: Json = False,
@@ -93,10 +87,8 @@ def draw(
             metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json or matrix.json, or 'bundled'."
         ),
     ],
-    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="One of several in the file.")] = "",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw into this file.", **OUTPUT)
-    ] = None,
+    experiment: Annotated[str, option("--experiment", "NAME", "One of several in the file.")] = "",
+    out: Annotated[Path | None, option("--out -o", "FILE", "Draw into this file.", **OUTPUT)] = None,
     with_paper: WithPaper = False,
     force: Force = False,
     as_json: Json = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mkfa.cli.shared.bank_facts import bank_facts, layer_facts, print_bank, print_layer
-from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, add
+from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, add, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, say_wrote, warn
 
@@ -21,12 +21,10 @@ def register(app: typer.Typer) -> None:
 def show(
     bank: Bank,
     layer: Annotated[
-        int | None,
-        typer.Option("--layer", metavar="N", help="Show this layer; layers count from 1 over the whole network."),
+        int | None, option("--layer", "N", "Show this layer; layers count from 1 over the whole network.")
     ] = None,
     figure: Annotated[
-        Path | None,
-        typer.Option("--figure", metavar="FILE", help="Draw the layer's filters: .png, .pdf or .svg.", **OUTPUT),
+        Path | None, option("--figure", "FILE", "Draw the layer's filters: .png, .pdf or .svg.", **OUTPUT)
     ] = None,
     png: Annotated[bool, typer.Option("--png", hidden=True)] = False,
     force: Force = False,

@@ -22,6 +22,7 @@ from mkfa.cli.shared.options import (
     Target,
     WithPaper,
     add,
+    option,
 )
 
 
@@ -31,14 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def transfer(
-    source: Annotated[str, typer.Option("--source", metavar="NAMES", help=SOURCE)],
+    source: Annotated[str, option("--source", "NAMES", SOURCE)],
     target: Target,
-    arms: Annotated[
-        str, typer.Option("--arms", metavar="NAMES", help="How filters are set: arms, by commas; see below.")
-    ],
-    layers: Annotated[
-        str, typer.Option("--layers", metavar="NUMBERS", help="The first N layers, or all; 1..18, 1,4,8 for several.")
-    ],
+    arms: Annotated[str, option("--arms", "NAMES", "How filters are set: arms, by commas; see below.")],
+    layers: Annotated[str, option("--layers", "NUMBERS", "The first N layers, or all; 1..18, 1,4,8 for several.")],
     source_arch: SourceArch = "",
     seeds: Seeds = 3,
     *,

@@ -22,6 +22,7 @@ from mkfa.cli.shared.options import (
     Target,
     WithPaper,
     add,
+    option,
 )
 
 PAIR = ("fashion", "digits")
@@ -36,20 +37,18 @@ def register(app: typer.Typer) -> None:
 def transfer_curve(
     layers: Annotated[
         str,
-        typer.Option(
+        option(
             "--layers",
-            metavar="NUMBERS",
-            help="The first N layers: 1..18, 0..12..3, 1,2,4, all; one number and several arms make a table.",
+            "NUMBERS",
+            "The first N layers: 1..18, 0..12..3, 1,2,4, all; one number and several arms make a table.",
         ),
     ] = "1..18",
-    source: Annotated[str, typer.Option("--source", metavar="NAMES", help=SOURCE)] = PAIR[0],
+    source: Annotated[str, option("--source", "NAMES", SOURCE)] = PAIR[0],
     target: Target = PAIR[1],
     arms: Annotated[
         str | None,
-        typer.Option(
-            "--arms",
-            metavar="NAMES",
-            help=f"Arms, by commas; default: {ARMS}, and stack instead of transfer with --source-arch.",
+        option(
+            "--arms", "NAMES", f"Arms, by commas; default: {ARMS}, and stack instead of transfer with --source-arch."
         ),
     ] = None,
     source_arch: SourceArch = "",

@@ -18,6 +18,7 @@ from mkfa.cli.shared.options import (
     Seeds,
     WithPaper,
     add,
+    option,
 )
 from mkfa.cli.shared.printing import print_json
 
@@ -36,35 +37,32 @@ def register(app: typer.Typer) -> None:
 def transfer_matrix(
     target: Annotated[
         str,
-        typer.Option(
+        option(
             "--target",
-            metavar="NAMES",
-            help="Targets, each a source too: domains, packed files or folders of images, by commas, the largest "
-            "first.",
+            "NAMES",
+            "Targets, each a source too: domains, packed files or folders of images, by commas, the largest first.",
         ),
     ] = BUNDLED,
     source: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--source",
-            metavar="NAMES",
-            help="Sources that are not targets, as further rows: domains, packed files, folders of images; for "
-            "depthwise layers banks and checkpoints too.",
+            "NAMES",
+            "Sources that are not targets, as further rows: domains, packed files, folders of images;"
+            " for depthwise layers banks and checkpoints too.",
         ),
     ] = None,
-    arms: Annotated[str, typer.Option("--arms", metavar="NAME", help="The arm off the diagonal.")] = "transfer",
+    arms: Annotated[str, option("--arms", "NAME", "The arm off the diagonal.")] = "transfer",
     controls: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--controls",
-            metavar="NAMES",
-            help="Arms that need no source, as rows below the others; 'none' for none. Default: random,delta; random "
-            "alone where delta cannot be.",
+            "NAMES",
+            "Arms that need no source, as rows below the others; 'none' for none. Default: "
+            "random,delta; random alone where delta cannot be.",
         ),
     ] = None,
-    layers: Annotated[
-        str, typer.Option("--layers", metavar="N", help="The first N layers: one number, or all.")
-    ] = "all",
+    layers: Annotated[str, option("--layers", "N", "The first N layers: one number, or all.")] = "all",
     seeds: Seeds = 1,
     *,
     filters: FilterOptions,

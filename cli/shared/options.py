@@ -9,15 +9,23 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mkfa.cli.shared.printing import VOICE, warn
 
-if TYPE_CHECKING:
-    from mkfa.training.device import Execution
+
+def option(names: str, metavar: str, help: str, **more: Any) -> Any:
+    """Return an option with a value: its names ("--out -o"), what stands for the value, and the help."""
+    return typer.Option(*names.split(), metavar=metavar, help=help, **more)
+
+
+def flag(names: str, help: str, **more: Any) -> Any:
+    """Return a switch."""
+    return typer.Option(*names.split(), help=help, **more)
+
 
 NETWORK = {"rich_help_panel": "Network"}
 RECIPE = {"rich_help_panel": "Recipe"}
@@ -26,59 +34,44 @@ OUTPUT = {"rich_help_panel": "Output"}
 
 Bank = Annotated[str, typer.Argument(metavar="BANK", help="Name or path of a bank ('mkfa banks' lists names).")]
 Banks = Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")]
-KernelSize = Annotated[
-    str, typer.Option("--kernel-size", metavar="5x5", help="Filters of this size; default: the most frequent.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of every random draw; it is recorded.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines, errors too.", **OUTPUT)]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.", **OUTPUT)]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Train each run with seeds 0 to N - 1.")]
+KernelSize = Annotated[str, option("--kernel-size", "5x5", "Filters of this size; default: the most frequent.")]
+Seed = Annotated[int, option("--seed", "N", "Seed of every random draw; it is recorded.", min=0)]
+Json = Annotated[bool, flag("--json", "Print JSON for machines, errors too.", **OUTPUT)]
+Force = Annotated[bool, flag("--force", "Replace files that exist.", **OUTPUT)]
+Seeds = Annotated[int, option("--seeds", "N", "Train each run with seeds 0 to N - 1.", min=1)]
 OutFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FOLDER",
-        help="Write runs, tables and figures here; default: the home folder (MKFA_HOME).",
-        **OUTPUT,
+    option(
+        "--out -o", "FOLDER", "Write runs, tables and figures here; default: the home folder (MKFA_HOME).", **OUTPUT
     ),
 ]
 DOMAIN = "Name of a domain, a packed file, or a folder of images: train/ and test/ (or val/), one folder a class."
 SOURCE = "Domains, folders of images, banks, checkpoints or folders of base runs, by commas."
-Target = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="Domain, packed file or folder of images to train on.")
-]
+Target = Annotated[str, option("--target", "NAME", "Domain, packed file or folder of images to train on.")]
 SourceArch = Annotated[
     str,
-    typer.Option(
+    option(
         "--source-arch",
-        metavar="NAMES",
-        help="Other networks than the target's for the sources' base runs, by commas; they are trained first, with "
-        "the same recipe; use arm stack. Options follow a name: convmixer_96_6:kernel=5.",
+        "NAMES",
+        "Other networks than the target's for the sources' base runs, by commas; they are trained"
+        " first, with the same recipe; use arm stack. Options follow a name: "
+        "convmixer_96_6:kernel=5.",
     ),
 ]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values beside these.", **OUTPUT)]
+WithPaper = Annotated[bool, flag("--with-paper", "Draw the paper's values beside these.", **OUTPUT)]
 
 
 @dataclass(frozen=True)
 class RecipeOptions:
     """How a network is trained."""
 
-    recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME", help="paper, fast, smoke, or a .toml file.", **RECIPE)
-    ] = "fast"
+    recipe: Annotated[str, option("--recipe", "NAME", "paper, fast, smoke, or a .toml file.", **RECIPE)] = "fast"
     changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; may be repeated.", **RECIPE),
+        list[str] | None, option("--set", "FIELD=VALUE", "Change a field of the recipe; may be repeated.", **RECIPE)
     ] = None
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", help="Epochs, instead of the recipe's.", **RECIPE)
-    ] = None
+    epochs: Annotated[int | None, option("--epochs", "N", "Epochs, instead of the recipe's.", **RECIPE)] = None
     equal_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--equal-steps", metavar="N", help="Optimiser steps of every run, whatever the domain's size.", **RECIPE
-        ),
+        int | None, option("--equal-steps", "N", "Optimiser steps of every run, whatever the domain's size.", **RECIPE)
     ] = None
 
 
@@ -87,10 +80,7 @@ class RecipeByDevice(RecipeOptions):
     """The same, where the default depends on the device."""
 
     recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe", metavar="NAME", help="paper, fast, smoke, or a .toml file; default: by device.", **RECIPE
-        ),
+        str, option("--recipe", "NAME", "paper, fast, smoke, or a .toml file; default: by device.", **RECIPE)
     ] = ""
 
 
@@ -98,49 +88,35 @@ class RecipeByDevice(RecipeOptions):
 class NetworkOptions:
     """Which network is trained."""
 
-    arch: Annotated[str, typer.Option("--arch", metavar="NAME", help="timm name, or convmixer_C_L.", **NETWORK)] = (
-        "convnext_femto"
+    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L.", **NETWORK)] = "convnext_femto"
+    kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a convmixer_C_L; default: 7.", **NETWORK)] = (
+        None
     )
-    kernel: Annotated[
-        int | None, typer.Option("--kernel", metavar="N", help="Kernel size of a convmixer_C_L; default: 7.", **NETWORK)
-    ] = None
-    patch: Annotated[
-        int | None, typer.Option("--patch", metavar="N", help="Patch size of a convmixer_C_L; default: 2.", **NETWORK)
-    ] = None
+    patch: Annotated[int | None, option("--patch", "N", "Patch size of a convmixer_C_L; default: 2.", **NETWORK)] = None
     stem_stride: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--stem-stride",
-            metavar="N",
-            help="Stride of the first convolution; default: half of the network's own for images of up to 64 px "
-            "(ConvNeXt: 2), else its own.",
+            "N",
+            "Stride of the first convolution; default: half of the network's own for images of up to "
+            "64 px (ConvNeXt: 2), else its own.",
             **NETWORK,
         ),
     ] = None
-
-    @property
-    def options(self) -> dict[str, int]:
-        """The options of the network that were given."""
-        given = (("kernel", self.kernel), ("patch", self.patch), ("stem_stride", self.stem_stride))
-        return {key: value for key, value in given if value is not None}
 
 
 @dataclass(frozen=True)
 class NetworkByDevice(NetworkOptions):
     """The same, where the default depends on the device."""
 
-    arch: Annotated[
-        str, typer.Option("--arch", metavar="NAME", help="timm name, or convmixer_C_L; default: by device.", **NETWORK)
-    ] = ""
+    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L; default: by device.", **NETWORK)] = ""
 
 
 @dataclass(frozen=True)
 class MatrixNetwork(NetworkOptions):
     """The same, with the default of a matrix."""
 
-    arch: Annotated[str, typer.Option("--arch", metavar="NAME", help="timm name, or convmixer_C_L.", **NETWORK)] = (
-        "convmixer_48_6"
-    )
+    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L.", **NETWORK)] = "convmixer_48_6"
 
 
 @dataclass(frozen=True)
@@ -148,15 +124,11 @@ class FilterOptions:
     """Which layers get filters, and what of them."""
 
     what: Annotated[
-        str,
-        typer.Option(
-            "--what", metavar="KIND", help="depthwise, pointwise or conv (every convolution of the main path)."
-        ),
+        str, option("--what", "KIND", "depthwise, pointwise or conv (every convolution of the main path).")
     ] = "depthwise"
-    with_bias: Annotated[bool, typer.Option("--with-bias", help="Copy and freeze biases too.")] = False
+    with_bias: Annotated[bool, flag("--with-bias", "Copy and freeze biases too.")] = False
     fit_kernel: Annotated[
-        str,
-        typer.Option("--fit-kernel", metavar="HOW", help="pad or crop kernels of another size; default: refuse them."),
+        str, option("--fit-kernel", "HOW", "pad or crop kernels of another size; default: refuse them.")
     ] = ""
 
 
@@ -164,80 +136,57 @@ class FilterOptions:
 class Running:
     """Device, threads and precision of the runs. They are recorded but do not identify a run."""
 
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.", **RUNNING)
-    ] = "auto"
+    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda, cuda:1, mps.", **RUNNING)] = "auto"
     data: Annotated[
         str,
-        typer.Option(
+        option(
             "--data",
-            metavar="WHERE",
-            help="Images: resident on the device, stream: read from disk ahead of the training, auto: resident if "
-            "they fit.",
+            "WHERE",
+            "Images: resident on the device, stream: read from disk ahead of the training, auto: resident if they fit.",
             **RUNNING,
         ),
     ] = "auto"
     threads: Annotated[
         int,
-        typer.Option(
+        option(
             "--threads",
-            metavar="N",
+            "N",
+            "Threads of the CPU; 0 for all. One is often faster where other programs run.",
             min=0,
             max=1024,
-            help="Threads of the CPU; 0 for all. One is often faster where other programs run.",
             **RUNNING,
         ),
     ] = 0
     jobs: Annotated[
         int,
-        typer.Option(
+        option(
             "--jobs",
-            metavar="N",
+            "N",
+            "Runs at a time, each in its own process; 0: one for each GPU, or as many as cores, of "
+            "one thread each, if the runs allow.",
             min=0,
-            help="Runs at a time, each in its own process; 0: one for each GPU, or as many as cores, of one thread "
-            "each, if the runs allow.",
             **RUNNING,
         ),
     ] = 0
-    amp: Annotated[
-        bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast (default: on CUDA).", **RUNNING)
-    ] = None
+    amp: Annotated[bool | None, flag("--amp/--no-amp", "bfloat16 autocast (default: on CUDA).", **RUNNING)] = None
     channels_last: Annotated[
-        bool | None, typer.Option("--channels-last/--no-channels-last", help="Memory format (default: on).", **RUNNING)
+        bool | None, flag("--channels-last/--no-channels-last", "Memory format (default: on).", **RUNNING)
     ] = None
-    compile_: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on CUDA).", **RUNNING)
-    ] = None
+    compile_: Annotated[bool | None, flag("--compile/--no-compile", "torch.compile (default: on CUDA).", **RUNNING)] = (
+        None
+    )
     quick: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--quick/--no-quick",
-            help="On a CPU, mkfa's gradients of depthwise and 1x1 layers instead of PyTorch's (default: on).",
+            "On a CPU, mkfa's gradients of depthwise and 1x1 layers instead of PyTorch's (default: on).",
             **RUNNING,
         ),
     ] = None
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard events into the folder of every run.", **RUNNING)
+        bool, flag("--tensorboard", "Write TensorBoard events into the folder of every run.", **RUNNING)
     ] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; decode and train nothing.", **RUNNING)] = (
-        False
-    )
-
-    def execution(self) -> Execution:
-        """Return the same as the trainer takes it."""
-        from mkfa.training.device import Execution
-
-        return Execution(
-            self.device,
-            self.threads,
-            self.amp,
-            self.channels_last,
-            self.compile_,
-            data=self.data,
-            jobs=self.jobs,
-            events=self.tensorboard,
-            quick=self.quick,
-        )
+    dry_run: Annotated[bool, flag("--dry-run", "Print the plan; decode and train nothing.", **RUNNING)] = False
 
 
 def _be_quiet(value: bool) -> None:
@@ -252,20 +201,16 @@ def _be_verbose(value: bool) -> None:
         log_to_stderr()
 
 
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing but errors and what --json asks for.", callback=_be_quiet)
-]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say on stderr what is done, with times.", callback=_be_verbose)
-]
+Quiet = Annotated[bool, flag("--quiet -q", "Print nothing but errors and what --json asks for.", callback=_be_quiet)]
+Verbose = Annotated[bool, flag("--verbose -v", "Say on stderr what is done, with times.", callback=_be_verbose)]
 
 
 @dataclass(frozen=True)
 class Everywhere:
     """Options of every verb, behind it too."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", hidden=True, callback=_be_quiet)] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", hidden=True, callback=_be_verbose)] = False
+    quiet: Annotated[bool, flag("--quiet -q", "", hidden=True, callback=_be_quiet)] = False
+    verbose: Annotated[bool, flag("--verbose -v", "", hidden=True, callback=_be_verbose)] = False
 
 
 WORDS = {"integer": "N", "integer range": "N", "float": "X", "float range": "X", "text": "TEXT", "str": "TEXT"}

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from mkfa.cli.shared.options import OUTPUT, Force, Json
+from mkfa.cli.shared.options import OUTPUT, Force, Json, option
 from mkfa.cli.shared.printing import print_json, say_wrote
 
 ENDINGS = (".json", ".csv", ".h5")
@@ -22,12 +20,8 @@ PICTURES = (".png", ".pdf", ".svg")
 class Output:
     """Where the result of one verb goes."""
 
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the result: .json, .csv or .h5.", **OUTPUT)
-    ] = None
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result: .png, .pdf or .svg.", **OUTPUT)
-    ] = None
+    out: Annotated[Path | None, option("--out -o", "FILE", "Write the result: .json, .csv or .h5.", **OUTPUT)] = None
+    figure: Annotated[Path | None, option("--figure", "FILE", "Draw the result: .png, .pdf or .svg.", **OUTPUT)] = None
     force: Force = False
     as_json: Json = False
 
