@@ -224,11 +224,11 @@ def _compare_kind(
     same, n = same_filters(*clouds), sample_size(*clouds, settings.sample)
     draw = rng(0)
     rows = split(clouds[0], n, draw) if same else (split(clouds[0], n, draw)[0], split(clouds[1], n, draw)[0])
-    bandwidth = settings.bandwidth or median_bandwidth(
-        np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
+    pooled = np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
+    bandwidth = settings.bandwidth or median_bandwidth(pooled)
+    plan = make_plan(
+        (kind.kh, kind.kw), settings.measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1)
     )
-    size = kind.kh, kind.kw
-    plan = make_plan(size, settings.measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
     one, other = (
         Side(bank, cloud, take(cloud, chosen, plan)) for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
     )
@@ -240,19 +240,16 @@ def _compare_kind(
         exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
         floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
     value, layers = observed.values[0], observed.layers[0]
-    floor = np.concatenate([s.values for half in floors for s in half]).mean(axis=0)
+    floor = np.concatenate([half.values for halves in floors for half in halves]).mean(axis=0)
     layer_floor = _layer_floor(floors)
     stages = [_stages(side) for side in (one, other)]
     groups = stages[0][1], stages[1][1]
     nulls = []
-    for name in settings.nulls:
-        draws = draw_against(
-            NULLS.find(name), (one, other), m=settings.permutations, seed=settings.seed, advance=advance
-        )
+    for null in map(NULLS.find, settings.nulls):
+        draws = draw_against(null, (one, other), m=settings.permutations, seed=settings.seed, advance=advance)
         nulls.append(summarise(draws, observed, floor, measures=plan.measures, groups=groups))
     ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
     sizes = np.concatenate([side.sample.size for side in (one, other)])
-    near = observed.nearest_a[0], observed.nearest_b[0]
     full = (
         {"pca_kl": pca_kl(*(peak_scaled(c.weight.reshape(len(c), -1)) for c in clouds))}
         if "pca_kl" in plan.measures
@@ -262,8 +259,8 @@ def _compare_kind(
         kind=kind,
         n=n,
         usable=(len(clouds[0]), len(clouds[1])),
-        **_layer_facts("a", one),
-        **_layer_facts("b", other),
+        **_layer_facts("a", one, stages[0][0]),
+        **_layer_facts("b", other, stages[1][0]),
         per_layer=(int(sizes[sizes > 0].min()), int(sizes.max())),
         measures=plan.measures,
         value=value,
@@ -273,17 +270,11 @@ def _compare_kind(
         ceiling=ceiling.mean,
         ceiling_null=ceiling.null,
         fraction=ceiling.fraction,
-        directed=np.array([x.mean(dtype=np.float64) if x.size else np.nan for x in near]),
-        directed_at=np.array([(x >= settings.threshold).mean() if x.size else np.nan for x in near]),
         bandwidth=bandwidth,
         all_filters=FrozenDict(full),
-        thresholds=THRESHOLDS,
-        curve=np.stack([coverage_curve(x) for x in near]),
-        curve_floor=np.concatenate([curves_of(s) for half in floors for s in half]).mean(axis=0),
+        **_coverage_facts(observed, floors, settings.threshold),
         layer_value=layers,
         layer_floor=layer_floor,
-        stages_a=stages[0][0],
-        stages_b=stages[1][0],
         stage_value=by_stage(layers, groups),
         stage_floor=by_stage(layer_floor, groups),
         nulls=tuple(nulls),
@@ -293,19 +284,31 @@ def _compare_kind(
     )
 
 
+def _layer_facts(letter: str, side: Side, stages: tuple[str, ...]) -> dict[str, Any]:
+    layers = side.cloud.layers
+    return {
+        f"layers_{letter}": tuple(layer.name for layer in layers),
+        f"numbers_{letter}": tuple(layer.index + 1 for layer in layers),
+        f"depth_{letter}": np.array([layer.depth for layer in layers]),
+        f"stages_{letter}": stages,
+    }
+
+
+def _coverage_facts(observed: Scores, floors: list[list[Scores]], threshold: float) -> dict[str, Any]:
+    near = observed.nearest_a[0], observed.nearest_b[0]
+    return {
+        "directed": np.array([x.mean(dtype=np.float64) if x.size else np.nan for x in near]),
+        "directed_at": np.array([(x >= threshold).mean() if x.size else np.nan for x in near]),
+        "thresholds": THRESHOLDS,
+        "curve": np.stack([coverage_curve(x) for x in near]),
+        "curve_floor": np.concatenate([curves_of(half) for halves in floors for half in halves]).mean(axis=0),
+    }
+
+
 def median_bandwidth(vector: F32) -> float:
     """Return the median of 1 - cos^2 over all pairs of filters (N, K), the usual kernel width of `mmd`."""
     squares = np.square(vector @ vector.T)[np.triu_indices(len(vector), 1)]
     return max(float(np.median(1 - np.minimum(squares, 1))), 1e-3)
-
-
-def _layer_facts(letter: str, side: Side) -> dict[str, Any]:
-    layers = side.cloud.layers
-    return {
-        f"layers_{letter}": tuple(x.name for x in layers),
-        f"numbers_{letter}": tuple(x.index + 1 for x in layers),
-        f"depth_{letter}": np.array([x.depth for x in layers]),
-    }
 
 
 def _halves(cloud: Cloud, n: int, splits: int, plan: Plan, rng: np.random.Generator) -> list[Scores]:
