@@ -61,7 +61,7 @@ def compare(
     kernel_size: Annotated[
         str | None, option("--kernel-size", "5x5", "Sizes, by commas; default: all that the banks share.")
     ] = None,
-    draws: Annotated[int, option("--draws", "N", "Draws of each null.", min=1, max=MOST_DRAWS)] = 999,
+    draws: Annotated[int, option("--draws", "N", "Draws of each null.", min=19, max=MOST_DRAWS)] = 999,
     sample: Annotated[int, option("--sample", "N", "Filters from each bank, evenly over its layers.")] = 192,
     threshold: Annotated[float, option("--threshold", "X", "|cos| that counts as covered.")] = 0.9,
     seed: Seed = 0,

@@ -1,1 +1,1 @@
-"""What chance gives: filters without patterns, drawn filter by filter or taken from an untrained network."""
+"""What chance gives: filters without patterns, or an untrained network. Nulls are entries of one table, `draws.py`."""

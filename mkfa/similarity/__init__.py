@@ -1,5 +1,5 @@
 """Did two networks learn the same filters? Measures of similarity between two banks, each between a noise floor and
-what chance gives, with p-values and intervals."""
+what chance gives, with p-values and intervals. Measures are entries of one table, `measures/table.py`."""
 
 from __future__ import annotations
 
