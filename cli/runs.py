@@ -15,7 +15,7 @@ from mkfa.cli.shared.printing import print_json, print_list, print_table, say, s
 if TYPE_CHECKING:
     from mkfa.results.differences import RunComparison
     from mkfa.results.groups import GroupTable
-    from mkfa.results.runs import RunEntry
+    from mkfa.results.record import RunRecord
 
 From = Annotated[
     Path | None,
@@ -67,12 +67,12 @@ def runs(
     place = of.find_place(from_)
     entries = of.list_runs(place, experiment=experiment)
     if as_json:
-        print_list("run_list", "runs", entries)
+        print_list("run_list", "runs", [e.row() for e in entries])
         return
     if as_csv:
-        from mkfa.storage.records import plain, to_csv
+        from mkfa.storage.records import to_csv
 
-        typer.echo(to_csv([plain(entry) for entry in entries], "run_list").rstrip("\n"))
+        typer.echo(to_csv([entry.row() for entry in entries], "run_list").rstrip("\n"))
         return
     for name in dict.fromkeys(e.experiment for e in entries) or [""]:
         _print_entries(name, [e for e in entries if e.experiment == name])
@@ -159,7 +159,7 @@ def compare(
     from mkfa.errors import MkfaError
     from mkfa.results.differences import compare_runs
     from mkfa.results.groups import group_runs
-    from mkfa.results.runs import find_place, load_run, load_runs
+    from mkfa.results.runs import find_place, list_runs, load_run
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
 
@@ -169,7 +169,7 @@ def compare(
     place = find_place(from_ or context.obj)
     if by:
         fields = [name.strip() for name in by.split(",")]
-        found = group_runs(load_runs(place, experiment=experiment), fields)
+        found = group_runs(list_runs(place, experiment=experiment), fields)
         if as_json:
             print_list("run_groups", "tables", found)
         else:
@@ -182,8 +182,9 @@ def compare(
         _print_comparison(compared)
 
 
-def _print_entries(name: str, entries: Sequence[RunEntry]) -> None:
-    rows = [(e.hash[:8], e.state, e.domain, e.arch, e.arm, e.layers or None, e.recipe, e.seed, e.top1) for e in entries]
+def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
+    keys = ("state", "domain", "arch", "arm", "layers", "recipe", "seed", "top1")
+    rows = [(e.hash[:8], *(e.row()[key] if key != "layers" else e.layers or None for key in keys)) for e in entries]
     notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
     columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
     print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
@@ -209,11 +210,11 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
         rows = [
             (
                 *(_short(g.values[c]) for c in table.columns),
-                _count(g),
-                g.mean,
-                g.std,
-                _points(g.change),
-                _points(g.half_width),
+                _count(g.cell),
+                g.cell.mean,
+                g.cell.std,
+                _points(g.cell.relative),
+                _points(g.cell.half_width),
             )
             for g in table.groups
         ]
@@ -234,9 +235,9 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
     )
 
 
-def _count(group: Any) -> str:
-    more = [f"{count} {word}" for count, word in ((group.diverged, "diverged"), (group.missing, "not over")) if count]
-    return f"{len(group.seeds)}" + (f" ({', '.join(more)})" if more else "")
+def _count(cell: Any) -> str:
+    more = [f"{count} {word}" for count, word in ((cell.diverged, "diverged"), (cell.missing, "not over")) if count]
+    return f"{len(cell.seeds)}" + (f" ({', '.join(more)})" if more else "")
 
 
 def _points(share: float) -> str:

@@ -42,11 +42,10 @@ def train(
     }
     if as_json:
         names = {key: found.names for key, found in banks.items()}
-        print_list(
-            "base_runs", "runs", [(o.result or {}) | {"banks": names.get(o.planned.spec.hash, [])} for o in outcomes]
-        )
+        records = [(dict(o.result.record) if o.result else {}, o.planned.spec.hash) for o in outcomes]
+        print_list("base_runs", "runs", [record | {"banks": names.get(key, [])} for record, key in records])
     else:
-        chance = next(o.result["chance"] for o in outcomes if o.state == "done" and o.result)
+        chance = next(o.result.chance for o in outcomes if o.state == "done" and o.result)
         notes = [f"Chance {chance:.3f}. Banks in the library: " + ", ".join(n for b in banks.values() for n in b.names)]
         notes += sorted({b.note for b in banks.values() if b.note})
         _print_runs("Base runs", outcomes, notes)
@@ -57,9 +56,11 @@ def train(
 def _print_runs(title: str, outcomes: Any, notes: list[str]) -> None:
     rows = []
     for o in outcomes:
-        r = o.result or {}
         state = f"{o.state} (was there)" if o.result and not o.trained else o.state
-        numbers = (r.get(key) for key in ("top1_last", "top1_best", "images_per_second", "test_images"))
+        numbers = (
+            o.result.record.get(key) if o.result else None
+            for key in ("top1_last", "top1_best", "images_per_second", "test_images")
+        )
         rows.append((o.planned.spec.label, state, *numbers))
     columns = ("run", "state", "top-1 last", "best", "images/s", "test images")
     print_table(title, columns, rows, left=2, notes=notes)

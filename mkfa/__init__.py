@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from mkfa.readers.harvesting import harvest as harvest
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
-    from mkfa.results.runs import RunRecord as RunRecord
+    from mkfa.results.record import RunRecord as RunRecord
     from mkfa.results.runs import read_runs as read_runs
     from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
     from mkfa.similarity.comparing import compare_many as compare_many
     from mkfa.similarity.measures.table import Measure as Measure
     from mkfa.tables import register as register
+    from mkfa.training.result import RunResult as RunResult
     from mkfa.training.spec import RunSpec as RunSpec
 
 __version__ = VERSION
@@ -86,7 +87,8 @@ __getattr__, __dir__, __all__ = face(
         "Matrix": "mkfa.results.matrix",
         "Scenarios": "mkfa.results.table",
         "read_runs": "mkfa.results.runs",
-        "RunRecord": "mkfa.results.runs",
+        "RunRecord": "mkfa.results.record",
+        "RunResult": "mkfa.training.result",
         "RunSpec": "mkfa.training.spec",
         "Plan": "mkfa.experiments.planning",
         "MkfaError": "mkfa.errors",

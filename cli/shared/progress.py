@@ -89,11 +89,11 @@ class SweepBar:
             self.bar.remove_task(line)
         self.steps -= steps - step  # a run that ended early
         self.bar.update(self.all, total=self.steps, description=f"runs {self.over}/{self.runs}, steps")
-        label, result = outcome.planned.spec.label, outcome.result or {}
+        label, result = outcome.planned.spec.label, outcome.result
         if outcome.state != "done":
-            self._say(f"mkfa: {outcome.note or f'{label} diverged at step ' + str(result['step'])}")
-        elif outcome.trained and not self.console.is_terminal:
-            self._say(f"{label}: done, top-1 {result['top1_last']:.3f}")
+            self._say(f"mkfa: {outcome.note or f'{label} diverged at step ' + str(result.step if result else '?')}")
+        elif outcome.trained and result and not self.console.is_terminal:
+            self._say(f"{label}: done, top-1 {result.top1_last:.3f}")
 
     def _say(self, text: str) -> None:
         if self.console.is_terminal:

@@ -13,6 +13,7 @@ from mkfa.training.device import Execution
 from mkfa.training.events import write_missing
 from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
+from mkfa.training.result import RunResult
 from mkfa.training.run import Report, train_run
 from mkfa.training.spec import BASE
 from mkfa.training.stopping import Stop
@@ -20,7 +21,7 @@ from mkfa.training.stopping import Stop
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a planned run.
+    """What became of a planned run in this call; a `RunRecord` is what is kept of it, whoever trained it.
 
     `state` is "done" or "diverged" as in its result, "running" (another process trains it), "impossible" (`note` says
     why: what it borrows from is not there) or "lost" (its process was killed; it goes on from its checkpoint).
@@ -29,7 +30,7 @@ class Outcome:
     planned: PlannedRun
     state: str
     trained: bool
-    result: dict[str, Any] | None = None
+    result: RunResult | None = None
     banks: BaseBanks | None = None
     note: str = ""
 
@@ -78,7 +79,7 @@ def taken_over(planned: PlannedRun, root: Path, execution: Execution) -> Outcome
     result = folder.result()
     if result is not None and execution.events:
         write_missing(folder.path / METRICS)
-    return None if result is None else Outcome(planned, str(result["state"]), False, result)
+    return None if result is None else Outcome(planned, result.state, False, result)
 
 
 def train_planned(
@@ -106,7 +107,7 @@ def train_planned(
         return Outcome(planned, "running", False, note=str(error))
     except Diverged as error:
         return Outcome(planned, "impossible", False, note=str(error))
-    return Outcome(planned, str(result["state"]), True, result)
+    return Outcome(planned, result.state, True, result)
 
 
 def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
@@ -128,9 +129,9 @@ def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
     if planned.source_run is None:
         return planned.bank
     result = RunFolder(root, planned.source_run).result()
-    if result is None or result["state"] != "done":
+    if result is None or not result.done:
         state = "is not done" if result is None else "diverged"
         raise Diverged(planned.source_run.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
     domain = domains[planned.source_run.domain]
     network = trained_network(root, planned.source_run, domain)
-    return lend(network, planned.source_run, domain, to=planned.spec, digest=str(result["weights_sha256"]))
+    return lend(network, planned.source_run, domain, to=planned.spec, digest=result.weights_sha256)

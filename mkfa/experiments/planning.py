@@ -226,11 +226,11 @@ class Plan(Result):
     def summarise(self) -> Curve | Scenarios | Matrix:
         """Return the result of the runs that are over."""
         from mkfa.results.curve import make_curve
-        from mkfa.results.gather import finished
+        from mkfa.results.gather import records_of
         from mkfa.results.matrix import make_matrix
         from mkfa.results.table import as_scenarios
 
-        runs = finished(self.runs, self.root)
+        runs = records_of(self.runs, self.root)
         made_by = {"command": heading("")["command"], "runs": members(self.runs)}
         parameters = {**self.parameters, **made_by}
         if self.kind == "matrix":

@@ -24,7 +24,7 @@ from mkfa.progress import Progress
 if TYPE_CHECKING:
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
-    from mkfa.results.runs import RunRecord
+    from mkfa.results.record import RunRecord
     from mkfa.results.table import Scenarios
 
 
@@ -60,7 +60,7 @@ def train(
     >>> small = {"arch": "convmixer_4_1", "recipe": "smoke", "equal_steps": 1, "set": {"batch": 4}, "threads": 1}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [run] = train("digits", seeds=1, out=folder, device="cpu", **small)
-    >>> run.entry.state, run.spec.label
+    >>> run.state, run.spec.label
     ('done', 'digits convmixer_4_1 seed 0')
     """
     from mkfa.results.runs import load_run

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
+from mkfa.results.record import RunRecord
 from mkfa.storage.atomic import atomic_write
+from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
 FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
@@ -32,32 +34,6 @@ _PLACE = re.compile(r"(?<![\w/:.~])(?:~[\w.-]*|(?:/[^\s/'\":;,()]+))(?:/[^\s/'\"
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRun:
-    """A run of an experiment.
-
-    Attributes
-    ----------
-    hash : str
-    source, target, arm : str
-        As the experiment's results call them; `source` is "" where no filters were borrowed.
-    layers, seed : int
-    spec : RunSpec or None
-        None for a run that was planned and never begun.
-    result : mapping or None
-        Its result.json; None where it is not over.
-    """
-
-    hash: str
-    source: str
-    target: str
-    arm: str
-    layers: int
-    seed: int
-    spec: RunSpec | None
-    result: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
 class PackedExperiment:
     """Runs that belong together.
 
@@ -68,7 +44,7 @@ class PackedExperiment:
     kind: str
     command: str
     parameters: Mapping[str, Any]
-    runs: tuple[PackedRun, ...]
+    runs: tuple[RunRecord, ...]
 
 
 def write_experiments(path: Path, experiments: Sequence[PackedExperiment], *, overwrite: bool) -> None:
@@ -184,8 +160,7 @@ def _as_record(found: PackedExperiment) -> dict[str, Any]:
     }
 
 
-def _run_record(run: PackedRun) -> dict[str, Any]:
-    spec = None if run.spec is None else run.spec.record
+def _run_record(run: RunRecord) -> dict[str, Any]:
     return {
         "hash": run.hash,
         "source": run.source,
@@ -193,8 +168,8 @@ def _run_record(run: PackedRun) -> dict[str, Any]:
         "arm": run.arm,
         "layers": run.layers,
         "seed": run.seed,
-        "spec": spec,
-        "result": None if run.result is None else _clean(run.result),
+        "spec": None if run.spec is None else run.spec.record,
+        "result": None if run.result is None else _clean(run.result.record),
     }
 
 
@@ -217,12 +192,12 @@ def _text(path: Path) -> bytes:
 def _experiment(path: Path, found: Mapping[str, Any]) -> PackedExperiment:
     if found["kind"] not in KINDS:
         raise ValueError(f"an experiment of kind {found['kind']!r}")
-    runs = tuple(_run(path, run) for run in found["runs"])
+    runs = tuple(_run(path, run, str(found["name"])) for run in found["runs"])
     parameters = dict(found["parameters"])
     return PackedExperiment(str(found["name"]), found["kind"], str(found["command"]), parameters, runs)
 
 
-def _run(path: Path, found: Mapping[str, Any]) -> PackedRun:
+def _run(path: Path, found: Mapping[str, Any], experiment: str) -> RunRecord:
     spec = None if found["spec"] is None else RunSpec(**found["spec"])
     if spec is not None and spec.hash != found["hash"]:
         raise MkfaError(path, f"run {found['hash']} has a specification of hash {spec.hash}", "pack the runs again")
@@ -232,13 +207,15 @@ def _run(path: Path, found: Mapping[str, Any]) -> PackedRun:
             raise MkfaError(path, f"run {found['hash']} has the result of another", "pack the runs again")
         if result["state"] == "done":
             float(result["top1_last"])
-    return PackedRun(
-        str(found["hash"]),
-        str(found["source"]),
-        str(found["target"]),
-        str(found["arm"]),
-        int(found["layers"]),
-        int(found["seed"]),
-        spec,
-        result,
+    return RunRecord(
+        source=str(found["source"]),
+        target=str(found["target"]),
+        arm=str(found["arm"]),
+        layers=int(found["layers"]),
+        seed=int(found["seed"]),
+        result=None if result is None else RunResult.of(result),
+        spec=spec,
+        hash=str(found["hash"]),
+        path=path,
+        experiment=experiment,
     )

@@ -6,12 +6,13 @@ Numpy and scipy's t distribution only; accuracies are shares (0-1), differences 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, welch
 
 
@@ -70,25 +71,9 @@ class Sensitivity:
     bound: float = math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A planned run and its result.json; None where it is not over.
-
-    The source of a base run is its own domain, or "DOMAIN+NETWORK" for one of another network than the experiment's,
-    which does nothing but lend its filters.
-    """
-
-    source: str
-    target: str
-    arm: str
-    layers: int
-    seed: int
-    result: Mapping[str, Any] | None
-
-
-def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
+def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
     """Sum up the runs of one point against the accuracies of the base runs."""
-    done = sorted((r.seed, r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
+    done = sorted((r.seed, r.result.top1_last) for r in runs if r.result and r.result.done)
     top1 = tuple(float(value) for _, value in done)
     first = runs[0]
     return Cell(
@@ -102,7 +87,7 @@ def make_cell(runs: Sequence[Finished], base: Sequence[float]) -> Cell:
         std=_std(top1),
         relative=mean(top1) - mean(base),
         half_width=welch(top1, base).half_width,
-        diverged=sum(r.result is not None and r.result["state"] == "diverged" for r in runs),
+        diverged=sum(r.result is not None and not r.result.done for r in runs),
         missing=sum(r.result is None for r in runs),
     )
 
@@ -132,9 +117,9 @@ def _bound(cells: int, freedom: int) -> float:
     return float(t.ppf(1 - 0.05 / cells, freedom))
 
 
-def group_cells(runs: Sequence[Finished], base: Sequence[float]) -> tuple[Cell, ...]:
+def group_cells(runs: Sequence[RunRecord], base: Sequence[float]) -> tuple[Cell, ...]:
     """Sum up runs by source, arm and number of layers, in order of appearance, against the base runs' accuracies."""
-    points: dict[tuple[str, str, int], list[Finished]] = {}
+    points: dict[tuple[str, str, int], list[RunRecord]] = {}
     for run in runs:
         points.setdefault((run.source, run.arm, run.layers), []).append(run)
     return tuple(make_cell(group, base) for group in points.values())
@@ -147,14 +132,14 @@ def cell_rows(cell: Cell) -> list[dict[str, Any]]:
     return [point | {"seed": seed, "top1": top1} | summary for seed, top1 in zip(cell.seeds, cell.top1, strict=True)]
 
 
-def accuracies(runs: Sequence[Finished]) -> tuple[float, ...]:
+def accuracies(runs: Sequence[RunRecord]) -> tuple[float, ...]:
     """Return the last accuracy of each run that is done."""
-    return tuple(float(r.result["top1_last"]) for r in runs if r.result and r.result["state"] == "done")
+    return tuple(r.result.top1_last for r in runs if r.result and r.result.done)
 
 
-def chance_of(runs: Sequence[Finished]) -> float:
+def chance_of(runs: Sequence[RunRecord]) -> float:
     """Return the accuracy of guessing, as the first run that is over has it; NaN where none is."""
-    return next((float(r.result["chance"]) for r in runs if r.result), math.nan)
+    return next((r.result.chance for r in runs if r.result), math.nan)
 
 
 def _std(values: Sequence[float]) -> float:

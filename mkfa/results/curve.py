@@ -6,18 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mkfa.results.cells import (
-    Cell,
-    Finished,
-    Sensitivity,
-    accuracies,
-    cell_rows,
-    chance_of,
-    group_cells,
-    make_cell,
-    sensitivity,
-)
+from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import Contrast, contrasts_of
+from mkfa.results.record import RunRecord
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 
@@ -47,7 +38,7 @@ class Curve(Result):
         return [row for cell in (self.base, *self.cells) for row in cell_rows(cell)]
 
 
-def make_curve(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Curve:
+def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> Curve:
     """Sum up the runs of a curve: those of arm "baseline" are its base."""
     base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
     base = make_cell(base_runs, accuracies(base_runs))

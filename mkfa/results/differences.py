@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
-from mkfa.results.runs import RunRecord
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import LEVEL, newcombe
+from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
 FACTS = (
@@ -85,18 +86,18 @@ def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
     """
     if len(records) < 2:
         raise MkfaError(f"{len(records)} run", "is not enough for a comparison", "name two or more")
-    hashes = tuple(r.entry.hash for r in records)
+    hashes = tuple(r.hash for r in records)
     results = [_result(r) for r in records]
     for i, (key, result) in enumerate(zip(hashes, results, strict=True)):
         if any(k == key and r == result for k, r in zip(hashes[:i], results[:i], strict=True)):
             raise MkfaError(f"run {key}", "is named twice", "name two different runs")
-    flat = [flat_spec(r.spec) for r in records]
+    flat = [flat_spec(_spec(r)) for r in records]
     names = dict.fromkeys(name for fields in flat for name in fields)
     values = {name: tuple(fields.get(name) for fields in flat) for name in names}
     differing = {name: row for name, row in values.items() if any(v != row[0] for v in row)}
-    facts = {name: tuple(result.get(name) for result in results) for name in FACTS}
+    facts = {name: tuple(result.record.get(name) for result in results) for name in FACTS}
     difference, note = _difference(records)
-    return RunComparison(hashes, tuple(r.spec.label for r in records), differing, facts, difference, note)
+    return RunComparison(hashes, tuple(_spec(r).label for r in records), differing, facts, difference, note)
 
 
 def flat_spec(spec: RunSpec) -> dict[str, Any]:
@@ -113,15 +114,15 @@ def flat_spec(spec: RunSpec) -> dict[str, Any]:
 def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     if len(records) != 2:
         return None, "A difference with its interval is given for two runs."
-    a, b = (r.result or {} for r in records)
-    if "top1_last" not in a or "top1_last" not in b:
+    a, b = (_result(r) for r in records)
+    if not a.done or not b.done:
         return None, "No difference: a run diverged and has no accuracy."
-    if records[0].spec.domain_digest != records[1].spec.domain_digest:
+    if _spec(records[0]).domain_digest != _spec(records[1]).domain_digest:
         return None, "No difference: the runs were tested on different images."
-    images = int(a["test_images"])
-    right = tuple(round(float(r["top1_last"]) * images) for r in (a, b))
+    images = a.test_images
+    right = tuple(round(r.top1_last * images) for r in (a, b))
     low, high = newcombe((right[0], images), (right[1], images))
-    value = float(a["top1_last"]) - float(b["top1_last"])
+    value = a.top1_last - b.top1_last
     note = (
         f"Interval from the {images} test images of either run (two proportions, Newcombe), not paired, as "
         "predictions are not kept; what another seed would change is not in it."
@@ -129,8 +130,14 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 
 
-def _result(record: RunRecord) -> Mapping[str, Any]:
+def _result(record: RunRecord) -> RunResult:
     if record.result is None:
-        problem, remedy = f"is not over ({record.entry.state})", "start its command again: it goes on where it was"
-        raise WorkError(f"run {record.entry.hash}", problem, remedy)
+        problem, remedy = f"is not over ({record.state})", "start its command again: it goes on where it was"
+        raise WorkError(f"run {record.hash}", problem, remedy)
     return record.result
+
+
+def _spec(record: RunRecord) -> RunSpec:
+    if record.spec is None:
+        raise WorkError(f"run {record.hash}", "has no specification", "name a run that was begun")
+    return record.spec

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
-from mkfa.results.archive import PackedExperiment, PackedRun
-from mkfa.results.cells import Finished
+from mkfa.results.archive import PackedExperiment
 from mkfa.results.curve import Curve, make_curve
 from mkfa.results.matrix import Matrix, make_matrix
-from mkfa.results.runs import source_name
+from mkfa.results.record import RunRecord
+from mkfa.results.runs import record_of, source_name
 from mkfa.results.table import Scenarios, as_scenarios
-from mkfa.training.folder import RESULT, SPEC, RunFolder, read_json, read_spec
+from mkfa.training.folder import SPEC, RunFolder, read_json, read_spec
+from mkfa.training.folder import read_result as read_run_result
 from mkfa.training.planned import PlannedRun
 from mkfa.training.spec import BASE
-
-if TYPE_CHECKING:
-    pass
 
 RESULTS = ("curve.json", "table.json", "matrix.json")
 """What sweeps write beside their runs."""
@@ -82,11 +80,9 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
         None is.
     """
     specs = {spec.hash: spec for folder in sorted(root.glob(f"*/{SPEC}")) if (spec := read_spec(folder.parent))}
-    results = {key: read_json(root / key / RESULT) for key in specs}
+    results = {key: read_run_result(root / key) for key in specs}
     runs = tuple(
-        PackedRun(key, source_name(spec, specs), spec.domain, spec.arm, spec.layers, spec.seed, spec, results[key])
-        for key, spec in specs.items()
-        if results[key] is not None
+        record_of(spec, source_name(spec, specs), result) for key, spec in specs.items() if (result := results[key])
     )
     if not runs:
         raise MkfaError(root, "has no run that is over", "name the --out of the command that trained")
@@ -115,7 +111,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     if experiment.kind == "runs":
         remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
         raise MkfaError(experiment.name, "is no sweep's result but a folder's runs", remedy)
-    runs = [Finished(r.source, r.target, r.arm, r.layers, r.seed, r.result) for r in experiment.runs]
+    runs = experiment.runs
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
     parameters = {**p, "command": experiment.command, "runs": listed}
     names = p.get("domains") if experiment.kind == "matrix" else [p.get("target")]
@@ -133,7 +129,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:
     """Return the number of test images of a target; 0 where none of its runs is over."""
-    return next((int(r.result["test_images"]) for r in experiment.runs if r.result and r.target == target), 0)
+    return next((r.result.test_images for r in experiment.runs if r.result and r.target == target), 0)
 
 
 def _kind(found: Mapping[str, Any]) -> str:
@@ -142,17 +138,14 @@ def _kind(found: Mapping[str, Any]) -> str:
     return next((kind for kind, keys in marks.items() if keys <= set(found)), "")
 
 
-def _from_folder(root: Path, listed: Mapping[str, Any]) -> PackedRun:
+def _from_folder(root: Path, listed: Mapping[str, Any]) -> RunRecord:
     folder = root / Path(listed["hash"]).name
-    spec, result = read_spec(folder), read_json(folder / RESULT)
+    spec, result = read_spec(folder), read_run_result(folder)
     if spec is not None and spec.hash != listed["hash"]:
         raise WorkError(folder / SPEC, f"is that of run {spec.hash}", "remove the folder and train the run again")
-    return PackedRun(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)
+    return RunRecord(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)
 
 
-def finished(plan: Sequence[PlannedRun], root: Path) -> tuple[Finished, ...]:
-    """Return the plan's runs with their results, as `mkfa.results.cells` takes them."""
-    return tuple(
-        Finished(p.source, p.spec.domain, p.spec.arm, p.spec.layers, p.spec.seed, RunFolder(root, p.spec).result())
-        for p in plan
-    )
+def records_of(plan: Sequence[PlannedRun], root: Path) -> tuple[RunRecord, ...]:
+    """Return the runs of a plan with the results that they have by now."""
+    return tuple(record_of(p.spec, p.source, RunFolder(root, p.spec).result()) for p in plan)

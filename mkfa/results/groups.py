@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
-from mkfa.results.cells import Finished, make_cell
-from mkfa.results.runs import RunRecord
-from mkfa.training.spec import BASE
+from mkfa.results.cells import Cell, accuracies, make_cell
+from mkfa.results.record import RunRecord
+from mkfa.training.spec import BASE, RunSpec
 
 SETTING = ("arch", "options", "domain", "recipe")
 FIELDS = ("arm", "layers", "source", "what", "with_bias", "fit_kernel", *SETTING)
@@ -25,32 +26,13 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ in the seed alone: the `values` of the fields that split the table, and their `cell`.
 
-    Attributes
-    ----------
-    values : mapping
-        The fields by which the table is split.
-    seeds, top1 : tuple
-        Of the runs that are done, in the order of the seeds; last epoch, shares.
-    mean, std : float
-        Of `top1`; std with n - 1, NaN for one run.
-    change, half_width : float
-        mean less the base runs' mean, and half the width of its 95 % interval (Welch); NaN for the base itself, where
-        there is no base, and for the interval where either has one run.
-    diverged, missing : int
-        Runs that diverged, and that are not over.
+    The change of a cell and its interval are NaN for the base itself and where there is no base.
     """
 
     values: Fields
-    seeds: tuple[int, ...]
-    top1: tuple[float, ...]
-    mean: float
-    std: float
-    change: float
-    half_width: float
-    diverged: int
-    missing: int
+    cell: Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +73,19 @@ def group_runs(records: Sequence[RunRecord], by: Sequence[str]) -> tuple[GroupTa
     _check(by)
     if not records:
         raise MkfaError("no run", "is there to be compared", "name the --out of the command that trained")
-    runs = list({r.entry.hash: r for r in reversed(records)}.values())[::-1]
+    first = {r.hash: (r, r.spec) for r in reversed(records) if r.spec is not None}
+    runs = dict(reversed(first.items()))
     fields = _fields(runs)
     groups: dict[str, list[RunRecord]] = {}
     bases: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(_key(fields[run.entry.hash], FIELDS), []).append(run)
-        if run.spec.arm == BASE:
-            bases.setdefault(_key(fields[run.entry.hash], SETTING), []).append(run)
+    for key, (run, _) in runs.items():
+        groups.setdefault(_key(fields[key], FIELDS), []).append(run)
+        if run.arm == BASE:
+            bases.setdefault(_key(fields[key], SETTING), []).append(run)
     apart = [name for name in SETTING if name not in by]
     tables: dict[str, list[tuple[Fields, list[RunRecord], list[RunRecord]]]] = {}
     for members in groups.values():
-        of = fields[members[0].entry.hash]
+        of = fields[members[0].hash]
         tables.setdefault(_key(of, apart), []).append((of, members, bases.get(_key(of, SETTING), [])))
     return tuple(_table(parts, tuple(by), apart) for parts in tables.values())
 
@@ -119,59 +102,50 @@ def _table(
         columns=columns,
         added=added,
         groups=tuple(_group(of, members, base, columns) for of, members, base in parts),
-        test_images=_only((int(r["test_images"]) for r in results), 0),
-        chance=_only((float(r["chance"]) for r in results), float("nan")),
+        test_images=_only((r.test_images for r in results), 0),
+        chance=_only((r.chance for r in results), float("nan")),
     )
 
 
 def _group(of: Fields, members: Sequence[RunRecord], base: Sequence[RunRecord], columns: Sequence[str]) -> Group:
-    known = make_cell([_finished(r) for r in base], ()).top1 if base else ()
-    cell = make_cell([_finished(r) for r in members], known)
-    none = of["arm"] == BASE
-    return Group(
-        values={name: of[name] for name in columns},
-        seeds=cell.seeds,
-        top1=cell.top1,
-        mean=cell.mean,
-        std=cell.std,
-        change=float("nan") if none else cell.relative,
-        half_width=float("nan") if none else cell.half_width,
-        diverged=cell.diverged,
-        missing=cell.missing,
-    )
+    cell = make_cell(members, accuracies(base))
+    if of["arm"] == BASE:
+        cell = replace(cell, relative=math.nan, half_width=math.nan)
+    return Group({name: of[name] for name in columns}, cell)
 
 
-def _fields(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+def _fields(runs: Mapping[str, tuple[RunRecord, RunSpec]]) -> dict[str, dict[str, Any]]:
     """Return the fields of each run by its hash; a source is a word, so that seeds are not kept apart by it."""
-    domain = _labels(runs, lambda r: r.spec.domain, lambda r: r.spec.domain_digest)
-    recipe = _labels(runs, lambda r: r.spec.recipe_name, lambda r: json.dumps(dict(r.spec.recipe), sort_keys=True))
+    specs = [spec for _, spec in runs.values()]
+    domain = _labels(specs, lambda s: s.domain, lambda s: s.domain_digest)
+    recipe = _labels(specs, lambda s: s.recipe_name, lambda s: json.dumps(dict(s.recipe), sort_keys=True))
     return {
-        r.entry.hash: {
-            "arm": r.spec.arm,
-            "layers": r.spec.layers,
-            "source": "" if r.spec.arm == BASE else r.source_name,
-            "what": r.spec.what,
-            "with_bias": r.spec.with_bias,
-            "fit_kernel": r.spec.fit_kernel,
-            "arch": r.spec.arch,
-            "options": ", ".join(f"{k} {v}" for k, v in sorted(r.spec.options.items())),
-            "domain": domain(r),
-            "recipe": recipe(r),
+        key: {
+            "arm": spec.arm,
+            "layers": spec.layers,
+            "source": "" if spec.arm == BASE else run.source,
+            "what": spec.what,
+            "with_bias": spec.with_bias,
+            "fit_kernel": spec.fit_kernel,
+            "arch": spec.arch,
+            "options": ", ".join(f"{k} {v}" for k, v in sorted(spec.options.items())),
+            "domain": domain(spec),
+            "recipe": recipe(spec),
         }
-        for r in runs
+        for key, (run, spec) in runs.items()
     }
 
 
 def _labels(
-    runs: Sequence[RunRecord], name: Callable[[RunRecord], str], content: Callable[[RunRecord], str]
-) -> Callable[[RunRecord], str]:
+    specs: Sequence[RunSpec], name: Callable[[RunSpec], str], content: Callable[[RunSpec], str]
+) -> Callable[[RunSpec], str]:
     """Return a label for each content: its (first) name, with a digest where two contents have one name."""
     names: dict[str, str] = {}
-    for run in runs:
-        names.setdefault(content(run), name(run))
+    for spec in specs:
+        names.setdefault(content(spec), name(spec))
     shared = {n for n in names.values() if list(names.values()).count(n) > 1}
     labels = {c: f"{n}#{hashlib.sha256(c.encode()).hexdigest()[:6]}" if n in shared else n for c, n in names.items()}
-    return lambda run: labels[content(run)]
+    return lambda spec: labels[content(spec)]
 
 
 def _check(by: Sequence[str]) -> None:
@@ -202,8 +176,3 @@ def _key(of: Fields, names: Iterable[str]) -> str:
 def _only(values: Iterable[Any], otherwise: Any) -> Any:
     found = set(values)
     return found.pop() if len(found) == 1 else otherwise
-
-
-def _finished(record: RunRecord) -> Finished:
-    spec = record.spec
-    return Finished(record.source_name, spec.domain, spec.arm, spec.layers, spec.seed, record.result)

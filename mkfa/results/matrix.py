@@ -15,18 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mkfa.errors import MkfaError
-from mkfa.results.cells import (
-    Cell,
-    Finished,
-    Sensitivity,
-    accuracies,
-    cell_rows,
-    chance_of,
-    group_cells,
-    make_cell,
-    sensitivity,
-)
+from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import REFERENCE
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import ROUNDING, paired_half_width
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
@@ -108,7 +99,7 @@ class Matrix(Result):
 
 
 def make_matrix(
-    runs: Sequence[Finished], *, domains: Sequence[str], parameters: Mapping[str, Any], sources: Sequence[str] = ()
+    runs: Sequence[RunRecord], *, domains: Sequence[str], parameters: Mapping[str, Any], sources: Sequence[str] = ()
 ) -> Matrix:
     """Sum up the runs of a matrix; each target has base runs of its own.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mkfa.arms.arms import ARMS
-from mkfa.results.cells import Cell, Finished, Sensitivity, cell_rows
+from mkfa.results.cells import Cell, Sensitivity, cell_rows
 from mkfa.results.contrasts import Contrast
 from mkfa.results.curve import Curve, make_curve
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import welch
 from mkfa.storage.records import Result
 
@@ -66,7 +67,7 @@ class Scenarios(Result):
         return {"rows": self.scenarios} | {name: getattr(self, name) for name in names}
 
 
-def make_scenarios(runs: Sequence[Finished], *, parameters: Mapping[str, Any]) -> Scenarios:
+def make_scenarios(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> Scenarios:
     """Sum up runs of one number of layers, those of arm "baseline" being the base."""
     return as_scenarios(make_curve(runs, parameters=parameters))
 

@@ -51,11 +51,13 @@ def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Modul
     """
     folder = RunFolder(root, spec)
     result = folder.result()
-    if result is None or result["state"] != "done":
-        state = result["state"] if result else "not done"
-        raise WorkError(spec.label, f"is {state}, so that nothing can be borrowed from it", "change its recipe or seed")
+    if result is None or not result.done:
+        reached = result.state if result else "not done"
+        raise WorkError(
+            spec.label, f"is {reached}, so that nothing can be borrowed from it", "change its recipe or seed"
+        )
     state = load_tensors(folder.path / WEIGHTS)
-    if state is None or state_digest(state) != result["weights_sha256"]:
+    if state is None or state_digest(state) != result.weights_sha256:
         remedy = f"remove {folder.path / RESULT}: the run is then trained again"
         raise WorkError(folder.path / WEIGHTS, "is missing or not what the run ended with", remedy)
     model, _ = build(spec, domain, None)
@@ -144,7 +146,8 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
         return BaseBanks((), f"{spec.arch} has no depthwise layers, so that there is no bank of it")
     stale = [path for path in paths if _origin(path) != ORIGIN + spec.hash]
     if stale:
-        digest = (folder.result() or {}).get("weights_sha256", "")
+        result = folder.result()
+        digest = result.weights_sha256 if result else ""
         bank = run_bank(trained_network(root, spec, domain), spec, domain, digest=digest)
         for path in stale:
             write_bank(replace(bank, name=domain.name if path.stem == domain.name else full), path)

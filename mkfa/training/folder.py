@@ -12,6 +12,7 @@ from typing import Any
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
 from mkfa.storage.locks import LockHeldError, hold, is_held
+from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
 SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
@@ -79,8 +80,8 @@ class RunFolder:
                 ) from None
             yield
 
-    def result(self) -> dict[str, Any] | None:
-        """Return result.json, or None while the run is not over; raises WorkError where it is damaged."""
+    def result(self) -> RunResult | None:
+        """Return the result, or None while the run is not over; raises WorkError if it is damaged."""
         return read_result(self.path)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -113,11 +114,12 @@ class RunFolder:
         except Exception:  # missing, or damaged: the run itself says so when it is started
             return 0
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json and remove what only a run in progress needs."""
+    def finish(self, result: Mapping[str, Any]) -> RunResult:
+        """Write result.json, remove what only a run in progress needs, and return the result."""
         self.write_json(RESULT, result)
         for name in (CHECKPOINT, FAILURE):
             (self.path / name).unlink(missing_ok=True)
+        return RunResult.of(result)
 
     def forget_failure(self) -> None:
         """Remove the note of why an earlier call failed: the run is taken up again."""
@@ -160,17 +162,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Read the result of a run folder; None where there is none. Raises WorkError on a damaged one."""
+def read_result(folder: Path) -> RunResult | None:
+    """Read the result of a run folder; None if there is none. Raises WorkError if it is damaged."""
     found = read_json(folder / RESULT)
     if found is None:
         return None
     if found.get("state") not in ("done", "diverged"):
-        raise WorkError(folder / RESULT, "is damaged (its state is none)", "remove the run's folder")
+        raise WorkError(folder / RESULT, "is damaged (unknown state)", "remove the run's folder")
     for key in ("top1_last", "top1_best", "chance", "step"):
         if not isinstance(found.get(key, 0), int | float):
-            raise WorkError(folder / RESULT, f"is damaged (its {key} is no number)", "remove the run's folder")
-    return found
+            raise WorkError(folder / RESULT, f"is damaged (its {key} is not a number)", "remove the run's folder")
+    return RunResult.of(found)
 
 
 def read_spec(folder: Path) -> RunSpec | None:

@@ -25,6 +25,7 @@ from mkfa.storage.file_rows import ReadError
 from mkfa.training.device import Execution, Resolved
 from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
 from mkfa.training.recipe import Recipe
+from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE, RunSpec, as_record
 from mkfa.training.stopping import Stop, Stopped
 
@@ -56,7 +57,7 @@ def train_run(
     execution: Execution | None = None,
     stop: Stop | None = None,
     tell: Callable[[Report], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train one run in its folder below `root`, or go on with it, or return its result where it is over.
 
     Parameters
@@ -66,8 +67,7 @@ def train_run(
 
     Returns
     -------
-    dict
-        result.json: `state` is "done", or "diverged" with the step at which the loss was no number.
+    RunResult
 
     Raises
     ------
@@ -219,13 +219,13 @@ class Run:
         kept: torch.nn.Module = self.average.module if self.average is not None else self.model
         return kept
 
-    def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+    def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
         if saved is not None:
             self._restore(saved)
         with self.train_set.ahead(self._batches(self.step), self.batch):
             return self._train(stop, tell)
 
-    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> dict[str, Any]:
+    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
         import torch
 
         order = self._order()
@@ -344,12 +344,10 @@ class Run:
         self.marked = float(saved.get("marked", self.seconds))
         self._publish()
 
-    def _diverged(self, step: int) -> dict[str, Any]:
-        result = self._result("diverged") | {"step": step}
-        self.folder.finish(result)
-        return result
+    def _diverged(self, step: int) -> RunResult:
+        return self.folder.finish(self._result("diverged") | {"step": step})
 
-    def _done(self) -> dict[str, Any]:
+    def _done(self) -> RunResult:
         last, best = self.rows[-1], max(self.rows, key=lambda row: row["top1"])
         state = self.final.state_dict()
         if last["loss_test"] is None or not all(bool(t.isfinite().all()) for t in state.values()):
@@ -369,8 +367,7 @@ class Run:
             "weights_sha256": state_digest(state),
             "epochs": last["epoch"],
         }
-        self.folder.finish(result)
-        return result
+        return self.folder.finish(result)
 
     def _result(self, state: str) -> dict[str, Any]:
         parameters = list(self.model.parameters())

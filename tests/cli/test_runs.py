@@ -326,9 +326,9 @@ def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
         (("runs", "--from", json_file), "cannot be read as gzip"),
         (("runs", "--from", packed, "--experiment", "curv"), "did you mean curve"),
         (("runs", "--from", trained / "curve", "--experiment", "curve"), "is a folder"),
-        (("runs", "show", "zz", "--from", packed), "is no run of"),
-        (("runs", "compare", "zz", run, "--from", packed), "is no run of"),
-        (("runs", "compare", "zz", run, "--from", trained / "curve"), "is no run below"),
+        (("runs", "show", "zz", "--from", packed), "is not a run of"),
+        (("runs", "compare", "zz", run, "--from", packed), "is not a run of"),
+        (("runs", "compare", "zz", run, "--from", trained / "curve"), "is not a run below"),
         (("runs", "compare", run, "--from", packed, "--experiment", "curve"), "not enough"),
         (("runs", "compare", "--from", packed), "--by arm,layers"),
         (("runs", "compare", run, "--by", "arm", "--from", packed), "both were asked for"),
@@ -363,7 +363,7 @@ def test_a_damaged_run_folder_is_told_and_left_out_of_groups(trained, tmp_path):
         assert "remove the" in str(error)
     (odd / "metrics.jsonl").unlink()
     tables = facts("runs", "compare", "--by", "arm,layers", "--from", tmp_path / "out", "--json")["tables"]
-    groups = {(g["values"]["arm"], g["values"]["layers"]): g["seeds"] for t in tables for g in t["groups"]}
+    groups = {(g["values"]["arm"], g["values"]["layers"]): g["cell"]["seeds"] for t in tables for g in t["groups"]}
     assert (len(groups["random", 1]), len(groups["random", 2])) == (2, 1)
 
 

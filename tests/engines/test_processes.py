@@ -66,7 +66,7 @@ def curve_plan(made: Setting, domains: Domains, paths: tuple[str, str]) -> tuple
 def what_counts(plan: tuple[PlannedRun, ...], root: Path) -> list[tuple[bytes, str, str]]:
     """Return, run by run, the metrics, the digest of the final weights and the number of threads."""
     folders = [RunFolder(root, p.spec) for p in plan]
-    results = [folder.result() or {} for folder in folders]
+    results = [folder.result().record for folder in folders]
     return [
         ((f.path / METRICS).read_bytes(), r["weights_sha256"], r["execution"]["threads"])
         for f, r in zip(folders, results, strict=True)
@@ -175,7 +175,7 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
     assert lost.note.startswith(lost.planned.spec.label)
     again = carry_out(plan, domains, root=tmp_path / "hit", execution=ONE, stop=Stop())
     assert [o.trained for o in again] == [o.state == "lost" for o in outcomes]
-    assert next(o.result for o in again if o.trained)["resumed"] == 1
+    assert next(o.result for o in again if o.trained).record["resumed"] == 1
     carry_out(plan, domains, root=tmp_path / "calm", execution=ONE, stop=Stop())
     assert what_counts(plan, tmp_path / "hit") == what_counts(plan, tmp_path / "calm")
 
@@ -325,7 +325,7 @@ def test_a_worker_reads_its_order_from_the_runs_folder(paths, tmp_path, bank_mak
     assert "has changed since the plan was made" in str(error)
     assert "has no task.json" in str(without)
     assert not {TASK, SOURCE_BANK} & {path.name for path in folder.iterdir()}
-    assert (RunFolder(tmp_path / "runs", planned.spec).result() or {})["state"] == "done"
+    assert RunFolder(tmp_path / "runs", planned.spec).result().done
 
 
 def test_a_folder_is_trained_by_a_command(paths, tmp_path, capsys):

@@ -18,7 +18,7 @@ from mkfa.errors import MkfaError, UnknownNameError, WorkError
 from mkfa.experiments.plan import Domains, Origin, Setting, base_run, check_arms, plan_bases, plan_cells
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
-from mkfa.results.gather import finished
+from mkfa.results.gather import records_of
 from mkfa.results.runs import find_run, list_runs, load_run, run_details
 from mkfa.training.base_runs import ORIGIN, store_bank, trained_network
 from mkfa.training.device import Execution
@@ -79,11 +79,11 @@ def test_a_sweep_trains_borrows_and_then_skips(domains, tmp_path, what):
     assert not any(o.trained for o in work(plan, domains, tmp_path))
     assert Serial(ONE, domains, tmp_path).estimate(plan).seconds is None
     for o in first[4:]:
-        assert len(o.result["planted"]) == 64
-        assert o.result["trained_parameters"] < o.result["parameters"]
-    assert {f.result["state"] for f in finished(plan, tmp_path)} == {"done"}
+        assert len(o.result.record["planted"]) == 64
+        assert o.result.record["trained_parameters"] < o.result.record["parameters"]
+    assert {f.result.state for f in records_of(plan, tmp_path)} == {"done"}
     specs = [o.planned.spec for o in first[4:]]
-    borrowed = {(s.arm, s.layers, s.seed): o.result["planted"] for s, o in zip(specs, first[4:], strict=True)}
+    borrowed = {(s.arm, s.layers, s.seed): o.result.record["planted"] for s, o in zip(specs, first[4:], strict=True)}
     assert len(set(borrowed.values())) == len(borrowed)
 
 
@@ -178,7 +178,7 @@ def test_runs_are_listed_with_their_state(domains, tmp_path):
         entries = {e.seed: e for e in list_runs(tmp_path)}
     assert [entries[s].state for s in range(5)] == ["done", "stopped", "failed", "diverged", "running"]
     assert entries[2].error == "disk: is full; free some."
-    assert [entries[s].top1 is None for s in range(5)] == [False, True, True, True, True]
+    assert [entries[s].row()["top1"] is None for s in range(5)] == [False, True, True, True, True]
     assert find_run(tmp_path, specs[0].hash[:10]).name == specs[0].hash
     details = run_details(load_run(tmp_path, specs[0].hash))
     assert details["result"]["state"] == "done"

@@ -20,7 +20,7 @@ from mkfa.images.load import is_domain
 from mkfa.images.opened import Domains
 from mkfa.networks.build import build_network
 from mkfa.results.curve import make_curve
-from mkfa.results.gather import finished
+from mkfa.results.gather import records_of
 from mkfa.training.base_runs import trained_network
 from mkfa.training.device import Execution
 from mkfa.training.recipe import load_recipe
@@ -129,9 +129,9 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
     assert (by_arm["selffer"].source_run.arch, by_arm["selffer"].source) == ("convmixer_8_3", "emoji")
     outcomes = carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
     assert {o.state for o in outcomes} == {"done"}
-    curve = make_curve(finished(plan, tmp_path), parameters={})
+    curve = make_curve(records_of(plan, tmp_path), parameters={})
     assert curve.base.seeds == (0, 1)  # two of the four base runs: the other network's are no base
-    own = [o.result["top1_last"] for o in outcomes[:2]]
+    own = [o.result.top1_last for o in outcomes[:2]]
     assert curve.base.top1 == tuple(own)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mkfa.arms.arms import ARMS
 from mkfa.figures.curve import COLOURS, draw
-from mkfa.results.cells import Finished
 from mkfa.results.curve import make_curve
+from mkfa.results.record import RunRecord
+from mkfa.training.result import RunResult
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers": [1, 2], "seeds": 2}
 
@@ -13,13 +14,13 @@ P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers":
 def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
     names = [*ARMS, "first-5"]
     runs = [
-        Finished(
+        RunRecord(
             "b" if arm == "baseline" else "a",
             "b",
             arm,
             0 if arm == "baseline" else layers,
             seed,
-            {"state": "done", "top1_last": 0.5 + 0.01 * seed + 0.01 * i, "chance": 0.1},
+            RunResult.of({"state": "done", "top1_last": 0.5 + 0.01 * seed + 0.01 * i, "chance": 0.1}),
         )
         for i, arm in enumerate(names)
         for layers in (1, 2)
@@ -33,10 +34,17 @@ def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
 
 
 def _curve(delta: float, transfer: float = -0.05):
-    base = {"state": "done", "top1_last": 0.7, "chance": 0.1}
-    runs = [Finished("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
+    base = RunResult.of({"state": "done", "top1_last": 0.7, "chance": 0.1})
+    runs = [RunRecord("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
     runs += [
-        Finished("a", "b", arm, layers, seed, {"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1})
+        RunRecord(
+            "a",
+            "b",
+            arm,
+            layers,
+            seed,
+            RunResult.of({"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1}),
+        )
         for arm, drop in (("transfer", transfer / 2), ("delta", delta / 2))
         for layers in (1, 2)
         for seed in (0, 1)

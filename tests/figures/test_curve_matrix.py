@@ -8,13 +8,16 @@ from matplotlib.figure import Figure
 
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.results.cells import Finished
 from mkfa.results.curve import make_curve
 from mkfa.results.matrix import make_matrix
+from mkfa.results.record import RunRecord
+from mkfa.training.result import RunResult
 
 
-def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float) -> Finished:
-    return Finished(source, target, arm, layers, seed, {"state": "done", "top1_last": top1, "chance": 0.1})
+def done(source: str, target: str, arm: str, layers: int, seed: int, top1: float) -> RunRecord:
+    return RunRecord(
+        source, target, arm, layers, seed, RunResult.of({"state": "done", "top1_last": top1, "chance": 0.1})
+    )
 
 
 def test_the_curve_draws_points_bands_base_and_chance():
@@ -62,7 +65,7 @@ def test_a_curve_far_above_chance_says_where_chance_is():
 def test_the_matrix_draws_each_pair_about_zero():
     runs = [done("", t, "baseline", 0, 0, 0.5) for t in "ab"]
     runs += [done(s, t, "transfer", 1, 0, v) for s, t, v in (("a", "a", 0.5), ("a", "b", 0.6), ("b", "a", 0.45))]
-    runs.append(Finished("b", "b", "selffer", 1, 0, None))
+    runs.append(RunRecord("b", "b", "selffer", 1, 0, None))
     found = make_matrix(runs, domains=["a", "b"], parameters={"what": "depthwise", "arch": "net", "seeds": 1})
     figure = matrix_figure.draw(found)
     ax = figure.axes[0]

@@ -8,13 +8,14 @@ import pytest
 from mkfa.evidence.paper import paper_curves, paper_matrix
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
-from mkfa.results.cells import Finished
 from mkfa.results.curve import make_curve
 from mkfa.results.matrix import make_matrix
+from mkfa.results.record import RunRecord
+from mkfa.training.result import RunResult
 
 
-def done(source: str, target: str, arm: str, layers: int, top1: float) -> Finished:
-    return Finished(source, target, arm, layers, 0, {"state": "done", "top1_last": top1, "chance": 0.1})
+def done(source: str, target: str, arm: str, layers: int, top1: float) -> RunRecord:
+    return RunRecord(source, target, arm, layers, 0, RunResult.of({"state": "done", "top1_last": top1, "chance": 0.1}))
 
 
 def test_the_papers_table_is_a_second_panel_about_its_own_selffer():

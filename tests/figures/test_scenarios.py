@@ -7,15 +7,21 @@ import pytest
 
 from mkfa.evidence.paper import paper_rows
 from mkfa.figures.scenarios import draw
-from mkfa.results.cells import Finished
+from mkfa.results.record import RunRecord
 from mkfa.results.table import make_scenarios
+from mkfa.training.result import RunResult
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise"}
 
 
-def done(arm: str, seed: int, top1: float) -> Finished:
-    return Finished(
-        "a", "b", arm, 0 if arm == "baseline" else 4, seed, {"state": "done", "top1_last": top1, "chance": 0.1}
+def done(arm: str, seed: int, top1: float) -> RunRecord:
+    return RunRecord(
+        "a",
+        "b",
+        arm,
+        0 if arm == "baseline" else 4,
+        seed,
+        RunResult.of({"state": "done", "top1_last": top1, "chance": 0.1}),
     )
 
 

@@ -15,7 +15,6 @@ from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.results import archive as result_file
 from mkfa.results.archive import (
     PackedExperiment,
-    PackedRun,
     bundled_file,
     command_without_places,
     find_experiment,
@@ -23,28 +22,31 @@ from mkfa.results.archive import (
     without_places,
     write_experiments,
 )
+from mkfa.results.record import RunRecord
+from mkfa.results.runs import record_of
+from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec, as_record
 
 
-def packed(seed: int, top1: float = 0.5, **more: object) -> PackedRun:
+def packed(seed: int, top1: float = 0.5, **more: object) -> RunRecord:
     spec = RunSpec("convmixer_8_2", "made", "d1", "smoke", {"lr": 0.004, "batch": 8}, seed, **more)
     result = {"state": "done", "run": as_record(spec), "top1_last": top1, "notes": [], "test_images": 12}
-    return PackedRun(spec.hash, "", spec.domain, spec.arm, spec.layers, seed, spec, result)
+    return record_of(spec, "", RunResult.of(result))
 
 
-def experiment(name: str = "one", *runs: PackedRun, command: str = "mkfa train made") -> PackedExperiment:
+def experiment(name: str = "one", *runs: RunRecord, command: str = "mkfa train made") -> PackedExperiment:
     return PackedExperiment(name, "runs", command, {}, runs or (packed(0), packed(1, 0.1 + 0.2)))
 
 
 def test_what_is_written_comes_back_and_twice_the_same_bytes(tmp_path, monkeypatch):
-    never = PackedRun("0" * 16, "a", "made", "transfer", 2, 0, None, None)
+    never = RunRecord("a", "made", "transfer", 2, 0, hash="0" * 16)
     given_ = (experiment(), experiment("two", packed(0), never))
     for clock, name in ((1e9, "a.json.gz"), (2e9, "b.json.gz")):
         monkeypatch.setattr("time.time", lambda now=clock: now)
         write_experiments(tmp_path / name, given_, overwrite=False)
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
     assert read_experiments(tmp_path / "a.json.gz") == given_
-    assert read_experiments(tmp_path / "a.json.gz")[0].runs[1].result["top1_last"] == 0.1 + 0.2  # to the last bit
+    assert read_experiments(tmp_path / "a.json.gz")[0].runs[1].result.top1_last == 0.1 + 0.2  # to the last bit
 
 
 def test_an_existing_file_other_endings_and_double_names_are_refused(tmp_path):
@@ -60,12 +62,15 @@ def test_an_existing_file_other_endings_and_double_names_are_refused(tmp_path):
 
 def test_no_path_of_the_machine_is_kept(tmp_path):
     run = packed(0)
-    run = replace(run, result={**run.result, "notes": ["taken from /home/jane/x/y.h5, dilation 3", "1/2 of it"]})
+    run = replace(
+        run,
+        result=RunResult.of({**run.result.record, "notes": ["taken from /home/jane/x/y.h5, dilation 3", "1/2 of it"]}),
+    )
     found = experiment("one", run, command="/opt/v/bin/mkfa train '/home/jane doe/d.h5' --out=/tmp/x/ --set lr=0.1")
     write_experiments(tmp_path / "a.json.gz", [found], overwrite=False)
     [back] = read_experiments(tmp_path / "a.json.gz")
     assert back.command == "mkfa train d.h5 --out=x --set lr=0.1"
-    assert back.runs[0].result["notes"] == ["taken from y.h5, dilation 3", "1/2 of it"]
+    assert back.runs[0].result.record["notes"] == ["taken from y.h5, dilation 3", "1/2 of it"]
 
 
 @pytest.mark.parametrize(

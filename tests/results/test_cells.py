@@ -10,9 +10,11 @@ import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
-from mkfa.results.cells import Cell, Finished, cell_rows, sensitivity
+from mkfa.results.cells import Cell, cell_rows, sensitivity
 from mkfa.results.curve import make_curve
+from mkfa.results.record import RunRecord
 from mkfa.storage.records import to_csv
+from mkfa.training.result import RunResult
 
 
 @pytest.mark.parametrize(
@@ -37,9 +39,9 @@ def test_what_is_no_number_is_refused(text):
         parse_numbers(text)
 
 
-def run(arm: str, layers: int, seed: int, top1: float | None, *, source: str = "a", target: str = "b") -> Finished:
-    result = None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.25}
-    return Finished(source, target, arm, layers, seed, result)
+def run(arm: str, layers: int, seed: int, top1: float | None, *, source: str = "a", target: str = "b") -> RunRecord:
+    result = None if top1 is None else RunResult.of({"state": "done", "top1_last": top1, "chance": 0.25})
+    return RunRecord(source, target, arm, layers, seed, result)
 
 
 def test_a_curve_worked_out_by_hand():
@@ -53,7 +55,7 @@ def test_a_curve_worked_out_by_hand():
         run("delta", 2, 0, 0.40),
         run("delta", 2, 1, 0.44),
     ]
-    runs.append(Finished("a", "b", "delta", 2, 2, {"state": "diverged", "step": 7, "chance": 0.25}))
+    runs.append(RunRecord("a", "b", "delta", 2, 2, RunResult.of({"state": "diverged", "step": 7, "chance": 0.25})))
     curve = make_curve(runs, parameters={"x": 1})
     assert (curve.base.mean, curve.base.std) == pytest.approx((0.82, math.sqrt(0.0008)))
     first, second, delta = curve.cells

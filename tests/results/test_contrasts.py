@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
-from mkfa.results.cells import Cell, Finished
+from mkfa.results.cells import Cell
 from mkfa.results.contrasts import contrasts_of, sentence, series_of
 from mkfa.results.curve import make_curve
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import paired_half_width
+from mkfa.training.result import RunResult
 
 
 def cell(arm: str, layers: int, top1: dict[int, float], source: str = "a") -> Cell:
@@ -132,8 +134,8 @@ def test_a_sentence_says_what_the_interval_says(top1, told):
 
 def test_a_curve_has_its_contrasts_and_an_unfinished_one_has_none():
     def run(arm, layers, seed, top1):
-        result = None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.25}
-        return Finished("a", "b", arm, layers, seed, result)
+        result = None if top1 is None else RunResult.of({"state": "done", "top1_last": top1, "chance": 0.25})
+        return RunRecord("a", "b", arm, layers, seed, result)
 
     runs = [run("baseline", 0, s, 0.8 + s / 100) for s in (0, 1)] + [run("delta", 1, s, 0.4) for s in (0, 1)]
     curve = make_curve(runs, parameters={})

@@ -12,7 +12,7 @@ from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.results.groups import group_runs
-from mkfa.results.runs import RunRecord, load_run, load_runs
+from mkfa.results.runs import RunRecord, list_runs, load_run
 from mkfa.training.folder import RunFolder
 from mkfa.training.spec import RunSpec, as_record
 
@@ -39,7 +39,7 @@ def runs(tmp_path) -> tuple[RunRecord, ...]:
         run(tmp_path, TRANSFER[seed], seed, arm="transfer", layers=2, source=f"run:{base.spec.hash}")
         run(tmp_path, 0.5, seed, arm="random", layers=2)
         run(tmp_path, None if seed else 0.4, seed, arm="random", layers=10)
-    return load_runs(tmp_path)
+    return list_runs(tmp_path)
 
 
 def by_values(table: Any) -> dict[tuple[Any, ...], Any]:
@@ -55,38 +55,40 @@ def test_groups_are_means_over_seeds_with_welchs_interval_against_their_own_base
     assert list(groups) == [("baseline", 0), ("random", 2), ("random", 10), ("transfer", 2)]
     found = groups["transfer", 2]
     interval = ttest_ind(TRANSFER, BASE, equal_var=False).confidence_interval(0.95)
-    assert (found.change - found.half_width, found.change + found.half_width) == pytest.approx(tuple(interval))
-    assert (found.mean, found.std, found.seeds) == (
+    assert (found.cell.relative - found.cell.half_width, found.cell.relative + found.cell.half_width) == pytest.approx(
+        tuple(interval)
+    )
+    assert (found.cell.mean, found.cell.std, found.cell.seeds) == (
         pytest.approx(np.mean(TRANSFER)),
         pytest.approx(np.std(TRANSFER, ddof=1)),
         (0, 1, 2),
     )
-    assert math.isnan(groups["baseline", 0].change)
+    assert math.isnan(groups["baseline", 0].cell.relative)
     short = groups["random", 10]
-    assert (short.seeds, short.missing, short.change) == ((0,), 2, pytest.approx(0.4 - 0.82))
-    assert math.isnan(short.half_width)
+    assert (short.cell.seeds, short.cell.missing, short.cell.relative) == ((0,), 2, pytest.approx(0.4 - 0.82))
+    assert math.isnan(short.cell.half_width)
     assert [g.values["arm"] for g in tables["other"].groups] == ["baseline"]
 
 
 def test_runs_that_differ_in_more_are_kept_apart_and_the_field_is_shown(runs, tmp_path):
     for seed in range(2):
         run(tmp_path, 0.3, seed, arm="random", layers=2, what="pointwise")
-    table = next(t for t in group_runs(load_runs(tmp_path), ["arm"]) if t.setting["domain"] == "made")
+    table = next(t for t in group_runs(list_runs(tmp_path), ["arm"]) if t.setting["domain"] == "made")
     assert (table.columns, table.added) == (("arm", "layers", "what"), ("layers", "what"))
     groups = by_values(table)
-    assert groups["random", 2, "pointwise"].top1 == (0.3, 0.3)
-    assert groups["random", 2, "depthwise"].top1 == (0.5, 0.5, 0.5)
+    assert groups["random", 2, "pointwise"].cell.top1 == (0.3, 0.3)
+    assert groups["random", 2, "depthwise"].cell.top1 == (0.5, 0.5, 0.5)
 
 
 def test_seeds_of_one_source_are_one_group_and_two_sources_are_two(runs, tmp_path):
     elsewhere = [run(tmp_path, 0.9, s, domain="third", domain_digest="d3") for s in range(2)]
     for seed, base in enumerate(elsewhere):
         run(tmp_path, 0.6, seed, arm="transfer", layers=2, source=f"run:{base.spec.hash}")
-    table = next(t for t in group_runs(load_runs(tmp_path), ["arm", "layers"]) if t.setting["domain"] == "made")
+    table = next(t for t in group_runs(list_runs(tmp_path), ["arm", "layers"]) if t.setting["domain"] == "made")
     assert table.added == ("source",)
     groups = by_values(table)
-    assert groups["transfer", 2, "other"].top1 == TRANSFER
-    assert groups["transfer", 2, "third"].top1 == (0.6, 0.6)
+    assert groups["transfer", 2, "other"].cell.top1 == TRANSFER
+    assert groups["transfer", 2, "third"].cell.top1 == (0.6, 0.6)
 
 
 def test_sources_of_one_network_with_other_options_are_two(tmp_path):
@@ -95,8 +97,8 @@ def test_sources_of_one_network_with_other_options_are_two(tmp_path):
         for seed in range(2):
             base = run(tmp_path, 0.9, seed, **lender, options={"kernel": kernel})
             run(tmp_path, top1, seed, arm="stack", layers=2, source=f"run:{base.spec.hash}")
-    [table] = [t for t in group_runs(load_runs(tmp_path), ["source"]) if t.setting["domain"] == "made"]
-    assert {source: (g.mean, g.seeds) for (source,), g in by_values(table).items()} == {
+    [table] = [t for t in group_runs(list_runs(tmp_path), ["source"]) if t.setting["domain"] == "made"]
+    assert {source: (g.cell.mean, g.cell.seeds) for (source,), g in by_values(table).items()} == {
         "other+mixer:kernel=5": (0.6, (0, 1)),
         "other+mixer:kernel=7": (0.8, (0, 1)),
     }
@@ -107,24 +109,24 @@ def test_recipes_and_networks_have_their_own_base_also_in_one_table(tmp_path):
         for seed in range(2):
             run(tmp_path, 0.5 + shift, seed, arch=arch)
             run(tmp_path, 0.4 + shift, seed, arch=arch, arm="random", layers=1)
-    found = load_runs(tmp_path)
+    found = list_runs(tmp_path)
     assert [t.setting["arch"] for t in group_runs(found, ["arm"])] == ["net", "net2"]
     [table] = group_runs(found, ["arch", "arm"])
-    changes = {g.values["arch"]: g.change for g in table.groups if g.values["arm"] == "random"}
+    changes = {g.values["arch"]: g.cell.relative for g in table.groups if g.values["arm"] == "random"}
     assert changes == pytest.approx({"net": -0.1, "net2": -0.1})
 
 
 def test_two_recipes_of_one_name_are_two_settings(tmp_path):
     for lr in (0.1, 0.2):
         run(tmp_path, lr, 0, recipe={"lr": lr})
-    labels = [t.setting["recipe"] for t in group_runs(load_runs(tmp_path), ["arm"])]
+    labels = [t.setting["recipe"] for t in group_runs(list_runs(tmp_path), ["arm"])]
     assert len(set(labels)) == 2
     assert all(label.startswith("smoke#") for label in labels)
 
 
 def test_a_run_in_two_experiments_counts_once(runs):
     once, twice = group_runs(runs, ["arm"]), group_runs((*runs, *runs), ["arm"])
-    assert [[g.seeds for g in t.groups] for t in once] == [[g.seeds for g in t.groups] for t in twice]
+    assert [[g.cell.seeds for g in t.groups] for t in once] == [[g.cell.seeds for g in t.groups] for t in twice]
 
 
 def test_fields_are_checked(runs):

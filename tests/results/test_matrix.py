@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
 from mkfa.errors import MkfaError
-from mkfa.results.archive import PackedExperiment, PackedRun
-from mkfa.results.cells import Finished
+from mkfa.results.archive import PackedExperiment
 from mkfa.results.gather import rebuild
 from mkfa.results.matrix import make_matrix, sentence, tell_sensitivity
+from mkfa.results.record import RunRecord
+from mkfa.training.result import RunResult
 
 DOMAINS = ["a", "b", "c"]
 
 
-def run(source: str, target: str, arm: str, top1: float | None, *, seed: int = 0) -> Finished:
-    result = None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.25}
-    return Finished(source, target, arm, 0 if arm == "baseline" else 3, seed, result)
+def run(source: str, target: str, arm: str, top1: float | None, *, seed: int = 0) -> RunRecord:
+    result = None if top1 is None else RunResult.of({"state": "done", "top1_last": top1, "chance": 0.25})
+    return RunRecord(source, target, arm, 0 if arm == "baseline" else 3, seed, result)
 
 
-def whole(*, seeds: int = 2) -> list[Finished]:
+def whole(*, seeds: int = 2) -> list[RunRecord]:
     """Return the runs of three targets and four sources, the first being none of the targets, with both controls."""
     rng = np.random.default_rng(0)
     runs = [run(d, d, "baseline", 0.8, seed=s) for d in ["z", *DOMAINS] for s in range(seeds)]
@@ -41,8 +43,8 @@ def whole(*, seeds: int = 2) -> list[Finished]:
     return runs
 
 
-def mean(runs: list[Finished], source: str, target: str, arm: str) -> float:
-    return float(np.mean([r.result["top1_last"] for r in runs if (r.source, r.target, r.arm) == (source, target, arm)]))
+def mean(runs: list[RunRecord], source: str, target: str, arm: str) -> float:
+    return float(np.mean([r.result.top1_last for r in runs if (r.source, r.target, r.arm) == (source, target, arm)]))
 
 
 def test_a_matrix_has_a_base_for_each_target():
@@ -178,10 +180,8 @@ def test_equal_targets_have_no_interval_and_nothing_done_has_no_summary():
     assert make_matrix(runs[:2], domains=["a", "b"], parameters={}).overall == ()
 
 
-def packed(runs: list[Finished], **parameters: object) -> PackedExperiment:
-    members = tuple(
-        PackedRun(f"{i:016x}", r.source, r.target, r.arm, r.layers, r.seed, None, r.result) for i, r in enumerate(runs)
-    )
+def packed(runs: list[RunRecord], **parameters: object) -> PackedExperiment:
+    members = tuple(replace(r, hash=f"{i:016x}") for i, r in enumerate(runs))
     p = {"domains": DOMAINS, "arch": "net", "what": "depthwise", "layers": 3, "seeds": 2, **parameters}
     return PackedExperiment("m", "matrix", "mkfa transfer-matrix", p, members)
 

@@ -10,23 +10,24 @@ from scipy.stats import ttest_ind
 
 from mkfa.errors import MkfaError
 from mkfa.evidence.paper import paper_rows
-from mkfa.results.cells import Finished
 from mkfa.results.curve import make_curve
+from mkfa.results.record import RunRecord
 from mkfa.results.table import as_scenarios, make_scenarios
+from mkfa.training.result import RunResult
 
 BASE = (0.80, 0.82, 0.81)
 SHUFFLE = (0.77, 0.79, 0.76)
 
 
-def runs(arm: str, values: tuple[float | None, ...], source: str = "a", layers: int = 4) -> list[Finished]:
+def runs(arm: str, values: tuple[float | None, ...], source: str = "a", layers: int = 4) -> list[RunRecord]:
     return [
-        Finished(
+        RunRecord(
             "b" if arm == "baseline" else source,
             "b",
             arm,
             0 if arm == "baseline" else layers,
             seed,
-            None if top1 is None else {"state": "done", "top1_last": top1, "chance": 0.1},
+            None if top1 is None else RunResult.of({"state": "done", "top1_last": top1, "chance": 0.1}),
         )
         for seed, top1 in enumerate(values)
     ]

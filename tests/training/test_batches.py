@@ -74,13 +74,13 @@ def spec_of(domain: Domain, used: Recipe) -> RunSpec:
 
 
 def run(domain: Domain, used: Recipe, root: Path, *, execution: Execution, **more: object) -> dict:
-    return train_run(spec_of(domain, used), domain, source=None, root=root, execution=execution, **more)
+    return train_run(spec_of(domain, used), domain, source=None, root=root, execution=execution, **more).record
 
 
 def what_counts(domain: Domain, used: Recipe, root: Path) -> tuple[bytes, dict]:
     """Return the metrics and the result but for times, dates and the number of resumptions."""
     folder = RunFolder(root, spec_of(domain, used))
-    result = folder.result()
+    result = dict(folder.result().record)
     for key in ("seconds", "images_per_second", "created", "resumed"):
         result.pop(key)
     assert result["execution"].pop("data") in ("resident", "streamed")

@@ -26,9 +26,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_what_is_whole_is_read(folder):
     assert read_spec(folder.path) == folder.spec
-    assert folder.result() == DONE
+    assert folder.result().record == DONE
     folder.write_json(RESULT, {"state": "diverged", "step": 3})
-    assert folder.result() == {"state": "diverged", "step": 3}
+    assert folder.result().record == {"state": "diverged", "step": 3}
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_specification_that_is_damaged_or_of_another_version(folder, text, tol
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"epoch": 1}'])
 def test_metrics_that_are_none_are_named(folder, text):
     (folder.path / METRICS).write_text(text + "\n")
-    with pytest.raises(WorkError, match=r"metrics\.jsonl: has a line that is no epoch's"):
-        load_run(folder.path.parent, folder.spec.hash)
+    with pytest.raises(WorkError, match=r"metrics\.jsonl: has a line without the fields of an epoch"):
+        _ = load_run(folder.path.parent, folder.spec.hash).metrics
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{"])

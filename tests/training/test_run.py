@@ -50,7 +50,7 @@ def spec(made: Recipe, seed: int = 0) -> RunSpec:
 
 
 def run(made: Recipe, root: Path, *, execution: Execution = ONE, **more: object) -> dict:
-    return train_run(spec(made), stripes(), source=None, root=root, execution=execution, **more)
+    return train_run(spec(made), stripes(), source=None, root=root, execution=execution, **more).record
 
 
 def what_counts(root: Path, made: Recipe) -> tuple[bytes, str]:
@@ -81,7 +81,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
 def test_the_seed_decides(tmp_path, changes):
     made = recipe(**changes)
     first, again = run(made, tmp_path / "a"), run(made, tmp_path / "b")
-    other = train_run(spec(made, 1), stripes(), source=None, root=tmp_path, execution=ONE)
+    other = train_run(spec(made, 1), stripes(), source=None, root=tmp_path, execution=ONE).record
     assert first["weights_sha256"] == again["weights_sha256"] != other["weights_sha256"]
     assert what_counts(tmp_path / "a", made) == what_counts(tmp_path / "b", made)
 

@@ -8,6 +8,7 @@ from mkfa.cli.shared import progress
 from mkfa.cli.shared.progress import SweepBar
 from mkfa.engines.serial import Outcome
 from mkfa.training.planned import PlannedRun
+from mkfa.training.result import RunResult
 from mkfa.training.run import Report
 from mkfa.training.spec import RunSpec
 
@@ -17,7 +18,7 @@ def planned(seed: int) -> PlannedRun:
 
 
 def outcome(seed: int, state: str = "done", **result: object) -> Outcome:
-    return Outcome(planned(seed), state, True, {"state": state, **result})
+    return Outcome(planned(seed), state, True, RunResult.of({"state": state, **result}))
 
 
 def words(bar: SweepBar) -> list[tuple[str, str]]:

@@ -1,0 +1,110 @@
+"""A run with what is kept of it, from a folder, a file of packed runs, or a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mkfa.errors import WorkError, one_line
+from mkfa.storage.records import Shown
+from mkfa.training.folder import CHECKPOINT, METRICS
+from mkfa.training.result import RunResult
+from mkfa.training.spec import RunSpec
+
+COLUMNS = (
+    *("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed", "source", "top1", "seconds"),
+    *("images_per_second", "error", "path", "experiment"),
+)
+"""Keys of `RunRecord.row`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RunRecord(Shown):
+    """A run with what is kept of it.
+
+    Attributes
+    ----------
+    source, target, arm : str
+        As results call them; `source` is the domain or bank that filters came from, "" if none did.
+    layers, seed : int
+    result : RunResult or None
+        None if the run is not over.
+    spec : RunSpec or None
+        None if the run was planned but never begun, or its folder is damaged.
+    hash : str
+    status : str
+        Of a run without a result: "running" (a process holds its lock), "failed" (`error` says why; starting it again
+        continues from its checkpoint) or "stopped".
+    error : str
+    path : Path or None
+        The run's folder, or the file of packed runs.
+    experiment : str
+        Name of the experiment in a file of packed runs; "" in a folder.
+    """
+
+    source: str
+    target: str
+    arm: str
+    layers: int
+    seed: int
+    result: RunResult | None = None
+    spec: RunSpec | None = None
+    hash: str = ""
+    status: str = "stopped"
+    error: str = ""
+    path: Path | None = field(default=None, compare=False)
+    experiment: str = field(default="", compare=False)
+
+    @property
+    def state(self) -> str:
+        """ "done" or "diverged" if the run is over, else `status`."""
+        return self.result.state if self.result else self.status
+
+    @property
+    def checkpoint(self) -> bool:
+        """True if the run has a checkpoint to continue from."""
+        return self.path is not None and (self.path / CHECKPOINT).exists()
+
+    @property
+    def metrics(self) -> tuple[Mapping[str, Any], ...]:
+        """Read the metrics, one mapping an epoch; a file of packed runs keeps none.
+
+        Raises
+        ------
+        WorkError
+            The file is damaged.
+        """
+        path = (self.path or Path()) / METRICS
+        try:
+            rows = tuple(json.loads(line) for line in path.read_text("utf-8").splitlines())
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except (OSError, ValueError) as error:
+            raise WorkError(path, f"cannot be read ({one_line(str(error))[:80]})", "remove the file") from error
+        keys = ("epoch", "step", "top1", "loss_train", "loss_test")
+        if not all(isinstance(row, dict) and all(key in row for key in keys) for row in rows):
+            raise WorkError(path, "has a line without the fields of an epoch", "remove the file")
+        return rows
+
+    def row(self) -> dict[str, Any]:
+        """Return the run as lists have it: the specification's fields without those of the recipe, and the result."""
+        spec, result = self.spec, self.result
+        values: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"layers": self.layers, "seed": self.seed}
+        values |= {key: getattr(self, key) for key in ("hash", "state", "arm", "error", "path", "experiment")}
+        if spec is not None:
+            values |= {key: getattr(spec, key) for key in ("domain", "arch", "what", "source")}
+            values["recipe"] = spec.recipe_name
+        values["top1"] = result.top1_last if result and result.done else None
+        return values | {key: getattr(result, key, None) for key in ("seconds", "images_per_second")}
+
+    def headline(self) -> str:
+        """Return the label, the state and the accuracy."""
+        label = self.spec.label if self.spec else f"{self.target} {self.arm} {self.layers} seed {self.seed}"
+        return f"{label}, {self.state}" + (f", top-1 {self.result.top1_last:.3f}" if self.result else "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return `row()` alone."""
+        return [self.row()]
