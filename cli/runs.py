@@ -171,7 +171,7 @@ def compare(
         fields = [name.strip() for name in by.split(",")]
         found = group_runs(list_runs(place, experiment=experiment), fields)
         if as_json:
-            print_list("run_groups", "tables", found)
+            print_list("run_groups", "tables", [table.record() for table in found])
         else:
             _print_groups(found)
         return

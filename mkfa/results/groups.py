@@ -34,6 +34,12 @@ class Group:
     values: Fields
     cell: Cell
 
+    def record(self) -> dict[str, Any]:
+        """Return the group as JSON has it."""
+        keys = ("seeds", "top1", "mean", "std", "half_width", "diverged", "missing")
+        numbers = {key: getattr(self.cell, key) for key in keys}
+        return {"values": self.values, "change": self.cell.relative} | numbers
+
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
@@ -49,6 +55,11 @@ class GroupTable:
     groups: tuple[Group, ...]
     test_images: int
     chance: float
+
+    def record(self) -> dict[str, Any]:
+        """Return the table as JSON has it."""
+        fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        return fields | {"groups": [group.record() for group in self.groups]}
 
 
 def group_runs(records: Sequence[RunRecord], by: Sequence[str]) -> tuple[GroupTable, ...]:

@@ -363,7 +363,7 @@ def test_a_damaged_run_folder_is_told_and_left_out_of_groups(trained, tmp_path):
         assert "remove the" in str(error)
     (odd / "metrics.jsonl").unlink()
     tables = facts("runs", "compare", "--by", "arm,layers", "--from", tmp_path / "out", "--json")["tables"]
-    groups = {(g["values"]["arm"], g["values"]["layers"]): g["cell"]["seeds"] for t in tables for g in t["groups"]}
+    groups = {(g["values"]["arm"], g["values"]["layers"]): g["seeds"] for t in tables for g in t["groups"]}
     assert (len(groups["random", 1]), len(groups["random", 2])) == (2, 1)
 
 
