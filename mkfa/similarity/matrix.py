@@ -11,14 +11,15 @@ import numpy as np
 
 from mkfa.array_types import F64, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
+from mkfa.frozen import ByContent
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import fraction
 from mkfa.stats.p_values import holm
 from mkfa.storage.records import Result
 
 
-@dataclass(frozen=True, slots=True)
-class BankMatrix:
+@dataclass(frozen=True, slots=True, eq=False)
+class BankMatrix(ByContent):
     """One measure at one kernel size over all banks; NaN where two banks do not share that size, and on the diagonal.
 
     Attributes

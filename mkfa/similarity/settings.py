@@ -62,7 +62,7 @@ def make_settings(  # noqa: PLR0913 (options are keywords)
     if bandwidth is not None and bandwidth <= 0:
         raise MkfaError(f"bandwidth {bandwidth}", "is not positive", "give a positive width or None")
     chosen = tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS)))
-    for null in chosen:
+    for null in (*chosen, ceiling):
         NULLS.find(null)
     return CompareSettings(
         measures=choose(_listed("measures", measures, DEFAULT_MEASURES)),
@@ -72,7 +72,7 @@ def make_settings(  # noqa: PLR0913 (options are keywords)
         sample=sample,
         threshold=threshold,
         bandwidth=bandwidth,
-        kernels=tuple(_size(size) for size in _listed("kernel_size", kernel_size, ())),
+        kernels=tuple(map(_size, _listed("kernel_size", kernel_size, ()))),
         bootstrap=bootstrap,
         splits=splits,
         ceiling=ceiling,
@@ -83,15 +83,17 @@ def _listed(option: str, value: str | Sequence[Any] | None, default: tuple[str, 
     """Return the entries of a list, or of a text that joins them by commas."""
     if value is None:
         return default
-    entries = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-    if not len(entries):
+    entries = (
+        tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else tuple(value)
+    )
+    if not entries:
         raise MkfaError(option, "names nothing", "name one or several, or leave the option out")
-    return tuple(entries)
+    return entries
 
 
 def _size(size: Any) -> tuple[int, int]:
-    text = size if isinstance(size, str) else "x".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
+    text = "x".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise MkfaError(f"kernel size {text}", "is not a kernel size", "write it as height x width, e.g. 5x5")
+        raise MkfaError(f"kernel size {text}", "is not a kernel size", "write height x width, e.g. '5x5'")
     return int(match[1]), int(match[2])

@@ -232,6 +232,9 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"nulls": ()}, "nulls: names nothing"),
     ({"measures": " ,"}, "measures: names nothing"),
     ({"kernel_size": "5by5"}, "is not a kernel size"),
+    ({"kernel_size": (5, 5)}, "kernel size 5: is not a kernel size"),
+    ({"ceiling": "gausian"}, "did you mean gaussian"),
+    ({"measures": "moment"}, "did you mean moments"),
     ({"nulls": ("gausian",)}, "did you mean gaussian"),
     ({"measures": ("cover",)}, "did you mean coverage"),
 ]
@@ -290,6 +293,7 @@ def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., Fi
     assert coverage.seed_floor == result.done[0].kinds[0].value[0]
     assert coverage.fraction_of_seeds[0, 1] == 0 and coverage.fraction_of_seeds[0, 2] > 0.3
     assert coverage.p_holm[1, 0, 1] == pytest.approx(3 * 0.025)
+    assert pickle.loads(pickle.dumps(result)) == result and "3 of 6 pairs" in repr(result)
     assert [bank.name for bank in distinct_names([banks[0], banks[0], banks[1]])] == ["a (1)", "a (2)", "b"]
 
 

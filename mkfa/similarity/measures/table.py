@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mkfa.errors import UnknownNameError, nearest
 from mkfa.tables import Table
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ BY_LAYER = ("coverage", "mmd", "energy")
 
 def choose(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the measures in the order of the table; groups are resolved. Raises UnknownNameError."""
-    groups = {measure.group for measure in MEASURES.values() if measure.group}
+    known = dict.fromkeys(name for measure in MEASURES.values() for name in (measure.group, measure.name) if name)
     for name in names:
-        if name not in groups:
-            MEASURES.find(name)
+        if name not in known:
+            raise UnknownNameError(name, "unknown measure", nearest(name, known) or f"choose from {', '.join(known)}")
     return tuple(m.name for m in MEASURES.values() if m.name in names or m.group in names)
