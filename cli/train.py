@@ -32,7 +32,7 @@ def train(
 
     given = training.options(recipe, network, running, seeds=seeds, out=out)
     plan = plan_train(domain, given, open_domains=training.domains)
-    outcomes = training.work(plan, dry_run=running.dry_run, as_json=as_json)
+    outcomes = training.work(plan, running=running, as_json=as_json)
     if outcomes is None:
         return
     banks = {

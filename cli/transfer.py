@@ -61,6 +61,6 @@ def transfer(
         layers=layers,
         verb="transfer",
         with_paper=with_paper,
-        dry_run=running.dry_run,
+        running=running,
         as_json=as_json,
     )

@@ -73,6 +73,6 @@ def transfer_curve(
         layers=layers,
         verb="transfer-curve",
         with_paper=with_paper,
-        dry_run=running.dry_run,
+        running=running,
         as_json=as_json,
     )

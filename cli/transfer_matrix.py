@@ -92,7 +92,7 @@ def transfer_matrix(
         layers=layers,
         open_domains=training.domains,
     )
-    outcomes = training.work(plan, dry_run=running.dry_run, as_json=as_json)
+    outcomes = training.work(plan, running=running, as_json=as_json)
     if outcomes is None:
         return
     found: Any = plan.summarise()

@@ -9,6 +9,7 @@ from mkfa.cli.shared import training
 from mkfa.cli.shared.printing import print_json
 
 if TYPE_CHECKING:
+    from mkfa.cli.shared.options import Running
     from mkfa.experiments.planning import TransferOptions
 
 ARMS = "transfer,selffer,random"
@@ -23,7 +24,7 @@ def show_curve(
     layers: str,
     verb: str,
     with_paper: bool,
-    dry_run: bool,
+    running: Running,
     as_json: bool,
 ) -> None:
     """Plan, train and show a curve, or at one number of layers a table of arms or sources; `mkfa transfer` is one."""
@@ -34,7 +35,7 @@ def show_curve(
     )
     table = plan.kind == "table"
     paper = _paper(plan.setting.what, table=table, sources=plan.sources > 1) if with_paper else None
-    outcomes = training.work(plan, dry_run=dry_run, as_json=as_json)
+    outcomes = training.work(plan, running=running, as_json=as_json)
     if outcomes is None:
         return
     found: Any = plan.summarise()

@@ -61,8 +61,8 @@ def domains(recipe: Recipe) -> Domains:
     return Domains(recipe.size, recipe.max_size, notify=warn, progress=shown())
 
 
-def work(plan: Plan, *, dry_run: bool, as_json: bool) -> tuple[Outcome, ...] | None:
-    """Print what would be trained and how long it takes, and train it; None after a dry run.
+def work(plan: Plan, *, running: Running, as_json: bool) -> tuple[Outcome, ...] | None:
+    """Print what would be trained and how long it takes, and train it; None after --dry-run and --estimate.
 
     Raises
     ------
@@ -76,16 +76,16 @@ def work(plan: Plan, *, dry_run: bool, as_json: bool) -> tuple[Outcome, ...] | N
     plan.prepare()
     for note in () if as_json else plan.notes:
         say(note)
+    if running.dry_run and not running.estimate:
+        _show_plan(plan, None, as_json=as_json)
+        return None
     with open_engine(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as engine:
         estimate = engine.estimate(plan.runs)
-        if dry_run and as_json:
-            print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root)
+        if running.estimate:
+            _show_plan(plan, estimate, as_json=as_json)
             return None
         if not as_json:
             _print_plan(plan, estimate)
-        if dry_run:
-            say("Nothing was trained (--dry-run).")
-            return None
         with Stop().listening() as stop, SweepBar(len(plan.runs), estimate.steps) as bar:
             return check_outcomes(engine.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
 
@@ -96,7 +96,15 @@ def exit_code(outcomes: Sequence[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-def _print_plan(plan: Plan, found: Estimate) -> None:
+def _show_plan(plan: Plan, found: Estimate | None, *, as_json: bool) -> None:
+    if as_json:
+        print_list("plan", "runs", plan.rows(), estimate=found, runs_folder=plan.root)
+    else:
+        _print_plan(plan, found)
+        say("Nothing was trained." if found else "Nothing was trained; --estimate says how long it takes.")
+
+
+def _print_plan(plan: Plan, found: Estimate | None) -> None:
     groups: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
     for p in plan.runs:
         source = p.source if p.spec.arm != "baseline" else ""
@@ -106,9 +114,11 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
         (arm, source or None, target, network, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}), len(g))
         for (arm, source, target, network), g in groups.items()
     ]
-    left = f"about {duration(found.seconds)} left" if found.seconds is not None else "nothing left to do"
-    notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go, {left}."]
-    if found.seconds is not None:
+    notes = [f"{plan.headline()}."]
+    if found and found.seconds is None:
+        notes.append("Nothing is left to do.")
+    elif found and found.seconds is not None:
+        notes.append(f"{found.steps} steps to go, about {duration(found.seconds)}.")
         notes.append(f"{at_a_time(found)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}.")
     if plan.warning:
         notes.append(plan.warning)

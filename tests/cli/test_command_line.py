@@ -240,3 +240,12 @@ def test_banks_are_exported_renamed_and_removed(mkfa, tmp_path):
     assert mkfa("banks", "rm", "a/b")[0] == 0
     assert not list(library_folder().iterdir())
     assert "is not a bank of the library" in mkfa("banks", "rm", "ppocrv4_det")[2]
+
+
+def test_a_dry_run_opens_no_engine(mkfa, monkeypatch):
+    monkeypatch.setattr("mkfa.engines.processes.open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    words = f"transfer-curve --source letters --target digits --layers 1 --seeds 1 --dry-run {NETWORK}"
+    code, out, _ = mkfa(*words.split())
+    assert code == 0
+    assert "Nothing was trained" in out
+    assert json.loads(mkfa(*words.split(), "--json")[1])["estimate"] is None

@@ -43,6 +43,7 @@ COMMANDS = {
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 3 {SWEEP}": "table",
     f"transfer-matrix --target shapes.h5,strokes.h5 --layers 2 {SWEEP.replace('--seeds 2', '--seeds 1')}": "matrix",
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer --layers 3 --dry-run {SWEEP}": "plan",
+    f"transfer --source shapes.h5 --target strokes.h5 --arms transfer --layers 3 --estimate {SWEEP}": "plan",
     "runs --from sweep": "run_list",
     "runs show --from sweep 034170d7": "run_details",
     "runs compare --from sweep 034170d7 08aa165a": "run_comparison",

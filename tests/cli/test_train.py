@@ -76,7 +76,7 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
         out,
         *SMALL,
     )
-    plan = json.loads(call(*words, "--dry-run", "--json"))
+    plan = json.loads(call(*words, "--estimate", "--json"))
     assert plan["estimate"]["runs"] == 6
     assert not list((out / "runs").glob("*/result.json"))
     table = call(*words)
@@ -87,7 +87,7 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
     again = json.loads(call(*words, "--json"))
     assert [c["arm"] for c in again["cells"]] == ["random", "delta"]
     assert again["base"]["missing"] == 0
-    assert json.loads(call(*words, "--dry-run", "--json"))["estimate"]["done"] == 6
+    assert json.loads(call(*words, "--estimate", "--json"))["estimate"]["done"] == 6
 
 
 def test_transfer_from_a_bank_of_the_library(domain, tmp_path):

@@ -147,7 +147,7 @@ def test_two_runs_at_a_time_from_the_command_line(domain, tmp_path):
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    plan = json.loads(train("--jobs", "2", "--out", str(tmp_path / "two"), "--dry-run", "--json"))["estimate"]
+    plan = json.loads(train("--jobs", "2", "--out", str(tmp_path / "two"), "--estimate", "--json"))["estimate"]
     assert (plan["jobs"], plan["threads"]) == (2, 1)
     text = train("--jobs", "2", "--out", str(tmp_path / "two"))
     assert "2 runs at a time, 1 thread each" in text
