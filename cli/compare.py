@@ -74,6 +74,7 @@ def compare(
     """
     names = [*(x for x in (a, b) if x), *(banks or [])]
     output.check(names)
+    from mkfa.figures.compare import draw
     from mkfa.similarity.comparing import compare_many
 
     result = compare_many(
@@ -87,7 +88,7 @@ def compare(
         seed=seed,
         progress=shown(),
     )
-    output.deliver(result, show=lambda: _print(result), draw=lambda: _draw(result))
+    output.deliver(result, show=lambda: _print(result), draw=lambda: draw(result))
 
 
 def _print(result: Comparisons) -> None:
@@ -97,12 +98,6 @@ def _print(result: Comparisons) -> None:
         warn(problem)
     if result.matrices:
         _print_matrix(result.matrices)
-
-
-def _draw(result: Comparisons) -> Any:
-    from mkfa.figures.compare import draw, draw_matrix
-
-    return draw_matrix(result.matrices) if result.matrices else draw(result.done[0])
 
 
 def _print_comparison(result: Comparison) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mkfa.figures.style import AMOUNT, PAGE, hatch, new_figure, style
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
-from mkfa.similarity.matrix import BankMatrix
+from mkfa.similarity.matrix import BankMatrix, Comparisons
 from mkfa.similarity.wording import strictest
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ LIMITS = -0.3, 1.6
 """Of the axis from floor (0) to ceiling (1)."""
 
 
-def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
+def draw(data: Comparison | Comparisons, fig: Figure | SubFigure | None = None) -> Figure:
     """Draw one row for each kernel size into `fig` or a new figure: layer pairs, coverage, place of each measure.
 
-    Layers are numbered from 1 over all depthwise layers of the network.
+    Layers are numbered from 1 over all depthwise layers of the network. Three banks or more are drawn by `draw_matrix`.
 
     Examples
     --------
@@ -39,6 +39,8 @@ def draw(data: Comparison, fig: Figure | SubFigure | None = None) -> Figure:
     >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=19, kernel_size="5x5")
     >>> draw(comparison).savefig("comparison.png")
     """
+    if isinstance(data, Comparisons):
+        return draw_matrix(data.matrices, fig) if data.matrices else draw(data.done[0], fig)
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 2.6 * len(data.kinds) + 0.4)
         axes = figure.subplots(len(data.kinds), 3, squeeze=False, width_ratios=(1.25, 1, 0.85))

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
     from mkfa.similarity.comparing import compare_many as compare_many
+    from mkfa.similarity.comparison import Comparison as Comparison
+    from mkfa.similarity.matrix import Comparisons as Comparisons
     from mkfa.similarity.measures.table import Measure as Measure
     from mkfa.tables import register as register
     from mkfa.training.result import RunResult as RunResult
@@ -82,6 +84,8 @@ __getattr__, __dir__, __all__ = face(
         "Arm": "mkfa.arms.arms",
         "Null": "mkfa.nulls.draws",
         "Measure": "mkfa.similarity.measures.table",
+        "Comparison": "mkfa.similarity.comparison",
+        "Comparisons": "mkfa.similarity.matrix",
         "register": "mkfa.tables",
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",

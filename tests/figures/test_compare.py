@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.figures.compare import COLOURS, LIMITS, draw, draw_matrix
+from mkfa.figures.compare import COLOURS, LIMITS, draw
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.matrix import Comparisons
@@ -52,7 +52,7 @@ def test_layer_pairs_curves_and_places(three: Comparisons):
 
 def test_matrix_shows_fractions_with_the_floor_on_the_diagonal(three: Comparisons):
     matrices = three.matrices
-    figure = draw_matrix(matrices)
+    figure = draw(three)
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(np.diag(shown), 0)
     assert np.isfinite(shown[0, 1]) and shown[0, 1] == pytest.approx(matrices[0].fraction[0, 1])
