@@ -58,19 +58,11 @@ def exchange_layers(
     sides[0, :la] = True
     for row in sides[1:]:
         row[rng.permutation(la + lb)[:la]] = True
-    first, second = sides / la, ~sides / lb
-    statistics: dict[str, F64] = {}
-    for name, block in (("mmd", kernel), ("energy", distance)):
-
-        def mean(x: F64, y: F64, block: F64 = block) -> F64:
-            return np.asarray(np.einsum("ml,ml->m", x @ block, y))
-
-        sign = -1 if name == "mmd" else 1
-        statistics[name] = sign * (2 * mean(first, second) - mean(first, first) - mean(second, second))
+    statistics = _discrepancies(sides / la, ~sides / lb, kernel, distance)
     counts = np.bincount(label, minlength=la + lb)
     statistics["coverage"] = np.array([_coverage(best, side, label, counts) for side in sides])
-    p: dict[str, float] = {
-        str(name): float(p_value(values[0], values[1:], larger=name != "coverage"))
+    p = {
+        name: float(p_value(values[0], values[1:], larger=name != "coverage"))
         for name, values in statistics.items()
         if name in plan.measures
     }
@@ -167,14 +159,24 @@ def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: P
     pooled = np.concatenate([a.vector[0], b.vector[0]])
     kernel, distance, _ = layer_blocks(pooled, label, layers=a.layers + b.layers, bandwidth=plan.bandwidth)
     size = np.bincount(label, minlength=a.layers + b.layers)
-    u, v = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
-    u, v = u / u.sum(axis=1, keepdims=True), v / v.sum(axis=1, keepdims=True)
-    la = a.layers
-    for name, block, sign in (("mmd", kernel, -1), ("energy", distance, 1)):
+    first, second = np.zeros((2, len(out), len(size)))
+    first[:, : a.layers], second[:, a.layers :] = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
+    first, second = (w / w.sum(axis=1, keepdims=True) for w in (first, second))
+    for name, values in _discrepancies(first, second, kernel, distance).items():
         if name in plan.measures:
-            cross = np.einsum("ml,ml->m", u @ block[:la, la:], v)
-            inside = np.einsum("ml,ml->m", u @ block[:la, :la], u) + np.einsum("ml,ml->m", v @ block[la:, la:], v)
-            out[:, plan.measures.index(name)] = sign * (2 * cross - inside)
+            out[:, plan.measures.index(name)] = values
+
+
+def _discrepancies(first: F64, second: F64, kernel: F64, distance: F64) -> dict[str, F64]:
+    """Return mmd and energy (m,) between two weightings of the layers (m, L), from the layers' blocks (L, L)."""
+
+    def mean(x: F64, y: F64, block: F64) -> F64:
+        return np.asarray(np.einsum("ml,ml->m", x @ block, y))
+
+    return {
+        name: sign * (2 * mean(first, second, block) - mean(first, first, block) - mean(second, second, block))
+        for name, block, sign in (("mmd", kernel, -1), ("energy", distance, 1))
+    }
 
 
 def _repeat(sample: Sample, times: I64) -> Sample:

@@ -21,61 +21,41 @@ class CompareSettings:
 
     measures: tuple[str, ...]
     nulls: tuple[str, ...]
-    permutations: int
-    seed: int
-    sample: int
-    threshold: float
-    bandwidth: float | None
-    kernels: tuple[tuple[int, int], ...]
-    bootstrap: int
-    splits: int
-    ceiling: str
+    permutations: int = 999
+    seed: int = 0
+    sample: int = 192
+    threshold: float = 0.9
+    bandwidth: float | None = BANDWIDTH
+    kernels: tuple[tuple[int, int], ...] = ()
+    bootstrap: int = 399
+    splits: int = 8
+    ceiling: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        for name, least in (("permutations", 19), ("sample", 16), ("bootstrap", 39), ("splits", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise MkfaError(f"{name} {getattr(self, name)}", f"is less than {least}", f"give {least} or more")
+        if not 0 < self.threshold < 1:
+            raise MkfaError(f"threshold {self.threshold}", "is not between 0 and 1", "give a |cos|, e.g. 0.9")
+        if self.bandwidth is not None and self.bandwidth <= 0:
+            raise MkfaError(f"bandwidth {self.bandwidth}", "is not positive", "give a positive width or None")
+        for null in (*self.nulls, self.ceiling):
+            NULLS.find(null)
 
 
-def make_settings(  # noqa: PLR0913 (options are keywords)
+def make_settings(
     *,
     measures: str | Sequence[str] | None = None,
     nulls: str | Sequence[str] | None = None,
     kernel_size: str | Sequence[Any] | None = None,
-    permutations: int = 999,
-    sample: int = 192,
-    threshold: float = 0.9,
-    bandwidth: float | None = BANDWIDTH,
-    bootstrap: int = 399,
-    splits: int = 8,
-    ceiling: str = "gaussian",
-    seed: int = 0,
+    **others: Any,
 ) -> CompareSettings:
-    """Check the options of `mkfa.compare` and return them as they are recorded; raises as `mkfa.compare`."""
-    bounds = {
-        "permutations": (permutations, 19),
-        "sample": (sample, 16),
-        "bootstrap": (bootstrap, 39),
-        "splits": (splits, 1),
-        "seed": (seed, 0),
-    }
-    for name, (value, least) in bounds.items():
-        if value < least:
-            raise MkfaError(f"{name} {value}", f"is less than {least}", f"give {least} or more")
-    if not 0 < threshold < 1:
-        raise MkfaError(f"threshold {threshold}", "is not between 0 and 1", "give a |cos|, e.g. 0.9")
-    if bandwidth is not None and bandwidth <= 0:
-        raise MkfaError(f"bandwidth {bandwidth}", "is not positive", "give a positive width or None")
-    chosen = tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS)))
-    for null in (*chosen, ceiling):
-        NULLS.find(null)
+    """Return the options of `mkfa.compare` as they are recorded; raises as `mkfa.compare`."""
     return CompareSettings(
         measures=choose(_listed("measures", measures, DEFAULT_MEASURES)),
-        nulls=chosen,
-        permutations=permutations,
-        seed=seed,
-        sample=sample,
-        threshold=threshold,
-        bandwidth=bandwidth,
+        nulls=tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS))),
         kernels=tuple(map(_size, _listed("kernel_size", kernel_size, ()))),
-        bootstrap=bootstrap,
-        splits=splits,
-        ceiling=ceiling,
+        **others,
     )
 
 
