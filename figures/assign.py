@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkfa.figures.style import PAGE, draw_filter, new_figure, style
+from mkfa.figures.style import CLASSES, PAGE, draw_filter, new_figure, null_colour, style
 from mkfa.patterns.summary import CURVE, AssignmentSummary, Example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-SHOWN = 9
+SHOWN = len(CLASSES)
 """Number of classes with a colour of their own; the rest are drawn together as "other"."""
 
 
@@ -51,15 +51,12 @@ def draw(data: AssignFigure, fig: Figure | SubFigure | None = None) -> Figure:
 
 def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
     """Draw a stacked bar of class shares for each layer; number and kernel size stand below."""
-    import matplotlib as mpl
-
     layers = [layer for layer in summary.layers if layer.filters]
     shares = np.array([layer.shares for layer in layers])
     order = [i for i in np.argsort([-c.share for c in summary.classes]).tolist() if summary.classes[i].filters]
     shown, rest = order[:SHOWN], order[SHOWN:]
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     base, place = np.zeros(len(layers)), np.arange(len(layers))
-    for colour, index in zip(colours, shown, strict=False):
+    for colour, index in zip(CLASSES, shown, strict=False):
         ax.bar(place, shares[:, index], bottom=base, width=0.9, color=colour, label=summary.classes[index].title)
         base += shares[:, index]
     if rest:
@@ -75,8 +72,17 @@ def _draw_coverage(ax: Axes, summary: AssignmentSummary) -> None:
     """Draw the share of filters whose R² reaches each value, and that of every null."""
     ax.plot(CURVE, summary.whole[0].curve, color="black", lw=1.8, label="filters")
     for each, dash in zip(summary.whole, ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
-        ax.plot(CURVE, each.null_curve, lw=1.1, ls=dash, label=each.null)
+        ax.plot(CURVE, each.null_curve, color=null_colour(each.null), lw=1.1, ls=dash, label=each.null)
     ax.axvline(summary.r2, color="0.7", lw=0.8, zorder=0)
+    ax.annotate(
+        f"covered\nfrom {summary.r2:g}",
+        (summary.r2, 1),
+        xytext=(-2, -2),
+        textcoords="offset points",
+        va="top",
+        ha="right",
+        fontsize=6,
+    )
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="R²", ylabel="share with at least this R²")
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, handlelength=1.6)
 

@@ -21,6 +21,16 @@ SIGNED = "RdBu_r"
 """Colour map where sign matters; always drawn with limits symmetric about zero."""
 AMOUNT = "viridis"
 """Colour map for amounts."""
+NULL_COLOURS = {
+    "shuffled": "#888888",
+    "gaussian": "#4477aa",
+    "blurred": "#228833",
+    "covariance": "#ee6677",
+    "init": "#ccbb44",
+}
+"""Null -> its colour in every figure."""
+CLASSES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
+"""Colours of classes beside one another, told apart by colour-blind readers too (Paul Tol's muted scheme)."""
 SETTINGS: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -68,6 +78,11 @@ def hatch(ax: Axes) -> None:
     )
 
 
+def null_colour(null: str) -> str:
+    """Return the colour of a null; one of your own is violet."""
+    return NULL_COLOURS.get(null, "#aa3377")
+
+
 def signed(points: float) -> str:
     """Return a number with its sign, a true minus, and one decimal."""
     return f"{points:+.1f}".replace("-", "−")
@@ -85,3 +100,4 @@ def draw_filter(ax: Axes, filter_: Any, *, limit: float | None = None) -> None:
     ax.imshow(values, cmap=SIGNED, vmin=-top, vmax=top, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
+    ax.spines[:].set_visible(False)

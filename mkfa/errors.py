@@ -67,5 +67,5 @@ def one_line(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return a remedy clause with the known names nearest to `name`, or "" when nothing is near."""
-    close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else ""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.figures.compare import COLOURS, LIMITS, draw
+from mkfa.figures.compare import LIMITS, draw
+from mkfa.figures.style import NULL_COLOURS
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.matrix import Comparisons
@@ -46,7 +47,7 @@ def test_layer_pairs_curves_and_places(three: Comparisons):
     np.testing.assert_allclose(drawn["a in b"], kind.curve[0])
     np.testing.assert_allclose(drawn["covariance"], kind.nulls[3].curve[0])
     assert [t.get_text() for t in places.get_yticklabels()] == list(kind.measures)
-    assert set(NULLS) == set(COLOURS)
+    assert set(NULLS) == set(NULL_COLOURS)
     figure.draw_without_rendering()
 
 
