@@ -44,7 +44,7 @@ WRONG = (
     "doctor --nosuch",
 )
 FORMER = {
-    "compare": "--bank a --bank b --permutations 5 --null blurred --kernel 5x5",
+    "compare": "--bank a --bank b --permutations 99 --null blurred --kernel 5x5",
     "assign": "efficientnet_lite0 --layers",
     "atlas": "a --kernel 5x5",
     "keys": "a --kernel=5x5",
@@ -58,7 +58,7 @@ FORMER = {
     "runs pack": "x.json.gz --out x --experiment y.json",
 }
 NOW = {
-    "compare": "a b --draws 5 --nulls blurred --kernel-size 5x5",
+    "compare": "a b --draws 99 --nulls blurred --kernel-size 5x5",
     "assign": "efficientnet_lite0 --by-layer",
     "atlas": "a --kernel-size 5x5",
     "keys": "a --kernel-size 5x5",
