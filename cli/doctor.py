@@ -9,22 +9,6 @@ import typer
 from mkfa.cli.shared.options import Json, add
 from mkfa.cli.shared.printing import print_list, print_table, say
 
-NEEDED = (
-    "numpy",
-    "scipy",
-    "h5py",
-    "torch",
-    "torchvision",
-    "timm",
-    "huggingface_hub",
-    "scikit-learn",
-    "umap-learn",
-    "matplotlib",
-    "threadpoolctl",
-    "filelock",
-    "typer",
-    "rich",
-)
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
 EXTRAS |= {"pandas": "to_frame() in Python"}
 SPACE = 1 << 30
@@ -55,12 +39,14 @@ def _check(name: str, state: str, found: object) -> dict[str, Any]:
 
 def _versions() -> list[dict[str, Any]]:
     import platform
-    from importlib.metadata import PackageNotFoundError, version
+    import re
+    from importlib.metadata import PackageNotFoundError, requires, version
 
     from mkfa.version import VERSION
 
     checks = [_check("mkfa", "works", VERSION), _check("Python", "works", platform.python_version())]
-    for name in (*NEEDED, *EXTRAS):
+    needed = [re.split(r"[^\w-]", text)[0] for text in requires("mkfa") or () if "extra ==" not in text]
+    for name in (*needed, *EXTRAS):
         try:
             checks.append(_check(name, "works", version(name)))
         except PackageNotFoundError:

@@ -216,45 +216,33 @@ class Everywhere:
     verbose: Annotated[bool, flag("--verbose -v", "", hidden=True, callback=_be_verbose)] = False
 
 
-WORDS = {"integer": "N", "integer range": "N", "float": "X", "float range": "X", "text": "TEXT", "str": "TEXT"}
-WORDS |= {"int": "N", "int range": "N", "path": "FILE"}
-
-
-def _readable(parameters: list[Any]) -> list[Any]:
-    """Give every option a metavar that reads like a word; switches have none."""
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-        elif parameter.param_type_name == "argument":
-            parameter.display_type_rich = lambda ctx: None  # its name says it
-        elif parameter.metavar is None:
-            parameter.metavar = WORDS.get(parameter.type.name, None)
-    return parameters
-
-
-class Command(TyperCommand):
-    """A verb. Former spellings of its options still work, hidden, with a remark."""
+class _Spelled:
+    """What a verb is parsed by. Former spellings of its options still work, hidden, with a remark."""
 
     former: Mapping[str, str] = {}
     """Former spelling -> present one; "BANK" where banks are arguments now (joined by commas or not)."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, with readable metavars."""
-        return _readable(super().get_params(ctx))
+        """Return the parameters; those whose names say it all show no type."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None
+        return parameters
+
+
+class Command(_Spelled, TyperCommand):
+    """A verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put present spellings in the place of former ones, then parse."""
         return super().parse_args(ctx, present_spelling(args, self.former))
 
 
-class Group(TyperGroup):
-    """A verb with verbs of its own; former spellings as in `Command`."""
-
-    former: Mapping[str, str] = {}
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, with readable metavars."""
-        return _readable(super().get_params(ctx))
+class Group(_Spelled, TyperGroup):
+    """A verb with verbs of its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put present spellings in the place of former ones before the verb, then parse."""
