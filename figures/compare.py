@@ -29,7 +29,7 @@ def draw(data: Comparison | Comparisons, fig: Figure | SubFigure | None = None) 
     Examples
     --------
     >>> import mkfa
-    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=19, kernel_size="5x5")
+    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=19, measures="coverage")
     >>> draw(comparison).savefig("comparison.png")
     """
     if isinstance(data, Comparisons):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,17 +54,8 @@ class Comparison(Result):
 
     def record(self) -> dict[str, Any]:
         """Return the entry of this pair in JSON."""
-        kinds = [
-            kind.facts(self.settings.threshold) | {"in_words": in_words(kind, self.a, self.b)} for kind in self.kinds
-        ]
-        return {
-            "a": self.a,
-            "b": self.b,
-            "settings": self.settings,
-            "left_out": self.left_out,
-            "notes": self.notes,
-            "kinds": kinds,
-        }
+        threshold = self.settings.threshold
+        return {"settings": self.settings} | self._entry(lambda kind: kind.facts(threshold))
 
     def attributes(self) -> dict[str, Any]:
         """Return what is needed to read the arrays."""
@@ -72,15 +63,15 @@ class Comparison(Result):
 
     def pair_attributes(self) -> dict[str, Any]:
         """Return the entry of this pair in the attributes of an HDF5 file."""
-        taken = ("kind", "filters_sampled", "usable", "ceiling", "same_filters", "shared_filters", "in_words")
-        record = self.record()
-        del record["settings"]
-        for kind, facts in zip(self.kinds, record["kinds"], strict=True):
-            short = {key: facts[key] for key in taken}
-            nulls = {n.null: n.m for n in kind.nulls}
-            facts.clear()
-            facts.update(short, nulls=nulls, exchange=kind.exchange.p, by_layer=BY_LAYER)
-        return record
+
+        def more(kind: KindComparison) -> dict[str, Any]:
+            return {"nulls": {n.null: n.m for n in kind.nulls}, "exchange": kind.exchange.p, "by_layer": BY_LAYER}
+
+        return self._entry(more)
+
+    def _entry(self, more: Callable[[KindComparison], dict[str, Any]]) -> dict[str, Any]:
+        kinds = [k.summary() | {"in_words": in_words(k, self.a, self.b)} | more(k) for k in self.kinds]
+        return {"a": self.a, "b": self.b, "left_out": self.left_out, "notes": self.notes, "kinds": kinds}
 
     def to_arrays(self) -> dict[str, AnyArray]:
         """Return every array by path, "<a> and <b>/<kind>/<name>", those of a null under its name."""

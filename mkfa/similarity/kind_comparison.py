@@ -127,8 +127,19 @@ class KindComparison(ByContent):
         """The measures that were computed for pairs of layers, and their place in the arrays."""
         return [(i, name) for i, name in enumerate(BY_LAYER) if name in self.measures]
 
+    def summary(self) -> dict[str, Any]:
+        """Return sizes and names, as JSON and HDF5 files have them."""
+        return {
+            "kind": str(self.kind),
+            "filters_sampled": self.n,
+            "usable": self.usable,
+            "ceiling": self.ceiling_null,
+            "same_filters": self.same,
+            "shared_filters": self.shared,
+        }
+
     def facts(self, threshold: float) -> dict[str, Any]:
-        """Return what JSON says of this kind, but for what it means in words."""
+        """Return what else JSON says of this kind, but for what it means in words."""
         one, other = ("a_in_b", "b_in_a")
         coverage = {
             **dict(zip((one, other), self.directed, strict=True)),
@@ -140,13 +151,7 @@ class KindComparison(ByContent):
             "null_curves": {n.null: n.curve for n in self.nulls},
         }
         return {
-            "kind": str(self.kind),
-            "filters_sampled": self.n,
-            "usable": self.usable,
             "per_layer": self.per_layer,
-            "same_filters": self.same,
-            "shared_filters": self.shared,
-            "ceiling": self.ceiling_null,
             "mmd_bandwidth": self.bandwidth,
             "all_filters": self.all_filters,
             "measures": {name: self._measure_facts(i) for i, name in enumerate(self.measures)},
