@@ -31,8 +31,8 @@ def train(
     from mkfa.training.base_runs import store_bank
 
     given = training.options(recipe, network, running, seeds=seeds, out=out)
-    plan = plan_train(domain, given, open_domains=training.domains)
-    outcomes = training.work(plan, running=running, as_json=as_json)
+    plan = plan_train(domain, given, open_domains=training.domains(running))
+    outcomes = training.work(plan, running, as_json=as_json)
     if outcomes is None:
         return
     banks = {

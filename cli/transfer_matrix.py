@@ -90,9 +90,9 @@ def transfer_matrix(
         arms=arms,
         controls=controls,
         layers=layers,
-        open_domains=training.domains,
+        open_domains=training.domains(running),
     )
-    outcomes = training.work(plan, running=running, as_json=as_json)
+    outcomes = training.work(plan, running, as_json=as_json)
     if outcomes is None:
         return
     found: Any = plan.summarise()

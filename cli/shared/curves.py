@@ -31,11 +31,17 @@ def show_curve(
     from mkfa.experiments.planning import plan_curve
 
     plan = plan_curve(
-        options, source=source, target=target, layers=layers, arms=arms, verb=verb, open_domains=training.domains
+        options,
+        source=source,
+        target=target,
+        layers=layers,
+        arms=arms,
+        verb=verb,
+        open_domains=training.domains(running),
     )
     table = plan.kind == "table"
     paper = _paper(plan.setting.what, table=table, sources=plan.sources > 1) if with_paper else None
-    outcomes = training.work(plan, running=running, as_json=as_json)
+    outcomes = training.work(plan, running, as_json=as_json)
     if outcomes is None:
         return
     found: Any = plan.summarise()

@@ -186,9 +186,9 @@ class Running:
     tensorboard: Annotated[
         bool, flag("--tensorboard", "Write TensorBoard events into the folder of every run.", **RUNNING)
     ] = False
-    dry_run: Annotated[bool, flag("--dry-run", "Print the plan; train nothing.", **RUNNING)] = False
+    dry_run: Annotated[bool, flag("--dry-run", "Print the plan; decode and train nothing.", **RUNNING)] = False
     estimate: Annotated[
-        bool, flag("--estimate", "Print the plan and how long it takes: some steps are timed.", **RUNNING)
+        bool, flag("--estimate", "Print the plan and how long it takes, from timed steps.", **RUNNING)
     ] = False
 
 

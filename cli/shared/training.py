@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +54,17 @@ def filter_options(filters: FilterOptions) -> TransferOptions:
     return {"what": filters.what, "with_bias": filters.with_bias, "fit_kernel": filters.fit_kernel}
 
 
-def domains(recipe: Recipe) -> Domains:
-    """Return the domains of a command, which says so and shows a bar where images are decoded on first use."""
+def domains(running: Running) -> Callable[[Recipe], Domains]:
+    """Return what opens the domains of a recipe, with a bar while images are decoded; --dry-run decodes none."""
     from mkfa.images.opened import Domains
 
-    return Domains(recipe.size, recipe.max_size, notify=warn, progress=shown())
+    return lambda recipe: Domains(
+        recipe.size, recipe.max_size, notify=warn, progress=shown(), decode=not running.dry_run
+    )
 
 
-def work(plan: Plan, *, running: Running, as_json: bool) -> tuple[Outcome, ...] | None:
-    """Print what would be trained and how long it takes, and train it; None after --dry-run and --estimate.
+def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] | None:
+    """Print what would be trained, and train it; None after --dry-run and --estimate.
 
     Raises
     ------
@@ -73,21 +75,27 @@ def work(plan: Plan, *, running: Running, as_json: bool) -> tuple[Outcome, ...] 
     from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
-    plan.prepare()
-    for note in () if as_json else plan.notes:
-        say(note)
-    if running.dry_run and not running.estimate:
-        _show_plan(plan, None, as_json=as_json)
+    if not running.dry_run:
+        plan.prepare()
+    estimate = plan.estimate() if running.estimate else plan.count()
+    stops = running.dry_run or running.estimate
+    if stops and as_json:
+        print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root)
+    elif not as_json:
+        for note in plan.notes:
+            say(note)
+        _print_plan(plan, estimate)
+    if stops:
+        say("Nothing was trained.") if not as_json else None
         return None
-    with open_engine(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as engine:
-        estimate = engine.estimate(plan.runs)
-        if running.estimate:
-            _show_plan(plan, estimate, as_json=as_json)
-            return None
+    with (
+        open_engine(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as engine,
+        Stop().listening() as stop,
+        SweepBar(len(plan.runs), estimate.steps) as bar,
+    ):
         if not as_json:
-            _print_plan(plan, estimate)
-        with Stop().listening() as stop, SweepBar(len(plan.runs), estimate.steps) as bar:
-            return check_outcomes(engine.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
+            say(f"{at_a_time(len(engine.executions), engine.executions[0].threads)}.")
+        return check_outcomes(engine.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:
@@ -96,15 +104,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-def _show_plan(plan: Plan, found: Estimate | None, *, as_json: bool) -> None:
-    if as_json:
-        print_list("plan", "runs", plan.rows(), estimate=found, runs_folder=plan.root)
-    else:
-        _print_plan(plan, found)
-        say("Nothing was trained." if found else "Nothing was trained; --estimate says how long it takes.")
-
-
-def _print_plan(plan: Plan, found: Estimate | None) -> None:
+def _print_plan(plan: Plan, found: Estimate) -> None:
     groups: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
     for p in plan.runs:
         source = p.source if p.spec.arm != "baseline" else ""
@@ -114,12 +114,11 @@ def _print_plan(plan: Plan, found: Estimate | None) -> None:
         (arm, source or None, target, network, spans({p.spec.layers for p in g}), len({p.spec.seed for p in g}), len(g))
         for (arm, source, target, network), g in groups.items()
     ]
-    notes = [f"{plan.headline()}."]
-    if found and found.seconds is None:
-        notes.append("Nothing is left to do.")
-    elif found and found.seconds is not None:
-        notes.append(f"{found.steps} steps to go, about {duration(found.seconds)}.")
-        notes.append(f"{at_a_time(found)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}.")
+    left = f", about {duration(found.seconds)} left" if found.seconds is not None else ""
+    left = ", nothing left to do" if found.done == found.runs else left
+    notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go{left}."]
+    if found.seconds is not None:
+        notes.append(f"{at_a_time(found.jobs, found.threads)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}.")
     if plan.warning:
         notes.append(plan.warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
@@ -129,11 +128,10 @@ def _print_plan(plan: Plan, found: Estimate | None) -> None:
     say(f"Runs in {plan.root}", wrap=False)
 
 
-def at_a_time(found: Estimate) -> str:
+def at_a_time(jobs: int, threads: int) -> str:
     """Return "2 runs at a time, 1 thread each"."""
-    runs = f"{found.jobs} runs at a time" if found.jobs > 1 else "One run at a time"
-    threads = f"{found.threads} thread{'s' if found.threads != 1 else ''}"
-    return f"{runs}, {threads} each" if found.jobs > 1 else f"{runs}, {threads}"
+    text = f"{threads} thread{'s' if threads != 1 else ''}"
+    return f"{jobs} runs at a time, {text} each" if jobs > 1 else f"One run at a time, {text}"
 
 
 def spans(numbers: set[int]) -> str:

@@ -37,11 +37,11 @@ class Estimate:
     runs, done : int
         In all, and those that are over.
     steps : int
-        Optimiser steps to go; those that lie in a checkpoint are behind.
+        Optimiser steps to go; those before a checkpoint are done.
     seconds : float or None
-        To go; None where nothing is left.
+        To go; None if nothing is left or nothing was timed.
     jobs, threads : int
-        Runs at a time, CPU threads of each.
+        Runs at a time, CPU threads of each; 0 if nothing was timed.
     """
 
     runs: int
@@ -109,6 +109,16 @@ def estimate(
         tasks.append(Job(p.spec.hash, seconds, p.source_run.hash if p.source_run else ""))
     ready = makespan(tasks, len(executions)) if left else None
     return Estimate(len(plan), len(plan) - len(left), steps, ready, len(executions), executions[0].threads)
+
+
+def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> Estimate:
+    """Count what is left of a plan, without timing: `seconds` is None, `jobs` 0."""
+    left = [p for p in plan if RunFolder(root, p.spec).result() is None]
+    steps = sum(
+        steps_of(recipe_of(p.spec), len(domains[p.spec.domain].x_train))[0] - RunFolder(root, p.spec).begun()
+        for p in left
+    )
+    return Estimate(len(plan), len(plan) - len(left), steps, None, jobs=0)
 
 
 def makespan(tasks: Sequence[Job], jobs: int) -> float:

@@ -88,7 +88,7 @@ class Serial:
     """One run after the other in this process."""
 
     def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        self.execution, self.domains, self.root = execution, domains, root
+        self.executions, self.domains, self.root = (execution,), domains, root
 
     def __enter__(self) -> Serial:
         return self
@@ -102,8 +102,8 @@ class Serial:
             plan,
             self.domains,
             root=self.root,
-            executions=(self.execution,),
-            timer=lambda spec: time_run(spec, self.domains, execution=self.execution),
+            executions=self.executions,
+            timer=lambda spec: time_run(spec, self.domains, execution=self.executions[0]),
         )
 
     def carry_out(
@@ -116,7 +116,7 @@ class Serial:
     ) -> tuple[Outcome, ...]:
         """Train a plan, see `mkfa.engines.serial.carry_out`."""
         return carry_out(
-            plan, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell, ended=ended
+            plan, self.domains, root=self.root, execution=self.executions[0], stop=stop, tell=tell, ended=ended
         )
 
 

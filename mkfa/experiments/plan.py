@@ -137,7 +137,7 @@ def choose_layers(text: str, experiment: Setting, domain: Domain) -> tuple[tuple
     first = parse_numbers(text, last=told or 9999)  # a text that is none is refused before a network is built
     if told:
         _refuse_more(first, told, experiment)
-    count = count_layers(experiment, domain)
+    count = told or count_layers(experiment, domain)
     numbers = parse_numbers(text, last=count)
     _refuse_more(numbers, count, experiment)
     return numbers, count
@@ -182,7 +182,9 @@ def tell_followers(experiment: Setting, domain: Domain, count: int) -> str:
 
 
 def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]) -> None:
-    """Put the filters of each source, untrained where it is a base run, into the target: refuse before any work.
+    """Put the filters of each source, untrained if it is a base run, into the target: refuse before any work.
+
+    Depthwise filters of the same network always fit and are not tried.
 
     Raises
     ------
@@ -197,7 +199,8 @@ def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tupl
     largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
     for cell in cells:
         key = (id(cell[0]), *cell[1:3])
-        if cell[3] and find_arm(cell[2]).source == "needed":
+        same = experiment.what == "depthwise" and not experiment.with_bias and cell[0].domain and not cell[0].arch
+        if cell[3] and not same and find_arm(cell[2]).source == "needed":
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
     lenders: dict[str, Any] = {}
     for cell in largest.values():

@@ -172,6 +172,12 @@ class Plan(Result):
         """A sentence where the plan cannot show whether filters matter, else ""."""
         return sensitivity_warning(self.runs)
 
+    def count(self) -> Estimate:
+        """Return what is left to do, without timing it."""
+        from mkfa.engines.estimate import count_steps
+
+        return count_steps(self.runs, self.domains, root=self.root)
+
     def estimate(self) -> Estimate:
         """Time a few steps, and return how long the plan takes."""
         from mkfa.engines.processes import open_engine
@@ -180,14 +186,18 @@ class Plan(Result):
             return engine.estimate(self.runs)
 
     def prepare(self) -> None:
-        """Make the folders; refuse a device that is not there and a place that cannot be written.
+        """Make the folders; refuse a missing device, a network that cannot be built, a place that cannot be written.
 
         Raises
         ------
         MkfaError, WorkError
             As above.
         """
+        from mkfa.training.run import build
+
         self.execution.resolved()
+        spec = self.runs[0].spec
+        build(spec, self.domains[spec.domain], None)
         if self.execution.events:
             from mkfa.training.events import check_tensorboard
 
@@ -280,7 +290,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     chosen = {key: value for key, value in network.items() if value is not None}
     reason = ""
     if not arch or not recipe:
-        default = default_setting(make_execution(options).resolved().device.type)
+        default = default_setting(make_execution(options).kind)
         reason = default.reason
         if not arch:
             arch, chosen = default.arch, dict(default.options) | chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mkfa.array_types import I64, U8
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.images.registry import bundled_domains
@@ -21,12 +22,19 @@ class Domains:
     ----------
     size, max_size : pixels, as in `mkfa.images.load.load_to_train`.
     notify, progress : as in `mkfa.images.load.load_domain`.
+    decode : if False, a domain that is not packed yet is stood in for by black images, and has no digest.
     """
 
     def __init__(
-        self, size: int, max_size: int, *, notify: Callable[[str], object] | None = None, progress: Progress = None
+        self,
+        size: int,
+        max_size: int,
+        *,
+        notify: Callable[[str], object] | None = None,
+        progress: Progress = None,
+        decode: bool = True,
     ) -> None:
-        self.size, self.max_size = size, max_size
+        self.size, self.max_size, self.decode = size, max_size, decode
         self._notify, self._progress = notify, progress
         self._read: dict[str, Domain] = {}
         self._named: dict[str, tuple[str, Domain]] = {}
@@ -45,9 +53,12 @@ class Domains:
             return self._named[name][1]
         from mkfa.images.load import load_to_train
 
-        domain = load_to_train(
-            name, size=self.size, max_size=self.max_size, notify=self._notify, progress=self._progress
-        )
+        if not self.decode and not (facts := self.facts(name)).digest:
+            domain = _stand_in(facts)
+        else:
+            domain = load_to_train(
+                name, size=self.size, max_size=self.max_size, notify=self._notify, progress=self._progress
+            )
         asked, other = self._named.setdefault(domain.name, (name, domain))
         if other.digest != domain.digest:
             problem = f"is called {domain.name} as {asked} is, but has other images"
@@ -64,3 +75,14 @@ class Domains:
     def asked_as(self, name: str) -> str:
         """Return the name or path under which the domain of this name was read, for another process to read it."""
         return self._named[name][0] if name in self._named else name
+
+
+def _stand_in(facts: DomainFacts) -> Domain:
+    """Return a domain of black images, which take no memory."""
+    import numpy as np
+
+    def images(count: int) -> tuple[U8, I64]:
+        black = np.broadcast_to(np.uint8(0), (count, facts.size, facts.size, 3))
+        return black, np.broadcast_to(np.int64(0), (count,))
+
+    return Domain(facts.name, facts.classes, *images(facts.train), *images(facts.test), digest="")

@@ -59,6 +59,11 @@ class Execution:
     events: bool = False
     quick: bool | None = None
 
+    @property
+    def kind(self) -> str:
+        """ "cpu", "cuda" or "mps"; torch is imported only for "auto"."""
+        return self.resolved().device.type if self.device == "auto" else self.device.split(":")[0]
+
     def resolved(self) -> Resolved:
         """Return the choices for the device at hand. Raises MkfaError for one that is not there, or no way of data."""
         import torch

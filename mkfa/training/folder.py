@@ -106,12 +106,14 @@ class RunFolder:
         return load_tensors(self.path / name)
 
     def begun(self) -> int:
-        """Return the optimiser step of the checkpoint without reading its tensors; 0 where there is none."""
+        """Return the optimiser step of the checkpoint without reading its tensors; 0 if there is none."""
+        if not (self.path / CHECKPOINT).exists():
+            return 0
         import torch
 
         try:
             return int(torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["step"])
-        except Exception:  # missing, or damaged: the run itself says so when it is started
+        except Exception:  # damaged: the run itself says so when it is started
             return 0
 
     def finish(self, result: Mapping[str, Any]) -> RunResult:

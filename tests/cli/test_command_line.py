@@ -248,4 +248,4 @@ def test_a_dry_run_opens_no_engine(mkfa, monkeypatch):
     code, out, _ = mkfa(*words.split())
     assert code == 0
     assert "Nothing was trained" in out
-    assert json.loads(mkfa(*words.split(), "--json")[1])["estimate"] is None
+    assert json.loads(mkfa(*words.split(), "--json")[1])["estimate"]["seconds"] is None

@@ -172,3 +172,19 @@ def test_a_lost_run_makes_the_exit_code_1_and_nothing_else_does():
 def test_a_plan_says_how_many_runs_at_a_time():
     assert trainer.at_a_time(SimpleNamespace(jobs=2, threads=1)) == "2 runs at a time, 1 thread each"
     assert trainer.at_a_time(SimpleNamespace(jobs=1, threads=4)) == "One run at a time, 4 threads"
+
+
+def test_a_dry_run_decodes_nothing_and_leaves_nothing(tmp_path, own_home):
+    from PIL import Image
+
+    for side in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "set" / side / name).mkdir(parents=True)
+            for i in range(2):
+                Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / "set" / side / name / f"{i}.png")
+    words = ["train", str(tmp_path / "set"), "--arch", "convmixer_8_2", "--recipe", "smoke", "--seeds", "2"]
+    done = CliRunner().invoke(app, [*words, "--device", "cpu", "--out", str(tmp_path / "out"), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "2 runs, 0 done" in done.stdout
+    assert not (tmp_path / "out").exists()
+    assert not list(own_home.rglob("*.h5"))
