@@ -118,7 +118,9 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
     left = ", nothing left to do" if found.done == found.runs else left
     notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go{left}."]
     if found.seconds is not None:
-        notes.append(f"{at_a_time(found.jobs, found.threads)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}.")
+        notes.append(
+            f"{at_a_time(found.jobs, found.threads)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}."
+        )
     if plan.warning:
         notes.append(plan.warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
