@@ -27,7 +27,7 @@ class BankMatrix(ByContent):
     names : N banks.
     value, fraction : (N, N) symmetric; fraction between the pair's floor and its ceiling.
     nulls : names of the nulls; p, p_holm : (nulls, N, N), Holm over the pairs of banks.
-    seed_floor : mean value between banks of one architecture and training set (other seeds); NaN if there are none.
+    seed_floor : mean value between banks of one architecture and training set (other seeds); NaN without any.
     fraction_of_seeds : (N, N), with `seed_floor` in the place of the split-half floor.
     """
 

@@ -1,4 +1,4 @@
-"""Chance by replacement: one bank of a pair gives way to a null bank, the other stays.
+"""Chance by replacement: a null bank takes the place of one bank of a pair, the other stays.
 
 Both banks cannot be replaced at once: two null banks of one kind are draws of one distribution, so every distance
 between them is about zero, and no pair of trained networks could ever be "closer than chance". So the question is

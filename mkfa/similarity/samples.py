@@ -183,5 +183,5 @@ def shared_filters(a: Cloud, b: Cloud) -> int:
 
 
 def same_filters(a: Cloud, b: Cloud) -> bool:
-    """True when both clouds hold the same filters, so that only split halves compare them fairly."""
+    """True when both clouds have the same filters, so that only disjoint halves compare them fairly."""
     return a.weight.shape == b.weight.shape and bool(np.array_equal(a.weight, b.weight))

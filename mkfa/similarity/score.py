@@ -119,7 +119,7 @@ class Sample:
         n, depth, size = len(self), len(self.vector), self.size
         whole, layers = np.empty((2, depth)), np.empty((2, depth, self.layers))
         for i, block in enumerate(_transform(_squares(self.vector, self.vector), self.plan.bandwidth)):
-            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself is no pair
+            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself does not count
             sums = self.members @ block  # (D, L, n)
             whole[i] = sums.sum(axis=(1, 2), dtype=np.float64) / (n * (n - 1))
             pairs = np.where(size > 1, size * (size - 1.0), np.nan)

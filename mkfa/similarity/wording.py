@@ -35,13 +35,12 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     parts = []
     if near:
         parts.append(f"closer than chance under {_join(n.null for n in near)} (p <= {max(n.p[i] for n in near):.3f})")
-    if far:
-        beyond = [n for n in far if n.p_farther[i] <= ALPHA]
-        same = [n for n in far if n not in beyond]
-        if same:
-            parts.append(f"not distinguishable from chance under {_join(_with_p(n.null, n.p[i]) for n in same)}")
-        if beyond:
-            parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
+    beyond = [n for n in far if n.p_farther[i] <= ALPHA]
+    if len(beyond) < len(far):
+        same = [_with_p(n.null, n.p[i]) for n in far if n.p_farther[i] > ALPHA]
+        parts.append(f"not distinguishable from chance under {_join(same)}")
+    if beyond:
+        parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
     agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
     fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
