@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mkfa.cli.shared.options import Bank, Seed, add, flag, option
-from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
@@ -78,11 +77,13 @@ def assign(
         say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
 
     facts = {"assignments": [summary for _, summary in done], "quality": quality}
-    output.deliver(
-        SimpleNamespace(to_dict=lambda: facts),
+    output.deliver_facts(
+        "assignment",
+        facts,
+        rows=[row for _, summary in done for row in _rows(summary)],
+        write=lambda path: _write(path, done, loaded, force=output.force),
         show=tables,
         draw=lambda: _draw(done[0], loaded),
-        save=lambda path: _write(path, done, loaded, facts, force=output.force),
     )
 
 
@@ -104,14 +105,21 @@ def _why_not_stored(path: Path, store: bool) -> str:
     return ""
 
 
-def _write(out: Path, done: Done, bank: FilterBank, facts: Any, *, force: bool) -> None:
-    from mkfa.patterns.assigning import to_analysis
-    from mkfa.storage.records import to_json
-    from mkfa.storage.result_files import write_arrays
+def _rows(summary: AssignmentSummary) -> list[dict[str, Any]]:
+    """Return one row a layer, with a column for the share of each class."""
+    from dataclasses import asdict
 
-    if out.suffix.lower() == ".json":
-        write_text(out, to_json(facts) + "\n", overwrite=force)
-        return
+    rows = []
+    for layer in summary.layers:
+        facts = {"bank": summary.bank, "basis": summary.basis} | asdict(layer)
+        shares = facts.pop("shares")
+        rows.append(facts | {c.name: share for c, share in zip(summary.classes, shares, strict=True)})
+    return rows
+
+
+def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
+    from mkfa.patterns.assigning import to_analysis
+    from mkfa.storage.result_files import write_arrays
 
     arrays: dict[str, Any] = {}
     described: dict[str, Any] = {}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
-from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import percent, print_table, say
 from mkfa.cli.shared.progress import shown
 
@@ -59,21 +57,14 @@ def atlas(
             with_map=output.figure is not None or output.out is not None,
             advance=advance,
         )
-    summary, write = atlas_summary, write_atlas
-
-    def save(path: Path) -> None:
-        from mkfa.storage.records import to_json
-
-        if path.suffix.lower() == ".json":
-            write_text(path, to_json(summary(result)) + "\n", overwrite=output.force)
-        else:
-            write(result, path, overwrite=output.force)
-
-    output.deliver(
-        SimpleNamespace(to_dict=lambda: summary(result)),
+    facts = atlas_summary(result)
+    output.deliver_facts(
+        "atlas",
+        facts,
+        rows=facts["prototypes"],
+        write=lambda path: write_atlas(result, path, overwrite=output.force),
         show=lambda: print_atlas(result),
         draw=lambda: draw(result),
-        save=save,
     )
 
 

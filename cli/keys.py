@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
-from mkfa.cli.shared.outputs import Output, write_text
+from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 
@@ -51,21 +49,14 @@ def keys(
             seed=seed,
             advance=advance,
         )
-    summary, write = keys_summary, write_keys
-
-    def save(path: Path) -> None:
-        from mkfa.storage.records import to_json
-
-        if path.suffix.lower() == ".json":
-            write_text(path, to_json(summary(result)) + "\n", overwrite=output.force)
-        else:
-            write(result, path, overwrite=output.force)
-
-    output.deliver(
-        SimpleNamespace(to_dict=lambda: summary(result)),
+    facts = keys_summary(result)
+    output.deliver_facts(
+        "keys",
+        facts,
+        rows=facts["each"],
+        write=lambda path: write_keys(result, path, overwrite=output.force),
         show=lambda: print_keys(result),
         draw=lambda: draw(result),
-        save=save,
     )
 
 

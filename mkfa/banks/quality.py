@@ -28,7 +28,7 @@ class LayerQuality:
 
     Attributes
     ----------
-    layer : row in the layer table.
+    layer : number, from 1 over the whole network.
     filters : number of filters, without non-finite ones.
     sparsity : share of dead filters.
     entropy : variance entropy, 0 to log10 of the smaller of taps and filters.
@@ -61,7 +61,7 @@ def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tup
         low, high = np.quantile(random, (0.01, 0.99)).tolist()
         out.append(
             LayerQuality(
-                layer.index,
+                layer.index + 1,
                 len(finite),
                 float(sparse.mean()) if len(sparse) else float("nan"),
                 variance_entropy(finite),

@@ -70,7 +70,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class LayerShare:
-    """One layer: scored filters, what was not scored, coverage, and the share of each class (in order of classes)."""
+    """One layer, numbered from 1: filters scored and not, coverage, and the share of each class (in order of classes)."""
 
     layer: int
     name: str
@@ -262,7 +262,7 @@ def _layers(assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment
             counts = np.bincount(part.fit.label[scored], minlength=len(assignment.names))
             nan = float("nan")
             found[index] = LayerShare(
-                index,
+                index + 1,
                 layer.name,
                 layer.depth,
                 str(part.kind),

@@ -64,7 +64,7 @@ def test_layers_are_told_apart():
     layers.append((Layer(0, "one", 0, 0.0, 1, 3, 3), random[:1, :3, :3], None))
     layers.append((Layer(0, "lost", 0, 0.0, 2, 3, 3), np.full((2, 3, 3), np.inf, np.float32), None))
     found = layer_quality(make_bank("made", layers, Provenance()))
-    assert [q.layer for q in found] == [0, 1, 2, 3, 4] and [q.filters for q in found] == [64, 64, 63, 1, 0]
+    assert [q.layer for q in found] == [1, 2, 3, 4, 5] and [q.filters for q in found] == [64, 64, 63, 1, 0]
     assert found[0].sparsity == 0 and found[1].sparsity == 0.25
     assert found[0].ratio == pytest.approx(1, abs=0.03) and found[1].ratio < found[0].ratio
     assert found[0].random_low < found[0].random < found[0].random_high

@@ -61,13 +61,6 @@ FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".js
 SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix") and "--out sweep" in c]
 
 
-def pending(cases):
-    """Mark verbs whose results have no heading yet."""
-    verbs, mark = ("assign", "atlas", "keys"), pytest.mark.xfail(strict=False)
-    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*c, marks=[mark] if c[0].split()[0] in verbs else []) for c in cases]
-
-
 @pytest.fixture
 def mkfa(monkeypatch, capsys, tmp_path):
     """Run a command in a folder with small recorded files; return what it printed."""
@@ -106,12 +99,12 @@ def test_the_schema_is_one_and_lists_every_format():
     assert all(SCHEMA["$defs"][name]["properties"]["format"] == {"const": f"mkfa.{name}"} for name in formats)
 
 
-@pytest.mark.parametrize("command", pending(COMMANDS))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_printed_as_json(mkfa, command):
     check(json.loads(mkfa(f"{command} --json")), COMMANDS[command], f"{command} --json")
 
 
-@pytest.mark.parametrize(("command", "ending"), pending(FILES))
+@pytest.mark.parametrize(("command", "ending"), FILES)
 def test_what_is_written(mkfa, tmp_path, command, ending):
     written = f"{command} --out result{ending}"
     mkfa(written)
