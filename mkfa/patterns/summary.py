@@ -70,7 +70,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class LayerShare:
-    """One layer, numbered from 1: filters scored and not, coverage, and the share of each class (in order of classes)."""
+    """One layer, numbered from 1: filters scored and not, coverage, the share of each class (in order of classes)."""
 
     layer: int
     name: str
