@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.images.opened import Domains
-from mkfa.training.base_runs import BaseBanks, lend, store_bank, trained_network
+from mkfa.training.base_runs import BaseBanks, borrowed_filters, store_bank, trained_network
 from mkfa.training.device import Execution
 from mkfa.training.events import write_missing
 from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
@@ -134,4 +134,4 @@ def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
         raise Diverged(planned.source_run.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
     domain = domains[planned.source_run.domain]
     network = trained_network(root, planned.source_run, domain)
-    return lend(network, planned.source_run, domain, to=planned.spec, digest=result.weights_sha256)
+    return borrowed_filters(network, planned.source_run, domain, to=planned.spec, digest=result.weights_sha256)

@@ -10,7 +10,7 @@ from mkfa.errors import MkfaError
 def parse_numbers(text: str, option: str = "--layers", *, last: int | None = None) -> tuple[int, ...]:
     """Return the numbers of "a", "a..b" (inclusive), "a..b..s" (every s-th), joined by commas; sorted, once each.
 
-    "all" stands for `last` where that is given, alone or as an end: "all", "1..all", "0,all".
+    "all" stands for `last` if that is not None, alone or as an end: "all", "1..all", "0,all".
 
     Raises
     ------
@@ -19,7 +19,7 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
     """
     if not text.strip():
         raise MkfaError(option, "names no number", "write it like 1..18, 0..12..3 or 1,2,4")
-    found: set[int] = set()
+    chosen: set[int] = set()
     for part in (text if last is None else re.sub(r"\ball\b", str(last), text)).split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\.\.(\d{1,6})(?:\.\.(\d{1,6}))?)?\s*", part)
         if not match:
@@ -32,10 +32,10 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
         end = int(match[2] or first)
         step = int(match[3] or 1)
         if end < first or step == 0:
-            problem = f"has the range {part.strip()}, which holds nothing"
+            problem = f"has the range {part.strip()}, which is empty"
             raise MkfaError(f"{option} {text}", problem, "write the smaller end first, and a step of 1 or more")
         numbers = range(first, end + 1, step)
-        if len(numbers) + len(found) > 10_000:
+        if len(numbers) + len(chosen) > 10_000:
             raise MkfaError(f"{option} {text}", "holds more than 10,000 numbers", "ask for fewer")
-        found.update(numbers)
-    return tuple(sorted(found))
+        chosen.update(numbers)
+    return tuple(sorted(chosen))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.plan import check_arms, source_label
-from mkfa.experiments.sources import Origin, find_origin
+from mkfa.experiments.sources import Source, find_source
 from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
 
@@ -23,37 +23,37 @@ class Rows:
     ----------
     domains : tuple of str
         Targets by their own names; each is a source too.
-    sources : tuple of str
-        All rows: sources that are no targets, then `domains`.
-    origins : tuple of Origin
+    names : tuple of str
+        All rows: sources that are not targets, then `domains`.
+    sources : tuple of Source
         Of the rows, in their order.
     """
 
     domains: tuple[str, ...]
-    sources: tuple[str, ...]
-    origins: tuple[Origin, ...]
+    names: tuple[str, ...]
+    sources: tuple[Source, ...]
 
 
-def find_rows(given: Sequence[str], domains: Domains, *, more: Sequence[str] = (), what: str) -> Rows:
+def find_rows(targets: Sequence[str], domains: Domains, *, more: Sequence[str] = (), what: str) -> Rows:
     """Find the targets and all sources, by names and paths as a user gives them.
 
     Parameters
     ----------
-    given : of the targets.
+    targets : of the targets.
     more : of sources that are no targets: domains, packed files, image folders; banks and checkpoints for "depthwise".
 
     Raises
     ------
     MkfaError
-        Fewer than two sources, two of one name, or as `find_origin` and `Domains`.
+        Fewer than two sources, two of one name, or as `find_source` and `Domains`.
     """
-    names = [domains[name].name for name in given]
+    names = [domains[name].name for name in targets]
     least = 1 if more else 2
-    if len(set(names)) < max(least, len(given)):
+    if len(set(names)) < max(least, len(targets)):
         problem = f"does not name {'one' if least == 1 else 'two'} or more different domains"
-        raise MkfaError(f"--domains {','.join(given)}", problem, "name each domain once")
-    above = [find_origin(name, what=what) for name in more]
-    rows = [source_label(origin, domains) for origin in above]
+        raise MkfaError(f"--domains {','.join(targets)}", problem, "name each domain once")
+    above = [find_source(name, what=what) for name in more]
+    rows = [source_label(source, domains) for source in above]
     for i, name in enumerate(rows):
         if name in names:
             raise MkfaError(
@@ -64,7 +64,7 @@ def find_rows(given: Sequence[str], domains: Domains, *, more: Sequence[str] = (
         if name in rows[:i]:
             problem = f"is called {name}, as another of them is"
             raise MkfaError(f"--sources {more[i]}", problem, "name each source once, or rename a file")
-    below = [Origin(name, text) for name, text in zip(names, given, strict=True)]
+    below = [Source(name, text) for name, text in zip(names, targets, strict=True)]
     return Rows(tuple(names), (*rows, *names), (*above, *below))
 
 
@@ -85,7 +85,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     if text is None:
         fit = tuple(name for name in CONTROLS if what == "depthwise" or not ARMS[name].depthwise_only)
         left = [name for name in CONTROLS if name not in fit]
-        told = (
+        note = (
             (
                 f"Control{'s' if len(fit) > 1 else ''} {', '.join(fit)}; not {', '.join(left)}, which sets single "
                 f"kernels: {what} layers have no use for it."
@@ -93,7 +93,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
             if left
             else ""
         )
-        return fit, told
+        return fit, note
     if text.strip() == "none":
         return (), ""
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -130,15 +130,15 @@ def check_arm(arm: str, *, what: str) -> None:
 
 
 def plan_rows(
-    rows: Rows, *, given: Sequence[str], arm: str, layers: int, controls: Sequence[str]
-) -> list[tuple[Origin, str, str, int]]:
+    rows: Rows, *, targets: Sequence[str], arm: str, layers: int, controls: Sequence[str]
+) -> list[tuple[Source, str, str, int]]:
     """Return a matrix's cells as `mkfa.experiments.plan.plan_cells` takes them: sources row by row, then controls."""
     cells = [
-        (origin, target, SELFFER if source == name else arm, layers)
-        for source, origin in zip(rows.sources, rows.origins, strict=True)
-        for name, target in zip(rows.domains, given, strict=True)
+        (source, target, SELFFER if row == column else arm, layers)
+        for row, source in zip(rows.names, rows.sources, strict=True)
+        for column, target in zip(rows.domains, targets, strict=True)
     ]
-    return cells + [(Origin(""), target, control, layers) for control in controls for target in given]
+    return cells + [(Source(""), target, control, layers) for control in controls for target in targets]
 
 
 def _without_source() -> list[str]:

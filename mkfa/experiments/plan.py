@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.sources import Origin
+from mkfa.experiments.sources import Source
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
@@ -29,30 +29,30 @@ class Setting:
     options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
 
-def base_run(experiment: Setting, domain: Domain, seed: int) -> RunSpec:
+def base_run(setting: Setting, domain: Domain, seed: int) -> RunSpec:
     """Return the specification of a base run."""
     return RunSpec(
-        arch=experiment.arch,
+        arch=setting.arch,
         domain=domain.name,
         domain_digest=domain.digest,
-        recipe_name=experiment.recipe.name,
-        recipe=experiment.recipe.identity,
+        recipe_name=setting.recipe.name,
+        recipe=setting.recipe.identity,
         seed=seed,
-        options=dict(experiment.options),
+        options=dict(setting.options),
     )
 
 
-def plan_bases(experiment: Setting, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[PlannedRun, ...]:
+def plan_bases(setting: Setting, domains: Domains, *, names: Sequence[str], seeds: int) -> tuple[PlannedRun, ...]:
     """Plan the base runs of some domains."""
     return tuple(
-        PlannedRun(base_run(experiment, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
+        PlannedRun(base_run(setting, domains[n], seed), domains[n].name) for n in names for seed in range(seeds)
     )
 
 
 def plan_cells(
-    experiment: Setting, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]], seeds: int
+    setting: Setting, domains: Domains, *, cells: Sequence[tuple[Source, str, str, int]], seeds: int
 ) -> tuple[PlannedRun, ...]:
-    """Plan the runs of cells (origin, target, arm, layers) and the base runs that they need, these first, once each.
+    """Plan the runs of cells (source, target, arm, layers) and the base runs that they need, these first, once each.
 
     A cell with 0 layers is the target's base run.
     """
@@ -60,15 +60,15 @@ def plan_cells(
 
     planned: dict[str, PlannedRun] = {}
     for _, target, _, _ in cells:
-        for run in plan_bases(experiment, domains, names=[target], seeds=seeds):
+        for run in plan_bases(setting, domains, names=[target], seeds=seeds):
             planned.setdefault(run.spec.hash, run)
     later: dict[str, PlannedRun] = {}
-    for origin, target, arm, layers in cells:
+    for source, target, arm, layers in cells:
         if layers == 0 or arm == BASE:
             continue
         needs = find_arm(arm).needs_source
         for seed in range(seeds):
-            run = _planned(experiment, domains, (origin, target, arm, layers), seed, needs=needs)
+            run = _planned(setting, domains, (source, target, arm, layers), seed, needs=needs)
             if run.source_run is not None:
                 planned.setdefault(run.source_run.hash, PlannedRun(run.source_run, run.source))
             later.setdefault(run.spec.hash, run)
@@ -76,36 +76,36 @@ def plan_cells(
 
 
 def _planned(
-    experiment: Setting, domains: Domains, cell: tuple[Origin, str, str, int], seed: int, *, needs: bool
+    setting: Setting, domains: Domains, cell: tuple[Source, str, str, int], seed: int, *, needs: bool
 ) -> PlannedRun:
     from mkfa.arms.arms import find_arm
 
-    origin, target, arm, layers = cell
+    source, target, arm, layers = cell
     domain = domains[target]
     if find_arm(arm).source == "own":
-        origin = Origin(domain.name, target)  # of the target's own network, whatever the source's is
+        source = Source(domain.name, target)  # of the target's own network, whatever the source's is
     spec = replace(
-        base_run(experiment, domain, seed),
+        base_run(setting, domain, seed),
         arm=arm,
         layers=layers,
-        what=experiment.what,
-        with_bias=experiment.with_bias,
-        fit_kernel=experiment.fit_kernel,
+        what=setting.what,
+        with_bias=setting.with_bias,
+        fit_kernel=setting.fit_kernel,
     )
     if not needs:
         return PlannedRun(spec, "")
-    if origin.bank is not None:
-        return PlannedRun(replace(spec, source=f"bank:{bank_digest(origin.bank)}"), origin.name, None, origin.bank)
-    lender = experiment if not origin.arch else replace(experiment, arch=origin.network, options=origin.options)
-    base = base_run(lender, domains[origin.domain], seed)
-    return PlannedRun(replace(spec, source=f"run:{base.hash}"), source_label(origin, domains), base)
+    if source.bank is not None:
+        return PlannedRun(replace(spec, source=f"bank:{bank_digest(source.bank)}"), source.name, None, source.bank)
+    network = setting if not source.arch else replace(setting, arch=source.network, options=source.options)
+    base = base_run(network, domains[source.domain], seed)
+    return PlannedRun(replace(spec, source=f"run:{base.hash}"), source_label(source, domains), base)
 
 
-def source_label(origin: Origin, domains: Domains) -> str:
+def source_label(source: Source, domains: Domains) -> str:
     """Return what results call a source: its domain or bank, and "+NETWORK" where that is not the target's."""
-    if not origin.domain:
-        return origin.name
-    return domains[origin.domain].name + (f"+{origin.arch}" if origin.arch else "")
+    if not source.domain:
+        return source.name
+    return domains[source.domain].name + (f"+{source.arch}" if source.arch else "")
 
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
@@ -114,7 +114,7 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
     from mkfa.networks.layers import WHAT
 
     if what not in WHAT:
-        raise MkfaError(f"--what {what}", "is no kind of layer", f"choose one of {', '.join(WHAT)}")
+        raise MkfaError(f"--what {what}", "unknown kind of layer", f"choose one of {', '.join(WHAT)}")
     for name in arms:
         arm = find_arm(name)
         if name == BASE:
@@ -123,7 +123,7 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
             raise MkfaError(f"arm {name}", f"sets single kernels, which {what} layers have no use for", "leave it out")
 
 
-def choose_layers(text: str, experiment: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
+def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
     """Return the numbers of layers that a text asks for, "all" being the network's, and the network's own.
 
     Raises
@@ -133,55 +133,55 @@ def choose_layers(text: str, experiment: Setting, domain: Domain) -> tuple[tuple
     """
     from mkfa.experiments.layer_numbers import parse_numbers
 
-    told = _layers_by_name(experiment)
-    first = parse_numbers(text, last=told or 9999)  # a text that is none is refused before a network is built
-    if told:
-        _refuse_more(first, told, experiment)
-    count = told or count_layers(experiment, domain)
+    named = _layers_by_name(setting)
+    first = parse_numbers(text, last=named or 9999)  # malformed text is refused before a network is built
+    if named:
+        _refuse_more(first, named, setting)
+    count = named or count_layers(setting, domain)
     numbers = parse_numbers(text, last=count)
-    _refuse_more(numbers, count, experiment)
+    _refuse_more(numbers, count, setting)
     return numbers, count
 
 
-def _layers_by_name(experiment: Setting) -> int:
+def _layers_by_name(setting: Setting) -> int:
     """Return the number of layers that a network's name tells, without torch and timm; 0 where it tells none."""
-    named = re.match(r"convmixer_\d+_(\d+)", experiment.arch)
-    return int(named[1]) if named and experiment.what == "depthwise" else 0
+    named = re.match(r"convmixer_\d+_(\d+)", setting.arch)
+    return int(named[1]) if named and setting.what == "depthwise" else 0
 
 
-def _refuse_more(numbers: Sequence[int], count: int, experiment: Setting) -> None:
+def _refuse_more(numbers: Sequence[int], count: int, setting: Setting) -> None:
     if max(numbers) > count:
-        problem = f"asks for {max(numbers)}, and {experiment.arch} has {count} {experiment.what} layers"
+        problem = f"asks for {max(numbers)}, and {setting.arch} has {count} {setting.what} layers"
         raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
-def count_layers(experiment: Setting, domain: Domain) -> int:
-    """Return how many layers of the experiment's kind its network has."""
+def count_layers(setting: Setting, domain: Domain) -> int:
+    """Return how many layers of the setting's kind its network has."""
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build
 
-    model, _ = build(base_run(experiment, domain, 0), domain, None)
-    return len(spatial_layers(model, experiment.what))
+    model, _ = build(base_run(setting, domain, 0), domain, None)
+    return len(spatial_layers(model, setting.what))
 
 
-def tell_followers(experiment: Setting, domain: Domain, count: int) -> str:
-    """Return a sentence on layers that are set along with others and count as none; "" where there are none."""
+def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
+    """Return a sentence on layers that are set along with others but not counted, "" if there are none."""
     from mkfa.networks.layers import followers
     from mkfa.training.run import build
 
-    if experiment.what != "conv":
+    if setting.what != "conv":
         return ""
-    along = followers(build(base_run(experiment, domain, 0), domain, None)[0], experiment.what)
+    along = followers(build(base_run(setting, domain, 0), domain, None)[0], setting.what)
     number = sum(len(names) for names in along.values())
     if not number:
         return ""
     return (
-        f"{experiment.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
+        f"{setting.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
         "and frozen with the last convolution of their block, and count as none."
     )
 
 
-def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tuple[Origin, str, str, int]]) -> None:
+def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[Source, str, str, int]]) -> None:
     """Put the filters of each source, untrained if it is a base run, into the target: refuse before any work.
 
     Depthwise filters of the same network always fit and are not tried.
@@ -193,26 +193,26 @@ def check_sources(experiment: Setting, domains: Domains, *, cells: Sequence[tupl
         no such layers, no biases.
     """
     from mkfa.arms.arms import find_arm
-    from mkfa.training.base_runs import lend
+    from mkfa.training.base_runs import borrowed_filters
     from mkfa.training.run import build
 
-    largest: dict[tuple[int, str, str], tuple[Origin, str, str, int]] = {}
+    largest: dict[tuple[int, str, str], tuple[Source, str, str, int]] = {}
     for cell in cells:
         key = (id(cell[0]), *cell[1:3])
-        same = experiment.what == "depthwise" and not experiment.with_bias and cell[0].domain and not cell[0].arch
+        same = setting.what == "depthwise" and not setting.with_bias and cell[0].domain and not cell[0].arch
         if cell[3] and not same and find_arm(cell[2]).source == "needed":
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
-    lenders: dict[str, Any] = {}
+    networks: dict[str, Any] = {}
     for cell in largest.values():
-        planned = _planned(experiment, domains, cell, 0, needs=True)
-        lent: Any = planned.bank
+        planned = _planned(setting, domains, cell, 0, needs=True)
+        filters: Any = planned.bank
         if (base := planned.source_run) is not None:
             domain = domains[base.domain]
-            if base.hash not in lenders:
-                lenders[base.hash] = build(base, domain, None)[0]
-            lent = lend(lenders[base.hash], base, domain, to=planned.spec, digest="")
+            if base.hash not in networks:
+                networks[base.hash] = build(base, domain, None)[0]
+            filters = borrowed_filters(networks[base.hash], base, domain, to=planned.spec, digest="")
         try:
-            build(planned.spec, domains[cell[1]], lent)
+            build(planned.spec, domains[cell[1]], filters)
         except MkfaError as error:  # the arm knows what it was given, not whose it is
             named = error.thing
             if named.startswith("source"):

@@ -319,12 +319,12 @@ def split_names(names: Names, option: str) -> list[str]:
         There are none, or one is empty.
     """
     parts = names.split(",") if isinstance(names, str) else [names] if isinstance(names, Path) else list(names)
-    found = list(dict.fromkeys(str(part).strip() for part in parts))
-    if found in ([""], []):
+    unique = list(dict.fromkeys(str(part).strip() for part in parts))
+    if unique in ([""], []):
         raise MkfaError(option, "names nothing", "name one or several, joined by commas")
-    if "" in found:
+    if "" in unique:
         raise MkfaError(f"{option} {names!r}", "has an empty name in it", "join names by single commas")
-    return found
+    return unique
 
 
 def layers_text(layers: Layers) -> str:
@@ -375,7 +375,7 @@ def plan_curve(
     MkfaError
         Unknown arms, sources, layers; or filters that do not fit the target's network.
     """
-    from mkfa.experiments.sources import find_origins
+    from mkfa.experiments.sources import find_sources
 
     setting, reason = make_setting(options)
     what, source_arch = setting.what, options.get("source_arch", "")
@@ -386,16 +386,16 @@ def plan_curve(
     domains, asked = (open_domains or _silent)(setting.recipe), str(target)
     numbers, count = choose_layers(layers_text(layers), setting, domains[asked])
     text = source if isinstance(source, str) else ",".join(split_names(source, "--source"))
-    origins = find_origins(text, what=what, networks=source_arch, target=(setting.arch, setting.options))
+    chosen = find_sources(text, what=what, networks=source_arch, target=(setting.arch, setting.options))
     if not kind:
-        kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(origins) > 1 else "curve"
+        kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(chosen) > 1 else "curve"
     if kind == "table" and (len(numbers) > 1 or numbers[0] == 0):
         raise MkfaError(f"--layers {layers_text(layers)}", "is not one number of layers", f"choose from 1 to {count}")
-    cells = [(origin, asked, arm, n) for arm in arms for origin in origins for n in numbers]
+    cells = [(one, asked, arm, n) for arm in arms for one in chosen for n in numbers]
     check_sources(setting, domains, cells=cells)
     seeds = options.get("seeds", 3)
     runs = plan_cells(setting, domains, cells=cells, seeds=seeds)
-    sources, name = [source_label(origin, domains) for origin in origins], domains[asked].name
+    sources, name = [source_label(one, domains) for one in chosen], domains[asked].name
     folder = f"{verb}-{_short(sources)}-{name}-{setting.arch}-{setting.recipe.name}"
     root, results = folders(options.get("out"), folder)
     parameters = {
@@ -443,7 +443,7 @@ def plan_matrix(
     if len(numbers) > 1 or numbers[0] == 0:
         problem = "is not one number of layers"
         raise MkfaError(f"--layers {layers_text(layers)}", problem, f"choose from 1 to {count}, or all")
-    cells = plan_rows(rows, given=asked, arm=arms, layers=numbers[0], controls=apart)
+    cells = plan_rows(rows, targets=asked, arm=arms, layers=numbers[0], controls=apart)
     check_sources(setting, sets, cells=cells)
     seeds = options.get("seeds", 1)
     runs = plan_cells(setting, sets, cells=cells, seeds=seeds)
@@ -451,7 +451,7 @@ def plan_matrix(
     root, results = folders(options.get("out"), folder)
     parameters = {
         "domains": list(rows.domains),
-        "sources": list(rows.sources),
+        "sources": list(rows.names),
         "arm": arms,
         "controls": list(apart),
         "layers": numbers[0],

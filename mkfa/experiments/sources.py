@@ -22,7 +22,7 @@ OPTIONS = ("kernel", "patch", "stem_stride")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Source:
     """Where filters come from.
 
     Attributes
@@ -51,9 +51,9 @@ class Origin:
         return self.arch.partition(":")[0]
 
 
-def find_origins(
+def find_sources(
     sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, int]] = ("", FrozenDict({}))
-) -> tuple[Origin, ...]:
+) -> tuple[Source, ...]:
     """Return every source with every network.
 
     Parameters
@@ -71,21 +71,23 @@ def find_origins(
     Raises
     ------
     MkfaError
-        As `find_origin` and `parse_network`, or a bank was asked to be trained.
+        As `find_source` and `parse_network`, or a bank was asked to be trained.
     """
     names = [sources] if Path(sources).expanduser().exists() else _split(sources, "--source")
-    found = [find_origin(name, what=what) for name in names]
+    chosen = [find_source(name, what=what) for name in names]
     if not networks:
-        return tuple(found)
-    for origin in found:
-        if not origin.domain:
-            problem = f"says how a source is trained, and {origin.name} is a bank"
+        return tuple(chosen)
+    for source in chosen:
+        if not source.domain:
+            problem = f"says how a source is trained, and {source.name} is a bank"
             raise MkfaError("--source-arch", problem, "leave it out, or name a domain as the source")
     asked = [parse_network(text, target=target) for text in _split(networks, "--source-arch")]
-    return tuple(Origin(origin.name, origin.domain, None, text, options) for origin in found for text, options in asked)
+    return tuple(
+        Source(source.name, source.domain, None, text, options) for source in chosen for text, options in asked
+    )
 
 
-def find_origin(name: str, *, what: str) -> Origin:
+def find_source(name: str, *, what: str) -> Source:
     """Return what a source's name stands for: a domain (name, packed file, image folder), else a bank or checkpoint.
 
     The folder of a base run stands for its bank.
@@ -100,9 +102,9 @@ def find_origin(name: str, *, what: str) -> Origin:
     from mkfa.readers.harvesting import harvest, is_path
 
     if is_domain(name):
-        return Origin(name, name)
+        return Source(name, name)
     if what != "depthwise":
-        problem = f"is no domain, and a bank holds no {what} filters"
+        problem = f"unknown domain, and a bank has no {what} filters"
         raise MkfaError(name, problem, "name a domain: filters are then borrowed from its base run")
     folder = Path(name).expanduser()
     if (folder / SPEC).is_file():
@@ -112,7 +114,7 @@ def find_origin(name: str, *, what: str) -> Origin:
         name = str(folder / BANK)
     checkpoint = is_path(name) and Path(name).suffix != ".h5"
     bank = harvest(name) if checkpoint else load_bank(name)
-    return Origin(bank.name, "", bank)
+    return Source(bank.name, "", bank)
 
 
 def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:
@@ -121,7 +123,7 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[
     Raises
     ------
     MkfaError
-        An option that is none, or no number.
+        An unknown option, or a value that is not a number.
     """
     from mkfa.networks.build import is_mixer
 
@@ -129,7 +131,7 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[
     mixers = is_mixer(arch), is_mixer(target[0])
     kept = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
     if mixers[1] and not mixers[0]:
-        kept = ()  # a stem stride that goes with patches is no wish about the stem of another network
+        kept = ()  # a stem stride that goes with patches says nothing about the stem of another network
     options = {key: value for key, value in target[1].items() if key in kept}
     for word in words:
         key, _, value = word.partition("=")

@@ -113,8 +113,8 @@ def transfer(
     >>> [row.label for row in table.scenarios]
     ['random', 'delta']
     """
-    given: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}
-    plan = plan_curve(given, source=source, target=target, layers=layers, arms=arms, kind="table", verb="transfer")
+    chosen: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}
+    plan = plan_curve(chosen, source=source, target=target, layers=layers, arms=arms, kind="table", verb="transfer")
     plan.carry_out(progress)
     return cast("Scenarios", plan.summarise())
 

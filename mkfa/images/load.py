@@ -153,9 +153,10 @@ def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
     ('digits', 10, 4000, 1000, 32, 64)
     """
     place = _locate(domain, size)
-    found = _of_size(read_domain(place), size) if isinstance(place, Path) else place.packed()
-    if found is not None:
-        return DomainFacts(found.name, found.classes, len(found.x_train), len(found.x_test), found.size, found.digest)
+    packed = _of_size(read_domain(place), size) if isinstance(place, Path) else place.packed()
+    if packed is not None:
+        counts = len(packed.x_train), len(packed.x_test)
+        return DomainFacts(packed.name, packed.classes, *counts, packed.size, packed.digest)
     assert isinstance(place, _Images)
     images = place.images
     return DomainFacts(images.name, images.classes, len(images.train), len(images.test), place.size)
@@ -205,8 +206,8 @@ def _as_trained(domain: str | Path, size: int, max_size: int, get: Callable[[int
     info = registry().get(str(domain))
     if info is not None and info.how not in ("bundled", "build") and max_size and info.size > max_size:
         return get(max_size)
-    found = get(None)
-    return get(max_size) if max_size and found.size > max_size else found
+    whole = get(None)
+    return get(max_size) if max_size and whole.size > max_size else whole
 
 
 def pack_domain(

@@ -79,10 +79,10 @@ def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
     try:
         record = json.loads(text)
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise MkfaError(path, "is no results file of mkfa", "'mkfa runs pack' makes one")
+            raise MkfaError(path, "is not a results file of mkfa", "'mkfa runs pack' makes one")
         if record["version"] != VERSION:
             raise MkfaError(path, f"has version {record['version']}, which this mkfa does not know", "update mkfa")
-        return tuple(_experiment(path, found) for found in record["experiments"])
+        return tuple(_experiment(path, entry) for entry in record["experiments"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"is damaged ({type(error).__name__}: {one_line(str(error))[:80]})"
         raise MkfaError(path, problem, "pack the runs again") from None
@@ -112,13 +112,13 @@ def find_experiment(experiments: Sequence[PackedExperiment], name: str) -> Packe
     known = f"the file holds {', '.join(names) or 'none'}"
     if not name:
         raise UnknownNameError("--experiment", "is needed, as the file holds several", known)
-    raise UnknownNameError(name, "is no experiment of the file", nearest(name, names) or known)
+    raise UnknownNameError(name, "is not an experiment of the file", nearest(name, names) or known)
 
 
 def check_ending(path: Path) -> None:
     """Refuse a name that a results file cannot have."""
     if not path.name.endswith(ENDING):
-        raise MkfaError(path, "has an ending that stands for no results file", f"end it in {ENDING}")
+        raise MkfaError(path, "is not the name of a results file", f"end it in {ENDING}")
 
 
 def without_places(text: str) -> str:
@@ -150,13 +150,13 @@ def _clean(value: Any) -> Any:
     return [_clean(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _as_record(found: PackedExperiment) -> dict[str, Any]:
+def _as_record(entry: PackedExperiment) -> dict[str, Any]:
     return {
-        "name": found.name,
-        "kind": found.kind,
-        "command": command_without_places(found.command),
-        "parameters": _clean(found.parameters),
-        "runs": [_run_record(r) for r in found.runs],
+        "name": entry.name,
+        "kind": entry.kind,
+        "command": command_without_places(entry.command),
+        "parameters": _clean(entry.parameters),
+        "runs": [_run_record(r) for r in entry.runs],
     }
 
 
@@ -175,7 +175,7 @@ def _run_record(run: RunRecord) -> dict[str, Any]:
 
 def _text(path: Path) -> bytes:
     if not path.is_file():
-        raise MkfaError(path, "is no file", "check the path; 'mkfa runs pack' makes results files")
+        raise MkfaError(path, "does not exist", "check the path; 'mkfa runs pack' makes results files")
     try:
         with gzip.open(path, "rb") as f:
             text = f.read(_LARGEST + 1)
@@ -189,33 +189,33 @@ def _text(path: Path) -> bytes:
     return text
 
 
-def _experiment(path: Path, found: Mapping[str, Any]) -> PackedExperiment:
-    if found["kind"] not in KINDS:
-        raise ValueError(f"an experiment of kind {found['kind']!r}")
-    runs = tuple(_run(path, run, str(found["name"])) for run in found["runs"])
-    parameters = dict(found["parameters"])
-    return PackedExperiment(str(found["name"]), found["kind"], str(found["command"]), parameters, runs)
+def _experiment(path: Path, entry: Mapping[str, Any]) -> PackedExperiment:
+    if entry["kind"] not in KINDS:
+        raise ValueError(f"an experiment of kind {entry['kind']!r}")
+    runs = tuple(_run(path, run, str(entry["name"])) for run in entry["runs"])
+    parameters = dict(entry["parameters"])
+    return PackedExperiment(str(entry["name"]), entry["kind"], str(entry["command"]), parameters, runs)
 
 
-def _run(path: Path, found: Mapping[str, Any], experiment: str) -> RunRecord:
-    spec = None if found["spec"] is None else RunSpec(**found["spec"])
-    if spec is not None and spec.hash != found["hash"]:
-        raise MkfaError(path, f"run {found['hash']} has a specification of hash {spec.hash}", "pack the runs again")
-    result = found["result"]
+def _run(path: Path, entry: Mapping[str, Any], experiment: str) -> RunRecord:
+    spec = None if entry["spec"] is None else RunSpec(**entry["spec"])
+    if spec is not None and spec.hash != entry["hash"]:
+        raise MkfaError(path, f"run {entry['hash']} has a specification of hash {spec.hash}", "pack the runs again")
+    result = entry["result"]
     if result is not None:
-        if result["run"]["hash"] != found["hash"]:
-            raise MkfaError(path, f"run {found['hash']} has the result of another", "pack the runs again")
+        if result["run"]["hash"] != entry["hash"]:
+            raise MkfaError(path, f"run {entry['hash']} has the result of another", "pack the runs again")
         if result["state"] == "done":
             float(result["top1_last"])
     return RunRecord(
-        source=str(found["source"]),
-        target=str(found["target"]),
-        arm=str(found["arm"]),
-        layers=int(found["layers"]),
-        seed=int(found["seed"]),
+        source=str(entry["source"]),
+        target=str(entry["target"]),
+        arm=str(entry["arm"]),
+        layers=int(entry["layers"]),
+        seed=int(entry["seed"]),
         result=None if result is None else RunResult.of(result),
         spec=spec,
-        hash=str(found["hash"]),
+        hash=str(entry["hash"]),
         path=path,
         experiment=experiment,
     )

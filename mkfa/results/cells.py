@@ -35,7 +35,7 @@ class Cell:
     half_width : float
         Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN where either has one seed.
     diverged : int
-        Runs that ended with a loss that is no number; in no mean.
+        Runs whose loss became NaN or infinite; they are left out of the mean.
     missing : int
         Runs that are not over.
     """

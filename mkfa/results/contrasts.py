@@ -15,29 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
+from mkfa.results.cells import Cell
 from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
 
 REFERENCE = "random"
 """The arm that all others are held against: filters that nobody learned."""
 MAIN = ("transfer", "stack")
 """Arms whose last step is looked at."""
-
-
-class Point(Protocol):
-    """What is read of a curve's cell: `mkfa.results.cells.Cell` is one."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def seeds(self) -> tuple[int, ...]: ...
-    @property
-    def top1(self) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,74 +62,74 @@ class Contrast:
     common: int
 
 
-def series_of(cells: Sequence[Any]) -> dict[str, list[Any]]:
+def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Return a curve's cells by series, in order of layers: the arm's name, with its source where it has several."""
     sources: dict[str, set[str]] = {}
     for cell in cells:
         sources.setdefault(cell.arm, set()).add(cell.source)
-    found: dict[str, list[Any]] = {}
+    series: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(cell.arm if len(sources[cell.arm]) == 1 else f"{cell.arm} {cell.source}", []).append(cell)
-    return {name: sorted(group, key=lambda c: c.layers) for name, group in found.items()}
+        series.setdefault(cell.arm if len(sources[cell.arm]) == 1 else f"{cell.arm} {cell.source}", []).append(cell)
+    return {name: sorted(group, key=lambda c: c.layers) for name, group in series.items()}
 
 
-def contrasts_of(base: Point, cells: Sequence[Point]) -> tuple[Contrast, ...]:
+def contrasts_of(base: Cell, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
     """Hold every series against `random` and the base, and the main ones against themselves one step before.
 
     At the largest number of layers that both have, and pooled over all that both have where these are several.
     """
     series = {name: [c for c in group if c.top1] for name, group in series_of(cells).items()}
     series = {name: group for name, group in series.items() if group}
-    found: list[Contrast] = []
+    contrasts: list[Contrast] = []
     reference = series.get(REFERENCE)
     for name, group in series.items():
         if reference and name != REFERENCE:
             there = {c.layers: c for c in reference}
             both = [(c, there[c.layers]) for c in group if c.layers in there]
-            found += _against(name, REFERENCE, both)
-        found += _against(name, base.arm, [(c, base) for c in group])
+            contrasts += _against(name, REFERENCE, both)
+        contrasts += _against(name, base.arm, [(c, base) for c in group])
     for name, group in series.items():
         if group[0].arm in MAIN and len(group) > 1:
-            found.append(_contrast("step", (name, name), [group[-1]], [group[-2]], common=True))
-    return tuple(c for c in found if min(c.seeds))
+            contrasts.append(_contrast("step", (name, name), [group[-1]], [group[-2]], common=True))
+    return tuple(c for c in contrasts if min(c.seeds))
 
 
-def _against(name: str, other: str, both: Sequence[tuple[Point, Point]]) -> list[Contrast]:
+def _against(name: str, other: str, both: Sequence[tuple[Cell, Cell]]) -> list[Contrast]:
     if not both:
         return []
-    mine, theirs = [a for a, _ in both], [b for _, b in both]
-    paired = theirs[0].layers > 0
-    found = [_contrast("last", (name, other), mine[-1:], theirs[-1:], common=paired)]
+    cells, others = [a for a, _ in both], [b for _, b in both]
+    paired = others[0].layers > 0
+    contrasts = [_contrast("last", (name, other), cells[-1:], others[-1:], common=paired)]
     if len(both) > 1:
-        found.append(_contrast("all", (name, other), mine, theirs, common=paired))
-    return found
+        contrasts.append(_contrast("all", (name, other), cells, others, common=paired))
+    return contrasts
 
 
 def _contrast(
-    what: str, names: tuple[str, str], mine: Sequence[Point], theirs: Sequence[Point], *, common: bool
+    what: str, names: tuple[str, str], cells: Sequence[Cell], others: Sequence[Cell], *, common: bool
 ) -> Contrast:
-    a, b = _by_seed(mine), _by_seed(theirs)
+    a, b = _by_seed(cells), _by_seed(others)
     both = sorted(set(a) & set(b)) if common else []
     if both:  # one difference for both intervals: of the seeds that both have
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
-    found = welch(list(a.values()), list(b.values()))
-    ours, other = (tuple(dict.fromkeys(c.layers for c in cells)) for cells in (mine, theirs))
+    difference = welch(list(a.values()), list(b.values()))
+    layers, other = (tuple(dict.fromkeys(c.layers for c in part)) for part in (cells, others))
     return Contrast(
         what,
         names[0],
         names[1],
-        ours,
+        layers,
         other,
-        found.difference,
-        found.half_width,
-        found.p,
+        difference.difference,
+        difference.half_width,
+        difference.p,
         paired_half_width([a[seed] - b[seed] for seed in both]),
         (len(a), len(b)),
         len(both),
     )
 
 
-def _by_seed(cells: Sequence[Point]) -> Mapping[int, float]:
+def _by_seed(cells: Sequence[Cell]) -> Mapping[int, float]:
     """Return each seed's mean over the cells, of the seeds that all cells have."""
     values = [dict(zip(cell.seeds, cell.top1, strict=True)) for cell in cells]
     kept = set(values[0]).intersection(*values)

@@ -102,13 +102,13 @@ def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
 
 def flat_spec(spec: RunSpec) -> dict[str, Any]:
     """Return the identity of a run with the fields of its recipe and the options of its network beside the others."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in spec.identity.items():
         if isinstance(value, Mapping):
-            found |= {f"{key}.{name}": inner for name, inner in value.items()}
+            fields |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
-            found[key] = value
-    return found
+            fields[key] = value
+    return fields
 
 
 def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:

@@ -37,38 +37,38 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     Raises
     ------
     MkfaError
-        It is no such file, it lists no runs, or none of them is over below `root`.
+        The file is not a sweep's result, lists no runs, or none of its runs is over below `root`.
     WorkError
         A run folder is damaged.
     """
-    found = read_result(path)
-    parameters = dict(found["parameters"])
+    record = read_result(path)
+    parameters = dict(record["parameters"])
     listed, made = parameters.pop("runs"), str(parameters.pop("command", ""))
     runs = tuple(_from_folder(root, run) for run in listed)
     if not any(run.result for run in runs):
         problem = f"none of its {len(runs)} runs is over in {root}"
         raise MkfaError(path, problem, "name the --out of the command that trained")
-    return PackedExperiment(name, _kind(found), command or made, parameters, runs)
+    return PackedExperiment(name, _kind(record), command or made, parameters, runs)
 
 
 def read_result(path: Path) -> dict[str, Any]:
     """Read a sweep's result that lists its runs. Raises MkfaError where it is none."""
     try:
-        found = read_json(path)
+        record = read_json(path)
     except WorkError as error:
         raise MkfaError(path, error.problem, f"name {_KNOWN} of a results folder") from None
-    if found is None:
-        raise MkfaError(path, "is no file", f"name {_KNOWN} of a results folder")
-    parameters = found.get("parameters") if isinstance(found, dict) else None
-    if not isinstance(parameters, dict) or not _kind(found):
-        raise MkfaError(path, "is no sweep's result", f"name {_KNOWN} of a results folder")
+    if record is None:
+        raise MkfaError(path, "does not exist", f"name {_KNOWN} of a results folder")
+    parameters = record.get("parameters") if isinstance(record, dict) else None
+    if not isinstance(parameters, dict) or not _kind(record):
+        raise MkfaError(path, "is not a sweep's result", f"name {_KNOWN} of a results folder")
     listed = parameters.get("runs")
     if not isinstance(listed, list) or not listed:
         remedy = "run its command again: what is done is not trained twice, and the file is written anew"
         raise MkfaError(path, "does not list its runs", remedy)
     if not all(isinstance(run, dict) and all(isinstance(run.get(k), t) for k, t in _FIELDS.items()) for run in listed):
-        raise MkfaError(path, "lists runs that are none", "run its command again")
-    return found
+        raise MkfaError(path, "lists entries that are not runs", "run its command again")
+    return record
 
 
 def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperiment:
@@ -91,10 +91,10 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
 
 def recorded_command(out: Path) -> str:
     """Return the command line that the only result of a results folder records, else ""."""
-    found = [path for name in RESULTS if (path := out / name).is_file()]
-    if len(found) != 1:
+    paths = [path for name in RESULTS if (path := out / name).is_file()]
+    if len(paths) != 1:
         return ""
-    record = read_json(found[0])
+    record = read_json(paths[0])
     parameters = record.get("parameters") if isinstance(record, dict) else None
     return str(parameters.get("command", "")) if isinstance(parameters, dict) else ""
 
@@ -110,7 +110,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     p = experiment.parameters
     if experiment.kind == "runs":
         remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
-        raise MkfaError(experiment.name, "is no sweep's result but a folder's runs", remedy)
+        raise MkfaError(experiment.name, "is a folder's runs, not a sweep's result", remedy)
     runs = experiment.runs
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
     parameters = {**p, "command": experiment.command, "runs": listed}
@@ -119,7 +119,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     based = {r.target for r in runs if r.arm == BASE}
     rows = p.get("sources", names)  # before there were sources that are no targets, all were both
     if lacking or not isinstance(names, list) or not isinstance(rows, list) or not based.issuperset(names):
-        problem = f"lacks {', '.join(lacking) or 'base runs'} and is no whole {experiment.kind}"
+        problem = f"lacks {', '.join(lacking) or 'base runs'} and is not a whole {experiment.kind}"
         raise MkfaError(experiment.name, problem, "run its command again and pack the result")
     if experiment.kind == "matrix":
         return make_matrix(runs, domains=names, sources=rows, parameters=parameters)
@@ -132,10 +132,10 @@ def count_test_images(experiment: PackedExperiment, target: str) -> int:
     return next((r.result.test_images for r in experiment.runs if r.result and r.target == target), 0)
 
 
-def _kind(found: Mapping[str, Any]) -> str:
+def _kind(record: Mapping[str, Any]) -> str:
     """Return which result a file holds, by what is in it; "" for none."""
     marks = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
-    return next((kind for kind, keys in marks.items() if keys <= set(found)), "")
+    return next((kind for kind, keys in marks.items() if keys <= set(record)), "")
 
 
 def _from_folder(root: Path, listed: Mapping[str, Any]) -> RunRecord:

@@ -46,7 +46,7 @@ class GroupTable:
     """The groups of one setting.
 
     `columns` are the fields that were asked for, then those in which groups differ besides (`added`). `setting` holds
-    what is one in all rows; `test_images` is 0, and `chance` NaN, where rows differ in it.
+    what is the same in all rows; `test_images` is 0, and `chance` NaN, where rows differ in it.
     """
 
     setting: Fields
@@ -167,7 +167,7 @@ def _check(by: Sequence[str]) -> None:
         if name == "seed":
             raise MkfaError("--by seed", "leaves nothing to sum up over", "leave it out; 'mkfa runs' lists each run")
         if name not in FIELDS:
-            raise UnknownNameError(f"--by {name}", "is no field of a run", nearest(name, FIELDS) or f"take {known}")
+            raise UnknownNameError(f"--by {name}", "is not a field of runs", nearest(name, FIELDS) or f"take {known}")
 
 
 def _differs(name: str, groups: Sequence[Fields], by: Sequence[str]) -> bool:
@@ -185,5 +185,5 @@ def _key(of: Fields, names: Iterable[str]) -> str:
 
 
 def _only(values: Iterable[Any], otherwise: Any) -> Any:
-    found = set(values)
-    return found.pop() if len(found) == 1 else otherwise
+    different = set(values)
+    return different.pop() if len(different) == 1 else otherwise

@@ -103,7 +103,7 @@ def make_matrix(
 ) -> Matrix:
     """Sum up the runs of a matrix; each target has base runs of its own.
 
-    Runs without a source are controls. Base runs on what is no target do nothing but lend their filters.
+    Runs without a source are controls. Base runs on other domains only provide filters.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def make_matrix(
     Raises
     ------
     MkfaError
-        A run borrows from what is no row.
+        A run's source is not a row.
     """
     rows = tuple(sources) or tuple(domains)
     bases: dict[str, Cell] = {}
@@ -126,7 +126,7 @@ def make_matrix(
         base = bases[target] = make_cell(base_runs, accuracies(base_runs))
         made = group_cells([r for r in here if r.arm != BASE], base.top1)
         if stray := next((c.source for c in made if c.source and c.source not in rows), ""):
-            raise MkfaError(f"source {stray}", "is no row of the matrix", "run its command again")
+            raise MkfaError(f"source {stray}", "is not a row of the matrix", "run its command again")
         apart = [c for c in made if not c.source]
         cells += [c for c in made if c.source]
         controls += apart
@@ -157,7 +157,7 @@ def _overall(bases: Mapping[str, Cell], cells: Sequence[Cell], controls: Sequenc
         SELFFER: {c.target: c for c in cells if c.source == c.target},
         REFERENCE: {c.target: c for c in controls if c.arm == REFERENCE},
     }
-    return tuple(found for name, other in others.items() if (found := _against(name, other, off)) is not None)
+    return tuple(o for name, other in others.items() if (o := _against(name, other, off)) is not None)
 
 
 def _against(name: str, other: Mapping[str, Cell], off: Sequence[Cell]) -> Overall | None:
@@ -172,9 +172,9 @@ def _against(name: str, other: Mapping[str, Cell], off: Sequence[Cell]) -> Overa
     return Overall(off[0].arm, name, float(np.mean(units)), paired_half_width(units), count, len(units))
 
 
-def sentence(found: Overall) -> str:
+def sentence(overall: Overall) -> str:
     """Return in words what the cells off the diagonal are against something: points, numbers, interval, 0 or not."""
-    o = found
+    o = overall
     than = {BASE: "the base", SELFFER: "selffer (the diagonal)", REFERENCE: "the control random"}[o.against]
     cells = f"{o.cells} cells off the diagonal" if o.cells > 1 else "one cell off the diagonal"
     text = f"{o.arm} less {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
@@ -188,11 +188,11 @@ def sentence(found: Overall) -> str:
     return f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {o.targets} targets as units); {verdict}."
 
 
-def tell_sensitivity(found: Matrix) -> str:
+def tell_sensitivity(matrix: Matrix) -> str:
     """Return in words how far the worst control of each target lies below its base, and on which targets none does."""
-    known = {target: s for target, s in found.sensitivity.items() if s is not None}
+    known = {target: s for target, s in matrix.sensitivity.items() if s is not None}
     if not known:
-        why = "no control is done" if found.controls else "no control is in the matrix (--controls)"
+        why = "no control is done" if matrix.controls else "no control is in the matrix (--controls)"
         return f"Sensitivity: unknown, {why}: 'no drop' alone says nothing."
     parts = []
     for target, s in known.items():
@@ -200,7 +200,7 @@ def tell_sensitivity(found: Matrix) -> str:
         parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}")
     seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs of the seeds take two seeds"
     text = f"Sensitivity, the worst control's points below the base: {', '.join(parts)}{seeds}."
-    if lacking := [t for t in found.sensitivity if t not in known]:
+    if lacking := [t for t in matrix.sensitivity if t not in known]:
         text += f" Unknown on {', '.join(lacking)}: no control is done."
     blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= s.bound]
     if blind:

@@ -1,6 +1,6 @@
 """Base runs and what is borrowed from them: their bank in the library, their weights, their identity.
 
-A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also found under the
+A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also stored under the
 domain's plain name, that of the run trained last where there are several; a bank of that name that was harvested from
 elsewhere is left alone.
 """
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from mkfa.arms.plant import FilterSource
 
-ORIGIN = "run:"
-"""Begins the source of a bank that a run made."""
+RUN_PREFIX = "run:"
+"""Prefix of the source of a bank that a run made."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseBanks:
-    """Names under which a base run's bank is in the library, and why the plain one is not where it is not."""
+    """Names of a base run's bank in the library; `note` says why the domain's plain name is not among them."""
 
     names: tuple[str, ...]
     note: str = ""
@@ -91,7 +91,7 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
         )
         layers.append((layer, weight, bias))
     provenance = Provenance(
-        source=ORIGIN + spec.hash,
+        source=RUN_PREFIX + spec.hash,
         source_sha256=digest,
         architecture=spec.arch,
         training_set=domain.name,
@@ -105,15 +105,17 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
     return make_bank(domain.name, layers, provenance)
 
 
-def lend(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str) -> FilterSource:
-    """Return what a run's arm takes from a base run's network: a bank, its weights by name, or its layers in order.
+def borrowed_filters(
+    model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str
+) -> FilterSource:
+    """Return the filters that an arm takes from the network of a base run: its bank, weights or layers.
 
     Parameters
     ----------
     model, spec, domain, digest
         The network, its run, the domain that it was trained on, the digest of its weights.
     to : RunSpec
-        The run that borrows; by name only where it is of the same network.
+        The run that gets the filters; by name only if it has the same network.
     """
     from mkfa.arms.plant import weights_of_layers
 
@@ -132,19 +134,19 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
     names = [full]
     note = ""
     if spec.seed == 0:
-        theirs = _origin(library / bank_file_name(domain.name))
-        if theirs is None or theirs.startswith(ORIGIN):
+        source = _source_of(library / bank_file_name(domain.name))
+        if source is None or source.startswith(RUN_PREFIX):
             names.append(domain.name)
         else:
-            note = f"{domain.name} stays the bank harvested from {theirs}"
+            note = f"{domain.name} stays the bank harvested from {source}"
     paths = [folder.path / BANK, *(library / bank_file_name(name) for name in names)]
     from mkfa.networks.layers import spatial_layers
 
     try:
         spatial_layers(build(spec, domain, None)[0], "depthwise")
     except MkfaError:
-        return BaseBanks((), f"{spec.arch} has no depthwise layers, so that there is no bank of it")
-    stale = [path for path in paths if _origin(path) != ORIGIN + spec.hash]
+        return BaseBanks((), f"{spec.arch} has no depthwise layers and leaves no bank")
+    stale = [path for path in paths if _source_of(path) != RUN_PREFIX + spec.hash]
     if stale:
         result = folder.result()
         digest = result.weights_sha256 if result else ""
@@ -159,7 +161,7 @@ def base_of(spec: RunSpec) -> RunSpec:
     return replace(spec, arm=BASE, layers=0, what="depthwise", with_bias=False, fit_kernel="", source="")
 
 
-def _origin(path: Path) -> str | None:
+def _source_of(path: Path) -> str | None:
     try:
         return read_bank(path).provenance.source
     except MkfaError:

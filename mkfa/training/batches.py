@@ -111,8 +111,8 @@ class Resident(Side):
     kind: ClassVar[str] = "resident"
 
     def _bytes(self, index: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.images.index_select(0, index)
-        return found
+        selected: torch.Tensor = self.images.index_select(0, index)
+        return selected
 
     def labels_of(self, index: torch.Tensor) -> torch.Tensor:
         """Return the labels of these rows, (B,) int64 on the device."""

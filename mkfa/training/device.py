@@ -1,4 +1,4 @@
-"""Where and how a run is computed: device, threads, precision; recorded, no part of its identity."""
+"""Device, threads and precision of a run. They are recorded but do not identify it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Execution:
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     threads : int
-        Threads of the CPU; 0 for as many as torch takes. A resumed run goes on with the number it began with.
+        Threads of the CPU; 0 for torch's own number. A resumed run keeps its number.
     amp, channels_last, compile : bool or None
         bfloat16 autocast, memory format, torch.compile of the training step; None for what suits the device:
         all on CUDA, channels_last alone elsewhere.
@@ -73,10 +73,10 @@ class Execution:
             name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         kind = name.split(":")[0]
         if self.data not in DATA:
-            raise MkfaError(f"--data {self.data}", "is no way to hold images", f"take one of {', '.join(DATA)}")
+            raise MkfaError(f"--data {self.data}", "unknown way to hold images", f"take one of {', '.join(DATA)}")
         there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there.get(kind, False):
-            known = ", ".join(k for k, found in there.items() if found)
+            known = ", ".join(kind for kind, present in there.items() if present)
             raise MkfaError(f"--device {self.device}", "is not on this machine", f"take one of auto, {known}")
         cuda = kind == "cuda"
         if self.amp and not cuda:
@@ -141,7 +141,7 @@ class Resolved:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Set threads and determinism, and leave torch's global generators as they were found."""
+        """Set threads and determinism, and leave torch's global generators as they were."""
         import torch
 
         threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

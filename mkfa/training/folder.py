@@ -33,7 +33,7 @@ class RunLocked(MkfaError):
 
 
 class Diverged(WorkError):
-    """A run that others need ended with a loss that is no number."""
+    """A run that others need ended with a loss that is not a number."""
 
 
 class RunFolder:
@@ -143,38 +143,38 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
     goes_on = "the run then starts from its beginning" if path.name == CHECKPOINT else "it is then trained again"
     remedy = f"remove {'it' if path.name == CHECKPOINT else 'the folder of the run'}: {goes_on}"
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WorkError(path, f"is damaged ({type(error).__name__})", remedy) from error
-    if not isinstance(found, dict):
-        raise WorkError(path, "is damaged (it holds no names)", remedy)
-    return found
+    if not isinstance(tensors, dict):
+        raise WorkError(path, "is damaged (not a dictionary of tensors)", remedy)
+    return tensors
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON file that holds an object; None where it is missing. Raises WorkError on a damaged one."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise WorkError(path, f"cannot be read ({one_line(str(error))[:100]})", "remove the run's folder") from error
-    if not isinstance(found, dict):
-        raise WorkError(path, "holds no JSON object", "remove the run's folder")
-    return found
+    if not isinstance(value, dict):
+        raise WorkError(path, "is not a JSON object", "remove the run's folder")
+    return value
 
 
 def read_result(folder: Path) -> RunResult | None:
     """Read the result of a run folder; None if there is none. Raises WorkError if it is damaged."""
-    found = read_json(folder / RESULT)
-    if found is None:
+    record = read_json(folder / RESULT)
+    if record is None:
         return None
-    if found.get("state") not in ("done", "diverged"):
+    if record.get("state") not in ("done", "diverged"):
         raise WorkError(folder / RESULT, "is damaged (unknown state)", "remove the run's folder")
     for key in ("top1_last", "top1_best", "chance", "step"):
-        if not isinstance(found.get(key, 0), int | float):
+        if not isinstance(record.get(key, 0), int | float):
             raise WorkError(folder / RESULT, f"is damaged (its {key} is not a number)", "remove the run's folder")
-    return RunResult.of(found)
+    return RunResult.of(record)
 
 
 def read_spec(folder: Path) -> RunSpec | None:
@@ -188,11 +188,11 @@ def read_spec(folder: Path) -> RunSpec | None:
         raise WorkError(folder / SPEC, problem, "use the version that trained it, or remove the folder")
     needed = ("arch", "domain", "domain_digest", "recipe_name", "recipe", "seed")
     if lacking := [key for key in needed if key not in values]:
-        raise WorkError(folder / SPEC, f"is no run's (it lacks {', '.join(lacking)})", "remove the folder")
+        raise WorkError(folder / SPEC, f"is not a run's (it lacks {', '.join(lacking)})", "remove the folder")
     texts = all(isinstance(values.get(key, ""), str) for key in ("arch", "domain", "recipe_name", "arm", "source"))
     numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers"))
     if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
-        raise WorkError(folder / SPEC, "is no run's (a field is of another kind)", "remove the folder")
+        raise WorkError(folder / SPEC, "is not a run's (a field has the wrong type)", "remove the folder")
     return RunSpec(**values)
 
 

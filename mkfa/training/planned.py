@@ -22,10 +22,10 @@ class PlannedRun:
 
 def bank_digest(bank: FilterBank) -> str:
     """Return the first 16 digits of the SHA-256 over a bank's filters and biases, layer by layer."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for (kh, kw), group in bank.groups.items():
-        found.update(f"{kh}x{kw}".encode())
+        digest.update(f"{kh}x{kw}".encode())
         arrays: list[Any] = [group.weight, group.layer, group.channel, group.bias]
         for array in arrays:
-            found.update(b"" if array is None else array.tobytes())
-    return found.hexdigest()[:16]
+            digest.update(b"" if array is None else array.tobytes())
+    return digest.hexdigest()[:16]

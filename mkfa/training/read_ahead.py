@@ -91,12 +91,12 @@ class Ahead:
             The file failed; every further call raises it again.
         """
         if self.side is None:
-            found, pixels, memory = self._accept(self.ready.get())
+            arrived, pixels, memory = self._accept(self.ready.get())
             self.free.put(memory)
             batch: torch.Tensor = pixels.to(self.device)
         else:
-            found, batch = self._arrived()
-        if not np.array_equal(found, rows):
+            arrived, batch = self._arrived()
+        if not np.array_equal(arrived, rows):
             raise RuntimeError("training asks for another batch than the one that was announced")
         return batch
 

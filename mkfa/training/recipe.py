@@ -116,9 +116,9 @@ class Recipe:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides about a run's result: everything but the name."""
-        found = asdict(self)
-        found.pop("name")
-        return found
+        fields = asdict(self)
+        fields.pop("name")
+        return fields
 
 
 def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -136,7 +136,7 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         title, text = path.stem, _read(path)
     else:
         remedy = nearest(name, RECIPES) or f"take one of {', '.join(RECIPES)}, or a .toml file"
-        raise MkfaError(name, "is no recipe", remedy)
+        raise MkfaError(name, "unknown recipe", remedy)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -163,16 +163,16 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def parse_changes(texts: list[str]) -> dict[str, Any]:
     """Turn "lr=0.001" and "crop=none" into fields and values. Raises MkfaError on another form."""
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise MkfaError(f"--set {text}", "does not name a field and a value", "write it as --set lr=0.001")
         try:
-            found[key.strip()] = tomllib.loads(f"x = {value.strip()}")["x"]
+            changes[key.strip()] = tomllib.loads(f"x = {value.strip()}")["x"]
         except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
-    return found
+            changes[key.strip()] = value.strip()
+    return changes
 
 
 def _digest(recipe: Recipe) -> str:

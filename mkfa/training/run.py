@@ -39,7 +39,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where a run is, told after each step: loss and top1 are of the last epoch that was evaluated."""
+    """How far a run is: reported after each step; loss and top1 are of the last epoch that was evaluated."""
 
     step: int
     steps: int
@@ -421,11 +421,11 @@ def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float,
 
 def state_digest(state: dict[str, Any]) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of a state dict, in its order."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in state.items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:

@@ -50,10 +50,10 @@ class RunSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
-        found = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        found["recipe"], found["options"] = dict(self.recipe), dict(self.options)
-        found.pop("recipe_name")
-        return found
+        fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        fields["recipe"], fields["options"] = dict(self.recipe), dict(self.options)
+        fields.pop("recipe_name")
+        return fields
 
     @property
     def hash(self) -> str:

@@ -114,10 +114,10 @@ def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--layers", "3..1"), "holds nothing"),
+        (("--layers", "3..1"), "is empty"),
         (("--arms", "transfr"), "did you mean"),
         (("--layers", "9"), "choose"),
-        (("--recipe", "slow"), "is no recipe"),
+        (("--recipe", "slow"), "unknown recipe"),
         (("--source", "nowhere"), "nowhere"),
         (("--set", "lrr=1"), "no field"),
         (("--device", "tpu"), "not on this machine"),

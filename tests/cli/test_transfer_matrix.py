@@ -130,7 +130,7 @@ def test_a_bank_is_a_row_of_depthwise_filters_alone(pair, tmp_path, bank_maker):
     refused = CliRunner().invoke(
         app, ["transfer-matrix", *SMALL, *map(str, words), "--what", "pointwise", "--controls", "random"]
     )
-    assert "a bank holds no pointwise filters" in str(refused.exception)
+    assert "a bank has no pointwise filters" in str(refused.exception)
 
 
 def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mkfa.engines.estimate import Job, Timing, estimate, makespan, time_run
 from mkfa.experiments.plan import Setting, plan_cells
-from mkfa.experiments.sources import Origin
+from mkfa.experiments.sources import Source
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
@@ -45,7 +45,7 @@ def priced(spec: RunSpec) -> Timing:
 
 
 def test_frozen_layers_checkpoints_and_what_is_done_make_it_shorter(domains, tmp_path):
-    cells = [(Origin("letters", "letters"), "emoji", arm, n) for arm in ("random", "transfer+") for n in (1, 3)]
+    cells = [(Source("letters", "letters"), "emoji", arm, n) for arm in ("random", "transfer+") for n in (1, 3)]
     plan = plan_cells(experiment(), domains, cells=cells, seeds=1)
     asked: list[RunSpec] = []
 
@@ -108,7 +108,7 @@ def test_it_lies_between_the_bounds_of_scheduling(bases, arms, jobs):
 
 def test_timing_writes_nothing_and_trains_a_throwaway(domains, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    [plan] = plan_cells(experiment(), domains, cells=[(Origin("emoji", "emoji"), "emoji", "random", 0)], seeds=1)
+    [plan] = plan_cells(experiment(), domains, cells=[(Source("emoji", "emoji"), "emoji", "random", 0)], seeds=1)
     found = time_run(plan.spec, domains, execution=ONE)
     assert 0 < found.image < found.step
     assert not list(Path().iterdir())

@@ -27,7 +27,7 @@ from mkfa.engines.serial import carry_out
 from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, main, unexpected
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
-from mkfa.experiments.sources import Origin
+from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, RunFolder
@@ -58,7 +58,7 @@ def paths(tmp_path: Path) -> tuple[str, str]:
 
 
 def curve_plan(made: Setting, domains: Domains, paths: tuple[str, str]) -> tuple[PlannedRun, ...]:
-    origin = Origin(domains[paths[0]].name, paths[0])
+    origin = Source(domains[paths[0]].name, paths[0])
     cells = [(origin, paths[1], arm, n) for arm in ("transfer", "random") for n in (1, 3)]
     return plan_cells(made, domains, cells=cells, seeds=2)
 
@@ -110,7 +110,7 @@ def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_o
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
 
     def plan(sizes: list[tuple[int, int, int]]) -> tuple[PlannedRun, ...]:
-        origin = Origin("made", bank=bank_maker(sizes))
+        origin = Source("made", bank=bank_maker(sizes))
         return plan_cells(experiment(), domains, cells=[(origin, paths[1], "transfer", 3)], seeds=2)
 
     good, bad = plan([(8, 7, 7)] * 3), plan([(8, 5, 5)] * 3)
@@ -304,7 +304,7 @@ def test_a_worker_reads_its_order_from_the_runs_folder(paths, tmp_path, bank_mak
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     bank = bank_maker([(8, 7, 7)] * 3)
     [_, planned] = plan_cells(
-        experiment(), domains, cells=[(Origin("made", bank=bank), paths[1], "transfer", 3)], seeds=1
+        experiment(), domains, cells=[(Source("made", bank=bank), paths[1], "transfer", 3)], seeds=1
     )
     assert planned.spec.source == f"bank:{bank_digest(bank)}"
     task = Task.of(planned, domains, ONE)

@@ -15,12 +15,12 @@ from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines.processes import Serial
 from mkfa.engines.serial import carry_out
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
-from mkfa.experiments.plan import Domains, Origin, Setting, base_run, check_arms, plan_bases, plan_cells
+from mkfa.experiments.plan import Domains, Setting, Source, base_run, check_arms, plan_bases, plan_cells
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
 from mkfa.results.gather import records_of
 from mkfa.results.runs import find_run, list_runs, load_run, run_details
-from mkfa.training.base_runs import ORIGIN, store_bank, trained_network
+from mkfa.training.base_runs import RUN_PREFIX, store_bank, trained_network
 from mkfa.training.device import Execution
 from mkfa.training.folder import WEIGHTS, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
@@ -56,7 +56,7 @@ def work(plan: tuple[PlannedRun, ...], domains: Domains, root: Path) -> tuple:
 
 
 def curve_plan(domains: Domains, **more: object) -> tuple[PlannedRun, ...]:
-    origin = Origin("letters", "letters")
+    origin = Source("letters", "letters")
     cells = [(origin, "emoji", arm, n) for arm in ("transfer", "selffer", "random") for n in (0, 1, 3)]
     return plan_cells(experiment(**more), domains, cells=cells, seeds=2)
 
@@ -116,7 +116,7 @@ def test_a_base_run_leaves_its_bank_under_its_name_and_the_domains(domains, tmp_
     assert outcomes[0].banks.names == (f"letters+convmixer_8_3+{recipe}+s0", "letters")
     assert outcomes[1].banks.names == (f"letters+convmixer_8_3+{recipe}+s1",)
     bank = load_bank("letters")
-    assert bank.provenance.source == ORIGIN + plan[0].spec.hash
+    assert bank.provenance.source == RUN_PREFIX + plan[0].spec.hash
     weights = trained_network(tmp_path, plan[0].spec, domains["letters"]).state_dict()
     np.testing.assert_array_equal(bank.of_layer(1).weight, weights["blocks.1.0.fn.0.weight"].numpy()[:, 0])
     assert (len(bank.layers), bank.provenance.training_set) == (3, "letters")

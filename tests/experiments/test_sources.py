@@ -12,7 +12,7 @@ from mkfa.banks.library import library_folder
 from mkfa.engines.serial import borrow, carry_out
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.experiments.plan import Setting, check_sources, choose_layers, plan_cells, tell_followers
-from mkfa.experiments.sources import Origin, find_origins, parse_network
+from mkfa.experiments.sources import Source, find_sources, parse_network
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
 from mkfa.images.domain_file import make_domain, write_domain
@@ -53,7 +53,7 @@ def experiment(arch: str = "convmixer_8_3", **more: object) -> Setting:
 
 
 def test_every_source_with_every_network():
-    found = find_origins(
+    found = find_sources(
         "letters,emoji", what="depthwise", networks="convmixer_8_2,hornet_tiny", target=("convmixer_8_3", {"patch": 4})
     )
     assert [(o.domain, o.network, dict(o.options)) for o in found] == [
@@ -62,7 +62,7 @@ def test_every_source_with_every_network():
         ("emoji", "convmixer_8_2", {"patch": 4}),
         ("emoji", "hornet_tiny", {}),
     ]
-    assert [o.arch for o in find_origins("letters,emoji,letters", what="depthwise")] == ["", ""]
+    assert [o.arch for o in find_sources("letters,emoji,letters", what="depthwise")] == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -99,23 +99,23 @@ def test_sources_are_told_apart_by_what_they_hold(tmp_path, bank_maker):
     (tmp_path / "with, comma" / "train").mkdir(parents=True)
     assert is_domain(str(packed))
     assert not is_domain(str(library_folder() / "mine.h5"))
-    bank, held = find_origins(f"mine,{packed}", what="depthwise")
+    bank, held = find_sources(f"mine,{packed}", what="depthwise")
     assert (bank.domain, bank.bank.name, held.domain, held.bank) == ("", "mine", str(packed), None)
-    [folder] = find_origins(str(tmp_path / "with, comma"), what="depthwise")
+    [folder] = find_sources(str(tmp_path / "with, comma"), what="depthwise")
     assert folder.domain
     with pytest.raises(MkfaError, match=r"--source-arch: .*mine is a bank"):
-        find_origins("letters,mine", what="depthwise", networks="convmixer_8_2")
-    with pytest.raises(MkfaError, match="is no domain, and a bank holds no conv filters"):
-        find_origins("mine", what="conv")
+        find_sources("letters,mine", what="depthwise", networks="convmixer_8_2")
+    with pytest.raises(MkfaError, match="unknown domain, and a bank has no conv filters"):
+        find_sources("mine", what="conv")
     with pytest.raises(MkfaError, match="empty name"):
-        find_origins("letters,,emoji", what="depthwise")
+        find_sources("letters,,emoji", what="depthwise")
     with pytest.raises(UnknownNameError):
-        find_origins("lettres", what="depthwise")
+        find_sources("lettres", what="depthwise")
 
 
 def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domains, tmp_path):
     made = experiment()
-    [origin] = find_origins("emoji", what="depthwise", networks="convmixer_12_2", target=(made.arch, {}))
+    [origin] = find_sources("emoji", what="depthwise", networks="convmixer_12_2", target=(made.arch, {}))
     cells = [(origin, "emoji", arm, 3) for arm in ("stack", "selffer", "random")]
     plan = plan_cells(made, domains, cells=cells, seeds=2)
     assert [(p.spec.arm, p.spec.arch, p.source) for p in plan[:4:2]] == [
@@ -136,24 +136,24 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
 
 
 def test_the_folder_of_a_base_run_stands_for_its_bank(domains, tmp_path):
-    plan = plan_cells(experiment(), domains, cells=[(Origin("letters", "letters"), "emoji", "transfer", 2)], seeds=1)
+    plan = plan_cells(experiment(), domains, cells=[(Source("letters", "letters"), "emoji", "transfer", 2)], seeds=1)
     carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
     by_run = {(p.spec.domain, p.spec.arm): tmp_path / p.spec.hash for p in plan}
-    [origin] = find_origins(str(by_run["letters", "baseline"]), what="depthwise")
+    [origin] = find_sources(str(by_run["letters", "baseline"]), what="depthwise")
     assert (origin.name, origin.domain) == (origin.bank.name, "")
     assert origin.name.startswith("letters+convmixer_8_3+")
     weights = trained_network(tmp_path, plan[-1].source_run, domains["letters"]).state_dict()
     np.testing.assert_array_equal(origin.bank.of_layer(1).weight, weights["blocks.1.0.fn.0.weight"].numpy()[:, 0])
     with pytest.raises(MkfaError, match=r"is a run that keeps no filters: base runs .* do; name a base run"):
-        find_origins(str(by_run["emoji", "transfer"]), what="depthwise")
+        find_sources(str(by_run["emoji", "transfer"]), what="depthwise")
 
 
 def test_the_targets_own_network_by_name_is_the_same_run(domains):
     made = experiment()
-    [named] = find_origins("letters", what="depthwise", networks=made.arch, target=(made.arch, {}))
+    [named] = find_sources("letters", what="depthwise", networks=made.arch, target=(made.arch, {}))
     plans = [
         plan_cells(made, domains, cells=[(o, "emoji", "transfer", 2)], seeds=1)
-        for o in (named, Origin("letters", "letters"))
+        for o in (named, Source("letters", "letters"))
     ]
     assert [p.spec.hash for p in plans[0]] == [p.spec.hash for p in plans[1]]
 
@@ -162,7 +162,7 @@ def test_the_targets_own_network_by_name_is_the_same_run(domains):
 def test_stack_takes_the_other_networks_kernels_in_order(domains, tmp_path, what):
     """Against the order in words: the source's kernels end to end, from the beginning, started over."""
     made = experiment(what=what)
-    [origin] = find_origins("letters", what=what, networks="convmixer_5_2", target=(made.arch, {}))
+    [origin] = find_sources("letters", what=what, networks="convmixer_5_2", target=(made.arch, {}))
     plan = plan_cells(made, domains, cells=[(origin, "emoji", "stack", 3)], seeds=1)
     carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
     stack = plan[-1]
@@ -197,7 +197,7 @@ def test_layers_of_a_residual_network_have_their_projection_behind_their_block()
 )
 def test_filters_that_do_not_fit_are_refused_before_any_work(domains, networks, arm, more, told):
     made = experiment(**more)
-    origins = find_origins("emoji", what=made.what, networks=networks, target=(made.arch, {}))
+    origins = find_sources("emoji", what=made.what, networks=networks, target=(made.arch, {}))
     with pytest.raises(MkfaError, match=told):
         check_sources(made, domains, cells=[(o, "letters", arm, 3) for o in origins])
 
@@ -211,14 +211,14 @@ def test_filters_that_fit_are_not_refused(domains):
         ("convmixer_12_2", "first-2"),
         ("convmixer_8_4", "selffer"),
     ):
-        origins = find_origins("emoji", what="depthwise", networks=networks, target=(made.arch, {}))
+        origins = find_sources("emoji", what="depthwise", networks=networks, target=(made.arch, {}))
         check_sources(made, domains, cells=[(o, "letters", arm, n) for o in origins for n in (0, 1, 3)])
 
 
 def test_colour_filters_do_not_fit_a_gray_target(domains):
     made = experiment("resnet18", what="conv")
     with pytest.raises(MkfaError, match=r"source clipart layer conv1: has 64 x 3 kernels where conv1 has 64 filters"):
-        check_sources(made, domains, cells=[(Origin("clipart", "clipart"), "emoji", "transfer", 1)])
+        check_sources(made, domains, cells=[(Source("clipart", "clipart"), "emoji", "transfer", 1)])
 
 
 def test_all_layers_by_word(domains):

@@ -109,7 +109,7 @@ def drop_half(record: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda r: r.update(format="other"), "no results file"),
+        (lambda r: r.update(format="other"), "not a results file"),
         (lambda r: r.update(version=2), "version 2"),
         (lambda r: r.pop("experiments"), "damaged"),
         (drop_half, "damaged"),
@@ -132,7 +132,7 @@ def test_damage_is_named(tmp_path, change, told):
 
 def test_what_is_no_gzip_cut_off_missing_or_too_long_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.json.gz"
-    with pytest.raises(MkfaError, match="is no file"):
+    with pytest.raises(MkfaError, match="does not exist"):
         read_experiments(path)
     write_experiments(path, [experiment()], overwrite=False)
     whole = path.read_bytes()

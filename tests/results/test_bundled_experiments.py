@@ -12,8 +12,7 @@ from mkfa.cli.app import app
 
 def drawn(name: str) -> dict:
     done = CliRunner().invoke(app, ["runs", "draw", "bundled", "--experiment", name, "--json"], catch_exceptions=False)
-    [found] = [value for value in json.loads(done.stdout).values() if isinstance(value, dict) and "parameters" in value]
-    return found
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(

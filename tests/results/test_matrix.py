@@ -69,7 +69,7 @@ def test_rows_are_sources_in_order_and_controls_apart():
     assert [(c.arm, c.target) for c in matrix.controls] == [(a, t) for a in ("delta", "random") for t in DOMAINS]
     assert list(matrix.bases) == DOMAINS
     assert all(c.seeds == (0, 1) for c in (*matrix.cells, *matrix.controls))
-    with pytest.raises(MkfaError, match="source z: is no row"):
+    with pytest.raises(MkfaError, match="source z: is not a row"):
         make_matrix(whole(), domains=DOMAINS, parameters={})
 
 
@@ -201,7 +201,7 @@ def test_what_is_packed_with_sources_is_rebuilt_with_them_or_refused():
     found = rebuild(packed(whole(), sources=rows))
     for name in ("sources", "cells", "controls", "bases", "sensitivity", "overall"):
         assert getattr(found, name) == getattr(made, name), name
-    with pytest.raises(MkfaError, match="source z: is no row"):
+    with pytest.raises(MkfaError, match="source z: is not a row"):
         rebuild(packed(whole()))
     with pytest.raises(MkfaError, match="no whole matrix"):
         rebuild(packed(whole(), sources="z"))

@@ -52,7 +52,7 @@ def test_the_quick_gradient_is_for_cpus_without_compilation(cuda):
     [
         ({"device": "cuda"}, "--device cuda: is not on this machine"),
         ({"device": "tpu"}, "take one of auto, cpu"),
-        ({"data": "both"}, "--data both: is no way to hold images"),
+        ({"data": "both"}, "--data both: unknown way to hold images"),
     ],
 )
 def test_what_is_not_there_is_refused(monkeypatch, given, told):

@@ -57,12 +57,12 @@ def test_a_damaged_result_is_a_failed_run_and_is_not_taken_over(folder, text):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[]", "no JSON object"),
-        ("null", "no JSON object"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
         ("{}", "it lacks arch, domain, domain_digest"),
-        ({"seed": "x"}, "another kind"),
-        ({"recipe": 3}, "another kind"),
-        ({"arch": None}, "another kind"),
+        ({"seed": "x"}, "wrong type"),
+        ({"recipe": 3}, "wrong type"),
+        ({"arch": None}, "wrong type"),
         ({"colour": 1}, r"does not know \(colour\); use the version that trained it, or remove the folder"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_damaged_note_of_a_failure_hides_no_other_run(folder, text):
 @pytest.mark.parametrize(("name", "remedy"), [(CHECKPOINT, "starts from its beginning"), (WEIGHTS, "trained again")])
 def test_tensors_that_are_none_are_named_with_what_helps(folder, name, remedy):
     torch.save([1], folder.path / name)
-    with pytest.raises(WorkError, match=rf"is damaged \(it holds no names\).*{remedy}"):
+    with pytest.raises(WorkError, match=rf"is damaged \(not a dictionary of tensors\).*{remedy}"):
         folder.load(name)
     (folder.path / name).write_bytes(b"junk")
     with pytest.raises(WorkError, match=rf"is damaged.*{remedy}"):
