@@ -61,6 +61,7 @@ def test_the_wheel_holds_one_top_level_name_and_runs_elsewhere(tmp_path):
     assert {t for t in tops if not t.endswith(".dist-info")} == {"mkfa"}
     assert (site / "mkfa/py.typed").is_file()
     assert (site / "mkfa/data/index.json").is_file()
+    assert (site / "mkfa/storage/result_schema.json").is_file()
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import mkfa.cli.app as a; print(a.__file__); a.main()"
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import site; site.main(); " + code, "banks"],
