@@ -52,11 +52,14 @@ def assign(
     from mkfa.banks.bank_file import read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.banks.quality import layer_quality
+    from mkfa.errors import UnknownNameError
     from mkfa.patterns.assigning import BASES, to_analysis, work
     from mkfa.patterns.assigning import assign as fit_bank
     from mkfa.patterns.summary import summarise
     from mkfa.progress import follow
 
+    if basis not in (*BASES, "all"):
+        raise UnknownNameError(f"--basis {basis}", "unknown basis", f"choose one of {', '.join(BASES)}, all")
     output.check([bank])
     path = resolve_path(bank)
     loaded, wanted = read_bank(path), BASES if basis == "all" else (basis,)

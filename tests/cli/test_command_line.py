@@ -185,9 +185,16 @@ def test_quiet_prints_nothing_and_the_log_file_has_it_all(mkfa, tmp_path):
     assert "exit code 0" in log
 
 
-def test_completion_can_be_installed(mkfa, monkeypatch):
-    out = mkfa("--help")[1]
-    assert "--install-completion" in out
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("mkfa ha", ["harvest"]), ("mkfa compare --kern", ["--kernel-size"]), ("mkfa banks r", ["rm", "rename"])],
+)
+def test_the_shell_completes_verbs_and_options(mkfa, monkeypatch, typed, completed):
+    assert "--install-completion" in mkfa("--help")[1]
+    monkeypatch.setenv("_MKFA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    assert mkfa()[1].split() == completed
 
 
 @pytest.mark.parametrize(
