@@ -51,10 +51,8 @@ def transfer(
 
     Several arms or sources at one number of layers make a table: --arms transfer,shuffle,first-k --layers all.
     """
-    given = training.options(recipe, network, running, seeds=seeds, out=out)
-    given |= {"source_arch": source_arch, **training.filter_options(filters)}
     show_curve(
-        given,
+        training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
         arms=arms,

@@ -63,10 +63,8 @@ def transfer_curve(
     as_json: Json = False,
 ) -> None:
     """How does accuracy change as more layers are borrowed and frozen?"""
-    given = training.options(recipe, network, running, seeds=seeds, out=out)
-    given |= {"source_arch": source_arch, **training.filter_options(filters)}
     show_curve(
-        given,
+        training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
         arms=arms,

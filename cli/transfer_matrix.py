@@ -82,9 +82,8 @@ def transfer_matrix(
     from mkfa.figures.matrix import draw
 
     paper = paper_matrix(filters.what) if with_paper else None
-    given = training.options(recipe, network, running, seeds=seeds, out=out)
     plan = plan_matrix(
-        given | training.filter_options(filters),
+        training.options(recipe, network, running, filters, seeds=seeds, out=out),
         target=target,
         source=source,
         arms=arms,

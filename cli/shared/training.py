@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -13,7 +14,7 @@ from mkfa.cli.shared.printing import print_list, print_table, say, warn
 from mkfa.cli.shared.progress import SweepBar, shown
 
 if TYPE_CHECKING:
-    from mkfa.cli.shared.options import FilterOptions, NetworkOptions, RecipeOptions, Running
+    from mkfa.cli.shared.options import Running
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.serial import Outcome
     from mkfa.experiments.planning import Plan, TransferOptions
@@ -22,36 +23,12 @@ if TYPE_CHECKING:
     from mkfa.training.recipe import Recipe
 
 
-def options(
-    recipe: RecipeOptions, network: NetworkOptions, running: Running, *, seeds: int, out: Path | None
-) -> TransferOptions:
-    """Return the options of a command as `mkfa.experiments` takes them."""
-    return {
-        "arch": network.arch,
-        "kernel": network.kernel,
-        "patch": network.patch,
-        "stem_stride": network.stem_stride,
-        "recipe": recipe.recipe,
-        "set": recipe.changes,
-        "epochs": recipe.epochs,
-        "equal_steps": recipe.equal_steps,
-        "seeds": seeds,
-        "out": out,
-        "device": running.device,
-        "data": running.data,
-        "threads": running.threads,
-        "jobs": running.jobs,
-        "amp": running.amp,
-        "channels_last": running.channels_last,
-        "compile": running.compile_,
-        "quick": running.quick,
-        "tensorboard": running.tensorboard,
-    }
-
-
-def filter_options(filters: FilterOptions) -> TransferOptions:
-    """Return the options of the layers that are set."""
-    return {"what": filters.what, "with_bias": filters.with_bias, "fit_kernel": filters.fit_kernel}
+def options(*groups: Any, **more: Any) -> TransferOptions:
+    """Return groups of a command's options, and more of them, as `mkfa.experiments` takes them."""
+    values = {key: value for group in groups for key, value in asdict(group).items()} | more
+    names = {"changes": "set", "compile_": "compile"}
+    values = {names.get(key, key): value for key, value in values.items() if key not in ("dry_run", "estimate")}
+    return cast("TransferOptions", values)
 
 
 def domains(running: Running) -> Callable[[Recipe], Domains]:

@@ -220,44 +220,11 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
             raise type(error)(named, error.problem, error.remedy) from None
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultSetting:
-    """The network and recipe of a curve for which none was named, and why."""
-
-    arch: str
-    recipe: str
-    equal_steps: int
-    changes: Mapping[str, Any]
-    options: Mapping[str, int]
-    reason: str
-
-
-def default_setting(device: str) -> DefaultSetting:
-    """Return what a curve of 18 layers is made with on a device where nothing else was asked for."""
-    why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
-    if device == "cuda":
-        return DefaultSetting("convmixer_48_18", "fast", 1500, {}, {}, f"Network convmixer_48_18, 1500 steps: {why}.")
-    return DefaultSetting(
-        "convmixer_32_18",
-        "fast",
-        300,
-        {"batch": 32, "lr": 0.01},
-        {"patch": 4},
-        f"Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: {why}.",
-    )
-
-
 def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
+    keys = ("arm", "layers", "seed")
     return [
-        {
-            "hash": p.spec.hash,
-            "source": p.source,
-            "target": p.spec.domain,
-            "arm": p.spec.arm,
-            "layers": p.spec.layers,
-            "seed": p.spec.seed,
-        }
+        {"hash": p.spec.hash, "source": p.source, "target": p.spec.domain} | {key: getattr(p.spec, key) for key in keys}
         for p in plan
     ]
 

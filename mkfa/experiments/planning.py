@@ -14,7 +14,6 @@ from mkfa.experiments.plan import (
     check_arms,
     check_sources,
     choose_layers,
-    default_setting,
     members,
     plan_bases,
     plan_cells,
@@ -235,19 +234,10 @@ class Plan(Result):
 
     def summarise(self) -> Curve | Scenarios | Matrix:
         """Return the result of the runs that are over."""
-        from mkfa.results.curve import make_curve
-        from mkfa.results.gather import records_of
-        from mkfa.results.matrix import make_matrix
-        from mkfa.results.table import as_scenarios
+        from mkfa.results.gather import make_result, records_of
 
-        runs = records_of(self.runs, self.root)
         made_by = {"command": heading("")["command"], "runs": members(self.runs)}
-        parameters = {**self.parameters, **made_by}
-        if self.kind == "matrix":
-            p = self.parameters
-            return make_matrix(runs, domains=p["domains"], sources=p["sources"], parameters=parameters)
-        curve = make_curve([run for run in runs if run.target == self.target], parameters=parameters)
-        return as_scenarios(curve) if self.kind == "table" else curve
+        return make_result(self.kind, records_of(self.runs, self.root), {**self.parameters, **made_by})
 
 
 def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
@@ -276,31 +266,36 @@ def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, eq
 def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     """Return the network and recipe that options ask for, and why, where they were chosen by the device.
 
-    An empty `arch` or `recipe` is chosen by the device (`mkfa.experiments.plan.default_setting`).
+    An empty `arch` or `recipe` is chosen by the device (`default_options`).
     """
     arch, recipe = options.get("arch", ""), options.get("recipe", "")
     changes: Any = options.get("set") or {}
     changes = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes))
     epochs, steps = options.get("epochs"), options.get("equal_steps")
-    network = {
-        "kernel": options.get("kernel"),
-        "patch": options.get("patch"),
-        "stem_stride": options.get("stem_stride"),
-    }
-    chosen = {key: value for key, value in network.items() if value is not None}
+    keys = ("kernel", "patch", "stem_stride")
+    network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
     reason = ""
     if not arch or not recipe:
-        default = default_setting(make_execution(options).kind)
-        reason = default.reason
+        default, reason = default_options(make_execution(options).kind)
         if not arch:
-            arch, chosen = default.arch, dict(default.options) | chosen
+            arch, network = default["arch"], default["network"] | network
         if not recipe:
-            recipe = default.recipe
-            steps = default.equal_steps if steps is None and epochs is None else steps
-            changes = dict(default.changes) | changes
+            recipe, changes = "fast", default["set"] | changes
+            steps = default["equal_steps"] if steps is None and epochs is None else steps
     used = make_recipe(recipe, changes, epochs=epochs, equal_steps=steps)
     what, bias, fit = options.get("what", "depthwise"), options.get("with_bias", False), options.get("fit_kernel", "")
-    return Setting(arch, used, what, bias, fit, chosen), reason
+    return Setting(arch, used, what, bias, fit, network), reason
+
+
+def default_options(device: str) -> tuple[dict[str, Any], str]:
+    """Return the options of a curve of 18 layers if neither network nor recipe is named, and why."""
+    why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
+    if device == "cuda":
+        options: dict[str, Any] = {"arch": "convmixer_48_18", "network": {}, "equal_steps": 1500, "set": {}}
+        return options, f"Network convmixer_48_18, 1500 steps: {why}."
+    options = {"arch": "convmixer_32_18", "network": {"patch": 4}, "equal_steps": 300}
+    options["set"] = {"batch": 32, "lr": 0.01}
+    return options, f"Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: {why}."
 
 
 def make_execution(options: TrainingOptions) -> Execution:

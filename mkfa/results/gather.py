@@ -121,10 +121,16 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     if lacking or not isinstance(names, list) or not isinstance(rows, list) or not based.issuperset(names):
         problem = f"lacks {', '.join(lacking) or 'base runs'} and is not a whole {experiment.kind}"
         raise MkfaError(experiment.name, problem, "run its command again and pack the result")
-    if experiment.kind == "matrix":
-        return make_matrix(runs, domains=names, sources=rows, parameters=parameters)
-    curve = make_curve([r for r in runs if r.target == p["target"]], parameters=parameters)
-    return as_scenarios(curve) if experiment.kind == "table" else curve
+    return make_result(experiment.kind, runs, parameters)
+
+
+def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, Any]) -> Curve | Scenarios | Matrix:
+    """Return the "curve", "table" or "matrix" of runs."""
+    if kind == "matrix":
+        domains = parameters["domains"]
+        return make_matrix(runs, domains=domains, sources=parameters.get("sources", domains), parameters=parameters)
+    curve = make_curve([run for run in runs if run.target == parameters["target"]], parameters=parameters)
+    return as_scenarios(curve) if kind == "table" else curve
 
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:

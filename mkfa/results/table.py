@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from mkfa.arms.arms import ARMS
 from mkfa.results.cells import Cell, Sensitivity, cell_rows
 from mkfa.results.contrasts import Contrast
-from mkfa.results.curve import Curve, make_curve
-from mkfa.results.record import RunRecord
+from mkfa.results.curve import Curve
 from mkfa.stats.intervals import welch
 from mkfa.storage.records import Result
 
@@ -65,11 +64,6 @@ class Scenarios(Result):
         """Return the fields; files call the scenarios "rows"."""
         names = ("base", "chance", "sensitivity", "contrasts", "parameters")
         return {"rows": self.scenarios} | {name: getattr(self, name) for name in names}
-
-
-def make_scenarios(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> Scenarios:
-    """Sum up runs of one number of layers, those of arm "baseline" being the base."""
-    return as_scenarios(make_curve(runs, parameters=parameters))
 
 
 def as_scenarios(curve: Curve) -> Scenarios:

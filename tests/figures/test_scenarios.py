@@ -7,8 +7,9 @@ import pytest
 
 from mkfa.evidence.paper import paper_rows
 from mkfa.figures.scenarios import draw
+from mkfa.results.curve import make_curve
 from mkfa.results.record import RunRecord
-from mkfa.results.table import make_scenarios
+from mkfa.results.table import as_scenarios
 from mkfa.training.result import RunResult
 
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise"}
@@ -31,7 +32,7 @@ def table(seeds: int = 2):
         for arm, top1 in (("baseline", 0.8), ("transfer", 0.78), ("shuffle", 0.5))
         for s in range(seeds)
     ]
-    return make_scenarios(runs, parameters=P)
+    return as_scenarios(make_curve(runs, parameters=P))
 
 
 def texts(ax) -> list[str]:

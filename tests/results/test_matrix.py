@@ -203,5 +203,5 @@ def test_what_is_packed_with_sources_is_rebuilt_with_them_or_refused():
         assert getattr(found, name) == getattr(made, name), name
     with pytest.raises(MkfaError, match="source z: is not a row"):
         rebuild(packed(whole()))
-    with pytest.raises(MkfaError, match="no whole matrix"):
+    with pytest.raises(MkfaError, match="not a whole matrix"):
         rebuild(packed(whole(), sources="z"))

@@ -12,7 +12,7 @@ from mkfa.errors import MkfaError
 from mkfa.evidence.paper import paper_rows
 from mkfa.results.curve import make_curve
 from mkfa.results.record import RunRecord
-from mkfa.results.table import as_scenarios, make_scenarios
+from mkfa.results.table import as_scenarios
 from mkfa.training.result import RunResult
 
 BASE = (0.80, 0.82, 0.81)
@@ -34,14 +34,16 @@ def runs(arm: str, values: tuple[float | None, ...], source: str = "a", layers: 
 
 
 def test_rows_are_held_against_the_base():
-    table = make_scenarios(
-        [
-            *runs("baseline", BASE),
-            *runs("transfer", (0.81, 0.80, 0.82)),
-            *runs("shuffle", SHUFFLE),
-            *runs("random", (0.5, 0.52, 0.54), ""),
-        ],
-        parameters={"x": 1},
+    table = as_scenarios(
+        make_curve(
+            [
+                *runs("baseline", BASE),
+                *runs("transfer", (0.81, 0.80, 0.82)),
+                *runs("shuffle", SHUFFLE),
+                *runs("random", (0.5, 0.52, 0.54), ""),
+            ],
+            parameters={"x": 1},
+        )
     )
     assert [row.label for row in table.scenarios] == ["transfer", "shuffle", "random"]
     shuffle = table.scenarios[1]
@@ -57,7 +59,9 @@ def test_rows_are_held_against_the_base():
 
 
 def test_one_seed_has_no_p_and_no_spread():
-    [row] = make_scenarios([*runs("baseline", (0.8,)), *runs("transfer", (0.7, None))], parameters={}).scenarios
+    [row] = as_scenarios(
+        make_curve([*runs("baseline", (0.8,)), *runs("transfer", (0.7, None))], parameters={})
+    ).scenarios
     assert row.cell.relative == pytest.approx(-0.1)
     assert math.isnan(row.p)
     assert math.isnan(row.spreads)
@@ -83,7 +87,7 @@ def test_one_seed_has_no_p_and_no_spread():
 )
 def test_rows_are_called_by_what_tells_them_apart(rows, labels):
     all_runs = [*runs("baseline", BASE), *(r for arm, source in rows for r in runs(arm, (0.5, 0.6), source))]
-    assert [row.label for row in make_scenarios(all_runs, parameters={}).scenarios] == labels
+    assert [row.label for row in as_scenarios(make_curve(all_runs, parameters={})).scenarios] == labels
 
 
 def test_what_is_not_over_has_a_row_all_the_same():
