@@ -38,19 +38,16 @@ def atlas(
 
     Filters are grouped up to gain, offset and sign; the number of clusters is held against a null.
     """
-    from mkfa.banks.library import load_bank
     from mkfa.clusters.atlas import atlas_summary, build_atlas, write_atlas
     from mkfa.clusters.count import SWEEP
-    from mkfa.clusters.pool import find_kind
     from mkfa.figures.atlas import draw
     from mkfa.progress import follow
 
     output.check(banks)
-    loaded = [load_bank(name) for name in banks]
     with follow(shown(), "atlas", len(SWEEP) if clusters is None else 2) as advance:
         result = build_atlas(
-            loaded,
-            kind=find_kind(kernel_size, loaded) if kernel_size else None,
+            banks,
+            kernel_size=kernel_size or None,
             clusters=clusters,
             seed=seed,
             sample=sample,

@@ -31,18 +31,15 @@ def keys(
     output: Output,
 ) -> None:
     """How few filters explain all others, up to gain and offset?"""
-    from mkfa.banks.library import load_bank
     from mkfa.clusters.keys import NULLS, find_keys, keys_summary, write_keys
-    from mkfa.clusters.pool import find_kind
     from mkfa.figures.keys import draw
     from mkfa.progress import follow
 
     output.check(banks)
-    loaded = [load_bank(name) for name in banks]
     with follow(shown(), "keys", 1 + NULLS) as advance:
         result = find_keys(
-            loaded,
-            kind=find_kind(kernel_size, loaded) if kernel_size else None,
+            banks,
+            kernel_size=kernel_size or None,
             count=count,
             candidates=candidates,
             sample=sample,

@@ -28,7 +28,8 @@ def draw(data: Atlas, fig: Figure | SubFigure | None = None) -> Figure:
     Examples
     --------
     >>> import mkfa
-    >>> draw(mkfa.build_atlas(["ppocrv4_rec"], kernel="5x5")).savefig("atlas.png")  # doctest: +SKIP
+    >>> atlas = mkfa.build_atlas(["ppocrv4_det"], kernel_size="3x3", clusters=4, sample=40)
+    >>> draw(atlas).savefig("atlas.png")
     """
     shown = min(len(data.clusters.prototype), _MOST_PROTOTYPES)
     rows = math.ceil(shown / _COLUMNS)

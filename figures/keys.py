@@ -25,7 +25,8 @@ def draw(data: Keys, fig: Figure | SubFigure | None = None) -> Figure:
     Examples
     --------
     >>> import mkfa
-    >>> draw(mkfa.find_keys(["ppocrv4_rec"], kernel="5x5")).savefig("keys.png")  # doctest: +SKIP
+    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", count=4, candidates=8, sample=100)
+    >>> draw(keys).savefig("keys.png")
     """
     shown = min(len(data.found.prototype), _MOST)
     rows = -(-shown // _COLUMNS)

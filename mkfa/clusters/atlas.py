@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32
-from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.bank import Kind
+from mkfa.banks.library import BankLike
 from mkfa.clusters.count import Choice, choose_clusters, null_cloud, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
@@ -118,9 +119,9 @@ class Atlas:
 
 
 def build_atlas(
-    banks: Sequence[FilterBank],
+    banks: Sequence[BankLike],
     *,
-    kind: Kind | None = None,
+    kernel_size: str | Kind | None = None,
     clusters: int | None = None,
     seed: int = 0,
     sample: int = SAMPLE,
@@ -131,8 +132,8 @@ def build_atlas(
 
     Parameters
     ----------
-    kind : Kind or None
-        None takes the kind with most filters.
+    banks : names, paths or banks.
+    kernel_size : such as "5x5"; None takes the one with most filters.
     clusters : int or None
         Their number; None chooses it (`mkfa.clusters.count`).
     sample : filters used to choose the number, for density clusters and the map; drawn where there are more.
@@ -143,8 +144,15 @@ def build_atlas(
     ------
     MkfaError
         Fewer than 20 usable filters, or more clusters than filters.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> atlas = mkfa.build_atlas(["ppocrv4_det"], kernel_size="3x3", clusters=4, sample=40)
+    >>> atlas.clusters.prototype.shape, atlas.third_share.shape
+    ((4, 9), (3, 4))
     """
-    pool = pool_banks(banks, kind=kind)
+    pool = pool_banks(banks, kernel_size=kernel_size)
     _check(pool, clusters, sample)
     with one_thread():
         return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32
-from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.bank import Kind
+from mkfa.banks.library import BankLike
 from mkfa.clusters.count import null_cloud
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
@@ -97,9 +98,9 @@ class Keys:
 
 
 def find_keys(
-    banks: Sequence[FilterBank],
+    banks: Sequence[BankLike],
     *,
-    kind: Kind | None = None,
+    kernel_size: str | Kind | None = None,
     count: int | None = None,
     most: int = MOST,
     candidates: int = CANDIDATES,
@@ -112,6 +113,8 @@ def find_keys(
 
     Parameters
     ----------
+    banks : names, paths or banks.
+    kernel_size : such as "5x5"; None takes the one with most filters.
     count : number of keys; None takes the elbow.
     most : largest number looked at.
     candidates : prototypes that elimination starts from.
@@ -122,8 +125,15 @@ def find_keys(
     ------
     MkfaError
         Fewer than 20 usable filters, or numbers that do not fit together.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", count=4, most=6, candidates=8, sample=100)
+    >>> keys.found.prototype.shape, keys.curve.r2.shape
+    ((4, 9), (6,))
     """
-    pool = pool_banks(banks, kind=kind)
+    pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     cloud = pool.vector[subsample(len(pool), sample, rng)]
     _check(pool, sample, candidates=candidates)

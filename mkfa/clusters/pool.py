@@ -10,7 +10,8 @@ import numpy as np
 
 from mkfa.array_types import F32, I32
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.canonical import canonical
+from mkfa.banks.library import BankLike, load_bank
+from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.frozen import FrozenDict
 
@@ -73,38 +74,36 @@ class Pool:
             out.append("Left out as unusable: " + ", ".join(f"{n} {r}" for r, n in gone.items() if n) + ".")
         if self.other_kinds:
             others = ", ".join(f"{n} of {kind}" for kind, n in self.other_kinds.items())
-            out.append(f"Left out, other kernels (choose with --kernel): {others}.")
+            out.append(f"Left out, other kernels (choose with --kernel-size): {others}.")
         return tuple(out)
 
 
-def pool_banks(banks: Sequence[FilterBank], *, kind: Kind | None = None) -> Pool:
-    """Bring the usable filters of one kernel kind together.
+def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = None) -> Pool:
+    """Bring the usable filters of one kernel size together.
 
     Parameters
     ----------
-    kind : Kind or None
-        None takes the kind with most filters over all banks.
+    banks : names, paths or banks.
+    kernel_size : such as "5x5" or "7x7 dilated 3x3"; None takes the one with most filters over all banks.
 
     Raises
     ------
     MkfaError
         No bank, no filter of that kind, or no usable one.
     """
-    count = count_kinds(banks)
+    loaded = [load_bank(bank) for bank in banks]
+    count = count_kinds(loaded)
     if not count:
-        raise MkfaError("atlas", "no bank was given", "name at least one; 'mkfa banks' lists them")
-    kind = kind or next(iter(count))
-    names = _distinct([bank.name for bank in banks])
+        raise MkfaError("banks", "no bank was named", "name at least one; 'mkfa banks' lists them")
+    kind = find_kind(kernel_size, loaded) if kernel_size else next(iter(count))
+    names = _distinct([bank.name for bank in loaded])
     parts, excluded = [], []
-    for row, bank in enumerate(banks):
-        group = bank.of_kind(kind)
-        form = canonical(group)
-        keep = form.usable
+    for row, bank in enumerate(loaded):
+        usable = usable_filters(bank, kind)
         depth = np.array([layer.depth for layer in bank.layers], np.float32)
-        here = np.full(int(keep.sum()), row, np.int32)
-        parts.append((form.vector[keep], here, group.layer[keep], group.channel[keep], depth[group.layer[keep]]))
-        reasons = {"dead": form.dead, "flat": form.flat, "non-finite": form.nonfinite}
-        excluded.append(FrozenDict({name: int(mask.sum()) for name, mask in reasons.items()}))
+        here = np.full(len(usable), row, np.int32)
+        parts.append((usable.vector, here, usable.layer, usable.channel, depth[usable.layer]))
+        excluded.append(usable.excluded)
     vector, bank_row, layer, channel, depth = (np.concatenate(p) for p in zip(*parts, strict=True))
     if not len(vector):
         raise MkfaError(" ".join(names), f"no usable filter of kernel {kind}", f"choose one of {_listed(count)}")
@@ -121,7 +120,7 @@ def count_kinds(banks: Sequence[FilterBank]) -> dict[Kind, int]:
     return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
 
 
-def find_kind(text: str, banks: Sequence[FilterBank]) -> Kind:
+def find_kind(text: str | Kind, banks: Sequence[FilterBank]) -> Kind:
     """Return the kind that a text such as "5x5" or "7x7 dilated 3x3" names.
 
     Raises
@@ -130,12 +129,12 @@ def find_kind(text: str, banks: Sequence[FilterBank]) -> Kind:
         No bank has filters of it, or the size is there with several dilations and none of them is 1.
     """
     count = count_kinds(banks)
-    wanted = re.sub(r"\s+", " ", text.strip().lower())
+    wanted = re.sub(r"\s+", " ", str(text).strip().lower())
     same_size = [k for k in count if f"{k.kh}x{k.kw}" == wanted]
     for kind in count:
         if str(kind) == wanted or same_size == [kind]:
             return kind
-    raise UnknownNameError(text, "is no kernel of these banks", f"choose one of {_listed(count)}")
+    raise UnknownNameError(str(text), "is no kernel size of these banks", f"choose one of {_listed(count)}")
 
 
 def _listed(count: Mapping[Kind, int]) -> str:

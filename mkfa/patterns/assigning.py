@@ -17,6 +17,7 @@ from mkfa.array_types import F32, I32, BoolArray
 from mkfa.banks.bank import FilterBank, FilterGroup, Kind, dead_filters
 from mkfa.banks.bank_file import Analysis
 from mkfa.banks.canonical import canonical, normalise
+from mkfa.banks.library import BankLike, load_bank
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
@@ -120,7 +121,7 @@ class Assignment:
 
 
 def assign(
-    bank: FilterBank,
+    bank: BankLike,
     basis: str = "families",
     *,
     null: str = "shuffled",
@@ -142,7 +143,15 @@ def assign(
         There is no such basis or null.
     MkfaError
         No filter can be fitted; or the null cannot be drawn for this bank.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> result = mkfa.assign("ppocrv4_det", basis="eight", draws=99)
+    >>> [(str(kind.kind), kind.fit.r2.shape) for kind in result.kinds]
+    [('5x5', (2112,)), ('3x3', (336,))]
     """
+    bank = load_bank(bank)
     if basis not in BASES:
         raise UnknownNameError(basis, "is no basis", nearest(basis, BASES) or f"choose one of {', '.join(BASES)}")
     NULLS.find(null)

@@ -49,7 +49,7 @@ def test_equal_names_are_told_apart():
 def test_dilations_are_never_mixed():
     one = bank("a", (2, 7, 1), (5, 7, 3))
     assert pool_banks([one]).kind == Kind(7, 7, 3, 3)
-    assert len(pool_banks([one], kind=Kind(7, 7))) == 2
+    assert len(pool_banks([one], kernel_size=Kind(7, 7))) == 2
     assert find_kind("7x7 dilated 3x3", [one]) == Kind(7, 7, 3, 3)
     assert find_kind("7x7", [one]) == Kind(7, 7)
     assert find_kind("5X5", [bank("b", (2, 5, 2))]) == Kind(5, 5, 2, 2)
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_refused():
     one = bank("a", (2, 3, 1))
     with pytest.raises(UnknownNameError, match="choose one of '3x3' \\(2 filters\\)"):
         find_kind("9x9", [one])
-    with pytest.raises(MkfaError, match="no bank was given"):
+    with pytest.raises(MkfaError, match="no bank was named"):
         pool_banks([])
     one.groups[3, 3].weight[:] = 0
     with pytest.raises(MkfaError, match="no usable filter of kernel 3x3"):
