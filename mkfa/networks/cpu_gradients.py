@@ -26,7 +26,7 @@ SMALLEST_KERNEL, LARGEST_IMAGE = 5, 196
 """Taps on a side, pixels; outside these bounds PyTorch's own gradient is as fast or faster."""
 
 
-def quicken(model: nn.Module) -> int:
+def use_cpu_gradients(model: nn.Module) -> int:
     """Make the convolutions of a network use the fast gradients on the CPU; returns the number of them.
 
     Parameters, buffers and outputs do not change; gradients agree up to rounding. It applies to depthwise convolutions

@@ -1,7 +1,7 @@
 """The images of a run as bytes, on the device or streamed to it from disk, by index: no loader, no workers.
 
-Either way a step gets the same bits. Which it is depends on the room (`mkfa.training.memory`) and is no part of a run's
-identity: `auto` keeps on the device what fits there and streams the rest.
+Both give a step the same bits, so the choice does not identify a run: `auto` keeps on the device what fits into its
+memory (`mkfa.training.memory`) and streams the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mkfa.errors import MkfaError
 from mkfa.images.augment import to_device
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
-from mkfa.training.memory import free_bytes, room_for_images
-from mkfa.training.read_ahead import Ahead, read_rows
+from mkfa.training.memory import free_bytes, memory_for_images
+from mkfa.training.read_ahead import ReadAhead, read_rows
 from mkfa.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Side:
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
+    def read_ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
         """Announce the batches that are taken in the body, in their order; `largest` is the images of the largest."""
         yield
 
@@ -127,7 +127,7 @@ class Streamed(Side):
     """
 
     kind: ClassVar[str] = "streamed"
-    reading: list[Ahead] = field(default_factory=list, init=False)
+    reading: list[ReadAhead] = field(default_factory=list, init=False)
 
     def _bytes(self, index: torch.Tensor) -> torch.Tensor:
         rows: I64 = index.cpu().numpy()
@@ -142,9 +142,9 @@ class Streamed(Side):
         return to_device(self.labels.index_select(0, index.cpu()).numpy(), self.mean)
 
     @contextlib.contextmanager
-    def ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
+    def read_ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
         """Read the batches that are taken in the body ahead, in their order; the thread ends with the body."""
-        reader = Ahead(self.images, batches, largest=largest, device=self.device)
+        reader = ReadAhead(self.images, batches, largest=largest, device=self.device)
         self.reading.append(reader)
         try:
             yield
@@ -166,7 +166,7 @@ def place(
     Raises
     ------
     MkfaError
-        "resident" was asked for, and the device has not so much free memory.
+        "resident" was asked for, and the device has too little free memory.
     ReadError
         The domain's file cannot be read any more.
     """
@@ -200,7 +200,7 @@ def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> 
             problem = f"needs {need / 1e9:.1f} GB for {domain.name}, and {free / 1e9:.1f} GB are free on {device}"
             raise MkfaError("--data resident", problem, "leave it out, so that images are streamed")
         return True
-    return data == "auto" and (not _is_moved(domain, device) or need <= share * room_for_images(device))
+    return data == "auto" and (not _is_moved(domain, device) or need <= share * memory_for_images(device))
 
 
 def _is_moved(domain: Domain, device: torch.device) -> bool:

@@ -39,7 +39,7 @@ class Execution:
         "resident": images are kept on the device as a whole; "stream": read from disk batch by batch, ahead of the
         training; "auto": resident where they fit (`mkfa.training.memory`). The numbers are the same.
     share : float
-        Of the room for images on the device (0-1), what this process may take: runs at a time divide it.
+        Share (0-1) of the device's memory for images that this process may take; runs at a time divide it.
     jobs : int
         Runs that are trained at a time, each in a process of its own; 0 for what suits the devices and the plan
         (`mkfa.engines.processes.divide`).

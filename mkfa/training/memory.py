@@ -1,4 +1,4 @@
-"""How much memory there is for images, and keeping what one training step frees for the next."""
+"""Free memory for images, and memory that one training step frees for the next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ and on a CPU other programs, get the rest."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def room_for_images(device: torch.device) -> int:
+def memory_for_images(device: torch.device) -> int:
     """Return the bytes that images may take on a device: a share (`SHARES`) of the memory that is free now."""
     return int(SHARES.get(device.type, 0.5) * free_bytes(device))
 
@@ -76,7 +76,7 @@ _NEVER, _LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc takes no larger thresho
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep what is freed, for the life of the process; False where it is not glibc.
+    """Make the C library keep freed memory for the life of the process; False if it is not glibc.
 
     glibc gives the activations of a step back to the kernel at once and asks for them again in the next step, page by
     page: a tenth of the time on small networks.

@@ -36,8 +36,8 @@ def read_rows(images: U8 | Rows, rows: I64, out: U8) -> None:
         np.take(images, rows, axis=0, out=out, mode="clip")
 
 
-class Ahead:
-    """Reads batches in a given order; to be closed, which ends the thread whatever it is at.
+class ReadAhead:
+    """Reads batches in a given order; `close` ends the thread.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Ahead:
         return item
 
     def _arrived(self) -> tuple[I64, torch.Tensor]:
-        """Return the next batch, copied to the GPU, and send the one after it on its way if it was read."""
+        """Return the next batch, copied to the GPU, and begin to copy the one after it if it was read."""
         import torch
 
         if self.next is None:

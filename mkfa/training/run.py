@@ -167,7 +167,7 @@ class Run:
     def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
         import torch
 
-        from mkfa.networks.cpu_gradients import quicken
+        from mkfa.networks.cpu_gradients import use_cpu_gradients
         from mkfa.training.batches import place
         from mkfa.training.memory import keep_freed_memory
         from mkfa.training.optimizer import build_optimizer
@@ -183,7 +183,7 @@ class Run:
         if device.type == "cpu":
             keep_freed_memory()
         if resolved.quick:
-            quicken(self.model)
+            use_cpu_gradients(self.model)
         self.train_set, self.test_set = place(
             domain,
             self.recipe,
@@ -222,7 +222,7 @@ class Run:
     def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
         if saved is not None:
             self._restore(saved)
-        with self.train_set.ahead(self._batches(self.step), self.batch):
+        with self.train_set.read_ahead(self._batches(self.step), self.batch):
             return self._train(stop, tell)
 
     def _train(self, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
@@ -408,7 +408,7 @@ def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float,
     with (
         torch.no_grad(),
         torch.autocast(device.type, torch.bfloat16, enabled=amp),
-        images.ahead(batches, min(EVALUATION_BATCH, count)),
+        images.read_ahead(batches, min(EVALUATION_BATCH, count)),
     ):
         for rows in batches:
             index = images.index(rows)

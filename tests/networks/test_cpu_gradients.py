@@ -12,7 +12,7 @@ from torch import nn
 
 from mkfa.networks import cpu_gradients as quick
 from mkfa.networks.build import build_network
-from mkfa.networks.cpu_gradients import LARGEST_IMAGE, quicken, weight_gradient
+from mkfa.networks.cpu_gradients import LARGEST_IMAGE, use_cpu_gradients, weight_gradient
 
 
 @settings(max_examples=40, deadline=None)
@@ -39,7 +39,7 @@ def test_is_the_gradient(n: int, c: int, h: int, w: int, size: int, last: bool, 
 def test_a_quickened_layer_is_the_same_function_with_the_same_gradients(padding: str | int, bias: bool) -> None:
     conv = nn.Conv2d(6, 6, 5, padding=padding, groups=6, bias=bias).double()
     quick = copy.deepcopy(conv)
-    assert quicken(quick) == 1
+    assert use_cpu_gradients(quick) == 1
     assert quick.state_dict().keys() == conv.state_dict().keys()
     x = torch.randn(3, 6, 7, 8, dtype=torch.float64)
     found = []
@@ -54,7 +54,7 @@ def test_a_quickened_layer_is_the_same_function_with_the_same_gradients(padding:
 
 def test_the_second_layer_of_a_network_is_reached_through_a_quickened_one() -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 7, padding=3, groups=4)).double()
-    assert quicken(net) == 1
+    assert use_cpu_gradients(net) == 1
     x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: net(t).tanh(), (x,))
 
@@ -71,7 +71,7 @@ def _graph(y: torch.Tensor) -> set[str]:
 
 def test_large_images_and_evaluation_take_pytorchs_own() -> None:
     conv = nn.Conv2d(2, 2, 7, padding=3, groups=2)
-    quicken(conv)
+    use_cpu_gradients(conv)
     side = int(LARGEST_IMAGE**0.5)
     small = torch.randn(1, 2, side, side, requires_grad=True)
     large = torch.randn(1, 2, side + 1, side + 1, requires_grad=True)
@@ -84,7 +84,7 @@ def test_large_images_and_evaluation_take_pytorchs_own() -> None:
 def test_a_frozen_layer_computes_no_weight_gradient_also_where_its_bias_is_trained(monkeypatch) -> None:
     conv = nn.Conv2d(3, 3, 7, padding=3, groups=3).double()
     own = copy.deepcopy(conv)
-    quicken(conv)
+    use_cpu_gradients(conv)
     conv.weight.requires_grad_(False)
     monkeypatch.setattr(quick, "weight_gradient", lambda *_: pytest.fail("computed"))
     x = torch.randn(2, 3, 20, 20, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_a_frozen_layer_computes_no_weight_gradient_also_where_its_bias_is_train
 def test_a_pointwise_layer_is_the_same_function_with_the_same_gradients(bias: bool, frozen: bool, last: bool) -> None:
     conv = nn.Conv2d(5, 4, 1, bias=bias).double()
     quickened = copy.deepcopy(conv)
-    assert quicken(quickened) == 1
+    assert use_cpu_gradients(quickened) == 1
     x = torch.randn(2, 5, 3, 6, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     found = []
@@ -138,11 +138,11 @@ def test_a_pointwise_layer_is_the_same_function_with_the_same_gradients(bias: bo
     ],
 )
 def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
-    assert quicken(conv) == 0
+    assert use_cpu_gradients(conv) == 0
     assert type(conv) is nn.Conv2d
 
 
 @pytest.mark.parametrize(("arch", "layers"), [("convmixer_8_3", 3 + 3), ("convnext_atto", 12 + 24)])
 def test_all_depthwise_and_pointwise_layers_of_the_networks_at_hand_are_quickened(arch: str, layers: int) -> None:
     model = build_network(arch, classes=3, channels=3, size=32, seed=0)
-    assert quicken(model) == layers
+    assert use_cpu_gradients(model) == layers

@@ -29,7 +29,7 @@ from mkfa.training import run as engine
 from mkfa.training.batches import Resident, Streamed, place
 from mkfa.training.device import Execution
 from mkfa.training.folder import CHECKPOINT, METRICS, RunFolder, load_tensors
-from mkfa.training.read_ahead import DEPTH, Ahead
+from mkfa.training.read_ahead import DEPTH, ReadAhead
 from mkfa.training.recipe import Recipe, load_recipe
 from mkfa.training.run import evaluate, train_run
 from mkfa.training.spec import RunSpec
@@ -218,7 +218,7 @@ def test_the_thread_runs_ahead_by_so_many_batches_and_no_more(monkeypatch):
     seen: list[int] = []
     real = ahead.read_rows
     monkeypatch.setattr(ahead, "read_rows", lambda x, rows, out: (seen.append(int(rows[0])), real(x, rows, out)))
-    reader = Ahead(images, batches, largest=2, device=CPU)
+    reader = ReadAhead(images, batches, largest=2, device=CPU)
     for i in range(10):
         waited = time.monotonic() + 10
         while len(seen) < min(10, i + DEPTH) and time.monotonic() < waited:
@@ -229,7 +229,7 @@ def test_the_thread_runs_ahead_by_so_many_batches_and_no_more(monkeypatch):
     with pytest.raises(RuntimeError, match="more batches"):
         reader.take(batches[0])
     reader.close()
-    reader = Ahead(images, batches, largest=2, device=CPU)
+    reader = ReadAhead(images, batches, largest=2, device=CPU)
     with pytest.raises(RuntimeError, match="another batch"):
         reader.take(np.array([1, 2]))
     reader.close()  # while it waits for room
@@ -262,7 +262,7 @@ class Stream:
 
 @pytest.mark.parametrize("patience", [0, 1, 3, 1000])
 def test_pinned_memory_is_read_into_again_only_after_its_copy(monkeypatch, patience):
-    """The GPU's side of `Ahead` with streams and events that keep a log, as far as that goes without a GPU."""
+    """The GPU's side of `ReadAhead` with streams and events that keep a log, as far as that goes without a GPU."""
     log = Event.log = []
     pinned: list[int] = []
     real, reading = torch.empty, ahead.read_rows
@@ -288,7 +288,7 @@ def test_pinned_memory_is_read_into_again_only_after_its_copy(monkeypatch, patie
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
     images = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), dtype=np.uint8)
     batches = [np.arange(i, min(60, i + 7)) for i in range(0, 60, 7)] * 3
-    reader = Ahead(images, iter(batches), largest=7, device=SimpleNamespace(type="cuda"))
+    reader = ReadAhead(images, iter(batches), largest=7, device=SimpleNamespace(type="cuda"))
     names["reader"] = reader
     for rows in batches:
         assert np.array_equal(reader.take(rows).numpy(), images[rows])
@@ -306,7 +306,7 @@ def test_an_error_of_the_thread_is_raised_again_and_again():
         yield np.array([0])
         raise MemoryError("no room")
 
-    reader = Ahead(np.zeros((2, 1, 1, 1), np.uint8), batches(), largest=1, device=CPU)
+    reader = ReadAhead(np.zeros((2, 1, 1, 1), np.uint8), batches(), largest=1, device=CPU)
     assert reader.take(np.array([0])).shape == (1, 1, 1, 1)
     for _ in range(2):
         with pytest.raises(MemoryError, match="no room"):
@@ -408,4 +408,4 @@ def test_free_memory_is_the_machines_or_the_containers(tmp_path):
     (group / "memory.max").write_text("10000\n")
     assert room.free_host_bytes(info, group) == 8000
     assert 0 < room.free_host_bytes(tmp_path / "none", tmp_path) < 1 << 50
-    assert room.room_for_images(CPU) == pytest.approx(room.free_host_bytes() / 2, rel=0.5)
+    assert room.memory_for_images(CPU) == pytest.approx(room.free_host_bytes() / 2, rel=0.5)
