@@ -87,11 +87,11 @@ def demo(
 
 def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
     """Run every step as the user would type it and sum up what was written."""
-    from importlib.resources import files
+    from mkfa.storage.folders import data_file
 
     prepare(out, force=force)
     started, quiet = time.monotonic(), VOICE.quiet
-    checkpoint = files("mkfa.data").joinpath("ppocr_cls.safetensors").read_bytes()
+    checkpoint = data_file("ppocr_cls.safetensors").read_bytes()
     (out / "ppocr_cls.safetensors").write_bytes(checkpoint)
     for number, (heading, explanation, command) in enumerate(STEPS, 1):
         arguments = [part.replace("{out}", str(out)) for part in shlex.split(command)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,7 @@ from mkfa.cli.shared.printing import print_list, print_table, say, say_wrote, wa
 from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
-    from mkfa.readers.collect import Harvested
-    from mkfa.readers.harvesting import HarvestOptions
+    from mkfa.readers.collect import HarvestedBank
 
 SILENT = "Provenance, where the source does not say it."
 
@@ -47,13 +46,18 @@ def harvest(
     """Collect the depthwise filters of trained networks into banks."""
     from mkfa.banks.bank_file import read_bank
     from mkfa.errors import MkfaError
-    from mkfa.progress import follow
-    from mkfa.readers.collect import collect, expand_sources, failures
-    from mkfa.readers.harvesting import HarvestOptions
+    from mkfa.readers.collect import Harvests, expand_sources, harvest_all
 
     if name is not None and not name.strip():
         raise MkfaError("--name", "is empty", "name the bank, or leave the option out")
-    options = HarvestOptions(name or "", arch, allow_nonfinite, training_set, task, licence)
+    options: dict[str, Any] = {
+        "name": name,
+        "arch": arch,
+        "training_set": training_set,
+        "task": task,
+        "licence": licence,
+        "allow_nonfinite": allow_nonfinite,
+    }
     wanted = expand_sources(sources)
     if len(wanted) > 1 and (out or name):
         raise MkfaError(
@@ -63,20 +67,20 @@ def harvest(
         )
     if out is not None:
         check_output(out, (".h5",), force=force)
-        done: tuple[Harvested, ...] = (_harvest_to_file(wanted[0], options, out, force=force),)
+        done = Harvests((_harvest_to_file(wanted[0], options, out, force=force),))
     else:
-        with follow(shown(), "harvest", len(wanted)) as advance:
 
-            def tell(result: Harvested) -> None:
-                advance(1)
-                if result.error and len(wanted) > 1:
-                    warn(str(result.error))
+        def warn_of(result: HarvestedBank) -> None:
+            for note in result.notes if result.state == "skipped" else ():
+                warn(f"{result.name}: {note}")
+            if result.error and len(wanted) > 1:
+                warn(str(result.error))
 
-            done = collect(wanted, options, force=force, tell=tell)
+        done = harvest_all(wanted, force=force, on_result=warn_of, progress=shown(), **options)
     if len(done) == 1 and done[0].error:
         raise done[0].error
     if as_json:
-        print_list("harvest", "banks", done)
+        print_list("harvest", "banks", list(done))
     elif len(done) == 1:
         print_bank(read_bank(done[0].path), done[0].path, layers=False)
         if done[0].state == "harvested":
@@ -87,17 +91,15 @@ def harvest(
         rows = [(h.name, h.state, h.layers or None, h.filters or None) for h in done]
         print_table("Harvested", ("bank", "", "layers", "filters"), rows, left=2)
         say(f"In {done[0].path.parent}", wrap=False)
-    if error := failures(done):
-        raise error
+    if done.failure:
+        raise done.failure
 
 
-def _harvest_to_file(source: str, options: HarvestOptions, out: Path, *, force: bool) -> Harvested:
+def _harvest_to_file(source: str, options: dict[str, Any], out: Path, *, force: bool) -> HarvestedBank:
     from mkfa.banks.bank_file import write_bank
-    from mkfa.progress import follow
-    from mkfa.readers.collect import Harvested
+    from mkfa.readers.collect import HarvestedBank
     from mkfa.readers.harvesting import harvest as read
 
-    with follow(shown(), f"harvest {source}", None):
-        bank = read(source, options)
+    bank = read(source, **options, progress=shown())
     write_bank(bank, out, overwrite=force)
-    return Harvested(source, bank.name, "harvested", out, len(bank.layers), len(bank), bank.provenance.notes)
+    return HarvestedBank(source, bank.name, "harvested", out, len(bank.layers), len(bank), bank.provenance.notes)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mkfa.images.load import pack_domain as pack_domain
     from mkfa.nulls.draws import Null as Null
     from mkfa.patterns.assigning import assign as assign
+    from mkfa.readers.collect import Harvests as Harvests
+    from mkfa.readers.collect import harvest_all as harvest_all
     from mkfa.readers.harvesting import harvest as harvest
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
@@ -58,6 +60,8 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "harvest": "mkfa.readers.harvesting",
+        "harvest_all": "mkfa.readers.collect",
+        "Harvests": "mkfa.readers.collect",
         "read_bank": "mkfa.banks.bank_file",
         "write_bank": "mkfa.banks.bank_file",
         "list_banks": "mkfa.banks.library",

@@ -162,7 +162,16 @@ class Analysis:
 def write_bank(
     bank: FilterBank, path: str | Path, *, analyses: Mapping[str, Analysis] | None = None, overwrite: bool = True
 ) -> Path:
-    """Write a bank file atomically and return its path; raises as `atomic_write`."""
+    """Write a bank file atomically and return its path; raises as `atomic_write`.
+
+    Examples
+    --------
+    >>> import mkfa, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = mkfa.write_bank(mkfa.load_bank("ppocrv4_rec"), f"{folder}/copy.h5")
+    ...     mkfa.read_bank(path) == mkfa.load_bank("ppocrv4_rec")
+    True
+    """
     path = Path(path)
     check_target(path, overwrite=overwrite)
 
@@ -182,6 +191,13 @@ def read_bank(path: str | Path) -> FilterBank:
     ------
     BankError
         Missing, unreadable, of another format, of a newer version, truncated, damaged, or with inconsistent tables.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> entry = next(bank for bank in mkfa.list_banks() if bank.name == "mobilenet_v2")
+    >>> mkfa.read_bank(entry.path).name
+    'mobilenet_v2'
     """
     with open_file(Path(path)) as f:
         check_bank(f)

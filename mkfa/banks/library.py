@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.atomic import atomic_write, check_target
-from mkfa.storage.folders import home
+from mkfa.storage.folders import data_file, home
 
 BankLike = FilterBank | str | Path
 """What a verb takes for a bank: a bank, the name of one, or the path of its file."""
@@ -47,16 +46,22 @@ def bank_file_name(name: str) -> str:
 
 def bundled_index() -> dict[str, Any]:
     """Return data/index.json: name -> file, origin, licence, sha256, how it was made."""
-    found: dict[str, Any] = json.loads(files("mkfa.data").joinpath("index.json").read_text("utf-8"))
+    found: dict[str, Any] = json.loads(data_file("index.json").read_text("utf-8"))
     return found
 
 
 def list_banks() -> tuple[BankEntry, ...]:
-    """Return the banks of the library and the bundled ones; a bank of the library hides a bundled one of its name."""
+    """Return the banks of the library and the bundled ones; a bank of the library hides a bundled one of its name.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> [bank.name for bank in mkfa.list_banks() if bank.bundled]
+    ['efficientnet_lite0', 'mobilenet_v2', 'ppocrv4_det', 'ppocrv4_rec']
+    """
     own = {p.stem: BankEntry(p.stem, p, False) for p in sorted(library_folder().glob("*.h5"))}
-    data = Path(str(files("mkfa.data")))
     for name, entry in bundled_index()["banks"].items():
-        own.setdefault(name, BankEntry(name, data / entry["file"], True))
+        own.setdefault(name, BankEntry(name, data_file(entry["file"]), True))
     return tuple(own[name] for name in sorted(own))
 
 
@@ -84,7 +89,15 @@ def resolve_path(name: str) -> Path:
 
 
 def load_bank(bank: BankLike) -> FilterBank:
-    """Return a bank: itself, or the one that a name or path stands for; raises as `resolve_path` and `read_bank`."""
+    """Return a bank: itself, or the one that a name or path stands for; raises as `resolve_path` and `read_bank`.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> bank = mkfa.load_bank("efficientnet_lite0")
+    >>> bank.of_layer(0).weight.shape  # filters, height, width
+    (32, 3, 3)
+    """
     if isinstance(bank, FilterBank):
         return bank
     return read_bank(resolve_path(str(bank)) if isinstance(bank, str) else bank.expanduser())

@@ -51,7 +51,15 @@ class LayerQuality:
 
 
 def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tuple[LayerQuality, ...]:
-    """Return the quality of every layer, in order of execution."""
+    """Return the quality of every layer, in order of execution.
+
+    Examples
+    --------
+    >>> import mkfa
+    >>> first = mkfa.layer_quality(mkfa.load_bank("ppocrv4_rec"), draws=20)[0]
+    >>> first.layer, first.filters
+    (1, 16)
+    """
     out = []
     for layer, weight in bank.iter_layers():
         finite = weight[np.isfinite(weight).all(axis=(1, 2))]

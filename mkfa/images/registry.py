@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkfa.frozen import FrozenDict
+from mkfa.storage.folders import data_file
 from mkfa.storage.folders import home as home
 
 How = Literal["bundled", "torchvision", "lists", "folders", "build"]
@@ -102,7 +103,7 @@ def datasets_folder() -> Path:
 @lru_cache(maxsize=1)
 def bundled_domains() -> FrozenDict[str, Any]:
     """Return data/domains.json: name -> file, classes, sizes, licence, source, split rule, digests, how made."""
-    return FrozenDict(json.loads(files("mkfa.data").joinpath("domains.json").read_text("utf-8"))["domains"])
+    return FrozenDict(json.loads(data_file("domains.json").read_text("utf-8"))["domains"])
 
 
 @lru_cache(maxsize=1)

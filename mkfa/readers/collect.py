@@ -1,24 +1,31 @@
-"""Harvest several sources into the library: one bank each, what is done is skipped."""
+"""Harvest several networks into the library: one bank each; what is there already is skipped."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from mkfa.banks.bank_file import read_bank, write_bank
+from mkfa.banks.bank import FilterBank, Provenance
+from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
-from mkfa.readers.harvesting import HarvestOptions, harvest, is_path, network_name
+from mkfa.progress import Progress, follow
+from mkfa.readers.harvesting import harvest, is_path, network_name
+from mkfa.storage.records import Result
 
 _WILD = "*?["
 
 
 @dataclass(frozen=True, slots=True)
-class Harvested:
-    """What became of one source: `state` is "harvested", "skipped" (there already) or "failed" (`error` says why)."""
+class HarvestedBank:
+    """What became of one source.
+
+    `state` is "harvested", "skipped" (the bank is there already) or "failed" (`error` says why). `notes` are sentences
+    for the reader.
+    """
 
     source: str
     name: str
@@ -30,20 +37,62 @@ class Harvested:
     error: MkfaError | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Harvests(Result):
+    """What `harvest_all` did, one entry for each source, in their order."""
+
+    KIND: ClassVar[str] = "harvest"
+    banks: tuple[HarvestedBank, ...]
+
+    def __len__(self) -> int:
+        return len(self.banks)
+
+    def __iter__(self) -> Iterator[HarvestedBank]:
+        return iter(self.banks)
+
+    def __getitem__(self, index: int) -> HarvestedBank:
+        return self.banks[index]
+
+    @property
+    def failure(self) -> WorkError | None:
+        """One error that sums up what failed; None when all went well."""
+        failed = [bank.source for bank in self if bank.error]
+        if not failed:
+            return None
+        names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+        problem, remedy = f"failed ({names})", "see the lines above; the others are done"
+        return WorkError(f"{len(failed)} of {len(self)} sources", problem, remedy)
+
+    def headline(self) -> str:
+        counts = {state: sum(bank.state == state for bank in self) for state in ("harvested", "skipped", "failed")}
+        return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no sources"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"bank": b.name, "state": b.state, "layers": b.layers or None, "filters": b.filters or None} for b in self
+        ]
+
+
 def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
-    """Replace globs by the files they match, or else by the timm names with pretrained weights that they match.
+    """Replace patterns by the files they match, or else by the timm names with pretrained weights that they match.
 
     Raises
     ------
     MkfaError
-        An empty name, or a glob that matches neither.
+        An empty name, or a pattern that matches neither.
+
+    Examples
+    --------
+    >>> from mkfa.readers.collect import expand_sources
+    >>> expand_sources(["convnext_pico*", "mobilenetv3_small_050"])[-2:]
+    ('convnext_pico_ols.d1_in1k', 'mobilenetv3_small_050')
     """
-    found: dict[str, None] = {}
+    expanded: dict[str, None] = {}
     for source in sources:
         if not source.strip():  # as a path it would be the current folder
             raise MkfaError("a source", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():
-            found[source] = None
+            expanded[source] = None
             continue
         matches = sorted(glob.glob(str(Path(source).expanduser())))  # noqa: PTH207 (absolute patterns)
         if not matches and not is_path(source):
@@ -56,83 +105,127 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
                 "matches no file and no timm network with weights and depthwise layers",
                 "check the pattern, in quotes: 'convnext*'",
             )
-        found.update(dict.fromkeys(matches))
-    return tuple(found)
+        expanded.update(dict.fromkeys(matches))
+    return tuple(expanded)
 
 
-def collect(
+def harvest_all(
     sources: Sequence[str],
-    options: HarvestOptions,
     *,
+    name: str | None = None,
     force: bool = False,
-    tell: Callable[[Harvested], None] = lambda _: None,
-) -> tuple[Harvested, ...]:
-    """Harvest each source into the library under its network's name.
+    on_result: Callable[[HarvestedBank], object] | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> Harvests:
+    """Harvest networks into the library, each under its own name; networks that are there already are skipped.
+
+    A local checkpoint counts as there while its bytes are those that the bank was harvested from. A file that changed
+    is harvested again. A network from elsewhere never replaces a bank of its name unless `force` is set.
 
     Parameters
     ----------
+    sources : sequence of str
+        Paths, names or patterns, as for `expand_sources` and `harvest`.
+    name : str, optional
+        Name of the bank, for one source; None takes the network's own.
     force : bool
         Replace banks that are in the library already.
-    tell : callable
+    on_result : callable, optional
         Called after each source with what became of it.
+    progress : bool or callable, optional
+        See `mkfa.progress.Progress`; counts sources.
+    **options
+        `arch`, `training_set`, `task`, `licence`, `allow_nonfinite`, as for `harvest`.
 
     Returns
     -------
-    tuple of Harvested, in the order of `sources`; failures are reported there, not raised.
+    Harvests
+        Failures are in it, not raised.
+
+    Raises
+    ------
+    MkfaError
+        As `expand_sources`, or one name for several sources, or the library cannot be written to.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import mkfa
+    >>> from mkfa.storage.folders import data_file
+    >>> with tempfile.TemporaryDirectory() as os.environ["MKFA_HOME"]:
+    ...     mkfa.harvest_all([str(data_file("ppocr_cls.safetensors"))])
+    <Harvests: 1 harvested>
     """
+    sources = expand_sources(sources)
+    if name is not None and len(sources) > 1:
+        problem = f"stands for one bank, but there are {len(sources)} sources"
+        raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
-    for source in sources:
-        name = options.name or network_name(source)
-        path = folder / bank_file_name(name)
-        try:
-            if path.name == ".h5":
-                problem = "has no character that a file can be named by"
-                raise MkfaError(f"name {name!r}", problem, "pass another --name")
-            result = _collect_one(source, replace(options, name=name), path, force)
-        except MkfaError as error:
-            result = Harvested(source, name, "failed", path, error=error)
-        tell(result)
-        done.append(result)
-    return tuple(done)
+    with follow(progress, "harvest", len(sources)) as advance:
+        for source in sources:
+            label = name or network_name(source)
+            path = folder / bank_file_name(label)
+            try:
+                result = _harvest_into(path, source, label, force=force, options=options)
+            except MkfaError as error:
+                result = HarvestedBank(source, label, "failed", path, error=error)
+            done.append(result)
+            advance(1)
+            if on_result is not None:
+                on_result(result)
+    return Harvests(tuple(done))
 
 
-def _collect_one(source: str, options: HarvestOptions, path: Path, force: bool) -> Harvested:
-    name = options.name
-    if path.exists() and not force and _is_done(source, path):
-        bank = read_bank(path)
-        return Harvested(source, name, "skipped", path, len(bank.layers), len(bank))
-    bank = harvest(source, options)
+def _harvest_into(path: Path, source: str, name: str, *, force: bool, options: dict[str, Any]) -> HarvestedBank:
+    if path.name == ".h5":
+        raise MkfaError(f"name {name!r}", "has no character that a file name may have", "pass another --name")
+    present = None if force else _present(path)
+    if present is not None and not is_path(source):
+        if present.provenance.source != source:
+            raise _taken(path, present.provenance)
+        return _skipped(source, path, present, options)
+    bank = harvest(source, name=name, **options)
+    if present is not None:
+        had, has = present.provenance, bank.provenance
+        if had.source_sha256 and had.source_sha256 == has.source_sha256:
+            return _skipped(source, path, present, options)
+        if had.source != has.source:
+            raise _taken(path, had)
+    notes = list(bank.provenance.notes)
+    if lost := _analyses(path):
+        notes.append(f"the former bank of this name had stored analyses, which are gone: {', '.join(lost)}")
     write_bank(bank, path, overwrite=True)
-    return Harvested(source, name, "harvested", path, len(bank.layers), len(bank), bank.provenance.notes)
+    return HarvestedBank(source, name, "harvested", path, len(bank.layers), len(bank), tuple(notes))
 
 
-def _is_done(source: str, path: Path) -> bool:
-    """True when the bank at `path` was harvested from this source as it is now; refuses a bank of another source.
+def _skipped(source: str, path: Path, bank: FilterBank, options: dict[str, Any]) -> HarvestedBank:
+    """Return the result for a bank that is there; notes say which options differ from what it records."""
+    fields = {"arch": "architecture", "training_set": "training_set", "task": "task", "licence": "licence"}
+    ignored = [
+        f"--{option.replace('_', '-')}"
+        for option, field in fields.items()
+        if options.get(option) and options[option] != getattr(bank.provenance, field)
+    ]
+    note = f"{' and '.join(ignored)} had no effect, since the bank is there already; --force harvests again"
+    return HarvestedBank(source, bank.name, "skipped", path, len(bank.layers), len(bank), (note,) if ignored else ())
 
-    A damaged bank counts as not done: it is harvested again.
-    """
+
+def _present(path: Path) -> FilterBank | None:
+    """Return the bank at a path; None where there is none or it is damaged, so that it is harvested again."""
     try:
-        had = read_bank(path).provenance
+        return read_bank(path)
     except MkfaError:
-        return False
-    local = Path(source).expanduser()
-    if local.is_file():
-        with local.open("rb") as f:
-            if hashlib.file_digest(f, "sha256").hexdigest() == had.source_sha256:
-                return True
-        if had.source == source:
-            return False  # the same file, changed since
-    elif had.source == source:
-        return True
-    problem = f"is in the library already, harvested from another source ({had.source})"
-    raise MkfaError(path.stem, problem, "pass --name for another name or --force to replace it")
-
-
-def failures(done: Sequence[Harvested]) -> WorkError | None:
-    """Return one error that sums up what failed, or None."""
-    failed = [h for h in done if h.error]
-    if not failed:
         return None
-    names = ", ".join(h.source for h in failed[:5]) + (", ..." if len(failed) > 5 else "")
-    problem, remedy = f"failed ({names})", "see the lines above; the others are done"
-    return WorkError(f"{len(failed)} of {len(done)} sources", problem, remedy)
+
+
+def _analyses(path: Path) -> list[str]:
+    try:
+        return sorted(read_analyses(path))
+    except MkfaError:
+        return []
+
+
+def _taken(path: Path, had: Provenance) -> MkfaError:
+    problem = f"is in the library already, harvested from another source ({had.source})"
+    return MkfaError(path.stem, problem, "pass --name for another name or --force to replace it")

@@ -1,55 +1,64 @@
-"""Harvest a source into a bank: choose the reader, check what it found, add provenance."""
+"""Harvest one network into a bank: choose the reader, check what it read, add provenance."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.errors import SourceError
-from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.errors import MkfaError, SourceError
+from mkfa.progress import Progress, follow
+from mkfa.readers.reading import DepthwiseLayer, Reading
 from mkfa.version import VERSION
 
-TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
+if TYPE_CHECKING:
+    from torch import nn
+
+ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
+"""A name that ends like this is a path, whether the file exists or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class HarvestOptions:
-    """How to harvest.
-
-    Attributes
-    ----------
-    name : str
-        Name of the bank; "" takes the network's own.
-    architecture : str
-        timm architecture that a local checkpoint belongs to; its module graph then gives order, stride and dilation.
-    allow_nonfinite : bool
-        Store NaN and infinite weights (left out of every analysis) rather than refuse the source.
-    training_set, task, licence : str
-        Provenance that the source does not tell; "" keeps what it tells.
-    """
-
-    name: str = ""
-    architecture: str = ""
-    allow_nonfinite: bool = False
-    training_set: str = ""
-    task: str = ""
-    licence: str = ""
-
-
-def harvest(source: str, options: HarvestOptions | None = None) -> FilterBank:
+def harvest(
+    source: str | Path | nn.Module | Mapping[str, Any],
+    *,
+    name: str | None = None,
+    arch: str = "",
+    training_set: str = "",
+    task: str = "",
+    licence: str = "",
+    allow_nonfinite: bool = False,
+    progress: Progress = None,
+) -> FilterBank:
     """Collect the depthwise filters of one network.
 
     Parameters
     ----------
-    source : str
-        A path (safetensors, PyTorch, TorchScript, ONNX, TFLite, bank), a timm name with or without tag, or `hf-hub:ID`.
+    source : str, Path, torch.nn.Module or mapping
+        A path (safetensors, PyTorch, TorchScript, ONNX, TFLite, or a folder of these), a timm name with or without
+        tag, `hf-hub:OWNER/NAME[@REVISION]`, a network in memory, or a state dict (name -> torch tensor or array).
+    name : str, optional
+        Name of the bank; None takes the network's own.
+    arch : str
+        timm architecture that a checkpoint or state dict belongs to. Its module graph then gives order of execution,
+        stride and dilation.
+    training_set, task, licence : str
+        Provenance that the checkpoint does not record; "" keeps what it records.
+    allow_nonfinite : bool
+        Store NaN and infinite weights, which every analysis leaves out, rather than refuse the network.
+    progress : bool or callable, optional
+        See `mkfa.progress.Progress`.
+
+    Returns
+    -------
+    FilterBank
+        Its weights are float32 copies: training the network further does not change them.
 
     Raises
     ------
@@ -57,94 +66,144 @@ def harvest(source: str, options: HarvestOptions | None = None) -> FilterBank:
         Not readable, of an unknown format, unsafe, without depthwise layers, or with non-finite weights.
     WorkError
         The hub could not be reached or failed.
+    MkfaError
+        `source` is of another type, or `name` is empty.
+
+    Examples
+    --------
+    >>> import mkfa, numpy as np
+    >>> weight = np.random.default_rng(0).standard_normal((8, 1, 5, 5))
+    >>> bank = mkfa.harvest({"blocks.0.conv_dw.weight": weight}, name="tiny", training_set="made up")
+    >>> bank.layers[0].name, len(bank)
+    ('blocks.0.conv_dw.weight', 8)
+
+    A network in memory; its modules give order of execution, stride and dilation:
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 7, groups=8, dilation=2))
+    >>> mkfa.harvest(model).layers[0].dilation
+    (2, 2)
     """
-    options = options or HarvestOptions()
-    reading = read_source(source, options)
+    if name is not None and not name.strip():
+        raise MkfaError("name", "is empty", "name the bank, or leave it out")
+    if isinstance(source, Path):
+        source = str(source)
+    label, text = (source, _recorded(source)) if isinstance(source, str) else _of_memory(source)
+    with follow(progress, f"harvest {label}", None):
+        reading = _read(source, arch)
     if not reading.layers:
-        holds = f": it holds {reading.contents}" if reading.contents else ""
-        raise SourceError(source, f"has no depthwise layer{holds}", "harvest a network with depthwise convolutions")
-    if not options.allow_nonfinite:
-        _refuse_nonfinite(source, reading.layers)
-    layers = [_layer(found) for found in reading.layers]
-    return make_bank(options.name or network_name(source), layers, _provenance(source, reading, options))
+        contents = f": it has {reading.contents}" if reading.contents else ""
+        raise SourceError(label, f"has no depthwise layer{contents}", "harvest a network with depthwise convolutions")
+    if not allow_nonfinite:
+        _refuse_nonfinite(label, reading.layers)
+    provenance = Provenance(
+        source=text,
+        source_sha256=reading.source_sha256,
+        hub_commit=reading.hub_commit,
+        architecture=arch or reading.architecture,
+        training_set=training_set or reading.training_set,
+        task=task or reading.task,
+        licence=licence or reading.licence,
+        rule=reading.rule,
+        mkfa_version=VERSION,
+        created=_now(),
+        skipped=reading.skipped,
+        notes=reading.notes,
+    )
+    return make_bank(name or network_name(source), [_layer(layer) for layer in reading.layers], provenance)
 
 
-def network_name(source: str) -> str:
-    """Return the name a source's bank gets: a file's stem, a folder's name, a timm name, a repository's last part."""
+def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
+    """Return the name that a network's bank gets: a file's stem, a folder's name, a timm name, a repository's last
+    part, the architecture or class of a network in memory."""
+    if not isinstance(source, str):
+        if isinstance(source, Mapping):
+            return "state_dict"
+        from mkfa.readers.modules import module_name
+
+        return module_name(source)
     if is_path(source):
         path = Path(source).expanduser()
         return path.resolve().name if path.is_dir() else path.stem
     return source.removeprefix("hf-hub:").rstrip("/").rsplit("/", 1)[-1]
 
 
-def read_source(source: str, options: HarvestOptions) -> Reading:
-    """Return what the reader for `source` found; raises as `harvest`."""
-    if is_path(source):
-        path = Path(source).expanduser()
-        return _reader(path)(path, options.architecture)
-    from mkfa.readers.hub.read_hub import read_hub
-
-    return read_hub(source, options.architecture)[1]
-
-
 def is_path(source: str) -> bool:
-    """True when a source stands for a local file or folder rather than a network's name."""
+    """True when a text stands for a local file or folder rather than a network's name."""
     if source.startswith("hf-hub:"):
         return False
     path = Path(source).expanduser()
-    known = (".safetensors", ".onnx", ".tflite", ".h5", ".json", *TORCH_SUFFIXES)
-    return path.exists() or path.is_symlink() or source.startswith((".", "/", "~")) or source.lower().endswith(known)
+    return path.exists() or path.is_symlink() or source.startswith((".", "/", "~")) or source.lower().endswith(ENDINGS)
 
 
-def _reader(path: Path) -> Callable[[Path, str], Reading]:
-    """Choose the reader by the first bytes of a file, not by its name alone."""
-    from mkfa.readers.formats import reader_for
+def _read(source: str | nn.Module | Mapping[str, Any], architecture: str) -> Reading:
+    if isinstance(source, str):
+        if is_path(source):
+            from mkfa.readers.formats import reader_for
 
-    return reader_for(path)
+            path = Path(source).expanduser()
+            return reader_for(path)(path, architecture)
+        from mkfa.readers.hub.read_hub import read_hub
+
+        return read_hub(source, architecture)[1]
+    if not isinstance(source, Mapping):
+        import torch
+
+        if not isinstance(source, torch.jit.ScriptModule):
+            from mkfa.readers.modules import read_module
+
+            return read_module(source)
+        source = source.state_dict()
+    from mkfa.readers.tensors.state_dict import read_state_dict
+
+    return read_state_dict(source, architecture)
 
 
-def _layer(found: FoundLayer) -> tuple[Layer, F32, F32 | None]:
-    n, kh, kw = found.weight.shape
-    layer = Layer(
+def _of_memory(source: Any) -> tuple[str, str]:
+    """Return how errors name a network in memory, and what its bank records as the source."""
+    torch = sys.modules.get("torch")  # not imported for this: without it there is no module to harvest
+    if torch is not None and isinstance(source, torch.nn.Module):
+        return type(source).__name__, f"memory:{network_name(source)}"
+    if isinstance(source, Mapping):
+        return "the state dict", "memory:state_dict"
+    problem = f"cannot be harvested ({type(source).__name__})"
+    raise MkfaError("source", problem, "pass a path, a name, a torch.nn.Module or a state dict")
+
+
+def _recorded(source: str) -> str:
+    """Return a source as a bank records it: a path from the root on, so that the bank says where it came from."""
+    return str(Path(source).expanduser().absolute()) if is_path(source) else source
+
+
+def _layer(layer: DepthwiseLayer) -> tuple[Layer, F32, F32 | None]:
+    n, kh, kw = layer.weight.shape
+    row = Layer(
         index=0,
-        name=found.key,
-        stage=found.stage,
+        name=layer.key,
+        stage=layer.stage,
         depth=0.0,
         channels=n,
         kh=kh,
         kw=kw,
-        stride=found.stride,
-        dilation=found.dilation,
-        multiplier=found.multiplier,
-        has_bias=found.bias is not None,
-        dtype=found.dtype,
-        bn_folded=found.bn_folded,
+        stride=layer.stride,
+        dilation=layer.dilation,
+        multiplier=layer.multiplier,
+        has_bias=layer.bias is not None,
+        dtype=layer.dtype,
+        bn_folded=layer.bn_folded,
     )
-    return layer, found.weight, found.bias
+    return row, layer.weight, layer.bias
 
 
-def _refuse_nonfinite(source: str, layers: tuple[FoundLayer, ...]) -> None:
-    bad = [found.key for found in layers if not np.isfinite(found.weight).all()]
+def _refuse_nonfinite(label: str, layers: tuple[DepthwiseLayer, ...]) -> None:
+    bad = [layer.key for layer in layers if not np.isfinite(layer.weight).all()]
     if bad:
         problem = f"has NaN or infinite weights in {len(bad)} of {len(layers)} depthwise layers, first {bad[0]}"
-        raise SourceError(source, problem, "pass --allow-nonfinite to store them and leave them out of analyses")
+        raise SourceError(label, problem, "pass --allow-nonfinite to store them and leave them out of analyses")
 
 
-def _provenance(source: str, reading: Reading, options: HarvestOptions) -> Provenance:
-    # SOURCE_DATE_EPOCH makes a bank reproducible byte for byte (reproducible-builds.org)
+def _now() -> str:
+    """Return the time; SOURCE_DATE_EPOCH makes a bank reproducible byte for byte (reproducible-builds.org)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch.isdigit() else dt.datetime.now(dt.UTC)
-    return Provenance(
-        source=source,
-        source_sha256=reading.source_sha256,
-        hub_commit=reading.hub_commit,
-        architecture=options.architecture or reading.architecture,
-        training_set=options.training_set or reading.training_set,
-        task=options.task or reading.task,
-        licence=options.licence or reading.licence,
-        rule=reading.rule,
-        mkfa_version=VERSION,
-        created=now.replace(microsecond=0).isoformat(),
-        skipped=reading.skipped,
-        notes=reading.notes,
-    )
+    return now.replace(microsecond=0).isoformat()

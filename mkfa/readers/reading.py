@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,22 @@ from mkfa.storage import files
 FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
 
 
+class Why(StrEnum):
+    """Why a convolution is skipped."""
+
+    RUN_TIME = "weights computed at run time"
+    TRANSPOSED = "transposed convolution"
+    STEM = "one-channel stem"
+    ONE_BY_ONE = "1x1 depthwise convolution"
+    ONE_D = "1-D convolution"
+    THREE_D = "3-D convolution"
+    GROUPED = "grouped convolution with several channels a group"
+    TIED = "tied copy"
+    SHARED = "further use of weights that are listed already"
+
+
 @dataclass(frozen=True, slots=True)
-class FoundLayer:
+class DepthwiseLayer:
     """One depthwise layer as a reader found it.
 
     Attributes
@@ -52,7 +67,7 @@ class Reading:
     in a clause what the source holds instead, for the message when `layers` is empty.
     """
 
-    layers: tuple[FoundLayer, ...]
+    layers: tuple[DepthwiseLayer, ...]
     rule: str
     architecture: str = ""
     source_sha256: str = ""

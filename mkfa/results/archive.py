@@ -13,13 +13,13 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
 from mkfa.results.record import RunRecord
 from mkfa.storage.atomic import atomic_write
+from mkfa.storage.folders import data_file
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -90,7 +90,7 @@ def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
 
 def bundled_file() -> Path:
     """Return the results file that mkfa brings along. Raises MkfaError where this version has none."""
-    path = Path(str(files("mkfa.data"))) / _BUNDLED_FILE
+    path = data_file(_BUNDLED_FILE)
     if not path.is_file():
         raise MkfaError(BUNDLED, "this version of mkfa brings no results along", "name a folder or a results file")
     return path

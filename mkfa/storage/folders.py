@@ -1,4 +1,4 @@
-"""Where mkfa keeps its files on this machine: banks, data sets, runs (standard library only)."""
+"""Where mkfa keeps its files on this machine: banks, data sets, runs and what comes with it (standard library only)."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ def home() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "mkfa"
+
+
+def data_file(name: str) -> Path:
+    """Return the path of a file that comes with mkfa: a bank, an image set, a checkpoint or an index."""
+    from importlib.resources import files
+
+    return Path(str(files("mkfa.data"))) / name

@@ -318,7 +318,7 @@ def walk_log(hub: HubServer) -> Iterator[str]:
 CHILD = textwrap.dedent("""
     import json, sys
     from mkfa.errors import MkfaError
-    from mkfa.readers.harvesting import HarvestOptions, harvest
+    from mkfa.readers.harvesting import harvest
     from mkfa.readers.hub import requests as hub_http
     from mkfa.banks.bank_file import write_bank
 
@@ -326,7 +326,7 @@ CHILD = textwrap.dedent("""
     for name, value in json.loads(constants).items():
         setattr(hub_http, name, value)
     try:
-        write_bank(harvest(source, HarvestOptions(architecture=architecture)), out)
+        write_bank(harvest(source, arch=architecture), out)
     except MkfaError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

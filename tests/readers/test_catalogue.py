@@ -16,6 +16,7 @@ from hub_server import CONVNEXT_BASE
 from mkfa.banks.bank import UNKNOWN
 from mkfa.bundling import timm_catalogue as timm_record
 from mkfa.errors import SourceError, UnknownNameError
+from mkfa.readers.modules import stage_of
 from mkfa.readers.timm import catalogue as timm_catalogue
 from mkfa.readers.timm.catalogue import (
     entry_of_repo,
@@ -27,7 +28,6 @@ from mkfa.readers.timm.catalogue import (
     task_of,
     training_set_of,
 )
-from mkfa.readers.timm.module_graph import stage_of
 
 DIVERSE = (
     "convnext_femto",

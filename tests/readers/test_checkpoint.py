@@ -10,8 +10,8 @@ import pytest
 
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError, UnknownNameError
-from mkfa.readers.harvesting import HarvestOptions, harvest
-from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
+from mkfa.readers.harvesting import harvest
+from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import open_safetensors
 from mkfa.readers.timm.catalogue import graph_of, layers_of
 
@@ -66,15 +66,15 @@ def test_the_architecture_that_the_user_names_decides(tmp_path: Path) -> None:
     tensors = depthwise("mobilenetv3_large_100")
     tensors["extra.weight"] = np.ones((4, 1, 3, 3), np.float32)
     path = str(write(tmp_path / "x.safetensors", tensors))
-    bank = harvest(path, HarvestOptions(architecture="mobilenetv3_large_100"))
+    bank = harvest(path, arch="mobilenetv3_large_100")
     assert (bank.provenance.rule, bank.provenance.architecture) == ("catalogue", "mobilenetv3_large_100")
     assert len(bank.layers) == 15 and bank.provenance.skipped == {"not in the architecture's graph": 1}
     with pytest.raises(SourceError, match=r"x\.safetensors: lacks 12 of the 12 depthwise layers"):
-        harvest(path, HarvestOptions(architecture="convnext_femto"))
+        harvest(path, arch="convnext_femto")
     with pytest.raises(SourceError, match="resnet50: has no depthwise layer"):
-        harvest(path, HarvestOptions(architecture="resnet50"))
+        harvest(path, arch="resnet50")
     with pytest.raises(UnknownNameError, match="convnext"):
-        harvest(path, HarvestOptions(architecture="convnxt_femto"))
+        harvest(path, arch="convnxt_femto")
 
 
 def test_what_the_file_says_of_itself_is_tried(tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_tied_weights_are_taken_once_under_whatever_name_is_kept(tmp_path: Path)
     moved = dict(tensors)
     for alias, key in list(aliases.items())[:1]:
         moved[alias] = moved.pop(key)
-    other = harvest(str(write(tmp_path / "moved.safetensors", moved)), HarvestOptions(architecture="coat_lite_mini"))
+    other = harvest(str(write(tmp_path / "moved.safetensors", moved)), arch="coat_lite_mini")
     assert len(other.layers) == len(layers)
 
 
 def test_the_digest_of_a_file_that_vanished_is_an_error(tmp_path: Path) -> None:
     file = open_safetensors(write(tmp_path / "x.safetensors", {"a.weight": np.ones((2, 1, 3, 3))}))
     with pytest.raises(SourceError, match=r"gone: cannot be read"):
-        read_checkpoint(file, Origin(tmp_path / "x", hashed=(tmp_path / "gone",)), "")
+        read_checkpoint(file, CheckpointInfo(tmp_path / "x", hashed=(tmp_path / "gone",)), "")

@@ -9,8 +9,7 @@ from safetensors.numpy import save_file
 from mkfa.banks.bank_file import read_bank
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.errors import MkfaError
-from mkfa.readers.collect import collect, expand_sources, failures
-from mkfa.readers.harvesting import HarvestOptions
+from mkfa.readers.collect import expand_sources, harvest_all
 
 STEM = np.ones((4, 3, 3, 3), np.float32)
 
@@ -31,44 +30,44 @@ def states(done):
 
 def test_each_source_becomes_a_bank_and_a_second_run_skips_it(checkpoints):
     sources = [str(p) for p in checkpoints]
-    told = []
-    done = collect(sources, HarvestOptions(), tell=told.append)
+    seen = []
+    done = harvest_all(sources, on_result=seen.append)
     assert states(done) == ["harvested"] * 3
-    assert told == list(done)
-    assert failures(done) is None
+    assert seen == list(done)
+    assert done.failure is None
     assert load_bank("net1").provenance.source == sources[1]
-    assert states(collect(sources, HarvestOptions())) == ["skipped"] * 3
-    assert states(collect(sources, HarvestOptions(), force=True)) == ["harvested"] * 3
+    assert states(harvest_all(sources)) == ["skipped"] * 3
+    assert states(harvest_all(sources, force=True)) == ["harvested"] * 3
 
 
 def test_a_changed_checkpoint_is_harvested_again(checkpoints):
-    collect([str(checkpoints[0])], HarvestOptions())
+    harvest_all([str(checkpoints[0])])
     weight = np.ones((5, 1, 3, 3), np.float32)
     save_file({"stem.weight": STEM, "blocks.0.conv_dw.weight": weight}, checkpoints[0])
-    assert states(collect([str(checkpoints[0])], HarvestOptions())) == ["harvested"]
+    assert states(harvest_all([str(checkpoints[0])])) == ["harvested"]
     assert len(load_bank("net0")) == 5
 
 
 def test_another_source_of_the_same_name_does_not_replace_a_bank(checkpoints, tmp_path):
-    collect([str(checkpoints[0])], HarvestOptions())
+    harvest_all([str(checkpoints[0])])
     other = tmp_path / "other" / "net0.safetensors"
     other.parent.mkdir()
     other.write_bytes(checkpoints[1].read_bytes())
     before = (library_folder() / "net0.h5").read_bytes()
-    done = collect([str(other)], HarvestOptions())
+    done = harvest_all([str(other)])
     assert states(done) == ["failed"]
     assert "--name" in str(done[0].error)
     assert (library_folder() / "net0.h5").read_bytes() == before
-    assert states(collect([str(other)], HarvestOptions(name="other0"))) == ["harvested"]
-    assert states(collect([str(other)], HarvestOptions(), force=True)) == ["harvested"]
+    assert states(harvest_all([str(other)], name="other0")) == ["harvested"]
+    assert states(harvest_all([str(other)], force=True)) == ["harvested"]
 
 
 def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    done = collect([str(checkpoints[0]), str(broken), str(checkpoints[1])], HarvestOptions())
+    done = harvest_all([str(checkpoints[0]), str(broken), str(checkpoints[1])])
     assert states(done) == ["harvested", "failed", "harvested"]
-    error = failures(done)
+    error = done.failure
     assert error is not None
     assert error.exit_code == 1
     assert "1 of 3 sources" in str(error)
@@ -77,9 +76,9 @@ def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_pa
 
 
 def test_a_damaged_bank_is_harvested_again(checkpoints):
-    collect([str(checkpoints[0])], HarvestOptions())
+    harvest_all([str(checkpoints[0])])
     (library_folder() / "net0.h5").write_bytes(b"\x89HDF\r\n\x1a\nrest")
-    assert states(collect([str(checkpoints[0])], HarvestOptions())) == ["harvested"]
+    assert states(harvest_all([str(checkpoints[0])])) == ["harvested"]
     assert len(read_bank(library_folder() / "net0.h5")) == 4
 
 

@@ -14,10 +14,9 @@ from onnx_models import EACH, ONE, RNG, C, F, W, blocks, constant, conv, impulse
 
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
-from mkfa.readers.graphs.graph_file import Why
 from mkfa.readers.graphs.onnx import read_onnx
 from mkfa.readers.harvesting import harvest
-from mkfa.readers.reading import Reading
+from mkfa.readers.reading import Reading, Why
 
 
 @pytest.fixture
@@ -256,7 +255,7 @@ def test_network_without_depthwise_layers_says_what_it_has(tmp_path):
     nodes = [conv("w", y="a", group=1), conv("w", y="b", group=1), conv("v", y="c")]
     tensors = [stored("w", np.ones((C, C, 3, 3), np.float32)), stored("v", np.ones((C, 1, 1, 1), np.float32))]
     path.write_bytes(model(nodes, tensors).SerializeToString())
-    with pytest.raises(SourceError, match=r"no depthwise layer: it holds 3 convolutions.*1x1 depthwise"):
+    with pytest.raises(SourceError, match=r"no depthwise layer: it has 3 convolutions.*1x1 depthwise"):
         harvest(str(path))
 
 

@@ -14,8 +14,7 @@ from onnx import TensorProto, helper
 from onnx_models import C, F, W, branch, constant, conv, model, reader, stored, taps
 
 from mkfa.errors import SourceError
-from mkfa.readers.graphs.graph_file import Why
-from mkfa.readers.reading import Reading
+from mkfa.readers.reading import Reading, Why
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkfa.errors import SourceError
-from mkfa.readers.harvesting import HarvestOptions, harvest
+from mkfa.readers.harvesting import harvest
 from mkfa.readers.tensors.safetensors import MAX_HEADER, header_size, open_safetensors, parse_header, read_safetensors
 
 
@@ -167,7 +167,7 @@ def test_a_disk_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_nothing_to_harvest_says_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(pack({"c.weight": entry([2, 2, 3, 3], 0, 144), "fc.weight": entry([2, 2], 144, 160)}, bytes(160)))
-    with pytest.raises(SourceError, match="it holds 2 tensors, of them 1 dense convolution and 1 matrix"):
+    with pytest.raises(SourceError, match="it has 2 tensors, of them 1 dense convolution and 1 matrix"):
         harvest(str(path))
 
 
@@ -178,4 +178,4 @@ def test_non_finite_weights_need_a_word(tmp_path: Path) -> None:
     path.write_bytes(pack({"a.weight": entry([2, 1, 3, 3], 0, 72)}, weight.tobytes()))
     with pytest.raises(SourceError, match=r"NaN .* first a\.weight.*--allow-nonfinite"):
         harvest(str(path))
-    assert len(harvest(str(path), HarvestOptions(allow_nonfinite=True))) == 2
+    assert len(harvest(str(path), allow_nonfinite=True)) == 2

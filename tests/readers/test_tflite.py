@@ -30,9 +30,8 @@ from tflite_models import (
 )
 
 from mkfa.errors import MkfaError, SourceError
-from mkfa.readers.graphs.graph_file import Why
 from mkfa.readers.harvesting import harvest
-from mkfa.readers.reading import Reading
+from mkfa.readers.reading import Reading, Why
 
 
 @pytest.fixture
@@ -227,7 +226,7 @@ def test_what_is_not_taken_is_counted(read):
 def test_network_without_depthwise_layers_says_what_it_has(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(build(([X, T([4, 3, 3, 4], taps(4, 3, 3, 4)), Y], [plain_conv([0, 1], 2)])))
-    with pytest.raises(SourceError, match="no depthwise layer: it holds 1 convolution, none depthwise"):
+    with pytest.raises(SourceError, match="no depthwise layer: it has 1 convolution, none depthwise"):
         harvest(str(path))
 
 

@@ -16,7 +16,7 @@ import importlib
 import mmap
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 
@@ -25,26 +25,13 @@ import numpy as np
 from mkfa.array_types import F32, AnyArray
 from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
-from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 
 LARGEST_STEP = 1 << 15
 """No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""
 
 LARGEST_SPARSE = 1 << 24
 """Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
-
-
-class Why(StrEnum):
-    """Why a convolution is left out."""
-
-    RUN_TIME = "weights computed at run time"
-    TRANSPOSED = "transposed convolution"
-    STEM = "one-channel stem"
-    ONE_BY_ONE = "1x1 depthwise convolution"
-    ONE_D = "1-D convolution"
-    THREE_D = "3-D convolution"
-    GROUPED = "grouped convolution with several channels a group"
-    SHARED = "further use of weights that are listed already"
 
 
 class Sign(Enum):
@@ -103,7 +90,7 @@ def make_layer(
     channels: int,
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
-) -> FoundLayer:
+) -> DepthwiseLayer:
     """Return a depthwise layer in float32.
 
     Parameters
@@ -123,7 +110,7 @@ def make_layer(
         raise DamagedError(f"{out} filters for {channels} channels at {key}")
     if bias is not None and bias.size != out:
         raise DamagedError(f"{bias.size} biases for {out} filters at {key}")
-    return FoundLayer(
+    return DepthwiseLayer(
         key=key,
         weight=to_float32(weight),
         bias=None if bias is None else to_float32(bias.reshape(-1)),
@@ -154,7 +141,7 @@ class Tally:
     `convolutions` counts every 2-D convolution met, for the message when none is depthwise.
     """
 
-    layers: list[FoundLayer] = field(default_factory=list)
+    layers: list[DepthwiseLayer] = field(default_factory=list)
     signs: list[Sign] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -169,12 +156,12 @@ class Tally:
         self._roots.add(root)
         return True
 
-    def take(self, layer: FoundLayer, sign: Sign) -> None:
+    def take(self, layer: DepthwiseLayer, sign: Sign) -> None:
         """Add a layer; `bn_folded` is set when all layers are known."""
         self.layers.append(layer)
         self.signs.append(sign)
 
-    def _folded(self) -> list[FoundLayer]:
+    def _folded(self) -> list[DepthwiseLayer]:
         """Return the layers with `bn_folded` as the module's docstring says."""
         biased = [sign for layer, sign in zip(self.layers, self.signs, strict=True) if layer.bias is not None]
         usual = 2 * biased.count(Sign.FOLDED) > len(biased)

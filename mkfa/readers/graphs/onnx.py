@@ -20,7 +20,6 @@ from mkfa.readers.graphs.graph_file import (
     LeftOutError,
     Sign,
     Tally,
-    Why,
     damaged,
     load_package,
     make_layer,
@@ -32,7 +31,7 @@ from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles
 from mkfa.readers.graphs.onnx_wire import trim
 from mkfa.readers.graphs.quantised import dequantise
-from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
 LARGEST_FILE = 1 << 31
@@ -175,7 +174,7 @@ class _Walk:
             raise LeftOutError(Why.RUN_TIME)
         return self.operands.find(node.input[index], scope)
 
-    def _layer(self, node: Any, scope: Scope, form: _Form, weight: Operand, groups: int) -> FoundLayer:
+    def _layer(self, node: Any, scope: Scope, form: _Form, weight: Operand, groups: int) -> DepthwiseLayer:
         out, _, kh, kw = weight.shape
         given = scope.wholes(node, "kernel_shape")
         if given is not None and given != (kh, kw):

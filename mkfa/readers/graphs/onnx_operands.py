@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from mkfa.array_types import F32, AnyArray
-from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError, Why
+from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
 from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
 from mkfa.readers.graphs.quantised import dequantise, spread
+from mkfa.readers.reading import Why
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}

@@ -137,7 +137,7 @@ def tensor_shape(tensor: Any) -> tuple[int, ...]:
 
 
 def type_name(tensor: Any) -> str:
-    """Return the stored type of a TensorProto or SparseTensorProto as in `FoundLayer.dtype`."""
+    """Return the stored type of a TensorProto or SparseTensorProto as in `DepthwiseLayer.dtype`."""
     return _stored_type(tensor.values if is_sparse(tensor) else tensor).name
 
 

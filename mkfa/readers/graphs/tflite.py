@@ -19,7 +19,6 @@ from mkfa.readers.graphs.graph_file import (
     LeftOutError,
     Sign,
     Tally,
-    Why,
     damaged,
     load_package,
     make_layer,
@@ -28,7 +27,7 @@ from mkfa.readers.graphs.graph_file import (
 )
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
-from mkfa.readers.reading import FoundLayer, Reading
+from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
 _DEEPEST = 8
@@ -202,7 +201,7 @@ class _Walk:
 
     def _layer(
         self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
-    ) -> FoundLayer:
+    ) -> DepthwiseLayer:
         return make_layer(
             tensor_name(weight.tensor),
             filters,

@@ -154,7 +154,7 @@ class Tables:
 
 
 def stored_type(tensor: Any) -> tuple[str, str]:
-    """Return a tensor's type: name as in `FoundLayer.dtype`, and type in memory."""
+    """Return a tensor's type: name as in `DepthwiseLayer.dtype`, and type in memory."""
     number = int(tensor.Type())
     if number not in TYPES:
         raise LeftOutError(f"weights of TFLite type {number}")

@@ -19,7 +19,7 @@ from mkfa.storage.files import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CheckpointInfo:
     """Where a checkpoint comes from.
 
     Attributes
@@ -33,7 +33,7 @@ class Origin:
     notes : sentences for the reader.
     """
 
-    thing: Path
+    thing: Path | str
     hint: str = ""
     hashed: tuple[Path, ...] = ()
     keeps_order: bool | None = None
@@ -42,7 +42,7 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(file: TensorFile, origin: Origin, architecture: str) -> Reading:
+def read_checkpoint(file: TensorFile, origin: CheckpointInfo, architecture: str) -> Reading:
     """Harvest an open checkpoint.
 
     Parameters
@@ -64,7 +64,7 @@ def read_checkpoint(file: TensorFile, origin: Origin, architecture: str) -> Read
     )
 
 
-def _selected(infos: Mapping[str, TensorInfo], origin: Origin, architecture: str) -> tuple[str, Selection]:
+def _selected(infos: Mapping[str, TensorInfo], origin: CheckpointInfo, architecture: str) -> tuple[str, Selection]:
     """Return (architecture or "", what to read)."""
     if architecture:
         return architecture, _by_architecture(infos, architecture, origin.thing)
@@ -99,7 +99,7 @@ def identify(
     return "", plain
 
 
-def _by_architecture(infos: Mapping[str, TensorInfo], architecture: str, thing: Path) -> Selection:
+def _by_architecture(infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str) -> Selection:
     from mkfa.readers.timm.catalogue import graph_of, under_keys
 
     layers, aliases = graph_of(architecture)

@@ -112,12 +112,12 @@ def read_torch(path: Path, architecture: str) -> Reading:
     SourceError
         Damaged, no PyTorch file, one that would run code when loaded, or not of that architecture.
     """
-    from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
+    from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_torch(path)
     arch = file.value.get("arch") if isinstance(file.value, dict) else None
     hint = arch if isinstance(arch, str) else ""
-    reading = read_checkpoint(file, Origin(path, hint=hint, hashed=(path,), keeps_order=None), architecture)
+    reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,), keeps_order=None), architecture)
     if not reading.layers and file.unnamed:
         problem = f"is a frozen TorchScript module: {file.unnamed} depthwise weights have lost their names"
         raise SourceError(path, problem, "harvest the module before torch.jit.freeze")

@@ -227,8 +227,8 @@ def read_safetensors(path: Path, architecture: str) -> Reading:
     SourceError
         Not a sound safetensors file, or not of that architecture.
     """
-    from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
+    from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_safetensors(path)
     hint = next((file.header.metadata[name] for name in ("architecture", "arch") if name in file.header.metadata), "")
-    return read_checkpoint(file, Origin(path, hint=hint, hashed=(path,)), architecture)
+    return read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), architecture)

@@ -17,15 +17,15 @@ from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
-from mkfa.readers.reading import FoundLayer, GraphLayer, Reading, TensorFile, TensorInfo
+from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name, roles
 
-STEM = "one-channel stem"
-TIED = "tied copy"
+STEM = str(Why.STEM)
+TIED = str(Why.TIED)
 EXPANDED = "expanded view of fewer numbers"
-TRANSPOSED = "transposed convolution"
+TRANSPOSED = str(Why.TRANSPOSED)
 OUTSIDE = "not in the architecture's graph"
 
 _TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv")
@@ -132,7 +132,7 @@ def select(
     return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive))
 
 
-def read_selection(file: TensorFile, selection: Selection) -> tuple[FoundLayer, ...]:
+def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLayer, ...]:
     """Read the chosen layers, one tensor at a time.
 
     Copies of a layer that was read already (the same bytes, not all equal: tied modules) are left out, so the result
@@ -145,7 +145,7 @@ def read_selection(file: TensorFile, selection: Selection) -> tuple[FoundLayer, 
     """
     tensors = dict(file.read(selection.keys))
     seen: set[bytes] = set()
-    found: list[FoundLayer] = []
+    found: list[DepthwiseLayer] = []
     for layer in selection.layers:
         weight = _filters(layer, tensors.pop(layer.key))
         bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
@@ -155,7 +155,7 @@ def read_selection(file: TensorFile, selection: Selection) -> tuple[FoundLayer, 
                 continue
             seen.add(digest)
         found.append(
-            FoundLayer(
+            DepthwiseLayer(
                 layer.key, weight, bias, layer.dtype, layer.stride, layer.dilation, layer.multiplier, layer.stage
             )
         )

@@ -11,7 +11,7 @@ from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorFile, TensorInfo, read_head
-from mkfa.readers.tensors.checkpoint import Origin, read_checkpoint
+from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
 from mkfa.storage.files import open_file, read_span
 
@@ -46,10 +46,10 @@ def read_index(path: Path, architecture: str) -> Reading:
     SourceError
         The index is damaged or names files outside its folder; a shard is missing or lacks a tensor.
     """
-    return _read_index(path, Origin(path), architecture)
+    return _read_index(path, CheckpointInfo(path), architecture)
 
 
-def _read_index(path: Path, origin: Origin, architecture: str) -> Reading:
+def _read_index(path: Path, origin: CheckpointInfo, architecture: str) -> Reading:
     entries = _json_file(path).get("weight_map")
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
         raise SourceError(path, "is a JSON file, but no index of a checkpoint", "give a checkpoint or its .index.json")
@@ -82,7 +82,7 @@ def read_folder(path: Path, architecture: str) -> Reading:
     except OSError as error:
         raise SourceError(path, f"cannot be read ({error.strerror or error})", "check its permissions") from error
     chosen = path / _choose(path, names)
-    origin = _config(path / "config.json") if "config.json" in names else Origin(chosen)
+    origin = _config(path / "config.json") if "config.json" in names else CheckpointInfo(chosen)
     if chosen.name.endswith(".index.json"):
         return _read_index(chosen, origin, architecture)
     return read_checkpoint(_open_any(chosen), _with(origin, (chosen,), (), keeps_order=None), architecture)
@@ -102,24 +102,26 @@ def _choose(path: Path, names: Sequence[str]) -> str:
     raise SourceError(path, "is a folder without a checkpoint", "name a file, or a folder with model.safetensors in it")
 
 
-def _config(path: Path) -> Origin:
+def _config(path: Path) -> CheckpointInfo:
     """Take what timm writes into a hub repository; anything else is ignored."""
     from mkfa.readers.timm.catalogue import training_set_of
 
     try:
         config = _json_file(path)
     except SourceError:
-        return Origin(path.parent)
+        return CheckpointInfo(path.parent)
     cfg = config.get("pretrained_cfg")
     cfg = cfg if isinstance(cfg, dict) else {}
     tag, licence = str(cfg.get("tag") or ""), str(cfg.get("license") or "")
     name = config.get("architecture")
     hint = name if isinstance(name, str) else ""
-    return Origin(path.parent, hint=hint, training_set=training_set_of(tag), licence=licence)
+    return CheckpointInfo(path.parent, hint=hint, training_set=training_set_of(tag), licence=licence)
 
 
-def _with(origin: Origin, hashed: tuple[Path, ...], notes: tuple[str, ...], *, keeps_order: bool | None) -> Origin:
-    return Origin(origin.thing, origin.hint, hashed, keeps_order, origin.training_set, origin.licence, notes)
+def _with(
+    origin: CheckpointInfo, hashed: tuple[Path, ...], notes: tuple[str, ...], *, keeps_order: bool | None
+) -> CheckpointInfo:
+    return CheckpointInfo(origin.thing, origin.hint, hashed, keeps_order, origin.training_set, origin.licence, notes)
 
 
 def _inside(index: Path, name: str) -> Path:

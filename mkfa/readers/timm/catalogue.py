@@ -10,7 +10,6 @@ import fnmatch
 import functools
 import gzip
 import importlib.metadata
-import importlib.resources
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError, UnknownNameError, nearest
 from mkfa.readers.reading import GraphLayer
 from mkfa.readers.timm.module_graph import names_digest
+from mkfa.storage.folders import data_file
 
 DATA_SETS = {
     "in1k": "ImageNet-1k",
@@ -246,7 +246,7 @@ def task_of(tag: str) -> str:
 
 @functools.cache
 def _catalogue() -> dict[str, Any]:
-    packed = importlib.resources.files("mkfa.data").joinpath("timm_catalogue.json.gz").read_bytes()
+    packed = data_file("timm_catalogue.json.gz").read_bytes()
     catalogue: dict[str, Any] = json.loads(gzip.decompress(packed))
     return catalogue
 

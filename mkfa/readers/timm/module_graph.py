@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import UnknownNameError, nearest
 from mkfa.frozen import FrozenDict
+from mkfa.readers.modules import depthwise_modules, graph_layer, in_order, output_sizes
 from mkfa.readers.reading import GraphLayer
 
 
@@ -55,13 +54,10 @@ def module_graph(architecture: str) -> ModuleGraph:
     """
     with quiet_timm():
         model = meta_model(architecture)
-        named = _depthwise(model)
-        sizes = _output_sizes(model, [module for _, module in named]) if named else {}
-    isotropic = bool(sizes) and len(set(sizes.values())) == 1
-    layers = []
-    for i in _order(len(named), sizes):
-        key = f"{named[i][0]}.weight"
-        layers.append(_layer(key, named[i][1], 0 if isotropic else stage_of(key)))
+        named = depthwise_modules(model)
+        size = tuple(model.pretrained_cfg.get("input_size") or (3, 224, 224))
+        sizes = output_sizes(model, [module for _, module in named], [(1, *size)]) if named else {}
+    layers = [graph_layer(*item) for item in in_order(named, sizes)]
     aliases = _aliases(model, [layer.key for layer in layers])
     names = names_digest(model.state_dict())
     return ModuleGraph(architecture, tuple(layers), "forward" if sizes else "definition", aliases, names)
@@ -191,78 +187,6 @@ def _unknown(architecture: str) -> UnknownNameError:
     return UnknownNameError(architecture, "is no architecture of the installed timm", remedy)
 
 
-def is_depthwise(module: Any) -> bool:
-    """True for a 2-D convolution with one group per input channel, more than one channel and a kernel above 1x1."""
-    import torch
-    from timm.layers.cond_conv2d import CondConv2d
-
-    if not isinstance(module, torch.nn.Conv2d | CondConv2d) or isinstance(module, torch.nn.ConvTranspose2d):
-        return False
-    return module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
-
-
-def _depthwise(model: Any) -> list[tuple[str, Any]]:
-    """Return (name, module) in order of definition; a module that is there twice comes once, under its first name."""
-    return [(name, module) for name, module in model.named_modules() if is_depthwise(module)]
-
-
-def _output_sizes(model: Any, modules: list[Any]) -> dict[int, tuple[int, ...]]:
-    """Return each module's output height and width, by place, in order of first call; {} where no pass is possible."""
-    import torch
-
-    sizes: dict[int, tuple[int, ...]] = {}
-    handles = [
-        module.register_forward_hook(lambda _m, _x, out, i=i: _note(sizes, i, out)) for i, module in enumerate(modules)
-    ]
-    try:
-        size = tuple(model.pretrained_cfg.get("input_size") or (3, 224, 224))
-        with torch.no_grad():
-            model(torch.empty((1, *size), device="meta"))
-    except Exception:  # whatever a network does that the meta device cannot: definition order then
-        return {}
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sizes
-
-
-def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
-    sizes.setdefault(i, tuple(int(n) for n in out.shape[-2:]))
-
-
-def _order(count: int, sizes: Mapping[int, tuple[int, ...]]) -> list[int]:
-    """Return the places of `count` modules in order of first call.
-
-    A module that the pass does not call (a branch for training, say) stays behind the module defined before it.
-    """
-    called = {i: rank for rank, i in enumerate(sizes)}
-    after, last = [], -1
-    for i in range(count):
-        last = called.get(i, last)
-        after.append(last)
-    return sorted(range(count), key=lambda i: (after[i], i not in called, i))
-
-
-def _layer(key: str, module: Any, stage: int) -> GraphLayer:
-    experts = int(getattr(module, "num_experts", 0))
-    return GraphLayer(
-        key=key,
-        shape=tuple(int(n) for n in module.weight.shape),
-        stride=_pair(module.stride),
-        dilation=_pair(module.dilation),
-        multiplier=int(module.out_channels) // int(module.in_channels),
-        has_bias=module.bias is not None,
-        stage=stage,
-        experts=experts,
-        kernel=_pair(module.kernel_size),
-    )
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    high, wide = value if isinstance(value, tuple | list) else (value, value)
-    return int(high), int(wide)
-
-
 def _aliases(model: Any, keys: list[str]) -> Mapping[str, str]:
     """Map the other names of tied weights to the first one."""
     first: dict[int, str] = {}
@@ -272,18 +196,3 @@ def _aliases(model: Any, keys: list[str]) -> Mapping[str, str]:
         first[id(state[key])] = key
     other = {key: first[id(value)] for key, value in state.items() if id(value) in first and key not in wanted}
     return FrozenDict(other)
-
-
-def stage_of(key: str) -> int:
-    """Return the stage that a weight's name tells, `UNKNOWN` if none.
-
-    It is the number beside "stage", else that of the outermost numbered container that holds numbered blocks in
-    turn: 2 for `stages.2.downsample.conv.weight` and `blocks.2.0.conv_dw.weight`, none for `blocks.4.conv_dw.weight`.
-    """
-    told = re.search(r"stages?[._]?(\d+)\.", key)
-    if told:
-        return int(told[1])
-    if re.match(r"(stem|head)", key):
-        return UNKNOWN
-    numbers = re.findall(r"(?:^|\.)(?:[a-z_]*(?:layers?|blocks|level)_?)?(\d+)(?=\.)", key)
-    return int(numbers[0]) if len(numbers) > 1 else UNKNOWN

@@ -1,0 +1,269 @@
+"""Read the depthwise layers of a network in memory from its modules: weights, stride, dilation, order of execution."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkfa.banks.bank import UNKNOWN
+from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
+from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_USUAL_SIZE = 224
+"""Height and width of the image for the pass that finds the order, where the network does not state its own."""
+_DEFINED = "layers are in order of definition: a pass without numbers could not tell the order of execution"
+
+
+def read_module(model: nn.Module) -> Reading:
+    """Read the depthwise layers of a network in memory. The network, its mode and its random numbers stay as they are.
+
+    A pass on torch's meta device, without numbers, tells the order of execution. Where a network cannot do that pass,
+    the layers are in order of definition and a note says so. Wrappers (DataParallel, DistributedDataParallel,
+    torch.compile) are looked through, and their prefixes are not part of the layers' names.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With weights of any float type, on any device; weights are copied.
+
+    Raises
+    ------
+    SourceError
+        Weights that are not there: on the meta device, or lazy ones that no input has shaped yet.
+    """
+    from torch.nn.parameter import is_lazy
+
+    model = unwrapped(model)
+    name = type(model).__name__
+    if any(is_lazy(p) for p in model.parameters()):
+        raise SourceError(name, "has lazy parameters without a shape", "run the network once before you harvest it")
+    named = depthwise_modules(model)
+    if any(module.weight.is_meta for _, module in named):
+        raise SourceError(name, "has weights without numbers (meta device)", "load its weights first")
+    with _without_numbers(model) as forward:
+        sizes = output_sizes(forward, [module for _, module in named], _input_shapes(model)) if named else {}
+    skipped = _skipped(model)
+    layers, seen = [], set()
+    for key, module, stage in in_order(named, sizes):
+        if id(module.weight) in seen:
+            skipped[Why.TIED] += 1
+            continue
+        seen.add(id(module.weight))
+        layers.append(_read_layer(key, module, stage))
+    convolutions = sum(_is_convolution(module) for module in model.modules())
+    return Reading(
+        tuple(layers),
+        "graph",
+        architecture=_architecture(model),
+        skipped=FrozenDict({str(why): n for why, n in sorted(skipped.items())}),
+        notes=() if sizes or len(named) < 2 else (_DEFINED,),
+        contents=f"{convolutions} convolution{'s' * (convolutions != 1)}, none depthwise",
+    )
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the network inside DataParallel, DistributedDataParallel and torch.compile."""
+    from torch import nn
+
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def module_name(model: Any) -> str:
+    """Return the name of a network in memory: timm's name of its architecture, else its class."""
+    model = unwrapped(model)
+    return _architecture(model) or type(model).__name__
+
+
+def _architecture(model: Any) -> str:
+    config = getattr(model, "pretrained_cfg", None)
+    return str(config.get("architecture") or "") if isinstance(config, Mapping) else ""
+
+
+def is_depthwise(module: Any) -> bool:
+    """True for a 2-D convolution with one group per input channel, more than one channel and a kernel above 1x1."""
+    return _is_convolution(module) and module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+
+
+def _is_convolution(module: Any) -> bool:
+    import torch
+
+    conditional = getattr(sys.modules.get("timm.layers.cond_conv2d"), "CondConv2d", torch.nn.Conv2d)
+    return isinstance(module, torch.nn.Conv2d | conditional)
+
+
+def depthwise_modules(model: Any) -> list[tuple[str, Any]]:
+    """Return (name, module) in order of definition; a module with several names comes once, under its first."""
+    return [(name, module) for name, module in model.named_modules() if is_depthwise(module)]
+
+
+def output_sizes(forward: Any, modules: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Return each module's output height and width, by place, in order of first call.
+
+    Parameters
+    ----------
+    forward : callable
+        Takes an image on the meta device.
+    modules : hooked while the pass runs.
+    shapes : of the images to try, one after the other; {} is returned where no pass is possible.
+    """
+    import torch
+
+    for shape in shapes:
+        sizes: dict[int, tuple[int, ...]] = {}
+        handles = [
+            module.register_forward_hook(lambda _m, _x, out, i=i, sizes=sizes: _note(sizes, i, out))
+            for i, module in enumerate(modules)
+        ]
+        try:
+            with torch.no_grad():
+                forward(torch.empty(shape, device="meta"))
+            return sizes
+        except Exception:  # whatever a network does that the meta device cannot
+            continue
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {}
+
+
+def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
+    sizes.setdefault(i, tuple(int(n) for n in out.shape[-2:]))
+
+
+@contextlib.contextmanager
+def _without_numbers(model: Any) -> Iterator[Any]:
+    """Yield a function that runs the network with its parameters and buffers on the meta device.
+
+    Batch statistics go to copies there; torch's random state is put back; compiled parts run as they were written.
+    """
+    import torch
+
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+    def forward(images: Any) -> Any:
+        return torch.func.functional_call(model, on_meta, (images,))
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        if any(hasattr(module, "_orig_mod") for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield forward
+
+
+def _input_shapes(model: Any) -> list[tuple[int, ...]]:
+    """Return shapes of images to try: what the network states, else with as many channels as a convolution takes.
+
+    Two images, since batch normalisation in training mode refuses one.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    stated = getattr(model, "image_shape", None) or (config.get("input_size") if isinstance(config, Mapping) else None)
+    channels = [int(m.in_channels) for m in model.modules() if _is_convolution(m) and m.groups == 1]
+    usual = [(n, _USUAL_SIZE, _USUAL_SIZE) for n in (*sorted(channels[:8], key=lambda n: n not in (1, 3)), 3)]
+    return [(2, *(int(n) for n in shape)) for shape in dict.fromkeys((tuple(stated or usual[0]), *usual))]
+
+
+def in_order(named: Sequence[tuple[str, Any]], sizes: Mapping[int, tuple[int, ...]]) -> list[tuple[str, Any, int]]:
+    """Return (name of the weight, module, stage) in order of first call.
+
+    A module that the pass does not call (a branch for training, say) stays behind the module defined before it.
+    """
+    isotropic = bool(sizes) and len(set(sizes.values())) == 1
+    called = {i: rank for rank, i in enumerate(sizes)}
+    after, last = [], -1
+    for i in range(len(named)):
+        last = called.get(i, last)
+        after.append(last)
+    places = sorted(range(len(named)), key=lambda i: (after[i], i not in called, i))
+    keys = [f"{name.replace('_orig_mod.', '')}.weight" for name, _ in named]
+    return [(keys[i], named[i][1], 0 if isotropic else stage_of(keys[i])) for i in places]
+
+
+def graph_layer(key: str, module: Any, stage: int) -> GraphLayer:
+    """Return what a depthwise module tells of its layer besides the numbers."""
+    return GraphLayer(
+        key=key,
+        shape=tuple(int(n) for n in module.weight.shape),
+        stride=_pair(module.stride),
+        dilation=_pair(module.dilation),
+        multiplier=int(module.out_channels) // int(module.in_channels),
+        has_bias=module.bias is not None,
+        stage=stage,
+        experts=int(getattr(module, "num_experts", 0)),
+        kernel=_pair(module.kernel_size),
+    )
+
+
+def _read_layer(key: str, module: Any, stage: int) -> DepthwiseLayer:
+    layer = graph_layer(key, module, stage)
+    return DepthwiseLayer(
+        key=key,
+        weight=to_numpy(module.weight).reshape(-1, *layer.kernel),
+        bias=to_numpy(module.bias).reshape(-1) if layer.has_bias else None,
+        dtype=str(module.weight.dtype).removeprefix("torch."),
+        stride=layer.stride,
+        dilation=layer.dilation,
+        multiplier=layer.multiplier,
+        stage=stage,
+    )
+
+
+def to_numpy(tensor: Any) -> Any:
+    """Return a torch tensor of any float type and device as a float32 array of its own."""
+    import torch
+
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy())
+
+
+def _skipped(model: Any) -> Counter[str]:
+    """Count the convolutions with several groups that are not taken, by reason."""
+    import torch
+
+    counts: Counter[str] = Counter()
+    for module in model.modules():
+        if not isinstance(module, torch.nn.modules.conv._ConvNd) or module.groups == 1 or is_depthwise(module):
+            continue
+        if module.transposed:
+            counts[Why.TRANSPOSED] += 1
+        elif module.groups < module.in_channels:
+            counts[Why.GROUPED] += 1
+        elif len(module.kernel_size) != 2:
+            counts[Why.ONE_D if len(module.kernel_size) == 1 else Why.THREE_D] += 1
+        else:
+            counts[Why.ONE_BY_ONE] += 1
+    return counts
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    high, wide = value if isinstance(value, tuple | list) else (value, value)
+    return int(high), int(wide)
+
+
+def stage_of(key: str) -> int:
+    """Return the stage in a weight's name, `UNKNOWN` if it has none.
+
+    It is the number beside "stage", else that of the outermost numbered container that holds numbered blocks in
+    turn: 2 for `stages.2.downsample.conv.weight` and `blocks.2.0.conv_dw.weight`, none for `blocks.4.conv_dw.weight`.
+    """
+    stage = re.search(r"stages?[._]?(\d+)\.", key)
+    if stage:
+        return int(stage[1])
+    if re.match(r"(stem|head)", key):
+        return UNKNOWN
+    numbers = re.findall(r"(?:^|\.)(?:[a-z_]*(?:layers?|blocks|level)_?)?(\d+)(?=\.)", key)
+    return int(numbers[0]) if len(numbers) > 1 else UNKNOWN

@@ -1,0 +1,79 @@
+"""A state dict in memory, torch tensors or arrays by name, read as a checkpoint is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mkfa.array_types import F32
+from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
+from mkfa.readers.reading import Reading, TensorInfo
+from mkfa.readers.tensors.dtypes import FLOATS
+
+_DEEPEST = 64
+"""Deepest nesting of dictionaries and lists that is followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateDict:
+    """Tensors or arrays by name, as a `TensorFile`."""
+
+    tensors: Mapping[str, TensorInfo]
+    values: Mapping[str, Any]
+
+    def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
+        """Yield (key, tensor as a float32 array of its own); raises SourceError for what is not a float."""
+        for key in keys:
+            value, dtype = self.values[key], self.tensors[key].dtype
+            if dtype not in FLOATS or getattr(value, "is_meta", False):
+                problem = f"has {key} without numbers (meta device)" if dtype in FLOATS else f"has {key} as {dtype}"
+                raise SourceError("the state dict", problem, "pass the trained weights as floats")
+            if hasattr(value, "detach"):
+                from mkfa.readers.modules import to_numpy
+
+                yield key, to_numpy(value)
+            else:
+                with np.errstate(over="ignore"):
+                    yield key, np.array(value, np.float32)
+
+
+def read_state_dict(state: Mapping[str, Any], architecture: str = "") -> Reading:
+    """Read the depthwise layers of a state dict, or of a checkpoint's dictionary that holds one.
+
+    Parameters
+    ----------
+    state : mapping
+        Name -> torch tensor or array; dictionaries and lists inside are entered, other values are ignored.
+    architecture : str
+        timm architecture that the weights belong to; "" finds out.
+
+    Raises
+    ------
+    SourceError
+        No tensors, weights without numbers, or not the layers of `architecture`.
+    UnknownNameError
+        timm does not know `architecture`.
+    """
+    from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
+
+    values = {key.replace("_orig_mod.", ""): value for key, value in _tensors(state)}
+    if not values:
+        raise SourceError("the state dict", "has no tensors", "pass a mapping of names to tensors or arrays")
+    infos = {}
+    for key, value in values.items():
+        shape, dtype = tuple(int(n) for n in value.shape), str(value.dtype).removeprefix("torch.")
+        infos[key] = TensorInfo(key, shape, dtype, math.prod(shape) * getattr(value, "itemsize", 4))
+    return read_checkpoint(StateDict(FrozenDict(infos), values), CheckpointInfo("the state dict"), architecture)
+
+
+def _tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        yield ".".join(path), value
+    elif isinstance(value, Mapping | list | tuple) and len(path) < _DEEPEST:
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _tensors(inner, (*path, str(key)))

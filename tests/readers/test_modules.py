@@ -1,0 +1,136 @@
+"""Networks in memory: a module tells groups, stride, dilation and order; a state dict reads as a checkpoint does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mkfa
+from mkfa.errors import MkfaError, SourceError
+
+
+class Crossed(nn.Module):
+    """Two depthwise layers that run in the opposite order of their definition, one of them twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.Conv2d(8, 16, 5, groups=8, dilation=2, padding=4)
+        self.early = nn.Conv2d(8, 8, 3, groups=8, stride=2, padding=1, bias=False)
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.grouped = nn.Conv2d(16, 16, 3, groups=4)
+        self.up = nn.ConvTranspose2d(16, 16, 3, groups=16)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x: torch.Tensor = self.late(self.early(self.early(self.stem(images))))
+        return self.up(self.grouped(x))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Crossed()
+
+
+def layer_facts(bank: mkfa.FilterBank) -> list[tuple[object, ...]]:
+    return [(x.name, x.channels, x.kh, x.stride, x.dilation, x.multiplier, x.has_bias) for x in bank.layers]
+
+
+CROSSED = [("early.weight", 8, 3, (2, 2), (1, 1), 1, False), ("late.weight", 16, 5, (1, 1), (2, 2), 2, True)]
+
+
+def test_a_live_module_gives_groups_stride_dilation_and_order_of_execution(model):
+    bank = mkfa.harvest(model)
+    assert bank.name == "Crossed" and bank.provenance.rule == "graph"
+    assert layer_facts(bank) == CROSSED
+    np.testing.assert_array_equal(bank.of_layer(1).weight, model.late.weight.detach()[:, 0].numpy())
+    assert sum(bank.provenance.skipped.values()) == 2 and not bank.unknown_dilation
+
+
+def test_harvesting_leaves_the_network_as_it_is(model):
+    model.train()
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    bank = mkfa.harvest(model)
+    assert model.training and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with torch.no_grad():
+        model.late.weight.add_(1)
+    np.testing.assert_array_equal(bank.of_layer(1).weight, before["late.weight"][:, 0].numpy())
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda m: torch.compile(nn.DataParallel(m))])
+def test_wrappers_are_looked_through(model, wrap):
+    plain = mkfa.harvest(model, name="net")
+    assert layer_facts(mkfa.harvest(wrap(model), name="net")) == CROSSED
+    np.testing.assert_array_equal(mkfa.harvest(wrap(model)).of_layer(0).weight, plain.of_layer(0).weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_float_type_become_float32(model, dtype):
+    bank = mkfa.harvest(model.to(dtype))
+    assert bank.of_layer(0).weight.dtype == np.float32
+    assert bank.layers[0].dtype == str(dtype).removeprefix("torch.")
+
+
+def test_where_no_pass_is_possible_layers_are_in_order_of_definition_and_a_note_says_so(model):
+    model.forward = lambda images: 1 / 0
+    bank = mkfa.harvest(model)
+    assert [x.name for x in bank.layers] == ["late.weight", "early.weight"]
+    assert "order of definition" in " ".join(bank.provenance.notes)
+
+
+def test_a_weight_of_two_modules_counts_once():
+    first, second = (nn.Conv2d(4, 4, 3, groups=4, padding=1) for _ in range(2))
+    second.weight = first.weight
+    bank = mkfa.harvest(nn.Sequential(first, second))
+    assert [x.name for x in bank.layers] == ["0.weight"]
+    assert sum(bank.provenance.skipped.values()) == 1
+
+
+def test_a_timm_network_in_memory_equals_its_state_dict():
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("mobilenetv3_small_050", pretrained=False)
+    live, stored = mkfa.harvest(net), mkfa.harvest(net.state_dict(), arch="mobilenetv3_small_050")
+    assert live.name == "mobilenetv3_small_050" and stored.name == "state_dict"
+    assert layer_facts(live) == layer_facts(stored)
+    for i in range(len(live.layers)):
+        np.testing.assert_array_equal(live.of_layer(i).weight, stored.of_layer(i).weight)
+
+
+def test_a_state_dict_may_lie_in_a_checkpoints_dictionary_and_hold_arrays():
+    weight = np.random.default_rng(0).standard_normal((8, 1, 3, 3))
+    bank = mkfa.harvest({"epoch": 3, "state_dict": {"module.block.dw.weight": weight}}, name="mine")
+    assert len(bank) == 8 and bank.name == "mine"
+    np.testing.assert_array_equal(bank.of_layer(0).weight, weight[:, 0].astype(np.float32))
+
+
+def bad_number(net: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        net.early.weight[0, 0, 0, 0] = torch.nan
+    return net
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda net: net.to("meta"), "Crossed: has weights without numbers"),
+        (lambda net: {k: v.to("meta") for k, v in net.state_dict().items()}, "without numbers"),
+        (lambda net: nn.Sequential(nn.LazyConv2d(8, 3)), "lazy parameters"),
+        (lambda net: nn.Linear(3, 3), "Linear: has no depthwise layer"),
+        (lambda net: {}, "the state dict: has no tensors"),
+        (bad_number, "early.weight"),
+        (lambda net: 7, r"cannot be harvested \(int\)"),
+        (lambda net: [net], r"cannot be harvested \(list\)"),
+    ],
+)
+def test_what_cannot_be_harvested_is_refused_in_one_sentence(model, wrong, message):
+    with pytest.raises(MkfaError, match=message) as refused:
+        mkfa.harvest(wrong(model))
+    assert "\n" not in str(refused.value) and refused.value.exit_code == 2
+
+
+def test_non_finite_weights_may_be_kept(model):
+    assert len(mkfa.harvest(bad_number(model), allow_nonfinite=True)) == 24
+    with pytest.raises(SourceError):
+        mkfa.harvest(bad_number(model).state_dict())
