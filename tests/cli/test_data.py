@@ -8,30 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import SMALL
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.registry import datasets_folder
 
-SMALL = [
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-    "--seeds",
-    "1",
-    "--jobs",
-    "1",
-]
+ONCE = (*SMALL, "--seeds", "1", "--jobs", "1")
 
 
 @pytest.fixture
@@ -59,7 +43,7 @@ def packed() -> list[Path]:
 def test_train_takes_a_folder_packs_it_once_and_gives_the_same_run_either_way(folder, tmp_path):
     found = {}
     for kind in ("resident", "stream"):
-        out, told = call("train", folder, *SMALL, "--data", kind, "--out", tmp_path / kind, "--json")
+        out, told = call("train", folder, *ONCE, "--data", kind, "--out", tmp_path / kind, "--json")
         (found[kind],) = json.loads(out)["runs"]
         assert ("decoding mine at 32 px into" in told) == (kind == "resident")  # the first time alone
     assert [path.name.rsplit("_", 1)[1] for path in packed()] == ["32.h5"]
@@ -70,13 +54,25 @@ def test_train_takes_a_folder_packs_it_once_and_gives_the_same_run_either_way(fo
 
 def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
     call("domains", "pack", folder, "--size", 16, "--out", tmp_path / "own.h5", "--workers", 1)
-    words = ["--layers", 1, "--arms", "transfer", *SMALL, "--json"]
+    words = ["--layers", 1, "--arms", "transfer", *ONCE, "--json"]
     out, _ = call("transfer", "--source", folder, "--target", "digits", *words, "--out", tmp_path / "a")
     assert json.loads(out)["cells"][0]["source"] == "mine"
     out, _ = call("transfer", "--source", "digits", "--target", tmp_path / "own.h5", *words, "--out", tmp_path / "b")
     assert json.loads(out)["cells"][0]["target"] == "mine"
     out, _ = call(
-        "transfer-matrix", "--target", f"digits,{folder}", *SMALL, "--json", "--out", tmp_path / "c", "--layers", 1
+        "transfer-matrix",
+        "--target",
+        f"digits,{folder}",
+        *SMALL,
+        "--seeds",
+        1,
+        "--jobs",
+        1,
+        "--json",
+        "--out",
+        tmp_path / "c",
+        "--layers",
+        1,
     )
     assert json.loads(out)["domains"] == ["digits", "mine"]
 
@@ -91,7 +87,7 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
     ],
 )
 def test_what_cannot_be_taken_is_told_in_one_sentence(folder, tmp_path, words, told):
-    done = CliRunner().invoke(app, [*(w.format(tmp=tmp_path) for w in words), *SMALL, "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(app, [*(w.format(tmp=tmp_path) for w in words), *ONCE, "--out", str(tmp_path / "out")])
     assert isinstance(done.exception, MkfaError) and done.exception.exit_code == 2
     assert told in str(done.exception)
     assert not packed() and not list(tmp_path.glob("out/runs/*"))

@@ -9,41 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from small import SMALL, call, refused
 
-from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.results import archive as result_file
 from mkfa.storage.heading import heading
 from mkfa.training.folder import RESULT
-
-SMALL = [
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-]
-
-
-def call(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def refused(*words: object) -> MkfaError:
-    done = CliRunner().invoke(app, [str(w) for w in words])
-    assert isinstance(done.exception, MkfaError), (done.exception, done.output)
-    return done.exception
 
 
 def tiny(name: str, **_: object) -> Domain:

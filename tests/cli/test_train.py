@@ -5,42 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from small import SMALL, call, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
-from mkfa.images.domain_file import make_domain, write_domain
-
-SMALL = [
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    y = np.arange(36, dtype=np.int64) % 3
-    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
-    made = make_domain("made", ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
-    return write_domain(made, tmp_path / "made.h5", facts={"source": "made"})
-
-
-def call(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return pack_small_domain(tmp_path, "made")
 
 
 def test_train_then_runs_then_compare(domain, tmp_path):

@@ -7,39 +7,19 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import typer
+from small import SMALL, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
 from mkfa.cli.shared import training as trainer
 from mkfa.errors import MkfaError
-from mkfa.images.domain_file import make_domain, write_domain
-
-SMALL = [
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-]
 
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    y = np.arange(36, dtype=np.int64) % 3
-    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
-    made = make_domain("made", ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
-    return write_domain(made, tmp_path / "made.h5", facts={"source": "made"})
+    return pack_small_domain(tmp_path, "made")
 
 
 def refused(*words: object) -> tuple[str, str]:

@@ -5,48 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from small import SMALL, call, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.arms.arms import ARMS
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.images.domain_file import make_domain, write_domain
-
-SMALL = (
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-)
-
-
-def packed(folder: Path, name: str) -> Path:
-    rng = np.random.default_rng(len(name))
-    y = np.arange(36, dtype=np.int64) % 3
-    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
-    made = make_domain(name, ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
-    return write_domain(made, folder / f"{name}.h5", facts={"source": "made"})
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    return packed(tmp_path, "here"), packed(tmp_path, "there")
-
-
-def call(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return pack_small_domain(tmp_path, "here"), pack_small_domain(tmp_path, "there")
 
 
 @pytest.mark.slow

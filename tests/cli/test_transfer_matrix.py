@@ -7,52 +7,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from small import SMALL, call, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.banks.bank_file import write_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
-from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.storage.heading import heading
 
-SMALL = (
-    "--arch",
-    "convmixer_8_2",
-    "--recipe",
-    "smoke",
-    "--equal-steps",
-    "3",
-    "--set",
-    "batch=8",
-    "--threads",
-    "1",
-    "--jobs",
-    "1",
-    "--device",
-    "cpu",
-)
 PAPER = ("imagenet", "food", "sketch", "cifar10", "stl10", "pets", "flowers")
-
-
-def packed(folder: Path, name: str) -> Path:
-    rng = np.random.default_rng(len(name))
-    y = np.arange(36, dtype=np.int64) % 3
-    x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
-    made = make_domain(name, ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
-    return write_domain(made, folder / f"{name}.h5", facts={"source": "made"})
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> str:
-    return f"{packed(tmp_path, 'here')},{packed(tmp_path, 'there')}"
-
-
-def call(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return f"{pack_small_domain(tmp_path, 'here')},{pack_small_domain(tmp_path, 'there')}"
 
 
 def matrix(*words: object) -> str:
@@ -69,7 +38,7 @@ def arms(runs: list[dict[str, Any]]) -> Counter[str]:
 
 @pytest.mark.slow
 def test_the_papers_table_is_42_runs_and_seven_base_runs(tmp_path):
-    files = [packed(tmp_path, name) for name in PAPER]
+    files = [pack_small_domain(tmp_path, name) for name in PAPER]
     words = ("--source", files[0], "--target", ",".join(str(f) for f in files[1:]), "--out", tmp_path / "out")
     paper = {"baseline": 7, "transfer": 36, "selffer": 6}
     runs = plan(*words, "--controls", "none")
@@ -83,7 +52,7 @@ def test_the_papers_table_is_42_runs_and_seven_base_runs(tmp_path):
 
 
 def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
-    more, out = packed(tmp_path, "more"), tmp_path / "out"
+    more, out = pack_small_domain(tmp_path, "more"), tmp_path / "out"
     matrix("--target", pair, "--controls", "none", "--out", out)
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*/result.json")}
     assert len(before) == 6

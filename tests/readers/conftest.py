@@ -1,14 +1,11 @@
-"""Let the tests of this folder import the makers that lie beside them; a hub and a client for it."""
+"""A hub on the loopback interface, and a client for it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import Client, HubServer
 
 
