@@ -14,11 +14,11 @@ from mkfa.array_types import F32, F64, I32
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
 from mkfa.clusters.count import Choice, choose_clusters, null_cloud, pair_rand
-from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, subsample
+from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
 from mkfa.errors import MkfaError
-from mkfa.threads import one_thread
+from mkfa.threads import in_threads, one_thread
 
 SAMPLE = 4000
 """Filters that the number of clusters, the density clusters and the map rest on, where there are more."""
@@ -309,15 +309,15 @@ def _stability(vector: F32, found: LineClusters, seed: int) -> Stability:
     k, rng = len(found.prototype), np.random.default_rng((seed, 2))
 
     def refits(cloud: F32) -> F64:
-        draws = rng.integers(2**31, size=_REFITS)
-        return pair_rand([cluster_lines(cloud, k, seed=int(s), restarts=_RESTARTS).label for s in draws])
+        def labels(draw: int) -> I32:
+            return cluster_lines(cloud, k, seed=draw, restarts=_RESTARTS).label
+
+        return pair_rand(list(in_threads(labels, rng.integers(2**31, size=_REFITS).tolist())))
 
     reference = assign_lines(vector, found.prototype)[0]
     recurrence = np.zeros(k)
-    for _ in range(_HALVES):
-        half = vector[subsample(len(vector), max(len(vector) // 2, k), rng)]
-        again = cluster_lines(half, k, seed=int(rng.integers(2**31)), restarts=_RESTARTS)
-        recurrence += _jaccard(reference, assign_lines(vector, again.prototype)[0], k) / _HALVES
+    for label in halves(vector, k, rng, runs=_HALVES, restarts=_RESTARTS):
+        recurrence += _jaccard(reference, label, k) / _HALVES
     return Stability(_REFITS, refits(vector), refits(null_cloud(vector, rng)), recurrence)
 
 

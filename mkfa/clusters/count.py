@@ -18,16 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
-from mkfa.clusters.lines import assign_lines, cluster_lines, silhouette, subsample
+from mkfa.clusters.lines import cluster_lines, halves, silhouette, subsample
 from mkfa.nulls.draws import draw_null
 from mkfa.stats.p_values import p_value
-from mkfa.threads import one_thread
+from mkfa.threads import in_threads, one_thread
 
 Verdict = Literal["clusters", "continuum", "none", "given"]
 
@@ -192,12 +193,7 @@ def decide(measured: Criteria, p: float, *, nulls: int, given: int | None = None
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
     """Return the adjusted Rand index of each pair of clusterings found on random halves, (runs (runs - 1) / 2,)."""
     rng = np.random.default_rng(seed)
-    labels = []
-    for _ in range(runs):
-        half = vector[subsample(len(vector), max(len(vector) // 2, k), rng)]
-        found = cluster_lines(half, k, seed=int(rng.integers(2**31)), restarts=_HALF_RESTARTS, tolerance=_TOLERANCE)
-        labels.append(assign_lines(vector, found.prototype)[0])
-    return pair_rand(labels)
+    return pair_rand(halves(vector, k, rng, runs=runs, restarts=_HALF_RESTARTS, tolerance=_TOLERANCE))
 
 
 def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
@@ -225,9 +221,8 @@ def _measure(
     shape = np.full((len(tried), 6), np.nan)
     for row, k in enumerate(tried):
         draw = int(rng.integers(2**31))
-        found = [
-            cluster_lines(c, k, seed=draw, restarts=_SWEEP_RESTARTS, tolerance=_TOLERANCE) for c in (cloud, *chance)
-        ]
+        one = partial(cluster_lines, k=k, seed=draw, restarts=_SWEEP_RESTARTS, tolerance=_TOLERANCE)
+        found = list(in_threads(one, (cloud, *chance)))
         left[row] = [max(1 - c.energy, 1e-12) for c in found]
         real = half_stability(cloud, k, seed=draw)
         null = np.concatenate([half_stability(c, k, seed=draw) for c in chance[:_NULL_CLOUDS]])

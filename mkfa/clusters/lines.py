@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, I32
+from mkfa.threads import in_threads
 
 _STEPS = 200
 _ROWS = 65536
@@ -60,8 +61,7 @@ def cluster_lines(vector: F32, k: int, *, seed: int, restarts: int = 8, toleranc
     rng = np.random.default_rng(seed)
     best: tuple[float, F32] | None = None
     for _ in range(restarts):
-        prototype = _iterate(vector, _spread(vector, k, rng), tolerance)
-        energy = float(np.square(assign_lines(vector, prototype)[1], dtype=np.float64).mean())
+        prototype, energy = _iterate(vector, _spread(vector, k, rng), tolerance)
         if best is None or energy > best[0]:
             best = energy, prototype
     assert best is not None
@@ -70,7 +70,22 @@ def cluster_lines(vector: F32, k: int, *, seed: int, restarts: int = 8, toleranc
 
 def polish_lines(vector: F32, prototype: F32, *, tolerance: float = 1e-6) -> LineClusters:
     """Continue the clustering from given (k, K) prototypes."""
-    return _finish(vector, _iterate(vector, prototype, tolerance), seed=-1, restarts=0)
+    return _finish(vector, _iterate(vector, prototype, tolerance)[0], seed=-1, restarts=0)
+
+
+def halves(
+    vector: F32, k: int, rng: np.random.Generator, *, runs: int, restarts: int, tolerance: float = 1e-6
+) -> list[I32]:
+    """Cluster random halves of the filters; return the labels of all filters, (N,) int32, from each half."""
+    drawn = [
+        (vector[subsample(len(vector), max(len(vector) // 2, k), rng)], int(rng.integers(2**31))) for _ in range(runs)
+    ]
+
+    def labels(half: tuple[F32, int]) -> I32:
+        found = cluster_lines(half[0], k, seed=half[1], restarts=restarts, tolerance=tolerance)
+        return assign_lines(vector, found.prototype)[0]
+
+    return list(in_threads(labels, drawn))
 
 
 def assign_lines(vector: F32, prototype: F32) -> tuple[I32, F32]:
@@ -143,29 +158,30 @@ def _spread(vector: F32, k: int, rng: np.random.Generator) -> F32:
     return prototype
 
 
-def _iterate(vector: F32, prototype: F32, tolerance: float) -> F32:
-    """Alternate assignment and one power step a cluster until the energy settles.
+def _iterate(vector: F32, prototype: F32, tolerance: float) -> tuple[F32, float]:
+    """Alternate assignment and one power step a cluster until the energy settles; return prototypes and energy.
 
     A full eigenvector per step gains nothing while the assignment still moves; a power step started from the last
     prototype is one sparse product, and as the matrix is positive semidefinite it never lowers the energy.
     """
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csc_matrix
 
     n, last = len(vector), -1.0
-    ends = np.arange(n + 1)
-    for _ in range(_STEPS):
+    weight = csc_matrix((np.ones(n, np.float32), np.zeros(n, np.int32), np.arange(n + 1)), shape=(len(prototype), n))
+    for step in range(_STEPS + 1):
         label, cosine = assign_lines(vector, prototype)
         energy = float(np.square(cosine, dtype=np.float64).mean())
-        if energy - last < tolerance * (1 - energy):
+        if energy - last < tolerance * (1 - energy) or step == _STEPS:
             break
         last = energy
-        prototype = csr_matrix((cosine, label, ends), shape=(n, len(prototype))).T @ vector
+        weight.indices, weight.data = label, cosine  # a new matrix a step would cost more than the product
+        prototype = weight @ vector
         norm = np.linalg.norm(prototype, axis=1, keepdims=True)
         prototype = np.asarray(prototype / np.where(norm > 0, norm, 1), np.float32)
         empty = np.flatnonzero(norm[:, 0] == 0)
         if len(empty):  # an empty cluster restarts at the worst explained filters
             prototype[empty] = vector[np.argsort(np.square(cosine), kind="stable")[: len(empty)]]
-    return prototype
+    return prototype, energy
 
 
 def _finish(vector: F32, prototype: F32, *, seed: int, restarts: int) -> LineClusters:
