@@ -99,7 +99,7 @@ def show_run(
         print_json(heading("run_details") | plain(details))
         return
     entry, result = details["run"], details["result"] or {}
-    own = (
+    own = [
         "hash",
         "state",
         "domain",
@@ -113,25 +113,11 @@ def show_run(
         "error",
         "experiment",
         "path",
-    )
+    ]
     facts = [(key, entry[key]) for key in own if entry[key] not in ("", None)]
-    keys = (
-        "top1_last",
-        "top1_best",
-        "best_epoch",
-        "chance",
-        "loss_test",
-        "images_per_second",
-        "seconds",
-        "resumed",
-        "train_images",
-        "test_images",
-        "parameters",
-        "trained_parameters",
-        "planted",
-        "weights_sha256",
-    )
-    facts += [(key, result[key]) for key in keys if result.get(key) is not None]
+    keys = "top1_last top1_best best_epoch chance loss_test images_per_second seconds resumed train_images test_images"
+    keys += " parameters trained_parameters planted weights_sha256"
+    facts += [(key, result[key]) for key in keys.split() if result.get(key) is not None]
     print_table("Run", ("", ""), facts)
     metrics = details["metrics"]
     if entry["experiment"]:

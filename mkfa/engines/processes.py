@@ -41,11 +41,11 @@ _COMMAND = ("-P", "-m", "mkfa.engines.worker", "--pipe")
 def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution, ...]:
     """Return how each of the runs at a time is computed: device and threads.
 
-    Runs at a time, where `jobs` does not say: one for each GPU; on the CPU as many as cores, with one thread each, if
-    neither `threads` is given nor too few runs are independent of each other, else one. "auto" and "cuda" stand for
-    all GPUs, "cuda:1" for that one. Threads, where they are not given: the cores divided by the runs at a time.
+    If `jobs` is 0, there is one run for each GPU ("auto" and "cuda" mean all GPUs, "cuda:1" that one). On a CPU there
+    are as many as cores, of one thread each, if `threads` is 0 and as many runs are independent; else one. If
+    `threads` is 0, the cores are divided by the runs at a time.
 
-    The whole plan counts, not what is left of it: a plan that was stopped goes on as it began.
+    The whole plan counts, not what is left of it: a plan that was stopped continues as it began.
 
     Raises
     ------
@@ -98,26 +98,15 @@ class Serial:
 
     def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes."""
-        return estimate(
-            plan,
-            self.domains,
-            root=self.root,
-            executions=self.executions,
-            timer=lambda spec: time_run(spec, self.domains, execution=self.executions[0]),
-        )
 
-    def carry_out(
-        self,
-        plan: Sequence[PlannedRun],
-        *,
-        stop: Stop,
-        tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
-        ended: Callable[[Outcome], None] = lambda _: None,
-    ) -> tuple[Outcome, ...]:
-        """Train a plan, see `mkfa.engines.serial.carry_out`."""
-        return carry_out(
-            plan, self.domains, root=self.root, execution=self.executions[0], stop=stop, tell=tell, ended=ended
-        )
+        def timer(spec: RunSpec) -> Timing:
+            return time_run(spec, self.domains, execution=self.executions[0])
+
+        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)
+
+    def carry_out(self, plan: Sequence[PlannedRun], **more: Any) -> tuple[Outcome, ...]:
+        """Train a plan; `more` and errors as in `mkfa.engines.serial.carry_out`."""
+        return carry_out(plan, self.domains, root=self.root, execution=self.executions[0], **more)
 
 
 class _Process:
@@ -346,5 +335,5 @@ def _named(error: BaseException, label: str) -> BaseException:
 
 
 def _lost(planned: PlannedRun, how: str) -> Outcome:
-    remedy = "run the command again: it goes on from its checkpoint (with fewer --jobs if memory was short)"
+    remedy = "run the command again: it continues from its checkpoint (with fewer --jobs if memory was short)"
     return Outcome(planned, "lost", False, note=str(WorkError(planned.spec.label, how, remedy)))

@@ -1,4 +1,4 @@
-"""Carry out a plan run by run: skip what is done, go on where it was stopped, keep base runs' banks."""
+"""Train the runs of a plan one after the other: skip those that are over, keep the banks of base runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outcome:
     """What became of a planned run in this call; a `RunRecord` is what is kept of it, whoever trained it.
 
     `state` is "done" or "diverged" as in its result, "running" (another process trains it), "impossible" (`note` says
-    why: what it borrows from is not there) or "lost" (its process was killed; it goes on from its checkpoint).
+    why: its source is missing) or "lost" (its process was killed; it continues from its checkpoint).
     """
 
     planned: PlannedRun
@@ -91,7 +91,7 @@ def train_planned(
     stop: Stop,
     tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
 ) -> Outcome:
-    """Train one run of a plan with what it borrows; parameters and errors as `carry_out`."""
+    """Train one run of a plan with the filters of its source; parameters and errors as `carry_out`."""
     try:
         source = borrow(planned, domains, root)
         result = train_run(
@@ -131,7 +131,7 @@ def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
     result = RunFolder(root, planned.source_run).result()
     if result is None or not result.done:
         state = "is not done" if result is None else "diverged"
-        raise Diverged(planned.source_run.label, f"{state}, so that nothing can be borrowed from it", "see 'mkfa runs'")
+        raise Diverged(planned.source_run.label, f"{state}, and has no filters to take", "see 'mkfa runs'")
     domain = domains[planned.source_run.domain]
     network = trained_network(root, planned.source_run, domain)
     return borrowed_filters(network, planned.source_run, domain, to=planned.spec, digest=result.weights_sha256)

@@ -19,7 +19,7 @@ from mkfa.training.spec import BASE, RunSpec
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs of an experiment have in common."""
+    """What all runs of an experiment have in common: a `RunSpec` without domain, arm and seed."""
 
     arch: str
     recipe: Recipe
@@ -144,7 +144,7 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
 
 
 def _layers_by_name(setting: Setting) -> int:
-    """Return the number of layers that a network's name tells, without torch and timm; 0 where it tells none."""
+    """Return the number of layers that a network's name tells, without torch and timm; 0 if it tells none."""
     named = re.match(r"convmixer_\d+_(\d+)", setting.arch)
     return int(named[1]) if named and setting.what == "depthwise" else 0
 

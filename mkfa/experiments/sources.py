@@ -2,7 +2,7 @@
 
 **Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
 recipe, so its images have the target's size, and as much of the target's network options as it has use for: `--kernel`
-and `--patch` where both are convmixer_C_L, `--stem-stride` where it is none. What follows the name, joined by colons,
+and `--patch` if both are convmixer_C_L, `--stem-stride` for other networks. What follows the name, joined by colons,
 replaces them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
 """
 

@@ -33,7 +33,7 @@ class Cell:
     relative : float
         mean less the base runs' mean.
     half_width : float
-        Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN where either has one seed.
+        Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN if either has one seed.
     diverged : int
         Runs whose loss became NaN or infinite; they are left out of the mean.
     missing : int
@@ -93,7 +93,7 @@ def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
 
 
 def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = ()) -> Sensitivity | None:
-    """Return how far the worst cell lies below the base, in units of the seeds' spread; None where nothing is done.
+    """Return how far the worst cell lies below the base, in units of the seeds' spread; None if nothing is done.
 
     Cells of `beside` go into the spread alone.
     """
@@ -138,7 +138,7 @@ def accuracies(runs: Sequence[RunRecord]) -> tuple[float, ...]:
 
 
 def chance_of(runs: Sequence[RunRecord]) -> float:
-    """Return the accuracy of guessing, as the first run that is over has it; NaN where none is."""
+    """Return the accuracy of guessing, as the first run that is over has it; NaN if none is."""
     return next((r.result.chance for r in runs if r.result), math.nan)
 
 

@@ -40,7 +40,7 @@ class Contrast:
         Numbers of layers that went in; (0,) for the base.
     difference : float
     half_width, p : float
-        Of Welch's interval and test; NaN where either has one seed.
+        Of Welch's interval and test; NaN if either has one seed.
     paired : float
         Half width of the interval of the differences seed by seed; NaN against the base and for one common seed.
     seeds : tuple of two ints

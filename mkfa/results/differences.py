@@ -13,18 +13,8 @@ from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
 FACTS = (
-    "state",
-    "top1_last",
-    "top1_best",
-    "best_epoch",
-    "chance",
-    "loss_train",
-    "loss_test",
-    "images_per_second",
-    "seconds",
-    "parameters",
-    "trained_parameters",
-    "test_images",
+    *("state", "top1_last", "top1_best", "best_epoch", "chance", "loss_train", "loss_test", "images_per_second"),
+    *("seconds", "parameters", "trained_parameters", "test_images"),
 )
 """Fields of result.json that a comparison shows."""
 
@@ -59,9 +49,9 @@ class RunComparison:
     hashes, labels : tuple of str
     differing : mapping
         Fields of the specifications that are not one in all runs, with a value for each run; a field of the recipe is
-        "recipe.lr", an option of the network "options.patch", None where a run has no such option.
+        "recipe.lr", an option of the network "options.patch", None if a run has no such option.
     facts : mapping
-        Fields of the results, named in `FACTS`, with a value for each run; None where a run has none.
+        Fields of the results, named in `FACTS`, with a value for each run; None if a run has none.
     difference : Difference or None
         Of two runs that are done and were tested on the same images; `note` says why there is none.
     """
@@ -132,7 +122,7 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
 
 def _result(record: RunRecord) -> RunResult:
     if record.result is None:
-        problem, remedy = f"is not over ({record.state})", "start its command again: it goes on where it was"
+        problem, remedy = f"is not over ({record.state})", "start its command again: it continues where it was"
         raise WorkError(f"run {record.hash}", problem, remedy)
     return record.result
 

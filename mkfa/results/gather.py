@@ -52,7 +52,7 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a sweep's result that lists its runs. Raises MkfaError where it is none."""
+    """Read a sweep's result that lists its runs. Raises MkfaError if it is another file."""
     try:
         record = read_json(path)
     except WorkError as error:
@@ -105,7 +105,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     Raises
     ------
     MkfaError
-        It is none, but a folder's runs; or its parameters are not those of one.
+        It is a folder's runs, or its parameters are not those of a sweep.
     """
     p = experiment.parameters
     if experiment.kind == "runs":
@@ -134,7 +134,7 @@ def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, A
 
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:
-    """Return the number of test images of a target; 0 where none of its runs is over."""
+    """Return the number of test images of a target; 0 if none of its runs is over."""
     return next((r.result.test_images for r in experiment.runs if r.result and r.target == target), 0)
 
 

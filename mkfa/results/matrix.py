@@ -74,7 +74,7 @@ class Matrix(Result):
         In rows of arms; their source is "".
     sensitivity : mapping
         By target, how far its worst control lies below its base, in units of the spread over seeds of all that was
-        trained on it; None where there is no control.
+        trained on it; None if there is no control.
     overall : tuple of Overall
     """
 

@@ -1,4 +1,4 @@
-"""Base runs and what is borrowed from them: their bank in the library, their weights, their identity.
+"""Base runs and the filters that are taken from them: their bank in the library, their weights, their identity.
 
 A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also stored under the
 domain's plain name, that of the run trained last where there are several; a bank of that name that was harvested from
@@ -53,9 +53,7 @@ def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Modul
     result = folder.result()
     if result is None or not result.done:
         reached = result.state if result else "not done"
-        raise WorkError(
-            spec.label, f"is {reached}, so that nothing can be borrowed from it", "change its recipe or seed"
-        )
+        raise WorkError(spec.label, f"is {reached} and has no filters to take", "change its recipe or seed")
     state = load_tensors(folder.path / WEIGHTS)
     if state is None or state_digest(state) != result.weights_sha256:
         remedy = f"remove {folder.path / RESULT}: the run is then trained again"
@@ -66,7 +64,7 @@ def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Modul
 
 
 def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: str) -> FilterBank:
-    """Return the bank of a trained network's depthwise filters; raises MkfaError where it has none."""
+    """Return the bank of a trained network's depthwise filters; raises MkfaError if it has none."""
     from mkfa.networks.layers import spatial_layers
 
     layers: list[tuple[Layer, Any, Any]] = []

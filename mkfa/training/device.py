@@ -32,7 +32,7 @@ class Execution:
         all on CUDA, channels_last alone elsewhere.
     quick : bool or None
         On a CPU, the gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's; None for where the step is not
-        compiled. Gradients differ by rounding; a resumed run goes on with what it began with.
+        compiled. Gradients differ by rounding; a resumed run keeps its choice.
     checkpoint_seconds : float
         Wall time between checkpoints.
     data : str

@@ -86,5 +86,5 @@ def write_missing(metrics: Path) -> None:
 
 
 def remove_events(folder: Path) -> None:
-    """Remove what an earlier call wrote, before a run goes on without events."""
+    """Remove what an earlier call wrote, before a run continues without events."""
     shutil.rmtree(folder / EVENTS, ignore_errors=True)

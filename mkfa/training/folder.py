@@ -102,7 +102,7 @@ class RunFolder:
         atomic_write(self.path / name, buffer.getbuffer())
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Read what `save` wrote, on the CPU; None where there is nothing. Raises WorkError on a damaged file."""
+        """Read what `save` wrote, on the CPU; None if there is nothing. Raises WorkError if the file is damaged."""
         return load_tensors(self.path / name)
 
     def begun(self) -> int:
@@ -135,7 +135,7 @@ class RunFolder:
 
 
 def load_tensors(path: Path) -> dict[str, Any] | None:
-    """Read a file that `RunFolder.save` wrote; None where it is missing. Raises WorkError on a damaged one."""
+    """Read a file that `RunFolder.save` wrote; None if it is missing. Raises WorkError if it is damaged."""
     import torch
 
     if not path.exists():
@@ -152,7 +152,7 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file that holds an object; None where it is missing. Raises WorkError on a damaged one."""
+    """Read a JSON file that holds an object; None if it is missing. Raises WorkError if it is damaged."""
     try:
         value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -178,7 +178,7 @@ def read_result(folder: Path) -> RunResult | None:
 
 
 def read_spec(folder: Path) -> RunSpec | None:
-    """Read the specification of a run folder; None where there is none. Raises WorkError on a damaged one."""
+    """Read the specification of a run folder; None if there is none. Raises WorkError if it is damaged."""
     values = read_json(folder / SPEC)
     if values is None:
         return None

@@ -1,4 +1,4 @@
-"""A run that a plan asks for: its specification, and what it borrows filters from."""
+"""A run to train: its specification, and where its filters come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from mkfa.training.spec import RunSpec
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run to make: its specification, what its source is called, the base run or bank that it borrows from."""
+    """A run to train. Unlike its `RunSpec`, it holds the base run or the bank that its filters come from.
+
+    `source` is what results call that; `source_run` and `bank` are None for arms without a source.
+    """
 
     spec: RunSpec
     source: str
