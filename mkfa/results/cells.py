@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.frozen import ByContent
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, welch
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell(ByContent):
     """One point: an arm at a number of layers, over its seeds.
 
     Attributes
@@ -54,8 +55,8 @@ class Cell:
     missing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
+@dataclass(frozen=True, slots=True, eq=False)
+class Sensitivity(ByContent):
     """Whether an experiment could have seen that filters matter.
 
     `distance` is the base runs' mean less the lowest cell's mean, in units of `spread`, the standard deviation over

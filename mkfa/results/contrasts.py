@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
 from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
 
@@ -25,8 +26,8 @@ MAIN = ("transfer", "stack")
 """Arms whose last step is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast(ByContent):
     """One series of a curve less another, or less itself at another number of layers.
 
     Attributes

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mkfa.errors import MkfaError
+from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import REFERENCE
 from mkfa.results.record import RunRecord
@@ -26,8 +27,8 @@ SELFFER = "selffer"
 """The arm on the diagonal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overall:
+@dataclass(frozen=True, slots=True, eq=False)
+class Overall(ByContent):
     """The cells off the diagonal against something on the same target, over all targets.
 
     Attributes

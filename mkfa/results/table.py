@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mkfa.arms.arms import ARMS
+from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell, Sensitivity, cell_rows
 from mkfa.results.contrasts import Contrast
 from mkfa.results.curve import Curve
@@ -14,8 +15,8 @@ from mkfa.stats.intervals import welch
 from mkfa.storage.records import Result
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenario(ByContent):
     """One row.
 
     Attributes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -101,3 +102,9 @@ def test_a_point_has_a_row_a_seed_and_keeps_commas_of_names():
         ("a,b", "3", 0.30000000000000004),
     ]
     assert (rows[0]["change"], rows[0]["half_width_95"], rows[0]["layers"]) == ("-0.1", "", "2")
+
+
+def test_a_result_is_the_same_after_pickling():
+    curve = make_curve([run("baseline", 0, 0, 0.5), run("delta", 2, 0, 0.25)], parameters={"seeds": 1})
+    assert math.isnan(curve.cells[0].std)
+    assert pickle.loads(pickle.dumps(curve)) == curve
