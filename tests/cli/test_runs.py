@@ -273,7 +273,7 @@ def test_a_run_trained_twice_is_named_by_its_experiment(packed, trained, tmp_pat
 
 def test_bundled_stands_for_the_file_in_the_package(packed, monkeypatch, tmp_path):
     packed.rename(packed.with_name("experiments.json.gz"))
-    monkeypatch.setattr(result_file, "files", lambda _: packed.parent)
+    monkeypatch.setattr(result_file, "data_file", lambda name: packed.parent / name)
     monkeypatch.chdir(tmp_path)
     assert "curve: curve, 12 of 12" in call("runs", "--from", "bundled")
     assert json.loads(call("runs", "draw", "bundled", "--experiment", "matrix", "--json"))["format"] == "mkfa.matrix"
