@@ -44,7 +44,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     from mkfa.banks.counts import count_kinds
 
     origin = bank.provenance
-    say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layers")
+    say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layer{'s' * (len(bank.layers) != 1)}")
     say(f"  {'file':15} {path}", wrap=False)
     facts = (
         ("source", origin.source),

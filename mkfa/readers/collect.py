@@ -13,7 +13,7 @@ from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.progress import Progress, follow
-from mkfa.readers.harvesting import harvest, is_path, network_name
+from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
 from mkfa.storage.records import Result
 
 _WILD = "*?["
@@ -92,7 +92,7 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
         if not source.strip():  # as a path it would be the current folder
             raise MkfaError("a source", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():
-            expanded[source] = None
+            expanded[repository_of_page(source)] = None
             continue
         matches = sorted(glob.glob(str(Path(source).expanduser())))  # noqa: PTH207 (absolute patterns)
         if not matches and not is_path(source):

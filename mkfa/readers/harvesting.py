@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,8 +87,8 @@ def harvest(
     """
     if name is not None and not name.strip():
         raise MkfaError("name", "is empty", "name the bank, or leave it out")
-    if isinstance(source, Path):
-        source = str(source)
+    if isinstance(source, str | Path):
+        source = repository_of_page(str(source))
     label, text = (source, _recorded(source)) if isinstance(source, str) else _of_memory(source)
     with follow(progress, f"harvest {label}", None):
         reading = _read(source, arch)
@@ -111,6 +112,22 @@ def harvest(
         notes=reading.notes,
     )
     return make_bank(name or network_name(source), [_layer(layer) for layer in reading.layers], provenance)
+
+
+def repository_of_page(source: str) -> str:
+    """Return `hf-hub:OWNER/NAME[@REVISION]` for the address of a repository's page; other sources as they are.
+
+    Raises
+    ------
+    SourceError
+        An address of anything else.
+    """
+    if not source.startswith(("https://", "http://")):
+        return source
+    page = re.fullmatch(r"https?://[^/]+/([^/?#]+/[^/?#]+?)(?:/tree/([^/?#]+))?/?", source)
+    if not page:
+        raise SourceError(source, "is not the page of a hub repository", "write hf-hub:OWNER/NAME, or a file's path")
+    return f"hf-hub:{page[1]}" + (f"@{page[2]}" if page[2] else "")
 
 
 def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:

@@ -88,3 +88,21 @@ def test_globs_match_files_first_then_timm_names(checkpoints, tmp_path):
     assert len(names) > 1 and all(n.startswith("convnext_atto") for n in names)
     with pytest.raises(MkfaError, match="matches no"):
         expand_sources(["zzz*"])
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("https://huggingface.co/timm/convnext_atto.d2_in1k", "hf-hub:timm/convnext_atto.d2_in1k"),
+        ("https://huggingface.co/timm/convnext_atto.d2_in1k/", "hf-hub:timm/convnext_atto.d2_in1k"),
+        ("https://hub.example/me/net/tree/v1.0", "hf-hub:me/net@v1.0"),
+    ],
+)
+def test_the_address_of_a_repositorys_page_stands_for_the_repository(address, source):
+    assert expand_sources([address]) == (source,)
+
+
+@pytest.mark.parametrize("rest", ["", "/timm", "/timm/net/blob/main/model.safetensors"])
+def test_other_addresses_are_refused(rest):
+    with pytest.raises(MkfaError, match="is not the page of a hub repository; write hf-hub:OWNER/NAME"):
+        expand_sources([f"https://huggingface.co{rest}"])
