@@ -14,9 +14,8 @@ from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
 
 if TYPE_CHECKING:
-    from mkfa.banks.bank import FilterBank
     from mkfa.banks.quality import LayerQuality
-    from mkfa.patterns.assigning import Assignment
+    from mkfa.patterns.assignment import Assignments
     from mkfa.patterns.summary import AssignmentSummary, Coverage, KindSummary
 
 MOST_DRAWS = 10_000_000
@@ -38,7 +37,7 @@ def assign(
     draws: Annotated[
         int, option("--draws", "N", "Filters of each null and kernel size.", min=1, max=MOST_DRAWS)
     ] = 10000,
-    r2: Annotated[float, option("--r2", "X", "R2 from which a filter counts as covered.", min=0, max=1)] = 0.9,
+    r2: Annotated[float, option("--r2", "X", "R² from which a filter counts as covered.", min=0, max=1)] = 0.9,
     by_layer: Annotated[bool, flag("--by-layer", "Print a table of layers, with their quality.")] = False,
     store: Annotated[bool, flag("--store/--no-store", "Store the result in the bank file, under /analysis.")] = True,
     seed: Seed = 0,
@@ -51,46 +50,18 @@ def assign(
     """
     from mkfa.banks.bank_file import read_bank, write_analysis
     from mkfa.banks.library import resolve_path
-    from mkfa.banks.quality import layer_quality
-    from mkfa.errors import UnknownNameError
-    from mkfa.patterns.assigning import BASES, to_analysis, work
-    from mkfa.patterns.assigning import assign as fit_bank
-    from mkfa.patterns.summary import summarise
-    from mkfa.progress import follow
+    from mkfa.patterns.assigning import BASES, assign_bases
 
-    if basis not in (*BASES, "all"):
-        raise UnknownNameError(f"--basis {basis}", "unknown basis", f"choose one of {', '.join(BASES)}, all")
     output.check([bank])
     path = resolve_path(bank)
-    loaded, wanted = read_bank(path), BASES if basis == "all" else (basis,)
-    done = []
-    for each in wanted:
-        with follow(shown(), f"assign {each}", work(loaded, null=null, draws=draws)) as advance:
-            found = fit_bank(loaded, each, null=null, draws=draws, seed=seed, advance=advance)
-        done.append((found, summarise(found, loaded, r2=r2)))
+    bases = BASES if basis == "all" else (basis,)
+    result = assign_bases(read_bank(path), bases, null=null, draws=draws, r2=r2, seed=seed, progress=shown())
     unstored = _why_not_stored(path, store)
     if not unstored:
-        for found, _ in done:
-            write_analysis(path, to_analysis(found, loaded))
-    quality = layer_quality(loaded, seed=seed)
-
-    def tables() -> None:
-        for _, summary in done:
-            _print(summary, quality if by_layer else ())
-        say(unstored or f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in wanted)}.")
-
-    facts = {"assignments": [summary for _, summary in done], "quality": quality}
-    output.deliver_facts(
-        "assignment",
-        facts,
-        rows=[row for _, summary in done for row in _rows(summary)],
-        write=lambda path: _write(path, done, loaded, force=output.force),
-        show=tables,
-        draw=lambda: _draw(done[0], loaded),
-    )
-
-
-Done = list[tuple["Assignment", "AssignmentSummary"]]
+        for one in result.each:
+            write_analysis(path, one.analysis())
+    where = f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in bases)}."
+    output.deliver(result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda: _draw(result))
 
 
 def _why_not_stored(path: Path, store: bool) -> str:
@@ -108,46 +79,25 @@ def _why_not_stored(path: Path, store: bool) -> str:
     return ""
 
 
-def _rows(summary: AssignmentSummary) -> list[dict[str, Any]]:
-    """Return one row a layer, with a column for the share of each class."""
-    from dataclasses import asdict
+def _draw(result: Assignments) -> Any:
+    from mkfa.figures.assign import draw
 
-    rows = []
-    for layer in summary.layers:
-        facts = {"bank": summary.bank, "basis": summary.basis} | asdict(layer)
-        shares = facts.pop("shares")
-        rows.append(facts | {c.name: share for c, share in zip(summary.classes, shares, strict=True)})
-    return rows
+    return draw(result.parts[0])
 
 
-def _write(out: Path, done: Done, bank: FilterBank, *, force: bool) -> None:
-    from mkfa.patterns.assigning import to_analysis
-    from mkfa.storage.result_files import write_arrays
+def _print(result: Assignments, by_layer: bool, stored: str) -> None:
+    from mkfa.banks.quality import layer_quality
+    from mkfa.patterns.summary import summarise
 
-    arrays: dict[str, Any] = {}
-    described: dict[str, Any] = {}
-    for found, _ in done:
-        analysis = to_analysis(found, bank)
-        arrays |= {f"{analysis.name}/{key}": value for key, value in analysis.arrays.items()}
-        described[analysis.name] = dict(analysis.parameters)
-    write_arrays(out, kind="assignment", arrays=arrays, attributes={"bank": bank.name, **described}, overwrite=force)
-
-
-def _draw(done: tuple[Assignment, AssignmentSummary], bank: FilterBank) -> Any:
-    from mkfa.figures.assign import AssignFigure, draw
-    from mkfa.patterns.summary import examples
-
-    found, summary = done
-    return draw(AssignFigure(summary, *examples(found, bank)))
-
-
-def _print(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> None:
-    _print_classes(summary)
-    _print_coverage(summary)
-    if quality:
-        _print_layers(summary, quality)
-    for line in _sentences(summary):
-        say(line)
+    for one in result.each:
+        summary = summarise(one)
+        _print_classes(summary)
+        _print_coverage(summary)
+        if by_layer:
+            _print_layers(summary, layer_quality(one.bank, seed=one.seed))
+        for line in _sentences(summary):
+            say(line)
+    say(stored)
 
 
 def _print_classes(summary: AssignmentSummary) -> None:
@@ -166,7 +116,7 @@ def _print_classes(summary: AssignmentSummary) -> None:
                 )
             )
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
-    columns = ("class", "filters", "share", "95 %, over layers", "median R2", "on", f"share, {summary.null}")
+    columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
     print_table(title, columns, rows)
 
 
@@ -177,7 +127,7 @@ def _print_coverage(summary: AssignmentSummary) -> None:
         parts.append(("all", summary.whole))
     for kind, coverage in parts:
         for i, each in enumerate(coverage):
-            limit = "each its own" if kind == "all" else f"R2 > {each.threshold:.2f}"
+            limit = "each its own" if kind == "all" else f"R² > {each.threshold:.2f}"
             rows.append(
                 (
                     kind if i == 0 else "",
@@ -191,8 +141,8 @@ def _print_coverage(summary: AssignmentSummary) -> None:
                     _interval(each.beyond_low, each.beyond_high),
                 )
             )
-    at = f"R2 >= {summary.r2:g}"
-    columns = ("size", "filters", "null", "median R2", "null's", at, "null's", "above null's 1 %", "95 %, layers")
+    at = f"R² >= {summary.r2:g}"
+    columns = ("size", "filters", "null", "median R²", "null's", at, "null's", "above null's 1 %", "95 %, layers")
     print_table("Coverage, beside each null", columns, rows, left=1)
 
 
@@ -217,13 +167,13 @@ def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...])
                 top,
             )
         )
-    columns = ("layer", "size", "filters", "dead", "R2", f">= {summary.r2:g}", "> null", "entropy", "most frequent")
+    columns = ("layer", "size", "filters", "dead", "R²", f">= {summary.r2:g}", "> null", "entropy", "most frequent")
     print_table(
         "Layers",
         columns,
         rows,
         notes=(
-            "> null: share above the R2 that 1 % of the null passes. entropy: variance entropy / that of as",
+            "> null: share above the R² that 1 % of the null passes. entropy: variance entropy / that of as",
             "many random filters (simulated): equal is unstructured, near 0 copies of one another.",
         ),
     )
@@ -235,9 +185,9 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
     lines = [
         f"{_percent(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
         f"(chance: 1 %); against {strict.null} filters, the hardest null, {_percent(strict.beyond)}.",
-        f"Median p of a filter's R2 under {summary.null}: "
+        f"Median p of a filter's R² under {summary.null}: "
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
-        f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R2: "
+        f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R²: "
         "read a single class with its margin.",
         f"Nulls: {summary.draws:,} filters for each size and null, seed {summary.seed}; intervals: "
         f"{summary.resamples:,} resamples of layers.",
@@ -251,7 +201,7 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
         if "3x3" in kind.kind:
             null = kind.coverage[0]
             lines.append(
-                f"At {kind.kind} chance is high: the median {null.null} filter reaches R2 {null.null_median_r2:.2f}. "
+                f"At {kind.kind} chance is high: the median {null.null} filter reaches R² {null.null_median_r2:.2f}. "
                 "A class is little evidence there; read the null columns."
             )
     lines += [f"Left out: {kind} ({why})." for kind, why in summary.skipped.items()]

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mkfa.figures.style import CLASSES, PAGE, draw_filter, new_figure, null_colour, style
-from mkfa.patterns.summary import CURVE, AssignmentSummary, Example
+from mkfa.patterns.summary import CURVE, AssignmentSummary, Examples, examples, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from mkfa.patterns.assignment import Assignment
+
 SHOWN = len(CLASSES)
 """Number of classes with a colour of their own; the rest are drawn together as "other"."""
 
 
-@dataclass(frozen=True, slots=True)
-class AssignFigure:
-    """What is drawn: the summary, and the best and worst fits."""
-
-    summary: AssignmentSummary
-    best: tuple[Example, ...]
-    worst: tuple[Example, ...]
-
-
-def draw(data: AssignFigure, fig: Figure | SubFigure | None = None) -> Figure:
+def draw(data: Assignment, fig: Figure | SubFigure | None = None) -> Figure:
     """Draw an assignment in three panels, into `fig` or a new figure.
 
     Examples
     --------
     >>> import mkfa
-    >>> from mkfa.patterns.summary import examples, summarise
-    >>> bank = mkfa.load_bank("ppocrv4_det")
-    >>> assignment = mkfa.assign(bank, draws=99)  # doctest: +SKIP
-    >>> draw(AssignFigure(summarise(assignment, bank), *examples(assignment, bank)))  # doctest: +SKIP
+    >>> draw(mkfa.assign("ppocrv4_det", basis="eight", draws=99)).savefig("assign.png")
     """
+    summary = summarise(data)
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 5.2)
         top, bottom = figure.subfigures(2, 1, height_ratios=(3.2, 2.0), squeeze=False)[:, 0]
         left, right = top.subplots(1, 2, width_ratios=(1.5, 1))
-        _draw_shares(left, data.summary)
-        _draw_coverage(right, data.summary)
-        _draw_examples(bottom, data)
-        figure.suptitle(f"{data.summary.bank}: {data.summary.filters:,} filters, basis {data.summary.basis}")
+        _draw_shares(left, summary)
+        _draw_coverage(right, summary)
+        _draw_examples(bottom, *examples(data))
+        figure.suptitle(f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}")
     return figure.figure
 
 
@@ -87,9 +77,9 @@ def _draw_coverage(ax: Axes, summary: AssignmentSummary) -> None:
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, handlelength=1.6)
 
 
-def _draw_examples(figure: Figure | SubFigure, data: AssignFigure) -> None:
+def _draw_examples(figure: Figure | SubFigure, best: Examples, worst: Examples) -> None:
     """Draw filters above their models, best fits left, worst right; each pair has one colour scale."""
-    columns = [*data.best, None, *data.worst]
+    columns = [*best, None, *worst]
     widths = [0.35 if c is None else 1 for c in columns]
     axes = figure.subplots(2, len(columns), width_ratios=widths, squeeze=False)
     for ax_filter, ax_model, example in zip(axes[0], axes[1], columns, strict=True):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mkfa.images.load import pack_domain as pack_domain
     from mkfa.nulls.draws import Null as Null
     from mkfa.patterns.assigning import assign as assign
+    from mkfa.patterns.assignment import Assignment as Assignment
     from mkfa.readers.collect import Harvests as Harvests
     from mkfa.readers.collect import harvest_all as harvest_all
     from mkfa.readers.harvesting import harvest as harvest
@@ -88,6 +89,7 @@ __getattr__, __dir__, __all__ = face(
         "Arm": "mkfa.arms.arms",
         "Null": "mkfa.nulls.draws",
         "Measure": "mkfa.similarity.measures.table",
+        "Assignment": "mkfa.patterns.assignment",
         "Comparison": "mkfa.similarity.comparison",
         "Comparisons": "mkfa.similarity.matrix",
         "register": "mkfa.tables",

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32
+from mkfa.frozen import ByContent
 from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, grid
 from mkfa.patterns.families import coordinate_to_scale, kernels
 from mkfa.patterns.polish import polish
@@ -37,8 +38,8 @@ MOST_THREADS = 4
 _BLOCK_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit(ByContent):
     """The best pattern of each of N filters.
 
     Attributes
@@ -60,6 +61,7 @@ class Fit:
 
     @property
     def r2(self) -> F32:
+        """(N,) float32, cos²."""
         return np.square(self.cosine)
 
     @property
@@ -68,8 +70,8 @@ class Fit:
         return self.r2 - self.runner_up_r2
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameters(ByContent):
     """What the coordinates of N fits mean; NaN where a class has no such parameter.
 
     Attributes

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkfa.array_types import F32, F64
-from mkfa.banks.bank import FilterBank
 from mkfa.frozen import FrozenDict
-from mkfa.patterns.assigning import Assignment, KindAssignment
+from mkfa.patterns.assignment import Assignment, KindAssignment
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import Fit, Merge, merged_classes, models
 
@@ -122,14 +121,14 @@ class AssignmentSummary:
     skipped: Mapping[str, str]
 
 
-def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> AssignmentSummary:
+def summarise(assignment: Assignment) -> AssignmentSummary:
     """Summarise an assignment; intervals are percentiles of a bootstrap over layers, with the assignment's seed."""
-    kinds = [k for k in assignment.kinds if k.usable.any()]
-    layers = _layers(assignment, bank, kinds, r2)
+    kinds, r2 = [k for k in assignment.kinds if k.usable.any()], assignment.r2
+    layers = layer_shares(assignment)
     unscored = {why: sum(k.unscored[why] for k in assignment.kinds) for why in ("dead", "flat", "non-finite")}
     margins = np.concatenate([k.fit.margin[k.usable] for k in kinds])
     return AssignmentSummary(
-        bank=assignment.bank,
+        bank=assignment.bank.name,
         basis=assignment.basis,
         null=assignment.null,
         draws=assignment.draws,
@@ -141,15 +140,15 @@ def summarise(assignment: Assignment, bank: FilterBank, *, r2: float = 0.9) -> A
         median_margin=float(np.median(margins)),
         classes=_classes(assignment, kinds, layers),
         whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),
-        kinds=tuple(_kind(assignment, k, r2) for k in kinds),
+        kinds=tuple(_kind(assignment, k) for k in kinds),
         layers=layers,
         skipped=assignment.skipped,
     )
 
 
-def _kind(assignment: Assignment, part: KindAssignment, r2: float) -> KindSummary:
+def _kind(assignment: Assignment, part: KindAssignment) -> KindSummary:
     merges = merged_classes(part.kind.kh, part.kind.kw) if assignment.basis == "families" else ()
-    coverage = tuple(_coverage([part], i, r2, assignment.seed) for i in range(len(part.nulls)))
+    coverage = tuple(_coverage([part], i, assignment.r2, assignment.seed) for i in range(len(part.nulls)))
     usable = part.usable
     return KindSummary(
         str(part.kind),
@@ -249,19 +248,19 @@ def _classes(
     return tuple(out)
 
 
-def _layers(assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment], r2: float) -> tuple[LayerShare, ...]:
-    found = {}
-    for part in kinds:
-        limit = float(np.quantile(part.nulls[0].r2, 0.99))
+def layer_shares(assignment: Assignment) -> tuple[LayerShare, ...]:
+    """Return coverage and shares of the classes of each layer, in order of execution."""
+    out = {}
+    nan = float("nan")
+    for part in assignment.kinds:
+        limit = float(np.quantile(part.nulls[0].r2, 0.99)) if part.nulls else nan
         for index in np.unique(part.layer).tolist():
             rows = part.layer == index
             scored = rows & part.usable
-            value, n = part.fit.r2[scored], int(scored.sum())
-            margin = part.fit.margin[scored]
-            layer = bank.layers[index]
+            value, margin, n = part.fit.r2[scored], part.fit.margin[scored], int(scored.sum())
+            layer = assignment.bank.layers[index]
             counts = np.bincount(part.fit.label[scored], minlength=len(assignment.names))
-            nan = float("nan")
-            found[index] = LayerShare(
+            out[index] = LayerShare(
                 index + 1,
                 layer.name,
                 layer.depth,
@@ -270,11 +269,11 @@ def _layers(assignment: Assignment, bank: FilterBank, kinds: list[KindAssignment
                 int((rows & part.dead).sum()),
                 float(np.median(value)) if n else nan,
                 float(np.median(margin)) if n else nan,
-                float(np.mean(value >= r2)) if n else nan,
+                float(np.mean(value >= assignment.r2)) if n else nan,
                 float(np.mean(value > limit)) if n else nan,
                 tuple((counts / n).tolist()) if n else (nan,) * len(assignment.names),
             )
-    return tuple(found[index] for index in sorted(found))
+    return tuple(out[index] for index in sorted(out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +289,7 @@ class Example:
 Examples = tuple[Example, ...]
 
 
-def examples(assignment: Assignment, bank: FilterBank, *, count: int = 6) -> tuple[Examples, Examples]:
+def examples(assignment: Assignment, *, count: int = 6) -> tuple[Examples, Examples]:
     """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a class."""
     part = max(assignment.kinds, key=lambda k: (int(k.usable.sum()), -k.kind.kh))
     scored = np.flatnonzero(part.usable)
@@ -298,16 +297,16 @@ def examples(assignment: Assignment, bank: FilterBank, *, count: int = 6) -> tup
     _, first = np.unique(part.fit.label[order], return_index=True)
     best = order[np.sort(first)][:count]
     worst = order[::-1][:count]
-    return _examples(assignment, bank, part, best), _examples(assignment, bank, part, worst)
+    return _examples(assignment, part, best), _examples(assignment, part, worst)
 
 
 def _examples(
-    assignment: Assignment, bank: FilterBank, part: KindAssignment, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> tuple[Example, ...]:
+    assignment: Assignment, part: KindAssignment, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> Examples:
     book = dictionary(assignment.basis, part.kind.kh, part.kind.kw)
     chosen = Fit(*(getattr(part.fit, name)[rows] for name in Fit.__dataclass_fields__))
     pattern = models(chosen, book).reshape(-1, part.kind.kh, part.kind.kw)
-    weight = bank.of_kind(part.kind).weight[rows]
+    weight = assignment.bank.of_kind(part.kind).weight[rows]
     model = pattern * np.abs(part.gain[rows])[:, None, None] + part.offset[rows][:, None, None]
     titles = [assignment.titles[i] for i in chosen.label.tolist()]
     return tuple(Example(w, m, t, float(r)) for w, m, t, r in zip(weight, model, titles, chosen.r2, strict=True))

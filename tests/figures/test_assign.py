@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mkfa.figures.assign import AssignFigure, draw
+from mkfa.figures.assign import draw
 from mkfa.patterns.assigning import assign
 from mkfa.patterns.summary import CURVE, examples, summarise
 
@@ -20,8 +20,7 @@ def data():
         for i in range(4)
     ]
     bank = make_bank("made", layers, Provenance())
-    found = assign(bank, draws=99)
-    return AssignFigure(summarise(found, bank), *examples(found, bank, count=3))
+    return assign(bank, draws=99)
 
 
 def test_bars_stack_to_one_and_curves_are_those_of_the_summary(data):
@@ -33,15 +32,16 @@ def test_bars_stack_to_one_and_curves_are_those_of_the_summary(data):
     lines = {line.get_label(): line for line in coverage.get_lines()}
     assert {"filters", "shuffled", "gaussian", "blurred", "covariance"} <= set(lines)
     assert lines["filters"].get_xdata() == pytest.approx(CURVE)
-    assert lines["filters"].get_ydata() == pytest.approx(data.summary.whole[0].curve)
-    assert lines["blurred"].get_ydata() == pytest.approx(data.summary.whole[2].null_curve)
+    assert lines["filters"].get_ydata() == pytest.approx(summarise(data).whole[0].curve)
+    assert lines["blurred"].get_ydata() == pytest.approx(summarise(data).whole[2].null_curve)
 
 
 def test_a_filter_and_its_model_share_a_scale_centred_at_zero(data):
     axes = [ax for ax in draw(data).subfigs[1].axes if ax.images]
-    n = len(data.best) + len(data.worst)
+    pairs = [example for side in examples(data) for example in side]
+    n = len(pairs)
     assert len(axes) == 2 * n
     for above, below in zip(axes[:n], axes[n:], strict=True):
         low, high = above.images[0].get_clim()
         assert low == -high and below.images[0].get_clim() == (low, high)
-    assert [ax.get_title() for ax in axes[:n]] == [f"{e.r2:.2f}" for e in (*data.best, *data.worst)]
+    assert [ax.get_title() for ax in axes[:n]] == [f"{e.r2:.2f}" for e in pairs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,12 +24,12 @@ def made():
     layers.append((Layer(0, "small", 0, 0.0, 45, 3, 3), rng.standard_normal((45, 3, 3)).astype(np.float32), None))
     layers[4][1][:6] = 0
     bank = make_bank("made", layers, Provenance())
-    return bank, assign(bank, draws=500, seed=4)
+    return assign(bank, draws=500, seed=4)
 
 
 def test_shares_are_counts(made):
-    bank, found = made
-    summary = summarise(found, bank)
+    found = made
+    summary = summarise(found)
     label = np.concatenate([k.fit.label[k.usable] for k in found.kinds])
     assert summary.filters == len(label) == 6 * 30 + 45 - 6
     assert sum(c.share for c in summary.classes) == pytest.approx(1)
@@ -40,8 +42,8 @@ def test_shares_are_counts(made):
 
 
 def test_coverage_is_counted_three_ways_beside_every_null(made):
-    bank, found = made
-    summary = summarise(found, bank, r2=0.7)
+    found = made
+    summary = summarise(replace(found, r2=0.7))
     part, coverage = found.kinds[0], summary.kinds[0].coverage
     r2 = part.fit.r2[part.usable]
     for null, each in zip(part.nulls, coverage, strict=True):
@@ -57,8 +59,8 @@ def test_coverage_is_counted_three_ways_beside_every_null(made):
 
 
 def test_the_whole_bank_holds_each_size_to_its_own_null(made):
-    bank, found = made
-    summary = summarise(found, bank)
+    found = made
+    summary = summarise(found)
     limits = [np.quantile(k.nulls[0].r2, 0.99) for k in found.kinds]
     passed = sum(int((k.fit.r2[k.usable] > t).sum()) for k, t in zip(found.kinds, limits, strict=True))
     assert summary.whole[0].beyond == pytest.approx(passed / summary.filters)
@@ -68,23 +70,23 @@ def test_the_whole_bank_holds_each_size_to_its_own_null(made):
 
 def test_intervals_are_over_layers(made):
     """Half the layers are covered and half are not: over layers the interval is wide, over filters it would not be."""
-    bank, found = made
-    each = summarise(found, bank).kinds[0].coverage[0]
+    found = made
+    each = summarise(found).kinds[0].coverage[0]
     assert each.beyond == pytest.approx(90 / 174, abs=0.03)
     assert each.beyond_low < 0.25 and each.beyond_high > 0.75
-    again = summarise(found, bank).kinds[0].coverage[0]
+    again = summarise(found).kinds[0].coverage[0]
     assert (again.beyond_low, again.beyond_high) == (each.beyond_low, each.beyond_high)
 
 
 def test_one_layer_has_no_interval(bank_maker):
     bank = bank_maker([(20, 3, 3)])
-    summary = summarise(assign(bank, draws=99), bank)
+    summary = summarise(assign(bank, draws=99))
     assert np.isnan(summary.whole[0].fixed_low) and np.isnan(summary.classes[0].low)
 
 
 def test_layers_are_in_order_and_say_what_is_dead(made):
-    bank, found = made
-    layers = summarise(found, bank).layers
+    found, bank = made, made.bank
+    layers = summarise(found).layers
     assert [layer.name for layer in layers] == [layer.name for layer in bank.layers]
     assert [layer.dead for layer in layers] == [0, 0, 0, 0, 6, 0, 0]
     assert layers[4].filters == 24 and layers[0].fixed > 0.95 and layers[3].fixed < 0.2
@@ -98,14 +100,14 @@ def test_a_layer_without_usable_filters_is_kept(bank_maker):
         (Layer(0, "dead", 0, 0.0, 4, 3, 3), np.zeros((4, 3, 3), np.float32), None),
     ]
     bank = make_bank("half", layers, Provenance())
-    summary = summarise(assign(bank, draws=99), bank)
+    summary = summarise(assign(bank, draws=99))
     assert summary.layers[1].filters == 0 and summary.layers[1].dead == 4 and np.isnan(summary.layers[1].median_r2)
     assert summary.unscored["dead"] == 4 and np.isfinite(summary.classes[0].share)
 
 
 def test_examples_are_the_best_and_the_worst(made):
-    bank, found = made
-    best, worst = examples(found, bank, count=4)
+    found = made
+    best, worst = examples(found, count=4)
     part = found.kinds[0]
     r2 = np.sort(part.fit.r2[part.usable])
     assert best[0].r2 == pytest.approx(r2[-1]) and [e.r2 for e in worst] == pytest.approx(r2[:4])
