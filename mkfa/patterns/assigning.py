@@ -20,7 +20,8 @@ from mkfa.banks.usable import UsableFilters, usable_filters
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
-from mkfa.patterns.assignment import Assignment, Assignments, KindAssignment, NullFits
+from mkfa.patterns.assignment import Assignment, Assignments
+from mkfa.patterns.basis_assignment import KindAssignment, NullFits
 from mkfa.patterns.dictionary import Dictionary, dictionary
 from mkfa.patterns.families import NAMED_SETS
 from mkfa.patterns.fit import Fit, fit, parameters

@@ -9,7 +9,7 @@ import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.frozen import FrozenDict
-from mkfa.patterns.assignment import Assignment, KindAssignment
+from mkfa.patterns.basis_assignment import BasisAssignment, KindAssignment
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.fit import Fit, Merge, merged_classes, models
 
@@ -121,7 +121,7 @@ class AssignmentSummary:
     skipped: Mapping[str, str]
 
 
-def summarise(assignment: Assignment) -> AssignmentSummary:
+def summarise(assignment: BasisAssignment) -> AssignmentSummary:
     """Summarise an assignment; intervals are percentiles of a bootstrap over layers, with the assignment's seed."""
     kinds, r2 = [k for k in assignment.kinds if k.usable.any()], assignment.r2
     layers = layer_shares(assignment)
@@ -146,7 +146,7 @@ def summarise(assignment: Assignment) -> AssignmentSummary:
     )
 
 
-def _kind(assignment: Assignment, part: KindAssignment) -> KindSummary:
+def _kind(assignment: BasisAssignment, part: KindAssignment) -> KindSummary:
     merges = merged_classes(part.kind.kh, part.kind.kw) if assignment.basis == "families" else ()
     coverage = tuple(_coverage([part], i, assignment.r2, assignment.seed) for i in range(len(part.nulls)))
     usable = part.usable
@@ -219,7 +219,7 @@ def _interval(counts: F64, sizes: np.ndarray[tuple[int], np.dtype[np.intp]], see
 
 
 def _classes(
-    assignment: Assignment, kinds: list[KindAssignment], layers: tuple[LayerShare, ...]
+    assignment: BasisAssignment, kinds: list[KindAssignment], layers: tuple[LayerShare, ...]
 ) -> tuple[ClassShare, ...]:
     label = np.concatenate([k.fit.label[k.usable] for k in kinds])
     r2 = np.concatenate([k.fit.r2[k.usable] for k in kinds])
@@ -248,7 +248,7 @@ def _classes(
     return tuple(out)
 
 
-def layer_shares(assignment: Assignment) -> tuple[LayerShare, ...]:
+def layer_shares(assignment: BasisAssignment) -> tuple[LayerShare, ...]:
     """Return coverage and shares of the classes of each layer, in order of execution."""
     out = {}
     nan = float("nan")
@@ -289,7 +289,7 @@ class Example:
 Examples = tuple[Example, ...]
 
 
-def examples(assignment: Assignment, *, count: int = 6) -> tuple[Examples, Examples]:
+def examples(assignment: BasisAssignment, *, count: int = 6) -> tuple[Examples, Examples]:
     """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a class."""
     part = max(assignment.kinds, key=lambda k: (int(k.usable.sum()), -k.kind.kh))
     scored = np.flatnonzero(part.usable)
@@ -301,7 +301,7 @@ def examples(assignment: Assignment, *, count: int = 6) -> tuple[Examples, Examp
 
 
 def _examples(
-    assignment: Assignment, part: KindAssignment, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
+    assignment: BasisAssignment, part: KindAssignment, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
 ) -> Examples:
     book = dictionary(assignment.basis, part.kind.kh, part.kind.kw)
     chosen = Fit(*(getattr(part.fit, name)[rows] for name in Fit.__dataclass_fields__))
