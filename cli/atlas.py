@@ -38,31 +38,20 @@ def atlas(
 
     Filters are grouped up to gain, offset and sign; the number of clusters is held against a null.
     """
-    from mkfa.clusters.atlas import atlas_summary, build_atlas, write_atlas
-    from mkfa.clusters.count import SWEEP
+    from mkfa.clusters.atlas import build_atlas
     from mkfa.figures.atlas import draw
-    from mkfa.progress import follow
 
     output.check(banks)
-    with follow(shown(), "atlas", len(SWEEP) if clusters is None else 2) as advance:
-        result = build_atlas(
-            banks,
-            kernel_size=kernel_size or None,
-            clusters=clusters,
-            seed=seed,
-            sample=sample,
-            with_map=output.figure is not None or output.out is not None,
-            advance=advance,
-        )
-    facts = atlas_summary(result)
-    output.deliver_facts(
-        "atlas",
-        facts,
-        rows=facts["prototypes"],
-        write=lambda path: write_atlas(result, path, overwrite=output.force),
-        show=lambda: print_atlas(result),
-        draw=lambda: draw(result),
+    result = build_atlas(
+        banks,
+        kernel_size=kernel_size or None,
+        clusters=clusters,
+        seed=seed,
+        sample=sample,
+        with_map=output.figure is not None or output.out is not None,
+        progress=shown(),
     )
+    output.deliver(result, show=lambda: print_atlas(result), draw=lambda: draw(result))
 
 
 def print_atlas(result: Atlas) -> None:
@@ -70,7 +59,7 @@ def print_atlas(result: Atlas) -> None:
     from mkfa.clusters.count import STABLE
     from mkfa.clusters.pool import DEPTHS
 
-    choice, found, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
+    choice, clusters, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
     for note in result.pool.notes:
         say(note)
     rows = [
@@ -95,11 +84,11 @@ def print_atlas(result: Atlas) -> None:
     say("")
     print_table(
         "How many clusters?",
-        ("k", "R2", "null R2", "gap", "± error", "recurs", "null", "silhouette", "null"),
+        ("k", "R²", "null R²", "gap", "± error", "recurs", "null", "silhouette", "null"),
         rows,
         left=0,
         notes=[
-            f"R2: mean cos² with the prototype. Recurs: adjusted Rand between halves ({STABLE} or more is good).",
+            f"R²: mean cos² with the prototype. Recurs: adjusted Rand between halves ({STABLE} or more is good).",
             f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
             f"seed {choice.seed}.",
         ],
@@ -107,23 +96,24 @@ def print_atlas(result: Atlas) -> None:
     say(f"Choice: {choice.reason}")
     say("")
     banks = result.pool.banks if 1 < len(result.pool.banks) <= MOST_BANKS else ()
-    columns = ("", "nearest family", "its R2", "filters", "mean R2", "recurs", *DEPTHS, *banks)
+    columns = ("", "nearest family", "its R²", "filters", "mean R²", "recurs", *DEPTHS, *banks)
+    mean_r2 = clusters.mean_r2
     table = [
         (
             j + 1,
             result.prototype_class[j],
             float(result.prototype_r2[j]),
-            percent(found.size[j] / len(result.pool)),
-            mean_r2(result, j),
+            percent(clusters.size[j] / len(result.pool)),
+            mean_r2[j],
             float(stable.recurrence[j]),
             *(percent(x) for x in result.third_share[:, j]),
             *(percent(x) for x in result.bank_share[: len(banks), j]),
         )
-        for j in range(len(found.prototype))
+        for j in range(len(clusters.prototype))
     ]
     owners = "Shallow, middle, deep, bank" if banks else "Shallow, middle, deep"
     notes = [
-        f"{owners}: share of those filters in the cluster. Its R2: with that family.",
+        f"{owners}: share of those filters in the cluster. Its R²: with that family.",
         "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves).",
     ]
     if len(result.pool.banks) > MOST_BANKS:
@@ -136,9 +126,3 @@ def print_atlas(result: Atlas) -> None:
         f"{percent(result.density.outside)} of filters in none; null: {result.null_density.count}, "
         f"{percent(result.null_density.outside)} in none."
     )
-
-
-def mean_r2(result: Atlas, j: int) -> float:
-    """Return the mean R2 of a cluster's filters with its prototype."""
-    cosine = result.clusters.cosine[result.clusters.label == j]
-    return float((cosine * cosine).mean()) if len(cosine) else float("nan")

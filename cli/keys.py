@@ -31,41 +31,31 @@ def keys(
     output: Output,
 ) -> None:
     """How few filters explain all others, up to gain and offset?"""
-    from mkfa.clusters.keys import NULLS, find_keys, keys_summary, write_keys
+    from mkfa.clusters.keys import find_keys
     from mkfa.figures.keys import draw
-    from mkfa.progress import follow
 
     output.check(banks)
-    with follow(shown(), "keys", 1 + NULLS) as advance:
-        result = find_keys(
-            banks,
-            kernel_size=kernel_size or None,
-            count=count,
-            candidates=candidates,
-            sample=sample,
-            seed=seed,
-            advance=advance,
-        )
-    facts = keys_summary(result)
-    output.deliver_facts(
-        "keys",
-        facts,
-        rows=facts["each"],
-        write=lambda path: write_keys(result, path, overwrite=output.force),
-        show=lambda: print_keys(result),
-        draw=lambda: draw(result),
+    result = find_keys(
+        banks,
+        kernel_size=kernel_size or None,
+        keys=count,
+        candidates=candidates,
+        sample=sample,
+        seed=seed,
+        progress=shown(),
     )
+    output.deliver(result, show=lambda: print_keys(result), draw=lambda: draw(result))
 
 
 def print_keys(result: Keys) -> None:
     """Print the elbow curve, the keys, and how they compare to the named set."""
     from mkfa.clusters.keys import COVERED
 
-    curve, found, match = result.curve, result.found, result.match
+    curve, clusters, match = result.curve, result.clusters, result.match
     for note in result.pool.notes:
         say(note)
     say("")
-    n = len(found.prototype)
+    n = len(clusters.prototype)
     shown = [i for i in range(len(curve.r2)) if i + 1 in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, n)]
     rows = [
         (
@@ -77,20 +67,20 @@ def print_keys(result: Keys) -> None:
         )
         for i in shown
     ]
-    columns = ("keys", "R2", "null R2", "lead", "null by these", "covered", "null covered")
+    columns = ("keys", "R²", "null R²", "lead", "null by these", "covered", "null covered")
     print_table("How many keys?", columns, rows, left=0)
     say(
-        f"R2: mean of each filter's best key. Covered: share with R2 of {COVERED} or more. Null: {result.nulls} "
+        f"R²: mean of each filter's best key. Covered: share with R² of {COVERED} or more. Null: {result.nulls} "
         f"libraries of the same second moments with keys of their own; 'null by these': null filters explained by "
         f"the real keys. {result.sample} filters, seed {result.seed}."
     )
     say(f"Choice: {result.reason}")
-    say(f"All {len(result.pool)} filters: mean R2 {found.energy:.3f}, covered {100 * result.coverage:.0f}%.")
+    say(f"All {len(result.pool)} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
     table = [
         (
             j + 1,
-            f"{100 * found.size[j] / len(result.pool):.0f}%",
+            f"{100 * clusters.size[j] / len(result.pool):.0f}%",
             match.labels[match.nearest[j]],
             float(match.cosine[j]),
         )

@@ -47,7 +47,7 @@ def draw(data: Atlas, fig: Figure | SubFigure | None = None) -> Figure:
 
 
 def _prototypes(figure: Figure | SubFigure, data: Atlas, shown: int) -> None:
-    found = data.clusters
+    clusters = data.clusters
     columns = min(shown, _COLUMNS)
     rows = math.ceil(shown / columns)
     owners = [*data.pool.banks, *DEPTHS]
@@ -63,13 +63,13 @@ def _prototypes(figure: Figure | SubFigure, data: Atlas, shown: int) -> None:
             picture.set_axis_off()
             bars.set_axis_off()
             continue
-        draw_filter(picture, found.prototype[j].reshape(data.pool.kind.kh, data.pool.kind.kw))
+        draw_filter(picture, clusters.prototype[j].reshape(data.pool.kind.kh, data.pool.kind.kw))
         picture.spines[:].set_visible(False)
-        picture.set_title(f"{j + 1}: {found.size[j] / len(data.pool):.0%}")
-        picture.set_xlabel(f"R² {_mean_r2(data, j):.2f}", fontsize=7, labelpad=2)
+        picture.set_title(f"{j + 1}: {clusters.size[j] / len(data.pool):.0%}")
+        picture.set_xlabel(f"R² {clusters.mean_r2[j]:.2f}", fontsize=7, labelpad=2)
         _bars(bars, share[:, j], colours, longest=longest)
         bars.set_yticks(range(len(owners)), owners if x == 0 else [""] * len(owners))
-    more = "" if shown == len(found.prototype) else f" (the {shown} largest of {len(found.prototype)})"
+    more = "" if shown == len(clusters.prototype) else f" (the {shown} largest of {len(clusters.prototype)})"
     title = f"Prototypes of {len(data.pool)} {data.pool.kind} filters{more}; share of each bank and depth in each"
     figure.suptitle(title, x=0.01, ha="left")
 
@@ -126,10 +126,7 @@ def _scatter_labels(ax: Axes, place: Any, label: Any, *, names: Any, common: dic
     colour = np.array([cycle[i % len(cycle)] for i in range(len(names))])
     ax.scatter(place[:, 0], place[:, 1], c=colour[label], **common)
     there = [i for i in range(len(names)) if (label == i).any()][:10]
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=3.5, color=colour[i], label=names[i].replace("R2", "R²"))
-        for i in there
-    ]
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=3.5, color=colour[i], label=names[i]) for i in there]
     ax.legend(
         handles=handles,
         loc="upper center",
@@ -142,8 +139,3 @@ def _scatter_labels(ax: Axes, place: Any, label: Any, *, names: Any, common: dic
         fontsize=6.5,
     )
     ax.set_title(title, loc="left")
-
-
-def _mean_r2(data: Atlas, j: int) -> float:
-    cosine = data.clusters.cosine[data.clusters.label == j]
-    return float((cosine * cosine).mean()) if len(cosine) else float("nan")

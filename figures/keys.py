@@ -25,10 +25,10 @@ def draw(data: Keys, fig: Figure | SubFigure | None = None) -> Figure:
     Examples
     --------
     >>> import mkfa
-    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", count=4, candidates=8, sample=100)
+    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", keys=4, candidates=8, sample=100)
     >>> draw(keys).savefig("keys.png")
     """
-    shown = min(len(data.found.prototype), _MOST)
+    shown = min(len(data.clusters.prototype), _MOST)
     rows = -(-shown // _COLUMNS)
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 2.5 + 0.35 + 1.7 * rows)
@@ -41,7 +41,7 @@ def draw(data: Keys, fig: Figure | SubFigure | None = None) -> Figure:
 
 
 def _explained(ax: Axes, data: Keys) -> None:
-    curve, n = data.curve, len(data.found.prototype)
+    curve, n = data.curve, len(data.clusters.prototype)
     count = range(1, len(curve.r2) + 1)
     ax.plot(count, curve.r2, color="#0072B2", label="these filters, their own keys")
     ax.plot(count, curve.null_r2, color="#D55E00", label=f"null filters, their own keys (mean of {data.nulls})")
@@ -66,14 +66,14 @@ def _covered(ax: Axes, data: Keys) -> None:
     count = range(1, len(curve.r2) + 1)
     ax.plot(count, curve.coverage, color="#0072B2", label="these filters")
     ax.plot(count, curve.null_coverage, color="#D55E00", label="null filters, their own keys")
-    ax.axvline(len(data.found.prototype), color="black", linewidth=0.8, linestyle=":")
+    ax.axvline(len(data.clusters.prototype), color="black", linewidth=0.8, linestyle=":")
     ax.set(xlabel="number of keys", ylabel=f"share with R² ≥ {COVERED}", ylim=(0, 1))
     ax.set_title(f"Coverage ({data.sample} filters of {data.pool.kind}, seed {data.seed})", loc="left")
     ax.legend(edgecolor="none", framealpha=1, loc="upper right")
 
 
 def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
-    found, match, kind = data.found, data.match, data.pool.kind
+    clusters, match, kind = data.clusters, data.match, data.pool.kind
     rows = -(-shown // _COLUMNS)
     columns = max(min(shown, _COLUMNS), 6)
     axes = figure.subplots(2 * rows, columns, squeeze=False)
@@ -82,17 +82,17 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
     for j in range(shown):
         y, x = divmod(j, columns)
         key, partner = axes[2 * y, x], axes[2 * y + 1, x]
-        for ax, picture in ((key, found.prototype[j]), (partner, match.partner[j])):
+        for ax, picture in ((key, clusters.prototype[j]), (partner, match.partner[j])):
             ax.set_axis_on()
             ax.spines[:].set_visible(False)
             draw_filter(ax, picture.reshape(kind.kh, kind.kw))
-        key.set_title(f"{found.size[j] / len(data.pool):.0%}", fontsize=7, pad=2)
+        key.set_title(f"{clusters.size[j] / len(data.pool):.0%}", fontsize=7, pad=2)
         partner.set_title(f"|cos| {match.cosine[j]:.2f}", fontsize=7, pad=2)
         if x == 0:
             key.set_ylabel("key", fontsize=7)
             partner.set_ylabel(f"of '{match.name}'", fontsize=7)
     summary = match.summary()["keys_to_set"]
-    more = "" if shown == len(found.prototype) else f" ({shown} of {len(found.prototype)})"
+    more = "" if shown == len(clusters.prototype) else f" ({shown} of {len(clusters.prototype)})"
     figure.suptitle(
         f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
         f"mean |cos| {summary['mean_cosine']:.2f},\nkeys of covariance nulls {summary['covariance']['mean']:.2f} "

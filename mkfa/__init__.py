@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mkfa.banks.library import list_banks as list_banks
     from mkfa.banks.library import load_bank as load_bank
     from mkfa.banks.quality import layer_quality as layer_quality
+    from mkfa.clusters.atlas import Atlas as Atlas
     from mkfa.clusters.atlas import build_atlas as build_atlas
+    from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
     from mkfa.experiments.planning import Plan as Plan
@@ -90,6 +92,8 @@ __getattr__, __dir__, __all__ = face(
         "Null": "mkfa.nulls.draws",
         "Measure": "mkfa.similarity.measures.table",
         "Assignment": "mkfa.patterns.assignment",
+        "Atlas": "mkfa.clusters.atlas",
+        "Keys": "mkfa.clusters.keys",
         "Comparison": "mkfa.similarity.comparison",
         "Comparisons": "mkfa.similarity.matrix",
         "register": "mkfa.tables",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,33 +56,6 @@ class Output:
             return
         show()
         say_wrote(self.out, self.figure)
-
-    def deliver_facts(
-        self,
-        kind: str,
-        facts: Any,
-        *,
-        rows: Sequence[Mapping[str, Any]],
-        write: Callable[[Path], object],
-        show: Callable[[], None],
-        draw: Callable[[], Any],
-    ) -> None:
-        """As `deliver`, of a result of `facts` for JSON and `rows` for CSV; `write` writes the HDF5 file."""
-        from types import SimpleNamespace
-
-        from mkfa.storage.heading import heading
-        from mkfa.storage.records import plain, to_csv, to_json
-
-        record = heading(kind) | plain(facts)
-
-        def save(path: Path) -> None:
-            if path.suffix.lower() == ".h5":
-                write(path)
-                return
-            text = to_csv(rows, kind) if path.suffix.lower() == ".csv" else to_json(record) + "\n"
-            write_text(path, text, overwrite=self.force)
-
-        self.deliver(SimpleNamespace(to_dict=lambda: record), show=show, draw=draw, save=save)
 
 
 def check_output(path: Path | None, endings: Sequence[str], *, force: bool, banks: Sequence[str] = ()) -> None:

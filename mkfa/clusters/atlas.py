@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32
+from mkfa.array_types import F32, F64, I32, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import Choice, choose_clusters, null_cloud, pair_rand
+from mkfa.clusters.count import Choice, choose_clusters, counts_tried, null_cloud, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
 from mkfa.errors import MkfaError
+from mkfa.frozen import ByContent
+from mkfa.progress import Advance, Progress, follow
+from mkfa.storage.records import Result
 from mkfa.threads import in_threads, one_thread
 
 SAMPLE = 4000
@@ -29,7 +31,7 @@ _REFITS = 5
 _HALVES = 6
 
 WEAK = 0.5
-"""R2 under which no family of patterns is named on the map."""
+"""R² under which no family of patterns is named on the map."""
 CLASS_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("blob", ("delta", "gaussian")),
     ("centre-surround", ("laplacian", "dog", "centre_minus_laplacian")),
@@ -41,11 +43,11 @@ CLASS_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("second order", ("dxx", "dyy", "dxy", "oriented_second")),
 )
 """What the families of `mkfa.patterns.families` are drawn as: few enough groups for colours that can be told apart."""
-CLASSES = (*(title for title, _ in CLASS_GROUPS), f"none (R2 < {WEAK})")
+CLASSES = (*(title for title, _ in CLASS_GROUPS), f"none (R² < {WEAK})")
 
 
-@dataclass(frozen=True, slots=True)
-class Stability:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stability(ByContent):
     """How well the final clustering recurs.
 
     Attributes
@@ -63,8 +65,8 @@ class Stability:
     recurrence: F64
 
 
-@dataclass(frozen=True, slots=True)
-class FilterMap:
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterMap(ByContent):
     """A map of n sampled filters.
 
     Attributes
@@ -77,8 +79,8 @@ class FilterMap:
     position: F32
 
 
-@dataclass(frozen=True, slots=True)
-class Atlas:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Atlas(Result):
     """Clusters of the pooled filters of B banks.
 
     Attributes
@@ -91,12 +93,14 @@ class Atlas:
     layer_share : (R, k) float64, the same by layer; `layer_rows` (R, 2) int32 has bank and row in its layer table.
     filter_class : (N,) int8, row in `CLASSES`: group of the best fitting family.
     class_share : (k, C) float64, classes of each cluster's filters.
-    prototype_class, prototype_r2 : (k,) title of each prototype's best fitting family, and R2.
+    prototype_class, prototype_r2 : (k,) title of each prototype's best fitting family, and R².
     density, null_density : clusters by density of a sample, and of a null cloud of its size.
     density_row : (n,) int64, that sample's rows in the pool.
     map : the map, or None when it was not asked for.
     seed, sample : parameters.
     """
+
+    KIND: ClassVar[str] = "atlas"
 
     pool: Pool
     choice: Choice
@@ -117,6 +121,99 @@ class Atlas:
     seed: int
     sample: int
 
+    def headline(self) -> str:
+        """Return the banks, and how many clusters their filters form."""
+        pool, choice = self.pool, self.choice
+        return (
+            f"{', '.join(pool.banks)}, {len(pool):,} filters of {pool.kind}: "
+            f"{choice.clusters} clusters ({choice.verdict}, p = {choice.p:.3g})"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a cluster, the largest first."""
+        clusters, banks = self.clusters, self.pool.banks
+        return [
+            {
+                "size": int(size),
+                "share": float(size / len(self.pool)),
+                "class": self.prototype_class[j],
+                "class_r2": float(self.prototype_r2[j]),
+                "recurrence": float(self.stability.recurrence[j]),
+                "mean_r2": r2,
+                **{
+                    f"share of {name}": share for name, share in zip(banks, self.bank_share[:, j].tolist(), strict=True)
+                },
+                **{
+                    f"share of {name}": share
+                    for name, share in zip(DEPTHS, self.third_share[:, j].tolist(), strict=True)
+                },
+            }
+            for j, (size, r2) in enumerate(zip(clusters.size, clusters.mean_r2, strict=True))
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the arrays of one row a filter."""
+        pool, choice, stable = self.pool, self.choice, self.stability
+        each = [
+            {
+                **dict(list(row.items())[:6]),
+                "share_of_bank": dict(zip(pool.banks, self.bank_share[:, j].tolist(), strict=True)),
+                "share_of_depth": dict(zip(DEPTHS, self.third_share[:, j].tolist(), strict=True)),
+                "prototype": self.clusters.prototype[j],
+            }
+            for j, row in enumerate(self.rows())
+        ]
+        return {
+            **pool.facts(),
+            "seed": self.seed,
+            "sample": choice.sample,
+            "nulls": choice.nulls,
+            "null": "covariance",
+            "clusters": choice.clusters,
+            "verdict": choice.verdict,
+            "reason": choice.reason,
+            "p": choice.p,
+            "energy": self.clusters.energy,
+            "choice": choice.criteria.columns(),
+            "classes": CLASSES,
+            "seed_stability": {
+                "mean": float(stable.seeds.mean()),
+                "low": float(stable.seeds.min()),
+                "high": float(stable.seeds.max()),
+                "null_mean": float(stable.null_seeds.mean()),
+            },
+            "density": {
+                "clusters": self.density.count,
+                "outside": self.density.outside,
+                "null_clusters": self.null_density.count,
+                "null_outside": self.null_density.outside,
+                "smallest": self.density.smallest,
+                "sample": len(self.density_row),
+            },
+            "prototypes": each,
+        }
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return prototypes, shares, criteria, and cluster, class and place of each filter."""
+        names = ("bank_share", "third_share", "layer_share", "layer_rows", "class_share", "prototype_r2")
+        kind = self.pool.kind
+        arrays: dict[str, AnyArray] = {
+            "prototype": self.clusters.prototype.reshape(-1, kind.kh, kind.kw),
+            **{name: getattr(self, name) for name in names},
+            "prototype_class": np.array(self.prototype_class),
+            "recurrence": self.stability.recurrence,
+            **self.pool.to_arrays(),
+            "filters/cluster": self.clusters.label,
+            "filters/cosine": self.clusters.cosine,
+            "filters/class": self.filter_class,
+            "density/filter": self.density_row,
+            "density/cluster": self.density.label,
+            **{f"choice/{name}": column for name, column in self.choice.criteria.columns().items()},
+        }
+        if self.map is not None:
+            arrays |= {"map/filter": self.map.row, "map/position": self.map.position}
+        return arrays
+
 
 def build_atlas(
     banks: Sequence[BankLike],
@@ -126,7 +223,7 @@ def build_atlas(
     seed: int = 0,
     sample: int = SAMPLE,
     with_map: bool = False,
-    advance: Callable[[float], None] = lambda amount: None,
+    progress: Progress = None,
 ) -> Atlas:
     """Cluster the usable filters of one kernel kind of several banks, modulo sign, gain and offset.
 
@@ -134,11 +231,11 @@ def build_atlas(
     ----------
     banks : names, paths or banks.
     kernel_size : such as "5x5"; None takes the one with most filters.
-    clusters : int or None
-        Their number; None chooses it (`mkfa.clusters.count`).
+    clusters : their number; None chooses it (`mkfa.clusters.count`).
+    seed : of every random draw.
     sample : filters used to choose the number, for density clusters and the map; drawn where there are more.
     with_map : also compute the UMAP map (loads umap: seconds).
-    advance : called with 1 for each count of clusters tried, for a progress bar.
+    progress : True for a bar, or a function of (done, total) numbers of clusters tried.
 
     Raises
     ------
@@ -149,18 +246,19 @@ def build_atlas(
     --------
     >>> import mkfa
     >>> atlas = mkfa.build_atlas(["ppocrv4_det"], kernel_size="3x3", clusters=4, sample=40)
+    >>> atlas
+    <Atlas: ppocrv4_det, 335 filters of 3x3: 4 clusters (given, p = ...)>
     >>> atlas.clusters.prototype.shape, atlas.third_share.shape
     ((4, 9), (3, 4))
     """
     pool = pool_banks(banks, kernel_size=kernel_size)
     _check(pool, clusters, sample)
-    with one_thread():
+    total = len(counts_tried(min(len(pool), sample), clusters))
+    with one_thread(), follow(progress, "numbers of clusters", total) as advance:
         return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)
 
 
-def _build(
-    pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Callable[[float], None]
-) -> Atlas:
+def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Advance) -> Atlas:
     choice = choose_clusters(pool.vector, seed=seed, given=clusters, sample=sample, advance=advance)
     rng = np.random.default_rng((seed, 1))
     fitted = pool.vector[subsample(len(pool), _FIT_MOST, rng)]
@@ -196,102 +294,16 @@ def _build(
     )
 
 
-def write_atlas(atlas: Atlas, path: Path, *, overwrite: bool) -> None:
-    """Write an atlas: HDF5 (`mkfa.atlas`), one dataset an array; raises as `mkfa.storage.result_files.write_arrays`."""
-    from mkfa.storage.result_files import write_arrays
-
-    pool, found, choice = atlas.pool, atlas.clusters, atlas.choice
-    size = (pool.kind.kh, pool.kind.kw)
-    arrays: dict[str, NDArray[Any]] = {
-        "prototype": found.prototype.reshape(-1, *size),
-        "bank_share": atlas.bank_share,
-        "third_share": atlas.third_share,
-        "layer_share": atlas.layer_share,
-        "layer_rows": atlas.layer_rows,
-        "class_share": atlas.class_share,
-        "prototype_r2": atlas.prototype_r2,
-        "prototype_class": np.array(atlas.prototype_class),
-        "recurrence": atlas.stability.recurrence,
-        "filters/bank": pool.bank,
-        "filters/layer": pool.layer,
-        "filters/channel": pool.channel,
-        "filters/cluster": found.label,
-        "filters/cosine": found.cosine,
-        "filters/class": atlas.filter_class,
-        "density/filter": atlas.density_row,
-        "density/cluster": atlas.density.label,
-    }
-    arrays |= {f"choice/{name}": column for name, column in choice.criteria.columns().items()}
-    if atlas.map is not None:
-        arrays |= {"map/filter": atlas.map.row, "map/position": atlas.map.position}
-    write_arrays(path, kind="atlas", arrays=arrays, attributes=atlas_summary(atlas), overwrite=overwrite)
-
-
-def atlas_summary(atlas: Atlas) -> dict[str, Any]:
-    """Return all but the arrays of one row a filter, as JSON-serialisable values."""
-    pool, found, choice, stable = atlas.pool, atlas.clusters, atlas.choice, atlas.stability
-    table = {name: column.tolist() for name, column in choice.criteria.columns().items()}
-    each = [
-        {
-            "size": int(found.size[j]),
-            "share": found.size[j] / len(pool),
-            "class": atlas.prototype_class[j],
-            "class_r2": float(atlas.prototype_r2[j]),
-            "recurrence": float(stable.recurrence[j]),
-            "mean_r2": float(np.square(found.cosine[found.label == j]).mean()) if found.size[j] else None,
-            "share_of_bank": dict(zip(pool.banks, atlas.bank_share[:, j].tolist(), strict=True)),
-            "share_of_depth": dict(zip(DEPTHS, atlas.third_share[:, j].tolist(), strict=True)),
-            "prototype": found.prototype[j].tolist(),
-        }
-        for j in range(len(found.prototype))
-    ]
-    return {
-        "kernel": str(pool.kind),
-        "filters": len(pool),
-        "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
-        "excluded": [dict(e) for e in pool.excluded],
-        "other_kinds": dict(pool.other_kinds),
-        "seed": atlas.seed,
-        "sample": choice.sample,
-        "nulls": choice.nulls,
-        "null": "covariance",
-        "clusters": choice.clusters,
-        "verdict": choice.verdict,
-        "reason": choice.reason,
-        "p": choice.p,
-        "energy": found.energy,
-        "choice": table,
-        "classes": CLASSES,
-        "seed_stability": {
-            "mean": float(stable.seeds.mean()),
-            "low": float(stable.seeds.min()),
-            "high": float(stable.seeds.max()),
-            "null_mean": float(stable.null_seeds.mean()),
-        },
-        "density": {
-            "clusters": atlas.density.count,
-            "outside": atlas.density.outside,
-            "null_clusters": atlas.null_density.count,
-            "null_outside": atlas.null_density.outside,
-            "smallest": atlas.density.smallest,
-            "sample": len(atlas.density_row),
-        },
-        "prototypes": each,
-    }
-
-
 def _check(pool: Pool, clusters: int | None, sample: int) -> None:
     if len(pool) < 20:
         problem = f"{len(pool)} usable filters of {pool.kind} are too few for an atlas (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
-        raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
+        raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
     most = min(len(pool), sample) // 2
     if clusters is not None and not 1 <= clusters <= most:
         raise MkfaError(
-            "--clusters",
-            f"{clusters} clusters of {len(pool)} filters cannot be judged on halves",
-            f"choose 1 to {most}",
+            "clusters", f"{clusters} clusters of {len(pool)} filters cannot be judged on halves", f"choose 1 to {most}"
         )
 
 

@@ -16,7 +16,7 @@ is taken, and called that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
 from mkfa.clusters.lines import cluster_lines, halves, silhouette, subsample
+from mkfa.frozen import ByContent
 from mkfa.nulls.draws import draw_null
+from mkfa.progress import Advance
 from mkfa.stats.p_values import p_value
 from mkfa.threads import in_threads, one_thread
 
@@ -46,8 +48,8 @@ _NULL_CLOUDS = 2
 """Null clouds whose stability is measured; the other nulls serve the gap."""
 
 
-@dataclass(frozen=True, slots=True)
-class Criteria:
+@dataclass(frozen=True, slots=True, eq=False)
+class Criteria(ByContent):
     """What was measured at each of S swept numbers of clusters.
 
     Attributes
@@ -77,8 +79,8 @@ class Criteria:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice(ByContent):
     """The number of clusters, why, and the criteria it rests on.
 
     Attributes
@@ -111,7 +113,7 @@ def choose_clusters(
     given: int | None = None,
     sample: int = 4000,
     nulls: int = 19,
-    advance: Callable[[float], None] = lambda amount: None,
+    advance: Advance = lambda amount: None,
 ) -> Choice:
     """Choose the number of clusters of unit vectors modulo sign.
 
@@ -128,7 +130,7 @@ def choose_clusters(
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
     chance = [null_cloud(cloud, rng) for _ in range(nulls)]
-    tried = _counts(counts if given is None else (given,), len(cloud), given)
+    tried = counts_tried(len(cloud), given, counts)
     with one_thread():
         left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
     log_left = np.log(left)
@@ -212,7 +214,7 @@ def null_cloud(vector: F32, rng: np.random.Generator) -> F32:
 
 
 def _measure(
-    cloud: F32, chance: Sequence[F32], tried: Sequence[int], *, seed: int, advance: Callable[[float], None]
+    cloud: F32, chance: Sequence[F32], tried: Sequence[int], *, seed: int, advance: Advance
 ) -> tuple[F64, F64]:
     """Return what each number of clusters leaves unexplained, (S, 1 + nulls), and the six measures of shape, (S, 6)."""
     rng = np.random.default_rng(seed)
@@ -238,6 +240,6 @@ def _measure(
     return left, shape
 
 
-def _counts(counts: Sequence[int], n: int, given: int | None) -> list[int]:
-    usable = {1} | {k for k in counts if k == given or k <= max(n // 10, 1)}
-    return sorted(usable)
+def counts_tried(n: int, given: int | None = None, counts: Sequence[int] = SWEEP) -> list[int]:
+    """Return the numbers of clusters that n filters are clustered into; 1 and the one that is asked for always."""
+    return sorted({1, given} if given is not None else {1} | {k for k in counts if k <= max(n // 10, 1)})

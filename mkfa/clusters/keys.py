@@ -7,15 +7,14 @@ is explained better by more keys, so the curve stands beside that of null librar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32
+from mkfa.array_types import F32, F64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
 from mkfa.clusters.count import null_cloud
@@ -23,8 +22,11 @@ from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polis
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
 from mkfa.errors import MkfaError
+from mkfa.frozen import ByContent
+from mkfa.progress import Progress, follow
 from mkfa.stats.p_values import p_value
-from mkfa.threads import one_thread
+from mkfa.storage.records import Result
+from mkfa.threads import in_threads, one_thread
 
 SAMPLE = 5000
 CANDIDATES = 100
@@ -34,23 +36,23 @@ ELBOW = 0.95
 """The elbow is the smallest number of keys whose lead over the null is this share of the largest lead. It can tell up
 to 20 equally frequent keys: the last of n brings 1 / n of the lead."""
 COVERED = 0.8
-"""R2 from which a filter counts as covered."""
+"""R² from which a filter counts as covered."""
 ALPHA = 0.05
 NULLS = 19
 """Null libraries: the fewest with which p can reach ALPHA."""
 _TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve(ByContent):
     """What n = 1..M keys explain.
 
     Attributes
     ----------
-    r2 : (M,) mean best R2 of the library with its own keys.
-    coverage : (M,) share of its filters with R2 >= COVERED.
+    r2 : (M,) mean best R² of the library with its own keys.
+    coverage : (M,) share of its filters with R² >= COVERED.
     null_r2, null_sd, null_coverage : (M,) the same for null libraries with their own keys: mean, standard deviation.
-    cross_r2 : (M,) mean best R2 of null filters with the real keys.
+    cross_r2 : (M,) mean best R² of null filters with the real keys.
     """
 
     r2: F64
@@ -66,25 +68,27 @@ class Curve:
         return self.r2 - self.null_r2
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Keys(Result):
     """The key filters of some banks.
 
     Attributes
     ----------
     pool : the filters.
-    found : the n keys (`prototype`), the key of every filter and its cosine.
+    clusters : the n keys (`prototype`), the key of every filter and its cosine.
     chosen : "elbow", "none" (the library is explained no better than a null one) or "given".
     reason : a sentence for the reader.
     p : p-value of the curve's mean against null libraries.
     curve : the elbow curve.
-    coverage : share of all filters with R2 >= COVERED.
+    coverage : share of all filters with R² >= COVERED.
     match : the keys beside the named set.
     seed, sample, nulls, candidates : parameters; `sample` is the number of filters used.
     """
 
+    KIND: ClassVar[str] = "keys"
+
     pool: Pool
-    found: LineClusters
+    clusters: LineClusters
     chosen: str
     reason: str
     p: float
@@ -96,18 +100,71 @@ class Keys:
     nulls: int
     candidates: int
 
+    def headline(self) -> str:
+        """Return the banks, the number of keys and what they explain."""
+        pool = self.pool
+        return (
+            f"{', '.join(pool.banks)}, {len(pool):,} filters of {pool.kind}: {len(self.clusters.prototype)} keys "
+            f"({self.chosen}), mean R² {self.clusters.energy:.3f} (p = {self.p:.3g})"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a key: its share of the filters, and the nearest pattern of the named set."""
+        match = self.match
+        return [
+            {
+                "share": float(size / len(self.pool)),
+                "nearest": match.labels[match.nearest[j]],
+                "cosine": float(match.cosine[j]),
+            }
+            for j, size in enumerate(self.clusters.size)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the arrays of one row a filter."""
+        return {
+            **self.pool.facts(),
+            "seed": self.seed,
+            "sample": self.sample,
+            "nulls": self.nulls,
+            "null": "covariance",
+            "candidates": self.candidates,
+            "elbow": ELBOW,
+            "covered_r2": COVERED,
+            "keys": len(self.clusters.prototype),
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "p": self.p,
+            "mean_r2": self.clusters.energy,
+            "coverage": self.coverage,
+            "curve": self.curve,
+            "match": self.match.summary(),
+            "each": [row | {"key": key} for row, key in zip(self.rows(), self.clusters.prototype, strict=True)],
+        }
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return the keys, their partners, the curve, and the key of each filter."""
+        return {
+            "key": self.clusters.prototype.reshape(-1, self.pool.kind.kh, self.pool.kind.kw),
+            **self.pool.to_arrays(),
+            "filters/key": self.clusters.label,
+            "filters/cosine": self.clusters.cosine,
+            **{f"match/{name}": getattr(self.match, name) for name in ("nearest", "cosine", "partner")},
+            **{f"curve/{field.name}": getattr(self.curve, field.name) for field in fields(Curve)},
+        }
+
 
 def find_keys(
     banks: Sequence[BankLike],
     *,
     kernel_size: str | Kind | None = None,
-    count: int | None = None,
+    keys: int | None = None,
     most: int = MOST,
     candidates: int = CANDIDATES,
     nulls: int = NULLS,
     sample: int = SAMPLE,
     seed: int = 0,
-    advance: Callable[[float], None] = lambda amount: None,
+    progress: Progress = None,
 ) -> Keys:
     """Find the key filters of one kernel kind of several banks.
 
@@ -115,11 +172,12 @@ def find_keys(
     ----------
     banks : names, paths or banks.
     kernel_size : such as "5x5"; None takes the one with most filters.
-    count : number of keys; None takes the elbow.
+    keys : their number; None takes the elbow.
     most : largest number looked at.
     candidates : prototypes that elimination starts from.
     sample : filters that keys are found on, drawn where there are more; the result is measured on all.
-    advance : called with 1 for each library done (1 + nulls), for a progress bar.
+    seed : of every random draw.
+    progress : True for a bar, or a function of (done, total) libraries: the filters, and the nulls.
 
     Raises
     ------
@@ -129,8 +187,10 @@ def find_keys(
     Examples
     --------
     >>> import mkfa
-    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", count=4, most=6, candidates=8, sample=100)
-    >>> keys.found.prototype.shape, keys.curve.r2.shape
+    >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", keys=4, most=6, candidates=8, sample=100)
+    >>> keys
+    <Keys: ppocrv4_det, 335 filters of 3x3: 4 keys (given), mean R² 0.6... (p = ...)>
+    >>> keys.clusters.prototype.shape, keys.curve.r2.shape
     ((4, 9), (6,))
     """
     pool = pool_banks(banks, kernel_size=kernel_size)
@@ -138,32 +198,33 @@ def find_keys(
     cloud = pool.vector[subsample(len(pool), sample, rng)]
     _check(pool, sample, candidates=candidates)
     candidates = min(candidates, len(cloud) // 2)
-    most = min(max(most, count or 0), candidates)
-    _check_count(count, most)
-    r2, covered, cross = np.empty((1 + nulls, most)), np.empty((1 + nulls, most)), np.empty((nulls, most))
-    null_keys = []
-    with one_thread():
-        ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
-        r2[0], covered[0] = _explained(cloud, ladder)
-        advance(1)
-        for row in range(1, 1 + nulls):
-            null = null_cloud(cloud, rng)
-            own = eliminate(null, candidates, most, seed=int(rng.integers(2**31)))
-            r2[row], covered[row] = _explained(null, own)
-            cross[row - 1] = _explained(null, ladder)[0]
-            null_keys.append(own)
+    most = min(max(most, keys or 0), candidates)
+    _check_count(keys, most)
+    drawn = [(cloud, int(rng.integers(2**31)))]
+    for _ in range(nulls):
+        null = null_cloud(cloud, rng)
+        drawn.append((null, int(rng.integers(2**31))))
+    ladders = []
+    with follow(progress, "libraries of filters", 1 + nulls) as advance:
+        for ladder in in_threads(lambda library: eliminate(library[0], candidates, most, seed=library[1]), drawn):
+            ladders.append(ladder)
             advance(1)
+    with one_thread():
+        own = [_explained(library, ladder) for (library, _), ladder in zip(drawn, ladders, strict=True)]
+        cross = np.array([_explained(library, ladders[0])[0] for library, _ in drawn[1:]])
+    r2, covered = (np.array(values) for values in zip(*own, strict=True))
+    ladder = ladders[0]
     curve = Curve(
         r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0), cross.mean(axis=0)
     )
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
-    n, chosen, reason = choose_count(curve, p, nulls=nulls, count=count)
+    n, chosen, reason = choose_count(curve, p, nulls=nulls, count=keys)
     label, cosine = assign_lines(pool.vector, ladder[n - 1])
     energy = float(np.square(cosine, dtype=np.float64).mean())
-    found = LineClusters(ladder[n - 1], label, cosine, energy, seed, 1)
-    match = match_keys(ladder[n - 1], pool.kind, null_keys=[own[n - 1] for own in null_keys], rng=rng)
+    clusters = LineClusters(ladder[n - 1], label, cosine, energy, seed, 1)
+    match = match_keys(ladder[n - 1], pool.kind, null_keys=[null[n - 1] for null in ladders[1:]], rng=rng)
     coverage = float((np.square(cosine) >= COVERED).mean())
-    return Keys(pool, found, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates)
+    return Keys(pool, clusters, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates)
 
 
 def eliminate(vector: F32, candidates: int, most: int, *, seed: int) -> list[F32]:
@@ -211,7 +272,7 @@ def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None
             count,
             "given",
             (
-                f"{count} keys were asked for; mean R2 {curve.r2[count - 1]:.3f}, null "
+                f"{count} keys were asked for; mean R² {curve.r2[count - 1]:.3f}, null "
                 f"{curve.null_r2[count - 1]:.3f} (p = {p:.3f}{least})."
             ),
         )
@@ -228,72 +289,15 @@ def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None
         n,
         "elbow",
         (
-            f"{n} keys: mean R2 {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
+            f"{n} keys: mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
             f"{curve.null_r2[n - 1]:.3f}; that lead is {ELBOW:.0%} or more of the largest "
             f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})."
         ),
     )
 
 
-def write_keys(keys: Keys, path: Path, *, overwrite: bool) -> None:
-    """Write keys: HDF5 (`mkfa.keys`); raises as `mkfa.storage.result_files.write_arrays`."""
-    from mkfa.storage.result_files import write_arrays
-
-    size = (keys.pool.kind.kh, keys.pool.kind.kw)
-    arrays: dict[str, NDArray[Any]] = {
-        "key": keys.found.prototype.reshape(-1, *size),
-        "filters/bank": keys.pool.bank,
-        "filters/layer": keys.pool.layer,
-        "filters/channel": keys.pool.channel,
-        "filters/key": keys.found.label,
-        "filters/cosine": keys.found.cosine,
-        "match/nearest": keys.match.nearest,
-        "match/cosine": keys.match.cosine,
-        "match/partner": keys.match.partner,
-        **{f"curve/{name}": getattr(keys.curve, name) for name in Curve.__dataclass_fields__},
-    }
-    write_arrays(path, kind="keys", arrays=arrays, attributes=keys_summary(keys), overwrite=overwrite)
-
-
-def keys_summary(keys: Keys) -> dict[str, Any]:
-    """Return all but the arrays of one row a filter, as JSON-serialisable values."""
-    pool, found, match = keys.pool, keys.found, keys.match
-    share: I32 = found.size
-    return {
-        "kernel": str(pool.kind),
-        "filters": len(pool),
-        "banks": dict(zip(pool.banks, pool.sizes, strict=True)),
-        "excluded": [dict(e) for e in pool.excluded],
-        "other_kinds": dict(pool.other_kinds),
-        "seed": keys.seed,
-        "sample": keys.sample,
-        "nulls": keys.nulls,
-        "null": "covariance",
-        "candidates": keys.candidates,
-        "elbow": ELBOW,
-        "covered_r2": COVERED,
-        "keys": len(found.prototype),
-        "chosen": keys.chosen,
-        "reason": keys.reason,
-        "p": keys.p,
-        "mean_r2": found.energy,
-        "coverage": keys.coverage,
-        "curve": {name: getattr(keys.curve, name).tolist() for name in Curve.__dataclass_fields__},
-        "match": match.summary(),
-        "each": [
-            {
-                "share": share[j] / len(pool),
-                "nearest": match.labels[match.nearest[j]],
-                "cosine": float(match.cosine[j]),
-                "key": found.prototype[j].tolist(),
-            }
-            for j in range(len(found.prototype))
-        ],
-    }
-
-
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:
-    """Return the mean best R2 and the coverage of each key set of a ladder."""
+    """Return the mean best R² and the coverage of each key set of a ladder."""
     r2 = [np.square(assign_lines(vector, keys)[1], dtype=np.float64) for keys in ladder]
     return np.array([x.mean() for x in r2]), np.array([(x >= COVERED).mean() for x in r2])
 
@@ -314,13 +318,13 @@ def _check(pool: Pool, sample: int, *, candidates: int) -> None:
         problem = f"{len(pool)} usable filters of {pool.kind} are too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
-        raise MkfaError("--sample", f"{sample} filters are too few", "give at least 20")
+        raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
     if candidates < 1:
-        raise MkfaError("--candidates", f"{candidates} prototypes are none", "give at least 1")
+        raise MkfaError("candidates", f"{candidates} prototypes are none", "give at least 1")
 
 
 def _check_count(count: int | None, most: int) -> None:
     if most < 1:
-        raise MkfaError("--most", f"{most} keys are no set", "give at least 1")
+        raise MkfaError("most", f"{most} keys are no set", "give at least 1")
     if count is not None and not 1 <= count <= most:
-        raise MkfaError("--keys", f"{count} keys are out of reach", f"choose 1 to {most}")
+        raise MkfaError("keys", f"{count} keys are out of reach", f"choose 1 to {most}")

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, I32
+from mkfa.frozen import ByContent
 from mkfa.threads import in_threads
 
 _STEPS = 200
 _ROWS = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class LineClusters:
+@dataclass(frozen=True, slots=True, eq=False)
+class LineClusters(ByContent):
     """Clusters of unit vectors modulo sign, the largest first.
 
     Attributes
@@ -30,7 +31,7 @@ class LineClusters:
     prototype : (k, K) float32, unit norm; the tap of largest magnitude is positive.
     label : (N,) int32, the prototype of largest |cos|.
     cosine : (N,) float32, signed cosine with that prototype.
-    energy : float, mean cos^2: the share of the filters' energy that their prototypes explain (mean R2).
+    energy : float, mean cos^2: the share of the filters' energy that their prototypes explain (mean R²).
     seed, restarts : what made it.
     """
 
@@ -45,6 +46,12 @@ class LineClusters:
     def size(self) -> I32:
         """(k,) int32, filters of each cluster."""
         return np.bincount(self.label, minlength=len(self.prototype)).astype(np.int32)
+
+    @property
+    def mean_r2(self) -> list[float]:
+        """Mean cos² of each cluster's filters with its prototype; NaN for an empty cluster."""
+        members = (self.cosine[self.label == j] for j in range(len(self.prototype)))
+        return [float(np.square(cosine).mean()) if len(cosine) else float("nan") for cosine in members]
 
 
 def cluster_lines(vector: F32, k: int, *, seed: int, restarts: int = 8, tolerance: float = 1e-6) -> LineClusters:

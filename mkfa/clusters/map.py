@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, I32
 from mkfa.clusters.lines import distances, projectors
+from mkfa.frozen import ByContent
 
 NEIGHBOURS = 15
 MIN_DISTANCE = 0.1
@@ -17,8 +18,8 @@ _CORE = 10
 """HDBSCAN's min_samples: neighbours that make a point's density."""
 
 
-@dataclass(frozen=True, slots=True)
-class DensityClusters:
+@dataclass(frozen=True, slots=True, eq=False)
+class DensityClusters(ByContent):
     """Density clusters of a sample.
 
     Attributes

@@ -11,6 +11,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I32
 from mkfa.banks.bank import Kind
 from mkfa.banks.canonical import normalise
+from mkfa.frozen import ByContent
 from mkfa.nulls.draws import draw_null
 from mkfa.patterns.named_sets import named_set
 from mkfa.stats.p_values import p_value
@@ -18,8 +19,8 @@ from mkfa.stats.p_values import p_value
 _DRAWS = 999
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+@dataclass(frozen=True, slots=True, eq=False)
+class Match(ByContent):
     """n keys beside the A patterns of a named set.
 
     Attributes

@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mkfa.array_types import F32, I32
+from mkfa.array_types import F32, I32, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, load_bank
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.frozen import FrozenDict
+from mkfa.frozen import ByContent, FrozenDict
 
 DEPTHS = ("shallow", "middle", "deep")
 """Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool(ByContent):
     """Canonical filters of several banks.
 
     Attributes
@@ -76,6 +77,20 @@ class Pool:
             others = ", ".join(f"{n} of {kind}" for kind, n in self.other_kinds.items())
             out.append(f"Left out, other kernels (choose with --kernel-size): {others}.")
         return tuple(out)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what JSON says of the pool."""
+        return {
+            "kernel": str(self.kind),
+            "filters": len(self),
+            "banks": dict(zip(self.banks, self.sizes, strict=True)),
+            "excluded": self.excluded,
+            "other_kinds": self.other_kinds,
+        }
+
+    def to_arrays(self) -> dict[str, AnyArray]:
+        """Return bank, layer and channel of each filter by their names in HDF5 files."""
+        return {f"filters/{name}": getattr(self, name) for name in ("bank", "layer", "channel")}
 
 
 def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = None) -> Pool:

@@ -19,7 +19,7 @@ from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
 from mkfa.patterns.named_sets import named_set
 
 SAME = 0.98
-"""Share of energy, R2, above which two patterns carry one name: at a signal-to-noise ratio of 20 dB (1 % of the
+"""Share of energy, R², above which two patterns carry one name: at a signal-to-noise ratio of 20 dB (1 % of the
 energy is noise) a gap of 2 % is what a kernel of 5x5 taps can just tell, 3.5 standard deviations."""
 COORDINATES = 3
 """Most coordinates that a class has."""

@@ -1,11 +1,11 @@
 """Fit filters to a dictionary: one matrix product, then a batched refinement (numpy only).
 
 A fit is invariant to gain and offset: filters and patterns are compared as zero-mean unit vectors, and
-R2 = cos^2 is the share of a filter's variance over its taps that gain * pattern + offset explains.
+R² = cos^2 is the share of a filter's variance over its taps that gain * pattern + offset explains.
 
 1. Each filter's best atom in every class, by one matrix product.
 2. For the `CANDIDATES` most plausible classes, refinement in the continuous parameters (`mkfa.patterns.refine`).
-3. Among the refined classes the one of largest R2 - `PARSIMONY` * P, P the number of its fitted coordinates (delta
+3. Among the refined classes the one of largest R² - `PARSIMONY` * P, P the number of its fitted coordinates (delta
    0, Laplacian 1, difference of Gaussians 3, others 2): a class with more to fit must explain that much more. Classes
    that coincide with a simpler one are not in the dictionary where they do (`mkfa.patterns.dictionary`).
 4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`).
@@ -31,7 +31,7 @@ from mkfa.threads import in_threads
 
 CANDIDATES = 3
 PARSIMONY = 0.005
-"""R2 that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
+"""R² that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
 CHUNK = 8192
 MOST_THREADS = 4
 """Chunks fitted at once; each needs about 30 MB."""
@@ -48,7 +48,7 @@ class Fit(ByContent):
     variant : (N,) int16, variant of the class (its offset); -1 as above.
     coordinates : (N, COORDINATES) float32, as `mkfa.patterns.families.Family` orders them, 0 where there are fewer.
     cosine : (N,) float32, of filter and pattern; its sign is that of the gain (on or off).
-    runner_up : (N,) int16, best other class by R2, -1 where there is none.
+    runner_up : (N,) int16, best other class by R², -1 where there is none.
     runner_up_r2 : (N,) float32
     """
 
@@ -66,7 +66,7 @@ class Fit(ByContent):
 
     @property
     def margin(self) -> F32:
-        """(N,) float32, R2 less the runner-up's; below 0 where a simpler class was preferred."""
+        """(N,) float32, R² less the runner-up's; below 0 where a simpler class was preferred."""
         return self.r2 - self.runner_up_r2
 
 
@@ -100,7 +100,7 @@ def classify(vectors: F32, size: tuple[int, int], *, basis: str = "families", re
     vectors : (N, K) float32, rows zero-mean and of unit norm (`mkfa.banks.canonical`); all-zero rows get no class.
     size : (kh, kw) with kh * kw == K.
     basis : "families" or a named set.
-    refine : False stops at the dictionary's atoms: a little faster, R2 a little lower.
+    refine : False stops at the dictionary's atoms: a little faster, R² a little lower.
     """
     return fit(vectors, dictionary(basis, *size), refine=refine)
 

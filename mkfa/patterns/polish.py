@@ -21,7 +21,7 @@ from mkfa.patterns.families import kernels
 from mkfa.patterns.scale_space import OPERATORS
 
 _STEPS = {0: 0, 1: 12, 2: 12, 3: 25}  # most filters need two, but those that need more must not stop early
-_ENOUGH = 2e-6  # a gain in R2 below this ends the polishing of a filter
+_ENOUGH = 2e-6  # a gain in R² below this ends the polishing of a filter
 _DIFFERENCE = 0.005  # of a coordinate, for derivatives
 _DAMPING = 0.01  # of the first step; a step that gains divides it by 3, one that does not multiplies it by 10
 

@@ -19,7 +19,7 @@ from mkfa.patterns.dictionary import COORDINATES, SAME, Dictionary, dictionary, 
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
 _KEEP_BYTES = 192 << 20
-# R2 of an atom with a simpler class from which its neighbourhood is checked for coincidence. With up to two coordinates
+# R² of an atom with a simpler class from which its neighbourhood is checked for coincidence. With up to two coordinates
 # a check of all finds no more (3x3 to 7x7); with three the levels are further apart, so all are checked.
 _NEAR = {0: 0.85, 1: 0.85, 2: 0.85, 3: 0.0}
 

@@ -15,7 +15,7 @@ from mkfa.patterns.fit import Fit, Merge, merged_classes, models
 
 RESAMPLES = 2000
 CURVE = np.linspace(0, 1, 101)
-"""R2 at which coverage curves are given."""
+"""R² at which coverage curves are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Coverage:
     null : which null.
     filters : number of scored filters.
     median_r2, null_median_r2 : of the filters and of the null.
-    fixed, null_fixed : share with R2 at least the fixed value.
+    fixed, null_fixed : share with R² at least the fixed value.
     fixed_low, fixed_high : 95 % interval of `fixed` over layers; NaN for a single layer.
-    threshold : R2 that 1 % of the null passes.
+    threshold : R² that 1 % of the null passes.
     beyond : share above that threshold; chance is 1 %.
     beyond_low, beyond_high : its 95 % interval over layers.
-    curve, null_curve : (101,) share with R2 at least `CURVE`.
+    curve, null_curve : (101,) share with R² at least `CURVE`.
     """
 
     null: str
@@ -174,7 +174,7 @@ def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> 
     low, high = _interval(counts, np.bincount(layer), seed)
     everything = np.sort(np.concatenate(fits))
     pooled = [_share_from(n, CURVE) for n in nulls]
-    # The median of a mixture of nulls: the first R2 at which the weighted share above falls to a half.
+    # The median of a mixture of nulls: the first R² at which the weighted share above falls to a half.
     mixed = np.concatenate(nulls)
     mass = np.concatenate([np.full(len(n), w / len(n)) for n, w in zip(nulls, weight, strict=True)])
     order = np.argsort(mixed)

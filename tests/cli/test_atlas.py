@@ -40,7 +40,7 @@ def run(*arguments):
 
 def test_atlas_prints_criteria_clusters_and_what_was_left_out(banks):
     text = run("atlas", *banks, "--clusters", 3)
-    for expected in ("180 of 3x3 (net0 90, net1 90)", "30 of 5x5", "null R2", "seed 0", "adjusted Rand", "HDBSCAN"):
+    for expected in ("180 of 3x3 (net0 90, net1 90)", "30 of 5x5", "null R²", "seed 0", "adjusted Rand", "HDBSCAN"):
         assert expected in text
     assert max(len(line) for line in text.splitlines()) <= 115
 
@@ -63,7 +63,7 @@ def test_kernel_is_chosen_by_name(banks):
 
 def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
     text = run("keys", *banks, "--candidates", 12, "--out", tmp_path / "k.h5", "--figure", tmp_path / "k.png")
-    for expected in ("null R2", "3 keys", "nearest of 'eight'", "blurred", "cov. null's keys", "Wrote"):
+    for expected in ("null R²", "3 keys", "nearest of 'eight'", "blurred", "cov. null's keys", "Wrote"):
         assert expected in text
     assert read_arrays(tmp_path / "k.h5", kind="keys")[0]["key"].shape == (3, 3, 3)
     assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")

@@ -10,7 +10,7 @@ import pytest
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.clusters.count import null_cloud
-from mkfa.clusters.keys import COVERED, Curve, choose_count, elimination_order, find_keys, keys_summary, write_keys
+from mkfa.clusters.keys import COVERED, Curve, choose_count, elimination_order, find_keys
 from mkfa.clusters.lines import assign_lines
 from mkfa.errors import MkfaError
 from mkfa.storage.result_files import read_arrays
@@ -37,8 +37,8 @@ def bank_of(raw, name="planted"):
 def test_planted_keys_are_found_exactly(k):
     keys = find_keys([planted_bank(k)], most=14, candidates=40, nulls=19)
     assert keys.chosen == "elbow"
-    assert len(keys.found.prototype) == k
-    assert np.abs(keys.found.prototype @ patterns(k).T).max(axis=0).min() > 0.99
+    assert len(keys.clusters.prototype) == k
+    assert np.abs(keys.clusters.prototype @ patterns(k).T).max(axis=0).min() > 0.99
     assert keys.p == pytest.approx(0.05)
     assert keys.coverage > 0.99
     assert keys.curve.lead.argmax() == k - 1
@@ -48,7 +48,7 @@ def test_planted_keys_are_found_exactly(k):
 def test_a_null_library_has_no_keys():
     cloud = null_cloud(normalise(planted_bank(6).groups[5, 5].weight.reshape(-1, 25))[0], np.random.default_rng(2))
     keys = find_keys([bank_of(cloud)], most=8, candidates=20, nulls=19)
-    assert (keys.chosen, len(keys.found.prototype)) == ("none", 1)
+    assert (keys.chosen, len(keys.clusters.prototype)) == ("none", 1)
     assert keys.p > 0.05
     assert np.abs(keys.curve.lead).max() < 0.03
 
@@ -83,34 +83,34 @@ def test_the_number_is_where_the_lead_is_nearly_the_largest():
 
 
 def test_all_filters_are_measured_though_keys_are_found_on_a_sample(tmp_path):
-    keys = find_keys([planted_bank(3)], most=4, candidates=10, nulls=2, sample=100, count=3, seed=4)
-    assert (keys.sample, len(keys.found.label)) == (100, 800)
-    r2 = np.square(assign_lines(keys.pool.vector, keys.found.prototype)[1])
-    assert keys.found.energy == pytest.approx(float(r2.mean()), rel=1e-5)
+    keys = find_keys([planted_bank(3)], most=4, candidates=10, nulls=2, sample=100, keys=3, seed=4)
+    assert (keys.sample, len(keys.clusters.label)) == (100, 800)
+    r2 = np.square(assign_lines(keys.pool.vector, keys.clusters.prototype)[1])
+    assert keys.clusters.energy == pytest.approx(float(r2.mean()), rel=1e-5)
     assert keys.coverage == pytest.approx(float((r2 >= COVERED).mean()))
-    write_keys(keys, tmp_path / "k.h5", overwrite=False)
+    keys.save(tmp_path / "k.h5")
     arrays, attributes = read_arrays(tmp_path / "k.h5", kind="keys")
-    assert np.array_equal(arrays["key"].reshape(3, 25), keys.found.prototype)
-    assert np.array_equal(arrays["filters/key"], keys.found.label)
+    assert np.array_equal(arrays["key"].reshape(3, 25), keys.clusters.prototype)
+    assert np.array_equal(arrays["filters/key"], keys.clusters.label)
     assert attributes["seed"] == 4
-    assert attributes["match"] == keys_summary(keys)["match"]
+    assert attributes["match"] == keys.to_dict()["match"]
 
 
 def test_gain_offset_and_sign_of_the_filters_do_not_matter():
     bank = planted_bank(3, 200)
     weight = bank.groups[5, 5].weight
     other = bank_of(-7 * weight + 5)
-    one, two = (find_keys([b], most=4, candidates=10, nulls=2, count=3) for b in (bank, other))
-    assert np.abs(one.found.prototype @ two.found.prototype.T).max(axis=1).min() > 0.999
+    one, two = (find_keys([b], most=4, candidates=10, nulls=2, keys=3) for b in (bank, other))
+    assert np.abs(one.clusters.prototype @ two.clusters.prototype.T).max(axis=1).min() > 0.999
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"count": 50, "candidates": 10}, "--keys: 50 keys are out of reach"),
-        ({"sample": 3}, "--sample: 3 filters are too few"),
-        ({"most": 0}, "--most"),
-        ({"candidates": 0}, "--candidates: 0 prototypes are none"),
+        ({"keys": 50, "candidates": 10}, "keys: 50 keys are out of reach"),
+        ({"sample": 3}, "sample: 3 filters are too few"),
+        ({"most": 0}, "most"),
+        ({"candidates": 0}, "candidates: 0 prototypes are none"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options, says):
