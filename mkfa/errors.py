@@ -47,11 +47,11 @@ class UnknownNameError(MkfaError):
 
 
 class UnknownBankError(UnknownNameError):
-    """A name that is no bank; `name` is what was asked for."""
+    """A name that is not a bank; `name` is what was asked for."""
 
     def __init__(self, name: str, remedy: str) -> None:
         self.name = name
-        super().__init__(name, "is no bank file, bank of the library, or bundled bank", remedy)
+        super().__init__(name, "is not a bank file, bank of the library, or bundled bank", remedy)
 
 
 class WorkError(MkfaError):

@@ -6,7 +6,7 @@ from mkfa.errors import MkfaError, UnknownBankError, UnknownNameError
 
 
 def about_bank(error: UnknownBankError) -> UnknownNameError:
-    """Return the error for a name that is no bank, with the command that gets one where there is such a command."""
+    """Return the error for a name that is not a bank, with the command that gets one where there is such a command."""
     from mkfa.images.registry import registry
     from mkfa.readers.timm.catalogue import resolve
 

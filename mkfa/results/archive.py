@@ -182,7 +182,7 @@ def _text(path: Path) -> bytes:
     except (OSError, EOFError, ValueError) as error:
         problem = f"cannot be read as gzip ({one_line(str(error))[:80]})"
         raise MkfaError(path, problem, "name a file that 'mkfa runs pack' made") from None
-    except Exception as error:  # zlib.error is no OSError
+    except Exception as error:  # zlib.error is not an OSError
         raise MkfaError(path, f"is damaged ({one_line(str(error))[:80]})", "pack the runs again") from None
     if len(text) > _LARGEST:
         raise MkfaError(path, f"holds more than {_LARGEST >> 20} MiB of text", "name a file that mkfa made")

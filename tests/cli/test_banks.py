@@ -126,7 +126,7 @@ def test_requests_that_are_wrong(checkpoint, tmp_path):
 def test_no_depthwise_layer_says_what_there_is_instead(tmp_path):
     save_file({"conv.weight": np.zeros((4, 3, 3, 3), np.float32)}, tmp_path / "dense.safetensors")
     done = mkfa("harvest", tmp_path / "dense.safetensors", "--out", tmp_path / "b.h5")
-    assert_refused(done, ["dense.safetensors", "has no depthwise layer", "it holds"])
+    assert_refused(done, ["dense.safetensors", "has no depthwise layer", "it has"])
     assert not (tmp_path / "b.h5").exists()
 
 
