@@ -101,20 +101,11 @@ def _print(result: Assignments, by_layer: bool, stored: str) -> None:
 
 
 def _print_classes(summary: AssignmentSummary) -> None:
-    rows = []
-    for each in sorted(summary.classes, key=lambda c: -c.share):
-        if each.filters or each.null_share >= 0.0005:
-            rows.append(
-                (
-                    each.title,
-                    each.filters,
-                    _percent(each.share),
-                    _interval(each.low, each.high),
-                    each.median_r2,
-                    _percent(each.on),
-                    _percent(each.null_share),
-                )
-            )
+    shown = [c for c in sorted(summary.classes, key=lambda c: -c.share) if c.filters or c.null_share >= 0.0005]
+    rows = [
+        (c.title, c.filters, _share(c.share), _interval(c.low, c.high), c.median_r2, _share(c.on), _share(c.null_share))
+        for c in shown
+    ]
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
     print_table(title, columns, rows)
@@ -128,19 +119,10 @@ def _print_coverage(summary: AssignmentSummary) -> None:
     for kind, coverage in parts:
         for i, each in enumerate(coverage):
             limit = "each its own" if kind == "all" else f"R² > {each.threshold:.2f}"
-            rows.append(
-                (
-                    kind if i == 0 else "",
-                    f"{each.filters:,}" if i == 0 else "",
-                    each.null,
-                    each.median_r2 if i == 0 else "",
-                    each.null_median_r2,
-                    _percent(each.fixed) if i == 0 else "",
-                    _percent(each.null_fixed),
-                    f"{_percent(each.beyond)} ({limit})",
-                    _interval(each.beyond_low, each.beyond_high),
-                )
-            )
+            first = (kind, f"{each.filters:,}", each.median_r2, _share(each.fixed)) if i == 0 else ("",) * 4
+            beyond = f"{_share(each.beyond)} ({limit})", _interval(each.beyond_low, each.beyond_high)
+            nulls = each.null_median_r2, _share(each.null_fixed)
+            rows.append((*first[:2], each.null, first[2], nulls[0], first[3], nulls[1], *beyond))
     at = f"R² >= {summary.r2:g}"
     columns = ("size", "filters", "null", "median R²", "null's", at, "null's", "above null's 1 %", "95 %, layers")
     print_table("Coverage, beside each null", columns, rows, left=1)
@@ -154,19 +136,8 @@ def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...])
         names = [f"{summary.classes[i].title} {100 * each.shares[i]:.0f} %" for i in order]
         top = ", ".join(names) if len(", ".join(names)) <= 32 else names[0]
         q = of[each.layer]
-        rows.append(
-            (
-                each.layer,
-                each.kind,
-                each.filters,
-                each.dead,
-                each.median_r2,
-                _percent(each.fixed),
-                _percent(each.beyond),
-                f"{q.entropy:.2f}/{q.random:.2f}",
-                top,
-            )
-        )
+        shares = each.median_r2, _share(each.fixed), _share(each.beyond), f"{q.entropy:.2f}/{q.random:.2f}"
+        rows.append((each.layer, each.kind, each.filters, each.dead, *shares, top))
     columns = ("layer", "size", "filters", "dead", "R²", f">= {summary.r2:g}", "> null", "entropy", "most frequent")
     print_table(
         "Layers",
@@ -183,8 +154,8 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
     chosen = summary.whole[0]
     strict = min(summary.whole, key=lambda c: c.beyond)
     lines = [
-        f"{_percent(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
-        f"(chance: 1 %); against {strict.null} filters, the hardest null, {_percent(strict.beyond)}.",
+        f"{_share(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
+        f"(chance: 1 %); against {strict.null} filters, the hardest null, {_share(strict.beyond)}.",
         f"Median p of a filter's R² under {summary.null}: "
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
         f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R²: "
@@ -220,7 +191,7 @@ def _coincide(kind: KindSummary, titles: dict[str, str]) -> list[str]:
     return [f"Classes that at {kind.kind} carry another's name, since they coincide (share of their range): {said}."]
 
 
-def _percent(share: float) -> str:
+def _share(share: float) -> str:
     return "–" if share != share else f"{100 * share:.1f} %"
 
 

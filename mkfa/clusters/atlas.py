@@ -269,8 +269,9 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         found = LineClusters(found.prototype, label, cosine, energy, found.seed, found.restarts)
     row = subsample(len(pool), sample, rng)
     cloud = pool.vector[row]
-    filter_class = _classes(pool.vector, pool.kind)
-    titles, r2 = _prototype_classes(found.prototype, pool.kind)
+    density, null_density = in_threads(density_clusters, (cloud, null_cloud(cloud, rng)))
+    filter_class = _classes(pool.vector, pool.kind)[0]
+    _, titles, r2 = _classes(found.prototype, pool.kind)
     layer_rows, of_layer = np.unique(np.stack([pool.bank, pool.layer], axis=1), axis=0, return_inverse=True)
     return Atlas(
         pool=pool,
@@ -285,8 +286,8 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         class_share=_shares(found.label, filter_class, len(found.prototype), len(CLASSES)),
         prototype_class=titles,
         prototype_r2=r2,
-        density=density_clusters(cloud),
-        null_density=density_clusters(null_cloud(cloud, rng)),
+        density=density,
+        null_density=null_density,
         density_row=row,
         map=FilterMap(row, map_filters(cloud, seed=seed)) if with_map else None,
         seed=seed,
@@ -340,21 +341,14 @@ def _jaccard(reference: I32, other: I32, k: int) -> F64:
     return np.asarray((both / np.maximum(union, 1)).max(axis=1), np.float64)
 
 
-def _classes(vector: F32, kind: Kind) -> NDArray[np.int8]:
+def _classes(vector: F32, kind: Kind) -> tuple[NDArray[np.int8], tuple[str, ...], F32]:
+    """Return the row in `CLASSES` of each filter's best fitting family, that family's title, and R²."""
     from mkfa.patterns.dictionary import dictionary
-    from mkfa.patterns.fit import classify
+    from mkfa.patterns.fit import fit
 
-    names = dictionary("families", kind.kh, kind.kw).names
+    book = dictionary("families", kind.kh, kind.kw)
     group = {name: i for i, (_, members) in enumerate(CLASS_GROUPS) for name in members}
-    row = np.array([group[name] for name in names] + [len(CLASS_GROUPS)], np.int8)  # the last: no class
-    fitted = classify(vector, (kind.kh, kind.kw))
-    return np.where(fitted.r2 < WEAK, np.int8(len(CLASS_GROUPS)), row[fitted.label])
-
-
-def _prototype_classes(prototype: F32, kind: Kind) -> tuple[tuple[str, ...], F32]:
-    from mkfa.patterns.dictionary import dictionary
-    from mkfa.patterns.fit import classify
-
-    titles = dictionary("families", kind.kh, kind.kw).titles
-    fitted = classify(prototype, (kind.kh, kind.kw))
-    return tuple(titles[i] for i in fitted.label), np.asarray(fitted.r2, np.float32)
+    row = np.array([group[name] for name in book.names] + [len(CLASS_GROUPS)], np.int8)  # the last: no class
+    fitted = fit(vector, book)
+    classes = np.where(fitted.r2 < WEAK, np.int8(len(CLASS_GROUPS)), row[fitted.label])
+    return classes, tuple(book.titles[i] for i in fitted.label), fitted.r2

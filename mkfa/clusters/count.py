@@ -156,40 +156,18 @@ def decide(measured: Criteria, p: float, *, nulls: int, given: int | None = None
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
-            return (
-                k,
-                "clusters",
-                (
-                    f"{k} clusters: the gap over the covariance null stops growing there and the "
-                    f"clustering recurs on halves (adjusted Rand {stability[row]:.2f}; {structure})."
-                ),
-            )
+            why = "the gap over the covariance null stops growing there and the clustering recurs on halves"
+            return k, "clusters", f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
-    last = int(counts[-1])
-    what = (
-        f"a continuum, not countable clusters: the gap over the covariance null names no number up to {last} "
-        f"that recurs ({structure})"
-    )
     if len(recurring):
-        k = int(counts[recurring[-1]])
-        return (
-            k,
-            "continuum",
-            (
-                f"{k} groups of {what}; {k} is the finest division that recurs on halves "
-                f"(adjusted Rand {stability[recurring[-1]]:.2f}, at least {STABLE})."
-            ),
-        )
-    row = 1 + int(stability[1:].argmax()) if len(counts) > 1 else 0
+        row, which, limit = int(recurring[-1]), "{} is the finest division that recurs on halves", "at least"
+    else:
+        row = 1 + int(stability[1:].argmax()) if len(counts) > 1 else 0
+        which, limit = "no division recurs on halves, {} comes nearest", "under"
     k = int(counts[row])
-    return (
-        k,
-        "continuum",
-        (
-            f"{k} groups of {what}; no division recurs on halves, {k} comes nearest "
-            f"(adjusted Rand {stability[row]:.2f}, under {STABLE})."
-        ),
-    )
+    what = f"the gap over the covariance null names no number up to {int(counts[-1])} that recurs ({structure})"
+    recurs = f"{which.format(k)} (adjusted Rand {stability[row]:.2f}, {limit} {STABLE})"
+    return k, "continuum", f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
 
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:

@@ -268,32 +268,14 @@ def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None
     n = 1 + int(np.flatnonzero(lead >= ELBOW * lead[top])[0]) if lead[top] > 0 else 1
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
     if count is not None:
-        return (
-            count,
-            "given",
-            (
-                f"{count} keys were asked for; mean R² {curve.r2[count - 1]:.3f}, null "
-                f"{curve.null_r2[count - 1]:.3f} (p = {p:.3f}{least})."
-            ),
-        )
+        r2, null = curve.r2[count - 1], curve.null_r2[count - 1]
+        return count, "given", f"{count} keys were asked for; mean R² {r2:.3f}, null {null:.3f} (p = {p:.3f}{least})."
     if p > ALPHA or lead[top] <= 0:
-        return (
-            1,
-            "none",
-            (
-                f"No keys: these filters are explained no better than filters of the same second moments "
-                f"(p = {p:.3f}, {nulls} nulls); only the leading pattern is kept."
-            ),
-        )
-    return (
-        n,
-        "elbow",
-        (
-            f"{n} keys: mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach "
-            f"{curve.null_r2[n - 1]:.3f}; that lead is {ELBOW:.0%} or more of the largest "
-            f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})."
-        ),
-    )
+        why = f"explained no better than filters of the same second moments (p = {p:.3f}, {nulls} nulls)"
+        return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
+    reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
+    largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})"
+    return n, "elbow", f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
 
 
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:

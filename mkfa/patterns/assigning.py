@@ -23,8 +23,8 @@ from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.patterns.assignment import Assignment, Assignments
 from mkfa.patterns.basis_assignment import KindAssignment, NullFits
 from mkfa.patterns.dictionary import Dictionary, dictionary
-from mkfa.patterns.families import NAMED_SETS
 from mkfa.patterns.fit import Fit, fit, parameters
+from mkfa.patterns.named_sets import NAMED_SETS
 from mkfa.progress import Advance, Progress, follow
 
 BASES = ("families", *NAMED_SETS)

@@ -16,10 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mkfa.array_types import F32, F64
-from mkfa.patterns.named_sets import NAMED_SETS, NamedSet, named_set
 from mkfa.patterns.scale_space import OPERATORS, profile
-
-__all__ = ["FAMILIES", "NAMED_SETS", "Axis", "Family", "Kernels", "NamedSet", "kernels", "named_set", "sigma_limit"]
 
 TAU = 0.2
 """Variance at which the scale coordinate turns from linear to logarithmic, pixels squared."""

@@ -92,33 +92,19 @@ class Parameters(ByContent):
     weight: F32
 
 
-def classify(vectors: F32, size: tuple[int, int], *, basis: str = "families", refine: bool = True) -> Fit:
-    """Fit canonical filters to a basis.
+def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None) -> Fit:
+    """Fit canonical filters to a dictionary; memory beyond the result does not grow with N.
 
     Parameters
     ----------
     vectors : (N, K) float32, rows zero-mean and of unit norm (`mkfa.banks.canonical`); all-zero rows get no class.
-    size : (kh, kw) with kh * kw == K.
-    basis : "families" or a named set.
     refine : False stops at the dictionary's atoms: a little faster, R² a little lower.
-    """
-    return fit(vectors, dictionary(basis, *size), refine=refine)
-
-
-def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None) -> Fit:
-    """Fit (N, K) float32 canonical filters to a dictionary; memory beyond the result does not grow with N.
-
-    `advance` is called with the number of filters done.
+    advance : called with the number of filters done.
     """
     n = len(vectors)
-    out = Fit(
-        np.empty(n, np.int16),
-        np.empty(n, np.int16),
-        np.empty((n, COORDINATES), np.float32),
-        np.empty(n, np.float32),
-        np.empty(n, np.int16),
-        np.empty(n, np.float32),
-    )
+    label, variant, runner_up = np.empty((3, n), np.int16)
+    cosine, runner_up_r2 = np.empty((2, n), np.float32)
+    out = Fit(label, variant, np.empty((n, COORDINATES), np.float32), cosine, runner_up, runner_up_r2)
     if refine and n:
         neighbourhoods(book.basis, *book.size)  # made before threads would make it twice
 

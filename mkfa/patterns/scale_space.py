@@ -45,23 +45,21 @@ def smoothing(positions: ArrayLike, variance: ArrayLike) -> F64:
 
 
 def forward(f: F64) -> F64:
-    """Return D+ f along the last axis, equation (2); the result is one shorter: its first entry is at f's first."""
+    """Return D+ f along the last axis, equation (2), or D- f, equation (3); the result is one shorter.
+
+    Its first entry is D+ f at f's first position, and D- f at f's second.
+    """
     return f[..., 1:] - f[..., :-1]
-
-
-def backward(f: F64) -> F64:
-    """Return D- f along the last axis, equation (3); the result is one shorter: its first entry is at f's second."""
-    return forward(f)
 
 
 def central(f: F64) -> F64:
     """Return D0 f along the last axis, equation (4); the result lacks f's first and last position."""
-    return (forward(f)[..., 1:] + backward(f)[..., :-1]) / 2
+    return (forward(f)[..., 1:] + forward(f)[..., :-1]) / 2
 
 
 def second(f: F64) -> F64:
     """Return D2 f = D+ D- f along the last axis, equation (5); the result lacks f's first and last position."""
-    return forward(backward(f))
+    return forward(forward(f))
 
 
 def average(f: F64) -> F64:
@@ -80,7 +78,7 @@ _OPERATORS: FrozenDict[str, tuple[Difference, int, int]] = FrozenDict(
         "smooth-": (average, 0, 1),
         "smooth+": (average, 1, 0),
         "forward": (forward, 0, 1),
-        "backward": (backward, 1, 0),
+        "backward": (forward, 1, 0),
         "central": (central, 1, 1),
         "second": (second, 1, 1),
     }

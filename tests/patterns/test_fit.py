@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mkfa.banks.canonical import normalise
 from mkfa.patterns.dictionary import SAME, dictionary
 from mkfa.patterns.families import coordinate_to_scale
-from mkfa.patterns.fit import classify, fit, merged_classes, models, parameters
+from mkfa.patterns.fit import fit, merged_classes, models, parameters
 
 NOISE = 0.1  # of the pattern's norm: 20 dB
 
@@ -87,8 +87,8 @@ def test_an_angle_of_zero_is_the_derivative_along_x():
 @given(st.integers(0, 10**6), st.floats(0.001, 1000), st.floats(-50, 50), st.booleans())
 def test_a_fit_does_not_depend_on_gain_sign_or_offset(seed, gain, offset, flip):
     weight = np.random.default_rng(seed).standard_normal((5, 5, 5))
-    a = classify(canonical(weight), (5, 5))
-    b = classify(canonical((-gain if flip else gain) * weight + offset * gain), (5, 5))
+    a = fit(canonical(weight), dictionary("families", 5, 5))
+    b = fit(canonical((-gain if flip else gain) * weight + offset * gain), dictionary("families", 5, 5))
     # The offset is lost to float32 rounding, which may lead a noisy filter to the other of two close local optima.
     assert b.r2 == pytest.approx(a.r2, abs=5e-3)
     same = a.margin > 0.02  # a tie may fall either way on rounding
@@ -134,7 +134,7 @@ def test_refinement_never_lowers_r2_and_ends_at_a_maximum():
 
 def test_memory_and_results_do_not_depend_on_chunks(monkeypatch):
     vectors = canonical(np.random.default_rng(3).standard_normal((500, 3, 3)))
-    whole = classify(vectors, (3, 3))
+    whole = fit(vectors, dictionary("families", 3, 3))
     monkeypatch.setattr("mkfa.patterns.fit.CHUNK", 64)
     steps: list[int] = []
     parts = fit(vectors, dictionary("families", 3, 3), advance=steps.append)
@@ -146,11 +146,11 @@ def test_memory_and_results_do_not_depend_on_chunks(monkeypatch):
 def test_zero_rows_have_no_class():
     vectors = canonical(np.random.default_rng(4).standard_normal((3, 5, 5)))
     vectors[1] = 0
-    found = classify(vectors, (5, 5))
+    found = fit(vectors, dictionary("families", 5, 5))
     assert found.label[1] == -1 and found.r2[1] == 0 and found.runner_up[1] == -1
     assert (found.label[[0, 2]] >= 0).all()
     assert np.isnan(parameters(found, dictionary("families", 5, 5)).sigma_x[1])
-    assert len(classify(vectors[:0], (5, 5)).label) == 0
+    assert len(fit(vectors[:0], dictionary("families", 5, 5)).label) == 0
 
 
 def test_eight_is_found_as_itself():
@@ -222,8 +222,8 @@ def test_a_real_network_is_fitted_far_better_than_its_shuffled_taps():
     from mkfa.nulls.draws import draw_null
 
     live = usable_filters(load_bank("efficientnet_lite0"), "5x5").weight
-    real = classify(canonical(live), (5, 5))
-    null = classify(canonical(draw_null("shuffled", live, np.random.default_rng(0))), (5, 5))
+    real = fit(canonical(live), dictionary("families", 5, 5))
+    null = fit(canonical(draw_null("shuffled", live, np.random.default_rng(0))), dictionary("families", 5, 5))
     assert np.median(real.r2) >= 0.78
     assert np.median(null.r2) <= 0.31
 
