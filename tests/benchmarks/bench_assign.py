@@ -39,7 +39,7 @@ for i, f in enumerate(chosen):
             except RuntimeError:
                 continue
             best[i] = max(best[i], 1 - ((f - model(0, *p)) ** 2).sum() / variance)
-print(f"curve_fit, 10 separable classes, 2 starts each: median R2 {np.median(best):.4f} of 200 filters")
+print(f"curve_fit, 10 separable classes, 2 starts each: median R² {np.median(best):.4f} of 200 filters")
 """
 
 
