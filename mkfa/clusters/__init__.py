@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 from mkfa.lazy import face
 
 if TYPE_CHECKING:
+    from mkfa.clusters.atlas import Atlas as Atlas
     from mkfa.clusters.atlas import build_atlas as build_atlas
+    from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
 
 __getattr__, __dir__, __all__ = face(
-    __name__, {"build_atlas": "mkfa.clusters.atlas", "find_keys": "mkfa.clusters.keys"}
+    __name__,
+    {
+        "build_atlas": "mkfa.clusters.atlas",
+        "Atlas": "mkfa.clusters.atlas",
+        "find_keys": "mkfa.clusters.keys",
+        "Keys": "mkfa.clusters.keys",
+    },
 )

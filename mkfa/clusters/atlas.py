@@ -1,4 +1,4 @@
-"""The atlas of one or more banks: clusters of their filters, prototypes, where each is found, and a map."""
+"""The atlas of one or more banks: clusters of their filters, prototypes, who has which, and a map."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CLASS_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("oblique edge", ("oriented_first",)),
     ("second order", ("dxx", "dyy", "dxy", "oriented_second")),
 )
-"""What the families of `mkfa.patterns.families` are drawn as: few enough groups for colours that can be told apart."""
+"""Groups of the families in `mkfa.patterns.families`: few enough for colours that differ clearly."""
 CLASSES = (*(title for title, _ in CLASS_GROUPS), f"none (R² < {WEAK})")
 
 
@@ -259,7 +259,7 @@ def build_atlas(
 
 
 def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Advance) -> Atlas:
-    choice = choose_clusters(pool.vector, seed=seed, given=clusters, sample=sample, advance=advance)
+    choice = choose_clusters(pool.vector, seed=seed, asked=clusters, sample=sample, advance=advance)
     rng = np.random.default_rng((seed, 1))
     fitted = pool.vector[subsample(len(pool), _FIT_MOST, rng)]
     found = cluster_lines(fitted, choice.clusters, seed=seed, restarts=_RESTARTS)

@@ -110,7 +110,7 @@ def choose_clusters(
     *,
     seed: int,
     counts: Sequence[int] = SWEEP,
-    given: int | None = None,
+    asked: int | None = None,
     sample: int = 4000,
     nulls: int = 19,
     advance: Advance = lambda amount: None,
@@ -121,7 +121,7 @@ def choose_clusters(
     ----------
     vector : (N, K) float32, canonical filters.
     counts : ascending numbers of clusters; 1 is always tried, those above N / 10 are not.
-    given : a number the user has chosen; criteria are then measured at 1 and there.
+    asked : a number to use; criteria are then measured at 1 and there.
     sample : filters used; drawn without replacement where there are more.
     nulls : null clouds drawn.
     advance : called with 1 after each count, for a progress bar.
@@ -130,7 +130,7 @@ def choose_clusters(
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
     chance = [null_cloud(cloud, rng) for _ in range(nulls)]
-    tried = counts_tried(len(cloud), given, counts)
+    tried = counts_tried(len(cloud), asked, counts)
     with one_thread():
         left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
     log_left = np.log(left)
@@ -139,18 +139,18 @@ def choose_clusters(
     drop = (log_left[0] - log_left).mean(axis=0)
     p = float(p_value(drop[0], drop[1:], larger=True))
     measured = Criteria(np.array(tried), 1 - left[:, 0], 1 - left[:, 1:].mean(axis=1), gap, error, *shape.T)
-    clusters, verdict, reason = decide(measured, p, nulls=nulls, given=given)
+    clusters, verdict, reason = decide(measured, p, nulls=nulls, asked=asked)
     return Choice(clusters, verdict, reason, p, measured, len(cloud), nulls, seed)
 
 
-def decide(measured: Criteria, p: float, *, nulls: int, given: int | None = None) -> tuple[int, Verdict, str]:
+def decide(measured: Criteria, p: float, *, nulls: int, asked: int | None = None) -> tuple[int, Verdict, str]:
     """Apply the rule of this module; return the number, the verdict and the reason."""
     counts, gap, error, stability = measured.counts, measured.gap, measured.gap_error, measured.stability
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
     structure = f"structure beyond the covariance null: p = {p:.3f}{least}"
-    if given is not None:
-        at = float(stability[counts == given][0])
-        return given, "given", f"{given} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
+    if asked is not None:
+        at = float(stability[counts == asked][0])
+        return asked, "given", f"{asked} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
     if p > ALPHA:
         return 1, "none", f"No clusters beyond filters of the same second moments (p = {p:.3f}, {nulls} nulls)."
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
@@ -218,6 +218,6 @@ def _measure(
     return left, shape
 
 
-def counts_tried(n: int, given: int | None = None, counts: Sequence[int] = SWEEP) -> list[int]:
+def counts_tried(n: int, asked: int | None = None, counts: Sequence[int] = SWEEP) -> list[int]:
     """Return the numbers of clusters that n filters are clustered into; 1 and the one that is asked for always."""
-    return sorted({1, given} if given is not None else {1} | {k for k in counts if k <= max(n // 10, 1)})
+    return sorted({1, asked} if asked is not None else {1} | {k for k in counts if k <= max(n // 10, 1)})

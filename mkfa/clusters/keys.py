@@ -76,7 +76,7 @@ class Keys(Result):
     ----------
     pool : the filters.
     clusters : the n keys (`prototype`), the key of every filter and its cosine.
-    chosen : "elbow", "none" (the library is explained no better than a null one) or "given".
+    chosen : "elbow", "none" (the library is explained no better than a null one) or "given" (asked for).
     reason : a sentence for the reader.
     p : p-value of the curve's mean against null libraries.
     curve : the elbow curve.
@@ -302,11 +302,11 @@ def _check(pool: Pool, sample: int, *, candidates: int) -> None:
     if sample < 20:
         raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
     if candidates < 1:
-        raise MkfaError("candidates", f"{candidates} prototypes are none", "give at least 1")
+        raise MkfaError("candidates", f"{candidates} prototypes are too few", "give at least 1")
 
 
 def _check_count(count: int | None, most: int) -> None:
     if most < 1:
-        raise MkfaError("most", f"{most} keys are no set", "give at least 1")
+        raise MkfaError("most", f"{most} keys are too few", "give at least 1")
     if count is not None and not 1 <= count <= most:
         raise MkfaError("keys", f"{count} keys are out of reach", f"choose 1 to {most}")

@@ -76,7 +76,7 @@ def cluster_lines(vector: F32, k: int, *, seed: int, restarts: int = 8, toleranc
 
 
 def polish_lines(vector: F32, prototype: F32, *, tolerance: float = 1e-6) -> LineClusters:
-    """Continue the clustering from given (k, K) prototypes."""
+    """Continue the clustering from (k, K) prototypes."""
     return _finish(vector, _iterate(vector, prototype, tolerance)[0], seed=-1, restarts=0)
 
 

@@ -149,7 +149,7 @@ def find_kind(text: str | Kind, banks: Sequence[FilterBank]) -> Kind:
     for kind in count:
         if str(kind) == wanted or same_size == [kind]:
             return kind
-    raise UnknownNameError(str(text), "is no kernel size of these banks", f"choose one of {_listed(count)}")
+    raise UnknownNameError(str(text), "no bank has filters of this size", f"choose one of {_listed(count)}")
 
 
 def _listed(count: Mapping[Kind, int]) -> str:

@@ -9,5 +9,8 @@ from mkfa.lazy import face
 
 if TYPE_CHECKING:
     from mkfa.patterns.assigning import assign as assign
+    from mkfa.patterns.assignment import Assignment as Assignment
 
-__getattr__, __dir__, __all__ = face(__name__, {"assign": "mkfa.patterns.assigning"})
+__getattr__, __dir__, __all__ = face(
+    __name__, {"assign": "mkfa.patterns.assigning", "Assignment": "mkfa.patterns.assignment"}
+)

@@ -127,7 +127,9 @@ def _families(kh: int, kw: int) -> Dictionary:
         known_class = np.concatenate([known_class, np.full(len(dense), index, np.int32)])
     start = np.cumsum([0, *(len(a) for a in atoms)]).astype(np.int32)
     if not start[-1]:
-        raise MkfaError(f"{kh}x{kw} kernels", "hold no pattern but a constant", "choose a bank with larger kernels")
+        raise MkfaError(
+            f"{kh}x{kw} kernels", "are so small that every pattern is constant", "choose a bank with larger kernels"
+        )
     step = np.zeros((len(FAMILIES), COORDINATES))
     for row, family in zip(step, FAMILIES, strict=True):
         row[: len(family.axes)] = [axis.step for axis in family.coordinates(kh, kw)]

@@ -112,7 +112,7 @@ Make = Callable[[Kernels, F64], F32]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A class of patterns, or the variant of one with a given offset.
+    """A class of patterns, or the variant of one with an offset of its own.
 
     Attributes
     ----------

@@ -61,7 +61,7 @@ def named_set(name: str, kh: int, kw: int) -> NamedSet:
         The kernel is too small to tell the patterns from a constant.
     """
     if name not in _SETS:
-        raise UnknownNameError(name, "is no named set of patterns", nearest(name, _SETS) or f"use {NAMED_SETS[0]}")
+        raise UnknownNameError(name, "unknown set of patterns", nearest(name, _SETS) or f"use {NAMED_SETS[0]}")
     patterns = np.empty((len(_SETS[name]), kh, kw), np.float32)
     for row, (label, along_x, along_y, (sigma_x, sigma_y), weight) in zip(patterns, _SETS[name], strict=True):
         pattern = outer(profile(along_y, kh, sigma_y**2), profile(along_x, kw, sigma_x**2))

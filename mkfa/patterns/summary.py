@@ -15,13 +15,15 @@ from mkfa.patterns.fit import Fit, Merge, merged_classes, models
 
 RESAMPLES = 2000
 CURVE = np.linspace(0, 1, 101)
-"""R² at which coverage curves are given."""
+"""R² of the points of coverage curves."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassShare:
-    """One class: its share of the scored filters (95 % interval over layers), fit, share with positive gain ("on"),
-    and its share among null filters (weighted by the kernel sizes' filters)."""
+    """One class: its share of the scored filters with a 95 % interval over layers, and its share of null filters.
+
+    `on` is the share with positive gain; nulls are weighted by the filters of each kernel size.
+    """
 
     name: str
     title: str

@@ -57,7 +57,7 @@ def test_atlas_json_and_files(banks, tmp_path):
 
 def test_kernel_is_chosen_by_name(banks):
     assert "30 of 5x5" in run("atlas", banks[1], "--kernel-size", "5x5", "--clusters", 2)
-    with pytest.raises(MkfaError, match="9x9: is no kernel size of these banks"):
+    with pytest.raises(MkfaError, match="9x9: no bank has filters of this size"):
         run("keys", banks[1], "--kernel-size", "9x9")
 
 

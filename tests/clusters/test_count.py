@@ -94,12 +94,12 @@ def test_rule_calls_a_growing_gap_a_continuum_and_takes_the_finest_division_that
 
 def test_rule_obeys_the_user_and_the_null():
     measured = criteria((1, 2, 3), (0, 0.5, 0.3), (1, 0.9, 0.9))
-    assert decide(measured, 0.05, nulls=19, given=3)[:2] == (3, "given")
+    assert decide(measured, 0.05, nulls=19, asked=3)[:2] == (3, "given")
     assert decide(measured, 0.5, nulls=19)[:2] == (1, "none")
 
 
 def test_given_number_is_measured_beside_one_cluster():
-    choice = choose_clusters(planted(3, 200, noise=0.5), seed=0, given=3, nulls=3)
+    choice = choose_clusters(planted(3, 200, noise=0.5), seed=0, asked=3, nulls=3)
     assert choice.criteria.counts.tolist() == [1, 3]
     assert choice.verdict == "given"
 

@@ -110,7 +110,7 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
         ({"keys": 50, "candidates": 10}, "keys: 50 keys are out of reach"),
         ({"sample": 3}, "sample: 3 filters are too few"),
         ({"most": 0}, "most"),
-        ({"candidates": 0}, "candidates: 0 prototypes are none"),
+        ({"candidates": 0}, "candidates: 0 prototypes are too few"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options, says):
