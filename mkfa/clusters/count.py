@@ -172,6 +172,8 @@ def decide(measured: Criteria, p: float, *, nulls: int, asked: int | None = None
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
     """Return the adjusted Rand index of each pair of clusterings found on random halves, (runs (runs - 1) / 2,)."""
+    if k == 1:
+        return np.ones(runs * (runs - 1) // 2)
     rng = np.random.default_rng(seed)
     return pair_rand(halves(vector, k, rng, runs=runs, restarts=_HALF_RESTARTS, tolerance=_TOLERANCE))
 
