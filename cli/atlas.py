@@ -59,28 +59,13 @@ def print_atlas(result: Atlas) -> None:
     from mkfa.clusters.count import STABLE
     from mkfa.clusters.pool import DEPTHS
 
-    choice, clusters, stable, m = result.choice, result.clusters, result.stability, result.choice.criteria
+    choice, stable, m = result.choice, result.stability, result.choice.criteria
     for note in result.pool.notes:
         say(note)
-    rows = [
-        (
-            int(m.counts[i]),
-            *(
-                float(x[i])
-                for x in (
-                    m.energy,
-                    m.null_energy,
-                    m.gap,
-                    m.gap_error,
-                    m.stability,
-                    m.null_stability,
-                    m.silhouette,
-                    m.null_silhouette,
-                )
-            ),
-        )
-        for i in range(len(m.counts))
-    ]
+    explained, gap = (m.energy, m.null_energy), (m.gap, m.gap_error)
+    recurs, apart = (m.stability, m.null_stability), (m.silhouette, m.null_silhouette)
+    columns_of = zip(m.counts, *explained, *gap, *recurs, *apart, strict=True)
+    rows = [(int(k), *map(float, values)) for k, *values in columns_of]
     say("")
     print_table(
         "How many clusters?",
@@ -97,19 +82,14 @@ def print_atlas(result: Atlas) -> None:
     say("")
     banks = result.pool.banks if 1 < len(result.pool.banks) <= MOST_BANKS else ()
     columns = ("", "nearest family", "its R²", "filters", "mean R²", "recurs", *DEPTHS, *banks)
-    mean_r2 = clusters.mean_r2
+    shares = [f"share of {owner}" for owner in (*DEPTHS, *banks)]
     table = [
         (
             j + 1,
-            result.prototype_class[j],
-            float(result.prototype_r2[j]),
-            percent(clusters.size[j] / len(result.pool)),
-            mean_r2[j],
-            float(stable.recurrence[j]),
-            *(percent(x) for x in result.third_share[:, j]),
-            *(percent(x) for x in result.bank_share[: len(banks), j]),
+            *(row["class"], row["class_r2"], percent(row["share"]), row["mean_r2"], row["recurrence"]),
+            *(percent(row[share]) for share in shares),
         )
-        for j in range(len(clusters.prototype))
+        for j, row in enumerate(result.rows())
     ]
     owners = "Shallow, middle, deep, bank" if banks else "Shallow, middle, deep"
     notes = [

@@ -57,16 +57,8 @@ def print_keys(result: Keys) -> None:
     say("")
     n = len(clusters.prototype)
     shown = [i for i in range(len(curve.r2)) if i + 1 in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, n)]
-    rows = [
-        (
-            i + 1,
-            *(
-                float(x[i])
-                for x in (curve.r2, curve.null_r2, curve.lead, curve.cross_r2, curve.coverage, curve.null_coverage)
-            ),
-        )
-        for i in shown
-    ]
+    measured = (curve.r2, curve.null_r2, curve.lead, curve.cross_r2, curve.coverage, curve.null_coverage)
+    rows = [(i + 1, *(float(x[i]) for x in measured)) for i in shown]
     columns = ("keys", "R²", "null R²", "lead", "null by these", "covered", "null covered")
     print_table("How many keys?", columns, rows, left=0)
     say(
@@ -78,13 +70,7 @@ def print_keys(result: Keys) -> None:
     say(f"All {len(result.pool)} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
     table = [
-        (
-            j + 1,
-            f"{100 * clusters.size[j] / len(result.pool):.0f}%",
-            match.labels[match.nearest[j]],
-            float(match.cosine[j]),
-        )
-        for j in range(n)
+        (j + 1, f"{100 * row['share']:.0f}%", row["nearest"], row["cosine"]) for j, row in enumerate(result.rows())
     ]
     print_table("Keys", ("", "filters", f"nearest of '{match.name}'", "|cos|"), table, left=3)
     summary = match.summary()
