@@ -1,7 +1,8 @@
-"""Harvest several networks into the library: one bank each; what is there already is skipped."""
+"""Harvest several networks into the library, one bank each; banks that exist are skipped."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ _WILD = "*?["
 
 @dataclass(frozen=True, slots=True)
 class HarvestedBank:
-    """What became of one source.
+    """The outcome for one source.
 
-    `state` is "harvested", "skipped" (the bank is there already) or "failed" (`error` says why). `notes` are sentences
+    `state` is "harvested", "skipped" (the bank exists) or "failed" (`error` says why). `notes` are sentences
     for the reader.
     """
 
@@ -39,7 +40,7 @@ class HarvestedBank:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Harvests(Result):
-    """What `harvest_all` did, one entry for each source, in their order."""
+    """The result of `harvest_all`: one entry a source, in their order."""
 
     KIND: ClassVar[str] = "harvest"
     banks: tuple[HarvestedBank, ...]
@@ -55,7 +56,7 @@ class Harvests(Result):
 
     @property
     def failure(self) -> WorkError | None:
-        """One error that sums up what failed; None when all went well."""
+        """One error that lists the sources that failed; None if none did."""
         failed = [bank.source for bank in self if bank.error]
         if not failed:
             return None
@@ -74,12 +75,12 @@ class Harvests(Result):
 
 
 def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
-    """Replace patterns by the files they match, or else by the timm names with pretrained weights that they match.
+    """Replace patterns by the files that they match, else by timm names with pretrained weights.
 
     Raises
     ------
     MkfaError
-        An empty name, or a pattern that matches neither.
+        A name is empty, or a pattern matches neither a file nor a timm name.
 
     Examples
     --------
@@ -118,21 +119,21 @@ def harvest_all(
     progress: Progress = None,
     **options: Any,
 ) -> Harvests:
-    """Harvest networks into the library, each under its own name; networks that are there already are skipped.
+    """Harvest networks into the library, each under its own name; banks that exist are skipped.
 
-    A local checkpoint counts as there while its bytes are those that the bank was harvested from. A file that changed
-    is harvested again. A network from elsewhere never replaces a bank of its name unless `force` is set.
+    A local checkpoint whose bytes changed is harvested again. A bank harvested from another source is replaced only
+    with `force`.
 
     Parameters
     ----------
     sources : sequence of str
         Paths, names or patterns, as for `expand_sources` and `harvest`.
     name : str, optional
-        Name of the bank, for one source; None takes the network's own.
+        Name of the bank, if there is one source; None takes the network's name.
     force : bool
-        Replace banks that are in the library already.
+        Replace banks that exist.
     on_result : callable, optional
-        Called after each source with what became of it.
+        Called with each result as soon as it is there.
     progress : bool or callable, optional
         See `mkfa.progress.Progress`; counts sources.
     **options
@@ -141,12 +142,12 @@ def harvest_all(
     Returns
     -------
     Harvests
-        Failures are in it, not raised.
+        Failures are recorded in it, not raised.
 
     Raises
     ------
     MkfaError
-        As `expand_sources`, or one name for several sources, or the library cannot be written to.
+        As `expand_sources`; one name for several sources; the library cannot be written to.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def harvest_all(
     """
     sources = expand_sources(sources)
     if name is not None and len(sources) > 1:
-        problem = f"stands for one bank, but there are {len(sources)} sources"
+        problem = f"names one bank, but there are {len(sources)} sources"
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
     with follow(progress, "harvest", len(sources)) as advance:
@@ -180,52 +181,41 @@ def harvest_all(
 def _harvest_into(path: Path, source: str, name: str, *, force: bool, options: dict[str, Any]) -> HarvestedBank:
     if path.name == ".h5":
         raise MkfaError(f"name {name!r}", "has no character that a file name may have", "pass another --name")
-    present = None if force else _present(path)
+    present: FilterBank | None = None
+    if not force:
+        with contextlib.suppress(MkfaError):  # a missing or damaged bank is harvested again
+            present = read_bank(path)
     if present is not None and not is_path(source):
         if present.provenance.source != source:
             raise _taken(path, present.provenance)
         return _skipped(source, path, present, options)
     bank = harvest(source, name=name, **options)
     if present is not None:
-        had, has = present.provenance, bank.provenance
-        if had.source_sha256 and had.source_sha256 == has.source_sha256:
+        old, new = present.provenance, bank.provenance
+        if old.source_sha256 and old.source_sha256 == new.source_sha256:
             return _skipped(source, path, present, options)
-        if had.source != has.source:
-            raise _taken(path, had)
+        if old.source != new.source:
+            raise _taken(path, old)
     notes = list(bank.provenance.notes)
-    if lost := _analyses(path):
-        notes.append(f"the former bank of this name had stored analyses, which are gone: {', '.join(lost)}")
+    with contextlib.suppress(MkfaError):
+        if lost := sorted(read_analyses(path)):
+            notes.append(f"the analyses stored in the former bank of this name are gone: {', '.join(lost)}")
     write_bank(bank, path, overwrite=True)
     return HarvestedBank(source, name, "harvested", path, len(bank.layers), len(bank), tuple(notes))
 
 
 def _skipped(source: str, path: Path, bank: FilterBank, options: dict[str, Any]) -> HarvestedBank:
-    """Return the result for a bank that is there; notes say which options differ from what it records."""
+    """Return the result for a bank that exists; its note names the options that had no effect."""
     fields = {"arch": "architecture", "training_set": "training_set", "task": "task", "licence": "licence"}
     ignored = [
         f"--{option.replace('_', '-')}"
         for option, field in fields.items()
         if options.get(option) and options[option] != getattr(bank.provenance, field)
     ]
-    note = f"{' and '.join(ignored)} had no effect, since the bank is there already; --force harvests again"
+    note = f"{' and '.join(ignored)} had no effect, since the bank exists; --force harvests it again"
     return HarvestedBank(source, bank.name, "skipped", path, len(bank.layers), len(bank), (note,) if ignored else ())
 
 
-def _present(path: Path) -> FilterBank | None:
-    """Return the bank at a path; None where there is none or it is damaged, so that it is harvested again."""
-    try:
-        return read_bank(path)
-    except MkfaError:
-        return None
-
-
-def _analyses(path: Path) -> list[str]:
-    try:
-        return sorted(read_analyses(path))
-    except MkfaError:
-        return []
-
-
-def _taken(path: Path, had: Provenance) -> MkfaError:
-    problem = f"is in the library already, harvested from another source ({had.source})"
+def _taken(path: Path, old: Provenance) -> MkfaError:
+    problem = f"is in the library already, harvested from another source ({old.source})"
     return MkfaError(path.stem, problem, "pass --name for another name or --force to replace it")

@@ -1,4 +1,4 @@
-"""Tell a file's format by its first bytes and choose its reader."""
+"""Choose the reader of a file by its name and first bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from mkfa.readers.reading import FORMATS, Reading, read_head
 def reader_for(path: Path) -> Callable[[Path, str], Reading]:
     """Return the reader `(path, architecture) -> Reading` for a local file or folder.
 
+    `architecture` is the timm architecture that the weights belong to; with "" a reader identifies it. Graph files
+    give order, stride and dilation themselves and only record it.
+
     Raises
     ------
     SourceError
-        Missing, unreadable, empty, not a regular file, a web page, an LFS pointer, or of an unknown format.
+        Missing, unreadable, empty, not a regular file, a web page, an LFS pointer, or of an unknown format. Readers
+        raise it for a file that is damaged, unsafe or does not have the layers of `architecture`.
+    UnknownNameError
+        Raised by readers: timm does not know `architecture`.
+    MkfaError
+        Raised by readers: the package that reads the format is not installed.
     """
     if path.is_dir():
         from mkfa.readers.tensors.shards import read_folder
@@ -45,12 +53,12 @@ def reader_for(path: Path) -> Callable[[Path, str], Reading]:
 
         return read_torch
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise SourceError(path, "is an HDF5 file, not a checkpoint", "give a bank by its path to compare or assign")
-    raise SourceError(path, "is of a format that is not known", f"give a {FORMATS} file")
+        raise SourceError(path, "is an HDF5 file, not a checkpoint", "a bank is compared or assigned by its path")
+    raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
 
 
 def looks_like_safetensors(head: bytes, path: Path) -> bool:
-    """True for a name ending in .safetensors, or 8 bytes of a header length that fits, then '{'."""
+    """True for a name that ends in .safetensors, or a plausible header length followed by '{'."""
     if path.suffix == ".safetensors":
         return True
     if len(head) < 9 or head[8:9] != b"{":

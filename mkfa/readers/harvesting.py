@@ -1,4 +1,4 @@
-"""Harvest one network into a bank: choose the reader, check what it read, add provenance."""
+"""Harvest one network into a bank: choose the reader, check the layers, add provenance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
-"""A name that ends like this is a path, whether the file exists or not."""
+"""A source that ends like this is a path, whether the file exists or not."""
 
 
 def harvest(
@@ -45,30 +45,30 @@ def harvest(
         A path (safetensors, PyTorch, TorchScript, ONNX, TFLite, or a folder of these), a timm name with or without
         tag, `hf-hub:OWNER/NAME[@REVISION]`, a network in memory, or a state dict (name -> torch tensor or array).
     name : str, optional
-        Name of the bank; None takes the network's own.
+        Name of the bank; None takes the network's name.
     arch : str
-        timm architecture that a checkpoint or state dict belongs to. Its module graph then gives order of execution,
+        timm architecture of a checkpoint or state dict. Its module graph then gives order of execution,
         stride and dilation.
     training_set, task, licence : str
         Provenance that the checkpoint does not record; "" keeps what it records.
     allow_nonfinite : bool
-        Store NaN and infinite weights, which every analysis leaves out, rather than refuse the network.
+        Store NaN and infinite weights, which every analysis leaves out, instead of refusing the network.
     progress : bool or callable, optional
         See `mkfa.progress.Progress`.
 
     Returns
     -------
     FilterBank
-        Its weights are float32 copies: training the network further does not change them.
+        Its weights are float32 copies, which further training does not change.
 
     Raises
     ------
     SourceError
-        Not readable, of an unknown format, unsafe, without depthwise layers, or with non-finite weights.
+        The source is unreadable, unsafe, of an unknown format, or has non-finite weights or no depthwise layers.
     WorkError
         The hub could not be reached or failed.
     MkfaError
-        `source` is of another type, or `name` is empty.
+        `source` has another type, or `name` is empty.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def harvest(
     >>> bank.layers[0].name, len(bank)
     ('blocks.0.conv_dw.weight', 8)
 
-    A network in memory; its modules give order of execution, stride and dilation:
+    The modules of a network in memory give order of execution, stride and dilation:
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 7, groups=8, dilation=2))
@@ -131,8 +131,8 @@ def repository_of_page(source: str) -> str:
 
 
 def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
-    """Return the name that a network's bank gets: a file's stem, a folder's name, a timm name, a repository's last
-    part, the architecture or class of a network in memory."""
+    """Return the default name of a network's bank: the stem of a file, the name of a folder, a timm name, the last
+    part of a repository, the architecture or class of a network in memory."""
     if not isinstance(source, str):
         if isinstance(source, Mapping):
             return "state_dict"
@@ -146,7 +146,7 @@ def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
 
 
 def is_path(source: str) -> bool:
-    """True when a text stands for a local file or folder rather than a network's name."""
+    """True if a text is the path of a file or folder, not the name of a network."""
     if source.startswith("hf-hub:"):
         return False
     path = Path(source).expanduser()
@@ -162,7 +162,7 @@ def _read(source: str | nn.Module | Mapping[str, Any], architecture: str) -> Rea
             return reader_for(path)(path, architecture)
         from mkfa.readers.hub.read_hub import read_hub
 
-        return read_hub(source, architecture)[1]
+        return read_hub(source, architecture)
     if not isinstance(source, Mapping):
         import torch
 
@@ -177,8 +177,8 @@ def _read(source: str | nn.Module | Mapping[str, Any], architecture: str) -> Rea
 
 
 def _of_memory(source: Any) -> tuple[str, str]:
-    """Return how errors name a network in memory, and what its bank records as the source."""
-    torch = sys.modules.get("torch")  # not imported for this: without it there is no module to harvest
+    """Return how errors name a network in memory, and the source that its bank records."""
+    torch = sys.modules.get("torch")  # a module exists only if torch is imported already
     if torch is not None and isinstance(source, torch.nn.Module):
         return type(source).__name__, f"memory:{network_name(source)}"
     if isinstance(source, Mapping):
@@ -188,28 +188,16 @@ def _of_memory(source: Any) -> tuple[str, str]:
 
 
 def _recorded(source: str) -> str:
-    """Return a source as a bank records it: a path from the root on, so that the bank says where it came from."""
+    """Return a source as a bank records it: a path is made absolute."""
     return str(Path(source).expanduser().absolute()) if is_path(source) else source
 
 
 def _layer(layer: DepthwiseLayer) -> tuple[Layer, F32, F32 | None]:
     n, kh, kw = layer.weight.shape
-    row = Layer(
-        index=0,
-        name=layer.key,
-        stage=layer.stage,
-        depth=0.0,
-        channels=n,
-        kh=kh,
-        kw=kw,
-        stride=layer.stride,
-        dilation=layer.dilation,
-        multiplier=layer.multiplier,
-        has_bias=layer.bias is not None,
-        dtype=layer.dtype,
-        bn_folded=layer.bn_folded,
-    )
-    return row, layer.weight, layer.bias
+    shared = {
+        name: getattr(layer, name) for name in ("stage", "stride", "dilation", "multiplier", "dtype", "bn_folded")
+    }
+    return Layer(index=0, name=layer.key, depth=0, channels=n, kh=kh, kw=kw, **shared), layer.weight, layer.bias
 
 
 def _refuse_nonfinite(label: str, layers: tuple[DepthwiseLayer, ...]) -> None:
@@ -220,7 +208,7 @@ def _refuse_nonfinite(label: str, layers: tuple[DepthwiseLayer, ...]) -> None:
 
 
 def _now() -> str:
-    """Return the time; SOURCE_DATE_EPOCH makes a bank reproducible byte for byte (reproducible-builds.org)."""
+    """Return the time, or SOURCE_DATE_EPOCH for banks that are equal byte for byte (reproducible-builds.org)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch.isdigit() else dt.datetime.now(dt.UTC)
     return now.replace(microsecond=0).isoformat()

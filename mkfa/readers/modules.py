@@ -20,26 +20,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 _USUAL_SIZE = 224
-"""Height and width of the image for the pass that finds the order, where the network does not state its own."""
-_DEFINED = "layers are in order of definition: a pass without numbers could not tell the order of execution"
+"""Height and width of the image for the forward pass, if the network does not state its own."""
+_DEFINED = "layers are in order of definition: no forward pass could be made to find the order of execution"
 
 
 def read_module(model: nn.Module) -> Reading:
-    """Read the depthwise layers of a network in memory. The network, its mode and its random numbers stay as they are.
+    """Read the depthwise layers of a network in memory, without changing it, its mode or torch's random state.
 
-    A pass on torch's meta device, without numbers, tells the order of execution. Where a network cannot do that pass,
-    the layers are in order of definition and a note says so. Wrappers (DataParallel, DistributedDataParallel,
-    torch.compile) are looked through, and their prefixes are not part of the layers' names.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With weights of any float type, on any device; weights are copied.
+    A forward pass on torch's meta device gives the order of execution. If it fails, the layers are in order of
+    definition and a note says so. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are removed. Weights
+    of any float type, on any device, are copied.
 
     Raises
     ------
     SourceError
-        Weights that are not there: on the meta device, or lazy ones that no input has shaped yet.
+        Weights are on the meta device, or lazy and without a shape.
     """
     from torch.nn.parameter import is_lazy
 
@@ -49,8 +44,8 @@ def read_module(model: nn.Module) -> Reading:
         raise SourceError(name, "has lazy parameters without a shape", "run the network once before you harvest it")
     named = depthwise_modules(model)
     if any(module.weight.is_meta for _, module in named):
-        raise SourceError(name, "has weights without numbers (meta device)", "load its weights first")
-    with _without_numbers(model) as forward:
+        raise SourceError(name, "has weights without values (meta device)", "load its weights first")
+    with _on_meta(model) as forward:
         sizes = output_sizes(forward, [module for _, module in named], _input_shapes(model)) if named else {}
     skipped = _skipped(model)
     layers, seen = [], set()
@@ -113,14 +108,9 @@ def depthwise_modules(model: Any) -> list[tuple[str, Any]]:
 
 
 def output_sizes(forward: Any, modules: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    """Return each module's output height and width, by place, in order of first call.
+    """Return each module's output height and width, by its index in `modules`, in order of first call.
 
-    Parameters
-    ----------
-    forward : callable
-        Takes an image on the meta device.
-    modules : hooked while the pass runs.
-    shapes : of the images to try, one after the other; {} is returned where no pass is possible.
+    `forward` is called with an image on the meta device, of each shape until a pass succeeds; {} if none does.
     """
     import torch
 
@@ -134,7 +124,7 @@ def output_sizes(forward: Any, modules: Sequence[Any], shapes: Sequence[tuple[in
             with torch.no_grad():
                 forward(torch.empty(shape, device="meta"))
             return sizes
-        except Exception:  # whatever a network does that the meta device cannot
+        except Exception:  # a network may do anything that the meta device cannot
             continue
         finally:
             for handle in handles:
@@ -147,10 +137,10 @@ def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
 
 
 @contextlib.contextmanager
-def _without_numbers(model: Any) -> Iterator[Any]:
-    """Yield a function that runs the network with its parameters and buffers on the meta device.
+def _on_meta(model: Any) -> Iterator[Any]:
+    """Yield a function that runs the network with parameters and buffers on the meta device.
 
-    Batch statistics go to copies there; torch's random state is put back; compiled parts run as they were written.
+    Batch statistics go to copies, torch's random state is restored, and compiled parts run uncompiled.
     """
     import torch
 
@@ -167,9 +157,9 @@ def _without_numbers(model: Any) -> Iterator[Any]:
 
 
 def _input_shapes(model: Any) -> list[tuple[int, ...]]:
-    """Return shapes of images to try: what the network states, else with as many channels as a convolution takes.
+    """Return shapes of images to try: the network's stated one, then those with as many channels as a convolution has.
 
-    Two images, since batch normalisation in training mode refuses one.
+    Batches have two images, since batch normalisation in training mode refuses one.
     """
     config = getattr(model, "pretrained_cfg", None)
     stated = getattr(model, "image_shape", None) or (config.get("input_size") if isinstance(config, Mapping) else None)
@@ -181,7 +171,7 @@ def _input_shapes(model: Any) -> list[tuple[int, ...]]:
 def in_order(named: Sequence[tuple[str, Any]], sizes: Mapping[int, tuple[int, ...]]) -> list[tuple[str, Any, int]]:
     """Return (name of the weight, module, stage) in order of first call.
 
-    A module that the pass does not call (a branch for training, say) stays behind the module defined before it.
+    A module that is not called (a branch for training) comes after the module defined before it.
     """
     isotropic = bool(sizes) and len(set(sizes.values())) == 1
     called = {i: rank for rank, i in enumerate(sizes)}
@@ -195,7 +185,7 @@ def in_order(named: Sequence[tuple[str, Any]], sizes: Mapping[int, tuple[int, ..
 
 
 def graph_layer(key: str, module: Any, stage: int) -> GraphLayer:
-    """Return what a depthwise module tells of its layer besides the numbers."""
+    """Describe the layer of a depthwise module."""
     return GraphLayer(
         key=key,
         shape=tuple(int(n) for n in module.weight.shape),
@@ -224,14 +214,14 @@ def _read_layer(key: str, module: Any, stage: int) -> DepthwiseLayer:
 
 
 def to_numpy(tensor: Any) -> Any:
-    """Return a torch tensor of any float type and device as a float32 array of its own."""
+    """Copy a torch tensor of any float type and device into a float32 array."""
     import torch
 
     return np.array(tensor.detach().to("cpu", torch.float32).numpy())
 
 
 def _skipped(model: Any) -> Counter[str]:
-    """Count the convolutions with several groups that are not taken, by reason."""
+    """Count the grouped convolutions that are not depthwise layers, by reason."""
     import torch
 
     counts: Counter[str] = Counter()
@@ -257,8 +247,8 @@ def _pair(value: Any) -> tuple[int, int]:
 def stage_of(key: str) -> int:
     """Return the stage in a weight's name, `UNKNOWN` if it has none.
 
-    It is the number beside "stage", else that of the outermost numbered container that holds numbered blocks in
-    turn: 2 for `stages.2.downsample.conv.weight` and `blocks.2.0.conv_dw.weight`, none for `blocks.4.conv_dw.weight`.
+    It is the number after "stage", else that of the outermost numbered container of numbered blocks: 2 for
+    `stages.2.downsample.conv.weight` and `blocks.2.0.conv_dw.weight`, none for `blocks.4.conv_dw.weight`.
     """
     stage = re.search(r"stages?[._]?(\d+)\.", key)
     if stage:

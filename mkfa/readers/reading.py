@@ -1,4 +1,4 @@
-"""What every reader returns: depthwise layers in order of execution, and what was left out and why."""
+"""The result of every reader: depthwise layers in order of execution, and what was skipped and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseLayer:
-    """One depthwise layer as a reader found it.
+    """One depthwise layer as read.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class DepthwiseLayer:
     dtype : str
         Type as stored, e.g. "bfloat16", "int8".
     stride, dilation, multiplier, stage
-        As in `mkfa.banks.bank.Layer`; `UNKNOWN` where the source does not tell.
+        As in `mkfa.banks.bank.Layer`; `UNKNOWN` if the source does not record it.
     """
 
     key: str
@@ -60,11 +60,11 @@ class DepthwiseLayer:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that a reader took from one source.
+    """The depthwise layers and the provenance that a reader took from one source.
 
-    `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason, as users read
-    it ("transposed convolution", "optimiser state"), to the number of tensors left out for it. `contents` says
-    in a clause what the source holds instead, for the message when `layers` is empty.
+    `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason ("transposed
+    convolution", "optimiser state") to the number of tensors skipped for it. `contents` describes the source in a
+    clause, for the message when `layers` is empty.
     """
 
     layers: tuple[DepthwiseLayer, ...]
@@ -91,7 +91,7 @@ class TensorInfo:
 
 
 class TensorFile(Protocol):
-    """A checkpoint whose tensors can be listed cheaply and read one by one (local file, hub file, state dict)."""
+    """A checkpoint whose tensors are listed first and read one by one (local file, hub file, state dict)."""
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -99,17 +99,16 @@ class TensorFile(Protocol):
         ...
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
-        """Yield (key, tensor as float32) for the keys asked, in any order."""
+        """Yield (key, tensor as float32) for these keys, in any order; raises SourceError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GraphLayer:
-    """One depthwise module of an architecture, in order of execution: what a weight's shape does not tell.
+    """One depthwise module of an architecture.
 
-    `key` is the weight's name in the architecture's own state dict; `shape` its shape there, (m * C, 1, kh, kw)
-    (for a conditional convolution the stored two-dimensional shape, with `experts` > 0). `kernel` is (kh, kw), which
-    that two-dimensional shape does not tell; (0, 0) where `shape` does.
+    `key` is the weight's name in the state dict and `shape` its shape there: (m * C, 1, kh, kw), or two-dimensional for
+    a conditional convolution, which has `experts` > 0. `kernel` is (kh, kw); (0, 0) where `shape` contains it.
     """
 
     key: str
@@ -124,5 +123,5 @@ class GraphLayer:
 
 
 def read_head(path: Path, size: int = 64) -> bytes:
-    """Return the first bytes of a regular file, refusing what cannot be a checkpoint; raises as `reader_for`."""
+    """Return the first bytes of a file that may be a checkpoint; raises as `reader_for`."""
     return files.read_head(path, size, error=SourceError, kind="a checkpoint", give=f"give a {FORMATS} file")

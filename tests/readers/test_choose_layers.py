@@ -81,7 +81,7 @@ def test_file_of_another_network_is_read_by_shape_with_a_warning() -> None:
     assert (name, found.rule, len(found.layers)) == ("", "shape", 3)
     assert any("is not timm's convnext_atto" in note for note in found.notes)
     with pytest.raises(MkfaError, match="lacks 12 of the 12"):
-        choose(infos(shapes), "convnext_atto", given=True, thing="x")
+        choose(infos(shapes), "convnext_atto", required=True, thing="x")
 
 
 @pytest.mark.slow

@@ -27,10 +27,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FATAL = [
-    (Fault("status", 401, method="HEAD"), 2, "private one"),
+    (Fault("status", 401, method="HEAD"), 2, "is private"),
     (Fault("status", 403, method="HEAD"), 2, "HF_TOKEN"),
     (Fault("status", 403, method="HEAD", headers={"X-Error-Code": "GatedRepo"}), 2, "accept its licence on"),
-    (Fault("status", 404, method="HEAD", headers={"X-Error-Code": "RepoNotFound"}), 2, "is no repository"),
+    (Fault("status", 404, method="HEAD", headers={"X-Error-Code": "RepoNotFound"}), 2, "is not a repository"),
     (
         Fault("status", 401, method="HEAD", headers={"X-Error-Message": "Invalid credentials in Authorization header"}),
         2,
@@ -45,11 +45,11 @@ FATAL = [
     (Fault("status", 503, method="HEAD"), 1, "the hub fails (503)"),
     (Fault("drop", 1000), 1, "closed"),
     (Fault("drop", 1000, skip=3), 1, "closed"),
-    (Fault("short", 100), 1, "where bytes 0-65535/"),
-    (Fault("short", 100, skip=1), 1, "were asked"),
+    (Fault("short", 100), 1, "instead of bytes 0-65535/"),
+    (Fault("short", 100, skip=1), 1, "instead of bytes"),
     (Fault("unframed", 1000), 1, "sent 1000 of 65536 bytes"),
-    (Fault("lie_range"), 1, "where bytes 0-65535/"),
-    (Fault("truncate", 100_000), 1, "/100000' where"),
+    (Fault("lie_range"), 1, "instead of bytes 0-65535/"),
+    (Fault("truncate", 100_000), 1, "/100000' instead of"),
     (Fault("truncate", 100_000, skip=1), 1, "is shorter than the"),
     (Fault("shift", 8), 2, "header"),
     (Fault("huge_header", 1 << 62), 2, "claims a header of"),

@@ -114,8 +114,8 @@ def bad_number(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda net: net.to("meta"), "Crossed: has weights without numbers"),
-        (lambda net: {k: v.to("meta") for k, v in net.state_dict().items()}, "without numbers"),
+        (lambda net: net.to("meta"), "Crossed: has weights without values"),
+        (lambda net: {k: v.to("meta") for k, v in net.state_dict().items()}, "without values"),
         (lambda net: nn.Sequential(nn.LazyConv2d(8, 3)), "lazy parameters"),
         (lambda net: nn.Linear(3, 3), "Linear: has no depthwise layer"),
         (lambda net: {}, "the state dict: has no tensors"),

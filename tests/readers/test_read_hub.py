@@ -24,7 +24,7 @@ from hub_server import (
 
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
-from mkfa.readers.hub.read_hub import _told, _wanted, read_hub
+from mkfa.readers.hub.read_hub import _configured, _wanted, read_hub
 
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
@@ -243,13 +243,13 @@ def test_useless_configuration_does_no_harm(harvest: Client, hub: HubServer) -> 
 @pytest.mark.parametrize("config", ["[1]", "no json", "[" * 100_000, '{"architectures": ["X"]}', "\xff"])
 def test_foreign_configuration_says_nothing(config: str) -> None:
     wanted = _wanted("hf-hub:me/odd", "")
-    assert _told(wanted, config.encode("latin-1")) == wanted
+    assert _configured(wanted, config.encode("latin-1")) == wanted
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("hf-hub:me/none", "is no repository of the hub"),
+        ("hf-hub:me/none", "is not a repository of the hub"),
         ("hf-hub:timm/convnext_atto.d2_in1k@v9", "no revision v9"),
         ("hf-hub:me/empty", "model.safetensors and pytorch_model.bin"),
         ("convnext_bsae", "did you mean convnext_base"),

@@ -56,7 +56,7 @@ def test_a_teacher_of_another_shape_is_no_twin() -> None:
     other = {key: (2 * s[0], *s[1:]) for key, s in NET.items()}
     found = infos("student.") | infos("teacher.", net=other)
     assert alive(found) == set(found)
-    assert "no twin" in roles(found).notes[0]
+    assert "does not match" in roles(found).notes[0]
 
 
 @pytest.mark.parametrize("names", [("rgb.", "depth."), ("blocks_k.", "blocks."), ("stage1.target.", "stage2.target.")])

@@ -87,7 +87,7 @@ def test_a_folder_needs_one_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / "last.safetensors", shapes(3))
     assert len(harvest(str(tmp_path)).layers) == 3
     write(tmp_path / "best.safetensors", shapes(4))
-    with pytest.raises(SourceError, match=r"holds 2 checkpoints \(best\.safetensors, last\.safetensors\); name one"):
+    with pytest.raises(SourceError, match=r"has 2 checkpoints \(best\.safetensors, last\.safetensors\); name one"):
         harvest(str(tmp_path))
     write(tmp_path / "model.safetensors", shapes(5))
     assert len(harvest(str(tmp_path)).layers) == 5

@@ -1,1 +1,1 @@
-"""Read the depthwise tensors of a repository on the model hub, by ranges, without downloading the file."""
+"""Read the depthwise tensors of a repository on the model hub without downloading the whole file."""

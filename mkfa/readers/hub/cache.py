@@ -1,4 +1,4 @@
-"""Whole files of a hub: those in the user's cache, and downloads into it (huggingface_hub inside)."""
+"""Whole files of a hub: those in the user's cache, and downloads into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mkfa.readers.hub import requests as hub_http
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """A file of a hub repository on this machine; `commit` and `sha256` are "" where the cache does not tell them."""
+    """A file of a hub repository on this machine; `commit` and `sha256` are "" if the cache does not record them."""
 
     path: Path
     commit: str
@@ -24,31 +24,31 @@ class LocalCopy:
 
 
 def cached(repo: str, file: str, revision: str = "") -> LocalCopy | None:
-    """Return the file from the user's cache, without any request; None when it is not there."""
+    """Return the file from the user's cache, without any request; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(repo, file, revision=revision or None)
+        path = try_to_load_from_cache(repo, file, revision=revision or None)
     except HFValidationError:
         raise bad_name(repo) from None
-    return _copy(Path(found)) if isinstance(found, str) else None
+    return _copy(Path(path)) if isinstance(path, str) else None
 
 
 def bad_name(repo: str) -> MkfaError:
-    """Return the error for a name that no repository can have."""
-    return SourceError(repo, "is no name of a hub repository", "write hf-hub:OWNER/NAME")
+    """Return the error for a malformed repository name."""
+    return SourceError(repo, "is not a valid name of a hub repository", "write hf-hub:OWNER/NAME")
 
 
 def offline() -> bool:
-    """True when the user forbids requests (`HF_HUB_OFFLINE`)."""
+    """True if the user forbids requests (`HF_HUB_OFFLINE`)."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def download(repo: str, file: str, revision: str) -> LocalCopy:
-    """Fetch a whole file into the user's cache; what a broken download left there is gone on with.
+    """Fetch a whole file into the user's cache, resuming a broken download.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def download(repo: str, file: str, revision: str) -> LocalCopy:
                 wait *= 2
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # that the disk may be too small: it fails by itself if so
+                    warnings.simplefilter("ignore")  # the disk may be too small: the download then fails anyway
                     return _copy(Path(hf_hub_download(repo, file, revision=revision or None)))
-            except Exception as error:  # of several libraries and kinds: sorted out in one place
+            except Exception as error:  # several libraries raise errors of many kinds
                 problem = _passing_problem(error, repo, thing, revision)
     finally:
         if quiet:
@@ -82,7 +82,7 @@ def download(repo: str, file: str, revision: str) -> LocalCopy:
 
 
 def _passing_problem(error: Exception, repo: str, thing: str, revision: str) -> str:
-    """Return what went wrong where another attempt may help; raises the user's error where it cannot."""
+    """Return the problem if another attempt may help, else raise the error for the user."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space or set HF_HOME to a folder on another disk"
         raise WorkError(thing, "could not be downloaded, since the disk is full", remedy) from error
@@ -98,7 +98,7 @@ def _passing_problem(error: Exception, repo: str, thing: str, revision: str) -> 
 
 
 def _copy(path: Path) -> LocalCopy:
-    """Read commit and digest off the cache's layout: snapshots/<commit>/<file>, a link to blobs/<sha256>."""
+    """Take commit and digest from the cache's layout: snapshots/<commit>/<file>, a link to blobs/<sha256>."""
     commit = path.parent.name if path.parent.parent.name == "snapshots" else ""
     blob = path.resolve().name
     return LocalCopy(path, commit, blob if re.fullmatch(r"[0-9a-f]{64}", blob) else "")

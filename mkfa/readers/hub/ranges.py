@@ -1,6 +1,6 @@
 """Tensors of a safetensors file on a hub, read by byte ranges at one pinned commit.
 
-Only the header and the tensors asked for are fetched; near tensors come in one request, eight requests at a time.
+Only the header and the wanted tensors are fetched: neighbouring tensors in one request, eight requests at a time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from mkfa.array_types import F32
-from mkfa.errors import SourceError, WorkError
+from mkfa.errors import WorkError
 from mkfa.readers.hub.requests import endpoint, get_range, head, own_headers, plain_headers, refusal
 from mkfa.readers.reading import TensorInfo
-from mkfa.readers.tensors.dtypes import FLOATS, to_float32
+from mkfa.readers.tensors.dtypes import check_float, to_float32
 from mkfa.readers.tensors.safetensors import header_size, parse_header
 
 PROBE = 64 << 10
 """Bytes fetched first; the headers of all but the largest networks are shorter."""
 GAP = 64 << 10
-"""Holes up to this size between two tensors are read through: cheaper than one more request."""
+"""Gaps up to this size between two tensors are fetched too, which costs less than another request."""
 THREADS = 8
 """Ranges fetched at a time: at 100 ms a request, 8 threads took 0.75 s where one took 4.5 s, and 16 took 0.53 s."""
 
@@ -36,15 +36,15 @@ class Pinned:
     Attributes
     ----------
     commit : str
-        "" where the server tells none.
+        "" if the server does not state it.
     sha256 : str
-        Digest that the hub states for the file, "" where it states none. Not verified: only parts are fetched.
+        Digest that the hub states, else "". It is not verified, since only parts are fetched.
     size : int
         Bytes.
     url : str
         Address at this commit, on the hub.
     location : str
-        Signed address on another origin that the hub redirected to, "" where the hub serves the file itself.
+        Signed address on another server that the hub redirects to; "" if the hub serves the file itself.
     """
 
     repo: str
@@ -61,14 +61,14 @@ class Pinned:
 
 
 def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
-    """Ask the hub for a file's commit, digest, size and address; None when the repository has no such file.
+    """Ask the hub for a file's commit, digest, size and address; None if the repository does not have the file.
 
     Raises
     ------
     SourceError
-        No such repository or revision, or it is private or gated.
+        The repository or revision does not exist, or is private or gated.
     WorkError
-        The hub could not be reached or failed to the last.
+        The hub cannot be reached, or every attempt failed.
     """
     from huggingface_hub import hf_hub_url
 
@@ -94,7 +94,7 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
     digest = etag.removeprefix("W/").strip('"').lower()
     sha256 = digest if re.fullmatch(r"[0-9a-f]{64}", digest) else ""
     if not size.isdigit():
-        raise WorkError(f"{repo}/{file}", "is on a hub that does not tell its size", "fetch the file by other means")
+        raise WorkError(f"{repo}/{file}", "is on a hub that does not state its size", "fetch the file by other means")
     pinned = hf_hub_url(repo, file, revision=commit or revision or None, endpoint=endpoint())
     return Pinned(repo, file, commit, sha256, int(size), pinned, location)
 
@@ -102,8 +102,8 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
 class RangedFile:
     """A safetensors file on a hub, as a `mkfa.readers.reading.TensorFile`.
 
-    The constructor fetches the header. Raises SourceError when that is damaged or does not fit the file's size,
-    RangeIgnoredError when the server knows no ranges, WorkError when the network fails.
+    The constructor fetches the header. It raises SourceError if the header is damaged, RangeIgnoredError if the server
+    does not support ranges, WorkError if the network fails.
     """
 
     def __init__(self, pinned: Pinned) -> None:
@@ -124,11 +124,11 @@ class RangedFile:
         return self._header.tensors
 
     def cost(self, keys: Iterable[str]) -> int:
-        """Return the bytes that `read(keys)` would fetch, holes between near tensors included."""
+        """Return the bytes that `read(keys)` would fetch, with the gaps between neighbouring tensors."""
         return sum(stop - start for start, stop in self._spans(keys))
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
-        """Yield (key, tensor as float32) as the ranges arrive; raises as the constructor."""
+        """Yield (key, tensor as float32) as the ranges arrive; raises as the constructor does."""
         stop = threading.Event()
         with ThreadPoolExecutor(THREADS, thread_name_prefix="mkfa-hub") as pool:
             pending = {pool.submit(self._bytes, *span, stop): span for span in self._spans(keys)}
@@ -141,19 +141,18 @@ class RangedFile:
                         if start <= first and last <= end:
                             yield key, self._tensor(key, data[first - start : last - start])
             except Exception as error:
-                raise self._cause or error from None  # not of a range that was given up because of it
+                raise self._cause or error from None  # not the error of a range that was cancelled
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _tensor(self, key: str, data: memoryview) -> F32:
         info = self.tensors[key]
-        if info.dtype not in FLOATS:
-            raise SourceError(self.pinned.thing, f"holds {key} as {info.dtype}", "harvest float weights")
+        check_float(self.pinned.thing, info)
         return to_float32(data, info.dtype).reshape(info.shape)
 
     def _spans(self, keys: Iterable[str]) -> list[tuple[int, int]]:
-        """Return the byte ranges to fetch for some tensors, ascending, near ones joined."""
+        """Return the byte ranges to fetch, ascending; neighbouring tensors share one."""
         spans: list[tuple[int, int]] = []
         for start, stop in sorted(self._header.spans[key] for key in set(keys)):
             if spans and start - spans[-1][1] <= GAP:
@@ -163,12 +162,12 @@ class RangedFile:
         return spans
 
     def _bytes(self, start: int, end: int, stop: threading.Event | None = None) -> bytes:
-        """Return bytes [start, end); a failure sets `stop`, and nothing is asked for when that is set."""
+        """Return bytes [start, end). A failure sets `stop`, after which nothing is requested."""
         if end <= len(self._start):
             return self._start[start:end]
         stop = stop or threading.Event()
         if stop.is_set():
-            raise WorkError(self.pinned.thing, "was given up, since another part failed", "try again later")
+            raise WorkError(self.pinned.thing, "was cancelled, since another part failed", "try again later")
         try:
             return self._fetch((start, end), stop)
         except BaseException as error:

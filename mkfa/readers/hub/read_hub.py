@@ -1,7 +1,7 @@
-"""From a timm name or a hub id to the depthwise filters of its weights.
+"""Read the depthwise filters of a timm name or a hub repository.
 
-The user's cache is asked first, without any request; else the file is pinned at the hub's present commit and only
-header and depthwise tensors are fetched; the whole file comes where that is not possible or not worth it.
+A file in the user's cache is read without any request. Else the file is pinned at the hub's present commit and only
+header and depthwise tensors are fetched, or the whole file if that is not possible or not worth it.
 """
 
 from __future__ import annotations
@@ -33,60 +33,54 @@ _LONGEST_CONFIG = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a name means.
+    """The file that a name stands for.
 
     Attributes
     ----------
-    name : name of the bank.
-    files : file names in the repository, the one to prefer first.
-    architecture : timm architecture, "" where only the repository can tell.
-    given : True when the user named the architecture: it must fit then.
-    entry : what timm says of the weights.
+    files : file names in the repository, the preferred one first.
+    architecture : timm architecture, "" if only the repository records it.
+    required : True if the user named the architecture, which then has to fit.
+    entry : timm's facts about the weights.
     """
 
-    name: str
     repo: str
     revision: str
     files: tuple[str, ...]
     architecture: str
-    given: bool
+    required: bool
     entry: timm_catalogue.Entry
 
 
-def read_hub(source: str, architecture: str) -> tuple[str, Reading]:
-    """Harvest a timm name, with or without tag, or `hf-hub:OWNER/NAME[@REVISION]`.
+def read_hub(source: str, architecture: str) -> Reading:
+    """Read a timm name, with or without tag, or `hf-hub:OWNER/NAME[@REVISION]`.
 
     Parameters
     ----------
-    architecture : timm architecture that the weights belong to, "" for that of the name or the repository.
-
-    Returns
-    -------
-    (name of the network, what was read)
+    architecture : timm architecture of the weights, "" for that of the name or the repository.
 
     Raises
     ------
     UnknownNameError
-        No such network; the nearest names are offered.
+        The network does not exist; the message names the nearest ones.
     SourceError
-        No such repository, revision or file; private, gated, damaged; or without depthwise layers by its name.
+        The repository, revision or file does not exist, is private, gated or damaged, or has no depthwise layers.
     WorkError
         The network, the hub or the disk failed.
     """
     wanted = _wanted(source, architecture)
     copy = _cached(wanted)
     if copy is not None:
-        return wanted.name, _read_copy(copy, wanted)
+        return _read_copy(copy, wanted)
     if hub_cache.offline():
-        problem = f"is not in the cache ({wanted.repo}), and HF_HUB_OFFLINE forbids to fetch it"
+        problem = f"is not in the cache ({wanted.repo}), and HF_HUB_OFFLINE forbids fetching it"
         raise WorkError(source, problem, "unset HF_HUB_OFFLINE")
     pinned = _pinned(wanted)
     wanted = _with_config(wanted, pinned)
     if pinned.file.endswith(".safetensors"):
         reading = _read_parts(pinned, wanted)
         if reading is not None:
-            return wanted.name, reading
-    return wanted.name, _read_copy(_downloaded(pinned), wanted)
+            return reading
+    return _read_copy(_downloaded(pinned), wanted)
 
 
 def _wanted(source: str, architecture: str) -> Wanted:
@@ -99,43 +93,26 @@ def _wanted(source: str, architecture: str) -> Wanted:
             problem = f"has its weights on no hub, only at {entry.url}"
             remedy = f"download that file and harvest it with --arch {entry.architecture}"
             raise SourceError(entry.name, problem, remedy)
-        return Wanted(
-            entry.name,
-            entry.repo,
-            "",
-            _files(entry.file),
-            architecture or entry.architecture,
-            bool(architecture),
-            entry,
-        )
-    parts = re.fullmatch(rf"{PREFIX}([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", source)
-    if parts is None:
-        raise hub_cache.bad_name(source)
-    repo, revision = parts[1], parts[2] or ""
-    known = timm_catalogue.entry_of_repo(repo)
-    if known is not None:
-        return Wanted(
-            known.name,
-            repo,
-            revision,
-            _files(known.file),
-            architecture or known.architecture,
-            bool(architecture),
-            known,
-        )
-    name = repo.rpartition("/")[2]
-    entry = timm_catalogue.Entry(name, architecture)
-    return Wanted(name, repo, revision, _USUAL_FILES, architecture, bool(architecture), entry)
+        repo, revision = entry.repo, ""
+    else:
+        parts = re.fullmatch(rf"{PREFIX}([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", source)
+        if parts is None:
+            raise hub_cache.bad_name(source)
+        repo, revision = parts[1], parts[2] or ""
+        known = timm_catalogue.entry_of_repo(repo)
+        entry = known or timm_catalogue.Entry(repo.rpartition("/")[2], architecture)
+    required = bool(architecture)
+    return Wanted(repo, revision, _files(entry.file), architecture or entry.architecture, required, entry)
 
 
-def _files(told: str) -> tuple[str, ...]:
-    """Return the file names to look for: as timm, a safetensors twin before a pickle."""
-    if not told:
+def _files(file: str) -> tuple[str, ...]:
+    """Return the file names to look for: as in timm, a safetensors twin before a pickle."""
+    if not file:
         return _USUAL_FILES
-    if told.endswith(".safetensors"):
-        return (told,)
+    if file.endswith(".safetensors"):
+        return (file,)
     twins = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
-    return twins.get(told, f"{told.rpartition('.')[0]}.safetensors"), told
+    return twins.get(file, f"{file.rpartition('.')[0]}.safetensors"), file
 
 
 def _cached(wanted: Wanted) -> LocalCopy | None:
@@ -156,39 +133,39 @@ def _pinned(wanted: Wanted) -> Pinned:
 
 
 def _with_config(wanted: Wanted, pinned: Pinned) -> Wanted:
-    """Ask the repository itself (`config.json`, as timm writes it) where the name tells no architecture."""
+    """Read the repository's `config.json` if the name does not give the architecture."""
     if wanted.architecture:
         return wanted
     url = pinned.url.rpartition("/")[0] + "/config.json"
     reply = hub_http.get_small(url, f"{wanted.repo}/config.json", limit=_LONGEST_CONFIG)
-    return _told(wanted, reply.body) if reply.status == 200 else wanted
+    return _configured(wanted, reply.body) if reply.status == 200 else wanted
 
 
-def _told(wanted: Wanted, config: bytes) -> Wanted:
-    """Add what a timm `config.json` says; anything else in its place says nothing."""
+def _configured(wanted: Wanted, config: bytes) -> Wanted:
+    """Add the facts of a `config.json` that timm wrote; any other file is ignored."""
     try:
-        told = json.loads(config)
+        facts = json.loads(config)
     except (ValueError, RecursionError):
         return wanted
-    if not isinstance(told, dict) or not isinstance(told.get("architecture"), str):
+    if not isinstance(facts, dict) or not isinstance(facts.get("architecture"), str):
         return wanted
-    cfg: Mapping[str, Any] = told["pretrained_cfg"] if isinstance(told.get("pretrained_cfg"), dict) else {}
+    cfg: Mapping[str, Any] = facts["pretrained_cfg"] if isinstance(facts.get("pretrained_cfg"), dict) else {}
     tag = cfg["tag"] if isinstance(cfg.get("tag"), str) else ""
     sizes = cfg.get("input_size")
     one_channel = isinstance(sizes, list) and sizes[:1] == [1] and isinstance(cfg.get("first_conv"), str)
     entry = timm_catalogue.Entry(
-        name=wanted.name,
-        architecture=told["architecture"],
+        name=wanted.entry.name,
+        architecture=facts["architecture"],
         tag=tag,
         training_set=timm_catalogue.training_set_of(tag),
-        task=timm_catalogue.task_of(tag) if told.get("num_classes") else "",
+        task=timm_catalogue.task_of(tag) if facts.get("num_classes") else "",
         stem=str(cfg["first_conv"]) if one_channel else "",
     )
     return replace(wanted, architecture=entry.architecture, entry=entry)
 
 
 def _read_parts(pinned: Pinned, wanted: Wanted) -> Reading | None:
-    """Read by ranges; None where the whole file has to come or nearly would."""
+    """Read by ranges; None if the whole file is needed, or most of it."""
     try:
         file = RangedFile(pinned)
         name, selection = _chosen(file, wanted, pinned.thing)
@@ -200,21 +177,23 @@ def _read_parts(pinned: Pinned, wanted: Wanted) -> Reading | None:
 
 
 def _downloaded(pinned: Pinned) -> LocalCopy:
-    """Fetch the whole file and compare it with the digest that the hub states (huggingface_hub does not)."""
+    """Fetch the whole file and check it against the hub's digest (huggingface_hub does not)."""
     from mkfa.storage.files import sha256_of
 
     copy = hub_cache.download(pinned.repo, pinned.file, pinned.commit)
     if pinned.sha256 and sha256_of(copy.path) != pinned.sha256:
         remedy = f"delete {copy.path.resolve()} and try again"
-        raise WorkError(pinned.thing, "was damaged on its way: its SHA-256 is not the one that the hub states", remedy)
+        raise WorkError(
+            pinned.thing, "was damaged in transit: its SHA-256 differs from the one that the hub states", remedy
+        )
     return replace(copy, commit=pinned.commit or copy.commit, sha256=pinned.sha256)
 
 
 def _read_copy(copy: LocalCopy, wanted: Wanted) -> Reading:
-    """Read a whole local file; its folder in the cache may hold the configuration too."""
+    """Read a whole local file; its folder in the cache may contain the configuration too."""
     config = copy.path.parent / "config.json"
     if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
-        wanted = _told(wanted, config.read_bytes())
+        wanted = _configured(wanted, config.read_bytes())
     file = _open(copy.path)
     name, selection = _chosen(file, wanted, str(copy.path))
     reading = take(file, selection, architecture=name)
@@ -232,11 +211,11 @@ def _open(path: Path) -> TensorFile:
 
 
 def _chosen(file: TensorFile, wanted: Wanted, thing: str) -> tuple[str, Selection]:
-    return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, given=wanted.given, thing=thing)
+    return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, required=wanted.required, thing=thing)
 
 
 def _provenance(reading: Reading, wanted: Wanted, commit: str, sha256: str) -> Reading:
-    """Add what the hub and timm say; `reading.architecture` is what the layers turned out to be."""
+    """Add the provenance of hub and timm; `reading.architecture` is the one that the layers have."""
     entry, architecture = wanted.entry, reading.architecture
     if entry.tag and architecture == entry.architecture:
         architecture = f"{architecture}.{entry.tag}"

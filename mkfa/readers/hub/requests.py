@@ -1,7 +1,7 @@
-"""Requests to a hub: retried within bounds, every reply checked, every refusal one sentence.
+"""Requests to a hub: with bounded retries, checked replies, and one sentence for every refusal.
 
-The session, the token and the endpoint are those of `huggingface_hub`; its own retry loop is not used, since it
-waits as long as a server asks for, reads whatever a server sends, and logs on the user's screen.
+Session, token and endpoint are those of `huggingface_hub`. Its retry loop is not used: it waits as long as a server
+asks, reads everything that a server sends, and writes to the user's screen.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ RETRIES = 3
 FIRST_WAIT = 0.5
 """Seconds before the first retry; doubled for each further one."""
 LONGEST_WAIT = 30.0
-"""Longest Retry-After that is obeyed, in seconds; a server that asks for more is given up."""
+"""Longest Retry-After that is obeyed, seconds; if a server asks for more, the request fails."""
 SLOWEST = 20_000
-"""Bytes a second below which a reply that trickles counts as stalled."""
+"""Bytes a second below which a reply counts as stalled."""
 
 LOG_IN = "set HF_TOKEN or run 'hf auth login' ('huggingface-cli login' in older versions)"
 _PASSING = frozenset([408, 429, 500, 502, 503, 504])
@@ -38,11 +38,11 @@ class Reply:
 
 
 class RangeIgnoredError(Exception):
-    """The server sends the whole file whatever range is asked."""
+    """The server ignores ranges and sends the whole file."""
 
 
 class _FaultyReplyError(Exception):
-    """A reply that does not hold what was asked; the text says how."""
+    """A reply that does not match the request; the text says how."""
 
 
 def endpoint() -> str:
@@ -53,10 +53,7 @@ def endpoint() -> str:
 
 
 def own_headers() -> dict[str, str]:
-    """Return the headers for the hub itself: the user's token, if there is one, and no compression.
-
-    The token must not go to another origin; `get_range` is given headers without it there.
-    """
+    """Return the headers for the hub itself, with the user's token, which must not go to another server."""
     from huggingface_hub import get_token
 
     token = get_token()
@@ -64,19 +61,19 @@ def own_headers() -> dict[str, str]:
 
 
 def plain_headers() -> dict[str, str]:
-    """Return the headers for other origins."""
+    """Return the headers for other servers: without token and compression."""
     from mkfa.version import VERSION
 
     return {"user-agent": f"mkfa/{VERSION}", "accept-encoding": "identity"}
 
 
 def head(url: str, thing: str) -> Reply:
-    """Ask for a file's headers without following a redirect; raises WorkError when the hub cannot be reached."""
+    """Request a file's headers without following a redirect; raises WorkError if the hub cannot be reached."""
     return _retried("HEAD", url, own_headers(), thing=thing, follow=False)
 
 
 def get_small(url: str, thing: str, *, limit: int) -> Reply:
-    """Get a small file of the hub, at most `limit` bytes of it; raises as `head`."""
+    """Get at most `limit` bytes of a file of the hub; raises as `head`."""
     return _retried("GET", url, own_headers(), thing=thing, follow=True, limit=limit)
 
 
@@ -89,23 +86,23 @@ def get_range(
     thing: str,
     stop: threading.Event | None = None,
 ) -> Reply:
-    """Get bytes [first, last) of a file of `size` bytes; a reply of status 206 holds exactly these.
+    """Get bytes [first, last) of a file of `size` bytes; a reply of status 206 contains exactly these.
 
-    No further attempt is made once `stop` is set (another range failed, or the user gave up).
+    No further attempt is made once `stop` is set (another range failed, or the user interrupted).
 
     Raises
     ------
     RangeIgnoredError
         The server answers with the whole file.
     WorkError
-        It could not be reached, or answered wrongly or with an error to the last.
+        Every attempt failed: the server cannot be reached, or sends errors or wrong replies.
     """
     asked = {**headers, "range": f"bytes={span[0]}-{span[1] - 1}"}
     return _retried("GET", url, asked, thing=thing, follow=True, span=(*span, size), stop=stop)
 
 
 def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> MkfaError:
-    """Turn the status of a reply that is no success into an error that says what to do."""
+    """Return the error for a reply whose status is not a success."""
     code = reply.headers.get("x-error-code", "")
     page = f"{endpoint()}/{repo}"
     if code == "GatedRepo" or (code == "" and reply.status == 403):
@@ -115,13 +112,13 @@ def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> M
             f"accept its licence on {page}, then {LOG_IN}",
         )
     if "Invalid credentials" in reply.headers.get("x-error-message", ""):
-        return SourceError(repo, "could not be asked for, since the hub refuses your token", f"for a new one {LOG_IN}")
+        return SourceError(repo, "could not be requested, since the hub refuses your token", f"for a new one {LOG_IN}")
     if code == "RevisionNotFound":
         return SourceError(repo, f"has no revision {revision or 'main'}", f"see its branches and tags on {page}")
     if code == "EntryNotFound":
         return SourceError(repo, f"has no file {file}", f"see its files on {page}/tree/main")
     if reply.status in (401, 404):
-        problem = f"is no repository of the hub, or a private one (the hub answered {reply.status})"
+        problem = f"is not a repository of the hub, or is private (the hub answered {reply.status})"
         return SourceError(repo, problem, f"check the name; for a private one {LOG_IN}")
     return SourceError(repo, f"was refused by the hub ({reply.status})", f"see {page}")
 
@@ -169,7 +166,7 @@ def _remedy(problem: str) -> str:
 def _request(
     method: str, url: str, headers: Mapping[str, str], *, follow: bool, limit: int, span: tuple[int, int, int] | None
 ) -> Reply:
-    """Send one request; read no more of the body than wanted, and no longer than `SLOWEST` allows."""
+    """Send one request; read only as much of the body as wanted, and only as long as `SLOWEST` allows."""
     from huggingface_hub import constants, get_session
 
     timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
@@ -183,9 +180,9 @@ def _request(
         start, stop, size = span
         if status == 200:
             raise RangeIgnoredError
-        told = " ".join(lowered.get("content-range", "").split())
-        if told != f"bytes {start}-{stop - 1}/{size}":
-            problem = f"the hub answered with '{told}' where bytes {start}-{stop - 1}/{size} were asked"
+        received = " ".join(lowered.get("content-range", "").split())
+        if received != f"bytes {start}-{stop - 1}/{size}":
+            problem = f"the hub answered with '{received}' instead of bytes {start}-{stop - 1}/{size}"
             raise _FaultyReplyError(one_line(problem))
         return Reply(status, lowered, _body(response, stop - start, timeout, exact=True))
 
@@ -206,7 +203,7 @@ def _body(response: Any, limit: int, timeout: float, *, exact: bool) -> bytes:
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """Return what the HTTP library of the installed huggingface_hub raises when the network fails."""
+    """Return the network errors of the HTTP library that huggingface_hub uses."""
     try:
         import httpx2 as httpx
     except ImportError:
@@ -220,14 +217,14 @@ def _transport_problem(error: Exception) -> str:
     if "Timeout" in name:
         return "the hub fell silent" if name == "ReadTimeout" else f"the hub could not be reached ({name})"
     if name in ("UnsupportedProtocol", "InvalidURL"):
-        return f"the hub could not be reached, since HF_ENDPOINT ({endpoint()}) is no web address"
+        return f"the hub could not be reached, since HF_ENDPOINT ({endpoint()}) is not a web address"
     if name == "ConnectError":
         return f"the hub at {endpoint()} could not be reached ({one_line(str(error))[:100]})"
     return f"the connection to the hub was closed ({one_line(str(error))[:100] or name})"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a server asks to wait, 0 when it does not say."""
+    """Return the seconds that a server asks to wait, else 0."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)

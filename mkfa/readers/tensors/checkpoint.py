@@ -1,7 +1,7 @@
-"""From an open checkpoint to a reading: which architecture it is, which layers, its digest.
+"""Read an open checkpoint: identify its architecture, choose its layers, compute its digest.
 
-An architecture that the user names decides. Else one that the file names is tried, else timm's catalogue is asked
-whose depthwise layers have these names and shapes. What is left is the shape rule.
+The architecture that the user names decides. Without one, the architecture that the file names is tried, then timm's
+catalogue is searched for the same names and shapes of depthwise layers, and last comes the shape rule.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from mkfa.storage.files import sha256_of
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """Where a checkpoint comes from.
+    """What a reader knows of a checkpoint besides its tensors.
 
     Attributes
     ----------
     thing : what to name in an error.
-    hint : architecture that the file itself names; it is tried and does no harm when it does not fit.
-    hashed : files whose digest is recorded: of one file its SHA-256, of several that of the lines
+    hint : architecture that the file names; it is ignored if it does not fit.
+    hashed : files whose digest is recorded: the SHA-256 of one file, or for several that of the lines
         "digest  name" in this order, as sha256sum prints them.
     keeps_order : as for `mkfa.readers.tensors.select.select`.
-    training_set, licence : what the file says of them.
-    notes : sentences for the reader.
+    training_set, licence, notes : added to the provenance.
     """
 
     thing: Path | str
@@ -42,50 +41,37 @@ class CheckpointInfo:
     notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(file: TensorFile, origin: CheckpointInfo, architecture: str) -> Reading:
-    """Harvest an open checkpoint.
-
-    Parameters
-    ----------
-    architecture : timm architecture that the weights belong to, or "" to find that out.
-
-    Raises
-    ------
-    SourceError
-        The file cannot be read or does not hold the layers of `architecture`.
-    UnknownNameError
-        timm does not know `architecture`.
-    """
-    digest = _Digest(origin.hashed)
-    name, selection = _selected(file.tensors, origin, architecture)
+def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, architecture: str) -> Reading:
+    """Read an open checkpoint; `architecture` and errors as for `mkfa.readers.formats.reader_for`."""
+    digest = _Digest(checkpoint.hashed)
+    name, selection = _selected(file.tensors, checkpoint, architecture)
     reading = take(file, selection, architecture=name, source_sha256=digest.result())
     return replace(
-        reading, training_set=origin.training_set, licence=origin.licence, notes=(*reading.notes, *origin.notes)
+        reading,
+        training_set=checkpoint.training_set,
+        licence=checkpoint.licence,
+        notes=(*reading.notes, *checkpoint.notes),
     )
 
 
-def _selected(infos: Mapping[str, TensorInfo], origin: CheckpointInfo, architecture: str) -> tuple[str, Selection]:
-    """Return (architecture or "", what to read)."""
+def _selected(infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, architecture: str) -> tuple[str, Selection]:
+    """Return (architecture or "", the layers to read)."""
     if architecture:
-        return architecture, _by_architecture(infos, architecture, origin.thing)
-    if origin.hint:
+        return architecture, _by_architecture(infos, architecture, checkpoint.thing)
+    if checkpoint.hint:
         try:
-            return origin.hint, _by_architecture(infos, origin.hint, origin.thing)
-        except MkfaError:  # the file's own word for what it is need not be timm's
+            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing)
+        except MkfaError:  # the name in the file need not be timm's
             pass
-    return identify(infos, str(origin.thing), keeps_order=origin.keeps_order)
+    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order)
 
 
 def identify(
     infos: Mapping[str, TensorInfo], thing: str, *, stem: str = "", keeps_order: bool | None = None
 ) -> tuple[str, Selection]:
-    """Return (architecture or "", what to read) for tensors that nobody has named.
+    """Return (architecture or "", the layers to read): by timm's catalogue, else by the shape rule.
 
-    timm's catalogue is asked whose depthwise layers these are; else the shape rule decides.
-
-    Parameters
-    ----------
-    stem : name of the first convolution, without ".weight", of a network known to take one channel; else "".
+    `stem` is the first convolution, without ".weight", of a network known to take one channel; else "".
     """
     from mkfa.readers.timm.catalogue import match_layers
 
@@ -128,7 +114,7 @@ def _suffixes(key: str) -> Iterator[str]:
 
 
 class _Digest:
-    """SHA-256 of one or more files, computed beside the reading (hashing leaves the interpreter free)."""
+    """SHA-256 of one or more files, computed in a thread while the tensors are read."""
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
         self._paths = paths
@@ -150,7 +136,7 @@ class _Digest:
             self._text = hashlib.sha256(lines.encode()).hexdigest()
 
     def result(self) -> str:
-        """Wait for the digest; raises SourceError when a file could not be read."""
+        """Wait for the digest; raises SourceError if a file cannot be read."""
         self._thread.join()
         if self._error is not None:
             raise self._error

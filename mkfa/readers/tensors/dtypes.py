@@ -8,44 +8,34 @@ import math
 import numpy as np
 
 from mkfa.array_types import F32
+from mkfa.errors import SourceError
+from mkfa.readers.reading import TensorInfo
 
-BITS = {
-    "float64": 64,
-    "float32": 32,
-    "float16": 16,
-    "bfloat16": 16,
-    "float8_e4m3fn": 8,
-    "float8_e5m2": 8,
-    "float8_e4m3fnuz": 8,
-    "float8_e5m2fnuz": 8,
-    "float8_e8m0fnu": 8,
-    "float6_e2m3": 6,
-    "float6_e3m2": 6,
-    "float4_e2m1": 4,
-    "int64": 64,
-    "int32": 32,
-    "int16": 16,
-    "int8": 8,
-    "uint64": 64,
-    "uint32": 32,
-    "uint16": 16,
-    "uint8": 8,
-    "bool": 8,
-    "complex64": 64,
-    "complex128": 128,
-    "complex32": 32,
-    "qint8": 8,
-    "quint8": 8,
-    "qint32": 32,
+_FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+_BY_BITS = {
+    128: ("complex128",),
+    64: ("float64", "int64", "uint64", "complex64"),
+    32: ("float32", "int32", "uint32", "complex32", "qint32"),
+    16: ("float16", "bfloat16", "int16", "uint16"),
+    8: (*_FLOAT8, "int8", "uint8", "bool", "qint8", "quint8"),
+    6: ("float6_e2m3", "float6_e3m2"),
+    4: ("float4_e2m1",),
 }
+BITS = {name: bits for bits, names in _BY_BITS.items() for name in names}
 """Bits of one number, by torch's name of its type."""
 
 FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
 """Types that weights can be converted from."""
 
 
+def check_float(thing: object, info: TensorInfo) -> None:
+    """Refuse a tensor that cannot be converted to float32; raises SourceError."""
+    if info.dtype not in FLOATS:
+        raise SourceError(thing, f"stores {info.key} as {info.dtype}", "save it as float32")
+
+
 def stored_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    """Return the bytes of a packed tensor; raises ValueError when it does not fill whole bytes."""
+    """Return the bytes of a packed tensor; raises ValueError if it does not fill whole bytes."""
     size, rest = divmod(math.prod(shape) * BITS[dtype], 8)
     if rest:
         raise ValueError("does not fill whole bytes")

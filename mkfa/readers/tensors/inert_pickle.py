@@ -1,9 +1,9 @@
-"""Read the pickles inside PyTorch files without unpickling: an interpreter that can only build inert values.
+"""Read the pickles of PyTorch files without unpickling: an interpreter that can only build inert values.
 
-Python's unpickler runs what a file names. This one knows a fixed list of names, those that PyTorch's `weights_only`
-mode allows, and for each a function of its own that makes a plain value; nothing is imported, nothing that comes from
-the file is called. It accepts the opcodes that `weights_only` accepts. Work and memory are in proportion to the bytes
-read. Format: Python's pickletools; the names: torch/_weights_only_unpickler.py (PyTorch 2).
+Python's unpickler calls the functions that a file names. This interpreter knows a fixed list of names, those of
+PyTorch's `weights_only` mode, and builds a plain value for each; it imports nothing and calls nothing that the file
+names. It accepts the opcodes that `weights_only` accepts. Work and memory are proportional to the bytes read. Format:
+Python's pickletools; names: torch/_weights_only_unpickler.py (PyTorch 2).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
+from mkfa.readers.tensors.dtypes import BITS
+
 
 class DamagedPickleError(Exception):
-    """Not a pickle of the kind that PyTorch writes; the text says what is wrong."""
+    """Not a pickle that PyTorch writes; the text names the fault."""
 
 
 class RefusedPickleError(Exception):
-    """The pickle names an object outside the list; `name` is its dotted name, `whole` True where it is all there is."""
+    """The pickle names an object outside the list, by dotted `name`; `whole` is True if the file is that object."""
 
     def __init__(self, name: str, *, whole: bool) -> None:
         self.name, self.whole = name, whole
@@ -28,14 +30,14 @@ class RefusedPickleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name that the pickle mentions; a value, never a thing to call."""
+    """A name in the pickle: a value that is never called."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class StorageRef:
-    """Numbers stored elsewhere: record, type ("" for untyped bytes), count, and where a view begins in it."""
+    """Numbers stored elsewhere: record, type ("" for untyped bytes), count, and where a view of it begins."""
 
     key: str
     dtype: str
@@ -56,7 +58,7 @@ class TensorRef:
 
 @dataclass(slots=True)
 class Inert:
-    """An object that was not made: the class's name and its attributes."""
+    """An object that was not built: the class's name and its attributes."""
 
     name: str
     state: Any = None
@@ -79,47 +81,14 @@ _STORAGES = {
     "QUInt8Storage": "quint8",
     "QInt32Storage": "qint32",
 }
-_DTYPES = frozenset(
-    [
-        "float64",
-        "float32",
-        "float16",
-        "bfloat16",
-        "float8_e4m3fn",
-        "float8_e5m2",
-        "float8_e4m3fnuz",
-        "float8_e5m2fnuz",
-        "float8_e8m0fnu",
-        "int64",
-        "int32",
-        "int16",
-        "int8",
-        "uint64",
-        "uint32",
-        "uint16",
-        "uint8",
-        "bool",
-        "complex32",
-        "complex64",
-        "complex128",
-        "qint8",
-        "quint8",
-        "qint32",
-    ]
-)
+_DTYPES = frozenset(BITS) - {"float6_e2m3", "float6_e3m2", "float4_e2m1"}
 _QUANTISERS = frozenset(
-    [
-        "per_tensor_affine",
-        "per_tensor_symmetric",
-        "per_channel_affine",
-        "per_channel_symmetric",
-        "per_channel_affine_float_qparams",
-    ]
-)
+    f"per_{part}" for part in ("tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric")
+) | {"per_channel_affine_float_qparams"}
 
 
 def storage_dtype(name: str) -> str | None:
-    """Return the type of numbers of a storage class, "" for untyped bytes, None where `name` is no storage class."""
+    """Return the type of numbers of a storage class, "" for untyped bytes, None if `name` is not a storage class."""
     module, _, kind = name.rpartition(".")
     if module in ("torch", "torch.cuda") and kind in _STORAGES:
         return _STORAGES[kind]
@@ -128,13 +97,13 @@ def storage_dtype(name: str) -> str | None:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise DamagedPickleError("a size that is no whole number")
+        raise DamagedPickleError("a size that is not a whole number")
     return value
 
 
-def _wholes(value: Any) -> tuple[int, ...]:
+def _wholes(value: Any = ()) -> tuple[int, ...]:
     if not isinstance(value, tuple | list) or len(value) > 64:
-        raise DamagedPickleError("a shape that is none")
+        raise DamagedPickleError("a malformed shape")
     return tuple(_whole(n) for n in value)
 
 
@@ -176,13 +145,13 @@ def _mapping(*args: Any) -> dict[Any, Any]:
 
 def _items(*args: Any) -> list[Any]:
     if args and not isinstance(args[0], list | tuple):
-        raise DamagedPickleError("a collection that is none")
+        raise DamagedPickleError("a malformed collection")
     return list(args[0]) if args else []
 
 
 def _text_as_bytes(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise DamagedPickleError("bytes that are none")
+        raise DamagedPickleError("malformed bytes")
     return text.encode("latin1")
 
 
@@ -190,12 +159,8 @@ def _byte_array(data: Any = b"", *rest: Any) -> bytes:
     if isinstance(data, str):
         return _text_as_bytes(data, *rest)
     if not isinstance(data, bytes):  # a number here would ask for that much memory
-        raise DamagedPickleError("a bytearray that is none")
+        raise DamagedPickleError("a malformed bytearray")
     return data
-
-
-def _size(value: Any = ()) -> tuple[int, ...]:
-    return _wholes(value)
 
 
 def _nothing(*args: Any) -> None:
@@ -211,7 +176,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins.bytearray": _byte_array,
     "builtins.complex": _nothing,
     "_codecs.encode": _text_as_bytes,
-    "torch.Size": _size,
+    "torch.Size": _wholes,
     "torch.device": _nothing,
     "torch.serialization._get_layout": _nothing,
     "torch._utils._rebuild_tensor": _tensor,
@@ -245,7 +210,7 @@ def _call(function: Global, args: tuple[Any, ...]) -> Any:
 
 
 def checked_key(key: Any) -> Any:
-    """Return a dictionary key of a kind that hashes in bounded time and depth."""
+    """Return a dictionary key if it hashes in bounded time and depth."""
     plain = (str, int, float, bool, bytes, type(None))
     if isinstance(key, plain) or (isinstance(key, tuple) and all(isinstance(part, plain) for part in key)):
         return key
@@ -258,7 +223,7 @@ class Interpreter:
     Parameters
     ----------
     stream : positioned at a pickle.
-    left : bytes that the stream still holds; no read goes beyond.
+    left : bytes left in the stream; no read goes beyond.
     """
 
     def __init__(self, stream: IO[bytes], left: int, *, script: bool = False) -> None:
@@ -271,9 +236,9 @@ class Interpreter:
         Raises
         ------
         RefusedPickleError
-            It names an object that is not on the list.
+            It names an object outside the list.
         DamagedPickleError
-            Anything else that is wrong with it.
+            It has any other fault.
         """
         try:
             return self._run()
@@ -331,7 +296,7 @@ class Interpreter:
         stack: list[Any] = []
         marks: list[list[Any]] = []
         memo: dict[int, Any] = {}
-        alone = True  # nothing has been built yet: an object named now is all that the file is
+        alone = True  # nothing is built yet: an object named now is the whole file
         while True:
             op = self._read(1)[0]
             if op == 0x63:  # GLOBAL
@@ -343,9 +308,9 @@ class Interpreter:
             elif op == 0x52:  # REDUCE
                 args, function = stack.pop(), stack.pop()
                 if not isinstance(function, Global) or not isinstance(args, tuple):
-                    raise DamagedPickleError("a call of something that is no function")
+                    raise DamagedPickleError("a call of something that is not a function")
                 stack.append(_call(function, args))
-            elif op == 0x62:  # BUILD: attributes of an OrderedDict are of no interest
+            elif op == 0x62:  # BUILD: attributes of an OrderedDict are ignored
                 state, target = stack.pop(), stack[-1]
                 if isinstance(target, Inert):
                     target.state = state
@@ -427,11 +392,11 @@ class Interpreter:
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise DamagedPickleError("items for something that is no list")
+        raise DamagedPickleError("items for something that is not a list")
     return value
 
 
 def _dict(value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise DamagedPickleError("items for something that is no dictionary")
+        raise DamagedPickleError("items for something that is not a dictionary")
     return value

@@ -1,7 +1,7 @@
-"""What the names in a state dict tell: order of execution, stages, families with known dilation (no arrays).
+"""Infer order of execution, stages and known families from the names in a state dict.
 
-A state dict in a pickle keeps the order in which modules were defined; safetensors sorts its keys. `execution_order`
-rebuilds an order from sorted names; it is a reading of names, so a module graph decides wherever there is one.
+A pickled state dict keeps the order in which modules were defined; safetensors sorts its keys. `execution_order`
+guesses the order from sorted names, so it is used only without a module graph.
 """
 
 from __future__ import annotations
@@ -14,33 +14,13 @@ from functools import lru_cache
 
 from mkfa.banks.bank import UNKNOWN
 
-# A word says where a part stands among its siblings: what feeds the others first, channel mixing after spatial
-# mixing, what reads the others last. Numbers decide before words do (patch_embed1, blocks1, patch_embed2, blocks2).
+# Words order siblings: inputs first, channel mixing after spatial mixing, outputs last. Numbers decide before words
+# (patch_embed1, blocks1, patch_embed2, blocks2).
 _FIRST = frozenset(["stem", "input", "start", "first", "begin", "pre", "tokenizer"])
 _EARLY = frozenset(["embed", "embedding", "embeddings", "embedder", "downsample", "downsampler"])
 _LATER = frozenset(["mlp", "ffn", "feedforward", "mid", "middle", "bottleneck"])
-_LAST = frozenset(
-    [
-        "head",
-        "heads",
-        "classifier",
-        "final",
-        "last",
-        "end",
-        "post",
-        "fc",
-        "neck",
-        "fpn",
-        "decoder",
-        "decode",
-        "up",
-        "upsample",
-        "top",
-        "output",
-    ]
-)
-
-
+_LAST = frozenset(["head", "heads", "classifier", "final", "last", "end", "post", "output", "top"])
+_LAST |= {"fc", "neck", "fpn", "decoder", "decode", "up", "upsample"}
 _NUMBER = re.compile(r"([0-9]+)")
 
 
@@ -50,7 +30,7 @@ def execution_order(keys: Iterable[str]) -> list[str]:
 
 
 def is_sorted(keys: Sequence[str]) -> bool:
-    """True when keys stand in alphabetical order, so that their order says nothing of the network."""
+    """True if keys are in alphabetical order, which says nothing of the network."""
     return all(a <= b for a, b in itertools.pairwise(keys))
 
 
@@ -60,7 +40,7 @@ def _key_rank(key: str) -> tuple[tuple[object, ...], ...]:
 
 @lru_cache(maxsize=65536)
 def _part_rank(part: str) -> tuple[object, ...]:
-    """Rank one dotted component: (place by word, number at its end, place among equals, the text itself)."""
+    """Rank one dotted component: (place by word, number at its end, place among equals, its text)."""
     text, digits = re.fullmatch(r"(.*?)([0-9]*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
     words = set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower().split("_"))
     place = 0 if words & _FIRST else 4 if words & _LAST else 2
@@ -84,19 +64,19 @@ _STAGE_PATTERNS = tuple(
 
 
 def stages(keys: Sequence[str], everything: Iterable[str]) -> list[int]:
-    """Return the stage, counted from 0, of each key; `UNKNOWN` where its name does not tell.
+    """Return the stage, counted from 0, of each key; `UNKNOWN` if its name does not contain it.
 
-    One way of naming stages has to fit at least half of the keys. `everything` are the names of all tensors of the
-    network: they tell whether its stages are counted from 0 or from 1.
+    A pattern for stages has to fit at least half of the keys. `everything` are the names of all tensors of the
+    network, which show whether its stages are counted from 0 or from 1.
     """
     names = list(everything)
     for pattern in _STAGE_PATTERNS:
-        found = [pattern.search(key) for key in keys]
-        if sum(match is not None for match in found) * 2 < max(len(keys), 1):
+        matches = [pattern.search(key) for key in keys]
+        if sum(match is not None for match in matches) * 2 < max(len(keys), 1):
             continue
         first = min((_stage_number(match) for match in map(pattern.search, names) if match), default=0)
         # A stage without tensors leaves a gap at the start, but counting starts at 0 or at 1.
-        return [UNKNOWN if match is None else _stage_number(match) - (first >= 1) for match in found]
+        return [UNKNOWN if match is None else _stage_number(match) - (first >= 1) for match in matches]
     return [UNKNOWN] * len(keys)
 
 
@@ -105,36 +85,28 @@ def _stage_number(match: re.Match[str]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedLayer:
-    """Stride and dilation (both axes) of a layer that its family's own code fixes."""
-
-    stride: int
-    dilation: int
-
-
-@dataclass(frozen=True, slots=True)
 class Family:
-    """A family whose official files are known by their names.
+    """A family of networks recognised by names; all its depthwise layers have stride 1.
 
-    `marks` must all occur among the names of the network; `layers` maps the end of a weight's name to what it is.
+    `marks` are patterns that all occur among the names of the network; `dilations` maps the end of a weight's name to
+    the dilation that the family's code fixes.
     """
 
     name: str
     marks: tuple[str, ...]
-    layers: tuple[tuple[str, NamedLayer], ...]
+    dilations: tuple[tuple[str, int], ...]
     note: str
 
 
-_PLAIN = NamedLayer(1, 1)
 FAMILIES = (
     Family(
         "MogaNet",
         (r"\.attn\.value\.DW_conv2\.weight$", r"\.attn\.value\.PW_conv\.weight$", r"\.mlp\.decompose\.weight$"),
         (
-            (r"\.attn\.value\.DW_conv0\.weight$", _PLAIN),
-            (r"\.attn\.value\.DW_conv1\.weight$", NamedLayer(1, 2)),
-            (r"\.attn\.value\.DW_conv2\.weight$", NamedLayer(1, 3)),
-            (r"\.mlp\.dwconv\.weight$", _PLAIN),
+            (r"\.attn\.value\.DW_conv0\.weight$", 1),
+            (r"\.attn\.value\.DW_conv1\.weight$", 2),
+            (r"\.attn\.value\.DW_conv2\.weight$", 3),
+            (r"\.mlp\.dwconv\.weight$", 1),
         ),
         "names are MogaNet's: dilations 1, 2, 3 of DW_conv0, 1, 2 are those of its published code (a network built "
         "with attn_final_dilation=False has 1, 2, 1 in its last stage)",
@@ -142,25 +114,25 @@ FAMILIES = (
     Family(
         "HorNet",
         (r"\.gnconv\.proj_in\.weight$", r"\.gnconv\.pws\.\d+\.weight$"),
-        ((r"\.gnconv\.dwconv(?:\.dw)?\.weight$", _PLAIN),),
+        ((r"\.gnconv\.dwconv(?:\.dw)?\.weight$", 1),),
         "names are HorNet's: stride and dilation 1 are those of its published code",
     ),
     Family(
         "ConvNeXt",
         (r"(?:^|\.)downsample_layers\.0\.0\.weight$", r"\.\d+\.\d+\.pwconv1\.weight$"),
-        ((r"(?:^|\.)stages\.\d+\.\d+\.dwconv\.weight$", _PLAIN),),
+        ((r"(?:^|\.)stages\.\d+\.\d+\.dwconv\.weight$", 1),),
         "names are ConvNeXt's: stride and dilation 1 are those of its published code",
     ),
 )
 
 
-def known_family(keys: Sequence[str], everything: Iterable[str]) -> tuple[Family, list[NamedLayer]] | None:
-    """Return the family whose code fixes stride and dilation of all `keys`, with one entry a key, or None."""
+def known_family(keys: Sequence[str], everything: Iterable[str]) -> tuple[Family, list[int]] | None:
+    """Return the family that all `keys` belong to, with the dilation of each key, or None."""
     names = list(everything)
     for family in FAMILIES:
         if not all(any(re.search(mark, name) for name in names) for mark in family.marks):
             continue
-        found = [next((what for end, what in family.layers if re.search(end, key)), None) for key in keys]
-        if keys and None not in found:
-            return family, [what for what in found if what is not None]
+        dilations = [next((d for end, d in family.dilations if re.search(end, key)), 0) for key in keys]
+        if keys and all(dilations):
+            return family, dilations
     return None

@@ -1,10 +1,8 @@
 """PyTorch checkpoints (.pth .pt .ckpt .bin; zip and legacy) and TorchScript archives (without torch).
 
-PyTorch is not used to read them. `torch.load(weights_only=True)` would refuse the same files (the tests compare the
-two), but needs seconds and most of a gigabyte only for its import; and `torch.jit.load` compiles the code that an
-archive brings along and runs its `__setstate__` methods, which a reader of weights has no need for. Here the pickle is
-read by `mkfa.readers.tensors.inert_pickle`, which cannot run anything, and the numbers are read from where it
-says that they are.
+`torch.load(weights_only=True)` refuses the same files (the tests compare the two), but importing torch takes seconds
+and most of a gigabyte; `torch.jit.load` compiles the code in an archive and runs its `__setstate__` methods. Here
+`mkfa.readers.tensors.inert_pickle`, which cannot run anything, reads the pickle and says where the numbers are.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorInfo
-from mkfa.readers.tensors.dtypes import BITS, FLOATS, to_float32
+from mkfa.readers.tensors.dtypes import BITS, check_float, to_float32
 from mkfa.readers.tensors.inert_pickle import (
     DamagedPickleError,
     Inert,
@@ -39,16 +37,16 @@ from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.storage.files import open_file, read_span
 
 MAX_PICKLE = 1 << 28
-"""Longest pickle, in bytes, that is read; the numbers are not in it, so that real ones are a few megabytes."""
+"""Longest pickle that is read, bytes. It does not contain the numbers, so real ones have a few megabytes."""
 
 MAX_DEPTH = 64
-"""Deepest nesting of containers that is followed."""
+"""Deepest nesting of containers that is read."""
 
-_HOLDERS = (dict, list, tuple, TensorRef, Inert)
+_CONTAINERS = (dict, list, tuple, TensorRef, Inert)
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _AGAIN = "fetch the file again"
-_RESAVE = "where you trust it, load it once yourself and save model.state_dict() as safetensors"
+_RESAVE = "if you trust it, load it once yourself and save model.state_dict() as safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +55,10 @@ class TorchFile:
 
     Attributes
     ----------
-    refs : key -> where the tensor lies in its storage.
+    refs : key -> place of the tensor in its storage.
     spans : storage -> (first byte, byte after the last) in the file.
-    value : what the pickle holds, without numbers.
-    unnamed : tensors of a depthwise layer's shape that a frozen TorchScript module keeps without names.
+    value : the content of the pickle, without numbers.
+    unnamed : number of tensors with a depthwise layer's shape that a frozen TorchScript module stores without names.
     """
 
     path: Path
@@ -72,16 +70,15 @@ class TorchFile:
     unnamed: int = 0
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
-        """Yield (key, tensor as float32); raises SourceError when the file does not hold what it said."""
-        unfit = next((key for key in keys if self.tensors[key].dtype not in FLOATS), None)
-        if unfit is not None:
-            raise SourceError(self.path, f"holds {unfit} as {self.tensors[unfit].dtype}", "save it as float32")
+        """Yield (key, tensor as float32)."""
+        for key in keys:
+            check_float(self.path, self.tensors[key])
         wanted = dict.fromkeys(self.refs[key] for key in keys)
         with open_file(self.path) as f:
-            # Views of one storage may overlap, but honest ones do not add up to many times the file.
+            # Views of one storage may overlap, but real ones do not add up to many times the file.
             total = sum(math.prod(ref.shape) * BITS[ref.dtype] // 8 for ref in wanted)
             if total > 4 * os.fstat(f.fileno()).st_size:
-                raise SourceError(self.path, "claims more numbers than it holds", _AGAIN)
+                raise SourceError(self.path, "claims more numbers than it has", _AGAIN)
             done: dict[TensorRef, F32] = {}
             for key in keys:
                 ref = self.refs[key]
@@ -96,28 +93,18 @@ class TorchFile:
         data = read_span(f, first, first + _reach(ref) * size, thing=self.path)
         flat = to_float32(data, ref.dtype, big_endian=self.big_endian)
         steps = tuple(step * 4 for step in ref.stride)
-        # Safe: `flat` holds exactly the numbers up to the last that shape and strides reach.
+        # Safe: `flat` ends with the last number that shape and strides reach.
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, ref.shape, steps))
 
 
 def read_torch(path: Path, architecture: str) -> Reading:
-    """Harvest one PyTorch file.
-
-    Parameters
-    ----------
-    architecture : timm architecture that the weights belong to, or "" to find that out.
-
-    Raises
-    ------
-    SourceError
-        Damaged, no PyTorch file, one that would run code when loaded, or not of that architecture.
-    """
+    """Read one PyTorch file; parameters and errors as for `mkfa.readers.formats.reader_for`."""
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_torch(path)
     arch = file.value.get("arch") if isinstance(file.value, dict) else None
     hint = arch if isinstance(arch, str) else ""
-    reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,), keeps_order=None), architecture)
+    reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), architecture)
     if not reading.layers and file.unnamed:
         problem = f"is a frozen TorchScript module: {file.unnamed} depthwise weights have lost their names"
         raise SourceError(path, problem, "harvest the module before torch.jit.freeze")
@@ -135,7 +122,7 @@ def open_torch(path: Path) -> TorchFile:
         except RefusedPickleError as error:
             raise _refused(path, error) from None
         except DamagedPickleError as error:
-            raise SourceError(path, f"is damaged or no PyTorch file: it has {error}", _AGAIN) from None
+            raise SourceError(path, f"is damaged or not a PyTorch file: it has {error}", _AGAIN) from None
         except OSError as error:
             raise SourceError(path, f"cannot be read ({error.strerror or error})", "check the disk") from error
 
@@ -145,7 +132,7 @@ def _refused(path: Path, error: RefusedPickleError) -> SourceError:
         problem = f"is a pickled object of {error.name}, not weights: loading it would run code, so none of it was read"
     else:
         problem = (
-            f"holds the Python object {error.name} beside weights, which torch.load(weights_only=True) refuses as well"
+            f"contains the Python object {error.name} beside weights, which torch.load(weights_only=True) refuses too"
         )
     return SourceError(path, problem, _RESAVE)
 
@@ -187,9 +174,9 @@ def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int]]:
     total = 0
     for info in infos:
         if info.filename in out:
-            raise SourceError(path, f"holds the record {info.filename[:60]!r} twice", _AGAIN)
+            raise SourceError(path, f"has the record {info.filename[:60]!r} twice", _AGAIN)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            continue  # code of a TorchScript archive; PyTorch does not compress what is needed here
+            continue  # code of a TorchScript archive; PyTorch does not compress records that are read here
         first = _data_start(f, info, size, path)
         total += info.file_size
         if first + info.file_size > size or total > size or info.compress_size != info.file_size:
@@ -220,13 +207,13 @@ def _record_pickle(f: FileIO, record: tuple[int, int], path: Path, *, script: bo
 def _checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[int, int]:
     nbytes = ref.numel * (BITS[ref.dtype] // 8 if ref.dtype else 1)
     if record[1] - record[0] < nbytes:
-        problem = f"holds {record[1] - record[0]} of {nbytes} bytes of the data record {ref.key[:40]!r}"
+        problem = f"has {record[1] - record[0]} of {nbytes} bytes of the data record {ref.key[:40]!r}"
         raise SourceError(path, problem, _AGAIN)
     return record[0], record[0] + nbytes
 
 
 def _open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
-    """Open the format before PyTorch 1.6: five pickles, then for each storage its count and its numbers."""
+    """Open the format before PyTorch 1.6: five pickles, then count and numbers of each storage."""
     stream = io.BufferedReader(f)
     interpreter = Interpreter(stream, min(size, MAX_PICKLE))
     try:
@@ -234,14 +221,14 @@ def _open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
             problem = "is a pickle, but not PyTorch's"
             raise SourceError(path, problem, "give a file that torch.save wrote, or safetensors")
         if interpreter.load() != _PROTOCOL:
-            raise SourceError(path, "is of a PyTorch format that is not known", "save it again with a current PyTorch")
+            raise SourceError(path, "has an unknown PyTorch format", "save it again with a current PyTorch")
         interpreter.load()
         value, keys = interpreter.load(), interpreter.load()
         at = stream.tell()
     finally:
-        stream.detach()  # else its end would close the file that is not its own, and warn
+        stream.detach()  # else deleting the stream would close `f`
     if not isinstance(keys, list):
-        raise DamagedPickleError("no list of its storages")
+        raise DamagedPickleError("storages that are not a list")
     spans: dict[str, tuple[int, int]] = {}
     for key in (str(key) for key in keys):
         ref = interpreter.storages.get(key)
@@ -267,27 +254,27 @@ def _torch_file(
         if key in refs or not ref.dtype:
             continue
         size = BITS[ref.dtype] // 8
-        held = ref.storage.numel if ref.storage.dtype else ref.storage.numel // size
-        if ref.offset + _reach(ref) > held:
+        available = ref.storage.numel if ref.storage.dtype else ref.storage.numel // size
+        if ref.offset + _reach(ref) > available:
             raise SourceError(path, f"claims the tensor {key[:80]!r} beyond its data", _AGAIN)
         count = math.prod(ref.shape)
-        # An expanded tensor shows few numbers many times (stride 0) and may be larger than any memory.
-        dtype = ref.dtype if count <= held else f"expanded {ref.dtype}"
+        # An expanded tensor (stride 0) repeats few numbers and may be larger than any memory.
+        dtype = ref.dtype if count <= available else f"expanded {ref.dtype}"
         refs[key], tensors[key] = ref, TensorInfo(key, ref.shape, dtype, count * size)
     return TorchFile(path, FrozenDict(tensors), FrozenDict(refs), FrozenDict(dict(spans)), value, big_endian, unnamed)
 
 
 def _reach(ref: TensorRef) -> int:
-    """Return how many numbers lie from the tensor's first to its last, 0 for an empty one."""
+    """Return how many numbers the tensor spans from its first to its last; 0 if it is empty."""
     if 0 in ref.shape:
         return 0
     return 1 + sum((n - 1) * step for n, step in zip(ref.shape, ref.stride, strict=True))
 
 
 def tensors_in(value: Any) -> Iterator[tuple[str, TensorRef]]:
-    """Yield (dotted path, tensor) of all tensors in nested containers, in their order.
+    """Yield (dotted path, tensor) of all tensors in nested containers, in order.
 
-    A container that is there twice is entered once. Raises DamagedPickleError beyond `MAX_DEPTH` levels.
+    A container that occurs twice is read once. Raises DamagedPickleError beyond `MAX_DEPTH` levels.
     """
     entered: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
@@ -304,5 +291,5 @@ def tensors_in(value: Any) -> Iterator[tuple[str, TensorRef]]:
             raise DamagedPickleError("containers nested too deep")
         entered.add(id(item))
         pairs = item.items() if isinstance(item, dict) else enumerate(item)
-        inner = [((*path, str(key)), part) for key, part in pairs if isinstance(part, _HOLDERS)]
+        inner = [((*path, str(key)), part) for key, part in pairs if isinstance(part, _CONTAINERS)]
         waiting.extend(reversed(inner))

@@ -1,7 +1,7 @@
-"""Which tensors of a checkpoint are the weights of its network: not optimiser state, not an EMA twin.
+"""Separate the weights of a checkpoint's network from optimiser state and from EMA twins.
 
-Wrappers and prefixes are not listed anywhere: a key is a path, and what matters is which subtrees of paths hold the
-same layers. Words are asked only which of two equal subtrees is the averaged one.
+There is no list of wrappers and prefixes: a key is a path, and subtrees of paths with the same layers are copies of one
+network. Words only decide which of two copies is the averaged one.
 """
 
 from __future__ import annotations
@@ -18,28 +18,15 @@ NOT_AVERAGED = "not averaged (the EMA twin was taken)"
 SECOND_COPY = "second averaged copy"
 
 _AVERAGED = frozenset(["ema", "emas", "teacher", "target", "momentum", "averaged", "swa", "shadow"])
-_MOMENTS = frozenset(
-    [
-        "exp_avg",
-        "exp_avg_sq",
-        "max_exp_avg_sq",
-        "exp_avg_diff",
-        "exp_avg_slow",
-        "momentum_buffer",
-        "square_avg",
-        "grad_avg",
-        "acc_delta",
-        "exp_inf",
-        "slow_buffer",
-    ]
-)
+_MOMENTS = frozenset(["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_diff", "exp_avg_slow", "exp_inf"])
+_MOMENTS |= {"momentum_buffer", "square_avg", "grad_avg", "acc_delta", "slow_buffer"}
 
 Root = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """`left_out` maps a key to the reason why it is no weight of the network; the rest are."""
+    """`left_out` maps a key to the reason why it is not a weight of the network; all other keys are."""
 
     left_out: Mapping[str, str]
     notes: tuple[str, ...] = ()
@@ -51,10 +38,7 @@ def is_depthwise_shape(shape: tuple[int, ...]) -> bool:
 
 
 def roles(infos: Mapping[str, TensorInfo]) -> Roles:
-    """Tell the network's own tensors from optimiser state and from the worse of two copies of the network.
-
-    Where averaged (EMA) weights and raw ones are both there, the averaged ones are the network.
-    """
+    """Separate the network's tensors from optimiser state and, if there are averaged (EMA) weights, from raw ones."""
     left_out = {key: OPTIMISER for key in infos if is_optimiser(key)}
     layers = {
         key: info.shape
@@ -73,7 +57,7 @@ def roles(infos: Mapping[str, TensorInfo]) -> Roles:
         if twin is None:
             rest = len(layers) - len(under)
             if rest and not taken:
-                notes.append(f"'{'.'.join(averaged)}' is no twin of the {rest} other depthwise layers: all were taken")
+                notes.append(f"'{'.'.join(averaged)}' does not match the {rest} other depthwise layers: all were taken")
             continue
         taken.append(signature)
         left_out.update(
@@ -93,13 +77,13 @@ def is_optimiser(key: str) -> bool:
 
 
 def is_weight_name(key: str) -> bool:
-    """True where the last component of a path is a convolution's weight, not a buffer such as `filt`."""
+    """True if the last component of a path names a convolution's weight, not a buffer such as `filt`."""
     leaf = key.rsplit(".", 1)[-1].lower()
     return ("weight" in leaf or leaf.endswith("kernel")) and "blur" not in leaf and not is_reparametrised(key)
 
 
 def is_reparametrised(key: str) -> bool:
-    """True for what pruning, weight norm or spectral norm store in place of the weight."""
+    """True for the tensors that pruning, weight norm or spectral norm store instead of the weight."""
     parts = key.split(".")
     return "parametrizations" in parts or parts[-1] in ("weight_orig", "weight_g", "weight_v", "weight_mask")
 
@@ -108,7 +92,7 @@ def _averaged_roots(keys: Iterable[str]) -> list[Root]:
     """Return the paths that end in a word for averaged weights, before any numbered component, in order of file."""
     known = list(keys)
     heads = {key.split(".")[i] for key in known for i in range(min(3, key.count(".")))}
-    found: dict[Root, None] = {}
+    roots: dict[Root, None] = {}
     for key in known:
         parts = key.split(".")[:-1]
         for i, part in enumerate(parts):
@@ -116,9 +100,9 @@ def _averaged_roots(keys: Iterable[str]) -> list[Root]:
                 break
             words = set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part).lower().split("_"))
             if words & _AVERAGED or "modelema" in words or (part.endswith("_k") and part[:-1] + "q" in heads):
-                found[tuple(parts[: i + 1])] = None
+                roots[tuple(parts[: i + 1])] = None
                 break
-    return list(found)
+    return list(roots)
 
 
 def _is_under(key: str, root: Root) -> bool:
@@ -126,21 +110,21 @@ def _is_under(key: str, root: Root) -> bool:
 
 
 def _signature(layers: Mapping[str, tuple[int, ...]]) -> frozenset[tuple[str, tuple[int, ...]]]:
-    """Return what two copies of a network have in common: names less their common start, with shapes.
+    """Return names without their common start, with shapes; copies of a network have the same.
 
-    Dots are dropped since some averagers drop them. A single layer keeps its last two components.
+    Dots are removed, as some averagers remove them. A single layer keeps its last two components.
     """
     if len(layers) == 1:
         ((key, shape),) = layers.items()
         return frozenset({("".join(key.split(".")[-2:]), shape)})
     bare = {key.replace(".", ""): shape for key, shape in layers.items()}
-    low, high = min(bare), max(bare)  # the common start of all is that of the two extremes
+    low, high = min(bare), max(bare)  # all names share what these two share
     start = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return frozenset((key[start:], shape) for key, shape in bare.items())
 
 
 def _twin_root(layers: Mapping[str, tuple[int, ...]], signature: frozenset[tuple[str, tuple[int, ...]]]) -> Root | None:
-    """Return the shortest path, before any numbered component, under which exactly these layers lie; None if none."""
+    """Return the shortest path, before any numbered component, that contains exactly these layers, else None."""
     candidates: dict[Root, None] = {(): None}
     for key in layers:
         parts = key.split(".")[:-1]

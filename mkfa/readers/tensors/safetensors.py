@@ -1,7 +1,7 @@
-"""safetensors files: a strict header parser, and a reader of single tensors (numpy only).
+"""Read safetensors files: a strict header parser, and a reader of single tensors.
 
-The format: 8 bytes header length (little-endian), a JSON object name -> dtype, shape, data_offsets, then the data,
-without holes. Everything that the header says is checked against the file before a byte of data is read.
+Format: 8 bytes header length (little-endian), a JSON object name -> dtype, shape, data_offsets, then the data, without
+holes. The whole header is checked against the file before any data are read.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading, TensorInfo
-from mkfa.readers.tensors.dtypes import FLOATS, stored_bytes, to_float32
+from mkfa.readers.tensors.dtypes import check_float, stored_bytes, to_float32
 from mkfa.storage.files import open_file, read_span
 
 MAX_HEADER = 100_000_000
-"""Longest header, in bytes, that is parsed; the same cap as in the safetensors library."""
+"""Longest header that is parsed, bytes; the limit of the safetensors library."""
 
 MAX_DIMENSIONS = 64
 
@@ -63,7 +63,7 @@ class Header:
     tensors : in order of the header.
     spans : key -> (first byte, byte after the last), counted from the start of the file.
     metadata : the file's `__metadata__`, text -> text.
-    size : bytes of length field and header, where the data begin.
+    size : where the data begin: bytes of length field and header.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -73,18 +73,12 @@ class Header:
 
 
 def header_size(start: bytes, file_size: int, thing: object) -> int:
-    """Return where the data begin, from the first 8 bytes of a file of `file_size` bytes.
-
-    Raises
-    ------
-    SourceError
-        Shorter than a header, or of a header length that the file or the cap does not allow.
-    """
+    """Return where the data begin, from the first 8 bytes of a file of `file_size` bytes; raises SourceError."""
     if len(start) < 8 or file_size < 8:
-        raise SourceError(thing, f"is truncated: {file_size} bytes are no safetensors file", _AGAIN)
+        raise SourceError(thing, f"is truncated: {file_size} bytes are too few for a safetensors file", _AGAIN)
     length = int(struct.unpack("<Q", start[:8])[0])
     if length > MAX_HEADER:
-        problem = f"claims a header of {length} bytes, more than the {MAX_HEADER} that are read"
+        problem = f"claims a header of {length} bytes, more than the limit of {MAX_HEADER}"
         raise SourceError(thing, problem, "check that it is a safetensors file, or fetch it again")
     if 8 + length > file_size:
         raise SourceError(thing, f"is truncated: its header ends at byte {8 + length} of {file_size}", _AGAIN)
@@ -96,15 +90,15 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
 
     Parameters
     ----------
-    data : the file from its first byte on, at least `header_size` bytes of it.
+    data : at least the first `header_size` bytes of the file.
     file_size : bytes of the whole file.
-    thing : what to name in an error.
+    thing : named in errors.
 
     Raises
     ------
     SourceError
-        Not JSON of the right form, unknown types, shapes that do not go with the bytes, data that overlap, leave
-        holes or do not end with the file.
+        The JSON is malformed; a type is unknown; shapes and bytes disagree; data overlap, leave holes or do not end
+        with the file.
     """
     size = header_size(data, file_size, thing)
     if len(data) < size:
@@ -123,7 +117,7 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
 
 
 def json_object(data: bytes, thing: object) -> dict[str, Any]:
-    """Parse a JSON object, refusing other values and names that come twice; raises SourceError."""
+    """Parse a JSON object; raises SourceError for other values and repeated names."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -134,37 +128,37 @@ def json_object(data: bytes, thing: object) -> dict[str, Any]:
         return out
 
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        problem = f"is not JSON where it should be ({str(error)[:80]})"
+        problem = f"does not contain valid JSON ({str(error)[:80]})"
         raise SourceError(thing, problem, "check that it is a safetensors file, or fetch it again") from None
-    if not isinstance(found, dict):
-        raise SourceError(thing, "has JSON that is no object", _AGAIN)
-    return found
+    if not isinstance(value, dict):
+        raise SourceError(thing, "has JSON that is not an object", _AGAIN)
+    return value
 
 
 def _entry(key: str, entry: Any, thing: object) -> tuple[TensorInfo, tuple[int, int]]:
-    """Check one tensor's entry by itself; offsets are relative to the data."""
+    """Check one tensor's entry; its offsets are relative to the data."""
     name = key[:80]
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise SourceError(thing, f"describes the tensor {name!r} incompletely", _AGAIN)
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in _DTYPES:
-        raise SourceError(thing, f"holds {name!r} in the unknown type {str(code)[:20]!r}", "save it as float32")
+        raise SourceError(thing, f"has {name!r} in the unknown type {str(code)[:20]!r}", "save it as float32")
     if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
-        raise SourceError(thing, f"gives {name!r} a shape that is none", _AGAIN)
+        raise SourceError(thing, f"gives {name!r} a malformed shape", _AGAIN)
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise SourceError(thing, f"gives {name!r} offsets that are none", _AGAIN)
-    dtype, held = _DTYPES[code], offsets[1] - offsets[0]
-    # A product of the shape is at most the bytes (8 numbers a byte at best), so nothing larger is multiplied out.
-    if 0 not in shape and math.prod(min(n, 8 * held + 1) for n in shape) > 8 * held:
-        raise SourceError(thing, f"claims more numbers for {name!r} than its {held} bytes hold", _AGAIN)
+        raise SourceError(thing, f"gives {name!r} malformed offsets", _AGAIN)
+    dtype, size = _DTYPES[code], offsets[1] - offsets[0]
+    # At most 8 numbers fit a byte: no larger product of the shape is computed.
+    if 0 not in shape and math.prod(min(n, 8 * size + 1) for n in shape) > 8 * size:
+        raise SourceError(thing, f"claims more numbers for {name!r} than fit its {size} bytes", _AGAIN)
     try:
         nbytes = stored_bytes(tuple(shape), dtype)
     except ValueError:
         nbytes = -1
-    if nbytes != held:
-        raise SourceError(thing, f"has {held} bytes for {name!r}, whose shape and type need another number", _AGAIN)
+    if nbytes != size:
+        raise SourceError(thing, f"has {size} bytes for {name!r}, which do not fit its shape and type", _AGAIN)
     return TensorInfo(key, tuple(shape), dtype, nbytes), (offsets[0], offsets[1])
 
 
@@ -197,12 +191,11 @@ class SafetensorsFile:
         return self.header.tensors
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
-        """Yield (key, tensor as float32) in order of the file; raises SourceError when the file became shorter."""
+        """Yield (key, tensor as float32) in order of the file."""
         with open_file(self.path) as f:
             for key in sorted(keys, key=lambda key: self.header.spans[key]):
                 info, (first, last) = self.tensors[key], self.header.spans[key]
-                if info.dtype not in FLOATS:
-                    raise SourceError(self.path, f"holds {key} as {info.dtype}", "save it as float32")
+                check_float(self.path, info)
                 yield key, to_float32(read_span(f, first, last, thing=self.path), info.dtype).reshape(info.shape)
 
 
@@ -216,17 +209,7 @@ def open_safetensors(path: Path) -> SafetensorsFile:
 
 
 def read_safetensors(path: Path, architecture: str) -> Reading:
-    """Harvest one safetensors file.
-
-    Parameters
-    ----------
-    architecture : timm architecture that the weights belong to, or "" to find that out.
-
-    Raises
-    ------
-    SourceError
-        Not a sound safetensors file, or not of that architecture.
-    """
+    """Read one safetensors file; parameters and errors as for `mkfa.readers.formats.reader_for`."""
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_safetensors(path)

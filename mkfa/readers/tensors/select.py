@@ -1,7 +1,7 @@
-"""Find the depthwise layers among named tensors, and read them one by one.
+"""Choose the depthwise layers among named tensors, and read them one by one.
 
-Works on names, shapes and types alone, so that it is the same for a local file and for one on a hub of which only
-the header was fetched. With a module graph that decides; without, the shape rule of `select` does.
+Only names, shapes and types are used, so a header fetched from a hub is enough. The module graph decides if there is
+one, else the shape rule of `select`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv")
 
 @dataclass(frozen=True, slots=True)
 class PlannedLayer:
-    """One depthwise layer to read: names and types in the file, and what is known of the module.
+    """One depthwise layer to read: names and types in the file, and the facts of its module.
 
     `experts` > 0 marks a conditional convolution of shape (experts, C * kh * kw), whose kernel size is `kernel`.
     """
@@ -52,14 +52,14 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to read from a file of named tensors.
+    """The layers to read from a file of named tensors.
 
     Attributes
     ----------
     layers : in order of execution.
     rule : as in `mkfa.banks.bank.Provenance`.
-    skipped : reason -> number of tensors of a depthwise layer's kind that were left out for it.
-    contents : what the file holds, in a clause.
+    skipped : reason -> number of tensors shaped like a depthwise layer's that were skipped for it.
+    contents : the file's content in a clause.
     """
 
     layers: tuple[PlannedLayer, ...]
@@ -87,45 +87,46 @@ def select(
     """Choose the depthwise layers among named tensors.
 
     Shape rule (without a graph): a float tensor (C, 1, kh, kw) with C > 1 and kh * kw > 1, named as a weight, that
-    belongs to the network (not to an optimiser or an EMA twin), is no one-channel stem and no transposed convolution.
+    belongs to the network (not to an optimiser or an EMA twin) and is neither a one-channel stem nor a transposed
+    convolution.
 
     Parameters
     ----------
-    infos : all tensors, in order of the file.
+    infos : all tensors, in the order of the file.
     graph : layers of the architecture in order of execution; they decide order, stride, dilation, multiplier and
         stage. Their keys must be in the file under one common prefix, with equal shapes.
     rule : recorded when `graph` is given.
-    first_conv : name of the architecture's first convolution, without ".weight"; "" when not known.
-    gray : True when the network takes one channel, so that `first_conv` has the shape of a depthwise layer.
-    keeps_order : whether the file keeps the order of definition; None takes a file whose weights do not stand in
-        alphabetical order for one that does.
-    thing : what to name in an error.
+    first_conv : name of the architecture's first convolution, without ".weight"; "" if unknown.
+    gray : True if the network takes one channel, so that `first_conv` has the shape of a depthwise layer.
+    keeps_order : whether the file keeps the order of definition; None assumes it unless the weights are in
+        alphabetical order.
+    thing : named in errors.
 
     Raises
     ------
     SourceError
-        `graph` is given and the file does not hold its layers.
+        The file does not have the layers of `graph`.
     """
     role = roles(infos)
     alive = {key: info for key, info in infos.items() if key not in role.left_out}
     reasons = _reasons(alive)
     skipped = Counter(reasons.values())
     skipped.update(why for key, why in role.left_out.items() if is_depthwise_shape(infos[key].shape))
-    found = [key for key, info in alive.items() if is_depthwise_shape(info.shape) and key not in reasons]
+    candidates = [key for key, info in alive.items() if is_depthwise_shape(info.shape) and key not in reasons]
     notes = list(role.notes)
     if graph is not None:
         layers = _from_graph(alive, graph, thing)
         if any(layer.experts for layer in layers):
             notes.append("conditional convolutions: the filters of every expert are taken, one expert after the other")
         taken = {layer.key for layer in layers}
-        skipped[OUTSIDE] += sum(key not in taken for key in found)
+        skipped[OUTSIDE] += sum(key not in taken for key in candidates)
         plan = Selection(tuple(layers), rule)
     else:
         if keeps_order is None:
             keeps_order = not _is_sorted(alive)
-        stem = _stem(alive, found, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
+        stem = _stem(alive, candidates, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
         skipped[STEM] += stem is not None
-        kept = [key for key in found if key != stem]
+        kept = [key for key in candidates if key != stem]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         plan = Selection(tuple(layers), "shape")
     counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})
@@ -133,19 +134,13 @@ def select(
 
 
 def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLayer, ...]:
-    """Read the chosen layers, one tensor at a time.
+    """Read the chosen layers, one tensor at a time; raises SourceError.
 
-    Copies of a layer that was read already (the same bytes, not all equal: tied modules) are left out, so the result
-    may be shorter than `selection.layers`; `take` counts them.
-
-    Raises
-    ------
-    SourceError
-        A tensor is not as its header said.
+    Copies of an earlier layer (equal weights that are not constant: tied modules) are skipped, and `take` counts them.
     """
     tensors = dict(file.read(selection.keys))
     seen: set[bytes] = set()
-    found: list[DepthwiseLayer] = []
+    layers: list[DepthwiseLayer] = []
     for layer in selection.layers:
         weight = _filters(layer, tensors.pop(layer.key))
         bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
@@ -154,16 +149,13 @@ def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLay
             if digest in seen:
                 continue
             seen.add(digest)
-        found.append(
-            DepthwiseLayer(
-                layer.key, weight, bias, layer.dtype, layer.stride, layer.dilation, layer.multiplier, layer.stage
-            )
-        )
-    return tuple(found)
+        shared = {name: getattr(layer, name) for name in ("dtype", "stride", "dilation", "multiplier", "stage")}
+        layers.append(DepthwiseLayer(layer.key, weight, bias, **shared))
+    return tuple(layers)
 
 
 def take(file: TensorFile, selection: Selection, *, architecture: str = "", source_sha256: str = "") -> Reading:
-    """Read the chosen layers and return them with what was left out; raises as `read_selection`."""
+    """Read the chosen layers and count those that are skipped; raises as `read_selection`."""
     layers = read_selection(file, selection)
     skipped = dict(selection.skipped)
     if len(layers) < len(selection.layers):
@@ -182,26 +174,23 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
 def _filters(layer: PlannedLayer, tensor: F32) -> F32:
     """Return (m * C, kh, kw) float32 from a stored weight."""
     if tensor.shape != layer.shape:
-        problem = f"holds {layer.key} as {tensor.shape} where its header says {layer.shape}"
+        problem = f"has {layer.key} as {tensor.shape}, but its header says {layer.shape}"
         raise SourceError("the checkpoint", problem, "fetch the file again")
     return np.ascontiguousarray(tensor, np.float32).reshape(-1, *layer.kernel)
 
 
 def _reasons(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Map the tensors that look like a depthwise layer's, but are not taken, to the reason."""
-    out: dict[str, str] = {}
-    for key, info in infos.items():
-        shape = info.shape
-        if len(shape) not in (3, 4, 5) or shape[0] < 2 or shape[1] != 1 or 0 in shape:
-            continue
-        reason = _reason(key, info, infos)
-        if reason:
-            out[key] = reason
-    return out
+    """Map the skipped tensors that look like a depthwise layer's to the reason."""
+    alike = {
+        key: info
+        for key, info in infos.items()
+        if len(info.shape) in (3, 4, 5) and info.shape[0] > 1 and info.shape[1] == 1 and 0 not in info.shape
+    }
+    return {key: reason for key, info in alike.items() if (reason := _reason(key, info, infos))}
 
 
 def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
-    """Return why a tensor (C, 1, ...) is not taken; "" when it is, or when nothing tells that it is a convolution."""
+    """Return why a tensor (C, 1, ...) is skipped; "" if it is taken or is not a convolution's."""
     shape, named = info.shape, is_weight_name(key)
     if not is_depthwise_shape(shape):
         kinds = {3: "1-D depthwise convolution", 4: "1x1 depthwise convolution", 5: "3-D depthwise convolution"}
@@ -220,7 +209,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
 
 
 def bias_name(key: str) -> str:
-    """Return the name of the bias that goes with a weight's name."""
+    """Return the name of the bias for a weight's name."""
     head, dot, leaf = key.rpartition(".")
     return head + dot + leaf.replace("weight", "bias").replace("kernel", "bias")
 
@@ -233,7 +222,7 @@ def _bias_key(key: str, shapes: Sequence[tuple[int, ...]], infos: Mapping[str, T
 
 
 def _is_sorted(infos: Mapping[str, TensorInfo]) -> bool:
-    """True when the weights of each type stand in alphabetical order (safetensors sorts by type, then name)."""
+    """True if the weights of each type are in alphabetical order (safetensors sorts by type, then name)."""
     by_type: dict[str, list[str]] = {}
     for key, info in infos.items():
         if len(info.shape) >= 2 and is_weight_name(key):
@@ -242,21 +231,21 @@ def _is_sorted(infos: Mapping[str, TensorInfo]) -> bool:
 
 
 def _stem(
-    infos: Mapping[str, TensorInfo], found: Sequence[str], *, first_conv: str, gray: bool, keeps_order: bool
+    infos: Mapping[str, TensorInfo], candidates: Sequence[str], *, first_conv: str, gray: bool, keeps_order: bool
 ) -> str | None:
-    """Return the convolution that takes the one channel of a grey image, if there is one.
+    """Return the first convolution of a network that takes one channel, else None.
 
-    It is the first weight of the network, though other weights are not depthwise; nothing in the network takes three
-    channels, and it does not give three (a depthwise layer right on an RGB image does).
+    It is the first weight of a network that also has other weights. No weight takes three channels, and it does not
+    give three (as a depthwise layer on an RGB image would).
     """
     if first_conv:
         names = (f"{first_conv}.weight", f".{first_conv}.weight")
-        match = [key for key in found if key == names[0] or key.endswith(names[1])]
+        match = [key for key in candidates if key == names[0] or key.endswith(names[1])]
         return match[0] if gray and match else None
     weights = [
         key for key, info in infos.items() if len(info.shape) >= 2 and is_weight_name(key) and info.dtype in FLOATS
     ]
-    wanted, dense = set(found), [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
+    wanted, dense = set(candidates), [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
     if not wanted or not dense or any(len(shape) == 4 and shape[1] == 3 for shape in dense):
         return None
     first = weights[0] if keeps_order else naming.execution_order(weights)[0]
@@ -264,7 +253,7 @@ def _stem(
 
 
 def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[str]) -> list[PlannedLayer]:
-    """Plan layers found by shape: stages and, for known families, strides and dilations come from the names."""
+    """Plan layers chosen by shape: stages, and strides and dilations of known families, come from the names."""
     stages = naming.stages(keys, infos)
     family = naming.known_family(keys, infos)
     layers = []
@@ -274,8 +263,8 @@ def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[
         bias_key = _bias_key(key, [info.shape[:1]], infos)
         layer = PlannedLayer(key, bias_key, info.shape, info.dtype, kernel, stage=stage)
         if family is not None:
-            s, d = family[1][i].stride, family[1][i].dilation
-            layer = replace(layer, stride=(s, s), dilation=(d, d), multiplier=1)
+            dilation = family[1][i]
+            layer = replace(layer, stride=(1, 1), dilation=(dilation, dilation), multiplier=1)
         layers.append(layer)
     if family is not None:
         notes.append(family[0].note)
@@ -283,7 +272,7 @@ def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[
 
 
 def _from_graph(infos: Mapping[str, TensorInfo], graph: tuple[GraphLayer, ...], thing: str) -> list[PlannedLayer]:
-    """Plan the layers of a graph, found in the file under one common prefix."""
+    """Plan the layers of a graph, which have one common prefix in the file."""
     if not graph:
         return []
     prefixes = [key[: -len(graph[0].key)] for key in infos if f".{key}".endswith(f".{graph[0].key}")] or [""]
@@ -294,7 +283,7 @@ def _from_graph(infos: Mapping[str, TensorInfo], graph: tuple[GraphLayer, ...], 
             return [_graph_layer(g, prefix, infos) for g in graph]
     least = min(missing.values(), key=len)
     problem = f"lacks {len(least)} of the {len(graph)} depthwise layers of the architecture, first {least[0]}"
-    raise SourceError(thing, problem, "give the architecture that the weights belong to, or none")
+    raise SourceError(thing, problem, "name the architecture that the weights belong to, or leave it out")
 
 
 def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]) -> PlannedLayer:
@@ -302,22 +291,13 @@ def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]
     info = infos[key]
     high, wide = layer.kernel if layer.experts else (layer.shape[2], layer.shape[3])
     channels = layer.shape[1] // (high * wide) if layer.experts else layer.shape[0]
-    return PlannedLayer(
-        key,
-        _bias_key(key, [(channels,), (layer.experts, channels)], infos),
-        info.shape,
-        info.dtype,
-        (high, wide),
-        layer.stride,
-        layer.dilation,
-        layer.multiplier,
-        layer.stage,
-        layer.experts,
-    )
+    bias_key = _bias_key(key, [(channels,), (layer.experts, channels)], infos)
+    shared = {name: getattr(layer, name) for name in ("stride", "dilation", "multiplier", "stage", "experts")}
+    return PlannedLayer(key, bias_key, info.shape, info.dtype, (high, wide), **shared)
 
 
 def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) -> str:
-    """Say in a clause what the file holds, for the case that there is nothing to harvest."""
+    """Describe the file in a clause, for the error that it has no depthwise layer."""
     if not infos:
         return "no tensors"
     weights = [info for key, info in alive.items() if is_weight_name(key)]

@@ -1,9 +1,9 @@
-"""Checkpoints of several files: an index with shards, a folder."""
+"""Read checkpoints of several files: an index with shards, a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,24 +35,16 @@ class ShardedFile:
 
 
 def read_index(path: Path, architecture: str) -> Reading:
-    """Harvest the shards that a `*.index.json` lists; they lie in its folder.
-
-    Parameters
-    ----------
-    architecture : timm architecture that the weights belong to, or "" to find that out.
-
-    Raises
-    ------
-    SourceError
-        The index is damaged or names files outside its folder; a shard is missing or lacks a tensor.
-    """
+    """Read the shards that a `*.index.json` lists, from its folder; parameters and errors as for `reader_for`."""
     return _read_index(path, CheckpointInfo(path), architecture)
 
 
-def _read_index(path: Path, origin: CheckpointInfo, architecture: str) -> Reading:
+def _read_index(path: Path, checkpoint: CheckpointInfo, architecture: str) -> Reading:
     entries = _json_file(path).get("weight_map")
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
-        raise SourceError(path, "is a JSON file, but no index of a checkpoint", "give a checkpoint or its .index.json")
+        raise SourceError(
+            path, "is a JSON file, but not the index of a checkpoint", "give a checkpoint or its .index.json"
+        )
     shards: dict[str, TensorFile] = {}
     tensors: dict[str, TensorInfo] = {}
     places: dict[str, TensorFile] = {}
@@ -66,26 +58,26 @@ def _read_index(path: Path, origin: CheckpointInfo, architecture: str) -> Readin
         tensors[key], places[key] = info, shards[name]
     file = ShardedFile(FrozenDict(tensors), FrozenDict(places))
     hashed = (path, *(path.parent / name for name in sorted(shards)))
-    notes = ("source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name",)
-    # An index is sorted by name, whatever order its shards keep.
-    return read_checkpoint(file, _with(origin, hashed, notes, keeps_order=False), architecture)
+    note = "source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name"
+    # An index is sorted by name, even if its shards are not.
+    return read_checkpoint(file, replace(checkpoint, hashed=hashed, notes=(note,), keeps_order=False), architecture)
 
 
 def read_folder(path: Path, architecture: str) -> Reading:
-    """Harvest a folder: its model.safetensors, else an index, else its only checkpoint.
+    """Read a folder: its model.safetensors, else an index, else its only checkpoint.
 
-    `config.json` in timm's form names the architecture, the training set and the licence. Parameters and errors as
-    for `read_index`; also an error when the folder holds no checkpoint or several.
+    A `config.json` that timm wrote names the architecture, the training set and the licence. Parameters and errors as
+    for `reader_for`.
     """
     try:
         names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise SourceError(path, f"cannot be read ({error.strerror or error})", "check its permissions") from error
     chosen = path / _choose(path, names)
-    origin = _config(path / "config.json") if "config.json" in names else CheckpointInfo(chosen)
+    checkpoint = _config(path / "config.json") if "config.json" in names else CheckpointInfo(chosen)
     if chosen.name.endswith(".index.json"):
-        return _read_index(chosen, origin, architecture)
-    return read_checkpoint(_open_any(chosen), _with(origin, (chosen,), (), keeps_order=None), architecture)
+        return _read_index(chosen, checkpoint, architecture)
+    return read_checkpoint(_open_any(chosen), replace(checkpoint, hashed=(chosen,)), architecture)
 
 
 def _choose(path: Path, names: Sequence[str]) -> str:
@@ -98,12 +90,12 @@ def _choose(path: Path, names: Sequence[str]) -> str:
             return fitting[0]
         if fitting:
             few = ", ".join(fitting[:3]) + (", ..." if len(fitting) > 3 else "")
-            raise SourceError(path, f"holds {len(fitting)} checkpoints ({few})", "name one of them")
+            raise SourceError(path, f"has {len(fitting)} checkpoints ({few})", "name one of them")
     raise SourceError(path, "is a folder without a checkpoint", "name a file, or a folder with model.safetensors in it")
 
 
 def _config(path: Path) -> CheckpointInfo:
-    """Take what timm writes into a hub repository; anything else is ignored."""
+    """Return the facts in a `config.json` that timm wrote; any other file is ignored."""
     from mkfa.readers.timm.catalogue import training_set_of
 
     try:
@@ -118,14 +110,8 @@ def _config(path: Path) -> CheckpointInfo:
     return CheckpointInfo(path.parent, hint=hint, training_set=training_set_of(tag), licence=licence)
 
 
-def _with(
-    origin: CheckpointInfo, hashed: tuple[Path, ...], notes: tuple[str, ...], *, keeps_order: bool | None
-) -> CheckpointInfo:
-    return CheckpointInfo(origin.thing, origin.hint, hashed, keeps_order, origin.training_set, origin.licence, notes)
-
-
 def _inside(index: Path, name: str) -> Path:
-    """Return a shard's path, refusing names that lead out of the index's folder."""
+    """Return a shard's path; refuses names that leave the index's folder."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         problem = f"names a shard outside its folder ({name[:80]!r}), which is not opened"
@@ -134,7 +120,7 @@ def _inside(index: Path, name: str) -> Path:
 
 
 def _open_any(path: Path) -> TensorFile:
-    read_head(path)  # says what else it is: missing, an LFS pointer, a web page
+    read_head(path)  # refuses missing files, LFS pointers and web pages
     if path.suffix in _PICKLES:
         from mkfa.readers.tensors.pytorch import open_torch
 

@@ -1,4 +1,4 @@
-"""A state dict in memory, torch tensors or arrays by name, read as a checkpoint is."""
+"""Read a state dict in memory: torch tensors or arrays by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS
 
 _DEEPEST = 64
-"""Deepest nesting of dictionaries and lists that is followed."""
+"""Deepest nesting of dictionaries and lists that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class StateDict:
     values: Mapping[str, Any]
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
-        """Yield (key, tensor as a float32 array of its own); raises SourceError for what is not a float."""
+        """Yield (key, tensor copied to float32)."""
         for key in keys:
             value, dtype = self.values[key], self.tensors[key].dtype
             if dtype not in FLOATS or getattr(value, "is_meta", False):
-                problem = f"has {key} without numbers (meta device)" if dtype in FLOATS else f"has {key} as {dtype}"
+                problem = f"has {key} without values (meta device)" if dtype in FLOATS else f"has {key} as {dtype}"
                 raise SourceError("the state dict", problem, "pass the trained weights as floats")
             if hasattr(value, "detach"):
                 from mkfa.readers.modules import to_numpy
@@ -43,21 +43,10 @@ class StateDict:
 
 
 def read_state_dict(state: Mapping[str, Any], architecture: str = "") -> Reading:
-    """Read the depthwise layers of a state dict, or of a checkpoint's dictionary that holds one.
+    """Read the depthwise layers of a state dict, or of a checkpoint's dictionary that contains one.
 
-    Parameters
-    ----------
-    state : mapping
-        Name -> torch tensor or array; dictionaries and lists inside are entered, other values are ignored.
-    architecture : str
-        timm architecture that the weights belong to; "" finds out.
-
-    Raises
-    ------
-    SourceError
-        No tensors, weights without numbers, or not the layers of `architecture`.
-    UnknownNameError
-        timm does not know `architecture`.
+    `state` maps names to torch tensors or arrays; nested dictionaries and lists are searched, other values ignored.
+    `architecture` and errors as for `mkfa.readers.formats.reader_for`.
     """
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 

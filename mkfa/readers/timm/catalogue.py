@@ -1,7 +1,7 @@
-"""timm's names, tags and depthwise graphs without importing timm.
+"""Names, tags and depthwise graphs of timm, without importing timm.
 
-A catalogue recorded by `mkfa.bundling.timm_catalogue` answers in milliseconds. Where the installed timm is of another
-version than the recorded one, the installed timm is asked (seconds, most of it its import): it decides.
+A catalogue recorded by `mkfa.bundling.timm_catalogue` answers in milliseconds. If the installed timm has another
+version than the recorded one, the installed timm decides, which takes seconds for its import.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ DATA_SETS = {
     "merged2b": "Merged-2B",
     "inw21k": "ImageNet-21k (winter 2021)",
 }
-"""Training sets by their part of a timm tag; what a tag says besides (recipe, resolution, author) is not a set."""
+"""Part of a timm tag -> training set; other parts of tags are recipes, resolutions and authors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One set of pretrained weights as timm knows it.
+    """One set of pretrained weights in timm.
 
     Attributes
     ----------
     name : str
-        `architecture.tag`, or the architecture alone where timm has no tag.
+        `architecture.tag`, or the architecture alone if timm has no tag.
     repo, file : str
         Hub repository and file; `file` "" means timm's usual `model.safetensors`, else `pytorch_model.bin`.
     url : str
-        Where the weights are when they are on no hub ("" otherwise).
+        Address of weights that are not on a hub, else "".
     training_set, licence : str
-        "" where timm does not tell.
+        "" if timm does not record it.
     stem : str
-        First convolution of a one-channel network (shaped like a depthwise one, but none), else "".
+        First convolution of a one-channel network (which has the shape of a depthwise one), else "".
     task : str
-        What the network was last trained for, "" where timm does not tell.
+        What the network was last trained for, "" if timm does not record it.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Entry:
 
 
 def layers_of(architecture: str) -> tuple[GraphLayer, ...]:
-    """Return an architecture's depthwise layers in order of execution; () when it has none. A tag is ignored.
+    """Return an architecture's depthwise layers in order of execution, perhaps (). A tag is ignored.
 
     Raises
     ------
@@ -102,7 +102,9 @@ def graph_of(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, st
         return (), {}
     if architecture in catalogue["deprecated"]:
         return graph_of(catalogue["deprecated"][architecture])
-    return _live_graph(architecture) if architecture in catalogue["failed"] else _raise(_unknown(architecture))
+    if architecture in catalogue["failed"]:
+        return _live_graph(architecture)
+    raise _unknown(architecture)
 
 
 def match_layers(
@@ -113,30 +115,30 @@ def match_layers(
     Parameters
     ----------
     shapes : key, without prefixes, -> shape of every tensor shaped like a depthwise weight, (n, 1, kh, kw).
-    names : names of all tensors, without prefixes; they tell apart architectures with the same depthwise layers.
+    names : names of all tensors, without prefixes; they distinguish architectures with the same depthwise layers.
 
     Returns
     -------
-    (architecture, its layers in order of execution, under the checkpoint's keys), or None when no architecture fits
-    or several fit that differ in order, dilation or multiplier. Of several that fit, none is named (architecture is
-    ""), and a stride in which they differ (a blurred network has 1 where its plain twin has 2) is `UNKNOWN`.
+    (architecture, its layers in order of execution, under the checkpoint's keys), or None if no architecture fits or
+    those that fit differ in order, dilation or multiplier. If several fit, the architecture is "", and a stride in
+    which they differ (a blurred network has 1 where its plain twin has 2) is `UNKNOWN`.
     """
-    given = {key: tuple(shape) for key, shape in shapes.items() if len(shape) == 4 and max(shape[2:]) > 1}
-    if not given:
+    wanted = {key: tuple(shape) for key, shape in shapes.items() if len(shape) == 4 and max(shape[2:]) > 1}
+    if not wanted:
         return None
     matches: list[tuple[str, tuple[GraphLayer, ...]]] = []
     for name, record in _catalogue()["graphs"].items():
         aliases: Mapping[str, str] = record.get("aliases", {})
-        if len(given) > len(record["keys"]) + len(aliases) or len(given) < _plain_count(record):
+        if not _plain_count(record) <= len(wanted) <= len(record["keys"]) + len(aliases):
             continue
-        layers = under_keys(_layers(record), aliases, given)
-        if _same(layers, aliases, given):
+        layers = under_keys(_layers(record), aliases, wanted)
+        if _same(layers, aliases, wanted):
             matches.append((name, layers))
     if len(matches) > 1:
         digest = names_digest(names)
         matches = [m for m in matches if _catalogue()["graphs"][m[0]].get("names") == digest] or matches
     if matches and not is_recorded_version():
-        matches = _confirmed(matches, given)
+        matches = _confirmed(matches, wanted)
     if not matches or any(_essence(layers) != _essence(matches[0][1]) for _, layers in matches[1:]):
         return None
     if len(matches) == 1:
@@ -157,12 +159,12 @@ def under_keys(
 
 
 def resolve(name: str) -> Entry:
-    """Return the pretrained weights that a timm name means; without a tag the architecture's default ones.
+    """Return the pretrained weights of a timm name; without a tag, the architecture's default ones.
 
     Raises
     ------
     UnknownNameError
-        No such architecture, tag, or weights; the nearest names are offered.
+        The architecture, tag or weights do not exist; the message names the nearest ones.
     SourceError
         The architecture has no depthwise layer.
     """
@@ -180,7 +182,7 @@ def resolve(name: str) -> Entry:
 
 
 def entry_of_repo(repo: str) -> Entry | None:
-    """Return what timm says of the weights in a hub repository, None where it does not know the repository."""
+    """Return timm's entry for a hub repository, None if timm does not know the repository."""
     for architecture, tags in _catalogue()["tags"].items():
         for tag in tags:
             if tag.get("hub") == repo:
@@ -189,9 +191,9 @@ def entry_of_repo(repo: str) -> Entry | None:
 
 
 def expand(pattern: str) -> tuple[str, ...]:
-    """Return the names `architecture.tag` that a glob selects, in natural order.
+    """Return the names `architecture.tag` that match a pattern, in natural order.
 
-    As `timm.list_models(pattern, pretrained=True)`, less the networks without depthwise layers and those whose
+    As `timm.list_models(pattern, pretrained=True)`, without networks that have no depthwise layers and those whose
     weights are not on the hub. A pattern without a dot is matched with every tag.
 
     Raises
@@ -218,13 +220,13 @@ def expand(pattern: str) -> tuple[str, ...]:
 
 
 def is_recorded_version() -> bool:
-    """True when the installed timm is the one that the catalogue was recorded from."""
+    """True if the installed timm has the version that the catalogue was recorded from."""
     return installed_version() == str(_catalogue()["timm"])
 
 
 @functools.cache
 def installed_version() -> str:
-    """Return the installed timm's version without importing it, "" when there is none."""
+    """Return the installed timm's version without importing it, else ""."""
     try:
         return importlib.metadata.version("timm")
     except importlib.metadata.PackageNotFoundError:
@@ -237,7 +239,7 @@ def training_set_of(tag: str) -> str:
 
 
 def task_of(tag: str) -> str:
-    """Return what a tag with a classifier was last trained for: classes of ImageNet, captions (CLIP), or ""."""
+    """Return the last training task of a tag with a classifier, or ""."""
     parts = tag.split("_")
     if any(re.fullmatch(r"in\w?\d+k", part) for part in parts):
         return "image classification"
@@ -256,35 +258,25 @@ def _layers(record: Mapping[str, Any]) -> tuple[GraphLayer, ...]:
     layers = []
     for key, number, stage in zip(record["keys"], record["specs"], record["stages"], strict=True):
         shape, stride, dilation, multiplier, has_bias, experts, kernel = specs[number]
-        layers.append(
-            GraphLayer(
-                f"{key}.weight",
-                tuple(shape),
-                tuple(stride),
-                tuple(dilation),
-                multiplier,
-                bool(has_bias),
-                stage,
-                experts,
-                tuple(kernel),
-            )
-        )
+        shape, stride, dilation, kernel = map(tuple, (shape, stride, dilation, kernel))
+        facts = (multiplier, bool(has_bias), stage, experts, kernel)
+        layers.append(GraphLayer(f"{key}.weight", shape, stride, dilation, *facts))
     return tuple(layers)
 
 
 def _plain_count(record: Mapping[str, Any]) -> int:
-    """Return how many layers are ordinary convolutions (conditional ones are stored two-dimensional)."""
+    """Return the number of layers without the conditional ones, which are stored two-dimensional."""
     specs = _catalogue()["specs"]
     return sum(not specs[number][5] for number in record["specs"])
 
 
-def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], given: Mapping[str, tuple[int, ...]]) -> bool:
+def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     wanted = {layer.key: layer.shape for layer in layers if not layer.experts}
     tied = {*aliases, *aliases.values()}
     return (
         bool(wanted)
-        and all(given.get(key) == shape for key, shape in wanted.items())
-        and all(key in wanted or key in tied for key in given)
+        and all(shapes.get(key) == shape for key, shape in wanted.items())
+        and all(key in wanted or key in tied for key in shapes)
     )
 
 
@@ -293,24 +285,24 @@ def _essence(layers: tuple[GraphLayer, ...]) -> list[tuple[Any, ...]]:
 
 
 def _merge(same: tuple[GraphLayer, ...]) -> GraphLayer:
-    """Return one layer for the same one of several architectures."""
+    """Merge the same layer of several architectures."""
     stride = same[0].stride if len({x.stride for x in same}) == 1 else (UNKNOWN, UNKNOWN)
     stage = same[0].stage if len({x.stage for x in same}) == 1 else UNKNOWN
     return replace(same[0], stride=stride, stage=stage)
 
 
 def _confirmed(
-    matches: list[tuple[str, tuple[GraphLayer, ...]]], given: Mapping[str, tuple[int, ...]]
+    matches: list[tuple[str, tuple[GraphLayer, ...]]], shapes: Mapping[str, tuple[int, ...]]
 ) -> list[tuple[str, tuple[GraphLayer, ...]]]:
-    """Keep the matches that hold for the installed timm too, with its layers."""
+    """Keep the matches that the installed timm confirms, with its layers."""
     kept = []
     for name, _ in matches:
         try:
             layers, aliases = _live_graph(name)
         except MkfaError:
             continue
-        layers = under_keys(layers, aliases, given)
-        if _same(layers, aliases, given):
+        layers = under_keys(layers, aliases, shapes)
+        if _same(layers, aliases, shapes):
             kept.append((name, layers))
     return kept
 
@@ -324,19 +316,19 @@ def _resolve(name: str, architecture: str, tags: Sequence[Mapping[str, Any]]) ->
     if chosen is None:
         known = [t["tag"] for t in tags if "tag" in t]
         remedy = nearest(tag, known) or f"its tags are {', '.join(known[:8])}"
-        raise UnknownNameError(name, f"has a tag that timm's {architecture} has not", remedy)
-    found = chosen.get("tag", "")
+        raise UnknownNameError(name, f"has a tag that timm's {architecture} does not have", remedy)
+    chosen_tag = chosen.get("tag", "")
     return Entry(
-        name=_full_name(architecture, found),
+        name=_full_name(architecture, chosen_tag),
         architecture=architecture,
-        tag=found,
+        tag=chosen_tag,
         repo=chosen.get("hub", ""),
         file=chosen.get("file", ""),
         url=chosen.get("url", ""),
-        training_set=training_set_of(found),
+        training_set=training_set_of(chosen_tag),
         licence=chosen.get("licence", ""),
         stem=chosen.get("first_conv", ""),
-        task=task_of(found) if chosen.get("classes") else "",
+        task=task_of(chosen_tag) if chosen.get("classes") else "",
     )
 
 
@@ -354,10 +346,6 @@ def _unknown(name: str) -> UnknownNameError:
     remedy = nearest(architecture, [*catalogue["tags"], *catalogue["plain"]])
     remedy = remedy or "give a path, a timm name such as convnext_base, or hf-hub:OWNER/NAME"
     return UnknownNameError(name, "is neither a file nor a network that timm knows", remedy)
-
-
-def _raise(error: MkfaError) -> Any:
-    raise error
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -381,7 +369,7 @@ def _live_tags(architecture: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _live_hub_tags(pattern: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the tags of the installed timm's architectures that match; built one by one, so only those."""
+    """Return the tags of the installed timm's matching architectures, which have to be built one by one."""
     from mkfa.readers.timm.module_graph import architectures, tags_of
 
     base = pattern.partition(".")[0]

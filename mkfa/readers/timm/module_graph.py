@@ -1,7 +1,6 @@
-"""Depthwise layers of a timm architecture, from its modules on the meta device (imports timm inside).
+"""Depthwise layers of a timm architecture, from its modules on torch's meta device.
 
-No weight is held in memory: the network is built on torch's `meta` device, and one forward pass without numbers
-tells the order in which the depthwise convolutions are executed.
+The network is built without weights; one forward pass on the meta device gives the order of execution.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class ModuleGraph:
 
     Attributes
     ----------
-    layers : in order of execution where `order` is "forward", else in order of definition ("definition").
-    aliases : other name -> name, for weights that a state dict holds more than once (tied modules).
-    names : digest of all names in the state dict, as `names_digest` makes it.
+    layers : in order of execution if `order` is "forward", in order of definition if it is "definition".
+    aliases : other name -> name, for weights that a state dict has more than once (tied modules).
+    names : `names_digest` of the state dict.
     """
 
     architecture: str
@@ -39,18 +38,18 @@ class ModuleGraph:
 
 
 def names_digest(keys: Iterable[str]) -> str:
-    """Return a short digest of a state dict's names, in any order; counters of batches are left out."""
+    """Return a short digest of a state dict's names, in any order, without counters of batches."""
     text = "\n".join(sorted(key for key in keys if not key.endswith("num_batches_tracked")))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def module_graph(architecture: str) -> ModuleGraph:
-    """Build `architecture` on the meta device and return its depthwise layers; costs seconds, most of it the import.
+    """Build `architecture` on the meta device and return its depthwise layers; takes seconds.
 
     Raises
     ------
     UnknownNameError
-        The installed timm does not have it or can no longer build it.
+        The installed timm does not have it or cannot build it.
     """
     with quiet_timm():
         model = meta_model(architecture)
@@ -73,7 +72,7 @@ def meta_model(architecture: str) -> Any:
     try:
         with torch.device("meta"):
             return timm.create_model(architecture, pretrained=False).eval()
-    except Exception as error:  # any of a thousand constructors; the name is what the user can change
+    except Exception as error:  # constructors raise errors of any kind
         problem = f"cannot be built by timm {timm.__version__} ({type(error).__name__})"
         raise UnknownNameError(architecture, problem, "upgrade timm or choose another architecture") from error
 
@@ -81,8 +80,8 @@ def meta_model(architecture: str) -> Any:
 def renamed_keys(architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """Map timm's names of weights to those of a file, through the key filter of the architecture's family.
 
-    The filter is run on tensors without numbers; a tensor that it passes on under another name is recognised as the
-    same object. Those that it changes (reshapes, sums) are not in the result; {} where there is no filter or it fails.
+    The filter runs on meta tensors; a tensor that it only renames stays the same object. Tensors that it changes
+    (reshapes, sums) are not in the result; {} if there is no filter or it fails.
     """
     import torch
 
@@ -90,20 +89,20 @@ def renamed_keys(architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> di
         model, keep = _model_and_filter(architecture)
         if keep is None:
             return {}
-        given = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        names = {id(tensor): key for key, tensor in given.items()}
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        names = {id(tensor): key for key, tensor in tensors.items()}
         try:
             with torch.no_grad():
-                passed = keep(dict(given), model)
-        except Exception:  # written for the family's own files: on another one it may stumble anywhere
+                passed = keep(dict(tensors), model)
+        except Exception:  # a filter may fail anywhere on a file that is not its family's
             return {}
-    return {str(ours): names[id(tensor)] for ours, tensor in passed.items() if id(tensor) in names}
+    return {str(name): names[id(tensor)] for name, tensor in passed.items() if id(tensor) in names}
 
 
 def _model_and_filter(architecture: str) -> tuple[Any, Any]:
-    """Return the meta model and the `pretrained_filter_fn` that its constructor hands to timm, None if none.
+    """Return the meta model and the `pretrained_filter_fn` that its constructor passes to timm, or None.
 
-    timm keeps the function in the call alone, so that call is watched.
+    timm does not store the function, so the call is intercepted.
     """
     from timm.models._registry import _model_to_module
 
@@ -126,14 +125,14 @@ def _model_and_filter(architecture: str) -> tuple[Any, Any]:
 
 
 def architectures() -> list[str]:
-    """Return the names of all architectures of the installed timm, deprecated ones left out."""
+    """Return the names of all architectures of the installed timm except deprecated ones."""
     import timm
 
     return [str(name) for name in timm.list_models()]
 
 
 def deprecated_names() -> dict[str, str]:
-    """Map timm's former names to present ones (`architecture` or `architecture.tag`)."""
+    """Map timm's deprecated names to present ones (`architecture` or `architecture.tag`)."""
     from timm.models._registry import get_deprecated_models
 
     return {str(old): str(new) for old, new in get_deprecated_models().items() if new}
@@ -142,8 +141,8 @@ def deprecated_names() -> dict[str, str]:
 def tags_of(architecture: str) -> list[dict[str, Any]]:
     """Return the pretrained tags of an architecture of the installed timm, its default first; [] without weights.
 
-    Each is a mapping with tag, hub, file, url, licence, first_conv (of one-channel networks), classes, where timm
-    tells them. Raises UnknownNameError for an architecture that it does not have.
+    Each has, if timm records them, tag, hub, file, url, licence, first_conv (of one-channel networks) and classes.
+    Raises UnknownNameError for an unknown architecture.
     """
     import timm
     from timm.models import get_pretrained_cfg
@@ -154,13 +153,13 @@ def tags_of(architecture: str) -> list[dict[str, Any]]:
     with quiet_timm():
         default = get_pretrained_cfg(architecture)
         cfgs = get_arch_pretrained_cfgs(architecture)
-    first = (default.tag or "") if default and default.has_weights else ""  # as timm: no tag is the default tag
-    found = [_tag(cfg) for cfg in cfgs.values() if cfg.has_weights]
-    return sorted(found, key=lambda entry: entry.get("tag", "") != first)
+    first = (default.tag or "") if default and default.has_weights else ""  # in timm, no tag is the default tag
+    tags = [_tag(cfg) for cfg in cfgs.values() if cfg.has_weights]
+    return sorted(tags, key=lambda entry: entry.get("tag", "") != first)
 
 
 def _tag(cfg: Any) -> dict[str, Any]:
-    """Return what is needed of a pretrained configuration, without what is empty or usual."""
+    """Return the needed parts of a pretrained configuration, without empty and usual values."""
     url = cfg.url[0] if isinstance(cfg.url, tuple | list) else cfg.url
     entry = {
         "tag": cfg.tag,
@@ -176,7 +175,7 @@ def _tag(cfg: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet_timm() -> Iterator[None]:
-    """Keep timm's and torch's warnings (deprecated names, meta kernels) off the user's screen."""
+    """Silence the warnings of timm and torch (deprecated names, meta kernels)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -184,15 +183,11 @@ def quiet_timm() -> Iterator[None]:
 
 def _unknown(architecture: str) -> UnknownNameError:
     remedy = nearest(architecture, architectures()) or "timm.list_models() lists the names"
-    return UnknownNameError(architecture, "is no architecture of the installed timm", remedy)
+    return UnknownNameError(architecture, "is not an architecture of the installed timm", remedy)
 
 
 def _aliases(model: Any, keys: list[str]) -> Mapping[str, str]:
     """Map the other names of tied weights to the first one."""
-    first: dict[int, str] = {}
     state = model.state_dict(keep_vars=True)
-    wanted = set(keys)
-    for key in keys:
-        first[id(state[key])] = key
-    other = {key: first[id(value)] for key, value in state.items() if id(value) in first and key not in wanted}
-    return FrozenDict(other)
+    first, known = {id(state[key]): key for key in keys}, set(keys)
+    return FrozenDict({k: first[id(value)] for k, value in state.items() if id(value) in first and k not in known})
