@@ -30,14 +30,7 @@ class Output:
         check_output(self.out, ENDINGS, force=self.force, banks=banks)
         check_output(self.figure, PICTURES, force=self.force, banks=banks)
 
-    def deliver(
-        self,
-        result: Any,
-        *,
-        show: Callable[[], None],
-        draw: Callable[[], Any],
-        save: Callable[[Path], object] | None = None,
-    ) -> None:
+    def deliver(self, result: Any, *, show: Callable[[], None], draw: Callable[[], Any]) -> None:
         """Bring a result to where the user wants it: files first, then JSON or tables with the names of the files.
 
         Parameters
@@ -45,10 +38,9 @@ class Output:
         result : has `save` and `to_dict`.
         show : prints the tables.
         draw : returns the matplotlib figure.
-        save : writes the file, where the result's own `save` does not.
         """
         if self.out is not None:
-            (save or (lambda path: result.save(path, overwrite=self.force)))(self.out)
+            result.save(self.out, overwrite=self.force)
         if self.figure is not None:
             save_figure(draw(), self.figure, overwrite=self.force)
         if self.as_json:
@@ -83,10 +75,3 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=200)
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
-
-
-def write_text(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a text file atomically; refuses an existing one unless `overwrite`."""
-    from mkfa.storage.atomic import atomic_write
-
-    atomic_write(path, text.encode(), overwrite=overwrite)

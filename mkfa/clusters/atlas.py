@@ -131,7 +131,8 @@ class Atlas(Result):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a cluster, the largest first."""
-        clusters, banks = self.clusters, self.pool.banks
+        clusters, owners = self.clusters, [f"share of {owner}" for owner in (*self.pool.banks, *DEPTHS)]
+        shares = np.vstack([self.bank_share, self.third_share])
         return [
             {
                 "size": int(size),
@@ -140,13 +141,7 @@ class Atlas(Result):
                 "class_r2": float(self.prototype_r2[j]),
                 "recurrence": float(self.stability.recurrence[j]),
                 "mean_r2": r2,
-                **{
-                    f"share of {name}": share for name, share in zip(banks, self.bank_share[:, j].tolist(), strict=True)
-                },
-                **{
-                    f"share of {name}": share
-                    for name, share in zip(DEPTHS, self.third_share[:, j].tolist(), strict=True)
-                },
+                **dict(zip(owners, shares[:, j].tolist(), strict=True)),
             }
             for j, (size, r2) in enumerate(zip(clusters.size, clusters.mean_r2, strict=True))
         ]

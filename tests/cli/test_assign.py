@@ -94,7 +94,7 @@ def test_a_figure_is_written(run, path, tmp_path):
 def test_wrong_requests_are_refused_before_any_work(run, path, tmp_path):
     (tmp_path / "there.h5").write_bytes(b"mine")
     for arguments, words in [
-        (("nothing_of_that_name",), "no bank"),
+        (("nothing_of_that_name",), "is not a bank file"),
         ((path, "--basis", "familes"), "families"),
         ((path, "--null", "shufled"), "shuffled"),
         ((path, "--draws", "5"), "at least 99"),
