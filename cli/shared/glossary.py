@@ -22,7 +22,7 @@ GLOSSARY = {
     "delta": "The arm with identity kernels, which mix no pixels: it must hurt wherever filters matter.",
     "depthwise": "A convolution with one spatial filter for each channel: its kernels can be seen and compared.",
     "domain": "A labelled image set that networks are trained on, bundled, fetched, or a folder of your own.",
-    "explained variance": "R2: the square of the cosine between a filter and the best pattern, both less their mean.",
+    "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
     "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
     "fraction": "Where a value lies between floor (0) and ceiling (1).",
     "freeze": "Keep weights as they are while the rest of the network is trained.",
