@@ -41,7 +41,7 @@ COLOURS = {
 }
 MARKERS = "os^vDPX<>*hpd"
 FLATTENED = 2.5
-"""An arm that must hurt (`Arm.must_hurt`) and falls this many times deeper than all others gives these a panel of their own."""
+"""An arm with `Arm.must_hurt` that falls this many times deeper than all others gives these a panel of their own."""
 
 
 def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = ()) -> Figure:
