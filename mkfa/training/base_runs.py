@@ -1,8 +1,8 @@
-"""Base runs and the filters that are taken from them: their bank in the library, their weights, their identity.
+"""Base runs and the filters taken from them: their banks in the library, their weights, their identity.
 
-A base run's bank goes into the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also stored under the
-domain's plain name, that of the run trained last where there are several; a bank of that name that was harvested from
-elsewhere is left alone.
+A base run's bank is stored in the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also stored under the
+domain's plain name; if several runs qualify, the one trained last wins. A harvested bank of that name is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from mkfa.arms.plant import FilterSource
 
 RUN_PREFIX = "run:"
-"""Prefix of the source of a bank that a run made."""
+"""Prefix of a bank's source if a run produced the bank."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseBanks:
-    """Names of a base run's bank in the library; `note` says why the domain's plain name is not among them."""
+    """Names of a base run's bank in the library; `note` explains why the domain's plain name is not among them."""
 
     names: tuple[str, ...]
     note: str = ""
 
 
 def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Module:
-    """Return the network of a base run that is done, with its final weights, on the CPU.
+    """Return the network of a finished base run, with its final weights, on the CPU.
 
     Raises
     ------
@@ -106,14 +106,14 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
 def borrowed_filters(
     model: torch.nn.Module, spec: RunSpec, domain: Domain, *, to: RunSpec, digest: str
 ) -> FilterSource:
-    """Return the filters that an arm takes from the network of a base run: its bank, weights or layers.
+    """Return the filters that an arm takes from a base run's network: its bank, weights or layers.
 
     Parameters
     ----------
     model, spec, domain, digest
-        The network, its run, the domain that it was trained on, the digest of its weights.
+        The network, its run, its training domain, and the digest of its weights.
     to : RunSpec
-        The run that gets the filters; by name only if it has the same network.
+        The run that receives the filters. Layers are matched by name only if both runs have the same network.
     """
     from mkfa.arms.plant import weights_of_layers
 
@@ -125,7 +125,7 @@ def borrowed_filters(
 
 
 def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
-    """Put a base run's bank into its folder and the library, unless it is there; raises as `trained_network`."""
+    """Store a base run's bank in its folder and the library, unless present; raises as `trained_network`."""
     folder = RunFolder(root, spec)
     full = f"{domain.name}+{spec.arch}+{spec.recipe_name}+s{spec.seed}"
     library = library_folder(create=True)
@@ -155,7 +155,7 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
 
 
 def base_of(spec: RunSpec) -> RunSpec:
-    """Return the base run of a run: the same network, domain, recipe and seed, nothing planted."""
+    """Return a run's base run: same network, domain, recipe and seed, but nothing planted."""
     return replace(spec, arm=BASE, layers=0, what="depthwise", with_bias=False, fit_kernel="", source="")
 
 

@@ -1,7 +1,7 @@
-"""The images of a run as bytes, on the device or streamed to it from disk, by index: no loader, no workers.
+"""A run's images as bytes, accessed by index: on the device or streamed to it from disk. No loader, no workers.
 
-Both give a step the same bits, so the choice does not identify a run: `auto` keeps on the device what fits into its
-memory (`mkfa.training.memory`) and streams the rest.
+Both give a training step bit-identical input, so the choice is not part of a run's identity. `auto` keeps a domain on
+the device if it fits in memory (`mkfa.training.memory`) and streams it otherwise.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SLAB = 1 << 22
-"""Bytes that are counted or copied at a time."""
+"""Bytes counted or copied at a time."""
 _COUNTS: dict[Rows, NDArray[np.float64]] = {}
-"""Of files that were gone through in this process: how often each channel has each value."""
+"""Per-channel histograms of the files that this process has already scanned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Side:
     labels : (N,) int64
     mean, scale : (1, C, 1, 1) float32 on the device, in units of the stored bytes.
     side : int
-        To which the images are scaled; their own or the recipe's.
+        Size that the images are scaled to: their own or the recipe's.
     channels_last : bool
     """
 
@@ -60,21 +60,21 @@ class Side:
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted."""
+        """The device that batches are delivered to."""
         return self.mean.device
 
     def index(self, rows: I64) -> torch.Tensor:
-        """Return row numbers, (B,) int64, where this side takes them without waiting: beside its labels."""
+        """Return row numbers, (B,) int64, on the device of the labels, so that indexing does not synchronise."""
         import torch
 
         return torch.from_numpy(rows).to(self.labels.device)
 
     def first(self, count: int) -> Side:
-        """Return the first images alone."""
+        """Return this side cut down to its first `count` images."""
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
-        """Return images as float32 of zero mean and unit deviation in the memory format that was chosen."""
+        """Return images as float32 with zero mean and unit standard deviation, in the chosen memory format."""
         import torch
 
         x = (x.float() - self.mean) * self.scale
@@ -100,7 +100,7 @@ class Side:
 
     @contextlib.contextmanager
     def read_ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
-        """Announce the batches that are taken in the body, in their order; `largest` is the images of the largest."""
+        """Announce, in order, the batches that the body takes; `largest` is the number of images in the largest."""
         yield
 
 
@@ -123,7 +123,7 @@ class Resident(Side):
 class Streamed(Side):
     """Images in a file (`Rows`) or in the host's memory, labels on the host.
 
-    Batches that were announced are read ahead, others when they are asked for.
+    Announced batches are read ahead; others are read on demand.
     """
 
     kind: ClassVar[str] = "streamed"
@@ -143,7 +143,7 @@ class Streamed(Side):
 
     @contextlib.contextmanager
     def read_ahead(self, batches: Iterable[I64], largest: int) -> Iterator[None]:
-        """Read the batches that are taken in the body ahead, in their order; the thread ends with the body."""
+        """Read ahead, in order, the batches that the body takes; the thread ends with the body."""
         reader = ReadAhead(self.images, batches, largest=largest, device=self.device)
         self.reading.append(reader)
         try:
@@ -166,15 +166,15 @@ def place(
     Raises
     ------
     MkfaError
-        "resident" was asked for, and the device has too little free memory.
+        "resident" was requested, but the device has too little free memory.
     ReadError
-        The domain's file cannot be read any more.
+        The domain's file can no longer be read.
     """
     import torch
 
     stays = _stays(domain, device, data, share=share)
     sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
-    at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # not read twice where it is here
+    at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # avoids a second read
     file = domain.x_train if isinstance(domain.x_train, Rows) else None
     mean, std = channel_statistics(at_hand, recipe, file=file)
 
@@ -193,7 +193,7 @@ def place(
 
 
 def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> bool:
-    """Return whether the images of a domain go to the device as a whole."""
+    """Return whether all images of a domain are kept on the device."""
     need = domain.x_train.nbytes + domain.x_test.nbytes
     if data == "resident":
         if need > (free := free_bytes(device)) and _is_moved(domain, device):
@@ -204,12 +204,12 @@ def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> 
 
 
 def _is_moved(domain: Domain, device: torch.device) -> bool:
-    """Arrays in the host's memory are where a CPU wants them; everything else takes memory of the device."""
+    """True if the images need extra memory on the device: always, except for host arrays used on a CPU."""
     return device.type != "cpu" or any(isinstance(x, Rows) for x in (domain.x_train, domain.x_test))
 
 
 def _load(images: U8 | Rows, device: torch.device) -> torch.Tensor:
-    """Return images as a tensor on the device; nothing is held twice, and an array on a CPU not even copied."""
+    """Return images as a tensor on the device, without a second copy in memory; a CPU array is not copied at all."""
     import torch
 
     if device.type == "cpu" and isinstance(images, np.ndarray):
@@ -224,7 +224,7 @@ def _load(images: U8 | Rows, device: torch.device) -> torch.Tensor:
 
 
 def _slabs(images: U8 | Rows) -> Iterator[tuple[int, U8]]:
-    """Go through images in order, some megabytes at a time: yields (number of the first, images)."""
+    """Iterate over images in order, a few megabytes at a time: yields (index of the first, images)."""
     if isinstance(images, Rows):
         yield from images.slabs(_SLAB)
         return
@@ -236,10 +236,10 @@ def _slabs(images: U8 | Rows) -> Iterator[tuple[int, U8]]:
 def channel_statistics(
     images: U8 | Rows, recipe: Recipe, *, file: Rows | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and deviation of each channel of the training images, in units of full scale; (C,), (C,).
+    """Return the per-channel mean and standard deviation of the training images, in units of full scale; (C,), (C,).
 
-    For gray images, ImageNet's are the mean over its three channels. Sums are of integers: exact, on any machine. The
-    images of a `file` are counted once in a process.
+    For gray images, ImageNet's statistics are averaged over its three channels. The sums are over integers, so they are
+    exact on any machine. The images of a `file` are counted once per process.
     """
     if recipe.normalise == "imagenet":
         mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
@@ -256,7 +256,7 @@ def channel_statistics(
 
 
 def _counted(images: U8 | Rows) -> NDArray[np.float64]:
-    """Return how often each channel has each value, (C, 256)."""
+    """Return a histogram of the values of each channel, (C, 256)."""
     counts = np.zeros((images.shape[3], 256))
     for _, part in _slabs(images):
         for c in range(images.shape[3]):

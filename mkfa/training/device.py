@@ -1,4 +1,4 @@
-"""Device, threads and precision of a run. They are recorded but do not identify it."""
+"""Device, threads and precision of a run. They are recorded but are not part of its identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 DATA = ("auto", "resident", "stream")
-"""Ways to hold images while a network is trained."""
+"""Where images are kept during training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,25 @@ class Execution:
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     threads : int
-        Threads of the CPU; 0 for torch's own number. A resumed run keeps its number.
+        CPU threads; 0: torch's default. A resumed run keeps its original number.
     amp, channels_last, compile : bool or None
-        bfloat16 autocast, memory format, torch.compile of the training step; None for what suits the device:
-        all on CUDA, channels_last alone elsewhere.
+        bfloat16 autocast, memory format, torch.compile of the training step. None: chosen by device (all three on
+        CUDA, only channels_last elsewhere).
     quick : bool or None
-        On a CPU, the gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's; None for where the step is not
-        compiled. Gradients differ by rounding; a resumed run keeps its choice.
+        Use the faster CPU gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's. None: on a CPU, unless the
+        step is compiled. Gradients differ by rounding; a resumed run keeps its original choice.
     checkpoint_seconds : float
         Wall time between checkpoints.
     data : str
-        "resident": images are kept on the device as a whole; "stream": read from disk batch by batch, ahead of the
-        training; "auto": resident where they fit (`mkfa.training.memory`). The numbers are the same.
+        "resident": all images stay on the device; "stream": batches are read ahead from disk; "auto": resident if they
+        fit (`mkfa.training.memory`). Results are identical.
     share : float
-        Share (0-1) of the device's memory for images that this process may take; runs at a time divide it.
+        Share (0-1) of the device's image memory that this process may use; concurrent runs share it.
     jobs : int
-        Runs that are trained at a time, each in a process of its own; 0 for what suits the devices and the plan
+        Number of concurrent runs, each in its own process; 0: chosen automatically from the devices and the plan
         (`mkfa.engines.processes.divide`).
     events : bool
-        Write TensorBoard events beside the metrics.
+        Write TensorBoard events next to the metrics.
     """
 
     device: str = "auto"
@@ -65,7 +65,7 @@ class Execution:
         return self.resolved().device.type if self.device == "auto" else self.device.split(":")[0]
 
     def resolved(self) -> Resolved:
-        """Return the choices for the device at hand. Raises MkfaError for one that is not there, or no way of data."""
+        """Resolve the defaults for this machine. Raises MkfaError for a missing device or an invalid option."""
         import torch
 
         name = self.device
@@ -73,17 +73,19 @@ class Execution:
             name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         kind = name.split(":")[0]
         if self.data not in DATA:
-            raise MkfaError(f"--data {self.data}", "unknown way to hold images", f"take one of {', '.join(DATA)}")
+            raise MkfaError(
+                f"--data {self.data}", "is not a known image storage mode", f"take one of {', '.join(DATA)}"
+            )
         there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there.get(kind, False):
             known = ", ".join(kind for kind, present in there.items() if present)
-            raise MkfaError(f"--device {self.device}", "is not on this machine", f"take one of auto, {known}")
+            raise MkfaError(f"--device {self.device}", "is not available on this machine", f"take one of auto, {known}")
         cuda = kind == "cuda"
         if self.amp and not cuda:
-            raise MkfaError("--amp", f"is for CUDA, and the device is {name}", "leave it out")
+            raise MkfaError("--amp", f"requires CUDA, and the device is {name}", "leave it out")
         compiled = cuda if self.compile is None else self.compile
         if self.quick and (kind != "cpu" or compiled):
-            raise MkfaError("--quick", "is for CPUs and steps that are not compiled", "leave it out")
+            raise MkfaError("--quick", "requires a CPU and an uncompiled training step", "leave it out")
         return Resolved(
             device=torch.device(name),
             threads=self.threads or torch.get_num_threads(),
@@ -100,7 +102,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """`Execution` with its choices made; `threads` is the number in force."""
+    """`Execution` with all defaults resolved; `threads` is the actual number."""
 
     device: torch.device
     threads: int
@@ -115,7 +117,7 @@ class Resolved:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What goes into result.json: device, switches, versions."""
+        """The fields recorded in result.json: device, switches, versions."""
         import numpy as np
         import timm
         import torch
@@ -141,7 +143,7 @@ class Resolved:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Set threads and determinism, and leave torch's global generators as they were."""
+        """Set threads and determinism in the body; restore them and torch's global generators afterwards."""
         import torch
 
         threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -150,7 +152,7 @@ class Resolved:
         with torch.random.fork_rng(devices=devices):
             try:
                 torch.set_num_threads(self.threads)
-                # Bits are promised on the CPU; on a GPU, cuDNN's fastest kernels are preferred to fixed ones.
+                # Bit-identical results are guaranteed on the CPU only; on a GPU, speed is preferred to determinism.
                 torch.use_deterministic_algorithms(self.device.type == "cpu")
                 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
                 yield

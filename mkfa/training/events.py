@@ -1,7 +1,7 @@
 """A run's metrics as TensorBoard events (the package tensorboard is an extra, imported inside functions).
 
-One file below the run's `events/`, written whole from the metrics after each epoch: it never disagrees with them,
-whatever was killed in between, and a TensorBoard that reads along finds what it has read at the same place.
+One file in the run's `events/` folder is rewritten from the metrics after each epoch, so the two never disagree, even
+after a kill. Earlier events keep their byte offsets, so a running TensorBoard can follow the file.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from mkfa.errors import MkfaError
 from mkfa.storage.atomic import atomic_write
 
 EVENTS = "events"
-"""Folder below a run's."""
+"""Subfolder of a run folder."""
 FILE = "events.out.tfevents.0.mkfa"
 TAGS = (("loss_train", "loss/train"), ("loss_test", "loss/test"), ("top1", "top-1"), ("lr", "lr"))
-"""Fields of the metrics, and what they are called in TensorBoard."""
+"""Metrics fields and their TensorBoard tags."""
 RATE = "images/s"
 
 Mark = Sequence[float]
-"""Of an epoch: when it ended (seconds since 1970) and its images a second."""
+"""End time of an epoch (seconds since 1970) and its images per second."""
 
 
 def check_tensorboard() -> None:
-    """Refuse, before any training, to write events without the package for it.
+    """Fail before training starts if tensorboard is not installed.
 
     Raises
     ------
     MkfaError
-        It is not installed; the message has the command.
+        It is not installed; the message gives the install command.
     """
     try:
         import tensorboard  # noqa: F401
@@ -43,18 +43,18 @@ def check_tensorboard() -> None:
 
 
 def write_events(folder: Path, rows: Sequence[Mapping[str, Any]], marks: Sequence[Mark | None]) -> None:
-    """Write the scalars of all epochs, by optimiser step.
+    """Write the scalars of all epochs, indexed by optimiser step.
 
     Parameters
     ----------
-    folder : the run's.
-    rows : the metrics, one an epoch.
-    marks : one an epoch; None where its time was not kept: the rate is then left out.
+    folder : the run folder.
+    rows : the metrics, one row per epoch.
+    marks : one per epoch; None if its time was not recorded, in which case the rate is omitted.
 
     Raises
     ------
     WorkError
-        The disk is full or failed.
+        The disk is full or has failed.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -76,7 +76,7 @@ def write_events(folder: Path, rows: Sequence[Mapping[str, Any]], marks: Sequenc
 
 
 def write_missing(metrics: Path) -> None:
-    """Give a run that is over its events, from its metrics.jsonl; how fast its epochs were is not known any more."""
+    """Write the missing events of a finished run from its metrics.jsonl; images per second are not recoverable."""
     import json
 
     if (metrics.parent / EVENTS / FILE).exists() or not metrics.exists():
@@ -86,5 +86,5 @@ def write_missing(metrics: Path) -> None:
 
 
 def remove_events(folder: Path) -> None:
-    """Remove what an earlier call wrote, before a run continues without events."""
+    """Remove the events of an earlier call before a run continues without events."""
     shutil.rmtree(folder / EVENTS, ignore_errors=True)

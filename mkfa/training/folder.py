@@ -29,25 +29,25 @@ BANK = "bank.h5"
 
 
 class RunLocked(MkfaError):
-    """Another process trains this run now."""
+    """Another process is training this run."""
 
 
 class Diverged(WorkError):
-    """A run that others need ended with a loss that is not a number."""
+    """A run that other runs depend on diverged: its loss became NaN or infinite."""
 
 
 class RunFolder:
-    """The files of one run; `lock()` is held while it is trained.
+    """The files of one run; `lock()` is held during training.
 
-    `result.json` is written last: its presence means that the run is over (done or diverged). The metrics file is
-    rewritten whole from what the checkpoint holds, so the two never disagree.
+    `result.json` is written last: its presence means that the run is finished (done or diverged). The metrics file is
+    rewritten from the checkpoint, so the two never disagree.
     """
 
     def __init__(self, root: Path, spec: RunSpec) -> None:
         self.spec, self.path = spec, root / spec.hash
 
     def prepare(self) -> None:
-        """Make the folder and write spec.json. Raises WorkError or MkfaError where that cannot be done."""
+        """Create the folder and write spec.json. Raises WorkError or MkfaError if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,12 +59,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; the operating system lets go when the process ends, however it ends.
+        """Lock the run for this process; the operating system releases the lock however the process ends.
 
         Raises
         ------
         RunLocked
-            Another process holds it.
+            Another process holds the lock.
         WorkError, MkfaError
             The folder cannot be written.
         """
@@ -76,12 +76,12 @@ class RunFolder:
                 raise RunLocked(
                     f"run {self.spec.hash}",
                     "is being trained by another process",
-                    "wait for it: a run that is done is taken over, not repeated",
+                    "wait for it to finish: finished runs are reused, not repeated",
                 ) from None
             yield
 
     def result(self) -> RunResult | None:
-        """Return the result, or None while the run is not over; raises WorkError if it is damaged."""
+        """Return the result, or None while the run is unfinished; raises WorkError if it is damaged."""
         return read_result(self.path)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -89,12 +89,12 @@ class RunFolder:
         atomic_write(self.path / name, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Write metrics.jsonl: one line an epoch."""
+        """Write metrics.jsonl: one line per epoch."""
         text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         atomic_write(self.path / METRICS, text.encode())
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
-        """Write tensors atomically: a killed or failed write leaves the former file. Raises WorkError (disk full)."""
+        """Write tensors atomically: an interrupted write keeps the previous file. Raises WorkError (disk full)."""
         import torch
 
         buffer = io.BytesIO()
@@ -113,22 +113,22 @@ class RunFolder:
 
         try:
             return int(torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["step"])
-        except Exception:  # damaged: the run itself says so when it is started
+        except Exception:  # damaged: reported when the run is started
             return 0
 
     def finish(self, result: Mapping[str, Any]) -> RunResult:
-        """Write result.json, remove what only a run in progress needs, and return the result."""
+        """Write result.json, remove the files that only an unfinished run needs, and return the result."""
         self.write_json(RESULT, result)
         for name in (CHECKPOINT, FAILURE):
             (self.path / name).unlink(missing_ok=True)
         return RunResult.of(result)
 
     def forget_failure(self) -> None:
-        """Remove the note of why an earlier call failed: the run is taken up again."""
+        """Remove the failure note of an earlier call, since the run is resumed."""
         (self.path / FAILURE).unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
-        """Note why the run stopped; it can be started again."""
+        """Record why the run failed; it can be started again."""
         message = one_line(str(error)) or type(error).__name__
         with contextlib.suppress(MkfaError, OSError):
             self.write_json(FAILURE, {"error": message})
@@ -140,8 +140,8 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 
     if not path.exists():
         return None
-    goes_on = "the run then starts from its beginning" if path.name == CHECKPOINT else "it is then trained again"
-    remedy = f"remove {'it' if path.name == CHECKPOINT else 'the folder of the run'}: {goes_on}"
+    consequence = "the run then starts over" if path.name == CHECKPOINT else "it is then trained again"
+    remedy = f"remove {'it' if path.name == CHECKPOINT else 'the run folder'}: {consequence}"
     try:
         tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -152,7 +152,7 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file that holds an object; None if it is missing. Raises WorkError if it is damaged."""
+    """Read a JSON object from a file; None if the file is missing. Raises WorkError if it is damaged."""
     try:
         value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -188,14 +188,16 @@ def read_spec(folder: Path) -> RunSpec | None:
         raise WorkError(folder / SPEC, problem, "use the version that trained it, or remove the folder")
     needed = ("arch", "domain", "domain_digest", "recipe_name", "recipe", "seed")
     if lacking := [key for key in needed if key not in values]:
-        raise WorkError(folder / SPEC, f"is not a run's (it lacks {', '.join(lacking)})", "remove the folder")
+        raise WorkError(
+            folder / SPEC, f"is not a run specification (it lacks {', '.join(lacking)})", "remove the folder"
+        )
     texts = all(isinstance(values.get(key, ""), str) for key in ("arch", "domain", "recipe_name", "arm", "source"))
     numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers"))
     if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
-        raise WorkError(folder / SPEC, "is not a run's (a field has the wrong type)", "remove the folder")
+        raise WorkError(folder / SPEC, "is not a run specification (a field has the wrong type)", "remove the folder")
     return RunSpec(**values)
 
 
 def is_locked(folder: Path) -> bool:
-    """True while a process trains the run of this folder."""
+    """True while a process is training the run in this folder."""
     return is_held(folder / LOCK)

@@ -1,4 +1,4 @@
-"""Free memory for images, and memory that one training step frees for the next."""
+"""Free memory for images, and reuse of freed memory between training steps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     import torch
 
 SHARES = {"cuda": 0.8, "mps": 0.5, "cpu": 0.5}
-"""Of a device's free memory, the share that the images of a run may take; the network, its gradients and activations,
-and on a CPU other programs, get the rest."""
+"""Share of a device's free memory that a run's images may use. The rest is for the network, its gradients and
+activations, and, on a CPU, other programs."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_for_images(device: torch.device) -> int:
-    """Return the bytes that images may take on a device: a share (`SHARES`) of the memory that is free now."""
+    """Return the bytes that images may use on a device: a share (`SHARES`) of its currently free memory."""
     return int(SHARES.get(device.type, 0.5) * free_bytes(device))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the bytes that are free on a device, with those that torch keeps for itself and does not use."""
+    """Return a device's free bytes, including memory that torch has reserved but does not use."""
     import torch
 
     if device.type == "cuda":
@@ -36,9 +36,9 @@ def free_bytes(device: torch.device) -> int:
 
 
 def free_host_bytes(meminfo: Path = Path("/proc/meminfo"), group: Path | None = None) -> int:
-    """Return the bytes of memory that this process can have without swapping: the machine's and its container's.
+    """Return the bytes of memory available without swapping, within the limits of machine and container.
 
-    On a system that does not tell what is available, half of what is installed.
+    If the system does not report it, half the installed memory.
     """
     try:
         lines = (line.split() for line in meminfo.read_text().splitlines())
@@ -49,7 +49,7 @@ def free_host_bytes(meminfo: Path = Path("/proc/meminfo"), group: Path | None = 
 
 
 def _own_group() -> Path:
-    """Return the folder of this process's control group (version 2)."""
+    """Return the folder of this process's control group (cgroup v2)."""
     try:
         path = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].splitlines()[0]
     except (OSError, IndexError):
@@ -58,7 +58,7 @@ def _own_group() -> Path:
 
 
 def _free_in_group(group: Path) -> int:
-    """Return what a control group's limit leaves; files that the system keeps in memory can be let go."""
+    """Return the memory left under a control group's limit; cached files count as free because they can be evicted."""
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         words = (line.split() for line in (group / "memory.stat").read_text().splitlines())
@@ -71,15 +71,15 @@ def _free_in_group(group: Path) -> int:
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
 
 
-_NEVER, _LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc takes no larger threshold for its mappings
+_NEVER, _LARGEST = 2**31 - 1, 32 * 2**20  # bytes; glibc accepts no larger mmap threshold
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
     """Make the C library keep freed memory for the life of the process; False if it is not glibc.
 
-    glibc gives the activations of a step back to the kernel at once and asks for them again in the next step, page by
-    page: a tenth of the time on small networks.
+    By default, glibc returns a step's activations to the kernel immediately and faults them in again, page by page, in
+    the next step. On small networks this costs a tenth of the time.
     """
     if sys.platform != "linux":
         return False

@@ -1,6 +1,6 @@
 """Optimiser and learning rate of a recipe.
 
-The learning rate is a function of the step alone, so that a resumed run needs no scheduler's state.
+The learning rate depends on the step only, so a resumed run needs no scheduler state.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def lr_at(step: int, recipe: Recipe, *, steps: int) -> float:
     """Return the learning rate of optimiser step `step` (0-based) of `steps`.
 
-    Linear warm-up from 0 over `warmup * steps`, then the cosine of SGDR (arXiv 1608.03983, equation 5) over the whole
-    length, as timm's CosineLRScheduler(t_initial=steps, warmup_t=..., warmup_prefix=False) gives per update.
+    Linear warm-up from 0 over `warmup * steps`, then the SGDR cosine (arXiv 1608.03983, equation 5) over the full
+    length, matching per-update timm CosineLRScheduler(t_initial=steps, warmup_t=..., warmup_prefix=False).
     """
     warm = warmup_steps(recipe, steps)
     if step < warm:
@@ -27,16 +27,16 @@ def lr_at(step: int, recipe: Recipe, *, steps: int) -> float:
 
 
 def warmup_steps(recipe: Recipe, steps: int) -> int:
-    """Return the number of steps during which the learning rate rises."""
+    """Return the number of warm-up steps."""
     return round(recipe.warmup * steps)
 
 
 def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return timm's AdamW over what may change: no decay on biases and norms, nothing for frozen tensors."""
+    """Return timm's AdamW over the trainable parameters; no weight decay on biases and norms."""
     from timm.optim._optim_factory import create_optimizer_v2
 
     device = next(model.parameters()).device.type
-    kwargs: dict[str, Any] = {"eps": 1e-8, "fused": device in ("cpu", "cuda")}  # one pass instead of ten a tensor
+    kwargs: dict[str, Any] = {"eps": 1e-8, "fused": device in ("cpu", "cuda")}  # one pass per tensor instead of ten
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, filter_bias_and_bn=True, **kwargs
     )
@@ -44,6 +44,6 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -1,4 +1,4 @@
-"""A run to train: its specification, and where its filters come from."""
+"""A run to train: its specification and the source of its filters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mkfa.training.spec import RunSpec
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run to train. Unlike its `RunSpec`, it holds the base run or the bank that its filters come from.
+    """A run to train. Unlike its `RunSpec`, it contains the base run or the bank that provides its filters.
 
-    `source` is what results call that; `source_run` and `bank` are None for arms without a source.
+    `source` is its name in results; `source_run` and `bank` are None for arms without a source.
     """
 
     spec: RunSpec

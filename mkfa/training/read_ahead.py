@@ -1,8 +1,8 @@
-"""Batches read from disk by a thread that runs ahead of the training.
+"""Batches read from disk by a thread that runs ahead of training.
 
-The order of the images is known in advance, so that the next batches are read while the network works on this one: at
-most `DEPTH` of them. For a CUDA device they are read into pinned memory and copied on a stream of their own, one batch
-ahead. The thread reads and does nothing else: no call of CUDA's, nothing random.
+The order of the images is known in advance, so the next batches, up to `DEPTH`, are read while the network works on the
+current one. For a CUDA device they are read into pinned memory and copied on a separate stream, one batch ahead. The
+thread only reads: it makes no CUDA calls and draws no random numbers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import torch
 
 DEPTH = 4
-"""Batches that wait at most."""
+"""Maximum number of batches waiting."""
 _END = "end"
-"""In a queue: nothing comes any more."""
+"""Marks the end of a queue."""
 
 
 def read_rows(images: U8 | Rows, rows: I64, out: U8) -> None:
-    """Read images, (B,) row numbers, into `out`, (B, H, W, C); raises `ReadError` of `file_rows` where a file fails."""
+    """Read the images of (B,) row numbers into `out`, (B, H, W, C); raises `file_rows.ReadError` if a file fails."""
     if isinstance(images, Rows):
         images.read(rows, out)
     else:
@@ -43,10 +43,10 @@ class ReadAhead:
     ----------
     images : (N, H, W, C) uint8
     batches : iterable of (B,) int64
-        Row numbers, batch by batch; gone through in the thread.
+        Row numbers, batch by batch; iterated in the thread.
     largest : int
-        Images of the largest batch.
-    device : where the batches are wanted.
+        Number of images in the largest batch.
+    device : where batches are delivered.
     """
 
     def __init__(self, images: U8 | Rows, batches: Iterable[I64], *, largest: int, device: torch.device) -> None:
@@ -57,7 +57,7 @@ class ReadAhead:
         self.free: SimpleQueue[Any] = SimpleQueue()
         cuda = device.type == "cuda"
         self.side: Any = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
-        for _ in range(DEPTH):  # a permit to read one batch: the memory to read it into, or None to take new memory
+        for _ in range(DEPTH):  # a permit to read one batch: the buffer to read into, or None to allocate one
             shape = (largest, *images.shape[1:])
             self.free.put(torch.empty(shape, dtype=torch.uint8, pin_memory=True) if cuda else None)
         self.flying: deque[tuple[Any, Any]] = deque()
@@ -79,16 +79,16 @@ class ReadAhead:
                 read_rows(self.images, rows, pixels.numpy())
                 self.ready.put((rows, pixels, memory))
             self.ready.put(_END)
-        except BaseException as error:  # whatever it is, the training raises it
+        except BaseException as error:  # re-raised by the training thread
             self.ready.put(error)
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """Return the next batch on the device, (B, H, W, C) uint8; it must be the one of these rows.
+        """Return the next batch on the device, (B, H, W, C) uint8; it must be the batch with these rows.
 
         Raises
         ------
         ReadError
-            The file failed; every further call raises it again.
+            Reading the file failed; every further call raises this again.
         """
         if self.side is None:
             arrived, pixels, memory = self._accept(self.ready.get())
@@ -97,7 +97,7 @@ class ReadAhead:
         else:
             arrived, batch = self._arrived()
         if not np.array_equal(arrived, rows):
-            raise RuntimeError("training asks for another batch than the one that was announced")
+            raise RuntimeError("training requested a different batch from the one announced")
         return batch
 
     def _accept(self, item: Any) -> Any:
@@ -106,17 +106,17 @@ class ReadAhead:
             raise item
         if item is _END:
             self.ready.put(item)
-            raise RuntimeError("training asks for more batches than were announced")
+            raise RuntimeError("training requested more batches than were announced")
         return item
 
     def _arrived(self) -> tuple[I64, torch.Tensor]:
-        """Return the next batch, copied to the GPU, and begin to copy the one after it if it was read."""
+        """Return the next batch on the GPU and, if the batch after it has been read, start copying that."""
         import torch
 
         if self.next is None:
             try:
                 item = self.ready.get_nowait()
-            except Empty:  # nothing was read yet: the host has nothing better to do than to wait for the copies
+            except Empty:  # nothing read yet: the host may as well wait for the copies
                 self._recycle(wait=True)
                 item = self.ready.get()
             self.next = self._send(item)
@@ -124,7 +124,7 @@ class ReadAhead:
         self.next = None
         here = torch.cuda.current_stream(self.device)
         here.wait_event(event)
-        batch.record_stream(here)  # its memory is not given away before this stream is through with it
+        batch.record_stream(here)  # keeps its memory from being reused before this stream is done with it
         self._recycle(wait=False)
         try:
             item = self.ready.get_nowait()
@@ -133,7 +133,7 @@ class ReadAhead:
         if isinstance(item, tuple):
             self.next = self._send(item)
         else:
-            self.ready.put(item)  # the end or an error: of the next call
+            self.ready.put(item)  # the end or an error: left for the next call
         return rows, batch
 
     def _send(self, item: Any) -> tuple[I64, torch.Tensor, Any]:
@@ -149,7 +149,7 @@ class ReadAhead:
         return rows, batch, event
 
     def _recycle(self, *, wait: bool) -> None:
-        """Let pinned memory be read into again once it was copied."""
+        """Release pinned buffers whose copy has finished."""
         while self.flying and (wait or self.flying[0][1].query()):
             memory, event = self.flying.popleft()
             if wait:
@@ -157,7 +157,7 @@ class ReadAhead:
             self.free.put(memory)
 
     def close(self) -> None:
-        """End the thread; returns when the batch that it is reading, if any, is read."""
+        """Stop the thread; returns once any read in progress has finished."""
         self.ended.set()
         self.free.put(None)
         self.thread.join()

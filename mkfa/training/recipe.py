@@ -1,4 +1,4 @@
-"""How a network is trained, read from TOML: `paper`, `fast`, `smoke` or a file of the user's."""
+"""How a network is trained, read from TOML: `paper`, `fast`, `smoke` or the user's own file."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ RECIPES = ("paper", "fast", "smoke")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything about a training but the network, the data and the seed.
+    """All training settings except the network, the data and the seed.
 
     Attributes
     ----------
     name : str
-        Of the file; a changed recipe is called after what it holds, e.g. "fast-1a2b3c".
+        The file's name; a changed recipe's name gets a digest of its fields, e.g. "fast-1a2b3c".
     epochs : int
     equal_steps : int
-        Optimiser steps of every run whatever the domain's size; 0 trains for `epochs`.
+        Optimiser steps of every run, regardless of the domain's size; 0: train for `epochs`.
     warmup : float
         Share of the steps during which the learning rate rises linearly from 0.
     batch : int
-        Images a step; a smaller training set is one batch an epoch. The last, incomplete batch is dropped.
+        Images per step; a smaller training set is one batch per epoch. The last, incomplete batch is dropped.
     lr, lr_min : float
-        Peak of the cosine schedule and where it ends.
+        Peak and final value of the cosine schedule.
     weight_decay, clip : float
-        AdamW's decoupled decay (none on biases and norms); gradient norm limit, 0 for none.
+        AdamW's decoupled weight decay (none on biases and norms); gradient norm limit, 0 for none.
     drop_path : float
     label_smoothing : float
     mixup, cutmix : float
-        Alpha of the Beta distribution, 0 for none; where both are set, each batch takes one of them, evenly.
+        Alpha of the Beta distribution, 0 for none; if both are set, each batch uses one of them with equal probability.
     erasing : float
-        Probability of erasing a rectangle of an image with noise.
+        Probability of replacing a rectangle of an image with noise.
     crop : str
         "resized" (random area 8-100 % and aspect 3/4-4/3), "shift" or "none".
     shift : float
-        Largest shift as a share of the side, for crop = "shift".
+        Maximum shift as a share of the side length, for crop = "shift".
     flip : float
-        Probability of a mirror image; never for domains in which left and right have a meaning.
+        Probability of a horizontal flip; not applied to domains in which left and right are meaningful.
     rand_augment : str
         timm's notation, e.g. "rand-m9-mstd0.5-inc1"; "" for none.
     size, max_size : int
-        Side of the images in pixels, 0 for the domain's own; limit on the domain's own, 0 for none.
+        Image size in pixels, 0 for the domain's own; limit on the domain's own size, 0 for none.
     normalise : str
-        "domain" (the training set's mean and deviation of each channel) or "imagenet".
+        "domain" (per-channel mean and standard deviation of the training set) or "imagenet".
     ema : float
-        Decay of an exponential moving average of the weights, which is then evaluated and kept; 0 for none.
+        Decay of an exponential moving average of the weights, which is then evaluated and saved; 0 for none.
     """
 
     name: str
@@ -115,19 +115,19 @@ class Recipe:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides about a run's result: everything but the name."""
+        """The fields that determine a run's result: all but the name."""
         fields = asdict(self)
         fields.pop("name")
         return fields
 
 
 def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a packaged recipe or a TOML file and change fields of it.
+    """Read a packaged recipe or a TOML file, and change some of its fields.
 
     Raises
     ------
     MkfaError
-        No such recipe, not TOML, an unknown or missing field, a value of the wrong type or out of range.
+        No such recipe, invalid TOML, an unknown or missing field, or a value of the wrong type or out of range.
     """
     path = Path(name).expanduser()
     if name in RECIPES:
@@ -153,7 +153,7 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with fields replaced; its name then says what it holds. Raises as `load_recipe`."""
+    """Return the recipe with fields replaced and a digest added to its name. Raises as `load_recipe`."""
     typed = {key: _typed(recipe.name, key, value) for key, value in changes.items()}
     changed = replace(recipe, **typed)
     if changed.identity == recipe.identity:
@@ -162,7 +162,7 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def parse_changes(texts: list[str]) -> dict[str, Any]:
-    """Turn "lr=0.001" and "crop=none" into fields and values. Raises MkfaError on another form."""
+    """Parse "lr=0.001" and "crop=none" into fields and values. Raises MkfaError for any other form."""
     changes: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")

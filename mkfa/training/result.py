@@ -1,4 +1,4 @@
-"""What a run that is over came to (standard library only)."""
+"""The result of a finished run (standard library only)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The result of a run: the fields of result.json that mkfa reads, and the whole file as it is.
+    """The result of a run: the fields of result.json that mkfa reads, and the unchanged record.
 
     Attributes
     ----------
     state : str
-        "done", or "diverged" at `step`, from which on the loss was not a number.
+        "done", or "diverged": from `step` on, the loss was NaN or infinite.
     top1_last, top1_best : float
         Test accuracy (0-1) of the last and the best epoch; NaN if the run diverged.
     chance : float
@@ -42,7 +42,7 @@ class RunResult:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> RunResult:
-        """Return the result that a result.json holds; fields that it lacks have their defaults."""
+        """Return the result recorded in a result.json; missing fields get their defaults."""
         return cls(
             **{key: record[key] for key in cls.__dataclass_fields__ if key in record and key != "record"}, record=record
         )

@@ -1,8 +1,8 @@
 """One run: a pure function of its specification, resumable at any step.
 
-Order of images, augmentation, drop path and learning rate are functions of (seed, step), so that a checkpoint is the
-weights, the optimiser's state and a step number. On the CPU a run that was killed and started again ends with the
-same bits as one that was not.
+Image order, augmentation, drop path and learning rate are functions of (seed, step), so a checkpoint consists of the
+weights, the optimiser state and a step number. On the CPU, a run that was killed and resumed gives bit-identical
+results to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far a run is: reported after each step; loss and top1 are of the last epoch that was evaluated."""
+    """A run's progress, reported after each step; loss and top1 are from the last evaluated epoch."""
 
     step: int
     steps: int
@@ -58,12 +58,12 @@ def train_run(
     stop: Stop | None = None,
     tell: Callable[[Report], None] = lambda _: None,
 ) -> RunResult:
-    """Train one run in its folder below `root`, or go on with it, or return its result where it is over.
+    """Train or resume one run in its folder below `root`; return its result if it is already finished.
 
     Parameters
     ----------
-    source : what `mkfa.arms.plant.set_filters` takes for the arm; None for arms without a source.
-    stop : asked after each step; where it was requested, the state is saved and `Stopped` raised.
+    source : the source that `mkfa.arms.plant.set_filters` expects for the arm; None for arms without a source.
+    stop : checked after each step; if a stop was requested, the state is saved and `Stopped` raised.
 
     Returns
     -------
@@ -72,9 +72,9 @@ def train_run(
     Raises
     ------
     RunLocked
-        Another process trains this run.
+        Another process is training this run.
     WorkError
-        The disk is full, or a file of the run is damaged; what was written before stays.
+        The disk is full, or one of the run's files is damaged; files already written are kept.
     """
     folder = RunFolder(root, spec)
     with folder.lock():
@@ -94,17 +94,17 @@ def train_run(
 
 
 def network_seed(spec: RunSpec) -> int:
-    """Return the seed of initialisation, order and augmentation.
+    """Return the seed of initialisation, image order and augmentation.
 
-    A run with planted filters begins from other weights than the base run of its seed: else `selffer` would put
-    filters back beside the very initialisation that they were trained with.
+    A run with planted filters starts from different weights than the base run of the same seed. Otherwise `selffer`
+    would combine its filters with the same initialisation that they were trained with.
     """
     sequence = np.random.SeedSequence([spec.seed, 0 if spec.arm == BASE else 1])
     return int(sequence.generate_state(1)[0])
 
 
 def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, Any]:
-    """Return the network of a run with its filters set, and what was planted (None for a baseline)."""
+    """Return a run's network with its filters set, and the record of what was planted (None for a baseline)."""
     from mkfa.networks.build import build_network
 
     recipe, seed = recipe_of(spec), network_seed(spec)
@@ -135,22 +135,22 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
 
 
 def recipe_of(spec: RunSpec) -> Recipe:
-    """Return the recipe that a specification holds."""
+    """Return the recipe of a specification."""
     return Recipe(name=spec.recipe_name, **dict(spec.recipe))
 
 
 def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
-    """Return the optimiser steps of a run and of an epoch for a training set of so many images."""
+    """Return the optimiser steps per run and per epoch for a training set of this many images."""
     epoch = images // min(recipe.batch, images)
     return recipe.equal_steps or recipe.epochs * epoch, epoch
 
 
 def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
-    """Go on with the threads and switches that a run began with: sums depend on them. Refuse another device."""
+    """Keep the threads and switches that a run started with, since they affect rounding. Refuse another device."""
     from dataclasses import replace
 
     if saved["device"] != resolved.device.type:
-        problem = f"was begun on {saved['device']} and cannot go on on {resolved.device.type}"
+        problem = f"was started on {saved['device']} and cannot continue on {resolved.device.type}"
         raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
     return replace(
         resolved,
@@ -162,7 +162,7 @@ def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> R
 
 
 class Run:
-    """The state of one run while it is trained."""
+    """The state of one run during training."""
 
     def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
         import torch
@@ -209,13 +209,13 @@ class Run:
         self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
         self.rows: list[dict[str, Any]] = []
         self.marks: list[tuple[float, float] | None] = []
-        """Of each row: when it was written (seconds since 1970), images a second of its epoch; for events alone."""
+        """Per row: time of writing (seconds since 1970) and images per second of the epoch; used for events only."""
         self.epoch_loss = torch.zeros((), device=device)
         self.bad = torch.full((), -1, dtype=torch.int64, device=device)
 
     @property
     def final(self) -> torch.nn.Module:
-        """The network that is evaluated and kept: the moving average where the recipe has one."""
+        """The network that is evaluated and saved: the moving average if the recipe has one."""
         kept: torch.nn.Module = self.average.module if self.average is not None else self.model
         return kept
 
@@ -238,7 +238,7 @@ class Run:
             self.model.train()
             try:
                 loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
-            except ReadError:  # of this step nothing was done yet
+            except ReadError:  # this step has changed nothing yet
                 self.seconds += time.perf_counter() - since
                 self._save()
                 raise
@@ -266,14 +266,14 @@ class Run:
         return self._done()
 
     def _order(self) -> torch.Tensor:
-        """Return the order of the training images in the epoch of the current step; (N,) int64, beside the labels."""
+        """Return the order of the training images in the current epoch; (N,) int64, on the device of the labels."""
         return self.train_set.index(self._permutation(self.step // self.epoch_steps))
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.train_set))
 
     def _batches(self, step: int) -> Iterator[NDArray[np.int64]]:
-        """Return the rows of every batch from a step to the end, for a thread that reads them ahead."""
+        """Yield the rows of every batch from a step to the end, for the read-ahead thread."""
         epoch, rows = -1, np.empty(0, np.int64)
         for number in range(step, self.steps):
             if number // self.epoch_steps != epoch:
@@ -301,7 +301,7 @@ class Run:
         self._publish()
 
     def _publish(self) -> None:
-        """Write the metrics, and the events where they are wanted; those of an earlier call are out of date else."""
+        """Write the metrics and, if requested, the events; otherwise remove an earlier call's events as outdated."""
         from mkfa.training.events import remove_events, write_events
 
         self.folder.write_metrics(self.rows)
@@ -340,7 +340,7 @@ class Run:
         self.epoch_loss.copy_(saved["epoch_loss"])
         self.bad.copy_(saved["bad"])
         self.resumed = int(saved["resumed"]) + 1
-        self.marks = list(saved.get("marks", [None] * len(self.rows)))  # older checkpoints have none
+        self.marks = list(saved.get("marks", [None] * len(self.rows)))  # absent from older checkpoints
         self.marked = float(saved.get("marked", self.seconds))
         self._publish()
 
@@ -420,7 +420,7 @@ def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float,
 
 
 def state_digest(state: dict[str, Any]) -> str:
-    """Return the SHA-256 over names, types, shapes and bytes of a state dict, in its order."""
+    """Return the SHA-256 over the names, types, shapes and bytes of a state dict, in order."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

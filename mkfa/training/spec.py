@@ -15,17 +15,17 @@ BASE = "baseline"
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """All that decides about a run's result.
+    """Everything that determines a run's result.
 
     Attributes
     ----------
     arch : str
     options : mapping
-        `kernel`, `patch`, `stem_stride` where they are not the network's own.
+        `kernel`, `patch`, `stem_stride` if they differ from the network's defaults.
     arm, layers, what, with_bias, fit_kernel
         As in `mkfa.arms.plant.set_filters`; a baseline has 0 layers.
     source : str
-        Where the filters came from: "run:HASH" of a base run, "bank:DIGEST" of a file, "" for arms without a source.
+        Source of the filters: "run:HASH" for a base run, "bank:DIGEST" for a file, "" for arms without a source.
     domain, domain_digest : str
     recipe_name : str
     recipe : mapping
@@ -49,7 +49,7 @@ class RunSpec:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The specification as JSON, less the recipe's name (two names of one recipe are one run)."""
+        """The specification as JSON without the recipe's name (the same recipe under two names is the same run)."""
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
         fields["recipe"], fields["options"] = dict(self.recipe), dict(self.options)
         fields.pop("recipe_name")
@@ -63,17 +63,17 @@ class RunSpec:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The specification as JSON with the recipe's name, from which `RunSpec(**record)` makes it again."""
+        """The specification as JSON with the recipe's name; `RunSpec(**record)` restores it."""
         return self.identity | {"recipe_name": self.recipe_name}
 
     @property
     def label(self) -> str:
-        """A run in one line, for people."""
+        """A one-line description for display."""
         frozen = "" if self.arm == BASE else f" {self.arm} {self.layers} {self.what}"
         return f"{self.domain} {self.arch}{frozen} seed {self.seed}"
 
 
 def as_record(spec: RunSpec) -> dict[str, Any]:
-    """Return a specification with its hash and without the recipe's fields, for lists and results."""
+    """Return a specification with its hash but without the recipe's fields, for lists and results."""
     keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
     return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import torch
 
 _STREAM = 2
-"""Keeps the draws of a step apart from those of an epoch's order (1)."""
+"""Separates a step's random stream from that of the epoch's image order (1)."""
 
 
 class Step:
-    """Callable as `step(number, index)`: one update, returns the loss as a tensor on the device (nothing waits for it).
+    """Callable as `step(number, index)`: does one update and returns the loss as a device tensor, without waiting.
 
-    Everything random is drawn from (seed, number): the host's draws from a numpy generator, the device's (drop path,
-    erasing noise) from torch's own after seeding it.
+    All randomness is seeded by (seed, number): host draws come from a numpy generator, device draws (drop path, erasing
+    noise) from torch's generator.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Step:
         self.lr = 0.0
 
     def __call__(self, number: int, index: torch.Tensor) -> torch.Tensor:
-        """Train on the images of these rows, (B,) int64, beside the labels of the set."""
+        """Train on the images of these rows, (B,) int64, on the device of the labels."""
         import torch
 
         rng = np.random.default_rng([self.seed, _STREAM, number])

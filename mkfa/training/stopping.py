@@ -1,4 +1,4 @@
-"""A request to stop, and what a run that heeds it raises."""
+"""A request to stop, and the exception of a run that stops."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from types import FrameType
 
 
 class Stopped(KeyboardInterrupt):
-    """Asked to stop by SIGINT or SIGTERM; what was reached is in the checkpoint."""
+    """Stopped by SIGINT or SIGTERM; the progress is in the checkpoint."""
 
 
 class Stop:
-    """Whether the process was asked to stop: the run in progress then saves itself after its step."""
+    """Records whether a stop was requested; the current run then saves its state after the step."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:  # asked twice: at once, from the last checkpoint on
+        if self.requested:  # second request: stop immediately and resume from the last checkpoint
             raise Stopped
         self.requested = True
         name = signal.Signals(number).name
-        print(f"\nmkfa: saving what is being trained ({name}); again stops at once", file=sys.stderr)
+        print(f"\nmkfa: {name} received, saving the current run; repeat to stop immediately", file=sys.stderr)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Turn SIGINT and SIGTERM into a request while the body runs (in the main thread)."""
+        """Turn SIGINT and SIGTERM into a stop request while the body runs (in the main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

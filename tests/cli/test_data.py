@@ -83,7 +83,10 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
         (("train", "{tmp}"), "has no folder train; put a folder of images for each class into its folders train/"),
         (("train", "{tmp}/mine/train"), "has no folder train"),
         (("train", "./nowhere"), "./nowhere: does not exist"),
-        (("train", "digits", "--data", "disk"), "--data disk: unknown way to hold images; take one of auto, resident"),
+        (
+            ("train", "digits", "--data", "disk"),
+            "--data disk: is not a known image storage mode; take one of auto, resident",
+        ),
     ],
 )
 def test_what_cannot_be_taken_is_told_in_one_sentence(folder, tmp_path, words, told):

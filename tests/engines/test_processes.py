@@ -244,7 +244,7 @@ def test_a_signal_to_the_parent_or_to_the_terminals_processes_saves_every_run(pa
     """Ctrl-C reaches the workers too: they leave it to the parent."""
     (os.killpg if to_all else os.kill)(parent.child.pid, signal.SIGINT)
     _, errors = parent.child.communicate(timeout=60)
-    assert "saving what is being trained (SIGINT)" in errors
+    assert "SIGINT received, saving the current run" in errors
     assert "Stopped" in errors
     assert not any(alive(pid) for pid in parent.pids)
     steps = [json.loads(p.read_text().splitlines()[-1])["step"] for p in parent.root.glob(f"*/{METRICS}")]

@@ -33,7 +33,7 @@ def test_each_is_turned_off_alone(cuda, name):
 
 def test_compilation_may_be_asked_for_on_a_cpu_and_bfloat16_may_not():
     assert switches(device="cpu", compile=True, channels_last=False) == (False, False, True)
-    with pytest.raises(MkfaError, match="--amp: is for CUDA, and the device is cpu"):
+    with pytest.raises(MkfaError, match="--amp: requires CUDA, and the device is cpu"):
         switches(device="cpu", amp=True)
 
 
@@ -43,16 +43,16 @@ def test_the_quick_gradient_is_for_cpus_without_compilation(cuda):
     assert not Execution(device="cpu", compile=True).resolved().quick
     assert not Execution(device="cpu", quick=False).resolved().quick
     for other in (Execution(quick=True), Execution(device="cpu", compile=True, quick=True)):
-        with pytest.raises(MkfaError, match="--quick: is for CPUs"):
+        with pytest.raises(MkfaError, match="--quick: requires a CPU"):
             other.resolved()
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"device": "cuda"}, "--device cuda: is not on this machine"),
+        ({"device": "cuda"}, "--device cuda: is not available on this machine"),
         ({"device": "tpu"}, "take one of auto, cpu"),
-        ({"data": "both"}, "--data both: unknown way to hold images"),
+        ({"data": "both"}, "--data both: is not a known image storage mode"),
     ],
 )
 def test_what_is_not_there_is_refused(monkeypatch, given, told):

@@ -91,7 +91,7 @@ def test_a_damaged_note_of_a_failure_hides_no_other_run(folder, text):
     assert entry.state == "failed"
 
 
-@pytest.mark.parametrize(("name", "remedy"), [(CHECKPOINT, "starts from its beginning"), (WEIGHTS, "trained again")])
+@pytest.mark.parametrize(("name", "remedy"), [(CHECKPOINT, "starts over"), (WEIGHTS, "trained again")])
 def test_tensors_that_are_none_are_named_with_what_helps(folder, name, remedy):
     torch.save([1], folder.path / name)
     with pytest.raises(WorkError, match=rf"is damaged \(not a dictionary of tensors\).*{remedy}"):

@@ -259,7 +259,7 @@ def test_a_run_begun_elsewhere_is_not_continued_here(tmp_path):
     folder = RunFolder(tmp_path, spec(made))
     folder.prepare()
     folder.save(CHECKPOINT, {"device": "cuda", "threads": 1})
-    with pytest.raises(MkfaError, match="begun on cuda"):
+    with pytest.raises(MkfaError, match="started on cuda"):
         run(made, tmp_path)
 
 
