@@ -230,7 +230,7 @@ def test_the_thread_runs_ahead_by_so_many_batches_and_no_more(monkeypatch):
         reader.take(batches[0])
     reader.close()
     reader = ReadAhead(images, batches, largest=2, device=CPU)
-    with pytest.raises(RuntimeError, match="another batch"):
+    with pytest.raises(RuntimeError, match="different batch"):
         reader.take(np.array([1, 2]))
     reader.close()  # while it waits for room
     assert no_thread_is_left()
