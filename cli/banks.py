@@ -53,10 +53,10 @@ def banks(context: typer.Context, as_json: Json = False) -> None:
 
 
 def remove(bank: Own, as_json: Json = False) -> None:
-    """Delete a bank of the library, with the analyses stored in it."""
+    """Delete a bank of the library, with its analyses."""
     from mkfa.banks.library import remove_bank
 
-    _tell("removed", remove_bank(bank), as_json)
+    _report("removed", remove_bank(bank), as_json)
 
 
 def rename(
@@ -65,10 +65,10 @@ def rename(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Give a bank of the library another name."""
+    """Rename a bank of the library."""
     from mkfa.banks.library import rename_bank
 
-    _tell("renamed", rename_bank(bank, name, overwrite=force), as_json)
+    _report("renamed", rename_bank(bank, name, overwrite=force), as_json)
 
 
 def export(
@@ -80,10 +80,10 @@ def export(
     """Write a bank for other programs."""
     from mkfa.banks.library import export_bank
 
-    _tell("exported", export_bank(bank, file, overwrite=force), as_json)
+    _report("exported", export_bank(bank, file, overwrite=force), as_json)
 
 
-def _tell(done: str, path: Path, as_json: bool) -> None:
+def _report(done: str, path: Path, as_json: bool) -> None:
     from mkfa.storage.heading import heading
 
     if as_json:

@@ -1,4 +1,4 @@
-"""`mkfa harvest`: from checkpoints to banks."""
+"""`mkfa harvest`: collect filters into banks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mkfa.cli.shared.progress import shown
 if TYPE_CHECKING:
     from mkfa.readers.collect import HarvestedBank
 
-SILENT = "Provenance, where the source does not say it."
+SILENT = "Provenance, if the source does not record it."
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def harvest(
         list[str],
         typer.Argument(metavar="SOURCE...", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
     ],
-    name: Annotated[str | None, option("--name", "NAME", "Name of the bank (one source).")] = None,
+    name: Annotated[str | None, option("--name", "NAME", "Name of the bank, for one source.")] = None,
     arch: Annotated[str, option("--arch", "NAME", "timm architecture of a local checkpoint.")] = "",
     training_set: Annotated[str, option("--training-set", "TEXT", SILENT)] = "",
     task: Annotated[str, option("--task", "TEXT", SILENT)] = "",
@@ -38,7 +38,8 @@ def harvest(
         bool, flag("--allow-nonfinite", "Store NaN and infinite weights; analyses leave them out.")
     ] = False,
     out: Annotated[
-        Path | None, option("--out -o", "FILE.h5", "Write the bank here (one source); default: the library.", **OUTPUT)
+        Path | None,
+        option("--out -o", "FILE.h5", "Write the bank here, for one source; default: the library.", **OUTPUT),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -62,7 +63,7 @@ def harvest(
     if len(wanted) > 1 and (out or name):
         raise MkfaError(
             "--out and --name",
-            f"stand for one bank, but there are {len(wanted)} sources",
+            f"name one bank, but there are {len(wanted)} sources",
             "leave them out: each bank goes into the library under its network's name",
         )
     if out is not None:
@@ -86,7 +87,7 @@ def harvest(
         if done[0].state == "harvested":
             say_wrote(done[0].path)
         else:
-            say(f"Was there already (--force harvests again): {done[0].path}", wrap=False)
+            say(f"The bank exists (--force harvests it again): {done[0].path}", wrap=False)
     else:
         rows = [(h.name, h.state, h.layers or None, h.filters or None) for h in done]
         print_table("Harvested", ("bank", "", "layers", "filters"), rows, left=2)

@@ -1,4 +1,4 @@
-"""`mkfa show`: what a bank holds."""
+"""`mkfa show`: the content of a bank."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def show(
     bank: Bank,
-    layer: Annotated[
-        int | None, option("--layer", "N", "Show this layer; layers count from 1 over the whole network.")
-    ] = None,
+    layer: Annotated[int | None, option("--layer", "N", "Show this layer, numbered from 1.")] = None,
     figure: Annotated[
         Path | None, option("--figure", "FILE", "Draw the layer's filters: .png, .pdf or .svg.", **OUTPUT)
     ] = None,

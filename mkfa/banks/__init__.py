@@ -1,5 +1,4 @@
-"""What a network learned, spatially: the filter bank, its file, its canonical form, and the library of banks by
-name."""
+"""The filter bank of a network, its file, its canonical form, and the library of banks by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter bank: all depthwise filters of one network, with layer table and provenance (numpy only).
+"""The filter bank: all depthwise filters of one network, with layer table and provenance.
 
 Shape letters used throughout mkfa: N filters, K = kh * kw taps, L layers, A atoms, M models.
 """
@@ -20,7 +20,7 @@ from mkfa.storage.records import Shown
 T = TypeVar("T")
 
 UNKNOWN = -1
-"""Stride, dilation, stage or multiplier that the checkpoint does not record (a state dict has no modules)."""
+"""Stride, dilation, stage or multiplier that the checkpoint does not record."""
 
 DEAD_FRACTION = 0.01
 """A filter whose largest |weight| is under this share of its layer's largest is dead (CNN Filter DB's rule)."""
@@ -28,9 +28,9 @@ DEAD_FRACTION = 0.01
 
 @dataclass(frozen=True, slots=True, order=True)
 class Kind:
-    """What makes filters comparable: the same kernel size and the same dilation.
+    """Kernel size and dilation; filters are comparable if they have the same kind.
 
-    An unknown dilation is taken as 1; `FilterBank.unknown_dilation` says where that was done.
+    An unknown dilation counts as 1; `FilterBank.unknown_dilation` says if a bank has one.
     """
 
     kh: int
@@ -44,7 +44,7 @@ class Kind:
 
     @classmethod
     def parse(cls, text: str | Kind) -> Kind:
-        """Return the kind that a text such as "5x5" or "7x7 dilated 3x3" stands for; a kind stands for itself.
+        """Return the kind for a text such as "5x5" or "7x7 dilated 3x3"; a kind is returned unchanged.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Layer:
     dtype : str
         Type as stored in the checkpoint, e.g. "float16" (weights in the bank are float32).
     bn_folded : bool
-        True where a batch normalisation was folded into the weights (its gain is in the filters).
+        True if a batch normalisation was folded into the weights.
     """
 
     index: int
@@ -109,7 +109,7 @@ class Layer:
 
     @property
     def kind(self) -> Kind:
-        """Kernel size and dilation, an unknown dilation taken as 1."""
+        """Kernel size and dilation; an unknown dilation counts as 1."""
         return Kind(self.kh, self.kw, max(self.dilation[0], 1), max(self.dilation[1], 1))
 
 
@@ -122,7 +122,7 @@ class FilterGroup(ByContent):
     weight : (N, kh, kw) float32, as harvested, not normalised.
     layer : (N,) int32, row in the layer table; ascending.
     channel : (N,) int32, output channel within the layer.
-    bias : (N,) float32 or None; NaN where the layer has no bias. None when no layer of this size has one.
+    bias : (N,) float32, NaN for layers without bias; None if no layer of this size has a bias.
     """
 
     weight: F32
@@ -140,11 +140,11 @@ class FilterGroup(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance(ByContent):
-    """Where a bank comes from. Strings are empty where nothing is known.
+    """The provenance of a bank. Unknown strings are empty.
 
     `rule` says how the depthwise layers were identified: "graph" (module or data-flow graph), "catalogue" (timm's
     module graph, recorded), "renamed" (graph through the family's key filter) or "shape" (weight shapes alone).
-    `skipped` maps a reason to the number of tensors left out for it; `notes` are sentences for the reader.
+    `skipped` maps a reason to the number of tensors skipped for it; `notes` are sentences for the user.
     """
 
     source: str = ""
@@ -163,9 +163,9 @@ class Provenance(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FilterBank(Shown):
-    """All depthwise filters of one trained network. Banks are equal when everything in them is.
+    """All depthwise filters of one trained network. Banks are equal if all their content is.
 
-    Raises `BankError` when layer table and filters do not agree.
+    Raises `BankError` if layer table and filters disagree.
 
     Examples
     --------
@@ -190,7 +190,7 @@ class FilterBank(Shown):
         object.__setattr__(self, "groups", FrozenDict(self.groups))
 
     def __reduce__(self) -> tuple[type[FilterBank], tuple[Any, ...]]:
-        return FilterBank, (self.name, self.layers, self.groups, self.provenance)  # not what was remembered
+        return FilterBank, (self.name, self.layers, self.groups, self.provenance)  # without cached values
 
     def __len__(self) -> int:
         return sum(len(g) for g in self.groups.values())
@@ -201,7 +201,7 @@ class FilterBank(Shown):
         return f"{self.name}, {len(self.layers)} depthwise layer{'s' * (len(self.layers) != 1)}, {filters}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the layer table, one row a layer, numbered from 1; None where the checkpoint does not record it."""
+        """Return the layer table, one row a layer, numbered from 1; None for values that are not recorded."""
         return [
             {
                 "layer": layer.index + 1,
@@ -221,15 +221,15 @@ class FilterBank(Shown):
         ]
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return what is remembered under a key; the first call computes it. It lives as long as the bank."""
+        """Return the value cached under a key; the first call computes it. The cache lives as long as the bank."""
         if key not in self._remembered:
             self._remembered[key] = compute()
-        found: T = self._remembered[key]
-        return found
+        value: T = self._remembered[key]
+        return value
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Kernel sizes with dilations, those with most filters first."""
+        """Kernel sizes with dilations, most filters first."""
         kinds = {layer.kind for layer in self.layers}
         return tuple(sorted(kinds, key=lambda kind: (-self.count(kind), kind)))
 
@@ -239,16 +239,11 @@ class FilterBank(Shown):
 
     @property
     def unknown_dilation(self) -> bool:
-        """True when the dilation of some layer is unknown (taken as 1)."""
+        """True if the dilation of some layer is unknown (and counts as 1)."""
         return any(UNKNOWN in layer.dilation for layer in self.layers)
 
     def of_kind(self, kind: Kind | str) -> FilterGroup:
-        """Return the filters of one kernel size and dilation, in order of layers; empty if there are none.
-
-        Parameters
-        ----------
-        kind : Kind or text such as "5x5" or "7x7 dilated 3x3".
-        """
+        """Return the filters of one kernel size and dilation, such as "5x5", in order of layers; may be empty."""
         kind = Kind.parse(kind)
         group = self.groups.get((kind.kh, kind.kw))
         if group is None:
@@ -262,7 +257,7 @@ class FilterBank(Shown):
         return FilterGroup(group.weight[keep], group.layer[keep], group.channel[keep], bias)
 
     def of_layer(self, index: int) -> FilterGroup:
-        """Return the filters of one layer; raises IndexError when there is no such layer."""
+        """Return the filters of one layer, counted from 0; raises IndexError."""
         layer = self.layers[index]
         group = self.groups[layer.kh, layer.kw]
         start = int(np.searchsorted(group.layer, index))
@@ -283,15 +278,15 @@ def _known(*numbers: int) -> int | str | None:
 
 
 def filter_peaks(weight: F32) -> F32:
-    """Return max |weight| of each filter, (N,) float32, from (N, kh, kw), without a full-size temporary."""
+    """Return max |weight| of each filter, (N,) float32, without a full-size temporary array."""
     flat = weight.reshape(len(weight), -1)
     return np.asarray(np.maximum(flat.max(axis=1), -flat.min(axis=1)), np.float32)
 
 
 def dead_filters(group: FilterGroup) -> BoolArray:
-    """Return (N,) bool: peak |weight| under 1 % of the layer's peak, or all zero.
+    """Return (N,) bool: peak |weight| is under 1 % of the layer's peak, or zero.
 
-    Non-finite filters are not dead and do not count towards the layer's peak. Source: Gavrikov & Keuper,
+    Non-finite filters are not dead and do not enter the layer's peak. Source: Gavrikov & Keuper,
     CNN Filter DB (CVPR 2022), section 4.3, the sparsity threshold.
     """
     if not len(group):
@@ -310,7 +305,7 @@ def make_bank(name: str, layers: Sequence[tuple[Layer, F32, F32 | None]], proven
     Parameters
     ----------
     layers : sequence of (Layer, (channels, kh, kw) float32, (channels,) float32 or None)
-        `index` and `depth` of each Layer are set here from its place in the list.
+        `index`, `depth`, sizes and `has_bias` of each Layer are set here.
     """
     table: list[Layer] = []
     parts: dict[tuple[int, int], list[tuple[F32, I32, I32, F32 | None]]] = {}
@@ -343,7 +338,7 @@ def _stack(parts: list[tuple[F32, I32, I32, F32 | None]]) -> FilterGroup:
 
 
 def _inconsistency(layers: tuple[Layer, ...], groups: Mapping[tuple[int, int], FilterGroup]) -> str:
-    """Return what does not fit together, or "" when all does."""
+    """Return the first inconsistency between layer table and filters, or ""."""
     if [layer.index for layer in layers] != list(range(len(layers))):
         return "the layer table is not numbered 0, 1, 2, ..."
     expected: dict[tuple[int, int], dict[int, int]] = {}

@@ -1,9 +1,9 @@
-"""How a bank lies in an HDF5 file: `mkfa.filterbank`, version 1.
+"""The HDF5 file of a bank: format `mkfa.filterbank`, version 1.
 
-Root attributes hold the provenance, /layers is the layer table, /filters/KHxKW has `weight` (N, kh, kw) float32,
-`layer` and `channel` (N,) int32 and, where a layer has one, `bias` (N,) float32. Every dataset carries the attribute
-`checksum` (see `mkfa.storage.hdf5.checksum`), and is refused where it does not agree; older banks,
-without it, are read unchecked.
+Root attributes contain the provenance, /layers is the layer table, /filters/KHxKW has `weight` (N, kh, kw) float32,
+`layer` and `channel` (N,) int32 and, if a layer has one, `bias` (N,) float32. Every dataset has the attribute
+`checksum` (see `mkfa.storage.hdf5.checksum`), and is refused if its values differ; older banks, without it, are read
+unchecked.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _TEXT_ATTRIBUTES = (
 
 
 def check_bank(f: Any) -> None:
-    """Refuse a file that is no bank."""
+    """Refuse a file that is not a bank."""
     check_format(f, BANK_FORMAT, version=BANK_VERSION)
 
 
@@ -80,7 +80,7 @@ def put_bank(f: Any, bank: FilterBank) -> None:
 
 
 def get_bank(f: Any) -> FilterBank:
-    """Read an open file; raises BankError where its tables do not fit together."""
+    """Read an open file; raises BankError if its tables are inconsistent."""
     for needed in ("layers", "filters"):
         if needed not in f:
             raise BankError("bank", f"has no /{needed}", "harvest the network again")
@@ -90,7 +90,7 @@ def get_bank(f: Any) -> FilterBank:
     for size in f["filters"]:
         match = re.fullmatch(r"(\d+)x(\d+)", size)
         if not match:
-            problem = f"has a group /filters/{size} that names no kernel size"
+            problem = f"has a group /filters/{size}, which is not a kernel size"
             raise BankError("bank", problem, "harvest the network again")
         at = f["filters"][size]
         bias = read_array(at, "bias").astype(np.float32, copy=False) if "bias" in at else None
@@ -126,7 +126,7 @@ def _layer(row: Any) -> Layer:
 
 
 def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
-    """Return the type of the layer table; its texts are of fixed length, as HDF5's heap of others has no checksum."""
+    """Return the type of the layer table, with texts of fixed length (see `mkfa.storage.hdf5.put_text`)."""
     name, dtype = text_type([layer.name for layer in layers]), text_type([layer.dtype for layer in layers])
     return np.dtype(
         [
@@ -149,9 +149,9 @@ def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A result computed on a bank, with the parameters that made it.
+    """A result computed on a bank, with its parameters.
 
-    `arrays` hold one row a filter or layer, as each analysis documents; `parameters` is JSON-serialisable.
+    `arrays` have one row a filter or layer; `parameters` is JSON-serialisable.
     """
 
     name: str
@@ -190,7 +190,7 @@ def read_bank(path: str | Path) -> FilterBank:
     Raises
     ------
     BankError
-        Missing, unreadable, of another format, of a newer version, truncated, damaged, or with inconsistent tables.
+        The file is missing, unreadable, damaged, inconsistent, or of another format or a newer version.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def read_bank(path: str | Path) -> FilterBank:
 
 
 def write_analysis(path: str | Path, analysis: Analysis) -> None:
-    """Store a result in the bank file under /analysis/<name>, replacing one of that name; atomic."""
+    """Store a result in the bank file under /analysis/<name>, replacing an earlier one; atomic."""
     path = Path(path)
     with open_file(path) as f:
         check_bank(f)
@@ -214,12 +214,10 @@ def write_analysis(path: str | Path, analysis: Analysis) -> None:
 
 def read_analyses(path: str | Path) -> dict[str, Analysis]:
     """Read all results stored in a bank file, by name; raises as `read_bank`."""
-    found = {}
     with open_file(Path(path)) as f:
         check_bank(f)
-        for name, group in f.get("analysis", {}).items():
-            found[name] = Analysis(name, FrozenDict(read_all(group)), get_parameters(group))
-    return found
+        groups = f.get("analysis", {}).items()
+        return {name: Analysis(name, FrozenDict(read_all(group)), get_parameters(group)) for name, group in groups}
 
 
 def _put_analysis(f: Any, analysis: Analysis) -> None:

@@ -1,6 +1,6 @@
-"""Canonical form of filters: zero mean and unit norm, with gain, offset and sign beside them.
+"""Canonical form of filters: zero mean and unit norm, with gain, offset and sign.
 
-Analyses take the filters of a bank from `mkfa.banks.usable`, which computes them once.
+Analyses use `mkfa.banks.usable`, which computes it once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLAT_RATIO = 1e-6
 """A filter whose centred norm is below this share of its norm is flat: constant up to float32 rounding."""
 
 BLOCK = 16384
-"""Rows that are normalised at a time, in float64; 16,384 filters of 7x7 take 6 MB."""
+"""Rows normalised at a time, in float64; 16,384 filters of 7x7 take 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Counts of a bank that every command shows (numpy only)."""
+"""Counts of a bank's layers and filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mkfa.banks.usable import usable_filters
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
-    """How many layers and filters of one kernel size and dilation a bank holds, and how many cannot be used."""
+    """Numbers of layers, filters and unusable filters of one kernel size and dilation."""
 
     kind: Kind
     layers: int
@@ -25,7 +25,7 @@ class KindCount:
 
 
 def count_kinds(bank: FilterBank) -> tuple[KindCount, ...]:
-    """Return a count for each kernel size and dilation, those with most filters first."""
+    """Return a count for each kernel size and dilation, most filters first."""
     counts = []
     for kind in bank.kinds:
         layers = sum(layer.kind == kind for layer in bank.layers)

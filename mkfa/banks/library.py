@@ -1,4 +1,4 @@
-"""The library of banks on this machine, and how a name becomes a bank."""
+"""The library of banks on this machine, and banks by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
 
 BankLike = FilterBank | str | Path
-"""What a verb takes for a bank: a bank, the name of one, or the path of its file."""
+"""A bank, its name, or the path of its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankEntry:
-    """A bank that can be named: where it lies and whether it is bundled."""
+    """A bank by name: its file, and whether it is bundled."""
 
     name: str
     path: Path
@@ -40,14 +40,14 @@ def library_folder(*, create: bool = False) -> Path:
 
 
 def bank_file_name(name: str) -> str:
-    """Return the file name for a network's name: characters that no file name may hold become '-'."""
+    """Return the file name for a network's name; characters that file names cannot have become '-'."""
     return re.sub(r"[^\w.+=@-]+", "-", name).strip("-.") + ".h5"
 
 
 def bundled_index() -> dict[str, Any]:
-    """Return data/index.json: name -> file, origin, licence, sha256, how it was made."""
-    found: dict[str, Any] = json.loads(data_file("index.json").read_text("utf-8"))
-    return found
+    """Return data/index.json: name -> file, origin, licence, sha256, command."""
+    index: dict[str, Any] = json.loads(data_file("index.json").read_text("utf-8"))
+    return index
 
 
 def list_banks() -> tuple[BankEntry, ...]:
@@ -66,14 +66,12 @@ def list_banks() -> tuple[BankEntry, ...]:
 
 
 def resolve_path(name: str) -> Path:
-    """Return the bank file that a path or name stands for: path, library, bundled bank, domain.
+    """Return the file of a bank: a path is returned as it is, a name is looked up in the library and bundled banks.
 
     Raises
     ------
-    BankError
-        A path that does not exist.
     UnknownNameError
-        A name that is no bank; the message offers the nearest ones or says how to get it.
+        The name is unknown; the message gives the nearest ones or says how to get it.
     """
     if not name:
         raise UnknownNameError("bank ''", "is an empty name", "name a bank; 'mkfa banks' lists the banks at hand")
@@ -89,7 +87,7 @@ def resolve_path(name: str) -> Path:
 
 
 def load_bank(bank: BankLike) -> FilterBank:
-    """Return a bank: itself, or the one that a name or path stands for; raises as `resolve_path` and `read_bank`.
+    """Return a bank, or read it by name or path; raises as `resolve_path` and `read_bank`.
 
     Examples
     --------
@@ -104,14 +102,14 @@ def load_bank(bank: BankLike) -> FilterBank:
 
 
 def remove_bank(name: str) -> Path:
-    """Delete a bank of the library, with the analyses stored in it; return where it was."""
+    """Delete a bank of the library, with its analyses; return its path."""
     path = _own_file(name)
     path.unlink()
     return path
 
 
 def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> Path:
-    """Give a bank of the library another name; its analyses stay. Return its new file."""
+    """Rename a bank of the library, with its analyses; return its new path."""
     old = _own_file(name)
     file = bank_file_name(new_name)
     if file == ".h5":
@@ -125,10 +123,10 @@ def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> Path:
 
 
 def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
-    """Write a bank for other programs: .h5 (as mkfa has it), or .npz with arrays such as `weight_5x5`; return the path.
+    """Write a bank for other programs, as .h5 (a bank file) or .npz; return the path.
 
-    The .npz has for each kernel size `weight` (filters, height, width), `layer` (from 1) and `channel`, and `names`,
-    the layers' names.
+    The .npz has `names`, the layers' names, and for each kernel size arrays such as `weight_5x5` (filters, height,
+    width), `layer_5x5` (from 1) and `channel_5x5`.
     """
     import io
 
@@ -137,12 +135,12 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
     if path.suffix.lower() not in (".h5", ".npz"):
         raise BankError(path, "has an unknown ending", "end the name in .h5 or .npz")
     check_target(path, overwrite=overwrite)
-    found = load_bank(bank)
+    bank = load_bank(bank)
     if path.suffix.lower() == ".h5":
-        return write_bank(found, path, overwrite=overwrite)
-    arrays: dict[str, Any] = {"names": np.array([layer.name for layer in found.layers])}
-    for kind in found.kinds:
-        group = found.of_kind(kind)
+        return write_bank(bank, path, overwrite=overwrite)
+    arrays: dict[str, Any] = {"names": np.array([layer.name for layer in bank.layers])}
+    for kind in bank.kinds:
+        group = bank.of_kind(kind)
         arrays |= {f"weight_{kind}": group.weight, f"layer_{kind}": group.layer + 1, f"channel_{kind}": group.channel}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -151,8 +149,8 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
 
 
 def _own_file(name: str) -> Path:
-    """Return the file of a bank that lies in the library; refuses bundled banks."""
+    """Return the file of a bank of the library; refuses bundled banks."""
     path = resolve_path(name)
     if path.parent.resolve() != library_folder().resolve() or not path.is_file():
-        raise BankError(name, "is not a bank of the library", "'mkfa banks' lists them; bundled banks stay")
+        raise BankError(name, "is not a bank of the library", "'mkfa banks' lists them; bundled banks are read-only")
     return path

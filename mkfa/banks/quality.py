@@ -1,11 +1,11 @@
-"""Layer quality as CNN Filter DB defines it, for any kernel size and number of filters (numpy only).
+"""Layer quality as CNN Filter DB defines it, for any kernel size and number of filters.
 
 Sparsity is the share of filters whose peak |weight| is under 1 % of the layer's. Variance entropy is the entropy,
 base 10, of the shares of variance along the principal axes of the layer's filters: near 0 they are copies of one
 another, near that of random filters they are unstructured. Source: Gavrikov & Keuper, "CNN Filter DB" (CVPR 2022),
 section 4.3. Their threshold for "random" is a formula fitted to 3x3 kernels; here it is simulated for the layer's
-own kernel size and number of filters. At 3x3 the two agree to 0.015 from 64 filters on; for fewer the formula lies
-lower than random filters do (0.85 against 0.89 for 32, 0.72 against 0.81 for 16).
+kernel size and number of filters. At 3x3 the two agree to 0.015 from 64 filters on; with fewer filters the formula is
+lower than the simulation (0.85 instead of 0.89 for 32, 0.72 instead of 0.81 for 16).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class LayerQuality:
 
     Attributes
     ----------
-    layer : number, from 1 over the whole network.
+    layer : number of the layer, from 1.
     filters : number of filters, without non-finite ones.
     sparsity : share of dead filters.
     entropy : variance entropy, 0 to log10 of the smaller of taps and filters.
-    random : mean variance entropy of as many random filters of that size.
+    random : mean variance entropy of as many random filters of the same size.
     random_low, random_high : 1 % and 99 % quantile of the same.
     """
 
@@ -46,7 +46,7 @@ class LayerQuality:
 
     @property
     def ratio(self) -> float:
-        """Variance entropy over that of random filters; NaN where a layer is too small to have one."""
+        """Variance entropy divided by that of random filters; NaN for a layer that is too small."""
         return self.entropy / self.random if self.random > 0 else float("nan")
 
 
@@ -67,24 +67,16 @@ def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tup
         sparse = (peaks < np.float32(0.01) * peaks.max()) | (peaks == 0) if len(peaks) else np.zeros(0, bool)
         random = random_entropy(len(finite), layer.kh * layer.kw, draws=draws, seed=seed)
         low, high = np.quantile(random, (0.01, 0.99)).tolist()
-        out.append(
-            LayerQuality(
-                layer.index + 1,
-                len(finite),
-                float(sparse.mean()) if len(sparse) else float("nan"),
-                variance_entropy(finite),
-                float(random.mean()),
-                low,
-                high,
-            )
-        )
+        sparsity = float(sparse.mean()) if len(sparse) else float("nan")
+        entropies = (variance_entropy(finite), float(random.mean()), low, high)
+        out.append(LayerQuality(layer.index + 1, len(finite), sparsity, *entropies))
     return tuple(out)
 
 
 def variance_entropy(weight: F32) -> float:
     """Return the entropy, base 10, of the variance shares of the principal axes of (N, kh, kw) filters.
 
-    Fewer than two filters, or filters that are all alike, have none: 0.
+    It is 0 for fewer than two filters and for equal filters.
     """
     if len(weight) < 2:
         return 0.0
@@ -93,7 +85,7 @@ def variance_entropy(weight: F32) -> float:
     top = np.abs(flat).max()
     if top == 0:
         return 0.0
-    flat /= top  # entropy does not depend on scale, but squares of tiny weights would vanish
+    flat /= top  # entropy does not depend on scale, but squares of tiny weights underflow
     gram = flat.T @ flat if flat.shape[0] > flat.shape[1] else flat @ flat.T
     return float(_entropy(np.asarray(np.linalg.eigvalsh(gram)[None], np.float64))[0])
 
@@ -112,7 +104,7 @@ def random_entropy(filters: int, taps: int, *, draws: int = DRAWS, seed: int = 0
         if freedom >= taps:
             factor = np.tril(rng.standard_normal((taps, taps)), -1)
             factor[np.diag_indices(taps)] = np.sqrt(rng.chisquare(freedom - np.arange(taps)))
-        else:  # by symmetry, the scatter of K normal vectors in N - 1 dimensions has the same eigenvalues
+        else:  # the scatter of K normal vectors in N - 1 dimensions has the same eigenvalues
             factor = rng.standard_normal((freedom, taps))
         out[i] = _entropy(np.square(np.linalg.svd(factor, compute_uv=False))[None])[0]
     return out

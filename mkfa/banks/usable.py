@@ -1,4 +1,4 @@
-"""The usable filters of a bank in canonical form: computed once for each bank and kind, and kept with the bank."""
+"""The usable filters of a bank in canonical form, computed once for each kind and cached in the bank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mkfa.banks.canonical import canonical
 from mkfa.frozen import ByContent, FrozenDict
 
 REASONS = ("dead", "flat", "non-finite")
-"""Why a filter is not usable, see `mkfa.banks.canonical.CanonicalFilters`."""
+"""Why a filter is not usable; see `mkfa.banks.canonical.CanonicalFilters`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +55,9 @@ class UsableFilters(ByContent):
 
 
 def usable_filters(bank: FilterBank, kind: Kind | str) -> UsableFilters:
-    """Return the filters that analyses use, in canonical form; neither dead nor flat nor non-finite.
+    """Return the filters of one kind, in canonical form, that are neither dead nor flat nor non-finite.
 
-    The first call for a bank and kind computes them; the bank keeps them, so that later calls cost nothing.
-
-    Parameters
-    ----------
-    kind : Kind or text such as "5x5" or "7x7 dilated 3x3"; a bank without filters of it gives none.
+    The bank caches the result. A bank without filters of the kind gives an empty one.
 
     Examples
     --------

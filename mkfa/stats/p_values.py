@@ -1,4 +1,4 @@
-"""p-values from draws under a null, and their correction over several tests (numpy only)."""
+"""p-values from draws under a null, and their correction for several tests."""
 
 from __future__ import annotations
 

@@ -1,2 +1,1 @@
-"""Bytes to and from disk: atomic writes, folders, locks, HDF5 without trusting what a file claims, and what every
-result file says of itself."""
+"""Files: atomic writes, folders, locks, HDF5 read without trust, and the heading of result files."""

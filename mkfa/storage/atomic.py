@@ -1,9 +1,10 @@
-"""Write a file so that a reader sees the old one or the whole new one (standard library only)."""
+"""Write a file so that a reader sees either the old file or the whole new one."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
@@ -12,18 +13,18 @@ from pathlib import Path
 from mkfa.errors import MkfaError, WorkError
 
 _LONGEST = 220
-"""Bytes in a file name; file systems take 255, and the temporary file's name is longer by the rest."""
+"""Longest file name, bytes: file systems allow 255, and the temporary file's name is longer."""
 
 
 def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+    """Write `data` to `path` so that a reader sees either the old file or the whole new one.
 
     Raises
     ------
     MkfaError
-        The folder is missing or may not be written to, `path` is a folder, or exists and `overwrite` is False.
+        The folder is missing or read-only, `path` is a folder, or `path` exists and `overwrite` is False.
     WorkError
-        The disk is full or failed; nothing is left behind.
+        The disk is full or failed; no temporary file is left.
     """
     check_target(path, overwrite=overwrite)
     _remove_stale(path)
@@ -36,7 +37,7 @@ def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True
                 os.fsync(f.fileno())
             if overwrite:
                 temporary.replace(path)
-            else:  # link refuses an existing target, so that two writers cannot both win
+            else:  # link refuses an existing target, so only one of two writers succeeds
                 os.link(temporary, path)
                 temporary.unlink()
             _sync_folder(path.parent)
@@ -50,11 +51,11 @@ def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True
 
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a path that cannot be written, before any work is done for it; raises as `atomic_write`."""
+    """Refuse a path that cannot be written; raises as `atomic_write`."""
     if len(os.fsencode(path.name)) > _LONGEST:
         raise MkfaError(path.name, "is too long for a file name", "choose a shorter --out")
     if path.is_dir():
-        raise MkfaError(path, "is a folder, where a file is to be written", "name a file in it")
+        raise MkfaError(path, "is a folder, but should be a file", "name a file in it")
     if not path.parent.is_dir():
         raise MkfaError(path, f"the folder {path.parent} does not exist", "create it or choose another --out")
     if not overwrite and (path.exists() or path.is_symlink()):
@@ -75,7 +76,7 @@ def _write_error(path: Path, error: OSError) -> MkfaError:
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename is atomic all the same
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename is atomic anyway
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -84,17 +85,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove temporary files for `path` that a killed process left behind."""
+    """Remove temporary files of `path` that a killed process left."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.tmp-(\d+)-[0-9a-f]{{8}}")
-    for candidate in path.parent.glob(f".{_glob_escape(path.name)}.tmp-*"):
+    for candidate in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
         match = pattern.fullmatch(candidate.name)
         if match and not _alive(int(match[1])):
             with contextlib.suppress(OSError):
                 candidate.unlink()
-
-
-def _glob_escape(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _alive(pid: int) -> bool:
@@ -103,5 +100,5 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True
+        pass
     return True

@@ -1,7 +1,7 @@
-"""Rows of bytes that stay in their file and are read when they are wanted (numpy only).
+"""Rows of bytes that stay in their file and are read when needed.
 
-Plain reads, no memory map: a file that is cut short is an error, where a map would end the process; and what was read
-is not counted as the process's memory twice. Reading needs no HDF5 and may happen in any thread.
+Rows are read, not mapped: a truncated file raises an error instead of ending the process, and pages do not count as the
+process's memory twice. Reading does not use HDF5 and works in any thread.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from mkfa.errors import WorkError
 
 _SLAB = 1 << 24
-"""Bytes read at a time where rows are gone through in order."""
+"""Bytes read at a time when all rows are read in order."""
 _DEFLATE = 1100
-"""Bytes that a compressed byte can stand for at most (deflate: 1032); a file that claims more is damaged."""
+"""Limit of the compression ratio (deflate reaches 1032); a file that claims more is damaged."""
 _VECTORS = 512
-"""Pieces of memory that one system call fills; POSIX allows at least 16, Linux and macOS 1024."""
+"""Buffers that one system call fills; POSIX allows at least 16, Linux and macOS 1024."""
 
 
 class ReadError(WorkError):
-    """Rows that could be read before cannot be read now."""
+    """Rows that were readable before cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,12 @@ class Rows:
     path : Path
     shape : (N, ...)
     stamp : (int, int)
-        Bytes of the file and its time of change, ns: a file that was replaced is not read.
+        Size of the file, bytes, and its time of change, ns; a file that was replaced is not read.
     offset : int
-        Of the first row, where rows lie one after the other.
+        Offset of the first row of contiguous rows.
     piece : int
-        Rows in a compressed piece; 0 where nothing is compressed. A row then costs its whole piece.
+        Rows in a compressed piece, which is read whole; 0 if rows are not compressed.
     pieces : tuple of (offset, bytes)
-        Where each piece lies.
     """
 
     path: Path
@@ -66,7 +65,7 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows, not compressed."""
+        """Bytes of all rows, uncompressed."""
         return len(self) * self.row_bytes
 
     @property
@@ -78,7 +77,7 @@ class Rows:
         return replace(self, shape=(min(count, len(self)), *self.shape[1:]))
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """Read what a numpy index asks for, no more rows than it names where it is a slice or a number."""
+        """Read the rows of a number or slice; any other numpy index reads all rows."""
         if isinstance(key, int | np.integer):
             if not -len(self) <= key < len(self):
                 raise IndexError(f"row {key} of {len(self)}")
@@ -100,13 +99,13 @@ class Rows:
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def slabs(self, nbytes: int = _SLAB) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Go through the rows in order: yields (number of the first, rows), of about so many bytes each time."""
+        """Yield (number of the first row, rows) in order, about `nbytes` at a time."""
         step = max(1, nbytes // max(1, self.row_bytes), self.piece)
         for start in range(0, len(self), step):
             yield start, self[start : start + step]
 
     def load(self, out: NDArray[np.uint8]) -> None:
-        """Read all rows into `out`, of this shape; needs no memory beside it but that of one piece."""
+        """Read all rows into `out`, of the same shape, with only one piece of further memory."""
         step = max(1, _SLAB // max(1, self.row_bytes), self.piece)
         for start in range(0, len(self), step):
             stop = min(start + step, len(self))
@@ -115,17 +114,16 @@ class Rows:
     def read(self, rows: NDArray[np.integer[Any]], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Read rows in any order, (B,) integers, and return them in that order, (B, ...) uint8.
 
-        The file is gone through from its beginning to its end, whatever the order; rows that follow each other are
-        read at once.
+        The file is read from beginning to end; contiguous rows are read at once.
 
         Parameters
         ----------
-        out : (B, ...) uint8, C-contiguous, to be filled; None makes it.
+        out : (B, ...) uint8, C-contiguous, to be filled; None creates it.
 
         Raises
         ------
         ReadError
-            The file is gone, was replaced, ends too early, or the disk does not give it.
+            The file is missing, was replaced, is too short or cannot be read.
         """
         numbers: NDArray[np.int64] = np.asarray(rows, np.int64)
         filled = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
@@ -136,7 +134,8 @@ class Rows:
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self._check(handle)
+                if stamp_of(handle) != self.stamp:
+                    raise self._error("was changed since it was opened")
                 if self.piece:
                     self._inflate(handle, numbers, order=order, out=flat)
                 else:
@@ -153,10 +152,6 @@ class Rows:
             raise self._error(f"is damaged ({error})") from error
         return filled
 
-    def _check(self, handle: int) -> None:
-        if stamp_of(handle) != self.stamp:
-            raise self._error("was changed since it was opened")
-
     def _error(self, problem: str) -> ReadError:
         return ReadError(self.path, problem, "bring the file back or pack the data set again, and start again")
 
@@ -164,7 +159,7 @@ class Rows:
         self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64], out: NDArray[np.uint8]
     ) -> None:
         breaks = np.flatnonzero(np.diff(rows[order]) != 1) + 1
-        for run in np.split(order, breaks):  # places in `out` of rows that follow each other in the file
+        for run in np.split(order, breaks):  # places in `out` of contiguous rows in the file
             if not len(run):
                 continue
             at = self.offset + int(rows[run[0]]) * self.row_bytes
@@ -186,22 +181,22 @@ class Rows:
             packed = np.empty(nbytes, np.uint8)
             _fill(handle, [packed], at)
             whole = self.piece * self.row_bytes
-            found = np.frombuffer(zlib.decompressobj().decompress(packed.data, whole), np.uint8)
-            if len(found) != whole:
+            values = np.frombuffer(zlib.decompressobj().decompress(packed.data, whole), np.uint8)
+            if len(values) != whole:
                 raise EOFError
-            out[part] = found.reshape(self.piece, self.row_bytes)[rows[part] - index * self.piece]
+            out[part] = values.reshape(self.piece, self.row_bytes)[rows[part] - index * self.piece]
 
 
 def stamp_of(file: Path | int) -> tuple[int, int]:
     """Return the size of a file (or open file), bytes, and its time of change, ns."""
-    found = os.fstat(file) if isinstance(file, int) else file.stat()
-    return found.st_size, found.st_mtime_ns
+    status = os.fstat(file) if isinstance(file, int) else file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def find_rows(path: Path, dataset: Any) -> Rows | None:
-    """Return the rows of an HDF5 dataset (an open h5py.Dataset of bytes) that can be read without HDF5, else None.
+    """Return the rows of an HDF5 dataset of bytes if they can be read without HDF5, else None.
 
-    They can where they lie one after the other, or in pieces of whole rows compressed by gzip and nothing else.
+    They can if they are contiguous, or in pieces of whole rows that only gzip compresses.
     """
     if dataset.dtype != np.uint8 or dataset.ndim < 2 or not dataset.size or dataset.is_virtual or dataset.external:
         return None
@@ -223,11 +218,11 @@ def find_rows(path: Path, dataset: Any) -> Rows | None:
 
 
 def _fill(handle: int, views: Sequence[NDArray[np.uint8]], at: int) -> None:
-    """Fill pieces of memory, one after the other, with the bytes of a file from `at` on; EOFError at its end."""
+    """Fill buffers, one after the other, with the bytes of a file from `at` on; raises EOFError at its end."""
     buffers: list[Any] = list(views)
     if os.preadv(handle, buffers, at) == sum(v.nbytes for v in views):
         return
-    for buffer in buffers:  # the system may give less than was asked for
+    for buffer in buffers:  # the system may read less than requested
         data, done = memoryview(buffer).cast("B"), 0
         while done < len(data):
             got = os.preadv(handle, [data[done:]], at + done)

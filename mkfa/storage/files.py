@@ -1,4 +1,4 @@
-"""The first bytes of a file, and what it is instead of what it should be (standard library only)."""
+"""Read files, and refuse those that are not what they should be."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def read_head(
 
     Parameters
     ----------
-    error : what is raised
+    error : class of the error that is raised
     kind : what the file should be, "a checkpoint"
-    give, find : what to do where the path is no file, and where there is nothing
+    give, find : remedies for a path that is not a file and for a path that does not exist
 
     Raises
     ------
     MkfaError
-        `error`: missing, unreadable, empty, not a regular file, a web page or a Git LFS pointer.
+        `error`: the file is missing, unreadable, empty, not a regular file, a web page or a Git LFS pointer.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
@@ -33,7 +33,7 @@ def read_head(
         with path.open("rb") as f:
             head = f.read(size)
     except FileNotFoundError:
-        raise error(path, "is a link to a file that is gone" if path.is_symlink() else "does not exist", find) from None
+        raise error(path, "is a link to a missing file" if path.is_symlink() else "does not exist", find) from None
     except OSError as problem:
         raise error(path, f"cannot be read ({problem.strerror})", "check the file's permissions") from problem
     if not head:
@@ -55,7 +55,7 @@ def open_file(path: Path) -> FileIO:
 
 
 def read_span(f: FileIO, first: int, last: int, *, thing: object) -> bytes:
-    """Return the bytes from `first` up to `last`; raises SourceError when the file is shorter or cannot be read."""
+    """Return the bytes from `first` up to `last`; raises SourceError if the file is shorter or cannot be read."""
     parts: list[bytes] = []
     at = first
     try:

@@ -1,4 +1,4 @@
-"""Where mkfa keeps its files on this machine: banks, data sets, runs and what comes with it (standard library only)."""
+"""The folders of mkfa's files on this machine: banks, data sets, runs and bundled data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def home() -> Path:
 
 
 def data_file(name: str) -> Path:
-    """Return the path of a file that comes with mkfa: a bank, an image set, a checkpoint or an index."""
+    """Return the path of a bundled file: a bank, an image set, a checkpoint or an index."""
     from importlib.resources import files
 
     return Path(str(files("mkfa.data"))) / name

@@ -1,6 +1,6 @@
-"""HDF5 as mkfa uses it: files that nothing in them is believed of; the only module that imports h5py.
+"""Read and write HDF5 without trusting what a file claims; the only module that imports h5py.
 
-Text is stored with fixed length and tables carry HDF5's own checksums, so that damage is an error and no endless loop.
+Text has fixed length and HDF5's tables have checksums, so damage raises an error instead of causing an endless loop.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from mkfa.errors import BankError, MkfaError, one_line
 from mkfa.storage.files import read_head
 
 CHECKSUM = "checksum"
-"""Attribute of a dataset: `mkfa.storage.hdf5.checksum` of its data. Datasets without it are read unchecked."""
+"""Attribute with the `checksum` of a dataset. Datasets without it are read unchecked."""
 
-_VERSION = ("v110", "v110")  # from 1.10 on, HDF5's own tables carry checksums
+_VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
 _MOST_BYTES = 1 << 36
+_H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 def file_image(fill: Callable[[Any], None]) -> bytes:
-    """Return the bytes of an HDF5 file, made in memory, that `fill` fills; it is called with the open h5py.File."""
+    """Return the bytes of an HDF5 file made in memory; `fill` is called with the open h5py.File."""
     import h5py
 
     with h5py.File("memory", "w", driver="core", backing_store=False, block_size=1 << 20, libver=_VERSION) as f:
@@ -36,13 +37,7 @@ def file_image(fill: Callable[[Any], None]) -> bytes:
 
 
 def changed_image(path: Path, change: Callable[[Any], None]) -> memoryview:
-    """Return the bytes of the file at `path` after a change by `change`, called with the open h5py.File.
-
-    Raises
-    ------
-    BankError
-        The file cannot be read.
-    """
+    """Return the bytes of the file at `path` after `change`, called with the open h5py.File; raises BankError."""
     import h5py
 
     try:
@@ -55,9 +50,9 @@ def changed_image(path: Path, change: Callable[[Any], None]) -> memoryview:
 
 
 def create_empty(path: Path, fill: Callable[[Any], None], shapes: dict[str, tuple[tuple[int, ...], str]]) -> None:
-    """Write a file whose datasets, name -> (shape, dtype), lie contiguous in it and hold zeros; `fill` adds the rest.
+    """Write a file with contiguous datasets of zeros, name -> (shape, dtype); `fill` adds the rest.
 
-    The data take no space in memory. Not atomic.
+    The data take no memory. Not atomic.
     """
     import h5py
 
@@ -79,7 +74,7 @@ def open_file(path: Path) -> Iterator[Any]:
     Raises
     ------
     BankError
-        Missing, unreadable, no HDF5 file, or, while the body reads it, damaged.
+        The file is missing, unreadable, not HDF5, or (raised while the body reads it) damaged.
     """
     import h5py
 
@@ -94,11 +89,11 @@ def open_file(path: Path) -> Iterator[Any]:
 
 
 def check_format(f: Any, expected: str, *, version: int = 1) -> None:
-    """Refuse a file of another format, or of a version that this mkfa does not know."""
-    found = get_text(f, "format")
-    if found != expected:
-        what = f"has format {found!r}" if found else "has no format attribute"
-        raise BankError("file", f"{what}, not {expected!r}", "name a file that mkfa wrote")
+    """Refuse a file of another format or of an unknown version."""
+    name = get_text(f, "format")
+    if name != expected:
+        problem = f"has format {name!r}" if name else "has no format attribute"
+        raise BankError("file", f"{problem}, not {expected!r}", "name a file that mkfa wrote")
     number = int(f.attrs.get("format_version", 0))
     if number > version or number < 1:
         problem = f"has {expected} version {number}, this mkfa reads version {version}"
@@ -106,7 +101,7 @@ def check_format(f: Any, expected: str, *, version: int = 1) -> None:
 
 
 def put_text(at: Any, key: str, text: str) -> None:
-    """Store text of fixed length: damage to HDF5's heap of others, which has no checksum, is an endless loop."""
+    """Store text of fixed length. Other text is in HDF5's heap, whose damage can cause an endless loop."""
     at.attrs.create(key, np.array(encode(text), text_type([text])))
 
 
@@ -116,7 +111,7 @@ def get_text(at: Any, key: str, default: str = "") -> str:
 
 
 def encode(text: str) -> bytes:
-    """Return text as it is stored; what UTF-8 has no form for (file names may hold surrogates) is escaped."""
+    """Encode text for storage; surrogates, which file names may contain, are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -126,15 +121,15 @@ def decode(value: Any) -> str:
 
 
 def text_type(texts: Iterable[str]) -> np.dtype[Any]:
-    """Return the type of fixed length that holds all the texts."""
+    """Return the type of fixed length that fits all texts."""
     import h5py
 
-    found: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *(len(encode(text)) for text in texts)]))
-    return found
+    fixed: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *(len(encode(text)) for text in texts)]))
+    return fixed
 
 
 def put_array(at: Any, name: str, array: np.ndarray[Any, Any], *, checked: bool = False) -> None:
-    """Store an array, contiguous; text in UTF-8 of fixed length; with its checksum where it is to be checked."""
+    """Store a contiguous array, with its checksum if `checked`; text becomes UTF-8 of fixed length."""
     array = np.asarray(array)
     if array.dtype.kind in "UO":
         texts = [str(text) for text in array.ravel()]
@@ -151,8 +146,7 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     Raises
     ------
     BankError
-        It is no dataset, lies outside the file, claims a size that the file cannot hold, or has other values than were
-        written.
+        It is not a dataset, is outside the file, claims an impossible size, or does not match its checksum.
     """
     import h5py
 
@@ -162,7 +156,7 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     if data.is_virtual or data.external or not is_inside(at, key):
         raise BankError("bank", f"{data.name} lies outside the file", "use a file that mkfa wrote")
     if data.chunks is None and data.id.get_storage_size() < data.size * data.dtype.itemsize:
-        raise BankError("bank", f"{data.name} claims more rows than the file holds", "fetch the file again")
+        raise BankError("bank", f"{data.name} claims more rows than the file contains", "fetch the file again")
     if data.size * data.dtype.itemsize > _MOST_BYTES:
         raise BankError("bank", f"{data.name} claims {data.size} values", "fetch the file again")
     text = h5py.check_string_dtype(data.dtype)
@@ -173,7 +167,7 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
         data.read_direct(out)
     written = get_text(data, CHECKSUM)
     if written and written != checksum(out):
-        problem = f"is damaged: the values of {data.name} are not those that were written"
+        problem = f"is damaged: the values of {data.name} differ from those that were written"
         raise BankError("bank", problem, "harvest the network again or fetch the file again")
     return np.char.decode(out, "utf-8").astype(object) if text else out
 
@@ -188,7 +182,7 @@ def read_all(at: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def is_inside(at: Any, key: str) -> bool:
-    """True for what is in the file itself, no link to elsewhere."""
+    """True if a key is in the file itself, not a link to elsewhere."""
     import h5py
 
     return isinstance(at.get(key, getlink=True), h5py.HardLink)
@@ -196,43 +190,30 @@ def is_inside(at: Any, key: str) -> bool:
 
 @contextlib.contextmanager
 def _as_bank_error(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into one sentence, and name the file in what mkfa raises."""
+    """Turn h5py's errors on a damaged file into one sentence, and name the file in mkfa's own errors."""
     try:
         yield
     except BankError as error:
         raise BankError(path, error.problem, error.remedy) from error
     except MkfaError:
         raise
-    except (
-        OSError,
-        KeyError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        IndexError,
-        MemoryError,
-        NotImplementedError,
-    ) as error:
+    except (*_H5PY_ERRORS, MemoryError) as error:
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
         raise BankError(path, problem, "harvest the network again or fetch the file again") from error
 
 
 WORDS = 4093
-"""Number of sums; prime, so that blocks of a disk that change places do not fall on the same sums."""
-
-
+"""Number of sums; prime, so that swapped blocks of a disk do not change the same sums."""
 _ROW = 8 * WORDS
 
 
 def checksum(array: np.ndarray[Any, Any]) -> str:
     """Return a checksum of an array's bytes in C order, 64 hexadecimal digits; any dtype but object.
 
-    The data are taken as 64-bit little-endian words, the last one padded with zeros; word i is added to sum i mod
-    4093, modulo 2**64; the checksum is the SHA-256 of the 4093 sums. A change within 32 KB alters at least one sum,
-    so it is always noticed: a flipped bit, a block of a disk. Wider damage passes unnoticed only if its parts cancel
-    in every sum. SHA-256 or CRC-32 over all data takes as long as reading them, or longer; this takes a quarter.
+    The data are read as 64-bit little-endian words, the last one padded with zeros. Word i is added to sum i mod 4093,
+    modulo 2**64; the checksum is the SHA-256 of the 4093 sums. Damage within 32 KB changes at least one sum, so it is
+    always detected; wider damage is missed only if its parts cancel in every sum. SHA-256 or CRC-32 of all data takes
+    as long as reading them, or longer; this takes a quarter of that time.
     """
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(data) // _ROW * _ROW

@@ -1,4 +1,4 @@
-"""The heading of every result file: its format, which mkfa made it, when, and by which command."""
+"""The heading of every result file: format, version of mkfa, date and command."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _command: list[str] = [""]
 
 
 def set_command(text: str) -> None:
-    """Say which command line is running; results record it. In a notebook there is none: ""."""
+    """Set the command line that results record; "" in a notebook."""
     _command[0] = text
 
 
 def heading(kind: str, version: int = 1) -> dict[str, Any]:
-    """Return what every file of a result begins with: format, its version, mkfa's version, date, command."""
+    """Return the heading: format, its version, mkfa's version, date, command."""
     return {
         "format": f"mkfa.{kind}",
         "format_version": version,

@@ -1,4 +1,4 @@
-"""Locks between processes on one file, which the operating system releases when the holder ends, however it ends."""
+"""Locks between processes; the operating system releases them when the holder ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from mkfa.errors import WorkError
 
 WAIT = 0.2
-"""Seconds to wait for a lock: `is_held` takes the lock for a moment, which must not make another process fail."""
+"""Seconds to wait for a lock, since `is_held` takes the lock for a moment in another process."""
 _POLL = 0.005
 _LOOK = 0.02
 """Seconds that `is_held` tries for."""
@@ -50,7 +50,7 @@ def hold(path: Path, *, wait: float = WAIT) -> Iterator[None]:
     True
     False
     """
-    if not path.parent.is_dir():  # FileLock would make it
+    if not path.parent.is_dir():  # FileLock would create it
         raise WorkError(path, f"the folder {path.parent} does not exist", "create it or choose another --out")
     lock = FileLock(path)
     try:
@@ -67,7 +67,7 @@ def hold(path: Path, *, wait: float = WAIT) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """True while a process holds the lock file `path`; False where the file is missing or may not be opened."""
+    """True while a process holds the lock file `path`; False if the file is missing or cannot be opened."""
     if not path.is_file():
         return False
     lock = FileLock(path)

@@ -1,7 +1,7 @@
-"""Results: what every result can do, and the heading of every file that holds one.
+"""The base class of results.
 
-A result prints in one line, shows as a table in notebooks, goes to a dictionary, to arrays, to a pandas frame and to a
-file. Every file says which format it has, which mkfa made it, when, and by which command.
+A result prints in one line, shows as a table in notebooks, and converts to a dictionary, to arrays, to a pandas frame
+and to a file. Every file begins with `mkfa.storage.heading.heading`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 ENDINGS = (".json", ".csv", ".h5")
-"""Endings of the files that a result can be saved to."""
+"""File formats of results."""
 
 
 def to_json(value: Any) -> str:
@@ -36,7 +36,7 @@ def to_json(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` with only dict, list, str, int, float, bool and None in it."""
+    """Convert `value` to dict, list, str, int, float, bool and None."""
     if isinstance(value, Result):
         return plain(value.facts())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -55,9 +55,9 @@ def plain(value: Any) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
-    """Return rows as comma-separated values with a header; the first line, a comment, is the heading.
+    """Return rows as comma-separated values; the first line, a comment, is the heading, the second has the columns.
 
-    Columns are those of all rows, in order of appearance. Read it with `pandas.read_csv(path, comment="#")`.
+    Columns are those of all rows, in order of appearance. To read: `pandas.read_csv(path, comment="#")`.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
@@ -69,7 +69,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
 
 
 class Shown(ByContent):
-    """What prints in one line, shows as a table in notebooks and goes to a pandas frame.
+    """An object that prints in one line, shows as a table in notebooks and converts to a pandas frame.
 
     Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
     """
@@ -78,20 +78,14 @@ class Shown(ByContent):
 
     @abstractmethod
     def headline(self) -> str:
-        """Return the result in one line."""
+        """Return one line that describes the result."""
 
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table that people read, one dictionary a row: for notebooks, frames and CSV files."""
+        """Return the table for notebooks, frames and CSV files, one dictionary a row."""
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return `rows()` as a pandas frame.
-
-        Raises
-        ------
-        MkfaError
-            pandas is not installed.
-        """
+        """Return `rows()` as a pandas frame; raises MkfaError if pandas is not installed."""
         try:
             import pandas
         except ImportError:
@@ -116,9 +110,9 @@ class Shown(ByContent):
 
 
 class Result(Shown):
-    """What a verb returns. Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
+    """The result of a verb. Subclasses are dataclasses with `frozen=True, slots=True, eq=False, repr=False`.
 
-    A subclass sets `KIND`, which names its format, and writes `headline`, `rows` and, where it has arrays, `to_arrays`
+    A subclass sets `KIND`, which names its format, and defines `headline`, `rows` and, if it has arrays, `to_arrays`
     and `facts`.
     """
 
@@ -126,20 +120,19 @@ class Result(Shown):
     KIND: ClassVar[str]
 
     def facts(self) -> Any:
-        """Return what JSON says of the result, less the heading; without arrays of one row a filter."""
+        """Return the content of the JSON file, without heading and without arrays of one row a filter."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values with its heading, ready for JSON."""
-        found: dict[str, Any] = heading(self.KIND) | plain(self.facts())
-        return found
+        return {**heading(self.KIND), **plain(self.facts())}
 
     def to_arrays(self) -> dict[str, AnyArray]:
         """Return the arrays of the result by name; a "/" in a name makes a group in an HDF5 file."""
         return {}
 
     def attributes(self) -> Any:
-        """Return what an HDF5 file says beside its arrays."""
+        """Return the parameters that an HDF5 file records with the arrays."""
         return self.facts()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -148,7 +141,7 @@ class Result(Shown):
         Raises
         ------
         MkfaError
-            Another ending, a file that exists and may not be overwritten, or a folder that cannot be written to.
+            The ending is unknown, the file exists and `overwrite` is False, or the folder cannot be written to.
         """
         path = Path(path)
         if path.suffix.lower() not in ENDINGS:

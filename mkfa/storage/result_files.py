@@ -1,6 +1,6 @@
-"""Read and write files of banks and of results.
+"""Read and write result files.
 
-Files are built in memory and written by `mkfa.storage.atomic`: a killed or failed write leaves the old file or none.
+Files are built in memory and written by `mkfa.storage.atomic`: an interrupted write leaves the old file or none.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def read_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
 def reserve_arrays(
     path: Path, *, kind: str, shapes: Mapping[str, tuple[tuple[int, ...], str]], attributes: Mapping[str, Any]
 ) -> None:
-    """Make a result file whose arrays, name -> (shape, dtype), lie contiguous in it and hold zeros.
+    """Create a result file with contiguous arrays of zeros, name -> (shape, dtype).
 
-    For results too large for memory: their values are filled in through `map_arrays`, which leaves HDF5's own tables
-    as they are. Not atomic: the caller renames the file when it is complete.
+    For results too large for memory, whose values are written through `map_arrays`. Not atomic: the caller renames the
+    file when it is complete.
     """
     create_empty(path, lambda f: _put_attributes(f, kind, attributes), dict(shapes))
 
@@ -81,7 +81,7 @@ def reserve_arrays(
 def map_arrays(
     path: str | Path, *, kind: str, writable: bool = False
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """As `read_arrays`, but contiguous arrays stay in the file, memory-mapped; compressed ones are read."""
+    """As `read_arrays`, but contiguous arrays are memory-mapped; compressed ones are read."""
     path, arrays = Path(path), {}
     mode: Any = "r+" if writable else "r"
     with open_file(path) as f:
@@ -94,15 +94,15 @@ def map_arrays(
 
 
 def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[Any, Any] | Rows], dict[str, Any]]:
-    """As `read_arrays`, but images, tables of bytes of four dimensions, stay in the file and are read by row."""
+    """As `read_arrays`, but images (arrays with four dimensions) stay in the file and are read by row."""
     path = Path(path)
     arrays: dict[str, np.ndarray[Any, Any] | Rows] = {}
     with open_file(path) as f:
         check_format(f, f"mkfa.{kind}")
         for name, item in f.items():
-            stays = is_inside(f, name) and getattr(item, "ndim", 0) == 4
-            found = find_rows(path, item) if stays else None
-            arrays[name] = read_array(f, name) if found is None else found
+            is_image = is_inside(f, name) and getattr(item, "ndim", 0) == 4
+            rows = find_rows(path, item) if is_image else None
+            arrays[name] = read_array(f, name) if rows is None else rows
         return arrays, get_parameters(f)
 
 
@@ -116,6 +116,6 @@ def _put_attributes(f: Any, kind: str, attributes: Mapping[str, Any]) -> None:
 
 
 def get_parameters(at: Any) -> dict[str, Any]:
-    """Return the parameters that a file or a group of it records."""
-    found: dict[str, Any] = json.loads(get_text(at, "parameters", "{}"))
-    return found
+    """Return the parameters that a file or group records."""
+    parameters: dict[str, Any] = json.loads(get_text(at, "parameters", "{}"))
+    return parameters

@@ -87,7 +87,7 @@ def test_into_the_library_and_listed(checkpoint):
     assert rows["net"]["filters"] == 24
     assert not rows["net"]["bundled"]
     assert rows["efficientnet_lite0"]["bundled"]
-    assert "was there already" in mkfa("harvest", checkpoint).stdout.lower()
+    assert "the bank exists" in mkfa("harvest", checkpoint).stdout.lower()
 
 
 def test_a_damaged_bank_in_the_library_does_not_hide_the_others(checkpoint):
@@ -105,7 +105,7 @@ def test_a_bank_with_one_flipped_bit_is_refused_by_every_command(bank_maker, tmp
     data[data.index(bank_maker().groups[5, 5].weight.tobytes()) + 100] ^= 1
     path.write_bytes(data)
     for verb in (("show",), ("assign",), ("atlas",), ("keys",), ("compare", "efficientnet_lite0")):
-        said = [f"{path}: is damaged: the values of /filters/5x5/weight are not those", "harvest the network again"]
+        said = [f"{path}: is damaged: the values of /filters/5x5/weight differ from those", "harvest the network again"]
         assert_refused(mkfa(*verb, path), said)
     assert path.read_bytes() == data
 
@@ -117,7 +117,7 @@ def test_requests_that_are_wrong(checkpoint, tmp_path):
     assert bank.read_bytes() == b"precious"
     assert_refused(mkfa("harvest", checkpoint, "--out", tmp_path / "no" / "b.h5"), ["does not exist", "create it"])
     assert_refused(mkfa("harvest", tmp_path / "gone.safetensors"), ["gone.safetensors", "does not exist"])
-    assert_refused(mkfa("harvest", checkpoint, checkpoint.with_name("*"), "--name", "x"), "stand for one bank")
+    assert_refused(mkfa("harvest", checkpoint, checkpoint.with_name("*"), "--name", "x"), "name one bank")
     assert_refused(mkfa("show", "netx"), "netx")
     assert_refused(mkfa("show", "--bogus"), ["No such option", "mkfa show --help"])
     assert_refused(mkfa("shew"), "shew")

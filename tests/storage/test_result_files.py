@@ -137,7 +137,7 @@ def swap(f, name, data):
         (lambda f: f.__delitem__("filters"), "has no /filters"),
         (lambda f: f.__delitem__("filters/5x5"), "kernel sizes"),
         (lambda f: f.__delitem__("filters/5x5/layer"), "damaged"),
-        (lambda f: f["filters"].create_group("nonsense"), "names no kernel size"),
+        (lambda f: f["filters"].create_group("nonsense"), "is not a kernel size"),
         (lambda f: swap(f, "filters/5x5/weight", np.zeros((11, 5, 5), "f4")), "11 weights"),
         (lambda f: swap(f, "filters/5x5/weight", np.zeros((12, 3, 3), "f4")), "shape"),
         (lambda f: swap(f, "filters/5x5/layer", np.zeros(12, "i4")), "differs from its channels"),
@@ -196,7 +196,7 @@ def test_missing_dangling_folder_and_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
     cases = (
         ("none.h5", "does not exist"),
-        ("link.h5", "link to a file that is gone"),
+        ("link.h5", "link to a missing file"),
         (".", "is a folder"),
         ("pipe.h5", "is not a regular file"),
     )
@@ -263,7 +263,7 @@ def test_a_flipped_bit_in_any_data_is_noticed(bank_path):
             bank_path.write_bytes(damaged)
             with pytest.raises(BankError) as caught:
                 reader(bank_path)
-            said = f"{bank_path}: is damaged: the values of /{name} are not those that were written; harvest"
+            said = f"{bank_path}: is damaged: the values of /{name} differ from those that were written; harvest"
             assert str(caught.value).startswith(said), at
     bank_path.write_bytes(whole)
     assert len(read_bank(bank_path)) == 24

@@ -1,13 +1,11 @@
-"""What the readers of graph files (ONNX, TFLite) share: opening, what can go wrong, layers and their tally.
+"""Parts shared by the readers of graph files (ONNX, TFLite): opening, errors, layers and their tally.
 
-Whether a batch normalisation was folded into a convolution is not written in such a file; `bn_folded` is an inference.
-A layer counts as folded when it has a bias and a sign of it: behind nothing but changes of type, quantisation, and
-scaling or shifting by constants, comes a rectifying or gating activation (what exporters leave of convolution,
-normalisation, activation; networks that use a bias without normalisation mostly put a normalisation, a sum or a GELU
-there, or a normalisation behind the activation), or the weight has a name like "onnx::Conv_541", which PyTorch's
-exporter gives only to what it computed. Where more than half of a network's layers with bias are folded by this rule,
-so are its others with bias, except those with a normalisation behind them (linear blocks have no activation). False
-also stands for "cannot be told".
+Graph files do not record whether a batch normalisation was folded into a convolution, so `bn_folded` is inferred. A
+layer with a bias counts as folded if a rectifying or gating activation follows it, after nothing but changes of type,
+quantisation, and scaling or shifting by constants, and no normalisation follows the activation; or if its weight has a
+name like "onnx::Conv_541", which PyTorch's exporter gives only to computed weights. If more than half of a network's
+layers with bias are folded by this rule, so are the others with bias, except those followed by a normalisation (linear
+blocks have no activation). False also means "unknown".
 """
 
 from __future__ import annotations
@@ -28,36 +26,30 @@ from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 
 LARGEST_STEP = 1 << 15
-"""No stride or dilation is larger; a larger one is damage (the bank's layer table has 32-bit integers)."""
+"""Largest stride or dilation; a larger one is damage (the bank's layer table has 32-bit integers)."""
 
 LARGEST_SPARSE = 1 << 24
-"""Most taps of a sparse weight: its dense size is not bounded by the size of the file."""
+"""Most taps of a sparse weight, whose dense size the file's size does not limit."""
 
 
 class Sign(Enum):
-    """What the graph shows of a normalisation folded into a convolution that has a bias."""
+    """Evidence for a normalisation folded into a convolution with bias."""
 
-    FOLDED = "an activation behind it, or a name that the exporter gave"
-    SEPARATE = "a normalisation behind it"
+    FOLDED = "an activation follows, or the exporter named the weight"
+    SEPARATE = "a normalisation follows"
     NONE = "neither"
 
 
 class DamagedError(ValueError):
-    """Content that contradicts itself; the reader turns it into a `SourceError` that names the file."""
+    """Contradictory content; the reader turns it into a `SourceError` that names the file."""
 
 
 class LeftOutError(Exception):
-    """A weight that cannot be taken; `args[0]` is the reason to count it under."""
+    """A weight that is skipped; `args[0]` is the reason."""
 
 
 def load_package(name: str, extra: str, path: Path) -> ModuleType:
-    """Import an optional package, or say how to install it.
-
-    Raises
-    ------
-    MkfaError
-        The package is not installed.
-    """
+    """Import an optional package; raises MkfaError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -66,7 +58,7 @@ def load_package(name: str, extra: str, path: Path) -> ModuleType:
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """Map a file for reading; the map lives as long as views of it. Raises SourceError."""
+    """Map a file for reading; raises SourceError."""
     try:
         with path.open("rb") as f:
             return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
@@ -76,9 +68,9 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def damaged(path: Path, error: object) -> SourceError:
-    """Return the error for a file whose content contradicts itself."""
+    """Return the error for a file with contradictory content."""
     detail = str(error) or type(error).__name__
-    return SourceError(path, f"is damaged or not what it claims to be ({detail[:200]})", "fetch the file again")
+    return SourceError(path, f"is damaged or not name it claims to be ({detail[:200]})", "fetch the file again")
 
 
 def make_layer(
@@ -91,19 +83,9 @@ def make_layer(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> DepthwiseLayer:
-    """Return a depthwise layer in float32.
+    """Return a depthwise layer in float32; raises DamagedError for contradictory numbers.
 
-    Parameters
-    ----------
-    weight : (out, kh, kw) of any real type
-    bias : out values of any real type and shape, or None
-    dtype : name of the type in the file
-    channels : channels of the input; each has out / channels filters
-
-    Raises
-    ------
-    DamagedError
-        The numbers of filters, channels and biases do not go together, or no network has such steps.
+    `weight` is (out, kh, kw), `bias` has out values of any shape; `channels` counts those of the input.
     """
     out = len(weight)
     if not out or out % channels:
@@ -122,23 +104,22 @@ def make_layer(
 
 
 def to_float32(values: AnyArray) -> F32:
-    """Return values of any real type as float32; what float32 cannot hold becomes infinite."""
+    """Return values of any real type as float32; those beyond its range become infinite."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, np.float32)
 
 
-def _steps(values: tuple[int, ...], what: str) -> tuple[int, int]:
-    """Return a stride or dilation as (vertical, horizontal); refuses what no network has."""
+def _steps(values: tuple[int, ...], name: str) -> tuple[int, int]:
     if len(values) != 2 or not all(1 <= v <= LARGEST_STEP for v in values):
-        raise DamagedError(f"a {what} of {list(values)}")
+        raise DamagedError(f"a {name} of {list(values)}")
     return int(values[0]), int(values[1])
 
 
 @dataclass(slots=True)
 class Tally:
-    """Layers taken in order of execution, and what was left out.
+    """Layers in order of execution, and counts of skipped convolutions.
 
-    `convolutions` counts every 2-D convolution met, for the message when none is depthwise.
+    `convolutions` counts all convolutions, for the message if none is depthwise.
     """
 
     layers: list[DepthwiseLayer] = field(default_factory=list)
@@ -149,7 +130,7 @@ class Tally:
     _roots: set[object] = field(default_factory=set)
 
     def is_new(self, root: object) -> bool:
-        """True the first time that a weight is met; later uses are counted and not listed again."""
+        """True for the first use of a weight; later uses are counted."""
         if root in self._roots:
             self.left_out[Why.SHARED] += 1
             return False
@@ -172,7 +153,7 @@ class Tally:
         ]
 
     def reading(self, architecture: str, sha256: str) -> Reading:
-        """Return the layers, counts and notes of this tally as what was read of a file with that digest."""
+        """Return the result of reading a file with that digest."""
         notes = list(self.notes)
         if shared := self.left_out[Why.SHARED]:
             notes.append(f"{shared} convolutions use weights of another layer; such weights are counted once.")

@@ -1,7 +1,7 @@
 """Read the depthwise convolutions of an ONNX model by walking its graph.
 
-Taken are 2-D convolutions with one input channel a group, several groups and a kernel above 1x1, in order of execution,
-with branches, loop bodies and the model's own functions. Nothing of the model is run.
+A layer is a 2-D convolution with one input channel a group, several groups and a kernel above 1x1. Branches, loop
+bodies and the model's functions are searched too. Nothing in the model is run.
 """
 
 from __future__ import annotations
@@ -35,29 +35,20 @@ from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
 LARGEST_FILE = 1 << 31
-"""Protocol buffers hold no more; larger models keep their weights in files beside them."""
+"""Limit of protocol buffers; larger models keep their weights in separate files."""
 
 MOST_UNROLLED = 300_000
-"""Most nodes walked in calls of the model's functions: functions that call each other can unroll without bound."""
+"""Most nodes visited in calls of functions, which could call each other without end."""
 
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
-_NORMALISATIONS = frozenset(
-    {
-        "BatchNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "GroupNormalization",
-        "RMSNormalization",
-        "LpNormalization",
-    }
-)
+_NORMALISATIONS = frozenset(f"{kind}Normalization" for kind in ("Batch", "Instance", "Layer", "Group", "RMS", "Lp"))
 _PASSED = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"})
 _SHIFTS = frozenset({"Mul", "Add", "Sub", "Div"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Where a kind of convolution has its weight, bias, and the scale and zero point of its weight (-1: nowhere)."""
+    """Index of weight, bias, and the weight's scale and zero point among the inputs of an operator; -1 if none."""
 
     weight: int = 1
     bias: int = 2
@@ -74,41 +65,26 @@ _FORMS = {
 
 
 def read_onnx(path: Path, architecture: str) -> Reading:
-    """Read the depthwise layers of an ONNX file.
-
-    Parameters
-    ----------
-    path : Path
-        The model; tensors stored in other files must lie in its folder.
-    architecture : str
-        Recorded; the graph itself tells order, stride and dilation.
-
-    Raises
-    ------
-    SourceError
-        Not ONNX, damaged, larger than the format allows, or with weights outside its folder.
-    MkfaError
-        The package onnx is not installed.
-    """
+    """Read an ONNX file and the files with its weights, which must lie in its folder; as for `reader_for`."""
     onnx: Any = load_package("onnx", "onnx", path)
     protobuf: Any = load_package("google.protobuf.message", "onnx", path)
     content = map_file(path)
     if len(content) >= LARGEST_FILE:
         raise SourceError(path, f"has {len(content)} bytes, more than an ONNX file can have", "fetch the file again")
-    digest = sha256_of(path)  # not of the map: that would bring every page of it into memory
+    digest = sha256_of(path)  # hashing the map would load every page of it
     try:
-        # not onnx.load: that opens files that the model names before their paths can be checked
+        # onnx.load would open the files that the model names before their paths are checked
         trimmed = trim(content)
         model = onnx.ModelProto.FromString(trimmed.message())
     except (DamagedError, UnicodeDecodeError, protobuf.DecodeError) as error:
         raise damaged(path, error) from None
     if not model.HasField("graph") or not model.graph.node:
-        raise SourceError(path, "holds no ONNX graph", "give a model exported to ONNX")
+        raise SourceError(path, "does not contain an ONNX graph", "give a model exported to ONNX")
     external = ExternalFiles(path, trimmed)
     tally = Tally()
     try:
         _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None))
-    except (ValueError, OverflowError, TypeError) as error:  # text that is not UTF-8 comes as bytes, a TypeError
+    except (ValueError, OverflowError, TypeError) as error:  # bytes that are not UTF-8 raise TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
     return tally.reading(architecture, digest)
@@ -132,8 +108,8 @@ class _Walk:
         for node in body.node:
             if not all(isinstance(t, str) for t in (node.op_type, node.domain, node.name, *node.input, *node.output)):
                 raise DamagedError("names that are not text")
-        nodes, listed_so = ordered(body.node)
-        if not listed_so:
+        nodes, was_ordered = ordered(body.node)
+        if not was_ordered:
             self.tally.notes.append(f"The nodes of graph {body.name!r} were not in order of execution and were sorted.")
         for node in nodes:
             self._node(node, scope, depth)
@@ -176,9 +152,9 @@ class _Walk:
 
     def _layer(self, node: Any, scope: Scope, form: _Form, weight: Operand, groups: int) -> DepthwiseLayer:
         out, _, kh, kw = weight.shape
-        given = scope.wholes(node, "kernel_shape")
-        if given is not None and given != (kh, kw):
-            raise DamagedError(f"a kernel of {list(given)} with weights of shape {list(weight.shape)} at {weight.key}")
+        kernel = scope.wholes(node, "kernel_shape")
+        if kernel is not None and kernel != (kh, kw):
+            raise DamagedError(f"a kernel of {list(kernel)} with weights of shape {list(weight.shape)} at {weight.key}")
         values = weight.load()
         if form.scale >= 0 or form.zero >= 0:
             scale = self._operand(node, scope, form.scale).load() if form.scale >= 0 else None
@@ -194,7 +170,7 @@ class _Walk:
         )
 
     def _integers(self, node: Any, scope: Scope, form: _Form, values: AnyArray, scale: AnyArray | None) -> AnyArray:
-        """Return the weights of a convolution on integers as real numbers; without scale, in quantisation steps."""
+        """Return integer weights as real numbers; without scale, in quantisation steps."""
         zero = None
         if form.zero < len(node.input) and node.input[form.zero]:
             zero = self._operand(node, scope, form.zero).load()
@@ -219,7 +195,7 @@ class _Walk:
         return values
 
     def _sign(self, node: Any, scope: Scope, key: str) -> Sign:
-        """Return whether a normalisation seems to be folded in, from what comes past changes of type, scale, offset."""
+        """Infer a folded normalisation from the operators that follow changes of type, scale and offset."""
         if node.op_type == "FusedConv":
             return Sign.FOLDED  # its attribute `activation` names one
         waiting = list(scope.readers.get(node.output[0], [])) if node.output else []
@@ -238,7 +214,7 @@ class _Walk:
         return Sign.FOLDED if re.fullmatch(r"onnx::Conv_\d+", key) else Sign.NONE
 
     def _normalises(self, node: Any, scope: Scope) -> bool:
-        """True for a normalisation, or the mean that one begins with (a mean over both spatial axes is a pooling)."""
+        """True for a normalisation, or for its first operator, a mean (a mean over both spatial axes is a pooling)."""
         if node.op_type != "ReduceMean":
             return node.op_type in _NORMALISATIONS
         axes = scope.wholes(node, "axes")
@@ -255,7 +231,7 @@ class _Walk:
 
 
 def _why_not(weight: Operand, groups: int) -> str | None:
-    """Return why a convolution is not taken, "" for an ordinary one that need not be listed, None when it is taken."""
+    """Return why a convolution is skipped, "" for an ordinary one, None for a depthwise layer."""
     shape = weight.shape
     if len(shape) < 3 or groups < 1:
         raise DamagedError(f"a convolution with weights of shape {list(shape)} in {groups} groups at {weight.key}")

@@ -1,4 +1,4 @@
-"""Follow an operand of an ONNX node back to its stored tensor, past casts, layouts and quantisation."""
+"""Follow an operand of an ONNX node back to its stored tensor, through casts, layouts and quantisation."""
 
 from __future__ import annotations
 
@@ -29,18 +29,9 @@ _CONSTANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A value known before run time; nothing is decoded until `load` is called.
+    """A value known before run time; it is decoded when `load` is called.
 
-    Attributes
-    ----------
-    key : str
-        Name of the stored tensor that it comes from.
-    root : (scope path, name)
-        Identifies that tensor in the model.
-    shape : tuple of ints
-    dtype : str
-        Type of the stored tensor.
-    load : () -> array of `shape`
+    `key` and `dtype` are those of the stored tensor; `root`, (scope path, name), identifies that tensor in the model.
     """
 
     key: str
@@ -52,7 +43,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """Finds operands of one model."""
+    """Finds the operands of one model."""
 
     external: ExternalFiles
 
@@ -62,7 +53,7 @@ class Operands:
         Raises
         ------
         LeftOutError
-            It is an input, or computed by more than a change of type, layout or quantisation.
+            It is an input, or computed by more than changes of type, layout or quantisation.
         DamagedError
             Its shape, or that of a scale, does not fit.
         """
@@ -75,7 +66,7 @@ class Operands:
             if name in at.bound:
                 inner, caller = at.bound[name]
                 return self.find(inner, caller, depth + 1)
-            if name in at.given:
+            if name in at.inputs:
                 break
             if name in at.made:
                 return self._made(at.made[name], at, name, depth)
@@ -157,7 +148,7 @@ def _transposed(node: Any, scope: Scope, source: Operand) -> Operand:
 
 
 def _reshaped(node: Any, scope: Scope, source: Operand, shape: Operand) -> Operand:
-    """Apply Reshape: 0 keeps a dimension (unless `allowzero`), -1 takes what is left."""
+    """Apply Reshape: 0 keeps a dimension (unless `allowzero`), -1 takes the rest."""
     if len(shape.shape) != 1 or shape.shape[0] > 8:
         raise DamagedError(f"a target shape of {list(shape.shape)} numbers")
     wanted = [int(v) for v in shape.load()]

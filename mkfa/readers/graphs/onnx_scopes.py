@@ -13,12 +13,12 @@ STANDARD = ("", "ai.onnx")
 """Names of the standard operator domain."""
 
 DEEPEST = 64
-"""Most steps between a weight and its convolution, and most functions inside one another; beyond is a cycle."""
+"""Most steps between a weight and its convolution, and deepest nesting of functions; more is a cycle."""
 
 
 @dataclass(slots=True)
 class Scope:
-    """The values that the nodes of one graph, subgraph or function body can name.
+    """The names that the nodes of one graph, subgraph or function body can use.
 
     Attributes
     ----------
@@ -26,23 +26,23 @@ class Scope:
         Identifies the body; two calls of one function share it.
     stored : name -> TensorProto or SparseTensorProto (initialisers)
     made : name -> the node that computes it
-    given : names of inputs, known at run time only
+    inputs : names of values known at run time only
     outer : scope of the enclosing graph, None for the main graph and for functions
-    bound : a function's input -> (name, scope) where it is called
-    attributes : a function's attribute -> its value where it is called
+    bound : a function's input -> (name, scope) at the call
+    attributes : a function's attribute -> its value at the call
     """
 
     path: str
     stored: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
     outer: Scope | None = None
     bound: dict[str, tuple[str, Scope]] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     readers: dict[str, list[Any]] = field(default_factory=dict)
 
     def attribute(self, node: Any, name: str) -> Any | None:
-        """Return an attribute of a node, a reference to one of the enclosing function's followed; None if absent."""
+        """Return an attribute of a node, following a reference to the enclosing function's; None if absent."""
         for candidate in node.attribute:
             if candidate.name == name:
                 if not candidate.ref_attr_name:
@@ -55,13 +55,13 @@ class Scope:
 
     def whole(self, node: Any, name: str, default: int) -> int:
         """Return an integer attribute."""
-        found = self.attribute(node, name)
-        return default if found is None else int(found.i)
+        attribute = self.attribute(node, name)
+        return default if attribute is None else int(attribute.i)
 
     def wholes(self, node: Any, name: str) -> tuple[int, ...] | None:
         """Return an attribute that is a list of integers."""
-        found = self.attribute(node, name)
-        return None if found is None else tuple(int(i) for i in found.ints)
+        attribute = self.attribute(node, name)
+        return None if attribute is None else tuple(int(i) for i in attribute.ints)
 
 
 def graph_scope(graph: Any, path: str, outer: Scope | None) -> Scope:
@@ -69,14 +69,14 @@ def graph_scope(graph: Any, path: str, outer: Scope | None) -> Scope:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     stored.update({tensor.values.name: tensor for tensor in graph.sparse_initializer})
     scope = _with_nodes(Scope(path, stored, outer=outer), graph.node)
-    scope.given = frozenset(value.name for value in graph.input) - scope.stored.keys()
+    scope.inputs = frozenset(value.name for value in graph.input) - scope.stored.keys()
     return scope
 
 
 def call_scope(function: Any, node: Any, caller: Scope) -> Scope:
     """Return the scope of a function's body for one call of it."""
     scope = _with_nodes(Scope(f"{function.domain}::{function.name}::{function.overload}"), function.node)
-    scope.given = frozenset(function.input)
+    scope.inputs = frozenset(function.input)
     scope.bound = {inner: (name, caller) for inner, name in zip(function.input, node.input, strict=False) if name}
     scope.attributes = {a.name: a for a in function.attribute_proto}
     for a in node.attribute:
@@ -106,15 +106,10 @@ def subgraphs(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def ordered(nodes: Sequence[Any]) -> tuple[list[Any], bool]:
-    """Return the nodes in order of execution, and whether they were listed so.
+    """Return the nodes in order of execution, and whether the file has them in that order.
 
-    The format asks for topological order. Where a file breaks it, each node comes as early as its inputs allow, in
-    the order of the file otherwise.
-
-    Raises
-    ------
-    DamagedError
-        The nodes depend on each other in a circle.
+    The format requires topological order. In a file without it, each node comes as early as its inputs allow. Raises
+    DamagedError for nodes that depend on each other in a circle.
     """
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [{makers[name] for name in _inputs(node) if name in makers} for node in nodes]
@@ -140,10 +135,10 @@ def ordered(nodes: Sequence[Any]) -> tuple[list[Any], bool]:
 
 
 def _inputs(node: Any) -> Iterator[str]:
-    """Yield the names that a node reads, those that its subgraphs capture included."""
+    """Yield the names that a node reads, with those that its subgraphs capture."""
     yield from node.input
     for _, graph in subgraphs(node):
         for inner in graph.node:
             yield from _inputs(inner)
-        for value in graph.output:  # a branch may hand out an outer value as it is
+        for value in graph.output:  # a branch may return an outer value unchanged
             yield value.name

@@ -1,4 +1,4 @@
-"""Decode ONNX tensors, each size checked against the bytes that are there before anything is allocated."""
+"""Decode ONNX tensors; each size is checked against the available bytes before anything is allocated."""
 
 from __future__ import annotations
 
@@ -43,15 +43,14 @@ TYPES = {
     21: StoredType("uint4", "u1", "int32_data", 4),
     22: StoredType("int4", "u1", "int32_data", 4),
 }
-"""The types that weights, scales, zero points and shapes come in; number as in TensorProto.DataType."""
+"""Types of weights, scales, zero points and shapes, by number in TensorProto.DataType."""
 
 
 @dataclass(slots=True)
 class ExternalFiles:
-    """The files beside a model that hold its larger tensors; only those inside the model's own folder are read.
+    """The files with a model's larger tensors; only files inside the model's folder are read.
 
-    `trimmed` is the model file itself, with the tensors that were taken out before it was parsed. `digests` maps the
-    names of the files read to their SHA-256.
+    `trimmed` is the model file. `digests` maps the names of the files that were read to their SHA-256.
     """
 
     model: Path
@@ -74,12 +73,12 @@ class ExternalFiles:
             raise DamagedError(f"{location!r} gives {length} bytes to a tensor of {size}")
         path = self._inside(location)
         try:
-            # a pipe or link that was put in the file's place meanwhile must neither hang the reader nor mislead it
+            # a pipe or link that replaced the file meanwhile must not block or mislead the reader
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
             with os.fdopen(os.open(path, flags), "rb") as f:
                 end = _regular_size(f, path)
                 if start + size > end:
-                    problem = f"should hold {start + size} bytes of weights and has {end}"
+                    problem = f"should have {start + size} bytes of weights but has {end}"
                     raise SourceError(path, problem, "fetch the file again")
                 if location not in self.digests:
                     self.digests[location] = hashlib.file_digest(f, "sha256").hexdigest()
@@ -122,9 +121,9 @@ def _regular_size(f: BinaryIO, path: Path) -> int:
     return status.st_size
 
 
-def _whole(text: str, what: str) -> int:
+def _whole(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise DamagedError(f"external data with {what} {text[:40]!r}")
+        raise DamagedError(f"external data with {name} {text[:40]!r}")
     return int(text)
 
 
@@ -156,14 +155,14 @@ def _stored_type(tensor: Any) -> StoredType:
 def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
     """Return a TensorProto or SparseTensorProto as an array of its shape.
 
-    bfloat16 comes as float32, 4-bit integers as 8-bit ones, other types as they are.
+    bfloat16 becomes float32, 4-bit integers become 8-bit ones.
 
     Raises
     ------
     DamagedError
         The bytes do not fit the shape.
     LeftOutError
-        The type is none that weights come in.
+        Weights cannot have this type.
     SourceError
         As `ExternalFiles.read`.
     """
@@ -188,7 +187,7 @@ def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
 
 
 def _typed(tensor: Any, stored: StoredType, count: int) -> AnyArray:
-    """Return values that are stored as numbers in a typed field, one a value (4-bit types: two a value)."""
+    """Return values from a typed field, one number a value (4-bit types: one number for two values)."""
     values = getattr(tensor, stored.typed)
     entries = (count + 1) // 2 if stored.bits == 4 else count
     if len(values) != entries:
@@ -210,7 +209,7 @@ def _decode(values: AnyArray, stored: StoredType, count: int) -> AnyArray:
 
 
 def _dense(tensor: Any, external: ExternalFiles) -> AnyArray:
-    """Return a SparseTensorProto with its zeros; indices are linear (nnz,) or coordinates (nnz, rank)."""
+    """Return a SparseTensorProto as a dense array; its indices are linear (nnz,) or coordinates (nnz, rank)."""
     shape = tensor_shape(tensor)
     count = math.prod(shape)
     if count > LARGEST_SPARSE:

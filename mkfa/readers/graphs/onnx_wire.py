@@ -1,9 +1,8 @@
-"""Take the bytes of large tensors out of an ONNX file before it is parsed.
+"""Remove the bytes of large tensors from an ONNX file before it is parsed.
 
-The protobuf package copies what it parses, so that a model would lie in memory twice, though only its depthwise
-weights are wanted. Here the file is mapped, its outermost messages are walked in the wire format (protobuf.dev,
-Encoding), and what is parsed is the model without the `raw_data` of its larger initialisers; those are read from the
-map when they are wanted.
+The protobuf package copies the bytes that it parses, so the whole model would be in memory twice. Here the file is
+mapped, its outermost messages are read in the wire format (protobuf.dev, Encoding), and the model is parsed without the
+`raw_data` of its larger initialisers, which are read from the map when needed.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class Trimmed:
 
     Attributes
     ----------
-    content : the mapped file (anything that slices to bytes)
-    parts : pieces of the message to parse, as (first byte, byte after the last) of the file, or as bytes
-    spans : name of an initialiser -> where its bytes lie in the file
+    content : the mapped file, or anything that slices to bytes
+    parts : pieces of the message to parse: (first byte, byte after the last) in the file, or bytes
+    spans : name of an initialiser -> span of its bytes in the file
     """
 
     content: Any
@@ -41,19 +40,13 @@ class Trimmed:
         return b"".join(self.content[p[0] : p[1]] if isinstance(p, tuple) else p for p in self.parts)
 
     def raw(self, name: str) -> memoryview | None:
-        """Return the bytes that were taken out of an initialiser, None when none were."""
+        """Return the bytes removed from an initialiser, None if none were."""
         span = self.spans.get(name)
         return None if span is None else memoryview(self.content)[span[0] : span[1]]
 
 
 def trim(content: Any) -> Trimmed:
-    """Walk a mapped ONNX file.
-
-    Raises
-    ------
-    DamagedError
-        The outermost messages are cut off or not in the wire format.
-    """
+    """Trim a mapped ONNX file; raises DamagedError if its outermost messages are not in the wire format."""
     out = Trimmed(content)
     done = 0
     for number, kind, start, first, last in _fields(content, 0, len(content)):
@@ -80,7 +73,7 @@ def _graph(out: Trimmed, first: int, last: int) -> None:
 
 
 def _tensor(out: Trimmed, first: int, last: int) -> bytes | None:
-    """Note where a tensor's bytes lie and return the rest of it, None when it has no large raw bytes."""
+    """Record the span of a tensor's bytes and return the rest of it, None if it has no large raw bytes."""
     rest, name, span, done = [], "", None, first
     for number, kind, start, inner, end in _fields(out.content, first, last):
         if kind == _BYTES and number == _TENSOR_NAME:

@@ -1,4 +1,4 @@
-"""Numbers of few bits, and the scales that make them real."""
+"""Integers of few bits and their dequantisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unpack_nibbles(data: AnyArray, count: int, *, signed: bool) -> AnyArray:
 
 
 def spread(part: AnyArray, shape: tuple[int, ...], *, axis: int, block: int = 0) -> AnyArray:
-    """Return a scale or zero point in a form that broadcasts against `shape`.
+    """Reshape a scale or zero point to broadcast against `shape`.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Read the depthwise convolutions of a TFLite model by walking its graphs.
 
-Taken are DEPTHWISE_CONV_2D, and CONV_2D whose filter has one channel where its input has several, with a kernel above
-1x1, in order of execution, with the bodies of IF and WHILE. A convolution along one axis of an input that is one pixel
-high or wide is a 1-D convolution in two dimensions' clothing (the converter knows no other) and is left out as one.
+A layer is a DEPTHWISE_CONV_2D, or a CONV_2D whose filter has one channel although its input has several, with a kernel
+above 1x1. The bodies of IF and WHILE are searched too. A convolution along one axis of an input that is one pixel high
+or wide is a 1-D convolution, which the converter writes in two dimensions, and is skipped.
 """
 
 from __future__ import annotations
@@ -31,29 +31,14 @@ from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
 _DEEPEST = 8
-"""Most conversions between a stored weight and its convolution, and most control-flow bodies inside one another."""
+"""Most conversions between a stored weight and its convolution, and deepest nesting of control flow."""
 
-_LIES = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
-"""What the flatbuffers package raises on offsets that lead nowhere."""
+_OFFSET_ERRORS = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
+"""Errors of the flatbuffers package on wrong offsets."""
 
 
 def read_tflite(path: Path, architecture: str) -> Reading:
-    """Read the depthwise layers of a TFLite file.
-
-    Parameters
-    ----------
-    path : Path
-        The model.
-    architecture : str
-        Recorded; the graph itself tells order, stride and dilation.
-
-    Raises
-    ------
-    SourceError
-        Not TFLite or damaged.
-    MkfaError
-        The package tflite is not installed.
-    """
+    """Read a TFLite file; parameters and errors as for `reader_for`."""
     tflite: Any = load_package("tflite", "tflite", path)
     content = map_file(path)
     if content[4:8] != b"TFL3":
@@ -61,7 +46,7 @@ def read_tflite(path: Path, architecture: str) -> Reading:
     tally = Tally()
     try:
         _Walk(tflite, Tables(content, len(content)), tally).model()
-    except _LIES as error:
+    except _OFFSET_ERRORS as error:
         raise damaged(path, error) from None
     digest = sha256_of(path)
     return tally.reading(architecture, digest)
@@ -78,7 +63,7 @@ class _Stored:
 
 @dataclass(slots=True)
 class _Graph:
-    """One subgraph: its table, operators with their codes, and who makes and who activates which tensor."""
+    """One subgraph: its table, operators with codes, the operators that make tensors, and the activated tensors."""
 
     table: Any
     operators: list[tuple[int, Any]]
@@ -99,10 +84,10 @@ class _Walk:
     visited: int = 0
 
     def model(self) -> None:
-        """Visit all subgraphs: the main one with the bodies that it calls, then further entry points."""
+        """Visit all subgraphs: the main one with the bodies that it calls, then other entry points."""
         self.root = self.tflite.Model.GetRootAs(self.tables.content, 0)
         for code in self.tables.children(self.root, "OperatorCodes"):
-            # old files have the number in one byte, new ones in both fields when it fits (schema.fbs)
+            # old files have the number in one byte, new ones in both fields if it fits (schema.fbs)
             self.codes.append(max(int(code.DeprecatedBuiltinCode()), int(code.BuiltinCode())))
         for index in range(self.tables.count(self.root, "Subgraphs")):
             self._subgraph(index, 0)
@@ -131,15 +116,8 @@ class _Walk:
 
     def _graph(self, table: Any) -> _Graph:
         kinds = self.tflite.BuiltinOperator
-        gates = {
-            kinds.RELU,
-            kinds.RELU6,
-            kinds.RELU_N1_TO_1,
-            kinds.PRELU,
-            kinds.LEAKY_RELU,
-            kinds.HARD_SWISH,
-            kinds.LOGISTIC,
-        }
+        gates = {kinds.RELU, kinds.RELU6, kinds.RELU_N1_TO_1, kinds.PRELU, kinds.LEAKY_RELU}
+        gates |= {kinds.HARD_SWISH, kinds.LOGISTIC}
         graph = _Graph(table, [])
         for operator in self.tables.children(table, "Operators"):
             number = int(operator.OpcodeIndex())
@@ -174,12 +152,12 @@ class _Walk:
         name = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
         option = options(operator, getattr(self.tflite, name), getattr(self.tflite.BuiltinOptions, name))
         shape = self.tables.shape(self._tensor(graph, inputs[1]))
-        given = self.tables.shape(self._tensor(graph, inputs[0]))
+        input_shape = self.tables.shape(self._tensor(graph, inputs[0]))
         try:
-            channels = _channels(shape, given, option.DepthMultiplier() if depthwise else None)
+            channels = _channels(shape, input_shape, option.DepthMultiplier() if depthwise else None)
             if channels is None:
                 return  # an ordinary convolution
-            if given[1:3] and any(n == k == 1 for n, k in zip(given[1:3], shape[1:3], strict=False)):
+            if input_shape[1:3] and any(n == k == 1 for n, k in zip(input_shape[1:3], shape[1:3], strict=False)):
                 raise LeftOutError(Why.ONE_D)
             weight = self._stored(graph, inputs[1])
             if self.tally.is_new(weight.buffer):
@@ -190,7 +168,7 @@ class _Walk:
             self.tally.left_out[str(left_out.args[0])] += 1
 
     def _filters(self, weight: _Stored, *, depthwise: bool) -> F32:
-        """Return a weight as (C * m, kh, kw) float32, a view of what was read."""
+        """Return a weight as (C * m, kh, kw) float32."""
         values = self._real(weight)
         if values is None:
             raise LeftOutError("quantised weights without a scale")
@@ -236,7 +214,7 @@ class _Walk:
         return self.tables.child(graph.table, "Tensors", index)
 
     def _stored(self, graph: _Graph, index: int) -> _Stored:
-        """Return the tensor whose data a weight is, through DEQUANTIZE and DENSIFY."""
+        """Follow DEQUANTIZE and DENSIFY back from a weight to the tensor with its data."""
         for _ in range(_DEEPEST):
             tensor = self._tensor(graph, index)
             buffer = int(tensor.Buffer())
@@ -255,20 +233,20 @@ class _Walk:
         return Sign.FOLDED if fused or output in graph.activated else Sign.NONE
 
 
-def _channels(shape: tuple[int, ...], given: tuple[int, ...], multiplier: int | None) -> int | None:
+def _channels(shape: tuple[int, ...], input_shape: tuple[int, ...], multiplier: int | None) -> int | None:
     """Return the input channels of a depthwise convolution, None for an ordinary one.
 
-    `shape` is the filter's, `given` the input's; `multiplier` is that of DEPTHWISE_CONV_2D, None for CONV_2D. Raises
-    `LeftOutError` for what is not taken.
+    `shape` is the filter's; `multiplier` that of DEPTHWISE_CONV_2D, None for CONV_2D. Raises `LeftOutError` for a
+    convolution that is skipped.
     """
     if len(shape) != 4 or min(shape) < 1:
         raise DamagedError(f"a convolution with a filter of shape {list(shape)}")
-    channels = given[3] if len(given) == 4 and given[3] > 0 else 0
+    channels = input_shape[3] if len(input_shape) == 4 and input_shape[3] > 0 else 0
     one_tap = shape[1] * shape[2] == 1
     if multiplier is not None:
         if shape[0] != 1:
             raise DamagedError(f"a depthwise filter of shape {list(shape)}")
-        # the interpreter itself takes the input's channels, and the option only where they are not known
+        # like the interpreter: the input's channels if known, else the option
         channels = channels or (shape[3] // multiplier if multiplier > 0 else 0)
         if not channels:
             raise DamagedError(f"a depthwise convolution with multiplier {multiplier}")

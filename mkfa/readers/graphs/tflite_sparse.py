@@ -46,7 +46,7 @@ def densify(
     ----------
     values : (stored,) array, in the order of the tree's leaves
     shape : of the dense tensor
-    traversal : permutation of 0 .. n + k - 1; numbers from n on are the inner dimensions of the blocks
+    traversal : permutation of 0 .. n + k - 1; numbers from n on are the inner dimensions of blocks
     block_map : (k,) the dimension that each block splits
     levels : n + k levels, outermost first
 

@@ -1,8 +1,7 @@
-"""Read the tables of a TFLite file; nothing in it is trusted.
+"""Read the tables of a TFLite file without trusting it.
 
-The flatbuffers package follows offsets without verifying them. Every access stays inside the file (Python checks the
-bounds of the memory map, and what is read past a lying offset is only a wrong number), so what remains to be checked is
-here: how many tables are visited, that indices exist, and that data have the size that their shape asks for.
+The flatbuffers package does not verify offsets. Python checks the bounds of the memory map, so a wrong offset gives
+only wrong numbers. This module limits the number of tables visited and checks indices and the sizes of data.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mkfa.readers.graphs.quantised import unpack_nibbles
 from mkfa.readers.graphs.tflite_sparse import Level, densify
 
 MOST_TABLES = 1_000_000
-"""Most operators visited: vectors that overlap can list far more tables than a file holds."""
+"""Most tables visited: overlapping vectors can list far more tables than a file contains."""
 
 LARGEST_RANK = 8
 
@@ -41,7 +40,7 @@ TYPES: dict[int, tuple[str, str]] = {
 
 @dataclass(slots=True)
 class Tables:
-    """The tables of one file; `left` counts down the tables that may still be visited."""
+    """The tables of one file; `left` is the number of tables that may still be visited."""
 
     content: Any
     size: int
@@ -69,11 +68,11 @@ class Tables:
         return getattr(owner, field)(index)
 
     def numbers(self, owner: Any, field: str, most: int | None = None) -> AnyArray:
-        """Return a vector of numbers as a view into the file, at most `most` of them; empty when it is absent."""
+        """Return a vector of numbers, at most `most`, as a view into the file; empty if it is absent."""
         if getattr(owner, f"{field}IsNone")():
             return np.zeros(0, np.int32)
-        found: AnyArray = getattr(owner, f"{field}AsNumpy")()
-        return found if most is None else found[:most]
+        numbers: AnyArray = getattr(owner, f"{field}AsNumpy")()
+        return numbers[:most]
 
     def shape(self, tensor: Any) -> tuple[int, ...]:
         """Return a tensor's shape, -1 for a dimension that is not fixed."""
@@ -83,7 +82,7 @@ class Tables:
         return shape
 
     def data(self, buffer: Any) -> AnyArray:
-        """Return the bytes of a buffer, in the flatbuffer or (models above 2 GB) behind it; empty if it has none."""
+        """Return the bytes of a buffer, in the flatbuffer or (models above 2 GB) after it; may be empty."""
         start, size = int(buffer.Offset()), int(buffer.Size())
         if start > 1:
             if start + size > self.size:
@@ -92,12 +91,12 @@ class Tables:
         return self.numbers(buffer, "Data")
 
     def values(self, tensor: Any, data: AnyArray) -> AnyArray:
-        """Return a tensor's stored values in its shape, zeros of a sparse one filled in, not dequantised.
+        """Return a tensor's stored values in its shape, dense but not dequantised.
 
         Raises
         ------
         LeftOutError
-            The type is none that weights come in.
+            Weights cannot have this type.
         DamagedError
             The bytes do not fit the shape.
         """
@@ -143,7 +142,7 @@ class Tables:
         return self.numbers(vector, "Values")
 
     def scales(self, tensor: Any) -> tuple[AnyArray, AnyArray, int] | None:
-        """Return (scale, zero point, dimension) of a quantised tensor, None when it has no scale."""
+        """Return (scale, zero point, dimension) of a quantised tensor, None if it has no scale."""
         quantisation = tensor.Quantization()
         if quantisation is None:
             return None
@@ -172,15 +171,15 @@ def _widened(values: AnyArray, name: str) -> AnyArray:
 
 
 def options(operator: Any, kind: type[Any], number: int) -> Any:
-    """Return an operator's options as the table `kind`, whose number in the union BuiltinOptions is given."""
+    """Return an operator's options as the table `kind`, `number` in the union BuiltinOptions."""
     table = operator.BuiltinOptions()
     if table is None or operator.BuiltinOptionsType() != number:
         raise DamagedError(f"an operator without its {kind.__name__}")
-    found = kind()
-    found.Init(table.Bytes, table.Pos)
-    return found
+    decoded = kind()
+    decoded.Init(table.Bytes, table.Pos)
+    return decoded
 
 
 def first(numbers: Sequence[int] | AnyArray) -> int:
-    """Return the first number of a vector, -1 when it is empty."""
+    """Return the first number of a vector, -1 if it is empty."""
     return int(numbers[0]) if len(numbers) else -1
