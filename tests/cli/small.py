@@ -36,3 +36,8 @@ def refused(*words: object) -> MkfaError:
     done = CliRunner().invoke(app, [str(w) for w in words])
     assert isinstance(done.exception, MkfaError), (done.exception, done.output)
     return done.exception
+
+
+def options(**values: object) -> list[str]:
+    """Return options as words of a command line: options(kernel_size="5x5") is ["--kernel-size", "5x5"]."""
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]

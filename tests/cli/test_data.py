@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small import SMALL
+from small import SMALL, options
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
@@ -64,15 +64,9 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
         "--target",
         f"digits,{folder}",
         *SMALL,
-        "--seeds",
-        1,
-        "--jobs",
-        1,
+        *options(seeds=1, jobs=1),
         "--json",
-        "--out",
-        tmp_path / "c",
-        "--layers",
-        1,
+        *options(out=tmp_path / "c", layers=1),
     )
     assert json.loads(out)["domains"] == ["digits", "mine"]
 

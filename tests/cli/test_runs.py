@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import SMALL, call, refused
+from small import SMALL, call, options, refused
 
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
@@ -34,34 +34,14 @@ def trained(tmp_path_factory) -> Path:
         patch.setattr("mkfa.images.load.load_domain", tiny)
         call(
             "transfer-curve",
-            "--source",
-            "letters",
-            "--target",
-            "emoji",
-            "--layers",
-            "1,2",
-            "--arms",
-            "transfer,random",
-            "--seeds",
-            2,
-            "--out",
-            root / "curve",
+            *options(
+                source="letters", target="emoji", layers="1,2", arms="transfer,random", seeds=2, out=root / "curve"
+            ),
             *SMALL,
         )
         call(
             "transfer-curve",
-            "--source",
-            "letters",
-            "--target",
-            "emoji",
-            "--layers",
-            "2",
-            "--arms",
-            "transfer,random",
-            "--seeds",
-            2,
-            "--out",
-            root / "table",
+            *options(source="letters", target="emoji", layers="2", arms="transfer,random", seeds=2, out=root / "table"),
             *SMALL,
         )
         call("transfer-matrix", "--target", "letters,emoji", "--out", root / "matrix", *SMALL)
@@ -102,18 +82,9 @@ def test_a_table_drawn_again_is_the_sweeps(packed, trained, monkeypatch):
     monkeypatch.setattr("mkfa.images.load.load_domain", tiny)
     words = (
         "transfer-curve",
-        "--source",
-        "letters",
-        "--target",
-        "emoji",
-        "--layers",
-        "1,2",
-        "--arms",
-        "transfer,random",
-        "--seeds",
-        2,
-        "--out",
-        trained / "curve",
+        *options(
+            source="letters", target="emoji", layers="1,2", arms="transfer,random", seeds=2, out=trained / "curve"
+        ),
         *SMALL,
     )
     first = call(*words)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small import SMALL, call, pack_small_domain
+from small import SMALL, call, options, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.cli.app import app
@@ -36,18 +36,7 @@ def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain
     out = tmp_path / "out"
     words = (
         "transfer-curve",
-        "--source",
-        "letters",
-        "--target",
-        domain,
-        "--layers",
-        "0..2..2",
-        "--arms",
-        "random,delta",
-        "--seeds",
-        2,
-        "--out",
-        out,
+        *options(source="letters", target=domain, layers="0..2..2", arms="random,delta", seeds=2, out=out),
         *SMALL,
     )
     plan = json.loads(call(*words, "--estimate", "--json"))
@@ -68,18 +57,7 @@ def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
     call("train", domain, "--seeds", 1, "--out", tmp_path / "out", *SMALL)
     text = call(
         "transfer",
-        "--source",
-        "made",
-        "--target",
-        domain,
-        "--arms",
-        "transfer",
-        "--layers",
-        2,
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
+        *options(source="made", target=domain, arms="transfer", layers=2, seeds=1, out=tmp_path / "out"),
         *SMALL,
     )
     assert "transfer" in text
@@ -94,7 +72,7 @@ def test_transfer_from_a_bank_of_the_library(domain, tmp_path):
         (("--recipe", "slow"), "unknown recipe"),
         (("--source", "nowhere"), "nowhere"),
         (("--set", "lrr=1"), "no field"),
-        (("--device", "tpu"), "not on this machine"),
+        (("--device", "tpu"), "not available on this machine"),
     ],
 )
 def test_wrong_requests_are_one_sentence(domain, tmp_path, words, told):
@@ -102,18 +80,7 @@ def test_wrong_requests_are_one_sentence(domain, tmp_path, words, told):
 
     base = (
         "transfer-curve",
-        "--source",
-        "letters",
-        "--target",
-        domain,
-        "--layers",
-        "1",
-        "--arms",
-        "random",
-        "--seeds",
-        "1",
-        "--out",
-        tmp_path / "out",
+        *options(source="letters", target=domain, layers="1", arms="random", seeds="1", out=tmp_path / "out"),
         *SMALL,
     )
     done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])

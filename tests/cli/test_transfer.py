@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small import SMALL, call, pack_small_domain
+from small import SMALL, call, options, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.arms.arms import ARMS
@@ -24,18 +24,7 @@ def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
     arms = [name for name in ARMS if name != "baseline"]
     words = (
         "transfer",
-        "--source",
-        pair[0],
-        "--target",
-        pair[1],
-        "--arms",
-        ",".join(arms),
-        "--layers",
-        "all",
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
+        *options(source=pair[0], target=pair[1], arms=",".join(arms), layers="all", seeds=1, out=tmp_path / "out"),
         *SMALL,
     )
     found = json.loads(call(*words, "--json"))
@@ -76,20 +65,7 @@ def test_other_kinds_of_layers(pair, tmp_path, what, arms):
     found = json.loads(
         call(
             "transfer",
-            "--source",
-            pair[0],
-            "--target",
-            pair[1],
-            "--arms",
-            arms,
-            "--layers",
-            2,
-            "--what",
-            what,
-            "--seeds",
-            1,
-            "--out",
-            tmp_path / "out",
+            *options(source=pair[0], target=pair[1], arms=arms, layers=2, what=what, seeds=1, out=tmp_path / "out"),
             "--json",
             *SMALL,
         )
@@ -102,18 +78,7 @@ def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
     found = json.loads(
         call(
             "transfer",
-            "--source",
-            pair[0],
-            "--target",
-            pair[1],
-            "--arms",
-            "transfer,random",
-            "--layers",
-            0,
-            "--seeds",
-            1,
-            "--out",
-            tmp_path / "out",
+            *options(source=pair[0], target=pair[1], arms="transfer,random", layers=0, seeds=1, out=tmp_path / "out"),
             "--json",
             *SMALL,
         )
@@ -125,20 +90,7 @@ def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
 def test_what_follows_a_block_is_said(pair, tmp_path):
     told = call(
         "transfer",
-        "--source",
-        pair[0],
-        "--target",
-        pair[1],
-        "--arms",
-        "random",
-        "--layers",
-        "1",
-        "--what",
-        "conv",
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
+        *options(source=pair[0], target=pair[1], arms="random", layers="1", what="conv", seeds=1, out=tmp_path / "out"),
         "--dry-run",
         *SMALL,
         "--arch",
@@ -151,22 +103,16 @@ def test_what_follows_a_block_is_said(pair, tmp_path):
 def test_other_networks_lend_their_filters_by_stack(pair, tmp_path):
     words = (
         "transfer",
-        "--source",
-        f"{pair[0]},{pair[1]}",
-        "--target",
-        pair[1],
-        "--source-arch",
-        "convmixer_6_3,convmixer_8_2:kernel=5",
-        "--arms",
-        "stack",
-        "--layers",
-        "all",
-        "--seeds",
-        2,
-        "--out",
-        tmp_path / "out",
-        "--fit-kernel",
-        "pad",
+        *options(
+            source=f"{pair[0]},{pair[1]}",
+            target=pair[1],
+            source_arch="convmixer_6_3,convmixer_8_2:kernel=5",
+            arms="stack",
+            layers="all",
+            seeds=2,
+            out=tmp_path / "out",
+            fit_kernel="pad",
+        ),
         *SMALL,
     )
     plan = json.loads(call(*words, "--dry-run", "--json"))
@@ -188,18 +134,14 @@ def test_other_networks_lend_their_filters_by_stack(pair, tmp_path):
 def test_a_curve_over_two_sources_has_a_series_each_and_its_contrasts(pair, tmp_path):
     words = (
         "transfer-curve",
-        "--source",
-        f"{pair[0]},{pair[1]}",
-        "--target",
-        pair[1],
-        "--source-arch",
-        "convmixer_6_3",
-        "--layers",
-        "1..all",
-        "--seeds",
-        2,
-        "--out",
-        tmp_path / "out",
+        *options(
+            source=f"{pair[0]},{pair[1]}",
+            target=pair[1],
+            source_arch="convmixer_6_3",
+            layers="1..all",
+            seeds=2,
+            out=tmp_path / "out",
+        ),
         *SMALL,
     )
     told = call(*words)
@@ -219,18 +161,7 @@ def test_a_curve_over_two_sources_has_a_series_each_and_its_contrasts(pair, tmp_
 def test_the_papers_tables_beside_ours(pair, tmp_path):
     words = (
         "transfer",
-        "--source",
-        pair[0],
-        "--target",
-        pair[1],
-        "--arms",
-        "transfer,shuffle",
-        "--layers",
-        "all",
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
+        *options(source=pair[0], target=pair[1], arms="transfer,shuffle", layers="all", seeds=1, out=tmp_path / "out"),
         *SMALL,
     )
     call(*words)
@@ -254,18 +185,7 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
 def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words, told):
     base = (
         "transfer",
-        "--source",
-        pair[0],
-        "--target",
-        pair[1],
-        "--arms",
-        "transfer",
-        "--layers",
-        "2",
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
+        *options(source=pair[0], target=pair[1], arms="transfer", layers="2", seeds=1, out=tmp_path / "out"),
         *SMALL,
     )
     done = CliRunner().invoke(app, [str(w) for w in (*base, *words)])
@@ -278,14 +198,7 @@ def test_wrong_requests_are_one_sentence_and_train_nothing(pair, tmp_path, words
 def test_a_matrix_refuses_filters_that_do_not_fit_before_any_work(pair, tmp_path):
     words = [
         "transfer-matrix",
-        "--target",
-        f"{pair[0]},emoji",
-        "--what",
-        "conv",
-        "--layers",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
+        *options(target=f"{pair[0]},emoji", what="conv", layers="1", out=str(tmp_path / "out")),
         *SMALL,
         "--arch",
         "resnet18",
@@ -299,12 +212,7 @@ def test_a_matrix_of_pointwise_layers(pair, tmp_path):
     found = json.loads(
         call(
             "transfer-matrix",
-            "--target",
-            f"{pair[0]},{pair[1]}",
-            "--what",
-            "pointwise",
-            "--out",
-            tmp_path / "out",
+            *options(target=f"{pair[0]},{pair[1]}", what="pointwise", out=tmp_path / "out"),
             "--json",
             *SMALL,
         )
@@ -327,26 +235,18 @@ def test_every_recipe_on_bundled_domains(tmp_path, recipe):
     found = json.loads(
         call(
             "transfer",
-            "--source",
-            "letters",
-            "--target",
-            "digits",
-            "--arms",
-            "transfer",
-            "--layers",
-            2,
-            "--arch",
-            "convmixer_8_2",
-            "--seeds",
-            1,
-            "--equal-steps",
-            2,
-            "--threads",
-            1,
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / "out",
+            *options(
+                source="letters",
+                target="digits",
+                arms="transfer",
+                layers=2,
+                arch="convmixer_8_2",
+                seeds=1,
+                equal_steps=2,
+                threads=1,
+                device="cpu",
+                out=tmp_path / "out",
+            ),
             "--json",
             *recipe,
         )
