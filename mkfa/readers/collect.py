@@ -133,7 +133,7 @@ def harvest_all(
     force : bool
         Replace banks that exist.
     on_result : callable, optional
-        Called with each result as soon as it is there.
+        Called with each result as soon as it is available.
     progress : bool or callable, optional
         See `mkfa.progress.Progress`; counts sources.
     **options

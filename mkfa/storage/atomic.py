@@ -65,7 +65,7 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 
 
 def _exists(path: Path) -> MkfaError:
-    return MkfaError(path, "exists already and was left as it is", "choose another name or pass --force")
+    return MkfaError(path, "exists already and was not changed", "choose another name or pass --force")
 
 
 def _write_error(path: Path, error: OSError) -> MkfaError:

@@ -1,1 +1,1 @@
-"""Readers of files that hold a graph: ONNX and TFLite."""
+"""Readers of graph files: ONNX and TFLite."""

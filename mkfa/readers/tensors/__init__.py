@@ -1,1 +1,1 @@
-"""Readers of files that hold tensors by name: safetensors, PyTorch and TorchScript, whole or in shards."""
+"""Readers of files of named tensors: safetensors, PyTorch and TorchScript, whole or in shards."""
