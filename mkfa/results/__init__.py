@@ -1,2 +1,1 @@
-"""What finished runs say together: points, curves, tables, matrices, contrasts and their intervals. Nothing here
-trains."""
+"""Summaries of finished runs: points, curves, tables, matrices, contrasts and their intervals. Nothing here trains."""

@@ -1,7 +1,7 @@
-"""Many runs in one small file: what experiments ran, with which results, and the commands that made them.
+"""Many runs in one small file: experiments, their results, and the commands that produced them.
 
-The file is JSON in gzip; `zcat FILE | python -m json.tool` shows it. The same runs give the same bytes. Of the machine
-that trained, it holds the device and the versions of libraries, but no path.
+The file is gzipped JSON; `zcat FILE | python -m json.tool` shows it. The output is deterministic. The device and the
+library versions are recorded, but no paths of the training machine.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from mkfa.training.spec import RunSpec
 FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
 KINDS = ("curve", "table", "matrix", "runs")
 BUNDLED = "bundled"
-"""Stands for the file that mkfa brings along, wherever a results file is named."""
+"""Names the results file bundled with mkfa; accepted wherever a results file is."""
 _BUNDLED_FILE = "experiments.json.gz"
 _LARGEST = 1 << 28
-"""Bytes of text that are read at most: a damaged or hostile file cannot fill the memory."""
+"""Maximum bytes of text read, so that a damaged or hostile file cannot exhaust memory."""
 _PLACE = re.compile(r"(?<![\w/:.~])(?:~[\w.-]*|(?:/[^\s/'\":;,()]+))(?:/[^\s/'\":;,()]+)+")
 
 
@@ -37,7 +37,7 @@ _PLACE = re.compile(r"(?<![\w/:.~])(?:~[\w.-]*|(?:/[^\s/'\":;,()]+))(?:/[^\s/'\"
 class PackedExperiment:
     """Runs that belong together.
 
-    `kind` is "curve", "table" or "matrix", whose `parameters` are those of the result, or "runs": a folder's.
+    `kind` is "curve", "table" or "matrix", with the `parameters` of that result, or "runs" for all runs of a folder.
     """
 
     name: str
@@ -53,7 +53,8 @@ def write_experiments(path: Path, experiments: Sequence[PackedExperiment], *, ov
     Raises
     ------
     MkfaError
-        Another ending than .json.gz, two experiments of one name, or as `mkfa.storage.atomic.atomic_write`.
+        The path does not end in .json.gz, two experiments have the same name, or as
+        `mkfa.storage.atomic.atomic_write`.
     """
     check_ending(path)
     names = [e.name for e in experiments]
@@ -73,7 +74,7 @@ def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
     Raises
     ------
     MkfaError
-        Missing, damaged, of another format or a newer version.
+        The file is missing, damaged, in another format or from a newer version.
     """
     text = _text(path)
     try:
@@ -89,48 +90,48 @@ def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
 
 
 def bundled_file() -> Path:
-    """Return the results file that mkfa brings along. Raises MkfaError where this version has none."""
+    """Return the results file bundled with mkfa. Raises MkfaError if this version has none."""
     path = data_file(_BUNDLED_FILE)
     if not path.is_file():
-        raise MkfaError(BUNDLED, "this version of mkfa brings no results along", "name a folder or a results file")
+        raise MkfaError(BUNDLED, "no results are bundled with this version of mkfa", "name a folder or a results file")
     return path
 
 
 def find_experiment(experiments: Sequence[PackedExperiment], name: str) -> PackedExperiment:
-    """Return an experiment by name; "" for the only one.
+    """Return an experiment by name; "" if the file has only one.
 
     Raises
     ------
     UnknownNameError
-        None has that name, or "" where there are several.
+        No experiment has that name, or the name is "" and there are several.
     """
     names = [e.name for e in experiments]
     if name in names:
         return experiments[names.index(name)]
     if not name and len(names) == 1:
         return experiments[0]
-    known = f"the file holds {', '.join(names) or 'none'}"
+    known = f"the file has {', '.join(names) or 'none'}"
     if not name:
-        raise UnknownNameError("--experiment", "is needed, as the file holds several", known)
-    raise UnknownNameError(name, "is not an experiment of the file", nearest(name, names) or known)
+        raise UnknownNameError("--experiment", "is required, because the file has several experiments", known)
+    raise UnknownNameError(name, "is not an experiment in the file", nearest(name, names) or known)
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a name that a results file cannot have."""
+    """Refuse a path without the ending of a results file."""
     if not path.name.endswith(ENDING):
-        raise MkfaError(path, "is not the name of a results file", f"end it in {ENDING}")
+        raise MkfaError(path, "does not have the ending of a results file", f"end it in {ENDING}")
 
 
 def without_places(text: str) -> str:
-    """Return a text with each path that begins at the root or a home folder shortened to its last part."""
+    """Return a text with each absolute or home path shortened to its last component."""
     return _PLACE.sub(lambda match: match[0].rsplit("/", 1)[1], text)
 
 
 def command_without_places(command: str) -> str:
-    """Return a command line with paths shortened as by `without_places`, also quoted ones with blanks in them."""
+    """Return a command line with paths shortened as by `without_places`, including quoted paths with spaces."""
     try:
         words = shlex.split(command)
-    except ValueError:  # a quotation mark without its partner: no command of a shell, but perhaps a sentence
+    except ValueError:  # an unbalanced quote: not a shell command, perhaps a sentence
         return without_places(command)
     return shlex.join(_word(word) for word in words)
 
@@ -185,7 +186,7 @@ def _text(path: Path) -> bytes:
     except Exception as error:  # zlib.error is not an OSError
         raise MkfaError(path, f"is damaged ({one_line(str(error))[:80]})", "pack the runs again") from None
     if len(text) > _LARGEST:
-        raise MkfaError(path, f"holds more than {_LARGEST >> 20} MiB of text", "name a file that mkfa made")
+        raise MkfaError(path, f"has more than {_LARGEST >> 20} MiB of text", "name a file that mkfa made")
     return text
 
 

@@ -1,6 +1,6 @@
-"""What runs say together: cells, the curve over layers, and whether they could see anything.
+"""Summaries over runs: cells, the curve over layers, and whether the experiment could detect an effect.
 
-Numpy and scipy's t distribution only; accuracies are shares (0-1), differences are shares too.
+Uses numpy and scipy's t distribution only. Accuracies and their differences are shares (0-1).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Cell(ByContent):
     source, target, arm : str
     layers : int
     seeds : tuple of int
-        Of the runs that are done.
+        Of the finished runs.
     top1 : tuple of float
         Last epoch, seed by seed.
     mean, std : float
         Of `top1`; std with n - 1, NaN for one seed.
     relative : float
-        mean less the base runs' mean.
+        `mean` minus the base runs' mean.
     half_width : float
-        Of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN if either has one seed.
+        Half-width of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN if either has one seed.
     diverged : int
-        Runs whose loss became NaN or infinite; they are left out of the mean.
+        Runs whose loss became NaN or infinite; excluded from the mean.
     missing : int
-        Runs that are not over.
+        Unfinished runs.
     """
 
     source: str
@@ -57,11 +57,11 @@ class Cell(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sensitivity(ByContent):
-    """Whether an experiment could have seen that filters matter.
+    """Whether an experiment could have detected an effect of filters.
 
-    `distance` is the base runs' mean less the lowest cell's mean, in units of `spread`, the standard deviation over
-    seeds pooled over all cells; NaN where no cell has two seeds. `bound` is the distance that the lowest of as many
-    cells passes in at most one experiment of twenty where filters make no difference.
+    `distance` is the base runs' mean minus the lowest cell's mean, in units of `spread`, the standard deviation over
+    seeds pooled over all cells; NaN if no cell has two seeds. `bound` is the 5 % critical value: if filters make no
+    difference, the lowest of this many cells exceeds it in at most one experiment in twenty.
     """
 
     worst_arm: str
@@ -73,7 +73,7 @@ class Sensitivity(ByContent):
 
 
 def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
-    """Sum up the runs of one point against the accuracies of the base runs."""
+    """Summarise the runs of one point relative to the accuracies of the base runs."""
     done = sorted((r.seed, r.result.top1_last) for r in runs if r.result and r.result.done)
     top1 = tuple(float(value) for _, value in done)
     first = runs[0]
@@ -94,9 +94,9 @@ def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
 
 
 def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = ()) -> Sensitivity | None:
-    """Return how far the worst cell lies below the base, in units of the seeds' spread; None if nothing is done.
+    """Return how far the worst cell lies below the base, in units of the spread over seeds; None without finished runs.
 
-    Cells of `beside` go into the spread alone.
+    The cells in `beside` contribute to the spread only.
     """
     known = [c for c in cells if c.top1]
     if not known or not base.top1:
@@ -112,14 +112,14 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
 
 
 def _bound(cells: int, freedom: int) -> float:
-    """Return the one-sided quantile of Student's t at 5 %, shared by so many comparisons (Bonferroni)."""
+    """Return the one-sided 5 % critical value of Student's t, Bonferroni-corrected for this many comparisons."""
     from scipy.stats import t
 
     return float(t.ppf(1 - 0.05 / cells, freedom))
 
 
 def group_cells(runs: Sequence[RunRecord], base: Sequence[float]) -> tuple[Cell, ...]:
-    """Sum up runs by source, arm and number of layers, in order of appearance, against the base runs' accuracies."""
+    """Summarise runs by source, arm and number of layers, in order of appearance, relative to the base accuracies."""
     points: dict[tuple[str, str, int], list[RunRecord]] = {}
     for run in runs:
         points.setdefault((run.source, run.arm, run.layers), []).append(run)
@@ -127,19 +127,19 @@ def group_cells(runs: Sequence[RunRecord], base: Sequence[float]) -> tuple[Cell,
 
 
 def cell_rows(cell: Cell) -> list[dict[str, Any]]:
-    """Return one row a seed of a point, as files of comma-separated values have them."""
+    """Return one row per seed of a point, as written to CSV files."""
     point = {"source": cell.source, "target": cell.target, "arm": cell.arm, "layers": cell.layers}
     summary = {"cell_mean": cell.mean, "cell_sd": cell.std, "change": cell.relative, "half_width_95": cell.half_width}
     return [point | {"seed": seed, "top1": top1} | summary for seed, top1 in zip(cell.seeds, cell.top1, strict=True)]
 
 
 def accuracies(runs: Sequence[RunRecord]) -> tuple[float, ...]:
-    """Return the last accuracy of each run that is done."""
+    """Return the last-epoch accuracy of each finished run."""
     return tuple(r.result.top1_last for r in runs if r.result and r.result.done)
 
 
 def chance_of(runs: Sequence[RunRecord]) -> float:
-    """Return the accuracy of guessing, as the first run that is over has it; NaN if none is."""
+    """Return the chance level recorded by the first finished run; NaN if none is finished."""
     return next((r.result.chance for r in runs if r.result), math.nan)
 
 

@@ -1,11 +1,12 @@
-"""Differences between the arms of a curve, over seeds, with intervals (numpy and scipy's t alone).
+"""Differences between the arms of a curve, over seeds, with intervals (uses numpy and scipy's t only).
 
-**What a seed holds equal.** Runs with planted filters begin, seed by seed, from the same weights in all that no arm
-sets, and see the same images in the same order with the same augmentation, whatever their arm; base runs begin from
-others (`mkfa.training.run.network_seed`). So two arms, or two points of an arm, may be compared seed by seed
-(paired t); an arm and the base may not, and are compared as independent samples (Welch 1947). Both intervals are
-given where both may be: `half_width` is Welch's, `paired` that of the differences seed by seed. Runs that go up and
-down together, as they share a seed or, `selffer` and the base, filters, make Welch's interval too wide, not too narrow.
+**What a seed fixes.** Runs with planted filters and the same seed start from the same weights, except for those that
+the arm sets, and see the same images in the same order with the same augmentation. Base runs start from different
+weights (`mkfa.training.run.network_seed`). So two arms, or two points of an arm, may be compared as pairs by seed
+(paired t). An arm and the base may not; they are compared as independent samples (Welch 1947). If both comparisons
+are valid, both intervals are given: `half_width` is Welch's, `paired` is that of the per-seed differences. Runs that
+share a seed, or filters (`selffer` and the base), are positively correlated, which makes Welch's interval too wide,
+not too narrow.
 
 Accuracies and differences are shares (0-1).
 """
@@ -21,33 +22,33 @@ from mkfa.results.cells import Cell
 from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
 
 REFERENCE = "random"
-"""The arm that all others are held against: filters that nobody learned."""
+"""The arm that all others are compared with: untrained filters."""
 MAIN = ("transfer", "stack")
-"""Arms whose last step is looked at."""
+"""Arms whose last step, from the second-largest to the largest number of layers, is also tested."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contrast(ByContent):
-    """One series of a curve less another, or less itself at another number of layers.
+    """One series of a curve minus another, or minus itself at another number of layers.
 
     Attributes
     ----------
     what : str
-        "last", at the largest number of layers; "all", the mean over `layers`, taken seed by seed first; "step", from
-        `against_layers` to `layers` within one series.
+        "last": at the largest number of layers; "all": the mean over `layers`, first averaged within each seed;
+        "step": from `against_layers` to `layers` within one series.
     series, against : str
-        Names as `series_of` gives them; "baseline" for the base.
+        Names from `series_of`; "baseline" for the base.
     layers, against_layers : tuple of int
-        Numbers of layers that went in; (0,) for the base.
+        Numbers of layers included; (0,) for the base.
     difference : float
     half_width, p : float
-        Of Welch's interval and test; NaN if either has one seed.
+        Of Welch's interval and test; NaN if either side has one seed.
     paired : float
-        Half width of the interval of the differences seed by seed; NaN against the base and for one common seed.
+        Half-width of the interval of the per-seed differences; NaN against the base and for one common seed.
     seeds : tuple of two ints
-        How many seeds went in, of either.
+        Number of seeds included on each side.
     common : int
-        Seeds that both have; 0 against the base.
+        Number of seeds in common; 0 against the base.
     """
 
     what: str
@@ -64,7 +65,7 @@ class Contrast(ByContent):
 
 
 def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return a curve's cells by series, in order of layers: the arm's name, with its source where it has several."""
+    """Return a curve's cells by series, in order of layers. A series is an arm, with its source if it has several."""
     sources: dict[str, set[str]] = {}
     for cell in cells:
         sources.setdefault(cell.arm, set()).add(cell.source)
@@ -75,9 +76,9 @@ def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def contrasts_of(base: Cell, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
-    """Hold every series against `random` and the base, and the main ones against themselves one step before.
+    """Compare every series with `random` and the base, and the main ones with themselves one step earlier.
 
-    At the largest number of layers that both have, and pooled over all that both have where these are several.
+    Series are compared at the largest common number of layers and, if they have several in common, pooled over these.
     """
     series = {name: [c for c in group if c.top1] for name, group in series_of(cells).items()}
     series = {name: group for name, group in series.items() if group}
@@ -111,7 +112,7 @@ def _contrast(
 ) -> Contrast:
     a, b = _by_seed(cells), _by_seed(others)
     both = sorted(set(a) & set(b)) if common else []
-    if both:  # one difference for both intervals: of the seeds that both have
+    if both:  # one difference for both intervals, over the common seeds
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
     difference = welch(list(a.values()), list(b.values()))
     layers, other = (tuple(dict.fromkeys(c.layers for c in part)) for part in (cells, others))
@@ -131,36 +132,36 @@ def _contrast(
 
 
 def _by_seed(cells: Sequence[Cell]) -> Mapping[int, float]:
-    """Return each seed's mean over the cells, of the seeds that all cells have."""
+    """Return each seed's mean over the cells, for the seeds that all cells have."""
     values = [dict(zip(cell.seeds, cell.top1, strict=True)) for cell in cells]
     kept = set(values[0]).intersection(*values)
     return {seed: mean([v[seed] for v in values]) for seed in sorted(kept)}
 
 
 def sentence(contrast: Contrast) -> str:
-    """Return a contrast in words: the difference in points, its intervals, seeds, and whether they leave 0 out."""
+    """Describe a contrast: the difference in points, its intervals, the seeds, and whether the intervals exclude 0."""
     c = contrast
     points = f"{100 * c.difference:+.1f} points"
     if c.what == "step":
         subject = f"{c.series} from {c.against_layers[0]} to {c.layers[0]} layers: {points}"
     elif c.what == "all":
-        subject = f"{c.series} less {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
+        subject = f"{c.series} minus {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
     else:
-        subject = f"{c.series} less {c.against} at {c.layers[0]} layers: {points}"
+        subject = f"{c.series} minus {c.against} at {c.layers[0]} layers: {points}"
     if math.isnan(c.half_width):
-        return f"{subject}; no interval, which takes two seeds."
+        return f"{subject}; no interval (needs two seeds)."
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
     if any(width < ROUNDING for width in widths):
-        return f"{subject}, {seeds}; no interval, as the seeds do not differ."
+        return f"{subject}, {seeds}; no interval, because the seeds do not differ."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
     verdict = (
-        "0 lies inside: seeds alone could make it"
+        "0 is inside: variation between seeds could explain it"
         if within == {True}
-        else "0 lies outside"
+        else "0 is outside"
         if within == {False}
-        else "they disagree on 0: more seeds are needed"
+        else "the intervals disagree about 0: more seeds are needed"
     )
     paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
     return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."

@@ -1,4 +1,4 @@
-"""Accuracy against the number of layers that are set and frozen."""
+"""Accuracy as a function of the number of layers that are set and frozen."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mkfa.training.spec import BASE
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Curve(Result):
-    """Accuracy against the number of borrowed layers: base, cells, chance level, sensitivity, and what made it.
+    """Accuracy by number of borrowed layers: base, cells, chance level, sensitivity and parameters.
 
-    `contrasts` holds the arms against `random` and the base, and the last step of the arms that borrow.
+    `contrasts` compares the arms with `random` and the base, and gives the last step of the arms that borrow.
     """
 
     KIND: ClassVar[str] = "curve"
@@ -34,12 +34,12 @@ class Curve(Result):
         return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.cells)} points beside the base"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a run that is done: its point, seed and accuracy, and what the point comes to."""
+        """Return one row per finished run: its point, seed and accuracy, and the summary of the point."""
         return [row for cell in (self.base, *self.cells) for row in cell_rows(cell)]
 
 
 def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> Curve:
-    """Sum up the runs of a curve: those of arm "baseline" are its base."""
+    """Summarise the runs of a curve; those of arm "baseline" are its base."""
     base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
     base = make_cell(base_runs, accuracies(base_runs))
     cells = group_cells([r for r in runs if r.arm != BASE], base.top1)

@@ -1,4 +1,4 @@
-"""What two or more runs differ in, in what they were asked to do and in what came of it."""
+"""Compare two or more runs: differences in their specifications and in their results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FACTS = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The last epoch's accuracy of the first run less that of the second, with an interval.
+    """The first run's last-epoch accuracy minus the second's, with an interval.
 
     Attributes
     ----------
     value, low, high : float
         Shares; the interval is Newcombe's (`mkfa.stats.intervals.newcombe`), at `level`.
     first, second : int
-        Images that either run classified rightly, of `images` test images.
+        Number of test images, out of `images`, that each run classified correctly.
     """
 
     value: float
@@ -48,12 +48,12 @@ class RunComparison:
     ----------
     hashes, labels : tuple of str
     differing : mapping
-        Fields of the specifications that are not one in all runs, with a value for each run; a field of the recipe is
-        "recipe.lr", an option of the network "options.patch", None if a run has no such option.
+        Specification fields that differ between runs, with one value per run. A recipe field is "recipe.lr", a
+        network option "options.patch"; the value is None if a run has no such option.
     facts : mapping
-        Fields of the results, named in `FACTS`, with a value for each run; None if a run has none.
+        The result fields in `FACTS`, with one value per run; None if a run lacks the field.
     difference : Difference or None
-        Of two runs that are done and were tested on the same images; `note` says why there is none.
+        Only for two finished runs tested on the same images; otherwise `note` explains why it is missing.
     """
 
     hashes: tuple[str, ...]
@@ -70,9 +70,9 @@ def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
     Raises
     ------
     MkfaError
-        Fewer than two runs, or one of them twice.
+        There are fewer than two runs, or one is named twice.
     WorkError
-        A run is not over.
+        A run is unfinished.
     """
     if len(records) < 2:
         raise MkfaError(f"{len(records)} run", "is not enough for a comparison", "name two or more")
@@ -91,7 +91,7 @@ def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
 
 
 def flat_spec(spec: RunSpec) -> dict[str, Any]:
-    """Return the identity of a run with the fields of its recipe and the options of its network beside the others."""
+    """Return a run's identity as a flat mapping: recipe fields and network options get dotted names."""
     fields: dict[str, Any] = {}
     for key, value in spec.identity.items():
         if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def flat_spec(spec: RunSpec) -> dict[str, Any]:
 
 def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     if len(records) != 2:
-        return None, "A difference with its interval is given for two runs."
+        return None, "A difference with an interval is given for two runs only."
     a, b = (_result(r) for r in records)
     if not a.done or not b.done:
         return None, "No difference: a run diverged and has no accuracy."
@@ -114,20 +114,20 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
     low, high = newcombe((right[0], images), (right[1], images))
     value = a.top1_last - b.top1_last
     note = (
-        f"Interval from the {images} test images of either run (two proportions, Newcombe), not paired, as "
-        "predictions are not kept; what another seed would change is not in it."
+        f"Interval from the {images} test images of each run (two proportions, Newcombe), unpaired because "
+        "predictions are not stored; variation between seeds is not included."
     )
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 
 
 def _result(record: RunRecord) -> RunResult:
     if record.result is None:
-        problem, remedy = f"is not over ({record.state})", "start its command again: it continues where it was"
+        problem, remedy = f"is unfinished ({record.state})", "start its command again: it continues where it stopped"
         raise WorkError(f"run {record.hash}", problem, remedy)
     return record.result
 
 
 def _spec(record: RunRecord) -> RunSpec:
     if record.spec is None:
-        raise WorkError(f"run {record.hash}", "has no specification", "name a run that was begun")
+        raise WorkError(f"run {record.hash}", "has no specification", "name a run that was started")
     return record.spec

@@ -1,4 +1,4 @@
-"""Gather an experiment's runs from their folders, and make its result from them again."""
+"""Gather an experiment's runs from their folders, and rebuild its result from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mkfa.training.planned import PlannedRun
 from mkfa.training.spec import BASE
 
 RESULTS = ("curve.json", "table.json", "matrix.json")
-"""What sweeps write beside their runs."""
+"""Result files that sweeps write next to their runs."""
 _KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
 _CURVE = ("source", "target", "arch", "what", "seeds", "layers")
 _NEEDED = {"curve": _CURVE, "table": _CURVE, "matrix": ("domains", "arch", "what", "layers", "seeds")}
@@ -32,12 +32,12 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     Parameters
     ----------
     root : folder of the run folders.
-    command : the command line that made it; "" for the one that the file records.
+    command : the command line that produced it; "" for the one recorded in the file.
 
     Raises
     ------
     MkfaError
-        The file is not a sweep's result, lists no runs, or none of its runs is over below `root`.
+        The file is not a sweep's result, lists no runs, or none of its runs is finished below `root`.
     WorkError
         A run folder is damaged.
     """
@@ -46,13 +46,13 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     listed, made = parameters.pop("runs"), str(parameters.pop("command", ""))
     runs = tuple(_from_folder(root, run) for run in listed)
     if not any(run.result for run in runs):
-        problem = f"none of its {len(runs)} runs is over in {root}"
+        problem = f"has {len(runs)} runs, none of them finished in {root}"
         raise MkfaError(path, problem, "name the --out of the command that trained")
     return PackedExperiment(name, _kind(record), command or made, parameters, runs)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a sweep's result that lists its runs. Raises MkfaError if it is another file."""
+    """Read a sweep's result and check that it lists its runs. Raises MkfaError for any other file."""
     try:
         record = read_json(path)
     except WorkError as error:
@@ -64,7 +64,7 @@ def read_result(path: Path) -> dict[str, Any]:
         raise MkfaError(path, "is not a sweep's result", f"name {_KNOWN} of a results folder")
     listed = parameters.get("runs")
     if not isinstance(listed, list) or not listed:
-        remedy = "run its command again: what is done is not trained twice, and the file is written anew"
+        remedy = "run its command again: finished runs are not repeated, and the file is rewritten"
         raise MkfaError(path, "does not list its runs", remedy)
     if not all(isinstance(run, dict) and all(isinstance(run.get(k), t) for k, t in _FIELDS.items()) for run in listed):
         raise MkfaError(path, "lists entries that are not runs", "run its command again")
@@ -72,12 +72,12 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperiment:
-    """Gather every run below a folder that is over, in the order of their hashes.
+    """Gather every finished run below a folder, in order of hash.
 
     Raises
     ------
     MkfaError
-        None is.
+        No run is finished.
     """
     specs = {spec.hash: spec for folder in sorted(root.glob(f"*/{SPEC}")) if (spec := read_spec(folder.parent))}
     results = {key: read_run_result(root / key) for key in specs}
@@ -85,12 +85,12 @@ def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperime
         record_of(spec, source_name(spec, specs), result) for key, spec in specs.items() if (result := results[key])
     )
     if not runs:
-        raise MkfaError(root, "has no run that is over", "name the --out of the command that trained")
+        raise MkfaError(root, "has no finished run", "name the --out of the command that trained")
     return PackedExperiment(name, "runs", command, {}, runs)
 
 
 def recorded_command(out: Path) -> str:
-    """Return the command line that the only result of a results folder records, else ""."""
+    """Return the command line recorded in a results folder's only result; "" if there is not exactly one."""
     paths = [path for name in RESULTS if (path := out / name).is_file()]
     if len(paths) != 1:
         return ""
@@ -100,26 +100,26 @@ def recorded_command(out: Path) -> str:
 
 
 def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
-    """Make the curve, table or matrix of an experiment from its runs, as the command that trained them made it.
+    """Rebuild the curve, table or matrix of an experiment from its runs, as the training command built it.
 
     Raises
     ------
     MkfaError
-        It is a folder's runs, or its parameters are not those of a sweep.
+        It is a folder of runs, or its parameters are not those of a sweep.
     """
     p = experiment.parameters
     if experiment.kind == "runs":
         remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
-        raise MkfaError(experiment.name, "is a folder's runs, not a sweep's result", remedy)
+        raise MkfaError(experiment.name, "is a folder of runs, not a sweep's result", remedy)
     runs = experiment.runs
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]
     parameters = {**p, "command": experiment.command, "runs": listed}
     names = p.get("domains") if experiment.kind == "matrix" else [p.get("target")]
     lacking = [key for key in _NEEDED[experiment.kind] if key not in p]
     based = {r.target for r in runs if r.arm == BASE}
-    rows = p.get("sources", names)  # before there were sources that are no targets, all were both
+    rows = p.get("sources", names)  # older files: every source is also a target
     if lacking or not isinstance(names, list) or not isinstance(rows, list) or not based.issuperset(names):
-        problem = f"lacks {', '.join(lacking) or 'base runs'} and is not a whole {experiment.kind}"
+        problem = f"lacks {', '.join(lacking) or 'base runs'} and is not a complete {experiment.kind}"
         raise MkfaError(experiment.name, problem, "run its command again and pack the result")
     return make_result(experiment.kind, runs, parameters)
 
@@ -134,12 +134,12 @@ def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, A
 
 
 def count_test_images(experiment: PackedExperiment, target: str) -> int:
-    """Return the number of test images of a target; 0 if none of its runs is over."""
+    """Return the number of test images of a target; 0 if none of its runs is finished."""
     return next((r.result.test_images for r in experiment.runs if r.result and r.target == target), 0)
 
 
 def _kind(record: Mapping[str, Any]) -> str:
-    """Return which result a file holds, by what is in it; "" for none."""
+    """Return the kind of result in a file, judged by its keys; "" if unknown."""
     marks = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
     return next((kind for kind, keys in marks.items() if keys <= set(record)), "")
 
@@ -148,10 +148,10 @@ def _from_folder(root: Path, listed: Mapping[str, Any]) -> RunRecord:
     folder = root / Path(listed["hash"]).name
     spec, result = read_spec(folder), read_run_result(folder)
     if spec is not None and spec.hash != listed["hash"]:
-        raise WorkError(folder / SPEC, f"is that of run {spec.hash}", "remove the folder and train the run again")
+        raise WorkError(folder / SPEC, f"belongs to run {spec.hash}", "remove the folder and train the run again")
     return RunRecord(**{key: listed[key] for key in _FIELDS}, spec=spec, result=result)
 
 
 def records_of(plan: Sequence[PlannedRun], root: Path) -> tuple[RunRecord, ...]:
-    """Return the runs of a plan with the results that they have by now."""
+    """Return the runs of a plan with their results so far."""
     return tuple(record_of(p.spec, p.source, RunFolder(root, p.spec).result()) for p in plan)

@@ -1,6 +1,6 @@
-"""Runs summed up over their seeds, each group beside the base runs of its setting.
+"""Runs summarised over seeds, each group compared with the base runs of its setting.
 
-A setting is what must be one for accuracies to be compared: network, its options, domain, recipe.
+A setting is what must be equal for accuracies to be comparable: network, network options, domain and recipe.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from mkfa.training.spec import BASE, RunSpec
 
 SETTING = ("arch", "options", "domain", "recipe")
 FIELDS = ("arm", "layers", "source", "what", "with_bias", "fit_kernel", *SETTING)
-"""What runs can be split by; all that decides about a run but its seed is in one of them."""
+"""Fields that runs can be grouped by; together with the seed they determine a run."""
 
 Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in the seed alone: the `values` of the fields that split the table, and their `cell`.
+    """Runs that differ only in the seed: the `values` of the grouping fields, and their `cell`.
 
-    The change of a cell and its interval are NaN for the base itself and where there is no base.
+    A cell's change and its interval are NaN for the base itself and if there is no base.
     """
 
     values: Fields
     cell: Cell
 
     def record(self) -> dict[str, Any]:
-        """Return the group as JSON has it."""
+        """Return the group in the form written to JSON."""
         keys = ("seeds", "top1", "mean", "std", "half_width", "diverged", "missing")
         numbers = {key: getattr(self.cell, key) for key in keys}
         return {"values": self.values, "change": self.cell.relative} | numbers
@@ -45,8 +45,8 @@ class Group:
 class GroupTable:
     """The groups of one setting.
 
-    `columns` are the fields that were asked for, then those in which groups differ besides (`added`). `setting` holds
-    what is the same in all rows; `test_images` is 0, and `chance` NaN, where rows differ in it.
+    `columns` are the requested fields, then any others in which groups differ (`added`). `setting` has the fields that
+    are the same in all rows. If rows disagree, `test_images` is 0 and `chance` is NaN.
     """
 
     setting: Fields
@@ -57,33 +57,33 @@ class GroupTable:
     chance: float
 
     def record(self) -> dict[str, Any]:
-        """Return the table as JSON has it."""
+        """Return the table in the form written to JSON."""
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
         return fields | {"groups": [group.record() for group in self.groups]}
 
 
 def group_runs(records: Sequence[RunRecord], by: Sequence[str]) -> tuple[GroupTable, ...]:
-    """Sum runs up over their seeds; two runs of one specification count once.
+    """Summarise runs over their seeds; two runs with the same specification count once.
 
     Parameters
     ----------
-    by : fields of `FIELDS`. Runs that differ in another one are kept apart all the same, and that field is shown.
+    by : names from `FIELDS`. Runs that differ in another field are still kept apart, and that field is shown.
 
     Returns
     -------
     tuple of GroupTable
-        One for each network, domain and recipe, but for what is in `by`.
+        One for each network, domain and recipe, except for fields in `by`.
 
     Raises
     ------
     MkfaError
-        There are no runs, or no fields, or "seed" is among them.
+        There are no runs or no fields, or "seed" is one of the fields.
     UnknownNameError
-        A field that runs do not have.
+        A field is not in `FIELDS`.
     """
     _check(by)
     if not records:
-        raise MkfaError("no run", "is there to be compared", "name the --out of the command that trained")
+        raise MkfaError("no runs", "were found to compare", "name the --out of the command that trained")
     first = {r.hash: (r, r.spec) for r in reversed(records) if r.spec is not None}
     runs = dict(reversed(first.items()))
     fields = _fields(runs)
@@ -126,7 +126,7 @@ def _group(of: Fields, members: Sequence[RunRecord], base: Sequence[RunRecord], 
 
 
 def _fields(runs: Mapping[str, tuple[RunRecord, RunSpec]]) -> dict[str, dict[str, Any]]:
-    """Return the fields of each run by its hash; a source is a word, so that seeds are not kept apart by it."""
+    """Return the fields of each run by hash; a source is given by name, so that it does not separate seeds."""
     specs = [spec for _, spec in runs.values()]
     domain = _labels(specs, lambda s: s.domain, lambda s: s.domain_digest)
     recipe = _labels(specs, lambda s: s.recipe_name, lambda s: json.dumps(dict(s.recipe), sort_keys=True))
@@ -150,7 +150,7 @@ def _fields(runs: Mapping[str, tuple[RunRecord, RunSpec]]) -> dict[str, dict[str
 def _labels(
     specs: Sequence[RunSpec], name: Callable[[RunSpec], str], content: Callable[[RunSpec], str]
 ) -> Callable[[RunSpec], str]:
-    """Return a label for each content: its (first) name, with a digest where two contents have one name."""
+    """Return a labelling function: content -> its (first) name, plus a digest if two contents share the name."""
     names: dict[str, str] = {}
     for spec in specs:
         names.setdefault(content(spec), name(spec))
@@ -165,13 +165,13 @@ def _check(by: Sequence[str]) -> None:
         raise MkfaError("--by", "names no field", f"choose from {known}")
     for name in by:
         if name == "seed":
-            raise MkfaError("--by seed", "leaves nothing to sum up over", "leave it out; 'mkfa runs' lists each run")
+            raise MkfaError("--by seed", "leaves nothing to average over", "leave it out; 'mkfa runs' lists each run")
         if name not in FIELDS:
             raise UnknownNameError(f"--by {name}", "is not a field of runs", nearest(name, FIELDS) or f"take {known}")
 
 
 def _differs(name: str, groups: Sequence[Fields], by: Sequence[str]) -> bool:
-    """True where two groups that are one in the fields asked for differ in this one."""
+    """True if two groups that agree in the requested fields differ in this one."""
     seen = {_key(of, by): of[name] for of in groups}
     return any(seen[_key(of, by)] != of[name] for of in groups)
 

@@ -1,8 +1,8 @@
-"""Every source on every target: the matrix, its controls, what it could see and what it says on the whole.
+"""Every source on every target: the matrix, its controls, its sensitivity and its overall effect.
 
-Rows are sources: the domains, which are the targets too, and others above them that are sources alone. Controls are
-arms that need no source, trained on every target: they are rows apart, in no mean over sources. Accuracies are shares
-(0-1), differences are shares too.
+Rows are sources: first those that are only sources, then the domains, which are also the targets. Controls are arms
+that need no source, trained on every target. They are separate rows, excluded from means over sources. Accuracies and
+their differences are shares (0-1).
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ SELFFER = "selffer"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overall(ByContent):
-    """The cells off the diagonal against something on the same target, over all targets.
+    """The off-diagonal cells compared with a reference on the same target, over all targets.
 
     Attributes
     ----------
     arm : str
-        Off the diagonal.
+        The arm off the diagonal.
     against : str
         "baseline", "selffer" (the diagonal) or "random" (the control).
     difference : float
-        Each target's mean over its sources, less the other; then the mean over targets, all weighted alike. The mean
-        over cells, where every target has as many.
+        Each target's mean over its sources minus the reference, averaged over targets with equal weight. This equals
+        the mean over cells if all targets have the same number of cells.
     half_width : float
-        Of the 95 % interval over targets as units: Student's t of their differences; NaN for one target.
+        Half-width of the 95 % interval with targets as units: Student's t of their differences; NaN for one target.
     cells, targets : int
-        That went in: those of which both accuracies are known.
+        Numbers included: those for which both accuracies are known.
     """
 
     arm: str
@@ -61,21 +61,21 @@ class Matrix(Result):
     Attributes
     ----------
     domains : tuple of str
-        Targets, which are sources too.
+        Targets, which are also sources.
     bases : mapping
         By target.
     cells : tuple of Cell
-        In rows of sources.
+        Ordered by row (source).
     chance : mapping
         By target.
     parameters : mapping
     sources : tuple of str
-        All rows: those that are sources alone, then `domains`.
+        All rows: those that are only sources, then `domains`.
     controls : tuple of Cell
-        In rows of arms; their source is "".
+        Ordered by row (arm); their source is "".
     sensitivity : mapping
-        By target, how far its worst control lies below its base, in units of the spread over seeds of all that was
-        trained on it; None if there is no control.
+        By target: how far its worst control lies below its base, in units of the spread over seeds of all its runs;
+        None if there is no control.
     overall : tuple of Overall
     """
 
@@ -95,20 +95,20 @@ class Matrix(Result):
         return f"{len(self.sources)} sources on {len(self.domains)} targets, {self.parameters.get('arch')}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a run that is done: its cell, seed and accuracy, and what the cell comes to."""
+        """Return one row per finished run: its cell, seed and accuracy, and the summary of the cell."""
         return [row for cell in (*self.bases.values(), *self.cells, *self.controls) for row in cell_rows(cell)]
 
 
 def make_matrix(
     runs: Sequence[RunRecord], *, domains: Sequence[str], parameters: Mapping[str, Any], sources: Sequence[str] = ()
 ) -> Matrix:
-    """Sum up the runs of a matrix; each target has base runs of its own.
+    """Summarise the runs of a matrix; each target has its own base runs.
 
     Runs without a source are controls. Base runs on other domains only provide filters.
 
     Parameters
     ----------
-    sources : names of all rows in order; none stands for `domains`.
+    sources : names of all rows in order; by default `domains`.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def make_matrix(
 
 
 def _overall(bases: Mapping[str, Cell], cells: Sequence[Cell], controls: Sequence[Cell]) -> tuple[Overall, ...]:
-    """Hold the cells off the diagonal against base, diagonal and random control; nothing for what has no numbers."""
+    """Compare the off-diagonal cells with base, diagonal and random control; references without results are skipped."""
     off = [c for c in cells if c.source != c.target and c.top1]
     others = {
         BASE: bases,
@@ -174,36 +174,36 @@ def _against(name: str, other: Mapping[str, Cell], off: Sequence[Cell]) -> Overa
 
 
 def sentence(overall: Overall) -> str:
-    """Return in words what the cells off the diagonal are against something: points, numbers, interval, 0 or not."""
+    """Describe an overall comparison: points, numbers of cells and targets, interval, and whether it excludes 0."""
     o = overall
     than = {BASE: "the base", SELFFER: "selffer (the diagonal)", REFERENCE: "the control random"}[o.against]
     cells = f"{o.cells} cells off the diagonal" if o.cells > 1 else "one cell off the diagonal"
-    text = f"{o.arm} less {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
+    text = f"{o.arm} minus {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
     if math.isnan(o.half_width):
-        return f"{text}; no interval, which takes two targets."
+        return f"{text}; no interval (needs two targets)."
     if o.half_width < ROUNDING:
-        return f"{text}; no interval, as the {o.targets} targets do not differ."
+        return f"{text}; no interval, because the {o.targets} targets do not differ."
     low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
     within = abs(o.difference) <= o.half_width
-    verdict = f"0 lies inside: {o.targets} targets do not settle it" if within else "0 lies outside"
+    verdict = f"0 is inside: {o.targets} targets are not conclusive" if within else "0 is outside"
     return f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {o.targets} targets as units); {verdict}."
 
 
 def tell_sensitivity(matrix: Matrix) -> str:
-    """Return in words how far the worst control of each target lies below its base, and on which targets none does."""
+    """Describe how far each target's worst control lies below its base; name the targets where none clearly does."""
     known = {target: s for target, s in matrix.sensitivity.items() if s is not None}
     if not known:
-        why = "no control is done" if matrix.controls else "no control is in the matrix (--controls)"
-        return f"Sensitivity: unknown, {why}: 'no drop' alone says nothing."
+        why = "no control is finished" if matrix.controls else "the matrix has no control (--controls)"
+        return f"Sensitivity: unknown, {why}: 'no drop' alone is not evidence."
     parts = []
     for target, s in known.items():
         spreads = "" if math.isnan(s.distance) else f" ({s.distance:.1f} SD)"
         parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}")
-    seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs of the seeds take two seeds"
-    text = f"Sensitivity, the worst control's points below the base: {', '.join(parts)}{seeds}."
+    seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs over seeds need two seeds"
+    text = f"Sensitivity, points that the worst control lies below the base: {', '.join(parts)}{seeds}."
     if lacking := [t for t in matrix.sensitivity if t not in known]:
-        text += f" Unknown on {', '.join(lacking)}: no control is done."
+        text += f" Unknown on {', '.join(lacking)}: no control is finished."
     blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= s.bound]
     if blind:
-        text += f" On {', '.join(blind)} no control lies clearly below the base: there, 'no drop' says nothing."
+        text += f" On {', '.join(blind)} no control lies clearly below the base: there, 'no drop' is not evidence."
     return text

@@ -1,4 +1,4 @@
-"""A run with what is kept of it, from a folder, a file of packed runs, or a plan."""
+"""A run and its stored data, from a folder, a file of packed runs, or a plan."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunRecord(Shown):
-    """A run with what is kept of it.
+    """A run and its stored data.
 
     Attributes
     ----------
     source, target, arm : str
-        As results call them; `source` is the domain or bank that filters came from, "" if none did.
+        Names used in results; `source` is the domain or bank that provided the filters, "" if none did.
     layers, seed : int
     result : RunResult or None
-        None if the run is not over.
+        None if the run is unfinished.
     spec : RunSpec or None
-        None if the run was planned but never begun, or its folder is damaged.
+        None if the run was planned but never started, or its folder is damaged.
     hash : str
     status : str
-        Of a run without a result: "running" (a process holds its lock), "failed" (`error` says why; starting it again
-        continues from its checkpoint) or "stopped".
+        For a run without a result: "running" (a process holds its lock), "failed" (`error` gives the reason; starting
+        it again continues from its checkpoint) or "stopped".
     error : str
     path : Path or None
         The run's folder, or the file of packed runs.
@@ -60,7 +60,7 @@ class RunRecord(Shown):
 
     @property
     def state(self) -> str:
-        """ "done" or "diverged" if the run is over, else `status`."""
+        """ "done" or "diverged" if the run is finished, else `status`."""
         return self.result.state if self.result else self.status
 
     @property
@@ -70,7 +70,7 @@ class RunRecord(Shown):
 
     @property
     def metrics(self) -> tuple[Mapping[str, Any], ...]:
-        """Read the metrics, one mapping an epoch; a file of packed runs keeps none.
+        """Read the metrics, one mapping per epoch; files of packed runs contain none.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class RunRecord(Shown):
         return rows
 
     def row(self) -> dict[str, Any]:
-        """Return the run as lists have it: the specification's fields without those of the recipe, and the result."""
+        """Return the run as a row of a list: the specification without the recipe's fields, and the result."""
         spec, result = self.spec, self.result
         values: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"layers": self.layers, "seed": self.seed}
         values |= {key: getattr(self, key) for key in ("hash", "state", "arm", "error", "path", "experiment")}
@@ -106,5 +106,5 @@ class RunRecord(Shown):
         return f"{label}, {self.state}" + (f", top-1 {self.result.top1_last:.3f}" if self.result else "")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return `row()` alone."""
+        """Return `row()` as the only row."""
         return [self.row()]

@@ -1,4 +1,4 @@
-"""What runs there are, in a folder or in a file of packed runs, and how far each is."""
+"""List the runs in a folder or a file of packed runs, with their states."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STATES = ("done", "running", "stopped", "failed", "diverged")
 
 
 def default_root() -> Path:
-    """Return the folder that runs go to where no other is named."""
+    """Return the default folder for runs."""
     return home() / "runs"
 
 
 def find_place(out: str | Path | None) -> Path:
-    """Return where runs are read from: the run folders of an `out` folder, a file, the default folder.
+    """Return where runs are read from: the run folders of an `out` folder, a file, or the default folder.
 
     Raises
     ------
     MkfaError
-        It is neither a folder nor a file; or "bundled" if this version of mkfa brings no results along.
+        It is neither a folder nor a file; or it is "bundled" and no results are bundled with this version of mkfa.
     """
     if out is None:
         return default_root()
@@ -44,20 +44,20 @@ def find_place(out: str | Path | None) -> Path:
 
 
 def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple[RunRecord, ...]:
-    """Read training runs with all that is kept of them.
+    """Read training runs with their specifications, results and metrics.
 
     Parameters
     ----------
     place : str or Path
-        The `out` folder of the verb that trained, a file of `mkfa runs pack`, or "bundled" for the runs that mkfa
-        brings along; None for mkfa's data folder.
+        The `out` folder of the training command, a file of `mkfa runs pack`, or "bundled" for the runs bundled with
+        mkfa; None for mkfa's data folder.
     experiment : str
-        Only the runs of this experiment of a file.
+        Read only the runs of this experiment in a file.
 
     Returns
     -------
     tuple of RunRecord
-        In the order in which the runs were begun. A damaged run folder is a failed run without a specification.
+        In the order in which they were started. A damaged run folder counts as a failed run without a specification.
 
     Raises
     ------
@@ -74,25 +74,25 @@ def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple
 
 
 def list_runs(place: Path, *, experiment: str = "") -> tuple[RunRecord, ...]:
-    """Return the runs below a folder, or of a file, as `read_runs` does."""
+    """Return the runs below a folder or in a file, as `read_runs` does."""
     if place.is_file():
         experiments = read_experiments(place)
         if experiment:
             experiments = (find_experiment(experiments, experiment),)
         return tuple(run for e in experiments for run in e.runs if run.spec is not None)
     if experiment:
-        raise MkfaError("--experiment", f"is for a results file, and {place} is a folder", "leave it out")
+        raise MkfaError("--experiment", f"requires a results file, and {place} is a folder", "leave it out")
     folders = sorted((p.parent for p in place.glob(f"*/{SPEC}")), key=lambda f: (f.stat().st_mtime_ns, f.name))
     return tuple(map(read_run, folders))
 
 
 def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
-    """Return one run by its hash or the beginning of it, from a folder or a results file; or by its folder's path.
+    """Return one run from a folder or a results file, by its hash or a prefix of it, or by its folder's path.
 
     Raises
     ------
     UnknownNameError
-        No run or several runs have that name.
+        The name matches no run or several runs.
     WorkError
         The run's folder is damaged.
     """
@@ -108,19 +108,19 @@ def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
     if len({run.hash for run in matches}) == 1:
         names = ", ".join(run.experiment for run in different.values())
         problem = f"was trained more than once, with different results ({names})"
-        raise UnknownNameError(name, problem, "name one of them by --experiment")
-    problem = f"begins {len(different)} runs" if different else f"is not a run of {place}"
+        raise UnknownNameError(name, problem, "choose one with --experiment")
+    problem = f"matches {len(different)} runs" if different else f"is not a run of {place}"
     raise UnknownNameError(name, problem, f"'mkfa runs --from {place}' lists the runs")
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Return the run of a folder."""
+    """Return the run in a folder."""
     try:
         spec, result, failure = read_spec(folder), read_result(folder), read_json(folder / FAILURE)
     except MkfaError as error:
         return RunRecord("", "", "", 0, 0, hash=folder.name, status="failed", error=str(error), path=folder)
     if spec is None:
-        raise UnknownNameError(folder, "is not a run's folder", "'mkfa runs' lists the runs")
+        raise UnknownNameError(folder, "is not a run folder", "'mkfa runs' lists the runs")
     status = "running" if is_locked(folder) else "failed" if failure else "stopped"
     reason = str(failure.get("error", "")) if failure and result is None and status == "failed" else ""
     base_hash = spec.source.removeprefix("run:")
@@ -135,25 +135,25 @@ def record_of(spec: RunSpec, source: str, result: RunResult | None, **more: Any)
 
 
 def find_run(root: Path, name: str) -> Path:
-    """Return the folder of a run by its hash, the beginning of it, or its path.
+    """Return the folder of a run by its hash, a prefix of it, or its path.
 
     Raises
     ------
     UnknownNameError
-        No run or several runs have that name.
+        The name matches no run or several runs.
     """
     path = Path(name).expanduser()
     if _is_run(path):
         return path
     matches = [p.parent for p in root.glob(f"*/{SPEC}") if p.parent.name.startswith(name)]
     if len(matches) != 1:
-        problem = f"begins {len(matches)} runs" if matches else f"is not a run below {root}"
+        problem = f"matches {len(matches)} runs" if matches else f"is not a run below {root}"
         raise UnknownNameError(name, problem, "'mkfa runs' lists the runs")
     return matches[0]
 
 
 def run_details(run: RunRecord) -> dict[str, Any]:
-    """Return all that is known of a run: its row, specification, result and metrics epoch by epoch."""
+    """Return all details of a run: its row, specification, result and per-epoch metrics."""
     return {
         "run": run.row(),
         "spec": run.spec.record if run.spec else None,
@@ -164,9 +164,9 @@ def run_details(run: RunRecord) -> dict[str, Any]:
 
 
 def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
-    """Return the source of a run's filters in a word: the domain of a base run among `others`, else as recorded.
+    """Return a short name for the source of a run's filters: the base run's domain if in `others`, else as recorded.
 
-    A network other than the run's own is named after the domain, with its options.
+    If the base run has a different network, the network and its options are appended.
     """
     if spec.arm == BASE:
         return spec.domain
@@ -179,7 +179,7 @@ def source_name(spec: RunSpec, others: Mapping[str, RunSpec]) -> str:
 
 
 def _outcome(result: RunResult | None) -> tuple[Any, ...]:
-    """Return what a run came to, without how long it took and when."""
+    """Return a run's outcome without times."""
     keys = ("state", "top1_last", "top1_best", "loss_test", "weights_sha256")
     return tuple(result.record.get(key) for key in keys) if result else ()
 

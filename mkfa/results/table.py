@@ -1,4 +1,4 @@
-"""One number of layers, several arms or sources: the paper's table of scenarios, and of architectures."""
+"""Several arms or sources at one number of layers: the paper's tables of scenarios and of architectures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Scenario(ByContent):
     Attributes
     ----------
     label : str
-        The arm, the source, or both: what tells the rows apart.
+        The arm, the source, or both: what distinguishes the rows.
     cell : Cell
-        Its accuracies; `cell.relative` and `cell.half_width` are its change against the base.
+        The row's accuracies; `cell.relative` and `cell.half_width` are its change from the base.
     p : float
-        Of that change, two-sided (Welch's t); NaN for one seed on either side.
+        Two-sided p-value of that change (Welch's t); NaN if either side has one seed.
     spreads : float
         The change in units of the standard deviation over seeds, pooled over all rows; NaN without two seeds.
     """
@@ -39,9 +39,9 @@ class Scenario(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scenarios(Result):
-    """The table: the base, its rows, `contrasts` of each with the base and with `random` where that is one of them.
+    """The table: the base, the rows, and `contrasts` of each row with the base and, if it is a row, with `random`.
 
-    `sensitivity` says whether the experiment could see filters at all.
+    `sensitivity` says whether the experiment could detect an effect of filters.
     """
 
     KIND: ClassVar[str] = "table"
@@ -58,17 +58,17 @@ class Scenarios(Result):
         return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.scenarios)} rows beside the base"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a run that is done: its point, seed and accuracy, and what the point comes to."""
+        """Return one row per finished run: its point, seed and accuracy, and the summary of the point."""
         return [row for cell in (self.base, *(s.cell for s in self.scenarios)) for row in cell_rows(cell)]
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields; files call the scenarios "rows"."""
+        """Return the fields; in files the scenarios are called "rows"."""
         names = ("base", "chance", "sensitivity", "contrasts", "parameters")
         return {"rows": self.scenarios} | {name: getattr(self, name) for name in names}
 
 
 def as_scenarios(curve: Curve) -> Scenarios:
-    """Return a curve of one point a series as a table."""
+    """Return a curve with one point per series as a table."""
     labels = row_labels(curve.cells)
     spread = curve.sensitivity.spread if curve.sensitivity else float("nan")
     rows = tuple(_row(label, cell, curve.base, spread) for label, cell in zip(labels, curve.cells, strict=True))
@@ -76,9 +76,9 @@ def as_scenarios(curve: Curve) -> Scenarios:
 
 
 def row_labels(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return what tells rows apart: arms, where all have one source; sources, where all have one arm; else both.
+    """Return what distinguishes the rows: arms if all have one source, sources if all have one arm, else both.
 
-    An arm that has no source (`random`) or only one of its own (`selffer`) is told by its name.
+    An arm without a source (`random`) or with a fixed one (`selffer`) is labelled by its name.
     """
     own = [c.source == "" or (c.arm in ARMS and ARMS[c.arm].source == "own") for c in cells]
     sources = {c.source for c, alone in zip(cells, own, strict=True) if not alone}

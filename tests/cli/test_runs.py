@@ -162,7 +162,7 @@ def test_runs_that_are_not_over_are_counted_and_stay_missing_when_drawn(trained,
     assert sum(c["missing"] for c in cells) == 2
     assert "2 stopped" in call("runs", "--from", file)
     problem = str(refused("runs", "compare", random[0]["hash"], listed[0]["hash"], "--from", file))
-    assert "is not over (stopped)" in problem
+    assert "is unfinished (stopped)" in problem
 
 
 @pytest.mark.parametrize("kind", ["curve", "table", "matrix"])
@@ -276,8 +276,8 @@ def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
         (("runs", "compare", "--from", packed), "--by arm,layers"),
         (("runs", "compare", run, "--by", "arm", "--from", packed), "both were asked for"),
         (("runs", "compare", "--by", "arms", "--from", packed), "did you mean arm"),
-        (("runs", "pack", new, "--from", empty), "no run that is over"),
-        (("runs", "pack", new, "--from", empty, "--result", json_file), "none of its 12 runs"),
+        (("runs", "pack", new, "--from", empty), "no finished run"),
+        (("runs", "pack", new, "--from", empty, "--result", json_file), "has 12 runs, none of them finished"),
         (("runs", "pack", tmp_path / "new.json", "--from", empty), "end it in .json.gz"),
         (("runs", "pack", new, "--result", old), "run its command again"),
         (("runs", "pack", new, "--result", song), "is not a sweep's result"),

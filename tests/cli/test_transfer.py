@@ -39,7 +39,7 @@ def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
     assert (tmp_path / "again.png").stat().st_size > 10_000
     told = call(*words)  # nothing is trained again
     assert "Differences" in told
-    assert "transfer less random at 2 layers" in told
+    assert "transfer minus random at 2 layers" in told
     planted = {json.loads(p.read_text())["planted"] for p in (tmp_path / "out" / "runs").glob("*/result.json")}
     # transfer+ and selffer+ plant what transfer and selffer do; first-k and stack, from two layers of that width, too
     assert len(planted - {None}) == len(arms) - 4

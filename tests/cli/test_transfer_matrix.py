@@ -78,7 +78,7 @@ def test_sources_and_controls_from_the_run_to_the_packed_table(pair, tmp_path):
     table = told[told.index("Source (rows)") : told.index("Wrote")]
     rows = [line.split()[0] for line in table.splitlines()[2:10] if line.strip()]
     assert rows == ["base", "more", "here", "there", "(random)", "(delta)", "Top-1"]
-    assert "Sensitivity, the worst control's points below the base: here" in table
+    assert "Sensitivity, points that the worst control lies below the base: here" in table
     assert " ".join(table.split()).count("mean of 4 cells off the diagonal") == 3
     call("runs", "pack", tmp_path / "r.json.gz", "--result", out / "matrix.json")
     drawn = call("runs", "draw", tmp_path / "r.json.gz", "--out", tmp_path / "again.png")

@@ -166,7 +166,7 @@ def test_an_experiment_is_found_by_name_or_as_the_only_one():
 
 def test_the_bundled_file_is_read_or_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(result_file, "data_file", lambda name: tmp_path / name)
-    with pytest.raises(MkfaError, match="brings no results"):
+    with pytest.raises(MkfaError, match="no results are bundled"):
         bundled_file()
     write_experiments(tmp_path / "experiments.json.gz", [experiment()], overwrite=False)
     assert read_experiments(bundled_file())[0].name == "one"

@@ -113,23 +113,26 @@ def test_series_have_their_source_where_an_arm_has_several():
     [
         (
             {0: 0.60, 1: 0.62, 2: 0.61},
-            "+10.0 points, 95 % interval +7.7 to +12.3 (Welch, 3 seeds); seed by seed +7.5 to +12.5; 0 lies outside.",
+            "+10.0 points, 95 % interval +7.7 to +12.3 (Welch, 3 seeds); seed by seed +7.5 to +12.5; 0 is outside.",
         ),
         (
             {0: 0.50, 1: 0.52, 2: 0.51},
-            "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 lies inside: "
-            "seeds alone could make it.",
+            "interval -2.3 to +2.3 (Welch, 3 seeds); seed by seed -2.5 to +2.5; 0 is inside: "
+            "variation between seeds could explain it.",
         ),
-        ({0: 0.52, 1: 0.53, 2: 0.541}, "seed by seed +1.9 to +2.2; they disagree on 0: more seeds are needed."),
-        ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points, 3 seeds; no interval, as the seeds do not differ."),
-        ({0: 0.60}, "no interval, which takes two seeds"),
+        (
+            {0: 0.52, 1: 0.53, 2: 0.541},
+            "seed by seed +1.9 to +2.2; the intervals disagree about 0: more seeds are needed.",
+        ),
+        ({0: 0.75, 1: 0.76, 2: 0.77}, "+25.0 points, 3 seeds; no interval, because the seeds do not differ."),
+        ({0: 0.60}, "no interval (needs two seeds)"),
     ],
 )
 def test_a_sentence_says_what_the_interval_says(top1, told):
     cells = [cell("transfer", 3, top1), cell("random", 3, {0: 0.50, 1: 0.51, 2: 0.52}, "")]
     last = by_what(contrasts_of(cell("baseline", 0, {0: 0.7}, ""), cells), "transfer", "random")["last"]
     assert told in sentence(last)
-    assert sentence(last).startswith("transfer less random at 3 layers: ")
+    assert sentence(last).startswith("transfer minus random at 3 layers: ")
 
 
 def test_a_curve_has_its_contrasts_and_an_unfinished_one_has_none():

@@ -61,5 +61,5 @@ def test_one_run_one_run_twice_and_unfinished_ones_are_refused(tmp_path):
         compare_runs([a])
     with pytest.raises(MkfaError, match="named twice"):
         compare_runs([a, a])
-    with pytest.raises(WorkError, match=r"is not over \(stopped\)"):
+    with pytest.raises(WorkError, match=r"is unfinished \(stopped\)"):
         compare_runs([a, record(tmp_path, None, seed=1, state="stopped")])

@@ -132,9 +132,9 @@ def test_a_run_in_two_experiments_counts_once(runs):
 def test_fields_are_checked(runs):
     with pytest.raises(UnknownNameError, match="did you mean layers"):
         group_runs(runs, ["layer"])
-    with pytest.raises(MkfaError, match="nothing to sum up"):
+    with pytest.raises(MkfaError, match="nothing to average over"):
         group_runs(runs, ["seed"])
     with pytest.raises(MkfaError, match="names no field"):
         group_runs(runs, ["arm", ""])
-    with pytest.raises(MkfaError, match="no run"):
+    with pytest.raises(MkfaError, match="no runs: were found"):
         group_runs([], ["arm"])

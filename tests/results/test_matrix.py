@@ -94,7 +94,7 @@ def test_a_transfer_below_every_control_is_no_sensitivity():
     matrix = make_matrix(runs, domains=["a", "b"], parameters={})
     assert {t: s.drop for t, s in matrix.sensitivity.items()} == pytest.approx({"a": 0.01, "b": -0.05})
     told = tell_sensitivity(matrix)
-    assert "a 1.0 by random, b -5.0 by random; SDs of the seeds take two seeds" in told
+    assert "a 1.0 by random, b -5.0 by random; SDs over seeds need two seeds" in told
     assert "On b no control lies clearly below" in told
 
 
@@ -118,14 +118,14 @@ def test_without_controls_the_sensitivity_is_unknown():
     runs = [r for r in whole() if r.source]
     matrix = make_matrix(runs, domains=DOMAINS, sources=["z", *DOMAINS], parameters={})
     assert matrix.sensitivity == dict.fromkeys(DOMAINS)
-    assert "no control is in the matrix (--controls)" in tell_sensitivity(matrix)
+    assert "the matrix has no control (--controls)" in tell_sensitivity(matrix)
     unfinished = [*runs, run("", "a", "delta", None)]
     matrix = make_matrix(unfinished, domains=DOMAINS, sources=["z", *DOMAINS], parameters={})
-    assert "no control is done" in tell_sensitivity(matrix)
+    assert "no control is finished" in tell_sensitivity(matrix)
     matrix = make_matrix(
         [*unfinished, run("", "b", "delta", 0.3)], domains=DOMAINS, sources=["z", *DOMAINS], parameters={}
     )
-    assert "Unknown on a, c: no control is done" in tell_sensitivity(matrix)
+    assert "Unknown on a, c: no control is finished" in tell_sensitivity(matrix)
 
 
 def test_on_the_whole_against_scipy_with_targets_as_units():
@@ -150,9 +150,9 @@ def test_on_the_whole_against_scipy_with_targets_as_units():
             (interval.low, interval.high)
         )
     told = sentence(matrix.overall[2])
-    assert told.startswith("transfer less the control random of the same target: +")
+    assert told.startswith("transfer minus the control random of the same target: +")
     assert "mean of 9 cells off the diagonal" in told
-    assert "(t over 3 targets as units); 0 lies outside." in told
+    assert "(t over 3 targets as units); 0 is outside." in told
 
 
 def test_cells_that_are_missing_leave_every_target_its_weight():
@@ -167,16 +167,16 @@ def test_cells_that_are_missing_leave_every_target_its_weight():
     ]
     base, random = make_matrix(runs, domains=DOMAINS, parameters={}).overall
     assert (base.difference, base.cells, base.targets) == (pytest.approx((0.1 - 0.15) / 2), 3, 2)
-    assert "0 lies inside: 2 targets do not settle it" in sentence(base)
+    assert "0 is inside: 2 targets are not conclusive" in sentence(base)
     assert (random.difference, random.cells, random.targets) == (pytest.approx(-0.05), 2, 1)
     assert math.isnan(random.half_width)
-    assert "no interval, which takes two targets" in sentence(random)
+    assert "no interval (needs two targets)" in sentence(random)
 
 
 def test_equal_targets_have_no_interval_and_nothing_done_has_no_summary():
     runs = [run("", t, "baseline", 0.5) for t in "ab"] + [run(s, t, "transfer", 0.5) for s, t in ("ab", "ba")]
     [base] = make_matrix(runs, domains=["a", "b"], parameters={}).overall
-    assert "no interval, as the 2 targets do not differ" in sentence(base)
+    assert "no interval, because the 2 targets do not differ" in sentence(base)
     assert make_matrix(runs[:2], domains=["a", "b"], parameters={}).overall == ()
 
 
@@ -203,5 +203,5 @@ def test_what_is_packed_with_sources_is_rebuilt_with_them_or_refused():
         assert getattr(found, name) == getattr(made, name), name
     with pytest.raises(MkfaError, match="source z: is not a row"):
         rebuild(packed(whole()))
-    with pytest.raises(MkfaError, match="not a whole matrix"):
+    with pytest.raises(MkfaError, match="not a complete matrix"):
         rebuild(packed(whole(), sources="z"))
