@@ -1,6 +1,5 @@
-"""Labelled image sets on disk and in memory: which there are (`list_domains`), how folders of images are packed
-(`pack_domain`), opened (`load_domain`) and described without decoding (`domain_facts`), and how batches are
-augmented."""
+"""Labelled image sets on disk and in memory: list them (`list_domains`), pack folders of images (`pack_domain`), open
+them (`load_domain`), describe them without decoding (`domain_facts`), and augment batches."""
 
 from __future__ import annotations
 

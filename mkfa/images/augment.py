@@ -1,7 +1,7 @@
-"""Augmentation of a batch on the device, per sample and without loops over samples.
+"""Per-sample augmentation of a batch on the device, vectorised over samples.
 
 Random numbers come from numpy generators on the host, seeded by (run, step). So the host never waits for the device,
-every device gets the same numbers, and a resumed run needs no generator's state.
+results do not depend on the device's generator, and a resumed run needs no generator state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 from mkfa.array_types import I64
 
 DIRECTED = frozenset({"letters", "digits", "scripts"})
-"""Domains in which a mirror image means something else or nothing; never flipped."""
+"""Domains in which a mirror image changes or loses its meaning; never flipped."""
 
 ERASED_AREA = (0.02, 1 / 3)
 ERASED_ASPECT = (0.3, 1 / 0.3)
@@ -29,7 +29,7 @@ ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Rectangles, one a sample: first row and column, height and width, each (B,) int64; height 0 for none."""
+    """Rectangles, one per sample: first row and column, height and width, each (B,) int64; height 0 for none."""
 
     top: I64
     left: I64
@@ -42,8 +42,8 @@ def draw_boxes(
 ) -> Boxes:
     """Draw rectangles strictly smaller than the image by the rejection rule of timm's RandomErasing.
 
-    Area uniform in `area` (share of the image), aspect (height / width) log-uniform; a rectangle that does not fit is
-    drawn again, at most ten times; after that there is none.
+    Area is uniform in `area` (share of the image), aspect (height / width) log-uniform. Each sample gets the first of
+    ten drawn rectangles that fits, or none.
     """
     wanted = rng.uniform(*area, (ATTEMPTS, count)) * side * side
     ratio = np.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1]), (ATTEMPTS, count)))
@@ -59,7 +59,7 @@ def draw_boxes(
 
 
 def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
-    """Draw the crops of Inception training as timm's RandomResizedCrop does; the whole image if none fits."""
+    """Draw Inception-style crops as in timm's RandomResizedCrop; the whole image if none fits."""
     wanted = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count)) * side * side
     low, high = (math.log(bound) for bound in CROPPED_ASPECT)
     ratio = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
@@ -76,7 +76,7 @@ def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
 
 
 def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, flip: float) -> torch.Tensor:
-    """Shift each image by up to `shift` pixels each way, border pixels repeated, and mirror some; (B, C, H, W)."""
+    """Randomly shift each image by up to `shift` pixels, repeating border pixels, and flip some; (B, C, H, W)."""
     import torch
 
     if not shift and not flip:
@@ -96,10 +96,10 @@ def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, fli
 
 
 def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> torch.Tensor:
-    """Cut a random crop out of each image, scale it to the image's size (bilinear) and mirror some; float (B, C, H, W).
+    """Crop each image at random, scale the crop to the image's size (bilinear) and flip some; float (B, C, H, W).
 
-    timm scales with PIL, bilinear or bicubic at random and with a filter against aliasing; a crop is at most as large
-    as the image, so that scaling never shrinks and the filter would not act.
+    timm scales with PIL, bilinear or bicubic at random, with antialiasing. A crop is never larger than the image, so
+    scaling never shrinks it and antialiasing would have no effect.
     """
     import torch.nn.functional as functional
 
@@ -117,7 +117,7 @@ def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> 
 
 
 def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> torch.Tensor:
-    """Put unit normal noise into a rectangle of some images, after normalisation; timm's RandomErasing, mode pixel."""
+    """Fill a rectangle of some normalised images with unit normal noise, as in timm's RandomErasing (mode "pixel")."""
     import torch
 
     if not probability:
@@ -133,10 +133,10 @@ def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> t
 
 
 def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: float) -> tuple[torch.Tensor, float]:
-    """Mix each image of a batch with the one opposite to it; return the images and the first one's share.
+    """Mix each image of a batch with its counterpart in the reversed batch; return the images and the first's share.
 
-    timm's Mixup in mode "batch" with probability 1 and switch probability .5: one draw a batch, a cut rectangle's
-    share corrected for what lies outside the image.
+    This is timm's Mixup in mode "batch" with probability 1 and switch probability 0.5: one draw per batch, and the
+    share of a cut rectangle is corrected for the part outside the image.
     """
     if not mixup and not cutmix:
         return x, 1.0
@@ -156,7 +156,7 @@ def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: floa
 
 
 def effective_flip(flip: float, domain: str) -> float:
-    """Return the probability of a mirror image for a domain: `flip`, or 0 where left and right have a meaning."""
+    """Return the flip probability for a domain: `flip`, or 0 if left and right are meaningful."""
     return 0.0 if domain in DIRECTED else flip
 
 

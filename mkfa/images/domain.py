@@ -20,10 +20,10 @@ class Domain(Shown):
     ----------
     name : str
     classes : tuple of str
-    x_train, x_test : (N, H, W, C) uint8, C = 1 (truly gray) or 3; `Rows` stay in their file until they are indexed.
+    x_train, x_test : (N, H, W, C) uint8, C = 1 (grayscale) or 3; `Rows` stay in their file until they are indexed.
     y_train, y_test : (N,) int64
     digest : str
-        sha256 over pixels, labels and classes; part of a run's identity.
+        SHA-256 over pixels, labels and classes; part of a run's identity.
     licence : str
     """
 
@@ -47,7 +47,7 @@ class Domain(Shown):
         return int(self.x_train.shape[3])
 
     def headline(self) -> str:
-        """Return the domain in one line."""
+        """Return a one-line description."""
         count = f"{len(self.x_train)} train and {len(self.x_test)} test images"
         colours = "gray" if self.channels == 1 else "in colour"
         return f"{self.name}, {len(self.classes)} classes, {count} of {self.size}x{self.size} pixels, {colours}"

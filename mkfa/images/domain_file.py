@@ -1,8 +1,9 @@
-"""Domains as files: HDF5 with the pixels of every image.
+"""Domain files: HDF5 with the pixels of every image.
 
-Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and as JSON in the
-root attribute `parameters` the name, classes, licence, source and digest. A file of `mkfa domains pack` holds its
-digest and the number of valid rows in small arrays instead, as they are known last: `digest` (64,) uint8, `rows` (2,).
+Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and the root attribute
+`parameters`, JSON with the name, classes, licence, source and digest. A file from `mkfa domains pack` stores the digest
+and the numbers of valid rows in small arrays instead, since they are known only at the end: `digest` (64,) uint8,
+`rows` (2,).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mkfa.storage.file_rows import Rows
 from mkfa.storage.result_files import open_arrays, write_arrays
 
 _SLAB = 1 << 26
-"""Bytes of pixels hashed at a time, so that a set in a file is never wholly in memory."""
+"""Bytes of pixels hashed at a time, so that a set in a file is never loaded completely."""
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -31,7 +32,7 @@ class DomainError(MkfaError):
 
 
 def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64]) -> str:
-    """Return the sha256 over classes, labels and pixels of both sides, 64 hexadecimal digits.
+    """Return the SHA-256 over the classes, labels and pixels of both sides, as 64 hexadecimal digits.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tu
 def make_domain(
     name: str, classes: Sequence[str], *, train: tuple[U8, I64], test: tuple[U8, I64], licence: str = ""
 ) -> Domain:
-    """Build a domain from decoded images, with its digest."""
+    """Build a domain from decoded images and compute its digest."""
     digest = domain_digest(classes, train, test)
     return Domain(name, tuple(classes), *train, *test, digest, licence)
 
@@ -58,8 +59,8 @@ def make_domain(
 def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwrite: bool = True) -> Path:
     """Write a domain as a compressed file and return its path.
 
-    Labels of up to 256 classes take a byte. `facts` (source, split rule...) are stored beside what the domain itself
-    knows. Raises as `atomic_write`.
+    Labels of up to 256 classes are stored in one byte. `facts` (source, split rule, ...) are stored in addition to the
+    domain's own attributes. Raises as `atomic_write`.
     """
     side = domain.size
     small = np.uint8 if len(domain.classes) <= 256 else np.int64
@@ -82,18 +83,18 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
 
 
 def read_domain(path: str | Path) -> Domain:
-    """Open a domain's file: labels are read, pixels stay in it until they are indexed.
+    """Open a domain file: labels are read, pixels stay in the file until they are indexed.
 
     Raises
     ------
     DomainError
-        Missing, damaged, of another format, unfinished, or with tables that do not agree.
+        The file is missing, damaged, in another format, unfinished, or with inconsistent tables.
     """
     try:
         arrays, facts = open_arrays(path, kind="domain")
     except BankError as error:
         remedy = "pack the data set again, or fetch the file again"
-        raise DomainError(path, error.problem.replace("a bank file", "a domain's file"), remedy) from error
+        raise DomainError(path, error.problem.replace("a bank file", "a domain file"), remedy) from error
     if problem := _inconsistency(arrays, facts):
         raise DomainError(path, problem, "pack the data set again, or fetch the file again")
     rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
@@ -111,7 +112,7 @@ def _first(images: np.ndarray[Any, Any] | Rows, count: int) -> U8 | Rows:
 
 
 def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Mapping[str, Any]) -> str:
-    """Return what is inconsistent, or ""."""
+    """Return a description of the inconsistency, or ""."""
     missing = [n for n in _NEEDED if n not in arrays] + [n for n in ("name", "classes") if n not in facts]
     if missing:
         return f"has no {' and no '.join(missing)}"
@@ -122,7 +123,7 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], np.asarray(arrays[f"y_{part}"])
         if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3):
-            return f"has x_{part} of {x.dtype} {x.shape}, and must have square uint8 images of 1 or 3 channels"
+            return f"has x_{part} of {x.dtype} {x.shape}, but needs square uint8 images of 1 or 3 channels"
         if y.shape != (len(x),):
             return f"has {len(x)} images but {len(y)} labels on the {part} side"
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):

@@ -1,6 +1,6 @@
-"""Which images belong to a data set on disk: torchvision's loaders, lists, folders (torchvision on demand).
+"""List the images of a data set on disk: from torchvision's loaders, text files or folders (torchvision on demand).
 
-Nothing is downloaded and nothing is decoded here, except data sets that are one file of raw pixels (CIFAR-10, STL-10).
+Nothing is downloaded, and nothing is decoded except data sets stored as raw pixels (CIFAR-10, STL-10).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARKS = {
     "stl10_binary": "stl10",
     "sketch_train.txt": "sketch",
 }
-"""A file in the folder of a known data set, and the data set's name."""
+"""A file or folder that identifies a known data set, and the data set's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Side:
     Attributes
     ----------
     labels : (N,) int64
-    files : tuple of N paths; empty where there are pixels.
+    files : tuple of N paths; empty if there are pixels.
     pixels : (N, H, W, 3) uint8 or None
     """
 
@@ -60,7 +60,7 @@ class ImageSet:
     classes : tuple of str
     train, test : Side
     dated : bool
-        True if an image that was written again makes another set; else only its name and size count.
+        True if an image's modification time is part of the digest; else only its name and size are.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ImageSet:
     dated: bool = False
 
     def digest(self) -> str:
-        """Return a sha256 over names, sizes and labels of the images (or their pixels): has the set changed?"""
+        """Return a SHA-256 over the names, sizes and labels of the images (or their pixels), to detect changes."""
         state = hashlib.sha256(json.dumps([self.name, list(self.classes)]).encode())
         for side in (self.train, self.test):
             state.update(np.ascontiguousarray(side.labels, "<i8").data)
@@ -84,16 +84,16 @@ class ImageSet:
 
 
 def _known_of(file: Path, *, dated: bool) -> str:
-    """Return a file's size in bytes and, with `dated`, its time of change in ns."""
+    """Return a file's size in bytes and, with `dated`, its modification time in ns."""
     try:
         stat = file.stat()
-    except OSError:  # vanished or unreadable: packing names it
+    except OSError:  # vanished or unreadable: reported by packing
         return "-1"
     return f"{stat.st_size} {stat.st_mtime_ns}" if dated else f"{stat.st_size}"
 
 
 def recognise(path: Path) -> DomainInfo | None:
-    """Return the domain of the registry that is unpacked in a folder, with that folder; None if there is none."""
+    """Return the registry's domain that is unpacked in a folder, with that folder set; None if there is none."""
     for mark, name in _MARKS.items():
         if (path / mark).exists() or (path.name == mark and path.is_dir()):
             root = path if (path / mark).exists() else path.parent
@@ -102,12 +102,12 @@ def recognise(path: Path) -> DomainInfo | None:
 
 
 def is_image_folder(path: Path) -> bool:
-    """True for a folder that `list_path` can be expected to understand."""
+    """True for a folder that `list_path` should be able to list."""
     return path.is_dir() and ((path / "train").is_dir() or recognise(path) is not None)
 
 
 def list_path(path: Path) -> ImageSet:
-    """List a folder of the user's: train/ and test/ with a folder a class, or a data set of the registry as unpacked.
+    """List a user's folder: train/ and test/ with one folder per class, or an unpacked data set of the registry.
 
     Raises as `list_folder` and `list_named`.
     """
@@ -118,7 +118,7 @@ def list_path(path: Path) -> ImageSet:
 def list_named(info: DomainInfo) -> ImageSet:
     """List a data set of the registry on disk; raises `DomainError` if it is missing or incomplete."""
     if not info.root.is_dir():
-        raise DomainError(info.name, f"is not on this machine: looked for {info.root}", info.remedy)
+        raise DomainError(info.name, f"is not on this machine: expected in {info.root}", info.remedy)
     if info.how == "torchvision":
         return _by_torchvision(info)
     if info.how == "lists":
@@ -138,14 +138,14 @@ def list_named(info: DomainInfo) -> ImageSet:
 def list_folder(
     root: Path, *, name: str = "", keep: Sequence[int] | None = None, classes: int | None = None
 ) -> ImageSet:
-    """List a folder with train/ and test/ (or val/) that hold a folder of images for each class.
+    """List a folder with train/ and test/ (or val/), each with one folder of images per class.
 
     Parameters
     ----------
     keep : sequence of int or None
-        Places, among the class folders in order of their names, of the classes that belong to the domain.
+        Indices of the domain's classes among the class folders sorted by name.
     classes : int or None
-        How many class folders there must be.
+        Required number of class folders.
 
     Raises
     ------
@@ -155,15 +155,15 @@ def list_folder(
     sides = [root / "train", next((root / n for n in _TEST_FOLDERS if (root / n).is_dir()), root / "test")]
     for side in sides:
         if not side.is_dir():
-            remedy = "put a folder of images for each class into its folders train/ and test/ (or val/)"
+            remedy = "put one folder of images per class into its folders train/ and test/ (or val/)"
             raise DomainError(root, f"has no folder {side.name}", remedy)
     names = [sorted(p.name for p in side.iterdir() if p.is_dir() and not p.name.startswith(".")) for side in sides]
     if names[0] != names[1]:
         odd = sorted(set(names[0]) ^ set(names[1]))
-        raise DomainError(root, f"has class {odd[0]} on one side only ({len(odd)} such)", "make both sides alike")
+        raise DomainError(root, f"has class {odd[0]} on one side only ({len(odd)} such)", "make their classes match")
     if classes is not None and len(names[0]) != classes:
-        problem = f"has {len(names[0])} class folders where {classes} belong"
-        raise DomainError(root, problem, "unpack the data set again, one folder a class")
+        problem = f"has {len(names[0])} class folders instead of {classes}"
+        raise DomainError(root, problem, "unpack the data set again, one folder per class")
     chosen = names[0] if keep is None else [names[0][i] for i in keep]
     lists = []
     for side in sides:
@@ -185,7 +185,7 @@ def _by_lists(info: DomainInfo) -> ImageSet:
             raise DomainError(info.name, f"has no {index}", info.remedy)
         rows = [line.rsplit(maxsplit=1) for line in index.read_text("utf-8").splitlines() if line.strip()]
         if not rows or not all(len(r) == 2 and r[1].isdigit() and len(Path(r[0]).parts) == 3 for r in rows):
-            raise DomainError(index, "does not hold lines 'sketch/CLASS/FILE LABEL'", info.remedy)
+            raise DomainError(index, "does not have lines 'sketch/CLASS/FILE LABEL'", info.remedy)
         labels = np.array([int(label) for _, label in rows], np.int64)
         classes |= {int(label): Path(file).parts[1] for file, label in rows}
         sides.append(Side(labels, tuple(info.root / file for file, _ in rows)))
@@ -196,7 +196,7 @@ def _by_lists(info: DomainInfo) -> ImageSet:
 
 
 def _by_torchvision(info: DomainInfo) -> ImageSet:
-    """Ask torchvision's loader of a data set which images it has."""
+    """List the images of a data set with torchvision's loader."""
     from torchvision import datasets
 
     made: dict[str, Any] = {
@@ -226,7 +226,7 @@ def _parts(loader: Any, info: DomainInfo, train: tuple[Any, ...], test: tuple[An
 
 
 def _side(sets: list[Any]) -> Side:
-    """Return the images of one or more loaders: CIFAR-10 and STL-10 hold pixels, the others name files."""
+    """Return the images of one or more loaders: CIFAR-10 and STL-10 provide pixels, the others file names."""
     first = sets[0]
     if hasattr(first, "data"):
         pixels = np.concatenate([s.data for s in sets])

@@ -1,4 +1,4 @@
-"""A domain by name or path: bundled, packed by the user, or decoded on first use."""
+"""Open a domain by name or path: bundled, packed by the user, or decoded on first use."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from mkfa.storage.folders import data_file
 from mkfa.storage.result_files import open_arrays
 
 FOLDER_SIZE = 64
-"""Default side to which the images of a user's folder are decoded, pixels."""
+"""Default size to which the images of a user's folder are decoded, pixels."""
 DECODE_UNASKED = 4 << 30
-"""A data set of up to so many bytes is packed when it is first used; a larger one only by `mkfa domains pack`."""
+"""Data sets of up to this many bytes are packed on first use; larger ones only by `mkfa domains pack`."""
 
 Notify = Callable[[str], object]
-"""Called with a sentence before something that takes long, and about images that were left out."""
+"""Called with a sentence before a slow operation, and to report images that were left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainFacts:
-    """What is known of a domain without decoding it.
+    """Properties of a domain that are known without decoding it.
 
     Attributes
     ----------
     name : str
     classes : tuple of str
     train, test : int
-        Images; some of them may turn out to be damaged when they are decoded.
+        Numbers of images; decoding may find that some are damaged.
     size : int
-        Side of the images, pixels.
+        Size of the images, pixels.
     digest : str
-        sha256 over pixels, labels and classes; "" if the images are not decoded yet.
+        SHA-256 over pixels, labels and classes; "" if the images are not decoded yet.
     """
 
     name: str
@@ -53,7 +53,7 @@ class DomainFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """Images that are to be packed into a file when they are wanted; `command` is what `mkfa domains pack` takes."""
+    """Images to be packed into a file when needed; `command` is the argument for `mkfa domains pack`."""
 
     images: ImageSet
     out: Path
@@ -61,7 +61,7 @@ class _Images:
     command: str
 
     def packed(self) -> Domain | None:
-        """Return the packed domain, or None if there is none or the images changed since."""
+        """Return the packed domain, or None if there is none or the images have changed since."""
         if self.out.is_file():
             domain = read_domain(self.out)
             if open_arrays(self.out, kind="domain")[1].get("listing") == self.images.digest():
@@ -70,7 +70,7 @@ class _Images:
 
 
 def list_domains() -> tuple[DomainInfo, ...]:
-    """Return the image sets that mkfa knows by name; `state` of each says whether it is on this machine.
+    """Return the image sets that mkfa knows by name; the `state` of each shows whether it is on this machine.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def list_domains() -> tuple[DomainInfo, ...]:
 
 
 def domain_info(name: str) -> DomainInfo:
-    """Return what is known of a domain; raises `UnknownNameError` with the nearest names."""
+    """Return the registry entry of a domain; raises `UnknownNameError` with the nearest names."""
     known = registry()
     if name not in known:
         remedy = nearest(name, known) or f"choose one of {', '.join(known)}, an image folder or a packed file"
@@ -90,7 +90,7 @@ def domain_info(name: str) -> DomainInfo:
 
 
 def is_domain(domain: str | Path) -> bool:
-    """True for a name of the registry, a packed domain's file and a folder of images; nothing is decoded."""
+    """True for a registry name, a packed domain file or a folder of images; nothing is decoded."""
     path = Path(domain).expanduser()
     if str(domain) in registry() or is_image_folder(path):
         return True
@@ -106,18 +106,18 @@ def is_domain(domain: str | Path) -> bool:
 def load_domain(
     domain: str | Path, *, size: int | None = None, notify: Notify | None = None, progress: Progress = None
 ) -> Domain:
-    """Open a domain; if only its images are there, they are packed first, unless they are very large.
+    """Open a domain. If only its images are present, they are packed first, unless the data set is very large.
 
-    What was packed is recognised by the folder's path, as long as the names, sizes and times of its images are the
-    same; packing that was stopped is resumed.
+    The packed file is reused for the same folder path while the names, sizes and times of its images are unchanged.
+    Interrupted packing is resumed.
 
     Parameters
     ----------
     domain : str or Path
-        A name of the registry, a packed file (.h5), or a folder: train/ and test/ (or val/) with a folder of images
-        for each class, or a data set of the registry as it is unpacked.
+        A registry name, a packed file (.h5), or a folder: train/ and test/ (or val/) with one folder of images per
+        class, or an unpacked data set of the registry.
     size : int or None
-        Side of the images, pixels; None takes that of the file, the registry's, or `FOLDER_SIZE` for a folder.
+        Size of the images, pixels; None: the file's, the registry's, or `FOLDER_SIZE` for a folder.
     notify : see `Notify`.
     progress : see `mkfa.progress.Progress`; counts images.
 
@@ -126,8 +126,8 @@ def load_domain(
     UnknownNameError
         No domain has that name.
     DomainError
-        The data set is not on this machine (the message says where it was looked for and what to run), is damaged,
-        or has another size than asked for.
+        The data set is not on this machine (the message says where it is expected and what to run), is damaged, or
+        has a different size from the one requested.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def load_domain(
 
 
 def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
-    """Return what is known of a domain without decoding it; parameters and errors as `load_domain`.
+    """Return a domain's properties without decoding it; parameters and errors as `load_domain`.
 
     Examples
     --------
@@ -165,15 +165,15 @@ def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
 def load_to_train(
     domain: str | Path, *, size: int, max_size: int, notify: Notify | None = None, progress: Progress = None
 ) -> Domain:
-    """Open a domain as a recipe wants it: at the recipe's size if it is there or can be made, else at its own.
+    """Open a domain for training: at the recipe's size if that is available or can be packed, else at its own.
 
-    The trainer scales images of another size. A folder, and a data set of the registry that is no smaller, is packed
-    at the recipe's size at once.
+    The trainer scales images of other sizes. A folder, or a data set of the registry that is at least as large, is
+    packed directly at the recipe's size.
 
     Parameters
     ----------
     size, max_size : int
-        The recipe's: side of the images, 0 for the domain's own; limit on the domain's own, 0 for none.
+        From the recipe: image size, 0 for the domain's own; limit on the domain's own size, 0 for none.
     Other parameters and errors as `load_domain`.
     """
     return _as_trained(
@@ -182,7 +182,7 @@ def load_to_train(
 
 
 def facts_to_train(domain: str | Path, *, size: int, max_size: int) -> DomainFacts:
-    """Return what is known of the domain that `load_to_train` would open, without decoding it."""
+    """Return the properties of the domain that `load_to_train` would open, without decoding it."""
     return _as_trained(domain, size, max_size, lambda size: domain_facts(domain, size=size))
 
 
@@ -220,7 +220,7 @@ def pack_domain(
     overwrite: bool = False,
     progress: Progress = None,
 ) -> Packed:
-    """Pack a domain of the registry, or an image folder, where `load_domain` finds it (or into `out`).
+    """Pack a registry domain or an image folder to where `load_domain` finds it (or into `out`).
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def pack_domain(
         if info.how == "bundled":
             raise MkfaError(info.name, "comes packed with mkfa", "use it as it is")
         if info.how == "build":
-            raise MkfaError(info.name, "is made from packages, not from images on disk", info.remedy)
+            raise MkfaError(info.name, "is built from packages, not from images on disk", info.remedy)
         images, side = list_named(info), size or info.size
         target = out or info.packed(side)
     if out is None:
@@ -254,20 +254,20 @@ def pack_domain(
 
 
 def folder_size(folder: Path) -> int:
-    """Return the side to which a folder's images are decoded by default, pixels."""
+    """Return the default size to which a folder's images are decoded, pixels."""
     info = None if (folder / "train").is_dir() else recognise(folder)
     return info.size if info else FOLDER_SIZE
 
 
 def packed_folder(folder: Path, size: int) -> Path:
-    """Return the file that an image folder is packed to; it differs for two folders of one name."""
+    """Return the file that an image folder is packed into; folders with the same name get different files."""
     path = folder.expanduser().resolve()
     name = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     return datasets_folder() / "packed" / file_name(name, size)
 
 
 def _locate(domain: str | Path, size: int | None) -> Path | _Images:
-    """Return the packed file of a domain, or its images; raises as `load_domain`."""
+    """Return a domain's packed file, or its images; raises as `load_domain`."""
     path = Path(domain).expanduser()
     if path.suffix == ".h5" or path.is_file():
         return path
@@ -283,13 +283,13 @@ def _locate(domain: str | Path, size: int | None) -> Path | _Images:
     if info.how == "bundled":
         return data_file(bundled_domains()[info.name]["file"])
     if info.how == "build" or not info.root.is_dir():
-        problem = f"is not on this machine: looked for {info.packed(wanted)} and {info.root}"
+        problem = f"is not on this machine: expected in {info.packed(wanted)} or {info.root}"
         raise DomainError(info.name, problem, info.remedy)
     return _Images(list_named(info), info.packed(wanted), wanted, info.name)
 
 
 def _is_folder(domain: str | Path) -> bool:
-    """A name of the registry is that domain, even if a folder has the name too; ./NAME is the folder."""
+    """True for a folder. A registry name means that domain even if a folder has the same name; ./NAME is the folder."""
     text = str(domain)
     path = Path(text).expanduser()
     return path.is_dir() and (text not in registry() or isinstance(domain, Path))
@@ -299,20 +299,20 @@ def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
     images, out, size = place.images, place.out, place.size
     need = packed_bytes(images, size)
     if need > DECODE_UNASKED:
-        problem = f"is here but not packed at {size} px, which takes {need / 1e9:.0f} GB"
+        problem = f"is on this machine but not packed at {size} px, which needs {need / 1e9:.0f} GB"
         raise DomainError(images.name, problem, f"run: mkfa domains pack {place.command} --size {size}")
-    notify(f"decoding {images.name} at {size} px into {out} ({need / 1e6:.0f} MB), once")
+    notify(f"decoding {images.name} once, at {size} px, into {out} ({need / 1e6:.0f} MB)")
     out.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"decode {images.name}", len(images.train) + len(images.test)) as advance:
         done = pack(images, out, size=size, overwrite=True, advance=advance)
     if done.skipped:
         more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
-        notify(f"left out what cannot be decoded: {done.skipped[0]}{more}")
+        notify(f"left out images that cannot be decoded: {done.skipped[0]}{more}")
     return read_domain(out)
 
 
 def _of_size(domain: Domain, size: int | None) -> Domain:
     if size is not None and domain.size != size:
-        problem = f"is there at {domain.size} px, not at {size} px"
-        raise DomainError(domain.name, problem, "leave the size out, or pack or build it at that size")
+        problem = f"is available at {domain.size} px, not at {size} px"
+        raise DomainError(domain.name, problem, "omit the size, or pack or build the domain at that size")
     return domain

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Domains:
-    """Domains by name or path, at the size that a recipe wants; a run's domain is found by its own name too.
+    """Domains by name or path, at the recipe's size. A domain opened by path is also found by its own name.
 
     Parameters
     ----------
     size, max_size : pixels, as in `mkfa.images.load.load_to_train`.
     notify, progress : as in `mkfa.images.load.load_domain`.
-    decode : if False, a domain that is not packed yet is stood in for by black images, and has no digest.
+    decode : if False, a domain that is not packed yet is replaced by black images and has no digest.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class Domains:
         Raises
         ------
         MkfaError
-            As `mkfa.images.load.load_domain`; or it has the name of another one, and runs know their domains by name.
+            As `mkfa.images.load.load_domain`; or two different domains have the same name, by which runs refer to
+            them.
         """
         if name in self._read:
             return self._read[name]
@@ -61,24 +62,24 @@ class Domains:
             )
         asked, other = self._named.setdefault(domain.name, (name, domain))
         if other.digest != domain.digest:
-            problem = f"is called {domain.name} as {asked} is, but has other images"
-            raise MkfaError(name, problem, "rename one of them: a domain is called after its folder")
+            problem = f"has the same name ({domain.name}) as {asked}, but different images"
+            raise MkfaError(name, problem, "rename one of them: a domain is named after its folder")
         self._read[name] = domain
         return domain
 
     def facts(self, name: str) -> DomainFacts:
-        """Return what is known of a domain without decoding it; raises as `[name]`."""
+        """Return a domain's properties without decoding it; raises as `[name]`."""
         from mkfa.images.load import facts_to_train
 
         return facts_to_train(name, size=self.size, max_size=self.max_size)
 
     def asked_as(self, name: str) -> str:
-        """Return the name or path under which the domain of this name was read, for another process to read it."""
+        """Return the name or path from which a domain was read, so that another process can read it."""
         return self._named[name][0] if name in self._named else name
 
 
 def _stand_in(facts: DomainFacts) -> Domain:
-    """Return a domain of black images, which take no memory."""
+    """Return a domain of black images that use no memory."""
     import numpy as np
 
     def images(count: int) -> tuple[U8, I64]:

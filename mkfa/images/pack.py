@@ -1,8 +1,8 @@
 """Decode a data set once, in parallel, into one file that training reads (Pillow in the workers).
 
-An image is scaled so that its shorter side has the wanted size (bicubic, antialiased) and its centre is cut out. The
-file is written beside its target and renamed when it is complete. A killed run can be resumed: its unfinished file
-records which images are in it. Workers write their rows straight into the file's memory map.
+Each image is scaled so that its shorter side has the requested size (bicubic, antialiased) and then centre-cropped. The
+file is written next to its target and renamed when complete. Interrupted packing can be resumed, because the unfinished
+file records which images it has. Workers write their rows directly into the file's memory map.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _SAVE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What packing did.
+    """The outcome of packing.
 
     Attributes
     ----------
     path : Path
     train, test : int
-        Images in the file.
+        Numbers of images in the file.
     skipped : tuple of str
         Images that could not be decoded and were left out.
     resumed : int
-        Images that an unfinished file already had.
+        Number of images already present in an unfinished file.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Packed:
 
 
 def packed_bytes(images: ImageSet, size: int) -> int:
-    """Return the size of the packed file, bytes, without its small tables."""
+    """Return the size of the packed file in bytes, without its small tables."""
     return (len(images.train) + len(images.test)) * size * size * 3
 
 
@@ -72,22 +72,22 @@ def pack(
     overwrite: bool = False,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Packed:
-    """Decode a data set into a domain's file of `size` x `size` pixels.
+    """Decode a data set into a domain file of `size` x `size` images.
 
     Parameters
     ----------
     workers : int
-        Processes; 0 takes one per core.
+        Number of processes; 0: one per core.
     strict : bool
-        Refuse a data set with an image that cannot be decoded, instead of leaving it out.
-    advance : called with numbers of images as they are done.
+        Fail on an image that cannot be decoded instead of leaving it out.
+    advance : called with the numbers of images as they are processed.
 
     Raises
     ------
     DomainError
-        With `strict`, an image cannot be decoded; or no image of a side can.
+        An image cannot be decoded, with `strict`; or no image of a side can be.
     WorkError
-        The disk is full, or another process packs the same file.
+        The disk is full, or another process is packing the same file.
     """
     if size < 1:
         raise MkfaError("--size", f"is {size}", "choose 1 or more")
@@ -118,7 +118,7 @@ def _only_one(out: Path) -> Iterator[None]:
         with hold(out.with_name(f".{out.name}.lock"), wait=0):
             yield
     except LockHeldError:
-        raise WorkError(out, "is being packed by another process", "wait for it to end") from None
+        raise WorkError(out, "is being packed by another process", "wait for it to finish") from None
 
 
 def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
@@ -126,7 +126,7 @@ def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
 
 
 def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
-    """Return the arrays of the unfinished file, writable; an old one is used if its images and size are the same."""
+    """Return the writable arrays of the unfinished file; an existing one is reused if its images and size match."""
     listing = images.digest()
     if partial.exists():
         with contextlib.suppress(BankError):
@@ -154,7 +154,7 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
     }
     try:
         reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
-        if hasattr(os, "posix_fallocate"):  # take the space now: a full disk under a memory map kills the process
+        if hasattr(os, "posix_fallocate"):  # reserve the space now: a full disk under a memory map kills the process
             with partial.open("r+b") as handle:
                 os.posix_fallocate(handle.fileno(), 0, partial.stat().st_size)
     except OSError as error:
@@ -168,7 +168,7 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
 def _decode(
     images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool, advance: Callable[[int], object]
 ) -> None:
-    """Decode what is pending; the state of an image is recorded only after its pixels are in the file."""
+    """Decode the pending images; an image's state is recorded only after its pixels are in the file."""
     todo = [
         (part, side, rows)
         for part, side in _sides(images)
@@ -194,7 +194,7 @@ def _decode(
         ahead = iter(todo)
         try:
             while True:
-                for part, side, rows in ahead:  # keep the queue short: pixels of CIFAR-10 travel with the request
+                for part, side, rows in ahead:  # keep the queue short: CIFAR-10's pixels are sent with the request
                     x = arrays[f"x_{part}"]
                     images_or_files = side.pixels if side.pixels is not None else side.files
                     with _children_ignore_sigint():
@@ -234,9 +234,9 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
 
 @contextlib.contextmanager
 def _children_ignore_sigint() -> Iterator[None]:
-    """Make workers that are started in the body ignore SIGINT from the start.
+    """Make workers started in the body ignore SIGINT from the start.
 
-    Ctrl-C reaches all processes of a terminal; the one that started them decides what becomes of the work.
+    Ctrl-C reaches all processes of a terminal; the parent decides how to handle it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -249,7 +249,7 @@ def _children_ignore_sigint() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Make a worker end when the process that started it dies; otherwise it would wait for work for ever."""
+    """Make a worker exit when its parent process dies; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -263,7 +263,7 @@ def end_with_parent() -> None:
 def decode_rows(
     images: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int], size: int
 ) -> list[str]:
-    """Decode images into rows of a memory-mapped file; return for each what is wrong with it, "" if nothing is."""
+    """Decode images into rows of a memory-mapped file; return a problem for each image, "" if there is none."""
     filename, offset, shape = place
     pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
     problems = []
@@ -279,13 +279,13 @@ def decode_rows(
 
 
 def scaled(image: Path | U8, size: int) -> U8:
-    """Return an image as (size, size, 3) uint8: shorter side to `size`, bicubic, centre cut out."""
+    """Return an image as (size, size, 3) uint8: shorter side scaled to `size` (bicubic), then centre-cropped."""
     import warnings
 
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about odd metadata; an image that cannot be decoded is an error
+        warnings.simplefilter("ignore")  # warnings concern odd metadata; an undecodable image raises
         picture = (Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)).convert("RGB")
     width, height = picture.size
     if (width, height) != (size, size):
@@ -306,9 +306,9 @@ def _corrupt(name: str, problem: str, count: int) -> DomainError:
 
 
 def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
-    """Close the gaps of corrupt images with the last good ones, then write digest and, last, the numbers of rows.
+    """Fill the gaps left by corrupt images with the last good ones, then write the digest and, last, the row counts.
 
-    Only gaps are written to, so a run that is killed here can be repeated.
+    Only gaps are written to, so this step can be repeated if it is killed.
     """
     rows = []
     for part, side in _sides(images):

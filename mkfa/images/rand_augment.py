@@ -1,7 +1,7 @@
-"""RandAugment (arXiv 1909.13719) as timm does it, on the device: per sample, one pass an operation.
+"""timm's RandAugment (arXiv 1909.13719) on the device: per-sample draws, one pass per operation.
 
-Each sample gets `layers` operations, drawn evenly with replacement from fifteen; each is applied with probability
-one half, at a magnitude of its own, in timm's "increasing" variant, where a larger magnitude always means more change.
+Each sample gets `layers` operations, drawn uniformly with replacement from fifteen. Each operation is applied with
+probability one half, at its own magnitude, in timm's "increasing" variant: a larger magnitude always means more change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILL = 128.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Mean and deviation of the magnitude (0-10), operations a sample, probability of each."""
+    """Mean and standard deviation of the magnitude (0-10), operations per sample, probability of each operation."""
 
     magnitude: float
     deviation: float
@@ -41,7 +41,7 @@ def parse_notation(text: str) -> Policy:
     Raises
     ------
     MkfaError
-        Another notation, or a variant that is not implemented (all but inc1).
+        The notation is invalid, or the variant is not implemented (only inc1 is).
     """
     values = {"m": 10.0, "mstd": 0.0, "n": 2.0, "p": 0.5, "inc": 0.0}
     first, *rest = text.split("-")
@@ -51,12 +51,12 @@ def parse_notation(text: str) -> Policy:
             raise MkfaError(f"rand_augment {text!r}", f"has the unknown part {part!r}", "write rand-m9-mstd0.5-inc1")
         values[match[1]] = float(match[2])
     if first != "rand" or values["inc"] != 1:
-        raise MkfaError(f"rand_augment {text!r}", "is not of the increasing kind", "write rand-m9-mstd0.5-inc1")
+        raise MkfaError(f"rand_augment {text!r}", "is not an increasing variant (inc1)", "write rand-m9-mstd0.5-inc1")
     return Policy(values["m"], values["mstd"], int(values["n"]), values["p"])
 
 
 def rand_augment(x: torch.Tensor, rng: np.random.Generator, *, notation: str) -> torch.Tensor:
-    """Return images, (B, C, H, W) 0-255 (rounded to whole numbers first), as float32 of whole numbers."""
+    """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values."""
     policy = parse_notation(notation)
     x = x.float().round()
     names = list(OPERATIONS)
@@ -95,7 +95,7 @@ def _column(values: F64, x: torch.Tensor) -> torch.Tensor:
 
 
 def _gray(x: torch.Tensor) -> torch.Tensor:
-    """Return luma as PIL's conversion to L does (ITU-R 601-2, 16 bits); (B, 1, H, W)."""
+    """Return luma as in PIL's conversion to L (ITU-R 601-2, 16 bits); (B, 1, H, W)."""
     if x.shape[1] == 1:
         return x
     red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:3]
@@ -162,7 +162,7 @@ def _auto_contrast(x: torch.Tensor, _: F64) -> torch.Tensor:
 
 
 def _equalize(x: torch.Tensor, _: F64) -> torch.Tensor:
-    """PIL's: each value becomes the number of pixels below it, in steps of a 255th of all but the last value's."""
+    """As in PIL: each value becomes the number of pixels below it, in steps of 1/255 of all but the brightest."""
     import torch
 
     batch, channels, height, width = x.shape
@@ -177,11 +177,11 @@ def _equalize(x: torch.Tensor, _: F64) -> torch.Tensor:
 
 
 def _affine(x: torch.Tensor, theta: F64) -> torch.Tensor:
-    """Sample images where `theta`, (B, 2, 3), sends each pixel; every other image bicubic, the rest bilinear.
+    """Apply the affine maps `theta`, (B, 2, 3), to images; every other image bicubic, the rest bilinear.
 
-    timm draws the interpolation of each image; the samples of an operation are in random order, so that taking turns
-    gives the same shares. Outside the image is gray, its border pixels are continued, as in PIL. The cubic is
-    torch's (a = -0.75), PIL's has a = -0.5: a difference of one or two of 255 levels.
+    timm draws the interpolation for each image. Here the samples of an operation are in random order, so alternating
+    gives the same shares. As in PIL, the outside is gray and border pixels are extended. The cubic is torch's
+    (a = -0.75) rather than PIL's (a = -0.5), which changes values by one or two of 255 levels.
     """
     import torch
     import torch.nn.functional as functional
@@ -240,4 +240,4 @@ OPERATIONS: dict[str, tuple[Draw, Apply]] = {
     "TranslateXRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 0)),
     "TranslateYRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 1)),
 }
-"""By timm's names: how the parameter is drawn from (generator, magnitudes), and the operation on the images."""
+"""By timm's names: a function (generator, magnitudes) that draws the parameter, and the operation on the images."""

@@ -1,4 +1,4 @@
-"""The labelled image sets that mkfa knows by name, and where they lie on this machine."""
+"""The labelled image sets that mkfa knows by name, and where they are stored."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ Source: Yosinski et al. 2014 (arXiv 1411.1792), whose split the paper uses."""
 
 @dataclass(frozen=True, slots=True)
 class DomainInfo:
-    """What is known of a domain before it is read; those that are not bundled are listed in known.toml.
+    """Properties of a domain that are known before it is read; those not bundled are listed in known.toml.
 
     Attributes
     ----------
     name, title : str
     how : str
-        "bundled" in the package; "torchvision": that library's loader; "lists": files named in text files;
-        "folders": train/ and val/ with a folder a class; "build": `python -m mkfa.bundling.images`.
+        "bundled": in the package; "torchvision": that library's loader; "lists": files listed in text files;
+        "folders": train/ and val/ with one folder per class; "build": `python -m mkfa.bundling.images`.
     classes : int
     size : int
-        Default side to which images are decoded, pixels.
+        Default size to which images are decoded, pixels.
     train, test : int
         Numbers of images; 0 if unknown before the images are listed.
     channels : int
-        1 for truly gray images, else 3.
+        1 for grayscale images, else 3.
     licence : str
     folder : str
         Name of the data set's folder below `datasets_folder()`; several domains may share one.
     fetch : str
-        What the user runs, or where to go, to get it; {root} stands for the folder.
+        Command or place to get the data set; {root} stands for the folder.
     megabytes : int
-        Size of what is fetched, roughly.
+        Approximate download size.
     """
 
     name: str
@@ -76,39 +76,39 @@ class DomainInfo:
 
     @property
     def root(self) -> Path:
-        """Where the data set is looked for."""
+        """Where the data set is expected."""
         return datasets_folder() / (self.folder or self.name)
 
     def packed(self, size: int) -> Path:
-        """Where `mkfa domains pack` puts this domain at a size, and where it is looked for."""
+        """Where `mkfa domains pack` stores this domain at a size, and where it is expected."""
         return datasets_folder() / "packed" / file_name(self.name, size)
 
     @property
     def remedy(self) -> str:
-        """What to do when the data set is missing, with its size."""
+        """How to get the data set if it is missing, with its size."""
         size = f" (about {self.megabytes:,} MB)" if self.megabytes else ""
         return f"{self.fetch.format(root=self.root)}{size}"
 
 
 def file_name(name: str, size: int) -> str:
-    """Return the name of a domain's file at a size, in the package and in the user's folder alike."""
+    """Return the file name of a domain at a size, both in the package and in the user's folder."""
     return f"domain_{name}_{size}.h5"
 
 
 def datasets_folder() -> Path:
-    """Return the folder with the data sets of this machine, one folder each."""
+    """Return the folder with this machine's data sets, one subfolder each."""
     return home() / "datasets"
 
 
 @lru_cache(maxsize=1)
 def bundled_domains() -> FrozenDict[str, Any]:
-    """Return data/domains.json: name -> file, classes, sizes, licence, source, split rule, digests, how made."""
+    """Return data/domains.json: name -> file, classes, sizes, licence, source, split rule, digests, build command."""
     return FrozenDict(json.loads(data_file("domains.json").read_text("utf-8"))["domains"])
 
 
 @lru_cache(maxsize=1)
 def registry() -> FrozenDict[str, DomainInfo]:
-    """Return every domain by name: the paper's, then the bundled ones from large to small, then those to build."""
+    """Return every domain by name: the paper's, then the bundled ones from large to small, then those to be built."""
     known = tomllib.loads(files("mkfa.images").joinpath("known.toml").read_text("utf-8"))
     listed = {name: DomainInfo(name, **facts) for name, facts in known.items()}
     bundled = {

@@ -282,7 +282,7 @@ def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
         (("runs", "pack", new, "--result", old), "run its command again"),
         (("runs", "pack", new, "--result", song), "is not a sweep's result"),
         (("runs", "pack", new, "--result", tmp_path / "none.json"), "does not exist"),
-        (("runs", "draw", packed), "holds curve, table, matrix"),
+        (("runs", "draw", packed), "has curve, table, matrix"),
         (("runs", "draw", trained / "curve"), "is a folder of runs"),
         (("runs", "draw", packed, "--experiment", "curve", "--out", tmp_path / "a.txt"), "ending"),
     ):
