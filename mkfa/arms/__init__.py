@@ -1,6 +1,6 @@
-"""Which filters a network gets before it is trained, and whether they are frozen: the arms of the transfer experiments.
-`arms` is the table of them, with the help text of each; an arm is added there. `fillings` computes the kernels of each
-layer, `plant` writes them into a network, freezes them, and checks after training that they did not change."""
+"""The arms of the transfer experiments: which filters a network gets before training, and whether they are frozen.
+`arms` has the table of arms and their help texts; new arms are added there. `fillings` computes the kernels of each
+layer. `plant` writes them into a network, freezes them, and checks after training that they have not changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The table of arms: which filters a network gets before training, and whether they stay (standard library only).
+"""The table of arms: which filters a network gets before training, and whether they are frozen (stdlib only).
 
-To add an arm, add one entry to `ARMS` here and, where no function of `mkfa.arms.fillings` computes its filters, one
-function there. Users add arms of their own with `mkfa.register(Arm(...))`, in a file that MKFA_PLUGINS names.
+To add an arm, add an entry to `ARMS` and, if no function in `mkfa.arms.fillings` computes its filters, add one there.
+Users add their own arms with `mkfa.register(Arm(...))` in a file named by MKFA_PLUGINS.
 """
 
 from __future__ import annotations
@@ -35,29 +35,28 @@ class Arm:
     ----------
     name : str
     help : str
-        What is put into the layers and in which order; `mkfa transfer --help` prints it.
-    fill : callable (layer, rng) -> (out, in, kh, kw) float32, or its place "module:function"
-        Computes the kernels of one layer. `layer` is a `mkfa.arms.fillings.Weights`: the layer of the target as it was
-        initialised, or, for an arm with a source, the layer of the source that goes into it.
-    fill_network : callable (request) -> filling, or its place
+        Which filters are set, and in which order; printed by `mkfa transfer --help`.
+    fill : callable (layer, rng) -> (out, in, kh, kw) float32, or its location "module:function"
+        Computes the kernels of one layer. `layer` is a `mkfa.arms.fillings.Weights`: the target's layer as initialised
+        or, for an arm with a source, the corresponding source layer.
+    fill_network : callable (request) -> filling, or its location
         Computes the kernels of all layers at once from a `mkfa.arms.fillings.Request`; instead of `fill`.
     source : str
-        Whether filters are taken from a source: "none", "needed", "optional", or "own" for the base run of the target
-        domain itself.
+        Whether filters come from a source: "none", "needed", "optional", or "own" (the target domain's own base run).
     whole_source : bool
-        True if the arm takes the source's layers beyond the first n too.
+        True if the arm also uses the source's layers after the first n.
     frozen : bool
-        False if the filters are trained on.
+        False if the filters are trained further.
     depthwise_only : bool
-        True for patterns of single kernels; pointwise and dense layers are refused.
+        True if the arm sets patterns within a kernel; pointwise and dense layers are refused.
     must_hurt : bool
-        True if accuracy must fall, so that the arm shows whether an experiment could have seen a difference.
+        True if accuracy must fall, so that the arm shows whether an experiment can detect a difference.
     number : int
-        For an arm whose name ends in "-k": the k that "-k" stands for. "first-5" is the arm "first-k" with number 5.
+        For an arm whose name ends in "-k": the value of k. "first-5" is the arm "first-k" with number 5.
 
     Notes
     -----
-    A run is identified by the name of its arm, not by its code: when you change an arm of your own, rename it.
+    A run is identified by the name of its arm, not by its code. If you change your own arm, rename it.
 
     Examples
     --------
@@ -86,16 +85,16 @@ class Arm:
 
     @property
     def needs_source(self) -> bool:
-        """True if the arm cannot do without a source."""
+        """True if the arm requires a source."""
         return self.source in ("needed", "own")
 
     def kernels(self, request: Request) -> Filling:
-        """Return the kernels and biases of each target layer, which are not yet written into the network.
+        """Return the kernels and biases of each target layer, without writing them into the network.
 
         Raises
         ------
         MkfaError
-            The source does not fit, or the arm returned kernels of another shape or kernels that are not finite.
+            The source does not fit, or the arm returned kernels of a wrong shape or non-finite kernels.
         """
         from mkfa.arms.fillings import check_filling, fitted
 
@@ -106,7 +105,7 @@ class Arm:
             layers = fitted(request) if request.source else request.target
             filling = [(_resolve(self.fill)(layer, request.rng), None) for layer in layers]
         else:
-            raise MkfaError(f"arm {self.name}", "has neither fill nor fill_network", "give it one of them")
+            raise MkfaError(f"arm {self.name}", "has neither fill nor fill_network", "define one of them")
         check_filling(filling, request.target, arm=self.name)
         return filling
 
@@ -124,38 +123,43 @@ _HERE = "mkfa.arms.fillings:"
 ARMS: Table[Arm] = Table(
     "arm",
     (
-        Arm("baseline", "initialised and trained; it is in every experiment, so leave it out of lists.", frozen=False),
+        Arm("baseline", "initialised and trained; part of every experiment, so do not list it.", frozen=False),
         Arm(
             "transfer",
-            "layer i of the source into layer i, in order, frozen; layers and filters must match in number.",
+            "source layer i copied into layer i, frozen; numbers of layers and filters must match.",
             fill_network=f"{_HERE}copied",
             source="needed",
         ),
         Arm(
             "selffer",
-            "as transfer, from the target domain's own base run of the same seed and network, frozen.",
+            "as transfer, but from the target domain's own base run with the same seed and network, frozen.",
             fill_network=f"{_HERE}copied",
             source="own",
         ),
-        Arm("transfer+", "as transfer, but trained on.", fill_network=f"{_HERE}copied", source="needed", frozen=False),
-        Arm("selffer+", "as selffer, but trained on.", fill_network=f"{_HERE}copied", source="own", frozen=False),
+        Arm(
+            "transfer+",
+            "as transfer, but trained further.",
+            fill_network=f"{_HERE}copied",
+            source="needed",
+            frozen=False,
+        ),
+        Arm("selffer+", "as selffer, but trained further.", fill_network=f"{_HERE}copied", source="own", frozen=False),
         Arm(
             "shuffle",
-            "as transfer, then the kernels of each layer permuted: one permutation a layer, first layer first; place i "
-            "gets the kernel of place p(i).",
+            "as transfer, then the kernels within each layer permuted: one permutation per layer, first layer first; "
+            "position i gets the kernel of position p(i).",
             fill_network=f"{_HERE}shuffled",
             source="needed",
         ),
         Arm(
             "shuffle-network",
-            "as transfer, then one permutation of the kernels of all set layers of one kernel size, the smallest size "
-            "first.",
+            "as transfer, then the kernels permuted across all set layers of the same kernel size, smallest first.",
             fill_network=f"{_HERE}shuffled_across",
             source="needed",
         ),
         Arm(
             "first-k",
-            "as stack, but only from the source's first three layers of that kernel size (first-5: five).",
+            "as stack, but only from the source's first three layers with that kernel size (first-5: five).",
             fill_network=f"{_HERE}stacked",
             source="needed",
             whole_source=True,
@@ -163,17 +167,17 @@ ARMS: Table[Arm] = Table(
         ),
         Arm(
             "stack",
-            "the source's kernels as one row, its first layer first, those of a layer in order; the target takes them "
-            "from the row's beginning, its first layer first, until layers 1..n are full, starting over where the row "
-            "ends. Each kernel size has a row of its own. Any network can be the source.",
+            "the source's kernels as one sequence, first layer first, in order within a layer; they fill the target's "
+            "layers 1..n from the first on, and the sequence repeats if it is too short. Each kernel size has its own "
+            "sequence. Any network can be the source.",
             fill_network=f"{_HERE}stacked",
             source="needed",
             whole_source=True,
         ),
-        Arm("random", "as initialised, frozen: filters that nobody learned.", fill=f"{_HERE}initial_kernels"),
+        Arm("random", "as initialised, frozen: untrained filters.", fill=f"{_HERE}initial_kernels"),
         Arm(
             "covariance",
-            "drawn from a normal with the second moments of the source's kernels, layer by layer, frozen.",
+            "drawn from a normal distribution with the second moments of the source's kernels, layer by layer, frozen.",
             fill_network=f"{_HERE}covariant",
             source="needed",
             whole_source=True,
@@ -186,8 +190,8 @@ ARMS: Table[Arm] = Table(
         ),
         Arm(
             "keys",
-            "eight key patterns, channel j key j mod 8, each with the gain and offset of the initial kernel, frozen. "
-            "With a source: each of its filters as its best key with gain and offset.",
+            "the eight key patterns, key j mod 8 in channel j, with the gain and offset of the initial kernel, frozen. "
+            "With a source: each of its filters replaced by its best key with gain and offset.",
             fill_network=f"{_HERE}keys",
             source="optional",
             depthwise_only=True,
@@ -212,7 +216,7 @@ Arm.TABLE = ARMS
 
 
 def find_arm(name: str) -> Arm:
-    """Return the arm of a name; "first-5" is `first-k` with the number 5. Raises UnknownNameError.
+    """Return an arm by name; "first-5" is `first-k` with number 5. Raises UnknownNameError.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The kernels that each arm puts into the layers of a network, in numpy.
+"""Compute the kernels that each arm puts into the layers of a network, in numpy.
 
-A layer's weights are seen as kernels: one (kh, kw) kernel for each pair of output channel and input channel of the
-layer, (out, in, kh, kw), in row-major order: output channel first, then input channel. A depthwise layer has in = 1,
-so its kernels are its filters; a pointwise or linear layer has kernels of one number.
+A layer's weights are treated as kernels: one (kh, kw) kernel per pair of output and input channel, (out, in, kh, kw),
+in row-major order (output channel first, then input channel). A depthwise layer has in = 1, so its kernels are its
+filters; the kernels of a pointwise or linear layer are 1x1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mkfa.patterns.named_sets import named_set
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights(ByContent):
-    """The weights of one layer: of the source, or of the target as it was initialised.
+    """The weights of one layer, either of the source or of the target as initialised.
 
     Attributes
     ----------
@@ -46,20 +46,20 @@ class Weights(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What an arm computes kernels from.
+    """The inputs from which an arm computes kernels.
 
     Attributes
     ----------
     source : sequence of Weights
         The source's layers in order of execution; empty without a source.
     target : sequence of Weights
-        The layers to set, as they were initialised.
+        The layers to set, as initialised.
     rng : numpy.random.Generator
-        For permutations and draws; seeded by the run's seed and the arm's name.
+        For permutations and random draws; seeded by the run's seed and the arm's name.
     fit : str
-        "pad" or "crop": how kernels of another size are fitted; "" refuses them.
+        "pad" or "crop": how kernels of a different size are fitted; "" refuses them.
     number : int
-        The number of a numbered arm, see `Arm.number`.
+        The number of a numbered arm; see `Arm.number`.
     """
 
     source: Sequence[Weights]
@@ -70,14 +70,14 @@ class Request:
 
 
 Filling = list[tuple[F32, F32 | None]]
-"""For each target layer its kernels, and its biases or None if they stay as initialised."""
+"""Per target layer: its kernels, and its biases or None if they stay as initialised."""
 
 
 def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
-    """Return (..., kh, kw) kernels at another size: zero-padded or centre-cropped as asked; None where that is refused.
+    """Return (..., kh, kw) kernels at another size, zero-padded or centre-cropped; None if `fit` does not allow it.
 
-    "pad" only enlarges, "crop" only shrinks, "" does neither. Between odd and even sizes the centre moves by half a
-    pixel, up and to the left.
+    "pad" only enlarges, "crop" only shrinks, "" does neither. Between odd and even sizes, the centre moves up and left
+    by half a pixel.
     """
     (kh, kw), (th, tw) = kernel.shape[-2:], size
     if (kh, kw) == (th, tw):
@@ -93,9 +93,9 @@ def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
 
 
 def fitted(request: Request) -> list[Weights]:
-    """Return the source layer for each target layer, in order, at its kernel size; raises MkfaError on other shapes."""
+    """Return the source layer for each target layer, in order, fitted to its kernel size; raises MkfaError."""
     if len(request.source) < len(request.target):
-        problem = f"has {len(request.source)} layers and {len(request.target)} are to be set"
+        problem = f"has {len(request.source)} layers, but {len(request.target)} are to be set"
         raise MkfaError("source", problem, "lower --layers, or use --arm stack")
     layers = []
     for target, source in zip(request.target, request.source, strict=False):
@@ -110,7 +110,7 @@ def fitted(request: Request) -> list[Weights]:
 
 
 def _fitting(request: Request, size: tuple[int, int], like: Weights) -> list[Weights]:
-    """Return the source layers of a kernel size, or else those that can be fitted to it; raises MkfaError."""
+    """Return the source layers with a kernel size, or else those that can be fitted to it; raises MkfaError."""
     layers = [layer for layer in request.source if layer.size == size] or [
         Weights(layer.name, kernel, layer.bias, layer.dilation)
         for layer in request.source
@@ -122,15 +122,17 @@ def _fitting(request: Request, size: tuple[int, int], like: Weights) -> list[Wei
 
 
 def check_filling(filling: Filling, target: Sequence[Weights], *, arm: str) -> None:
-    """Refuse kernels of another shape than the layers have, and kernels that are not finite; raises MkfaError."""
+    """Refuse kernels of the wrong shape and non-finite kernels; raises MkfaError."""
     if len(filling) != len(target):
-        raise MkfaError(f"arm {arm}", f"returned {len(filling)} layers of {len(target)}", "return one entry per layer")
+        raise MkfaError(
+            f"arm {arm}", f"returned {len(filling)} layers instead of {len(target)}", "return one entry per layer"
+        )
     for (kernel, _), layer in zip(filling, target, strict=True):
         if np.shape(kernel) != layer.kernel.shape:
             problem = f"returned kernels of shape {np.shape(kernel)} for {layer.name}, which has {layer.kernel.shape}"
             raise MkfaError(f"arm {arm}", problem, "return (out, in, kh, kw) kernels")
         if not np.isfinite(kernel).all():
-            problem = f"returned kernels for {layer.name} that are not finite"
+            problem = f"returned non-finite kernels for {layer.name}"
             raise MkfaError(f"arm {arm}", problem, "check the arm's function")
 
 
@@ -153,10 +155,10 @@ def copied(request: Request) -> Filling:
 
 
 def shuffled(request: Request, *, across: bool = False) -> Filling:
-    """Copy and permute: the kernels within each layer or, with `across`, among all set layers of one kernel size.
+    """Copy, then permute the kernels within each layer or, with `across`, over all set layers with one kernel size.
 
-    One permutation is drawn per layer, first layer first (or per kernel size, smallest first), and place i gets the
-    kernel from place p(i). A depthwise filter keeps its bias.
+    One permutation is drawn per layer, first layer first (or per kernel size, smallest first), and position i gets the
+    kernel from position p(i). A depthwise filter keeps its bias.
     """
     layers = fitted(request)
     if not across:
@@ -172,17 +174,17 @@ def shuffled(request: Request, *, across: bool = False) -> Filling:
 
 
 def shuffled_across(request: Request) -> Filling:
-    """Permute among all set layers of one kernel size."""
+    """Copy, then permute the kernels over all set layers with one kernel size."""
     return shuffled(request, across=True)
 
 
 def stacked(request: Request) -> Filling:
     """Fill the target, first layer first, with the source's kernels in order, starting over when they run out.
 
-    All kernels of the source with the target layer's kernel size, layer by layer in order of execution and row-major
-    within a layer, form one endless row; each target layer takes the next ones. A network with kernels of several
-    sizes has one row for each. The request's number, if any, keeps the source's first so many layers of that size
-    only. If no source layer has the size, those that `fit` allows are fitted. A depthwise filter brings its bias.
+    The source's kernels with the target layer's kernel size, layer by layer in order of execution and row-major within
+    a layer, form one repeating sequence; each target layer takes the next ones. Each kernel size has its own sequence.
+    The request's number, if any, limits the source to its first layers with that size. If no source layer has the
+    size, layers that `fit` allows are fitted. A depthwise filter keeps its bias.
     """
     filling: dict[int, tuple[F32, F32 | None]] = {}
     for size in sorted({layer.size for layer in request.target}):
@@ -198,7 +200,7 @@ def _count(layer: Weights) -> int:
 
 
 def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
-    """Return the biases of depthwise filters in the order of the filters; None where any layer has none."""
+    """Return the biases of depthwise filters in the order of the filters; None if any layer has no bias."""
     biases = [layer.bias for layer in layers if layer.bias is not None and layer.kernel.shape[1] == 1]
     return np.concatenate(biases) if len(biases) == len(layers) else None
 
@@ -206,7 +208,7 @@ def _pooled_bias(layers: Sequence[Weights]) -> F32 | None:
 def _dealt(
     target: Sequence[Weights], places: Sequence[int], source: Sequence[Weights], order: np.ndarray[Any, Any]
 ) -> dict[int, tuple[F32, F32 | None]]:
-    """Deal the kernels of source layers, in an order, to the target layers at some places."""
+    """Distribute the source layers' kernels, in a given order, over the target layers at given positions."""
     pool, biases = np.concatenate([s.kernel.reshape(-1, *s.size) for s in source])[order], _pooled_bias(source)
     dealt, start = {}, 0
     for place in places:
@@ -218,16 +220,16 @@ def _dealt(
 
 
 def second_moment(kernel: F32) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the mean of w w^T over the raw kernels of a layer, (K, K) float64; means and norms are in it."""
+    """Return the mean of w w^T over a layer's raw kernels, (K, K) float64, without centring or normalising."""
     flat = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1]).astype(np.float64)
     return np.asarray(flat.T @ flat / max(1, len(flat)), np.float64)
 
 
 def covariant(request: Request) -> Filling:
-    """Draw each layer's kernels from a centred normal with the second moments of the source's raw kernels.
+    """Draw each layer's kernels from a zero-mean normal with the second moments of the source's raw kernels.
 
-    Target layer i takes those of source layer i, counting the layers of its kernel size (or fitted to it) and
-    starting over when they run out; so each layer keeps its own scale. The numbers of channels may differ.
+    Target layer i uses the moments of source layer i, counting only layers with its kernel size (or fitted to it) and
+    starting over when they run out, so each layer keeps its own scale. The numbers of channels may differ.
     """
     filling: Filling = []
     count: dict[tuple[int, int], int] = {}
@@ -240,7 +242,7 @@ def covariant(request: Request) -> Filling:
 
 
 def keys(request: Request) -> Filling:
-    """Put the best key of each source filter, or without a source the eight keys in turn."""
+    """Use the best key of each source filter or, without a source, the eight keys in turn."""
     if request.source:
         return [(nearest_keys(layer), None) for layer in fitted(request)]
     return [(key_kernels(layer), None) for layer in request.target]
@@ -252,9 +254,9 @@ def initial_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
 
 
 def identity_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
-    """Return kernels that pass on the centre pixel, each with the norm of its initial kernel; (out, 1, kh, kw)."""
+    """Return identity kernels, each with the norm of its initial kernel; (out, 1, kh, kw)."""
     pattern = np.zeros(layer.size, np.float32)
-    pattern[(layer.size[0] - 1) // 2, (layer.size[1] - 1) // 2] = 1  # where "same" padding has its centre
+    pattern[(layer.size[0] - 1) // 2, (layer.size[1] - 1) // 2] = 1  # the centre under "same" padding
     return pattern * _norms(layer.kernel)
 
 
@@ -265,20 +267,20 @@ def mean_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
 
 
 def key_kernels(layer: Weights) -> F32:
-    """Return the eight keys in turn, channel j key j mod 8, with gain and offset of the initial kernels.
+    """Return the eight keys in turn, key j mod 8 in channel j, with the gain and offset of the initial kernels.
 
-    A kernel is a k + b with k a unit-norm, zero-mean key: b is the initial kernel's mean, |a| the norm of what is
-    left of it, and a's sign that of its product with the key. So mean and norm stay as initialised.
+    A kernel is a k + b, where k is a unit-norm, zero-mean key, b is the initial kernel's mean, |a| is the norm of the
+    centred initial kernel, and a has the sign of its inner product with the key. So mean and norm stay as initialised.
     """
     keys = named_set("eight", *layer.size).patterns
     return _with_mean_and_norm(keys[np.arange(len(layer.kernel)) % len(keys)], layer.kernel[:, 0])[:, None]
 
 
 def nearest_keys(layer: Weights) -> F32:
-    """Return each kernel's best key a k + b: largest |cosine|, gain and offset by least squares; (out, 1, kh, kw)."""
+    """Return each kernel's best key a k + b: largest |cosine|, least-squares gain and offset; (out, 1, kh, kw)."""
     keys = named_set("eight", *layer.size).patterns
     flat = layer.kernel[:, 0]
-    products = np.tensordot(flat, keys, ((1, 2), (1, 2)))  # (out, 8); keys are zero-mean, so offsets drop out
+    products = np.tensordot(flat, keys, ((1, 2), (1, 2)))  # (out, 8); keys are zero-mean, so offsets cancel
     best = np.abs(products).argmax(axis=1)
     gain = products[np.arange(len(flat)), best]
     fit = gain[:, None, None] * keys[best] + flat.mean(axis=(1, 2), keepdims=True)
@@ -286,10 +288,10 @@ def nearest_keys(layer: Weights) -> F32:
 
 
 def basis_kernels(layer: Weights, rng: np.random.Generator) -> F32:
-    """Draw analytic patterns: family and coordinates uniform, gain and offset as in `key_kernels`; (out, 1, kh, kw).
+    """Draw analytic patterns: uniform family and coordinates, gain and offset as in `key_kernels`; (out, 1, kh, kw).
 
-    Families are those of `mkfa.patterns.families`, the variants of a class counting as one; patterns that are
-    constant on the kernel are drawn again.
+    Families are those of `mkfa.patterns.families`, with the variants of a class counted as one. Patterns that are
+    constant over the kernel are redrawn.
     """
     names = sorted({family.name for family in FAMILIES})
     table, patterns = kernels(*layer.size), np.empty((len(layer.kernel), *layer.size), np.float32)

@@ -1,10 +1,10 @@
-"""Put an arm's filters into a network, freeze them, and check after training that they did not change.
+"""Put an arm's filters into a network, freeze them, and check after training that they have not changed.
 
-An arm sets the layers 1..n of `mkfa.networks.layers.spatial_layers`; every other parameter keeps its initial value
-and is trained. `mkfa.arms.arms.ARMS` says what each arm sets, in which order.
+An arm sets layers 1..n of `mkfa.networks.layers.spatial_layers`; all other parameters keep their initial values and are
+trained. `mkfa.arms.arms.ARMS` describes what each arm sets, and in which order.
 
-A shortcut's projection that follows its block (`networks.layers.followers`) is set and frozen with the block's last
-layer, right after it in every order. Biases of the set layers stay as initialised and trainable unless `with_bias`.
+A shortcut projection (`networks.layers.followers`) is set and frozen with its block's last layer, directly after it in
+every order. Biases of the set layers stay as initialised and trainable unless `with_bias`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FilterSource = FilterBank | Mapping[str, Any] | tuple[Weights, ...]
-"""What filters are taken from: a bank (depthwise filters only), the state dict of a run of the same architecture, or
-the layers of any network in order of execution (`weights_of_layers`)."""
+"""A source of filters: a bank (depthwise filters only), the state dict of a run with the same architecture, or the
+layers of any network in order of execution (`weights_of_layers`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlantedFilters:
-    """What an arm put into a network.
+    """The filters that an arm put into a network.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class PlantedFilters:
     frozen : bool
     names : tuple of str
         Parameters that were set, e.g. "stages.0.blocks.0.conv_dw.weight", in order of execution.
-    values : tuple of float32 tensors on the CPU, copies.
+    values : tuple of float32 tensors, copies on the CPU.
     digest : str
-        sha256 over names, shapes and bits.
+        SHA-256 over names, shapes and bytes.
     notes : tuple of str
-        What a reader of the results must know, e.g. a dilation that differs.
+        Remarks for readers of the results, e.g. a different dilation.
     """
 
     arm: str
@@ -67,33 +67,33 @@ def set_filters(
     with_bias: bool = False,
     fit_kernel: str = "",
 ) -> PlantedFilters:
-    """Set the filters of a freshly built network as an arm says, and freeze them if the arm does.
+    """Set the filters of a freshly built network according to an arm, and freeze them if the arm is frozen.
 
     Parameters
     ----------
     model : torch.nn.Module
-        From `build_network`, untrained; changed in place.
+        From `build_network`, untrained; modified in place.
     arm : str
-        A name that `mkfa.arms.arms.find_arm` knows.
+        A name accepted by `mkfa.arms.arms.find_arm`.
     layers : int
-        The first n layers are set; the others stay as initialised and are trained.
+        Number of layers to set, from the first; the others stay as initialised and are trained.
     source : FilterBank, mapping from parameter names to tensors, tuple of Weights, or None
         See `FilterSource`.
     seed : int
-        Of the permutations and draws; the initial weights are the network's own.
+        Seed of permutations and random draws; it does not affect the network's initial weights.
     what : str
         Kind of layers: "depthwise", "pointwise" or "conv".
     with_bias : bool
-        Copy (and freeze) biases too.
+        Also copy (and freeze) biases.
     fit_kernel : str
-        "pad" or "crop": how a source's kernels of another size are fitted; "" refuses them.
+        "pad" or "crop": how source kernels of a different size are fitted; "" refuses them.
 
     Raises
     ------
     UnknownNameError
         No such arm.
     MkfaError
-        The network has fewer layers than asked for, or the source is missing, of another kind or of other shapes.
+        The network has fewer layers than requested, or the source is missing, or of the wrong kind or shape.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def set_filters(
     _check(chosen, source, what, fit_kernel)
     count = len(spatial_layers(model, what))
     if not 1 <= layers <= count:
-        problem = f"asks for {layers} layers, and the network has {count} {what} ones"
+        problem = f"asks for {layers} layers, but the network has {count} {what} layers"
         raise MkfaError(f"arm {arm}", problem, f"choose --layers from 1 to {count}")
     modules = _with_followers(model, what, layers)
     target = [_weights_of(name, module) for name, module in modules]
@@ -123,28 +123,28 @@ def set_filters(
     values = tuple(_on_cpu(parameter, copy=True) for parameter in parameters)
     notes = _dilation_notes(source_layers, target)
     if with_bias and source is not None and any(bias is None for _, bias in filling):
-        notes += (f"arm {arm} has no biases to copy: those of the set layers are the initial ones",)
+        notes += (f"arm {arm} has no biases to copy: the set layers keep their initial biases",)
     return PlantedFilters(arm, chosen.frozen, tuple(names), values, _digest(names, values), notes)
 
 
 def weights_of_layers(model: nn.Module, what: str) -> tuple[Weights, ...]:
-    """Return the weights of a network's layers of one kind, in the order that arms take them; raises MkfaError."""
+    """Return the weights of a network's layers of one kind, in the order used by arms; raises MkfaError."""
     return tuple(_weights_of(name, module) for name, module in _with_followers(model, what))
 
 
 def _with_followers(model: nn.Module, what: str, count: int | None = None) -> list[tuple[str, nn.Module]]:
-    """Return the first `count` layers (None: all), each with the projections that follow its block right after it."""
+    """Return the first `count` layers (None: all), each directly followed by its block's shortcut projections."""
     along = followers(model, what)
     return [pair for layer in spatial_layers(model, what)[:count] for pair in (layer, *along.get(layer[0], ()))]
 
 
 def check_planted(model: nn.Module, planted: PlantedFilters) -> None:
-    """Compare frozen filters bit for bit with what was put in; filters that were trained on are not compared.
+    """Check that frozen filters are bit-identical to what was set; filters that are not frozen are not checked.
 
     Raises
     ------
     WorkError
-        A frozen filter changed, which would make the run's result meaningless.
+        A frozen filter changed, which makes the run's result meaningless.
     """
     import torch
 
@@ -154,19 +154,19 @@ def check_planted(model: nn.Module, planted: PlantedFilters) -> None:
     for name, value in zip(planted.names, planted.values, strict=True):
         now = _on_cpu(parameters[name])
         if now.shape != value.shape or not torch.equal(now.view(torch.int32), value.view(torch.int32)):
-            raise WorkError(name, f"was frozen by arm {planted.arm}, yet it changed", "report this; discard the run")
+            raise WorkError(name, f"was frozen by arm {planted.arm}, but changed", "report this; discard the run")
 
 
 def _check(arm: Arm, source: Any, what: str, fit: str) -> None:
     if arm.needs_source and source is None:
         raise MkfaError(f"arm {arm.name}", "needs a source of filters", "name one with --source")
     if arm.source == "none" and source is not None:
-        raise MkfaError(f"arm {arm.name}", "takes no source", "leave --source out")
+        raise MkfaError(f"arm {arm.name}", "uses no source", "leave --source out")
     if what != "depthwise" and arm.depthwise_only:
-        problem = f"sets patterns of single kernels, which {what} layers have no use for"
+        problem = f"sets patterns within kernels, which {what} layers cannot use"
         raise MkfaError(f"arm {arm.name}", problem, "use --what depthwise or another arm")
     if what != "depthwise" and isinstance(source, FilterBank):
-        problem = f"has depthwise filters only, and --what {what} was asked for"
+        problem = f"has depthwise filters only, and --what {what} was requested"
         raise MkfaError(f"bank {source.name}", problem, "name a run or domain as the source")
     if fit not in ("", "pad", "crop"):
         raise MkfaError("--fit-kernel", f"is {fit!r}", "choose pad or crop, or leave it out")
@@ -196,7 +196,7 @@ def _source_layers(
     Parameters
     ----------
     names : sequence of str
-        The layers of the target that the arm sets, or all of them for an arm that takes the whole source.
+        The target layers that the arm sets, or all of them for an arm that uses the whole source.
     """
     where = "source"
     if source is None:
@@ -218,16 +218,16 @@ def _source_layers(
         layers = [_as_weights(name, source[f"{name}.weight"], source.get(f"{name}.bias")) for name in names]
     bad = next((layer.name for layer in layers if not np.isfinite(layer.kernel).all()), None)
     if bad:
-        raise MkfaError(where, f"has weights that are not finite in {bad}", "choose another source")
+        raise MkfaError(where, f"has non-finite weights in {bad}", "choose another source")
     if with_bias and any(layer.bias is None for layer in layers):
-        raise MkfaError(where, "has layers without biases, and --with-bias asks for them", "leave --with-bias out")
+        raise MkfaError(where, "has layers without biases, but --with-bias requires them", "leave --with-bias out")
     return layers
 
 
 def _write(
     modules: Sequence[tuple[str, Any]], filling: Filling, *, with_bias: bool
 ) -> tuple[list[str], list[nn.Parameter]]:
-    """Write the kernels (and biases) into the modules; return names and parameters of all that belongs to the arm."""
+    """Write the kernels (and biases) into the modules; return the names and parameters that the arm set."""
     import torch
 
     parameters: dict[str, nn.Parameter] = {}
@@ -258,7 +258,7 @@ def _digest(names: Any, values: Any) -> str:
 
 
 def _dilation_notes(source: Sequence[Weights], target: Sequence[Weights]) -> tuple[str, ...]:
-    """Say if the source's filters were dilated otherwise than the target's layers are."""
+    """Return a note if the source's dilations differ from the target's."""
     sizes = {layer.size for layer in target}
     before = {layer.dilation for layer in source if layer.dilation[0] > 0 and layer.size in sizes}
     after = {layer.dilation for layer in target}

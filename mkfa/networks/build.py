@@ -1,13 +1,14 @@
-"""Build untrained networks that fit a domain (torch inside functions).
+"""Build untrained networks for a domain (torch inside functions).
 
-**Names.** Any architecture of timm; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
-ConvMixers `convmixer_C_L` of C channels and L layers (timm's class, 7x7 kernels, 2x2 patches by default),
-for example `convmixer_48_6`. Names that timm knows, such as `convmixer_768_32`, mean timm's network.
+**Names.** Any timm architecture; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
+ConvMixers `convmixer_C_L` with C channels and L layers (timm's class, by default 7x7 kernels and 2x2 patches), for
+example `convmixer_48_6`. A name that timm knows, such as `convmixer_768_32`, means timm's network.
 
-**Small inputs.** Networks made for 224 px shrink a 32 px image to nothing. For images of up to 64 px the first
-convolution therefore gets half its stride (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2 gets
-stride 1), unless `stem_stride` says otherwise. A first convolution whose kernel is as large as its stride (patches)
-keeps that property and is initialised anew, normal with the standard deviation that it had. Larger images: as built.
+**Small inputs.** Networks designed for 224 px reduce a 32 px image to almost nothing. For images of up to 64 px, the
+stride of the first convolution is therefore halved (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2
+gets stride 1), unless `stem_stride` overrides it. If the first convolution's kernel equals its stride (patches), the
+kernel is resized too and reinitialised from a truncated normal with the same standard deviation. For larger images,
+the network is unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALL = 64
-"""Images of up to so many pixels get a first convolution of half the stride."""
+"""Largest image size, in pixels, at which the first convolution's stride is halved."""
 KERNEL, PATCH = 7, 2
 """Kernel and patch size of `convmixer_C_L`."""
 LARGEST = 2_000_000_000
-"""Largest number of weights of a `convmixer_C_L`: a typing error must not fill the memory."""
+"""Maximum number of weights of a `convmixer_C_L`, so that a typo cannot exhaust memory."""
 
 
 def build_network(
@@ -40,29 +41,29 @@ def build_network(
     kernel: int | None = None,
     patch: int | None = None,
 ) -> nn.Module:
-    """Build an untrained network; the same arguments give the same weights, and torch's generators stay untouched.
+    """Build an untrained network. The same arguments give the same weights; torch's global generators are unaffected.
 
     Parameters
     ----------
     arch : str
         See above.
     classes, channels, size : int
-        Of the domain: number of classes, colour channels, side of its images in pixels.
+        From the domain: number of classes, colour channels, image size in pixels.
     seed : int
-        Of the initial weights.
+        Seed of the initial weights.
     drop_path : float
-        Largest rate of stochastic depth; it rises linearly with depth from 0.
+        Maximum rate of stochastic depth; the rate rises linearly from 0 with depth.
     stem_stride : int or None
-        Stride of the first convolution; None takes the default for the image size, see above.
+        Stride of the first convolution; None: the default for the image size, see above.
     kernel, patch : int or None
-        Kernel and patch size of a `convmixer_C_L`; other networks have their own.
+        Kernel and patch size; `convmixer_C_L` only.
 
     Raises
     ------
     UnknownNameError
         No such architecture.
     MkfaError
-        It cannot be built with these options or does not take images of this size.
+        The network cannot be built with these options or does not accept images of this size.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def build_network(
         model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
         if model is not None:
             if stem_stride not in (None, patch or PATCH):
-                raise MkfaError(arch, "has patches, so that its stem's stride is their size", "pass --patch instead")
+                raise MkfaError(arch, "has patches, whose size is the stride of the stem", "pass --patch instead")
             _add_drop_path(model, drop_path)
         else:
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
@@ -89,18 +90,18 @@ def build_network(
 
 
 def is_mixer(arch: str) -> bool:
-    """True for the name of a small isotropic ConvMixer, `convmixer_C_L`, that timm does not know."""
+    """True for the name of a small isotropic ConvMixer, `convmixer_C_L`, that is not one of timm's."""
     import timm
 
     return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
 
 
 def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
-    """Return the small ConvMixer of that name; None for any other network."""
+    """Return the small ConvMixer with that name; None for any other network."""
     named = re.fullmatch(r"convmixer_(\d+)_(\d+)", arch)
     if not named or not is_mixer(arch):
         if kernel is not None or patch is not None:
-            raise MkfaError(arch, "has a kernel and patches of its own", "leave --kernel and --patch to convmixer_C_L")
+            raise MkfaError(arch, "has fixed kernels and patches", "use --kernel and --patch with convmixer_C_L only")
         return None
     from timm.models.convmixer import ConvMixer
 
@@ -112,14 +113,14 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
     weights = depth * width * (width + size * size)
     if weights > LARGEST:
         raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "choose fewer channels or layers")
-    if size % 2 == 0:  # torch would pad one side only, on a copy of the map
-        problem = "is even: it has no middle, so every layer would shift the map by half a pixel"
+    if size % 2 == 0:  # torch would pad one side only, on a copy of the feature map
+        problem = "is even: it has no centre, so every layer would shift the feature map by half a pixel"
         raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
     return ConvMixer(width, depth, kernel_size=size, patch_size=stride, in_chans=channels, num_classes=classes)
 
 
 def _add_drop_path(model: Any, rate: float) -> None:
-    """Give a ConvMixer's residual branches stochastic depth, which timm's class lacks; it has no parameters."""
+    """Add stochastic depth, which timm's class lacks, to a ConvMixer's residual branches; it adds no parameters."""
     from timm.layers.drop import DropPath
 
     if rate:
@@ -135,7 +136,7 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
     register()
     if not timm.is_model(arch):
         remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), or convmixer_C_L"
-        raise UnknownNameError(arch, "unknown architecture, neither of timm nor a small ConvMixer", remedy)
+        raise UnknownNameError(arch, "unknown architecture, neither in timm nor a small ConvMixer", remedy)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
@@ -146,14 +147,14 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
         return timm.create_model(arch, pretrained=False, **options)
     except TypeError as error:
         if "drop_path_rate" in str(error):
-            raise MkfaError(arch, "has no stochastic depth", "set drop path to 0 in the recipe") from error
+            raise MkfaError(arch, "has no stochastic depth", "set drop_path to 0 in the recipe") from error
         raise MkfaError(arch, f"cannot be built with {options} ({error})", "choose another architecture") from error
     except (ValueError, RuntimeError, AssertionError) as error:
         raise MkfaError(arch, f"cannot be built for {size} px ({error})", "choose another size or network") from error
 
 
 def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
-    """Set the stride of the first convolution (of each of its branches), see the module's docstring."""
+    """Set the stride of the first convolution (in every branch); see the module's docstring."""
     import torch
 
     first = model.pretrained_cfg.get("first_conv") or ()
@@ -169,7 +170,7 @@ def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
             _set_stride(model, name, new)
         stride = stride if stride is not None else new
     if not first and stride is not None:
-        raise MkfaError(arch, "does not say which convolution is its first", "leave --stem-stride out")
+        raise MkfaError(arch, "does not declare its first convolution", "leave --stem-stride out")
 
 
 def _set_stride(model: Any, name: str, stride: int) -> None:
@@ -189,7 +190,7 @@ def _set_stride(model: Any, name: str, stride: int) -> None:
 
 
 def _check_takes(arch: str, model: Any) -> None:
-    """Refuse a network that does not take the images, before training does."""
+    """Refuse a network that does not accept the images, before training starts."""
     import torch
 
     training = model.training
@@ -198,7 +199,7 @@ def _check_takes(arch: str, model: Any) -> None:
             model.eval()(torch.zeros(1, *model.image_shape))
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = "x".join(str(n) for n in model.image_shape)
-        problem = f"does not take images of {shape} ({str(error).splitlines()[0][:120]})"
+        problem = f"does not accept images of {shape} ({str(error).splitlines()[0][:120]})"
         smaller = "--patch" if is_mixer(arch) else "--stem-stride"
         raise MkfaError(arch, problem, f"choose a larger size, a smaller {smaller} or another network") from error
     finally:

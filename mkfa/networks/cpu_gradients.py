@@ -1,16 +1,16 @@
 """Faster gradients of depthwise and pointwise convolutions on a CPU (torch inside functions).
 
-**Depthwise.** PyTorch's weight gradient was made for large images: for 7x7 kernels on small images it takes more than
-ten times as long as the forward pass. Here it is a matrix product. Let X and G be the inputs and output gradients of
-one channel as (N, H*W) matrices. X^T G contains the products of every input pixel with every output pixel summed over
-the batch, and a tap of the gradient is the sum of the entries whose pixels are that tap apart. This is used for kernels
-of at least 5x5 on images of up to 14x14, where it is faster. A frozen layer whose bias is trained needs no weight
-gradient here; PyTorch computes it together with the bias's.
+**Depthwise.** PyTorch's weight gradient is designed for large images: for 7x7 kernels on small images it takes more
+than ten times as long as the forward pass. Here it is a matrix product. Let X and G be the inputs and output gradients
+of one channel as (N, H*W) matrices. X^T G contains the products of every input pixel with every output pixel, summed
+over the batch. A tap of the gradient is the sum of the entries whose two pixels are offset by that tap. This is used
+for kernels of at least 5x5 on images of up to 14x14, where it is faster. For a frozen layer with a trained bias, the
+weight gradient is skipped; PyTorch would compute it along with the bias gradient.
 
-**Pointwise.** With channels last a 1x1 convolution is a matrix product of the memory as it is, and the backward pass of
-the matrix product is faster than the convolution's.
+**Pointwise.** In channels-last format, a 1x1 convolution is a matrix product without any copying, and the backward
+pass of the matrix product is faster than that of the convolution.
 
-`tests/benchmarks/bench_depthwise.py` measures it; `--no-quick` turns both off, and results record the choice.
+`tests/benchmarks/bench_depthwise.py` measures both; `--no-quick` turns both off, and results record the choice.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALLEST_KERNEL, LARGEST_IMAGE = 5, 196
-"""Taps on a side, pixels; outside these bounds PyTorch's own gradient is as fast or faster."""
+"""Kernel size, and image area in pixels; beyond these bounds PyTorch's own gradient is as fast or faster."""
 
 
 def use_cpu_gradients(model: nn.Module) -> int:
-    """Make the convolutions of a network use the fast gradients on the CPU; returns the number of them.
+    """Make a network's convolutions use the fast CPU gradients; returns the number of convolutions changed.
 
-    Parameters, buffers and outputs do not change; gradients agree up to rounding. It applies to depthwise convolutions
-    of stride 1, without dilation, padded with zeros to the size of their input, with one filter a channel, and to 1x1
-    convolutions of stride 1 and one group; others are not changed.
+    Parameters, buffers and outputs do not change; gradients agree up to rounding. The change applies to depthwise
+    convolutions with stride 1, no dilation, zero "same" padding and one filter per channel, and to ungrouped 1x1
+    convolutions with stride 1. Others are left alone.
     """
     from torch import nn
 
@@ -46,14 +46,14 @@ def use_cpu_gradients(model: nn.Module) -> int:
 
 
 def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the gradient of the weights of a depthwise convolution of stride 1, padded by size // 2.
+    """Return the weight gradient of a depthwise convolution with stride 1 and padding size // 2.
 
     Parameters
     ----------
     x, g : (N, C, H, W) float
         Input, and gradient of the output.
     size : int
-        Side of the kernel, odd.
+        Kernel size, odd.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor
     pixels = h * w
 
     def rows(t: torch.Tensor) -> torch.Tensor:
-        # Copy: the product of strided matrices takes many times as long as that of contiguous ones.
+        # Copied, because multiplying strided matrices takes many times as long as contiguous ones.
         return t.permute(0, 2, 3, 1).reshape(n * pixels, c).t().contiguous().view(c, n, pixels)
 
     products = torch.bmm(rows(x).transpose(1, 2), rows(g)).view(c, pixels * pixels)
@@ -77,9 +77,9 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor
 
 @functools.cache
 def _pairs(h: int, w: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return, for each tap and output pixel, the index of its pair of pixels, and whether the input pixel exists.
+    """Return, for each tap and output pixel, the index of its pixel pair, and whether the input pixel exists.
 
-    Shapes (size**2 * h * w,) int64 and (size**2, h * w) bool; the index is 0 if it does not.
+    Shapes (size**2 * h * w,) int64 and (size**2, h * w) bool; the index is 0 if the input pixel does not exist.
     """
     import torch
 
@@ -112,7 +112,7 @@ def _is_quick_here(x: torch.Tensor) -> bool:
 
 @functools.cache
 def _quick_classes() -> tuple[Any, Any]:
-    """Return the classes, made on first use: torch is imported only where networks are trained."""
+    """Return the classes, created on first use so that torch is imported only for training."""
     import torch
     import torch.nn.functional as functional
     from torch import nn
@@ -147,7 +147,7 @@ def _quick_classes() -> tuple[Any, Any]:
             return by_input, by_weight, g.sum((0, 2, 3)) if needed[2] else None
 
     class QuickDepthwise(nn.Conv2d):
-        """A depthwise convolution whose weight gradient is `weight_gradient` where that is faster."""
+        """A depthwise convolution that uses `weight_gradient` where that is faster."""
 
         def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             small = x.shape[-2] * x.shape[-1] <= LARGEST_IMAGE
@@ -158,7 +158,7 @@ def _quick_classes() -> tuple[Any, Any]:
             return own
 
     class QuickPointwise(nn.Conv2d):
-        """A 1x1 convolution as a matrix product where channels lie last in memory."""
+        """A 1x1 convolution computed as a matrix product for channels-last input."""
 
         def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             if _is_quick_here(x) and x.is_contiguous(memory_format=torch.channels_last):

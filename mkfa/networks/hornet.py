@@ -1,8 +1,8 @@
 """HorNet with 7x7 gated convolutions, Tiny, Small and Large, registered with timm (torch inside functions).
 
-Source: Rao et al., HorNet (NeurIPS 2022, arXiv 2207.14284), section 3.1 and table 1; names of parameters are those of
-the authors' released weights, so that their files load unchanged. The variants with global filters are left out:
-half of their late layers work in the frequency domain and have no spatial kernels to borrow.
+Source: Rao et al., HorNet (NeurIPS 2022, arXiv 2207.14284), section 3.1 and table 1. Parameter names match the authors'
+released weights, so their files load unchanged. The variants with global filters are omitted: half of their late layers
+work in the frequency domain and have no spatial kernels to borrow.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from types import SimpleNamespace
 from typing import Any
 
 DEPTHS = (2, 3, 18, 2)
-"""Blocks of the four stages, the same in every size: 25 depthwise layers."""
+"""Blocks per stage, the same in every size: 25 depthwise layers."""
 WIDTHS = {"hornet_tiny": 64, "hornet_small": 96, "hornet_large": 192}
-"""Channels of the first stage; each stage has twice those of the one before."""
+"""Channels of the first stage; each later stage has twice as many as the one before."""
 ORDERS = (2, 3, 4, 5)
-"""Order n of the gated convolutions of each stage."""
+"""Order n of the gated convolutions in each stage."""
 _SCALE = 1 / 3
 """Factor on the output of the depthwise convolution, as in the released configurations."""
 
 
 @lru_cache(maxsize=1)
 def classes() -> SimpleNamespace:
-    """Return the classes GatedConv, Block and HorNet (torch.nn.Module), made on first use."""
+    """Return the classes GatedConv, Block and HorNet (torch.nn.Module), created on first use."""
     import torch
     from timm.layers.drop import DropPath
     from timm.layers.norm import LayerNorm2d
     from torch import Tensor, nn
 
     class GatedConv(nn.Module):
-        """Recursive gated convolution g^n conv, equations (3.3) to (3.5): n multiplications of rising width.
+        """Recursive gated convolution g^n conv, equations (3.3) to (3.5): n multiplications of increasing width.
 
-        One depthwise 7x7 convolution serves all orders: its sum(dims) channels are cut into widths dim/2^(n-1),
-        ..., dim/2, dim.
+        One depthwise 7x7 convolution serves all orders: its sum(dims) channels are split into widths dim/2^(n-1), ...,
+        dim/2, dim.
         """
 
         def __init__(self, dim: int, order: int) -> None:
@@ -55,7 +55,7 @@ def classes() -> SimpleNamespace:
             return self.proj_out(x)  # type: ignore[no-any-return]
 
     class Block(nn.Module):
-        """Gated convolution and per-position perceptron, each behind a norm, with layer scale."""
+        """Gated convolution and pointwise MLP, each after a norm, with layer scale."""
 
         def __init__(self, dim: int, order: int, drop_path: float) -> None:
             super().__init__()
@@ -76,7 +76,7 @@ def classes() -> SimpleNamespace:
             return x + self.drop_path(y.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
     class HorNet(nn.Module):
-        """Four stages of blocks behind a 4x4 stem and 2x2 downsampling convolutions."""
+        """Four stages of blocks, after a 4x4 stem and 2x2 downsampling convolutions."""
 
         def __init__(self, dim: int, *, in_chans: int = 3, num_classes: int = 1000, drop_path_rate: float = 0) -> None:
             super().__init__()
@@ -130,13 +130,13 @@ def _entrypoint(name: str, width: int) -> Any:
 
 
 default_cfgs: dict[str, Any] = {}
-"""Read by timm's registry, which looks for it in the module of an entry point."""
+"""Read by timm's registry, which expects it in the module of an entry point."""
 
 
 def register() -> None:
-    """Make `timm.create_model` know `hornet_tiny`, `hornet_small`, `hornet_large`; calling it again changes nothing.
+    """Register `hornet_tiny`, `hornet_small` and `hornet_large` with timm; repeated calls have no effect.
 
-    If timm has a HorNet of its own, that one is used.
+    If timm already has a HorNet, that one is used.
     """
     import timm
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

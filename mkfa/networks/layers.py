@@ -1,4 +1,4 @@
-"""Which layers of a network have spatial filters, in order of execution."""
+"""List a network's layers with spatial filters, in order of execution."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ WHAT = ("depthwise", "pointwise", "conv")
 
 
 def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str, nn.Module], ...]:
-    """Return the layers that `--layers 1..n` counts, as (name, module), in order of execution.
+    """Return the layers counted by `--layers 1..n`, as (name, module), in order of execution.
 
-    "depthwise": convolutions with a group for each input channel (more than one) and a kernel above 1x1.
-    "pointwise": layers that mix channels at each position separately: 1x1 convolutions without groups and linear
-    layers that are applied to every position of a map (ConvNeXt's perceptrons). Neither the classifier nor layers
-    that work on pooled values: squeeze-and-excitation, anything after the last pooling.
-    "conv": every convolution on the main path. A projection of the shortcut of a residual block does not count; it
-    follows its block's last convolution (`followers`): ResNet-50 has 49 and 4.
+    "depthwise": convolutions with one group per input channel (more than one) and a kernel larger than 1x1.
+    "pointwise": layers that mix channels at each position separately, i.e. ungrouped 1x1 convolutions and linear layers
+    applied to every position of a feature map (ConvNeXt's MLPs). Excluded are the classifier and layers that work on
+    pooled values: squeeze-and-excitation, and anything after the last pooling.
+    "conv": every convolution on the main path. The shortcut projection of a residual block is not counted; it is set
+    together with its block's last convolution (`followers`). ResNet-50 has 49 such layers and 4 projections.
 
     The order is that of a forward pass over one blank image of the size that the network was built for.
 
     Raises
     ------
     MkfaError
-        `what` is not one of the three, or the network has no such layers.
+        `what` is not one of these three, or the network has no such layers.
 
     Examples
     --------
@@ -54,15 +54,16 @@ def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str
 
 
 def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tuple[str, nn.Module], ...]]:
-    """Return the convolutions that are set together with a layer of `spatial_layers`: name -> ((name, module), ...).
+    """Return the convolutions set together with a layer of `spatial_layers`: name -> ((name, module), ...).
 
-    For "conv" these are the shortcut projections of residual blocks, with their block's last convolution; else none.
+    For "conv" these are the shortcut projections of residual blocks, keyed by the block's last convolution. For other
+    kinds there are none.
     """
     return _shortcuts(model) if what == "conv" else {}
 
 
 def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
-    """Return, by the name of a block's last convolution, the convolutions of its shortcut (timm's ResNet blocks)."""
+    """Map a block's last convolution to the convolutions of its shortcut (timm's ResNet blocks)."""
     import torch
     from timm.models.resnet import BasicBlock, Bottleneck
 

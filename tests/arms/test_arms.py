@@ -80,14 +80,14 @@ def test_an_arm_of_ones_own_can_change_the_filters_of_a_source(table):
     ("fill", "message"),
     [
         (lambda layer, rng: layer.kernel[:, 0], r"returned kernels of shape \(6, \d, \d\) for blocks.0.0.fn.0"),
-        (lambda layer, rng: layer.kernel * np.nan, r"returned kernels for blocks.0.0.fn.0 that are not finite"),
+        (lambda layer, rng: layer.kernel * np.nan, r"returned non-finite kernels for blocks.0.0.fn.0"),
     ],
 )
 def test_kernels_that_do_not_fit_are_refused(table, fill, message):
     table.register(Arm("odd", "odd", fill=fill))
     with pytest.raises(MkfaError, match=f"arm odd: {message}"):
         set_filters(net(), "odd", layers=1)
-    with pytest.raises(MkfaError, match="returned 0 layers of 1"):
+    with pytest.raises(MkfaError, match="returned 0 layers instead of 1"):
         table.register(Arm("none", "none", fill_network=lambda request: []))
         set_filters(net(), "none", layers=1)
 

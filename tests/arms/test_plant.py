@@ -370,13 +370,13 @@ def test_another_dilation_is_noted():
     ("arm", "options", "message"),
     [
         ("transfer", {"source": None}, "needs a source.*--source"),
-        ("delta", {"source": bank()}, "takes no source"),
+        ("delta", {"source": bank()}, "uses no source"),
         ("transfer", {"layers": 5}, "choose --layers from 1 to 4"),
         ("transfer", {"layers": 0}, "choose --layers from 1 to 4"),
         ("transfer", {"source": bank((WIDTH, 12, WIDTH))}, "has 12 filters where blocks.1.0.fn.0 has 10.*stack"),
-        ("transfer", {"source": bank((WIDTH,))}, "has 1 layers and 3 are to be set"),
+        ("transfer", {"source": bank((WIDTH,))}, "has 1 layers, but 3 are to be set"),
         ("transfer", {"what": "pointwise"}, "has depthwise filters only"),
-        ("delta", {"what": "pointwise"}, "no use for"),
+        ("delta", {"what": "pointwise"}, "layers cannot use"),
         ("transfer", {"source": {}}, r"has no blocks\.0\.0\.fn\.0\.weight"),
         ("transfer", {"fit_kernel": "stretch"}, "choose pad or crop"),
     ],
@@ -393,7 +393,7 @@ def test_what_cannot_be_set_is_refused_in_one_sentence(arm, options, message):
 def test_a_source_with_values_that_are_not_finite_is_refused():
     weights = net(seed=3).state_dict()
     weights["blocks.1.0.fn.0.weight"][0, 0, 0, 0] = float("nan")
-    with pytest.raises(MkfaError, match="not finite in"):
+    with pytest.raises(MkfaError, match="non-finite weights in"):
         plant(net(), "transfer", source=weights)
 
 

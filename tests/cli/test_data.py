@@ -45,7 +45,7 @@ def test_train_takes_a_folder_packs_it_once_and_gives_the_same_run_either_way(fo
     for kind in ("resident", "stream"):
         out, told = call("train", folder, *ONCE, "--data", kind, "--out", tmp_path / kind, "--json")
         (found[kind],) = json.loads(out)["runs"]
-        assert ("decoding mine at 32 px into" in told) == (kind == "resident")  # the first time alone
+        assert ("decoding mine once, at 32 px, into" in told) == (kind == "resident")  # the first time alone
     assert [path.name.rsplit("_", 1)[1] for path in packed()] == ["32.h5"]
     assert found["stream"]["execution"]["data"] == "streamed"
     same = ("weights_sha256", "top1_last", "top1_best", "loss_train", "loss_test", "run")

@@ -125,7 +125,7 @@ def test_cifar10_is_decoded_on_first_use_and_not_resampled(cifar):
     assert np.array_equal(np.concatenate([domain.x_train, domain.x_test]), pixels)
     assert domain.y_train.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
     assert domain.classes[9] == "class 9"
-    assert len(notes) == 1 and "decoding cifar10 at 32 px" in notes[0]
+    assert len(notes) == 1 and "decoding cifar10 once, at 32 px" in notes[0]
     again = load_domain("cifar10", notify=notes.append)
     assert (again.digest, len(notes)) == (domain.digest, 1)
     assert isinstance(again.x_train, Rows)

@@ -99,7 +99,7 @@ def test_a_file_of_the_users_is_found_by_path_and_by_name(tmp_path):
     domain = small()
     path = write_domain(domain, tmp_path / "own.h5", facts={})
     assert load_domain(path).digest == load_domain(str(path), size=8).digest == domain.digest
-    with pytest.raises(DomainError, match="there at 8 px, not at 64 px"):
+    with pytest.raises(DomainError, match="available at 8 px, not at 64 px"):
         load_domain(path, size=64)
     info = domain_info("food")
     info.packed(8).parent.mkdir(parents=True)

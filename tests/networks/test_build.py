@@ -126,15 +126,15 @@ def test_looking_at_the_layers_changes_nothing():
     ("arch", "options", "message"),
     [
         ("convnext_fento", {}, r"did you mean .*convnext_femto"),
-        ("convnext_atto", {"kernel": 5}, "a kernel and patches of its own"),
+        ("convnext_atto", {"kernel": 5}, "fixed kernels and patches"),
         ("convmixer_8_2", {"stem_stride": 4}, "--patch"),
         ("convmixer_1_2", {}, "cannot have 1 channels, 2 layers, 7x7 kernels and patches of 2"),
         ("convmixer_8_2", {"kernel": 0}, "0x0 kernels and patches of 2"),
         ("convmixer_99999999_2", {}, "would have 20,000,009 billion weights; choose fewer channels"),
-        ("convmixer_8_2", {"patch": 64}, "does not take images of 3x16x16.*a smaller --patch"),
-        ("convnext_atto", {"size": 8}, "does not take images of 3x8x8.*a smaller --stem-stride"),
+        ("convmixer_8_2", {"patch": 64}, "does not accept images of 3x16x16.*a smaller --patch"),
+        ("convnext_atto", {"size": 8}, "does not accept images of 3x8x8.*a smaller --stem-stride"),
         ("convnext_atto", {"stem_stride": 0}, "choose 1 or more"),
-        ("resmlp_12_224", {"drop_path": 0.1, "size": 20}, r"cannot be built|does not take"),
+        ("resmlp_12_224", {"drop_path": 0.1, "size": 20}, r"cannot be built|does not accept"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_sentence(arch, options, message):
