@@ -1,2 +1,2 @@
-"""How runs are carried out: one after the other in this process, or several at once in processes of their own. An
-engine trains what is ready and reports the outcome; it decides nothing about the experiment."""
+"""How runs are executed: one after the other in this process, or concurrently in separate processes. An engine trains
+runs that are ready and reports the outcomes; it makes no decisions about the experiment."""

@@ -1,4 +1,4 @@
-"""How long a plan takes: a few steps timed, what is left of the runs laid out over the runs at a time."""
+"""Estimate how long a plan takes: time a few steps, then schedule the remaining runs over the concurrent jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONG_STEP = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one training step and of evaluating one image (means)."""
+    """Mean seconds per training step and per evaluated image."""
 
     step: float
     image: float
@@ -35,13 +35,13 @@ class Estimate:
     Attributes
     ----------
     runs, done : int
-        In all, and those that are over.
+        Number of runs in total, and of finished runs.
     steps : int
-        Optimiser steps to go; those before a checkpoint are done.
+        Remaining optimiser steps; steps before a checkpoint count as done.
     seconds : float or None
-        To go; None if nothing is left or nothing was timed.
+        Remaining time; None if nothing is left or nothing was timed.
     jobs, threads : int
-        Runs at a time, CPU threads of each; 0 if nothing was timed.
+        Concurrent runs, and CPU threads of each; 0 if nothing was timed.
     """
 
     runs: int
@@ -54,7 +54,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run's hash, the seconds that it takes, and the hash of the run that it waits for ("" for none)."""
+    """A run's hash, its duration in seconds, and the hash of the run that it waits for ("" for none)."""
 
     hash: str
     seconds: float
@@ -69,15 +69,15 @@ def estimate(
     executions: Sequence[Execution],
     timer: Callable[[RunSpec], Timing],
 ) -> Estimate:
-    """Time a few steps of each network and image size, and lay out what is left of the plan over the runs at a time.
+    """Time a few steps of each network and image size, and schedule the remaining runs over the concurrent jobs.
 
-    Of each network, the base run and the arm with most frozen layers are timed; the cost of a step between the two is
-    taken to be linear in the number of frozen layers.
+    For each network, the base run and the arm with the most frozen layers are timed. Between these two, the cost of a
+    step is assumed to be linear in the number of frozen layers.
 
     Parameters
     ----------
-    executions : how each run at a time is computed.
-    timer : returns the `Timing` of a specification while all of them are at work.
+    executions : how each concurrent run is computed.
+    timer : returns the `Timing` of a specification while all of them are busy.
     """
     left = [p for p in plan if RunFolder(root, p.spec).result() is None]
     deepest: dict[tuple[object, ...], int] = {}
@@ -112,7 +112,7 @@ def estimate(
 
 
 def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> Estimate:
-    """Count what is left of a plan, without timing: `seconds` is None, `jobs` 0."""
+    """Count the remaining runs and steps of a plan without timing: `seconds` is None, `jobs` 0."""
     left = [p for p in plan if RunFolder(root, p.spec).result() is None]
     steps = sum(
         steps_of(recipe_of(p.spec), len(domains[p.spec.domain].x_train))[0] - RunFolder(root, p.spec).begun()
@@ -122,9 +122,9 @@ def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> 
 
 
 def makespan(tasks: Sequence[Job], jobs: int) -> float:
-    """Return the seconds until all tasks are over, `jobs` at a time, each begun in order as soon as it may.
+    """Return the seconds until all tasks finish, `jobs` at a time, each started in order as soon as possible.
 
-    A task that waits for one which is not among the tasks may begin at once.
+    A task that waits for a run outside `tasks` may start immediately.
     """
     waiting, open_ = list(tasks), {t.hash for t in tasks}
     busy: list[tuple[float, int, str]] = []
@@ -142,12 +142,12 @@ def makespan(tasks: Sequence[Job], jobs: int) -> float:
 
 
 def time_run(spec: RunSpec, domains: Domains, *, execution: Execution) -> Timing:
-    """Time a few steps of a run that needs no source, on the data; nothing is written."""
+    """Time a few steps of a run that needs no source, on the real data; nothing is written."""
     return Specimen(spec, domains, execution).time()
 
 
 class Specimen:
-    """A run that is built to be timed and thrown away."""
+    """A run that is built only for timing."""
 
     def __init__(self, spec: RunSpec, domains: Domains, execution: Execution) -> None:
         self.how = execution.resolved()
@@ -155,7 +155,7 @@ class Specimen:
             self.run = Run(RunFolder(Path(), spec), domains[spec.domain], None, self.how)
 
     def time(self) -> Timing:
-        """Return the means over a second of steps (two at least, 20 at most), after a step to warm up."""
+        """Return the means over about a second of steps (2 to 20), after warming up."""
         import torch
 
         run = self.run
@@ -185,14 +185,14 @@ class Specimen:
 
 
 def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
-    """Return what decides, beside frozen layers, how long a step takes."""
+    """Return what determines the duration of a step, apart from frozen layers."""
     domain = domains[spec.domain]
     size = recipe_of(spec).size or domain.size
     return spec.arch, tuple(sorted(spec.options.items())), size, domain.channels, what
 
 
 def _frozen(spec: RunSpec) -> int:
-    """Return how many layers a run trains without their weights' gradient."""
+    """Return the number of frozen layers, which need no weight gradient."""
     from mkfa.arms.arms import find_arm
 
     return spec.layers if spec.arm != BASE and find_arm(spec.arm).frozen else 0

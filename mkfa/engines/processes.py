@@ -1,8 +1,8 @@
-"""Engines: runs one after the other in this process, or several at a time, each in a process of its own.
+"""Engines: runs one after the other in this process, or several at a time in separate processes.
 
-Every worker takes one run's folder after another. An arm that borrows from a base run of the plan waits for it. What
-several runs would write, the banks of the library, this process writes alone. A run's result is the same as when the
-runs are trained one after the other with the same number of threads.
+Each worker trains one run folder after another. An arm that borrows from a base run in the plan waits for it. Only this
+process writes shared files, i.e. the banks in the library. Results are the same as when the runs are trained one after
+the other with the same number of threads.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
 _LOOK = 0.2
-"""Seconds between looks at processes that send nothing."""
+"""Seconds between checks on silent processes."""
 _PATIENCE = 10.0
-"""Seconds that a worker without work gets to end by itself."""
+"""Seconds that an idle worker gets to exit by itself."""
 _COMMAND = ("-P", "-m", "mkfa.engines.worker", "--pipe")
 
 
 def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution, ...]:
-    """Return how each of the runs at a time is computed: device and threads.
+    """Return the device and threads of each concurrent run.
 
-    If `jobs` is 0, there is one run for each GPU ("auto" and "cuda" mean all GPUs, "cuda:1" that one). On a CPU there
-    are as many as cores, of one thread each, if `threads` is 0 and as many runs are independent; else one. If
-    `threads` is 0, the cores are divided by the runs at a time.
+    If `jobs` is 0, there is one run per GPU ("auto" and "cuda" mean all GPUs, "cuda:1" only that one). On a CPU there
+    is one single-threaded run per core if `threads` is 0 and enough runs are independent; otherwise one run at a time.
+    If `threads` is 0, the concurrent runs share the cores equally.
 
-    The whole plan counts, not what is left of it: a plan that was stopped continues as it began.
+    The whole plan counts, not only its unfinished runs, so a stopped plan continues with the same settings.
 
     Raises
     ------
     MkfaError
-        The device is not there.
+        The device is not available.
     """
     import torch
 
@@ -63,20 +63,20 @@ def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution,
     if not execution.jobs and kind == "cpu" and not execution.threads and _independent(plan) >= cores:
         jobs = cores
     threads = execution.threads or max(1, cores // jobs)
-    share = 1 / -(-jobs // len(places))  # of the device that has most runs
+    share = 1 / -(-jobs // len(places))  # on the device with the most runs
     return tuple(
         replace(execution, device=places[i % len(places)], threads=threads, share=share, jobs=1) for i in range(jobs)
     )
 
 
 def _independent(plan: Sequence[PlannedRun]) -> int:
-    """Return how many runs can be in progress at once: base runs and their like, or those that wait for them."""
+    """Return how many runs can run concurrently: those without a source run, or those that wait for one."""
     waiting = sum(p.source_run is not None for p in plan)
     return max(waiting, len(plan) - waiting)
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Workers:
-    """Return what carries a plan out, to be used in a `with`; processes are started when there is work for them."""
+    """Return the engine for a plan, as a context manager; processes are started only when there is work."""
     left = sum(taken_over(planned, root, Execution()) is None for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
     if len(executions) == 1:
@@ -110,7 +110,7 @@ class Serial:
 
 
 class _Process:
-    """A worker as its parent sees it."""
+    """A worker process, seen from its parent."""
 
     def __init__(self, execution: Execution) -> None:
         self.pipe, other_end = multiprocessing.Pipe()
@@ -134,18 +134,18 @@ class _Process:
         self.ready = False
 
     def send(self, order: Any) -> None:
-        """Send an order; that the process is gone is noticed elsewhere."""
+        """Send an order; a dead process is detected elsewhere."""
         with contextlib.suppress(OSError):
             self.pipe.send(order)
 
     @property
     def end(self) -> str:
-        """How the process ended, in words."""
+        """A description of how the process ended."""
         code = self.child.wait()
         return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
 
     def close(self, *, kill: bool) -> None:
-        """End the process: at once, or once it has done what it is doing."""
+        """End the process: immediately, or after its current work."""
         self.pipe.close()
         try:
             if kill:
@@ -157,7 +157,7 @@ class _Process:
 
 
 class Workers:
-    """Several processes, each with a run of the plan in progress."""
+    """Several processes, each training a run of the plan."""
 
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
@@ -173,7 +173,7 @@ class Workers:
             self._drop(process, kill=kind is not None)
 
     def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes; steps are timed in all processes at once."""
+        """Return how long a plan takes; steps are timed in all processes simultaneously."""
         return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=self._time)
 
     def _time(self, spec: RunSpec) -> Timing:
@@ -186,7 +186,7 @@ class Workers:
         return Timing(*(sum(getattr(t, key) for t in timings) / len(timings) for key in ("step", "image")))
 
     def _gather(self, spec: RunSpec) -> list[Any]:
-        """Return the answers of all processes, one each."""
+        """Return one answer from each process."""
         answers: list[Any] = []
         while len(answers) < len(self.processes):
             for process, message in self._listen():
@@ -205,19 +205,19 @@ class Workers:
         tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
         ended: Callable[[Outcome], None] = lambda _: None,
     ) -> tuple[Outcome, ...]:
-        """Train the runs of a plan, several at a time, in its order as far as they wait for each other.
+        """Train the runs of a plan, several at a time, in order, respecting their dependencies.
 
         Parameters
         ----------
-        tell : called a few times a second with each run in progress and where it is.
-        ended : called after each run, in the order in which they end.
+        tell : called a few times per second with each active run and its progress.
+        ended : called after each run, in the order in which they finish.
 
         Raises
         ------
         Stopped
             `stop` was requested; the runs in progress saved themselves.
         MkfaError
-            A run failed; the others in progress saved themselves, those that were over are kept.
+            A run failed; the other active runs saved their state, and finished runs are kept.
         """
         outcomes: dict[str, Outcome] = {}
         waiting: list[PlannedRun] = []
@@ -259,7 +259,7 @@ class Workers:
         return [process for process in self.processes.values() if process.planned is not None]
 
     def _hand_out(self, waiting: list[PlannedRun]) -> None:
-        """Give every process without a run the first one that waits for nothing."""
+        """Give each idle process the first run that is not waiting for another."""
         for number, execution in enumerate(self.executions):
             if number in self.processes and self.processes[number].planned is not None:
                 continue
@@ -273,7 +273,7 @@ class Workers:
             process.send(Task.of(ready, self.domains, execution).write(self.root))
 
     def _take(self, process: _Process, message: Any, tell: Callable[[PlannedRun, Report], None]) -> Outcome | None:
-        """Return what became of a run, None while it is in progress; raise the error that ends the sweep."""
+        """Return the outcome of a run, None while it is in progress; raise the error that ends the sweep."""
         planned = process.planned
         if message is None:
             self._drop(process)
@@ -288,7 +288,7 @@ class Workers:
         process.planned = None
         if isinstance(message, Stopped):
             self._drop(process)
-            return None if self.stopping else _lost(planned, "its process was asked to end and saved it")
+            return None if self.stopping else _lost(planned, "its process was asked to stop and saved its state")
         if isinstance(message, BaseException):
             raise _named(message, planned.spec.label)
         return keep_bank(replace(message, planned=planned), self.domains, self.root)
@@ -299,7 +299,7 @@ class Workers:
         return self.processes[number]
 
     def _listen(self) -> list[tuple[_Process, Any]]:
-        """Return what processes send within a moment; None from one that has ended."""
+        """Return the messages that arrive within a moment; None from a process that has ended."""
         answering = wait([process.pipe for process in self.processes.values()], _LOOK)
         messages: list[tuple[_Process, Any]] = []
         for process in self.processes.values():
@@ -321,11 +321,11 @@ class Workers:
         process.close(kill=kill)
 
     def _broken(self, process: _Process) -> WorkError:
-        return WorkError("a training process", f"{process.end} before it took up a run", "pass --jobs 1")
+        return WorkError("a training process", f"{process.end} before it started a run", "pass --jobs 1")
 
 
 def _named(error: BaseException, label: str) -> BaseException:
-    """Return a worker's error with the label of the run in it."""
+    """Return a worker's error with the run's label inserted."""
     if isinstance(error, WorkError) and error.thing == "a run":
         named = WorkError(label, error.problem, error.remedy)
         for note in error.__notes__:

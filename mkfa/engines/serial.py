@@ -1,4 +1,4 @@
-"""Train the runs of a plan one after the other: skip those that are over, keep the banks of base runs."""
+"""Train the runs of a plan one after the other: skip finished runs, store the banks of base runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mkfa.training.stopping import Stop
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a planned run in this call; a `RunRecord` is what is kept of it, whoever trained it.
+    """The outcome of a planned run in this call; a `RunRecord` is its stored data, regardless of who trained it.
 
-    `state` is "done" or "diverged" as in its result, "running" (another process trains it), "impossible" (`note` says
-    why: its source is missing) or "lost" (its process was killed; it continues from its checkpoint).
+    `state` is "done" or "diverged" as in its result, "running" (another process is training it), "impossible" (its
+    source is missing, see `note`) or "lost" (its process was killed; it continues from its checkpoint).
     """
 
     planned: PlannedRun
@@ -45,19 +45,19 @@ def carry_out(
     tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
     ended: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
-    """Train the runs of a plan one after the other; those that are over are taken as they are.
+    """Train the runs of a plan one after the other; finished runs are reused.
 
     Parameters
     ----------
-    tell : called after each step with the run and where it is.
+    tell : called after each step with the run and its progress.
     ended : called after each run.
 
     Raises
     ------
     Stopped
-        `stop` was requested; the run in progress saved itself.
+        `stop` was requested; the active run saved its state.
     MkfaError
-        A run failed; those before it are kept.
+        A run failed; earlier runs are kept.
     """
     outcomes = []
     for planned in plan:
@@ -71,9 +71,9 @@ def carry_out(
 
 
 def taken_over(planned: PlannedRun, root: Path, execution: Execution) -> Outcome | None:
-    """Return the outcome of a run that is over already, None for one that is to be trained.
+    """Return the outcome of a finished run, None for a run that must be trained.
 
-    Where `execution` asks for events and the run has none, they are written from its metrics.
+    If `execution` requests events and the run has none, they are written from its metrics.
     """
     folder = RunFolder(root, planned.spec)
     result = folder.result()
@@ -111,7 +111,7 @@ def train_planned(
 
 
 def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
-    """Put the bank of a base run that was trained into the library; one process of a sweep alone does so."""
+    """Store the bank of a newly trained base run in the library; only one process of a sweep does this."""
     spec = outcome.planned.spec
     if spec.arm != BASE or outcome.state != "done" or not outcome.trained:
         return outcome
@@ -119,7 +119,7 @@ def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
 
 
 def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
-    """Return what an arm takes its filters from: the base run's bank or weights, a bank, or None.
+    """Return the source of an arm's filters: the base run's bank or weights, a bank, or None.
 
     Raises
     ------

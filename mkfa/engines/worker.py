@@ -1,7 +1,7 @@
-"""A worker: a process that trains the run of a folder as its `task.json` says.
+"""A worker: a process that trains the run described by a folder's `task.json`.
 
 `python -m mkfa.engines.worker RUN_FOLDER` trains one run. The workers of `mkfa.engines.processes` are started with a
-pipe instead and take one folder after another, so that libraries are imported and images are read once.
+pipe instead and train one folder after another, so that libraries are imported and images are read only once.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from mkfa.training.run import Report
 
 TASK, SOURCE_BANK = "task.json", "source.h5"
-"""Files of a run's folder: the task, and the bank that the run takes its filters from."""
+"""Files in a run folder: the task, and the bank that provides the run's filters."""
 RATE = 5
-"""Reports of steps a second."""
+"""Progress reports per second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """All that a worker needs to train a run.
+    """Everything that a worker needs to train a run.
 
-    `names` has, for each domain by its own name, the name or path under which it is opened; `size` and `max_size` are
-    those of `mkfa.images.opened.Domains`.
+    `names` maps each domain's own name to the name or path from which it is opened; `size` and `max_size` are as in
+    `mkfa.images.opened.Domains`.
     """
 
     planned: PlannedRun
@@ -125,7 +125,7 @@ def _domains(size: int, max_size: int) -> Domains:
 
 
 def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None) -> Outcome:
-    """Train the run of a folder as its task says; raises as `mkfa.engines.serial.train_planned`."""
+    """Train the run described by a folder's task; raises as `mkfa.engines.serial.train_planned`."""
     import torch
 
     from mkfa.engines.serial import train_planned
@@ -148,11 +148,11 @@ def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lam
 
 
 class Worker:
-    """Trains folders that come through a pipe.
+    """Trains run folders received through a pipe.
 
     Messages are Python objects. Orders: the folder of a run to train; a `Task` to build for timing; `TIME`. Answers:
-    `READY` once, a `Report` a few times a second, then an `Outcome`, a `Timing` or the error. Whatever else comes while
-    a run is trained, the end of the pipe too, asks the run to save itself: nothing trains on when the parent is gone.
+    `READY` once, a `Report` a few times per second, then an `Outcome`, a `Timing` or the error. Any other message
+    during training, or the end of the pipe, makes the run save its state and stop, so no run outlives its parent.
     """
 
     READY, BUILT, TIME, STOP = "ready", "built", "time", "stop"
@@ -163,7 +163,7 @@ class Worker:
         self.told_at = 0.0
 
     def work(self) -> None:
-        """Carry out orders until the pipe or the process is asked to end."""
+        """Carry out orders until the pipe closes or the process is asked to stop."""
         self.pipe.send(self.READY)
         while not self.stop.requested:
             if not self.pipe.poll(1):
@@ -176,7 +176,7 @@ class Worker:
                 return
 
     def answer(self, order: Path | Task | str) -> Any:
-        """Return what comes of an order; an error is returned, not raised."""
+        """Return the result of an order; errors are returned, not raised."""
         from mkfa.engines.estimate import Specimen
 
         try:
@@ -193,7 +193,7 @@ class Worker:
             return unexpected(error)
 
     def tell(self, report: Report) -> None:
-        """Report a step, and look for a request to stop."""
+        """Report a step, and check for a stop request."""
         now = time.monotonic()
         if now - self.told_at < 1 / RATE and report.step < report.steps:
             return
@@ -206,7 +206,7 @@ class Worker:
 
 
 def unexpected(error: Exception) -> WorkError:
-    """Return an error of any kind as one that can be sent to another process; a note has its traceback."""
+    """Convert any error to one that can be sent to another process; a note has the traceback."""
     problem = f"failed with an unexpected {type(error).__name__}: {str(error)[:300]}"
     made = WorkError("a run", problem, "run again as 'mkfa --debug ...' with --jobs 1 and report it")
     made.add_note("".join(traceback.format_exception(error)))
@@ -215,7 +215,7 @@ def unexpected(error: Exception) -> WorkError:
 
 @contextlib.contextmanager
 def no_signals() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while a worker is started: it lets them in when it is ready."""
+    """Block SIGINT and SIGTERM while a worker starts; the worker unblocks them when it is ready."""
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -224,7 +224,7 @@ def no_signals() -> Iterator[None]:
 
 
 def main(words: list[str]) -> int:
-    """Train the run of a folder, or, with "--pipe NUMBER", what comes through the pipe of this file descriptor."""
+    """Train the run in a folder or, with "--pipe NUMBER", the runs received through this file descriptor."""
     if words[:1] == ["--pipe"]:
         os.set_inheritable(int(words[1]), False)
         worker = Worker(Connection(int(words[1])))
@@ -250,6 +250,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from mkfa.engines import worker  # the classes that are pickled are those of the imported module
+    from mkfa.engines import worker  # pickled classes must be those of the imported module
 
     sys.exit(worker.main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Numbers as users write them: `3`, `1..18`, `0..12..3`, `all`, joined by commas."""
+"""Parse numbers as users write them: `3`, `1..18`, `0..12..3`, `all`, joined by commas."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mkfa.errors import MkfaError
 
 
 def parse_numbers(text: str, option: str = "--layers", *, last: int | None = None) -> tuple[int, ...]:
-    """Return the numbers of "a", "a..b" (inclusive), "a..b..s" (every s-th), joined by commas; sorted, once each.
+    """Parse "a", "a..b" (inclusive) and "a..b..s" (every s-th), joined by commas; returns sorted, unique numbers.
 
     "all" stands for `last` if that is not None, alone or as an end: "all", "1..all", "0,all".
 
     Raises
     ------
     MkfaError
-        Not of that form, a range that runs backwards, a step of 0, or more than 10,000 numbers.
+        Invalid syntax, a descending range, a step of 0, or more than 10,000 numbers.
     """
     if not text.strip():
         raise MkfaError(option, "names no number", "write it like 1..18, 0..12..3 or 1,2,4")
@@ -25,7 +25,7 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
         if not match:
             raise MkfaError(
                 f"{option} {text}",
-                f"has {part.strip()!r} where a number or range is meant",
+                f"has {part.strip()!r} where a number or range is expected",
                 "write it like 1..18, 0..12..3, 1,2,4" + (" or all" if last else ""),
             )
         first = int(match[1])
@@ -36,6 +36,6 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
             raise MkfaError(f"{option} {text}", problem, "write the smaller end first, and a step of 1 or more")
         numbers = range(first, end + 1, step)
         if len(numbers) + len(chosen) > 10_000:
-            raise MkfaError(f"{option} {text}", "holds more than 10,000 numbers", "ask for fewer")
+            raise MkfaError(f"{option} {text}", "has more than 10,000 numbers", "ask for fewer")
         chosen.update(numbers)
     return tuple(sorted(chosen))

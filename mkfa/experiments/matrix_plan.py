@@ -1,4 +1,4 @@
-"""Which rows and cells a matrix has: sources, targets, and controls that need no source."""
+"""Plan the rows and cells of a matrix: sources, targets, and controls that need no source."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
 
 CONTROLS = ("random", "delta")
-"""Filters that nobody learned, and an arm that must hurt."""
+"""Untrained filters, and an arm that must hurt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a matrix is made of.
+    """The rows and columns of a matrix.
 
     Attributes
     ----------
     domains : tuple of str
-        Targets by their own names; each is a source too.
+        Targets by their own names; each is also a source.
     names : tuple of str
         All rows: sources that are not targets, then `domains`.
     sources : tuple of Source
-        Of the rows, in their order.
+        Sources of the rows, in order.
     """
 
     domains: tuple[str, ...]
@@ -35,17 +35,17 @@ class Rows:
 
 
 def find_rows(targets: Sequence[str], domains: Domains, *, more: Sequence[str] = (), what: str) -> Rows:
-    """Find the targets and all sources, by names and paths as a user gives them.
+    """Find the targets and all sources from the names and paths that a user gives.
 
     Parameters
     ----------
-    targets : of the targets.
-    more : of sources that are no targets: domains, packed files, image folders; banks and checkpoints for "depthwise".
+    targets : names or paths of the targets.
+    more : sources that are not targets: domains, packed files, image folders; for "depthwise" also banks, checkpoints.
 
     Raises
     ------
     MkfaError
-        Fewer than two sources, two of one name, or as `find_source` and `Domains`.
+        There are fewer than two sources, two have the same name, or as `find_source` and `Domains`.
     """
     names = [domains[name].name for name in targets]
     least = 1 if more else 2
@@ -69,7 +69,7 @@ def find_rows(targets: Sequence[str], domains: Domains, *, more: Sequence[str] =
 
 
 def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]:
-    """Return the controls that a text asks for, and what is to be said of it.
+    """Return the requested controls, and a note for the user.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     Raises
     ------
     MkfaError
-        No arm, one that needs a source, or one that cannot set these layers.
+        A name is not an arm, or the arm needs a source or cannot set these layers.
     """
     from mkfa.arms.arms import ARMS, find_arm
 
@@ -113,7 +113,7 @@ def check_arm(arm: str, *, what: str) -> None:
     Raises
     ------
     MkfaError
-        It takes no filters from a source, or always from the target's own; or as `check_arms`.
+        The arm uses no source, or always the target's own base run; or as `check_arms`.
     """
     from mkfa.arms.arms import find_arm
 

@@ -1,4 +1,4 @@
-"""Which runs an experiment needs, base runs first, of every network that lends filters."""
+"""Plan the runs of an experiment: first the base runs, including those of networks that provide filters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mkfa.training.spec import BASE, RunSpec
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs of an experiment have in common: a `RunSpec` without domain, arm and seed."""
+    """The settings shared by all runs of an experiment: a `RunSpec` without domain, arm and seed."""
 
     arch: str
     recipe: Recipe
@@ -52,7 +52,7 @@ def plan_bases(setting: Setting, domains: Domains, *, names: Sequence[str], seed
 def plan_cells(
     setting: Setting, domains: Domains, *, cells: Sequence[tuple[Source, str, str, int]], seeds: int
 ) -> tuple[PlannedRun, ...]:
-    """Plan the runs of cells (source, target, arm, layers) and the base runs that they need, these first, once each.
+    """Plan the runs of cells (source, target, arm, layers), preceded by the base runs that they need, without repeats.
 
     A cell with 0 layers is the target's base run.
     """
@@ -83,7 +83,7 @@ def _planned(
     source, target, arm, layers = cell
     domain = domains[target]
     if find_arm(arm).source == "own":
-        source = Source(domain.name, target)  # of the target's own network, whatever the source's is
+        source = Source(domain.name, target)  # the target's own network, regardless of the source's
     spec = replace(
         base_run(setting, domain, seed),
         arm=arm,
@@ -102,14 +102,14 @@ def _planned(
 
 
 def source_label(source: Source, domains: Domains) -> str:
-    """Return what results call a source: its domain or bank, and "+NETWORK" where that is not the target's."""
+    """Return a source's name in results: its domain or bank, plus "+NETWORK" if that differs from the target's."""
     if not source.domain:
         return source.name
     return domains[source.domain].name + (f"+{source.arch}" if source.arch else "")
 
 
 def check_arms(arms: Sequence[str], *, what: str) -> None:
-    """Refuse, before any work, names that are no arms and arms that cannot set these layers."""
+    """Refuse, before any work, unknown arms and arms that cannot set these layers."""
     from mkfa.arms.arms import find_arm
     from mkfa.networks.layers import WHAT
 
@@ -118,13 +118,15 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
     for name in arms:
         arm = find_arm(name)
         if name == BASE:
-            raise MkfaError(name, "is always there and no arm to ask for", "leave it out")
+            raise MkfaError(name, "is always included and cannot be requested as an arm", "leave it out")
         if arm.depthwise_only and what != "depthwise":
-            raise MkfaError(f"arm {name}", f"sets single kernels, which {what} layers have no use for", "leave it out")
+            raise MkfaError(
+                f"arm {name}", f"sets patterns within kernels, which {what} layers cannot use", "leave it out"
+            )
 
 
 def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
-    """Return the numbers of layers that a text asks for, "all" being the network's, and the network's own.
+    """Return the requested numbers of layers ("all" means all of the network's), and the network's number of layers.
 
     Raises
     ------
@@ -144,19 +146,19 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
 
 
 def _layers_by_name(setting: Setting) -> int:
-    """Return the number of layers that a network's name tells, without torch and timm; 0 if it tells none."""
+    """Return the number of layers given by a network's name, without torch and timm; 0 if the name has none."""
     named = re.match(r"convmixer_\d+_(\d+)", setting.arch)
     return int(named[1]) if named and setting.what == "depthwise" else 0
 
 
 def _refuse_more(numbers: Sequence[int], count: int, setting: Setting) -> None:
     if max(numbers) > count:
-        problem = f"asks for {max(numbers)}, and {setting.arch} has {count} {setting.what} layers"
+        problem = f"asks for {max(numbers)}, but {setting.arch} has {count} {setting.what} layers"
         raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
 def count_layers(setting: Setting, domain: Domain) -> int:
-    """Return how many layers of the setting's kind its network has."""
+    """Return the number of layers of the setting's kind in its network."""
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build
 
@@ -165,7 +167,7 @@ def count_layers(setting: Setting, domain: Domain) -> int:
 
 
 def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
-    """Return a sentence on layers that are set along with others but not counted, "" if there are none."""
+    """Return a sentence about layers that are set along with others but not counted; "" if there are none."""
     from mkfa.networks.layers import followers
     from mkfa.training.run import build
 
@@ -177,20 +179,20 @@ def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
         return ""
     return (
         f"{setting.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
-        "and frozen with the last convolution of their block, and count as none."
+        "and frozen with the last convolution of their block and are not counted."
     )
 
 
 def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[Source, str, str, int]]) -> None:
-    """Put the filters of each source, untrained if it is a base run, into the target: refuse before any work.
+    """Check before any work that each source's filters fit the target, using untrained networks for base runs.
 
-    Depthwise filters of the same network always fit and are not tried.
+    Depthwise filters from the same network always fit and are not checked.
 
     Raises
     ------
     MkfaError
-        They do not fit: other numbers of layers or filters (the message names the arm `stack`), other kernel sizes,
-        no such layers, no biases.
+        They do not fit: different numbers of layers or filters (the message suggests the arm `stack`), different
+        kernel sizes, no such layers, or no biases.
     """
     from mkfa.arms.arms import find_arm
     from mkfa.training.base_runs import borrowed_filters
@@ -213,7 +215,7 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
             filters = borrowed_filters(networks[base.hash], base, domain, to=planned.spec, digest="")
         try:
             build(planned.spec, domains[cell[1]], filters)
-        except MkfaError as error:  # the arm knows what it was given, not whose it is
+        except MkfaError as error:  # the arm does not know the name of its source
             named = error.thing
             if named.startswith("source"):
                 named = f"source {planned.source}" + named.removeprefix("source")
@@ -221,7 +223,7 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
 
 
 def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
-    """Return the runs of a plan as a result lists them: hash, and what the result calls it."""
+    """Return the runs of a plan as listed in a result: their hashes, and their names in the result."""
     keys = ("arm", "layers", "seed")
     return [
         {"hash": p.spec.hash, "source": p.source, "target": p.spec.domain} | {key: getattr(p.spec, key) for key in keys}
@@ -230,7 +232,7 @@ def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
 
 
 def sensitivity_warning(plan: Sequence[PlannedRun]) -> str:
-    """Return a sentence that warns of a plan which cannot tell anything about filters, or ""."""
+    """Return a warning if a plan cannot show whether filters matter, else ""."""
     from mkfa.arms.arms import find_arm
 
     arms = {p.spec.arm for p in plan} - {BASE}

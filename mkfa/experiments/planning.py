@@ -1,4 +1,4 @@
-"""Plans of the training verbs: the options of a verb become a `Plan`, which is carried out and summed up."""
+"""Plans of the training verbs: a verb's options become a `Plan`, which is carried out and summarised."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mkfa.results.table import Scenarios
 
 ARMS = "transfer,selffer,random"
-"""Arms of a curve where none are named."""
+"""Default arms of a curve."""
 Kind = Literal["train", "curve", "table", "matrix"]
 Names = str | Path | Sequence[str | Path]
 """One name, several joined by commas, or a list of them."""
@@ -58,9 +58,9 @@ class TrainingOptions(TypedDict, total=False):
     recipe : str
         "paper", "fast", "smoke", or the path of a .toml file.
     set : mapping, or sequence of "FIELD=VALUE"
-        Changes of the recipe.
+        Changes to the recipe.
     epochs, equal_steps : int
-        Epochs, or optimiser steps of every run whatever the domain's size.
+        Epochs, or optimiser steps of every run regardless of the domain's size.
     seeds : int
         Seeds 0, 1, ... of every run.
     kernel, patch, stem_stride : int
@@ -93,18 +93,18 @@ class TrainingOptions(TypedDict, total=False):
 
 
 class TransferOptions(TrainingOptions, total=False):
-    """Options that transfers have besides.
+    """Additional options of transfers.
 
     Attributes
     ----------
     source_arch : str
-        Another network for the sources' base runs, "convmixer_96_6:kernel=5"; several joined by commas.
+        A different network for the sources' base runs, e.g. "convmixer_96_6:kernel=5"; several joined by commas.
     what : str
         Kind of layers: "depthwise", "pointwise" or "conv".
     with_bias : bool
         Copy and freeze biases too.
     fit_kernel : str
-        "pad" or "crop" kernels of another size; "" refuses them.
+        "pad" or "crop" kernels of a different size; "" refuses them.
     """
 
     source_arch: str
@@ -115,20 +115,20 @@ class TransferOptions(TrainingOptions, total=False):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan(Result):
-    """The runs that a verb needs, and where they go; nothing of it is trained yet.
+    """The runs that a verb needs, and where they are stored; planning trains nothing.
 
     Attributes
     ----------
     kind : str
-        "train", "curve", "table" or "matrix": what `summarise` makes of it.
+        "train", "curve", "table" or "matrix": the result that `summarise` returns.
     setting : Setting
     runs : tuple of PlannedRun
         Base runs first.
     domains : Domains
     target : str
-        The domain that is trained on, by its own name; "" for a matrix.
+        The training domain, by its own name; "" for a matrix.
     root, results : Path
-        Folders of the run folders and of the result's files.
+        The folder of the run folders, and the folder of the result files.
     execution : Execution
     parameters : mapping
         What the result records.
@@ -149,30 +149,30 @@ class Plan(Result):
     notes: tuple[str, ...] = ()
 
     def headline(self) -> str:
-        """Return the number of runs, and of those that are over."""
+        """Return the number of runs and of finished runs."""
         done = sum(RunFolder(self.root, run.spec).result() is not None for run in self.runs)
         return f"{len(self.runs)} runs, {done} done, {self.setting.arch}, recipe {self.setting.recipe.name}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a run."""
+        """Return one row per run."""
         return [as_record(run.spec) | {"from": run.source} for run in self.runs]
 
     def facts(self) -> dict[str, Any]:
-        """Return the runs and where they go."""
+        """Return the runs and where they are stored."""
         return {"runs_folder": self.root, "runs": self.rows(), "notes": self.notes}
 
     @property
     def sources(self) -> int:
-        """How many sources were asked for."""
+        """Number of requested sources."""
         return len(str(self.parameters.get("source", "")).split(", "))
 
     @property
     def warning(self) -> str:
-        """A sentence where the plan cannot show whether filters matter, else ""."""
+        """A warning if the plan cannot show whether filters matter, else ""."""
         return sensitivity_warning(self.runs)
 
     def count(self) -> Estimate:
-        """Return what is left to do, without timing it."""
+        """Return the remaining work, without timing it."""
         from mkfa.engines.estimate import count_steps
 
         return count_steps(self.runs, self.domains, root=self.root)
@@ -185,7 +185,7 @@ class Plan(Result):
             return engine.estimate(self.runs)
 
     def prepare(self) -> None:
-        """Make the folders; refuse a missing device, a network that cannot be built, a place that cannot be written.
+        """Create the folders; refuse a missing device, a network that cannot be built, or an unwritable folder.
 
         Raises
         ------
@@ -212,14 +212,14 @@ class Plan(Result):
                 raise WorkError(folder, f"cannot be created ({error.strerror})", "choose another --out") from error
 
     def carry_out(self, progress: Progress = None) -> tuple[Outcome, ...]:
-        """Train the runs that are not over; `progress` counts runs.
+        """Train the unfinished runs; `progress` counts runs.
 
         Raises
         ------
         Stopped
-            SIGINT or SIGTERM came; the runs in progress saved themselves.
+            SIGINT or SIGTERM was received; the active runs saved their state.
         MkfaError, WorkError
-            A run failed, or none of them ended with a result.
+            A run failed, or no run ended with a result.
         """
         from mkfa.engines.processes import open_engine
         from mkfa.training.stopping import Stop
@@ -233,7 +233,7 @@ class Plan(Result):
             return check_outcomes(engine.carry_out(self.runs, stop=stop, ended=lambda _: advance(1)))
 
     def summarise(self) -> Curve | Scenarios | Matrix:
-        """Return the result of the runs that are over."""
+        """Return the result of the finished runs."""
         from mkfa.results.gather import make_result, records_of
 
         made_by = {"command": heading("")["command"], "runs": members(self.runs)}
@@ -241,7 +241,7 @@ class Plan(Result):
 
 
 def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
-    """Return the outcomes. Raises WorkError where no run of several ended with a result."""
+    """Return the outcomes. Raises WorkError if no run ended with a result."""
     if outcomes and not any(o.state == "done" for o in outcomes):
         raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
     return outcomes
@@ -264,7 +264,7 @@ def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, eq
 
 
 def make_setting(options: TransferOptions) -> tuple[Setting, str]:
-    """Return the network and recipe that options ask for, and why, where they were chosen by the device.
+    """Return the requested network and recipe and, if they were chosen by device, the reason.
 
     An empty `arch` or `recipe` is chosen by the device (`default_options`).
     """
@@ -288,7 +288,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
 
 
 def default_options(device: str) -> tuple[dict[str, Any], str]:
-    """Return the options of a curve of 18 layers if neither network nor recipe is named, and why."""
+    """Return the default network and recipe of a curve over 18 layers, and the reason for them."""
     why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
     if device == "cuda":
         options: dict[str, Any] = {"arch": "convmixer_48_18", "network": {}, "equal_steps": 1500, "set": {}}
@@ -299,7 +299,7 @@ def default_options(device: str) -> tuple[dict[str, Any], str]:
 
 
 def make_execution(options: TrainingOptions) -> Execution:
-    """Return how the runs are computed."""
+    """Return the `Execution` given by options."""
     keys = ("device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick")
     known: dict[str, Any] = {key: options[key] for key in keys if key in options}  # type: ignore[literal-required]
     return Execution(**known, events=options.get("tensorboard", False))
@@ -323,12 +323,12 @@ def split_names(names: Names, option: str) -> list[str]:
 
 
 def layers_text(layers: Layers) -> str:
-    """Return numbers of layers as the command line has them."""
+    """Return numbers of layers in command-line syntax."""
     return layers if isinstance(layers, str) else ",".join(map(str, [layers] if isinstance(layers, int) else layers))
 
 
 def folders(out: str | Path | None, name: str) -> tuple[Path, Path]:
-    """Return the folder of the runs and that of the results."""
+    """Return the folders of the runs and of the results."""
     from mkfa.results.runs import default_root
 
     return (default_root(), home() / "results" / name) if out is None else (Path(out) / "runs", Path(out))
@@ -358,11 +358,11 @@ def plan_curve(
     verb: str = "transfer-curve",
     open_domains: Callable[[Recipe], Domains] | None = None,
 ) -> Plan:
-    """Plan a curve over numbers of layers, or at one number a table of arms and sources.
+    """Plan a curve over numbers of layers, or a table of arms and sources at one number of layers.
 
     Parameters
     ----------
-    kind : "" for a table where there are several arms or sources at one number of layers, else a curve.
+    kind : "" chooses a table for several arms or sources at one number of layers, else a curve.
     open_domains : makes the `Domains` of a recipe; by default silent ones.
 
     Raises
@@ -431,7 +431,7 @@ def plan_matrix(
     options = {"arch": "convmixer_48_6", "recipe": "fast", "seeds": 1, **options}
     setting, _ = make_setting(options)
     sets = (open_domains or _silent)(setting.recipe)
-    split_names(target, "--target")  # refuses empty names; names given twice are refused below
+    split_names(target, "--target")  # refuses empty names; duplicates are refused below
     asked = [part.strip() for part in target.split(",")] if isinstance(target, str) else split_names(target, "--target")
     rows = find_rows(asked, sets, more=split_names(source, "--source") if source is not None else [], what=what)
     numbers, count = choose_layers(layers_text(layers), setting, sets[asked[0]])
@@ -465,6 +465,6 @@ def _silent(recipe: Recipe) -> Domains:
 
 
 def _short(names: Sequence[str]) -> str:
-    """Return names as a part of a folder's name."""
+    """Join names to a part of a folder name."""
     text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
     return re.sub(r"[^\w.+=@-]+", "-", text)

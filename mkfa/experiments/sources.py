@@ -1,9 +1,9 @@
-"""Where filters come from: a domain's base run, of the target's network or of another, or one bank.
+"""Sources of filters: a domain's base run, with the target's network or another one, or a bank.
 
 **Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
-recipe, so its images have the target's size, and as much of the target's network options as it has use for: `--kernel`
-and `--patch` if both are convmixer_C_L, `--stem-stride` for other networks. What follows the name, joined by colons,
-replaces them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
+recipe, so its images have the target's size, and those of the target's network options that apply to it: `--kernel` and
+`--patch` if both are convmixer_C_L, `--stem-stride` for other networks. Options after the name, joined by colons,
+override them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from mkfa.frozen import FrozenDict
 from mkfa.training.folder import BANK, SPEC
 
 OPTIONS = ("kernel", "patch", "stem_stride")
-"""What may follow the name of a source's network."""
+"""Options that may follow the name of a source's network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where filters come from.
+    """A source of filters.
 
     Attributes
     ----------
     name : str
-        Of the domain or bank.
+        Name of the domain or bank.
     domain : str
-        Domain whose base run of the same seed lends its filters; "" for a bank.
+        Domain whose base run with the same seed provides the filters; "" for a bank.
     bank : FilterBank or None
-        Lends its filters to all seeds.
+        Provides the filters for all seeds.
     arch : str
-        Network of the domain's base run as it was asked for, "hornet_tiny"; "" for the target's own.
+        Network of the domain's base run as requested, e.g. "hornet_tiny"; "" for the target's own.
     options : mapping
-        Of that network.
+        Options of that network.
     """
 
     name: str
@@ -59,19 +59,19 @@ def find_sources(
     Parameters
     ----------
     sources : str
-        Names of domains, banks, checkpoints, folders of base runs, joined by commas; a path that exists may
-        hold commas.
+        Names of domains, banks, checkpoints or folders of base runs, joined by commas; an existing path may contain
+        commas.
     what : str
-        Kind of layers that is borrowed.
+        Kind of layers to borrow.
     networks : str
         Names of the sources' networks, joined by commas; "" for the target's own.
     target : (str, mapping)
-        The target's network and its options, from which a source's network takes what it has use for.
+        The target's network and its options; a source's network inherits the options that apply to it.
 
     Raises
     ------
     MkfaError
-        As `find_source` and `parse_network`, or a bank was asked to be trained.
+        As `find_source` and `parse_network`, or a network was named for a bank.
     """
     names = [sources] if Path(sources).expanduser().exists() else _split(sources, "--source")
     chosen = [find_source(name, what=what) for name in names]
@@ -88,14 +88,14 @@ def find_sources(
 
 
 def find_source(name: str, *, what: str) -> Source:
-    """Return what a source's name stands for: a domain (name, packed file, image folder), else a bank or checkpoint.
+    """Resolve a source's name: a domain (name, packed file, image folder), else a bank or checkpoint.
 
     The folder of a base run stands for its bank.
 
     Raises
     ------
     MkfaError
-        Nothing has that name, or it is a bank and `what` needs more than depthwise filters, or a run without a bank.
+        The name is unknown, or it is a bank and `what` is not "depthwise", or it is a run without a bank.
     """
     from mkfa.banks.library import load_bank
     from mkfa.images.load import is_domain
@@ -118,7 +118,7 @@ def find_source(name: str, *, what: str) -> Source:
 
 
 def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:
-    """Return the text and the options of a source's network, see above.
+    """Return the text and the options of a source's network; see above.
 
     Raises
     ------
@@ -131,19 +131,19 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[
     mixers = is_mixer(arch), is_mixer(target[0])
     kept = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
     if mixers[1] and not mixers[0]:
-        kept = ()  # a stem stride that goes with patches says nothing about the stem of another network
+        kept = ()  # the stem stride of a patch stem does not apply to the stem of another network
     options = {key: value for key, value in target[1].items() if key in kept}
     for word in words:
         key, _, value = word.partition("=")
         if key not in OPTIONS or not value.isdecimal():
-            problem = f"has {word!r} where an option is meant"
+            problem = f"has {word!r} where an option is expected"
             raise MkfaError(f"--source-arch {text}", problem, f"write it like {arch}:kernel=5, of {', '.join(OPTIONS)}")
         options[key] = int(value)
     return text, options
 
 
 def _split(text: str, option: str) -> Sequence[str]:
-    """Return the names in a text, once each, in order."""
+    """Return the unique names in a text, in order."""
     names = list(dict.fromkeys(part.strip() for part in text.split(",")))
     if "" in names:
         raise MkfaError(f"{option} {text!r}", "has an empty name in it", "join names by single commas")

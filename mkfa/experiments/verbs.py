@@ -1,6 +1,6 @@
 """The training verbs: base runs, a transfer, a curve over layers, a matrix of domains.
 
-Each plans its runs, trains those that are not over, and returns a result. Options that all share are those of
+Each plans its runs, trains the unfinished ones, and returns a result. The shared options are those of
 `mkfa.experiments.planning.TrainingOptions`, named as on the command line.
 """
 
@@ -38,14 +38,14 @@ def train(
     domain : str or Path
         Name of a domain, a packed file, or a folder of images.
     progress : bool or callable
-        True for a bar over runs; a function is called with (runs done, runs in all).
+        True for a progress bar over runs; a function is called with (runs done, runs in total).
     **options
         See `mkfa.experiments.planning.TrainingOptions`. Default: arch "convnext_femto", recipe "fast", 3 seeds.
 
     Returns
     -------
     tuple of RunRecord
-        One a seed, with specification, result and metrics.
+        One per seed, with specification, result and metrics.
 
     Raises
     ------
@@ -86,18 +86,18 @@ def transfer(
     source : str, Path or list
         Domains (their base runs of the same seed), banks, checkpoints or folders of base runs.
     target : str or Path
-        Domain that is trained on.
+        Training domain.
     arms : str or list
-        How filters are set, see `mkfa.arms.ARMS`.
+        How filters are set; see `mkfa.arms.ARMS`.
     layers : int or "all"
-        The first layers that are set.
+        Number of layers to set, from the first.
     progress, **options
         As in `train`, and those of `mkfa.experiments.planning.TransferOptions`.
 
     Returns
     -------
     Scenarios
-        A row an arm and source, with its change against the base.
+        One row per arm and source, with its change from the base.
 
     Raises
     ------
@@ -133,9 +133,9 @@ def transfer_curve(
     Parameters
     ----------
     layers : int, range, list or str
-        Numbers of layers that are set: range(1, 19), [1, 2, 4], "0..12..3".
+        Numbers of layers to set: range(1, 19), [1, 2, 4], "0..12..3".
     Other parameters
-        As in `transfer`; arch and recipe are chosen by the device where they are not named.
+        As in `transfer`; if not given, arch and recipe are chosen by device.
 
     Returns
     -------
@@ -177,13 +177,13 @@ def transfer_matrix(
     Parameters
     ----------
     target : str or list
-        Targets; each is a source too.
+        Targets; each is also a source.
     source : str or list
         Sources that are not targets.
     arms : str
         The arm off the diagonal.
     controls : str
-        Arms that need no source, joined by commas; "none" for none, None for random and delta where they fit.
+        Arms that need no source, joined by commas; "none" for none, None for random and delta if applicable.
     Other parameters
         As in `transfer`. Default: arch "convmixer_48_6", recipe "fast", 1 seed.
 

@@ -115,7 +115,7 @@ def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):
         (("--controls", "random,shuffle"), "choose among random, basis, keys, delta, box"),
         (("--controls", "random,,delta"), "has an empty name in it"),
         (("--controls", "rando"), "did you mean"),
-        (("--controls", "baseline"), "is always there"),
+        (("--controls", "baseline"), "is always included"),
         (("--controls", "delta", "--what", "pointwise"), "arm delta: sets"),
         (("--arms", "random"), "--arm random: takes no filters from a source"),
         (("--arms", "keys"), "--controls keys"),

@@ -265,7 +265,7 @@ def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatc
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
     for use in (lambda engine: engine.carry_out(plan, stop=Stop()), lambda engine: engine.estimate(plan)):
         engine = open_engine(TWO, plan, domains=domains, root=tmp_path / "runs")
-        with pytest.raises(WorkError, match=r"exit code 3 before it took up a run; pass --jobs 1"), engine:
+        with pytest.raises(WorkError, match=r"exit code 3 before it started a run; pass --jobs 1"), engine:
             use(engine)
 
 
