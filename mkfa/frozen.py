@@ -28,7 +28,10 @@ class FrozenDict(dict[K, V]):
 
 
 class ByContent:
-    """Compare dataclasses that hold arrays field by field; declare them with `eq=False`, so that this is used."""
+    """Dataclasses with arrays: compared field by field, printed with the type and shape of arrays.
+
+    Declare them with `eq=False, repr=False`, so that this is used.
+    """
 
     __slots__ = ()
 
@@ -42,6 +45,18 @@ class ByContent:
     def __hash__(self) -> int:
         values = (getattr(self, f.name) for f in fields(self) if f.compare)  # type: ignore[arg-type]
         return hash((type(self), *(v for v in values if isinstance(v, str | int | float | bool))))
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={_shown(getattr(self, f.name))}" for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"<{value.dtype} {value.shape}>"
+    if isinstance(value, tuple | list) and len(value) > 8:
+        return f"<{len(value)} of {type(value[0]).__name__}>"
+    return repr(value)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+import mkfa
 from mkfa.frozen import ByContent, FrozenDict
 
 
@@ -57,3 +58,8 @@ def test_equal_means_equal_arrays():
     assert held() != held(value=2.0)
     assert held() != "a"
     assert len({held(), held(), held("b")}) == 2
+
+
+def test_arrays_print_as_their_type_and_shape():
+    group = mkfa.load_bank("efficientnet_lite0").groups[5, 5]
+    assert repr(group).startswith("FilterGroup(weight=<float32 (6336, 5, 5)>, layer=<int32 (6336,)>")

@@ -21,7 +21,7 @@ from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Weights(ByContent):
     """The weights of one layer, either of the source or of the target as initialised.
 

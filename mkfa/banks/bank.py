@@ -113,7 +113,7 @@ class Layer:
         return Kind(self.kh, self.kw, max(self.dilation[0], 1), max(self.dilation[1], 1))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FilterGroup(ByContent):
     """All filters of one kernel size.
 
@@ -138,7 +138,7 @@ class FilterGroup(ByContent):
         return int(self.weight.shape[0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Provenance(ByContent):
     """The provenance of a bank. Unknown strings are empty.
 

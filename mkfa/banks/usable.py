@@ -16,7 +16,7 @@ REASONS = ("dead", "flat", "non-finite")
 """Why a filter is not usable; see `mkfa.banks.canonical.CanonicalFilters`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class UsableFilters(ByContent):
     """The usable filters of one bank and one kind, in order of layers. The arrays are read-only.
 

@@ -46,7 +46,7 @@ CLASS_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 CLASSES = (*(title for title, _ in CLASS_GROUPS), f"none (R² < {WEAK})")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Stability(ByContent):
     """How well the final clustering recurs.
 
@@ -65,7 +65,7 @@ class Stability(ByContent):
     recurrence: F64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FilterMap(ByContent):
     """A map of n sampled filters.
 

@@ -48,7 +48,7 @@ _NULL_CLOUDS = 2
 """Null clouds whose stability is measured; the other nulls serve the gap."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Criteria(ByContent):
     """What was measured at each of S swept numbers of clusters.
 
@@ -79,7 +79,7 @@ class Criteria(ByContent):
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Choice(ByContent):
     """The number of clusters, why, and the criteria it rests on.
 

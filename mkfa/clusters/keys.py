@@ -43,7 +43,7 @@ NULLS = 19
 _TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Curve(ByContent):
     """What n = 1..M keys explain.
 

@@ -22,7 +22,7 @@ _STEPS = 200
 _ROWS = 65536
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LineClusters(ByContent):
     """Clusters of unit vectors modulo sign, the largest first.
 

@@ -18,7 +18,7 @@ _CORE = 10
 """HDBSCAN's min_samples: neighbours that make a point's density."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DensityClusters(ByContent):
     """Density clusters of a sample.
 

@@ -19,7 +19,7 @@ from mkfa.stats.p_values import p_value
 _DRAWS = 999
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Match(ByContent):
     """n keys beside the A patterns of a named set.
 

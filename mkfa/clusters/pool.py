@@ -20,7 +20,7 @@ DEPTHS = ("shallow", "middle", "deep")
 """Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Pool(ByContent):
     """Canonical filters of several banks.
 

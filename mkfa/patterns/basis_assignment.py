@@ -14,7 +14,7 @@ from mkfa.frozen import ByContent
 from mkfa.patterns.fit import Fit, Parameters
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NullFits(ByContent):
     """Fits of null filters of one kernel size: R² ascending, (D,) float32, and their classes, (D,) int16."""
 
@@ -23,7 +23,7 @@ class NullFits(ByContent):
     label: NDArray[np.int16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KindAssignment(ByContent):
     """The assignment of all filters of one kernel size and dilation.
 

@@ -38,7 +38,7 @@ MOST_THREADS = 4
 _BLOCK_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Fit(ByContent):
     """The best pattern of each of N filters.
 
@@ -70,7 +70,7 @@ class Fit(ByContent):
         return self.r2 - self.runner_up_r2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Parameters(ByContent):
     """What the coordinates of N fits mean; NaN where a class has no such parameter.
 

@@ -17,7 +17,7 @@ from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, welch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cell(ByContent):
     """One point: an arm at a number of layers, over its seeds.
 
@@ -55,7 +55,7 @@ class Cell(ByContent):
     missing: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sensitivity(ByContent):
     """Whether an experiment could have detected an effect of filters.
 

@@ -27,7 +27,7 @@ MAIN = ("transfer", "stack")
 """Arms whose last step, from the second-largest to the largest number of layers, is also tested."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Contrast(ByContent):
     """One series of a curve minus another, or minus itself at another number of layers.
 

@@ -27,7 +27,7 @@ SELFFER = "selffer"
 """The arm on the diagonal."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Overall(ByContent):
     """The off-diagonal cells compared with a reference on the same target, over all targets.
 

@@ -15,7 +15,7 @@ from mkfa.stats.intervals import welch
 from mkfa.storage.records import Result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scenario(ByContent):
     """One row.
 

@@ -18,7 +18,7 @@ DECIMALS = 5
 """Digits of layer matrices in JSON and CSV; the HDF5 file has them all."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NullResult(ByContent):
     """One null: what the measures give when one bank is replaced by a null bank, the other kept.
 
@@ -61,7 +61,7 @@ class NullResult(ByContent):
         return {"m": self.m, **{name: getattr(self, name)[i] for name in names}, **sides}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KindComparison(ByContent):
     """Two banks compared at one kernel size and dilation.
 

@@ -18,7 +18,7 @@ from mkfa.stats.p_values import holm
 from mkfa.storage.records import Result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BankMatrix(ByContent):
     """One measure at one kernel size over all banks; NaN where two banks do not share that size, and on the diagonal.
 
