@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,6 @@ from mkfa.cli.shared.options import (
     option,
 )
 from mkfa.cli.shared.printing import print_json
-
-if TYPE_CHECKING:
-    pass
 
 BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
 

@@ -431,8 +431,9 @@ def plan_matrix(
     options = {"arch": "convmixer_48_6", "recipe": "fast", "seeds": 1, **options}
     setting, _ = make_setting(options)
     sets = (open_domains or _silent)(setting.recipe)
-    split_names(target, "--target")  # refuses empty names; duplicates are refused below
-    asked = [part.strip() for part in target.split(",")] if isinstance(target, str) else split_names(target, "--target")
+    asked = split_names(target, "--target")
+    if isinstance(target, str):  # names that occur twice stay, to be refused below
+        asked = [part.strip() for part in target.split(",")]
     rows = find_rows(asked, sets, more=split_names(source, "--source") if source is not None else [], what=what)
     numbers, count = choose_layers(layers_text(layers), setting, sets[asked[0]])
     if len(numbers) > 1 or numbers[0] == 0:

@@ -128,12 +128,17 @@ def _excitations(model: Any) -> set[str]:
     }
 
 
+def has_one_filter_per_channel(convolution: Any) -> bool:
+    """True for a convolution with one group per input channel, more than one channel and a kernel above 1x1."""
+    return bool(convolution.groups == convolution.in_channels > 1 and max(convolution.kernel_size) > 1)
+
+
 def _is(what: str, module: Any, pooled: bool) -> bool:
     import torch
 
     conv = isinstance(module, torch.nn.Conv2d)
     if what == "depthwise":
-        return conv and module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+        return conv and has_one_filter_per_channel(module)
     if what == "conv":
         return conv and not pooled
     return not pooled and (not conv or (module.groups == 1 and max(module.kernel_size) == 1))

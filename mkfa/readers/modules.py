@@ -14,6 +14,7 @@ import numpy as np
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.networks.layers import has_one_filter_per_channel
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _architecture(model: Any) -> str:
 
 def is_depthwise(module: Any) -> bool:
     """True for a 2-D convolution with one group per input channel, more than one channel and a kernel above 1x1."""
-    return _is_convolution(module) and module.groups == module.in_channels > 1 and max(module.kernel_size) > 1
+    return _is_convolution(module) and has_one_filter_per_channel(module)
 
 
 def _is_convolution(module: Any) -> bool:
