@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.cli.shared import training
 from mkfa.cli.shared.arm_help import epilog
-from mkfa.cli.shared.curves import ARMS, show_curve
+from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
     FilterOptions,
@@ -48,7 +49,9 @@ def transfer_curve(
     arms: Annotated[
         str | None,
         option(
-            "--arms", "NAMES", f"Arms, by commas; default: {ARMS}, and stack instead of transfer with --source-arch."
+            "--arms",
+            "NAMES",
+            f"Arms, by commas; default: {DEFAULT_ARMS}, and stack instead of transfer with --source-arch.",
         ),
     ] = None,
     source_arch: SourceArch = "",

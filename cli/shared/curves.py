@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
     from mkfa.experiments.planning import TransferOptions
 
-ARMS = "transfer,selffer,random"
-
 
 def show_curve(
     options: TransferOptions,

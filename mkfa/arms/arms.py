@@ -214,6 +214,9 @@ ARMS: Table[Arm] = Table(
 )
 Arm.TABLE = ARMS
 
+DEFAULT_ARMS = "transfer,selffer,random"
+"""Default arms of a curve, as they are named on the command line."""
+
 
 def find_arm(name: str) -> Arm:
     """Return an arm by name; "first-5" is `first-k` with number 5. Raises UnknownNameError.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
+from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.plan import (
     Setting,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
 
-ARMS = "transfer,selffer,random"
-"""Default arms of a curve."""
 Kind = Literal["train", "curve", "table", "matrix"]
 Names = str | Path | Sequence[str | Path]
 """One name, several joined by commas, or a list of them."""
@@ -375,7 +374,7 @@ def plan_curve(
     setting, reason = make_setting(options)
     what, source_arch = setting.what, options.get("source_arch", "")
     if arms is None:
-        arms = ARMS.replace("transfer", "stack") if source_arch else ARMS
+        arms = DEFAULT_ARMS.replace("transfer", "stack") if source_arch else DEFAULT_ARMS
     arms = split_names(arms, "--arms")
     check_arms(arms, what=what)
     domains, asked = (open_domains or _silent)(setting.recipe), str(target)

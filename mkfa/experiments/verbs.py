@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
+from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.experiments.planning import (
-    ARMS,
     Layers,
     Names,
     TrainingOptions,
@@ -88,7 +88,7 @@ def transfer(
     target : str or Path
         Training domain.
     arms : str or list
-        How filters are set; see `mkfa.arms.ARMS`.
+        How filters are set; see `mkfa.arms.arms.ARMS`.
     layers : int or "all"
         Number of layers to set, from the first.
     progress, **options
@@ -124,7 +124,7 @@ def transfer_curve(
     source: Names,
     target: str | Path,
     layers: Layers = "1..18",
-    arms: Names = ARMS,
+    arms: Names = DEFAULT_ARMS,
     progress: Progress = None,
     **options: Unpack[TransferOptions],
 ) -> Curve:
