@@ -7,7 +7,7 @@ probability one half, at its own magnitude, in timm's "increasing" variant: a la
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from mkfa.images.augment import to_device
 if TYPE_CHECKING:
     import torch
 
-from mkfa.array_types import F64
+from mkfa.array_types import F32, F64, I64
 
 FILL = 128.0
 """Gray value outside the image, as in timm."""
@@ -56,21 +56,36 @@ def parse_notation(text: str) -> Policy:
 
 
 def rand_augment(x: torch.Tensor, rng: np.random.Generator, *, notation: str) -> torch.Tensor:
-    """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values."""
+    """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values.
+
+    Everything is drawn first and copied to the device at once: on a GPU each small copy costs as much as an operation.
+    """
+    import torch
+
     policy = parse_notation(notation)
-    x = x.float().round()
-    names = list(OPERATIONS)
-    for _ in range(policy.layers):
-        chosen = rng.integers(0, len(names), len(x))
-        chosen[rng.random(len(x)) >= policy.probability] = -1
-        for number, name in enumerate(names):
-            rows = np.flatnonzero(chosen == number)
-            if len(rows):
-                draw, apply = OPERATIONS[name]
-                index = to_device(rows, x)
-                values = draw(rng, magnitudes(rng, len(rows), policy))
-                x = x.index_copy(0, index, apply(x.index_select(0, index), values))
+    x = torch.round(x.float())  # a copy: the operations write into it
+    passes = [one for _ in range(policy.layers) for one in _draw_layer(len(x), rng, policy)]
+    if not passes:
+        return x
+    index = to_device(np.concatenate([rows for _, rows, _ in passes]), x)
+    parameters = to_device(np.concatenate([values.ravel() for _, _, values in passes]), x)
+    indices = torch.split(index, [len(rows) for _, rows, _ in passes])
+    parts = torch.split(parameters, [values.size for _, _, values in passes])
+    for (operation, _, values), rows, part in zip(passes, indices, parts, strict=True):
+        x.index_copy_(0, rows, operation.apply(x.index_select(0, rows), part.view(values.shape)))
     return x
+
+
+def _draw_layer(count: int, rng: np.random.Generator, policy: Policy) -> Iterator[tuple[Operation, I64, F32]]:
+    """Draw one operation, or none, for each of `count` images; yields operation, its images' rows, its parameters."""
+    operations = list(OPERATIONS.values())
+    chosen = rng.integers(0, len(operations), count)
+    chosen[rng.random(count) >= policy.probability] = -1
+    for number, operation in enumerate(operations):
+        rows = np.flatnonzero(chosen == number)
+        if len(rows):
+            drawn = operation.draw(rng, magnitudes(rng, len(rows), policy))
+            yield operation, rows, operation.parameter(drawn).astype(np.float32)
 
 
 def magnitudes(rng: np.random.Generator, count: int, policy: Policy) -> F64:
@@ -90,8 +105,9 @@ def _enhance(rng: np.random.Generator, m: F64) -> F64:
     return np.maximum(0.1, 1 + _signed(rng, m / 10 * 0.9))
 
 
-def _column(values: F64, x: torch.Tensor) -> torch.Tensor:
-    return to_device(values.astype(np.float32), x).view(-1, 1, 1, 1)
+def _column(values: F64) -> F64:
+    """Shape parameters, (B,), so that they apply to whole images; (B, 1, 1, 1)."""
+    return values.reshape(-1, 1, 1, 1)
 
 
 def _gray(x: torch.Tensor) -> torch.Tensor:
@@ -99,26 +115,32 @@ def _gray(x: torch.Tensor) -> torch.Tensor:
     if x.shape[1] == 1:
         return x
     red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:3]
-    return ((19595 * red.double() + 38470 * green.double() + 7471 * blue.double() + 32768) / 65536).floor().float()
+    # Integers below 2^24 and a power of two: exact in float32, which every device has.
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()
 
 
-def _blend(degenerate: torch.Tensor, x: torch.Tensor, factor: F64) -> torch.Tensor:
-    return (degenerate + _column(factor, x) * (x - degenerate)).clamp(0, 255).floor()
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """Return float64, as PIL computes, or float32 on a device without float64 (mps)."""
+    return x if x.device.type == "mps" else x.double()
 
 
-def _color(x: torch.Tensor, factor: F64) -> torch.Tensor:
+def _blend(degenerate: torch.Tensor, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return (degenerate + factor * (x - degenerate)).clamp(0, 255).floor()
+
+
+def _color(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return _blend(_gray(x), x, factor)
 
 
-def _contrast(x: torch.Tensor, factor: F64) -> torch.Tensor:
-    return _blend((_gray(x).double().mean((2, 3), keepdim=True) + 0.5).floor().float(), x, factor)
+def _contrast(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return _blend((_wide(_gray(x)).mean((2, 3), keepdim=True) + 0.5).floor().float(), x, factor)
 
 
-def _brightness(x: torch.Tensor, factor: F64) -> torch.Tensor:
+def _brightness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return _blend(x * 0, x, factor)
 
 
-def _sharpness(x: torch.Tensor, factor: F64) -> torch.Tensor:
+def _sharpness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     import torch
     import torch.nn.functional as functional
 
@@ -131,37 +153,36 @@ def _sharpness(x: torch.Tensor, factor: F64) -> torch.Tensor:
     return _blend(smooth, x, factor)
 
 
-def _invert(x: torch.Tensor, _: F64) -> torch.Tensor:
+def _invert(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     return 255 - x
 
 
-def _posterize(x: torch.Tensor, bits: F64) -> torch.Tensor:
-    step = _column(2.0 ** (8 - bits), x)
+def _posterize(x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     return (x / step).floor() * step
 
 
-def _solarize(x: torch.Tensor, threshold: F64) -> torch.Tensor:
+def _solarize(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.where(x < _column(threshold, x), x, 255 - x)
+    return torch.where(x < threshold, x, 255 - x)
 
 
-def _solarize_add(x: torch.Tensor, add: F64) -> torch.Tensor:
+def _solarize_add(x: torch.Tensor, add: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.where(x < 128, (x + _column(add, x)).clamp(max=255), x)
+    return torch.where(x < 128, (x + add).clamp(max=255), x)
 
 
-def _auto_contrast(x: torch.Tensor, _: F64) -> torch.Tensor:
+def _auto_contrast(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     import torch
 
-    low, high = x.amin((2, 3), keepdim=True).double(), x.amax((2, 3), keepdim=True).double()
+    low, high = _wide(x.amin((2, 3), keepdim=True)), _wide(x.amax((2, 3), keepdim=True))
     scale = torch.full_like(low, 255) / (high - low).clamp(min=1)  # 255 / tensor would round twice
     stretched = (x * scale - low * scale).clamp(0, 255).trunc().float()
     return torch.where(high > low, stretched, x)
 
 
-def _equalize(x: torch.Tensor, _: F64) -> torch.Tensor:
+def _equalize(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """As in PIL: each value becomes the number of pixels below it, in steps of 1/255 of all but the brightest."""
     import torch
 
@@ -176,7 +197,7 @@ def _equalize(x: torch.Tensor, _: F64) -> torch.Tensor:
     return torch.where(step > 0, equal, values.float()).reshape(x.shape)
 
 
-def _affine(x: torch.Tensor, theta: F64) -> torch.Tensor:
+def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """Apply the affine maps `theta`, (B, 2, 3), to images; every other image bicubic, the rest bilinear.
 
     timm draws the interpolation for each image. Here the samples of an operation are in random order, so alternating
@@ -186,7 +207,7 @@ def _affine(x: torch.Tensor, theta: F64) -> torch.Tensor:
     import torch
     import torch.nn.functional as functional
 
-    grid = functional.affine_grid(to_device(theta.astype(np.float32), x), list(x.shape), align_corners=False)
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
     out = x.clone()
     for start, mode in ((0, "bilinear"), (1, "bicubic")):
         if len(x) > start:
@@ -201,43 +222,62 @@ def _theta(count: int) -> F64:
     return np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (count, 1, 1))
 
 
-def _rotate(x: torch.Tensor, degrees: F64) -> torch.Tensor:
+def _rotate(degrees: F64) -> F64:
     theta, angle = _theta(len(degrees)), -np.radians(degrees)
     theta[:, 0, 0] = theta[:, 1, 1] = np.cos(angle)
     theta[:, 0, 1] = np.sin(angle)
     theta[:, 1, 0] = -np.sin(angle)
-    return _affine(x, theta)
+    return theta
 
 
-def _shear(x: torch.Tensor, factor: F64, axis: int) -> torch.Tensor:
+def _shear(factor: F64, axis: int) -> F64:
     theta = _theta(len(factor))
     theta[:, axis, 1 - axis] = theta[:, axis, 2] = factor  # PIL shears about the first row or column
-    return _affine(x, theta)
+    return theta
 
 
-def _translate(x: torch.Tensor, share: F64, axis: int) -> torch.Tensor:
+def _translate(share: F64, axis: int) -> F64:
     theta = _theta(len(share))
     theta[:, axis, 2] = 2 * share
-    return _affine(x, theta)
+    return theta
 
 
-Draw = Callable[[np.random.Generator, F64], F64]
-Apply = Callable[["torch.Tensor", F64], "torch.Tensor"]
-OPERATIONS: dict[str, tuple[Draw, Apply]] = {
-    "AutoContrast": (_nothing, _auto_contrast),
-    "Equalize": (_nothing, _equalize),
-    "Invert": (_nothing, _invert),
-    "Rotate": (lambda rng, m: _signed(rng, m / 10 * 30), _rotate),
-    "PosterizeIncreasing": (lambda _, m: 4 - np.trunc(m / 10 * 4), _posterize),
-    "SolarizeIncreasing": (lambda _, m: 256 - np.minimum(256, np.trunc(m / 10 * 256)), _solarize),
-    "SolarizeAdd": (lambda _, m: np.minimum(128, np.trunc(m / 10 * 110)), _solarize_add),
-    "ColorIncreasing": (_enhance, _color),
-    "ContrastIncreasing": (_enhance, _contrast),
-    "BrightnessIncreasing": (_enhance, _brightness),
-    "SharpnessIncreasing": (_enhance, _sharpness),
-    "ShearX": (lambda rng, m: _signed(rng, m / 10 * 0.3), lambda x, f: _shear(x, f, 0)),
-    "ShearY": (lambda rng, m: _signed(rng, m / 10 * 0.3), lambda x, f: _shear(x, f, 1)),
-    "TranslateXRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 0)),
-    "TranslateYRel": (lambda rng, m: _signed(rng, m / 10 * 0.45), lambda x, s: _translate(x, s, 1)),
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One of RandAugment's operations.
+
+    Attributes
+    ----------
+    apply : callable (x, parameter) -> x
+        Takes (B, C, H, W) float32 images and the parameter on their device.
+    draw : callable (rng, magnitudes) -> (B,) float64
+        Draws timm's value for each image.
+    parameter : callable (values) -> (B, ...) float64
+        Turns these values into what `apply` needs: a column, or affine maps (B, 2, 3).
+    """
+
+    apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    draw: Callable[[np.random.Generator, F64], F64] = _nothing
+    parameter: Callable[[F64], F64] = _column
+
+
+OPERATIONS: dict[str, Operation] = {
+    "AutoContrast": Operation(_auto_contrast),
+    "Equalize": Operation(_equalize),
+    "Invert": Operation(_invert),
+    "Rotate": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 30), _rotate),
+    "PosterizeIncreasing": Operation(
+        _posterize, lambda _, m: 4 - np.trunc(m / 10 * 4), lambda bits: _column(2.0 ** (8 - bits))
+    ),
+    "SolarizeIncreasing": Operation(_solarize, lambda _, m: 256 - np.minimum(256, np.trunc(m / 10 * 256))),
+    "SolarizeAdd": Operation(_solarize_add, lambda _, m: np.minimum(128, np.trunc(m / 10 * 110))),
+    "ColorIncreasing": Operation(_color, _enhance),
+    "ContrastIncreasing": Operation(_contrast, _enhance),
+    "BrightnessIncreasing": Operation(_brightness, _enhance),
+    "SharpnessIncreasing": Operation(_sharpness, _enhance),
+    "ShearX": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.3), lambda f: _shear(f, 0)),
+    "ShearY": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.3), lambda f: _shear(f, 1)),
+    "TranslateXRel": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.45), lambda s: _translate(s, 0)),
+    "TranslateYRel": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.45), lambda s: _translate(s, 1)),
 }
-"""By timm's names: a function (generator, magnitudes) that draws the parameter, and the operation on the images."""
+"""By timm's names."""

@@ -31,11 +31,12 @@ def pictures(count: int = 8, side: int = 32, channels: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_does_to_pixels_what_timms_does(name, channels):
-    draw, apply = OPERATIONS[name]
+    operation = OPERATIONS[name]
     x = pictures(channels=channels)
     rng = np.random.default_rng(3)
-    values = draw(rng, magnitudes(rng, len(x), parse_notation(PAPER)))
-    ours = apply(torch.from_numpy(x).permute(0, 3, 1, 2).float(), values).permute(0, 2, 3, 1).numpy()
+    values = operation.draw(rng, magnitudes(rng, len(x), parse_notation(PAPER)))
+    parameter = torch.from_numpy(operation.parameter(values)).float()
+    ours = operation.apply(torch.from_numpy(x).permute(0, 3, 1, 2).float(), parameter).permute(0, 2, 3, 1).numpy()
     for i, image in enumerate(x):
         pil = Image.fromarray(image if channels == 3 else image[..., 0])
         extra = {}
@@ -63,7 +64,7 @@ def test_an_operation_does_to_pixels_what_timms_does(name, channels):
 def test_a_parameter_is_distributed_as_timms(name, monkeypatch):
     count, policy = 4000, parse_notation(PAPER)
     rng = np.random.default_rng(0)
-    ours = OPERATIONS[name][0](rng, magnitudes(rng, count, policy))
+    ours = OPERATIONS[name].draw(rng, magnitudes(rng, count, policy))
     random.seed(0)
     operation = theirs.rand_augment_transform(PAPER, {"img_mean": (128, 128, 128)}).ops
     [one] = [op for op in operation if op.name == name]
