@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkfa.cli.shared.printing import print_table, say
+from mkfa.cli.shared.printing import print_table, say, warn
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -41,7 +41,7 @@ def layer_facts(bank: FilterBank, number: int) -> dict[str, Any]:
 
 def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     """Print where a bank comes from, its kernel sizes and, if asked, its layers."""
-    from mkfa.banks.counts import count_kinds
+    from mkfa.banks.counts import count_kinds, dead_warning
 
     origin = bank.provenance
     say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layer{'s' * (len(bank.layers) != 1)}")
@@ -64,6 +64,8 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
             say(f"  {label:15} {value}")
     rows = [(str(c.kind), c.layers, c.filters, c.dead, c.flat, c.nonfinite) for c in count_kinds(bank)]
     print_table("", ("kernel", "layers", "filters", "dead", "flat", "non-finite"), rows)
+    if warning := dead_warning(bank):
+        warn(warning)
     if bank.unknown_dilation:
         say("The source does not give the dilation of some layers; it is taken as 1.")
     if layers:

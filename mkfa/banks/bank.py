@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mkfa.array_types import F32, I32, BoolArray
+from mkfa.array_types import F32, I32
 from mkfa.errors import BankError, MkfaError
 from mkfa.frozen import ByContent, FrozenDict
 from mkfa.storage.records import Shown
@@ -21,9 +21,6 @@ T = TypeVar("T")
 
 UNKNOWN = -1
 """Stride, dilation, stage or multiplier that the checkpoint does not record."""
-
-DEAD_FRACTION = 0.01
-"""A filter whose largest |weight| is under this share of its layer's largest is dead (CNN Filter DB's rule)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -275,28 +272,6 @@ def _known(*numbers: int) -> int | str | None:
     if UNKNOWN in numbers:
         return None
     return numbers[0] if len(numbers) == 1 else "x".join(map(str, numbers))
-
-
-def filter_peaks(weight: F32) -> F32:
-    """Return max |weight| of each filter, (N,) float32, without a full-size temporary array."""
-    flat = weight.reshape(len(weight), -1)
-    return np.asarray(np.maximum(flat.max(axis=1), -flat.min(axis=1)), np.float32)
-
-
-def dead_filters(group: FilterGroup) -> BoolArray:
-    """Return (N,) bool: peak |weight| is under 1 % of the layer's peak, or zero.
-
-    Non-finite filters are not dead and do not enter the layer's peak. Source: Gavrikov & Keuper,
-    CNN Filter DB (CVPR 2022), section 4.3, the sparsity threshold.
-    """
-    if not len(group):
-        return np.zeros(0, dtype=bool)
-    peaks = filter_peaks(group.weight)
-    finite = np.isfinite(peaks)
-    top = np.zeros(int(group.layer.max()) + 1, dtype=np.float32)
-    np.maximum.at(top, group.layer[finite], peaks[finite])
-    dead: BoolArray = finite & ((peaks < np.float32(DEAD_FRACTION) * top[group.layer]) | (peaks == 0))
-    return dead
 
 
 def make_bank(name: str, layers: Sequence[tuple[Layer, F32, F32 | None]], provenance: Provenance) -> FilterBank:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkfa.array_types import F32, BoolArray
-from mkfa.banks.bank import FilterGroup, dead_filters
+from mkfa.banks.bank import FilterGroup
+from mkfa.banks.dead import dead_filters
 
 FLAT_RATIO = 1e-6
 """A filter whose centred norm is below this share of its norm is flat: constant up to float32 rounding."""

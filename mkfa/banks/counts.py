@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.usable import usable_filters
 
+MANY_DEAD = 0.2
+"""Share of dead filters in a bank that calls for a warning."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
@@ -31,3 +34,15 @@ def count_kinds(bank: FilterBank) -> tuple[KindCount, ...]:
         layers = sum(layer.kind == kind for layer in bank.layers)
         counts.append(KindCount(kind, layers, bank.count(kind), *usable_filters(bank, kind).excluded.values()))
     return tuple(counts)
+
+
+def dead_warning(bank: FilterBank) -> str:
+    """Return a sentence if more than a fifth of a bank's filters are dead, else ""."""
+    counts = count_kinds(bank)
+    dead, filters = sum(count.dead for count in counts), sum(count.filters for count in counts)
+    if dead <= MANY_DEAD * filters:
+        return ""
+    return (
+        f"{dead:,} of {filters:,} filters are dead (nearly zero beside their layer's typical weights) and left out of"
+        " analyses; check that the weights are trained ones"
+    )

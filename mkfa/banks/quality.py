@@ -1,6 +1,7 @@
 """Layer quality as CNN Filter DB defines it, for any kernel size and number of filters.
 
-Sparsity is the share of filters whose peak |weight| is under 1 % of the layer's. Variance entropy is the entropy,
+Sparsity is the share of filters whose peak |weight| is under 1 % of the layer's (`mkfa.banks.dead.sparse_peaks`; the
+filters that analyses leave out as dead follow another rule, `dead_peaks`). Variance entropy is the entropy,
 base 10, of the shares of variance along the principal axes of the layer's filters: near 0 they are copies of one
 another, near that of random filters they are unstructured. Source: Gavrikov & Keuper, "CNN Filter DB" (CVPR 2022),
 section 4.3. Their threshold for "random" is a formula fitted to 3x3 kernels; here it is simulated for the layer's
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
-from mkfa.banks.bank import FilterBank, filter_peaks
+from mkfa.banks.bank import FilterBank
+from mkfa.banks.dead import filter_peaks, sparse_peaks
 
 DRAWS = 200
 
@@ -30,7 +32,7 @@ class LayerQuality:
     ----------
     layer : number of the layer, from 1.
     filters : number of filters, without non-finite ones.
-    sparsity : share of dead filters.
+    sparsity : share of filters whose peak |weight| is under 1 % of the layer's, the published rule.
     entropy : variance entropy, 0 to log10 of the smaller of taps and filters.
     random : mean variance entropy of as many random filters of the same size.
     random_low, random_high : 1 % and 99 % quantile of the same.
@@ -64,7 +66,7 @@ def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tup
     for layer, weight in bank.iter_layers():
         finite = weight[np.isfinite(weight).all(axis=(1, 2))]
         peaks = filter_peaks(finite) if len(finite) else np.zeros(0, np.float32)
-        sparse = (peaks < np.float32(0.01) * peaks.max()) | (peaks == 0) if len(peaks) else np.zeros(0, bool)
+        sparse = sparse_peaks(peaks)
         random = random_entropy(len(finite), layer.kh * layer.kw, draws=draws, seed=seed)
         low, high = np.quantile(random, (0.01, 0.99)).tolist()
         sparsity = float(sparse.mean()) if len(sparse) else float("nan")

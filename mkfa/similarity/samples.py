@@ -103,7 +103,7 @@ def left_out(a: FilterBank, b: FilterBank, compared: Sequence[Kind]) -> tuple[st
         for count in count_kinds(bank):
             kind, cloud = count.kind, make_cloud(bank, count.kind)
             if kind in compared:
-                dead = "dead (peak under 1 % of the layer's)"
+                dead = "dead (nearly zero beside the layer's typical weights)"
                 lost = [(0, count.dead, dead), (0, count.flat, "flat"), (0, count.nonfinite, "not finite")]
                 thin = f"under {MIN_LAYER} usable filters in the layer"
                 lost.append((cloud.thin, count.usable - len(cloud), thin))

@@ -1,4 +1,4 @@
-"""The bank: its tables agree, kinds are kept apart, dead filters are found."""
+"""The bank: its tables agree, kinds are kept apart."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mkfa.banks.bank import FilterGroup, Kind, Layer, Provenance, dead_filters, filter_peaks, make_bank
+from mkfa.banks.bank import FilterGroup, Kind, Layer, Provenance, make_bank
 from mkfa.errors import BankError, MkfaError
 
 
@@ -85,22 +83,6 @@ def test_tables_that_do_not_agree_are_refused(bank_maker, change, words):
         replace(bank, **change(bank))
 
 
-def test_dead_is_under_one_percent_of_the_layers_peak():
-    weight = np.zeros((5, 1, 2), np.float32)
-    weight[:, 0, 0] = [-100, 0.99, 1.01, 0, -1.0]
-    assert dead_filters(group_of(weight)).tolist() == [False, True, False, True, False]
-
-
-def test_dead_is_judged_layer_by_layer_and_ignores_nonfinite_peaks():
-    weight = np.zeros((4, 1, 2), np.float32)
-    weight[:, 0, 0] = [np.inf, 1.0, 0.5, 0.001]
-    assert dead_filters(group_of(weight, [0, 0, 1, 1])).tolist() == [False, False, False, True]
-
-
-def test_a_layer_of_zeros_is_all_dead():
-    assert dead_filters(group_of(np.zeros((3, 3, 3)))).all()
-
-
 def test_a_bank_is_equal_to_its_copies_and_to_nothing_else(bank_maker):
     bank = bank_maker()
     for again in (pickle.loads(pickle.dumps(bank)), copy.deepcopy(bank), copy.copy(bank), bank_maker()):
@@ -130,10 +112,3 @@ def test_a_kind_is_read_from_text(bank_maker):
     for text in ("5", "5x", "5by5", "", "5x5 dilated"):
         with pytest.raises(MkfaError, match="write height x width"):
             Kind.parse(text)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
-def test_peaks_are_the_largest_magnitudes(seed, n):
-    weight = np.random.default_rng(seed).standard_normal((n, 3, 5)).astype(np.float32)
-    assert np.array_equal(filter_peaks(weight), np.abs(weight).max(axis=(1, 2)))
