@@ -42,6 +42,10 @@ class BankError(MkfaError):
     """A bank file that cannot be read as one."""
 
 
+class InUseError(BankError):
+    """A file of HDF5 that another program has open for writing; it is sound, but cannot be read now."""
+
+
 class UnknownNameError(MkfaError):
     """A name that resolves to nothing."""
 

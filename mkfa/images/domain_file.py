@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.array_types import I64, U8
-from mkfa.errors import BankError, MkfaError
+from mkfa.errors import BankError, InUseError, MkfaError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
 from mkfa.storage.result_files import open_arrays, write_arrays
@@ -94,6 +94,8 @@ def read_domain(path: str | Path) -> Domain:
         arrays, facts = open_arrays(path, kind="domain")
     except BankError as error:
         remedy = "pack the data set again, or fetch the file again"
+        if isinstance(error, InUseError):
+            remedy = error.remedy
         raise DomainError(path, error.problem.replace("a bank file", "a domain file"), remedy) from error
     if problem := _inconsistency(arrays, facts):
         raise DomainError(path, problem, "pack the data set again, or fetch the file again")

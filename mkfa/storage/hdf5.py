@@ -6,15 +6,17 @@ Text has fixed length and HDF5's tables have checksums, so damage raises an erro
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mkfa.errors import BankError, MkfaError, one_line
+from mkfa.errors import BankError, InUseError, MkfaError, one_line
 from mkfa.storage.files import read_head
 
 CHECKSUM = "checksum"
@@ -22,6 +24,9 @@ CHECKSUM = "checksum"
 
 _VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
 _MOST_BYTES = 1 << 36
+_LOCKED = "unable to lock file"
+_MARKED = "already open for write"
+"""HDF5's words for a file that another process has locked, and for one whose mark says that it is open for writing."""
 _H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -71,8 +76,13 @@ def create_empty(path: Path, fill: Callable[[Any], None], shapes: dict[str, tupl
 def open_file(path: Path) -> Iterator[Any]:
     """Open a file for reading and yield the h5py.File.
 
+    HDF5 marks a file that is open for writing, and the mark stays if the program that wrote is killed. Such a file is
+    read through Python, which HDF5 does not lock: its tables and mkfa's arrays have checksums.
+
     Raises
     ------
+    InUseError
+        Another program has the file open for writing.
     BankError
         The file is missing, unreadable, not HDF5, or (raised while the body reads it) damaged.
     """
@@ -84,8 +94,22 @@ def open_file(path: Path) -> Iterator[Any]:
     head = read_head(path, error=BankError, kind="a bank", give="name a .h5 file", find=find)
     if not head.startswith(b"\x89HDF\r\n\x1a\n"):
         raise BankError(path, "is not an HDF5 file", "name a bank that 'mkfa harvest' wrote")
-    with _as_bank_error(path), h5py.File(path, "r") as f:
-        yield f
+    marked = False
+    with _as_bank_error(path), contextlib.ExitStack() as stack:
+        try:
+            f = stack.enter_context(h5py.File(path, "r"))
+        except OSError as error:
+            if _MARKED not in str(error):
+                raise
+            marked = True
+            f = stack.enter_context(h5py.File(stack.enter_context(path.open("rb")), "r"))
+        try:
+            yield f
+        except _H5PY_ERRORS as error:
+            if not marked:
+                raise
+            problem = "is marked as open for writing in another program, and its tables are incomplete"
+            raise InUseError(path, problem, "close it there; if no program has it open, remove it") from error
 
 
 def check_format(f: Any, expected: str, *, version: int = 1) -> None:
@@ -194,12 +218,28 @@ def _as_bank_error(path: Path) -> Iterator[None]:
     try:
         yield
     except BankError as error:
-        raise BankError(path, error.problem, error.remedy) from error
+        raise type(error)(path, error.problem, error.remedy) from error
     except MkfaError:
         raise
     except (*_H5PY_ERRORS, MemoryError) as error:
+        if _LOCKED in str(error):
+            raise _lock_error(path, error) from error
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
         raise BankError(path, problem, "harvest the network again or fetch the file again") from error
+
+
+def _in_use(path: Path) -> InUseError:
+    remedy = "close it there (a notebook, a script, another mkfa), then try again"
+    return InUseError(path, "is in use: another program has it open for writing", remedy)
+
+
+def _lock_error(path: Path, error: BaseException) -> BankError:
+    """Return the error for a file that HDF5 could not lock."""
+    number = getattr(error, "errno", None) or 0
+    if isinstance(error, BlockingIOError | PermissionError) or number in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+        return _in_use(path)
+    problem = f"cannot be locked on this file system ({os.strerror(number) if number else one_line(str(error))[:120]})"
+    return BankError(path, problem, "set HDF5_USE_FILE_LOCKING=FALSE and try again")
 
 
 WORDS = 4093

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,6 +81,74 @@ def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
         path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
         with pytest.raises(SourceError, match="outside its folder"):
             read_onnx(path, "")
+
+
+def cached(tmp_path, **files):
+    """Return the snapshot folder of a repository in a hub cache: every file is a link into `blobs`."""
+    repository = tmp_path / "hub" / "models--me--net"
+    snapshot, blobs = repository / "snapshots" / ("a" * 40) / "onnx", repository / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name, data in files.items():
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        (snapshot / name).symlink_to(f"../../../blobs/{digest}")
+    return snapshot
+
+
+EXTERNAL = model([conv("w")], [external("w", W.shape, location="w.bin")]).SerializeToString()
+
+
+def test_external_data_in_a_hub_cache_are_links_into_its_blobs(tmp_path):
+    snapshot = cached(tmp_path, **{"model.onnx": EXTERNAL, "w.bin": W.tobytes()})
+    (tmp_path / "linked").symlink_to(tmp_path / "hub")  # a cache on another disk
+    for top in (tmp_path, tmp_path / "linked" / ".."):
+        (layer,) = read_onnx(top / snapshot.relative_to(tmp_path) / "model.onnx", "").layers
+        np.testing.assert_array_equal(layer.weight, W[:, 0])
+    model_file = snapshot / "model.onnx"
+    model_file.unlink()
+    model_file.write_bytes(EXTERNAL)  # changed by hand: only the weights are a link
+    assert len(read_onnx(model_file, "").layers) == 1
+
+
+@pytest.mark.parametrize("place", ["another repository", "the cache's token", "elsewhere"])
+def test_links_of_a_hub_cache_that_leave_the_repository_are_refused(tmp_path, place):
+    snapshot = cached(tmp_path, **{"model.onnx": EXTERNAL})
+    other = {"another repository": "hub/models--me--other/blobs/x", "the cache's token": "hub/token"}.get(place, "w.bin")
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_bytes(W.tobytes())
+    (snapshot / "w.bin").symlink_to(tmp_path / other)
+    with pytest.raises(SourceError, match="behind a link that leaves its folder"):
+        read_onnx(snapshot / "model.onnx", "")
+
+
+def test_blobs_that_are_a_link_do_not_open_another_folder(tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "w").write_bytes(W.tobytes())
+    folder = tmp_path / "net" / "snapshots" / "x"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(EXTERNAL)
+    (folder.parent.parent / "blobs").symlink_to(tmp_path / "secret")
+    (folder / "w.bin").symlink_to("../../blobs/w")
+    with pytest.raises(SourceError, match="behind a link that leaves its folder"):
+        read_onnx(folder / "model.onnx", "")
+
+
+def test_external_data_beside_the_file_that_a_link_leads_to_are_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "model.onnx").write_bytes(EXTERNAL)
+    (tmp_path / "data" / "w.bin").write_bytes(W.tobytes())
+    (tmp_path / "mine.onnx").symlink_to("data/model.onnx")
+    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1
+    (tmp_path / "w.bin").symlink_to("data/w.bin")
+    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1
+    (tmp_path / "w.bin").unlink()
+    (tmp_path / "elsewhere.bin").write_bytes(W.tobytes())
+    (tmp_path / "data" / "w.bin").unlink()
+    (tmp_path / "data" / "w.bin").symlink_to("../elsewhere.bin")
+    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1  # in the link's own folder
+    with pytest.raises(SourceError, match="leaves its folder"):
+        read_onnx(tmp_path / "data" / "model.onnx", "")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def map_file(path: Path) -> mmap.mmap:
 def damaged(path: Path, error: object) -> SourceError:
     """Return the error for a file with contradictory content."""
     detail = str(error) or type(error).__name__
-    return SourceError(path, f"is damaged or not name it claims to be ({detail[:200]})", "fetch the file again")
+    return SourceError(path, f"is damaged or not what it claims to be ({detail[:200]})", "fetch the file again")
 
 
 def make_layer(

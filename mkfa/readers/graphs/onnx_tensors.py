@@ -48,9 +48,10 @@ TYPES = {
 
 @dataclass(slots=True)
 class ExternalFiles:
-    """The files with a model's larger tensors; only files inside the model's folder are read.
+    """The files with a model's larger tensors; only files beside the model are read.
 
-    `trimmed` is the model file. `digests` maps the names of the files that were read to their SHA-256.
+    Beside means: in the model's folder, in the folder of the file that a link to the model leads to, or in the `blobs`
+    of the same repository in a hub cache, where both are links. `trimmed` is the model file. `digests` maps the names of the files that were read to their SHA-256.
     """
 
     model: Path
@@ -97,21 +98,34 @@ class ExternalFiles:
         bad = not location or "\0" in location or posix.is_absolute() or windows.drive or windows.root
         if bad or ".." in posix.parts or ".." in windows.parts:
             raise SourceError(self.model, f"keeps weights outside its folder, at {location!r}", remedy)
-        folder = self.model.parent.resolve()
-        try:
-            path = (folder / location).resolve(strict=True)
-        except FileNotFoundError:
-            problem = f"keeps its weights in {location!r}, which is missing"
-            raise SourceError(self.model, problem, "put that file beside the model") from None
-        except (OSError, RuntimeError) as error:
-            raise SourceError(
-                self.model,
-                f"keeps its weights in {location!r}, which cannot be read ({error})",
-                "put that file beside the model",
-            ) from error
-        if not path.is_relative_to(folder):
+        folders = _beside(self.model)
+        path, problem = None, "is missing"
+        for folder in dict.fromkeys((self.model.parent.resolve(), self.model.resolve().parent)):
+            try:
+                path = (folder / location).resolve(strict=True)
+                break
+            except FileNotFoundError:
+                continue
+            except (OSError, RuntimeError) as error:
+                problem = f"cannot be read ({error})"
+                break
+        if path is None:
+            problem = f"keeps its weights in {location!r}, which {problem}"
+            raise SourceError(self.model, problem, "put that file beside the model")
+        if not any(path.is_relative_to(folder) for folder in folders):
             raise SourceError(self.model, f"keeps weights behind a link that leaves its folder, {location!r}", remedy)
         return path
+
+
+def _beside(model: Path) -> list[Path]:
+    """Return the real folders that a model's weights may lie in."""
+    folder = model.parent.resolve()
+    folders = [folder, model.resolve().parent]
+    for revision in (folder, *folder.parents):
+        if revision.parent.name == "snapshots" and (revision.parent.parent / "blobs").is_dir():
+            folders.append(revision.parent.parent / "blobs")  # a repository in the cache of huggingface_hub
+            break
+    return folders
 
 
 def _regular_size(f: BinaryIO, path: Path) -> int:
