@@ -114,7 +114,9 @@ def test_external_data_in_a_hub_cache_are_links_into_its_blobs(tmp_path):
 @pytest.mark.parametrize("place", ["another repository", "the cache's token", "elsewhere"])
 def test_links_of_a_hub_cache_that_leave_the_repository_are_refused(tmp_path, place):
     snapshot = cached(tmp_path, **{"model.onnx": EXTERNAL})
-    other = {"another repository": "hub/models--me--other/blobs/x", "the cache's token": "hub/token"}.get(place, "w.bin")
+    other = {"another repository": "hub/models--me--other/blobs/x", "the cache's token": "hub/token"}.get(
+        place, "w.bin"
+    )
     (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / other).write_bytes(W.tobytes())
     (snapshot / "w.bin").symlink_to(tmp_path / other)

@@ -39,7 +39,7 @@ def test_a_bank_open_for_writing_elsewhere_is_in_use_and_not_damaged(bank_file):
     with opened_elsewhere(bank_file):
         opened = bank_file.read_bytes()  # HDF5 marks the file
         for action in (read_bank, read_analyses, lambda path: write_analysis(path, Analysis("a", {}, {}))):
-            with pytest.raises(InUseError, match="is in use: another program.*close it there") as error:
+            with pytest.raises(InUseError, match=r"is in use: another program.*close it there") as error:
                 action(bank_file)
             assert "damaged" not in str(error.value) and "harvest" not in str(error.value)
             assert str(error.value).startswith(str(bank_file))
@@ -70,7 +70,7 @@ def test_a_marked_file_whose_tables_are_half_written_is_in_use(bank_file):
     at = data.index(b"OHDR")
     data[at + 8 : at + 40] = bytes(32)
     bank_file.write_bytes(data)
-    with pytest.raises(InUseError, match="marked as open for writing.*incomplete; close it there"):
+    with pytest.raises(InUseError, match=r"marked as open for writing.*incomplete; close it there"):
         read_bank(bank_file)
 
 
@@ -80,7 +80,7 @@ def test_results_and_domains_in_use_are_said_to_be(tmp_path):
         read_arrays(result, kind="atlas")
     side = (np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1]))
     domain = write_domain(make_domain("d", ["a", "b"], train=side, test=side), tmp_path / "d.h5", facts={})
-    with opened_elsewhere(domain), pytest.raises(MkfaError, match="is in use.*close it there") as error:
+    with opened_elsewhere(domain), pytest.raises(MkfaError, match=r"is in use.*close it there") as error:
         read_domain(domain)
     assert "pack the data set again" not in str(error.value)
     assert len(read_domain(domain).x_train) == 2  # the other program was killed
@@ -91,5 +91,5 @@ def test_a_file_system_without_locks_names_the_setting(bank_file, monkeypatch):
         raise OSError(errno.ENOLCK, "Unable to open file (unable to lock file, errno = 37, error message = 'No locks')")
 
     monkeypatch.setattr(h5py, "File", refuse)
-    with pytest.raises(BankError, match="cannot be locked.*No locks available.*HDF5_USE_FILE_LOCKING=FALSE"):
+    with pytest.raises(BankError, match=r"cannot be locked.*No locks available.*HDF5_USE_FILE_LOCKING=FALSE"):
         read_bank(bank_file)

@@ -26,6 +26,8 @@ from mkfa.readers.graphs.graph_file import (
     map_file,
     to_float32,
 )
+from mkfa.readers.graphs.hidden_dilation import spread
+from mkfa.readers.graphs.onnx_blocks import Blocks
 from mkfa.readers.graphs.onnx_operands import Operand, Operands
 from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope, graph_scope, ordered, subgraphs
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles
@@ -99,8 +101,10 @@ class _Walk:
     tally: Tally
     functions: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     unrolled: int = 0
+    blocks: Blocks = field(init=False)
 
     def __post_init__(self) -> None:
+        self.blocks = Blocks(self.operands)
         self.functions = {(f.domain, f.name, f.overload): f for f in self.model.functions}
 
     def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
@@ -128,6 +132,8 @@ class _Walk:
             self.tally.left_out[Why.TRANSPOSED] += 1
         elif node.op_type.endswith("Conv"):
             self.tally.left_out[f"convolution of kind {domain or 'ONNX'} {node.op_type}"] += 1
+        if function is None:
+            self.blocks.visit(node, scope)
         for name, body in subgraphs(node):
             inner = f"{scope.path}/{node.name or next(iter(node.output), '')}.{name}"
             self.graph(body, graph_scope(body, inner, scope), depth + 1)
@@ -159,7 +165,7 @@ class _Walk:
         if form.scale >= 0 or form.zero >= 0:
             scale = self._operand(node, scope, form.scale).load() if form.scale >= 0 else None
             values = self._integers(node, scope, form, values, scale)
-        return make_layer(
+        layer = make_layer(
             weight.key,
             values.reshape(out, kh, kw),
             self._bias(node, scope, form),
@@ -168,6 +174,7 @@ class _Walk:
             stride=scope.wholes(node, "strides") or (1, 1),
             dilation=scope.wholes(node, "dilations") or (1, 1),
         )
+        return spread(layer, self.blocks.block(node.input[0], scope))
 
     def _integers(self, node: Any, scope: Scope, form: _Form, values: AnyArray, scale: AnyArray | None) -> AnyArray:
         """Return integer weights as real numbers; without scale, in quantisation steps."""

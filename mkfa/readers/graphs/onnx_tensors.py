@@ -51,7 +51,9 @@ class ExternalFiles:
     """The files with a model's larger tensors; only files beside the model are read.
 
     Beside means: in the model's folder, in the folder of the file that a link to the model leads to, or in the `blobs`
-    of the same repository in a hub cache, where both are links. `trimmed` is the model file. `digests` maps the names of the files that were read to their SHA-256.
+    of the same repository in a hub cache, where both are links.
+
+    `trimmed` is the model file. `digests` maps the names of the files that were read to their SHA-256.
     """
 
     model: Path

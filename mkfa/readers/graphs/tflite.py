@@ -25,6 +25,14 @@ from mkfa.readers.graphs.graph_file import (
     map_file,
     to_float32,
 )
+from mkfa.readers.graphs.hidden_dilation import (
+    NOT_KNOWN,
+    PLAIN,
+    Block,
+    after_batch_to_space,
+    after_space_to_batch,
+    spread,
+)
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
@@ -32,6 +40,9 @@ from mkfa.storage.files import sha256_of
 
 _DEEPEST = 8
 """Most conversions between a stored weight and its convolution, and deepest nesting of control flow."""
+
+_MOST_INPUTS = 64
+"""Most tensors of one operator that are followed."""
 
 _OFFSET_ERRORS = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
 """Errors of the flatbuffers package on wrong offsets."""
@@ -63,12 +74,14 @@ class _Stored:
 
 @dataclass(slots=True)
 class _Graph:
-    """One subgraph: its table, operators with codes, the operators that make tensors, and the activated tensors."""
+    """One subgraph: its table, operators with codes, the operators that make tensors, the activated tensors, and the
+    tensors whose batch is made of blocks."""
 
     table: Any
     operators: list[tuple[int, Any]]
     makers: dict[int, Any] = field(default_factory=dict)
     activated: set[int] = field(default_factory=set)
+    blocks: dict[int, Block] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -129,7 +142,38 @@ class _Walk:
                 graph.makers[first(self.tables.numbers(operator, "Outputs", 1))] = operator
             elif code in gates:
                 graph.activated.add(first(self.tables.numbers(operator, "Inputs", 1)))
+            self._note_block(graph, code, operator)
         return graph
+
+    def _note_block(self, graph: _Graph, code: int, operator: Any) -> None:
+        """Note the distance of neighbours in an operator's outputs, if its inputs are blocks or it makes some."""
+        kinds = self.tflite.BuiltinOperator
+        change = {kinds.SPACE_TO_BATCH_ND: after_space_to_batch, kinds.BATCH_TO_SPACE_ND: after_batch_to_space}.get(
+            code
+        )
+        if change is None and not graph.blocks:
+            return
+        inputs = [int(i) for i in self.tables.numbers(operator, "Inputs", _MOST_INPUTS)]
+        block = next((graph.blocks[i] for i in inputs if i in graph.blocks), PLAIN)
+        if change is not None:
+            block = change(block, self._block_shape(graph, inputs))
+        elif block != PLAIN and code in (kinds.RESHAPE, kinds.TRANSPOSE, kinds.GATHER, kinds.GATHER_ND):
+            block = NOT_KNOWN
+        if block != PLAIN:
+            graph.blocks |= {int(i): block for i in self.tables.numbers(operator, "Outputs", _MOST_INPUTS)}
+
+    def _block_shape(self, graph: _Graph, inputs: list[int]) -> list[int] | None:
+        """Return the constant block shape of SPACE_TO_BATCH_ND or its inverse; None if it is computed."""
+        if len(inputs) < 2:
+            raise DamagedError(f"a change between space and batch with {len(inputs)} inputs")
+        try:
+            stored = self._stored(graph, inputs[1])
+            values = self.tables.values(stored.tensor, stored.data)
+        except LeftOutError:
+            return None
+        if values.dtype.kind != "i" or values.size > 3:
+            raise DamagedError(f"a block shape of {values.size} {values.dtype} numbers")
+        return [int(v) for v in values.reshape(-1)]
 
     def _bodies(self, code: int, operator: Any) -> tuple[int, ...]:
         """Return the subgraphs that a control-flow operator runs."""
@@ -180,7 +224,7 @@ class _Walk:
     def _layer(
         self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
     ) -> DepthwiseLayer:
-        return make_layer(
+        layer = make_layer(
             tensor_name(weight.tensor),
             filters,
             self._bias(graph, inputs),
@@ -189,6 +233,7 @@ class _Walk:
             stride=(option.StrideH(), option.StrideW()),
             dilation=(option.DilationHFactor(), option.DilationWFactor()),
         )
+        return spread(layer, graph.blocks.get(inputs[0], PLAIN))
 
     def _bias(self, graph: _Graph, inputs: list[int]) -> F32 | None:
         if len(inputs) < 3 or inputs[2] < 0:
