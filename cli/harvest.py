@@ -31,6 +31,19 @@ def harvest(
     ],
     name: Annotated[str | None, option("--name", "NAME", "Name of the bank, for one source.")] = None,
     arch: Annotated[str, option("--arch", "NAME", "timm architecture of a local checkpoint.")] = "",
+    weights: Annotated[
+        str, option("--weights", "raw|ema", "The copy to take where a checkpoint has both; default: the averaged one.")
+    ] = "",
+    include: Annotated[
+        list[str] | None,
+        option("--include", "PATTERN", "Take layers of these names whatever the rules say; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, option("--exclude", "PATTERN", "Leave layers of these names out; may be repeated.")
+    ] = None,
+    dilation: Annotated[
+        list[str] | None, option("--dilation", "PATTERN=3", "Dilation of the layers of these names; may be repeated.")
+    ] = None,
     training_set: Annotated[str, option("--training-set", "TEXT", SILENT)] = "",
     task: Annotated[str, option("--task", "TEXT", SILENT)] = "",
     licence: Annotated[str, option("--licence", "TEXT", SILENT)] = "",
@@ -54,6 +67,10 @@ def harvest(
     options: dict[str, Any] = {
         "name": name,
         "arch": arch,
+        "weights": weights,
+        "include": include or (),
+        "exclude": exclude or (),
+        "dilation": dilation or (),
         "training_set": training_set,
         "task": task,
         "licence": licence,

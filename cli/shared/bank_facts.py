@@ -56,8 +56,10 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
         ("hub commit", origin.hub_commit),
         ("layers by", origin.rule),
         ("harvested", origin.created),
+        ("weights", {"raw": "the raw copy", "ema": "the averaged (EMA) copy"}.get(origin.weights, "")),
         ("skipped", "; ".join(f"{n} {why}" for why, n in origin.skipped.items())),
         *(("note", note) for note in origin.notes),
+        *(("doubtful", f"{name}: {why}") for name, why in origin.doubtful.items()),
     )
     for label, value in facts:
         if value:

@@ -141,7 +141,9 @@ class Provenance(ByContent):
 
     `rule` says how the depthwise layers were identified: "graph" (module or data-flow graph), "catalogue" (timm's
     module graph, recorded), "renamed" (graph through the family's key filter) or "shape" (weight shapes alone).
-    `skipped` maps a reason to the number of tensors skipped for it; `notes` are sentences for the user.
+    `skipped` maps a reason to the number of tensors skipped for it; `notes` are sentences for the user. `weights` is
+    "raw" or "ema" if the source had, or was, one of several copies. `doubtful` maps the names of layers, taken or not,
+    whose case the source did not settle to the reason.
     """
 
     source: str = ""
@@ -156,6 +158,8 @@ class Provenance(ByContent):
     created: str = ""
     skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
+    weights: str = ""
+    doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

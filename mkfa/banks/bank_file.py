@@ -51,6 +51,7 @@ _TEXT_ATTRIBUTES = (
     "rule",
     "mkfa_version",
     "created",
+    "weights",
 )
 
 
@@ -63,6 +64,8 @@ def put_bank(f: Any, bank: FilterBank) -> None:
     """Fill an open, empty file."""
     facts, skipped, notes = bank.provenance, dict(bank.provenance.skipped), list(bank.provenance.notes)
     texts = {"format": BANK_FORMAT, "name": bank.name, "skipped": json.dumps(skipped), "notes": json.dumps(notes)}
+    if facts.doubtful:
+        texts["doubtful"] = json.dumps(dict(facts.doubtful))
     for key, text in (texts | {key: getattr(facts, key) for key in _TEXT_ATTRIBUTES}).items():
         put_text(f, key, text)
     f.attrs["format_version"] = BANK_VERSION
@@ -103,7 +106,8 @@ def get_bank(f: Any) -> FilterBank:
     texts = {key: get_text(f, key) for key in _TEXT_ATTRIBUTES}
     skipped = {str(k): int(v) for k, v in json.loads(get_text(f, "skipped", "{}")).items()}
     notes = tuple(str(n) for n in json.loads(get_text(f, "notes", "[]")))
-    provenance = Provenance(**texts, skipped=FrozenDict(skipped), notes=notes)
+    doubtful = {str(k): str(v) for k, v in json.loads(get_text(f, "doubtful", "{}")).items()}
+    provenance = Provenance(**texts, skipped=FrozenDict(skipped), notes=notes, doubtful=FrozenDict(doubtful))
     return FilterBank(get_text(f, "name"), layers, groups, provenance)
 
 

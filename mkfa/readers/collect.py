@@ -137,7 +137,8 @@ def harvest_all(
     progress : bool or callable, optional
         See `mkfa.progress.Progress`; counts sources.
     **options
-        `arch`, `training_set`, `task`, `licence`, `allow_nonfinite`, as for `harvest`.
+        `arch`, `weights`, `include`, `exclude`, `dilation`, `training_set`, `task`, `licence`, `allow_nonfinite`, as
+        for `harvest`.
 
     Returns
     -------

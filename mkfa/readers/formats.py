@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mkfa.errors import SourceError
+from mkfa.readers.options import ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
 
 
-def reader_for(path: Path) -> Callable[[Path, str], Reading]:
-    """Return the reader `(path, architecture) -> Reading` for a local file or folder.
+def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
+    """Return the reader `(path, options) -> Reading` for a local file or folder.
 
-    `architecture` is the timm architecture that the weights belong to; with "" a reader identifies it. Graph files
-    give order, stride and dilation themselves and only record it.
+    `options.architecture` is the timm architecture that the weights belong to; with "" a reader identifies it. Graph
+    files give order, stride and dilation themselves and only record it.
 
     Raises
     ------

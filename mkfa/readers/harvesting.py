@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError, SourceError
 from mkfa.progress import Progress, follow
+from mkfa.readers.options import ReadOptions, make_options
+from mkfa.readers.options import follow as follow_options
 from mkfa.readers.reading import DepthwiseLayer, Reading
 from mkfa.version import VERSION
 
@@ -26,11 +28,15 @@ ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".json", ".pth", ".pt", ".
 """A source that ends like this is a path, whether the file exists or not."""
 
 
-def harvest(
+def harvest(  # noqa: PLR0913 (the options of the command line)
     source: str | Path | nn.Module | Mapping[str, Any],
     *,
     name: str | None = None,
     arch: str = "",
+    weights: str = "",
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    dilation: Mapping[str, int | Sequence[int]] | str | Sequence[str] = (),
     training_set: str = "",
     task: str = "",
     licence: str = "",
@@ -49,6 +55,15 @@ def harvest(
     arch : str
         timm architecture of a checkpoint or state dict. Its module graph then gives order of execution,
         stride and dilation.
+    weights : str
+        "raw" or "ema": which copy of the weights to take from a checkpoint with both; "" takes the averaged one.
+    include : str or sequence of str
+        Patterns (`*`, `?`) of layer names: these layers are taken although a rule would leave them out. Their
+        weights must have the shape (C, 1, kh, kw).
+    exclude : str or sequence of str
+        Patterns of the names of layers to leave out.
+    dilation : mapping, str or sequence of str
+        Dilation of layers that the source does not give: {pattern: number or (height, width)}, or "PATTERN=3".
     training_set, task, licence : str
         Provenance that the checkpoint does not record; "" keeps what it records.
     allow_nonfinite : bool
@@ -64,7 +79,8 @@ def harvest(
     Raises
     ------
     SourceError
-        The source is unreadable, unsafe, of an unknown format, or has non-finite weights or no depthwise layers.
+        The source is unreadable, unsafe, of an unknown format, or has non-finite weights or no depthwise layers; or an
+        option does not fit it.
     WorkError
         The hub could not be reached or failed.
     MkfaError
@@ -87,11 +103,12 @@ def harvest(
     """
     if name is not None and not name.strip():
         raise MkfaError("name", "is empty", "name the bank, or leave it out")
+    options = make_options(arch=arch, weights=weights, include=include, exclude=exclude, dilation=dilation)
     if isinstance(source, str | Path):
         source = repository_of_page(str(source))
     label, text = (source, _recorded(source)) if isinstance(source, str) else _of_memory(source)
     with follow(progress, f"harvest {label}", None):
-        reading = _read(source, arch)
+        reading = follow_options(_read(source, options), options, label)
     if not reading.layers:
         contents = f": it has {reading.contents}" if reading.contents else ""
         raise SourceError(label, f"has no depthwise layer{contents}", "harvest a network with depthwise convolutions")
@@ -108,7 +125,9 @@ def harvest(
         rule=reading.rule,
         mkfa_version=VERSION,
         created=_now(),
+        weights=reading.copy,
         skipped=reading.skipped,
+        doubtful=reading.doubtful,
         notes=reading.notes,
     )
     return make_bank(name or network_name(source), [_layer(layer) for layer in reading.layers], provenance)
@@ -153,16 +172,16 @@ def is_path(source: str) -> bool:
     return path.exists() or path.is_symlink() or source.startswith((".", "/", "~")) or source.lower().endswith(ENDINGS)
 
 
-def _read(source: str | nn.Module | Mapping[str, Any], architecture: str) -> Reading:
+def _read(source: str | nn.Module | Mapping[str, Any], options: ReadOptions) -> Reading:
     if isinstance(source, str):
         if is_path(source):
             from mkfa.readers.formats import reader_for
 
             path = Path(source).expanduser()
-            return reader_for(path)(path, architecture)
+            return reader_for(path)(path, options)
         from mkfa.readers.hub.read_hub import read_hub
 
-        return read_hub(source, architecture)
+        return read_hub(source, options)
     if not isinstance(source, Mapping):
         import torch
 
@@ -173,7 +192,7 @@ def _read(source: str | nn.Module | Mapping[str, Any], architecture: str) -> Rea
         source = source.state_dict()
     from mkfa.readers.tensors.state_dict import read_state_dict
 
-    return read_state_dict(source, architecture)
+    return read_state_dict(source, options)
 
 
 def _of_memory(source: Any) -> tuple[str, str]:

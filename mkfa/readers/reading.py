@@ -64,7 +64,9 @@ class Reading:
 
     `layers` is in order of execution. `rule` as in `mkfa.banks.bank.Provenance`. `skipped` maps a reason ("transposed
     convolution", "optimiser state") to the number of tensors skipped for it. `contents` describes the source in a
-    clause, for the message when `layers` is empty.
+    clause, for the message when `layers` is empty. `copy` is "raw" or "ema" if the source has, or is known to be, one
+    of several copies of the weights. `left_out` maps the name of each skipped tensor to the reason, `doubtful` that of
+    a layer, taken or not, whose case the source does not settle.
     """
 
     layers: tuple[DepthwiseLayer, ...]
@@ -78,6 +80,9 @@ class Reading:
     skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
     contents: str = ""
+    copy: str = ""
+    left_out: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
+    doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
 
 
 @dataclass(frozen=True, slots=True)

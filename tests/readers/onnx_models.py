@@ -93,7 +93,7 @@ def reader(folder: Path) -> Callable[[Any], Reading]:
     def save_and_read(proto: Any) -> Reading:
         path = folder / "m.onnx"
         path.write_bytes(proto if isinstance(proto, bytes) else proto.SerializeToString())
-        return read_onnx(path, "")
+        return read_onnx(path)
 
     return save_and_read
 

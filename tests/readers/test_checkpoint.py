@@ -107,4 +107,4 @@ def test_tied_weights_are_taken_once_under_whatever_name_is_kept(tmp_path: Path)
 def test_the_digest_of_a_file_that_vanished_is_an_error(tmp_path: Path) -> None:
     file = open_safetensors(write(tmp_path / "x.safetensors", {"a.weight": np.ones((2, 1, 3, 3))}))
     with pytest.raises(SourceError, match=r"gone: cannot be read"):
-        read_checkpoint(file, CheckpointInfo(tmp_path / "x", hashed=(tmp_path / "gone",)), "")
+        read_checkpoint(file, CheckpointInfo(tmp_path / "x", hashed=(tmp_path / "gone",)))

@@ -9,6 +9,7 @@ import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.readers.hub.choose_layers import choose
+from mkfa.readers.options import ReadOptions
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.timm import catalogue as timm_catalogue
 from mkfa.readers.timm import module_graph as timm_graph
@@ -81,7 +82,7 @@ def test_file_of_another_network_is_read_by_shape_with_a_warning() -> None:
     assert (name, found.rule, len(found.layers)) == ("", "shape", 3)
     assert any("is not timm's convnext_atto" in note for note in found.notes)
     with pytest.raises(MkfaError, match="lacks 12 of the 12"):
-        choose(infos(shapes), "convnext_atto", required=True, thing="x")
+        choose(infos(shapes), "convnext_atto", options=ReadOptions("convnext_atto"), thing="x")
 
 
 @pytest.mark.slow

@@ -278,7 +278,7 @@ def test_what_pytorch_exports(tmp_path):
     net[2].running_var.uniform_(0.5, 2)
     path = tmp_path / "net.onnx"
     torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), str(path), dynamo=False, opset_version=17)
-    folded, plain = read_onnx(path, "").layers
+    folded, plain = read_onnx(path).layers
     gain = (net[2].weight / torch.sqrt(net[2].running_var + net[2].eps)).detach()
     np.testing.assert_allclose(folded.weight, (net[1].weight[:, 0] * gain[:, None, None]).detach(), rtol=1e-5)
     np.testing.assert_array_equal(plain.weight, net[4].weight[:, 0].detach())
@@ -291,7 +291,7 @@ def test_what_pytorch_exports(tmp_path):
         2,
         False,
     )
-    assert read_onnx(path, "").skipped == {Why.TRANSPOSED: 1}
+    assert read_onnx(path).skipped == {Why.TRANSPOSED: 1}
 
 
 def test_types_that_no_weights_have_are_listed(read):

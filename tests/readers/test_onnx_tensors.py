@@ -70,7 +70,7 @@ def test_external_data_elsewhere_is_refused(tmp_path, place):
     path = folder / "m.onnx"
     path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
     with pytest.raises(SourceError):
-        read_onnx(path, "")
+        read_onnx(path)
 
 
 def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
@@ -80,7 +80,7 @@ def test_external_data_is_refused_by_the_form_of_its_path_too(tmp_path):
     for place in ("sub/../w.bin", str(tmp_path / "w.bin")):  # both lead to a file of the folder
         path.write_bytes(model([conv("w")], [external("w", W.shape, location=place)]).SerializeToString())
         with pytest.raises(SourceError, match="outside its folder"):
-            read_onnx(path, "")
+            read_onnx(path)
 
 
 def cached(tmp_path, **files):

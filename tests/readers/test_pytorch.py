@@ -174,7 +174,7 @@ def test_a_training_checkpoint_gives_the_averaged_weights_once(tmp_path: Path, z
 
 def test_tied_weights_are_taken_once(tmp_path: Path) -> None:
     torch.save(cases()["tied"](), tmp_path / "x.pt")
-    reading = read_torch(tmp_path / "x.pt", "")
+    reading = read_torch(tmp_path / "x.pt")
     assert [layer.key for layer in reading.layers] == ["a.weight"] and reading.skipped == {"tied copy": 2}
 
 
@@ -185,7 +185,7 @@ def test_options_that_a_training_script_saved_are_passed_over(tmp_path: Path, zi
     with torch.serialization.safe_globals([argparse.Namespace]):  # as timm does
         assert set(torch.load(tmp_path / "x.pth.tar", weights_only=True)) == set(saved)
     torch.save(net(), tmp_path / "plain.pth")
-    found, plain = (read_torch(tmp_path / name, "") for name in ("x.pth.tar", "plain.pth"))
+    found, plain = (read_torch(tmp_path / name) for name in ("x.pth.tar", "plain.pth"))
     assert len(found.layers) == len(plain.layers) > 0
     for left, right in zip(found.layers, plain.layers, strict=True):
         np.testing.assert_array_equal(left.weight, right.weight)
@@ -292,7 +292,7 @@ def rezip(path: Path, change: Callable[[str, bytes], bytes | None], **options: A
 def test_an_archive_that_lies_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     rezip(path, lambda _, data: data)
-    assert len(read_torch(path, "").layers) == 11
+    assert len(read_torch(path).layers) == 11
     rezip(path, lambda name, data: None if name.endswith("data/2") else data)
     with pytest.raises(SourceError, match="lacks the data record '2'"):
         harvest(str(path))
@@ -303,7 +303,7 @@ def test_an_archive_that_lies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="a zip file, but not PyTorch's"):
         harvest(str(path))
     rezip(path, lambda name, data: b"archive" if name.endswith("version") else data)
-    assert len(read_torch(path, "").layers) == 11
+    assert len(read_torch(path).layers) == 11
     rezip(path, lambda _, data: data, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(SourceError, match="not PyTorch's"):
         harvest(str(path))

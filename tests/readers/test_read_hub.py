@@ -25,6 +25,7 @@ from hub_server import (
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.readers.hub.read_hub import _configured, _wanted, read_hub
+from mkfa.readers.options import DEFAULT
 
 REPO = "timm/convnext_atto.d2_in1k"
 SHAPES = CONVNEXT_ATTO
@@ -242,7 +243,7 @@ def test_useless_configuration_does_no_harm(harvest: Client, hub: HubServer) -> 
 
 @pytest.mark.parametrize("config", ["[1]", "no json", "[" * 100_000, '{"architectures": ["X"]}', "\xff"])
 def test_foreign_configuration_says_nothing(config: str) -> None:
-    wanted = _wanted("hf-hub:me/odd", "")
+    wanted = _wanted("hf-hub:me/odd", DEFAULT)
     assert _configured(wanted, config.encode("latin-1")) == wanted
 
 
@@ -278,7 +279,7 @@ def test_wrong_request_is_one_sentence(harvest: Client, hub: HubServer, source: 
 )
 def test_wrong_name_costs_no_request(source: str, words: str) -> None:
     with pytest.raises(MkfaError, match=re.escape(words)):
-        read_hub(source, "")
+        read_hub(source)
 
 
 @pytest.mark.slow

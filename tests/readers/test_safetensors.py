@@ -59,7 +59,7 @@ def test_a_reading_records_types_and_the_digest(tmp_path: Path) -> None:
     raw = pack({"z.weight": entry([4, 1, 3, 3], 0, 72, "F16"), "a.weight": entry([2, 3, 1, 1], 72, 96)}, data)
     path = tmp_path / "x.safetensors"
     path.write_bytes(raw)
-    reading = read_safetensors(path, "")
+    reading = read_safetensors(path)
     assert reading.source_sha256 == hashlib.sha256(raw).hexdigest()
     assert [layer.dtype for layer in reading.layers] == ["float16"] and reading.rule == "shape"
     np.testing.assert_array_equal(reading.layers[0].weight, half[:, 0].astype(np.float32))

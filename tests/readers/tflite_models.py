@@ -187,7 +187,7 @@ def reader(folder: Path) -> Callable[[bytes], Reading]:
     def save_and_read(data: bytes) -> Reading:
         path = folder / "m.tflite"
         path.write_bytes(data)
-        return read_tflite(path, "")
+        return read_tflite(path)
 
     return save_and_read
 

@@ -33,6 +33,7 @@ from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles
 from mkfa.readers.graphs.onnx_wire import trim
 from mkfa.readers.graphs.quantised import dequantise
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
@@ -66,7 +67,7 @@ _FORMS = {
 }
 
 
-def read_onnx(path: Path, architecture: str) -> Reading:
+def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read an ONNX file and the files with its weights, which must lie in its folder; as for `reader_for`."""
     onnx: Any = load_package("onnx", "onnx", path)
     protobuf: Any = load_package("google.protobuf.message", "onnx", path)
@@ -89,7 +90,7 @@ def read_onnx(path: Path, architecture: str) -> Reading:
     except (ValueError, OverflowError, TypeError) as error:  # bytes that are not UTF-8 raise TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
-    return tally.reading(architecture, digest)
+    return tally.reading(options.architecture, digest)
 
 
 @dataclass(slots=True)

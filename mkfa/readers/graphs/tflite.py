@@ -35,6 +35,7 @@ from mkfa.readers.graphs.hidden_dilation import (
 )
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import sha256_of
 
@@ -48,7 +49,7 @@ _OFFSET_ERRORS = (struct.error, IndexError, TypeError, ValueError, OverflowError
 """Errors of the flatbuffers package on wrong offsets."""
 
 
-def read_tflite(path: Path, architecture: str) -> Reading:
+def read_tflite(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read a TFLite file; parameters and errors as for `reader_for`."""
     tflite: Any = load_package("tflite", "tflite", path)
     content = map_file(path)
@@ -60,7 +61,7 @@ def read_tflite(path: Path, architecture: str) -> Reading:
     except _OFFSET_ERRORS as error:
         raise damaged(path, error) from None
     digest = sha256_of(path)
-    return tally.reading(architecture, digest)
+    return tally.reading(options.architecture, digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mkfa.errors import MkfaError
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.tensors.checkpoint import identify
 from mkfa.readers.tensors.select import Selection, select
@@ -18,7 +19,7 @@ from mkfa.readers.timm import catalogue as timm_catalogue
 
 
 def choose(
-    infos: Mapping[str, TensorInfo], architecture: str, *, stem: str = "", required: bool = False, thing: str
+    infos: Mapping[str, TensorInfo], architecture: str, *, stem: str = "", options: ReadOptions = DEFAULT, thing: str
 ) -> tuple[str, Selection]:
     """Choose the depthwise layers of a file; return the architecture ("" if unknown) with the choice.
 
@@ -26,42 +27,43 @@ def choose(
     ----------
     architecture : timm architecture, "" if unknown.
     stem : name of the first convolution, without ".weight", of a one-channel network; "" for others.
-    required : the user named the architecture, so a file without its layers is refused.
+    options : if the user named the architecture, a file without its layers is refused.
     thing : named in errors.
 
     Raises
     ------
     MkfaError
-        `required`, and the file does not have the architecture's layers, or timm does not know it.
+        The user named the architecture, and the file does not have the architecture's layers, or timm does not know it.
     """
     if not architecture:
-        return identify(infos, thing, stem=stem)
+        return identify(infos, thing, stem=stem, options=options)
     try:
         layers, aliases = timm_catalogue.graph_of(architecture)
         graph = timm_catalogue.under_keys(layers, aliases, infos)
         rule = "catalogue" if timm_catalogue.is_recorded_version() else "graph"
-        return architecture, select(infos, graph=graph, rule=rule, thing=thing)
+        return architecture, select(infos, graph=graph, rule=rule, thing=thing, options=options)
     except MkfaError as error:
-        other = _by_timm(infos, architecture, thing)
+        other = _by_timm(infos, architecture, thing, options)
         if other is not None:
             return architecture, other
-        if required:
+        if options.architecture:
             raise
-        name, selection = identify(infos, thing, stem=stem)
+        name, selection = identify(infos, thing, stem=stem, options=options)
         note = f"the file is not timm's {architecture} ({error.problem}): its layers were identified without it"
         return name, replace(selection, notes=(*selection.notes, note))
 
 
-def _by_timm(infos: Mapping[str, TensorInfo], architecture: str, thing: str) -> Selection | None:
+def _by_timm(infos: Mapping[str, TensorInfo], architecture: str, thing: str, options: ReadOptions) -> Selection | None:
     """Choose by the installed timm's graph, else by its key filter; None if neither fits."""
     from mkfa.readers.timm.module_graph import module_graph, renamed_keys
 
     with contextlib.suppress(MkfaError):
         graph = module_graph(architecture)
         if timm_catalogue.is_recorded_version() and graph.layers != timm_catalogue.layers_of(architecture):
-            return select(infos, graph=timm_catalogue.under_keys(graph.layers, graph.aliases, infos), thing=thing)
+            known = timm_catalogue.under_keys(graph.layers, graph.aliases, infos)
+            return select(infos, graph=known, thing=thing, options=options)
         names = renamed_keys(architecture, {key: info.shape for key, info in infos.items()})
         renamed = tuple(replace(layer, key=names[layer.key]) for layer in graph.layers if layer.key in names)
         if len(renamed) == len(graph.layers):
-            return select(infos, graph=renamed, rule="renamed", thing=thing)
+            return select(infos, graph=renamed, rule="renamed", thing=thing, options=options)
     return None

@@ -19,6 +19,7 @@ from mkfa.readers.hub import requests as hub_http
 from mkfa.readers.hub.cache import LocalCopy
 from mkfa.readers.hub.choose_layers import choose
 from mkfa.readers.hub.ranges import Pinned, RangedFile, pin
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile
 from mkfa.readers.tensors.select import Selection, take
 from mkfa.readers.timm import catalogue as timm_catalogue
@@ -39,24 +40,24 @@ class Wanted:
     ----------
     files : file names in the repository, the preferred one first.
     architecture : timm architecture, "" if only the repository records it.
-    required : True if the user named the architecture, which then has to fit.
     entry : timm's facts about the weights.
+    options : what the user decided; an architecture that the user named has to fit.
     """
 
     repo: str
     revision: str
     files: tuple[str, ...]
     architecture: str
-    required: bool
     entry: timm_catalogue.Entry
+    options: ReadOptions
 
 
-def read_hub(source: str, architecture: str) -> Reading:
+def read_hub(source: str, options: ReadOptions = DEFAULT) -> Reading:
     """Read a timm name, with or without tag, or `hf-hub:OWNER/NAME[@REVISION]`.
 
     Parameters
     ----------
-    architecture : timm architecture of the weights, "" for that of the name or the repository.
+    options : `architecture` of the weights, "" for that of the name or the repository; which copy and which layers.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def read_hub(source: str, architecture: str) -> Reading:
     WorkError
         The network, the hub or the disk failed.
     """
-    wanted = _wanted(source, architecture)
+    wanted = _wanted(source, options)
     copy = _cached(wanted)
     if copy is not None:
         return _read_copy(copy, wanted)
@@ -83,7 +84,7 @@ def read_hub(source: str, architecture: str) -> Reading:
     return _read_copy(_downloaded(pinned), wanted)
 
 
-def _wanted(source: str, architecture: str) -> Wanted:
+def _wanted(source: str, options: ReadOptions) -> Wanted:
     if not source.startswith(PREFIX):
         if "/" in source:
             problem = "is neither a file nor a network that timm knows"
@@ -100,9 +101,9 @@ def _wanted(source: str, architecture: str) -> Wanted:
             raise hub_cache.bad_name(source)
         repo, revision = parts[1], parts[2] or ""
         known = timm_catalogue.entry_of_repo(repo)
-        entry = known or timm_catalogue.Entry(repo.rpartition("/")[2], architecture)
-    required = bool(architecture)
-    return Wanted(repo, revision, _files(entry.file), architecture or entry.architecture, required, entry)
+        entry = known or timm_catalogue.Entry(repo.rpartition("/")[2], options.architecture)
+    architecture = options.architecture or entry.architecture
+    return Wanted(repo, revision, _files(entry.file), architecture, entry, options)
 
 
 def _files(file: str) -> tuple[str, ...]:
@@ -211,7 +212,7 @@ def _open(path: Path) -> TensorFile:
 
 
 def _chosen(file: TensorFile, wanted: Wanted, thing: str) -> tuple[str, Selection]:
-    return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, required=wanted.required, thing=thing)
+    return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, options=wanted.options, thing=thing)
 
 
 def _provenance(reading: Reading, wanted: Wanted, commit: str, sha256: str) -> Reading:

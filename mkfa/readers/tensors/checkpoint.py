@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors.select import Selection, select, take
 from mkfa.storage.files import sha256_of
@@ -41,10 +42,10 @@ class CheckpointInfo:
     notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, architecture: str) -> Reading:
-    """Read an open checkpoint; `architecture` and errors as for `mkfa.readers.formats.reader_for`."""
+def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadOptions = DEFAULT) -> Reading:
+    """Read an open checkpoint; `options` and errors as for `mkfa.readers.formats.reader_for`."""
     digest = _Digest(checkpoint.hashed)
-    name, selection = _selected(file.tensors, checkpoint, architecture)
+    name, selection = _selected(file.tensors, checkpoint, options)
     reading = take(file, selection, architecture=name, source_sha256=digest.result())
     return replace(
         reading,
@@ -54,20 +55,27 @@ def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, architecture: 
     )
 
 
-def _selected(infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, architecture: str) -> tuple[str, Selection]:
+def _selected(
+    infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, options: ReadOptions
+) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read)."""
-    if architecture:
-        return architecture, _by_architecture(infos, architecture, checkpoint.thing)
+    if options.architecture:
+        return options.architecture, _by_architecture(infos, options.architecture, checkpoint.thing, options)
     if checkpoint.hint:
         try:
-            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing)
+            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing, options)
         except MkfaError:  # the name in the file need not be timm's
             pass
-    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order)
+    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order, options=options)
 
 
 def identify(
-    infos: Mapping[str, TensorInfo], thing: str, *, stem: str = "", keeps_order: bool | None = None
+    infos: Mapping[str, TensorInfo],
+    thing: str,
+    *,
+    stem: str = "",
+    keeps_order: bool | None = None,
+    options: ReadOptions = DEFAULT,
 ) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read): by timm's catalogue, else by the shape rule.
 
@@ -75,17 +83,19 @@ def identify(
     """
     from mkfa.readers.timm.catalogue import match_layers
 
-    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing)
+    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing, options=options)
     shapes = {layer.key: layer.shape for layer in plain.layers}
     for prefix in _common_prefixes(list(shapes)):
         names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
         match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
         if match is not None:
-            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing)
+            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing, options=options)
     return "", plain
 
 
-def _by_architecture(infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str) -> Selection:
+def _by_architecture(
+    infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str, options: ReadOptions
+) -> Selection:
     from mkfa.readers.timm.catalogue import graph_of, under_keys
 
     layers, aliases = graph_of(architecture)
@@ -93,7 +103,7 @@ def _by_architecture(infos: Mapping[str, TensorInfo], architecture: str, thing: 
         raise SourceError(architecture, "has no depthwise layer", "give the architecture that the weights belong to")
     known = {suffix for key in infos for suffix in _suffixes(key)} if aliases else set()
     graph: tuple[GraphLayer, ...] = under_keys(layers, aliases, known)
-    return select(infos, graph=graph, rule="catalogue", thing=str(thing))
+    return select(infos, graph=graph, rule="catalogue", thing=str(thing), options=options)
 
 
 def _common_prefixes(keys: list[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import BITS, check_float, to_float32
 from mkfa.readers.tensors.inert_pickle import (
@@ -97,14 +98,14 @@ class TorchFile:
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, ref.shape, steps))
 
 
-def read_torch(path: Path, architecture: str) -> Reading:
+def read_torch(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read one PyTorch file; parameters and errors as for `mkfa.readers.formats.reader_for`."""
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_torch(path)
     arch = file.value.get("arch") if isinstance(file.value, dict) else None
     hint = arch if isinstance(arch, str) else ""
-    reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), architecture)
+    reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), options)
     if not reading.layers and file.unnamed:
         problem = f"is a frozen TorchScript module: {file.unnamed} depthwise weights have lost their names"
         raise SourceError(path, problem, "harvest the module before torch.jit.freeze")

@@ -18,6 +18,7 @@ from typing import Any
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import check_float, stored_bytes, to_float32
 from mkfa.storage.files import open_file, read_span
@@ -208,10 +209,10 @@ def open_safetensors(path: Path) -> SafetensorsFile:
         return SafetensorsFile(path, parse_header(data, size, path))
 
 
-def read_safetensors(path: Path, architecture: str) -> Reading:
+def read_safetensors(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read one safetensors file; parameters and errors as for `mkfa.readers.formats.reader_for`."""
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
     file = open_safetensors(path)
     hint = next((file.header.metadata[name] for name in ("architecture", "arch") if name in file.header.metadata), "")
-    return read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), architecture)
+    return read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), options)

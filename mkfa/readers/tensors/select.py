@@ -17,6 +17,7 @@ from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.dtypes import FLOATS
@@ -83,6 +84,7 @@ def select(
     gray: bool = False,
     keeps_order: bool | None = None,
     thing: str = "the checkpoint",
+    options: ReadOptions = DEFAULT,
 ) -> Selection:
     """Choose the depthwise layers among named tensors.
 
@@ -101,6 +103,7 @@ def select(
     keeps_order : whether the file keeps the order of definition; None assumes it unless the weights are in
         alphabetical order.
     thing : named in errors.
+    options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
 
     Raises
     ------
@@ -109,7 +112,8 @@ def select(
     """
     role = roles(infos)
     alive = {key: info for key, info in infos.items() if key not in role.left_out}
-    reasons = _reasons(alive)
+    forced = {k for k, info in alive.items() if is_depthwise_shape(info.shape) and matches(k, options.include)}
+    reasons = {key: why for key, why in _reasons(alive).items() if key not in forced}
     skipped = Counter(reasons.values())
     skipped.update(why for key, why in role.left_out.items() if is_depthwise_shape(infos[key].shape))
     candidates = [key for key, info in alive.items() if is_depthwise_shape(info.shape) and key not in reasons]
@@ -125,8 +129,8 @@ def select(
         if keeps_order is None:
             keeps_order = not _is_sorted(alive)
         stem = _stem(alive, candidates, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
-        skipped[STEM] += stem is not None
-        kept = [key for key in candidates if key != stem]
+        skipped[STEM] += stem is not None and stem not in forced
+        kept = [key for key in candidates if key != stem or key in forced]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         plan = Selection(tuple(layers), "shape")
     counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})

@@ -10,6 +10,7 @@ from typing import Any
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile, TensorInfo, read_head
 from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
@@ -34,12 +35,12 @@ class ShardedFile:
             yield from self.places[inside[0]].read(inside)
 
 
-def read_index(path: Path, architecture: str) -> Reading:
+def read_index(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read the shards that a `*.index.json` lists, from its folder; parameters and errors as for `reader_for`."""
-    return _read_index(path, CheckpointInfo(path), architecture)
+    return _read_index(path, CheckpointInfo(path), options)
 
 
-def _read_index(path: Path, checkpoint: CheckpointInfo, architecture: str) -> Reading:
+def _read_index(path: Path, checkpoint: CheckpointInfo, options: ReadOptions = DEFAULT) -> Reading:
     entries = _json_file(path).get("weight_map")
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
         raise SourceError(
@@ -60,10 +61,10 @@ def _read_index(path: Path, checkpoint: CheckpointInfo, architecture: str) -> Re
     hashed = (path, *(path.parent / name for name in sorted(shards)))
     note = "source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name"
     # An index is sorted by name, even if its shards are not.
-    return read_checkpoint(file, replace(checkpoint, hashed=hashed, notes=(note,), keeps_order=False), architecture)
+    return read_checkpoint(file, replace(checkpoint, hashed=hashed, notes=(note,), keeps_order=False), options)
 
 
-def read_folder(path: Path, architecture: str) -> Reading:
+def read_folder(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read a folder: its model.safetensors, else an index, else its only checkpoint.
 
     A `config.json` that timm wrote names the architecture, the training set and the licence. Parameters and errors as
@@ -76,8 +77,8 @@ def read_folder(path: Path, architecture: str) -> Reading:
     chosen = path / _choose(path, names)
     checkpoint = _config(path / "config.json") if "config.json" in names else CheckpointInfo(chosen)
     if chosen.name.endswith(".index.json"):
-        return _read_index(chosen, checkpoint, architecture)
-    return read_checkpoint(_open_any(chosen), replace(checkpoint, hashed=(chosen,)), architecture)
+        return _read_index(chosen, checkpoint, options)
+    return read_checkpoint(_open_any(chosen), replace(checkpoint, hashed=(chosen,)), options)
 
 
 def _choose(path: Path, names: Sequence[str]) -> str:

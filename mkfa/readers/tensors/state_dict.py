@@ -12,6 +12,7 @@ import numpy as np
 from mkfa.array_types import F32
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS
 
@@ -42,11 +43,11 @@ class StateDict:
                     yield key, np.array(value, np.float32)
 
 
-def read_state_dict(state: Mapping[str, Any], architecture: str = "") -> Reading:
+def read_state_dict(state: Mapping[str, Any], options: ReadOptions = DEFAULT) -> Reading:
     """Read the depthwise layers of a state dict, or of a checkpoint's dictionary that contains one.
 
     `state` maps names to torch tensors or arrays; nested dictionaries and lists are searched, other values ignored.
-    `architecture` and errors as for `mkfa.readers.formats.reader_for`.
+    `options` and errors as for `mkfa.readers.formats.reader_for`.
     """
     from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 
@@ -57,7 +58,7 @@ def read_state_dict(state: Mapping[str, Any], architecture: str = "") -> Reading
     for key, value in values.items():
         shape, dtype = tuple(int(n) for n in value.shape), str(value.dtype).removeprefix("torch.")
         infos[key] = TensorInfo(key, shape, dtype, math.prod(shape) * getattr(value, "itemsize", 4))
-    return read_checkpoint(StateDict(FrozenDict(infos), values), CheckpointInfo("the state dict"), architecture)
+    return read_checkpoint(StateDict(FrozenDict(infos), values), CheckpointInfo("the state dict"), options)
 
 
 def _tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
