@@ -13,6 +13,7 @@ from mkfa.cli.shared.printing import print_table, say, warn
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.similarity.measures.table import MEASURES
+from mkfa.similarity.settings import PRIMARY
 from mkfa.tables import Table
 
 if TYPE_CHECKING:
@@ -108,20 +109,23 @@ def _print_comparison(result: Comparison) -> None:
         each = f"{kind.n} filters of each, of {kind.usable[0]} and {kind.usable[1]}"
         names = [f"{name} {'^' * MEASURES.find(name).alike_is_more}".strip() for name in kind.measures]
         intervals = [f"{low:.3f} {high:.3f}" for low, high in kind.interval.T]
-        numbers = (kind.value, intervals, kind.floor, kind.floor_layers, kind.ceiling, kind.fraction)
+        intervals = ["–" if "nan" in text else text for text in intervals]
+        places = (kind.fraction, kind.fraction_strictest)
+        numbers = (kind.value, intervals, kind.floor, kind.floor_layers, kind.ceiling, *places)
         differ = [kind.exchange.p.get(name) for name in kind.measures]
         print_table(
             f"{result.a} and {result.b}, {kind.kind}: {each}",
-            ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "p differ"),
+            ("measure", "value", "95 %", "floor", "layers", "ceiling", "fraction", "strictest", "p differ"),
             list(zip(names, *numbers, differ, strict=True)),
             notes=_place_notes(kind, settings),
         )
         draws = ", ".join(f"{m} draws" for m in sorted({n.m for n in kind.nulls}))
-        cells = [column for n in kind.nulls for column in (n.mean, [f"{p:.3f}" for p in n.p])]
+        names = [f"{name} (primary)" if name == PRIMARY[0] and kind.primary else name for name in kind.measures]
+        cells = [column for n in kind.nulls for column in (n.mean, n.p)]
         print_table(
             f"Against chance: mean with one bank replaced, p of the value ({draws}, seed {settings.seed})",
             ("measure", "value", *(x for n in kind.nulls for x in (n.null, "p"))),
-            list(zip(kind.measures, kind.value, *cells, strict=True)),
+            [row for row in zip(names, kind.value, *cells, strict=True) if row[0] not in kind.all_filters],
             notes=_null_notes(kind),
         )
         _print_stages(kind)
@@ -136,7 +140,8 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
     notes = [
         f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
         f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
-        f"the floor, 1 at the ceiling. 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: "
+        f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
+        f"ceiling ({_strictest_nulls(kind)}). 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: "
         f"{kind.exchange.m} exchanges of layers between the banks. Seed {settings.seed}."
     ]
     if "coverage" in kind.measures:
@@ -145,9 +150,21 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
             f"Covered at |cos| >= {settings.threshold}: {one:.0%} of the first in the second, {other:.0%} the "
             "other way round."
         )
-    if "pca_kl" in kind.all_filters:
-        notes.append(f"pca_kl on all filters, as CNN Filter DB gives it: {kind.all_filters['pca_kl']:.3f}.")
+    if kind.all_filters:
+        names, sizes = ", ".join(kind.all_filters), f"{kind.usable[0]} and {kind.usable[1]}"
+        notes.append(
+            f"{names}: of all {sizes} usable filters, as its value falls with their number; without floor and chance."
+        )
     return notes
+
+
+def _strictest_nulls(kind: KindComparison) -> str:
+    of: dict[str, list[str]] = {}
+    for measure, null in zip(kind.measures, kind.strictest, strict=True):
+        if null:
+            of.setdefault(null, []).append(measure)
+    (most, _), *others = sorted(of.items(), key=lambda item: -len(item[1]))
+    return "; ".join([most, *(f"{null} for {', '.join(names)}" for null, names in others)])
 
 
 def _null_notes(kind: KindComparison) -> list[str]:
@@ -155,7 +172,11 @@ def _null_notes(kind: KindComparison) -> list[str]:
         return []
     (i, name), pairs = kind.by_layer[0], len(kind.layers_a) * len(kind.layers_b)
     counts = ", ".join(f"{n.null} {int((n.layer_p_max[i] <= 0.05).sum())}" for n in kind.nulls)
-    notes = [
+    slow = {int(d): name for n in kind.nulls for name, d in zip(kind.measures, n.draws, strict=True) if 0 < d < n.m}
+    notes = [f"{name}: {d} draws." for d, name in slow.items()]
+    if kind.primary:
+        notes.append(f"Primary: {' under '.join(PRIMARY)}, chosen beforehand. All else is exploratory.")
+    notes += [
         f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
         f"draw): {counts}."
     ]

@@ -108,22 +108,24 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     An arrowhead at the edge stands for a value outside the axis.
     """
     left, right = LIMITS
-    rows = np.arange(len(kind.measures))[::-1]
-    gap = kind.ceiling - kind.floor
+    judged = [i for i, name in enumerate(kind.measures) if name not in kind.all_filters]
+    rows = np.arange(len(judged))[::-1]
+    floor, place = kind.floor[judged], kind.fraction[judged]
+    gap = kind.ceiling[judged] - floor
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = (kind.interval - kind.floor) / gap
+        ends = (kind.interval[:, judged] - floor) / gap
         for null in kind.nulls:
-            ax.plot((null.mean - kind.floor) / gap, rows, "|", color=null_colour(null.null), ms=7, mew=1.5)
+            ax.plot((null.mean[judged] - floor) / gap, rows, "|", color=null_colour(null.null), ms=7, mew=1.5)
     low, high = ends.min(axis=0), ends.max(axis=0)
     ax.hlines(rows, low, high, color="black", lw=1)
-    ax.plot(kind.fraction, rows, "o", color="black", ms=3.5)
-    for edge, marker, beyond in ((left, "<", kind.fraction < left), (right, ">", kind.fraction > right)):
+    ax.plot(place, rows, "o", color="black", ms=3.5)
+    for edge, marker, beyond in ((left, "<", place < left), (right, ">", place > right)):
         if beyond.any():
             ax.plot([edge] * int(beyond.sum()), rows[beyond], marker, color="black", ms=4, clip_on=False)
     ax.axvline(0, color="black", lw=0.7, ls="--")
     ax.set_xlim(left, right)
     ax.set_ylim(-0.7, len(rows) - 0.3)
-    ax.set_yticks(rows, list(kind.measures))
+    ax.set_yticks(rows, [kind.measures[i] for i in judged])
     ax.set_xlabel(f"0: floor, 1: {kind.ceiling_null}")
     ax.set_title("each measure, 95 %\n(left: more alike)", loc="left")
 

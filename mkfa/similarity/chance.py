@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, BoolArray
 from mkfa.similarity.kind_comparison import NullResult, fraction
 from mkfa.similarity.measures.table import BY_LAYER, MEASURES
 from mkfa.similarity.replacement import Draws
@@ -16,12 +20,12 @@ def summarise(
     draws: Draws, observed: Scores, floor: F64, *, measures: tuple[str, ...], groups: tuple[F32, F32]
 ) -> NullResult:
     """Set the observed values beside the draws; `groups` are the stages of both banks, see `by_stage`."""
-    alike = np.array([MEASURES[name].alike_is_more for name in measures])
+    alike = np.array([MEASURES[name].alike_is_more for name in measures], bool)
     value, layers = observed.values[0], observed.layers[0]
-    p_sides, farther = (_one_sided(value, draws.values, larger) for larger in (alike, ~alike))
-    both = draws.values.reshape(-1, len(measures))
-    mean = both.mean(axis=0)
-    low, high = np.quantile(both, (0.025, 0.975), axis=0)
+    parts = [draws.values[:count, :, i] for i, count in enumerate(draws.counts)]
+    p_sides, farther = (_one_sided(value, parts, larger) for larger in (alike, ~alike))
+    mean = np.array([part.mean() for part in parts])
+    low, high = np.array([np.quantile(part, (0.025, 0.975)) for part in parts]).reshape(-1, 2).T
     sign = np.array([1 if MEASURES[name].alike_is_more else -1 for name in BY_LAYER], np.float32)[:, None, None]
     layer_p, layer_p_max = pair_p(sign * layers, sign * draws.layers)
     stage_p, _ = pair_p(by_stage(sign * layers, groups), by_stage(sign * draws.layers, groups))
@@ -29,6 +33,7 @@ def summarise(
     return NullResult(
         null=draws.null,
         m=len(draws.values),
+        draws=draws.counts,
         mean=mean,
         low=low,
         high=high,
@@ -60,9 +65,40 @@ def by_stage(layers: F32, groups: tuple[F32, F32]) -> F64:
         return np.asarray(sums / counts, np.float64)
 
 
-def _one_sided(observed: F64, draws: F64, larger: np.ndarray) -> F64:
-    """Return p-values (2, M) from draws (m, 2, M), one direction for each measure."""
-    return np.where(larger, p_value(observed, draws, larger=True), p_value(observed, draws, larger=False))
+def _one_sided(observed: F64, draws: Sequence[F64], larger: BoolArray) -> F64:
+    """Return p-values (2, M) from the draws (m, 2) of each of M measures, one direction for each measure."""
+    p = [p_value(x, part, larger=bool(up)) for x, part, up in zip(observed, draws, larger, strict=True)]
+    return np.array(p).reshape(-1, 2).T
+
+
+def widened(null: NullResult, places: Sequence[int], total: int) -> NullResult:
+    """Return a null's result with entries for `total` measures, these at `places`, and NaN for measures without it."""
+    each = ("mean", "low", "high", "p_sides", "p", "p_farther", "fraction")
+    more: dict[str, Any] = {name: widen(getattr(null, name), places, total) for name in each}
+    draws = np.zeros(total, np.int64)
+    draws[list(places)] = null.draws
+    return replace(null, draws=draws, **more)
+
+
+def widen(values: F64, places: Sequence[int], total: int) -> F64:
+    """Return (..., total) values, these at `places` of the last axis and NaN elsewhere."""
+    out = np.full((*values.shape[:-1], total), np.nan)
+    out[..., list(places)] = values
+    return out
+
+
+def strictest_nulls(nulls: Sequence[NullResult], measures: Sequence[str]) -> tuple[str, ...]:
+    """Return for each measure the null whose mean is most alike: the hardest to be closer than.
+
+    Where two banks are closer than the mean of every null, it is the null whose mean lies nearest to their value. The
+    name is empty for a measure without chance.
+    """
+    names = []
+    for i, measure in enumerate(measures):
+        sign = 1 if MEASURES.find(measure).alike_is_more else -1
+        known = [null for null in nulls if np.isfinite(null.mean[i])]
+        names.append(max(known, key=lambda null: sign * null.mean[i]).null if known else "")
+    return tuple(names)
 
 
 def pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:

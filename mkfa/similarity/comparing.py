@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -27,12 +28,12 @@ from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import NULLS
 from mkfa.progress import Advance, Progress, follow
-from mkfa.similarity.chance import by_stage, summarise
+from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.similarity.matrix import Comparisons, bank_matrices
-from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
+from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against
 from mkfa.similarity.samples import (
     MIN_FILTERS,
@@ -226,9 +227,9 @@ def _compare_kind(
     rows = split(clouds[0], n, draw) if same else (split(clouds[0], n, draw)[0], split(clouds[1], n, draw)[0])
     pooled = np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
     bandwidth = settings.bandwidth or median_bandwidth(pooled)
-    plan = make_plan(
-        (kind.kh, kind.kw), settings.measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1)
-    )
+    judged = [i for i, name in enumerate(settings.measures) if MEASURES.find(name).whole is None]
+    measures = tuple(settings.measures[i] for i in judged)
+    plan = make_plan((kind.kh, kind.kw), measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
     one, other = (
         Side(bank, cloud, take(cloud, chosen, plan)) for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
     )
@@ -239,7 +240,7 @@ def _compare_kind(
         parts = _disjoint(clouds[0], rows) if same else (None, None)
         exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
         floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
-    value, layers = observed.values[0], observed.layers[0]
+    layers = observed.layers[0]
     floor = np.concatenate([half.values for halves in floors for half in halves]).mean(axis=0)
     layer_floor = _layer_floor(floors)
     stages = [_stages(side) for side in (one, other)]
@@ -247,14 +248,17 @@ def _compare_kind(
     nulls = []
     for null in map(NULLS.find, settings.nulls):
         draws = draw_against(null, (one, other), m=settings.permutations, seed=settings.seed, advance=advance)
-        nulls.append(summarise(draws, observed, floor, measures=plan.measures, groups=groups))
+        nulls.append(summarise(draws, observed, floor, measures=measures, groups=groups))
+    place = partial(widen, places=judged, total=len(settings.measures))
+    value, full = place(observed.values[0]), _on_all_filters(settings.measures, clouds)
+    value[[settings.measures.index(name) for name in full]] = list(full.values())
+    interval = place(centred_interval(resampled, observed.values[0]))
+    floor, floor_layers = place(floor), place(floor_layers)
+    nulls = [widened(null, judged, len(settings.measures)) for null in nulls]
+    hardest = strictest_nulls(nulls, settings.measures)
+    by_name = {null.null: null.fraction for null in nulls}
     ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
     sizes = np.concatenate([side.sample.size for side in (one, other)])
-    full = (
-        {"pca_kl": pca_kl(*(peak_scaled(c.weight.reshape(len(c), -1)) for c in clouds))}
-        if "pca_kl" in plan.measures
-        else {}
-    )
     return KindComparison(
         kind=kind,
         n=n,
@@ -262,14 +266,16 @@ def _compare_kind(
         **_layer_facts("a", one, stages[0][0]),
         **_layer_facts("b", other, stages[1][0]),
         per_layer=(int(sizes[sizes > 0].min()), int(sizes.max())),
-        measures=plan.measures,
+        measures=settings.measures,
         value=value,
-        interval=centred_interval(resampled, value),
+        interval=interval,
         floor=floor,
         floor_layers=floor_layers,
         ceiling=ceiling.mean,
         ceiling_null=ceiling.null,
         fraction=ceiling.fraction,
+        strictest=hardest,
+        fraction_strictest=np.array([by_name[n][i] if n else np.nan for i, n in enumerate(hardest)]),
         bandwidth=bandwidth,
         all_filters=FrozenDict(full),
         **_coverage_facts(observed, floors, settings.threshold),
@@ -282,6 +288,12 @@ def _compare_kind(
         shared=shared_filters(*clouds),
         same=same,
     )
+
+
+def _on_all_filters(measures: tuple[str, ...], clouds: tuple[Cloud, Cloud]) -> dict[str, float]:
+    weights = [cloud.weight.reshape(len(cloud), -1) for cloud in clouds]
+    whole = {name: MEASURES.find(name).whole for name in measures}
+    return {name: float(measure(*weights)) for name, measure in whole.items() if measure is not None}
 
 
 def _layer_facts(letter: str, side: Side, stages: tuple[str, ...]) -> dict[str, Any]:

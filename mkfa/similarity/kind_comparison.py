@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import Kind
 from mkfa.frozen import ByContent
 from mkfa.similarity.layer_tests import Exchange
 from mkfa.similarity.measures.table import BY_LAYER
+from mkfa.similarity.settings import PRIMARY
 
 DECIMALS = 5
 """Digits of layer matrices in JSON and CSV; the HDF5 file has them all."""
@@ -25,6 +26,8 @@ class NullResult(ByContent):
     Attributes
     ----------
     null, m : name, and number of draws for each side.
+    draws : (M,) int64, draws that each measure was computed for; fewer than m where it is slow, 0 for a measure without
+        chance.
     mean, low, high : (M,) mean and central 95 % of the draws of both sides.
     p_sides : (2, M) share of null banks at least as alike, (1 + b) / (1 + m), with B replaced and with A replaced;
         each is uniform when the replaced bank is itself a draw of the null.
@@ -39,6 +42,7 @@ class NullResult(ByContent):
 
     null: str
     m: int
+    draws: I64
     mean: F64
     low: F64
     high: F64
@@ -58,7 +62,7 @@ class NullResult(ByContent):
         """Return what JSON says of this null for measure i."""
         sides = {"p_b_replaced": self.p_sides[0, i], "p_a_replaced": self.p_sides[1, i]}
         names = ("mean", "low", "high", "fraction", "p", "p_farther")
-        return {"m": self.m, **{name: getattr(self, name)[i] for name in names}, **sides}
+        return {"m": self.draws[i], **{name: getattr(self, name)[i] for name in names}, **sides}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -72,10 +76,13 @@ class KindComparison(ByContent):
     layers_a, layers_b : names of the layers; numbers_a, numbers_b : their numbers in the whole network, from 1;
         depth_a, depth_b : their depths in it.
     per_layer : filters of a layer in the sample, smallest and largest over both banks.
-    measures : names, M; value, floor, floor_layers, ceiling, fraction : (M,); interval : (2, M).
+    measures : names, M; value, floor, floor_layers, ceiling, fraction : (M,); interval : (2, M). All but the value are
+        NaN for a measure of all filters (`Measure.whole`).
+    strictest : for each measure the null whose mean is most alike, "" without one; fraction_strictest : (M,) `fraction`
+        with the mean of that null as the ceiling.
     directed : (2,) coverage of A by B and of B by A; directed_at the same at the threshold.
     bandwidth : the kernel width used.
-    all_filters : measures on all usable filters instead of the samples (`pca_kl` as its authors compute it).
+    all_filters : the measures that were computed on all usable filters instead of the samples.
     thresholds, curve : (T,) and (2, T), the coverage curve of A in B and of B in A; curve_floor : (T,).
     layer_value, layer_floor : (3, L_a, L_b) by measure of `BY_LAYER`.
     stages_a, stages_b : names of the groups of layers; stage_value, stage_floor : (3, S_a, S_b).
@@ -100,6 +107,8 @@ class KindComparison(ByContent):
     ceiling: F64
     ceiling_null: str
     fraction: F64
+    strictest: tuple[str, ...]
+    fraction_strictest: F64
     directed: F64
     directed_at: F64
     bandwidth: float
@@ -123,6 +132,22 @@ class KindComparison(ByContent):
         return self.measures.index(measure)
 
     @property
+    def primary(self) -> dict[str, Any] | None:
+        """The test chosen beforehand, `mkfa.similarity.settings.PRIMARY`; None where it was not asked for."""
+        measure, name = PRIMARY
+        null = next((null for null in self.nulls if null.null == name), None)
+        if null is None or measure not in self.measures:
+            return None
+        i = self.row(measure)
+        known = {"value": self.value[i], "null_mean": null.mean[i], "p": null.p[i]}
+        return {
+            "measure": measure,
+            "null": name,
+            **{key: float(x) for key, x in known.items()},
+            "m": int(null.draws[i]),
+        }
+
+    @property
     def by_layer(self) -> list[tuple[int, str]]:
         """The measures that were computed for pairs of layers, and their place in the arrays."""
         return [(i, name) for i, name in enumerate(BY_LAYER) if name in self.measures]
@@ -134,6 +159,7 @@ class KindComparison(ByContent):
             "filters_sampled": self.n,
             "usable": self.usable,
             "ceiling": self.ceiling_null,
+            "primary": self.primary,
             "same_filters": self.same,
             "shared_filters": self.shared,
         }
@@ -174,6 +200,9 @@ class KindComparison(ByContent):
             "floor_between_layers": self.floor_layers[i],
             "ceiling": self.ceiling[i],
             "fraction": self.fraction[i],
+            "strictest": self.strictest[i],
+            "fraction_strictest": self.fraction_strictest[i],
+            "filters": self.usable if self.measures[i] in self.all_filters else (self.n, self.n),
             "nulls": {n.null: n.facts(i) for n in self.nulls},
         }
 
@@ -217,8 +246,9 @@ class KindComparison(ByContent):
         row["measure"] = measure
         row |= {key: _cell(known.get(key)) for key in ("value", "low", "high", "floor")}
         row["null"] = null.null
+        row["role"] = "primary" if scope == "bank" and (measure, null.null) == PRIMARY else "exploratory"
         row |= {key: _cell(known.get(key)) for key in ("null_mean", "fraction", "p", "p_holm", "p_max")}
-        row["m"] = null.m
+        row["m"] = int(null.draws[self.row(measure)])
         return row
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64
 from mkfa.frozen import FrozenDict
 from mkfa.similarity.samples import Cloud
-from mkfa.similarity.score import EXACT_TRANSPORT, Plan, Sample, match_rows, matched_costs, score
+from mkfa.similarity.score import EXACT_TRANSPORT, Plan, Sample, matched_costs, score
 from mkfa.stats.p_values import p_value
 
 POOLED = 1024
@@ -128,7 +128,7 @@ def bootstrap_layers(a: Sample, b: Sample, *, draws: int, rng: np.random.Generat
                 out[:, column[name]] = (means[0] + means[1]) / 2
     assigned = {"matching", "transport"} if max(len(a), len(b)) <= EXACT_TRANSPORT else {"matching"}
     for name in assigned & set(column):
-        out[:, column[name]] = _weighted(matched_costs(a, b)[0], a.layer[match_rows(len(a))], weights[0])
+        out[:, column[name]] = _weighted(matched_costs(a, b)[0], a.layer, weights[0])
     if {"mmd", "energy"} & set(column):
         _resample_blocks(a, b, weights, out, plan)
     done = {"coverage", "coverage_at", "mmd", "energy", *assigned}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
@@ -26,6 +26,11 @@ NETWORK_DRAWS = 5
 
 BATCH = 4
 """Null banks drawn at a time: long enough outside Python's lock, small enough for the cache."""
+
+
+def slow_draws(m: int) -> int:
+    """Return for how many of m draws `matching` is computed: it takes as long as all other measures together, twice."""
+    return min(m, max(39, m // 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,14 @@ class Draws:
     Attributes
     ----------
     values : (m, 2, M) float64.
+    counts : (M,) int64, draws that each measure was computed for: the first ones. Its other values do not count.
     layers : (m, 2, 3, L_a, L_b) float32, measures of `BY_LAYER`; half the memory, precise enough for ranks.
     curve : (m, T) float64, coverage curve, mean over sides and directions.
     """
 
     null: str
     values: F64
+    counts: I64
     layers: F32
     curve: F64
 
@@ -70,7 +77,9 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
         return _networks_against(null, sides, seed=seed, advance=advance)
     a, b = (side.sample for side in sides)
     roots = tuple(None if null.root is None else null.root(side.cloud.weight) for side in sides)
-    values = np.empty((m, 2, len(a.plan.measures)))
+    measures = np.array(a.plan.measures)
+    counts = np.where(measures == "matching", slow_draws(m), m)
+    values = np.full((m, 2, len(measures)), np.nan)
     layers = np.empty((m, 2, len(BY_LAYER), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))
 
@@ -80,16 +89,16 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
         b_null, a_null = (  # in this order: recorded results depend on it
             _null_in_place(null, sides[i].sample, sides[i].cloud.kind, roots[i], rngs) for i in (1, 0)
         )
-        scores = score(a, b_null), score(a_null, b)
-        here = slice(part.start, part.stop)
+        here, wanted = slice(part.start, part.stop), part.start < counts
+        scores = [score(*pair, measures=measures[wanted].tolist()) for pair in ((a, b_null), (a_null, b))]
         for side, result in enumerate(scores):
-            values[here, side], layers[here, side] = result.values, result.layers
+            values[here, side, wanted], layers[here, side] = result.values, result.layers
         curve[here] = (curves_of(scores[0]) + curves_of(scores[1])) / 2
         return len(part)
 
     for done in in_threads(draw, range(0, m, BATCH)):
         advance(done)
-    return Draws(null.name, values, layers, curve)
+    return Draws(null.name, values, counts, layers, curve)
 
 
 def _null_in_place(null: Null, sample: Sample, kind: Kind, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
@@ -114,7 +123,10 @@ def _networks_against(null: Null, sides: tuple[Side, Side], *, seed: int, advanc
         advance(1.0)
     values = np.array([[s.values[0] for s in pair] for pair in pairs])
     layers = np.array([[s.layers[0] for s in pair] for pair in pairs], np.float32)
-    return Draws(null.name, values, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in pairs]))
+    counts = np.full(values.shape[2], len(values))
+    return Draws(
+        null.name, values, counts, layers, np.concatenate([(curves_of(x) + curves_of(y)) / 2 for x, y in pairs])
+    )
 
 
 def _like(side: Side, blank: Cloud, rng: np.random.Generator) -> Sample:

@@ -20,8 +20,6 @@ from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_ce
 from mkfa.similarity.measures.table import BY_LAYER, MEASURES
 from mkfa.similarity.samples import Cloud
 
-MATCHED = 64
-"""Filters in the assignment of `matching`: its time grows with the cube of their number."""
 EXACT_TRANSPORT = 64
 """Up to this many filters `transport` is exact with cost 1 - |cos| (then, samples being equal, it is `matching`);
 beyond, it is sliced."""
@@ -346,17 +344,11 @@ def coverage_curve(best: F32) -> F64:
     return np.asarray(1 - below / max(len(order), 1), np.float64)
 
 
-def match_rows(n: int) -> I64:
-    """Return the rows that `matching` uses: `MATCHED` of n, evenly spread over the layers."""
-    return np.linspace(0, n - 1, min(n, MATCHED)).astype(np.int64)
-
-
 def matched_costs(a: Sample, b: Sample) -> list[F64]:
-    """Return for each of D pairs the cost 1 - |cos| of every matched filter of A, in the order of `match_rows`."""
+    """Return for each of D pairs the cost 1 - |cos| of every matched filter, in the order of A's filters."""
     from scipy.optimize import linear_sum_assignment
 
-    x, y = a.vector[:, match_rows(len(a))], b.vector[:, match_rows(len(b))]
-    cost = 1 - np.minimum(np.abs(x @ y.swapaxes(1, 2)), np.float32(1))
+    cost = 1 - np.minimum(np.abs(a.vector @ b.vector.swapaxes(1, 2)), np.float32(1))
     return [c[linear_sum_assignment(c)].astype(np.float64) for c in cost]
 
 

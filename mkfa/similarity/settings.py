@@ -9,10 +9,15 @@ from typing import Any
 
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, choose
+from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES, choose
 
 BANDWIDTH = 0.25
 """Kernel width of `mmd`: 1 - cos^2 is at most 1, so a fixed width makes values of different pairs comparable."""
+
+
+PRIMARY = "coverage", "covariance"
+"""Measure and null of the primary test, chosen beforehand: coverage finds planted shared filters most often of all
+measures, and covariance keeps everything that second moments explain. All other tests are exploratory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,11 @@ def make_settings(
     **others: Any,
 ) -> CompareSettings:
     """Return the options of `mkfa.compare` as they are recorded; raises as `mkfa.compare`."""
+    chosen = choose(_listed("measures", measures, DEFAULT_MEASURES))
+    if all(MEASURES.find(name).whole for name in chosen):  # a value without chance says nothing alone
+        chosen = choose((PRIMARY[0], *chosen))
     return CompareSettings(
-        measures=choose(_listed("measures", measures, DEFAULT_MEASURES)),
+        measures=chosen,
         nulls=tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS))),
         kernels=tuple(map(_size, _listed("kernel_size", kernel_size, ()))),
         **others,

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
-from mkfa.similarity.measures.table import MEASURES
+from mkfa.similarity.settings import PRIMARY
 from mkfa.stats.p_values import holm
 
 ALPHA = 0.05
 
 
 def strictest(kind: KindComparison, measure: str) -> NullResult:
-    """Return the null that decides: the one with the largest p; of several, the one nearest to the value."""
-    i = kind.row(measure)
-    sign = 1 if MEASURES.find(measure).alike_is_more else -1
-    return max(kind.nulls, key=lambda n: (n.p[i], sign * n.mean[i]))
+    """Return the null whose mean is most alike by this measure, see `KindComparison.strictest`."""
+    name = kind.strictest[kind.row(measure)]
+    return next(null for null in kind.nulls if null.null == name)
 
 
 def leading_measure(kind: KindComparison) -> str:
-    """Return the measure that the sentence is about: coverage, or the first that was computed."""
-    return "coverage" if "coverage" in kind.measures else kind.measures[0]
+    """Return the measure that the sentence is about: the primary one, or the first that has chance beside it."""
+    judged = [name for name, null in zip(kind.measures, kind.strictest, strict=True) if null]
+    return PRIMARY[0] if PRIMARY[0] in judged else judged[0]
 
 
 def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
@@ -42,18 +42,42 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     if beyond:
         parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
+    out.append(_primary_in_words(kind))
+    out.append(_count_in_words(kind))
+    out.extend(_place_in_words(kind, i))
+    out.extend(_exchange_in_words(kind))
+    return out
+
+
+def _primary_in_words(kind: KindComparison) -> str:
+    measure, null = PRIMARY
+    test = kind.primary
+    if test is None:
+        return f"The primary test, {measure} under {null}, was not asked for: every p here is exploratory."
+    return f"The primary test, {measure} under {null}, gives p = {test['p']:.3f}; every other p is exploratory."
+
+
+def _count_in_words(kind: KindComparison) -> str:
+    judged = sum(map(bool, kind.strictest))
     agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
     fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
     passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
-    which = f" ({_join(passed)})" if 0 < len(passed) < len(kind.measures) else ""
-    counts = f"{agree}; fewest under {fewest.null}{which}"
-    out.append(f"Measures closer than chance at p <= 0.05, of {len(kind.measures)}: {counts}.")
-    place = kind.fraction[i]
-    if np.isfinite(place):
-        way = f"two halves of one network (0 %) to a {kind.ceiling_null} bank (100 %)"
-        out.append(f"They lie {place:.0%} of the way from {way}.")
-    out.extend(_exchange_in_words(kind))
-    return out
+    which = f" ({_join(passed)})" if 0 < len(passed) < judged else ""
+    return (
+        f"Measures closer than chance at p <= {ALPHA}, of {judged}: {agree}; fewest under {fewest.null}{which}. "
+        f"Chance alone gives {ALPHA * judged:.2g} of {judged} under each null, and the measures are correlated."
+    )
+
+
+def _place_in_words(kind: KindComparison, i: int) -> list[str]:
+    if not np.isfinite(kind.fraction[i]):
+        return []
+    text = f"They lie {kind.fraction[i]:.0%} of the way from two halves of one network to a {kind.ceiling_null} bank"
+    hardest, place = kind.strictest[i], kind.fraction_strictest[i]
+    if hardest != kind.ceiling_null:
+        where = f"{place:.0%} of the way to" if np.isfinite(place) else "at no measurable place before"
+        text += f", and {where} a bank of the strictest null, {hardest}"
+    return [f"{text}."]
 
 
 def _exchange_in_words(kind: KindComparison) -> list[str]:

@@ -20,6 +20,7 @@ from mkfa.similarity.chance import pair_p
 from mkfa.similarity.comparing import compare, compare_many, distinct_names
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import fraction
+from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.settings import make_settings
 from mkfa.similarity.wording import in_words, strictest
@@ -66,13 +67,67 @@ def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     assert [n.null for n in kind.nulls] == list(DEFAULT_NULLS) and kind.measures == DEFAULT_MEASURES
     for null in kind.nulls:
         for measure in ("coverage", "coverage_at", "matching", "mmd", "energy"):
-            assert null.p[kind.row(measure)] == 0.01, (null.null, measure)
+            assert null.p[kind.row(measure)] == 1 / (1 + null.draws[kind.row(measure)]), (null.null, measure)
+        assert null.draws[kind.row("coverage")] == 99 and null.draws[kind.row("matching")] == 39
     moments = next(n for n in kind.nulls if n.null == "covariance")
     assert moments.p[kind.row("frobenius")] > 0.05  # the null has the same second moments
-    assert (kind.interval[0] <= kind.value).all() and (kind.interval[1] >= kind.value).all()
+    judged = [i for i, name in enumerate(kind.measures) if name != "pca_kl"]
+    assert (kind.interval[0] <= kind.value)[judged].all() and (kind.interval[1] >= kind.value)[judged].all()
     words = " ".join(in_words(kind, shared.a, shared.b))
     assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
     assert "do not differ more than layers exchanged at random" in words
+
+
+def test_one_test_is_primary_and_the_rest_is_labelled_exploratory(shared: Comparison):
+    kind = shared.kinds[0]
+    i, covariance = kind.row("coverage"), next(n for n in kind.nulls if n.null == "covariance")
+    assert kind.primary == {
+        "measure": "coverage",
+        "null": "covariance",
+        "value": kind.value[i],
+        "null_mean": covariance.mean[i],
+        "p": covariance.p[i],
+        "m": 99,
+    }
+    rows = [r for r in shared.rows() if r["role"] == "primary"]
+    assert [(r["scope"], r["measure"], r["null"]) for r in rows] == [("bank", "coverage", "covariance")]
+    words = " ".join(in_words(kind, "a", "b"))
+    assert "primary test, coverage under covariance, gives p = 0.010" in words
+    assert "Chance alone gives 0.5 of 10 under each null" in words
+    other = compare(planted("a", 1), planted("b", 2), **QUICK | {"permutations": 19}, nulls="gaussian").kinds[0]
+    assert other.primary is None and "was not asked for" in " ".join(in_words(other, "a", "b"))
+
+
+def test_the_place_is_also_given_on_the_scale_of_the_most_alike_null(shared: Comparison):
+    kind = shared.kinds[0]
+    for i, measure in enumerate(kind.measures):
+        if measure == "pca_kl":
+            assert kind.strictest[i] == "" and np.isnan(kind.fraction_strictest[i])
+            continue
+        means = {n.null: n.mean[i] for n in kind.nulls}
+        best = max if MEASURES[measure].alike_is_more else min
+        assert means[kind.strictest[i]] == best(means.values())
+        assert strictest(kind, measure).null == kind.strictest[i]
+        place = (kind.value[i] - kind.floor[i]) / (means[kind.strictest[i]] - kind.floor[i])
+        assert kind.fraction_strictest[i] == pytest.approx(place, nan_ok=True) or np.isnan(kind.fraction_strictest[i])
+    i = kind.row("coverage")
+    assert f"{kind.fraction_strictest[i]:.0%} of the way to a bank of the strictest null, {kind.strictest[i]}" in (
+        " ".join(in_words(kind, "a", "b"))
+    )
+
+
+def test_pca_kl_is_a_value_of_all_filters_without_chance(shared: Comparison):
+    """Histograms of 70 bins are noise at 96 filters, so that no sampled value is given."""
+    a, b = (planted(name, seed).groups[5, 5].weight.reshape(-1, 25) for name, seed in (("a", 1), ("b", 2)))
+    kind = shared.kinds[0]
+    i = kind.row("pca_kl")
+    assert kind.value[i] == kind.all_filters["pca_kl"] == pytest.approx(pca_kl(peak_scaled(a), peak_scaled(b)))
+    for part in (kind.interval[:, i], kind.floor[i], kind.floor_layers[i], kind.ceiling[i], kind.fraction[i]):
+        assert np.isnan(part).all()
+    assert all(np.isnan(n.p[i]) and np.isnan(n.mean[i]) and n.draws[i] == 0 for n in kind.nulls)
+    assert kind.facts(0.9)["measures"]["pca_kl"]["filters"] == (320, 320)
+    alone = compare(planted("a", 1), planted("b", 2), **QUICK | {"permutations": 19}, measures="pca_kl").kinds[0]
+    assert alone.measures == ("coverage", "pca_kl") and alone.value[1] == kind.value[i]
 
 
 def test_layer_pairs_survive_the_correction_over_all_pairs(shared: Comparison):

@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
@@ -131,6 +132,14 @@ def test_bures_is_scipys_matrix_root():
 def test_angles_are_scipys():
     x, y = (np.linalg.eigh((v.T @ v).astype(float))[1][:, -2:] for v in (A, B))
     assert pair(A, B).angles[0] == pytest.approx(np.degrees(scipy.linalg.subspace_angles(x, y)).mean(), abs=1e-3)
+
+
+def test_matching_assigns_every_filter():
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((100, 25)).astype(np.float32) for _ in range(2))
+    x, y = normalise(x)[0], normalise(y)[0]
+    cost = 1 - np.abs(x.astype(float) @ y.T)
+    assert pair(x, y).matching[0] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), abs=1e-6)
 
 
 def test_pca_kl_is_cnn_filter_dbs_recipe_written_with_scikit_learn():

@@ -32,6 +32,9 @@ class Measure:
         True for similarities; the others are distances.
     group : str
         Name that stands for several measures, beside their own.
+    whole : callable (a, b) -> float
+        Instead of `score`, for a measure that depends on the number of filters. Takes all usable filters of both
+        banks as harvested, (N, K) float32. Such a measure is a value only: it has no floor, interval or chance.
 
     Examples
     --------
@@ -48,6 +51,13 @@ class Measure:
     score: Callable[[F32, F32], float] | None = None
     alike_is_more: bool = False
     group: str = ""
+    whole: Callable[[F32, F32], float] | None = None
+
+
+def _pca_kl(a: F32, b: F32) -> float:
+    from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
+
+    return pca_kl(peak_scaled(a), peak_scaled(b))
 
 
 _BUILT_IN = (
@@ -62,7 +72,11 @@ _BUILT_IN = (
     Measure("bures", "Bures distance of the second moments", group="moments"),
     Measure("frobenius", "Frobenius distance of the second moments", group="moments"),
     Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments"),
-    Measure("pca_kl", "KL divergence of PCA coefficients, as CNN Filter DB computes it"),
+    Measure(
+        "pca_kl",
+        "KL divergence of PCA coefficients of all filters, as CNN Filter DB computes it; a value without chance",
+        whole=_pca_kl,
+    ),
     Measure("responses", "debiased CKA of rectified responses to fixed stimuli", alike_is_more=True),
 )
 
