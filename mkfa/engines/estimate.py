@@ -11,9 +11,10 @@ from pathlib import Path
 from mkfa.images.opened import Domains
 from mkfa.training.base_runs import base_of
 from mkfa.training.device import Execution
+from mkfa.training.evaluation import EVALUATION_BATCH
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import EVALUATION_BATCH, Run, evaluate, recipe_of, steps_of
+from mkfa.training.run import Run, recipe_of, steps_of
 from mkfa.training.spec import BASE, RunSpec
 
 _LONG_STEP = 0.1
@@ -180,7 +181,7 @@ class Specimen:
             count = EVALUATION_BATCH if mean < _LONG_STEP else EVALUATION_BATCH // 4
             images = run.test_set.first(count)
             start = time.perf_counter()
-            evaluate(run.model, images, amp=self.how.amp)
+            run.evaluate(images)
             return Timing(mean, (time.perf_counter() - start) / len(images))
 
 

@@ -117,7 +117,10 @@ def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> 
 
 
 def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> torch.Tensor:
-    """Fill a rectangle of some normalised images with unit normal noise, as in timm's RandomErasing (mode "pixel")."""
+    """Fill a rectangle of some normalised images with unit normal noise, as in timm's RandomErasing (mode "pixel").
+
+    Writes into `x` and returns it.
+    """
     import torch
 
     if not probability:
@@ -128,8 +131,13 @@ def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> t
     line = np.arange(side)
     rows = (line >= box.top[:, None]) & (line < (box.top + height)[:, None])
     columns = (line >= box.left[:, None]) & (line < (box.left + box.width)[:, None])
-    mask = to_device(rows, x)[:, None, :, None] & to_device(columns, x)[:, None, None, :]
-    return torch.where(mask, torch.randn_like(x), x)
+    chosen = np.flatnonzero(height)  # noise is drawn for these images only
+    if not len(chosen):
+        return x
+    index = to_device(chosen, x)
+    mask = to_device(rows[chosen], x)[:, None, :, None] & to_device(columns[chosen], x)[:, None, None, :]
+    part = x.index_select(0, index)
+    return x.index_copy_(0, index, torch.where(mask, torch.randn_like(part), part))
 
 
 def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: float) -> tuple[torch.Tensor, float]:

@@ -145,11 +145,9 @@ def _sharpness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     import torch.nn.functional as functional
 
     channels = x.shape[1]
-    kernel = torch.ones(3, 3, device=x.device)
-    kernel[1, 1] = 5
-    inner = functional.conv2d(x, (kernel / 13).expand(channels, 1, 3, 3), groups=channels)
+    around = functional.conv2d(x, torch.ones(channels, 1, 3, 3, device=x.device), groups=channels)
     smooth = x.clone()  # PIL leaves the border as it is
-    smooth[:, :, 1:-1, 1:-1] = (inner + 0.5).floor()
+    smooth[:, :, 1:-1, 1:-1] = ((around + 4 * x[:, :, 1:-1, 1:-1]) / 13 + 0.5).floor()
     return _blend(smooth, x, factor)
 
 

@@ -65,9 +65,7 @@ class Side:
 
     def index(self, rows: I64) -> torch.Tensor:
         """Return row numbers, (B,) int64, on the device of the labels, so that indexing does not synchronise."""
-        import torch
-
-        return torch.from_numpy(rows).to(self.labels.device)
+        return to_device(rows, self.labels)
 
     def first(self, count: int) -> Side:
         """Return this side cut down to its first `count` images."""
@@ -154,7 +152,14 @@ class Streamed(Side):
 
 
 def place(
-    domain: Domain, recipe: Recipe, *, device: torch.device, channels_last: bool, data: str = "auto", share: float = 1.0
+    domain: Domain,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    channels_last: bool,
+    data: str = "auto",
+    share: float = 1.0,
+    reserve: int = 0,
 ) -> tuple[Side, Side]:
     """Return the training and the test side of a domain, on the device or streamed to it.
 
@@ -162,6 +167,8 @@ def place(
     ----------
     data, share
         As in `mkfa.training.device.Execution`.
+    reserve : int
+        Bytes on the device that training itself needs besides the images.
 
     Raises
     ------
@@ -172,7 +179,7 @@ def place(
     """
     import torch
 
-    stays = _stays(domain, device, data, share=share)
+    stays = _stays(domain, device, data, share=share, reserve=reserve)
     sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
     at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # avoids a second read
     file = domain.x_train if isinstance(domain.x_train, Rows) else None
@@ -192,7 +199,7 @@ def place(
     return side(sides[0], domain.y_train), side(sides[1], domain.y_test)
 
 
-def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> bool:
+def _stays(domain: Domain, device: torch.device, data: str, *, share: float, reserve: int) -> bool:
     """Return whether all images of a domain are kept on the device."""
     need = domain.x_train.nbytes + domain.x_test.nbytes
     if data == "resident":
@@ -200,7 +207,11 @@ def _stays(domain: Domain, device: torch.device, data: str, *, share: float) -> 
             problem = f"needs {need / 1e9:.1f} GB for {domain.name}, and {free / 1e9:.1f} GB are free on {device}"
             raise MkfaError("--data resident", problem, "leave it out, so that images are streamed")
         return True
-    return data == "auto" and (not _is_moved(domain, device) or need <= share * memory_for_images(device))
+    if data == "stream":
+        return False
+    if not _is_moved(domain, device):
+        return True
+    return need <= share * memory_for_images(device) and need + reserve <= share * free_bytes(device)
 
 
 def _is_moved(domain: Domain, device: torch.device) -> bool:

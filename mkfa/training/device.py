@@ -13,6 +13,8 @@ from mkfa.errors import MkfaError
 if TYPE_CHECKING:
     import torch
 
+MATMUL_PRECISION = "high"
+"""Precision of float32 matrix products on CUDA: TF32; see `torch.set_float32_matmul_precision`."""
 DATA = ("auto", "resident", "stream")
 """Where images are kept during training."""
 
@@ -28,8 +30,8 @@ class Execution:
     threads : int
         CPU threads; 0: torch's default. A resumed run keeps its original number.
     amp, channels_last, compile : bool or None
-        bfloat16 autocast, memory format, torch.compile of the training step. None: chosen by device (all three on
-        CUDA, only channels_last elsewhere).
+        bfloat16 autocast, memory format, torch.compile of training and evaluation. None: chosen by device (all three on
+        CUDA, but amp only where the GPU computes in bfloat16 itself; only channels_last elsewhere).
     quick : bool or None
         Use the faster CPU gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's. None: on a CPU, unless the
         step is compiled. Gradients differ by rounding; a resumed run keeps its original choice.
@@ -89,7 +91,7 @@ class Execution:
         return Resolved(
             device=torch.device(name),
             threads=self.threads or torch.get_num_threads(),
-            amp=cuda if self.amp is None else self.amp,
+            amp=cuda and _has_bfloat16(name) if self.amp is None else self.amp,
             channels_last=True if self.channels_last is None else self.channels_last,
             compile=compiled,
             checkpoint_seconds=self.checkpoint_seconds,
@@ -132,6 +134,7 @@ class Resolved:
             "channels_last": self.channels_last,
             "compile": self.compile,
             "quick": self.quick,
+            "matmul_precision": MATMUL_PRECISION if cuda else "highest",
             "versions": {
                 "mkfa": VERSION,
                 "torch": torch.__version__,
@@ -143,13 +146,16 @@ class Resolved:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Set threads and determinism in the body; restore them and torch's global generators afterwards."""
+        """Set threads, determinism and the current GPU in the body.
+
+        Afterwards they are as before, and so are the generators of the CPU and of this device. Generators of other
+        devices are never touched.
+        """
         import torch
 
         threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with _own_generators(self.device), _fast_gpu(self.device):
             try:
                 torch.set_num_threads(self.threads)
                 # Bit-identical results are guaranteed on the CPU only; on a GPU, speed is preferred to determinism.
@@ -160,3 +166,62 @@ class Resolved:
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(strict)
                 torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators of the CPU and of one device; `torch.manual_seed` would seed those of every GPU.
+
+    Within `Resolved.in_force`, a CUDA device is the current one.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def _own_generators(device: torch.device) -> Iterator[None]:
+    """Restore the generators of the CPU and of this device after the body."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        state = torch.mps.get_rng_state() if device.type == "mps" else None
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.mps.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def _fast_gpu(device: torch.device) -> Iterator[None]:
+    """Make a CUDA device the current one and let it choose its fastest kernels in the body; nothing elsewhere.
+
+    Libraries that ask for no device use the current one. All batches of a run have one shape, so cuDNN's search for the
+    fastest kernel is made once. Matrix products of float32 use TF32, as its convolutions do by default.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    benchmark, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    with torch.cuda.device(device):
+        try:
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision(MATMUL_PRECISION)
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
+            torch.set_float32_matmul_precision(precision)
+
+
+def _has_bfloat16(name: str) -> bool:
+    """Return whether a GPU computes in bfloat16 itself; older ones emulate it, which is slower than float32."""
+    import torch
+
+    with torch.cuda.device(name):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))

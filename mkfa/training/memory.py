@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 SHARES = {"cuda": 0.8, "mps": 0.5, "cpu": 0.5}
 """Share of a device's free memory that a run's images may use. The rest is for the network, its gradients and
 activations, and, on a CPU, other programs."""
+_COPIES = 8
+"""Float32 copies of a batch that augmentation holds at a time, at most."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -33,6 +36,44 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return free_host_bytes()
+
+
+def training_bytes(model: torch.nn.Module, shape: tuple[int, int, int, int], *, amp: bool) -> int:
+    """Return about the bytes that training steps need on a device besides weights and stored images.
+
+    These are gradients and both moments of AdamW, the activations kept for the backward pass, and the copies that
+    augmentation makes of a batch. Activations are counted in a forward pass without data (device "meta").
+
+    Parameters
+    ----------
+    model : on any device; not changed.
+    shape : (B, C, H, W) of a batch.
+    amp : activations are bfloat16, half the size.
+    """
+    import copy
+
+    import torch
+
+    shadow = copy.deepcopy(model).to("meta").train()
+    own = {_storage(t) for t in (*shadow.parameters(), *shadow.buffers())}
+    kept: dict[int, tuple[torch.Tensor, int]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if (key := _storage(tensor)) not in own:
+            kept[key] = tensor, tensor.untyped_storage().nbytes()  # the tensor too, or its storage's key is used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = shadow(torch.empty(shape, device="meta"))
+    del out
+    activations = sum(size for _, size in kept.values()) // (2 if amp else 1)
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    batch = 4 * math.prod(shape)
+    return 3 * trained + activations + _COPIES * batch
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def free_host_bytes(meminfo: Path = Path("/proc/meminfo"), group: Path | None = None) -> int:

@@ -8,21 +8,23 @@ results to an uninterrupted one.
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.errors import MkfaError
+from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
 from mkfa.training.device import Execution, Resolved
+from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
 from mkfa.training.recipe import Recipe
 from mkfa.training.result import RunResult
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     import torch
 
     from mkfa.training.batches import Side
-
-EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,44 @@ def train_run(
             resolved = _as_begun(resolved, saved, folder)
         try:
             folder.forget_failure()
-            with resolved.in_force():
-                return Run(folder, domain, source, resolved).train(saved, stop or Stop(), tell)
+            return _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
         except Exception as error:
             folder.fail(error)
             raise
+
+
+def _train_in_memory(
+    folder: RunFolder, domain: Domain, source: Any, how: Resolved, saved: dict[str, Any] | None, stop: Stop, tell: Any
+) -> RunResult:
+    """Train; where the device has too little memory, go on from the last checkpoint with streamed images.
+
+    Raises WorkError if that is not enough either.
+    """
+    import torch
+
+    try:
+        with how.in_force():
+            return Run(folder, domain, source, how).train(saved, stop, tell)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        if how.data != "auto":
+            recipe = recipe_of(folder.spec)
+            problem = f"runs out of memory on {how.device} with batches of {recipe.batch} images"
+            remedy = "train fewer runs at a time (--jobs), leave out --data resident or take a smaller batch"
+            raise WorkError(f"run {folder.spec.hash}", problem, remedy) from None
+    # Outside the handler, whose traceback keeps the failed run's tensors alive.
+    gc.collect()
+    if how.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return _train_in_memory(folder, domain, source, replace(how, data="stream"), folder.load(CHECKPOINT), stop, tell)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether a device, not the host, has too little memory; mps has no exception of its own for that."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def network_seed(spec: RunSpec) -> int:
@@ -147,8 +180,6 @@ def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
 
 def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
     """Keep the threads and switches that a run started with, since they affect rounding. Refuse another device."""
-    from dataclasses import replace
-
     if saved["device"] != resolved.device.type:
         problem = f"was started on {saved['device']} and cannot continue on {resolved.device.type}"
         raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
@@ -169,7 +200,7 @@ class Run:
 
         from mkfa.networks.cpu_gradients import use_cpu_gradients
         from mkfa.training.batches import place
-        from mkfa.training.memory import keep_freed_memory
+        from mkfa.training.memory import keep_freed_memory, training_bytes
         from mkfa.training.optimizer import build_optimizer
         from mkfa.training.step import Step
 
@@ -179,6 +210,7 @@ class Run:
         device = resolved.device
         model, self.planted = build(self.spec, domain, source)
         layout = torch.channels_last if resolved.channels_last else torch.contiguous_format
+        reserve = training_bytes(model, self._batch_shape(), amp=resolved.amp) if device.type != "cpu" else 0
         self.model = model.to(device).to(memory_format=layout)
         if device.type == "cpu":
             keep_freed_memory()
@@ -191,9 +223,11 @@ class Run:
             data=resolved.data,
             share=resolved.share,
             channels_last=resolved.channels_last,
+            reserve=reserve,
         )
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.average = _moving_average(self.model, self.recipe)
+        self.evaluated: Any = torch.compile(self.final, dynamic=False) if resolved.compile else self.final
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
         self.batch = min(self.recipe.batch, len(self.train_set))
         self.take_step = Step(
@@ -212,6 +246,10 @@ class Run:
         """Per row: time of writing (seconds since 1970) and images per second of the epoch; used for events only."""
         self.epoch_loss = torch.zeros((), device=device)
         self.bad = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def _batch_shape(self) -> tuple[int, int, int, int]:
+        side = self.recipe.size or self.domain.size
+        return min(self.recipe.batch, len(self.domain.y_train)), self.domain.channels, side, side
 
     @property
     def final(self) -> torch.nn.Module:
@@ -284,7 +322,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         steps = (self.step - 1) % self.epoch_steps + 1
-        top1, loss = evaluate(self.final, self.test_set, amp=self.how.amp)
+        top1, loss = self.evaluate(self.test_set)
         row = {
             "epoch": math.ceil(self.step / self.epoch_steps),
             "step": self.step,
@@ -299,6 +337,10 @@ class Run:
         self.marks.append((time.time(), rate))
         self.marked = self.seconds
         self._publish()
+
+    def evaluate(self, images: Side) -> tuple[float, float]:
+        """Return top-1 accuracy (0-1) and mean cross-entropy of the network over one side of a domain."""
+        return evaluate(self.evaluated, images, amp=self.how.amp, one_shape=self.how.compile)
 
     def _publish(self) -> None:
         """Write the metrics and, if requested, the events; otherwise remove an earlier call's events as outdated."""
@@ -393,30 +435,6 @@ class Run:
             "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
             "execution": self.how.record | {"data": self.train_set.kind},
         }
-
-
-def evaluate(model: torch.nn.Module, images: Side, *, amp: bool) -> tuple[float, float]:
-    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain."""
-    import torch
-    import torch.nn.functional as functional
-
-    device, count = images.device, len(images)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    model.eval()
-    batches = [np.arange(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
-    with (
-        torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16, enabled=amp),
-        images.read_ahead(batches, min(EVALUATION_BATCH, count)),
-    ):
-        for rows in batches:
-            index = images.index(rows)
-            logits = model(images.normalise(images.take(index))).float()
-            labels = images.labels_of(index)
-            right += (logits.argmax(1) == labels).sum()
-            total += functional.cross_entropy(logits, labels, reduction="sum")
-    return int(right) / count, float(total) / count
 
 
 def state_digest(state: dict[str, Any]) -> str:

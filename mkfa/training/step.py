@@ -8,7 +8,7 @@ import numpy as np
 
 from mkfa.images import augment
 from mkfa.training.batches import Side
-from mkfa.training.device import Resolved
+from mkfa.training.device import Resolved, seed_generators
 from mkfa.training.optimizer import lr_at, set_lr
 from mkfa.training.recipe import Recipe
 
@@ -45,7 +45,7 @@ class Step:
         self.flip = augment.effective_flip(recipe.flip, domain)
         self.shift = round(recipe.shift * images.side) if recipe.crop == "shift" else 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.forward: Any = torch.compile(model) if how.compile else model
+        self.forward: Any = torch.compile(model, dynamic=False) if how.compile else model
         self.classes = _outputs(model)
         self.lr = 0.0
 
@@ -54,7 +54,7 @@ class Step:
         import torch
 
         rng = np.random.default_rng([self.seed, _STREAM, number])
-        torch.manual_seed(int(rng.integers(2**63)))
+        seed_generators(self.images.device, int(rng.integers(2**63)))
         x, target = self.batch(rng, index)
         self.lr = lr_at(number, self.recipe, steps=self.steps)
         set_lr(self.optimizer, self.lr)

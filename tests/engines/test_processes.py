@@ -393,6 +393,7 @@ def test_gpus_get_a_run_each(monkeypatch, device, jobs, expected):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("mkfa.training.device._has_bfloat16", lambda _: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
     found = divide(Execution(device=device, jobs=jobs), [SimpleNamespace(source_run=None)] * 5)

@@ -23,15 +23,17 @@ from mkfa.storage import file_rows as row_module
 from mkfa.storage.file_rows import ReadError, Rows
 from mkfa.storage.result_files import write_arrays
 from mkfa.training import batches as resident
+from mkfa.training import evaluation
 from mkfa.training import memory as room
 from mkfa.training import read_ahead as ahead
 from mkfa.training import run as engine
 from mkfa.training.batches import Resident, Streamed, place
 from mkfa.training.device import Execution
+from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, METRICS, RunFolder, load_tensors
 from mkfa.training.read_ahead import DEPTH, ReadAhead
 from mkfa.training.recipe import Recipe, load_recipe
-from mkfa.training.run import evaluate, train_run
+from mkfa.training.run import train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -97,7 +99,7 @@ def no_thread_is_left() -> bool:
     ids=["plain", "everything", "scaled", "imagenet", "one batch"],
 )
 def test_streamed_and_resident_are_the_same_run_bit_for_bit(packed, tmp_path, changes, monkeypatch):
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)
     monkeypatch.setattr(resident, "_SLAB", 1000)
     used, found = recipe(**changes), {}
     for kind in ("resident", "stream"):
@@ -329,7 +331,7 @@ def test_what_was_not_announced_is_read_when_it_is_asked_for(packed):
 
 
 def test_evaluation_streams_every_image_once_and_in_order(packed, monkeypatch):
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)
     asked: list[int] = []
     real = Rows.read
     monkeypatch.setattr(
@@ -355,6 +357,10 @@ def test_images_stay_where_there_is_room_and_are_streamed_where_there_is_not(pac
         assert [type(s) for s in sides] == [kind, kind]
     monkeypatch.setattr(room, "free_host_bytes", lambda: 2 * need)  # of two runs at a time, each has half the room
     assert isinstance(place(domain, recipe(), device=CPU, channels_last=True, share=0.5)[0], Streamed)
+    monkeypatch.setattr(room, "free_host_bytes", lambda: 4 * need)  # and training needs the rest
+    for reserve, kind in ((3 * need, Resident), (3 * need + 1, Streamed)):
+        train, _ = place(domain, recipe(), device=CPU, channels_last=True, reserve=reserve)
+        assert isinstance(train, kind)
     monkeypatch.setattr(room, "free_host_bytes", lambda: need - 1)
     assert isinstance(place(made(), recipe(), device=CPU, channels_last=True)[0], Resident)  # it is in memory already
     with pytest.raises(MkfaError, match=r"--data resident: needs 0\.0 GB for made, and .* leave it out"):

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from mkfa.errors import MkfaError
-from mkfa.training.device import Execution
+from mkfa.training.device import Execution, seed_generators
 
 SWITCHES = ("amp", "channels_last", "compile")
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Pretend that there are GPUs with bfloat16; returns what happens to them, in order."""
+    seen: list[object] = []
+
+    @contextlib.contextmanager
+    def current(device: object) -> Iterator[None]:
+        seen.append(f"enter {device}")
+        yield
+        seen.append(f"leave {device}")
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seen.append(f"seed {seed}"))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: seen.append("seed all"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: seen.append(f"restore {device}"))
+    return seen
 
 
 def switches(**given: object) -> tuple[bool, ...]:
@@ -59,3 +79,34 @@ def test_what_is_not_there_is_refused(monkeypatch, given, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MkfaError, match=told):
         Execution(**given).resolved()
+
+
+def test_bfloat16_is_chosen_only_where_the_gpu_computes_in_it(cuda, monkeypatch):
+    """Older GPUs answer that they support it, since they emulate it; that is slower than float32."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not Execution(device="cuda:1").resolved().amp
+    assert Execution(device="cuda:1", amp=True).resolved().amp
+    assert "enter cuda:1" in cuda  # asked of this GPU, not of the current one
+
+
+def test_a_run_uses_its_gpu_and_the_fastest_kernels_and_leaves_everything_as_it_was(cuda):
+    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision(), torch.get_rng_state()
+    how = Execution(device="cuda:1", amp=False).resolved()
+    cuda.clear()
+    with how.in_force():
+        assert torch.backends.cudnn.benchmark
+        assert torch.get_float32_matmul_precision() == "high"
+        seed_generators(how.device, 5)
+    assert cuda == ["enter cuda:1", "seed 5", "leave cuda:1", "restore cuda:1"]
+    after = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision(), torch.get_rng_state()
+    assert after[:2] == before[:2]
+    assert torch.equal(after[2], before[2])
+
+
+def test_on_a_cpu_no_gpu_is_touched(cuda):
+    how = Execution(device="cpu").resolved()
+    with how.in_force():
+        assert torch.get_float32_matmul_precision() == "highest"
+        seed_generators(how.device, 5)
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(5)))
+    assert cuda == []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mkfa.training import memory
 
@@ -40,3 +41,15 @@ def test_memory_of_a_step_serves_the_next_one() -> None:
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert memory.keep_freed_memory.__wrapped__() is False
+
+
+def test_memory_of_training_is_counted_without_data():
+    """A convolution keeps its input, a ReLU its output; gradients and AdamW's moments are three times the weights."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten())
+    model[0].bias.requires_grad_(False)
+    batch, weights, activations = 4 * 2 * 3 * 16 * 16, 4 * 8 * 3 * 9, 4 * 2 * 8 * 16 * 16
+    expected = 3 * weights + (batch + activations) + 8 * batch
+    assert memory.training_bytes(model, (2, 3, 16, 16), amp=False) == expected
+    assert memory.training_bytes(model, (2, 3, 16, 16), amp=True) == expected - (batch + activations) // 2
+    assert model[0].weight.device.type == "cpu"
+    assert model[0].weight.grad is None

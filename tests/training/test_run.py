@@ -16,11 +16,14 @@ import pytest
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
+from mkfa.training import evaluation
 from mkfa.training import run as engine
+from mkfa.training import step as step_module
 from mkfa.training.device import Execution
+from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
 from mkfa.training.recipe import Recipe, load_recipe
-from mkfa.training.run import Report, evaluate, network_seed, steps_of, train_run
+from mkfa.training.run import Report, network_seed, steps_of, train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -296,7 +299,7 @@ def test_evaluation_counts_every_image_once(monkeypatch):
 
     from mkfa.training.batches import place
 
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)
     domain = stripes()
     _, test = place(domain, recipe(), device=torch.device("cpu"), channels_last=True)
     fixed = torch.tensor([0.0, 2.0, 0.0])
@@ -304,6 +307,79 @@ def test_evaluation_counts_every_image_once(monkeypatch):
     assert top1 == (domain.y_test == 1).mean()
     log = fixed.log_softmax(0).numpy()
     assert loss == pytest.approx(-log[domain.y_test].mean(), rel=1e-5)
+
+
+def test_a_compiled_network_is_evaluated_in_batches_of_one_shape_with_the_same_result(monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)  # 16 test images: three batches and one image
+    kept: list[tuple[dict, list[tuple[int, ...]]]] = []
+
+    def compiled(model: torch.nn.Module, **options: object) -> object:
+        shapes: list[tuple[int, ...]] = []
+        kept.append((options, shapes))
+
+        class Wrapped(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                shapes.append(tuple(x.shape))
+                return model(x)
+
+            def train(self, mode: bool = True) -> torch.nn.Module:
+                model.train(mode)
+                return self
+
+        return Wrapped()
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    one = run(recipe(), tmp_path / "compiled", execution=replace(ONE, compile=True))
+    plain = run(recipe(), tmp_path / "plain", execution=replace(ONE, quick=False))
+    assert (one["top1_last"], one["loss_test"]) == (plain["top1_last"], pytest.approx(plain["loss_test"], rel=1e-5))
+    assert [options for options, _ in kept] == [{"dynamic": False}] * 2
+    (_, evaluated), (_, trained) = kept
+    assert set(evaluated) == {(5, 1, 16, 16)}
+    assert set(trained) == {(8, 1, 16, 16)}
+
+
+def test_a_run_that_runs_out_of_device_memory_goes_on_with_streamed_images(monkeypatch, tmp_path):
+    import torch
+
+    calm = run(recipe(), tmp_path / "calm", execution=OFTEN)
+    real, batches = step_module.Step.batch, []
+
+    def scarce(self: object, rng: object, index: object) -> object:
+        batches.append(self.images.kind)
+        if self.images.kind == "resident" and len(batches) == 7:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return real(self, rng, index)
+
+    monkeypatch.setattr(step_module.Step, "batch", scarce)
+    hit = run(recipe(), tmp_path / "hit", execution=OFTEN)
+    assert batches == ["resident"] * 7 + ["streamed"] * 6  # six steps were saved
+    assert hit["execution"]["data"] == "streamed"
+    assert hit["weights_sha256"] == calm["weights_sha256"]
+    assert not (RunFolder(tmp_path / "hit", spec(recipe())).path / "failure.json").exists()
+
+
+@pytest.mark.parametrize("error", ["CUDA out of memory", "MPS backend out of memory"])
+@pytest.mark.parametrize("data", ["auto", "resident", "stream"])
+def test_a_run_that_does_not_fit_at_all_says_what_to_do(monkeypatch, tmp_path, error, data):
+    import torch
+
+    def scarce(*_: object) -> None:
+        raise (torch.OutOfMemoryError if "CUDA" in error else RuntimeError)(error)
+
+    monkeypatch.setattr(step_module.Step, "batch", scarce)
+    with pytest.raises(WorkError, match=r"runs out of memory on cpu with batches of 8 images; .*smaller batch"):
+        run(recipe(), tmp_path, execution=replace(ONE, data=data))
+
+
+def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(monkeypatch, tmp_path):
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(step_module.Step, "batch", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        run(recipe(), tmp_path)
 
 
 def _Constant(logits: object) -> object:

@@ -1,0 +1,42 @@
+"""Accuracy and loss of a network over one side of a domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkfa.training.batches import Side
+
+EVALUATION_BATCH = 512
+
+
+def evaluate(model: torch.nn.Module, images: Side, *, amp: bool, one_shape: bool = False) -> tuple[float, float]:
+    """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain.
+
+    `one_shape` fills the last batch with the last image, which does not count: a compiled network is compiled for each
+    shape of batches anew.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    device, count = images.device, len(images)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    model.eval()
+    size = min(EVALUATION_BATCH, count)
+    batches = [
+        np.arange(start, start + size if one_shape else min(start + size, count)).clip(max=count - 1)
+        for start in range(0, count, size)
+    ]
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp), images.read_ahead(batches, size):
+        for number, rows in enumerate(batches):
+            index, counted = images.index(rows), min(size, count - number * size)
+            logits = model(images.normalise(images.take(index))).float()[:counted]
+            labels = images.labels_of(index)[:counted]
+            right += (logits.argmax(1) == labels).sum()
+            total += functional.cross_entropy(logits, labels, reduction="sum")
+    return int(right) / count, float(total) / count

@@ -1,0 +1,179 @@
+"""A whole step, augmentation and evaluation on fake CUDA tensors: no mixed devices, no waiting for the GPU.
+
+Fake tensors (`torch._subclasses`) have a device and a shape and no data. An operation that mixes devices raises, and so
+does one that needs a value. What neither notices, a copy that makes the host wait, is caught by `NoWaiting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mkfa.arms.plant import set_filters
+from mkfa.images import augment
+from mkfa.networks.build import build_network
+from mkfa.training.batches import Resident
+from mkfa.training.device import Resolved
+from mkfa.training.evaluation import evaluate
+from mkfa.training.optimizer import build_optimizer
+from mkfa.training.recipe import Recipe, load_recipe
+from mkfa.training.step import Step
+
+GPU = torch.device("cuda", 0)
+COUNT, BATCH = 1200, 16
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses copies from the GPU to the host, and copies to it that are not from pinned memory or not asynchronous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pinned: set[int] = set()
+        self.uploads = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in ("_to_copy", "copy_"):
+            source = args[1] if name == "copy_" else args[0]
+            target = args[0].device if name == "copy_" else torch.device(kwargs.get("device") or source.device)
+            asynchronous = kwargs.get("non_blocking", False) or (name == "copy_" and args[2:3] == (True,))
+            if source.device.type == "cuda" and target.type == "cpu":
+                raise AssertionError("copies from the GPU to the host")
+            if source.device.type == "cpu" and target.type == "cuda":
+                self.uploads += 1
+                if not (asynchronous and id(source) in self.pinned):
+                    raise AssertionError("copies to the GPU without pinned memory, or waits for the copy")
+        return func(*args, **kwargs)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[NoWaiting]:
+    """Everything inside runs on fake tensors, as if there were a GPU."""
+    import torch.cuda.amp.common as cuda_amp
+
+    mode = NoWaiting()
+    kept = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        mode.pinned.add(id(tensor))
+        return tensor
+
+    monkeypatch.setattr(cuda_amp, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda _: None)
+    with FakeTensorMode(allow_non_fake_inputs=True), mode:
+        yield mode
+
+
+def on_gpu(model: torch.nn.Module) -> torch.nn.Module:
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is not None:
+                moved = torch.nn.Parameter(torch.empty(p.shape, device=GPU), requires_grad=p.requires_grad)
+                module._parameters[name] = moved
+        for name, b in module._buffers.items():
+            if b is not None:
+                module._buffers[name] = torch.empty(b.shape, dtype=b.dtype, device=GPU)
+    return model
+
+
+def side_of(size: int, classes: int = 10) -> Resident:
+    def column() -> torch.Tensor:
+        return torch.ones(1, 3, 1, 1, device=GPU)
+
+    return Resident(
+        images=torch.empty(COUNT, size, size, 3, dtype=torch.uint8, device=GPU),
+        labels=torch.empty(COUNT, dtype=torch.int64, device=GPU),
+        mean=column(),
+        scale=column(),
+        side=size,
+        channels_last=True,
+    )
+
+
+def prepared(monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module, recipe: Recipe, size: int) -> Step:
+    """Return a step whose backward pass makes empty gradients: the real one asks for a CUDA context."""
+    how = Resolved(GPU, threads=1, amp=True, channels_last=True, compile=False, checkpoint_seconds=30.0)
+    parameters = list(model.parameters())
+
+    def backward(*_: Any, **__: Any) -> None:
+        for p in parameters:
+            if p.requires_grad:
+                p.grad = torch.empty_like(p)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    optimizer = build_optimizer(model, recipe)
+    return Step(model, optimizer, side_of(size), recipe=recipe, domain="objects", seed=0, steps=100, how=how)
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.empty(count, dtype=torch.int64, device=GPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "size", "frozen"),
+    [("fast", "convmixer_32_6", 32, 4), ("paper", "convnext_femto", 64, 0), ("paper", "hornet_tiny", 64, 6)],
+)
+def test_a_step_and_an_evaluation_stay_on_the_gpu(waiting, monkeypatch, name, arch, size, frozen):
+    recipe = load_recipe(name)
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        model = build_network(arch, classes=10, channels=3, size=size, seed=0, drop_path=recipe.drop_path)
+        if frozen:
+            set_filters(model, "delta", layers=frozen, source=None, seed=0)
+    model = on_gpu(model)
+    step = prepared(monkeypatch, model, recipe, size)
+    model.train()
+    for number in range(8):
+        loss = step(number, rows(BATCH))
+        assert (loss.device, loss.dtype, tuple(loss.shape)) == (GPU, torch.float32, ())
+    assert waiting.uploads > 0
+    read = []
+    monkeypatch.setattr(torch.Tensor, "__int__", lambda t: read.append(t) or 1)
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda t: read.append(t) or 1.0)
+    evaluate(model, side_of(size), amp=True)
+    assert [tuple(t.shape) for t in read] == [(), ()]  # both at the end
+
+
+def _item(x: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, float]:
+    return x, float(x.flatten()[0])
+
+
+def _mixed(x: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, float]:
+    return x + torch.ones(x.shape), 1.0
+
+
+def _copied(x: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, float]:
+    return x + torch.ones(x.shape).to(x.device), 1.0
+
+
+def _to_host(x: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, float]:
+    x.mean().cpu()
+    return x, 1.0
+
+
+@pytest.mark.parametrize(
+    ("planted", "error"),
+    [
+        (_item, DataDependentOutputException),
+        (_mixed, RuntimeError),
+        (_copied, AssertionError),
+        (_to_host, AssertionError),
+    ],
+)
+def test_a_planted_fault_is_seen(waiting, monkeypatch, planted, error):
+    recipe = load_recipe("fast")
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        model = build_network("convmixer_8_2", classes=10, channels=3, size=16, seed=0, drop_path=0.0)
+    step = prepared(monkeypatch, on_gpu(model), recipe, 16)
+    step(0, rows(BATCH))
+    monkeypatch.setattr(augment, "mix", planted)
+    with pytest.raises(error):
+        step(1, rows(BATCH))
