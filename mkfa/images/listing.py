@@ -17,9 +17,13 @@ import numpy as np
 from mkfa.array_types import I64, U8
 from mkfa.images.domain_file import DomainError
 from mkfa.images.registry import NATURAL, DomainInfo, registry
+from mkfa.images.walk import ENDINGS, LeftOut, class_folders, class_images
+from mkfa.storage.files import readable
 
-ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"))
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+_TRAIN_FOLDERS = ("train", "training")
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev", "eval")
+"""Names of the two sides, in upper or lower case. The first of several test folders that has images of the training
+classes is used, so that a folder `test` without labels does not hide `val`."""
 _MARKS = {
     "food-101": "food",
     "oxford-iiit-pet": "pets",
@@ -61,6 +65,8 @@ class ImageSet:
     train, test : Side
     dated : bool
         True if an image's modification time is part of the digest; else only its name and size are.
+    notes : tuple of str
+        Sentences on what was left out and which folders were chosen.
     """
 
     name: str
@@ -70,6 +76,7 @@ class ImageSet:
     licence: str = ""
     source: str = ""
     dated: bool = False
+    notes: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Return a SHA-256 over the names, sizes and labels of the images (or their pixels), to detect changes."""
@@ -77,7 +84,11 @@ class ImageSet:
         for side in (self.train, self.test):
             state.update(np.ascontiguousarray(side.labels, "<i8").data)
             for file in side.files:
-                state.update(f"{file.parent.name}/{file.name} {_known_of(file, dated=self.dated)}\n".encode())
+                state.update(
+                    f"{file.parent.name}/{file.name} {_known_of(file, dated=self.dated)}\n".encode(
+                        "utf-8", "surrogatepass"
+                    )
+                )
             if side.pixels is not None:
                 state.update(np.ascontiguousarray(side.pixels).data)
         return state.hexdigest()
@@ -101,9 +112,23 @@ def recognise(path: Path) -> DomainInfo | None:
     return None
 
 
+def train_folder(path: Path) -> Path | None:
+    """Return the folder with a user's training images, None if there is none."""
+    return next(iter(_named(path, _TRAIN_FOLDERS)), None)
+
+
+def _named(path: Path, names: Sequence[str]) -> list[Path]:
+    """Return the sub-folders with these names, in this order; names in lower case come first."""
+    try:
+        there = sorted((p for p in path.iterdir() if p.name.lower() in names and p.is_dir()), reverse=True)
+    except OSError:
+        return []
+    return sorted(there, key=lambda p: (names.index(p.name.lower()), p.name != p.name.lower()))
+
+
 def is_image_folder(path: Path) -> bool:
     """True for a folder that `list_path` should be able to list."""
-    return path.is_dir() and ((path / "train").is_dir() or recognise(path) is not None)
+    return path.is_dir() and (train_folder(path) is not None or recognise(path) is not None)
 
 
 def list_path(path: Path) -> ImageSet:
@@ -111,7 +136,7 @@ def list_path(path: Path) -> ImageSet:
 
     Raises as `list_folder` and `list_named`.
     """
-    info = None if (path / "train").is_dir() else recognise(path)
+    info = None if train_folder(path) else recognise(path)
     return list_named(info) if info else replace(list_folder(path), dated=True)
 
 
@@ -132,13 +157,16 @@ def list_named(info: DomainInfo) -> ImageSet:
         images = list_folder(info.root, name=info.name, keep=keep, classes=1000)
     except DomainError as error:
         raise DomainError(info.name, f"is incomplete in {info.root} ({error.problem})", info.remedy) from error
-    return ImageSet(info.name, images.classes, images.train, images.test, info.licence, str(info.root))
+    return replace(images, licence=info.licence, source=readable(info.root))
 
 
 def list_folder(
     root: Path, *, name: str = "", keep: Sequence[int] | None = None, classes: int | None = None
 ) -> ImageSet:
     """List a folder with train/ and test/ (or val/), each with one folder of images per class.
+
+    Every class needs a training image; classes without a test image are noted. With `classes`, both sides must have
+    the same classes.
 
     Parameters
     ----------
@@ -150,29 +178,96 @@ def list_folder(
     Raises
     ------
     DomainError
-        A side is missing or empty, or the two sides have different classes.
+        A side is missing or empty, a class has no training image, or a folder cannot be read.
     """
-    sides = [root / "train", next((root / n for n in _TEST_FOLDERS if (root / n).is_dir()), root / "test")]
-    for side in sides:
-        if not side.is_dir():
-            remedy = "put one folder of images per class into its folders train/ and test/ (or val/)"
-            raise DomainError(root, f"has no folder {side.name}", remedy)
-    names = [sorted(p.name for p in side.iterdir() if p.is_dir() and not p.name.startswith(".")) for side in sides]
-    if names[0] != names[1]:
-        odd = sorted(set(names[0]) ^ set(names[1]))
+    train = train_folder(root)
+    candidates = _named(root, _TEST_FOLDERS)
+    if train is None or not candidates:
+        raise _no_side(root, "train" if train is None else "test")
+    left = LeftOut()
+    names = class_folders(train, left)
+    if classes is not None and len(candidates) == 1:
+        _check_names(root, names, class_folders(candidates[0], LeftOut()), classes)
+    files = {c: class_images(train / c, left) for c in names}
+    if not any(files.values()):
+        raise DomainError(readable(train), f"has no images in class folders ({' '.join(sorted(ENDINGS))})", _LAYOUT)
+    if empty := [readable(c) for c in names if not files[c]]:
+        raise DomainError(readable(train), f"has no image of {_classes(empty)}", "add some, or remove the empty folder")
+    test, held_out, chosen, notes = _test_side(root, candidates, names, left)
+    if classes is not None:
+        _check_names(root, names, chosen, classes)
+    if odd := [readable(c) for c in chosen if c not in files and held_out.get(c)]:
+        problem = f"has {_classes(odd)}, which {train.name}/ does not have"
+        raise DomainError(readable(test), problem, "make their classes match")
+    if bare := [readable(c) for c in names if not held_out.get(c)]:
+        notes.append(f"{test.name}/ has no image of {_classes(bare)}")
+    kept = names if keep is None else [names[i] for i in keep]
+    sides = []
+    for lists in (files, held_out):
+        groups = [lists.get(c, []) for c in kept]
+        labels = np.repeat(np.arange(len(kept), dtype=np.int64), [len(group) for group in groups])
+        sides.append(Side(labels, tuple(path for group in groups for path in group)))
+    return ImageSet(
+        name or readable(root.resolve().name),
+        tuple(readable(c) for c in kept),
+        sides[0],
+        sides[1],
+        source=readable(root),
+        notes=(*notes, *left.notes()),
+    )
+
+
+_LAYOUT = "put one folder of images per class into its folders train/ and test/ (or val/)"
+
+
+def _no_side(root: Path, side: str) -> DomainError:
+    """Return the error for a missing side; it names the folder within if that is what was meant."""
+    within = [p for p in root.iterdir() if p.is_dir() and train_folder(p)] if root.is_dir() else []
+    remedy = f"name {readable(within[0])} instead" if len(within) == 1 and side == "train" else _LAYOUT
+    return DomainError(readable(root), f"has no folder {side}", remedy)
+
+
+def _classes(names: Sequence[str]) -> str:
+    """Return "class a" or "3 classes (a, b, c)", with at most five names."""
+    if len(names) == 1:
+        return f"class {names[0]}"
+    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _check_names(root: Path, train: Sequence[str], test: Sequence[str], classes: int) -> None:
+    """Refuse a known data set whose classes are incomplete."""
+    if odd := sorted(set(train) ^ set(test)):
         raise DomainError(root, f"has class {odd[0]} on one side only ({len(odd)} such)", "make their classes match")
-    if classes is not None and len(names[0]) != classes:
-        problem = f"has {len(names[0])} class folders instead of {classes}"
+    if classes != len(train):
+        problem = f"has {len(train)} class folders instead of {classes}"
         raise DomainError(root, problem, "unpack the data set again, one folder per class")
-    chosen = names[0] if keep is None else [names[0][i] for i in keep]
-    lists = []
-    for side in sides:
-        files = [[p for p in sorted((side / c).rglob("*")) if p.suffix.lower() in ENDINGS] for c in chosen]
-        if not any(files):
-            raise DomainError(side, f"has no images ({' '.join(sorted(ENDINGS))})", "check the path")
-        labels = np.repeat(np.arange(len(chosen), dtype=np.int64), [len(f) for f in files])
-        lists.append(Side(labels, tuple(p for group in files for p in group)))
-    return ImageSet(name or root.resolve().name, tuple(chosen), lists[0], lists[1], source=str(root))
+
+
+def _test_side(
+    root: Path, candidates: Sequence[Path], names: Sequence[str], left: LeftOut
+) -> tuple[Path, dict[str, list[Path]], list[str], list[str]]:
+    """Choose the first test folder that has images of the training classes.
+
+    Returns
+    -------
+    The folder, its images by class, its class folders, and notes on the choice.
+    """
+    notes, foreign = [], []
+    for number, side in enumerate(candidates):
+        mine = LeftOut()
+        chosen = class_folders(side, mine)
+        files = {c: class_images(side / c, mine) for c in chosen}
+        if any(files[c] for c in chosen if c in names):
+            left.add(mine)
+            if unused := [p.name for p in candidates[number + 1 :]]:
+                notes.append(f"{side.name}/ is the test side; {'/, '.join(unused)}/ is not used")
+            return side, files, chosen, notes
+        notes.append(f"{side.name}/ has no images of the training classes and is not used")
+        foreign += [readable(c) for c in chosen if files[c]]
+    problem = f"has no images of the training classes in {' or '.join(f'{p.name}/' for p in candidates)}"
+    if foreign:
+        problem += f", but of {_classes(foreign)}"
+    raise DomainError(readable(root), problem, _LAYOUT)
 
 
 def _by_lists(info: DomainInfo) -> ImageSet:

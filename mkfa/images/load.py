@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.images.decode import DECODING, Decoding, parse_colour
 from mkfa.images.domain import Domain
 from mkfa.images.domain_file import DomainError, read_domain
-from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path, recognise
+from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path, recognise, train_folder
 from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
 from mkfa.progress import Progress, follow
+from mkfa.storage.files import readable
 from mkfa.storage.folders import data_file
 from mkfa.storage.result_files import open_arrays
 
@@ -61,10 +63,11 @@ class _Images:
     command: str
 
     def packed(self) -> Domain | None:
-        """Return the packed domain, or None if there is none or the images have changed since."""
+        """Return the packed domain, or None if there is none, or the images or the rules of decoding changed since."""
         if self.out.is_file():
             domain = read_domain(self.out)
-            if open_arrays(self.out, kind="domain")[1].get("listing") == self.images.digest():
+            facts = open_arrays(self.out, kind="domain")[1]
+            if facts.get("decoding", 1) == DECODING and facts.get("listing") == self.images.digest():
                 return domain
         return None
 
@@ -218,12 +221,19 @@ def pack_domain(
     workers: int = 0,
     strict: bool = False,
     overwrite: bool = False,
+    background: str = "white",
+    levels: tuple[float, float] | None = None,
     progress: Progress = None,
 ) -> Packed:
     """Pack a registry domain or an image folder to where `load_domain` finds it (or into `out`).
 
     Parameters
     ----------
+    background : str
+        Colour that transparent pixels show, by name or as "#rrggbb".
+    levels : (low, high) or None
+        Values that become black and white in images of more than 8 bits a channel, such as (0, 4095); None: the full
+        range of 16-bit integers, and see `mkfa.images.decode` for others.
     progress : see `mkfa.progress.Progress`; counts images.
     Other parameters as in `mkfa.images.pack.pack` and `load_domain`; raises as both.
 
@@ -236,6 +246,7 @@ def pack_domain(
     mkfa.errors.MkfaError: digits: comes packed with mkfa; use it as it is.
     """
     path = Path(domain).expanduser()
+    decoding = Decoding(background=parse_colour(background), levels=levels)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
         target = out or packed_folder(path, side)
@@ -250,19 +261,28 @@ def pack_domain(
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"pack {images.name}", len(images.train) + len(images.test)) as advance:
-        return pack(images, target, size=side, workers=workers, strict=strict, overwrite=overwrite, advance=advance)
+        return pack(
+            images,
+            target,
+            size=side,
+            workers=workers,
+            strict=strict,
+            overwrite=overwrite,
+            decoding=decoding,
+            advance=advance,
+        )
 
 
 def folder_size(folder: Path) -> int:
     """Return the default size to which a folder's images are decoded, pixels."""
-    info = None if (folder / "train").is_dir() else recognise(folder)
+    info = None if train_folder(folder) else recognise(folder)
     return info.size if info else FOLDER_SIZE
 
 
 def packed_folder(folder: Path, size: int) -> Path:
     """Return the file that an image folder is packed into; folders with the same name get different files."""
     path = folder.expanduser().resolve()
-    name = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{readable(path.name)}-{hashlib.sha256(str(path).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return datasets_folder() / "packed" / file_name(name, size)
 
 
@@ -302,12 +322,16 @@ def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
         problem = f"is on this machine but not packed at {size} px, which needs {need / 1e9:.0f} GB"
         raise DomainError(images.name, problem, f"run: mkfa domains pack {place.command} --size {size}")
     notify(f"decoding {images.name} once, at {size} px, into {out} ({need / 1e6:.0f} MB)")
+    if out.is_file() and open_arrays(out, kind="domain")[1].get("decoding", 1) < DECODING:
+        notify(f"{out} is from an earlier version, which read 16-bit and transparent images differently")
     out.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"decode {images.name}", len(images.train) + len(images.test)) as advance:
         done = pack(images, out, size=size, overwrite=True, advance=advance)
+    for note in done.notes:
+        notify(f"{images.name}: {note}")
     if done.skipped:
         more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
-        notify(f"left out images that cannot be decoded: {done.skipped[0]}{more}")
+        notify(f"left out images that cannot be decoded: {done.skipped[0]} ({done.problems[0]}){more}")
     return read_domain(out)
 
 

@@ -14,9 +14,10 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ import numpy as np
 
 from mkfa.array_types import U8
 from mkfa.errors import BankError, MkfaError, WorkError
+from mkfa.images.decode import DECODING, MAX_PIXELS, USUAL, Decoding, open_image, to_rgb, usual_range, wide_range
 from mkfa.images.domain_file import DomainError, domain_digest
 from mkfa.images.listing import ImageSet, Side
 from mkfa.storage.atomic import check_target
+from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import map_arrays, reserve_arrays
 
@@ -48,6 +51,10 @@ class Packed:
         Images that could not be decoded and were left out.
     resumed : int
         Number of images already present in an unfinished file.
+    problems : tuple of str
+        What is wrong with each of `skipped`.
+    notes : tuple of str
+        Sentences on what was left out of the folder, which folders were chosen and how values were scaled.
     """
 
     path: Path
@@ -55,6 +62,8 @@ class Packed:
     test: int
     skipped: tuple[str, ...] = ()
     resumed: int = 0
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def packed_bytes(images: ImageSet, size: int) -> int:
@@ -70,6 +79,7 @@ def pack(
     workers: int = 0,
     strict: bool = False,
     overwrite: bool = False,
+    decoding: Decoding | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Packed:
     """Decode a data set into a domain file of `size` x `size` images.
@@ -80,12 +90,14 @@ def pack(
         Number of processes; 0: one per core.
     strict : bool
         Fail on an image that cannot be decoded instead of leaving it out.
+    decoding : Decoding or None
+        Background of transparent images and range of values; the ranges of the data set are filled in.
     advance : called with the numbers of images as they are processed.
 
     Raises
     ------
     DomainError
-        An image cannot be decoded, with `strict`; or no image of a side can be.
+        An image cannot be decoded, with `strict`; or no image of a side or no training image of a class can be.
     WorkError
         The disk is full, or another process is packing the same file.
     """
@@ -93,22 +105,53 @@ def pack(
         raise MkfaError("--size", f"is {size}", "choose 1 or more")
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.partial")
+    workers = workers or os.cpu_count() or 1
     with _only_one(out):
-        arrays = _begin(images, partial, size)
+        decoding, scaling = _with_ranges(images, decoding or USUAL, workers)
+        arrays = _begin(images, partial, size, decoding)
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
         advance(resumed)
-        _decode(images, arrays, size=size, workers=workers or os.cpu_count() or 1, strict=strict, advance=advance)
-        skipped = [
-            _name(side, int(row))
+        reasons = _decode(images, arrays, size=size, workers=workers, strict=strict, decoding=decoding, advance=advance)
+        corrupt = [
+            (part, int(row), _name(side, int(row)))
             for part, side in _sides(images)
             for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)
         ]
+        skipped = tuple(name for _, _, name in corrupt)
+        problems = tuple(reasons.get((part, row), "could not be decoded before") for part, row, _ in corrupt)
         if strict and skipped:
-            raise _corrupt(skipped[0], "it was damaged before", len(skipped))
+            raise _corrupt(skipped[0], problems[0], len(skipped))
         train, test = _finish(images, arrays)
         del arrays
         partial.replace(out)
-    return Packed(out, train, test, tuple(skipped), resumed)
+    return Packed(out, train, test, skipped, resumed, problems, (*images.notes, *scaling))
+
+
+def _with_ranges(images: ImageSet, decoding: Decoding, workers: int) -> tuple[Decoding, list[str]]:
+    """Fill in one range for all images of 32-bit integers and one for those of floats; return a note on each.
+
+    Only TIFF and PNM files can have such values. The range is that of the training images if there are any.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    if decoding.levels is not None:
+        return decoding, []
+    ranges: dict[str, tuple[float, float]] = {}
+    notes = []
+    for _, side in _sides(images):
+        files = [file for file in side.files if file.suffix.lower() in (".tif", ".tiff", ".pgm", ".ppm")]
+        with ThreadPoolExecutor(min(workers, 8)) as pool:
+            found = [wide for wide in pool.map(wide_range, files) if wide is not None]
+        for mode, kind in (("I", "integers"), ("F", "floats")):
+            extremes = [pair for wide, pair in found if wide == mode]
+            if extremes and kind not in ranges:
+                low, high = ranges[kind] = usual_range(extremes, floats=mode == "F")
+                values = f"{min(a for a, _ in extremes):g} to {max(b for _, b in extremes):g}"
+                notes.append(
+                    f"images of {kind} have values from {values}; {low:g} is read as black and {high:g} as white"
+                    " (--levels changes this)"
+                )
+    return replace(decoding, integers=ranges.get("integers"), floats=ranges.get("floats")), notes
 
 
 @contextlib.contextmanager
@@ -125,13 +168,18 @@ def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
     return ("train", images.train), ("test", images.test)
 
 
-def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
-    """Return the writable arrays of the unfinished file; an existing one is reused if its images and size match."""
+def _begin(images: ImageSet, partial: Path, size: int, decoding: Decoding) -> dict[str, Any]:
+    """Return the writable arrays of the unfinished file; an existing one of the same images and settings is reused."""
     listing = images.digest()
+    rules = {
+        "decoding": DECODING,
+        "background": list(decoding.background),
+        "levels": decoding.levels and list(decoding.levels),
+    }
     if partial.exists():
         with contextlib.suppress(BankError):
             arrays, facts = map_arrays(partial, kind="domain", writable=True)
-            if facts.get("listing") == listing and facts.get("size") == size:
+            if (facts.get("listing"), facts.get("size")) == (listing, size) and rules.items() <= facts.items():
                 return arrays
         partial.unlink()
     shapes: dict[str, tuple[tuple[int, ...], str]] = {"rows": ((2,), "<i8"), "digest": ((64,), "u1")}
@@ -150,6 +198,7 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
         "source": images.source,
         "size": size,
         "listing": listing,
+        **rules,
         "scaled": "shorter side, bicubic; centre cut out",
     }
     try:
@@ -166,16 +215,27 @@ def _begin(images: ImageSet, partial: Path, size: int) -> dict[str, Any]:
 
 
 def _decode(
-    images: ImageSet, arrays: dict[str, Any], *, size: int, workers: int, strict: bool, advance: Callable[[int], object]
-) -> None:
-    """Decode the pending images; an image's state is recorded only after its pixels are in the file."""
+    images: ImageSet,
+    arrays: dict[str, Any],
+    *,
+    size: int,
+    workers: int,
+    strict: bool,
+    decoding: Decoding,
+    advance: Callable[[int], object],
+) -> dict[tuple[str, int], str]:
+    """Decode the pending images; return what is wrong with those that cannot be decoded, by side and row.
+
+    An image's state is recorded only after its pixels are in the file.
+    """
     todo = [
         (part, side, rows)
         for part, side in _sides(images)
         for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))
     ]
+    reasons: dict[tuple[str, int], str] = {}
     if not todo:
-        return
+        return reasons
     done: list[tuple[str, int, int]] = []
     saved = time.monotonic()
 
@@ -204,6 +264,7 @@ def _decode(
                             (x.filename, x.offset, x.shape),
                             rows=rows,
                             size=size,
+                            decoding=decoding,
                         )
                     waiting[future] = (part, side, rows)
                     if len(waiting) >= 2 * workers:
@@ -216,6 +277,8 @@ def _decode(
                     for row, problem in zip(rows, problems, strict=True):
                         if problem and strict:
                             raise _corrupt(_name(side, row), problem, 1)
+                        if problem:
+                            reasons[part, row] = problem
                         done.append((part, row, CORRUPT if problem else DECODED))
                     advance(len(rows))
                 if time.monotonic() - saved > _SAVE_SECONDS:
@@ -226,6 +289,7 @@ def _decode(
             raise
         finally:
             save()
+    return reasons
 
 
 def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
@@ -261,7 +325,12 @@ def end_with_parent() -> None:
 
 
 def decode_rows(
-    images: Sequence[Path | U8], place: tuple[str, int, tuple[int, ...]], *, rows: Sequence[int], size: int
+    images: Sequence[Path | U8],
+    place: tuple[str, int, tuple[int, ...]],
+    *,
+    rows: Sequence[int],
+    size: int,
+    decoding: Decoding,
 ) -> list[str]:
     """Decode images into rows of a memory-mapped file; return a problem for each image, "" if there is none."""
     filename, offset, shape = place
@@ -269,24 +338,34 @@ def decode_rows(
     problems = []
     for image, row in zip(images, rows, strict=True):
         try:
-            pixels[row] = scaled(image, size)
+            pixels[row] = scaled(image, size, decoding)
             problems.append("")
         except MemoryError:
             raise
+        except MkfaError as error:
+            problems.append(error.problem)
+        except OSError as error:  # Pillow's own sentences, such as "image file is truncated"
+            problems.append((error.strerror or str(error))[:200])
         except Exception as error:  # a decoder may raise anything on a damaged file
             problems.append(f"{type(error).__name__}: {error}"[:200])
     return problems
 
 
-def scaled(image: Path | U8, size: int) -> U8:
-    """Return an image as (size, size, 3) uint8: shorter side scaled to `size` (bicubic), then centre-cropped."""
-    import warnings
+def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
+    """Return an image as (size, size, 3) uint8: shorter side scaled to `size` (bicubic), then centre-cropped.
 
+    Raises as `mkfa.images.decode.open_image` and `to_rgb`.
+    """
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings concern odd metadata; an undecodable image raises
-        picture = (Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)).convert("RGB")
+        if isinstance(image, np.ndarray):
+            picture = Image.fromarray(image).convert("RGB")
+        else:
+            with open_image(image) as opened:
+                picture = to_rgb(opened, decoding)
+    picture = _middle(picture, size)
     width, height = picture.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
@@ -296,8 +375,19 @@ def scaled(image: Path | U8, size: int) -> U8:
     return np.asarray(picture, np.uint8)
 
 
+def _middle(picture: Any, size: int) -> Any:
+    """Cut the middle out of an image so long that it would not fit into memory once its shorter side is scaled."""
+    short, long = sorted(picture.size)
+    if size * size * long <= MAX_PIXELS * short:
+        return picture
+    keep = min(long, 3 * short + (long - 3 * short) % 2)  # an even number is cut off, so that the centre stays
+    cut = (long - keep) // 2
+    width, height = picture.size
+    return picture.crop((cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut))
+
+
 def _name(side: Side, row: int) -> str:
-    return str(side.files[row]) if side.files else f"image {row}"
+    return readable(side.files[row]) if side.files else f"image {row}"
 
 
 def _corrupt(name: str, problem: str, count: int) -> DomainError:
@@ -316,6 +406,9 @@ def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
         count = int(good.sum())
         if not count:
             raise DomainError(images.name, f"has no image on the {part} side that can be decoded", "fetch it again")
+        if part == "train" and (lost := np.setdiff1d(side.labels, side.labels[good])).size:
+            name = images.classes[int(lost[0])]
+            raise DomainError(images.name, f"has no training image of class {name} that can be decoded", "repair one")
         order = np.arange(len(good))
         gaps, spare = order[:count][~good[:count]], order[count:][good[count:]]
         arrays[f"y_{part}"][:] = side.labels

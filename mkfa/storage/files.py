@@ -11,6 +11,21 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 
 
+def readable(path: object) -> str:
+    """Return a path or name as text that can be printed and stored: bytes that are not UTF-8 are written as \\xNN.
+
+    Examples
+    --------
+    >>> readable(os.fsdecode(b"caf\\xe9.png"))
+    'caf\\\\xe9.png'
+    """
+    text = str(path)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character in a name on Windows
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_head(
     path: Path, size: int = 64, *, error: type[MkfaError], kind: str, give: str, find: str = "check the path"
 ) -> bytes:

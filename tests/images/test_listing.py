@@ -219,7 +219,9 @@ def test_any_image_folder_is_a_domain(mine):
     assert len(notes) == 1  # found again
     (mine / "train/a/9.png").write_bytes(b"nonsense")
     assert len(load_domain(mine, size=16, notify=notes.append).x_train) == 6  # the folder changed: decoded again
-    assert notes[-1] == f"left out images that cannot be decoded: {mine}/train/a/9.png"
+    assert (
+        notes[-1] == f"left out images that cannot be decoded: {mine}/train/a/9.png (is not an image that Pillow reads)"
+    )
 
 
 def test_an_image_that_was_written_over_is_noticed(mine):
