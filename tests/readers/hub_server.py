@@ -43,7 +43,8 @@ class Fault:
     a second), "ignore_range" (200 and the whole file), "lie_range" (right bytes, Content-Range one further), "shift"
     (right headers, bytes from `value` later on), "short" (206 with `value` bytes fewer), "truncate" (as if the file
     had only `value` bytes), "huge_header" (first 8 bytes say `value`), "corrupt" (flips the byte at offset `value`),
-    "expired" (403 for the first signed address).
+    "expired" (403 for the first signed address), "version" (the right bytes, an ETag that no other reply has),
+    "unversioned" (the right bytes, no ETag).
     """
 
     kind: str
@@ -194,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(400)
         if fault and fault.kind == "expired" and query["signature"] == ["1"]:
             return self._fail(403)
-        self._file(hub.root / path.lstrip("/"), {}, fault)
+        file = hub.root / path.lstrip("/")
+        self._file(file, {"ETag": f'"{hub.sha256(file)[:32]}"'} if file.is_file() else {}, fault)
 
     def _file(self, file: Path, head: dict[str, str], fault: Fault | None) -> None:
         hub: HubServer = self.server.hub  # type: ignore[attr-defined]
@@ -208,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._fail(416, {"Content-Range": f"bytes */{size}"})
             stop = max(stop - value, start) if kind == "short" else stop
             head = {**head, "Content-Range": f"bytes {start + (kind == 'lie_range')}-{stop - 1}/{size}"}
+        if kind in ("version", "unversioned"):
+            head = {key: value for key, value in head.items() if key != "ETag"}
+            head |= {"ETag": f'"{len(hub.log)}"'} if kind == "version" else {}
         framing = {"Connection": "close"} if kind == "unframed" else {"Content-Length": str(stop - start)}
         self._head(status, {**framing, "Accept-Ranges": "bytes", **head})
         if self.command == "HEAD":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 from dataclasses import dataclass, replace
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,21 @@ FATAL = [
     (Fault("huge_header", 1 << 62), 2, "claims a header of"),
     (Fault("huge_header", 20_000_000), 2, "its header ends at byte"),
     (Fault("corrupt", 100), 2, "JSON"),
+    (Fault("version", skip=1), 1, "changed on the hub while it was read; try again"),
+    *(
+        (Fault("status", 302, method=method, skip=skip, headers={"Location": to}), 1, "which is not a web address")
+        for to in (
+            "ftp://elsewhere/x",
+            "file:///etc/passwd",
+            "http://[::1",
+            "http://x:port/",
+            "javascript:1",
+            "https:///x",
+        )
+        for method, skip in (("HEAD", 0), ("GET", 1))
+    ),
+    (Fault("status", 302, headers={"Location": "model.safetensors"}), 1, "is redirected by the hub more than 5 times"),
+    (Fault("status", 503, headers={"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}), 1, "fails (503) and to wait"),
 ]
 PASSING = [
     Fault("drop", 1000, times=2),
@@ -63,6 +80,9 @@ PASSING = [
     Fault("status", 429, headers={"Retry-After": "1"}, times=1),
     Fault("short", 10, skip=2, times=2),
     Fault("lie_range", times=1),
+    Fault("version", skip=2, times=1),
+    Fault("unversioned", skip=2, times=1),
+    Fault("status", 503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, times=1),
 ]
 
 
@@ -186,3 +206,17 @@ def test_disk_failure_is_not_retried(monkeypatch: pytest.MonkeyPatch, raised: OS
 )
 def test_waiting_time_that_a_server_asks_for(headers: dict[str, str], seconds: float) -> None:
     assert hub_http._retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize("zone", [dt.UTC, dt.timezone(dt.timedelta(hours=-5))])
+def test_a_date_to_wait_for_is_a_waiting_time(zone: dt.tzinfo) -> None:
+    until = format_datetime(dt.datetime.now(zone) + dt.timedelta(seconds=20), usegmt=zone is dt.UTC)
+    assert 18 <= hub_http._retry_after({"retry-after": until}) <= 20
+
+
+def test_a_token_does_not_follow_a_redirect_to_another_server(harvest: Client, hub: HubServer) -> None:
+    hub.faults = [Fault("status", 307, headers={"Location": f"{hub.store_url}/elsewhere"}, path="*/model.safetensors")]
+    harvest("convnext_atto", env={"HF_TOKEN": "hf_secret"})
+    elsewhere = [r for r in hub.log if r.origin == "store"]
+    assert elsewhere and not any(r.token for r in elsewhere)
+    assert all(r.token for r in hub.log if r.origin == "hub")

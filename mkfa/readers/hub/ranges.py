@@ -10,11 +10,21 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
 
 from mkfa.array_types import F32
 from mkfa.errors import WorkError
-from mkfa.readers.hub.requests import endpoint, get_range, head, own_headers, plain_headers, refusal
+from mkfa.readers.hub.requests import (
+    REDIRECTS,
+    Reply,
+    endpoint,
+    get_range,
+    head,
+    origin,
+    own_headers,
+    plain_headers,
+    redirect_target,
+    refusal,
+)
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.tensors.dtypes import check_float, to_float32
 from mkfa.readers.tensors.safetensors import header_size, parse_header
@@ -26,7 +36,9 @@ GAP = 64 << 10
 THREADS = 8
 """Ranges fetched at a time: at 100 ms a request, 8 threads took 0.75 s where one took 4.5 s, and 16 took 0.53 s."""
 
-_REDIRECTS = 5
+
+class ChangedError(WorkError):
+    """The file on the hub changed while it was read; reading may start over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,8 @@ class Pinned:
         Bytes.
     url : str
         Address at this commit, on the hub.
+    etag : str
+        Version of the file, as the server that has it states it; "" if that is another server.
     location : str
         Signed address on another server that the hub redirects to; "" if the hub serves the file itself.
     """
@@ -53,6 +67,7 @@ class Pinned:
     sha256: str
     size: int
     url: str
+    etag: str
     location: str
 
     @property
@@ -73,8 +88,8 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
     from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(repo, file, revision=revision or None, endpoint=endpoint())
-    commit, etag, location = "", "", ""
-    for _ in range(_REDIRECTS):
+    commit, etag, own_etag, location = "", "", "", ""
+    for _ in range(REDIRECTS):
         reply = head(url, f"{repo}/{file}")
         if reply.status == 404 and reply.headers.get("x-error-code", "") not in ("RepoNotFound", "RevisionNotFound"):
             return None
@@ -84,10 +99,11 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
         etag = etag or reply.headers.get("x-linked-etag", "")
         size = reply.headers.get("x-linked-size", "")
         if reply.status < 300:
-            etag, size = etag or reply.headers.get("etag", ""), size or reply.headers.get("content-length", "")
+            own_etag = _version(reply)
+            etag, size = etag or own_etag, size or reply.headers.get("content-length", "")
             break
-        target = urljoin(url, reply.headers.get("location", ""))
-        if _origin(target) != _origin(url):
+        target = redirect_target(url, reply, f"{repo}/{file}")
+        if origin(target) != origin(url):
             location = target
             break
         url = target
@@ -96,14 +112,14 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
     if not size.isdigit():
         raise WorkError(f"{repo}/{file}", "is on a hub that does not state its size", "fetch the file by other means")
     pinned = hf_hub_url(repo, file, revision=commit or revision or None, endpoint=endpoint())
-    return Pinned(repo, file, commit, sha256, int(size), pinned, location)
+    return Pinned(repo, file, commit, sha256, int(size), pinned, own_etag, location)
 
 
 class RangedFile:
     """A safetensors file on a hub, as a `mkfa.readers.reading.TensorFile`.
 
     The constructor fetches the header. It raises SourceError if the header is damaged, RangeIgnoredError if the server
-    does not support ranges, WorkError if the network fails.
+    does not support ranges, ChangedError if another version of the file answers, WorkError if the network fails.
     """
 
     def __init__(self, pinned: Pinned) -> None:
@@ -111,6 +127,7 @@ class RangedFile:
         self._own, self._plain = own_headers(), plain_headers()
         self._location = pinned.location
         self._cause: BaseException | None = None
+        self._versions = {origin(pinned.url): pinned.etag} if pinned.etag else {}
         self._start = b""
         self._start = self._bytes(0, min(PROBE, pinned.size))
         end = header_size(self._start, pinned.size, pinned.thing)
@@ -182,16 +199,23 @@ class RangedFile:
         if location:
             reply = get_range(location, self._plain, span, size=size, thing=thing, stop=stop)
             if reply.status == 206:
-                return reply.body
+                return self._same_version(reply).body
             self._location = ""  # expired, or bound to another range: the hub redirects to a fresh one
         reply = get_range(self.pinned.url, self._own, span, size=size, thing=thing, stop=stop)
         if reply.status == 206:
-            return reply.body
+            return self._same_version(reply).body
         if reply.status == 416:
             raise WorkError(thing, f"is shorter than the {size} bytes that the hub stated", "try again later")
         raise refusal(reply, self.pinned.repo, file=self.pinned.file, revision=self.pinned.commit)
 
+    def _same_version(self, reply: Reply) -> Reply:
+        """Return the reply if its bytes are of the file that the others are of; servers name versions in their way."""
+        first = self._versions.setdefault(origin(reply.url), _version(reply))
+        if _version(reply) != first or (reply.commit and self.pinned.commit not in ("", reply.commit)):
+            raise ChangedError(self.pinned.thing, "changed on the hub while it was read", "try again")
+        return reply
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+
+def _version(reply: Reply) -> str:
+    """Return the version of a file that a reply states (ETag, RFC 9110, 8.8.3); "" if it states none."""
+    return reply.headers.get("etag", "").strip()

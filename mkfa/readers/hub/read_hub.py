@@ -18,7 +18,7 @@ from mkfa.readers.hub import cache as hub_cache
 from mkfa.readers.hub import requests as hub_http
 from mkfa.readers.hub.cache import LocalCopy
 from mkfa.readers.hub.choose_layers import choose
-from mkfa.readers.hub.ranges import Pinned, RangedFile, pin
+from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile
 from mkfa.readers.tensors.select import Selection, take
@@ -27,6 +27,8 @@ from mkfa.readers.timm import catalogue as timm_catalogue
 PREFIX = "hf-hub:"
 WHOLE_SHARE = 0.5
 """Share of a file above which it is fetched whole rather than in parts."""
+STARTS = 3
+"""How often a file is read that changes on the hub while it is read."""
 
 _USUAL_FILES = ("model.safetensors", "pytorch_model.bin")
 _LONGEST_CONFIG = 1 << 20
@@ -75,7 +77,17 @@ def read_hub(source: str, options: ReadOptions = DEFAULT) -> Reading:
     if hub_cache.offline():
         problem = f"is not in the cache ({wanted.repo}), and HF_HUB_OFFLINE forbids fetching it"
         raise WorkError(source, problem, "unset HF_HUB_OFFLINE")
-    pinned = _pinned(wanted)
+    for start in range(STARTS):
+        try:
+            return _read_pinned(_pinned(wanted), wanted)
+        except ChangedError:
+            if start == STARTS - 1:
+                raise
+    raise AssertionError("the last start returns or raises")
+
+
+def _read_pinned(pinned: Pinned, wanted: Wanted) -> Reading:
+    """Read one version of a file; raises ChangedError if another one answers on the way."""
     wanted = _with_config(wanted, pinned)
     if pinned.file.endswith(".safetensors"):
         reading = _read_parts(pinned, wanted)

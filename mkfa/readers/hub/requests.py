@@ -6,12 +6,15 @@ asks, reads everything that a server sends, and writes to the user's screen.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from mkfa.errors import MkfaError, SourceError, WorkError, one_line
 from mkfa.frozen import FrozenDict
@@ -25,16 +28,27 @@ SLOWEST = 20_000
 """Bytes a second below which a reply counts as stalled."""
 
 LOG_IN = "set HF_TOKEN or run 'hf auth login' ('huggingface-cli login' in older versions)"
+REDIRECTS = 5
+"""Redirects followed in a row."""
 _PASSING = frozenset([408, 429, 500, 502, 503, 504])
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, headers (lower-case names) and body of a reply; the body of a refusal is not read."""
+    """Status, headers (lower-case names) and body of a reply; the body of a refusal is not read.
+
+    `url` is the address that answered, after redirects; `commit` is what the hub called the file's commit on the way.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    url: str = ""
+    commit: str = ""
+
+    @property
+    def redirects(self) -> bool:
+        return self.status in (301, 302, 303, 307, 308)
 
 
 class RangeIgnoredError(Exception):
@@ -101,6 +115,27 @@ def get_range(
     return _retried("GET", url, asked, thing=thing, follow=True, span=(*span, size), stop=stop)
 
 
+def redirect_target(url: str, reply: Reply, thing: str) -> str:
+    """Return the web address that a redirect leads to. Raises WorkError if it is none (http or https)."""
+    location = reply.headers.get("location", "")
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # brackets or a port that are not well formed
+        valid = False
+    if not valid:
+        problem = f"is redirected by the hub to '{one_line(location)[:100]}', which is not a web address"
+        raise WorkError(thing, problem, "check HF_ENDPOINT, or try again later")
+    return target
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a web address: what a token may be sent to."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
 def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> MkfaError:
     """Return the error for a reply whose status is not a success."""
     code = reply.headers.get("x-error-code", "")
@@ -141,7 +176,7 @@ def _retried(
             break
         asked = 0.0
         try:
-            reply = _request(method, url, headers, follow=follow, limit=limit, span=span)
+            reply = _followed(method, url, headers, thing=thing, follow=follow, limit=limit, span=span)
         except _FaultyReplyError as error:
             problem = str(error)
             continue
@@ -163,14 +198,38 @@ def _remedy(problem: str) -> str:
     return "try again later, or fetch the file by other means and harvest that"
 
 
+def _followed(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    thing: str,
+    follow: bool,
+    limit: int,
+    span: tuple[int, int, int] | None,
+) -> Reply:
+    """Send a request and follow its redirects, if wanted; the token goes to the first address's origin only."""
+    sent, commit = dict(headers), ""
+    for _ in range(REDIRECTS + 1):
+        reply = _request(method, url, sent, limit=limit, span=span)
+        commit = commit or reply.headers.get("x-repo-commit", "")
+        if not (follow and reply.redirects):
+            return replace(reply, url=url, commit=commit)
+        target = redirect_target(url, reply, thing)
+        if origin(target) != origin(url):
+            sent.pop("authorization", None)
+        url = target
+    raise WorkError(thing, f"is redirected by the hub more than {REDIRECTS} times", "check HF_ENDPOINT")
+
+
 def _request(
-    method: str, url: str, headers: Mapping[str, str], *, follow: bool, limit: int, span: tuple[int, int, int] | None
+    method: str, url: str, headers: Mapping[str, str], *, limit: int, span: tuple[int, int, int] | None
 ) -> Reply:
     """Send one request; read only as much of the body as wanted, and only as long as `SLOWEST` allows."""
     from huggingface_hub import constants, get_session
 
     timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-    with get_session().stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=follow) as response:
+    with get_session().stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=False) as response:
         lowered = FrozenDict({str(k).lower(): str(v) for k, v in response.headers.items()})
         status = int(response.status_code)
         if method == "HEAD" or status not in (200, 206):
@@ -224,9 +283,16 @@ def _transport_problem(error: Exception) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a server asks to wait, else 0."""
+    """Return the seconds that a server asks to wait, as a number or as a date (RFC 9110, 10.2.3), else 0."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=dt.UTC)
+        return max(0.0, (until - dt.datetime.now(dt.UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        pass
     reset = re.search(r";\s*r=0;\s*t=(\d{1,9})", headers.get("ratelimit", ""))  # "api";r=0;t=55
     return float(reset[1]) if reset else 0.0
