@@ -50,6 +50,7 @@ def keys(
 def print_keys(result: Keys) -> None:
     """Print the elbow curve, the keys, and how they compare to the named set."""
     from mkfa.clusters.keys import COVERED
+    from mkfa.clusters.named_match import AS_ORIENTED, QUESTIONS
 
     curve, clusters, match = result.curve, result.clusters, result.match
     for note in result.pool.notes:
@@ -69,25 +70,26 @@ def print_keys(result: Keys) -> None:
     say(f"Choice: {result.reason}")
     say(f"All {len(result.pool)} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
+    names = ("nearest", "cosine", "assigned", "assigned_cosine")
     table = [
-        (j + 1, f"{100 * row['share']:.0f}%", row["nearest"], row["cosine"]) for j, row in enumerate(result.rows())
+        (j + 1, f"{100 * row['share']:.0f}%", *(row[name] or "–" for name in names))
+        for j, row in enumerate(result.rows())
     ]
-    print_table("Keys", ("", "filters", f"nearest of '{match.name}'", "|cos|"), table, left=3)
-    summary = match.summary()
-    lines = []
-    for title, direction in ((f"keys to '{match.name}'", "keys_to_set"), (f"'{match.name}' to keys", "set_to_keys")):
-        entry = summary[direction]
-        lines.append(
-            (
-                title,
-                entry["mean_cosine"],
-                *(entry[null][field] for null in ("blurred", "covariance") for field in ("mean", "upper95", "p")),
-            )
-        )
+    headings = ("", "filters", f"nearest of '{match.name}'", "|cos|", "one to one, as oriented", "|cos|")
+    print_table("Keys", headings, table, left=3)
     say("")
-    headings = ("mean best |cos|", "real", "blurred", "its 95%", "p", "cov. null's keys", "its 95%", "p")
-    print_table(f"Alike to '{match.name}'?", headings, lines)
+    nulls = ("blurred", "covariance", "turned")
+    lines = []
+    for question, title in QUESTIONS.items():
+        entry = match.answers[question].summary()
+        cells = [entry.get(null, {}).get(field) for null in nulls for field in ("mean", "p")]
+        lines.append((title, entry["mean_cosine"], *cells))
+    titles = ("mean |cos|", "real", *(x for null in nulls for x in (null, "p")))
+    print_table(f"Alike to '{match.name}'?", titles, lines)
+    say(match.shapes_in_words())
+    drawn = {null: len(draws) for null, draws in match.answers[AS_ORIENTED].nulls.items()}
     say(
-        f"Up to sign, flips and quarter turns. Blurred: {len(match.blurred)} sets of as many smoothed random filters; "
-        f"cov. null: {len(match.covariance)} null libraries' own keys, the strict comparison. Seed {result.seed}."
+        f"All up to sign; symmetries: flips and quarter turns. Blurred: {drawn['blurred']} sets of as many smoothed "
+        f"random filters; covariance: the keys of {drawn['covariance']} null libraries, the strict comparison; turned: "
+        f"these keys, each turned or flipped at random, {drawn['turned']} times. Seed {result.seed}."
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkfa.clusters.keys import COVERED, Keys
+from mkfa.clusters.named_match import AS_ORIENTED, KEYS_TO_SET
 from mkfa.figures.style import PAGE, draw_filter, new_figure, style
 
 if TYPE_CHECKING:
@@ -91,13 +92,13 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
         if x == 0:
             key.set_ylabel("key", fontsize=7)
             partner.set_ylabel(f"of '{match.name}'", fontsize=7)
-    summary = match.summary()["keys_to_set"]
+    near, oriented = (match.answers[question].summary() for question in (KEYS_TO_SET, AS_ORIENTED))
     more = "" if shown == len(clusters.prototype) else f" ({shown} of {len(clusters.prototype)})"
     figure.suptitle(
         f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
-        f"mean |cos| {summary['mean_cosine']:.2f},\nkeys of covariance nulls {summary['covariance']['mean']:.2f} "
-        f"(p = {summary['covariance']['p']:.2f}), blurred noise {summary['blurred']['mean']:.2f} "
-        f"(p = {summary['blurred']['p']:.3f})",
+        f"mean |cos| {near['mean_cosine']:.2f},\nkeys of covariance nulls {near['covariance']['mean']:.2f} "
+        f"(p = {near['covariance']['p']:.2f}); one to one, as oriented: {oriented['mean_cosine']:.2f}, "
+        f"{oriented['covariance']['mean']:.2f} (p = {oriented['covariance']['p']:.2f})",
         x=0.01,
         ha="left",
         fontsize=8,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
 from mkfa.clusters.lines import cluster_lines, halves, silhouette, subsample
+from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
 from mkfa.nulls.draws import draw_null
 from mkfa.progress import Advance
@@ -39,6 +40,8 @@ SWEEP = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
 STABLE = 0.8
 """Adjusted Rand index between halves from which a clustering counts as recurring."""
 ALPHA = 0.05
+NULLS = 19
+"""Null clouds: the fewest with which p can reach ALPHA."""
 _SWEEP_RESTARTS = 2
 _TOLERANCE = 1e-4
 """Of the fits of the sweep: 1e-5 moves the energy by .0005 and costs twice the time (measured, 5x5 filters)."""
@@ -112,7 +115,7 @@ def choose_clusters(
     counts: Sequence[int] = SWEEP,
     asked: int | None = None,
     sample: int = 4000,
-    nulls: int = 19,
+    nulls: int = NULLS,
     advance: Advance = lambda amount: None,
 ) -> Choice:
     """Choose the number of clusters of unit vectors modulo sign.
@@ -123,9 +126,16 @@ def choose_clusters(
     counts : ascending numbers of clusters; 1 is always tried, those above N / 10 are not.
     asked : a number to use; criteria are then measured at 1 and there.
     sample : filters used; drawn without replacement where there are more.
-    nulls : null clouds drawn.
+    nulls : null clouds drawn, at least 19.
     advance : called with 1 after each count, for a progress bar.
+
+    Raises
+    ------
+    MkfaError
+        So few null clouds that p cannot reach 0.05.
     """
+    if nulls < NULLS:
+        raise MkfaError("nulls", f"{nulls} null clouds are too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]

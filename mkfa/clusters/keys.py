@@ -109,13 +109,16 @@ class Keys(Result):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a key: its share of the filters, and the nearest pattern of the named set."""
+        """Return one row a key: its share of the filters, the nearest pattern of the named set up to symmetry, and the
+        pattern that it has one to one and as oriented."""
         match = self.match
         return [
             {
                 "share": float(size / len(self.pool)),
                 "nearest": match.labels[match.nearest[j]],
                 "cosine": float(match.cosine[j]),
+                "assigned": match.labels[match.assigned[j]] if match.assigned[j] >= 0 else None,
+                "assigned_cosine": float(match.assigned_cosine[j]),
             }
             for j, size in enumerate(self.clusters.size)
         ]
@@ -149,7 +152,10 @@ class Keys(Result):
             **self.pool.to_arrays(),
             "filters/key": self.clusters.label,
             "filters/cosine": self.clusters.cosine,
-            **{f"match/{name}": getattr(self.match, name) for name in ("nearest", "cosine", "partner")},
+            **{
+                f"match/{name}": getattr(self.match, name)
+                for name in ("nearest", "cosine", "partner", "assigned", "assigned_cosine")
+            },
             **{f"curve/{field.name}": getattr(self.curve, field.name) for field in fields(Curve)},
         }
 
@@ -175,6 +181,7 @@ def find_keys(
     keys : their number; None takes the elbow.
     most : largest number looked at.
     candidates : prototypes that elimination starts from.
+    nulls : null libraries, at least 19: with fewer, p cannot reach 0.05.
     sample : filters that keys are found on, drawn where there are more; the result is measured on all.
     seed : of every random draw.
     progress : True for a bar, or a function of (done, total) libraries: the filters, and the nulls.
@@ -196,7 +203,7 @@ def find_keys(
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     cloud = pool.vector[subsample(len(pool), sample, rng)]
-    _check(pool, sample, candidates=candidates)
+    _check(pool, sample, candidates=candidates, nulls=nulls)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
     _check_count(keys, most)
@@ -295,12 +302,16 @@ def _two_best(score: F32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return two[every, swap], two[every, 1 - swap]
 
 
-def _check(pool: Pool, sample: int, *, candidates: int) -> None:
+def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
     if len(pool) < 20:
         problem = f"{len(pool)} usable filters of {pool.kind} are too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
         raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
+    if nulls < NULLS:
+        raise MkfaError(
+            "nulls", f"{nulls} null libraries are too few: p cannot reach {ALPHA}", f"give at least {NULLS}"
+        )
     if candidates < 1:
         raise MkfaError("candidates", f"{candidates} prototypes are too few", "give at least 1")
 

@@ -63,7 +63,7 @@ def test_kernel_is_chosen_by_name(banks):
 
 def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
     text = run("keys", *banks, "--candidates", 12, "--out", tmp_path / "k.h5", "--figure", tmp_path / "k.png")
-    for expected in ("null R²", "3 keys", "nearest of 'eight'", "blurred", "cov. null's keys", "Wrote"):
+    for expected in ("null R²", "3 keys", "nearest of 'eight'", "blurred", "as oriented", "are 3 shapes", "Wrote"):
         assert expected in text
     assert read_arrays(tmp_path / "k.h5", kind="keys")[0]["key"].shape == (3, 3, 3)
     assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")

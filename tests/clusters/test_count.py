@@ -99,14 +99,14 @@ def test_rule_obeys_the_user_and_the_null():
 
 
 def test_given_number_is_measured_beside_one_cluster():
-    choice = choose_clusters(planted(3, 200, noise=0.5), seed=0, asked=3, nulls=3)
+    choice = choose_clusters(planted(3, 200, noise=0.5), seed=0, asked=3)
     assert choice.criteria.counts.tolist() == [1, 3]
     assert choice.verdict == "given"
 
 
 def test_same_seed_same_choice():
     vector = planted(3, 200, noise=0.7)
-    one, two = (choose_clusters(vector, seed=5, counts=(1, 3), nulls=3) for _ in range(2))
+    one, two = (choose_clusters(vector, seed=5, counts=(1, 3)) for _ in range(2))
     assert one.reason == two.reason
     assert np.array_equal(one.criteria.gap, two.criteria.gap)
 

@@ -83,7 +83,7 @@ def test_the_number_is_where_the_lead_is_nearly_the_largest():
 
 
 def test_all_filters_are_measured_though_keys_are_found_on_a_sample(tmp_path):
-    keys = find_keys([planted_bank(3)], most=4, candidates=10, nulls=2, sample=100, keys=3, seed=4)
+    keys = find_keys([planted_bank(3)], most=4, candidates=10, sample=100, keys=3, seed=4)
     assert (keys.sample, len(keys.clusters.label)) == (100, 800)
     r2 = np.square(assign_lines(keys.pool.vector, keys.clusters.prototype)[1])
     assert keys.clusters.energy == pytest.approx(float(r2.mean()), rel=1e-5)
@@ -100,7 +100,7 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
     bank = planted_bank(3, 200)
     weight = bank.groups[5, 5].weight
     other = bank_of(-7 * weight + 5)
-    one, two = (find_keys([b], most=4, candidates=10, nulls=2, keys=3) for b in (bank, other))
+    one, two = (find_keys([b], most=4, candidates=10, keys=3) for b in (bank, other))
     assert np.abs(one.clusters.prototype @ two.clusters.prototype.T).max(axis=1).min() > 0.999
 
 
@@ -109,6 +109,8 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
     [
         ({"keys": 50, "candidates": 10}, "keys: 50 keys are out of reach"),
         ({"sample": 3}, "sample: 3 filters are too few"),
+        ({"nulls": 5}, "nulls: 5 null libraries are too few: p cannot reach 0.05; give at least 19"),
+        ({"nulls": 18, "keys": 3}, "nulls: 18 null libraries are too few"),
         ({"most": 0}, "most"),
         ({"candidates": 0}, "candidates: 0 prototypes are too few"),
     ],

@@ -22,7 +22,8 @@ def test_a_turned_flipped_negated_set_is_found_again(turn, sign):
     assert np.allclose(match.cosine, 1, atol=1e-5)
     assert np.allclose(match.reverse, 1, atol=1e-5)
     assert np.allclose(match.partner, keys, atol=1e-3)  # turned and signed as the key
-    assert match.covariance.tolist() == pytest.approx([1.0])
+    assert match.answers["keys_to_set"].nulls["covariance"].tolist() == pytest.approx([1.0])
+    assert match.answers["one_to_one"].mean_cosine == pytest.approx(1, abs=1e-5)
 
 
 def test_symmetries_are_the_group_of_the_frame():
@@ -52,4 +53,56 @@ def test_chance_is_what_random_sets_reach():
     assert summary["covariance"]["draws"] == 0
     assert summary["covariance"]["mean"] is None
     again = match_keys(noise, Kind(7, 7), null_keys=[], rng=np.random.default_rng(1))
-    assert again.blurred.mean() == pytest.approx(match.blurred.mean(), abs=0.01)
+    means = [m.answers["keys_to_set"].nulls["blurred"].mean() for m in (match, again)]
+    assert means[0] == pytest.approx(means[1], abs=0.01)
+
+
+def eight(k: int = 7) -> np.ndarray:
+    return named_set("eight", k, k).patterns.reshape(8, -1).astype(np.float32)
+
+
+def test_up_to_symmetry_the_published_eight_are_three_shapes():
+    match = match_keys(eight(), Kind(7, 7), null_keys=[], rng=np.random.default_rng(0))
+    assert match.shapes == [[1, 2, 3, 4], [5, 6], [7, 8]]
+    assert match.alike[:4, :4].min() > 0.97 and match.alike[4, 5] > 0.97 and match.alike[6, 7] > 0.95
+    assert "'eight' are 3 shapes (|cos| within them: 1, 2, 3, 4: 0.98 to 1.00; 5, 6: 0.98; 7, 8: 0.96)" in (
+        match.shapes_in_words()
+    )
+
+
+def test_one_key_does_not_stand_for_several_patterns():
+    """Eight copies of one one-sided edge are near a pattern each, but match one of three shapes and one of eight."""
+    copies = np.repeat(eight()[:1], 8, axis=0)
+    match = match_keys(copies, Kind(7, 7), null_keys=[], rng=np.random.default_rng(0))
+    value = {question: answer.mean_cosine for question, answer in match.answers.items()}
+    assert value["keys_to_set"] == pytest.approx(1, abs=1e-5)
+    shapes = [match.reverse[:4].mean(), match.reverse[4:6].mean(), match.reverse[6:].mean()]
+    assert value["shapes_to_keys"] == pytest.approx(np.mean(shapes)) and value["shapes_to_keys"] < 0.75
+    assert value["one_to_one"] == pytest.approx(match.reverse.mean())
+    assert value["one_to_one_as_oriented"] < 0.55
+    assert sorted(match.assigned.tolist()) == list(range(8))
+
+
+def test_only_the_oriented_match_sees_the_orientations():
+    """The eight, shuffled and signed, are found in their orientations; all turned to point one way they are not."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(8)
+    match = match_keys(-eight()[order], Kind(7, 7), null_keys=[], rng=rng)
+    assert match.assigned.tolist() == order.tolist()
+    oriented = match.answers["one_to_one_as_oriented"].summary()
+    assert oriented["mean_cosine"] == pytest.approx(1, abs=1e-5) and oriented["turned"]["p"] <= 0.01
+    same_way = symmetries(eight().reshape(8, 7, 7))
+    target = eight()[3]
+    turned = np.stack([t[np.abs(t @ target).argmax()] for t in same_way.swapaxes(0, 1)])
+    match = match_keys(turned, Kind(7, 7), null_keys=[], rng=rng)
+    assert match.answers["one_to_one"].mean_cosine == pytest.approx(1, abs=1e-5)
+    oriented = match.answers["one_to_one_as_oriented"].summary()
+    assert oriented["mean_cosine"] < 0.9 and oriented["turned"]["p"] > 0.05
+
+
+def test_fewer_keys_than_patterns_and_more_are_assigned_once():
+    for rows, found in (([6, 0, 4], [6, 0, 4]), ([0, 1, 2, 3, 4, 5, 6, 7, 7, 0], None)):
+        match = match_keys(eight()[rows], Kind(7, 7), null_keys=[], rng=np.random.default_rng(0))
+        assert (match.assigned >= 0).sum() == min(len(rows), 8) == np.isfinite(match.assigned_cosine).sum()
+        assert found is None or match.assigned.tolist() == found
+        assert match.answers["one_to_one_as_oriented"].mean_cosine == pytest.approx(1, abs=1e-5)
