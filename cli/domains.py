@@ -1,21 +1,38 @@
-"""`mkfa domains`, `mkfa domains pack`: labelled image sets."""
+"""`mkfa domains`, `mkfa domains pack`, `mkfa domains show`: labelled image sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, add, flag, new_group, option
+from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
+
+if TYPE_CHECKING:
+    from mkfa.images.domain import Domain
+    from mkfa.images.overview import Overview
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
-    group = new_group(app, "domains", domains)
+    group = new_group(app, "domains", domains, for_paths="show")
     add(group, "pack", pack)
+    add(group, "show", show)
+
+
+ContactSheet = Annotated[
+    Path | None,
+    option(
+        "--contact-sheet",
+        "FILE",
+        "Draw the first training image of each class, of at most 100 classes: .png, .pdf or .svg.",
+        **OUTPUT,
+    ),
+]
 
 
 def domains(context: typer.Context, as_json: Json = False) -> None:
@@ -62,24 +79,108 @@ def pack(
     strict: Annotated[
         bool, flag("--strict", "Stop at an image that cannot be decoded, instead of leaving it out.")
     ] = False,
+    background: Annotated[
+        str, option("--background", "COLOUR", "What transparent pixels show: white, black, #rrggbb.")
+    ] = "white",
+    levels: Annotated[
+        str | None,
+        option(
+            "--levels",
+            "LOW,HIGH",
+            "Values that become black and white in images of more than 8 bits, such as 0,4095. Default: the full range "
+            "of 16-bit integers (the high byte is kept); for floats 0 to 1, or 0 to 255, or the lowest to the highest "
+            "value of the training images, and so for 32-bit integers.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, option("--out -o", "FILE.h5", "Write here; default: the home folder (MKFA_HOME).", **OUTPUT)
     ] = None,
+    contact_sheet: ContactSheet = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Decode a data set once into one file that training reads; a stopped run goes on where it was."""
+    """Decode a data set once into one file that training reads; a stopped run goes on where it was.
+
+    Images are scaled to --size by their shorter side and cut to their centre. A folder is read as torchvision's
+    ImageFolder reads it; hidden files are left out. Only first frames are read, an EXIF orientation is not applied, and
+    colour profiles are ignored.
+    """
+    from mkfa.images.decode import parse_levels
+    from mkfa.images.domain_file import read_domain
     from mkfa.images.load import pack_domain
+    from mkfa.images.overview import overview
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
 
-    done = pack_domain(name, size=size, out=out, workers=workers, strict=strict, overwrite=force, progress=shown())
-    for skipped in done.skipped:
-        warn(f"{skipped} cannot be decoded and was left out")
+    check_output(contact_sheet, PICTURES, force=force)
+    done = pack_domain(
+        name,
+        size=size,
+        out=out,
+        workers=workers,
+        strict=strict,
+        overwrite=force,
+        background=background,
+        levels=parse_levels(levels) if levels is not None else None,
+        progress=shown(),
+    )
+    for note in done.notes:
+        warn(note)
+    for skipped, problem in list(zip(done.skipped, done.problems, strict=True))[:_NAMED]:
+        warn(f"{skipped} was left out as it cannot be decoded: {problem}")
+    if len(done.skipped) > _NAMED:
+        warn(f"{len(done.skipped) - _NAMED} more images cannot be decoded and were left out; --json lists them")
+    domain = read_domain(done.path)
+    found = overview(domain, notes=done.notes)
+    _draw(domain, contact_sheet, force)
     if as_json:
-        print_json(heading("packed_domain") | plain(done))
+        print_json(heading("packed_domain") | plain(done) | {"overview": found.facts(), "contact_sheet": contact_sheet})
         return
     left = f", {len(done.skipped)} left out" if done.skipped else ""
     again = f" ({done.resumed} were there already)" if done.resumed else ""
     say(f"Packed {done.train} train and {done.test} test images{left}{again}.")
-    say_wrote(done.path)
+    _say_overview(found)
+    say_wrote(done.path, contact_sheet)
+
+
+_NAMED = 10
+"""Images that cannot be decoded and are named one by one."""
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="DOMAIN", help=DOMAIN)],
+    size: Annotated[
+        int | None, option("--size", "PIXELS", "Side of the images; default: the domain's own, or 64.")
+    ] = None,
+    contact_sheet: ContactSheet = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Say how many images each class has and how they look; a folder is decoded first."""
+    from mkfa.images.load import describe_domain, load_domain
+
+    check_output(contact_sheet, PICTURES, force=force)
+    found = describe_domain(name, size=size, notify=warn, progress=shown())
+    if contact_sheet is not None:
+        _draw(load_domain(name, size=size), contact_sheet, force)
+    if as_json:
+        print_json(found.to_dict() | {"contact_sheet": contact_sheet})
+        return
+    for note in found.notes:
+        warn(note)
+    _say_overview(found)
+    say_wrote(contact_sheet)
+
+
+def _say_overview(found: Overview) -> None:
+    """Print the counts and the contrast, and warn of what looks wrong."""
+    say(f"{found.headline()}.")
+    for warning in found.warnings():
+        warn(warning)
+
+
+def _draw(domain: Domain, path: Path | None, force: bool) -> None:
+    if path is not None:
+        from mkfa.figures import contact_sheet
+
+        save_figure(contact_sheet.draw(contact_sheet.compute(domain)), path, overwrite=force)

@@ -77,6 +77,9 @@ FIGURES = {
             "a matrix of sources and targets",
             "mkfa transfer-matrix ...",
         ),
+        FigureEntry(
+            "contact_sheet", "one image of each class", "a domain", "mkfa domains show DOMAIN --contact-sheet FILE.png"
+        ),
     )
 }
 """Every figure by name."""

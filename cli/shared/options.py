@@ -242,10 +242,14 @@ class Command(_Spelled, TyperCommand):
 
 
 class Group(_Spelled, TyperGroup):
-    """A verb with verbs of its own."""
+    """A verb with verbs of its own; `for_paths` is the one that is meant where a path stands in its place."""
+
+    for_paths = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put present spellings in the place of former ones before the verb, then parse."""
+        if self.for_paths and args and args[0] not in self.commands and Path(args[0]).expanduser().exists():
+            args = [self.for_paths, *args]
         cut = next((i for i, word in enumerate(args) if word in self.commands), len(args))
         return super().parse_args(ctx, [*present_spelling(args[:cut], self.former), *args[cut:]])
 
@@ -283,10 +287,15 @@ def add(
 
 
 def new_group(
-    app: typer.Typer, name: str, verb: Callable[..., Any], *, former: Mapping[str, str] | None = None
+    app: typer.Typer,
+    name: str,
+    verb: Callable[..., Any],
+    *,
+    former: Mapping[str, str] | None = None,
+    for_paths: str = "",
 ) -> typer.Typer:
-    """Register a verb that has verbs of its own, and works without one too; return it."""
-    kind = type("Group", (Group,), {"former": former or {}})
+    """Register a verb that has verbs of its own, and works without one too; return it. `for_paths` as in `Group`."""
+    kind = type("Group", (Group,), {"former": former or {}, "for_paths": for_paths})
     made = typer.Typer(cls=kind, invoke_without_command=True, help=inspect.getdoc(verb))
     made.callback()(_grouped(verb))
     app.add_typer(made, name=name)

@@ -165,7 +165,7 @@ def list_folder(
 ) -> ImageSet:
     """List a folder with train/ and test/ (or val/), each with one folder of images per class.
 
-    Every class needs a training image; classes without a test image are noted. With `classes`, both sides must have
+    Every class needs a training image, but not a test image. With `classes`, both sides must have
     the same classes.
 
     Parameters
@@ -199,8 +199,6 @@ def list_folder(
     if odd := [readable(c) for c in chosen if c not in files and held_out.get(c)]:
         problem = f"has {_classes(odd)}, which {train.name}/ does not have"
         raise DomainError(readable(test), problem, "make their classes match")
-    if bare := [readable(c) for c in names if not held_out.get(c)]:
-        notes.append(f"{test.name}/ has no image of {_classes(bare)}")
     kept = names if keep is None else [names[i] for i in keep]
     sides = []
     for lists in (files, held_out):

@@ -13,6 +13,7 @@ from mkfa.images.decode import DECODING, Decoding, parse_colour
 from mkfa.images.domain import Domain
 from mkfa.images.domain_file import DomainError, read_domain
 from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path, recognise, train_folder
+from mkfa.images.overview import Overview, overview
 from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
 from mkfa.progress import Progress, follow
@@ -163,6 +164,26 @@ def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
     assert isinstance(place, _Images)
     images = place.images
     return DomainFacts(images.name, images.classes, len(images.train), len(images.test), place.size)
+
+
+def describe_domain(
+    domain: str | Path | Domain, *, size: int | None = None, notify: Notify | None = None, progress: Progress = None
+) -> Overview:
+    """Return what a domain's images look like: counts, contrast, and signs that something is wrong with them.
+
+    Parameters and errors as `load_domain`, which packs the images first if need be; or a domain that is open.
+
+    Examples
+    --------
+    >>> found = describe_domain("fashion")
+    >>> print(found.headline())
+    fashion: 10 classes; images a class: 977 to 1019 (median 1001.5) to train, 191 to 206 (median 200) to test; ...
+    """
+    if isinstance(domain, Domain):
+        return overview(domain)
+    place = _locate(domain, size)
+    notes = place.images.notes if isinstance(place, _Images) else ()
+    return overview(load_domain(domain, size=size, notify=notify, progress=progress), notes=notes)
 
 
 def load_to_train(
@@ -332,7 +353,12 @@ def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
     if done.skipped:
         more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
         notify(f"left out images that cannot be decoded: {done.skipped[0]} ({done.problems[0]}){more}")
-    return read_domain(out)
+    domain = read_domain(out)
+    found = overview(domain)
+    notify(found.headline())
+    for warning in found.warnings():
+        notify(f"{images.name}: {warning}")
+    return domain
 
 
 def _of_size(domain: Domain, size: int | None) -> Domain:

@@ -13,7 +13,11 @@ from mkfa.cli import app as command_line
 from mkfa.cli.app import VARIABLES, VERBS
 from mkfa.cli.shared.glossary import GLOSSARY
 
-VERBS_OF = {"banks": ("rm", "rename", "export"), "domains": ("pack",), "runs": ("show", "compare", "pack", "draw")}
+VERBS_OF = {
+    "banks": ("rm", "rename", "export"),
+    "domains": ("pack", "show"),
+    "runs": ("show", "compare", "pack", "draw"),
+}
 ALL = [(verb, *inner) for verb in VERBS for inner in [(), *((i,) for i in VERBS_OF.get(verb, ()))]]
 NETWORK = "--arch convmixer_8_2 --recipe smoke"
 WRONG = (

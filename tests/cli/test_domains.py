@@ -61,9 +61,55 @@ def test_pack_names_what_it_left_out(run, folder, tmp_path):
     done = run("pack", folder, "--out", tmp_path / "p.h5", "--json", "--workers", 1)
     told = json.loads(done.stdout)
     assert (told["train"], told["skipped"]) == (2, [str(folder / "train/c0/2.png")])
-    assert "2.png cannot be decoded and was left out" in done.stderr
+    assert "2.png was left out as it cannot be decoded: " in done.stderr
     with pytest.raises(MkfaError, match=r"2\.png: cannot be decoded"):
         run("pack", folder, "--out", tmp_path / "q.h5", "--strict", "--workers", 1)
+
+
+def test_what_was_packed_is_described_and_drawn(run, folder, tmp_path):
+    image = np.full((9, 9, 4), 255, np.uint8)
+    Image.fromarray(image).save(folder / "train/c1/1.png")  # white
+    Image.fromarray(np.arange(81, dtype=np.uint16).reshape(9, 9) * 50).save(folder / "train/c0/2.png")  # 12 bits
+    sheet = tmp_path / "sheet.png"
+    done = run("pack", folder, "--size", 9, "--workers", 1, "--contact-sheet", sheet, "--json")
+    told = json.loads(done.stdout)
+    assert told["overview"]["train"] == [2, 1] and told["overview"]["uniform"] == 5 and told["overview"]["white"] == 1
+    assert told["contact_sheet"] == str(sheet)
+    with Image.open(sheet) as picture:
+        assert min(picture.size) > 100
+    for words in (("show", folder), (folder,)):
+        text = run(*words, "--size", 9)
+        assert "mine: 2 classes; images a class: 1 to 2 (median 1.5) to train" in " ".join(text.stdout.split())
+        assert (
+            "5 of 6 images show one colour only (2 black, 1 white), such as training image 0 of class c0" in text.stderr
+        )
+    assert json.loads(run("show", folder, "--size", 9, "--json").stdout)["format"] == "mkfa.domain_overview"
+    with pytest.raises(MkfaError, match="exists already"):
+        run("show", folder, "--size", 9, "--contact-sheet", sheet)
+    with pytest.raises(MkfaError, match="unknown ending"):
+        run("pack", folder, "--contact-sheet", tmp_path / "sheet.jpg")
+
+
+def test_background_and_levels_are_read(run, folder, tmp_path):
+    for part in ("train", "test"):
+        Image.new("LA", (9, 9), (0, 0)).save(folder / part / "c0/0.png")
+        Image.fromarray(np.full((9, 9), 4095, np.uint16)).save(folder / part / "c1/1.png")
+    run("pack", folder, "--out", tmp_path / "p.h5", "--size", 8, "--workers", 1)
+    assert read_domain(tmp_path / "p.h5").x_train[:, 0, 0].tolist() == [[255] * 3, [80] * 3, [15] * 3]
+    words = ("--background", "#0a1400", "--levels", "0,4095")
+    run("pack", folder, "--out", tmp_path / "q.h5", "--size", 8, "--workers", 1, *words)
+    assert read_domain(tmp_path / "q.h5").x_train[:, 0, 0].tolist() == [[10, 20, 0], [80] * 3, [255] * 3]
+    for words in (("--background", "wite"), ("--levels", "9")):
+        with pytest.raises(MkfaError, match=words[0]):
+            run("pack", folder, "--out", tmp_path / "r.h5", *words)
+
+
+def test_few_of_many_damaged_images_are_named(run, folder, tmp_path):
+    for i in range(13):
+        (folder / f"train/c0/x{i:02d}.png").write_bytes(b"")
+    done = run("pack", folder, "--out", tmp_path / "p.h5", "--workers", 1)
+    assert done.stderr.count("left out as it cannot be decoded: is empty") == 10
+    assert "3 more images cannot be decoded" in done.stderr
 
 
 def test_a_bundled_domain_needs_no_packing(run):

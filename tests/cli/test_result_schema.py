@@ -38,6 +38,7 @@ COMMANDS = {
     "figure filters bank.h5 --out x.png": "figure",
     "domains": "domain_list",
     "domains pack mine --out y.h5": "packed_domain",
+    "domains show shapes.h5": "domain_overview",
     f"train shapes.h5 {SWEEP}": "base_runs",
     f"transfer-curve --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 1,3 {SWEEP}": "curve",
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 3 {SWEEP}": "table",

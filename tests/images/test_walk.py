@@ -12,7 +12,7 @@ from PIL import Image
 
 from mkfa.images.domain_file import DomainError, read_domain
 from mkfa.images.listing import is_image_folder, list_folder, list_path
-from mkfa.images.load import domain_facts, folder_size, load_domain, pack_domain
+from mkfa.images.load import describe_domain, domain_facts, folder_size, load_domain, pack_domain
 from mkfa.images.pack import pack
 from mkfa.storage.files import readable
 
@@ -124,10 +124,11 @@ def test_every_class_needs_a_training_image(folder):
     assert "dog" not in list_folder(folder).classes  # an empty folder on the test side alone does no harm
     picture(folder / "train/dog/1.png")
     images = list_folder(folder)
-    assert images.notes == ("test/ has no image of class dog",)
+    assert list(describe_domain(folder, size=8).warnings())[0] == "class dog has no test image"
     assert images.classes == tuple(sorted(CLASSES)) and len(images.test) == 8
-    shutil.rmtree(folder / "train/b9"), (folder / "train/b9").mkdir()
-    shutil.rmtree(folder / "train/b10"), (folder / "train/b10").mkdir()
+    for name in ("b9", "b10"):
+        shutil.rmtree(folder / "train" / name)
+        (folder / "train" / name).mkdir()
     with pytest.raises(DomainError, match=r"no image of 2 classes \(b10, b9\)"):
         list_folder(folder)
 
@@ -174,7 +175,8 @@ def test_names_of_the_sides(folder, name):
 def test_the_side_that_is_not_used_is_said(folder):
     shutil.copytree(folder / "test", folder / "val")
     assert list_folder(folder).notes == ("test/ is the test side; val/ is not used",)
-    shutil.rmtree(folder / "test"), shutil.rmtree(folder / "val")
+    shutil.rmtree(folder / "test")
+    shutil.rmtree(folder / "val")
     with pytest.raises(DomainError, match="has no folder test; put one folder of images per class into"):
         list_folder(folder)
 

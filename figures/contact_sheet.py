@@ -1,0 +1,80 @@
+"""One image of each class of a domain, to see what a network is trained on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkfa.array_types import U8
+from mkfa.errors import one_line
+from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.images.domain import Domain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST = 100
+"""Classes in one picture; of more classes, evenly spaced ones."""
+_COLUMNS = 10
+_LETTERS = 13
+"""Letters of a class's name that fit above an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSheet:
+    """The images of a contact sheet: (n, H, W, C) uint8, the names of their classes, and a title."""
+
+    title: str
+    names: tuple[str, ...]
+    images: U8
+
+
+def compute(domain: Domain) -> ContactSheet:
+    """Take the first training image of each class that has one, of at most `MOST` classes."""
+    first = {int(label): int(row) for label, row in zip(*np.unique(domain.y_train, return_index=True), strict=True)}
+    labels = sorted(first)
+    chosen = [labels[i] for i in np.unique(np.linspace(0, len(labels) - 1, min(MOST, len(labels))).round().astype(int))]
+    images = np.concatenate([np.asarray(domain.x_train[first[c] : first[c] + 1]) for c in chosen])
+    part = f"{len(chosen)} of {len(domain.classes)} classes" if len(chosen) < len(domain.classes) else "each class"
+    title = f"{domain.name}: the first training image of {part}, {domain.size}x{domain.size} pixels"
+    return ContactSheet(title, tuple(domain.classes[c] for c in chosen), images)
+
+
+def draw(data: ContactSheet, ax: Axes | None = None) -> Figure:
+    """Draw the images into `ax` or a new figure, each below the name of its class, as they are: black is 0, white 255.
+
+    Examples
+    --------
+    >>> from mkfa.figures.contact_sheet import compute, draw
+    >>> from mkfa.images import load_domain
+    >>> figure = draw(compute(load_domain("digits")))
+    >>> print(figure.axes[0].get_title(loc="left"))
+    digits: the first training image of each class, 32x32 pixels
+    """
+    n, height, width, channels = data.images.shape
+    columns = min(_COLUMNS, n)
+    rows = -(-n // columns)
+    gap, head = max(1, width // 12), max(2, width // 3)
+    sheet = np.full((rows * (height + head), columns * (width + gap) - gap, 3), 255, np.uint8)
+    places = [(i // columns * (height + head) + head, i % columns * (width + gap)) for i in range(n)]
+    for (top, left), image in zip(places, data.images, strict=True):
+        sheet[top : top + height, left : left + width] = image if channels == 3 else image.repeat(3, 2)
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks are drawn as boxes
+        tall = 0.35 + PAGE * 0.98 * sheet.shape[0] / (_COLUMNS * (width + gap))
+        ax = ax or new_figure(max(3.4, PAGE * columns / _COLUMNS), tall).add_subplot()
+        ax.imshow(sheet, interpolation="nearest" if width <= 64 else "antialiased")
+        for (top, left), name in zip(places, data.names, strict=True):
+            text = one_line(name)
+            text = text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
+            ax.text(left, top - gap / 2 - 1, text, fontsize=6, va="bottom", parse_math=False)
+            edge = [left - 0.5, left + width - 0.5, left + width - 0.5, left - 0.5, left - 0.5]
+            side = [top - 0.5, top - 0.5, top + height - 0.5, top + height - 0.5, top - 0.5]
+            ax.plot(edge, side, color="#bbbbbb", linewidth=0.4, clip_on=False)
+        ax.set_axis_off()
+        ax.set_title(one_line(data.title), loc="left", parse_math=False)
+    return ax.figure.figure

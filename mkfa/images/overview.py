@@ -1,0 +1,231 @@
+"""How a domain looks: images of each class, contrast, and signs that something is wrong with the images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mkfa.array_types import I64, U8
+from mkfa.images.domain import Domain
+from mkfa.storage.file_rows import Rows
+from mkfa.storage.records import Result
+
+LOOKED_AT = 1 << 29
+"""Bytes of pixels that contrast is measured on; of larger sets, evenly spaced images."""
+COMPARED = 1 << 33
+"""Equal images are searched for in sets of up to this many bytes; each has to be read once."""
+UNIFORM_SD = 1.0
+"""An image is uniform if no channel has a larger standard deviation, levels of 0 to 255."""
+DARK, PALE = 64, 191
+"""A set whose brightest pixel is below DARK, or whose darkest is above PALE, was probably scaled wrongly."""
+_SLAB = 1 << 25
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Overview(Result):
+    """What a domain's images look like.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str
+    train, test : tuple of int
+        Images of each class.
+    size, channels : int
+    mean, sd : float
+        Of all pixels of the training images looked at, levels of 0 to 255.
+    lowest, highest : int
+        The darkest and brightest value of all images looked at.
+    looked_at : int
+        Number of images that contrast was measured on, of both sides.
+    uniform, black, white : int
+        How many of them are uniform (`UNIFORM_SD`), and of these nearly black or white.
+    example : str
+        The first uniform image; "" if there is none.
+    shared : int or None
+        Test images whose pixels equal a training image's, uniform ones aside; None if the set is larger than
+        `COMPARED`.
+    mixed : int or None
+        Different training images whose pixels occur in another class too.
+    notes : tuple of str
+        What was left out of a folder, and which folders were chosen.
+    """
+
+    KIND: ClassVar[str] = "domain_overview"
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    size: int
+    channels: int
+    mean: float
+    sd: float
+    lowest: int
+    highest: int
+    looked_at: int
+    uniform: int
+    black: int
+    white: int
+    example: str
+    shared: int | None
+    mixed: int | None
+    notes: tuple[str, ...] = ()
+
+    def headline(self) -> str:
+        """Return the counts and the contrast in one line."""
+        counts = f"{_count(len(self.classes), 'class', 'classes')}; images a class: {_span(self.train)} to train"
+        return f"{self.name}: {counts}, {_span(self.test)} to test; {self.contrast()}"
+
+    def contrast(self) -> str:
+        """Return the mean and standard deviation of the pixels in words."""
+        return f"pixels have mean {self.mean:.0f} and SD {self.sd:.0f} (of 0 to 255)"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the number of images of each class."""
+        return [
+            {"class": name, "train": a, "test": b}
+            for name, a, b in zip(self.classes, self.train, self.test, strict=True)
+        ]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a sentence for each sign that the images are not what they should be."""
+        for counts, side in ((self.train, "training"), (self.test, "test")):
+            if bare := [name for name, count in zip(self.classes, counts, strict=True) if not count]:
+                yield f"{_named(bare)} no {side} image"
+        if self.uniform:
+            share = f"{self.uniform} of {_count(self.looked_at, 'image')}"
+            shades = ", ".join(f"{n} {shade}" for n, shade in ((self.black, "black"), (self.white, "white")) if n)
+            yield f"{share} show one colour only{f' ({shades})' if shades else ''}, such as {self.example}"
+        if self.highest < DARK:
+            yield (
+                f"no pixel is brighter than {self.highest} of 255: values of 10 or 12 bits in files of 16 bits? if so,"
+                " pack with --levels 0,1023 or --levels 0,4095"
+            )
+        elif self.lowest > PALE:
+            yield f"no pixel is darker than {self.lowest} of 255: pack with other --levels or another --background"
+        if self.shared:
+            are = "image is" if self.shared == 1 else "images are"
+            yield f"{self.shared} test {are} among the training images too, so that accuracy is too high"
+        if self.mixed:
+            equal = "training image equals one" if self.mixed == 1 else "training images equal one"
+            yield f"{self.mixed} {equal} of another class"
+        if self.shared is None:
+            yield f"the set is too large to look for equal images ({COMPARED >> 30} GiB)"
+
+
+def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
+    """Count the images of each class, measure contrast, and look for uniform and equal images.
+
+    Parameters
+    ----------
+    notes : sentences to keep with the result, `ImageSet.notes`
+
+    Examples
+    --------
+    >>> from mkfa.images import load_domain
+    >>> found = overview(load_domain("digits"))
+    >>> print(found.headline())
+    digits: 10 classes; images a class: 400 to train, 100 to test; pixels have mean 34 and SD 77 (of 0 to 255)
+    >>> found.uniform, found.shared, list(found.warnings())
+    (0, 0, [])
+    """
+    sides = (("training", domain.x_train, domain.y_train), ("test", domain.x_test, domain.y_test))
+    whole = sum(x.nbytes for _, x, _ in sides)
+    every = max(1, -(-whole // LOOKED_AT))
+    compare = whole <= COMPARED
+    total, squares, pixels, looked = 0.0, 0.0, 0, 0
+    lowest, highest, uniform, shades, example = 255, 0, 0, [0, 0], ""
+    known: dict[bytes, set[int]] = {}
+    shared = 0
+    mixed = 0
+    for side, x, y in sides:
+        for start, images in _slabs(x, 1 if compare else every):
+            step = 1 if compare else every
+            rows = start + step * np.arange(len(images))
+            chosen = np.flatnonzero(rows % every == 0)
+            flat = np.zeros(len(images), bool)
+            if len(chosen):
+                mean, sd, low, high = _measured(images[chosen])
+                if side == "training":
+                    total += float(mean.sum())
+                    squares += float((sd**2 + mean**2).sum())
+                    pixels += mean.size
+                lowest, highest = min(lowest, low), max(highest, high)
+                one_colour = sd.max(1) < UNIFORM_SD
+                flat[chosen] = one_colour
+                looked += len(chosen)
+                uniform += int(one_colour.sum())
+                shades[0] += int((one_colour & (mean.max(1) < 8)).sum())
+                shades[1] += int((one_colour & (mean.min(1) > 247)).sum())
+                if one_colour.any() and not example:
+                    row = int(rows[chosen[one_colour.argmax()]])
+                    example = f"{side} image {row} of class {domain.classes[int(y[row])]}"
+            if not compare:
+                continue
+            for row, image in zip(rows[~flat], images[~flat], strict=True):
+                digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+                if side == "training":
+                    known.setdefault(digest, set()).add(int(y[row]))
+                else:
+                    shared += digest in known
+        if side == "training":
+            mixed = sum(len(labels) > 1 for labels in known.values())
+    counts = [tuple(np.bincount(y, minlength=len(domain.classes)).tolist()) for _, _, y in sides]
+    average = total / max(1, pixels)
+    return Overview(
+        name=domain.name,
+        classes=domain.classes,
+        train=counts[0],
+        test=counts[1],
+        size=domain.size,
+        channels=domain.channels,
+        mean=average,
+        sd=float(np.sqrt(max(0.0, squares / max(1, pixels) - average**2))),
+        lowest=lowest,
+        highest=highest,
+        looked_at=looked,
+        uniform=uniform,
+        black=shades[0],
+        white=shades[1],
+        example=example,
+        shared=shared if compare else None,
+        mixed=mixed if compare else None,
+        notes=tuple(notes),
+    )
+
+
+def _slabs(x: U8 | Rows, every: int) -> Iterator[tuple[int, U8]]:
+    """Yield every so many images, some at a time, each slab with the row of its first image."""
+    if every > 1:
+        yield from ((row, x[row : row + 1]) for row in range(0, len(x), every))
+        return
+    step = max(1, _SLAB // max(1, int(np.prod(x.shape[1:]))))
+    for start in range(0, len(x), step):
+        yield start, np.asarray(x[start : start + step])
+
+
+def _measured(images: U8) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int, int]:
+    """Return mean and standard deviation of each image and channel, (N, C), and the lowest and highest value."""
+    flat = images.reshape(len(images), -1, images.shape[3])
+    return flat.mean(1, dtype=np.float64), flat.std(1, dtype=np.float32), int(flat.min()), int(flat.max())
+
+
+def _span(counts: Sequence[int] | I64) -> str:
+    """Return "400", or "2 to 8 (median 5)"."""
+    low, high = int(min(counts)), int(max(counts))
+    return f"{low}" if low == high else f"{low} to {high} (median {float(np.median(counts)):g})"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"class {names[0]} has"
+    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) have"
