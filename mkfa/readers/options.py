@@ -75,8 +75,7 @@ def _dilations(
     given: Mapping[str, int | Sequence[int]] | str | Sequence[str],
 ) -> tuple[tuple[str, tuple[int, int]], ...]:
     if isinstance(given, Mapping):
-        pairs = [(pattern, value if isinstance(value, int) else tuple(value)) for pattern, value in given.items()]
-        return tuple((pattern, _checked(pattern, value)) for pattern, value in pairs)
+        return tuple((pattern, _checked(pattern, value)) for pattern, value in given.items())
     out = []
     for text in (given,) if isinstance(given, str) else given:
         pattern, _, number = text.rpartition("=")
@@ -87,8 +86,8 @@ def _dilations(
     return tuple(out)
 
 
-def _checked(pattern: str, value: int | tuple[int, ...]) -> tuple[int, int]:
-    both = (value, value) if isinstance(value, int) else value
+def _checked(pattern: str, value: int | Sequence[int]) -> tuple[int, int]:
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(both) != 2 or not all(type(n) is int and 1 <= n <= LARGEST_DILATION for n in both):
         problem = f"cannot be {value}"
         raise MkfaError(f"the dilation of {pattern}", problem, "give a whole number from 1 on, or height x width")
