@@ -3,7 +3,8 @@
 import pytest
 
 from mkfa.readers.reading import TensorInfo
-from mkfa.readers.tensors.roles import NOT_AVERAGED, OPTIMISER, SECOND_COPY, is_optimiser, is_weight_name, roles
+from mkfa.readers.tensors.copies import NOT_AVERAGED, OPTIMISER, SECOND_COPY, roles
+from mkfa.readers.tensors.roles import is_optimiser, is_weight_name
 
 NET = {"stem.weight": (8, 3, 3, 3), "blocks.0.dw.weight": (8, 1, 3, 3), "blocks.1.dw.weight": (8, 1, 5, 5)}
 

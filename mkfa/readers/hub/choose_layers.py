@@ -14,12 +14,19 @@ from mkfa.errors import MkfaError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.tensors.checkpoint import identify
+from mkfa.readers.tensors.copies import Roles
 from mkfa.readers.tensors.select import Selection, select
 from mkfa.readers.timm import catalogue as timm_catalogue
 
 
 def choose(
-    infos: Mapping[str, TensorInfo], architecture: str, *, stem: str = "", options: ReadOptions = DEFAULT, thing: str
+    infos: Mapping[str, TensorInfo],
+    architecture: str,
+    *,
+    stem: str = "",
+    options: ReadOptions = DEFAULT,
+    role: Roles | None = None,
+    thing: str,
 ) -> tuple[str, Selection]:
     """Choose the depthwise layers of a file; return the architecture ("" if unknown) with the choice.
 
@@ -28,6 +35,7 @@ def choose(
     architecture : timm architecture, "" if unknown.
     stem : name of the first convolution, without ".weight", of a one-channel network; "" for others.
     options : if the user named the architecture, a file without its layers is refused.
+    role : which tensors are the network; None decides by names alone.
     thing : named in errors.
 
     Raises
@@ -36,24 +44,26 @@ def choose(
         The user named the architecture, and the file does not have the architecture's layers, or timm does not know it.
     """
     if not architecture:
-        return identify(infos, thing, stem=stem, options=options)
+        return identify(infos, thing, stem=stem, options=options, role=role)
     try:
         layers, aliases = timm_catalogue.graph_of(architecture)
         graph = timm_catalogue.under_keys(layers, aliases, infos)
         rule = "catalogue" if timm_catalogue.is_recorded_version() else "graph"
-        return architecture, select(infos, graph=graph, rule=rule, thing=thing, options=options)
+        return architecture, select(infos, graph=graph, rule=rule, thing=thing, options=options, role=role)
     except MkfaError as error:
-        other = _by_timm(infos, architecture, thing, options)
+        other = _by_timm(infos, architecture, thing, options, role)
         if other is not None:
             return architecture, other
         if options.architecture:
             raise
-        name, selection = identify(infos, thing, stem=stem, options=options)
+        name, selection = identify(infos, thing, stem=stem, options=options, role=role)
         note = f"the file is not timm's {architecture} ({error.problem}): its layers were identified without it"
         return name, replace(selection, notes=(*selection.notes, note))
 
 
-def _by_timm(infos: Mapping[str, TensorInfo], architecture: str, thing: str, options: ReadOptions) -> Selection | None:
+def _by_timm(
+    infos: Mapping[str, TensorInfo], architecture: str, thing: str, options: ReadOptions, role: Roles | None
+) -> Selection | None:
     """Choose by the installed timm's graph, else by its key filter; None if neither fits."""
     from mkfa.readers.timm.module_graph import module_graph, renamed_keys
 
@@ -61,9 +71,9 @@ def _by_timm(infos: Mapping[str, TensorInfo], architecture: str, thing: str, opt
         graph = module_graph(architecture)
         if timm_catalogue.is_recorded_version() and graph.layers != timm_catalogue.layers_of(architecture):
             known = timm_catalogue.under_keys(graph.layers, graph.aliases, infos)
-            return select(infos, graph=known, thing=thing, options=options)
+            return select(infos, graph=known, thing=thing, options=options, role=role)
         names = renamed_keys(architecture, {key: info.shape for key, info in infos.items()})
         renamed = tuple(replace(layer, key=names[layer.key]) for layer in graph.layers if layer.key in names)
         if len(renamed) == len(graph.layers):
-            return select(infos, graph=renamed, rule="renamed", thing=thing, options=options)
+            return select(infos, graph=renamed, rule="renamed", thing=thing, options=options, role=role)
     return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, Reading, TensorFile, TensorInfo
+from mkfa.readers.tensors.copies import Roles, settle_copies
 from mkfa.readers.tensors.select import Selection, select, take
 from mkfa.storage.files import sha256_of
 
@@ -45,7 +46,8 @@ class CheckpointInfo:
 def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadOptions = DEFAULT) -> Reading:
     """Read an open checkpoint; `options` and errors as for `mkfa.readers.formats.reader_for`."""
     digest = _Digest(checkpoint.hashed)
-    name, selection = _selected(file.tensors, checkpoint, options)
+    role = settle_copies(file, options, thing=checkpoint.thing)
+    name, selection = _selected(file.tensors, checkpoint, options, role)
     reading = take(file, selection, architecture=name, source_sha256=digest.result())
     return replace(
         reading,
@@ -56,17 +58,17 @@ def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadO
 
 
 def _selected(
-    infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, options: ReadOptions
+    infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, options: ReadOptions, role: Roles
 ) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read)."""
     if options.architecture:
-        return options.architecture, _by_architecture(infos, options.architecture, checkpoint.thing, options)
+        return options.architecture, _by_architecture(infos, options.architecture, checkpoint.thing, options, role)
     if checkpoint.hint:
         try:
-            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing, options)
+            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing, options, role)
         except MkfaError:  # the name in the file need not be timm's
             pass
-    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order, options=options)
+    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order, options=options, role=role)
 
 
 def identify(
@@ -76,6 +78,7 @@ def identify(
     stem: str = "",
     keeps_order: bool | None = None,
     options: ReadOptions = DEFAULT,
+    role: Roles | None = None,
 ) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read): by timm's catalogue, else by the shape rule.
 
@@ -83,18 +86,20 @@ def identify(
     """
     from mkfa.readers.timm.catalogue import match_layers
 
-    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing, options=options)
+    plain = select(
+        infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing, options=options, role=role
+    )
     shapes = {layer.key: layer.shape for layer in plain.layers}
     for prefix in _common_prefixes(list(shapes)):
         names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
         match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
         if match is not None:
-            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing, options=options)
+            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing, options=options, role=role)
     return "", plain
 
 
 def _by_architecture(
-    infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str, options: ReadOptions
+    infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str, options: ReadOptions, role: Roles
 ) -> Selection:
     from mkfa.readers.timm.catalogue import graph_of, under_keys
 
@@ -103,7 +108,7 @@ def _by_architecture(
         raise SourceError(architecture, "has no depthwise layer", "give the architecture that the weights belong to")
     known = {suffix for key in infos for suffix in _suffixes(key)} if aliases else set()
     graph: tuple[GraphLayer, ...] = under_keys(layers, aliases, known)
-    return select(infos, graph=graph, rule="catalogue", thing=str(thing), options=options)
+    return select(infos, graph=graph, rule="catalogue", thing=str(thing), options=options, role=role)
 
 
 def _common_prefixes(keys: list[str]) -> Iterator[str]:

@@ -20,8 +20,9 @@ from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
 from mkfa.readers.tensors import key_names as naming
+from mkfa.readers.tensors.copies import Roles, roles
 from mkfa.readers.tensors.dtypes import FLOATS
-from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name, roles
+from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name
 
 STEM = str(Why.STEM)
 TIED = str(Why.TIED)
@@ -61,6 +62,7 @@ class Selection:
     rule : as in `mkfa.banks.bank.Provenance`.
     skipped : reason -> number of tensors shaped like a depthwise layer's that were skipped for it.
     contents : the file's content in a clause.
+    copy : as in `mkfa.readers.reading.Reading`.
     """
 
     layers: tuple[PlannedLayer, ...]
@@ -68,6 +70,7 @@ class Selection:
     skipped: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     notes: tuple[str, ...] = ()
     contents: str = ""
+    copy: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -85,6 +88,7 @@ def select(
     keeps_order: bool | None = None,
     thing: str = "the checkpoint",
     options: ReadOptions = DEFAULT,
+    role: Roles | None = None,
 ) -> Selection:
     """Choose the depthwise layers among named tensors.
 
@@ -103,6 +107,7 @@ def select(
     keeps_order : whether the file keeps the order of definition; None assumes it unless the weights are in
         alphabetical order.
     thing : named in errors.
+    role : which tensors are the network; None decides by names alone.
     options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
 
     Raises
@@ -110,7 +115,7 @@ def select(
     SourceError
         The file does not have the layers of `graph`.
     """
-    role = roles(infos)
+    role = roles(infos) if role is None else role
     alive = {key: info for key, info in infos.items() if key not in role.left_out}
     forced = {k for k, info in alive.items() if is_depthwise_shape(info.shape) and matches(k, options.include)}
     reasons = {key: why for key, why in _reasons(alive).items() if key not in forced}
@@ -134,7 +139,7 @@ def select(
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         plan = Selection(tuple(layers), "shape")
     counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})
-    return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive))
+    return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive), copy=role.copy)
 
 
 def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLayer, ...]:
@@ -172,6 +177,7 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
         skipped=FrozenDict(dict(sorted(skipped.items()))),
         notes=selection.notes,
         contents=selection.contents,
+        copy=selection.copy,
     )
 
 
