@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
@@ -86,15 +87,14 @@ def identify(
     """
     from mkfa.readers.timm.catalogue import match_layers
 
-    plain = select(
-        infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, thing=thing, options=options, role=role
-    )
+    facts: dict[str, Any] = {"thing": thing, "options": options, "role": role}
+    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, **facts)
     shapes = {layer.key: layer.shape for layer in plain.layers}
     for prefix in _common_prefixes(list(shapes)):
         names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
         match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
         if match is not None:
-            return match[0], select(infos, graph=match[1], rule="catalogue", thing=thing, options=options, role=role)
+            return match[0], select(infos, graph=match[1], rule="catalogue", **facts)
     return "", plain
 
 

@@ -37,8 +37,14 @@ Root = tuple[str, ...]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _EMA = frozenset(["ema", "emas", "modelema", "averaged", "average", "averaging", "swa", "shadow", "polyak"])
+_PARTS = frozenset(["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"])
+_PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
 _SOFT = frozenset(["teacher", "target", "momentum"])
-_NOT_SOFT = frozenset(["source", "src"])
+_NOT_PARTS = frozenset(
+    ["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"]
+)
+_PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
+_SOFT = frozenset(["source", "src"])
 _SLOTS = frozenset(["momentum", "momenta", "moment", "moments", "mu", "nu", "m", "v", "velocity", "slots"])
 _SLOTS |= {"grad", "grads", "gradient", "gradients", "exp", "sq", "opt", "variance", "accumulator", "adam", "rmsprop"}
 _PLAIN = frozenset(["state", "dict", "model", "models", "net", "network", "params", "parameters", "weights", "weight"])
@@ -181,7 +187,7 @@ def _groups(layers: Shapes, infos: Mapping[str, TensorInfo]) -> list[list[_State
     stems = {root for key, info in infos.items() if _takes_images(key, info) for root in _roots(key)}
     same: dict[frozenset[tuple[str, tuple[int, ...]]], list[_State]] = {}
     for keys, root in outer.items():
-        if root in stems or _is_state_name(root) or _is_outermost(root, under, len(layers)):
+        if root in stems or (_words(root[-1]) and _is_state_name(root)) or _is_outermost(root, under, len(layers)):
             within = _within({key: layers[key] for key in keys})
             same.setdefault(frozenset((name, layers[key]) for name, key in within.items()), []).append(
                 _State(root, within)
