@@ -40,11 +40,7 @@ _EMA = frozenset(["ema", "emas", "modelema", "averaged", "average", "averaging",
 _PARTS = frozenset(["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"])
 _PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
 _SOFT = frozenset(["teacher", "target", "momentum"])
-_NOT_PARTS = frozenset(
-    ["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"]
-)
-_PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
-_SOFT = frozenset(["source", "src"])
+_NOT_SOFT = frozenset(["source", "src"])
 _SLOTS = frozenset(["momentum", "momenta", "moment", "moments", "mu", "nu", "m", "v", "velocity", "slots"])
 _SLOTS |= {"grad", "grads", "gradient", "gradients", "exp", "sq", "opt", "variance", "accumulator", "adam", "rmsprop"}
 _PLAIN = frozenset(["state", "dict", "model", "models", "net", "network", "params", "parameters", "weights", "weight"])
@@ -347,9 +343,10 @@ def _by_writer(state: _State, states: Sequence[_State], infos: Mapping[str, Tens
 
 
 def _is_key_encoder(state: _State, states: Sequence[_State]) -> bool:
-    """True for MoCo's `encoder_k` beside `encoder_q`."""
+    """True for MoCo's `encoder_k` beside `encoder_q`, and for ALBEF's `encoder_m` beside `encoder`."""
     last = state.root[-1] if state.root else ""
-    return last.endswith("_k") and any(other.root and other.root[-1] == last[:-1] + "q" for other in states)
+    twin = {"_k": last[:-1] + "q", "_m": last[:-2]}.get(last[-2:])
+    return any(other.root and other.root[-1] == twin for other in states)
 
 
 def _is_slot(state: _State, states: Sequence[_State], numbers: Mapping[int, AnyArray]) -> bool:
