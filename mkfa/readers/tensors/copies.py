@@ -44,11 +44,12 @@ _NOT_SOFT = frozenset(["source", "src"])
 _SLOTS = frozenset(["momentum", "momenta", "moment", "moments", "mu", "nu", "m", "v", "velocity", "slots"])
 _SLOTS |= {"grad", "grads", "gradient", "gradients", "exp", "sq", "opt", "variance", "accumulator", "adam", "rmsprop"}
 _PLAIN = frozenset(["state", "dict", "model", "models", "net", "network", "params", "parameters", "weights", "weight"])
-_PLAIN |= {"module", "student", "online", "raw", "main", "checkpoint", "ckpt", "backbone", "encoder"}
+_PLAIN |= {"module", "student", "online", "raw", "main", "checkpoint", "ckpt", "backbone", "encoder", "callbacks"}
 _LAST = frozenset(["last", "latest", "final", "current", "end"])
 _OTHER_STATES = frozenset(["best", "epoch", "epochs", "step", "steps", "iter", "iteration", "snapshot", "snapshots"])
 _OTHER_STATES |= {"fold", "folds", "init", "initial", "start", "pretrained", "backup", "previous", "prev", "old"}
 _OTHER_STATES |= {"seed", "run", "round", "cv", "kfold", "history", "acc", "loss", "val", "min", "max"}
+_STATES = _EMA | _SLOTS | _LAST | _OTHER_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,11 @@ class _State:
 
     @property
     def words(self) -> frozenset[str]:
-        return frozenset(word for part in self.root for word in _words(part))
+        """The words of the path that all its layers share, up to a numbered part."""
+        keys = [key.split(".")[:-1] for key in self.layers.values()]
+        shared = [parts[0] for parts in zip(*keys, strict=False) if len(set(parts)) == 1]
+        cut = next((i for i, part in enumerate(shared) if _numbered(part)), len(shared))
+        return frozenset(word for part in (*self.root, *shared[len(self.root) : cut]) for word in _words(part))
 
 
 @dataclass(slots=True)
@@ -183,6 +188,8 @@ def _groups(layers: Shapes, infos: Mapping[str, TensorInfo]) -> list[list[_State
     stems = {root for key, info in infos.items() if _takes_images(key, info) for root in _roots(key)}
     same: dict[frozenset[tuple[str, tuple[int, ...]]], list[_State]] = {}
     for keys, root in outer.items():
+        if _is_part(root):
+            continue
         if root in stems or (_words(root[-1]) and _is_state_name(root)) or _is_outermost(root, under, len(layers)):
             within = _within({key: layers[key] for key in keys})
             same.setdefault(frozenset((name, layers[key]) for name, key in within.items()), []).append(
@@ -200,6 +207,12 @@ def _groups(layers: Shapes, infos: Mapping[str, TensorInfo]) -> list[list[_State
             groups.append(free)
             taken.update(key for state in free for key in state.layers.values())
     return groups
+
+
+def _is_part(root: Root) -> bool:
+    """True for a numbered part of a network: `stages.0`, `block3`."""
+    at = next((i for i, part in enumerate(root) if _numbered(part)), None)
+    return at is not None and bool(_PARTS & set(_words(root[at]) or _words(root[max(at - 1, 0)])))
 
 
 def _note_others(groups: Sequence[Sequence[_State]], layers: Shapes, verdict: _Verdict) -> None:
@@ -292,7 +305,7 @@ def _settle_states(
     thing: object,
 ) -> None:
     """Decide between states of which none, or all, are averaged."""
-    one_network = all(_is_state_name(state.root) for state in states)
+    one_network = _are_state_names([state.root for state in states])
     r = min((_r(states[0], state, numbers) for state in states[1:]), default=0.0) if numbers else 0.0
     if not one_network and r < ALIKE:
         if numbers:
@@ -441,8 +454,13 @@ def _takes_images(key: str, info: TensorInfo) -> bool:
 def _is_state_name(root: Root) -> bool:
     """True if a path says nothing of what a network is for, only which state of it this is."""
     words = {word for part in root for word in _words(part)}
-    ours = _EMA | _SLOTS | _LAST | _OTHER_STATES
-    return bool(words & (ours | {"state", "dict"})) and words <= ours | _PLAIN | _SOFT
+    return bool(words & (_STATES | {"state", "dict"})) and words <= _STATES | _PLAIN | _SOFT
+
+
+def _are_state_names(roots: Sequence[Root]) -> bool:
+    """True if paths differ only in words for states of one network."""
+    words = [{word for part in root for word in _words(part)} for root in roots]
+    return any(each & _STATES for each in words) and all(each <= _STATES | _PLAIN | _SOFT for each in words)
 
 
 def _numbered(part: str) -> bool:
