@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mkfa.cli.shared.options import Bank, Force, Json, add, new_group
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
+
+if TYPE_CHECKING:
+    from mkfa.banks.library import BankChange
 
 Own = Annotated[str, typer.Argument(metavar="BANK", help="Name of a bank of the library.")]
 
@@ -83,12 +86,14 @@ def export(
     _report("exported", export_bank(bank, file, overwrite=force), as_json)
 
 
-def _report(done: str, path: Path, as_json: bool) -> None:
+def _report(done: str, change: BankChange, as_json: bool) -> None:
     from mkfa.storage.heading import heading
 
     if as_json:
-        print_json(heading("bank_change") | {"done": done, "path": path})
+        print_json(heading("bank_change") | {"done": done, "path": change.path, "notes": list(change.notes)})
     elif done == "removed":
-        say(f"Removed {path}.", wrap=False)
+        say(f"Removed {change.path}.", wrap=False)
     else:
-        say_wrote(path)
+        say_wrote(change.path)
+    for note in change.notes:
+        warn(note)

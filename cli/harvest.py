@@ -86,10 +86,12 @@ def harvest(
     if out is not None:
         check_output(out, (".h5",), force=force)
         done = Harvests((_harvest_to_file(wanted[0], options, out, force=force),))
+        for note in done[0].changes:
+            warn(f"{out}: {note}")
     else:
 
         def warn_of(result: HarvestedBank) -> None:
-            for note in result.notes if result.state == "skipped" else ():
+            for note in result.changes:
                 warn(f"{result.name}: {note}")
             if result.error and len(wanted) > 1:
                 warn(str(result.error))
@@ -101,7 +103,7 @@ def harvest(
         print_list("harvest", "banks", list(done))
     elif len(done) == 1:
         print_bank(read_bank(done[0].path), done[0].path, layers=False)
-        if done[0].state == "harvested":
+        if done[0].state in ("harvested", "updated"):
             say_wrote(done[0].path)
         else:
             say(f"The bank exists (--force harvests it again): {done[0].path}", wrap=False)
@@ -114,10 +116,13 @@ def harvest(
 
 
 def _harvest_to_file(source: str, options: dict[str, Any], out: Path, *, force: bool) -> HarvestedBank:
-    from mkfa.banks.bank_file import write_bank
+    from mkfa.banks.bank_file import replace_bank, write_bank
     from mkfa.readers.collect import HarvestedBank
     from mkfa.readers.harvesting import harvest as read
 
     bank = read(source, **options, progress=shown())
-    write_bank(bank, out, overwrite=force)
-    return HarvestedBank(source, bank.name, "harvested", out, len(bank.layers), len(bank), bank.provenance.notes)
+    changes = replace_bank(bank, out) if force else ()
+    if not force:
+        write_bank(bank, out, overwrite=False)
+    notes = (*bank.provenance.notes, *changes)
+    return HarvestedBank(source, bank.name, "harvested", out, len(bank.layers), len(bank), notes, changes)

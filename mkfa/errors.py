@@ -42,6 +42,10 @@ class BankError(MkfaError):
     """A bank file that cannot be read as one."""
 
 
+class DamagedBankError(BankError):
+    """A file of HDF5 whose bytes are not those that were written."""
+
+
 class InUseError(BankError):
     """A file of HDF5 that another program has open for writing; it is sound, but cannot be read now."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,23 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("MKFA_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "100")
     return home
+
+
+@contextlib.contextmanager
+def _opened_elsewhere(path: Path, mode: str = "r+", **options: object) -> Iterator[None]:
+    code = f"import h5py, time; f = h5py.File({str(path)!r}, {mode!r}, **{options!r}); print(1, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(600)"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def opened_elsewhere() -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """Return `open(path, mode, **options)`: keeps an HDF5 file open in another process, which is killed at the end."""
+    return _opened_elsewhere
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ unchecked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
-from mkfa.errors import BankError
+from mkfa.errors import BankError, InUseError
 from mkfa.frozen import FrozenDict
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.hdf5 import (
@@ -168,6 +170,8 @@ def write_bank(
 ) -> Path:
     """Write a bank file atomically and return its path; raises as `atomic_write`.
 
+    Analyses stored in a file that is replaced are gone, unless they are among `analyses`; a UserWarning names them.
+
     Examples
     --------
     >>> import mkfa, tempfile
@@ -178,14 +182,20 @@ def write_bank(
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
+    lost = {name: one for name, one in stored_analyses(path).items() if name not in (analyses or {})}
+    _write(bank, path, analyses, overwrite=overwrite)
+    if lost:
+        warnings.warn(f"{path}: {gone(lost)}", stacklevel=2)
+    return path
 
+
+def _write(bank: FilterBank, path: Path, analyses: Mapping[str, Analysis] | None, *, overwrite: bool = True) -> None:
     def fill(f: Any) -> None:
         put_bank(f, bank)
         for analysis in (analyses or {}).values():
             _put_analysis(f, analysis)
 
     atomic_write(path, file_image(fill), overwrite=overwrite)
-    return path
 
 
 def read_bank(path: str | Path) -> FilterBank:
@@ -206,6 +216,48 @@ def read_bank(path: str | Path) -> FilterBank:
     with open_file(Path(path)) as f:
         check_bank(f)
         return get_bank(f)
+
+
+def same_filters(a: FilterBank, b: FilterBank) -> bool:
+    """True if two banks have the same layers and filters; names and provenance do not count."""
+    return a.layers == b.layers and dict(a.groups) == dict(b.groups)
+
+
+def replace_bank(bank: FilterBank, path: str | Path) -> tuple[str, ...]:
+    """Write a bank over a file that may exist, and return sentences on what is gone with it.
+
+    Analyses stored in the file are kept if its filters are those of the bank. Raises `InUseError` if another program
+    has the file open for writing, else as `write_bank`.
+    """
+    path = Path(path)
+    check_target(path, overwrite=True)
+    former, analyses = None, stored_analyses(path)
+    if analyses:
+        with contextlib.suppress(BankError):
+            former = read_bank(path)
+    keep = former is not None and same_filters(former, bank)
+    _write(bank, path, analyses if keep else None)
+    return () if keep or not analyses else (gone(analyses),)
+
+
+def stored_analyses(path: Path) -> dict[str, Analysis]:
+    """Return the analyses in a file that is to be replaced or removed; {} if it is missing, damaged or no bank.
+
+    Raises `InUseError` if another program has the file open for writing.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return read_analyses(path)
+    except InUseError:
+        raise
+    except BankError:
+        return {}
+
+
+def gone(analyses: Mapping[str, Analysis]) -> str:
+    """Return the sentence that names analyses of a bank that was replaced or removed."""
+    return f"The analyses stored in the former bank are gone: {', '.join(sorted(analyses))}."
 
 
 def write_analysis(path: str | Path, analysis: Analysis) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
-from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
+from mkfa.banks.bank_file import gone, read_analyses, read_bank, stored_analyses, write_bank
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
@@ -101,29 +102,45 @@ def load_bank(bank: BankLike) -> FilterBank:
     return read_bank(resolve_path(str(bank)) if isinstance(bank, str) else bank.expanduser())
 
 
-def remove_bank(name: str) -> Path:
-    """Delete a bank of the library, with its analyses; return its path."""
+@dataclass(frozen=True, slots=True)
+class BankChange:
+    """What became of a bank: the path of its file, and sentences on what is gone."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def remove_bank(name: str) -> BankChange:
+    """Delete a bank of the library, with its analyses."""
     path = _own_file(name)
+    analyses = stored_analyses(path)
     path.unlink()
-    return path
+    return BankChange(path, (gone(analyses),) if analyses else ())
 
 
-def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> Path:
-    """Rename a bank of the library, with its analyses; return its new path."""
+def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> BankChange:
+    """Rename a bank of the library, with its analyses."""
     old = _own_file(name)
     file = bank_file_name(new_name)
     if file == ".h5":
         raise BankError(f"name {new_name!r}", "has no character that a file name may have", "choose another name")
     new = library_folder() / file
     check_target(new, overwrite=overwrite)
-    write_bank(replace(read_bank(old), name=new_name), new, analyses=read_analyses(old), overwrite=overwrite)
+    notes: list[str] = []
+    if new.is_file() and new != old:
+        notes.append(f"The bank that was called {new.stem} is gone.")
+        notes += [gone(analyses)] if (analyses := stored_analyses(new)) else []
+    renamed, kept = replace(read_bank(old), name=new_name), read_analyses(old)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the notes say it
+        write_bank(renamed, new, analyses=kept, overwrite=overwrite)
     if new != old:
         old.unlink()
-    return new
+    return BankChange(new, tuple(notes))
 
 
-def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
-    """Write a bank for other programs, as .h5 (a bank file) or .npz; return the path.
+def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> BankChange:
+    """Write a bank for other programs, as .h5 (a bank file, with stored analyses) or .npz.
 
     The .npz has `names`, the layers' names, and for each kernel size arrays such as `weight_5x5` (filters, height,
     width), `layer_5x5` (from 1) and `channel_5x5`.
@@ -135,9 +152,15 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
     if path.suffix.lower() not in (".h5", ".npz"):
         raise BankError(path, "has an unknown ending", "end the name in .h5 or .npz")
     check_target(path, overwrite=overwrite)
+    file = None if isinstance(bank, FilterBank) else resolve_path(str(bank))
     bank = load_bank(bank)
     if path.suffix.lower() == ".h5":
-        return write_bank(bank, path, overwrite=overwrite)
+        kept = {} if file is None else read_analyses(file)
+        lost = {name: one for name, one in stored_analyses(path).items() if name not in kept}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the notes say it
+            write_bank(bank, path, analyses=kept, overwrite=overwrite)
+        return BankChange(path, (gone(lost),) if lost else ())
     arrays: dict[str, Any] = {"names": np.array([layer.name for layer in bank.layers])}
     for kind in bank.kinds:
         group = bank.of_kind(kind)
@@ -145,7 +168,7 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)
-    return path
+    return BankChange(path)
 
 
 def _own_file(name: str) -> Path:

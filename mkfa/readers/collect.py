@@ -1,21 +1,35 @@
-"""Harvest several networks into the library, one bank each; banks that exist are skipped."""
+"""Harvest several networks into the library, one bank each; banks that exist are kept."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mkfa.banks.bank import FilterBank, Provenance
-from mkfa.banks.bank_file import read_analyses, read_bank, write_bank
-from mkfa.banks.library import bank_file_name, library_folder
+from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, write_bank
+from mkfa.banks.library import bank_file_name, bundled_index, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.progress import Progress, follow
+from mkfa.readers.former import (
+    Former,
+    former_bank,
+    may_differ,
+    no_longer_recorded,
+    option_name,
+    options_given,
+    refuse_other,
+    same_network,
+    same_source,
+    with_facts,
+)
 from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
 from mkfa.storage.records import Result
+
+STATES = ("harvested", "updated", "skipped", "failed")
 
 _WILD = "*?["
 
@@ -24,8 +38,15 @@ _WILD = "*?["
 class HarvestedBank:
     """The outcome for one source.
 
-    `state` is "harvested", "skipped" (the bank exists) or "failed" (`error` says why). `notes` are sentences
-    for the reader.
+    Attributes
+    ----------
+    state : str
+        "harvested", "skipped" (the bank exists), "updated" (the bank exists and got the provenance that options state)
+        or "failed" (`error` says why).
+    notes : tuple of str
+        Sentences of the bank's provenance, with `changes`.
+    changes : tuple of str
+        Sentences on a bank that was there before.
     """
 
     source: str
@@ -35,6 +56,7 @@ class HarvestedBank:
     layers: int = 0
     filters: int = 0
     notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     error: MkfaError | None = None
 
 
@@ -65,7 +87,7 @@ class Harvests(Result):
         return WorkError(f"{len(failed)} of {len(self)} sources", problem, remedy)
 
     def headline(self) -> str:
-        counts = {state: sum(bank.state == state for bank in self) for state in ("harvested", "skipped", "failed")}
+        counts = {state: sum(bank.state == state for bank in self) for state in STATES}
         return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no sources"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -119,10 +141,12 @@ def harvest_all(
     progress: Progress = None,
     **options: Any,
 ) -> Harvests:
-    """Harvest networks into the library, each under its own name; banks that exist are skipped.
+    """Harvest networks into the library, each under its own name.
 
-    A local checkpoint whose bytes changed is harvested again. A bank harvested from another source is replaced only
-    with `force`.
+    A bank of the same network, by resolved path or name and by digest, is kept; options that state provenance update
+    it. A bank of another network, or of other weights at the same path, is replaced only with `force`. Stored analyses
+    are kept if the filters stay the same. Sources with the same default name get that of their folder or owner before
+    it: run1-best, run2-best.
 
     Parameters
     ----------
@@ -164,12 +188,13 @@ def harvest_all(
         problem = f"names one bank, but there are {len(sources)} sources"
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
-    with follow(progress, "harvest", len(sources)) as advance:
-        for source in sources:
-            label = name or network_name(source)
+    labels = {source: name or label for source, label in default_names(sources, folder).items()}
+    hub = _Hub()
+    with follow(progress, "harvest", len(labels)) as advance:
+        for source, label in labels.items():
             path = folder / bank_file_name(label)
             try:
-                result = _harvest_into(path, source, label, force=force, options=options)
+                result = _harvest_into(path, source, label, force=force, options=options, hub=hub)
             except MkfaError as error:
                 result = HarvestedBank(source, label, "failed", path, error=error)
             done.append(result)
@@ -179,44 +204,132 @@ def harvest_all(
     return Harvests(tuple(done))
 
 
-def _harvest_into(path: Path, source: str, name: str, *, force: bool, options: dict[str, Any]) -> HarvestedBank:
+def default_names(sources: Sequence[str], folder: Path) -> dict[str, str]:
+    """Return source -> name of its bank in a library; a source that is given twice, by any path, is listed once.
+
+    Names that several sources share get the folders or the owner before them, as many as tell them apart; a bank that
+    has the plain name already keeps it.
+    """
+    unique: dict[tuple[str, str], str] = {}
+    for source in sources:
+        real = str(Path(source).expanduser().resolve()) if is_path(source) else source
+        unique.setdefault((real, network_name(source)), source)
+    names = {source: name for (_, name), source in unique.items()}
+    shared = Counter(map(bank_file_name, names.values()))
+    parts = {
+        source: [*_parts_before(source), name] for source, name in names.items() if shared[bank_file_name(name)] > 1
+    }
+    for source, own in parts.items():
+        if _is_bank_of(folder / bank_file_name(names[source]), source):
+            continue
+        others = [other for key, other in parts.items() if key != source]
+        for count in range(2, len(own) + 1):
+            names[source] = "-".join(own[-count:])
+            if all(bank_file_name("-".join(other[-count:])) != bank_file_name(names[source]) for other in others):
+                break
+    return names
+
+
+def _parts_before(source: str) -> tuple[str, ...]:
+    """Return the folders above a path, or the owner of a repository."""
+    if is_path(source):
+        return Path(source).expanduser().absolute().parent.resolve().parts[1:]
+    return tuple(source.removeprefix("hf-hub:").split("/")[:-1])
+
+
+def _is_bank_of(path: Path, source: str) -> bool:
+    try:
+        return path.is_file() and same_source(source, read_bank(path).provenance)
+    except MkfaError:
+        return False
+
+
+@dataclass(slots=True)
+class _Hub:
+    """Asks whether repositories changed, until the hub does not answer."""
+
+    silent: bool = False
+
+    def changed(self, source: str, provenance: Provenance) -> bool:
+        """True if a network on the hub has other bytes now than when it was harvested."""
+        from mkfa.readers.hub.read_hub import state_of
+
+        if self.silent:
+            return False
+        try:
+            commit, sha256 = state_of(source)
+        except MkfaError as error:
+            self.silent = isinstance(error, WorkError)
+            return False
+        if sha256 and provenance.source_sha256:
+            return sha256 != provenance.source_sha256
+        return bool(commit and provenance.hub_commit) and commit != provenance.hub_commit
+
+
+def _harvest_into(
+    path: Path, source: str, name: str, *, force: bool, options: dict[str, Any], hub: _Hub
+) -> HarvestedBank:
     if path.name == ".h5":
         raise MkfaError(f"name {name!r}", "has no character that a file name may have", "pass another --name")
-    present: FilterBank | None = None
-    if not force:
-        with contextlib.suppress(MkfaError):  # a missing or damaged bank is harvested again
-            present = read_bank(path)
-    if present is not None and not is_path(source):
-        if present.provenance.source != source:
-            raise _taken(path, present.provenance)
-        return _skipped(source, path, present, options)
+    former, given = former_bank(path, force=force), options_given(options)
+    present = former.bank
+    if present is not None and not force and not is_path(source):
+        known = same_source(source, present.provenance) and not may_differ(given, present)
+        if known and not hub.changed(source, present.provenance):
+            return _kept(source, path, present, given)
     bank = harvest(source, name=name, **options)
-    if present is not None:
-        old, new = present.provenance, bank.provenance
-        if old.source_sha256 and old.source_sha256 == new.source_sha256:
-            return _skipped(source, path, present, options)
-        if old.source != new.source:
-            raise _taken(path, old)
-    notes = list(bank.provenance.notes)
-    with contextlib.suppress(MkfaError):
-        if lost := sorted(read_analyses(path)):
-            notes.append(f"the analyses stored in the former bank of this name are gone: {', '.join(lost)}")
-    write_bank(bank, path, overwrite=True)
-    return HarvestedBank(source, name, "harvested", path, len(bank.layers), len(bank), tuple(notes))
+    if present is None or force:
+        return _written(source, path, bank, former)
+    if not same_network(present, bank):
+        raise refuse_other(path, source, present.provenance, bank.provenance)
+    notes = []
+    if not same_source(source, present.provenance):
+        notes.append(f"The bank was harvested from {present.provenance.source}, whose weights are the same bytes.")
+    if not same_filters(present, bank):
+        filters = [option_name(option) for option in given if may_differ({option: given[option]}, present)]
+        if filters:
+            problem = f"is in the library already, and {' and '.join(filters)} would change its filters or layers"
+            raise MkfaError(path.stem, problem, "pass --name for another name or --force to replace it")
+        made = present.provenance.mkfa_version
+        notes.append(
+            f"This mkfa reads other filters or layers from the same bytes than mkfa {made or 'of an unknown version'} "
+            "with its options did; --force harvests them again."
+        )
+    elif "arch" in given:
+        present = replace(present, provenance=replace(present.provenance, rule=bank.provenance.rule))
+    return _kept(source, path, present, given, notes)
 
 
-def _skipped(source: str, path: Path, bank: FilterBank, options: dict[str, Any]) -> HarvestedBank:
-    """Return the result for a bank that exists; its note names the options that had no effect."""
-    fields = {"arch": "architecture", "training_set": "training_set", "task": "task", "licence": "licence"}
-    ignored = [
-        f"--{option.replace('_', '-')}"
-        for option, field in fields.items()
-        if options.get(option) and options[option] != getattr(bank.provenance, field)
-    ]
-    note = f"{' and '.join(ignored)} had no effect, since the bank exists; --force harvests it again"
-    return HarvestedBank(source, bank.name, "skipped", path, len(bank.layers), len(bank), (note,) if ignored else ())
+def _kept(source: str, path: Path, bank: FilterBank, given: dict[str, Any], notes: Sequence[str] = ()) -> HarvestedBank:
+    """Return the result for a bank that exists, after giving it the provenance that options state."""
+    stated, changed = with_facts(bank, given)
+    if changed:
+        replace_bank(stated, path)
+        notes = [*notes, f"The bank existed; {' and '.join(changed)} changed what it says of the network."]
+    state = "updated" if changed else "skipped"
+    return _result(source, path, stated, state, notes)
 
 
-def _taken(path: Path, old: Provenance) -> MkfaError:
-    problem = f"is in the library already, harvested from another source ({old.source})"
-    return MkfaError(path.stem, problem, "pass --name for another name or --force to replace it")
+def _written(source: str, path: Path, bank: FilterBank, former: Former) -> HarvestedBank:
+    notes = []
+    if former.bank is not None:
+        old = former.bank.provenance
+        if not same_source(source, old):
+            notes.append(f"The former bank of this name, harvested from {old.source or 'an unknown source'}, is gone.")
+        elif not same_network(former.bank, bank):
+            notes.append("The weights differ from those of the former bank, which is gone.")
+        notes += no_longer_recorded(old, bank.provenance)
+    elif former.problem:
+        notes.append(f"The former bank could not be read ({former.problem}) and was replaced.")
+    elif path.stem in bundled_index()["banks"]:
+        notes.append("The name now means this bank and no longer the one that comes with mkfa.")
+    if former.bank is None and not former.problem:
+        write_bank(bank, path, overwrite=False)
+    else:
+        notes += replace_bank(bank, path)
+    return _result(source, path, bank, "harvested", notes)
+
+
+def _result(source: str, path: Path, bank: FilterBank, state: str, changes: Sequence[str]) -> HarvestedBank:
+    notes = (*bank.provenance.notes, *changes)
+    return HarvestedBank(source, bank.name, state, path, len(bank.layers), len(bank), notes, tuple(changes))

@@ -207,8 +207,12 @@ def _of_memory(source: Any) -> tuple[str, str]:
 
 
 def _recorded(source: str) -> str:
-    """Return a source as a bank records it: a path is made absolute."""
-    return str(Path(source).expanduser().absolute()) if is_path(source) else source
+    """Return a source as a bank records it: a path is absolute, in its real folder. A link keeps its own name, since
+    the file that it leads to may have none that says anything (in a hub's cache)."""
+    if not is_path(source):
+        return source
+    path = Path(source).expanduser()
+    return str(path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name)
 
 
 def _layer(layer: DepthwiseLayer) -> tuple[Layer, F32, F32 | None]:

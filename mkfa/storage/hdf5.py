@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.errors import BankError, InUseError, MkfaError, one_line
+from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, one_line
 from mkfa.storage.files import read_head
 
 CHECKSUM = "checksum"
@@ -180,7 +180,7 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     if data.is_virtual or data.external or not is_inside(at, key):
         raise BankError("bank", f"{data.name} lies outside the file", "use a file that mkfa wrote")
     if data.chunks is None and data.id.get_storage_size() < data.size * data.dtype.itemsize:
-        raise BankError("bank", f"{data.name} claims more rows than the file contains", "fetch the file again")
+        raise DamagedBankError("bank", f"{data.name} claims more rows than the file contains", "fetch the file again")
     if data.size * data.dtype.itemsize > _MOST_BYTES:
         raise BankError("bank", f"{data.name} claims {data.size} values", "fetch the file again")
     text = h5py.check_string_dtype(data.dtype)
@@ -192,7 +192,7 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     written = get_text(data, CHECKSUM)
     if written and written != checksum(out):
         problem = f"is damaged: the values of {data.name} differ from those that were written"
-        raise BankError("bank", problem, "harvest the network again or fetch the file again")
+        raise DamagedBankError("bank", problem, "harvest the network again or fetch the file again")
     return np.char.decode(out, "utf-8").astype(object) if text else out
 
 
@@ -225,7 +225,7 @@ def _as_bank_error(path: Path) -> Iterator[None]:
         if _LOCKED in str(error):
             raise _lock_error(path, error) from error
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
-        raise BankError(path, problem, "harvest the network again or fetch the file again") from error
+        raise DamagedBankError(path, problem, "harvest the network again or fetch the file again") from error
 
 
 def _in_use(path: Path) -> InUseError:

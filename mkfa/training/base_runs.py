@@ -1,8 +1,8 @@
 """Base runs and the filters taken from them: their banks in the library, their weights, their identity.
 
 A base run's bank is stored in the library as DOMAIN+ARCH+RECIPE+sSEED. The bank of seed 0 is also stored under the
-domain's plain name; if several runs qualify, the one trained last wins. A harvested bank of that name is never
-overwritten.
+domain's plain name; if several runs qualify, the one trained last wins. A bank of another origin of that name, or one
+that cannot be read, is never overwritten.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
-from mkfa.banks.bank_file import read_bank, write_bank
+from mkfa.banks.bank_file import read_bank, replace_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
@@ -129,14 +129,12 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
     folder = RunFolder(root, spec)
     full = f"{domain.name}+{spec.arch}+{spec.recipe_name}+s{spec.seed}"
     library = library_folder(create=True)
-    names = [full]
-    note = ""
-    if spec.seed == 0:
-        source = _source_of(library / bank_file_name(domain.name))
-        if source is None or source.startswith(RUN_PREFIX):
-            names.append(domain.name)
+    names, notes = [], []
+    for name in (full, domain.name) if spec.seed == 0 else (full,):
+        if kept := _not_ours(library / bank_file_name(name)):
+            notes.append(f"{name} stays {kept}")
         else:
-            note = f"{domain.name} stays the bank harvested from {source}"
+            names.append(name)
     paths = [folder.path / BANK, *(library / bank_file_name(name) for name in names)]
     from mkfa.networks.layers import spatial_layers
 
@@ -150,8 +148,9 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
         digest = result.weights_sha256 if result else ""
         bank = run_bank(trained_network(root, spec, domain), spec, domain, digest=digest)
         for path in stale:
-            write_bank(replace(bank, name=domain.name if path.stem == domain.name else full), path)
-    return BaseBanks(tuple(names), note)
+            named = replace(bank, name=domain.name if path.stem == domain.name else full)
+            notes += [f"{path.stem}: {said}" for said in replace_bank(named, path)]
+    return BaseBanks(tuple(names), "; ".join(notes))
 
 
 def base_of(spec: RunSpec) -> RunSpec:
@@ -164,6 +163,17 @@ def _source_of(path: Path) -> str | None:
         return read_bank(path).provenance.source
     except MkfaError:
         return None
+
+
+def _not_ours(path: Path) -> str:
+    """Return what is at the path of a base run's bank, if no base run left it; else ""."""
+    if not path.exists():
+        return ""
+    try:
+        source = read_bank(path).provenance.source
+    except MkfaError as error:
+        return f"as it is, since its bank cannot be read ({error.problem})"
+    return "" if source.startswith(RUN_PREFIX) else f"the bank harvested from {source or 'an unknown source'}"
 
 
 def _stage(name: str) -> int:

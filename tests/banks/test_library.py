@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from mkfa.banks.bank_file import write_bank
-from mkfa.banks.library import bank_file_name, library_folder, list_banks, load_bank, resolve_path
-from mkfa.errors import BankError, MkfaError, UnknownNameError
+from mkfa.banks.bank_file import Analysis, read_analyses, replace_bank, write_analysis, write_bank
+from mkfa.banks.library import (
+    bank_file_name,
+    export_bank,
+    library_folder,
+    list_banks,
+    load_bank,
+    remove_bank,
+    rename_bank,
+    resolve_path,
+)
+from mkfa.errors import BankError, InUseError, MkfaError, UnknownNameError
 
 
 @pytest.fixture
@@ -62,3 +72,58 @@ def test_an_unwritable_home_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("MKFA_HOME", str(tmp_path / "file"))
     with pytest.raises(MkfaError, match="MKFA_HOME"):
         library_folder(create=True)
+
+
+GONE = "The analyses stored in the former bank are gone: assign.gaussian."
+
+
+@pytest.fixture
+def analysed(stored):
+    write_analysis(stored, Analysis("assign.gaussian", {"best": np.arange(4)}, {}))
+    return stored
+
+
+def test_a_bank_is_removed_with_the_names_of_its_analyses(analysed):
+    assert remove_bank("mine").notes == (GONE,)
+    assert not analysed.exists()
+
+
+def test_a_renamed_bank_takes_its_analyses_along_and_says_what_it_replaces(analysed, bank_maker):
+    other = write_bank(bank_maker(seed=1), library_folder() / "other.h5")
+    write_analysis(other, Analysis("assign.gaussian", {}, {}))
+    with pytest.raises(MkfaError, match="exists already"):
+        rename_bank("mine", "other")
+    done = rename_bank("mine", "other", overwrite=True)
+    assert done.notes == ("The bank that was called other is gone.", GONE)
+    assert list(read_analyses(other)["assign.gaussian"].arrays) == ["best"] and not analysed.exists()
+
+
+def test_an_exported_bank_has_its_analyses(analysed, tmp_path, bank_maker):
+    out = export_bank("mine", tmp_path / "x.h5").path
+    assert list(read_analyses(out)) == ["assign.gaussian"]
+    write_bank(bank_maker(seed=1), library_folder() / "other.h5")
+    assert export_bank("other", out, overwrite=True).notes == (GONE,)
+    assert not export_bank("mine", tmp_path / "x.npz").notes
+
+
+def test_writing_over_a_bank_warns_of_its_analyses(analysed, bank_maker):
+    with pytest.warns(UserWarning, match=r"mine\.h5: The analyses stored .* are gone: assign\.gaussian"):
+        write_bank(bank_maker(), analysed)
+    write_bank(bank_maker(), analysed)  # none left
+
+
+def test_analyses_are_kept_only_with_the_filters_that_they_are_of(analysed, bank_maker):
+    assert replace_bank(bank_maker(name="new name"), analysed) == ()
+    assert list(read_analyses(analysed)) == ["assign.gaussian"] and load_bank("mine").name == "new name"
+    assert replace_bank(bank_maker(seed=1), analysed) == (GONE,)
+    assert not read_analyses(analysed)
+
+
+def test_a_bank_in_use_is_neither_removed_nor_replaced(stored, bank_maker, opened_elsewhere):
+    with opened_elsewhere(stored):
+        for action in (lambda: remove_bank("mine"), lambda: replace_bank(bank_maker(), stored)):
+            with pytest.raises(InUseError):
+                action()
+        with pytest.raises(InUseError):
+            write_bank(bank_maker(), stored)
+    assert load_bank("mine") == bank_maker(name="mine")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mkfa.banks.bank_file import read_bank, write_bank
+from mkfa.banks.bank_file import Analysis, read_bank, write_analysis, write_bank
 from mkfa.banks.library import library_folder
 
 MKFA = [sys.executable, "-m", "mkfa.cli.app"]
@@ -88,6 +88,50 @@ def test_into_the_library_and_listed(checkpoint):
     assert not rows["net"]["bundled"]
     assert rows["efficientnet_lite0"]["bundled"]
     assert "the bank exists" in mkfa("harvest", checkpoint).stdout.lower()
+
+
+def test_a_bank_is_not_lost_to_another_network_of_its_name(checkpoint, tmp_path):
+    for place, scale in (("run1", 1), ("run2", 2)):
+        (tmp_path / place).mkdir()
+        tensors = {
+            "stem.weight": np.ones((8, 3, 3, 3)),
+            "blocks.0.conv_dw.weight": scale * np.eye(9).reshape(9, 1, 3, 3),
+        }
+        save_file(
+            {key: value.astype(np.float32) for key, value in tensors.items()}, tmp_path / place / "ck.safetensors"
+        )
+    assert mkfa("harvest", "ck.safetensors", cwd=tmp_path / "run1").returncode == 0
+    bank = library_folder() / "ck.h5"
+    write_analysis(bank, Analysis("assign.gaussian", {"best": np.arange(9)}, {}))
+    before = bank.read_bytes()
+    done = mkfa("harvest", "ck.safetensors", cwd=tmp_path / "run2")
+    assert_refused(done, ["ck: is in the library already", str(tmp_path / "run1" / "ck.safetensors"), "--name"])
+    assert bank.read_bytes() == before
+    done = mkfa("harvest", "ck.safetensors", "--training-set", "ImageNet-1k", cwd=tmp_path / "run1")
+    assert done.returncode == 0 and "--training-set changed" in done.stderr and f"Wrote {bank}" in done.stdout
+    assert read_bank(bank).provenance.training_set == "ImageNet-1k"
+    done = mkfa("harvest", "ck.safetensors", "--force", cwd=tmp_path / "run2")
+    assert done.returncode == 0
+    assert "analyses stored in the former bank are gone: assign.gaussian" in done.stderr
+    assert read_bank(bank).of_layer(0).weight.max() == 2
+
+
+def test_out_over_a_bank_says_which_analyses_are_gone(checkpoint, tmp_path, bank_maker):
+    out = write_bank(bank_maker(), tmp_path / "bank.h5")
+    write_analysis(out, Analysis("assign.gaussian", {}, {}))
+    done = mkfa("harvest", checkpoint, "--out", out, "--force", "--json")
+    assert done.returncode == 0 and "are gone: assign.gaussian" in done.stderr
+    assert "are gone: assign.gaussian" in json.loads(done.stdout)["banks"][0]["changes"][0]
+
+
+def test_a_bank_that_is_open_elsewhere_is_in_use(bank_maker, tmp_path, opened_elsewhere):
+    path = write_bank(bank_maker(), tmp_path / "t.h5")
+    with opened_elsewhere(path):
+        done = mkfa("show", path)
+        assert_refused(done, ["t.h5: is in use: another program has it open for writing", "close it there"])
+        assert "damaged" not in done.stderr and "harvest" not in done.stderr
+        done = mkfa("banks", "export", path, tmp_path / "copy.h5")
+        assert_refused(done, "is in use")
 
 
 def test_a_damaged_bank_in_the_library_does_not_hide_the_others(checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mkfa.banks.bank_file import write_bank
+from mkfa.banks.bank_file import Analysis, write_analysis, write_bank
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines.processes import Serial
 from mkfa.engines.serial import carry_out
@@ -129,6 +130,29 @@ def test_a_bank_harvested_from_elsewhere_keeps_its_name(domains, tmp_path, bank_
     assert "letters" not in outcome.banks.names
     assert "made-0" in outcome.banks.note
     assert load_bank("letters").provenance.source == "made-0"
+
+
+@pytest.mark.parametrize("state", ["in use", "not a bank", "damaged"])
+def test_a_bank_that_cannot_be_read_keeps_its_name(domains, tmp_path, bank_maker, opened_elsewhere, state):
+    path = write_bank(bank_maker(name="letters"), library_folder(create=True) / "letters.h5")
+    if state != "in use":
+        path.write_bytes(b"my notes" if state == "not a bank" else path.read_bytes()[:-900])
+    with opened_elsewhere(path) if state == "in use" else contextlib.nullcontext():
+        before = path.read_bytes()
+        [outcome] = work(plan_bases(experiment(), domains, names=["letters"], seeds=1), domains, tmp_path)
+        assert outcome.state == "done" and "letters" not in outcome.banks.names
+        assert "letters stays as it is, since its bank cannot be read" in outcome.banks.note
+        assert path.read_bytes() == before
+
+
+def test_a_bank_of_an_earlier_run_is_replaced_and_its_analyses_are_named(domains, tmp_path):
+    plan = plan_bases(experiment(), domains, names=["letters"], seeds=1)
+    work(plan, domains, tmp_path)
+    write_analysis(library_folder() / "letters.h5", Analysis("assign.gaussian", {"best": np.arange(3)}, {}))
+    other = Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 4, "batch": 8}))
+    [outcome] = work(plan_bases(other, domains, names=["letters"], seeds=1), domains, tmp_path)
+    assert "letters" in outcome.banks.names
+    assert outcome.banks.note == "letters: The analyses stored in the former bank are gone: assign.gaussian."
 
 
 def test_weights_that_are_not_those_of_the_run_are_refused(domains, tmp_path):

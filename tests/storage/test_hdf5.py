@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -17,24 +14,12 @@ from mkfa.images.domain_file import make_domain, read_domain, write_domain
 from mkfa.storage.result_files import read_arrays, write_arrays
 
 
-@contextlib.contextmanager
-def opened_elsewhere(path, mode="r+", **options):
-    """Keep a file open in another process, which is killed at the end."""
-    code = f"import h5py, time; f = h5py.File({str(path)!r}, {mode!r}, **{options!r}); print(1, flush=True)"
-    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(600)"], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None and process.stdout.readline()
-            yield
-        finally:
-            process.kill()
-
-
 @pytest.fixture
 def bank_file(bank_maker, tmp_path):
     return write_bank(bank_maker(), tmp_path / "bank.h5")
 
 
-def test_a_bank_open_for_writing_elsewhere_is_in_use_and_not_damaged(bank_file):
+def test_a_bank_open_for_writing_elsewhere_is_in_use_and_not_damaged(bank_file, opened_elsewhere):
     before = bank_file.read_bytes()
     with opened_elsewhere(bank_file):
         opened = bank_file.read_bytes()  # HDF5 marks the file
@@ -46,13 +31,15 @@ def test_a_bank_open_for_writing_elsewhere_is_in_use_and_not_damaged(bank_file):
         assert bank_file.read_bytes() == opened != before
 
 
-def test_other_readers_do_not_disturb(bank_file, bank_maker):
+def test_other_readers_do_not_disturb(bank_file, bank_maker, opened_elsewhere):
     with opened_elsewhere(bank_file, "r"):
         assert read_bank(bank_file) == bank_maker()
 
 
 @pytest.mark.parametrize("options", [{}, {"libver": "latest"}])
-def test_a_bank_that_a_killed_program_had_open_is_read_and_mended_by_the_next_write(bank_file, bank_maker, options):
+def test_a_bank_that_a_killed_program_had_open_is_read_and_mended_by_the_next_write(
+    bank_file, bank_maker, options, opened_elsewhere
+):
     with opened_elsewhere(bank_file, **options):
         pass
     with pytest.raises(OSError, match="already open for write"):
@@ -63,7 +50,7 @@ def test_a_bank_that_a_killed_program_had_open_is_read_and_mended_by_the_next_wr
         assert list(f["analysis"]) == ["a"]
 
 
-def test_a_marked_file_whose_tables_are_half_written_is_in_use(bank_file):
+def test_a_marked_file_whose_tables_are_half_written_is_in_use(bank_file, opened_elsewhere):
     with opened_elsewhere(bank_file):
         pass
     data = bytearray(bank_file.read_bytes())
@@ -74,7 +61,7 @@ def test_a_marked_file_whose_tables_are_half_written_is_in_use(bank_file):
         read_bank(bank_file)
 
 
-def test_results_and_domains_in_use_are_said_to_be(tmp_path):
+def test_results_and_domains_in_use_are_said_to_be(tmp_path, opened_elsewhere):
     result = write_arrays(tmp_path / "r.h5", kind="atlas", arrays={"x": np.arange(3)}, attributes={})
     with opened_elsewhere(result), pytest.raises(InUseError, match="is in use"):
         read_arrays(result, kind="atlas")

@@ -75,8 +75,10 @@ class Pinned:
         return f"{self.repo}/{self.file}"
 
 
-def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
+def pin(repo: str, file: str, revision: str = "", *, retries: int | None = None) -> Pinned | None:
     """Ask the hub for a file's commit, digest, size and address; None if the repository does not have the file.
+
+    `retries` as for `mkfa.readers.hub.requests.head`.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def pin(repo: str, file: str, revision: str = "") -> Pinned | None:
     url = hf_hub_url(repo, file, revision=revision or None, endpoint=endpoint())
     commit, etag, own_etag, location = "", "", "", ""
     for _ in range(REDIRECTS):
-        reply = head(url, f"{repo}/{file}")
+        reply = head(url, f"{repo}/{file}", retries=retries)
         if reply.status == 404 and reply.headers.get("x-error-code", "") not in ("RepoNotFound", "RevisionNotFound"):
             return None
         if reply.status >= 400:

@@ -97,6 +97,29 @@ def _read_pinned(pinned: Pinned, wanted: Wanted) -> Reading:
     return _read_copy(_downloaded(pinned), wanted)
 
 
+def state_of(source: str) -> tuple[str, str]:
+    """Return the commit and digest that a name means now, "" where they are not known; at most one request is made.
+
+    Raises
+    ------
+    WorkError
+        The hub does not answer.
+    MkfaError
+        As `read_hub`.
+    """
+    wanted = _wanted(source, DEFAULT)
+    copy = _cached(wanted)
+    if copy is not None:
+        return copy.commit, copy.sha256
+    if hub_cache.offline():
+        return "", ""
+    for file in wanted.files:
+        pinned = pin(wanted.repo, file, wanted.revision, retries=0)
+        if pinned is not None:
+            return pinned.commit, pinned.sha256
+    return "", ""
+
+
 def _wanted(source: str, options: ReadOptions) -> Wanted:
     if not source.startswith(PREFIX):
         if "/" in source:

@@ -81,9 +81,12 @@ def plain_headers() -> dict[str, str]:
     return {"user-agent": f"mkfa/{VERSION}", "accept-encoding": "identity"}
 
 
-def head(url: str, thing: str) -> Reply:
-    """Request a file's headers without following a redirect; raises WorkError if the hub cannot be reached."""
-    return _retried("HEAD", url, own_headers(), thing=thing, follow=False)
+def head(url: str, thing: str, *, retries: int | None = None) -> Reply:
+    """Request a file's headers without following a redirect; raises WorkError if the hub cannot be reached.
+
+    `retries` is the number of further attempts, `RETRIES` if None.
+    """
+    return _retried("HEAD", url, own_headers(), thing=thing, follow=False, retries=retries)
 
 
 def get_small(url: str, thing: str, *, limit: int) -> Reply:
@@ -168,10 +171,12 @@ def _retried(
     limit: int = 0,
     span: tuple[int, int, int] | None = None,
     stop: threading.Event | None = None,
+    retries: int | None = None,
 ) -> Reply:
     errors, problem, asked = _transport_errors(), "", 0.0
     stop = stop or threading.Event()
-    for attempt in range(RETRIES + 1):
+    attempts = (RETRIES if retries is None else retries) + 1
+    for attempt in range(attempts):
         if attempt and stop.wait(max(FIRST_WAIT * 2 ** (attempt - 1), asked)):
             break
         asked = 0.0
@@ -189,7 +194,7 @@ def _retried(
         asked = _retry_after(reply.headers)
         if asked > LONGEST_WAIT:
             raise WorkError(thing, f"{problem} and to wait {asked:.0f} s", "try again later")
-    raise WorkError(thing, f"{problem}, {RETRIES + 1} times in a row", _remedy(problem))
+    raise WorkError(thing, f"{problem}, {attempts} times in a row", _remedy(problem))
 
 
 def _remedy(problem: str) -> str:
