@@ -103,12 +103,12 @@ def test_external_data_in_a_hub_cache_are_links_into_its_blobs(tmp_path):
     snapshot = cached(tmp_path, **{"model.onnx": EXTERNAL, "w.bin": W.tobytes()})
     (tmp_path / "linked").symlink_to(tmp_path / "hub")  # a cache on another disk
     for top in (tmp_path, tmp_path / "linked" / ".."):
-        (layer,) = read_onnx(top / snapshot.relative_to(tmp_path) / "model.onnx", "").layers
+        (layer,) = read_onnx(top / snapshot.relative_to(tmp_path) / "model.onnx").layers
         np.testing.assert_array_equal(layer.weight, W[:, 0])
     model_file = snapshot / "model.onnx"
     model_file.unlink()
     model_file.write_bytes(EXTERNAL)  # changed by hand: only the weights are a link
-    assert len(read_onnx(model_file, "").layers) == 1
+    assert len(read_onnx(model_file).layers) == 1
 
 
 @pytest.mark.parametrize("place", ["another repository", "the cache's token", "elsewhere"])
@@ -121,7 +121,7 @@ def test_links_of_a_hub_cache_that_leave_the_repository_are_refused(tmp_path, pl
     (tmp_path / other).write_bytes(W.tobytes())
     (snapshot / "w.bin").symlink_to(tmp_path / other)
     with pytest.raises(SourceError, match="behind a link that leaves its folder"):
-        read_onnx(snapshot / "model.onnx", "")
+        read_onnx(snapshot / "model.onnx")
 
 
 def test_blobs_that_are_a_link_do_not_open_another_folder(tmp_path):
@@ -133,7 +133,7 @@ def test_blobs_that_are_a_link_do_not_open_another_folder(tmp_path):
     (folder.parent.parent / "blobs").symlink_to(tmp_path / "secret")
     (folder / "w.bin").symlink_to("../../blobs/w")
     with pytest.raises(SourceError, match="behind a link that leaves its folder"):
-        read_onnx(folder / "model.onnx", "")
+        read_onnx(folder / "model.onnx")
 
 
 def test_external_data_beside_the_file_that_a_link_leads_to_are_read(tmp_path):
@@ -141,16 +141,16 @@ def test_external_data_beside_the_file_that_a_link_leads_to_are_read(tmp_path):
     (tmp_path / "data" / "model.onnx").write_bytes(EXTERNAL)
     (tmp_path / "data" / "w.bin").write_bytes(W.tobytes())
     (tmp_path / "mine.onnx").symlink_to("data/model.onnx")
-    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1
+    assert len(read_onnx(tmp_path / "mine.onnx").layers) == 1
     (tmp_path / "w.bin").symlink_to("data/w.bin")
-    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1
+    assert len(read_onnx(tmp_path / "mine.onnx").layers) == 1
     (tmp_path / "w.bin").unlink()
     (tmp_path / "elsewhere.bin").write_bytes(W.tobytes())
     (tmp_path / "data" / "w.bin").unlink()
     (tmp_path / "data" / "w.bin").symlink_to("../elsewhere.bin")
-    assert len(read_onnx(tmp_path / "mine.onnx", "").layers) == 1  # in the link's own folder
+    assert len(read_onnx(tmp_path / "mine.onnx").layers) == 1  # in the link's own folder
     with pytest.raises(SourceError, match="leaves its folder"):
-        read_onnx(tmp_path / "data" / "model.onnx", "")
+        read_onnx(tmp_path / "data" / "model.onnx")
 
 
 @pytest.mark.parametrize(
