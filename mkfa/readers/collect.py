@@ -281,7 +281,7 @@ def _harvest_into(
     if present is None or force:
         return _written(source, path, bank, former)
     if not same_network(present, bank):
-        raise refuse_other(path, source, present.provenance, bank.provenance)
+        raise refuse_other(path, source, old=present.provenance, new=bank.provenance)
     notes = []
     if not same_source(source, present.provenance):
         notes.append(f"The bank was harvested from {present.provenance.source}, whose weights are the same bytes.")

@@ -86,7 +86,7 @@ def same_network(old: FilterBank, new: FilterBank) -> bool:
     return same_filters(old, new)
 
 
-def refuse_other(path: Path, source: str, old: Provenance, new: Provenance) -> MkfaError:
+def refuse_other(path: Path, source: str, *, old: Provenance, new: Provenance) -> MkfaError:
     """Return the error for a bank of another network in the place of a new one."""
     remedy = "pass --name for another name or --force to replace it"
     if same_source(source, old):
