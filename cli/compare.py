@@ -99,6 +99,7 @@ def _print(result: Comparisons) -> None:
         warn(problem)
     if result.matrices:
         _print_matrix(result.matrices)
+    _print_primary(result)
 
 
 def _print_comparison(result: Comparison) -> None:
@@ -201,6 +202,22 @@ def _print_stages(kind: KindComparison) -> None:
     print_table(f"Pairs of stages: {name}, p under {null.null} (Holm)", ("", *kind.stages_b), rows)
 
 
+def _print_primary(result: Comparisons) -> None:
+    if len(result.primary) < 2:
+        return
+    rows = [(f"{t.a}, {t.b}", t.kind, t.value, t.null_mean, t.p, t.p_holm) for t in result.primary]
+    tests = result.tests
+    notes = [f"Holm: adjusted over {tests} tests, pairs and kernel sizes."]
+    for family in result.families:
+        notes.append(f"{', '.join(family)}: one parent, so they count as one bank and are not tested with each other.")
+    m = min(t.m for t in result.primary)
+    if tests > 0.05 * (m + 1):
+        notes.append(f"With {m} draws none of {tests} tests can pass; give at least {20 * tests - 1}.")
+    measure, null = PRIMARY
+    columns = ("banks", "kernel", measure, f"under {null}", "p", "p (Holm)")
+    print_table(f"Primary tests: {measure} under {null}", columns, rows, left=2, notes=notes)
+
+
 def _print_matrix(matrices: Sequence[BankMatrix]) -> None:
     for matrix in matrices:
         if matrix.measure != matrices[0].measure:
@@ -208,7 +225,15 @@ def _print_matrix(matrices: Sequence[BankMatrix]) -> None:
         strict = matrix.p_holm.max(axis=0)
         rows, notes = [], []
         for name, places, ps in zip(matrix.names, matrix.fraction, strict, strict=True):
-            rows.append([name, *("–" if v != v else f"{v:.2f} {p:.3f}" for v, p in zip(places, ps, strict=True))])
+            rows.append(
+                [
+                    name,
+                    *(
+                        "–" if v != v else f"{v:.2f} {'–' if p != p else f'{p:.3f}'}"
+                        for v, p in zip(places, ps, strict=True)
+                    ),
+                ]
+            )
         if matrix.seed_floor == matrix.seed_floor:
             notes.append(f"Between seeds of one architecture and training set: {matrix.seed_floor:.3f}.")
         what = "fraction of the way from floor to ceiling, largest p of any null (Holm)"

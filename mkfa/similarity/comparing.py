@@ -32,7 +32,8 @@ from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, 
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
-from mkfa.similarity.matrix import Comparisons, bank_matrices
+from mkfa.similarity.lineage import families, find_lineage
+from mkfa.similarity.matrix import Comparisons, bank_matrices, primary_tests, related_pairs
 from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against
 from mkfa.similarity.samples import (
@@ -168,7 +169,15 @@ def compare_many(banks: Sequence[BankLike], *, progress: Progress = None, **opti
     if not any(pairs):
         raise problems[0]
     matrices = bank_matrices(loaded, pairs) if len(loaded) > 2 else ()
-    return Comparisons(tuple(bank.name for bank in loaded), tuple(pairs), matrices, tuple(map(str, problems)))
+    names = [bank.name for bank in loaded]
+    return Comparisons(
+        names=tuple(names),
+        pairs=tuple(pairs),
+        matrices=matrices,
+        skipped=tuple(map(str, problems)),
+        families=families(names, related_pairs(pairs, len(names))),
+        primary=primary_tests(names, pairs),
+    )
 
 
 def distinct_names(banks: Sequence[FilterBank]) -> list[FilterBank]:
@@ -202,7 +211,10 @@ def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
 def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: Advance) -> Comparison:
     kinds = usable_kinds(a, b, settings)
     compared = tuple(_compare_kind(a, b, kind, settings=settings, advance=advance) for kind in kinds)
+    lineage = find_lineage(a, b, seed=settings.seed)
     notes = []
+    if lineage.found and not all(kind.same for kind in compared):
+        notes.append(lineage.in_words(a.name, b.name))
     for bank in (a, b):
         if bank.unknown_dilation:
             notes.append(f"{bank.name}: the checkpoint does not record the dilation of some layers; it was taken as 1")
@@ -212,7 +224,7 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
         elif kind.shared:
             share = f"{kind.shared} of {kind.usable[0]} filters of {a.name}"
             notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
-    return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes))
+    return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes), lineage)
 
 
 def _compare_kind(

@@ -11,6 +11,7 @@ import numpy as np
 
 from mkfa.array_types import AnyArray
 from mkfa.similarity.kind_comparison import KindComparison
+from mkfa.similarity.lineage import Lineage
 from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.settings import CompareSettings
 from mkfa.similarity.wording import in_words, leading_measure
@@ -19,7 +20,7 @@ from mkfa.storage.records import Result
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison(Result):
-    """Two banks compared, kind by kind."""
+    """Two banks compared, kind by kind; `lineage` says whether they have a common parent."""
 
     KIND: ClassVar[str] = "comparison"
 
@@ -28,7 +29,8 @@ class Comparison(Result):
     settings: CompareSettings
     kinds: tuple[KindComparison, ...]
     left_out: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    lineage: Lineage
 
     def headline(self) -> str:
         """Return the leading measure of each kind."""
@@ -71,7 +73,8 @@ class Comparison(Result):
 
     def _entry(self, more: Callable[[KindComparison], dict[str, Any]]) -> dict[str, Any]:
         kinds = [k.summary() | {"in_words": in_words(k, self.a, self.b)} | more(k) for k in self.kinds]
-        return {"a": self.a, "b": self.b, "left_out": self.left_out, "notes": self.notes, "kinds": kinds}
+        known = {"a": self.a, "b": self.b, "lineage": self.lineage}
+        return known | {"left_out": self.left_out, "notes": self.notes, "kinds": kinds}
 
     def to_arrays(self) -> dict[str, AnyArray]:
         """Return every array by path, "<a> and <b>/<kind>/<name>", those of a null under its name."""

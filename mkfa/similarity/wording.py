@@ -43,7 +43,8 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
         parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
     out.append(_primary_in_words(kind))
-    out.append(_count_in_words(kind))
+    if sum(map(bool, kind.strictest)) > 1:
+        out.append(_count_in_words(kind))
     out.extend(_place_in_words(kind, i))
     out.extend(_exchange_in_words(kind))
     return out

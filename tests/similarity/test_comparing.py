@@ -24,6 +24,7 @@ from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.settings import make_settings
 from mkfa.similarity.wording import in_words, strictest
+from mkfa.stats.p_values import holm
 from mkfa.storage.result_files import read_arrays
 
 QUICK: dict[str, Any] = {"permutations": 99, "bootstrap": 39, "splits": 4, "sample": 96}
@@ -350,6 +351,35 @@ def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., Fi
     assert coverage.p_holm[1, 0, 1] == pytest.approx(3 * 0.025)
     assert pickle.loads(pickle.dumps(result)) == result and "3 of 6 pairs" in repr(result)
     assert [bank.name for bank in distinct_names([banks[0], banks[0], banks[1]])] == ["a (1)", "a (2)", "b"]
+
+
+def test_banks_of_one_parent_count_once():
+    """A fine-tuned copy adds no evidence: with it, one test is left of three pairs, and its larger p stands."""
+    a, c = planted("a", 1), planted("c", 3, proto_seed=9)
+    rng = np.random.default_rng(0)
+    tuned = [(x, (w + 0.02 * rng.standard_normal(w.shape)).astype(np.float32), None) for x, w in a.iter_layers()]
+    options: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures="coverage")
+    result = compare_many([a, make_bank("b", tuned, Provenance()), c], **options)
+    assert result.families == (("a", "b"),) and result.tests == 1
+    same, *others = result.primary
+    assert (same.a, same.b) == ("a", "b") and np.isnan(same.p_holm)
+    assert [t.p_holm for t in others] == [max(t.p for t in others)] * 2
+    matrix = result.matrices[0]
+    assert np.isnan(matrix.p_holm[:, 0, 1]).all()
+    np.testing.assert_allclose(matrix.p_holm[:, 0, 2], matrix.p[:, :2, 2].max(axis=1))
+    assert "a and b have a common parent" in result.done[0].notes[0] and not result.done[1].notes
+    data = json.loads(json.dumps(result.to_dict()))
+    assert data["families"] == [["a", "b"]] and len(data["primary"]) == 3
+    assert [pair["lineage"]["found"] for pair in data["comparisons"]] == [True, False, False]
+
+
+def test_primary_tests_are_adjusted_over_pairs_and_kernel_sizes():
+    banks = [planted(name, seed, proto_seed=seed) for seed, name in enumerate("abc")]
+    options: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures="coverage")
+    result = compare_many(banks, **options, nulls="covariance")
+    assert result.families == () and result.tests == 3
+    assert [t.p_holm for t in result.primary] == pytest.approx(holm([t.p for t in result.primary]).tolist())
+    assert [(t.a, t.b, t.kind) for t in result.primary] == [("a", "b", "5x5"), ("a", "c", "5x5"), ("b", "c", "5x5")]
 
 
 def test_records_tables_and_arrays_say_the_same(shared: Comparison, tmp_path: Path):
