@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
         ("harvested", origin.created),
         ("weights", {"raw": "the raw copy", "ema": "the averaged (EMA) copy"}.get(origin.weights, "")),
         ("skipped", "; ".join(f"{n} {why}" for why, n in origin.skipped.items())),
+        ("stood in for", _stood_in(origin.stood_in)),
         *(("note", note) for note in origin.notes),
         *(("doubtful", f"{name}: {why}") for name, why in origin.doubtful.items()),
     )
@@ -73,6 +75,14 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     if layers:
         say("")
         print_table("", COLUMNS, [_row(layer_facts(bank, i + 1)) for i in range(len(bank.layers))], left=2)
+
+
+def _stood_in(objects: Mapping[str, int]) -> str:
+    """Say for which objects of a pickle inert data stood: the most frequent ones by name."""
+    names, most = list(objects), 4
+    listed = ", ".join(f"{objects[name]} {name}" for name in names[:most])
+    rest = f" and {sum(objects[name] for name in names[most:])} more" if len(names) > most else ""
+    return f"{listed}{rest} (nothing was imported or run)" if listed else ""
 
 
 def print_layer(bank: FilterBank, number: int) -> None:

@@ -143,7 +143,8 @@ class Provenance(ByContent):
     module graph, recorded), "renamed" (graph through the family's key filter) or "shape" (weight shapes alone).
     `skipped` maps a reason to the number of tensors skipped for it; `notes` are sentences for the user. `weights` is
     "raw" or "ema" if the source had, or was, one of several copies. `doubtful` maps the names of layers, taken or not,
-    whose case the source did not settle to the reason.
+    whose case the source did not settle to the reason. `stood_in` maps the name of a class or function in a pickle to
+    the number of objects that inert data stood for, most first.
     """
 
     source: str = ""
@@ -160,6 +161,7 @@ class Provenance(ByContent):
     notes: tuple[str, ...] = ()
     weights: str = ""
     doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
+    stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

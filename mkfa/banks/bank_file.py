@@ -68,6 +68,8 @@ def put_bank(f: Any, bank: FilterBank) -> None:
     texts = {"format": BANK_FORMAT, "name": bank.name, "skipped": json.dumps(skipped), "notes": json.dumps(notes)}
     if facts.doubtful:
         texts["doubtful"] = json.dumps(dict(facts.doubtful))
+    if facts.stood_in:
+        texts["stood_in"] = json.dumps(dict(facts.stood_in))
     for key, text in (texts | {key: getattr(facts, key) for key in _TEXT_ATTRIBUTES}).items():
         put_text(f, key, text)
     f.attrs["format_version"] = BANK_VERSION
@@ -109,7 +111,10 @@ def get_bank(f: Any) -> FilterBank:
     skipped = {str(k): int(v) for k, v in json.loads(get_text(f, "skipped", "{}")).items()}
     notes = tuple(str(n) for n in json.loads(get_text(f, "notes", "[]")))
     doubtful = {str(k): str(v) for k, v in json.loads(get_text(f, "doubtful", "{}")).items()}
-    provenance = Provenance(**texts, skipped=FrozenDict(skipped), notes=notes, doubtful=FrozenDict(doubtful))
+    stood_in = {str(k): int(v) for k, v in json.loads(get_text(f, "stood_in", "{}")).items()}
+    provenance = Provenance(
+        **texts, notes=notes, skipped=FrozenDict(skipped), doubtful=FrozenDict(doubtful), stood_in=FrozenDict(stood_in)
+    )
     return FilterBank(get_text(f, "name"), layers, groups, provenance)
 
 

@@ -32,7 +32,7 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.tensors.shards import read_folder
 
         return read_folder
-    head = read_head(path)
+    head = read_head(path, 512)
     if path.suffix == ".json":
         from mkfa.readers.tensors.shards import read_index
 
@@ -49,13 +49,21 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.graphs.onnx import read_onnx
 
         return read_onnx
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+    if head[:4] == b"PK\x03\x04" or _looks_like_pickle(head, path):
         from mkfa.readers.tensors.pytorch import read_torch
 
         return read_torch
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         raise SourceError(path, "is an HDF5 file, not a checkpoint", "a bank is compared or assigned by its path")
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
+
+
+def _looks_like_pickle(head: bytes, path: Path) -> bool:
+    """True for a pickle, of protocol 0 and 1 only by its name too, and for a tar file of PyTorch's first year."""
+    if head[:1] == b"\x80":
+        return True
+    named = path.suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".pickle")
+    return named and (head[:1] in b"(]}cLI\x8a" or head[257:262] == b"ustar")
 
 
 def looks_like_safetensors(head: bytes, path: Path) -> bool:

@@ -129,6 +129,7 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
         skipped=reading.skipped,
         doubtful=reading.doubtful,
         notes=reading.notes,
+        stood_in=reading.stood_in,
     )
     return make_bank(name or network_name(source), [_layer(layer) for layer in reading.layers], provenance)
 

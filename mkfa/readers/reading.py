@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
@@ -66,7 +66,7 @@ class Reading:
     convolution", "optimiser state") to the number of tensors skipped for it. `contents` describes the source in a
     clause, for the message when `layers` is empty. `copy` is "raw" or "ema" if the source has, or is known to be, one
     of several copies of the weights. `left_out` maps the name of each skipped tensor to the reason, `doubtful` that of
-    a layer, taken or not, whose case the source does not settle.
+    a layer, taken or not, whose case the source does not settle. `stood_in` as in `mkfa.banks.bank.Provenance`.
     """
 
     layers: tuple[DepthwiseLayer, ...]
@@ -83,6 +83,7 @@ class Reading:
     copy: str = ""
     left_out: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
     doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
+    stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,26 @@ class TensorFile(Protocol):
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32) for these keys, in any order; raises SourceError."""
+        ...
+
+
+@runtime_checkable
+class ModuleFile(TensorFile, Protocol):
+    """A checkpoint that may contain whole modules and other objects, for which inert data stand."""
+
+    @property
+    def facts(self) -> Mapping[str, GraphLayer | str]:
+        """Weight -> its depthwise layer, or why its module is not one ("" for a dense convolution)."""
+        ...
+
+    @property
+    def stood_in(self) -> Mapping[str, int]:
+        """Name of a class or function -> number of objects that were stood in for, most first."""
+        ...
+
+    @property
+    def architecture(self) -> str:
+        """timm's name of a network that was saved whole, else ""."""
         ...
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
-from mkfa.readers.reading import GraphLayer, Reading, TensorFile, TensorInfo
+from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors.copies import Roles, settle_copies
 from mkfa.readers.tensors.select import Selection, select, take
 from mkfa.storage.files import sha256_of
@@ -48,10 +49,16 @@ def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadO
     """Read an open checkpoint; `options` and errors as for `mkfa.readers.formats.reader_for`."""
     digest = _Digest(checkpoint.hashed)
     role = settle_copies(file, options, thing=checkpoint.thing)
-    name, selection = _selected(file.tensors, checkpoint, options, role)
+    whole = file if isinstance(file, ModuleFile) else None
+    if whole is not None and whole.facts and not options.architecture:
+        thing, name, facts = str(checkpoint.thing), whole.architecture, whole.facts
+        selection = select(file.tensors, facts=facts, keeps_order=True, thing=thing, options=options, role=role)
+    else:
+        name, selection = _selected(file.tensors, checkpoint, options, role)
     reading = take(file, selection, architecture=name, source_sha256=digest.result())
     return replace(
         reading,
+        stood_in=FrozenDict({}) if whole is None else whole.stood_in,
         training_set=checkpoint.training_set,
         licence=checkpoint.licence,
         notes=(*reading.notes, *checkpoint.notes),

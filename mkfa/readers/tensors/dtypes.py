@@ -17,15 +17,21 @@ _BY_BITS = {
     64: ("float64", "int64", "uint64", "complex64"),
     32: ("float32", "int32", "uint32", "complex32", "qint32"),
     16: ("float16", "bfloat16", "int16", "uint16"),
-    8: (*_FLOAT8, "int8", "uint8", "bool", "qint8", "quint8"),
+    8: (*_FLOAT8, "int8", "uint8", "bool", "qint8", "quint8", "quint4x2", "quint2x4"),
     6: ("float6_e2m3", "float6_e3m2"),
     4: ("float4_e2m1",),
 }
 BITS = {name: bits for bits, names in _BY_BITS.items() for name in names}
 """Bits of one number, by torch's name of its type."""
 
-FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+QUANTISED = ("qint8", "quint8", "qint32")
+"""Quantised types of PyTorch, whose tensors carry scale and zero point."""
+
+FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", *QUANTISED])
 """Types that weights can be converted from."""
+
+_NUMPY = {"float64": "f8", "float32": "f4", "float16": "f2", "qint8": "i1", "quint8": "u1", "qint32": "i4"}
+_NUMPY |= {"int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1"}
 
 
 def check_float(thing: object, info: TensorInfo) -> None:
@@ -43,17 +49,17 @@ def stored_bytes(shape: tuple[int, ...], dtype: str) -> int:
 
 
 def to_float32(data: bytes | bytearray | memoryview, dtype: str, *, big_endian: bool = False) -> F32:
-    """Return stored numbers as a flat float32 array; `dtype` must be one of `FLOATS`.
+    """Return stored numbers as a flat float32 array; `dtype` must be one of `FLOATS`, or whole numbers.
 
-    float64 beyond float32's range becomes infinite. bfloat16 is the upper half of a float32, float8_e5m2 that of a
-    float16; float8_e4m3fn (no infinity; NaN is 0x7f and 0xff) goes through a table of its 256 values.
-    Source: Micikevicius et al., FP8 formats for deep learning (arXiv 2209.05433), table 1.
+    Quantised types give their integers, without the scale. float64 beyond float32's range becomes infinite. bfloat16 is
+    the upper half of a float32, float8_e5m2 that of a float16; float8_e4m3fn (no infinity; NaN is 0x7f and 0xff) goes
+    through a table of its 256 values. Source: Micikevicius et al., FP8 formats for deep learning (arXiv 2209.05433),
+    table 1.
     """
     end = ">" if big_endian else "<"
-    if dtype in ("float32", "float16", "float64"):
-        kind = {"float32": "f4", "float16": "f2", "float64": "f8"}[dtype]
+    if dtype in _NUMPY:
         with np.errstate(over="ignore"):
-            return np.frombuffer(data, end + kind).astype(np.float32)
+            return np.frombuffer(data, end + _NUMPY[dtype]).astype(np.float32)
     if dtype == "bfloat16":
         return (np.frombuffer(data, end + "u2").astype(np.uint32) << 16).view(np.float32)
     codes = np.frombuffer(data, np.uint8)

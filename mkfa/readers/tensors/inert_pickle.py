@@ -1,251 +1,80 @@
-"""Read the pickles of PyTorch files without unpickling: an interpreter that can only build inert values.
+"""Read pickles without unpickling: an interpreter that can only build inert values.
 
-Python's unpickler calls the functions that a file names. This interpreter knows a fixed list of names, those of
-PyTorch's `weights_only` mode, and builds a plain value for each; it imports nothing and calls nothing that the file
-names. It accepts the opcodes that `weights_only` accepts. Work and memory are proportional to the bytes read. Format:
-Python's pickletools; names: torch/_weights_only_unpickler.py (PyTorch 2).
+Python's unpickler calls the functions that a file names. This interpreter knows PyTorch's and NumPy's builders of
+tensors and arrays (`mkfa.readers.tensors.inert_values`) and stands in for every other object with a record of its name
+and content; it imports nothing and calls nothing that the file names. It reads the opcodes of all six protocols. Work
+and memory are proportional to the bytes read. Format: Python's pickletools.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sized
 from typing import IO, Any
 
-from mkfa.readers.tensors.dtypes import BITS
+from mkfa.readers.tensors.inert_values import (
+    BUILDERS,
+    COPYING,
+    Array,
+    DamagedPickleError,
+    Global,
+    Inert,
+    NumpyType,
+    StorageRef,
+    TensorRef,
+    checked_key,
+    inline_storage,
+    is_known,
+    set_array,
+    storage_dtype,
+    tensor,
+    whole,
+)
 
+LONGEST_NUMBER = 1 << 12
+"""Most bytes of one whole number; the time to read a number in decimal grows with the square of its length."""
 
-class DamagedPickleError(Exception):
-    """Not a pickle that PyTorch writes; the text names the fault."""
-
-
-class RefusedPickleError(Exception):
-    """The pickle names an object outside the list, by dotted `name`; `whole` is True if the file is that object."""
-
-    def __init__(self, name: str, *, whole: bool) -> None:
-        self.name, self.whole = name, whole
-        super().__init__(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name in the pickle: a value that is never called."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class StorageRef:
-    """Numbers stored elsewhere: record, type ("" for untyped bytes), count, and where a view of it begins."""
-
-    key: str
-    dtype: str
-    numel: int
-    first: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """A tensor over a storage; offset and strides in numbers, not bytes."""
-
-    storage: StorageRef
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(slots=True)
-class Inert:
-    """An object that was not built: the class's name and its attributes."""
-
-    name: str
-    state: Any = None
-
-
-_STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "QInt8Storage": "qint8",
-    "QUInt8Storage": "quint8",
-    "QInt32Storage": "qint32",
-}
-_DTYPES = frozenset(BITS) - {"float6_e2m3", "float6_e3m2", "float4_e2m1"}
-_QUANTISERS = frozenset(
-    f"per_{part}" for part in ("tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric")
-) | {"per_channel_affine_float_qparams"}
-
-
-def storage_dtype(name: str) -> str | None:
-    """Return the type of numbers of a storage class, "" for untyped bytes, None if `name` is not a storage class."""
-    module, _, kind = name.rpartition(".")
-    if module in ("torch", "torch.cuda") and kind in _STORAGES:
-        return _STORAGES[kind]
-    return "" if name in ("torch.storage.UntypedStorage", "torch.UntypedStorage") else None
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise DamagedPickleError("a size that is not a whole number")
-    return value
-
-
-def _wholes(value: Any = ()) -> tuple[int, ...]:
-    if not isinstance(value, tuple | list) or len(value) > 64:
-        raise DamagedPickleError("a malformed shape")
-    return tuple(_whole(n) for n in value)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorRef:
-    if not isinstance(storage, StorageRef):
-        raise DamagedPickleError("a tensor without numbers")
-    sizes, steps = _wholes(shape), _wholes(stride)
-    if len(sizes) != len(steps):
-        raise DamagedPickleError("a tensor whose strides do not go with its shape")
-    return TensorRef(storage, _whole(offset), sizes, steps, storage.dtype)
-
-
-def _tensor_v3(*args: Any) -> TensorRef:
-    made, dtype = _tensor(*args[:4]), args[6]
-    name = dtype.name.removeprefix("torch.") if isinstance(dtype, Global) else ""
-    if name not in _DTYPES:
-        raise DamagedPickleError("a tensor without a type")
-    return TensorRef(made.storage, made.offset, made.shape, made.stride, name)
-
-
-def _first(value: Any, *rest: Any) -> Any:
-    return value
-
-
-def _from_type(function: Any, kind: Any, args: Any, state: Any = None) -> Any:
-    """Rebuild a tensor with attributes: the tensor is all that matters."""
-    if not isinstance(function, Global) or not isinstance(args, tuple) or function.name == _FROM_TYPE:
-        raise DamagedPickleError("a tensor of a subclass that is not built from a tensor")
-    return _call(function, args)
-
-
-def _mapping(*args: Any) -> dict[Any, Any]:
-    out: dict[Any, Any] = {}
-    pairs = args[0].items() if args and isinstance(args[0], dict) else args[0] if args else ()
-    for key, value in pairs:
-        out[checked_key(key)] = value
-    return out
-
-
-def _items(*args: Any) -> list[Any]:
-    if args and not isinstance(args[0], list | tuple):
-        raise DamagedPickleError("a malformed collection")
-    return list(args[0]) if args else []
-
-
-def _text_as_bytes(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise DamagedPickleError("malformed bytes")
-    return text.encode("latin1")
-
-
-def _byte_array(data: Any = b"", *rest: Any) -> bytes:
-    if isinstance(data, str):
-        return _text_as_bytes(data, *rest)
-    if not isinstance(data, bytes):  # a number here would ask for that much memory
-        raise DamagedPickleError("a malformed bytearray")
-    return data
-
-
-def _nothing(*args: Any) -> None:
-    return None
-
-
+_LONGEST_NAME = 1 << 10
+_DEEPEST = 4
+_FREE_COPIES = 1 << 16
+_COPIES_PER_BYTE = 8
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "argparse.Namespace": _mapping,  # options of a training script; timm declares it safe for weights_only as well
-    "collections.OrderedDict": _mapping,
-    "collections.Counter": _mapping,
-    "builtins.set": _items,
-    "builtins.bytearray": _byte_array,
-    "builtins.complex": _nothing,
-    "_codecs.encode": _text_as_bytes,
-    "torch.Size": _wholes,
-    "torch.device": _nothing,
-    "torch.serialization._get_layout": _nothing,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_v3,
-    "torch._utils._rebuild_qtensor": _tensor,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._utils._rebuild_sparse_tensor": _nothing,
-    "torch._utils._rebuild_meta_tensor_no_storage": _nothing,
-    "torch._utils._rebuild_wrapper_subclass": _nothing,
-    "torch._utils._rebuild_device_tensor_from_numpy": _nothing,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
-    _FROM_TYPE: _from_type,
-}
-_SCRIPT_BUILDERS: dict[str, Callable[..., Any]] = {
-    "torch.jit._pickle.build_intlist": _items,
-    "torch.jit._pickle.build_tensorlist": _items,
-    "torch.jit._pickle.build_doublelist": _items,
-    "torch.jit._pickle.build_boollist": _items,
-    "torch.jit._pickle.restore_type_tag": _first,
-}
-_VALUES = frozenset(["torch.Tensor", "torch.nn.parameter.Parameter"])
-
-
-def _call(function: Global, args: tuple[Any, ...]) -> Any:
-    builder = _BUILDERS.get(function.name) or _SCRIPT_BUILDERS.get(function.name)
-    if builder is None:
-        raise DamagedPickleError(f"a call of {function.name}")
-    return builder(*args)
-
-
-def checked_key(key: Any) -> Any:
-    """Return a dictionary key if it hashes in bounded time and depth."""
-    plain = (str, int, float, bool, bytes, type(None))
-    if isinstance(key, plain) or (isinstance(key, tuple) and all(isinstance(part, plain) for part in key)):
-        return key
-    raise DamagedPickleError("a dictionary with a key that is neither text nor number")
+MAGIC = 0x1950A86A20F9469CFC6C
+"""First value in files of torch.save before PyTorch 1.6."""
 
 
 class Interpreter:
-    """Runs one pickle after another from a stream; `script` also allows what TorchScript archives name.
+    """Runs one pickle after another from a stream.
 
     Parameters
     ----------
     stream : positioned at a pickle.
     left : bytes left in the stream; no read goes beyond.
+
+    Attributes
+    ----------
+    storages : record -> the storage that tensors refer to, for storages outside the pickle.
+    built : name outside PyTorch's and NumPy's builders -> number of objects that were stood in for.
+    known : values of persistent ids that are numbers (PyTorch's oldest format).
     """
 
-    def __init__(self, stream: IO[bytes], left: int, *, script: bool = False) -> None:
-        self._stream, self._left, self._script = stream, left, script
+    def __init__(self, stream: IO[bytes], left: int, *, depth: int = 0) -> None:
+        self._stream, self._left, self._size, self._depth, self._copied = stream, left, left, depth, 0
         self.storages: dict[str, StorageRef] = {}
+        self.built: dict[str, int] = {}
+        self.known: dict[int, Any] = {}
 
     def load(self) -> Any:
-        """Return the value of the next pickle.
-
-        Raises
-        ------
-        RefusedPickleError
-            It names an object outside the list.
-        DamagedPickleError
-            It has any other fault.
-        """
+        """Return the value of the next pickle; raises DamagedPickleError."""
         try:
             return self._run()
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
             raise DamagedPickleError(f"an inconsistent pickle ({type(error).__name__})") from None
 
-    def _read(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
+        """Return the next bytes of the stream; raises DamagedPickleError if there are too few."""
         if count > self._left:
             raise DamagedPickleError("a pickle that ends too early")
         data = self._stream.read(count)
@@ -254,28 +83,54 @@ class Interpreter:
         self._left -= count
         return data
 
-    def _line(self) -> str:
-        line = self._stream.readline(1024)
+    def skip(self, count: int) -> None:
+        """Pass over bytes of the stream; raises DamagedPickleError if there are too few."""
+        if count > self._left:
+            raise DamagedPickleError("a pickle that ends too early")
+        self._stream.seek(count, 1)
+        self._left -= count
+
+    def _line(self, limit: int = _LONGEST_NAME) -> bytes:
+        line = self._stream.readline(min(limit, self._left))
         self._left -= len(line)
         if not line.endswith(b"\n"):
             raise DamagedPickleError("a name without an end")
-        return line[:-1].decode()
+        return line[:-1]
 
-    def _global(self, *, whole: bool) -> Global:
-        module, name = self._line(), self._line()
-        full = f"{'builtins' if module == '__builtin__' else module}.{name}"
-        kind = full.removeprefix("torch.")
-        known = full in _BUILDERS or full in _VALUES or storage_dtype(full) is not None
-        if known or (kind != full and (kind in _DTYPES or kind in _QUANTISERS)):
-            return Global(full)
-        if self._script and (full.startswith("__torch__.") or full in _SCRIPT_BUILDERS):
-            return Global(full)
-        raise RefusedPickleError(full, whole=whole)
+    def _number(self, form: str) -> Any:
+        return struct.unpack(form, self.read(struct.calcsize(form)))[0]
 
-    def _storage(self, pid: Any) -> StorageRef:
-        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
+    def _global(self, module: Any, name: Any) -> Global:
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > 2 * _LONGEST_NAME:
+            raise DamagedPickleError("a name that is not text")
+        home = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+        full = f"{home}.{name}"
+        if not is_known(full) and not full.startswith("__torch__."):
+            self.built.setdefault(full, 0)
+        return Global(full)
+
+    def _charge(self, value: Any) -> None:
+        """Count what is copied: a pickle can name one collection again and again."""
+        self._copied += len(value) if isinstance(value, Sized) else 0
+        if self._copied > _FREE_COPIES + _COPIES_PER_BYTE * self._size:
+            raise DamagedPickleError("collections that are copied again and again")
+
+    def _persistent(self, pid: Any) -> Any:
+        if isinstance(pid, tuple) and pid and pid[0] in ("storage", b"storage"):
+            return self._storage(pid)
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] in ("module", b"module"):  # a class with its source
+            return pid[1]
+        if isinstance(pid, tuple) and len(pid) == 3 and isinstance(pid[0], Global):  # the same in the oldest format
+            return pid[0]
+        if isinstance(pid, str | int) and self.known:
+            return self.known[int(pid)]
+        self.built["persistent id"] = self.built.get("persistent id", 0) + 1
+        return Inert("persistent id", pid if isinstance(pid, tuple) else (pid,))
+
+    def _storage(self, pid: tuple[Any, ...]) -> StorageRef:
+        if len(pid) not in (5, 6):
             raise DamagedPickleError("a reference to something other than a storage")
-        kind, key, numel = pid[1], pid[2], _whole(pid[4])
+        kind, key, numel = pid[1], pid[2], whole(pid[4])
         dtype = storage_dtype(kind.name) if isinstance(kind, Global) else None
         if dtype is None or not isinstance(key, str | int | bytes):
             raise DamagedPickleError("a storage without a type or a name")
@@ -287,49 +142,105 @@ class Interpreter:
         view = pid[5] if len(pid) == 6 else None
         if view is not None:
             _, first, size = view
-            if _whole(first) + _whole(size) > numel:
+            if whole(first) + whole(size) > numel:
                 raise DamagedPickleError("a view beyond its storage")
             return StorageRef(name, dtype, size, first)
         return ref
+
+    def _call(self, function: Any, args: Any, named: Any = None) -> Any:
+        """Return what stands for the result of a call."""
+        if not isinstance(args, tuple) or not isinstance(function, Global | Inert):
+            raise DamagedPickleError("a call of something that is not a function")
+        if isinstance(function, Inert):  # a class or function that was itself built, as by cloudpickle
+            name = next((part for part in function.args if isinstance(part, str)), function.name)
+            return self._inert(name[:_LONGEST_NAME], args, named)
+        name = function.name
+        builder = BUILDERS.get(name)
+        if builder is not None:
+            if name in COPYING and args:
+                self._charge(args[0])
+            return builder(*args)
+        if name == _FROM_TYPE:
+            return self._from_type(*args)
+        if name == "torch.storage._load_from_bytes" and len(args) == 1 and isinstance(args[0], bytes):
+            return self._nested(args[0])
+        if name in ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"):
+            return self._reconstructed(name, args)
+        if name in ("torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer") and args:
+            return args[0]
+        if name == "torch._utils._rebuild_wrapper_subclass" and len(args) > 2 and isinstance(args[0], Global):
+            return self._inert(args[0].name, (), None)
+        return self._inert(name, args, named)
+
+    def _inert(self, name: str, args: tuple[Any, ...], named: Any) -> Any:
+        """Stand in for an object, or take the tensor that a function unknown here rebuilds from a storage."""
+        if name in self.built or not is_known(name):
+            self.built[name] = self.built.get(name, 0) + (not name.startswith("__torch__."))
+        for i, part in enumerate(args[:3]):
+            if isinstance(part, StorageRef) and len(args) >= i + 4 and type(args[i + 1]) is int:
+                return tensor(*args[i:])
+        return Inert(name, args, named)
+
+    def _from_type(self, function: Any, kind: Any, args: Any, state: Any = None) -> Any:
+        """Rebuild a tensor with attributes: the tensor alone matters, unless its numbers are in the attributes."""
+        if isinstance(function, Global) and function.name == _FROM_TYPE:
+            raise DamagedPickleError("a tensor of a subclass that is not built from a tensor")
+        made = self._call(function, args)
+        if isinstance(made, Inert):
+            made.state = state
+            if isinstance(kind, Global):
+                made.name = kind.name
+        return made
+
+    def _reconstructed(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Build an object as `copyreg` does; its base's content becomes items or entries."""
+        if name == "copyreg.__newobj__":
+            return self._new(args[0], args[1:])
+        if name == "copyreg.__newobj_ex__":
+            return self._new(args[0], args[1], args[2])
+        kind, _, content = args
+        self._charge(content)
+        made = self._new(kind, ())
+        if isinstance(made, Inert) and content is not None:
+            made.args = (content,)
+        elif isinstance(content, dict) and isinstance(made, dict):
+            return content
+        return list(content) if isinstance(content, list | tuple) and isinstance(made, list) else made
+
+    def _new(self, kind: Any, args: Any, named: Any = None) -> Any:
+        if not isinstance(kind, Global | Inert):
+            raise DamagedPickleError("an object without a class")
+        if isinstance(kind, Global) and kind.name.startswith("__torch__."):
+            return Inert(kind.name)
+        return self._call(kind, args, named)
+
+    def _nested(self, data: bytes) -> StorageRef:
+        """Return the storage in bytes that torch.save wrote, as plain pickles of tensors contain them."""
+        self._charge(data)
+        if self._depth >= _DEEPEST:
+            raise DamagedPickleError("storages nested in storages")
+        inner = Interpreter(io.BytesIO(data), len(data), depth=self._depth + 1)
+        magic, _, _, ref, keys = (inner.load() for _ in range(5))
+        if magic != MAGIC or not isinstance(ref, StorageRef) or not ref.dtype or keys != [ref.key]:
+            raise DamagedPickleError("a storage in an unknown format")
+        numbers = data[len(data) - inner._left + 8 :]  # a count comes first
+        return inline_storage(numbers, ref)
 
     def _run(self) -> Any:
         stack: list[Any] = []
         marks: list[list[Any]] = []
         memo: dict[int, Any] = {}
-        alone = True  # nothing is built yet: an object named now is the whole file
+        read = self.read
         while True:
-            op = self._read(1)[0]
-            if op == 0x63:  # GLOBAL
-                stack.append(self._global(whole=alone))
-                alone = False
-            elif op == 0x81:  # NEWOBJ
-                args, kind = stack.pop(), stack.pop()
-                stack.append(self._new(kind, args))
-            elif op == 0x52:  # REDUCE
-                args, function = stack.pop(), stack.pop()
-                if not isinstance(function, Global) or not isinstance(args, tuple):
-                    raise DamagedPickleError("a call of something that is not a function")
-                stack.append(_call(function, args))
-            elif op == 0x62:  # BUILD: attributes of an OrderedDict are ignored
-                state, target = stack.pop(), stack[-1]
-                if isinstance(target, Inert):
-                    target.state = state
-                elif not isinstance(target, dict | TensorRef):
-                    raise DamagedPickleError("attributes for something that has none")
-            elif op == 0x61:  # APPEND
-                item, target = stack.pop(), stack[-1]
-                _list(target).append(item)
-            elif op == 0x65:  # APPENDS
-                items, stack = stack, marks.pop()
-                _list(stack[-1]).extend(items)
-            elif op == 0x73:  # SETITEM
-                value, key = stack.pop(), stack.pop()
-                _dict(stack[-1])[checked_key(key)] = value
-            elif op == 0x75:  # SETITEMS
-                items, stack = stack, marks.pop()
-                target = _dict(stack[-1])
-                for i in range(0, len(items), 2):
-                    target[checked_key(items[i])] = items[i + 1]
+            op = read(1)[0]
+            if op in (0x68, 0x6A):  # BINGET, LONG_BINGET
+                stack.append(memo[read(1)[0] if op == 0x68 else struct.unpack("<I", read(4))[0]])
+            elif op in (0x71, 0x72):  # BINPUT, LONG_BINPUT
+                memo[read(1)[0] if op == 0x71 else struct.unpack("<I", read(4))[0]] = stack[-1]
+            elif op == 0x4B:  # BININT1
+                stack.append(read(1)[0])
+            elif op == 0x58:  # BINUNICODE
+                stack.append(read(struct.unpack("<I", read(4))[0]).decode("utf-8", "surrogatepass"))
             elif op == 0x28:  # MARK
                 marks.append(stack)
                 stack = []
@@ -341,62 +252,165 @@ class Interpreter:
                 if len(stack) < count:
                     raise DamagedPickleError("a tuple without items")
                 stack[-count:] = [tuple(stack[-count:])]
-            elif op == 0x4E:  # NONE
-                stack.append(None)
+            elif op == 0x52:  # REDUCE
+                args, function = stack.pop(), stack.pop()
+                stack.append(self._call(function, args))
+            elif op == 0x51:  # BINPERSID
+                stack.append(self._persistent(stack.pop()))
             elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
                 stack.append(op == 0x88)
+            elif op == 0x4E:  # NONE
+                stack.append(None)
             elif op == 0x29:  # EMPTY_TUPLE
                 stack.append(())
             elif op in (0x5D, 0x8F):  # EMPTY_LIST, EMPTY_SET
                 stack.append([])
-                alone = False
             elif op == 0x7D:  # EMPTY_DICT
                 stack.append({})
-                alone = False
             elif op == 0x4A:  # BININT
-                stack.append(struct.unpack("<i", self._read(4))[0])
-            elif op == 0x4B:  # BININT1
-                stack.append(self._read(1)[0])
+                stack.append(struct.unpack("<i", read(4))[0])
             elif op == 0x4D:  # BININT2
-                stack.append(struct.unpack("<H", self._read(2))[0])
+                stack.append(struct.unpack("<H", read(2))[0])
             elif op == 0x47:  # BINFLOAT
-                stack.append(struct.unpack(">d", self._read(8))[0])
-            elif op == 0x58:  # BINUNICODE
-                stack.append(self._read(struct.unpack("<I", self._read(4))[0]).decode("utf-8", "surrogatepass"))
-            elif op == 0x55:  # SHORT_BINSTRING, of Python 2
-                stack.append(self._read(self._read(1)[0]).decode("latin1"))
-            elif op == 0x8A:  # LONG1
-                stack.append(int.from_bytes(self._read(self._read(1)[0]), "little", signed=True))
-            elif op == 0x51:  # BINPERSID
-                stack.append(self._storage(stack.pop()))
-            elif op in (0x68, 0x6A):  # BINGET, LONG_BINGET
-                stack.append(memo[self._read(1)[0] if op == 0x68 else struct.unpack("<I", self._read(4))[0]])
-            elif op in (0x71, 0x72):  # BINPUT, LONG_BINPUT
-                memo[self._read(1)[0] if op == 0x71 else struct.unpack("<I", self._read(4))[0]] = stack[-1]
+                stack.append(struct.unpack(">d", read(8))[0])
+            elif op == 0x75:  # SETITEMS
+                items, stack = stack, marks.pop()
+                _set_items(stack[-1], items)
+            elif op == 0x73:  # SETITEM
+                value, key = stack.pop(), stack.pop()
+                _set_items(stack[-1], [key, value])
+            elif op in (0x65, 0x90):  # APPENDS, ADDITEMS
+                items, stack = stack, marks.pop()
+                _append(stack[-1], items)
+            elif op == 0x61:  # APPEND
+                item = stack.pop()
+                _append(stack[-1], [item])
+            elif op == 0x62:  # BUILD
+                state = stack.pop()
+                _set_state(stack[-1], state)
+            elif op == 0x81:  # NEWOBJ
+                args, kind = stack.pop(), stack.pop()
+                stack.append(self._new(kind, args))
+            elif op == 0x63:  # GLOBAL
+                stack.append(self._global(self._line().decode(), self._line().decode()))
             elif op == 0x80:  # PROTO
-                self._read(1)
+                read(1)
             elif op == 0x2E:  # STOP
                 return stack.pop()
+            elif op == 0x8C:  # SHORT_BINUNICODE
+                stack.append(read(read(1)[0]).decode("utf-8", "surrogatepass"))
+            elif op == 0x94:  # MEMOIZE
+                memo[len(memo)] = stack[-1]
+            elif op == 0x93:  # STACK_GLOBAL
+                name, module = stack.pop(), stack.pop()
+                stack.append(self._global(module, name))
+            elif op == 0x95:  # FRAME
+                read(8)
             else:
-                raise DamagedPickleError(f"the pickle instruction {op:#04x}, which weights do not need")
+                stack = self._rare(op, stack, marks, memo)
 
-    def _new(self, kind: Any, args: Any) -> Any:
-        if not isinstance(kind, Global) or not isinstance(args, tuple):
-            raise DamagedPickleError("an object without a class")
-        if self._script and kind.name.startswith("__torch__."):
-            return Inert(kind.name)
-        if kind.name == "torch.nn.parameter.Parameter" and args:
-            return args[0]
-        return _call(kind, args)
+    def _rare(self, op: int, stack: list[Any], marks: list[list[Any]], memo: dict[int, Any]) -> list[Any]:
+        """Carry out an instruction that PyTorch's own pickles seldom contain; return the stack."""
+        read = self.read
+        if op == 0x8A:  # LONG1
+            stack.append(int.from_bytes(read(read(1)[0]), "little", signed=True))
+        elif op == 0x8B:  # LONG4
+            if (size := self._number("<i")) > LONGEST_NUMBER or size < 0:
+                raise DamagedPickleError("a number of too many digits")
+            stack.append(int.from_bytes(read(size), "little", signed=True))
+        elif op in (0x42, 0x8E, 0x96, 0x43):  # BINBYTES, BINBYTES8, BYTEARRAY8, SHORT_BINBYTES
+            stack.append(read(read(1)[0] if op == 0x43 else self._number("<I" if op == 0x42 else "<Q")))
+        elif op == 0x8D:  # BINUNICODE8
+            stack.append(read(self._number("<Q")).decode("utf-8", "surrogatepass"))
+        elif op in (0x54, 0x55):  # BINSTRING, SHORT_BINSTRING, of Python 2
+            stack.append(read(read(1)[0] if op == 0x55 else self._number("<I")).decode("latin1"))
+        elif op == 0x92:  # NEWOBJ_EX
+            named, args, kind = stack.pop(), stack.pop(), stack.pop()
+            stack.append(self._new(kind, args, named))
+        elif op == 0x91:  # FROZENSET
+            items, stack = stack, marks.pop()
+            stack.append(items)
+        elif op in (0x6C, 0x64):  # LIST, DICT
+            items, stack = stack, marks.pop()
+            stack.append(items if op == 0x6C else {})
+            if op == 0x64:
+                _set_items(stack[-1], items)
+        elif op in (0x69, 0x6F):  # INST, OBJ
+            items, stack = stack, marks.pop()
+            kind = self._global(self._line().decode(), self._line().decode()) if op == 0x69 else items.pop(0)
+            stack.append(self._new(kind, tuple(items)))
+        elif op == 0x31:  # POP_MARK
+            stack = marks.pop()
+        elif op == 0x30:  # POP
+            if stack:
+                stack.pop()
+            else:
+                stack = marks.pop()
+        elif op == 0x32:  # DUP
+            stack.append(stack[-1])
+        elif op in (0x67, 0x70):  # GET, PUT
+            index = int(self._line())
+            if op == 0x67:
+                stack.append(memo[index])
+            else:
+                memo[index] = stack[-1]
+        elif op == 0x50:  # PERSID
+            stack.append(self._persistent(self._line().decode()))
+        elif op in (0x82, 0x83, 0x84):  # EXT1, EXT2, EXT4
+            code = self._number({0x82: "<B", 0x83: "<H", 0x84: "<i"}[op])
+            stack.append(self._global("copyreg", f"extension {code}"))
+        elif op == 0x98:  # READONLY_BUFFER
+            pass
+        elif op in (0x49, 0x4C, 0x46, 0x53, 0x56):
+            stack.append(self._written(op))
+        else:
+            raise DamagedPickleError(f"the pickle instruction {op:#04x}, which no file can have here")
+        return stack
+
+    def _written(self, op: int) -> Any:
+        """Return a number or text as protocol 0 writes it: INT, LONG, FLOAT, STRING, UNICODE."""
+        line = self._line(self._left)
+        if op == 0x49:
+            return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
+        if op == 0x4C:
+            return int(line.removesuffix(b"L"))
+        if op == 0x46:
+            return float(line)
+        if op == 0x56:
+            return line.decode("raw-unicode-escape")
+        if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
+            raise DamagedPickleError("text without quotation marks")
+        return codecs.escape_decode(line[1:-1])[0].decode("latin1")
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
+def _append(target: Any, items: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(items)
+    elif isinstance(target, Inert):
+        target.items = items if target.items is None else target.items
+        if target.items is not items:
+            target.items.extend(items)
+    else:
         raise DamagedPickleError("items for something that is not a list")
-    return value
 
 
-def _dict(value: Any) -> dict[Any, Any]:
-    if not isinstance(value, dict):
+def _set_items(target: Any, items: list[Any]) -> None:
+    if isinstance(target, Inert):
+        target.entries = {} if target.entries is None else target.entries
+        target = target.entries
+    if not isinstance(target, dict):
         raise DamagedPickleError("items for something that is not a dictionary")
-    return value
+    for i in range(0, len(items), 2):
+        target[checked_key(items[i])] = items[i + 1]
+
+
+def _set_state(target: Any, state: Any) -> None:
+    """Give an object its attributes; those of collections and tensors are ignored."""
+    if isinstance(target, Inert):
+        target.state = state if target.state is None else (target.state, state)
+    elif isinstance(target, Array):
+        set_array(target, state)
+    elif isinstance(target, NumpyType):
+        target.big_endian = isinstance(state, tuple) and len(state) > 1 and state[1] in (">", b">")
+    elif not isinstance(target, dict | list | TensorRef):
+        raise DamagedPickleError("attributes for something that has none")

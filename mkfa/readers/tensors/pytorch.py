@@ -1,7 +1,7 @@
-"""PyTorch checkpoints (.pth .pt .ckpt .bin; zip and legacy) and TorchScript archives (without torch).
+"""PyTorch checkpoints (.pth .pt .ckpt .bin; zip and legacy), other pickles of tensors, and TorchScript archives.
 
-`torch.load(weights_only=True)` refuses the same files (the tests compare the two), but importing torch takes seconds
-and most of a gigabyte; `torch.jit.load` compiles the code in an archive and runs its `__setstate__` methods. Here
+`torch.load` runs what a pickle names, or refuses it; importing torch takes seconds and most of a gigabyte;
+`torch.jit.load` compiles the code in an archive and runs its `__setstate__` methods. Here
 `mkfa.readers.tensors.inert_pickle`, which cannot run anything, reads the pickle and says where the numbers are.
 """
 
@@ -13,41 +13,34 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mkfa.array_types import F32
+from mkfa.array_types import F32, AnyArray
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
-from mkfa.readers.reading import Reading, TensorInfo
+from mkfa.readers.reading import GraphLayer, Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import BITS, check_float, to_float32
-from mkfa.readers.tensors.inert_pickle import (
-    DamagedPickleError,
-    Inert,
-    Interpreter,
-    RefusedPickleError,
-    StorageRef,
-    TensorRef,
-)
+from mkfa.readers.tensors.inert_pickle import Interpreter
+from mkfa.readers.tensors.inert_values import DamagedPickleError, Inert, QuantScale, StorageRef, TensorRef
+from mkfa.readers.tensors.pickled_objects import Contents, contents_of, note_packed
 from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.storage.files import open_file, read_span
 
 MAX_PICKLE = 1 << 28
-"""Longest pickle that is read, bytes. It does not contain the numbers, so real ones have a few megabytes."""
+"""Longest pickle that is read, bytes. PyTorch's do not contain the numbers, so real ones have a few megabytes."""
 
-MAX_DEPTH = 64
-"""Deepest nesting of containers that is read."""
-
-_CONTAINERS = (dict, list, tuple, TensorRef, Inert)
-_MAGIC = 0x1950A86A20F9469CFC6C
-_PROTOCOL = 1001
 _AGAIN = "fetch the file again"
-_RESAVE = "if you trust it, load it once yourself and save model.state_dict() as safetensors"
+_SUB_BYTE = ("quint4x2", "quint2x4")
+_LONGEST_CONFIG = 64
+_LONGEST_NAME = 200
+_MOST_NAMES = 50
+Spans = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +53,21 @@ class TorchFile:
     spans : storage -> (first byte, byte after the last) in the file.
     value : the content of the pickle, without numbers.
     unnamed : number of tensors with a depthwise layer's shape that a frozen TorchScript module stores without names.
+    facts : weight -> what the modules of a network that was pickled whole say of it (`Contents.facts`).
+    architecture : timm's name of such a network, else "".
+    stood_in : name of a class or function -> number of objects that inert data stand for.
     """
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     refs: Mapping[str, TensorRef]
-    spans: Mapping[str, tuple[int, int]]
+    spans: Spans
     value: Any
     big_endian: bool = False
     unnamed: int = 0
+    facts: Mapping[str, GraphLayer | str] = field(default_factory=lambda: FrozenDict({}))
+    architecture: str = ""
+    stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32)."""
@@ -80,22 +79,71 @@ class TorchFile:
             total = sum(math.prod(ref.shape) * BITS[ref.dtype] // 8 for ref in wanted)
             if total > 4 * os.fstat(f.fileno()).st_size:
                 raise SourceError(self.path, "claims more numbers than it has", _AGAIN)
+            numbers = Numbers(self.path, f, self.spans, self.big_endian)
             done: dict[TensorRef, F32] = {}
             for key in keys:
                 ref = self.refs[key]
                 if ref not in done:
-                    done[ref] = self._tensor(f, ref)
+                    done[ref] = numbers.tensor(ref)
                 yield key, done[ref]
 
-    def _tensor(self, f: FileIO, ref: TensorRef) -> F32:
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Reads tensors from an open file, or from the bytes that its pickle contains."""
+
+    path: Path
+    f: FileIO
+    spans: Spans
+    big_endian: bool = False
+
+    def tensor(self, ref: TensorRef) -> F32:
+        """Return a tensor as float32; quantised integers become real numbers."""
+        flat = self._flat(ref)
+        values = to_float32(flat, ref.dtype, big_endian=self._is_big_endian(ref))
+        steps = tuple(step * 4 for step in ref.stride)
+        # Safe: `values` ends with the last number that shape and strides reach.
+        out = np.ascontiguousarray(np.lib.stride_tricks.as_strided(values, ref.shape, steps))
+        if ref.scale is not None:
+            out = self._real(out, ref.scale, ref)
+        return -out if ref.negated else out
+
+    def whole_numbers(self, ref: TensorRef) -> list[int]:
+        """Return a short list of 16-bit whole numbers."""
+        kind = (">" if self._is_big_endian(ref) else "<") + "i2"
+        return [int(n) for n in np.frombuffer(self._flat(ref), kind)[:: max(ref.stride[0], 1)]]
+
+    def _is_big_endian(self, ref: TensorRef) -> bool:
+        return self.big_endian if ref.storage.data is None else ref.storage.big_endian
+
+    def _flat(self, ref: TensorRef) -> bytes:
+        """Return the stored bytes from a tensor's first number to its last."""
         size = BITS[ref.dtype] // 8
         unit = size if ref.storage.dtype else 1  # views of untyped storage count bytes
-        first = self.spans[ref.storage.key][0] + ref.storage.first * unit + ref.offset * size
-        data = read_span(f, first, first + _reach(ref) * size, thing=self.path)
-        flat = to_float32(data, ref.dtype, big_endian=self.big_endian)
-        steps = tuple(step * 4 for step in ref.stride)
-        # Safe: `flat` ends with the last number that shape and strides reach.
-        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, ref.shape, steps))
+        first = ref.storage.first * unit + ref.offset * size
+        last = first + _reach(ref) * size
+        if ref.storage.data is not None:
+            return ref.storage.data[first:last]
+        start = self.spans[ref.storage.key][0]
+        return read_span(self.f, start + first, start + last, thing=self.path)
+
+    def _real(self, integers: F32, scale: QuantScale, ref: TensorRef) -> F32:
+        """Return (integer - zero) * scale in the precision of torch's dequantize(): one scale in float32, one for each
+        channel in float64."""
+        zero, step = (self._along(part, scale.axis, ref) for part in (scale.zero, scale.scale))
+        return np.asarray((integers - zero.astype(np.float32)) * step, np.float32)
+
+    def _along(self, part: Any, axis: int, ref: TensorRef) -> AnyArray:
+        if axis < 0:
+            return np.asarray(part, np.float32)
+        if isinstance(part, TensorRef) and part.dtype == "float64":
+            values = np.frombuffer(self._flat(part), ">f8" if self._is_big_endian(part) else "<f8").astype(np.float64)
+            values = values[:: max(part.stride[0], 1)]
+        else:
+            values = np.asarray(self.tensor(part) if isinstance(part, TensorRef) else part, np.float64)
+        if values.size != ref.shape[axis]:
+            raise SourceError(self.path, f"has {values.size} scales for a tensor of shape {ref.shape}", _AGAIN)
+        return values.reshape([-1 if i == axis else 1 for i in range(len(ref.shape))])
 
 
 def read_torch(path: Path, options: ReadOptions = DEFAULT) -> Reading:
@@ -109,33 +157,27 @@ def read_torch(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     if not reading.layers and file.unnamed:
         problem = f"is a frozen TorchScript module: {file.unnamed} depthwise weights have lost their names"
         raise SourceError(path, problem, "harvest the module before torch.jit.freeze")
+    if not file.tensors and isinstance(file.value, Inert):
+        problem = f"is a pickled object of {file.value.name[:80]} without tensors; it was not built"
+        raise SourceError(path, problem, "give a checkpoint with weights")
     return reading
 
 
 def open_torch(path: Path) -> TorchFile:
     """Open a PyTorch file of any format; raises SourceError as `read_torch`."""
+    from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
+
     with open_file(path) as f:
         size = os.fstat(f.fileno()).st_size
         try:
-            if read_span(f, 0, min(4, size), thing=path) == b"PK\x03\x04":
+            head = read_span(f, 0, min(512, size), thing=path)
+            if head.startswith(b"PK\x03\x04"):
                 return _open_zip(path, f, size)
-            return _open_legacy(path, f, size)
-        except RefusedPickleError as error:
-            raise _refused(path, error) from None
+            return open_tar(path, f, size) if head[257:262] == b"ustar" else open_legacy(path, f, size)
         except DamagedPickleError as error:
             raise SourceError(path, f"is damaged or not a PyTorch file: it has {error}", _AGAIN) from None
         except OSError as error:
             raise SourceError(path, f"cannot be read ({error.strerror or error})", "check the disk") from error
-
-
-def _refused(path: Path, error: RefusedPickleError) -> SourceError:
-    if error.whole:
-        problem = f"is a pickled object of {error.name}, not weights: loading it would run code, so none of it was read"
-    else:
-        problem = (
-            f"contains the Python object {error.name} beside weights, which torch.load(weights_only=True) refuses too"
-        )
-    return SourceError(path, problem, _RESAVE)
 
 
 def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
@@ -146,22 +188,22 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
             raise SourceError(path, "is a torch.export archive", "save the module's state_dict() as safetensors")
         raise SourceError(path, "is a zip file, but not PyTorch's", "unpack it and give the checkpoint in it")
     top = pickles[0].removesuffix("data.pkl")
-    script = f"{top}constants.pkl" in records
+    constants = records.get(f"{top}constants.pkl")
     order = records.get(f"{top}byteorder")
     word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path) if order else b"little"
     big_endian = word.strip() == b"big"
-    interpreter, value = _record_pickle(f, records[pickles[0]], path, script=script)
+    interpreter, value = _record_pickle(f, records[pickles[0]], path)
     spans = {}
     for key, ref in interpreter.storages.items():
         record = records.get(f"{top}data/{key}")
         if record is None:
             raise SourceError(path, f"lacks the data record {key[:40]!r}", _AGAIN)
-        spans[key] = _checked_span(record, ref, path)
-    unnamed = 0
-    if script:
-        _, constants = _record_pickle(f, records[f"{top}constants.pkl"], path, script=True)
-        unnamed = sum(is_depthwise_shape(ref.shape) for _, ref in tensors_in(constants))
-    return _torch_file(path, value, spans, big_endian=big_endian, unnamed=unnamed)
+        spans[key] = checked_span(record, ref, path)
+    file = torch_file(Numbers(path, f, spans, big_endian), value, interpreter)
+    if constants is None:
+        return file
+    _, frozen = _record_pickle(f, constants, path)
+    return replace(file, unnamed=sum(is_depthwise_shape(ref.shape) for _, ref in contents_of(frozen).tensors))
 
 
 def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int]]:
@@ -197,15 +239,16 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
     return at + 30 + int(name) + int(extra)
 
 
-def _record_pickle(f: FileIO, record: tuple[int, int], path: Path, *, script: bool) -> tuple[Interpreter, Any]:
+def _record_pickle(f: FileIO, record: tuple[int, int], path: Path) -> tuple[Interpreter, Any]:
     first, last = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
-    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first, script=script)
+    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first)
     return interpreter, interpreter.load()
 
 
-def _checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[int, int]:
+def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[int, int]:
+    """Return where the numbers of a storage lie in its record; raises SourceError if it is too short."""
     nbytes = ref.numel * (BITS[ref.dtype] // 8 if ref.dtype else 1)
     if record[1] - record[0] < nbytes:
         problem = f"has {record[1] - record[0]} of {nbytes} bytes of the data record {ref.key[:40]!r}"
@@ -213,56 +256,57 @@ def _checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple
     return record[0], record[0] + nbytes
 
 
-def _open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
-    """Open the format before PyTorch 1.6: five pickles, then count and numbers of each storage."""
-    stream = io.BufferedReader(f)
-    interpreter = Interpreter(stream, min(size, MAX_PICKLE))
-    try:
-        if interpreter.load() != _MAGIC:
-            problem = "is a pickle, but not PyTorch's"
-            raise SourceError(path, problem, "give a file that torch.save wrote, or safetensors")
-        if interpreter.load() != _PROTOCOL:
-            raise SourceError(path, "has an unknown PyTorch format", "save it again with a current PyTorch")
-        interpreter.load()
-        value, keys = interpreter.load(), interpreter.load()
-        at = stream.tell()
-    finally:
-        stream.detach()  # else deleting the stream would close `f`
-    if not isinstance(keys, list):
-        raise DamagedPickleError("storages that are not a list")
-    spans: dict[str, tuple[int, int]] = {}
-    for key in (str(key) for key in keys):
-        ref = interpreter.storages.get(key)
-        if ref is None or key in spans or not ref.dtype:
-            raise DamagedPickleError("a storage that no tensor uses")
-        count = struct.unpack("<q", read_span(f, at, at + 8, thing=path))[0] if at + 8 <= size else -1
-        if count != ref.numel:
-            raise SourceError(path, f"is truncated or damaged at byte {at}", _AGAIN)
-        record = (at + 8, min(size, at + 8 + ref.numel * BITS[ref.dtype] // 8))
-        spans[key] = _checked_span(record, ref, path)
-        at = spans[key][1]
-    if set(interpreter.storages) - set(spans):
-        raise DamagedPickleError("tensors without data")
-    return _torch_file(path, value, spans)
-
-
-def _torch_file(
-    path: Path, value: Any, spans: Mapping[str, tuple[int, int]], *, big_endian: bool = False, unnamed: int = 0
-) -> TorchFile:
+def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchFile:
+    """Return an open file from the content of its pickle and the places of its storages."""
+    path, found = numbers.path, contents_of(value)
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
-    for key, ref in tensors_in(value):
+    for key, ref in found.tensors:
         if key in refs or not ref.dtype:
             continue
         size = BITS[ref.dtype] // 8
-        available = ref.storage.numel if ref.storage.dtype else ref.storage.numel // size
-        if ref.offset + _reach(ref) > available:
-            raise SourceError(path, f"claims the tensor {key[:80]!r} beyond its data", _AGAIN)
-        count = math.prod(ref.shape)
-        # An expanded tensor (stride 0) repeats few numbers and may be larger than any memory.
-        dtype = ref.dtype if count <= available else f"expanded {ref.dtype}"
+        dtype, count = ref.dtype, math.prod(ref.shape)
+        if ref.without:
+            dtype = f"{ref.without} {dtype}"
+        elif ref.dtype not in _SUB_BYTE:
+            available = ref.storage.numel if ref.storage.dtype else ref.storage.numel // size
+            if ref.offset + _reach(ref) > available:
+                raise SourceError(path, f"claims the tensor {key[:80]!r} beyond its data", _AGAIN)
+            # An expanded tensor (stride 0) repeats few numbers and may be larger than any memory.
+            dtype = dtype if count <= available else f"expanded {dtype}"
+        if dtype in ("qint8", "quint8", "qint32") and ref.scale is None:
+            dtype = f"{dtype} without scale"
         refs[key], tensors[key] = ref, TensorInfo(key, ref.shape, dtype, count * size)
-    return TorchFile(path, FrozenDict(tensors), FrozenDict(refs), FrozenDict(dict(spans)), value, big_endian, unnamed)
+    _note_packed(numbers, found)
+    return TorchFile(
+        path,
+        FrozenDict(tensors),
+        FrozenDict(refs),
+        FrozenDict(dict(numbers.spans)),
+        value,
+        numbers.big_endian,
+        facts=FrozenDict(found.facts),
+        architecture=found.architecture,
+        stood_in=FrozenDict(_stood_in(interpreter.built)),
+    )
+
+
+def _stood_in(built: Mapping[str, int]) -> dict[str, int]:
+    """Return the names that were stood in for, most frequent first; a name that only occurs counts once."""
+    ranked = sorted(((max(n, 1), name) for name, n in built.items()), key=lambda item: (-item[0], item[1]))
+    listed = {name[:_LONGEST_NAME]: n for n, name in ranked[:_MOST_NAMES]}
+    rest = sum(n for n, _ in ranked[_MOST_NAMES:])
+    return listed | ({"other names": rest} if rest else {})
+
+
+def _note_packed(numbers: Numbers, found: Contents) -> None:
+    """Read the configurations of packed quantised convolutions, which a file stores as short tensors."""
+    for key, (config, weight) in found.packed.items():
+        if isinstance(config, TensorRef):
+            if math.prod(config.shape) > _LONGEST_CONFIG or config.offset + _reach(config) > config.storage.numel:
+                continue
+            config = numbers.whole_numbers(config)
+        note_packed(config, weight, key, found)
 
 
 def _reach(ref: TensorRef) -> int:
@@ -270,27 +314,3 @@ def _reach(ref: TensorRef) -> int:
     if 0 in ref.shape:
         return 0
     return 1 + sum((n - 1) * step for n, step in zip(ref.shape, ref.stride, strict=True))
-
-
-def tensors_in(value: Any) -> Iterator[tuple[str, TensorRef]]:
-    """Yield (dotted path, tensor) of all tensors in nested containers, in order.
-
-    A container that occurs twice is read once. Raises DamagedPickleError beyond `MAX_DEPTH` levels.
-    """
-    entered: set[int] = set()
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
-    while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, TensorRef):
-            yield ".".join(path), item
-            continue
-        if isinstance(item, Inert):
-            item = item.state
-        if not isinstance(item, dict | list | tuple) or id(item) in entered:
-            continue
-        if len(path) >= MAX_DEPTH:
-            raise DamagedPickleError("containers nested too deep")
-        entered.add(id(item))
-        pairs = item.items() if isinstance(item, dict) else enumerate(item)
-        inner = [((*path, str(key)), part) for key, part in pairs if isinstance(part, _CONTAINERS)]
-        waiting.extend(reversed(inner))

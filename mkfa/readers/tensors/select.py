@@ -63,6 +63,7 @@ class Selection:
     skipped : reason -> number of tensors shaped like a depthwise layer's that were skipped for it.
     contents : the file's content in a clause.
     copy : as in `mkfa.readers.reading.Reading`.
+    once : True if layers with equal weights are one layer that several modules share.
     """
 
     layers: tuple[PlannedLayer, ...]
@@ -71,6 +72,7 @@ class Selection:
     notes: tuple[str, ...] = ()
     contents: str = ""
     copy: str = ""
+    once: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ def select(
     first_conv: str = "",
     gray: bool = False,
     keeps_order: bool | None = None,
+    facts: Mapping[str, GraphLayer | str] | None = None,
     thing: str = "the checkpoint",
     options: ReadOptions = DEFAULT,
     role: Roles | None = None,
@@ -106,6 +109,8 @@ def select(
     gray : True if the network takes one channel, so that `first_conv` has the shape of a depthwise layer.
     keeps_order : whether the file keeps the order of definition; None assumes it unless the weights are in
         alphabetical order.
+    facts : weight -> its depthwise layer, or why its module is not one, from the modules of a network that was saved
+        whole; they decide before the shape rule.
     thing : named in errors.
     role : which tensors are the network; None decides by names alone.
     options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
@@ -118,10 +123,16 @@ def select(
     role = roles(infos) if role is None else role
     alive = {key: info for key, info in infos.items() if key not in role.left_out}
     forced = {k for k, info in alive.items() if is_depthwise_shape(info.shape) and matches(k, options.include)}
-    reasons = {key: why for key, why in _reasons(alive).items() if key not in forced}
+    facts = {} if facts is None or graph is not None else {key: f for key, f in facts.items() if key not in forced}
+    reasons = _reasons({key: info for key, info in alive.items() if key not in facts})
+    reasons = {key: why for key, why in (reasons | _facts_against(alive, facts)).items() if key not in forced}
     skipped = Counter(reasons.values())
     skipped.update(why for key, why in role.left_out.items() if is_depthwise_shape(infos[key].shape))
-    candidates = [key for key, info in alive.items() if is_depthwise_shape(info.shape) and key not in reasons]
+    candidates = [
+        key
+        for key, info in alive.items()
+        if key not in reasons and (is_depthwise_shape(info.shape) if key not in facts else _is_layer(facts[key], info))
+    ]
     notes = list(role.notes)
     if graph is not None:
         layers = _from_graph(alive, graph, thing)
@@ -134,10 +145,15 @@ def select(
         if keeps_order is None:
             keeps_order = not _is_sorted(alive)
         stem = _stem(alive, candidates, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
+        stem = None if stem in facts else stem
         skipped[STEM] += stem is not None and stem not in forced
         kept = [key for key in candidates if key != stem or key in forced]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
-        plan = Selection(tuple(layers), "shape")
+        layers = [_stated(layer, alive, facts) for layer in layers]
+        stated = sum(layer.key in facts for layer in layers)
+        plan = Selection(tuple(layers), "graph" if stated and stated == len(layers) else "shape", once=True)
+        if stated and stated < len(layers):
+            notes.append(f"{len(layers) - stated} layers were taken by their shape: no module states their groups")
     counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})
     return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive), copy=role.copy)
 
@@ -153,7 +169,7 @@ def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLay
     for layer in selection.layers:
         weight = _filters(layer, tensors.pop(layer.key))
         bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
-        if selection.rule == "shape" and weight.min() != weight.max():
+        if selection.once and weight.min() != weight.max():
             digest = hashlib.blake2b(repr(weight.shape).encode() + weight.tobytes()).digest()
             if digest in seen:
                 continue
@@ -189,6 +205,31 @@ def _filters(layer: PlannedLayer, tensor: F32) -> F32:
     return np.ascontiguousarray(tensor, np.float32).reshape(-1, *layer.kernel)
 
 
+def _facts_against(infos: Mapping[str, TensorInfo], facts: Mapping[str, GraphLayer | str]) -> dict[str, str]:
+    """Map the weights of convolutions that are not depthwise to the reason, and those without numbers."""
+    against = {}
+    for key, info in infos.items():
+        fact = facts.get(key)
+        if isinstance(fact, GraphLayer):
+            if info.shape != fact.shape or info.dtype not in FLOATS:
+                against[key] = f"{info.dtype} weight" if info.shape == fact.shape else "weight of another shape"
+        elif fact and is_depthwise_shape(info.shape) | (fact != STEM):
+            against[key] = fact
+    return against
+
+
+def _is_layer(fact: GraphLayer | str, info: TensorInfo) -> bool:
+    return isinstance(fact, GraphLayer) and fact.shape == info.shape
+
+
+def _stated(
+    layer: PlannedLayer, infos: Mapping[str, TensorInfo], facts: Mapping[str, GraphLayer | str]
+) -> PlannedLayer:
+    """Return a layer with what its own module states."""
+    fact = facts.get(layer.key)
+    return replace(_graph_layer(fact, "", infos), stage=layer.stage) if isinstance(fact, GraphLayer) else layer
+
+
 def _reasons(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Map the skipped tensors that look like a depthwise layer's to the reason."""
     alike = {
@@ -211,7 +252,9 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
     if not named:
         return "buffer"
     if info.dtype not in FLOATS:
-        return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight without a scale"
+        if " " in info.dtype:  # no numbers are stored: sparse, on the meta device, quantised without a scale
+            return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight"
+        return f"{info.dtype} weight without a scale"
     bias = infos.get(bias_name(key))
     if any(word in key.lower() for word in _TRANSPOSED_WORDS) or (bias is not None and bias.shape == (1,)):
         return TRANSPOSED
@@ -269,7 +312,7 @@ def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[
     layers = []
     for i, (key, stage) in enumerate(zip(keys, stages, strict=True)):
         info = infos[key]
-        kernel = info.shape[2], info.shape[3]
+        kernel = info.shape[-2], info.shape[-1]
         bias_key = _bias_key(key, [info.shape[:1]], infos)
         layer = PlannedLayer(key, bias_key, info.shape, info.dtype, kernel, stage=stage)
         if family is not None:
