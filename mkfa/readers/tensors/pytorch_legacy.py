@@ -17,7 +17,7 @@ from mkfa.errors import SourceError
 from mkfa.readers.tensors.dtypes import BITS
 from mkfa.readers.tensors.inert_pickle import MAGIC, Interpreter
 from mkfa.readers.tensors.inert_values import DamagedPickleError, Global, StorageRef, storage_dtype, tensor, whole
-from mkfa.readers.tensors.pytorch import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
+from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
 from mkfa.storage.files import read_span
 
 _PROTOCOL = 1001
