@@ -189,8 +189,9 @@ def wholes(value: Any = ()) -> tuple[int, ...]:
     return tuple(whole(n) for n in value)
 
 
-def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorRef:
-    """Return the tensor that torch._utils._rebuild_tensor_v2 would build."""
+def tensor(*args: Any) -> TensorRef:
+    """Return the tensor that torch._utils._rebuild_tensor_v2 would build of these arguments."""
+    storage, offset, shape, stride, *rest = args
     if not isinstance(storage, StorageRef):
         raise DamagedPickleError("a tensor without numbers")
     sizes, steps = wholes(shape), wholes(stride)

@@ -144,7 +144,7 @@ def _module_state(item: Inert) -> dict[Any, Any] | None:
 def _module_parts(state: dict[Any, Any], path: Path, found: Contents) -> Iterator[Step]:
     """Yield parameters, buffers and modules under the names of the state dict, then other attributes."""
     parameters, buffers, modules = (state.get(name) or {} for name in _MODULE)
-    note_convolution(state, (*path, "weight"), found)
+    _note_convolution(state, (*path, "weight"), found)
     if not found.architecture:
         found.architecture = _architecture(state)
     passing = state.get("_non_persistent_buffers_set")
@@ -235,7 +235,7 @@ def _quantised_parts(item: Inert, path: Path, found: Contents) -> Iterator[Step]
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "transposed")
         weight, bias = item.state[10:12]
         state = dict(zip((*names, "output_padding", "groups"), item.state, strict=False))
-        note_convolution({**state, "_parameters": {"bias": bias}}, (*path, "weight"), found)
+        _note_convolution({**state, "_parameters": {"bias": bias}}, (*path, "weight"), found)
     else:
         path = path[:-1] if path and path[-1] == "_packed_params" else path
         config, weight, bias = _unpacked(item.state)
@@ -262,8 +262,9 @@ def _unpacked(state: Any) -> tuple[Any, Any, Any]:
     return numbers or short, weight, bias
 
 
-def note_packed(config: Sequence[int], weight: TensorRef, key: str, found: Contents) -> None:
+def note_packed(found: Contents, key: str, config: Sequence[int]) -> None:
     """Note a packed convolution: (axes, stride, padding, dilation, output padding, groups, transposed)."""
+    _, weight = found.packed[key]
     axes = config[0] if config else 0
     if not 1 <= axes <= 3 or len(config) < 4 * axes + 3 or len(weight.shape) != axes + 2:
         return
@@ -277,10 +278,10 @@ def note_packed(config: Sequence[int], weight: TensorRef, key: str, found: Conte
         "groups": groups,
         "transposed": transposed,
     }
-    note_convolution(state, tuple(key.split(".")), found)
+    _note_convolution(state, tuple(key.split(".")), found)
 
 
-def note_convolution(state: Mapping[Any, Any], path: Path, found: Contents) -> None:
+def _note_convolution(state: Mapping[Any, Any], path: Path, found: Contents) -> None:
     """Note what the attributes of a module say of its weight, if it is a convolution; `path` is the weight's."""
     key = ".".join(path)
     fact = _convolution(state, key)

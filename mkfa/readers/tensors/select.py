@@ -80,7 +80,7 @@ class Selection:
         return tuple(key for layer in self.layers for key in (layer.key, layer.bias_key) if key is not None)
 
 
-def select(
+def select(  # noqa: PLR0913 (what the different sources know)
     infos: Mapping[str, TensorInfo],
     *,
     graph: tuple[GraphLayer, ...] | None = None,

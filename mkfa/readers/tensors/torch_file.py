@@ -190,12 +190,12 @@ def _stood_in(built: Mapping[str, int]) -> dict[str, int]:
 
 def _note_packed(numbers: Numbers, found: Contents) -> None:
     """Read the configurations of packed quantised convolutions, which a file stores as short tensors."""
-    for key, (config, weight) in found.packed.items():
+    for key, (config, _) in found.packed.items():
         if isinstance(config, TensorRef):
             if math.prod(config.shape) > _LONGEST_CONFIG or config.offset + _reach(config) > config.storage.numel:
                 continue
             config = numbers.whole_numbers(config)
-        note_packed(config, weight, key, found)
+        note_packed(found, key, config)
 
 
 def _reach(ref: TensorRef) -> int:
