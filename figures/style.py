@@ -26,6 +26,7 @@ NULL_COLOURS = {
     "gaussian": "#4477aa",
     "blurred": "#228833",
     "covariance": "#ee6677",
+    "covariance-layer": "#aa3377",
     "init": "#ccbb44",
 }
 """Null -> its colour in every figure."""

@@ -17,8 +17,11 @@ from mkfa.tables import Table
 if TYPE_CHECKING:
     import numpy as np
 
-    from mkfa.array_types import F32
+    from mkfa.array_types import F32, I64
     from mkfa.banks.bank import FilterBank
+
+    Drawer = Callable[[np.random.Generator], F32]
+    """Draws null filters in the place of those that it was made for."""
 
 _BLUR_RADIUS = 5
 
@@ -26,6 +29,9 @@ _BLUR_RADIUS = 5
 @dataclass(frozen=True, slots=True)
 class Null:
     """Filters without patterns: what chance gives.
+
+    Every verb draws through `prepare`, so that a null is the same distribution everywhere. One of `draw`, `root`, `fit`
+    and `network` says how.
 
     Attributes
     ----------
@@ -35,9 +41,13 @@ class Null:
     draw : callable (weight, rng) -> (N, kh, kw) float32
         Draws as many filters as `weight` (N, kh, kw) has, usable filters of one kernel size. Any scale will do.
     root : callable (weight) -> (K, K) float32
-        For normal nulls of mean 0: R such that z @ R.T, z white, is a draw. Many small draws are faster this way.
+        For normal nulls of mean 0: R such that z @ R.T, z white, is a draw. Where it is given, `draw` is not used.
     network : callable (bank, seed) -> FilterBank
-        For nulls that are whole networks; instead of `draw`.
+        For nulls that are whole networks.
+    fit : callable (weight, layer, rows) -> callable (rng) -> (n, kh, kw) float32
+        For nulls that look at all filters, or at their layers, before they draw: `weight` (N, kh, kw) are all usable
+        filters of one kernel size, `layer` (N,) int64 the layer of each, `rows` (n,) int64 the filters that the draws
+        replace. What it returns is called once for each set of draws, from several threads.
 
     Examples
     --------
@@ -54,6 +64,7 @@ class Null:
     draw: Callable[[F32, np.random.Generator], F32] | None = None
     root: Callable[[F32], F32] | None = None
     network: Callable[[FilterBank, int], FilterBank] | None = None
+    fit: Callable[[F32, I64, I64], Drawer] | None = None
 
     @property
     def stream(self) -> int:
@@ -61,13 +72,44 @@ class Null:
         built_in = ("shuffled", "gaussian", "blurred", "covariance", "init")
         return built_in.index(self.name) if self.name in built_in else 16 + zlib.crc32(self.name.encode())
 
-    def sample(self, weight: F32, rng: np.random.Generator) -> F32:
-        """Draw as many null filters as there are filters, (N, kh, kw) float32, not normalised."""
+    def prepare(self, weight: F32, layer: I64 | None = None, rows: I64 | None = None) -> Drawer:
+        """Return a function of a generator that draws null filters in the place of some filters, (n, kh, kw) float32.
+
+        Parameters
+        ----------
+        weight : (N, kh, kw) float32, usable filters of one kernel size.
+        layer : (N,) int64, the layer of each; None: all are of one layer.
+        rows : (n,) int64, the filters that are replaced; None: all.
+
+        Raises
+        ------
+        TypeError
+            The null is drawn as a whole network.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> weight = np.random.default_rng(0).standard_normal((40, 3, 3)).astype(np.float32)
+        >>> draw = NULLS["covariance"].prepare(weight, rows=np.arange(20))
+        >>> draw(np.random.default_rng(1)).shape
+        (20, 3, 3)
+        """
         import numpy as np
 
-        if self.draw is None:
+        rows = np.arange(len(weight)) if rows is None else rows
+        if self.fit is not None:
+            return self.fit(weight, np.zeros(len(weight), np.int64) if layer is None else layer, rows)
+        draw, here = self.draw, weight[rows]
+        if self.root is not None:
+            root = np.asarray(self.root(here), np.float32)
+            return lambda rng: (rng.standard_normal((len(here), len(root)), np.float32) @ root.T).reshape(here.shape)
+        if draw is None:
             raise TypeError(f"the null {self.name} is drawn as a whole network")
-        return np.asarray(self.draw(weight, rng), np.float32)
+        return lambda rng: np.asarray(draw(here, rng), np.float32)
+
+    def sample(self, weight: F32, rng: np.random.Generator, layer: I64 | None = None) -> F32:
+        """Draw as many null filters as there are filters, (N, kh, kw) float32, not normalised; see `prepare`."""
+        return self.prepare(weight, layer)(rng)
 
 
 def _shuffled(weight: F32, rng: np.random.Generator) -> F32:
@@ -80,42 +122,31 @@ def _gaussian(weight: F32, rng: np.random.Generator) -> F32:
     return rng.standard_normal(weight.shape, dtype=np.float32)
 
 
-def _covariance(weight: F32, rng: np.random.Generator) -> F32:
-    from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_covariance
+def _covariance(weight: F32, layer: I64, rows: I64) -> Drawer:
+    from mkfa.nulls.covariance import fit_covariance
 
-    return sample_covariance(sphere_covariance(tap_covariance(weight)), len(weight), rng).reshape(weight.shape)
-
-
-def _covariance_root(weight: F32) -> F32:
-    from mkfa.nulls.covariance import covariance_root, tap_covariance
-
-    return covariance_root(tap_covariance(weight))
+    return fit_covariance(weight, layer, rows)
 
 
-def _blurred(weight: F32, rng: np.random.Generator) -> F32:
-    """Smooth white noise with the discrete Gaussian of variance 1, on a grid with a margin: no border effect.
+def _layer_covariance(weight: F32, layer: I64, rows: I64) -> Drawer:
+    from mkfa.nulls.covariance import fit_layer_covariance
 
-    Separable and linear, so a filter is G_h Z G_w^T with Z white on the wider grid.
-    """
-    import numpy as np
-
-    n, kh, kw = weight.shape
-    rows, columns = _blur_matrix(kh), _blur_matrix(kw)
-    out = np.empty((n, kh, kw), np.float32)
-    for start in range(0, n, 65536):
-        part = min(65536, n - start)
-        noise = rng.standard_normal((part, rows.shape[1], columns.shape[1]), dtype=np.float32)
-        out[start : start + part] = rows @ noise @ columns.T
-    return out
+    return fit_layer_covariance(weight, layer, rows)
 
 
 def _blurred_root(weight: F32) -> F32:
+    """Return the root of white noise smoothed with the discrete Gaussian of variance 1.
+
+    The noise fills a grid with a margin, so that no border shows. Smoothing is separable and linear: a filter is
+    G_h Z G_w^T with Z white on the wider grid.
+    """
     import numpy as np
 
-    from mkfa.nulls.covariance import covariance_root
+    from mkfa.nulls.covariance import symmetric_root
 
     rows, columns = (_blur_matrix(k).astype(np.float64) for k in weight.shape[1:])
-    return covariance_root(np.kron(rows @ rows.T, columns @ columns.T).astype(np.float64))
+    covariance = np.kron(rows @ rows.T, columns @ columns.T).astype(np.float64)
+    return np.asarray(symmetric_root(covariance), np.float32)
 
 
 def _blur_matrix(k: int) -> F32:
@@ -144,14 +175,17 @@ NULLS: Table[Null] = Table(
         Null(
             "blurred",
             "independent normal taps smoothed with a Gaussian of sigma 1: smooth, but without patterns",
-            _blurred,
-            _blurred_root,
+            root=_blurred_root,
         ),
         Null(
             "covariance",
             "normal with the bank's own tap covariance: second moments without individual patterns",
-            _covariance,
-            _covariance_root,
+            fit=_covariance,
+        ),
+        Null(
+            "covariance-layer",
+            "the same, but each filter with the covariance of its own layer: second moments by depth, no patterns",
+            fit=_layer_covariance,
         ),
         Null("init", "the same architecture, untrained (from timm; slow)", network=_untrained),
     ),
@@ -162,6 +196,6 @@ DEFAULT_NULLS = ("shuffled", "gaussian", "blurred", "covariance")
 """The nulls that results are compared with unless others are named."""
 
 
-def draw_null(null: str, weight: F32, rng: np.random.Generator) -> F32:
+def draw_null(null: str, weight: F32, rng: np.random.Generator, layer: I64 | None = None) -> F32:
     """Draw as many filters of a null as there are filters; see `Null.sample`. Raises UnknownNameError."""
-    return NULLS.find(null).sample(weight, rng)
+    return NULLS.find(null).sample(weight, rng, layer)

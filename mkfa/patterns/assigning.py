@@ -136,7 +136,7 @@ def _assign(
                 rows = usable_filters(untrained, kind).vector
                 rows = rows[rng.choice(len(rows), min(draws, len(rows)), replace=False)]
             else:
-                rows = _null_rows(name, filters.weight, draws, rng)
+                rows = _null_rows(name, filters, draws, rng)
             nulls.append(_null_fits(name, fit(rows, book, advance=advance)))
         kinds.append(_kind_assignment(bank, filters, book=book, fitted=fitted, nulls=tuple(nulls)))
     if not any(k.usable.any() for k in kinds):
@@ -144,10 +144,11 @@ def _assign(
     return Assignment(bank, basis, names, titles, tuple(kinds), null, draws, seed, r2, FrozenDict(skipped))
 
 
-def _null_rows(name: str, weight: F32, draws: int, rng: np.random.Generator) -> F32:
+def _null_rows(name: str, filters: UsableFilters, draws: int, rng: np.random.Generator) -> F32:
     """Draw null filters in canonical form: without replacement where there are enough, else each several times."""
-    chosen = rng.choice(len(weight), draws, replace=len(weight) < draws)
-    return normalise(NULLS.find(name).sample(weight[chosen], rng).reshape(draws, -1))[0]
+    chosen = rng.choice(len(filters), draws, replace=len(filters) < draws)
+    drawn = NULLS.find(name).prepare(filters.weight, filters.layer.astype(np.int64), chosen)(rng)
+    return normalise(drawn.reshape(draws, -1))[0]
 
 
 def _null_fits(name: str, fitted: Fit) -> NullFits:

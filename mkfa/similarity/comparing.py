@@ -243,7 +243,8 @@ def _compare_kind(
     measures = tuple(settings.measures[i] for i in judged)
     plan = make_plan((kind.kh, kind.kw), measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
     one, other = (
-        Side(bank, cloud, take(cloud, chosen, plan)) for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
+        Side(bank, cloud, np.sort(chosen), take(cloud, chosen, plan))
+        for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
     )
     with one_thread():
         observed = score(one.sample, other.sample)

@@ -3,17 +3,20 @@
 Both banks cannot be replaced at once: two null banks of one kind are draws of one distribution, so every distance
 between them is about zero, and no pair of trained networks could ever be "closer than chance". So the question is
 asked once for each side: does a null bank come as near to A as B does? Given A, a B that is itself a null bank is
-exchangeable with the draws in its place, so each side's p-value is exactly uniform then.
+exchangeable with the draws in its place, so each side's p-value is uniform then. That is exact for nulls that do not
+depend on the bank ("gaussian", "blurred") or rearrange its own values ("shuffled"). The covariance nulls estimate what
+they keep; tests/benchmarks gives their rates of false alarms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
-from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.bank import FilterBank
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
 from mkfa.similarity.measures.table import BY_LAYER
@@ -35,10 +38,14 @@ def slow_draws(m: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One bank of a comparison of one kind: its usable filters, and the sample of them that is compared."""
+    """One bank of a comparison of one kind: its usable filters, and the sample of them that is compared.
+
+    `rows` (n,) int64 are the places of the sample's filters in the cloud, ascending.
+    """
 
     bank: FilterBank
     cloud: Cloud
+    rows: I64
     sample: Sample
 
 
@@ -70,13 +77,13 @@ def curves_of(result: Scores) -> F64:
 def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, advance: Advance) -> Draws:
     """Put null banks in the place of each side: `m`, or `NETWORK_DRAWS` for a null of whole networks.
 
-    Draw k of a seed is the same on any number of processors. A null normal by `root` has the root of all filters of
-    the bank, not of the sample. Raises MkfaError where the null cannot be drawn for a bank.
+    Draw k of a seed is the same on any number of processors. Raises MkfaError where a null cannot be drawn for a bank.
     """
     if null.network is not None:
         return _networks_against(null, sides, seed=seed, advance=advance)
     a, b = (side.sample for side in sides)
-    roots = tuple(None if null.root is None else null.root(side.cloud.weight) for side in sides)
+    n = len(a)
+    drawers = [_drawer(null, side) for side in sides]
     measures = np.array(a.plan.measures)
     counts = np.where(measures == "matching", slow_draws(m), m)
     values = np.full((m, 2, len(measures)), np.nan)
@@ -87,7 +94,7 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
         part = range(first, min(first + BATCH, m))
         rngs = [np.random.default_rng([seed, null.stream, k]) for k in part]
         b_null, a_null = (  # in this order: recorded results depend on it
-            _null_in_place(null, sides[i].sample, sides[i].cloud.kind, roots[i], rngs) for i in (1, 0)
+            null_sample(sides[i].sample, np.stack([drawers[i](rng).reshape(n, -1) for rng in rngs])) for i in (1, 0)
         )
         here, wanted = slice(part.start, part.stop), part.start < counts
         scores = [score(*pair, measures=measures[wanted].tolist()) for pair in ((a, b_null), (a_null, b))]
@@ -101,13 +108,9 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
     return Draws(null.name, values, counts, layers, curve)
 
 
-def _null_in_place(null: Null, sample: Sample, kind: Kind, root: F32 | None, rngs: list[np.random.Generator]) -> Sample:
-    """Draw one null bank from each generator."""
-    if root is None:  # canonical taps: `null_sample` sets gain and offset, and raw ones may leave float32
-        filters = sample.vector[0].reshape(-1, kind.kh, kind.kw)
-        return null_sample(sample, np.stack([null.sample(filters, rng).reshape(len(filters), -1) for rng in rngs]))
-    white = np.stack([rng.standard_normal(sample.weight.shape[1:], dtype=np.float32) for rng in rngs])
-    return null_sample(sample, white @ root.T)
+def _drawer(null: Null, side: Side) -> Callable[[np.random.Generator], F32]:
+    cloud = side.cloud  # canonical taps: `null_sample` sets gain and offset, and raw ones may leave float32
+    return null.prepare(cloud.vector.reshape(-1, cloud.kind.kh, cloud.kind.kw), cloud.layer, side.rows)
 
 
 def _networks_against(null: Null, sides: tuple[Side, Side], *, seed: int, advance: Advance) -> Draws:
