@@ -107,7 +107,7 @@ class Null:
             raise TypeError(f"the null {self.name} is drawn as a whole network")
         return lambda rng: np.asarray(draw(here, rng), np.float32)
 
-    def sample(self, weight: F32, rng: np.random.Generator, layer: I64 | None = None) -> F32:
+    def sample(self, weight: F32, rng: np.random.Generator, *, layer: I64 | None = None) -> F32:
         """Draw as many null filters as there are filters, (N, kh, kw) float32, not normalised; see `prepare`."""
         return self.prepare(weight, layer)(rng)
 
@@ -196,6 +196,6 @@ DEFAULT_NULLS = ("shuffled", "gaussian", "blurred", "covariance")
 """The nulls that results are compared with unless others are named."""
 
 
-def draw_null(null: str, weight: F32, rng: np.random.Generator, layer: I64 | None = None) -> F32:
+def draw_null(null: str, weight: F32, rng: np.random.Generator, *, layer: I64 | None = None) -> F32:
     """Draw as many filters of a null as there are filters; see `Null.sample`. Raises UnknownNameError."""
-    return NULLS.find(null).sample(weight, rng, layer)
+    return NULLS.find(null).sample(weight, rng, layer=layer)
