@@ -11,6 +11,7 @@ import typer
 from mkfa.cli import runs_archive
 from mkfa.cli.shared.options import Json, add, flag, new_group, option
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, show
+from mkfa.training.spec import TRAINING_VERSION
 
 if TYPE_CHECKING:
     from mkfa.results.differences import RunComparison
@@ -108,6 +109,7 @@ def show_run(
         "layers",
         "what",
         "recipe",
+        "training_version",
         "seed",
         "source",
         "error",
@@ -172,6 +174,11 @@ def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
     keys = ("state", "domain", "arch", "arm", "layers", "recipe", "seed", "top1")
     rows = [(e.hash[:8], *(e.row()[key] if key != "layers" else e.layers or None for key in keys)) for e in entries]
     notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
+    if older := sum(e.spec is not None and e.spec.training_version != TRAINING_VERSION for e in entries):
+        notes.append(
+            f"{older} of these runs {'was' if older == 1 else 'were'} trained by an earlier version of the training "
+            f"(now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' names it."
+        )
     columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
     print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
 
@@ -204,7 +211,11 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
             )
             for g in table.groups
         ]
-        title = "Runs" + (f": {', '.join(str(v) for v in table.setting.values() if v)}" if table.setting else "")
+        setting = {**table.setting}
+        version = setting.pop("training_version", TRAINING_VERSION)
+        parts = [str(v) for v in setting.values() if v]
+        parts += [f"training version {version}"] if version != TRAINING_VERSION else []
+        title = "Runs" + (f": {', '.join(parts)}" if parts else "")
         images = f", {table.test_images} test images" if table.test_images else ""
         chance = f"Chance {table.chance:.3f}{images}." if table.chance == table.chance else ""
         split = f"Split by {', '.join(table.added)} too, as runs differ in it." if table.added else ""

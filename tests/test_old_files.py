@@ -1,4 +1,4 @@
-"""Files that an earlier version wrote still read, and its runs are taken over, not trained again."""
+"""Files that an earlier version wrote still read; its runs are shown as of their version of the training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ import pytest
 
 import mkfa
 from mkfa.banks.bank_file import read_analyses
+from mkfa.errors import MkfaError
 from mkfa.images.domain_file import read_domain
 from mkfa.results.archive import read_experiments
 from mkfa.results.gather import gather_experiment, rebuild
+from mkfa.results.groups import group_runs
 from mkfa.results.runs import list_runs
 from mkfa.storage.result_files import read_arrays
 from mkfa.training.folder import read_spec
+from mkfa.training.run import train_run
+from mkfa.training.spec import TRAINING_VERSION
 
 OLD = Path(__file__).parent / "old_files"
 RESULTS = ("curve", "table", "matrix")
@@ -101,8 +106,8 @@ def test_a_result_is_made_again_from_its_runs(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
-def test_the_same_command_trains_nothing_again(name, tmp_path):
-    """The command that an old result records finds every run under the hash that it plans today."""
+def test_the_same_command_trains_anew_beside_the_runs_of_an_earlier_training(name, tmp_path):
+    """Runs of an earlier version of the training are neither taken as done nor touched, and no result mixes both."""
     shutil.copytree(OLD / "sweep", tmp_path / "sweep")
     for file in ("shapes.h5", "strokes.h5"):
         shutil.copy(OLD / file, tmp_path / file)
@@ -113,4 +118,26 @@ def test_the_same_command_trains_nothing_again(name, tmp_path):
         [sys.executable, "-m", "mkfa.cli.app", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert {p: p.read_bytes() for p in tmp_path.glob("sweep/runs/*/result.json")} == before
+    assert {p: p.read_bytes() for p in before} == before
+    listed = json.loads((tmp_path / f"sweep/{name}.json").read_text())["parameters"]["runs"]
+    hashes = {run["hash"] for run in listed}
+    assert hashes.isdisjoint(path.parent.name for path in before)
+    assert {read_spec(tmp_path / "sweep/runs" / key).training_version for key in hashes} == {TRAINING_VERSION}
+
+
+def test_runs_of_an_earlier_training_read_as_such_and_are_not_trained_on(tmp_path):
+    runs = list_runs(OLD / "sweep/runs")
+    assert {run.spec.training_version for run in runs} == {run.row()["training_version"] for run in runs} == {1}
+    with pytest.raises(MkfaError, match="version 1 of the training, and this mkfa trains version 2"):
+        train_run(runs[0].spec, read_domain(OLD / "strokes.h5"), source=None, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_and_new_runs_are_not_summed_up_together():
+    [experiment] = [e for e in read_experiments(OLD / "archive.json.gz") if e.name == "curve"]
+    first, *rest = experiment.runs
+    newer = replace(first, spec=replace(first.spec, training_version=TRAINING_VERSION))
+    with pytest.raises(MkfaError, match="versions 1 and 2 of the training"):
+        rebuild(replace(experiment, runs=(newer, *rest)))
+    tables = group_runs((newer, *rest), ["arm"])
+    assert {table.setting["training_version"] for table in tables} == {1, 2}

@@ -12,6 +12,10 @@ ORDER = (
     "--what conv counts every convolution of the main path. A residual block's shortcut projection does not count: it "
     "is set and frozen with its block's last convolution, right after it in every order (ResNet-50: 49 and 4).",
     "Biases stay as initialised, and trained, unless --with-bias.",
+    "Norm layers (batch, layer or group norm) stay as initialised, and trained, unless --with-norm: each can rescale "
+    "and shift what a frozen filter gives, and a batch norm measures its statistics on the target's images. With "
+    "--with-norm, the norm that is called right after a set layer is copied with it, and frozen where the filters "
+    "are: it then uses the source's statistics, in training too.",
 )
 
 

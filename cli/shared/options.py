@@ -127,6 +127,15 @@ class FilterOptions:
         str, option("--what", "KIND", "depthwise, pointwise or conv (every convolution of the main path).")
     ] = "depthwise"
     with_bias: Annotated[bool, flag("--with-bias", "Copy and freeze biases too.")] = False
+    with_norm: Annotated[
+        bool,
+        flag(
+            "--with-norm",
+            "Copy and freeze norm layers too: in arms that copy layer by layer (transfer, selffer, and with +), the "
+            "weights, biases and batch statistics of the norm after each set layer. Without it they are trained, and "
+            "can rescale and shift the output of each frozen filter.",
+        ),
+    ] = False
     fit_kernel: Annotated[
         str, option("--fit-kernel", "HOW", "pad or crop kernels of another size; default: refuse them.")
     ] = ""

@@ -51,6 +51,8 @@ class Arm:
         True if the arm sets patterns within a kernel; pointwise and dense layers are refused.
     must_hurt : bool
         True if accuracy must fall, so that the arm shows whether an experiment can detect a difference.
+    copies_norm : bool
+        True if, with `with_norm`, the norm layers of the set layers are copied too; False: they stay as initialised.
     number : int
         For an arm whose name ends in "-k": the value of k. "first-5" is the arm "first-k" with number 5.
 
@@ -81,6 +83,7 @@ class Arm:
     frozen: bool = True
     depthwise_only: bool = False
     must_hurt: bool = False
+    copies_norm: bool = False
     number: int = 0
 
     @property
@@ -129,12 +132,14 @@ ARMS: Table[Arm] = Table(
             "source layer i copied into layer i, frozen; numbers of layers and filters must match.",
             fill_network=f"{_HERE}copied",
             source="needed",
+            copies_norm=True,
         ),
         Arm(
             "selffer",
             "as transfer, but from the target domain's own base run with the same seed and network, frozen.",
             fill_network=f"{_HERE}copied",
             source="own",
+            copies_norm=True,
         ),
         Arm(
             "transfer+",
@@ -142,8 +147,16 @@ ARMS: Table[Arm] = Table(
             fill_network=f"{_HERE}copied",
             source="needed",
             frozen=False,
+            copies_norm=True,
         ),
-        Arm("selffer+", "as selffer, but trained further.", fill_network=f"{_HERE}copied", source="own", frozen=False),
+        Arm(
+            "selffer+",
+            "as selffer, but trained further.",
+            fill_network=f"{_HERE}copied",
+            source="own",
+            frozen=False,
+            copies_norm=True,
+        ),
         Arm(
             "shuffle",
             "as transfer, then the kernels within each layer permuted: one permutation per layer, first layer first; "

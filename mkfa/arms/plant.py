@@ -5,6 +5,11 @@ trained. `mkfa.arms.arms.ARMS` describes what each arm sets, and in which order.
 
 A shortcut projection (`networks.layers.followers`) is set and frozen with its block's last layer, directly after it in
 every order. Biases of the set layers stay as initialised and trainable unless `with_bias`.
+
+The norm layer of a set layer (`networks.layers.norms_after`) stays as initialised and trainable too, so that training
+can rescale and shift the output of each frozen filter. With `with_norm`, arms that copy layer i into layer i copy the
+norm's weights, biases and, for batch norm, its running mean and variance. Where the arm freezes its filters, these are
+frozen as well: the norm uses the source's statistics, in training too, and does not update them.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from mkfa.arms.arms import Arm, find_arm
 from mkfa.arms.fillings import Filling, Request, Weights
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError, WorkError
-from mkfa.networks.layers import followers, spatial_layers
+from mkfa.networks.layers import followers, norms_after, spatial_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +51,8 @@ class PlantedFilters:
         SHA-256 over names, shapes and bytes.
     notes : tuple of str
         Remarks for readers of the results, e.g. a different dilation.
+    norms : tuple of str
+        Norm layers whose statistics are frozen; `train_mode` keeps them in evaluation mode.
     """
 
     arm: str
@@ -54,6 +61,7 @@ class PlantedFilters:
     values: tuple[Tensor, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
 
 
 def set_filters(
@@ -65,6 +73,7 @@ def set_filters(
     seed: int = 0,
     what: str = "depthwise",
     with_bias: bool = False,
+    with_norm: bool = False,
     fit_kernel: str = "",
 ) -> PlantedFilters:
     """Set the filters of a freshly built network according to an arm, and freeze them if the arm is frozen.
@@ -85,6 +94,9 @@ def set_filters(
         Kind of layers: "depthwise", "pointwise" or "conv".
     with_bias : bool
         Also copy (and freeze) biases.
+    with_norm : bool
+        Also copy (and freeze) the norm layers of the set layers, see above; ignored by arms that copy none
+        (`Arm.copies_norm`). Needs the state dict of a network of the same architecture as the source.
     fit_kernel : str
         "pad" or "crop": how source kernels of a different size are fitted; "" refuses them.
 
@@ -103,6 +115,8 @@ def set_filters(
     >>> planted.names, planted.frozen
     (('blocks.0.0.fn.0.weight',), True)
     """
+    import torch
+
     chosen = find_arm(arm)
     if chosen.fill is None and chosen.fill_network is None:  # baseline
         return PlantedFilters(arm, False, (), (), _digest((), ()))
@@ -118,13 +132,27 @@ def set_filters(
     rng = np.random.default_rng([seed, zlib.crc32(arm.encode())])
     filling = chosen.kernels(Request(source_layers, target, rng, fit_kernel))
     names, parameters = _write(modules, filling, with_bias=with_bias)
+    norms: tuple[str, ...] = ()
+    if with_norm and chosen.copies_norm:
+        norms = tuple(norms_after(model, [name for name, _ in modules]).values())
+        tensors = _copy_norms(model, norms, source)
+        names, parameters = [*names, *tensors], [*parameters, *tensors.values()]
     for parameter in parameters:
-        parameter.requires_grad_(not chosen.frozen)
+        if parameter.is_leaf and isinstance(parameter, torch.nn.Parameter):
+            parameter.requires_grad_(not chosen.frozen)
     values = tuple(_on_cpu(parameter, copy=True) for parameter in parameters)
     notes = _dilation_notes(source_layers, target)
     if with_bias and source is not None and any(bias is None for _, bias in filling):
         notes += (f"arm {arm} has no biases to copy: the set layers keep their initial biases",)
-    return PlantedFilters(arm, chosen.frozen, tuple(names), values, _digest(names, values), notes)
+    held = norms if chosen.frozen else ()
+    return PlantedFilters(arm, chosen.frozen, tuple(names), values, _digest(names, values), notes, held)
+
+
+def train_mode(model: nn.Module, planted: PlantedFilters | None) -> None:
+    """Put a network into training mode, but norm layers with frozen statistics into evaluation mode."""
+    model.train()
+    for name in planted.norms if planted is not None else ():
+        model.get_submodule(name).eval()
 
 
 def weights_of_layers(model: nn.Module, what: str) -> tuple[Weights, ...]:
@@ -150,7 +178,7 @@ def check_planted(model: nn.Module, planted: PlantedFilters) -> None:
 
     if not planted.frozen:
         return
-    parameters = dict(model.named_parameters())
+    parameters = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, value in zip(planted.names, planted.values, strict=True):
         now = _on_cpu(parameters[name])
         if now.shape != value.shape or not torch.equal(now.view(torch.int32), value.view(torch.int32)):
@@ -241,6 +269,28 @@ def _write(
         if with_bias and module.bias is not None:
             parameters[f"{name}.bias"] = module.bias
     return list(parameters), list(parameters.values())
+
+
+def _copy_norms(model: nn.Module, norms: Sequence[str], source: FilterSource | None) -> dict[str, Any]:
+    """Copy norm layers from a state dict; return their parameters and running statistics by name."""
+    import torch
+
+    if not isinstance(source, Mapping):
+        problem = "has filters but no norm layers, which --with-norm requires"
+        raise MkfaError("source", problem, "name a domain as the source, without --source-arch, or leave it out")
+    tensors: dict[str, Any] = {}
+    for norm in norms:
+        module = model.get_submodule(norm)
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            key = f"{norm}.{name}"
+            if not tensor.is_floating_point():  # the number of batches seen
+                continue
+            if key not in source or tuple(source[key].shape) != tuple(tensor.shape):
+                raise MkfaError("source", f"has no {key} of the same shape", "name a run of the same architecture")
+            with torch.no_grad():
+                tensor.copy_(torch.as_tensor(np.asarray(_as_array(source[key]))))
+            tensors[key] = tensor
+    return tensors
 
 
 def _on_cpu(parameter: Tensor, *, copy: bool = False) -> Tensor:

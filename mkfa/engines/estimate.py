@@ -14,7 +14,7 @@ from mkfa.training.device import Execution
 from mkfa.training.evaluation import EVALUATION_BATCH
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import Run, recipe_of, steps_of
+from mkfa.training.run import Run, epochs_between_evaluations, recipe_of, steps_of
 from mkfa.training.spec import BASE, RunSpec
 
 _LONG_STEP = 0.1
@@ -105,7 +105,8 @@ def estimate(
         count, epoch = steps_of(recipe_of(p.spec), len(domain.x_train))
         begun = RunFolder(root, p.spec).begun()
         steps += count - begun
-        evaluations = -(-count // epoch) - begun // epoch
+        every = epoch * epochs_between_evaluations(recipe_of(p.spec), steps=count, epoch_steps=epoch)
+        evaluations = -(-count // every) - begun // every
         seconds = (count - begun) * step + evaluations * len(domain.x_test) * base.image
         tasks.append(Job(p.spec.hash, seconds, p.source_run.hash if p.source_run else ""))
     ready = makespan(tasks, len(executions)) if left else None
@@ -159,10 +160,12 @@ class Specimen:
         """Return the means over about a second of steps (2 to 20), after warming up."""
         import torch
 
+        from mkfa.arms.plant import train_mode
+
         run = self.run
         with self.how.in_force():
             index = torch.arange(run.batch, device=self.how.device)
-            run.model.train()
+            train_mode(run.model, run.planted)
             number = 0
 
             def steps(count: int) -> float:

@@ -98,7 +98,7 @@ class Task:
         try:
             run = record["source_run"]
             bank = read_bank(folder / record["source_bank"]) if record["source_bank"] else None
-            planned = PlannedRun(RunSpec(**record["spec"]), record["source"], RunSpec(**run) if run else None, bank)
+            planned = PlannedRun(RunSpec.of(record["spec"]), record["source"], RunSpec.of(run) if run else None, bank)
             execution = Execution(**record["execution"])
             return cls(planned, record["domains"], record["size"], record["max_size"], execution)
         except (KeyError, TypeError) as error:

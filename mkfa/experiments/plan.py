@@ -27,6 +27,7 @@ class Setting:
     with_bias: bool = False
     fit_kernel: str = ""
     options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    with_norm: bool = False
 
 
 def base_run(setting: Setting, domain: Domain, seed: int) -> RunSpec:
@@ -90,6 +91,7 @@ def _planned(
         layers=layers,
         what=setting.what,
         with_bias=setting.with_bias,
+        with_norm=setting.with_norm and find_arm(arm).copies_norm,
         fit_kernel=setting.fit_kernel,
     )
     if not needs:
@@ -123,6 +125,25 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
             raise MkfaError(
                 f"arm {name}", f"sets patterns within kernels, which {what} layers cannot use", "leave it out"
             )
+
+
+def check_norm(arms: Sequence[str], *, with_norm: bool) -> str:
+    """Return a sentence about arms that leave norm layers alone although `with_norm` is set; "" if there are none.
+
+    Raises
+    ------
+    MkfaError
+        No arm copies norm layers.
+    """
+    from mkfa.arms.arms import find_arm
+
+    left = [name for name in arms if not find_arm(name).copies_norm] if with_norm else []
+    if left and len(left) == len(arms):
+        problem = f"would change nothing: {', '.join(left)} copy no layer as a whole"
+        raise MkfaError("--with-norm", problem, "leave it out, or name an arm that does, such as transfer")
+    if not left:
+        return ""
+    return f"--with-norm copies and freezes norm layers; {', '.join(left)}: norms as initialised, and trained."
 
 
 def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:

@@ -13,6 +13,7 @@ from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.plan import (
     Setting,
     check_arms,
+    check_norm,
     check_sources,
     choose_layers,
     members,
@@ -31,7 +32,7 @@ from mkfa.training.device import Execution
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import Recipe, load_recipe, parse_changes
-from mkfa.training.spec import as_record
+from mkfa.training.spec import TRAINING_VERSION, as_record
 
 if TYPE_CHECKING:
     from mkfa.engines.estimate import Estimate
@@ -102,6 +103,8 @@ class TransferOptions(TrainingOptions, total=False):
         Kind of layers: "depthwise", "pointwise" or "conv".
     with_bias : bool
         Copy and freeze biases too.
+    with_norm : bool
+        Copy and freeze norm layers too, in arms that copy layer by layer; see `mkfa.arms.plant`.
     fit_kernel : str
         "pad" or "crop" kernels of a different size; "" refuses them.
     """
@@ -109,6 +112,7 @@ class TransferOptions(TrainingOptions, total=False):
     source_arch: str
     what: str
     with_bias: bool
+    with_norm: bool
     fit_kernel: str
 
 
@@ -282,8 +286,9 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
             recipe, changes = "fast", default["set"] | changes
             steps = default["equal_steps"] if steps is None and epochs is None else steps
     used = make_recipe(recipe, changes, epochs=epochs, equal_steps=steps)
-    what, bias, fit = options.get("what", "depthwise"), options.get("with_bias", False), options.get("fit_kernel", "")
-    return Setting(arch, used, what, bias, fit, network), reason
+    what, fit = options.get("what", "depthwise"), options.get("fit_kernel", "")
+    bias, norm = options.get("with_bias", False), options.get("with_norm", False)
+    return Setting(arch, used, what, bias, fit, network, norm), reason
 
 
 def default_options(device: str) -> tuple[dict[str, Any], str]:
@@ -377,6 +382,7 @@ def plan_curve(
         arms = DEFAULT_ARMS.replace("transfer", "stack") if source_arch else DEFAULT_ARMS
     arms = split_names(arms, "--arms")
     check_arms(arms, what=what)
+    left = check_norm(arms, with_norm=setting.with_norm)
     domains, asked = (open_domains or _silent)(setting.recipe), str(target)
     numbers, count = choose_layers(layers_text(layers), setting, domains[asked])
     text = source if isinstance(source, str) else ",".join(split_names(source, "--source"))
@@ -405,8 +411,10 @@ def plan_curve(
         "options": dict(setting.options),
         "recipe": setting.recipe,
         "with_bias": setting.with_bias,
+        "with_norm": setting.with_norm,
+        "training_version": TRAINING_VERSION,
     }
-    notes = tuple(note for note in (reason, tell_followers(setting, domains[asked], count)) if note)
+    notes = tuple(note for note in (reason, left, tell_followers(setting, domains[asked], count)) if note)
     execution = make_execution(options)
     return Plan(kind, setting, runs, domains, name, root, results, execution, parameters, notes)
 
@@ -427,6 +435,7 @@ def plan_matrix(
     what = options.get("what", "depthwise")
     check_arm(arms, what=what)
     apart, note = find_controls(controls, what=what)
+    left = check_norm([arms, *apart], with_norm=options.get("with_norm", False))
     options = {"arch": "convmixer_48_6", "recipe": "fast", "seeds": 1, **options}
     setting, _ = make_setting(options)
     sets = (open_domains or _silent)(setting.recipe)
@@ -455,8 +464,10 @@ def plan_matrix(
         "arch": setting.arch,
         "options": dict(setting.options),
         "recipe": setting.recipe,
+        "with_norm": setting.with_norm,
+        "training_version": TRAINING_VERSION,
     }
-    notes = tuple(text for text in (note, tell_followers(setting, sets[asked[0]], count)) if text)
+    notes = tuple(text for text in (note, left, tell_followers(setting, sets[asked[0]], count)) if text)
     return Plan("matrix", setting, runs, sets, "", root, results, make_execution(options), parameters, notes)
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 from mkfa.array_types import F32, F64, I64
 
-FILL = 128.0
-"""Gray value outside the image, as in timm."""
+FILL = (124.0, 116.0, 104.0)
+"""Colour outside the image: ImageNet's mean, as timm's `create_transform` passes it; for gray images, its mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,24 +196,20 @@ def _equalize(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 
 
 def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Apply the affine maps `theta`, (B, 2, 3), to images; every other image bicubic, the rest bilinear.
+    """Apply the affine maps `theta`, (B, 2, 3), to images, with bicubic interpolation.
 
-    timm draws the interpolation for each image. Here the samples of an operation are in random order, so alternating
-    gives the same shares. As in PIL, the outside is gray and border pixels are extended. The cubic is torch's
-    (a = -0.75) rather than PIL's (a = -0.5), which changes values by one or two of 255 levels.
+    Outside is `FILL`; as in PIL, border pixels are extended. The cubic is torch's (a = -0.75) rather than PIL's
+    (a = -0.5), which changes values by one or two of 255 levels.
     """
     import torch
     import torch.nn.functional as functional
 
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    out = x.clone()
-    for start, mode in ((0, "bilinear"), (1, "bicubic")):
-        if len(x) > start:
-            out[start::2] = functional.grid_sample(
-                x[start::2], grid[start::2], mode=mode, padding_mode="border", align_corners=False
-            )
+    out = functional.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False)
     outside = (grid.abs() > 1).any(-1)[:, None]
-    return torch.where(outside, FILL, out.clamp(0, 255).round())
+    colour = FILL if x.shape[1] == 3 else (float(np.rint(np.mean(FILL))),)
+    fill = to_device(np.array(colour, np.float32), x).view(1, -1, 1, 1)
+    return torch.where(outside, fill, out.clamp(0, 255).round())
 
 
 def _theta(count: int) -> F64:

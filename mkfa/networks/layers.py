@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
@@ -62,6 +64,76 @@ def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tupl
     return _shortcuts(model) if what == "conv" else {}
 
 
+def norms_after(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
+    """Return the norm layer of each of some layers: layer name -> norm name; layers without one are left out.
+
+    A layer's norm is the batch, layer or group norm that is called next after it, before any other convolution or
+    linear layer, and has as many channels as the layer has outputs. An activation may lie between, as in ConvMixer.
+
+    Examples
+    --------
+    >>> from mkfa.networks.build import build_network
+    >>> model = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=0)
+    >>> norms_after(model, ["blocks.0.0.fn.0"])
+    {'blocks.0.0.fn.0': 'blocks.0.0.fn.2'}
+    """
+    import torch
+
+    weighted = (torch.nn.Conv2d, torch.nn.Linear)
+    norm_kinds = (torch.nn.BatchNorm2d, torch.nn.LayerNorm, torch.nn.GroupNorm)
+    called = _order_of_calls(model, (*weighted, *norm_kinds))
+    found = {}
+    for (name, layer), (after, norm) in pairwise(called):
+        if name in names and isinstance(layer, weighted) and isinstance(norm, norm_kinds):
+            width = layer.out_channels if isinstance(layer, torch.nn.Conv2d) else layer.out_features
+            if _channels_of(norm) == width:
+                found[name] = after
+    return {name: found[name] for name in names if name in found}
+
+
+def _channels_of(norm: Any) -> int:
+    """Return the channels that a norm layer has weights for; -1 if it has none of one dimension."""
+    for key in ("num_features", "num_channels", "normalized_shape"):
+        value = getattr(norm, key, None)
+        if value is not None:
+            return int(value) if isinstance(value, int) else int(value[0]) if len(value) == 1 else -1
+    return -1
+
+
+def _order_of_calls(model: Any, kinds: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """Return the modules of some kinds as (name, module), in order of call; a module called twice appears twice."""
+    calls: list[tuple[str, Any]] = []
+
+    def note(name: str) -> Any:
+        return lambda module, inputs: calls.append((name, module))
+
+    handles = [
+        module.register_forward_pre_hook(note(name))
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+    ]
+    try:
+        _run_blank(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _run_blank(model: Any) -> None:
+    """Pass one blank image of the size that the network was built for through it, in evaluation mode."""
+    import torch
+
+    training = {module: module.training for module in model.modules()}
+    parameter = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *model.image_shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
 def _shortcuts(model: Any) -> dict[str, tuple[tuple[str, Any], ...]]:
     """Map a block's last convolution to the convolutions of its shortcut (timm's ResNet blocks)."""
     import torch
@@ -103,13 +175,9 @@ def _calls(model: Any) -> list[tuple[str, Any, bool]]:
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | SelectAdaptivePool2d):
             handles.append(module.register_forward_pre_hook(note(name)))
-    training = model.training
-    parameter = next(model.parameters())
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *model.image_shape, device=parameter.device, dtype=parameter.dtype))
+        _run_blank(model)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return [(name, module, flat or name in excited) for name, (module, flat) in calls.items()]

@@ -199,7 +199,7 @@ def _experiment(path: Path, entry: Mapping[str, Any]) -> PackedExperiment:
 
 
 def _run(path: Path, entry: Mapping[str, Any], experiment: str) -> RunRecord:
-    spec = None if entry["spec"] is None else RunSpec(**entry["spec"])
+    spec = None if entry["spec"] is None else RunSpec.of(entry["spec"])
     if spec is not None and spec.hash != entry["hash"]:
         raise MkfaError(path, f"run {entry['hash']} has a specification of hash {spec.hash}", "pack the runs again")
     result = entry["result"]

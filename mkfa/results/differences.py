@@ -93,7 +93,8 @@ def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
 def flat_spec(spec: RunSpec) -> dict[str, Any]:
     """Return a run's identity as a flat mapping: recipe fields and network options get dotted names."""
     fields: dict[str, Any] = {}
-    for key, value in spec.identity.items():
+    full = {"training_version": spec.training_version, "with_norm": spec.with_norm} | spec.identity
+    for key, value in full.items():
         if isinstance(value, Mapping):
             fields |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:

@@ -125,7 +125,17 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
 
 
 def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, Any]) -> Curve | Scenarios | Matrix:
-    """Return the "curve", "table" or "matrix" of runs."""
+    """Return the "curve", "table" or "matrix" of runs.
+
+    Raises
+    ------
+    MkfaError
+        The runs were trained by different versions of the training, so that they cannot be compared.
+    """
+    versions = sorted({run.spec.training_version for run in runs if run.spec is not None})
+    if len(versions) > 1:
+        problem = f"come from versions {' and '.join(map(str, versions))} of the training, which train differently"
+        raise MkfaError("the runs", problem, "run the command again: it trains the older ones anew")
     if kind == "matrix":
         domains = parameters["domains"]
         return make_matrix(runs, domains=domains, sources=parameters.get("sources", domains), parameters=parameters)

@@ -1,6 +1,7 @@
 """Runs summarised over seeds, each group compared with the base runs of its setting.
 
-A setting is what must be equal for accuracies to be comparable: network, network options, domain and recipe.
+A setting is what must be equal for accuracies to be comparable: network, network options, domain, recipe and the
+version of the training.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from mkfa.results.cells import Cell, accuracies, make_cell
 from mkfa.results.record import RunRecord
 from mkfa.training.spec import BASE, RunSpec
 
-SETTING = ("arch", "options", "domain", "recipe")
-FIELDS = ("arm", "layers", "source", "what", "with_bias", "fit_kernel", *SETTING)
+SETTING = ("arch", "options", "domain", "recipe", "training_version")
+FIELDS = ("arm", "layers", "source", "what", "with_bias", "with_norm", "fit_kernel", *SETTING)
 """Fields that runs can be grouped by; together with the seed they determine a run."""
 
 Fields = Mapping[str, Any]
@@ -137,11 +138,13 @@ def _fields(runs: Mapping[str, tuple[RunRecord, RunSpec]]) -> dict[str, dict[str
             "source": "" if spec.arm == BASE else run.source,
             "what": spec.what,
             "with_bias": spec.with_bias,
+            "with_norm": spec.with_norm,
             "fit_kernel": spec.fit_kernel,
             "arch": spec.arch,
             "options": ", ".join(f"{k} {v}" for k, v in sorted(spec.options.items())),
             "domain": domain(spec),
             "recipe": recipe(spec),
+            "training_version": spec.training_version,
         }
         for key, (run, spec) in runs.items()
     }

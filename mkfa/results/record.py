@@ -16,7 +16,7 @@ from mkfa.training.spec import RunSpec
 
 COLUMNS = (
     *("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed", "source", "top1", "seconds"),
-    *("images_per_second", "error", "path", "experiment"),
+    *("images_per_second", "error", "path", "experiment", "training_version"),
 )
 """Keys of `RunRecord.row`."""
 
@@ -96,7 +96,7 @@ class RunRecord(Shown):
         values |= {key: getattr(self, key) for key in ("hash", "state", "arm", "error", "path", "experiment")}
         if spec is not None:
             values |= {key: getattr(spec, key) for key in ("domain", "arch", "what", "source")}
-            values["recipe"] = spec.recipe_name
+            values["recipe"], values["training_version"] = spec.recipe_name, spec.training_version
         values["top1"] = result.top1_last if result and result.done else None
         return values | {key: getattr(result, key, None) for key in ("seconds", "images_per_second")}
 

@@ -117,9 +117,10 @@ def borrowed_filters(
     """
     from mkfa.arms.plant import weights_of_layers
 
-    if to.what == "depthwise":
+    same = (spec.arch, dict(spec.options)) == (to.arch, dict(to.options))
+    if to.what == "depthwise" and not (to.with_norm and same):
         return run_bank(model, spec, domain, digest=digest)
-    if (spec.arch, dict(spec.options)) == (to.arch, dict(to.options)):
+    if same:
         return model.state_dict()
     return weights_of_layers(model, to.what)
 
@@ -155,7 +156,9 @@ def store_bank(root: Path, spec: RunSpec, domain: Domain) -> BaseBanks:
 
 def base_of(spec: RunSpec) -> RunSpec:
     """Return a run's base run: same network, domain, recipe and seed, but nothing planted."""
-    return replace(spec, arm=BASE, layers=0, what="depthwise", with_bias=False, fit_kernel="", source="")
+    return replace(
+        spec, arm=BASE, layers=0, what="depthwise", with_bias=False, with_norm=False, fit_kernel="", source=""
+    )
 
 
 def _source_of(path: Path) -> str | None:

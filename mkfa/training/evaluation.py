@@ -14,17 +14,24 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 512
 
 
-def evaluate(model: torch.nn.Module, images: Side, *, amp: bool, one_shape: bool = False) -> tuple[float, float]:
+def evaluate(
+    model: torch.nn.Module, images: Side, *, amp: bool, one_shape: bool = False, right: torch.Tensor | None = None
+) -> tuple[float, float]:
     """Return top-1 accuracy (0-1) and mean cross-entropy over one side of a domain.
 
-    `one_shape` fills the last batch with the last image, which does not count: a compiled network is compiled for each
-    shape of batches anew.
+    Parameters
+    ----------
+    one_shape : bool
+        Fill the last batch with the last image, which does not count: a compiled network is compiled for each shape of
+        batches anew.
+    right : (N,) bool on the device of the images, or None
+        Is filled with whether each image is classified correctly.
     """
     import torch
     import torch.nn.functional as functional
 
     device, count = images.device, len(images)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    right = torch.empty(count, dtype=torch.bool, device=device) if right is None else right
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     model.eval()
     size = min(EVALUATION_BATCH, count)
@@ -37,6 +44,6 @@ def evaluate(model: torch.nn.Module, images: Side, *, amp: bool, one_shape: bool
             index, counted = images.index(rows), min(size, count - number * size)
             logits = model(images.normalise(images.take(index))).float()[:counted]
             labels = images.labels_of(index)[:counted]
-            right += (logits.argmax(1) == labels).sum()
+            right[number * size : number * size + counted] = logits.argmax(1) == labels
             total += functional.cross_entropy(logits, labels, reduction="sum")
-    return int(right) / count, float(total) / count
+    return int(right.sum()) / count, float(total) / count

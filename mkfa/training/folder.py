@@ -192,10 +192,10 @@ def read_spec(folder: Path) -> RunSpec | None:
             folder / SPEC, f"is not a run specification (it lacks {', '.join(lacking)})", "remove the folder"
         )
     texts = all(isinstance(values.get(key, ""), str) for key in ("arch", "domain", "recipe_name", "arm", "source"))
-    numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers"))
+    numbers = all(isinstance(values.get(key, 0), int) for key in ("seed", "layers", "training_version"))
     if not texts or not numbers or not all(isinstance(values.get(key, {}), dict) for key in ("recipe", "options")):
         raise WorkError(folder / SPEC, "is not a run specification (a field has the wrong type)", "remove the folder")
-    return RunSpec(**values)
+    return RunSpec.of(values)
 
 
 def is_locked(folder: Path) -> bool:

@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 def lr_at(step: int, recipe: Recipe, *, steps: int) -> float:
     """Return the learning rate of optimiser step `step` (0-based) of `steps`.
 
-    Linear warm-up from 0 over `warmup * steps`, then the SGDR cosine (arXiv 1608.03983, equation 5) over the full
-    length, matching per-update timm CosineLRScheduler(t_initial=steps, warmup_t=..., warmup_prefix=False).
+    Linear warm-up from 0 to the peak, which its last step reaches, over `warmup * steps`; then the SGDR cosine (arXiv
+    1608.03983, equation 5) from the peak over the remaining steps. This is `cosine_scheduler` of the code of "weight
+    selection" (github.com/OscarXZQ/weight-selection, utils.py) and, after warm-up, per-update timm
+    CosineLRScheduler(t_initial=steps - warm, warmup_t=warm, warmup_prefix=True).
+
+    Examples
+    --------
+    >>> from mkfa.training.recipe import load_recipe
+    >>> paper = load_recipe("paper")
+    >>> [round(lr_at(step, paper, steps=300), 6) for step in (0, 49, 50, 175, 299)]
+    [0.0, 0.004, 0.004, 0.002, 1e-06]
     """
     warm = warmup_steps(recipe, steps)
     if step < warm:
-        return recipe.lr * step / warm
-    return recipe.lr_min + 0.5 * (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * step / steps))
+        return recipe.lr * step / max(1, warm - 1)
+    done = (step - warm) / (steps - warm)
+    return recipe.lr_min + 0.5 * (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * done))
 
 
 def warmup_steps(recipe: Recipe, steps: int) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from mkfa.errors import MkfaError, nearest
 
 RECIPES = ("paper", "fast", "smoke")
 """Packaged recipes."""
+EVALUATIONS = 50
+"""Most evaluations in a run whose recipe sets `evaluate_every` to 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,13 @@ class Recipe:
         "domain" (per-channel mean and standard deviation of the training set) or "imagenet".
     ema : float
         Decay of an exponential moving average of the weights, which is then evaluated and saved; 0 for none.
+    evaluate_every : int
+        Epochs between evaluations on the test images; the last epoch is always evaluated. 0: as few as make at most
+        `EVALUATIONS` evaluations in a run. It belongs to a run's identity, since a run records its best epoch.
+
+    Notes
+    -----
+    Files that earlier versions wrote lack the fields with a default; these have their former values there.
     """
 
     name: str
@@ -80,6 +89,7 @@ class Recipe:
     max_size: int
     normalise: str
     ema: float
+    evaluate_every: int = 1
 
     def __post_init__(self) -> None:
         limits = {
@@ -101,6 +111,7 @@ class Recipe:
             "size": (0, 4096),
             "max_size": (0, 4096),
             "ema": (0, 0.999999),
+            "evaluate_every": (0, 1e6),
         }
         for field, (low, high) in limits.items():
             value = getattr(self, field)
@@ -141,7 +152,7 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MkfaError(name, f"is not valid TOML ({error})", "correct the file") from None
-    missing = sorted({f.name for f in fields(Recipe)} - {"name"} - set(values))
+    missing = sorted({f.name for f in fields(Recipe) if f.default is MISSING} - {"name"} - set(values))
     if missing:
         raise MkfaError(f"recipe {title}", f"lacks {', '.join(missing)}", "start from a packaged recipe")
     recipe = Recipe(name=title, **{key: _typed(title, key, value) for key, value in values.items()})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ class RunResult:
     test_images : int
     weights_sha256 : str
         Digest of the final weights.
+    test_right : str
+        Which test images the final network classified correctly (`right`); "" for runs of earlier versions.
     record : mapping
         All fields of result.json.
     """
@@ -38,6 +41,7 @@ class RunResult:
     test_images: int = 0
     step: int = -1
     weights_sha256: str = ""
+    test_right: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -51,3 +55,38 @@ class RunResult:
     def done(self) -> bool:
         """True if the run has an accuracy."""
         return self.state == "done"
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether the final network classified each test image correctly, in order; empty if it is not recorded."""
+        return decode_right(self.test_right, self.test_images)
+
+
+def encode_right(right: Sequence[bool]) -> str:
+    """Return booleans as text: bits, the first in the highest place of a byte, in base64.
+
+    Examples
+    --------
+    >>> encode_right([True, False, True])
+    'oA=='
+    """
+    bits = [*map(bool, right), *[False] * (-len(right) % 8)]
+    values = [sum(bit << (7 - i) for i, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8)]
+    return base64.b64encode(bytes(values)).decode("ascii")
+
+
+def decode_right(text: str, count: int) -> tuple[bool, ...]:
+    """Return `count` booleans from text by `encode_right`; empty if the text does not hold as many.
+
+    Examples
+    --------
+    >>> decode_right("oA==", 3)
+    (True, False, True)
+    """
+    try:
+        packed = base64.b64decode(text, validate=True)
+    except ValueError:
+        return ()
+    if len(packed) != -(-count // 8):
+        return ()
+    return tuple(bool(byte >> (7 - i) & 1) for byte in packed for i in range(8))[:count]

@@ -26,9 +26,9 @@ from mkfa.storage.file_rows import ReadError
 from mkfa.training.device import Execution, Resolved
 from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
-from mkfa.training.recipe import Recipe
-from mkfa.training.result import RunResult
-from mkfa.training.spec import BASE, RunSpec, as_record
+from mkfa.training.recipe import EVALUATIONS, Recipe
+from mkfa.training.result import RunResult, encode_right
+from mkfa.training.spec import BASE, TRAINING_VERSION, RunSpec, as_record
 from mkfa.training.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A run's progress, reported after each step; loss and top1 are from the last evaluated epoch."""
+    """A run's progress, reported after each step; loss and top1 are those of the last evaluation."""
 
     step: int
     steps: int
@@ -73,9 +73,16 @@ def train_run(
     ------
     RunLocked
         Another process is training this run.
+    MkfaError
+        The specification is of another version of the training.
     WorkError
         The disk is full, or one of the run's files is damaged; files already written are kept.
     """
+    if spec.training_version != TRAINING_VERSION:
+        problem = (
+            f"is of version {spec.training_version} of the training, and this mkfa trains version {TRAINING_VERSION}"
+        )
+        raise MkfaError(f"run {spec.hash}", problem, "run its command again: it is then planned and trained anew")
     folder = RunFolder(root, spec)
     with folder.lock():
         if (result := folder.result()) is not None:
@@ -162,6 +169,7 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
         seed=seed,
         what=spec.what,
         with_bias=spec.with_bias,
+        with_norm=spec.with_norm,
         fit_kernel=spec.fit_kernel,
     )
     return model, planted
@@ -176,6 +184,18 @@ def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
     """Return the optimiser steps per run and per epoch for a training set of this many images."""
     epoch = images // min(recipe.batch, images)
     return recipe.equal_steps or recipe.epochs * epoch, epoch
+
+
+def epochs_between_evaluations(recipe: Recipe, *, steps: int, epoch_steps: int) -> int:
+    """Return after how many epochs the test images are evaluated again; the end of a run is always evaluated.
+
+    Examples
+    --------
+    >>> from mkfa.training.recipe import load_recipe
+    >>> epochs_between_evaluations(load_recipe("paper"), steps=300, epoch_steps=1)
+    6
+    """
+    return recipe.evaluate_every or max(1, math.ceil(math.ceil(steps / epoch_steps) / EVALUATIONS))
 
 
 def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
@@ -229,6 +249,8 @@ class Run:
         self.average = _moving_average(self.model, self.recipe)
         self.evaluated: Any = torch.compile(self.final, dynamic=False) if resolved.compile else self.final
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
+        every = epochs_between_evaluations(self.recipe, steps=self.steps, epoch_steps=self.epoch_steps)
+        self.evaluated_steps = every * self.epoch_steps
         self.batch = min(self.recipe.batch, len(self.train_set))
         self.take_step = Step(
             self.model,
@@ -243,7 +265,11 @@ class Run:
         self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
         self.rows: list[dict[str, Any]] = []
         self.marks: list[tuple[float, float] | None] = []
-        """Per row: time of writing (seconds since 1970) and images per second of the epoch; used for events only."""
+        """Per row: time of writing (seconds since 1970) and images per second since the last; used for events only."""
+        self.right = torch.zeros(len(self.test_set), dtype=torch.bool, device=device)
+        """Which test images the last evaluation got right."""
+        self.right_at = -1
+        """Step of that evaluation, if it was in this process."""
         self.epoch_loss = torch.zeros((), device=device)
         self.bad = torch.full((), -1, dtype=torch.int64, device=device)
 
@@ -266,14 +292,15 @@ class Run:
     def _train(self, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
         import torch
 
+        from mkfa.arms.plant import train_mode
+
         order = self._order()
         since = saved_at = time.perf_counter()
         while self.step < self.steps:
             position = self.step % self.epoch_steps
             if position == 0:
                 order = self._order()
-                self.epoch_loss.zero_()
-            self.model.train()
+            train_mode(self.model, self.planted)
             try:
                 loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
             except ReadError:  # this step has changed nothing yet
@@ -285,7 +312,7 @@ class Run:
             self.epoch_loss += loss
             self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), self.step, self.bad)
             self.step += 1
-            if self.step % self.epoch_steps == 0 or self.step == self.steps:
+            if self.step % self.evaluated_steps == 0 or self.step == self.steps:
                 if (bad := int(self.bad)) >= 0:
                     return self._diverged(bad)
                 self.seconds += time.perf_counter() - since
@@ -321,8 +348,8 @@ class Run:
             yield rows[position * self.batch : (position + 1) * self.batch]
 
     def _end_epoch(self) -> None:
-        steps = (self.step - 1) % self.epoch_steps + 1
-        top1, loss = self.evaluate(self.test_set)
+        steps = self.step - (self.rows[-1]["step"] if self.rows else 0)
+        top1, loss = self.evaluate(self.test_set, right=self.right)
         row = {
             "epoch": math.ceil(self.step / self.epoch_steps),
             "step": self.step,
@@ -333,14 +360,19 @@ class Run:
         }
         seconds = self.seconds - self.marked
         rate = steps * self.batch / seconds if seconds > 0 else math.nan
+        self.epoch_loss.zero_()
+        self.right_at = self.step
         self.rows.append(row)
         self.marks.append((time.time(), rate))
         self.marked = self.seconds
         self._publish()
 
-    def evaluate(self, images: Side) -> tuple[float, float]:
-        """Return top-1 accuracy (0-1) and mean cross-entropy of the network over one side of a domain."""
-        return evaluate(self.evaluated, images, amp=self.how.amp, one_shape=self.how.compile)
+    def evaluate(self, images: Side, *, right: torch.Tensor | None = None) -> tuple[float, float]:
+        """Return top-1 accuracy (0-1) and mean cross-entropy of the network over one side of a domain.
+
+        `right` is filled with whether each image is classified correctly.
+        """
+        return evaluate(self.evaluated, images, amp=self.how.amp, one_shape=self.how.compile, right=right)
 
     def _publish(self) -> None:
         """Write the metrics and, if requested, the events; otherwise remove an earlier call's events as outdated."""
@@ -390,6 +422,8 @@ class Run:
         return self.folder.finish(self._result("diverged") | {"step": step})
 
     def _done(self) -> RunResult:
+        if self.right_at != self.steps:  # killed between the last evaluation and the result
+            self.evaluate(self.test_set, right=self.right)
         last, best = self.rows[-1], max(self.rows, key=lambda row: row["top1"])
         state = self.final.state_dict()
         if last["loss_test"] is None or not all(bool(t.isfinite().all()) for t in state.values()):
@@ -408,6 +442,7 @@ class Run:
             "loss_test": last["loss_test"],
             "weights_sha256": state_digest(state),
             "epochs": last["epoch"],
+            "test_right": encode_right(self.right.tolist()),
         }
         return self.folder.finish(result)
 

@@ -12,6 +12,17 @@ from mkfa.frozen import FrozenDict
 
 BASE = "baseline"
 
+TRAINING_VERSION = 2
+"""Number of the training's meaning; part of a run's identity, so that equal settings always mean equal training.
+
+It is raised when the same settings would train differently: other gradients, another schedule, other images.
+
+1. The cosine of the learning rate began at step 0, under the warm-up. RandAugment filled with gray and drew between
+   bilinear and bicubic. Every epoch was evaluated.
+2. The cosine begins at the peak, when warm-up ends (`mkfa.training.optimizer.lr_at`). RandAugment fills with the mean
+   colour and interpolates bicubically. `evaluate_every` and the recipe's image fields are heeded.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
@@ -22,7 +33,7 @@ class RunSpec:
     arch : str
     options : mapping
         `kernel`, `patch`, `stem_stride` if they differ from the network's defaults.
-    arm, layers, what, with_bias, fit_kernel
+    arm, layers, what, with_bias, with_norm, fit_kernel
         As in `mkfa.arms.plant.set_filters`; a baseline has 0 layers.
     source : str
         Source of the filters: "run:HASH" for a base run, "bank:DIGEST" for a file, "" for arms without a source.
@@ -31,6 +42,8 @@ class RunSpec:
     recipe : mapping
         All fields of the recipe.
     seed : int
+    training_version : int
+        `TRAINING_VERSION` of the program that trains the run. Records without it are of version 1.
     """
 
     arch: str
@@ -46,13 +59,28 @@ class RunSpec:
     fit_kernel: str = ""
     source: str = ""
     options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    with_norm: bool = False
+    training_version: int = TRAINING_VERSION
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> RunSpec:
+        """Return the specification of a `record`, also of one that an earlier version wrote."""
+        return cls(**{"training_version": 1, **record})
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The specification as JSON without the recipe's name (the same recipe under two names is the same run)."""
+        """The specification as JSON without the recipe's name (the same recipe under two names is the same run).
+
+        Fields that earlier versions did not know are left out at the value that they had then, so that runs keep
+        their hashes.
+        """
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
         fields["recipe"], fields["options"] = dict(self.recipe), dict(self.options)
         fields.pop("recipe_name")
+        if not self.with_norm:
+            fields.pop("with_norm")
+        if self.training_version == 1:
+            fields.pop("training_version")
         return fields
 
     @property
@@ -63,7 +91,7 @@ class RunSpec:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The specification as JSON with the recipe's name; `RunSpec(**record)` restores it."""
+        """The specification as JSON with the recipe's name; `RunSpec.of(record)` restores it."""
         return self.identity | {"recipe_name": self.recipe_name}
 
     @property
@@ -75,5 +103,6 @@ class RunSpec:
 
 def as_record(spec: RunSpec) -> dict[str, Any]:
     """Return a specification with its hash but without the recipe's fields, for lists and results."""
-    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "fit_kernel", "source", "seed")
-    return {key: getattr(spec, key) for key in keys} | {"recipe": spec.recipe_name, "hash": spec.hash}
+    keys = ("arch", "domain", "arm", "layers", "what", "with_bias", "with_norm", "fit_kernel", "source", "seed")
+    values = {key: getattr(spec, key) for key in (*keys, "training_version")}
+    return values | {"recipe": spec.recipe_name, "hash": spec.hash}

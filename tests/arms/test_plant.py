@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from mkfa.arms.arms import ARMS, find_arm
 from mkfa.arms.fillings import Weights, identity_kernels
-from mkfa.arms.plant import check_planted, set_filters
+from mkfa.arms.plant import check_planted, set_filters, train_mode
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
 from mkfa.networks.build import build_network
-from mkfa.networks.layers import spatial_layers
+from mkfa.networks.layers import followers, norms_after, spatial_layers
 from mkfa.patterns.named_sets import named_set
 
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
@@ -402,3 +402,90 @@ def test_an_unknown_arm_offers_the_nearest():
         plant(net(), "tranfser", source=None)
     with pytest.raises(UnknownNameError):
         find_arm("first-0")
+
+
+def perturbed(seed, arch, size=12, **options):
+    """Return a network whose norm layers are as after training: other weights, biases and statistics."""
+    model = build_network(arch, classes=3, channels=1, size=size, seed=seed, **options)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                tensor.add_(torch.rand(tensor.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("arm", COPIES)
+def test_with_norm_the_norms_of_set_layers_come_along_and_stay(arm):
+    source, model = perturbed(5, f"convmixer_{WIDTH}_{DEPTH}", kernel=KERNEL), net()
+    theirs = source.state_dict()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    planted = plant(model, arm, layers=2, source=theirs, with_norm=True)
+    keys = ("weight", "bias", "running_mean", "running_var")
+    norms = [f"blocks.{i}.0.fn.2.{key}" for i in range(2) for key in keys]
+    assert planted.names == ("blocks.0.0.fn.0.weight", "blocks.1.0.fn.0.weight", *norms)
+    put = set(planted.names)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, theirs[name] if name in put else before[name]), name
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-2, weight_decay=0.5)
+    for step in range(3):
+        train_mode(model, planted)
+        torch.manual_seed(step)
+        loss = torch.nn.functional.cross_entropy(model(torch.randn(8, 1, 12, 12)), torch.randint(0, 3, (8,)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    check_planted(model, planted)
+    now = model.state_dict()
+    assert all(torch.equal(now[name], theirs[name]) == find_arm(arm).frozen for name in norms)
+    later = [n for n in now if n.startswith("blocks.2.0.fn.2.") and "num" not in n]
+    assert not any(torch.equal(now[name], before[name]) for name in later)
+    with torch.no_grad():
+        model.blocks[0][0].fn[2].running_mean.add_(1)
+    if find_arm(arm).frozen:
+        with pytest.raises(WorkError, match="running_mean"):
+            check_planted(model, planted)
+
+
+def test_frozen_norms_normalise_by_the_sources_statistics_in_training_too():
+    source, model = perturbed(5, f"convmixer_{WIDTH}_{DEPTH}", kernel=KERNEL), net()
+    planted = plant(model, "transfer", layers=1, source=source.state_dict(), with_norm=True)
+    x, seen = torch.randn(4, 1, 12, 12), []
+    norm = model.blocks[0][0].fn[2]
+    norm.register_forward_hook(lambda module, given, made: seen.append((given[0], made)))
+    train_mode(model, planted)
+    model(x)
+    [(given, made)] = seen
+    s = {key: getattr(source.blocks[0][0].fn[2], key).view(1, -1, 1, 1) for key in ("weight", "bias")}
+    mean, var = (getattr(source.blocks[0][0].fn[2], f"running_{key}").view(1, -1, 1, 1) for key in ("mean", "var"))
+    torch.testing.assert_close(made, (given - mean) / (var + norm.eps).sqrt() * s["weight"] + s["bias"])
+
+
+def test_with_norm_needs_a_network_and_leaves_other_arms_as_they_are():
+    with pytest.raises(MkfaError, match="no norm layers, which --with-norm requires"):
+        plant(net(), "transfer", with_norm=True)
+    for arm in ("random", "delta", "stack"):
+        first, second = net(), net()
+        a, b = plant(first, arm), plant(second, arm, with_norm=True)
+        assert (a.names, a.digest, a.norms) == (b.names, b.digest, b.norms)
+
+
+@pytest.mark.parametrize(
+    ("arch", "what", "count", "first"),
+    [
+        ("resnet18", "conv", 20, "bn1"),
+        ("mobilenetv2_050", "depthwise", 17, "blocks.0.0.bn1"),
+        ("convnext_atto", "depthwise", 12, "stages.0.blocks.0.norm"),
+        ("hornet_tiny", "depthwise", 0, ""),
+    ],
+)
+def test_the_norm_of_a_layer_is_the_one_called_next(arch, what, count, first):
+    model = build_network(arch, classes=3, channels=3, size=32, seed=0)
+    names = [name for name, _ in spatial_layers(model, what)]
+    names += [name for group in followers(model, what).values() for name, _ in group]
+    found = norms_after(model, names)
+    assert len(found) == count
+    assert next(iter(found.values()), "") == first
+    for layer, norm in found.items():
+        weights = model.get_submodule(layer).weight
+        assert model.get_submodule(norm).weight.shape == weights.shape[:1]

@@ -10,6 +10,7 @@ import pytest
 from mkfa.errors import MkfaError
 from mkfa.training.optimizer import build_optimizer, lr_at, warmup_steps
 from mkfa.training.recipe import RECIPES, change, load_recipe, parse_changes
+from mkfa.training.run import epochs_between_evaluations
 
 PAPER = {
     "epochs": 300,
@@ -87,20 +88,70 @@ def test_an_unknown_recipe_a_broken_file_and_a_missing_field_are_refused(tmp_pat
         load_recipe(str(tmp_path / "own.toml"))
 
 
+def published_rates(lr, lr_min, *, epochs, per_epoch, warm_epochs):
+    """`cosine_scheduler` of the published code (OscarXZQ/weight-selection, utils.py), written again."""
+    import numpy as np
+
+    warm = np.linspace(0, lr, warm_epochs * per_epoch)
+    steps = np.arange(epochs * per_epoch - len(warm))
+    return np.concatenate([warm, lr_min + 0.5 * (lr - lr_min) * (1 + np.cos(np.pi * steps / len(steps)))])
+
+
+@pytest.mark.parametrize("per_epoch", [1, 3, 10])
+def test_the_papers_learning_rate_is_the_published_one(per_epoch):
+    paper, steps = load_recipe("paper"), 300 * per_epoch
+    published = published_rates(4e-3, 1e-6, epochs=300, per_epoch=per_epoch, warm_epochs=50)
+    ours = [lr_at(step, paper, steps=steps) for step in range(steps)]
+    assert ours == pytest.approx(list(published), rel=1e-9, abs=1e-15)
+    assert sum(ours) / sum(published) == pytest.approx(1, abs=1e-9)
+    assert max(ours) == ours[50 * per_epoch - 1] == ours[50 * per_epoch] == 4e-3
+
+
 @pytest.mark.parametrize("steps", [10, 300, 1234])
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 1 / 6])
-def test_the_learning_rate_is_timms(steps, warmup):
+def test_the_learning_rate_is_timms_after_the_warm_up(steps, warmup):
     import torch
     from timm.scheduler import CosineLRScheduler
 
     recipe = load_recipe("fast", {"warmup": warmup})
+    warm = warmup_steps(recipe, steps)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=recipe.lr)
     scheduler = CosineLRScheduler(
-        optimizer, t_initial=steps, lr_min=recipe.lr_min, t_in_epochs=False, warmup_t=warmup_steps(recipe, steps)
+        optimizer, t_initial=steps - warm, lr_min=recipe.lr_min, t_in_epochs=False, warmup_t=warm, warmup_prefix=True
     )
     for step in range(steps):
         scheduler.step_update(step)
-        assert lr_at(step, recipe, steps=steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        theirs, ours = optimizer.param_groups[0]["lr"], lr_at(step, recipe, steps=steps)
+        if step >= warm:
+            assert ours == pytest.approx(theirs, rel=1e-12)
+        else:  # timm's warm-up would reach the peak one step later
+            assert 0 <= ours - theirs <= recipe.lr / warm * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "epoch", "evaluations"),
+    [
+        (0, 300, 1, 50),
+        (0, 299, 1, 50),
+        (0, 20, 1, 20),
+        (0, 15000, 1, 50),
+        (0, 51, 1, 26),
+        (1, 300, 3, 100),
+        (7, 20, 2, 2),
+        (0, 60, 125, 1),
+    ],
+)
+def test_evaluations_are_at_most_fifty_unless_asked_for(every, steps, epoch, evaluations):
+    recipe = load_recipe("smoke", {"evaluate_every": every})
+    between = epoch * epochs_between_evaluations(recipe, steps=steps, epoch_steps=epoch)
+    assert sum(step % between == 0 or step == steps for step in range(1, steps + 1)) == evaluations
+
+
+def test_a_recipe_file_of_an_earlier_version_keeps_its_meaning(tmp_path):
+    """Files without the newer fields evaluate every epoch, as they did."""
+    text = files("mkfa.training").joinpath("fast.toml").read_text()
+    (tmp_path / "own.toml").write_text("\n".join(line for line in text.split("\n") if "evaluate_every" not in line))
+    assert load_recipe(str(tmp_path / "own.toml")).evaluate_every == 1
 
 
 def test_the_optimiser_decays_neither_biases_nor_norms_and_leaves_frozen_tensors_out():

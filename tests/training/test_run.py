@@ -73,7 +73,10 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert result["top1_last"] > 0.7 > result["chance"] == pytest.approx(1 / 3, abs=0.05)
     assert (told[-1].step, told[-1].steps, len(told)) == (120, 120, 120)
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    assert [r["epoch"] for r in rows] == list(range(1, 61))
+    assert [r["epoch"] for r in rows] == list(range(2, 61, 2))  # sixty epochs, at most fifty evaluations
+    right = RunFolder(tmp_path, spec(made)).result().right
+    assert len(right) == result["test_images"]
+    assert sum(right) / len(right) == result["top1_last"]
     assert result["top1_last"] == rows[-1]["top1"]
     assert result["top1_best"] == max(r["top1"] for r in rows)
     assert engine.state_digest(load_tensors(folder / WEIGHTS)) == result["weights_sha256"]
