@@ -34,8 +34,17 @@ def register(app: typer.Typer) -> None:
 def transfer(
     source: Annotated[str, option("--source", "NAMES", SOURCE)],
     target: Target,
-    arms: Annotated[str, option("--arms", "NAMES", "How filters are set: arms, by commas; see below.")],
-    layers: Annotated[str, option("--layers", "NUMBERS", "The first N layers, or all; 1..18, 1,4,8 for several.")],
+    arms: Annotated[
+        str | None,
+        option(
+            "--arms",
+            "NAMES",
+            "How filters are set: arms, by commas; see below. Default: transfer, or stack with --source-arch.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str, option("--layers", "NUMBERS", "The first N layers, or all; 1..18, 1,4,8 for several.")
+    ] = "all",
     source_arch: SourceArch = "",
     seeds: Seeds = 3,
     *,

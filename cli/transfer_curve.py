@@ -25,9 +25,7 @@ from mkfa.cli.shared.options import (
     add,
     option,
 )
-
-PAIR = ("fashion", "digits")
-"""Bundled domains of other kinds; on digits, frozen identity kernels cost most and seeds differ little."""
+from mkfa.experiments.defaults import PAIR
 
 
 def register(app: typer.Typer) -> None:

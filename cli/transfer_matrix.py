@@ -21,8 +21,7 @@ from mkfa.cli.shared.options import (
     option,
 )
 from mkfa.cli.shared.printing import print_json
-
-BUNDLED = "letters,fashion,scripts,digits,emoji,clipart"
+from mkfa.experiments.defaults import SIX
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +38,7 @@ def transfer_matrix(
             "NAMES",
             "Targets, each a source too: domains, packed files or folders of images, by commas, the largest first.",
         ),
-    ] = BUNDLED,
+    ] = SIX,
     source: Annotated[
         str | None,
         option(

@@ -73,6 +73,17 @@ class RecipeOptions:
     equal_steps: Annotated[
         int | None, option("--equal-steps", "N", "Optimiser steps of every run, whatever the domain's size.", **RECIPE)
     ] = None
+    evaluate_every: Annotated[
+        int | None,
+        option(
+            "--evaluate-every",
+            "N",
+            "Epochs between evaluations, instead of the recipe's; 0: as few as make at most 50. The end of a run is "
+            "always evaluated.",
+            min=0,
+            **RECIPE,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,13 @@ class RecipeByDevice(RecipeOptions):
     """The same, where the default depends on the device."""
 
     recipe: Annotated[
-        str, option("--recipe", "NAME", "paper, fast, smoke, or a .toml file; default: by device.", **RECIPE)
+        str,
+        option(
+            "--recipe",
+            "NAME",
+            "paper, fast, smoke, or a .toml file; default: fast, with changes where no --arch is named.",
+            **RECIPE,
+        ),
     ] = ""
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
-from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.errors import MkfaError, WorkError
+from mkfa.experiments.defaults import default_arms, default_options, describe_choice
 from mkfa.experiments.plan import (
     Setting,
     check_arms,
@@ -61,6 +61,8 @@ class TrainingOptions(TypedDict, total=False):
         Changes to the recipe.
     epochs, equal_steps : int
         Epochs, or optimiser steps of every run regardless of the domain's size.
+    evaluate_every : int
+        Epochs between evaluations; 0: at most 50 evaluations in a run. The end of a run is always evaluated.
     seeds : int
         Seeds 0, 1, ... of every run.
     kernel, patch, stem_stride : int
@@ -76,6 +78,7 @@ class TrainingOptions(TypedDict, total=False):
     set: Mapping[str, Any] | Sequence[str] | None
     epochs: int | None
     equal_steps: int | None
+    evaluate_every: int | None
     seeds: int
     kernel: int | None
     patch: int | None
@@ -250,7 +253,14 @@ def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     return outcomes
 
 
-def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, equal_steps: int | None) -> Recipe:
+def make_recipe(
+    name: str,
+    changes: Mapping[str, Any],
+    *,
+    epochs: int | None,
+    equal_steps: int | None,
+    evaluate_every: int | None = None,
+) -> Recipe:
     """Return a recipe with its changes.
 
     Raises
@@ -258,8 +268,8 @@ def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, eq
     MkfaError
         As `load_recipe`; or `epochs` for a recipe that counts optimiser steps instead.
     """
-    counts = {k: v for k, v in (("epochs", epochs), ("equal_steps", equal_steps)) if v is not None}
-    made = load_recipe(name, {**changes, **counts})
+    counts = {"epochs": epochs, "equal_steps": equal_steps, "evaluate_every": evaluate_every}
+    made = load_recipe(name, {**changes, **{field: count for field, count in counts.items() if count is not None}})
     if epochs is not None and made.equal_steps:
         problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
         raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
@@ -267,9 +277,10 @@ def make_recipe(name: str, changes: Mapping[str, Any], *, epochs: int | None, eq
 
 
 def make_setting(options: TransferOptions) -> tuple[Setting, str]:
-    """Return the requested network and recipe and, if they were chosen by device, the reason.
+    """Return the requested network and recipe and, if they were chosen by device, a sentence that says so.
 
-    An empty `arch` or `recipe` is chosen by the device (`default_options`).
+    An empty `arch` is chosen by the device (`default_options`). An empty `recipe` is "fast", with the changes that were
+    chosen for that network if it is the device's, unchanged for any other network.
     """
     arch, recipe = options.get("arch", ""), options.get("recipe", "")
     changes: Any = options.get("set") or {}
@@ -277,29 +288,21 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     epochs, steps = options.get("epochs"), options.get("equal_steps")
     keys = ("kernel", "patch", "stem_stride")
     network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
-    reason = ""
-    if not arch or not recipe:
-        default, reason = default_options(make_execution(options).kind)
-        if not arch:
-            arch, network = default["arch"], default["network"] | network
+    default: dict[str, Any] = {}
+    cpu = False
+    if not arch:
+        kind = make_execution(options).kind
+        default, cpu = default_options(kind), kind != "cuda"
+        arch, network = default["arch"], default["network"] | network
         if not recipe:
-            recipe, changes = "fast", default["set"] | changes
+            changes = default["set"] | changes
             steps = default["equal_steps"] if steps is None and epochs is None else steps
-    used = make_recipe(recipe, changes, epochs=epochs, equal_steps=steps)
+    every = options.get("evaluate_every")
+    used = make_recipe(recipe or "fast", changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
+    reason = describe_choice(arch, network, used, cpu=cpu) if default else ""
     what, fit = options.get("what", "depthwise"), options.get("fit_kernel", "")
     bias, norm = options.get("with_bias", False), options.get("with_norm", False)
     return Setting(arch, used, what, bias, fit, network, norm), reason
-
-
-def default_options(device: str) -> tuple[dict[str, Any], str]:
-    """Return the default network and recipe of a curve over 18 layers, and the reason for them."""
-    why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
-    if device == "cuda":
-        options: dict[str, Any] = {"arch": "convmixer_48_18", "network": {}, "equal_steps": 1500, "set": {}}
-        return options, f"Network convmixer_48_18, 1500 steps: {why}."
-    options = {"arch": "convmixer_32_18", "network": {"patch": 4}, "equal_steps": 300}
-    options["set"] = {"batch": 32, "lr": 0.01}
-    return options, f"Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: {why}."
 
 
 def make_execution(options: TrainingOptions) -> Execution:
@@ -378,9 +381,7 @@ def plan_curve(
 
     setting, reason = make_setting(options)
     what, source_arch = setting.what, options.get("source_arch", "")
-    if arms is None:
-        arms = DEFAULT_ARMS.replace("transfer", "stack") if source_arch else DEFAULT_ARMS
-    arms = split_names(arms, "--arms")
+    arms = split_names(default_arms(verb, source_arch) if arms is None else arms, "--arms")
     check_arms(arms, what=what)
     left = check_norm(arms, with_norm=setting.with_norm)
     domains, asked = (open_domains or _silent)(setting.recipe), str(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
-from mkfa.arms.arms import DEFAULT_ARMS
+from mkfa.experiments.defaults import PAIR, SIX
 from mkfa.experiments.planning import (
     Layers,
     Names,
@@ -74,7 +74,7 @@ def transfer(
     source: Names,
     target: str | Path,
     *,
-    arms: Names = "transfer",
+    arms: Names | None = None,
     layers: Layers = "all",
     progress: Progress = None,
     **options: Unpack[TransferOptions],
@@ -88,7 +88,7 @@ def transfer(
     target : str or Path
         Training domain.
     arms : str or list
-        How filters are set; see `mkfa.arms.arms.ARMS`.
+        How filters are set; see `mkfa.arms.arms.ARMS`. Default: "transfer", or "stack" with `source_arch`.
     layers : int or "all"
         Number of layers to set, from the first.
     progress, **options
@@ -121,10 +121,10 @@ def transfer(
 
 def transfer_curve(
     *,
-    source: Names,
-    target: str | Path,
+    source: Names = PAIR[0],
+    target: str | Path = PAIR[1],
     layers: Layers = "1..18",
-    arms: Names = DEFAULT_ARMS,
+    arms: Names | None = None,
     progress: Progress = None,
     **options: Unpack[TransferOptions],
 ) -> Curve:
@@ -134,8 +134,10 @@ def transfer_curve(
     ----------
     layers : int, range, list or str
         Numbers of layers to set: range(1, 19), [1, 2, 4], "0..12..3".
+    arms : str or list
+        Default: "transfer,selffer,random", with "stack" instead of "transfer" with `source_arch`.
     Other parameters
-        As in `transfer`; if not given, arch and recipe are chosen by device.
+        As in `transfer`; if no arch is given, it and changes to the recipe "fast" are chosen by device.
 
     Returns
     -------
@@ -163,7 +165,7 @@ def transfer_curve(
 
 
 def transfer_matrix(
-    target: Names,
+    target: Names = SIX,
     *,
     source: Names | None = None,
     arms: str = "transfer",

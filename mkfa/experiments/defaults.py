@@ -1,0 +1,50 @@
+"""What the training verbs do where nothing is asked for, in Python as on the command line (standard library only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mkfa.arms.arms import DEFAULT_ARMS
+
+if TYPE_CHECKING:
+    from mkfa.training.recipe import Recipe
+
+PAIR = ("fashion", "digits")
+"""Default source and target of a curve: bundled domains of other kinds. On digits, frozen identity kernels cost
+most and seeds differ little."""
+SIX = "letters,fashion,scripts,digits,emoji,clipart"
+"""Default targets of a matrix: bundled domains, the largest first."""
+
+
+def default_arms(verb: str, source_arch: str) -> str:
+    """Return the arms of a verb that names none: of a curve `DEFAULT_ARMS`, else "transfer".
+
+    A source with another network has other layers, which only `stack` takes.
+
+    Examples
+    --------
+    >>> default_arms("transfer", ""), default_arms("transfer-curve", "convmixer_96_6")
+    ('transfer', 'stack,selffer,random')
+    """
+    arms = DEFAULT_ARMS if verb == "transfer-curve" else "transfer"
+    return arms.replace("transfer", "stack") if source_arch else arms
+
+
+def default_options(device: str) -> dict[str, Any]:
+    """Return the default network of a curve over 18 layers, and the changes to the recipe "fast" that suit it."""
+    if device == "cuda":
+        return {"arch": "convmixer_48_18", "network": {}, "equal_steps": 1500, "set": {}}
+    small = {"batch": 32, "lr": 0.01}
+    return {"arch": "convmixer_32_18", "network": {"patch": 4}, "equal_steps": 300, "set": small}
+
+
+def describe_choice(arch: str, network: Mapping[str, int], recipe: Recipe, *, cpu: bool) -> str:
+    """Say which network was chosen, how it is trained, and why."""
+    words = {"kernel": "kernels of", "patch": "patches of", "stem_stride": "a first stride of"}
+    options = [f"{words.get(key, key)} {value}" for key, value in sorted(network.items())]
+    length = f"{recipe.equal_steps} steps of" if recipe.equal_steps else f"{recipe.epochs} epochs in batches of"
+    setting = ", ".join([arch, *options, f"{length} {recipe.batch} images"])
+    device = ", as this is a CPU" if cpu else ""
+    why = "one resolution, so that depthwise layers do all spatial mixing and a curve can see them"
+    return f"Network {setting}{device}: {why}."
