@@ -130,6 +130,7 @@ def _print_comparison(result: Comparison) -> None:
             notes=_null_notes(kind),
         )
         _print_stages(kind)
+        _print_trend(kind, result.a, result.b)
         say(" ".join(in_words(kind, result.a, result.b)))
         say("")
     for text in (*result.left_out, *result.notes):
@@ -200,6 +201,22 @@ def _print_stages(kind: KindComparison) -> None:
         for x, stage in enumerate(kind.stages_a)
     ]
     print_table(f"Pairs of stages: {name}, p under {null.null} (Holm)", ("", *kind.stages_b), rows)
+
+
+def _print_trend(kind: KindComparison, a: str, b: str) -> None:
+    trend = kind.depth_trend
+    if all(p != p for p in trend.p):
+        return
+    names = ("difference of relative depth", f"depth in {a}", f"depth in {b}")
+    print_table(
+        "Trend with depth: correlation with the coverage of layer pairs",
+        ("", "r", "p", "p (Holm)"),
+        list(zip(names, trend.r, trend.p, trend.p_holm, strict=True))[: 2 if kind.same else 3],
+        notes=[
+            f"Coverage less its mean under {trend.null}; two-sided, {trend.m} permutations of layers; for the "
+            f"difference without what each layer has in general. Seed {trend.seed}."
+        ],
+    )
 
 
 def _print_primary(result: Comparisons) -> None:

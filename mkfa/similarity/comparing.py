@@ -30,6 +30,7 @@ from mkfa.nulls.draws import NULLS
 from mkfa.progress import Advance, Progress, follow
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
+from mkfa.similarity.depth_trend import PERMUTATIONS, depth_trend
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
 from mkfa.similarity.lineage import families, find_lineage
@@ -49,7 +50,7 @@ from mkfa.similarity.samples import (
     split_layers,
 )
 from mkfa.similarity.score import THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
-from mkfa.similarity.settings import BANDWIDTH, CompareSettings, make_settings
+from mkfa.similarity.settings import BANDWIDTH, PRIMARY, CompareSettings, make_settings
 from mkfa.threads import one_thread
 
 
@@ -272,6 +273,16 @@ def _compare_kind(
     by_name = {null.null: null.fraction for null in nulls}
     ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
     sizes = np.concatenate([side.sample.size for side in (one, other)])
+    at = next((n for n in nulls if n.null == PRIMARY[1]), ceiling)
+    trend = depth_trend(
+        layers[0] - at.layer_mean[0],
+        (_depths(clouds[0]), _depths(clouds[1])),
+        null=at.null,
+        same=same,
+        m=PERMUTATIONS,
+        seed=settings.seed,
+        rng=rng(6),
+    )
     return KindComparison(
         kind=kind,
         n=n,
@@ -298,6 +309,7 @@ def _compare_kind(
         stage_floor=by_stage(layer_floor, groups),
         nulls=tuple(nulls),
         exchange=exchange,
+        depth_trend=trend,
         shared=shared_filters(*clouds),
         same=same,
     )
@@ -314,9 +326,13 @@ def _layer_facts(letter: str, side: Side, stages: tuple[str, ...]) -> dict[str, 
     return {
         f"layers_{letter}": tuple(layer.name for layer in layers),
         f"numbers_{letter}": tuple(layer.index + 1 for layer in layers),
-        f"depth_{letter}": np.array([layer.depth for layer in layers]),
+        f"depth_{letter}": _depths(side.cloud),
         f"stages_{letter}": stages,
     }
+
+
+def _depths(cloud: Cloud) -> F64:
+    return np.array([layer.depth for layer in cloud.layers], np.float64)
 
 
 def _coverage_facts(observed: Scores, floors: list[list[Scores]], threshold: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import Kind
 from mkfa.frozen import ByContent
+from mkfa.similarity.depth_trend import DepthTrend
 from mkfa.similarity.layer_tests import Exchange
 from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.settings import PRIMARY
@@ -86,6 +87,7 @@ class KindComparison(ByContent):
     thresholds, curve : (T,) and (2, T), the coverage curve of A in B and of B in A; curve_floor : (T,).
     layer_value, layer_floor : (3, L_a, L_b) by measure of `BY_LAYER`.
     stages_a, stages_b : names of the groups of layers; stage_value, stage_floor : (3, S_a, S_b).
+    depth_trend : does coverage depend on depth?
     shared : filters of A that occur in B bit for bit; same : True where both banks have the same filters.
     """
 
@@ -124,6 +126,7 @@ class KindComparison(ByContent):
     stage_floor: F64
     nulls: tuple[NullResult, ...]
     exchange: Exchange
+    depth_trend: DepthTrend
     shared: int
     same: bool
 
@@ -160,6 +163,7 @@ class KindComparison(ByContent):
             "usable": self.usable,
             "ceiling": self.ceiling_null,
             "primary": self.primary,
+            "depth_trend": self.depth_trend,
             "same_filters": self.same,
             "shared_filters": self.shared,
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.settings import PRIMARY
 from mkfa.stats.p_values import holm
@@ -47,6 +48,7 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
         out.append(_count_in_words(kind))
     out.extend(_place_in_words(kind, i))
     out.extend(_exchange_in_words(kind))
+    out.extend(_trend_in_words(kind, a, b))
     return out
 
 
@@ -79,6 +81,26 @@ def _place_in_words(kind: KindComparison, i: int) -> list[str]:
         where = f"{place:.0%} of the way to" if np.isfinite(place) else "at no measurable place before"
         text += f", and {where} a bank of the strictest null, {hardest}"
     return [f"{text}."]
+
+
+def _trend_in_words(kind: KindComparison, a: str, b: str) -> list[str]:
+    trend = kind.depth_trend
+    tested = [p for p in trend.p_holm if p == p]
+    if not tested:
+        return []
+    out = []
+    for name, r, p in zip(TRENDS, trend.r, trend.p_holm, strict=True):
+        if p > ALPHA or p != p:
+            continue
+        shown = f"(r = {r:.2f}, p = {p:.3f}, Holm)"
+        if name == "difference":
+            out.append(f"Layers of similar relative depth are {'more' if r < 0 else 'less'} alike than others {shown}.")
+        elif not kind.same:
+            bank, other = (a, b) if name == "a" else (b, a)
+            out.append(f"The {'earlier' if r < 0 else 'later'} a layer of {bank}, the closer it is to {other} {shown}.")
+        elif name == "a":
+            out.append(f"The {'earlier' if r < 0 else 'later'} a layer, the closer it is to the others {shown}.")
+    return out or [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {min(tested):.3f})."]
 
 
 def _exchange_in_words(kind: KindComparison) -> list[str]:
