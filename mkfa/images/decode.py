@@ -36,7 +36,7 @@ DECODING = 2
 
 1: every mode by Pillow's `convert("RGB")`, which clips 16-bit values and drops transparency."""
 MAX_PIXELS = 1 << 27
-"""Images with more pixels are not decoded: an image of this size needs 0.5 GB of memory, and twice that for a while."""
+"""Images with more pixels are not decoded: RGB of this size needs 0.5 GB of memory, other modes up to 1.7 GB."""
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "TGA", "PCX", "ICO")
 """Formats that are recognised, whatever the file's ending. Others, such as EPS, would start a program."""
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -156,16 +156,22 @@ def to_rgb(picture: Image, decoding: Decoding = USUAL) -> Image:
     if picture.mode == "LAB":
         return _from_lab(picture)
     alpha: Any = None
-    if picture.mode in _ALPHA or (picture.mode == "P" and "transparency" in picture.info):
-        picture = picture.convert({"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)).convert("RGBA")
+    if picture.mode in _ALPHA or (picture.mode == "P" and _has_clear_colours(picture)):
+        for mode in ("LA",) * (picture.mode == "La") + ("RGBA",) * (picture.mode != "RGBA"):
+            picture = picture.convert(mode)
         alpha = picture.getchannel("A")
         picture = picture.convert("RGB")
     elif "transparency" in picture.info and picture.mode in ("1", "L", "RGB"):
         key, picture = _key(picture.info["transparency"], rawmode), _without_key(picture)
         alpha = _alpha_of(picture, key)
-    else:
+    elif picture.mode != "RGB":
         picture = picture.convert("RGB")
     return _composite(picture, alpha, decoding)
+
+
+def _has_clear_colours(picture: Image) -> bool:
+    """True for an image with a palette whose colours may be transparent."""
+    return "transparency" in picture.info or (picture.palette is not None and picture.palette.mode.endswith("A"))
 
 
 def _rawmode(picture: Image) -> str:
@@ -200,14 +206,12 @@ def _alpha_of(picture: Image, key: tuple[int, ...]) -> Image:
 
 
 def _composite(picture: Image, alpha: Any, decoding: Decoding) -> Image:
-    """Lay an image onto the background: colour * alpha + background * (1 - alpha)."""
-    from PIL import Image
+    """Lay an image onto the background, in place: colour * alpha + background * (1 - alpha)."""
+    from PIL import ImageChops
 
-    if alpha is None or alpha.getextrema()[0] == 255:
-        return picture
-    ground = Image.new("RGB", picture.size, decoding.background)
-    ground.paste(picture, mask=alpha)
-    return ground
+    if alpha is not None and alpha.getextrema()[0] < 255:
+        picture.paste(decoding.background, mask=ImageChops.invert(alpha))
+    return picture
 
 
 def _gray(picture: Image, decoding: Decoding) -> Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import multiprocessing
 import os
 import signal
@@ -140,7 +141,7 @@ def _with_ranges(images: ImageSet, decoding: Decoding, workers: int) -> tuple[De
     notes = []
     for _, side in _sides(images):
         files = [file for file in side.files if file.suffix.lower() in (".tif", ".tiff", ".pgm", ".ppm")]
-        with ThreadPoolExecutor(min(workers, 8)) as pool:
+        with ThreadPoolExecutor(min(workers, 4)) as pool:
             found = [wide for wide in pool.map(wide_range, files) if wide is not None]
         for mode, kind in (("I", "integers"), ("F", "floats")):
             extremes = [pair for wide, pair in found if wide == mode]
@@ -313,7 +314,11 @@ def _children_ignore_sigint() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Make a worker exit when its parent process dies; otherwise it would wait for work forever."""
+    """Make a worker exit when its parent process dies; otherwise it would wait for work forever.
+
+    Pillow's log is silenced: what is wrong with an image is said once, with its path.
+    """
+    logging.getLogger("PIL").disabled = True
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -344,10 +349,10 @@ def decode_rows(
             raise
         except MkfaError as error:
             problems.append(error.problem)
-        except OSError as error:  # Pillow's own sentences, such as "image file is truncated"
-            problems.append((error.strerror or str(error))[:200])
+        except OSError as error:
+            problems.append(f"cannot be read ({error.strerror or error})"[:200])
         except Exception as error:  # a decoder may raise anything on a damaged file
-            problems.append(f"{type(error).__name__}: {error}"[:200])
+            problems.append(f"is damaged ({error or type(error).__name__})"[:200])
     return problems
 
 
