@@ -48,19 +48,24 @@ def assign(
 
     Every filter gets its class, scales, fit and runner-up.
     """
-    from mkfa.banks.bank_file import read_bank, write_analysis
+    from mkfa.banks.bank_file import read_analyses, read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.patterns.assigning import BASES, assign_bases
+    from mkfa.patterns.dictionary import VERSION
 
     output.check([bank])
     path = resolve_path(bank)
     bases = BASES if basis == "all" else (basis,)
     result = assign_bases(read_bank(path), bases, null=null, draws=draws, r2=r2, seed=seed, progress=shown())
     unstored = _why_not_stored(path, store)
-    if not unstored:
-        for one in result.each:
-            write_analysis(path, one.analysis())
     where = f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in bases)}."
+    if not unstored:
+        there = read_analyses(path)
+        for one in result.each:
+            new = one.analysis()
+            if new.name in there and (old := there[new.name].parameters.get("basis_version", 1)) != VERSION:
+                where += f" It replaces a result of version {old} of the basis {one.basis}, whose classes differ."
+            write_analysis(path, new)
     output.deliver(result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda: _draw(result))
 
 
@@ -108,7 +113,27 @@ def _print_classes(summary: AssignmentSummary) -> None:
     ]
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
-    print_table(title, columns, rows)
+    print_table(title, columns, rows, notes=_merged(summary))
+
+
+def _merged(summary: AssignmentSummary) -> tuple[str, ...]:
+    """Return lines on the rows that count several classes: which, at which kernel size, and why."""
+    from textwrap import wrap
+
+    from mkfa.patterns.coincidence import MERGED
+
+    titles, said = dict(zip(summary.names, summary.titles, strict=True)), []
+    for row in summary.classes:
+        guests: dict[str, list[str]] = {}
+        for merged in row.merged:
+            guests.setdefault(titles[merged.name], []).append(f"{merged.size} {100 * merged.share:.0f} %")
+        if guests:
+            each = " and ".join(f"{name} ({', '.join(shares)})" for name, shares in guests.items())
+            said.append(f"{titles[row.name.split('/')[0]]} with {each}")
+    if not said:
+        return ()
+    rule = f"Classes share a row at sizes where at least {100 * MERGED:.0f} % of one's range carries other names: "
+    return tuple(wrap(rule + "; ".join(said) + ".", 98, break_on_hyphens=False))
 
 
 def _print_coverage(summary: AssignmentSummary) -> None:
@@ -166,7 +191,7 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
     if any(summary.unscored.values()):
         counts = ", ".join(f"{n:,} {why}" for why, n in summary.unscored.items() if n)
         lines.append(f"Not scored: {counts}.")
-    titles = {c.name: c.title for c in summary.classes}
+    titles = dict(zip(summary.names, summary.titles, strict=True))
     for kind in summary.kinds:
         lines += _coincide(kind, titles)
         if "3x3" in kind.kind:
@@ -188,7 +213,8 @@ def _coincide(kind: KindSummary, titles: dict[str, str]) -> list[str]:
     if not found:
         return []
     said = "; ".join(f"{name} -> {', '.join(into)}" for name, into in found.items())
-    return [f"Classes that at {kind.kind} carry another's name, since they coincide (share of their range): {said}."]
+    why = f"since they coincide (R² >= {kind.same:.3g}; share of their range)"
+    return [f"Classes that at {kind.kind} carry another's name, {why}: {said}."]
 
 
 def _share(share: float) -> str:

@@ -337,13 +337,19 @@ def _jaccard(reference: I32, other: I32, k: int) -> F64:
 
 
 def _classes(vector: F32, kind: Kind) -> tuple[NDArray[np.int8], tuple[str, ...], F32]:
-    """Return the row in `CLASSES` of each filter's best fitting family, that family's title, and R²."""
+    """Return the row in `CLASSES` of each filter's best fitting family, that family's title, and R².
+
+    Families that coincide at this kernel size go by the title that they share, as `mkfa assign` prints it.
+    """
+    from mkfa.patterns.coincidence import table_rows
     from mkfa.patterns.dictionary import dictionary
     from mkfa.patterns.fit import fit
 
-    book = dictionary("families", kind.kh, kind.kw)
+    book, rows = dictionary("families", kind.kh, kind.kw), table_rows("families", [(kind.kh, kind.kw)])
     group = {name: i for i, (_, members) in enumerate(CLASS_GROUPS) for name in members}
-    row = np.array([group[name] for name in book.names] + [len(CLASS_GROUPS)], np.int8)  # the last: no class
+    of = rows.of[kind.kh, kind.kw]
+    first = [rows.names[row].split("/")[0] for row in of.tolist()]
+    row = np.array([group[name] for name in first] + [len(CLASS_GROUPS)], np.int8)  # the last: no class
     fitted = fit(vector, book)
     classes = np.where(fitted.r2 < WEAK, np.int8(len(CLASS_GROUPS)), row[fitted.label])
-    return classes, tuple(book.titles[i] for i in fitted.label), fitted.r2
+    return classes, tuple(rows.titles[of[i]] for i in fitted.label), fitted.r2

@@ -83,7 +83,7 @@ def assign_bases(
     --------
     >>> result = assign_bases("ppocrv4_det", ["eight"], draws=99)
     >>> sorted(result.to_dict()["assignments"][0])[:3]
-    ['bank', 'basis', 'classes']
+    ['bank', 'basis', 'basis_version']
     """
     loaded = load_bank(bank)
     for basis in bases:

@@ -12,7 +12,8 @@ from mkfa.banks.bank_file import Analysis
 from mkfa.banks.quality import layer_quality
 from mkfa.frozen import FrozenDict
 from mkfa.patterns.basis_assignment import BasisAssignment
-from mkfa.patterns.summary import layer_shares, summarise
+from mkfa.patterns.dictionary import VERSION
+from mkfa.patterns.summary import layer_shares, rows_of, summarise
 from mkfa.storage.records import Result
 
 
@@ -28,12 +29,14 @@ class Assigned(Result):
         raise NotImplementedError
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each basis and layer, numbered from 1, with a column for the share of each class."""
+        """Return a row for each basis and layer, numbered from 1, with a column for each row of classes."""
         rows = []
         for one in self.each:
+            names = rows_of(one).names
             for layer in layer_shares(one):
-                row = {"bank": one.bank.name, "basis": one.basis} | asdict(layer)
-                rows.append(row | dict(zip(one.names, row.pop("shares"), strict=True)))
+                row: dict[str, Any] = {"bank": one.bank.name, "basis": one.basis, "basis_version": VERSION}
+                row |= asdict(layer)
+                rows.append(row | dict(zip(names, row.pop("shares"), strict=True)))
         return rows
 
     def facts(self) -> dict[str, Any]:
@@ -76,7 +79,8 @@ class Assignment(BasisAssignment, Assigned):
         For each kernel size, arrays "<kh>x<kw>.<what>" with one row for each row of /filters/<kh>x<kw>: label (index
         into the parameters' `classes`, -1 for none), r2, runner_up, runner_up_r2, p, gain, offset, sigma_x, sigma_y,
         centre_x, centre_y, angle, surround, weight; NaN where there is no such value. "null.<kind>.<name>" has the
-        ascending R² of the null filters.
+        ascending R² of the null filters. The parameters name the basis and its version: files without a version hold
+        version 1, whose labels mean other classes.
         """
         arrays: dict[str, AnyArray] = {}
         for part in self.kinds:
@@ -88,6 +92,7 @@ class Assignment(BasisAssignment, Assigned):
             arrays |= {f"null.{part.kind}.{null.name}": null.r2 for null in part.nulls}
         described = {
             "basis": self.basis,
+            "basis_version": VERSION,
             "classes": list(self.names),
             "titles": list(self.titles),
             "null": self.null,

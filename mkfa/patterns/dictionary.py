@@ -2,7 +2,7 @@
 
 Classes are nested: a difference of Gaussians may be, up to gain and offset, a Gaussian; a steered derivative at
 angle 0 is the one along x. So classes are entered simplest first, and a pattern that an earlier class explains to
-`SAME` of its energy is left out: it carries the earlier name. `mkfa.patterns.fit.merged_classes` lists what that does.
+`same` of its energy is left out: it carries the earlier name. `mkfa.patterns.coincidence` counts what that does.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32
 from mkfa.errors import MkfaError
 from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
 from mkfa.patterns.named_sets import named_set
 
-SAME = 0.98
-"""Share of energy, R², above which two patterns carry one name: at a signal-to-noise ratio of 20 dB (1 % of the
-energy is noise) a gap of 2 % is what a kernel of 5x5 taps can just tell, 3.5 standard deviations."""
+VERSION = 2
+"""Version of the basis "families", written beside every result. 1 (until November 2026): no T - g Laplacian, offsets of
+a Gaussian free, 0.005 a coordinate and one name from R² 0.98 at every kernel size."""
+NOISE = 0.01
+"""Share of a filter's energy that is taken to be noise where patterns must be told apart: 20 dB."""
+_FINEST = 0.003  # the fine samples of a class lie this close to any of its patterns
 COORDINATES = 3
 """Most coordinates that a class has."""
 _DENSE_TAPS = 121
@@ -28,7 +30,22 @@ _CONSTANT = 1e-5
 _BLOCK = 1 << 20  # scores held at once: they fit the cache
 
 
-@dataclass(frozen=True, slots=True)
+def same(kh: int, kw: int) -> float:
+    """Return the share of energy, R², from which two patterns of a kernel size carry one name.
+
+    Where d of the energy of a pattern is not another's, the R² of the two differ by d, with a standard deviation of
+    2 sqrt(d NOISE / (K - 1)) in kernels of K taps. The limit is where d is two standard deviations: R² 0.98 at 3x3,
+    0.993 at 5x5, 0.997 at 7x7.
+
+    Examples
+    --------
+    >>> round(same(3, 3), 4), round(same(5, 5), 4)
+    (0.98, 0.9933)
+    """
+    return 1 - max(16 * NOISE / max(kh * kw - 1, 1), _FINEST)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dictionary:
     """Atoms for one kernel size.
 
@@ -37,9 +54,10 @@ class Dictionary:
     basis : "families" or the name of a named set.
     size : (kh, kw)
     names, titles : C classes, simplest first; one that coincides with simpler ones throughout has no atoms.
-    free : (C,) int32, number of fitted coordinates.
+    free : (V,) int32, number of fitted coordinates of each variant, a chosen offset included.
     atoms : (A, K) float32, zero-mean, unit norm, ordered by class, within a class by variant.
     start : (C + 1,) int32; the atoms of class c are start[c]:start[c + 1].
+    runs : (class, first atom, atom after the last) of atoms of one class with the same number of fitted coordinates.
     variant : (A,) int32, of each atom: index into `families`, or the class for a named set.
     coordinates : (A, COORDINATES) float64, of each atom; unused ones are 0.
     families : the V variants, or () for a named set.
@@ -55,6 +73,7 @@ class Dictionary:
     free: I32
     atoms: F32
     start: I32
+    runs: tuple[tuple[int, int, int], ...]
     variant: I32
     coordinates: F64
     families: tuple[Family, ...]
@@ -84,6 +103,66 @@ def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
     return _families(kh, kw) if basis == "families" else _named(basis, kh, kw)
 
 
+def family_dictionary(basis: str, families: tuple[Family, ...], kh: int, kw: int) -> Dictionary:
+    """Return a dictionary of some families, simplest first, under a name; raises MkfaError as `dictionary` does.
+
+    Examples
+    --------
+    >>> family_dictionary("two", FAMILIES[:2], 3, 3).names
+    ('delta', 'gaussian')
+    """
+    table, limit = kernels(kh, kw), same(kh, kw)
+    names = tuple(dict.fromkeys(f.name for f in families))
+    owner = np.array([names.index(f.name) for f in families], np.int32)
+    known, known_class = np.zeros((0, kh * kw), np.float32), np.zeros(0, np.int32)
+    atoms, places, variants = [], [], []
+    for index in range(len(names)):
+        members = [(i, families[i]) for i in np.flatnonzero(owner == index).tolist()]
+        found, place, variant = _class_grid(members, table, limit)
+        by = explained_by(found, known, known_class, limit)
+        atoms.append(found[by < 0])
+        places.append(place[by < 0])
+        variants.append(variant[by < 0])
+        dense = _dense(members, table)
+        dense = dense[explained_by(dense, known, known_class, limit) < 0]
+        known = np.concatenate([known, dense])
+        known_class = np.concatenate([known_class, np.full(len(dense), index, np.int32)])
+    start = np.cumsum([0, *(len(a) for a in atoms)]).astype(np.int32)
+    if not start[-1]:
+        raise MkfaError(
+            f"{kh}x{kw} kernels", "are so small that every pattern is constant", "choose a bank with larger kernels"
+        )
+    step = np.zeros((len(families), COORDINATES))
+    for row, family in zip(step, families, strict=True):
+        row[: len(family.axes)] = [axis.step for axis in family.coordinates(kh, kw)]
+    titles = {f.name: f.title for f in families}
+    free, variant = np.array([f.free for f in families], np.int32), np.concatenate(variants).astype(np.int32)
+    return Dictionary(
+        basis=basis,
+        size=(kh, kw),
+        names=names,
+        titles=tuple(titles[n] for n in names),
+        free=free,
+        atoms=np.concatenate(atoms),
+        start=start,
+        runs=_runs(owner[variant], free[variant]),
+        variant=variant,
+        coordinates=np.concatenate(places),
+        families=families,
+        variant_class=owner,
+        step=step,
+        known=known,
+        known_class=known_class,
+    )
+
+
+def _runs(owner: I32, free: I32) -> tuple[tuple[int, int, int], ...]:
+    """Return (class, first, end) of the stretches of equal class and number of fitted coordinates."""
+    new = np.flatnonzero((np.diff(owner) != 0) | (np.diff(free) != 0)) + 1
+    first = [0, *new.tolist()]
+    return tuple((int(owner[a]), a, b) for a, b in zip(first, [*first[1:], len(owner)], strict=True))
+
+
 @lru_cache(maxsize=16)
 def _named(name: str, kh: int, kw: int) -> Dictionary:
     chosen = named_set(name, kh, kw)
@@ -98,6 +177,7 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
         free=np.zeros(n, np.int32),
         atoms=chosen.patterns.reshape(n, -1),
         start=every,
+        runs=tuple((i, i, i + 1) for i in range(n)),
         variant=every[:-1],
         coordinates=none,
         families=(),
@@ -110,68 +190,28 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
 
 @lru_cache(maxsize=8)
 def _families(kh: int, kw: int) -> Dictionary:
-    table = kernels(kh, kw)
-    names = tuple(dict.fromkeys(f.name for f in FAMILIES))
-    owner = np.array([names.index(f.name) for f in FAMILIES], np.int32)
-    known, known_class = np.zeros((0, kh * kw), np.float32), np.zeros(0, np.int32)
-    atoms, places, variants = [], [], []
-    for index in range(len(names)):
-        found, place, variant = _class_grid(np.flatnonzero(owner == index), table)
-        by = explained_by(found, known, known_class)
-        atoms.append(found[by < 0])
-        places.append(place[by < 0])
-        variants.append(variant[by < 0])
-        dense = _dense(np.flatnonzero(owner == index), table)
-        dense = dense[explained_by(dense, known, known_class) < 0]
-        known = np.concatenate([known, dense])
-        known_class = np.concatenate([known_class, np.full(len(dense), index, np.int32)])
-    start = np.cumsum([0, *(len(a) for a in atoms)]).astype(np.int32)
-    if not start[-1]:
-        raise MkfaError(
-            f"{kh}x{kw} kernels", "are so small that every pattern is constant", "choose a bank with larger kernels"
-        )
-    step = np.zeros((len(FAMILIES), COORDINATES))
-    for row, family in zip(step, FAMILIES, strict=True):
-        row[: len(family.axes)] = [axis.step for axis in family.coordinates(kh, kw)]
-    titles = {f.name: f.title for f in FAMILIES}
-    return Dictionary(
-        basis="families",
-        size=(kh, kw),
-        names=names,
-        titles=tuple(titles[n] for n in names),
-        free=np.array([next(len(f.axes) for f in FAMILIES if f.name == n) for n in names], np.int32),
-        atoms=np.concatenate(atoms),
-        start=start,
-        variant=np.concatenate(variants).astype(np.int32),
-        coordinates=np.concatenate(places),
-        families=FAMILIES,
-        variant_class=owner,
-        step=step,
-        known=known,
-        known_class=known_class,
-    )
+    return family_dictionary("families", FAMILIES, kh, kw)
 
 
-def _class_grid(variants: NDArray[np.intp], table: Kernels) -> tuple[F32, F64, I32]:
+def _class_grid(members: list[tuple[int, Family]], table: Kernels, limit: float) -> tuple[F32, F64, I32]:
     """Return a class's patterns on the dictionary's levels, their coordinates and variants.
 
-    A variant's pattern that an earlier variant of the class explains to `SAME` is left out.
+    A variant's pattern that an earlier variant of the class explains to `limit` is left out.
     """
     found, places = np.zeros((0, table.size[0] * table.size[1]), np.float32), np.zeros((0, COORDINATES))
     owner = np.zeros(0, np.int32)
-    for variant in variants.tolist():
-        pattern, place = grid(FAMILIES[variant], table, 1)
-        new = explained_by(pattern, found, owner) < 0
+    for variant, family in members:
+        pattern, place = grid(family, table, 1)
+        new = explained_by(pattern, found, owner, limit) < 0
         found, places = np.concatenate([found, pattern[new]]), np.concatenate([places, place[new]])
         owner = np.concatenate([owner, np.full(int(new.sum()), variant, np.int32)])
     return found, places, owner
 
 
-def _dense(variants: NDArray[np.intp], table: Kernels) -> F32:
+def _dense(members: list[tuple[int, Family]], table: Kernels) -> F32:
     """Return a class's patterns on finer levels, which stand for the continuous class."""
     parts = []
-    for variant in variants.tolist():
-        family = FAMILIES[variant]
+    for _, family in members:
         small = table.size[0] * table.size[1] <= _DENSE_TAPS
         parts.append(grid(family, table, 3 if small and len(family.axes) <= 2 else 1)[0])
     return np.concatenate(parts)
@@ -196,8 +236,8 @@ def unit(pattern: F32) -> tuple[F32, F32]:
     return flat, norm
 
 
-def explained_by(pattern: F32, known: F32, known_class: I32) -> I32:
-    """Return the class that explains each pattern to `SAME` of its energy, -1 where none does; (n,) int32."""
+def explained_by(pattern: F32, known: F32, known_class: I32, limit: float) -> I32:
+    """Return the class that explains each pattern to `limit` of its energy, -1 where none does; (n,) int32."""
     out = np.full(len(pattern), -1, np.int32)
     if not len(known):
         return out
@@ -208,7 +248,7 @@ def explained_by(pattern: F32, known: F32, known_class: I32) -> I32:
         score = np.matmul(part, known.T, out=buffer[: len(part)])
         best = np.abs(score, out=score).argmax(axis=1)
         fit = np.take_along_axis(score, best[:, None], axis=1)[:, 0] ** 2
-        out[begin : begin + block] = np.where(fit >= SAME, known_class[best], -1)
+        out[begin : begin + block] = np.where(fit >= limit, known_class[best], -1)
     return out
 
 

@@ -5,9 +5,10 @@ R² = cos^2 is the share of a filter's variance over its taps that gain * patter
 
 1. Each filter's best atom in every class, by one matrix product.
 2. For the `CANDIDATES` most plausible classes, refinement in the continuous parameters (`mkfa.patterns.refine`).
-3. Among the refined classes the one of largest R² - `PARSIMONY` * P, P the number of its fitted coordinates (delta
-   0, Laplacian 1, difference of Gaussians 3, others 2): a class with more to fit must explain that much more. Classes
-   that coincide with a simpler one are not in the dictionary where they do (`mkfa.patterns.dictionary`).
+3. Among the refined classes the one of largest R² - `parsimony` * P, P the number of its fitted coordinates (delta
+   0, Laplacian 1, difference of Gaussians 3, others 2, and one more for each axis along which a Gaussian is off
+   centre): a class with more to fit must explain that much more. Classes that coincide with a simpler one are not in
+   the dictionary where they do (`mkfa.patterns.dictionary`).
 4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`).
 """
 
@@ -15,23 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32
 from mkfa.frozen import ByContent
-from mkfa.patterns.dictionary import COORDINATES, Dictionary, dictionary, grid
-from mkfa.patterns.families import coordinate_to_scale, kernels
+from mkfa.patterns.dictionary import COORDINATES, Dictionary
+from mkfa.patterns.families import coordinate_to_scale
 from mkfa.patterns.polish import polish
 from mkfa.patterns.refine import neighbourhoods
 from mkfa.patterns.refine import refine as refine_hits
 from mkfa.threads import in_threads
 
 CANDIDATES = 3
-PARSIMONY = 0.005
-"""R² that a fitted coordinate must earn: five times what fitting noise of 1 % earns at 5x5 taps."""
+UNEXPLAINED = 0.04
+"""Share of a filter's energy that is taken to be noise where classes of different complexity are compared."""
 CHUNK = 8192
 MOST_THREADS = 4
 """Chunks fitted at once; each needs about 30 MB."""
@@ -92,6 +92,21 @@ class Parameters(ByContent):
     weight: F32
 
 
+def parsimony(kh: int, kw: int) -> float:
+    """Return the R² that a fitted coordinate must earn in kernels of that size: Schwarz's criterion.
+
+    The criterion asks ln K noise variances of the squared error, K the number of taps; here those are of noise that is
+    `UNEXPLAINED` of a filter's energy.
+
+    Examples
+    --------
+    >>> [round(parsimony(k, k), 4) for k in (3, 5, 7)]
+    [0.011, 0.0054, 0.0032]
+    """
+    taps = kh * kw
+    return float(UNEXPLAINED * np.log(taps) / max(taps - 1, 1))
+
+
 def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callable[[int], object] | None = None) -> Fit:
     """Fit canonical filters to a dictionary; memory beyond the result does not grow with N.
 
@@ -106,7 +121,7 @@ def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callabl
     cosine, runner_up_r2 = np.empty((2, n), np.float32)
     out = Fit(label, variant, np.empty((n, COORDINATES), np.float32), cosine, runner_up, runner_up_r2)
     if refine and n:
-        neighbourhoods(book.basis, *book.size)  # made before threads would make it twice
+        neighbourhoods(book)  # made before threads would make it twice
 
     def work(rows: slice) -> int:
         _fit_chunk(vectors[rows], book, refine, _rows(out, rows))
@@ -117,33 +132,6 @@ def fit(vectors: F32, book: Dictionary, *, refine: bool = True, advance: Callabl
         if advance:
             advance(done)
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """A class of whose range of parameters a share carries the name of another class."""
-
-    name: str
-    into: str
-    share: float
-
-
-@lru_cache(maxsize=8)
-def merged_classes(kh: int, kw: int) -> tuple[Merge, ...]:
-    """Return which classes cannot be told from another at a kernel size, and over which share of their range.
-
-    Computed: the patterns of every class, on a grid at least as fine as the dictionary's, are themselves fitted.
-    """
-    book = dictionary("families", kh, kw)
-    out = []
-    for index, name in enumerate(book.names):
-        variants = [book.families[i] for i in np.flatnonzero(book.variant_class == index)]
-        dense = [grid(family, kernels(kh, kw), 2 if len(family.axes) < 3 else 1)[0] for family in variants]
-        pattern = np.concatenate(dense)
-        label = fit(pattern, book).label
-        for other in np.unique(label[label != index]).tolist():
-            out.append(Merge(name, book.names[other], float(np.mean(label == other))))
-    return tuple(out)
 
 
 def parameters(fitted: Fit, book: Dictionary) -> Parameters:
@@ -187,8 +175,8 @@ def _rows(out: Fit, rows: slice) -> Fit:
 
 def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
     """Fit one chunk and write into `out`, views of the result."""
-    atom, score = _best_atoms(vectors, book)
-    worth = score * np.abs(score) - PARSIMONY * book.free
+    price = np.float32(parsimony(*book.size)) * book.free.astype(np.float32)  # of each variant
+    atom, score, worth = _best_atoms(vectors, book, price)
     keep = min(CANDIDATES, len(book.names))
     # In order of classes, so that on a tie the simpler one wins.
     chosen = np.sort(np.argpartition(-worth, keep - 1, axis=1)[:, :keep], axis=1)
@@ -200,7 +188,7 @@ def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
         place, cosine = book.coordinates[pick], np.einsum("nk,nk->n", repeated, book.atoms[pick])
     present = np.take_along_axis(score, chosen, axis=1) >= 0  # a class without atoms has score -1
     r2 = np.where(present, np.square(cosine).reshape(-1, keep), np.float32(-1))
-    best = (r2 - PARSIMONY * book.free[chosen]).argmax(axis=1)
+    best = (r2 - price[book.variant[pick]].reshape(-1, keep)).argmax(axis=1)
     every = np.arange(len(vectors))
     flat = every * keep + best
     out.label[:], out.variant[:] = chosen[every, best], book.variant[pick[flat]]
@@ -219,10 +207,11 @@ def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
     out.coordinates[empty], out.cosine[empty], out.runner_up_r2[empty] = 0, 0, 0
 
 
-def _best_atoms(vectors: F32, book: Dictionary) -> tuple[NDArray[np.int32], F32]:
-    """Return the best atom of each class, (N, C) int32, and its |cosine|, (N, C); classes without atoms have -1."""
+def _best_atoms(vectors: F32, book: Dictionary, price: F32) -> tuple[NDArray[np.int32], F32, F32]:
+    """Return the best atom of each class, (N, C) int32, its |cosine| and its R² less its price; -1 without atoms."""
     n, classes = len(vectors), len(book.names)
-    atom, score = np.zeros((n, classes), np.int32), np.full((n, classes), np.float32(-1))
+    atom = np.zeros((n, classes), np.int32)
+    score, worth = np.full((2, n, classes), np.float32(-1))
     block = max(64, _BLOCK_BYTES // (4 * len(book.atoms)))
     buffer = np.empty((min(block, n), len(book.atoms)), np.float32)
     transposed = np.ascontiguousarray(book.atoms.T)
@@ -231,11 +220,12 @@ def _best_atoms(vectors: F32, book: Dictionary) -> tuple[NDArray[np.int32], F32]
         product = np.matmul(part, transposed, out=buffer[: len(part)])
         np.abs(product, out=product)
         rows = np.arange(len(part))
-        for index in range(classes):
-            first, last = int(book.start[index]), int(book.start[index + 1])
-            if first == last:
-                continue
+        for index, first, last in book.runs:
             best = product[:, first:last].argmax(axis=1) + first
-            atom[begin : begin + block, index] = best
-            score[begin : begin + block, index] = product[rows, best]
-    return atom, score
+            here = product[rows, best]
+            value = np.square(here) - price[book.variant[first]]
+            better = value > worth[begin : begin + block, index]
+            np.copyto(atom[begin : begin + block, index], best, where=better, casting="same_kind")
+            np.copyto(score[begin : begin + block, index], here, where=better)
+            np.copyto(worth[begin : begin + block, index], value, where=better)
+    return atom, score, worth

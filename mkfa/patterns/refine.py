@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32, BoolArray
-from mkfa.patterns.dictionary import COORDINATES, SAME, Dictionary, dictionary, ranges
+from mkfa.patterns.dictionary import COORDINATES, Dictionary, ranges, same
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
 _KEEP_BYTES = 192 << 20
@@ -54,9 +54,9 @@ class Neighbourhood:
 
 
 @lru_cache(maxsize=4)
-def neighbourhoods(basis: str, kh: int, kw: int) -> tuple[Neighbourhood, ...]:
+def neighbourhoods(book: Dictionary) -> tuple[Neighbourhood, ...]:
     """Return the neighbourhoods of a dictionary, one for each number of coordinates; made once."""
-    book = dictionary(basis, kh, kw)
+    kh, kw = book.size
     free = (book.step > 0).sum(axis=1)[book.variant]
     low, high = ranges(book)
     out = []
@@ -99,13 +99,13 @@ def _exclude(inside: BoolArray, rows: NDArray[np.intp], found: F32, book: Dictio
         return
     centre = found[:, found.shape[1] // 2]
     similarity = np.abs(centre @ before.T)
-    count = int((book.step[variant] > 0).sum())
+    count, limit = int((book.step[variant] > 0).sum()), same(*book.size)
     for i in np.flatnonzero(np.square(similarity.max(axis=1)) >= _NEAR[count]).tolist():
         here = found[i, inside[rows[i]]]
-        reach = np.arccos(np.clip(np.abs(here @ centre[i]).min(initial=1), 0, 1)) + np.arccos(np.sqrt(SAME)) + 1e-3
+        reach = np.arccos(np.clip(np.abs(here @ centre[i]).min(initial=1), 0, 1)) + np.arccos(np.sqrt(limit)) + 1e-3
         close = before[similarity[i] >= np.cos(min(reach, np.pi / 2))]
         if len(close):
-            inside[rows[i], inside[rows[i]]] = np.square(np.abs(here @ close.T).max(axis=1)) < SAME
+            inside[rows[i], inside[rows[i]]] = np.square(np.abs(here @ close.T).max(axis=1)) < limit
 
 
 def refine(vectors: F32, pick: NDArray[np.int32], book: Dictionary) -> tuple[F64, F32]:
@@ -121,7 +121,7 @@ def refine(vectors: F32, pick: NDArray[np.int32], book: Dictionary) -> tuple[F64
     (M, COORDINATES) coordinates and (M,) cosines; |cosine| is never below the atom's own.
     """
     place, cosine = np.empty((len(pick), COORDINATES)), np.empty(len(pick), np.float32)
-    for around in neighbourhoods(book.basis, *book.size):
+    for around in neighbourhoods(book):
         row_of = np.full(len(book.atoms), -1, np.int32)
         row_of[around.atoms] = np.arange(len(around.atoms), dtype=np.int32)
         mine = np.flatnonzero(row_of[pick] >= 0)

@@ -10,8 +10,9 @@ import numpy as np
 from mkfa.array_types import F32, F64
 from mkfa.frozen import FrozenDict
 from mkfa.patterns.basis_assignment import BasisAssignment, KindAssignment
-from mkfa.patterns.dictionary import dictionary
-from mkfa.patterns.fit import Fit, Merge, merged_classes, models
+from mkfa.patterns.coincidence import Merge, Merged, Rows, merged_classes, table_rows
+from mkfa.patterns.dictionary import VERSION, dictionary, same
+from mkfa.patterns.fit import Fit, models, parsimony
 
 RESAMPLES = 2000
 CURVE = np.linspace(0, 1, 101)
@@ -20,9 +21,12 @@ CURVE = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, slots=True)
 class ClassShare:
-    """One class: its share of the scored filters with a 95 % interval over layers, and its share of null filters.
+    """One row of the table of classes: its share of the scored filters with a 95 % interval over layers, and its
+    share of null filters.
 
-    `on` is the share with positive gain; nulls are weighted by the filters of each kernel size.
+    `name` and `title` name all classes that the row counts, `merged` those that coincide with the first one, at which
+    kernel size and over which share of their range. `on` is the share with positive gain; nulls are weighted by the
+    filters of each kernel size.
     """
 
     name: str
@@ -34,6 +38,7 @@ class ClassShare:
     median_r2: float
     on: float
     null_share: float
+    merged: tuple[Merged, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class LayerShare:
-    """One layer, numbered from 1: filters scored and not, coverage, the share of each class (in order of classes)."""
+    """One layer, numbered from 1: filters scored and not, coverage, the share of each row of classes."""
 
     layer: int
     name: str
@@ -88,7 +93,10 @@ class LayerShare:
 
 @dataclass(frozen=True, slots=True)
 class KindSummary:
-    """One kernel size: counts, coverage beside each null, median margin and p, and the classes that coincide there."""
+    """One kernel size: counts, coverage beside each null, median margin and p, and the classes that coincide there.
+
+    `same` is the R² from which two patterns carry one name, `parsimony` that which a fitted coordinate must earn.
+    """
 
     kind: str
     filters: int
@@ -97,17 +105,21 @@ class KindSummary:
     median_p: float
     coverage: tuple[Coverage, ...]
     merges: tuple[Merge, ...]
+    same: float
+    parsimony: float
 
 
 @dataclass(frozen=True, slots=True)
 class AssignmentSummary:
     """The summary of an assignment, with the parameters that made it.
 
+    `names` and `titles` are the classes that labels index, `classes` the rows of the table, which may count several.
     `whole` has the bank's coverage beside each null, the chosen one first: each kernel size against its own null.
     """
 
     bank: str
     basis: str
+    basis_version: int
     null: str
     draws: int
     seed: int
@@ -116,6 +128,8 @@ class AssignmentSummary:
     filters: int
     unscored: Mapping[str, int]
     median_margin: float
+    names: tuple[str, ...]
+    titles: tuple[str, ...]
     classes: tuple[ClassShare, ...]
     whole: tuple[Coverage, ...]
     kinds: tuple[KindSummary, ...]
@@ -132,6 +146,7 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
     return AssignmentSummary(
         bank=assignment.bank.name,
         basis=assignment.basis,
+        basis_version=VERSION,
         null=assignment.null,
         draws=assignment.draws,
         seed=assignment.seed,
@@ -140,6 +155,8 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
         filters=len(assignment),
         unscored=FrozenDict(unscored),
         median_margin=float(np.median(margins)),
+        names=assignment.names,
+        titles=assignment.titles,
         classes=_classes(assignment, kinds, layers),
         whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),
         kinds=tuple(_kind(assignment, k) for k in kinds),
@@ -149,7 +166,7 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
 
 
 def _kind(assignment: BasisAssignment, part: KindAssignment) -> KindSummary:
-    merges = merged_classes(part.kind.kh, part.kind.kw) if assignment.basis == "families" else ()
+    size = part.kind.kh, part.kind.kw
     coverage = tuple(_coverage([part], i, assignment.r2, assignment.seed) for i in range(len(part.nulls)))
     usable = part.usable
     return KindSummary(
@@ -159,7 +176,9 @@ def _kind(assignment: BasisAssignment, part: KindAssignment) -> KindSummary:
         float(np.median(part.fit.margin[usable])),
         float(np.median(part.p[usable])),
         coverage,
-        merges,
+        merged_classes(*size, assignment.basis),
+        same(*size),
+        parsimony(*size),
     )
 
 
@@ -220,19 +239,27 @@ def _interval(counts: F64, sizes: np.ndarray[tuple[int], np.dtype[np.intp]], see
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
+def rows_of(assignment: BasisAssignment) -> Rows:
+    """Return the rows of the assignment's table of classes."""
+    return table_rows(assignment.basis, [(k.kind.kh, k.kind.kw) for k in assignment.kinds])
+
+
 def _classes(
     assignment: BasisAssignment, kinds: list[KindAssignment], layers: tuple[LayerShare, ...]
 ) -> tuple[ClassShare, ...]:
-    label = np.concatenate([k.fit.label[k.usable] for k in kinds])
+    rows = rows_of(assignment)
+    row = np.concatenate([rows.of[k.kind.kh, k.kind.kw][k.fit.label[k.usable]] for k in kinds])
     r2 = np.concatenate([k.fit.r2[k.usable] for k in kinds])
     on = np.concatenate([k.gain[k.usable] > 0 for k in kinds])
     sizes = np.array([layer.filters for layer in layers], np.intp)
     counts = np.array([layer.shares for layer in layers]) * sizes[:, None]
     low, high = _interval(np.nan_to_num(counts), sizes, assignment.seed)
-    total, out = len(label), []
-    for index, (name, title) in enumerate(zip(assignment.names, assignment.titles, strict=True)):
-        mine = label == index
-        null = sum(k.usable.sum() / total * np.mean(k.nulls[0].label == index) for k in kinds)
+    total, out = len(row), []
+    for index, (name, title, merged) in enumerate(zip(rows.names, rows.titles, rows.merged, strict=True)):
+        mine = row == index
+        null = sum(
+            k.usable.sum() / total * np.mean(rows.of[k.kind.kh, k.kind.kw][k.nulls[0].label] == index) for k in kinds
+        )
         some = bool(mine.any())
         out.append(
             ClassShare(
@@ -245,14 +272,17 @@ def _classes(
                 float(np.median(r2[mine])) if some else float("nan"),
                 float(on[mine].mean()) if some else float("nan"),
                 float(null),
+                merged,
             )
         )
     return tuple(out)
 
 
 def layer_shares(assignment: BasisAssignment) -> tuple[LayerShare, ...]:
-    """Return coverage and shares of the classes of each layer, in order of execution."""
+    """Return coverage and shares of the rows of classes of each layer, in order of execution."""
     out = {}
+    rows_of_classes = rows_of(assignment)
+    width = len(rows_of_classes.names)
     nan = float("nan")
     for part in assignment.kinds:
         limit = float(np.quantile(part.nulls[0].r2, 0.99)) if part.nulls else nan
@@ -261,7 +291,8 @@ def layer_shares(assignment: BasisAssignment) -> tuple[LayerShare, ...]:
             scored = rows & part.usable
             value, margin, n = part.fit.r2[scored], part.fit.margin[scored], int(scored.sum())
             layer = assignment.bank.layers[index]
-            counts = np.bincount(part.fit.label[scored], minlength=len(assignment.names))
+            row = rows_of_classes.of[part.kind.kh, part.kind.kw][part.fit.label[scored]]
+            counts = np.bincount(row, minlength=width)
             out[index] = LayerShare(
                 index + 1,
                 layer.name,
@@ -273,7 +304,7 @@ def layer_shares(assignment: BasisAssignment) -> tuple[LayerShare, ...]:
                 float(np.median(margin)) if n else nan,
                 float(np.mean(value >= assignment.r2)) if n else nan,
                 float(np.mean(value > limit)) if n else nan,
-                tuple((counts / n).tolist()) if n else (nan,) * len(assignment.names),
+                tuple((counts / n).tolist()) if n else (nan,) * width,
             )
     return tuple(out[index] for index in sorted(out))
 
@@ -292,11 +323,12 @@ Examples = tuple[Example, ...]
 
 
 def examples(assignment: BasisAssignment, *, count: int = 6) -> tuple[Examples, Examples]:
-    """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a class."""
+    """Return the best and the worst fits of the kernel size with most scored filters, at most one best of a row."""
     part = max(assignment.kinds, key=lambda k: (int(k.usable.sum()), -k.kind.kh))
     scored = np.flatnonzero(part.usable)
     order = scored[np.argsort(-part.fit.r2[scored], kind="stable")]
-    _, first = np.unique(part.fit.label[order], return_index=True)
+    row = rows_of(assignment).of[part.kind.kh, part.kind.kw][part.fit.label[order]]
+    _, first = np.unique(row, return_index=True)
     best = order[np.sort(first)][:count]
     worst = order[::-1][:count]
     return _examples(assignment, part, best), _examples(assignment, part, worst)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mkfa.banks.bank_file import read_analyses, write_bank
+from mkfa.banks.bank_file import Analysis, read_analyses, write_analysis, write_bank
 from mkfa.banks.library import list_banks
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
@@ -44,12 +44,27 @@ def test_it_prints_stores_and_says_where(run, path):
         "Median p of a filter's R²",
         "99 filters for each size and null",
         "carry another's name",
+        "Gaussian/T - g Laplacian/DoG",
+        "and DoG (3x3 93 %)",
         "entropy",
     ):
-        assert words in done.output
+        assert words in " ".join(done.output.split())
     assert list(read_analyses(path)) == ["assign-families"]
     assert run(path, *FAST, "--basis", "all").exit_code == 0
     assert sorted(read_analyses(path)) == ["assign-eight", "assign-families"]
+
+
+def test_a_result_of_an_older_version_of_the_basis_is_not_replaced_in_silence(run, path):
+    write_analysis(path, Analysis("assign-families", {}, {"basis": "families"}))
+    assert "replaces a result of version 1 of the basis families" in " ".join(run(path, *FAST).output.split())
+    assert read_analyses(path)["assign-families"].parameters["basis_version"] == 2
+    assert "replaces" not in run(path, *FAST).output
+
+
+def test_columns_of_a_table_are_named_by_what_they_merge(run, path, tmp_path):
+    assert run(path, *FAST, "--no-store", "--out", tmp_path / "o.csv").exit_code == 0
+    header = next(line for line in (tmp_path / "o.csv").read_text().splitlines() if not line.startswith("#")).split(",")
+    assert "gaussian/centre_minus_laplacian/dog" in header and "gaussian" not in header and "basis_version" in header
 
 
 def test_tables_are_100_columns_wide_for_real_names(run):

@@ -56,9 +56,9 @@ def test_shares_say_where_each_planted_pattern_is(made):
 def test_classes_name_the_planted_families(made):
     atlas, owner = made
     for pattern, name in enumerate(("central d/dx", "central d/dy", "blob")):
-        assert (atlas.filter_class[owner == pattern] == CLASSES.index(name)).mean() > 0.8
+        assert (atlas.filter_class[owner == pattern] == CLASSES.index(name)).mean() > 0.75
         j = int(np.bincount(atlas.clusters.label[owner == pattern]).argmax())
-        assert atlas.class_share[j, CLASSES.index(name)] > 0.8
+        assert atlas.class_share[j, CLASSES.index(name)] > 0.75
     assert atlas.prototype_r2.min() > 0.95
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.patterns.dictionary import SAME, dictionary, explained_by, grid, ranges, unit
+from mkfa.patterns.dictionary import dictionary, explained_by, grid, ranges, same, unit
 from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
 
@@ -28,13 +28,36 @@ def test_no_atom_is_explained_by_a_simpler_class(size):
     owner = book.variant_class[book.variant]
     cos2 = np.square(book.atoms @ book.atoms.T)
     simpler = owner[None, :] < owner[:, None]
-    assert cos2[simpler].max() < SAME
+    assert cos2[simpler].max() < same(*size)
 
 
 def test_a_class_that_coincides_throughout_has_no_atoms():
-    book = dictionary("families", 7, 7)
-    last = book.names.index("centre_minus_laplacian")
-    assert book.start[last] == book.start[last + 1]
+    book = dictionary("families", 3, 3)
+    index = book.names.index("centre_minus_laplacian")
+    assert book.start[index] == book.start[index + 1]
+    assert not any(index == owner for owner, _, _ in book.runs)
+
+
+@pytest.mark.parametrize("size", [5, 7])
+def test_every_class_can_be_found_in_larger_kernels(size):
+    assert (np.diff(dictionary("families", size, size).start) > 0).all()
+
+
+def test_an_offset_counts_as_a_coordinate():
+    book = dictionary("families", 5, 5)
+    for family, free in zip(book.families, book.free, strict=True):
+        moved = sum(shift != 0 for shift in family.offset) if family.name == "gaussian" else 0
+        assert free == len(family.axes) + moved
+
+
+def test_runs_cover_the_atoms_in_order():
+    book = dictionary("families", 5, 5)
+    assert [book.runs[0][1], *(end for _, _, end in book.runs)] == [first for _, first, _ in book.runs] + [
+        len(book.atoms)
+    ]
+    for owner, first, end in book.runs:
+        assert (book.variant_class[book.variant[first:end]] == owner).all()
+        assert len(set(book.free[book.variant[first:end]].tolist())) == 1
 
 
 def test_one_row_of_taps_keeps_only_patterns_along_it():
@@ -60,8 +83,8 @@ def test_a_named_set_is_a_dictionary_of_its_patterns():
 def test_explained_by_names_the_class():
     known = np.eye(4, dtype=np.float32)[:2]
     given = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0.98, 0.199, 0, 0]], np.float32)
-    assert explained_by(given, known, np.array([5, 7], np.int32)).tolist() == [5, 7, -1, -1]
-    assert explained_by(given, known[:0], np.zeros(0, np.int32)).tolist() == [-1] * 4
+    assert explained_by(given, known, np.array([5, 7], np.int32), 0.97).tolist() == [5, 7, -1, -1]
+    assert explained_by(given, known[:0], np.zeros(0, np.int32), 0.97).tolist() == [-1] * 4
 
 
 def test_unit_leaves_constant_patterns_zero():

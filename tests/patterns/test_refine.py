@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mkfa.patterns.dictionary import SAME, dictionary
+from mkfa.patterns.dictionary import dictionary, same
 from mkfa.patterns.refine import neighbourhoods, refine
 
 
@@ -15,9 +15,9 @@ def book():
 
 
 def test_every_atom_has_one_neighbourhood_with_itself_in_the_middle(book):
-    every = np.concatenate([around.atoms for around in neighbourhoods("families", 5, 5)])
+    every = np.concatenate([around.atoms for around in neighbourhoods(dictionary("families", 5, 5))])
     assert sorted(every.tolist()) == list(range(len(book.atoms)))
-    for around in neighbourhoods("families", 5, 5):
+    for around in neighbourhoods(dictionary("families", 5, 5)):
         middle = around.inside.shape[1] // 2
         assert around.inside[:, middle].all()
         assert around.place[:, middle] == pytest.approx(book.coordinates[around.atoms])
@@ -26,19 +26,19 @@ def test_every_atom_has_one_neighbourhood_with_itself_in_the_middle(book):
 
 def test_no_position_coincides_with_a_simpler_class(book):
     owner = book.variant_class[book.variant]
-    for around in neighbourhoods("families", 5, 5):
+    for around in neighbourhoods(dictionary("families", 5, 5)):
         for row in range(0, len(around.atoms), 7):
             simpler = book.known[book.known_class < owner[around.atoms[row]]]
             patterns = around.of(book, row)
             if len(simpler):
-                assert np.square(patterns @ simpler.T).max() < SAME
+                assert np.square(patterns @ simpler.T).max() < same(5, 5)
             assert (patterns[~around.inside[row]] == 0).all()
 
 
 def test_patterns_made_on_demand_are_those_that_are_kept(book, monkeypatch):
-    kept = neighbourhoods("families", 5, 5)
+    kept = neighbourhoods(dictionary("families", 5, 5))
     monkeypatch.setattr("mkfa.patterns.refine._KEEP_BYTES", 0)
-    made = neighbourhoods.__wrapped__("families", 5, 5)
+    made = neighbourhoods.__wrapped__(book)
     for a, b in zip(kept, made, strict=True):
         assert b.patterns is None and (a.inside == b.inside).all()
         assert b.of(book, 3 % len(b.atoms)) == pytest.approx(a.of(book, 3 % len(a.atoms)), abs=1e-6)
