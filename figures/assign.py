@@ -47,7 +47,8 @@ def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
     shown, rest = order[:SHOWN], order[SHOWN:]
     base, place = np.zeros(len(layers)), np.arange(len(layers))
     for colour, index in zip(CLASSES, shown, strict=False):
-        ax.bar(place, shares[:, index], bottom=base, width=0.9, color=colour, label=summary.classes[index].title)
+        label = summary.classes[index].title.replace(", ", ",\n", 1)
+        ax.bar(place, shares[:, index], bottom=base, width=0.9, color=colour, label=label)
         base += shares[:, index]
     if rest:
         ax.bar(place, shares[:, rest].sum(axis=1), bottom=base, width=0.9, color="0.8", label="other")

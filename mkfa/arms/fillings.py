@@ -287,19 +287,27 @@ def nearest_keys(layer: Weights) -> F32:
     return np.asarray(fit, np.float32)[:, None]
 
 
+_SEPARABLE = frozenset(family.name for family in FAMILIES if family.operators)
+
+
 def basis_kernels(layer: Weights, rng: np.random.Generator) -> F32:
     """Draw analytic patterns: uniform family and coordinates, gain and offset as in `key_kernels`; (out, 1, kh, kw).
 
-    Families are those of `mkfa.patterns.families`, with the variants of a class counted as one. Patterns that are
-    constant over the kernel are redrawn.
+    Families are those of `mkfa.patterns.families`, with the variants of a class counted as one; separable ones have a
+    scale for each axis. Patterns that are constant over the kernel are redrawn.
     """
+    # Variants in this order, so that a seed draws the patterns that it always drew.
+    drawn_from = sorted(
+        (f for f in FAMILIES if f.operators or f.name not in _SEPARABLE),
+        key=lambda f: [(0, -0.5, 0.5).index(shift) for shift in f.offset],
+    )
     names = sorted({family.name for family in FAMILIES})
     table, patterns = kernels(*layer.size), np.empty((len(layer.kernel), *layer.size), np.float32)
     for pattern in patterns:
         norm = 0.0
         while norm < 1e-3:
             name = names[rng.integers(len(names))]
-            variants = [family for family in FAMILIES if family.name == name]
+            variants = [family for family in drawn_from if family.name == name]
             family = variants[rng.integers(len(variants))]
             axes = family.coordinates(*layer.size)
             point = np.array([[rng.uniform(axis.low, axis.high) for axis in axes]]).reshape(1, len(axes))

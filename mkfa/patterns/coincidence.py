@@ -60,7 +60,7 @@ class Rows:
 
     Attributes
     ----------
-    names, titles : what each row counts, "gaussian/dog" where classes are merged at some size.
+    names, titles : what each row counts: where classes are merged at some size "gaussian/dog" and "Gaussian, DoG".
     merged : of each row, the classes merged into it.
     of : by kernel size (kh, kw), the row of each class, (C,) int32.
     """
@@ -94,7 +94,7 @@ def table_rows(basis: str, sizes: Sequence[tuple[int, int]]) -> Rows:
         names.append("/".join(book.names[i] for i in members))
         alone = [size for size in sizes if into[size][row][0] == row]
         only = "" if len(alone) == len(sizes) else f" ({', '.join(_said(size) for size in alone)})"
-        titles.append("/".join(book.titles[i] for i in members) + only)
+        titles.append(", ".join(book.titles[i] for i in members) + only)
         merged.append(tuple(Merged(book.names[i], _said(size), share) for i, size, share in guests))
     place = {row: at for at, row in enumerate(own)}
     of = {size: np.array([place[row] for row, _ in into[size]], np.int32) for size in sizes}

@@ -62,6 +62,7 @@ class Dictionary:
     coordinates : (A, COORDINATES) float64, of each atom; unused ones are 0.
     families : the V variants, or () for a named set.
     variant_class : (V,) int32
+    general : (V,) int32, the variant that a fit is polished in: that with a scale for each axis instead of one scale.
     step : (V, COORDINATES) float64, distance of dictionary levels; 0 where there is no such coordinate.
     known, known_class : (D, K) float32 and (D,) int32, fine samples of all classes less what coincides, by class.
     """
@@ -78,6 +79,7 @@ class Dictionary:
     coordinates: F64
     families: tuple[Family, ...]
     variant_class: I32
+    general: I32
     step: F64
     known: F32
     known_class: I32
@@ -150,10 +152,20 @@ def family_dictionary(basis: str, families: tuple[Family, ...], kh: int, kw: int
         coordinates=np.concatenate(places),
         families=families,
         variant_class=owner,
+        general=np.array([_general(i, families) for i in range(len(families))], np.int32),
         step=step,
         known=known,
         known_class=known_class,
     )
+
+
+def _general(index: int, families: tuple[Family, ...]) -> int:
+    """Return the family of the same class and offset with a scale for each axis, or the family itself."""
+    family = families[index]
+    if family.axes != ("s",):
+        return index
+    wanted = (family.name, family.offset, ("x", "y"))
+    return next((i for i, f in enumerate(families) if (f.name, f.offset, f.axes) == wanted), index)
 
 
 def _runs(owner: I32, free: I32) -> tuple[tuple[int, int, int], ...]:
@@ -182,6 +194,7 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
         coordinates=none,
         families=(),
         variant_class=every[:-1],
+        general=every[:-1],
         step=none,
         known=chosen.patterns.reshape(n, -1),
         known_class=every[:-1],

@@ -6,10 +6,10 @@ R² = cos^2 is the share of a filter's variance over its taps that gain * patter
 1. Each filter's best atom in every class, by one matrix product.
 2. For the `CANDIDATES` most plausible classes, refinement in the continuous parameters (`mkfa.patterns.refine`).
 3. Among the refined classes the one of largest R² - `parsimony` * P, P the number of its fitted coordinates (delta
-   0, Laplacian 1, difference of Gaussians 3, others 2, and one more for each axis along which a Gaussian is off
-   centre): a class with more to fit must explain that much more. Classes that coincide with a simpler one are not in
+   0, Laplacian and Gaussian of one scale 1, difference of Gaussians 3, others 2, and one more for each axis along which
+   a Gaussian is off centre): a class with more to fit must explain that much more. Classes that coincide with a simpler one are not in
    the dictionary where they do (`mkfa.patterns.dictionary`).
-4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`).
+4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`), a Gaussian with a scale for each axis.
 """
 
 from __future__ import annotations
@@ -193,7 +193,11 @@ def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
     flat = every * keep + best
     out.label[:], out.variant[:] = chosen[every, best], book.variant[pick[flat]]
     if refine:
-        place, cosine = polish(vectors, book.variant[pick[flat]], place[flat], book=book)
+        place = place[flat]
+        one_scale = book.general[out.variant] != out.variant
+        place[one_scale, 1] = place[one_scale, 0]
+        out.variant[:] = book.general[out.variant]
+        place, cosine = polish(vectors, out.variant, place, book=book)
         out.coordinates[:], out.cosine[:] = place, cosine
     else:
         out.coordinates[:], out.cosine[:] = place[flat], cosine[flat]

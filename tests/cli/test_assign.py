@@ -44,7 +44,7 @@ def test_it_prints_stores_and_says_where(run, path):
         "Median p of a filter's R²",
         "99 filters for each size and null",
         "carry another's name",
-        "Gaussian/T - g Laplacian/DoG",
+        "Gaussian, T - g Laplacian, DoG",
         "and DoG (3x3 93 %)",
         "entropy",
     ):

@@ -11,8 +11,11 @@ from mkfa.banks.bank_file import read_analyses, write_analysis, write_bank
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.patterns.assigning import assign
 from mkfa.patterns.dictionary import VERSION, dictionary
+from mkfa.patterns.families import FAMILIES
 from mkfa.patterns.fit import models
 from mkfa.stats.p_values import p_value
+
+GAUSSIAN = next(i for i, f in enumerate(FAMILIES) if f.name == "gaussian" and f.axes == ("x", "y"))
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def mixed_bank():
     rng = np.random.default_rng(0)
     book = dictionary("families", 5, 5)
     place = np.column_stack([rng.uniform(0.8, 2, 40), rng.uniform(0.8, 2, 40), np.zeros(40)])
-    first = (book.patterns(1, place) * rng.uniform(-2, 2, (40, 1)) + 0.3).reshape(40, 5, 5)
+    first = (book.patterns(GAUSSIAN, place) * rng.uniform(-2, 2, (40, 1)) + 0.3).reshape(40, 5, 5)
     first[3] = 1e-5
     first[4] = 0.3
     first[5, 0, 0] = np.nan

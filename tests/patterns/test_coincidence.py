@@ -40,7 +40,7 @@ def test_sizes_are_merged_each_for_itself():
     book = dictionary("families", 3, 3)
     dog, gaussian = book.names.index("dog"), book.names.index("gaussian")
     assert rows.of[3, 3][dog] == rows.of[3, 3][gaussian] and rows.of[7, 7][dog] != rows.of[7, 7][gaussian]
-    assert "DoG (7x7)" in rows.titles and rows.titles[gaussian] == "Gaussian/T - g Laplacian/DoG"
+    assert "DoG (7x7)" in rows.titles and rows.titles[gaussian] == "Gaussian, T - g Laplacian, DoG"
 
 
 def test_named_patterns_are_rows_of_their_own():

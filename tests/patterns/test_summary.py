@@ -10,7 +10,10 @@ import pytest
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.patterns.assigning import assign
 from mkfa.patterns.dictionary import dictionary
+from mkfa.patterns.families import FAMILIES
 from mkfa.patterns.summary import CURVE, examples, summarise
+
+GAUSSIAN = next(i for i, f in enumerate(FAMILIES) if f.name == "gaussian" and f.axes == ("x", "y"))
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def made():
     rng, book, layers = np.random.default_rng(0), dictionary("families", 5, 5), []
     for i in range(6):
         place = np.column_stack([rng.uniform(0.8, 2, 30), rng.uniform(0.8, 2, 30), np.zeros(30)])
-        weight = book.patterns(1, place).reshape(30, 5, 5) if i < 3 else rng.standard_normal((30, 5, 5))
+        weight = book.patterns(GAUSSIAN, place).reshape(30, 5, 5) if i < 3 else rng.standard_normal((30, 5, 5))
         layers.append((Layer(0, f"l{i}", 0, 0.0, 30, 5, 5), weight.astype(np.float32), None))
     layers.append((Layer(0, "small", 0, 0.0, 45, 3, 3), rng.standard_normal((45, 3, 3)).astype(np.float32), None))
     layers[4][1][:6] = 0
