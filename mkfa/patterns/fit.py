@@ -7,8 +7,8 @@ R² = cos^2 is the share of a filter's variance over its taps that gain * patter
 2. For the `CANDIDATES` most plausible classes, refinement in the continuous parameters (`mkfa.patterns.refine`).
 3. Among the refined classes the one of largest R² - `parsimony` * P, P the number of its fitted coordinates (delta
    0, Laplacian and Gaussian of one scale 1, difference of Gaussians 3, others 2, and one more for each axis along which
-   a Gaussian is off centre): a class with more to fit must explain that much more. Classes that coincide with a simpler one are not in
-   the dictionary where they do (`mkfa.patterns.dictionary`).
+   a Gaussian is off centre): a class with more to fit must explain that much more. Classes that coincide with a simpler
+   one are not in the dictionary where they do (`mkfa.patterns.dictionary`).
 4. The chosen pattern is polished to the optimum (`mkfa.patterns.polish`), a Gaussian with a scale for each axis.
 """
 
