@@ -66,7 +66,7 @@ def assign(
     >>> import mkfa
     >>> result = mkfa.assign("ppocrv4_det", basis="eight", draws=99)
     >>> result
-    <Assignment: ppocrv4_det, 2,399 filters, basis eight: ... % fit better than 99 % of shuffled filters>
+    <Assignment: ppocrv4_det, 2,440 filters, basis eight: ... % fit better than 99 % of shuffled filters>
     >>> [(str(kind.kind), kind.fit.r2.shape) for kind in result.kinds]
     [('5x5', (2112,)), ('3x3', (336,))]
     """

@@ -105,14 +105,15 @@ def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
     return _families(kh, kw) if basis == "families" else _named(basis, kh, kw)
 
 
-def family_dictionary(basis: str, families: tuple[Family, ...], kh: int, kw: int) -> Dictionary:
-    """Return a dictionary of some families, simplest first, under a name; raises MkfaError as `dictionary` does.
+def family_dictionary(basis: str, families: tuple[Family, ...], size: tuple[int, int]) -> Dictionary:
+    """Return a dictionary of some families, simplest first, for a kernel size; raises MkfaError as `dictionary` does.
 
     Examples
     --------
-    >>> family_dictionary("two", FAMILIES[:2], 3, 3).names
+    >>> family_dictionary("two", FAMILIES[:2], (3, 3)).names
     ('delta', 'gaussian')
     """
+    kh, kw = size
     table, limit = kernels(kh, kw), same(kh, kw)
     names = tuple(dict.fromkeys(f.name for f in families))
     owner = np.array([names.index(f.name) for f in families], np.int32)
@@ -121,12 +122,12 @@ def family_dictionary(basis: str, families: tuple[Family, ...], kh: int, kw: int
     for index in range(len(names)):
         members = [(i, families[i]) for i in np.flatnonzero(owner == index).tolist()]
         found, place, variant = _class_grid(members, table, limit)
-        by = explained_by(found, known, known_class, limit)
+        by = explained_by(found, known, known_class, limit=limit)
         atoms.append(found[by < 0])
         places.append(place[by < 0])
         variants.append(variant[by < 0])
         dense = _dense(members, table)
-        dense = dense[explained_by(dense, known, known_class, limit) < 0]
+        dense = dense[explained_by(dense, known, known_class, limit=limit) < 0]
         known = np.concatenate([known, dense])
         known_class = np.concatenate([known_class, np.full(len(dense), index, np.int32)])
     start = np.cumsum([0, *(len(a) for a in atoms)]).astype(np.int32)
@@ -203,7 +204,7 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
 
 @lru_cache(maxsize=8)
 def _families(kh: int, kw: int) -> Dictionary:
-    return family_dictionary("families", FAMILIES, kh, kw)
+    return family_dictionary("families", FAMILIES, (kh, kw))
 
 
 def _class_grid(members: list[tuple[int, Family]], table: Kernels, limit: float) -> tuple[F32, F64, I32]:
@@ -215,7 +216,7 @@ def _class_grid(members: list[tuple[int, Family]], table: Kernels, limit: float)
     owner = np.zeros(0, np.int32)
     for variant, family in members:
         pattern, place = grid(family, table, 1)
-        new = explained_by(pattern, found, owner, limit) < 0
+        new = explained_by(pattern, found, owner, limit=limit) < 0
         found, places = np.concatenate([found, pattern[new]]), np.concatenate([places, place[new]])
         owner = np.concatenate([owner, np.full(int(new.sum()), variant, np.int32)])
     return found, places, owner
@@ -249,7 +250,7 @@ def unit(pattern: F32) -> tuple[F32, F32]:
     return flat, norm
 
 
-def explained_by(pattern: F32, known: F32, known_class: I32, limit: float) -> I32:
+def explained_by(pattern: F32, known: F32, known_class: I32, *, limit: float) -> I32:
     """Return the class that explains each pattern to `limit` of its energy, -1 where none does; (n,) int32."""
     out = np.full(len(pattern), -1, np.int32)
     if not len(known):

@@ -83,8 +83,8 @@ def test_a_named_set_is_a_dictionary_of_its_patterns():
 def test_explained_by_names_the_class():
     known = np.eye(4, dtype=np.float32)[:2]
     given = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0.98, 0.199, 0, 0]], np.float32)
-    assert explained_by(given, known, np.array([5, 7], np.int32), 0.97).tolist() == [5, 7, -1, -1]
-    assert explained_by(given, known[:0], np.zeros(0, np.int32), 0.97).tolist() == [-1] * 4
+    assert explained_by(given, known, np.array([5, 7], np.int32), limit=0.97).tolist() == [5, 7, -1, -1]
+    assert explained_by(given, known[:0], np.zeros(0, np.int32), limit=0.97).tolist() == [-1] * 4
 
 
 def test_unit_leaves_constant_patterns_zero():
