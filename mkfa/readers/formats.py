@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from mkfa.errors import SourceError
-from mkfa.readers.options import ReadOptions
+from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
 
 
@@ -29,8 +31,6 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         Raised by readers: the package that reads the format is not installed.
     """
     if path.is_dir():
-        from mkfa.readers.tensors.shards import read_folder
-
         return read_folder
     head = read_head(path, 512)
     if path.suffix == ".json":
@@ -64,6 +64,54 @@ def _looks_like_pickle(head: bytes, path: Path) -> bool:
         return True
     named = path.suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".pickle")
     return named and (head[:1] in b"(]}cLI\x8a" or head[257:262] == b"ustar")
+
+
+def read_folder(path: Path, options: ReadOptions = DEFAULT) -> Reading:
+    """Read the checkpoint in a folder that `mkfa.readers.folders.choose` chooses; of a pipeline's networks (diffusers)
+    the only one with depthwise layers.
+
+    A `config.json` beside it that timm wrote names the architecture, the training set and the licence. Parameters and
+    errors as for `reader_for`.
+    """
+    from mkfa.readers.folders import choose, config_facts, parts_of_pipeline
+
+    if parts := parts_of_pipeline(path):
+        return _read_pipeline(path, parts, options)
+    chosen = choose(path, prefer_ema=options.weights == "ema")
+    facts = config_facts(chosen.path.parent)
+    reading = _with_hint(chosen.path, options, facts["architecture"])
+    return replace(
+        reading,
+        training_set=facts["training_set"] or reading.training_set,
+        licence=facts["licence"] or reading.licence,
+        notes=(*reading.notes, *chosen.notes),
+    )
+
+
+def _read_pipeline(path: Path, parts: Sequence[Path], options: ReadOptions) -> Reading:
+    readings = {}
+    for part in parts:
+        reading = read_folder(part, options)
+        if reading.layers:
+            readings[part.name] = reading
+    names = ", ".join(part.name for part in parts)
+    if len(readings) > 1:
+        problem = f"is a pipeline, and {len(readings)} of its networks have depthwise layers ({', '.join(readings)})"
+        raise SourceError(path, problem, f"name one of them, such as {path / next(iter(readings))}")
+    if not readings:
+        problem = f"is a pipeline, and none of its networks has a depthwise layer ({names})"
+        raise SourceError(path, problem, "harvest a network with depthwise convolutions")
+    name, reading = next(iter(readings.items()))
+    note = f"{name} was taken, the only network of the pipeline with depthwise layers (of {names})."
+    return replace(reading, notes=(*reading.notes, note))
+
+
+def _with_hint(path: Path, options: ReadOptions, hint: str) -> Reading:
+    reader = reader_for(path)
+    if hint and not options.architecture:
+        with contextlib.suppress(MkfaError):  # the name in the file need not be timm's
+            return reader(path, replace(options, architecture=hint))
+    return reader(path, options)
 
 
 def looks_like_safetensors(head: bytes, path: Path) -> bool:

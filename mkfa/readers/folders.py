@@ -1,0 +1,336 @@
+"""Which file of a folder is the network: by the conventions of the programs that write checkpoints, and said.
+
+Left aside is what trainers store beside the weights (Hugging Face Trainer, Accelerate, DeepSpeed: optimiser, scheduler,
+random states). Files that differ in format or precision only (`model.safetensors` and `pytorch_model.bin`,
+`NAME.fp16.safetensors`) are one network. Of several states of one training, the best by its name is taken, else the
+last, by its name, by what `last_checkpoint` (mmengine, detectron2) or `trainer_state.json` say, or by its number.
+Several networks are refused, by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.tensors.shards import json_file, open_any
+
+DEEPEST = 3
+"""Folders below the given one that are looked into, if there is no checkpoint above."""
+
+PIPELINE = "model_index.json"
+"""The file that makes a folder a pipeline of several networks (diffusers)."""
+
+_FORMATS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".tflite", ".keras", ".h5", ".pkl")
+"""Endings of checkpoints, the preferred one first; `.tar` behind them is ignored."""
+_TENSORS = _FORMATS[:5]
+_INDEX = re.compile(r"(?P<stem>.+)\.(?P<format>safetensors|bin)\.index(\.(?P<variant>\w+))?\.json")
+_SHARD = re.compile(r".+[-_.]\d+[-_]of[-_]\d+(\.\w+)?|.*shard\d+of\d+|.+\.part\d+")
+_VARIANT = re.compile(r"(?P<stem>.+)[._-](?P<variant>fp16|bf16|fp32|float16|float32|bfloat16|half|int8|non_ema)", re.I)
+_FRAMEWORK = re.compile(r"^((?:open_clip_)?)(?:pytorch|tf|flax)_(?=model($|_\d))")
+"""What names of Hugging Face have before "model" in formats other than safetensors."""
+_ASIDE = re.compile(
+    r"(.*[-_])?(optim(izer)?(_states?)?|(lr_?)?scheduler|(grad_?)?scaler|sampler|dl_state_dict|train(ing|er)?_args|args|"
+    r"rng_states?|random_states?|custom_checkpoint|train(er|ing)_state)([-_.]?\d+)*",
+    re.I,
+)
+_BEST, _LAST = frozenset({"best"}), frozenset({"last", "latest", "final"})
+_COUNTED = frozenset(
+    {"epoch", "ep", "step", "steps", "iter", "iters", "iteration", "checkpoint", "ckpt", "model", "global"}
+)
+_PLAIN = frozenset({"weights", "state", "dict", "net", "network", "ema"})
+_COPIES = re.compile(r"optim|exp_avg|momentum|ema", re.I)
+_MOST_COMPARED = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The file or folder that was chosen, and sentences on the choice."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that may be a network: `stem` is its name without format and precision."""
+
+    name: str
+    stem: str
+    variant: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a name says of a state of a training; `rest` are the words that are not about that."""
+
+    best: bool
+    last: bool
+    ema: bool
+    numbers: tuple[int, ...]
+    rest: tuple[str, ...]
+
+
+def choose(folder: Path, *, prefer_ema: bool = False) -> Chosen:
+    """Choose the network of a folder.
+
+    Parameters
+    ----------
+    prefer_ema : bool
+        Of two states that differ only in "ema", take that one.
+
+    Raises
+    ------
+    SourceError
+        The folder cannot be read, has no checkpoint, only shards without an index, or several networks.
+    """
+    return _choose(folder, DEEPEST, prefer_ema)
+
+
+def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
+    names = _names(folder)
+    listed = _listed(folder, names)
+    files = [file for file in _files(names) if file.name not in listed]
+    if files:
+        return _of_files(folder, files, names, ema)
+    inner = _inner(folder, names, depth)
+    if len(inner) > 1 and PIPELINE in names:
+        problem = f"is a pipeline of {len(inner)} networks ({', '.join(inner)})"
+        raise SourceError(folder, problem, f"name one of them, such as {folder / inner[0]}")
+    if inner:
+        name, why = _of_states(folder, inner, ema)
+        below = _choose(folder / name, depth - 1, ema)
+        others = [other for other in inner if other != name]
+        return Chosen(below.path, (*_note(name, why, others), *below.notes))
+    if any(_SHARD.fullmatch(_stripped(name)) for name in names if name.endswith(_FORMATS)):
+        problem = "has shards of a checkpoint, but not the index that lists them (*.index.json)"
+        raise SourceError(folder, problem, "fetch the index too")
+    raise SourceError(
+        folder, "is a folder without a checkpoint", "name a file, or a folder with model.safetensors in it"
+    )
+
+
+def parts_of_pipeline(folder: Path) -> list[Path]:
+    """Return the folders of the networks of a pipeline (diffusers), [] for other folders and for a single network."""
+    names = _names(folder)
+    inner = _inner(folder, names, DEEPEST) if PIPELINE in names and not _files(names) else []
+    return [folder / name for name in inner] if len(inner) > 1 else []
+
+
+def _listed(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return the shards that the folder's indexes list; an index that cannot be read is left to its reader."""
+    shards: set[str] = set()
+    for name in names:
+        if _INDEX.fullmatch(name):
+            with contextlib.suppress(SourceError, LookupError, AttributeError, TypeError):
+                shards |= set(json_file(folder / name)["weight_map"].values()) if (folder / name).is_file() else set()
+    return shards
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SourceError(folder, f"cannot be read ({error.strerror or error})", "check its permissions") from error
+
+
+def _files(names: Iterable[str]) -> list[_File]:
+    """Return the files of a folder that may be networks; pickles of any kind (.pkl) only if there is nothing else."""
+    found = []
+    for name in names:
+        index = _INDEX.fullmatch(name)
+        if index:
+            stem, rank = index["stem"], _FORMATS.index(f".{index['format']}") * 2 + 1
+            found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), index["variant"] or "", rank))
+            continue
+        plain = name.removesuffix(".tar")
+        ending = next(
+            (ending for ending in _FORMATS if plain.lower().endswith(ending)), ".tar" if plain != name else ""
+        )
+        stem = _stripped(name)
+        if not ending or not stem or _SHARD.fullmatch(stem) or _ASIDE.fullmatch(stem):
+            continue
+        variant = _VARIANT.fullmatch(stem)
+        stem, kind = (variant["stem"], variant["variant"]) if variant else (stem, "")
+        rank = 2 * (_FORMATS.index(ending) if ending in _FORMATS else len(_FORMATS))
+        found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), kind, rank))
+    return [file for file in found if not file.name.endswith(".pkl")] or found
+
+
+def _stripped(name: str) -> str:
+    name = name.removesuffix(".tar")
+    for ending in (".weights.h5", *_FORMATS):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _inner(folder: Path, names: Iterable[str], depth: int) -> list[str]:
+    """Return the folders in a folder that have a checkpoint in or below them."""
+    if depth < 1:
+        return []
+    return [name for name in names if (folder / name).is_dir() and _has_any(folder / name, depth - 1)]
+
+
+def _has_any(folder: Path, depth: int) -> bool:
+    try:
+        names = _names(folder)
+    except SourceError:
+        return False
+    return bool(_files(names)) or bool(_inner(folder, names, depth))
+
+
+def _of_files(folder: Path, files: Sequence[_File], names: Sequence[str], ema: bool) -> Chosen:
+    groups: dict[str, list[_File]] = {}
+    for file in sorted(files, key=lambda file: (bool(file.variant), file.rank, file.name)):
+        groups.setdefault(file.stem, []).append(file)
+    firsts = {stem: group[0].name for stem, group in groups.items()}
+    others = [name for stem, name in firsts.items() if stem != "model"]
+    if "model" in groups and any(re.fullmatch(r"model_\d+", stem) for stem in groups):
+        raise _several(folder, list(firsts.values()))  # Accelerate writes so what it prepared together
+    if "model" in groups:
+        name, why = firsts["model"], "the usual name of a network's weights"
+    elif len(groups) == 1:
+        name, why = next(iter(firsts.values())), ""
+    else:
+        name, why = _of_states(folder, list(firsts.values()), ema)
+        others = [other for other in firsts.values() if other != name]
+    stem = next(stem for stem, first in firsts.items() if first == name)
+    twins = [file.name for file in groups[stem][1:]]
+    notes = list(_note(name, why, others if why else []))
+    if twins:
+        verb = "is" if len(twins) == 1 else "are"
+        notes.append(f"{name} was taken; {', '.join(twins)} {verb} by name the same network in another form.")
+    aside = [name for name in names if _ASIDE.fullmatch(_stripped(name)) and name.endswith((*_FORMATS, ".tar"))]
+    if aside and not notes:
+        notes.append(f"{name} was taken; the other files are not weights by their names ({_few(aside)}).")
+    return Chosen(folder / name, tuple(notes))
+
+
+def _note(name: str, why: str, others: Sequence[str]) -> tuple[str, ...]:
+    if not others:
+        return ()
+    return (f"{name} was taken ({why}); left out: {_few(others)}.",)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _of_states(folder: Path, names: Sequence[str], ema: bool) -> tuple[str, str]:
+    """Choose among states of one training; return (name, why), or raise SourceError if they are several networks."""
+    if len(names) == 1:
+        return names[0], ""
+    states = {name: state for name in names if (state := _state(_stripped(name))) is not None}
+    rests = {state.rest for state in states.values() if state.rest}
+    if len(states) < len(names) or len(rests) > 1 or not _same_tensors([folder / name for name in names]):
+        raise _several(folder, names)
+
+    def order(name: str) -> tuple[bool, tuple[int, ...], str]:
+        return states[name].ema == ema, states[name].numbers, name
+
+    if pointed := _best_of_trainer(folder, names):
+        return pointed, "the best by trainer_state.json"
+    if best := [name for name in names if states[name].best]:
+        return max(best, key=order), "the best by its name"
+    if pointed := _pointed(folder, names):
+        return pointed, "the last by the file that names it"
+    if last := [name for name in names if states[name].last]:
+        return max(last, key=order), "the last by its name"
+    return max(names, key=lambda name: (states[name].numbers, states[name].ema == ema)), "the last by its number"
+
+
+def _several(folder: Path, names: Sequence[str]) -> SourceError:
+    problem = f"has {len(names)} checkpoints ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+    return SourceError(folder, problem, "name one of them, or all of them to harvest each")
+
+
+def _state(stem: str) -> _State | None:
+    """Return what a name says of a state of a training; None if it says nothing."""
+    words = [word.lower() for word in re.findall(r"[A-Za-z]+|\d+(?:\.\d+)?", stem)]
+    best = last = counted = ema = False
+    numbers: list[int] = []
+    rest: list[str] = []
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        if word in _BEST:
+            best = True
+        elif word in _LAST:
+            last = True
+        elif word in _COUNTED or word in _PLAIN:
+            ema = ema or word == "ema"
+        elif word[0].isdigit() and before in _COUNTED and "." not in word:
+            numbers.append(int(word))
+            counted = True
+        elif not word[0].isdigit():
+            rest.append(word)
+    if set(words) <= _COUNTED:
+        last = True  # "checkpoint.pth": the state that the next one replaces
+    if not (best or last or counted):
+        return None
+    return _State(best, last, ema, tuple(numbers), tuple(rest))
+
+
+def _pointed(folder: Path, names: Sequence[str]) -> str:
+    """Return the name that `last_checkpoint` (mmengine, detectron2) or `latest` (DeepSpeed) gives, "" if none does."""
+    for pointer in ("last_checkpoint", "latest"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = (folder / pointer).read_bytes()[:4096].decode().strip()
+            for name in (PurePosixPath(text).name, PureWindowsPath(text).name):
+                if name in names:
+                    return name
+    return ""
+
+
+def _best_of_trainer(folder: Path, names: Sequence[str]) -> str:
+    """Return the folder that the newest `trainer_state.json` of a Hugging Face Trainer calls best, "" if none."""
+    newest: tuple[float, str] = (-1.0, "")
+    for name in names:
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            state = json.loads((folder / name / "trainer_state.json").read_bytes())
+            best = PureWindowsPath(str(state.get("best_model_checkpoint") or "")).name
+            if best in names:
+                newest = max(newest, (float(state.get("global_step") or 0), best))
+    return newest[1]
+
+
+def _same_tensors(paths: Sequence[Path]) -> bool:
+    """True unless the convolutions of two checkpoints have other shapes; copies kept by optimisers do not count."""
+    shapes = None
+    for path in paths[:_MOST_COMPARED]:
+        if not path.is_file() or not path.name.removesuffix(".tar").endswith(_TENSORS):
+            continue
+        try:
+            tensors = open_any(path).tensors
+        except MkfaError:
+            continue
+        own = sorted(info.shape for key, info in tensors.items() if len(info.shape) == 4 and not _COPIES.search(key))
+        if not own:
+            continue
+        if shapes is not None and own != shapes:
+            return False
+        shapes = own
+    return True
+
+
+def config_facts(folder: Path) -> Mapping[str, str]:
+    """Return what a `config.json` that timm wrote says: architecture, training_set, licence; "" where it is silent."""
+    from mkfa.readers.timm.catalogue import training_set_of
+
+    try:
+        config = json_file(folder / "config.json")
+    except SourceError:
+        return {"architecture": "", "training_set": "", "licence": ""}
+    cfg = config.get("pretrained_cfg")
+    cfg = cfg if isinstance(cfg, dict) else {}
+    name = config.get("architecture")
+    return {
+        "architecture": name if isinstance(name, str) else "",
+        "training_set": training_set_of(str(cfg.get("tag") or "")),
+        "licence": str(cfg.get("license") or ""),
+    }
