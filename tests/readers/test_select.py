@@ -9,7 +9,8 @@ import pytest
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.readers.reading import GraphLayer, TensorInfo
-from mkfa.readers.tensors.select import OUTSIDE, STEM, TIED, TRANSPOSED, read_selection, select, take
+from mkfa.readers.tensors.depthwise import STEM, TRANSPOSED
+from mkfa.readers.tensors.select import OUTSIDE, TIED, Context, read_selection, select, take
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -257,7 +258,9 @@ def test_a_graph_takes_the_averaged_twin() -> None:
 
 def test_a_graph_that_does_not_fit_is_refused() -> None:
     with pytest.raises(SourceError, match=r"file\.pth: lacks 1 of the 2 depthwise layers .* first early\.weight"):
-        select(infos({"late.weight": (8, 1, 5, 5), "early.weight": (9, 1, 3, 3)}), graph=GRAPH, thing="file.pth")
+        select(
+            infos({"late.weight": (8, 1, 5, 5), "early.weight": (9, 1, 3, 3)}), graph=GRAPH, context=Context("file.pth")
+        )
     assert select(infos({"a.weight": (8, 1, 3, 3)}), graph=()).layers == ()
 
 

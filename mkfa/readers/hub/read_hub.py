@@ -21,8 +21,7 @@ from mkfa.readers.hub.choose_layers import choose
 from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile
-from mkfa.readers.tensors.copies import settle_copies
-from mkfa.readers.tensors.select import Selection, take
+from mkfa.readers.tensors.select import Selection, context_of, take
 from mkfa.readers.timm import catalogue as timm_catalogue
 
 PREFIX = "hf-hub:"
@@ -248,9 +247,8 @@ def _open(path: Path) -> TensorFile:
 
 
 def _chosen(file: TensorFile, wanted: Wanted, thing: str) -> tuple[str, Selection]:
-    role = settle_copies(file, wanted.options, thing=thing)
-    facts: dict[str, Any] = {"stem": wanted.entry.stem, "options": wanted.options, "role": role, "thing": thing}
-    return choose(file.tensors, wanted.architecture, **facts)
+    context = context_of(file, wanted.options, thing)
+    return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, context=context)
 
 
 def _provenance(reading: Reading, wanted: Wanted, commit: str, sha256: str) -> Reading:

@@ -11,14 +11,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo
-from mkfa.readers.tensors.copies import Roles, settle_copies
-from mkfa.readers.tensors.select import Selection, select, take
+from mkfa.readers.tensors.depthwise import JUDGED
+from mkfa.readers.tensors.select import Context, Selection, context_of, select, take
 from mkfa.storage.files import sha256_of
 
 
@@ -48,13 +47,13 @@ class CheckpointInfo:
 def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadOptions = DEFAULT) -> Reading:
     """Read an open checkpoint; `options` and errors as for `mkfa.readers.formats.reader_for`."""
     digest = _Digest(checkpoint.hashed)
-    role = settle_copies(file, options, thing=checkpoint.thing)
+    context = context_of(file, options, checkpoint.thing)
     whole = file if isinstance(file, ModuleFile) else None
     if whole is not None and whole.facts and not options.architecture:
-        thing, name, facts = str(checkpoint.thing), whole.architecture, whole.facts
-        selection = select(file.tensors, facts=facts, keeps_order=True, thing=thing, options=options, role=role)
+        name = whole.architecture
+        selection = select(file.tensors, facts=whole.facts, keeps_order=True, context=context)
     else:
-        name, selection = _selected(file.tensors, checkpoint, options, role)
+        name, selection = _selected(file.tensors, checkpoint, context)
     reading = take(file, selection, architecture=name, source_sha256=digest.result())
     return replace(
         reading,
@@ -65,28 +64,20 @@ def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadO
     )
 
 
-def _selected(
-    infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, options: ReadOptions, role: Roles
-) -> tuple[str, Selection]:
+def _selected(infos: Mapping[str, TensorInfo], checkpoint: CheckpointInfo, context: Context) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read)."""
-    if options.architecture:
-        return options.architecture, _by_architecture(infos, options.architecture, checkpoint.thing, options, role)
+    if named := context.options.architecture:
+        return named, _by_architecture(infos, named, context)
     if checkpoint.hint:
         try:
-            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, checkpoint.thing, options, role)
+            return checkpoint.hint, _by_architecture(infos, checkpoint.hint, context)
         except MkfaError:  # the name in the file need not be timm's
             pass
-    return identify(infos, str(checkpoint.thing), keeps_order=checkpoint.keeps_order, options=options, role=role)
+    return identify(infos, keeps_order=checkpoint.keeps_order, context=context)
 
 
 def identify(
-    infos: Mapping[str, TensorInfo],
-    thing: str,
-    *,
-    stem: str = "",
-    keeps_order: bool | None = None,
-    options: ReadOptions = DEFAULT,
-    role: Roles | None = None,
+    infos: Mapping[str, TensorInfo], *, stem: str = "", keeps_order: bool | None = None, context: Context | None = None
 ) -> tuple[str, Selection]:
     """Return (architecture or "", the layers to read): by timm's catalogue, else by the shape rule.
 
@@ -94,20 +85,19 @@ def identify(
     """
     from mkfa.readers.timm.catalogue import match_layers
 
-    facts: dict[str, Any] = {"thing": thing, "options": options, "role": role}
-    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, **facts)
-    shapes = {layer.key: layer.shape for layer in plain.layers}
-    for prefix in _common_prefixes(list(shapes)):
-        names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
-        match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
-        if match is not None:
-            return match[0], select(infos, graph=match[1], rule="catalogue", **facts)
+    plain = select(infos, first_conv=stem, gray=bool(stem), keeps_order=keeps_order, context=context)
+    judged = {key: infos[key].shape for key, why in plain.left_out.items() if why in JUDGED}
+    taken = {layer.key: layer.shape for layer in plain.layers}
+    for shapes in ({**taken, **judged}, taken) if judged else (taken,):
+        for prefix in _common_prefixes(list(shapes)):
+            names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
+            match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
+            if match is not None:
+                return match[0], select(infos, graph=match[1], rule="catalogue", context=context)
     return "", plain
 
 
-def _by_architecture(
-    infos: Mapping[str, TensorInfo], architecture: str, thing: Path | str, options: ReadOptions, role: Roles
-) -> Selection:
+def _by_architecture(infos: Mapping[str, TensorInfo], architecture: str, context: Context) -> Selection:
     from mkfa.readers.timm.catalogue import graph_of, under_keys
 
     layers, aliases = graph_of(architecture)
@@ -115,7 +105,7 @@ def _by_architecture(
         raise SourceError(architecture, "has no depthwise layer", "give the architecture that the weights belong to")
     known = {suffix for key in infos for suffix in _suffixes(key)} if aliases else set()
     graph: tuple[GraphLayer, ...] = under_keys(layers, aliases, known)
-    return select(infos, graph=graph, rule="catalogue", thing=str(thing), options=options, role=role)
+    return select(infos, graph=graph, rule="catalogue", context=context)
 
 
 def _common_prefixes(keys: list[str]) -> Iterator[str]:

@@ -19,18 +19,14 @@ from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
+from mkfa.readers.tensors import depthwise
 from mkfa.readers.tensors import key_names as naming
-from mkfa.readers.tensors.copies import Roles, roles
+from mkfa.readers.tensors.copies import Roles, roles, settle_copies
 from mkfa.readers.tensors.dtypes import FLOATS
-from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name
+from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 
-STEM = str(Why.STEM)
 TIED = str(Why.TIED)
-EXPANDED = "expanded view of fewer numbers"
-TRANSPOSED = str(Why.TRANSPOSED)
 OUTSIDE = "not in the architecture's graph"
-
-_TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Selection:
     rule : as in `mkfa.banks.bank.Provenance`.
     skipped : reason -> number of tensors shaped like a depthwise layer's that were skipped for it.
     contents : the file's content in a clause.
-    copy : as in `mkfa.readers.reading.Reading`.
+    copy, left_out, doubtful : as in `mkfa.readers.reading.Reading`.
     once : True if layers with equal weights are one layer that several modules share.
     """
 
@@ -72,6 +68,8 @@ class Selection:
     notes: tuple[str, ...] = ()
     contents: str = ""
     copy: str = ""
+    left_out: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
+    doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
     once: bool = False
 
     @property
@@ -80,7 +78,31 @@ class Selection:
         return tuple(key for layer in self.layers for key in (layer.key, layer.bias_key) if key is not None)
 
 
-def select(  # noqa: PLR0913 (what the different sources know)
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of a file besides its tensors' names.
+
+    Attributes
+    ----------
+    thing : named in errors.
+    options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
+    role : which tensors are the network; None decides by names alone.
+    read : returns values by key, where numbers tell more than names; None goes without.
+    """
+
+    thing: str = "the checkpoint"
+    options: ReadOptions = DEFAULT
+    role: Roles | None = None
+    read: depthwise.Read | None = None
+
+
+def context_of(file: TensorFile, options: ReadOptions, thing: object) -> Context:
+    """Return the context of an open file, with copies settled; raises as `settle_copies`."""
+    role = settle_copies(file, options, thing=thing)
+    return Context(str(thing), options, role, lambda keys: dict(file.read(keys)))
+
+
+def select(
     infos: Mapping[str, TensorInfo],
     *,
     graph: tuple[GraphLayer, ...] | None = None,
@@ -89,15 +111,13 @@ def select(  # noqa: PLR0913 (what the different sources know)
     gray: bool = False,
     keeps_order: bool | None = None,
     facts: Mapping[str, GraphLayer | str] | None = None,
-    thing: str = "the checkpoint",
-    options: ReadOptions = DEFAULT,
-    role: Roles | None = None,
+    context: Context | None = None,
 ) -> Selection:
     """Choose the depthwise layers among named tensors.
 
     Shape rule (without a graph): a float tensor (C, 1, kh, kw) with C > 1 and kh * kw > 1, named as a weight, that
-    belongs to the network (not to an optimiser or an EMA twin) and is neither a one-channel stem nor a transposed
-    convolution.
+    belongs to the network (see `mkfa.readers.tensors.copies`) and is judged to be a depthwise layer's (see
+    `mkfa.readers.tensors.depthwise`).
 
     Parameters
     ----------
@@ -111,51 +131,62 @@ def select(  # noqa: PLR0913 (what the different sources know)
         alphabetical order.
     facts : weight -> its depthwise layer, or why its module is not one, from the modules of a network that was saved
         whole; they decide before the shape rule.
-    thing : named in errors.
-    role : which tensors are the network; None decides by names alone.
-    options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
+    context : None goes by names and shapes alone.
 
     Raises
     ------
     SourceError
         The file does not have the layers of `graph`.
     """
-    role = roles(infos) if role is None else role
+    context = context or Context()
+    role = roles(infos) if context.role is None else context.role
     alive = {key: info for key, info in infos.items() if key not in role.left_out}
-    forced = {k for k, info in alive.items() if is_depthwise_shape(info.shape) and matches(k, options.include)}
+    forced = {k for k, info in alive.items() if is_depthwise_shape(info.shape) and matches(k, context.options.include)}
     facts = {} if facts is None or graph is not None else {key: f for key, f in facts.items() if key not in forced}
-    reasons = _reasons({key: info for key, info in alive.items() if key not in facts})
-    reasons = {key: why for key, why in (reasons | _facts_against(alive, facts)).items() if key not in forced}
-    skipped = Counter(reasons.values())
-    skipped.update(why for key, why in role.left_out.items() if is_depthwise_shape(infos[key].shape))
+    why = depthwise.reasons({key: info for key, info in alive.items() if key not in facts}) | _against(alive, facts)
+    why = {key: reason for key, reason in why.items() if key not in forced}
+    left_out = why | {key: reason for key, reason in role.left_out.items() if is_depthwise_shape(infos[key].shape)}
     candidates = [
         key
         for key, info in alive.items()
-        if key not in reasons and (is_depthwise_shape(info.shape) if key not in facts else _is_layer(facts[key], info))
+        if key not in why and (is_depthwise_shape(info.shape) if key not in facts else _is_layer(facts[key], info))
     ]
-    notes = list(role.notes)
+    notes, doubtful = list(role.notes), dict[str, str]()
     if graph is not None:
-        layers = _from_graph(alive, graph, thing)
+        layers = _from_graph(alive, graph, context.thing)
         if any(layer.experts for layer in layers):
             notes.append("conditional convolutions: the filters of every expert are taken, one expert after the other")
         taken = {layer.key for layer in layers}
-        skipped[OUTSIDE] += sum(key not in taken for key in candidates)
-        plan = Selection(tuple(layers), rule)
+        left_out |= {key: OUTSIDE for key in candidates if key not in taken}
     else:
         if keeps_order is None:
             keeps_order = not _is_sorted(alive)
-        stem = _stem(alive, candidates, first_conv=first_conv, gray=gray, keeps_order=keeps_order)
-        stem = None if stem in facts else stem
-        skipped[STEM] += stem is not None and stem not in forced
-        kept = [key for key in candidates if key != stem or key in forced]
+        if first_conv:
+            stem = _known_stem(candidates, first_conv) if gray else None
+            judged = depthwise.Judgement({} if stem is None else {stem: depthwise.STEM})
+        else:
+            open_ = [key for key in candidates if key not in facts]
+            judged = depthwise.judge(alive, open_, keeps_order=keeps_order, read=context.read)
+        left_out |= {key: reason for key, reason in judged.left_out.items() if key not in forced}
+        doubtful = {key: reason for key, reason in judged.doubtful.items() if key not in forced}
+        kept = [key for key in candidates if key not in left_out]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         layers = [_stated(layer, alive, facts) for layer in layers]
         stated = sum(layer.key in facts for layer in layers)
-        plan = Selection(tuple(layers), "graph" if stated and stated == len(layers) else "shape", once=True)
+        rule = "graph" if stated and stated == len(layers) else "shape"
         if stated and stated < len(layers):
             notes.append(f"{len(layers) - stated} layers were taken by their shape: no module states their groups")
-    counts = FrozenDict({why: n for why, n in sorted(skipped.items()) if n})
-    return replace(plan, skipped=counts, notes=tuple(notes), contents=_contents(infos, alive), copy=role.copy)
+    return Selection(
+        tuple(layers),
+        rule,
+        skipped=FrozenDict(dict(sorted(Counter(left_out.values()).items()))),
+        notes=tuple(notes),
+        contents=_contents(infos, alive, left_out),
+        copy=role.copy,
+        left_out=FrozenDict(left_out),
+        doubtful=FrozenDict(doubtful),
+        once=graph is None,
+    )
 
 
 def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLayer, ...]:
@@ -194,6 +225,8 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
         notes=selection.notes,
         contents=selection.contents,
         copy=selection.copy,
+        left_out=selection.left_out,
+        doubtful=selection.doubtful,
     )
 
 
@@ -205,7 +238,7 @@ def _filters(layer: PlannedLayer, tensor: F32) -> F32:
     return np.ascontiguousarray(tensor, np.float32).reshape(-1, *layer.kernel)
 
 
-def _facts_against(infos: Mapping[str, TensorInfo], facts: Mapping[str, GraphLayer | str]) -> dict[str, str]:
+def _against(infos: Mapping[str, TensorInfo], facts: Mapping[str, GraphLayer | str]) -> dict[str, str]:
     """Map the weights of convolutions that are not depthwise to the reason, and those without numbers."""
     against = {}
     for key, info in infos.items():
@@ -213,7 +246,7 @@ def _facts_against(infos: Mapping[str, TensorInfo], facts: Mapping[str, GraphLay
         if isinstance(fact, GraphLayer):
             if info.shape != fact.shape or info.dtype not in FLOATS:
                 against[key] = f"{info.dtype} weight" if info.shape == fact.shape else "weight of another shape"
-        elif fact and is_depthwise_shape(info.shape) | (fact != STEM):
+        elif fact and is_depthwise_shape(info.shape) | (fact != depthwise.STEM):
             against[key] = fact
     return against
 
@@ -230,45 +263,8 @@ def _stated(
     return replace(_graph_layer(fact, "", infos), stage=layer.stage) if isinstance(fact, GraphLayer) else layer
 
 
-def _reasons(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Map the skipped tensors that look like a depthwise layer's to the reason."""
-    alike = {
-        key: info
-        for key, info in infos.items()
-        if len(info.shape) in (3, 4, 5) and info.shape[0] > 1 and info.shape[1] == 1 and 0 not in info.shape
-    }
-    return {key: reason for key, info in alike.items() if (reason := _reason(key, info, infos))}
-
-
-def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
-    """Return why a tensor (C, 1, ...) is skipped; "" if it is taken or is not a convolution's."""
-    shape, named = info.shape, is_weight_name(key)
-    if not is_depthwise_shape(shape):
-        kinds = {3: "1-D depthwise convolution", 4: "1x1 depthwise convolution", 5: "3-D depthwise convolution"}
-        one_tap = len(shape) != 4 and not any(n > 1 for n in shape[2:])
-        return kinds[len(shape)] if named and not one_tap else ""
-    if is_reparametrised(key):
-        return "reparametrised weight (pruning, weight norm or spectral norm)"
-    if not named:
-        return "buffer"
-    if info.dtype not in FLOATS:
-        if " " in info.dtype:  # no numbers are stored: sparse, on the meta device, quantised without a scale
-            return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight"
-        return f"{info.dtype} weight without a scale"
-    bias = infos.get(bias_name(key))
-    if any(word in key.lower() for word in _TRANSPOSED_WORDS) or (bias is not None and bias.shape == (1,)):
-        return TRANSPOSED
-    return ""
-
-
-def bias_name(key: str) -> str:
-    """Return the name of the bias for a weight's name."""
-    head, dot, leaf = key.rpartition(".")
-    return head + dot + leaf.replace("weight", "bias").replace("kernel", "bias")
-
-
 def _bias_key(key: str, shapes: Sequence[tuple[int, ...]], infos: Mapping[str, TensorInfo]) -> str | None:
-    info = infos.get(bias_name(key))
+    info = infos.get(depthwise.bias_name(key))
     if info is None or info.key == key or info.dtype not in FLOATS or info.shape not in shapes:
         return None
     return info.key
@@ -283,26 +279,10 @@ def _is_sorted(infos: Mapping[str, TensorInfo]) -> bool:
     return all(naming.is_sorted(keys) for keys in by_type.values())
 
 
-def _stem(
-    infos: Mapping[str, TensorInfo], candidates: Sequence[str], *, first_conv: str, gray: bool, keeps_order: bool
-) -> str | None:
-    """Return the first convolution of a network that takes one channel, else None.
-
-    It is the first weight of a network that also has other weights. No weight takes three channels, and it does not
-    give three (as a depthwise layer on an RGB image would).
-    """
-    if first_conv:
-        names = (f"{first_conv}.weight", f".{first_conv}.weight")
-        match = [key for key in candidates if key == names[0] or key.endswith(names[1])]
-        return match[0] if gray and match else None
-    weights = [
-        key for key, info in infos.items() if len(info.shape) >= 2 and is_weight_name(key) and info.dtype in FLOATS
-    ]
-    wanted, dense = set(candidates), [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
-    if not wanted or not dense or any(len(shape) == 4 and shape[1] == 3 for shape in dense):
-        return None
-    first = weights[0] if keeps_order else naming.execution_order(weights)[0]
-    return first if first in wanted and infos[first].shape[0] != 3 else None
+def _known_stem(candidates: Sequence[str], first_conv: str) -> str | None:
+    """Return the candidate that is the architecture's first convolution."""
+    names = (f"{first_conv}.weight", f".{first_conv}.weight")
+    return next((key for key in candidates if key == names[0] or key.endswith(names[1])), None)
 
 
 def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[str]) -> list[PlannedLayer]:
@@ -349,8 +329,8 @@ def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]
     return PlannedLayer(key, bias_key, info.shape, info.dtype, (high, wide), **shared)
 
 
-def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) -> str:
-    """Describe the file in a clause, for the error that it has no depthwise layer."""
+def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo], left_out: Mapping[str, str]) -> str:
+    """Describe the file in a clause, for the error that it has no depthwise layer, with why those like one are none."""
     if not infos:
         return "no tensors"
     weights = [info for key, info in alive.items() if is_weight_name(key)]
@@ -362,4 +342,8 @@ def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo]) 
         if n
     ]
     of = f"{len(infos)} tensor{'s' * (len(infos) != 1)}"
-    return f"{of}, of them {' and '.join(parts)}" if parts else of
+    text = f"{of}, of them {' and '.join(parts)}" if parts else of
+    counts = Counter(left_out.values())
+    first = {why: key for key, why in reversed(list(left_out.items()))}
+    nearest = "; ".join(f"{n} left out as {why} (first {first[why]})" for why, n in counts.most_common(4))
+    return f"{text}; {nearest}" if nearest else text
