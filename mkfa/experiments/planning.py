@@ -24,6 +24,7 @@ from mkfa.experiments.plan import (
     tell_followers,
 )
 from mkfa.images.opened import Domains
+from mkfa.networks.hornet import plain_name
 from mkfa.progress import Progress, follow
 from mkfa.storage.folders import home
 from mkfa.storage.heading import heading
@@ -288,6 +289,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     epochs, steps = options.get("epochs"), options.get("equal_steps")
     keys = ("kernel", "patch", "stem_stride")
     network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
+    arch = plain_name(arch)  # the same network under two names is the same run
     default: dict[str, Any] = {}
     cpu = False
     if not arch:

@@ -15,6 +15,7 @@ from pathlib import Path
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
+from mkfa.networks.hornet import plain_name
 from mkfa.training.folder import BANK, SPEC
 
 OPTIONS = ("kernel", "patch", "stem_stride")
@@ -48,7 +49,7 @@ class Source:
     @property
     def network(self) -> str:
         """The other network's name without its options; "" for the target's own."""
-        return self.arch.partition(":")[0]
+        return plain_name(self.arch.partition(":")[0])
 
 
 def find_sources(

@@ -1,8 +1,9 @@
 """Build untrained networks for a domain (torch inside functions).
 
-**Names.** Any timm architecture; `hornet_tiny`, `hornet_small`, `hornet_large` (mkfa.networks.hornet); and isotropic
-ConvMixers `convmixer_C_L` with C channels and L layers (timm's class, by default 7x7 kernels and 2x2 patches), for
-example `convmixer_48_6`. A name that timm knows, such as `convmixer_768_32`, means timm's network.
+**Names.** Any timm architecture; `hornet_tiny`, `hornet_small`, `hornet_base`, `hornet_large` and the authors' names
+for them, `hornet_tiny_7x7` and so on (mkfa.networks.hornet); and isotropic ConvMixers `convmixer_C_L` with C channels
+and L layers (timm's class, by default 7x7 kernels and 2x2 patches), for example `convmixer_48_6`. A name that timm
+knows, such as `convmixer_768_32`, means timm's network.
 
 **Small inputs.** Networks designed for 224 px reduce a 32 px image to almost nothing. For images of up to 64 px, the
 stride of the first convolution is therefore halved (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2
@@ -73,8 +74,8 @@ def build_network(
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
         model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
         if model is not None:
             if stem_stride not in (None, patch or PATCH):
@@ -131,9 +132,10 @@ def _add_drop_path(model: Any, rate: float) -> None:
 def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float) -> Any:
     import timm
 
-    from mkfa.networks.hornet import register
+    from mkfa.networks.hornet import plain_name, register
 
     register()
+    arch = plain_name(arch)
     if not timm.is_model(arch):
         remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), or convmixer_C_L"
         raise UnknownNameError(arch, "unknown architecture, neither in timm nor a small ConvMixer", remedy)
@@ -196,7 +198,7 @@ def _check_takes(arch: str, model: Any) -> None:
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *model.image_shape))
+            model.eval()(torch.zeros(1, *model.image_shape, device="cpu"))
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = "x".join(str(n) for n in model.image_shape)
         problem = f"does not accept images of {shape} ({str(error).splitlines()[0][:120]})"

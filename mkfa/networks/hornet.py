@@ -1,8 +1,8 @@
-"""HorNet with 7x7 gated convolutions, Tiny, Small and Large, registered with timm (torch inside functions).
+"""HorNet with 7x7 gated convolutions, Tiny, Small, Base and Large, registered with timm (torch inside functions).
 
 Source: Rao et al., HorNet (NeurIPS 2022, arXiv 2207.14284), section 3.1 and table 1. Parameter names match the authors'
-released weights, so their files load unchanged. The variants with global filters are omitted: half of their late layers
-work in the frequency domain and have no spatial kernels to borrow.
+released weights, so their files load unchanged. The variants with global filters (`hornet_tiny_gf` and so on) are
+refused: half of their late layers work in the frequency domain and have no spatial kernels to borrow.
 """
 
 from __future__ import annotations
@@ -12,14 +12,36 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+from mkfa.errors import MkfaError
+
 DEPTHS = (2, 3, 18, 2)
 """Blocks per stage, the same in every size: 25 depthwise layers."""
-WIDTHS = {"hornet_tiny": 64, "hornet_small": 96, "hornet_large": 192}
+WIDTHS = {"hornet_tiny": 64, "hornet_small": 96, "hornet_base": 128, "hornet_large": 192}
 """Channels of the first stage; each later stage has twice as many as the one before."""
 ORDERS = (2, 3, 4, 5)
 """Order n of the gated convolutions in each stage."""
 _SCALE = 1 / 3
 """Factor on the output of the depthwise convolution, as in the released configurations."""
+
+
+def plain_name(arch: str) -> str:
+    """Return a network's name without the authors' ending for 7x7 kernels; other names are unchanged.
+
+    Raises
+    ------
+    MkfaError
+        It is the authors' name of a variant with global filters.
+
+    Examples
+    --------
+    >>> plain_name("hornet_tiny_7x7"), plain_name("convnext_tiny")
+    ('hornet_tiny', 'convnext_tiny')
+    """
+    name, _, ending = arch.rpartition("_")
+    if name in WIDTHS and ending == "gf":
+        problem = "has global filters, which are no kernels that another network could borrow"
+        raise MkfaError(arch, problem, f"choose {name}, which has 7x7 kernels throughout")
+    return name if name in WIDTHS and ending == "7x7" else arch
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +156,7 @@ default_cfgs: dict[str, Any] = {}
 
 
 def register() -> None:
-    """Register `hornet_tiny`, `hornet_small` and `hornet_large` with timm; repeated calls have no effect.
+    """Register the networks in `WIDTHS` with timm, `hornet_tiny` and so on; repeated calls have no effect.
 
     If timm already has a HorNet, that one is used.
     """

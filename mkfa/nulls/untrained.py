@@ -32,8 +32,8 @@ def init_bank(bank: FilterBank, seed: int) -> FilterBank:
     shapes = [(layer.channels, layer.kh, layer.kw) for layer in bank.layers]
     if shapes != [(g.shape[0], *g.shape[2:]) for g in graph]:
         raise MkfaError(bank.name, f"has other depthwise layers than timm's {architecture}", "choose another null")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
         state = timm.create_model(architecture, pretrained=False).state_dict()
     layers = [
         (layer, state[g.key].detach().float().numpy().reshape(-1, layer.kh, layer.kw), None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mkfa.banks.library import load_bank
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.networks.build import build_network
 from mkfa.networks.layers import followers, spatial_layers
+from mkfa.nulls.untrained import init_bank
 
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
 
@@ -145,3 +147,44 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(arch, options, message)
 def test_an_unknown_kind_of_layer():
     with pytest.raises(UnknownNameError, match="did you mean depthwise"):
         spatial_layers(net(), "deptwise")
+
+
+def refuse_devices(monkeypatch):
+    """Make every way of torch's to seed another device than the CPU fail."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("seeded another device")
+
+    for place in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            if hasattr(place, name):
+                monkeypatch.setattr(place, name, refuse)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
+    with pytest.raises(AssertionError, match="another device"):
+        torch.manual_seed(0)
+
+
+def test_building_a_network_leaves_every_generator_as_it_was(monkeypatch):
+    refuse_devices(monkeypatch)
+    torch.default_generator.manual_seed(3)
+    before = torch.get_rng_state()
+    state = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=7).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    again = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=7).state_dict()
+    assert all(torch.equal(state[key], again[key]) for key in state)
+
+
+def test_a_network_is_built_on_the_cpu_whatever_the_default_device():
+    expected = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=7).state_dict()
+    with torch.device("meta"):
+        made = build_network("convmixer_8_2", classes=3, channels=1, size=16, seed=7).state_dict()
+    assert all(torch.equal(made[key], expected[key]) for key in expected)
+
+
+def test_an_untrained_bank_leaves_every_generator_as_it_was(monkeypatch):
+    bank = load_bank("mobilenet_v2")
+    refuse_devices(monkeypatch)
+    before = torch.get_rng_state()
+    first, again = init_bank(bank, 5), init_bank(bank, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (first.groups[3, 3].weight == again.groups[3, 3].weight).all()

@@ -6,6 +6,9 @@ import pytest
 import timm
 import torch
 
+from mkfa.errors import MkfaError
+from mkfa.experiments.planning import make_setting
+from mkfa.experiments.sources import Source
 from mkfa.networks import hornet
 from mkfa.networks.build import build_network
 from mkfa.networks.layers import spatial_layers
@@ -15,7 +18,7 @@ torch.set_num_threads(1)  # small maps: threads only get into each other's way
 
 @pytest.mark.parametrize(
     ("name", "millions", "filters"),
-    [("hornet_tiny", 22, 11488), ("hornet_small", 50, 17232), ("hornet_large", 195, 34464)],
+    [("hornet_tiny", 22, 11488), ("hornet_small", 50, 17232), ("hornet_base", 87, 22976), ("hornet_large", 195, 34464)],
 )
 def test_published_sizes(name, millions, filters):
     hornet.register()
@@ -102,7 +105,7 @@ def test_registering_again_changes_nothing_and_networks_know_the_names():
     hornet.register()
     before = timm.list_models("hornet*")
     hornet.register()
-    assert timm.list_models("hornet*") == before == ["hornet_large", "hornet_small", "hornet_tiny"]
+    assert timm.list_models("hornet*") == before == ["hornet_base", "hornet_large", "hornet_small", "hornet_tiny"]
     model = build_network("hornet_tiny", classes=4, channels=1, size=32, seed=0, drop_path=0.1)
     assert model.downsample_layers[0][0].stride == (2, 2)
     assert [n for n, _ in spatial_layers(model)][:3] == [
@@ -111,3 +114,21 @@ def test_registering_again_changes_nothing_and_networks_know_the_names():
         "stages.1.0.gnconv.dwconv",
     ]
     assert model.stages[3][1].drop_path.drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+def test_the_official_names_are_accepted_and_mean_the_same_run(size):
+    name = f"hornet_{size}"
+    assert hornet.plain_name(f"{name}_7x7") == hornet.plain_name(name) == name
+    setting, _ = make_setting({"arch": f"{name}_7x7", "recipe": "smoke"})
+    assert setting == make_setting({"arch": name, "recipe": "smoke"})[0]
+    assert Source("letters", "letters", arch=f"{name}_7x7:stem_stride=2").network == name
+    with pytest.raises(MkfaError, match="global filters"):
+        make_setting({"arch": f"{name}_gf", "recipe": "smoke"})
+
+
+def test_a_network_is_built_under_its_official_name():
+    models = [build_network(n, classes=3, channels=1, size=32, seed=4) for n in ("hornet_tiny_7x7", "hornet_tiny")]
+    first, second = (model.state_dict() for model in models)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
