@@ -181,6 +181,10 @@ def _say_overview(found: Overview) -> None:
 
 def _draw(domain: Domain, path: Path | None, force: bool) -> None:
     if path is not None:
+        import warnings
+
         from mkfa.figures import contact_sheet
 
-        save_figure(contact_sheet.draw(contact_sheet.compute(domain)), path, overwrite=force)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks are drawn as boxes
+            save_figure(contact_sheet.draw(contact_sheet.compute(domain)), path, overwrite=force)

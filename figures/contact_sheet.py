@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,8 +62,7 @@ def draw(data: ContactSheet, ax: Axes | None = None) -> Figure:
     places = [(i // columns * (height + head) + head, i % columns * (width + gap)) for i in range(n)]
     for (top, left), image in zip(places, data.images, strict=True):
         sheet[top : top + height, left : left + width] = image if channels == 3 else image.repeat(3, 2)
-    with style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks are drawn as boxes
+    with style():
         tall = 0.35 + PAGE * 0.98 * sheet.shape[0] / (_COLUMNS * (width + gap))
         ax = ax or new_figure(max(3.4, PAGE * columns / _COLUMNS), tall).add_subplot()
         ax.imshow(sheet, interpolation="nearest" if width <= 64 else "antialiased")

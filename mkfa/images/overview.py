@@ -21,7 +21,7 @@ COMPARED = 1 << 33
 UNIFORM_SD = 1.0
 """An image is uniform if no channel has a larger standard deviation, levels of 0 to 255."""
 DARK, PALE = 64, 191
-"""A set whose brightest pixel is below DARK, or whose darkest is above PALE, was probably scaled wrongly."""
+"""A class whose brightest pixel is below DARK, or a set whose darkest is above PALE, was probably scaled wrongly."""
 _SLAB = 1 << 25
 
 
@@ -46,6 +46,8 @@ class Overview(Result):
         How many of them are uniform (`UNIFORM_SD`), and of these nearly black or white.
     example : str
         The first uniform image; "" if there is none.
+    dark : tuple of str
+        Classes without a pixel brighter than `DARK` in the training images looked at.
     shared : int or None
         Test images whose pixels equal a training image's, uniform ones aside; None if the set is larger than
         `COMPARED`.
@@ -72,6 +74,7 @@ class Overview(Result):
     black: int
     white: int
     example: str
+    dark: tuple[str, ...]
     shared: int | None
     mixed: int | None
     notes: tuple[str, ...] = ()
@@ -101,10 +104,10 @@ class Overview(Result):
             share = f"{self.uniform} of {_count(self.looked_at, 'image')}"
             shades = ", ".join(f"{n} {shade}" for n, shade in ((self.black, "black"), (self.white, "white")) if n)
             yield f"{share} show one colour only{f' ({shades})' if shades else ''}, such as {self.example}"
-        if self.highest < DARK:
+        if self.dark:
             yield (
-                f"no pixel is brighter than {self.highest} of 255: values of 10 or 12 bits in files of 16 bits? if so,"
-                " pack with --levels 0,1023 or --levels 0,4095"
+                f"{_named(self.dark)} no pixel brighter than {DARK} of 255; if the files hold 10 or 12 bits in 16, pack"
+                " with --levels 0,1023 or --levels 0,4095"
             )
         elif self.lowest > PALE:
             yield f"no pixel is darker than {self.lowest} of 255: pack with other --levels or another --background"
@@ -140,6 +143,7 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
     compare = whole <= COMPARED
     total, squares, pixels, looked = 0.0, 0.0, 0, 0
     lowest, highest, uniform, shades, example = 255, 0, 0, [0, 0], ""
+    brightest = np.full(len(domain.classes), -1)
     known: dict[bytes, set[int]] = {}
     shared = 0
     mixed = 0
@@ -150,11 +154,13 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
             chosen = np.flatnonzero(rows % every == 0)
             flat = np.zeros(len(images), bool)
             if len(chosen):
-                mean, sd, low, high = _measured(images[chosen])
+                mean, sd, low, tops = _measured(images[chosen])
+                high = int(tops.max())
                 if side == "training":
                     total += float(mean.sum())
                     squares += float((sd**2 + mean**2).sum())
                     pixels += mean.size
+                    np.maximum.at(brightest, y[rows[chosen]], tops)
                 lowest, highest = min(lowest, low), max(highest, high)
                 one_colour = sd.max(1) < UNIFORM_SD
                 flat[chosen] = one_colour
@@ -193,6 +199,7 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
         black=shades[0],
         white=shades[1],
         example=example,
+        dark=tuple(domain.classes[c] for c in np.flatnonzero((brightest >= 0) & (brightest < DARK))),
         shared=shared if compare else None,
         mixed=mixed if compare else None,
         notes=tuple(notes),
@@ -209,10 +216,10 @@ def _slabs(x: U8 | Rows, every: int) -> Iterator[tuple[int, U8]]:
         yield start, np.asarray(x[start : start + step])
 
 
-def _measured(images: U8) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int, int]:
-    """Return mean and standard deviation of each image and channel, (N, C), and the lowest and highest value."""
+def _measured(images: U8) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int, np.ndarray[Any, Any]]:
+    """Return mean and SD of each image and channel, (N, C), the lowest value, and the highest of each image, (N,)."""
     flat = images.reshape(len(images), -1, images.shape[3])
-    return flat.mean(1, dtype=np.float64), flat.std(1, dtype=np.float32), int(flat.min()), int(flat.max())
+    return flat.mean(1, dtype=np.float64), flat.std(1, dtype=np.float32), int(flat.min()), flat.max((1, 2)).astype(int)
 
 
 def _span(counts: Sequence[int] | I64) -> str:

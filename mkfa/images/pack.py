@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def pack(
     DomainError
         An image cannot be decoded, with `strict`; or no image of a side or no training image of a class can be.
     WorkError
-        The disk is full, or another process is packing the same file.
+        The disk is full, memory is short, or another process is packing the same file.
     """
     if size < 1:
         raise MkfaError("--size", f"is {size}", "choose 1 or more")
@@ -285,6 +285,10 @@ def _decode(
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     save()
                     saved = time.monotonic()
+        except (BrokenExecutor, MemoryError) as error:
+            pool.shutdown(cancel_futures=True)
+            problem = "a process that decodes images was ended, probably because memory was short"
+            raise WorkError(images.name, problem, "pack with fewer --workers; what is decoded is kept") from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

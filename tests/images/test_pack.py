@@ -173,3 +173,19 @@ def test_what_cannot_be_packed_is_refused_before_any_work(folder, tmp_path, monk
     with pytest.raises(WorkError, match="the disk is full; free 0 MiB"):
         pack(images, tmp_path / "q.h5", size=8)
     assert not (tmp_path / ".q.h5.partial").exists()
+
+
+def test_a_process_that_was_ended_is_said_and_packing_goes_on(folder, tmp_path, monkeypatch):
+    class Ended(packing.ProcessPoolExecutor):
+        def submit(self, *words, **more):
+            future = super().submit(os._exit, 1) if 16 in more.get("rows", ()) else super().submit(*words, **more)
+            return future
+
+    monkeypatch.setattr(packing, "_BATCH", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "ProcessPoolExecutor", Ended)
+        with pytest.raises(WorkError, match=r"memory was short; pack with fewer --workers; what is decoded is kept"):
+            pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
+    done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
+    assert (done.train, done.test) == (60, 16)
+    assert np.array_equal(read_domain(done.path).x_train, expected(folder, 8)[0][0])
