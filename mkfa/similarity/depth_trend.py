@@ -18,6 +18,7 @@ from math import factorial
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
+from mkfa.frozen import ByContent
 from mkfa.stats.p_values import holm
 
 PERMUTATIONS = 999
@@ -26,8 +27,8 @@ LEAST = 0.05
 TRENDS = ("difference", "a", "b")
 
 
-@dataclass(frozen=True, slots=True)
-class DepthTrend:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DepthTrend(ByContent):
     """Trends of the coverage of layer pairs with depth, in the order of `TRENDS`.
 
     Attributes
@@ -40,9 +41,9 @@ class DepthTrend:
     """
 
     null: str
-    r: tuple[float, float, float]
-    p: tuple[float, float, float]
-    p_holm: tuple[float, float, float]
+    r: F64
+    p: F64
+    p_holm: F64
     m: int
     seed: int
 
@@ -73,8 +74,8 @@ def depth_trend(
     for axis, place in ((1, one), (0, other)):
         some = value.size > 0 and np.isfinite(value).any()
         pairs.append(_along(np.nanmean(value, axis=axis) if some else np.zeros(0), place, m, rng))
-    r, p = zip(*pairs, strict=True)
-    return DepthTrend(null, r, p, tuple(holm(p).tolist()), m, seed)
+    r, p = np.array(pairs, np.float64).T
+    return DepthTrend(null, r, p, holm(p), m, seed)
 
 
 def _interaction(value: F64, one: F64, other: F64, m: int, rng: np.random.Generator) -> tuple[float, float]:

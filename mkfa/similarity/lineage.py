@@ -18,6 +18,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.usable import usable_filters
+from mkfa.frozen import ByContent
 from mkfa.threads import one_thread
 
 PERMUTATIONS = 499
@@ -32,8 +33,8 @@ _MOST = 64
 """Channels of a layer that the test uses; the cosines that are reported are of all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Lineage(ByContent):
     """Whether two banks have a common parent.
 
     Attributes

@@ -46,8 +46,8 @@ class BankMatrix(ByContent):
     fraction_of_seeds: F64
 
 
-@dataclass(frozen=True, slots=True)
-class PrimaryTest:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PrimaryTest(ByContent):
     """The test chosen beforehand (`mkfa.similarity.settings.PRIMARY`) of one pair of banks at one kernel size."""
 
     a: str
