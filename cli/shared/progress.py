@@ -12,7 +12,7 @@ from mkfa.cli.shared.printing import VOICE
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from mkfa.engines.serial import Outcome
+    from mkfa.engines.unit import Outcome
     from mkfa.training.planned import PlannedRun
     from mkfa.training.run import Report
 
@@ -91,11 +91,12 @@ class SweepBar:
         self.bar.update(self.all, total=self.steps, description=f"runs {self.over}/{self.runs}, steps")
         label, result = outcome.planned.spec.label, outcome.result
         if outcome.state != "done":
-            self._say(f"mkfa: {outcome.note or f'{label} diverged at step ' + str(result.step if result else '?')}")
+            self.say(f"mkfa: {outcome.note or f'{label} diverged at step ' + str(result.step if result else '?')}")
         elif outcome.trained and result and not self.console.is_terminal:
-            self._say(f"{label}: done, top-1 {result.top1_last:.3f}")
+            self.say(f"{label}: done, top-1 {result.top1_last:.3f}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
         if self.console.is_terminal:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -16,7 +16,7 @@ from mkfa.cli.shared.progress import SweepBar, shown
 if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
     from mkfa.engines.estimate import Estimate
-    from mkfa.engines.serial import Outcome
+    from mkfa.engines.unit import Outcome
     from mkfa.experiments.planning import Plan, TransferOptions
     from mkfa.images.opened import Domains
     from mkfa.training.planned import PlannedRun
@@ -49,6 +49,7 @@ def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] 
         No run ended with a result.
     """
     from mkfa.engines.processes import open_engine
+    from mkfa.engines.sweep import carry_out
     from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
@@ -72,12 +73,12 @@ def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] 
     ):
         if not as_json:
             say(f"{at_a_time(len(engine.executions), engine.executions[0].threads)}.")
-        return check_outcomes(engine.carry_out(plan.runs, stop=stop, tell=bar.tell, ended=bar.ended))
+        return check_outcomes(carry_out(plan.runs, engine, stop=stop, tell=bar.tell, ended=bar.ended, notify=bar.say))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:
-    """End the command with 1 where a run was lost with its process, after all others were told of."""
-    if any(o.state == "lost" for o in outcomes):
+    """End the command with 1 where a run failed or was lost with its process, after all others were told of."""
+    if any(o.state in ("failed", "lost") for o in outcomes):
         raise typer.Exit(1)
 
 

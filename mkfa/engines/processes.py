@@ -1,8 +1,7 @@
-"""Engines: runs one after the other in this process, or several at a time in separate processes.
+"""The engine that trains several runs at a time, each in a process of its own; and the choice of an engine.
 
-Each worker trains one run folder after another. An arm that borrows from a base run in the plan waits for it. Only this
-process writes shared files, i.e. the banks in the library. Results are the same as when the runs are trained one after
-the other with the same number of threads.
+Each worker trains one run folder after another. Results are the same as when the runs are trained one after the other
+with the same number of threads.
 """
 
 from __future__ import annotations
@@ -18,10 +17,12 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
-from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
-from mkfa.engines.serial import Outcome, carry_out, keep_bank, taken_over
+from mkfa.engines.estimate import Estimate, Timing, estimate
+from mkfa.engines.serial import Serial
+from mkfa.engines.sweep import Died, EngineError, Event
+from mkfa.engines.unit import Outcome, taken_over
 from mkfa.engines.worker import Task, Worker, no_signals
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.opened import Domains
@@ -77,36 +78,18 @@ def _independent(plan: Sequence[PlannedRun]) -> int:
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Workers:
     """Return the engine for a plan, as a context manager; processes are started only when there is work."""
-    left = sum(taken_over(planned, root, Execution()) is None for planned in plan)
+    left = sum(_is_left(root, planned) for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
     return Workers(executions, domains, root)
 
 
-class Serial:
-    """One run after the other in this process."""
-
-    def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        self.executions, self.domains, self.root = (execution,), domains, root
-
-    def __enter__(self) -> Serial:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes."""
-
-        def timer(spec: RunSpec) -> Timing:
-            return time_run(spec, self.domains, execution=self.executions[0])
-
-        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)
-
-    def carry_out(self, plan: Sequence[PlannedRun], **more: Any) -> tuple[Outcome, ...]:
-        """Train a plan; `more` and errors as in `mkfa.engines.serial.carry_out`."""
-        return carry_out(plan, self.domains, root=self.root, execution=self.executions[0], **more)
+def _is_left(root: Path, planned: PlannedRun) -> bool:
+    try:
+        return taken_over(planned, root, Execution()) is None
+    except MkfaError:  # damaged: the sweep reports it
+        return False
 
 
 class _Process:
@@ -128,7 +111,7 @@ class _Process:
         except OSError as error:
             self.pipe.close()
             problem = f"cannot be started ({error.strerror or error})"
-            raise WorkError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
+            raise EngineError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
         self.execution = execution
         self.planned: PlannedRun | None = None
         self.ready = False
@@ -137,6 +120,11 @@ class _Process:
         """Send an order; a dead process is detected elsewhere."""
         with contextlib.suppress(OSError):
             self.pipe.send(order)
+
+    @property
+    def was_killed(self) -> bool:
+        """True if SIGKILL ended the process, which is what a machine short of memory sends."""
+        return self.child.wait() == -signal.SIGKILL
 
     @property
     def end(self) -> str:
@@ -157,13 +145,12 @@ class _Process:
 
 
 class Workers:
-    """Several processes, each training a run of the plan."""
+    """Several processes, each training one run at a time: an `mkfa.engines.sweep.Engine`."""
 
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
         self.processes: dict[int, _Process] = {}
         """By the number of their `executions`."""
-        self.stopping = False
 
     def __enter__(self) -> Workers:
         return self
@@ -197,101 +184,68 @@ class Workers:
                 answers.append(message)
         return answers
 
-    def carry_out(
-        self,
-        plan: Sequence[PlannedRun],
-        *,
-        stop: Stop,
-        tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
-        ended: Callable[[Outcome], None] = lambda _: None,
-    ) -> tuple[Outcome, ...]:
-        """Train the runs of a plan, several at a time, in order, respecting their dependencies.
+    @property
+    def free(self) -> int:
+        return max(0, len(self.executions) - len(self._busy()))
 
-        Parameters
-        ----------
-        tell : called a few times per second with each active run and its progress.
-        ended : called after each run, in the order in which they finish.
+    @property
+    def busy(self) -> bool:
+        return bool(self._busy())
+
+    def submit(self, planned: PlannedRun) -> None:
+        """Give a run to the first idle process."""
+        taken = {number for number, process in self.processes.items() if process.planned is not None}
+        number = next(number for number in range(len(self.executions)) if number not in taken)
+        folder = Task.of(planned, self.domains, self.executions[number]).write(self.root)
+        process = self._process(number)
+        process.planned = planned
+        process.send(folder)
+
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
+        """Return what the processes answer within a moment.
 
         Raises
         ------
-        Stopped
-            `stop` was requested; the runs in progress saved themselves.
-        MkfaError
-            A run failed; the other active runs saved their state, and finished runs are kept.
+        EngineError
+            A process ended before it could start a run.
         """
-        outcomes: dict[str, Outcome] = {}
-        waiting: list[PlannedRun] = []
+        events: list[tuple[PlannedRun, Event]] = []
+        for process, message in self._listen():
+            planned = process.planned
+            if message is None:
+                self._drop(process)
+                if not process.ready:
+                    raise self._broken(process)
+                if planned is not None:
+                    events.append((planned, Died(f"its process {process.end}", memory=process.was_killed)))
+                continue
+            if planned is None:
+                continue
+            if isinstance(message, Report):
+                events.append((planned, message))
+                continue
+            process.planned = None
+            if isinstance(message, Stopped):
+                self._drop(process)
+            events.append((planned, _event(message, planned)))
+        return events
 
-        def end(outcome: Outcome) -> None:
-            outcomes[outcome.planned.spec.hash] = outcome
-            ended(outcome)
+    def request_stop(self) -> None:
+        for process in self.processes.values():
+            process.send(Worker.STOP)
 
-        for planned in plan:
-            before = taken_over(planned, self.root, self.executions[0])
-            if before is None:
-                waiting.append(planned)
-            else:
-                end(before)
-        error: BaseException | None = None
-        self.stopping = False
-        while waiting or self._busy():
-            if (stop.requested or error) and not self.stopping:
-                self.stopping = True
-                for process in self.processes.values():
-                    process.send(Worker.STOP)
-            if self.stopping and not self._busy():
-                break
-            if not self.stopping:
-                self._hand_out(waiting)
-            for process, message in self._listen():
-                try:
-                    if outcome := self._take(process, message, tell):
-                        end(outcome)
-                except (MkfaError, MemoryError) as failed:
-                    error = error or failed
-        if error:
-            raise error
-        if len(outcomes) < len({p.spec.hash for p in plan}):
-            raise Stopped
-        return tuple(outcomes[p.spec.hash] for p in plan)
+    def halve(self) -> bool:
+        """Use half as many processes; those beyond end after their run."""
+        if len(self.executions) == 1:
+            return False
+        self.executions = self.executions[: len(self.executions) // 2]
+        for number in [n for n, process in self.processes.items() if n >= len(self.executions)]:
+            if self.processes[number].planned is None:
+                self._drop(self.processes[number])
+        return True
 
     def _busy(self) -> list[_Process]:
         return [process for process in self.processes.values() if process.planned is not None]
-
-    def _hand_out(self, waiting: list[PlannedRun]) -> None:
-        """Give each idle process the first run that is not waiting for another."""
-        for number, execution in enumerate(self.executions):
-            if number in self.processes and self.processes[number].planned is not None:
-                continue
-            unfinished = {p.spec.hash for p in waiting} | {p.planned.spec.hash for p in self._busy() if p.planned}
-            ready = next((p for p in waiting if p.source_run is None or p.source_run.hash not in unfinished), None)
-            if ready is None:
-                return
-            waiting.remove(ready)
-            process = self._process(number)
-            process.planned = ready
-            process.send(Task.of(ready, self.domains, execution).write(self.root))
-
-    def _take(self, process: _Process, message: Any, tell: Callable[[PlannedRun, Report], None]) -> Outcome | None:
-        """Return the outcome of a run, None while it is in progress; raise the error that ends the sweep."""
-        planned = process.planned
-        if message is None:
-            self._drop(process)
-            if not process.ready:
-                raise self._broken(process)
-            return _lost(planned, f"its process {process.end}") if planned else None
-        if planned is None:
-            return None
-        if isinstance(message, Report):
-            tell(planned, message)
-            return None
-        process.planned = None
-        if isinstance(message, Stopped):
-            self._drop(process)
-            return None if self.stopping else _lost(planned, "its process was asked to stop and saved its state")
-        if isinstance(message, BaseException):
-            raise _named(message, planned.spec.label)
-        return keep_bank(replace(message, planned=planned), self.domains, self.root)
 
     def _process(self, number: int) -> _Process:
         if number not in self.processes:
@@ -320,8 +274,8 @@ class Workers:
         self.processes = {number: kept for number, kept in self.processes.items() if kept is not process}
         process.close(kill=kill)
 
-    def _broken(self, process: _Process) -> WorkError:
-        return WorkError("a training process", f"{process.end} before it started a run", "pass --jobs 1")
+    def _broken(self, process: _Process) -> EngineError:
+        return EngineError("a training process", f"{process.end} before it started a run", "pass --jobs 1")
 
 
 def _named(error: BaseException, label: str) -> BaseException:
@@ -334,6 +288,11 @@ def _named(error: BaseException, label: str) -> BaseException:
     return error
 
 
-def _lost(planned: PlannedRun, how: str) -> Outcome:
-    remedy = "run the command again: it continues from its checkpoint (with fewer --jobs if memory was short)"
-    return Outcome(planned, "lost", False, note=str(WorkError(planned.spec.label, how, remedy)))
+def _event(message: Any, planned: PlannedRun) -> Event:
+    """Return what a worker's last message about a run means to the sweep."""
+    if isinstance(message, Outcome):
+        return replace(message, planned=planned)
+    if isinstance(message, MemoryError):
+        return Died("its process ran out of memory", memory=True)
+    event: Any = _named(message, planned.spec.label)
+    return cast("Event", event)

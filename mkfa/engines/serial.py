@@ -1,137 +1,75 @@
-"""Train the runs of a plan one after the other: skip finished runs, store the banks of base runs."""
+"""The engine that trains one run after the other in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
+from mkfa.engines.sweep import Died, Event
+from mkfa.engines.unit import train_planned
+from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
-from mkfa.training.base_runs import BaseBanks, borrowed_filters, store_bank, trained_network
 from mkfa.training.device import Execution
-from mkfa.training.events import write_missing
-from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
-from mkfa.training.result import RunResult
-from mkfa.training.run import Report, train_run
-from mkfa.training.spec import BASE
-from mkfa.training.stopping import Stop
+from mkfa.training.run import Report
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop, Stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of a planned run in this call; a `RunRecord` is its stored data, regardless of who trained it.
+class Serial:
+    """One run after the other in this process: an `mkfa.engines.sweep.Engine`."""
 
-    `state` is "done" or "diverged" as in its result, "running" (another process is training it), "impossible" (its
-    source is missing, see `note`) or "lost" (its process was killed; it continues from its checkpoint).
-    """
+    def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
+        self.executions: tuple[Execution, ...] = (execution,)
+        self.domains, self.root = domains, root
+        self.planned: PlannedRun | None = None
 
-    planned: PlannedRun
-    state: str
-    trained: bool
-    result: RunResult | None = None
-    banks: BaseBanks | None = None
-    note: str = ""
+    def __enter__(self) -> Serial:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        return None
 
-def carry_out(
-    plan: Sequence[PlannedRun],
-    domains: Domains,
-    *,
-    root: Path,
-    execution: Execution,
-    stop: Stop,
-    tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
-    ended: Callable[[Outcome], None] = lambda _: None,
-) -> tuple[Outcome, ...]:
-    """Train the runs of a plan one after the other; finished runs are reused.
+    @property
+    def free(self) -> int:
+        return int(self.planned is None)
 
-    Parameters
-    ----------
-    tell : called after each step with the run and its progress.
-    ended : called after each run.
+    @property
+    def busy(self) -> bool:
+        return self.planned is not None
 
-    Raises
-    ------
-    Stopped
-        `stop` was requested; the active run saved its state.
-    MkfaError
-        A run failed; earlier runs are kept.
-    """
-    outcomes = []
-    for planned in plan:
-        outcome = taken_over(planned, root, execution)
-        if outcome is None:
-            outcome = train_planned(planned, domains, root=root, execution=execution, stop=stop, tell=tell)
-            outcome = keep_bank(outcome, domains, root)
-        ended(outcome)
-        outcomes.append(outcome)
-    return tuple(outcomes)
+    def submit(self, planned: PlannedRun) -> None:
+        self.planned = planned
 
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
+        """Train the submitted run to its end."""
+        planned = self.planned
+        if planned is None:
+            return []
+        event: Event
+        try:
+            event = train_planned(
+                planned, self.domains, root=self.root, execution=self.executions[0], stop=stop, tell=tell
+            )
+        except (MkfaError, Stopped) as error:
+            event = error
+        except MemoryError:
+            event = Died("it ran out of memory", memory=True)
+        finally:
+            self.planned = None
+        return [(planned, event)]
 
-def taken_over(planned: PlannedRun, root: Path, execution: Execution) -> Outcome | None:
-    """Return the outcome of a finished run, None for a run that must be trained.
+    def request_stop(self) -> None:
+        """Do nothing: the run in progress looks at `stop` itself."""
 
-    If `execution` requests events and the run has none, they are written from its metrics.
-    """
-    folder = RunFolder(root, planned.spec)
-    result = folder.result()
-    if result is not None and execution.events:
-        write_missing(folder.path / METRICS)
-    return None if result is None else Outcome(planned, result.state, False, result)
+    def halve(self) -> bool:
+        return False
 
+    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
+        """Return how long a plan takes."""
 
-def train_planned(
-    planned: PlannedRun,
-    domains: Domains,
-    *,
-    root: Path,
-    execution: Execution,
-    stop: Stop,
-    tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
-) -> Outcome:
-    """Train one run of a plan with the filters of its source; parameters and errors as `carry_out`."""
-    try:
-        source = borrow(planned, domains, root)
-        result = train_run(
-            planned.spec,
-            domains[planned.spec.domain],
-            source=source,
-            root=root,
-            execution=execution,
-            stop=stop,
-            tell=lambda report: tell(planned, report),
-        )
-    except RunLocked as error:
-        return Outcome(planned, "running", False, note=str(error))
-    except Diverged as error:
-        return Outcome(planned, "impossible", False, note=str(error))
-    return Outcome(planned, result.state, True, result)
+        def timer(spec: RunSpec) -> Timing:
+            return time_run(spec, self.domains, execution=self.executions[0])
 
-
-def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
-    """Store the bank of a newly trained base run in the library; only one process of a sweep does this."""
-    spec = outcome.planned.spec
-    if spec.arm != BASE or outcome.state != "done" or not outcome.trained:
-        return outcome
-    return replace(outcome, banks=store_bank(root, spec, domains[spec.domain]))
-
-
-def borrow(planned: PlannedRun, domains: Domains, root: Path) -> Any:
-    """Return the source of an arm's filters: the base run's bank or weights, a bank, or None.
-
-    Raises
-    ------
-    Diverged
-        The base run ended without weights, or is being trained by another process.
-    """
-    if planned.source_run is None:
-        return planned.bank
-    result = RunFolder(root, planned.source_run).result()
-    if result is None or not result.done:
-        state = "is not done" if result is None else "diverged"
-        raise Diverged(planned.source_run.label, f"{state}, and has no filters to take", "see 'mkfa runs'")
-    domain = domains[planned.source_run.domain]
-    network = trained_network(root, planned.source_run, domain)
-    return borrowed_filters(network, planned.source_run, domain, to=planned.spec, digest=result.weights_sha256)
+        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)

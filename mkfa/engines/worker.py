@@ -28,7 +28,7 @@ from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
-    from mkfa.engines.serial import Outcome
+    from mkfa.engines.unit import Outcome
     from mkfa.training.run import Report
 
 TASK, SOURCE_BANK = "task.json", "source.h5"
@@ -125,10 +125,10 @@ def _domains(size: int, max_size: int) -> Domains:
 
 
 def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None) -> Outcome:
-    """Train the run described by a folder's task; raises as `mkfa.engines.serial.train_planned`."""
+    """Train the run described by a folder's task; raises as `mkfa.engines.unit.train_planned`."""
     import torch
 
-    from mkfa.engines.serial import train_planned
+    from mkfa.engines.unit import train_planned
 
     task = Task.read(folder)
     if task.execution.threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from mkfa.training.spec import TRAINING_VERSION, as_record
 
 if TYPE_CHECKING:
     from mkfa.engines.estimate import Estimate
-    from mkfa.engines.serial import Outcome
+    from mkfa.engines.unit import Outcome
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.table import Scenarios
@@ -229,6 +230,7 @@ class Plan(Result):
             A run failed, or no run ended with a result.
         """
         from mkfa.engines.processes import open_engine
+        from mkfa.engines.sweep import carry_out
         from mkfa.training.stopping import Stop
 
         self.prepare()
@@ -237,7 +239,11 @@ class Plan(Result):
             Stop().listening() as stop,
             follow(progress, "runs", len(self.runs)) as advance,
         ):
-            return check_outcomes(engine.carry_out(self.runs, stop=stop, ended=lambda _: advance(1)))
+            outcomes = carry_out(self.runs, engine, stop=stop, ended=lambda _: advance(1), notify=_warn)
+        for outcome in outcomes:
+            if outcome.state in ("failed", "lost", "impossible"):
+                _warn(outcome.note)
+        return check_outcomes(outcomes)
 
     def summarise(self) -> Curve | Scenarios | Matrix:
         """Return the result of the finished runs."""
@@ -245,6 +251,10 @@ class Plan(Result):
 
         made_by = {"command": heading("")["command"], "runs": members(self.runs)}
         return make_result(self.kind, records_of(self.runs, self.root), {**self.parameters, **made_by})
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=3)
 
 
 def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
 import json
+import os
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "weights.pt",
     "lock",
 )
+ATTEMPTS = "attempts.jsonl"
+"""Every start of a run and how it ended, a line each; see `RunFolder.note_attempt`."""
 BANK = "bank.h5"
 """The filters of a base run."""
 
@@ -122,6 +127,16 @@ class RunFolder:
         for name in (CHECKPOINT, FAILURE):
             (self.path / name).unlink(missing_ok=True)
         return RunResult.of(result)
+
+    def note_attempt(self, event: str, **facts: Any) -> None:
+        """Append a line to attempts.jsonl: when, on which host and in which process what happened to the run.
+
+        A process that dies leaves a start without an end. That a line cannot be written is no reason to stop.
+        """
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        line = {"time": now, "host": platform.node(), "pid": os.getpid(), "event": one_line(event), **facts}
+        with contextlib.suppress(OSError), (self.path / ATTEMPTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def forget_failure(self) -> None:
         """Remove the failure note of an earlier call, since the run is resumed."""

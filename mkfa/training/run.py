@@ -93,10 +93,17 @@ def train_run(
             resolved = _as_begun(resolved, saved, folder)
         try:
             folder.forget_failure()
-            return _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
+            folder.note_attempt("started", device=str(resolved.device), step=int(saved["step"]) if saved else 0)
+            result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
+        except Stopped:
+            folder.note_attempt("stopped")
+            raise
         except Exception as error:
+            folder.note_attempt(f"failed: {error}")
             folder.fail(error)
             raise
+        folder.note_attempt(result.state)
+        return result
 
 
 def _train_in_memory(

@@ -22,15 +22,16 @@ import pytest
 
 from mkfa.banks.library import load_bank
 from mkfa.engines import processes
-from mkfa.engines.processes import Serial, Workers, divide, open_engine
-from mkfa.engines.serial import carry_out
+from mkfa.engines.processes import Workers, divide, open_engine
+from mkfa.engines.serial import Serial
+from mkfa.engines.sweep import carry_out
 from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, main, unexpected
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
-from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, RunFolder
+from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, RunFolder
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import Report
@@ -77,14 +78,15 @@ def what_counts(plan: tuple[PlannedRun, ...], root: Path) -> list[tuple[bytes, s
 def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = curve_plan(experiment(), domains, paths)
-    serial = carry_out(plan, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
+    serial = carry_out(plan, Serial(ONE, domains, tmp_path / "serial"), stop=Stop())
     ends: list[str] = []
     steps: list[int] = []
     with open_engine(TWO, plan, domains=domains, root=tmp_path / "engine") as engine:
         assert isinstance(engine, Workers)
         assert engine.estimate(plan).seconds > 0
-        outcomes = engine.carry_out(
+        outcomes = carry_out(
             plan,
+            engine,
             stop=Stop(),
             tell=lambda _, report: steps.append(report.step),
             ended=lambda o: ends.append(o.planned.spec.hash),
@@ -102,7 +104,7 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     assert not any(alive(pid) for pid in pids)
     with open_engine(TWO, plan, domains=domains, root=tmp_path / "engine") as engine:
         assert isinstance(engine, Serial)  # nothing is left: no process is started
-        assert not any(o.trained for o in engine.carry_out(plan, stop=Stop()))
+        assert not any(o.trained for o in carry_out(plan, engine, stop=Stop()))
 
 
 @pytest.mark.slow
@@ -114,16 +116,16 @@ def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_o
         return plan_cells(experiment(), domains, cells=[(origin, paths[1], "transfer", 3)], seeds=2)
 
     good, bad = plan([(8, 7, 7)] * 3), plan([(8, 5, 5)] * 3)
-    carry_out(good, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
+    carry_out(good, Serial(ONE, domains, tmp_path / "serial"), stop=Stop())
     with open_engine(TWO, good, domains=domains, root=tmp_path / "engine") as engine:
-        engine.carry_out(good, stop=Stop())
+        carry_out(good, engine, stop=Stop())
         assert what_counts(good, tmp_path / "engine") == what_counts(good, tmp_path / "serial")
-        with pytest.raises(MkfaError) as alone:
-            carry_out(bad, domains, root=tmp_path / "serial", execution=ONE, stop=Stop())
-        with pytest.raises(MkfaError) as together:
-            engine.carry_out(bad, stop=Stop())
-    assert str(together.value) == str(alone.value)
-    assert together.value.exit_code == alone.value.exit_code
+        alone = carry_out(bad, Serial(ONE, domains, tmp_path / "serial"), stop=Stop())
+        together = carry_out(bad, engine, stop=Stop())
+    assert [(o.state, o.note) for o in alone] == [(o.state, o.note) for o in together]
+    failed = [o.note for o in together if o.state == "failed"]
+    assert len(failed) == 2
+    assert all("5x5" in note for note in failed)
 
 
 @pytest.mark.slow
@@ -138,24 +140,25 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
         stop.requested = len(busy) == 2
 
     with pytest.raises(Stopped), open_engine(TWO, plan, domains=domains, root=tmp_path / "hit") as engine:
-        engine.carry_out(plan, stop=stop, tell=tell)
+        carry_out(plan, engine, stop=stop, tell=tell)
     begun = [RunFolder(tmp_path / "hit", p.spec).begun() for p in plan]
     assert sum(0 < step < 600 for step in begun) == 2
     with open_engine(TWO, plan, domains=domains, root=tmp_path / "hit") as engine:
         assert engine.estimate(plan).steps == 3 * 600 - sum(begun)
-        assert [o.state for o in engine.carry_out(plan, stop=Stop())] == ["done"] * 3
-    carry_out(plan, domains, root=tmp_path / "calm", execution=ONE, stop=Stop())
+        assert [o.state for o in carry_out(plan, engine, stop=Stop())] == ["done"] * 3
+    carry_out(plan, Serial(ONE, domains, tmp_path / "calm"), stop=Stop())
     assert what_counts(plan, tmp_path / "hit") == what_counts(plan, tmp_path / "calm")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "told_of"), [(signal.SIGKILL, "was killed (SIGKILL)"), (signal.SIGTERM, "saved")])
-def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path, number, told_of):
+def test_a_killed_process_loses_no_run_and_its_own_goes_on(paths, tmp_path, number, told_of):
     made = experiment(equal_steps=200)
     domains = Domains(made.recipe.size, made.recipe.max_size)
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     execution = replace(TWO, checkpoint_seconds=0.0)
     hit: list[str] = []
+    said: list[str] = []
 
     with open_engine(execution, plan, domains=domains, root=tmp_path / "hit") as engine:
 
@@ -167,17 +170,41 @@ def test_a_killed_process_loses_no_other_run_and_its_own_goes_on(paths, tmp_path
 
         if number == signal.SIGKILL:
             assert engine.estimate(plan).jobs == 2  # by the processes that train afterwards
-        outcomes = engine.carry_out(plan, stop=Stop(), tell=tell)
-    assert sorted(o.state for o in outcomes) == ["done", "done", "lost"]
-    [lost] = [o for o in outcomes if o.state == "lost"]
-    assert lost.planned.spec.hash == hit[0]
-    assert told_of in lost.note
-    assert lost.note.startswith(lost.planned.spec.label)
-    again = carry_out(plan, domains, root=tmp_path / "hit", execution=ONE, stop=Stop())
-    assert [o.trained for o in again] == [o.state == "lost" for o in outcomes]
-    assert next(o.result for o in again if o.trained).record["resumed"] == 1
-    carry_out(plan, domains, root=tmp_path / "calm", execution=ONE, stop=Stop())
+        outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
+    assert [(o.state, o.trained) for o in outcomes] == [("done", True)] * 3
+    [sentence] = said
+    [again] = [o for o in outcomes if o.planned.spec.hash == hit[0]]
+    assert told_of in sentence
+    assert sentence.startswith(again.planned.spec.label)
+    assert again.result.record["resumed"] == 1
+    lines = (RunFolder(tmp_path / "hit", again.planned.spec).path / ATTEMPTS).read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert [e for e in events if e != "stopped"][:1] + events[-2:] == ["started", "started", "done"]
+    assert any(told_of in event for event in events)
+    carry_out(plan, Serial(ONE, domains, tmp_path / "calm"), stop=Stop())
     assert what_counts(plan, tmp_path / "hit") == what_counts(plan, tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_dies_every_time_is_lost_and_the_others_are_done(paths, tmp_path):
+    made = experiment(equal_steps=60)
+    domains = Domains(made.recipe.size, made.recipe.max_size)
+    plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
+    killed: list[int] = []
+
+    with open_engine(TWO, plan, domains=domains, root=tmp_path) as engine:
+
+        def tell(planned: PlannedRun, report: object) -> None:
+            [process] = [p for p in engine.processes.values() if p.planned is planned]
+            if planned.spec.seed == 0 and process.child.pid not in killed:
+                killed.append(process.child.pid)
+                process.child.kill()
+
+        outcomes = carry_out(plan, engine, stop=Stop(), tell=tell)
+        assert len(engine.executions) == 1  # halved, as for want of memory
+    assert len(killed) == 3
+    assert [o.state for o in outcomes] == ["lost", "done", "done"]
+    assert "was killed (SIGKILL), 3 times; run the command again" in outcomes[0].note
 
 
 PARENT = """
@@ -189,13 +216,14 @@ from mkfa.experiments.plan import Setting, plan_bases
 from mkfa.images.opened import Domains
 from mkfa.training.recipe import load_recipe
 from mkfa.engines.processes import open_engine
+from mkfa.engines.sweep import carry_out
 made = Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
 domains = Domains(made.recipe.size, made.recipe.max_size)
 plan = plan_bases(made, domains, names=[sys.argv[1]], seeds=2)
 execution = Execution("cpu", threads=1, jobs=2)
 with Stop().listening() as stop, open_engine(execution, plan, domains=domains, root=Path(sys.argv[2])) as engine:
     tell = lambda *_: print(*(p.child.pid for p in engine.processes.values()), flush=True)
-    engine.carry_out(plan, stop=stop, tell=tell)
+    carry_out(plan, engine, stop=stop, tell=tell)
 """
 
 
@@ -263,7 +291,7 @@ def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatc
     monkeypatch.setattr(processes, "_COMMAND", ("-c", "raise SystemExit(3)"))
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
-    for use in (lambda engine: engine.carry_out(plan, stop=Stop()), lambda engine: engine.estimate(plan)):
+    for use in (lambda engine: carry_out(plan, engine, stop=Stop()), lambda engine: engine.estimate(plan)):
         engine = open_engine(TWO, plan, domains=domains, root=tmp_path / "runs")
         with pytest.raises(WorkError, match=r"exit code 3 before it started a run; pass --jobs 1"), engine:
             use(engine)
@@ -280,7 +308,7 @@ def test_a_machine_without_room_for_a_process_is_one_sentence(paths, tmp_path, m
         pytest.raises(WorkError, match="cannot be started"),
         open_engine(TWO, plan, domains=domains, root=tmp_path / "runs") as engine,
     ):
-        engine.carry_out(plan, stop=Stop())
+        carry_out(plan, engine, stop=Stop())
 
 
 def conversation(orders: list[object], root: Path) -> list[object]:

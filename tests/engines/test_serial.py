@@ -13,8 +13,8 @@ import pytest
 
 from mkfa.banks.bank_file import Analysis, write_analysis, write_bank
 from mkfa.banks.library import library_folder, load_bank
-from mkfa.engines.processes import Serial
-from mkfa.engines.serial import carry_out
+from mkfa.engines.serial import Serial
+from mkfa.engines.sweep import carry_out
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
 from mkfa.experiments.plan import Domains, Setting, Source, base_run, check_arms, plan_bases, plan_cells
 from mkfa.images import load as domain_module
@@ -53,7 +53,7 @@ def experiment(**more: object) -> Setting:
 
 
 def work(plan: tuple[PlannedRun, ...], domains: Domains, root: Path) -> tuple:
-    return carry_out(plan, domains, root=root, execution=ONE, stop=Stop())
+    return carry_out(plan, Serial(ONE, domains, root), stop=Stop())
 
 
 def curve_plan(domains: Domains, **more: object) -> tuple[PlannedRun, ...]:
@@ -89,7 +89,7 @@ def test_a_sweep_trains_borrows_and_then_skips(domains, tmp_path, what):
 
 
 def test_what_was_borrowed_is_the_base_runs(domains, tmp_path):
-    from mkfa.engines.serial import borrow
+    from mkfa.engines.unit import borrow
     from mkfa.training.run import build
 
     plan = curve_plan(domains)

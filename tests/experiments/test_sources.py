@@ -9,7 +9,9 @@ import torch
 from mkfa.arms.plant import weights_of_layers
 from mkfa.banks.bank_file import write_bank
 from mkfa.banks.library import library_folder
-from mkfa.engines.serial import borrow, carry_out
+from mkfa.engines.serial import Serial
+from mkfa.engines.sweep import carry_out
+from mkfa.engines.unit import borrow
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.experiments.plan import Setting, check_sources, choose_layers, plan_cells, tell_followers
 from mkfa.experiments.sources import Source, find_sources, parse_network
@@ -127,7 +129,7 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
     assert by_arm["stack"].spec.source == f"run:{by_arm['stack'].source_run.hash}"
     assert by_arm["stack"].source_run.recipe == by_arm["stack"].spec.recipe
     assert (by_arm["selffer"].source_run.arch, by_arm["selffer"].source) == ("convmixer_8_3", "emoji")
-    outcomes = carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
+    outcomes = carry_out(plan, Serial(ONE, domains, tmp_path), stop=Stop())
     assert {o.state for o in outcomes} == {"done"}
     curve = make_curve(records_of(plan, tmp_path), parameters={})
     assert curve.base.seeds == (0, 1)  # two of the four base runs: the other network's are no base
@@ -137,7 +139,7 @@ def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domai
 
 def test_the_folder_of_a_base_run_stands_for_its_bank(domains, tmp_path):
     plan = plan_cells(experiment(), domains, cells=[(Source("letters", "letters"), "emoji", "transfer", 2)], seeds=1)
-    carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
+    carry_out(plan, Serial(ONE, domains, tmp_path), stop=Stop())
     by_run = {(p.spec.domain, p.spec.arm): tmp_path / p.spec.hash for p in plan}
     [origin] = find_sources(str(by_run["letters", "baseline"]), what="depthwise")
     assert (origin.name, origin.domain) == (origin.bank.name, "")
@@ -164,7 +166,7 @@ def test_stack_takes_the_other_networks_kernels_in_order(domains, tmp_path, what
     made = experiment(what=what)
     [origin] = find_sources("letters", what=what, networks="convmixer_5_2", target=(made.arch, {}))
     plan = plan_cells(made, domains, cells=[(origin, "emoji", "stack", 3)], seeds=1)
-    carry_out(plan, domains, root=tmp_path, execution=ONE, stop=Stop())
+    carry_out(plan, Serial(ONE, domains, tmp_path), stop=Stop())
     stack = plan[-1]
     lender = trained_network(tmp_path, stack.source_run, domains["letters"])
     layers = [block[0].fn[0].weight if what == "depthwise" else block[1].weight for block in lender.blocks]

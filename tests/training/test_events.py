@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mkfa.engines.serial import carry_out
+from mkfa.engines.serial import Serial
+from mkfa.engines.sweep import carry_out
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
@@ -102,10 +103,10 @@ def test_going_on_without_them_leaves_none_that_are_out_of_date(tmp_path):
     domains = Domains(RECIPE.size, RECIPE.max_size)
     domains._read["made"] = domain()
     for _ in range(2):  # a run that is over gets them from its metrics, once
-        carry_out([PlannedRun(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
+        carry_out([PlannedRun(SPEC, "")], Serial(ON, domains, tmp_path), stop=Stop())
     assert scalars(tmp_path) == expected(tmp_path)  # without rates: they are not known any more
     before = (folder / EVENTS / FILE).stat().st_mtime_ns
-    carry_out([PlannedRun(SPEC, "")], domains, root=tmp_path, execution=ON, stop=Stop())
+    carry_out([PlannedRun(SPEC, "")], Serial(ON, domains, tmp_path), stop=Stop())
     assert (folder / EVENTS / FILE).stat().st_mtime_ns == before
 
 

@@ -6,7 +6,7 @@ import time
 
 from mkfa.cli.shared import progress
 from mkfa.cli.shared.progress import SweepBar
-from mkfa.engines.serial import Outcome
+from mkfa.engines.unit import Outcome
 from mkfa.training.planned import PlannedRun
 from mkfa.training.result import RunResult
 from mkfa.training.run import Report

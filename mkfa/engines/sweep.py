@@ -1,0 +1,248 @@
+"""What runs next, and what becomes of those that fail: the rules of a sweep, whatever engine carries them out.
+
+- A run that borrows from another run of the plan waits for it.
+- A run that another process is training is waited for, and its result taken over.
+- A run whose process died, or for which memory was short, is tried twice more; the other runs go on.
+- A run that failed is reported, and the other runs go on.
+- A base run leaves its bank in the library, also if it ended while nobody was there to store it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from mkfa.engines.unit import Outcome, keep_bank, taken_over
+from mkfa.errors import MkfaError, WorkError
+from mkfa.images.opened import Domains
+from mkfa.training.device import Execution
+from mkfa.training.folder import RunFolder, is_locked
+from mkfa.training.planned import PlannedRun
+from mkfa.training.run import Report
+from mkfa.training.stopping import Stop, Stopped
+
+TRIES = 3
+"""How often a run is started whose process dies."""
+_LOOK = 1.0
+"""Seconds between looks at runs that other processes are training."""
+
+
+class EngineError(WorkError):
+    """The engine cannot start any run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A run ended without an outcome: its process is gone, was stopped by another, or had too little memory."""
+
+    how: str
+    memory: bool = False
+
+
+Event = Report | Outcome | Died | MkfaError | Stopped
+
+
+class Engine(Protocol):
+    """Carries out runs; it knows nothing of what depends on what.
+
+    Attributes
+    ----------
+    executions : one for each run that may be in progress at a time.
+    domains, root : the runs' images, and the folder that contains their folders.
+    """
+
+    executions: tuple[Execution, ...]
+    domains: Domains
+    root: Path
+
+    @property
+    def free(self) -> int:
+        """Return how many further runs can be started now."""
+
+    @property
+    def busy(self) -> bool:
+        """Return whether runs are in progress."""
+
+    def submit(self, planned: PlannedRun) -> None:
+        """Start a run. Raises EngineError if no run can be started, MkfaError if this one cannot."""
+
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
+        """Wait a moment; return what happened to the runs in progress. Reports may be told at once instead."""
+
+    def request_stop(self) -> None:
+        """Make the runs in progress save their state and end with `Stopped`."""
+
+    def halve(self) -> bool:
+        """Use half as many places from now on; False if there is only one."""
+
+
+def carry_out(
+    plan: Sequence[PlannedRun],
+    engine: Engine,
+    *,
+    stop: Stop,
+    tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
+    ended: Callable[[Outcome], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> tuple[Outcome, ...]:
+    """Train the runs of a plan in its order, as many at a time as the engine takes; finished runs are reused.
+
+    Parameters
+    ----------
+    tell : called with active runs and their progress.
+    ended : called after each run, in the order in which they end.
+    notify : called with sentences: what is waited for, what is tried again.
+
+    Returns
+    -------
+    The outcomes in the order of the plan; `failed` and `lost` ones say why in their note.
+
+    Raises
+    ------
+    Stopped
+        `stop` was requested; the runs in progress saved their state.
+    MkfaError
+        No run of the plan ended with a result; the error of the first one that failed.
+    EngineError
+        The engine cannot start any run.
+    """
+    sweep = _Sweep(engine, ended, notify)
+    for planned in {planned.spec.hash: planned for planned in plan}.values():
+        sweep.add(planned)
+    stopping = False
+    while sweep.waiting or sweep.elsewhere or engine.busy:
+        if stop.requested and not stopping:
+            stopping = True
+            engine.request_stop()
+        if stopping and not engine.busy:
+            break
+        if not stopping:
+            sweep.look_elsewhere()
+            sweep.start()
+        if engine.busy:
+            for planned, event in engine.events(tell, stop):
+                if isinstance(event, Report):
+                    tell(planned, event)
+                elif isinstance(event, Stopped) and stopping:
+                    continue
+                else:
+                    sweep.take(planned, event)
+        elif sweep.elsewhere and not sweep.ready():
+            time.sleep(_LOOK / 5)
+    if len(sweep.outcomes) < len({planned.spec.hash for planned in plan}):
+        raise Stopped
+    if sweep.errors and not any(outcome.state == "done" for outcome in sweep.outcomes.values()):
+        raise sweep.errors[0]
+    return tuple(sweep.outcomes[planned.spec.hash] for planned in plan)
+
+
+class _Sweep:
+    """The state of a sweep: runs that wait, runs that others train, and outcomes by hash."""
+
+    def __init__(self, engine: Engine, ended: Callable[[Outcome], None], notify: Callable[[str], None]) -> None:
+        self.engine, self.root = engine, engine.root
+        self.ended, self.notify = ended, notify
+        self.waiting: list[PlannedRun] = []
+        self.elsewhere: list[PlannedRun] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.tries: dict[str, int] = {}
+        self.errors: list[MkfaError] = []
+        self.looked = 0.0
+
+    def add(self, planned: PlannedRun) -> None:
+        """Take a run over that has ended, else let it wait."""
+        if not self.take_over(planned):
+            self.waiting.append(planned)
+
+    def take_over(self, planned: PlannedRun) -> bool:
+        """End a run that has a result, whoever trained it; its bank may be missing in the library."""
+        try:
+            before = taken_over(planned, self.root, self.engine.executions[0])
+        except MkfaError as error:  # its result is damaged
+            self.take(planned, error)
+            return True
+        if before is None:
+            return False
+        self.end(before)
+        return True
+
+    def end(self, outcome: Outcome) -> None:
+        """Store the bank of a base run and keep the outcome."""
+        try:
+            outcome = keep_bank(outcome, self.engine.domains, self.root)
+        except MkfaError as error:
+            outcome = replace(outcome, note=f"its bank was not stored: {error}")
+            self.notify(outcome.note)
+        self.outcomes[outcome.planned.spec.hash] = outcome
+        self.ended(outcome)
+
+    def ready(self) -> list[PlannedRun]:
+        """Return the waiting runs that wait for no other run of the plan."""
+        unended = {p.spec.hash for p in (*self.waiting, *self.elsewhere)} | self.active
+        return [p for p in self.waiting if p.source_run is None or p.source_run.hash not in unended]
+
+    @property
+    def active(self) -> set[str]:
+        """Hashes of the runs in progress."""
+        return set(self.tries) - set(self.outcomes) - {p.spec.hash for p in (*self.waiting, *self.elsewhere)}
+
+    def start(self) -> None:
+        """Start as many runs as the engine takes."""
+        while self.engine.free and (ready := self.ready()):
+            planned = ready[0]
+            self.waiting.remove(planned)
+            self.tries[planned.spec.hash] = self.tries.get(planned.spec.hash, 0) + 1
+            try:
+                self.engine.submit(planned)
+            except EngineError:
+                raise
+            except MkfaError as error:
+                self.take(planned, error)
+
+    def take(self, planned: PlannedRun, event: Outcome | Died | MkfaError | Stopped) -> None:
+        """Decide what becomes of a run that is no longer in progress."""
+        if isinstance(event, Outcome):
+            if event.state != "running":
+                self.end(event)
+                return
+            self.tries[planned.spec.hash] -= 1
+            self.elsewhere.append(planned)
+            self.notify(f"{planned.spec.label} is being trained by another process; its result is waited for")
+            return
+        if isinstance(event, MkfaError):
+            self.errors.append(event)
+            self.end(Outcome(planned, "failed", False, note=_labelled(planned, event)))
+            return
+        died = Died("its process was asked to stop and saved its state") if isinstance(event, Stopped) else event
+        RunFolder(self.root, planned.spec).note_attempt(event=died.how)
+        if self.tries[planned.spec.hash] < TRIES:
+            fewer = died.memory and self.engine.halve()
+            how = f"with {len(self.engine.executions)} at a time" if fewer else "from its checkpoint"
+            self.notify(f"{planned.spec.label}: {died.how}; it is tried again {how}")
+            self.waiting.insert(0, planned)
+            return
+        remedy = "run the command again: it continues from its checkpoint (with fewer --jobs if memory was short)"
+        error = WorkError(planned.spec.label, f"{died.how}, {TRIES} times", remedy)
+        self.errors.append(error)
+        self.end(Outcome(planned, "lost", False, note=str(error)))
+
+    def look_elsewhere(self) -> None:
+        """Take over what other processes have finished; take up what they left."""
+        if not self.elsewhere or time.monotonic() - self.looked < _LOOK:
+            return
+        self.looked = time.monotonic()
+        for planned in list(self.elsewhere):
+            if is_locked(RunFolder(self.root, planned.spec).path):
+                continue
+            self.elsewhere.remove(planned)
+            if not self.take_over(planned):
+                self.waiting.insert(0, planned)
+
+
+def _labelled(planned: PlannedRun, error: MkfaError) -> str:
+    """Return an error's sentence with the run that it is about."""
+    text = str(error)
+    return text if planned.spec.label in text else f"{planned.spec.label}: {text}"
