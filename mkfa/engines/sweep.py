@@ -126,7 +126,7 @@ def carry_out(
             for planned, event in engine.events(tell, stop):
                 if isinstance(event, Report):
                     tell(planned, event)
-                elif isinstance(event, Stopped) and stopping:
+                elif isinstance(event, Stopped) and stop.requested:
                     continue
                 else:
                     sweep.take(planned, event)

@@ -172,10 +172,12 @@ def test_a_sweep_whose_last_runs_were_stopped_is_stopped(domains, tmp_path):
     class Asked(Scripted):
         def submit(self, planned: PlannedRun) -> None:
             super().submit(planned)
-            stop.requested = True
+            stop.requested = self.stopped = True
 
+    said: list[str] = []
     with pytest.raises(Stopped):
-        carry_out(plan, Asked(domains, tmp_path), stop=stop)
+        carry_out(plan, Asked(domains, tmp_path), stop=stop, notify=said.append)
+    assert said == []  # they are not taken for runs whose process died
 
 
 def test_an_engine_that_starts_nothing_ends_the_sweep(plan, domains, tmp_path):
