@@ -144,7 +144,8 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
         f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
         f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
         f"ceiling ({_strictest_nulls(kind)}). 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: "
-        f"{kind.exchange.m} exchanges of layers between the banks. Seed {settings.seed}."
+        f"{kind.exchange.m} exchanges of layers between the banks, {kind.exchange.per_layer} filters of each layer"
+        f"{_not_exchanged(kind)}. Seed {settings.seed}."
     ]
     if "coverage" in kind.measures:
         one, other = kind.directed_at
@@ -158,6 +159,16 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
             f"{names}: of all {sizes} usable filters, as its value falls with their number; without floor and chance."
         )
     return notes
+
+
+def _not_exchanged(kind: KindComparison) -> str:
+    """Say which layers took no part in the exchange, by name where they are few."""
+    texts = []
+    for which, names in zip(("first", "second"), kind.exchange.left_out, strict=True):
+        if names:
+            text = f"{len(names)} layer{'s' * (len(names) > 1)} of the {which} bank"
+            texts.append(text + (f" ({', '.join(names)})" if len(names) <= 3 else ""))
+    return f", without {' and '.join(texts)}, which have fewer" if texts else ""
 
 
 def _strictest_nulls(kind: KindComparison) -> str:

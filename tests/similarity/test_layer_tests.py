@@ -54,6 +54,37 @@ def test_layers_of_one_population_give_uniform_p_although_filters_in_them_are_al
         assert scipy.stats.kstest(column, "uniform").pvalue > 1e-3
 
 
+def noise_cloud(sizes: list[int], seed: int) -> Cloud:
+    rng = np.random.default_rng(seed)
+    layers = [(Layer(0, f"l{i}", 0, 0, 0, 3, 3), rng.standard_normal((n, 3, 3)), None) for i, n in enumerate(sizes)]
+    return make_cloud(make_bank("b", [(a, w.astype(np.float32), n) for a, w, n in layers], Provenance()), Kind(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([8] * 4, [64] * 12), ([64] * 8, [8] * 8), ([64] * 4, [8] * 12), ([4] * 6, [200] * 6)]
+)
+def test_layers_of_other_sizes_are_not_layers_of_other_filters(a: list[int], b: list[int]):
+    """The more filters a layer gives, the nearer is the best of them: every layer must give equally many."""
+    p = []
+    for seed in range(40):
+        clouds = noise_cloud(a, 2 * seed), noise_cloud(b, 2 * seed + 1)
+        found = exchange_layers(*clouds, (None, None), plan=PLAN, m=39, rng=np.random.default_rng(seed))
+        p.append(list(found.p.values()))
+    assert found.per_layer == min(min(a), min(b)) and found.left_out == ((), ())
+    for tail in (np.array(p) <= 0.05, np.array(p) > 0.95):
+        assert (scipy.stats.binom.sf(tail.sum(axis=0) - 1, 40, 0.05) > 1e-3).all(), tail.sum(axis=0)
+
+
+def test_thin_layers_take_no_part_and_are_named():
+    a, b = noise_cloud([5, 40, 60, 80], 0), noise_cloud([16, 16, 300], 1)
+    found = exchange_layers(a, b, (None, None), plan=PLAN, m=19, rng=np.random.default_rng(0))
+    assert found.per_layer == 16 and found.left_out == (("l0",), ())
+    assert found.arrangements == 20  # three layers each
+    most_thin = noise_cloud([5, 6, 40], 0)
+    kept = exchange_layers(most_thin, b, (None, None), plan=PLAN, m=19, rng=np.random.default_rng(0))
+    assert kept.per_layer == 5 and kept.left_out == ((), ())
+
+
 def test_layers_of_two_populations_are_told_apart():
     a, b = layered_cloud(9, 12, 1, shift=2), layered_cloud(9, 12, 2, shift=-0.5)
     found = exchange_layers(a, b, (None, None), plan=PLAN, m=199, rng=np.random.default_rng(0))
