@@ -143,7 +143,7 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
         f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
         f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
         f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
-        f"ceiling ({_strictest_nulls(kind)}). 95 %: {settings.bootstrap} resamplings of layers{coarse}. p differ: "
+        f"ceiling ({_strictest_nulls(kind)}). 95 %: jackknife over layers{coarse}. p differ: "
         f"{kind.exchange.m} exchanges of layers between the banks, {kind.exchange.per_layer} filters of each layer"
         f"{_not_exchanged(kind)}. Seed {settings.seed}."
     ]

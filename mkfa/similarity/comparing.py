@@ -7,7 +7,7 @@ The design, for each kernel size and dilation that both banks have:
 - chance: one bank is replaced by a null bank, the other stays (`mkfa.similarity.replacement`); the mean is the ceiling;
 - a bank compared with itself is compared by disjoint halves, so that copies do not count: it lies at its floor;
 - are the banks different at all? layers are exchanged between them (`mkfa.similarity.layer_tests`);
-- intervals: layers are resampled.
+- intervals: layers are left out one by one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, 
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.depth_trend import PERMUTATIONS, depth_trend
 from mkfa.similarity.kind_comparison import KindComparison
-from mkfa.similarity.layer_tests import bootstrap_layers, centred_interval, exchange_layers
+from mkfa.similarity.layer_tests import exchange_layers, jackknife_interval
 from mkfa.similarity.lineage import families, find_lineage
 from mkfa.similarity.matrix import Comparisons, bank_matrices, primary_tests, related_pairs
 from mkfa.similarity.measures.table import MEASURES
@@ -65,7 +65,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
     sample: int = 192,
     threshold: float = 0.9,
     bandwidth: float | None = BANDWIDTH,
-    bootstrap: int = 399,
+    bootstrap: int | None = None,
     splits: int = 8,
     ceiling: str = "gaussian",
     seed: int = 0,
@@ -83,7 +83,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
     sample : filters taken from each bank; fewer where a bank has not twice as many.
     threshold : |cos| at which `coverage_at` counts a filter as covered.
     bandwidth : kernel width of `mmd`; None takes the median of 1 - cos^2.
-    bootstrap : resamplings of layers for the intervals.
+    bootstrap : no longer used: intervals leave out one layer after the other. A number gives a FutureWarning.
     splits : split halves of each bank, averaged for the floor.
     ceiling : the null whose mean is the ceiling; the first of `nulls` where it is not among them.
     seed : of every random draw.
@@ -250,7 +250,7 @@ def _compare_kind(
     with one_thread():
         observed = score(one.sample, other.sample)
         floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
-        resampled = bootstrap_layers(one.sample, other.sample, draws=settings.bootstrap, rng=rng(3))
+        interval = jackknife_interval(one.sample, other.sample, observed.values[0])
         parts = _disjoint(clouds[0], rows) if same else (None, None)
         exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
         floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
@@ -266,8 +266,7 @@ def _compare_kind(
     place = partial(widen, places=judged, total=len(settings.measures))
     value, full = place(observed.values[0]), _on_all_filters(settings.measures, clouds)
     value[[settings.measures.index(name) for name in full]] = list(full.values())
-    interval = place(centred_interval(resampled, observed.values[0]))
-    floor, floor_layers = place(floor), place(floor_layers)
+    interval, floor, floor_layers = place(interval), place(floor), place(floor_layers)
     nulls = [widened(null, judged, len(settings.measures)) for null in nulls]
     hardest = strictest_nulls(nulls, settings.measures)
     by_name = {null.null: null.fraction for null in nulls}

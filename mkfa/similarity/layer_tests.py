@@ -1,6 +1,6 @@
-"""Layers as the unit: permutation of layers between two banks, bootstrap over layers.
+"""Layers as the unit: permutation of layers between two banks, intervals over layers.
 
-Filters of one layer are trained together and are not independent; layers are what can be exchanged or resampled.
+Filters of one layer are trained together and are not independent; layers are what can be exchanged or left out.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.frozen import FrozenDict
 from mkfa.similarity.samples import Cloud
-from mkfa.similarity.score import EXACT_TRANSPORT, Plan, Sample, matched_costs, score
+from mkfa.similarity.score import Plan, Sample, score
 from mkfa.stats.p_values import p_value
 
 POOLED = 1024
 """Most filters of both banks together in the exchange of layers; each layer gives four or more all the same."""
 MOST = 32
 """Most filters of a layer in it."""
+NORMAL = 1.959964
+"""97.5 % of a normal distribution lie below it."""
 THIN = 8
 """Layers of fewer filters take no part in it where enough others do."""
 
@@ -139,65 +141,6 @@ def _coverage(best: F32, side: BoolArray, label: I64) -> float:
     return float(to_second[first].mean() + to_first[~first].mean()) / 2
 
 
-def bootstrap_layers(a: Sample, b: Sample, *, draws: int, rng: np.random.Generator) -> F64:
-    """Return the measures after resampling the layers of both banks with replacement, (draws, M) float64.
-
-    mmd and energy follow from layer blocks, in which a filter is never paired with its own copy. For coverage and
-    matching the layers whose filters are counted are resampled while the neighbours stay: a bank with repeated
-    layers has fewer different neighbours to offer, which would shift every draw. The rest is computed anew.
-    """
-    plan = a.plan
-    out = np.full((draws, len(plan.measures)), np.nan)
-    column: dict[str, int] = {name: i for i, name in enumerate(plan.measures)}
-    weights = [_resample(s, draws, rng) for s in (a, b)]  # how often each layer was drawn
-    if {"coverage", "coverage_at"} & set(column):
-        best = score(a, b, measures=["coverage"])
-        for name, cut in (("coverage", 0.0), ("coverage_at", plan.threshold)):
-            if name in column:
-                each = [x[0] if name == "coverage" else x[0] >= cut for x in (best.nearest_a, best.nearest_b)]
-                means = [_weighted(x, s.layer, w) for x, s, w in zip(each, (a, b), weights, strict=True)]
-                out[:, column[name]] = (means[0] + means[1]) / 2
-    assigned = {"matching", "transport"} if max(len(a), len(b)) <= EXACT_TRANSPORT else {"matching"}
-    for name in assigned & set(column):
-        out[:, column[name]] = _weighted(matched_costs(a, b)[0], a.layer, weights[0])
-    if {"mmd", "energy"} & set(column):
-        _resample_blocks(a, b, weights, out, plan)
-    done = {"coverage", "coverage_at", "mmd", "energy", *assigned}
-    if anew := [name for name in plan.measures if name not in done]:
-        for i in range(draws):
-            one, other = (_repeat(s, w[i]) for s, w in zip((a, b), weights, strict=True))
-            out[i, [column[name] for name in anew]] = score(one, other, measures=anew).values[0]
-    return out
-
-
-def _resample(sample: Sample, draws: int, rng: np.random.Generator) -> I64:
-    present = np.unique(sample.layer)
-    counts = rng.multinomial(len(present), np.full(len(present), 1 / len(present)), size=draws)
-    out = np.zeros((draws, sample.layers), np.int64)
-    out[:, present] = counts
-    return out
-
-
-def _weighted(value: np.ndarray[tuple[int], np.dtype[np.generic]], layer: I64, weight: I64) -> F64:
-    size = np.bincount(layer, minlength=weight.shape[1])
-    total = np.bincount(layer, weights=value.astype(np.float64), minlength=weight.shape[1])
-    drawn = weight @ size
-    return np.where(drawn > 0, weight @ total / np.maximum(drawn, 1), np.nan)
-
-
-def _resample_blocks(a: Sample, b: Sample, weights: list[I64], out: F64, plan: Plan) -> None:
-    label = np.concatenate([a.layer, b.layer + a.layers])
-    pooled = np.concatenate([a.vector[0], b.vector[0]])
-    kernel, distance, _ = layer_blocks(pooled, label, layers=a.layers + b.layers, bandwidth=plan.bandwidth)
-    size = np.bincount(label, minlength=a.layers + b.layers)
-    first, second = np.zeros((2, len(out), len(size)))
-    first[:, : a.layers], second[:, a.layers :] = weights[0] * size[: a.layers], weights[1] * size[a.layers :]
-    first, second = (w / w.sum(axis=1, keepdims=True) for w in (first, second))
-    for name, values in _discrepancies(first, second, kernel, distance).items():
-        if name in plan.measures:
-            out[:, plan.measures.index(name)] = values
-
-
 def _discrepancies(first: F64, second: F64, kernel: F64, distance: F64) -> dict[str, F64]:
     """Return mmd and energy (m,) between two weightings of the layers (m, L), from the layers' blocks (L, L)."""
 
@@ -210,24 +153,43 @@ def _discrepancies(first: F64, second: F64, kernel: F64, distance: F64) -> dict[
     }
 
 
-def _repeat(sample: Sample, times: I64) -> Sample:
-    rows = np.repeat(np.arange(len(sample)), times[sample.layer])
-    rows = rows[np.argsort(sample.layer[rows], kind="stable")]
+def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
+    """Return 95 % intervals of the measures over the layers of both banks, (2, M) float64: value -+ 1.96 errors.
+
+    The measures are computed anew without each layer in turn, neighbours, assignments and moments included. The squared
+    error is the sum over both banks of (L - 1) / L times the squared deviations from their mean (Quenouille 1956; for
+    two samples Arvesen 1969). The interval is over the layers that training could have given as well, and the filters
+    sampled from them: it holds the mean over such pairs of networks in 90 to 98 % of simulated pairs. Where both banks
+    have layers of one law it is too wide (95 to 100 %), as the interplay of layers is counted twice (Efron & Stein
+    1981). tests/benchmarks has the figures.
+
+    NaN where a bank has a single layer in its sample.
+
+    Parameters
+    ----------
+    a, b : samples of one plan.
+    value : (M,) the measures of both.
+    """
+    square = np.zeros_like(value)
+    for side, sample in enumerate((a, b)):
+        present = np.unique(sample.layer)
+        if len(present) < 2:
+            return np.full((2, len(value)), np.nan)
+        without = [_without(sample, layer) for layer in present]
+        left = np.array([score(x, b).values[0] if side == 0 else score(a, x).values[0] for x in without])
+        square += (len(present) - 1) * left.var(axis=0)
+    half = NORMAL * np.sqrt(square)
+    return np.stack([value - half, value + half])
+
+
+def _without(sample: Sample, layer: int) -> Sample:
+    """Return the sample less the filters of one layer."""
+    keep = sample.layer != layer
     return replace(
         sample,
-        weight=sample.weight[:, rows],
-        vector=sample.vector[:, rows],
-        gain=sample.gain[rows],
-        offset=sample.offset[rows],
-        layer=sample.layer[rows],
+        weight=sample.weight[:, keep],
+        vector=sample.vector[:, keep],
+        gain=sample.gain[keep],
+        offset=sample.offset[keep],
+        layer=sample.layer[keep],
     )
-
-
-def centred_interval(draws: F64, value: F64) -> F64:
-    """Return the central 95 % of bootstrap draws, (2, M), moved so that their median lies on the value.
-
-    Resampled layers repeat, which shifts plug-in distances by a constant; only the spread is informative.
-    """
-    with np.errstate(invalid="ignore"):
-        low, middle, high = np.nanquantile(draws, (0.025, 0.5, 0.975), axis=0)
-    return np.stack([value + low - middle, value + high - middle])

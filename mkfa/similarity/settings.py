@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,11 @@ class CompareSettings:
     threshold: float = 0.9
     bandwidth: float | None = BANDWIDTH
     kernels: tuple[tuple[int, int], ...] = ()
-    bootstrap: int = 399
     splits: int = 8
     ceiling: str = "gaussian"
 
     def __post_init__(self) -> None:
-        for name, least in (("permutations", 19), ("sample", 16), ("bootstrap", 39), ("splits", 1), ("seed", 0)):
+        for name, least in (("permutations", 19), ("sample", 16), ("splits", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise MkfaError(f"{name} {getattr(self, name)}", f"is less than {least}", f"give {least} or more")
         if not 0 < self.threshold < 1:
@@ -53,9 +53,13 @@ def make_settings(
     measures: str | Sequence[str] | None = None,
     nulls: str | Sequence[str] | None = None,
     kernel_size: str | Sequence[Any] | None = None,
+    bootstrap: int | None = None,
     **others: Any,
 ) -> CompareSettings:
     """Return the options of `mkfa.compare` as they are recorded; raises as `mkfa.compare`."""
+    if bootstrap is not None:
+        text = "bootstrap is no longer used: intervals of a comparison leave out one layer after the other"
+        warnings.warn(text, FutureWarning, stacklevel=3)
     chosen = choose(_listed("measures", measures, DEFAULT_MEASURES))
     if all(MEASURES.find(name).whole for name in chosen):  # a value without chance says nothing alone
         chosen = choose((PRIMARY[0], *chosen))

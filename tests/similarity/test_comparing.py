@@ -25,9 +25,10 @@ from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.settings import make_settings
 from mkfa.similarity.wording import in_words, strictest
 from mkfa.stats.p_values import holm
+from mkfa.storage.records import to_json
 from mkfa.storage.result_files import read_arrays
 
-QUICK: dict[str, Any] = {"permutations": 99, "bootstrap": 39, "splits": 4, "sample": 96}
+QUICK: dict[str, Any] = {"permutations": 99, "splits": 4, "sample": 96}
 
 
 def planted(
@@ -168,7 +169,7 @@ def test_unrelated_prototypes_are_not_close():
 
 def test_a_bank_against_itself_lies_at_the_floor():
     a = planted("a", 1)
-    result = compare(a, a, permutations=39, bootstrap=39, splits=16, sample=128)
+    result = compare(a, a, permutations=39, splits=16, sample=128)
     kind = result.kinds[0]
     assert kind.same and any("disjoint halves" in note for note in result.notes)
     for measure in ("coverage", "matching", "transport", "mmd", "energy", "bures", "responses"):
@@ -180,7 +181,7 @@ def test_a_bank_against_itself_lies_at_the_floor():
 
 def test_two_null_banks_have_no_place_between_floor_and_ceiling(bank_maker: Callable[..., FilterBank]):
     a, b = (bank_maker([(60, 5, 5)] * 3, seed=s, name=f"n{s}") for s in (1, 2))
-    settings: dict[str, Any] = dict(permutations=39, bootstrap=39, measures=("coverage", "energy"))
+    settings: dict[str, Any] = dict(permutations=39, measures=("coverage", "energy"))
     kind = compare(a, b, **settings).kinds[0]
     gaussian = next(n for n in kind.nulls if n.null == "gaussian")
     assert np.isnan(gaussian.fraction).all() and (gaussian.p_sides > 0.02).all()
@@ -198,7 +199,7 @@ def test_copied_filters_are_noticed():
 def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
     a, b = planted("a", 1), planted("b", 2)
     settings: dict[str, Any] = dict(
-        permutations=19, bootstrap=39, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures")
+        permutations=19, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures")
     )
     rng = np.random.default_rng(0)
     moved = []
@@ -213,10 +214,10 @@ def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
 
 def test_the_seed_decides_everything_and_is_recorded():
     a, b = planted("a", 1), planted("b", 2)
-    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, splits=2, sample=64, seed=5)
+    settings: dict[str, Any] = dict(permutations=19, splits=2, sample=64, seed=5)
     one, two = (compare(a, b, **settings) for _ in range(2))
     assert one == two
-    other = compare(a, b, permutations=19, bootstrap=39, splits=2, sample=64, seed=6)
+    other = compare(a, b, permutations=19, splits=2, sample=64, seed=6)
     assert not np.array_equal(one.kinds[0].value, other.kinds[0].value)
     assert one.settings.seed == 5 and one.attributes()["settings"].seed == 5
 
@@ -225,19 +226,19 @@ def test_progress_ends_at_the_total():
     a, b = planted("a", 1, layers=2, each=20), planted("b", 2, layers=2, each=20)
     seen: list[tuple[float, float | None]] = []
     options = {"nulls": "gaussian,shuffled", "measures": "coverage"}
-    compare(a, b, permutations=21, bootstrap=39, progress=lambda *done: seen.append(done), **options)
+    compare(a, b, permutations=21, progress=lambda *done: seen.append(done), **options)
     assert seen[-1] == (42, 42)
 
 
 def test_several_kinds_are_compared_apart_and_the_rest_is_said(bank_maker: Callable[..., FilterBank]):
     a = bank_maker([(40, 3, 3), (40, 5, 5), (30, 7, 7)], seed=1, name="a")
     b = bank_maker([(40, 3, 3), (90, 5, 5)], seed=2, name="b")
-    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, measures=("coverage", "pca_kl"))
+    settings: dict[str, Any] = dict(permutations=19, measures=("coverage", "pca_kl"))
     result = compare(a, b, **settings)
     assert [str(k.kind) for k in result.kinds] == ["3x3", "5x5"]
     assert [k.n for k in result.kinds] == [20, 20]
     assert "a: 30 filters of 7x7 in 1 layer left out, b has none" in map(str, result.left_out)
-    settings: dict[str, Any] = dict(permutations=19, bootstrap=39, measures=("coverage",), kernel_size="5x5")
+    settings: dict[str, Any] = dict(permutations=19, measures=("coverage",), kernel_size="5x5")
     only = compare(a, b, **settings)
     assert [str(k.kind) for k in only.kinds] == ["5x5"]
     assert any("3x3" in str(x) and "not asked for" in str(x) for x in only.left_out)
@@ -259,7 +260,7 @@ def test_what_cannot_be_compared_is_one_sentence(case: str, bank_maker: Callable
 
 def test_a_layer_with_one_filter_and_a_bank_of_one_layer_do_not_break(bank_maker: Callable[..., FilterBank]):
     a, b = bank_maker([(1, 5, 5), (40, 5, 5)], name="a"), bank_maker([(60, 5, 5)], seed=3, name="b")
-    result = compare(a, b, permutations=19, bootstrap=39)
+    result = compare(a, b, permutations=19)
     kind = result.kinds[0]
     assert np.isfinite(kind.value).all() and kind.layers_a == ("blocks.1.conv.weight",)
     assert "too few layers" in " ".join(in_words(kind, result.a, result.b))
@@ -278,10 +279,15 @@ def test_nonfinite_filters_are_left_out():
     assert np.isfinite(result.kinds[0].value).all()
 
 
+def test_the_former_option_bootstrap_is_accepted_and_said_to_do_nothing():
+    with pytest.warns(FutureWarning, match="bootstrap is no longer used"):
+        with_it = compare(planted("a", 1), planted("b", 2), bootstrap=99, **QUICK)
+    assert to_json(with_it.to_dict()) == to_json(compare(planted("a", 1), planted("b", 2), **QUICK).to_dict())
+
+
 BAD: list[tuple[dict[str, object], str]] = [
     ({"permutations": 18}, "permutations 18: is less than 19"),
     ({"sample": 15}, "sample 15: is less than 16"),
-    ({"bootstrap": 38}, "bootstrap 38: is less than 39"),
     ({"splits": 0}, "splits 0: is less than 1"),
     ({"threshold": 1.5}, "threshold 1.5: is not"),
     ({"bandwidth": -1.0}, "bandwidth -1.0: is not positive"),
@@ -339,7 +345,7 @@ def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., Fi
     same = {"architecture": "net", "training_set": "letters"}
     banks = [planted("a", 1, **same), planted("b", 2, **same), planted("c", 3, proto_seed=9)]
     banks.append(bank_maker([(9, 3, 3)], name="d"))
-    settings: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures=("coverage", "energy"))
+    settings: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures=("coverage", "energy"))
     result = compare_many(banks, **settings)
     assert [r is None for r in result.pairs] == [False, False, True, False, True, True] and len(result.skipped) == 3
     coverage, energy = result.matrices
@@ -358,7 +364,7 @@ def test_banks_of_one_parent_count_once():
     a, c = planted("a", 1), planted("c", 3, proto_seed=9)
     rng = np.random.default_rng(0)
     tuned = [(x, (w + 0.02 * rng.standard_normal(w.shape)).astype(np.float32), None) for x, w in a.iter_layers()]
-    options: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures="coverage")
+    options: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures="coverage")
     result = compare_many([a, make_bank("b", tuned, Provenance()), c], **options)
     assert result.families == (("a", "b"),) and result.tests == 1
     same, *others = result.primary
@@ -375,7 +381,7 @@ def test_banks_of_one_parent_count_once():
 
 def test_primary_tests_are_adjusted_over_pairs_and_kernel_sizes():
     banks = [planted(name, seed, proto_seed=seed) for seed, name in enumerate("abc")]
-    options: dict[str, Any] = dict(permutations=39, bootstrap=39, splits=2, sample=64, measures="coverage")
+    options: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures="coverage")
     result = compare_many(banks, **options, nulls="covariance")
     assert result.families == () and result.tests == 3
     assert [t.p_holm for t in result.primary] == pytest.approx(holm([t.p for t in result.primary]).tolist())
