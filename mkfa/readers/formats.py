@@ -49,12 +49,16 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.graphs.onnx import read_onnx
 
         return read_onnx
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or path.suffix == ".keras":
+        from mkfa.readers.graphs.keras import is_bank, read_keras
+
+        if is_bank(path):
+            raise SourceError(path, "is a file of mkfa, not a checkpoint", "a bank is compared or assigned by its path")
+        return read_keras
     if head[:4] == b"PK\x03\x04" or _looks_like_pickle(head, path):
         from mkfa.readers.tensors.pytorch import read_torch
 
         return read_torch
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise SourceError(path, "is an HDF5 file, not a checkpoint", "a bank is compared or assigned by its path")
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
 
 

@@ -24,7 +24,7 @@ from mkfa.version import VERSION
 if TYPE_CHECKING:
     from torch import nn
 
-ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
+ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".keras", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
 """A source that ends like this is a path, whether the file exists or not."""
 
 

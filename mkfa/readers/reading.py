@@ -14,7 +14,7 @@ from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.storage import files
 
-FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX or TFLite"
+FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX, TFLite, Keras or TensorFlow.js"
 
 
 class Why(StrEnum):

@@ -12,11 +12,11 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, one_line
+from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, SourceError, one_line
 from mkfa.storage.files import read_head
 
 CHECKSUM = "checksum"
@@ -27,6 +27,7 @@ _MOST_BYTES = 1 << 36
 _LOCKED = "unable to lock file"
 _MARKED = "already open for write"
 """HDF5's words for a file that another process has locked, and for one whose mark says that it is open for writing."""
+_OWN_FILTERS = frozenset([1, 2, 3, 32000])  # gzip, shuffle, checksum, LZF: others would be loaded as plug-ins
 _H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -110,6 +111,96 @@ def open_file(path: Path) -> Iterator[Any]:
                 raise
             problem = "is marked as open for writing in another program, and its tables are incomplete"
             raise InUseError(path, problem, "close it there; if no program has it open, remove it") from error
+
+
+@contextlib.contextmanager
+def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
+    """Open an HDF5 file that another program wrote, or an open stream of one, and yield the h5py.File.
+
+    Raises
+    ------
+    SourceError
+        The file is not HDF5, or (raised while the body reads it) damaged. `thing` names it.
+    """
+    import h5py
+
+    try:
+        with h5py.File(source, "r") as f:
+            yield f
+    except SourceError:
+        raise
+    except BankError as error:
+        raise SourceError(thing, error.problem, error.remedy) from error
+    except (*_H5PY_ERRORS, MemoryError) as error:
+        problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
+        raise SourceError(thing, problem, "fetch the file again") from error
+
+
+def own_children(group: Any) -> dict[str, Any]:
+    """Return the groups and datasets of a group that are in the file itself; links to elsewhere are not followed."""
+    import h5py
+
+    out = {}
+    for name in group:
+        if is_inside(group, name):
+            item = group[name]
+            if isinstance(item, h5py.Group | h5py.Dataset):
+                out[str(name)] = item
+    return out
+
+
+def is_group(item: Any) -> bool:
+    """True for a group, False for a dataset."""
+    import h5py
+
+    return isinstance(item, h5py.Group)
+
+
+def object_number(item: Any) -> int:
+    """Return a number that is the same for all names of an object in a file."""
+    import h5py
+
+    return int(h5py.h5o.get_info(item.id).addr)
+
+
+def get_texts(at: Any, key: str) -> list[str]:
+    """Return an attribute that is a list of texts; a long one is spread over key0, key1, ... (as Keras does)."""
+    parts = [at.attrs[key]] if key in at.attrs else []
+    while key not in at.attrs and f"{key}{len(parts)}" in at.attrs:
+        parts.append(at.attrs[f"{key}{len(parts)}"])
+    return [decode(text) for part in parts for text in np.asarray(part).reshape(-1).tolist()]
+
+
+def read_weight(data: Any, *, most_bytes: int) -> np.ndarray[Any, Any]:
+    """Read a dataset of numbers whole.
+
+    Raises
+    ------
+    BankError
+        It is outside the file, of more than `most_bytes`, not of numbers, or packed by a filter that is not HDF5's own.
+    """
+    name, size = data.name, data.size * data.dtype.itemsize
+    if data.is_virtual or data.external:
+        raise BankError("file", f"keeps {name} outside the file, which is not read", "store it in one file")
+    if data.dtype.kind not in "fiubV" or data.dtype.hasobject:
+        raise BankError("file", f"has {name} as {data.dtype}", "store it as floats")
+    chunk = int(np.prod(data.chunks)) * data.dtype.itemsize if data.chunks else 0
+    if size > most_bytes or chunk > most_bytes:
+        raise BankError(
+            "file", f"claims {size} bytes of {name}, more than the file can justify", "fetch the file again"
+        )
+    if data.chunks is None and data.id.get_storage_size() < size:
+        raise BankError("file", f"claims more numbers of {name} than it contains", "fetch the file again")
+    layout = data.id.get_create_plist()
+    filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
+    if not filters <= _OWN_FILTERS:
+        raise BankError(
+            "file", f"has {name} packed by a filter that is not HDF5's own", "store it unpacked or with gzip"
+        )
+    out = np.empty(data.shape, data.dtype)
+    if data.size:
+        data.read_direct(out)
+    return out
 
 
 def check_format(f: Any, expected: str, *, version: int = 1) -> None:
