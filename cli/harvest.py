@@ -91,7 +91,8 @@ def harvest(
     else:
 
         def warn_of(result: HarvestedBank) -> None:
-            for note in result.changes:
+            alone = len(wanted) == 1  # its notes are printed with the bank
+            for note in result.changes if alone or not Path(result.source).is_dir() else result.notes:
                 warn(f"{result.name}: {note}")
             if result.error and len(wanted) > 1:
                 warn(str(result.error))

@@ -404,11 +404,14 @@ def plan_curve(
         kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(chosen) > 1 else "curve"
     if kind == "table" and (len(numbers) > 1 or numbers[0] == 0):
         raise MkfaError(f"--layers {layers_text(layers)}", "is not one number of layers", f"choose from 1 to {count}")
+    sources, name = [source_label(one, domains) for one in chosen], domains[asked].name
+    if twice := next((one for one in sources if sources.count(one) > 1), ""):
+        problem = f"names {sources.count(twice)} sources called {twice}, which results could not tell apart"
+        raise MkfaError(f"--source {text}", problem, "name each once, or harvest or rename a bank under another name")
     cells = [(one, asked, arm, n) for arm in arms for one in chosen for n in numbers]
     check_sources(setting, domains, cells=cells)
     seeds = options.get("seeds", 3)
     runs = plan_cells(setting, domains, cells=cells, seeds=seeds)
-    sources, name = [source_label(one, domains) for one in chosen], domains[asked].name
     folder = f"{verb}-{_short(sources)}-{name}-{setting.arch}-{setting.recipe.name}"
     root, results = folders(options.get("out"), folder)
     parameters = {

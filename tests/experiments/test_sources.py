@@ -115,6 +115,22 @@ def test_sources_are_told_apart_by_what_they_hold(tmp_path, bank_maker):
         find_sources("lettres", what="depthwise")
 
 
+def test_two_sources_of_one_name_are_refused(tmp_path, bank_maker):
+    from mkfa.experiments.planning import plan_curve
+
+    paths = []
+    for seed, place in enumerate("ab"):
+        (tmp_path / place).mkdir()
+        paths.append(str(write_bank(bank_maker(seed=seed, name="best"), tmp_path / place / "best.h5")))
+    with pytest.raises(MkfaError, match="names 2 sources called best, which results could not tell apart"):
+        plan_curve(
+            {"arch": "convmixer_8_3", "recipe": "smoke", "out": str(tmp_path)},
+            source=paths,
+            target="letters",
+            layers="1",
+        )
+
+
 def test_the_base_run_of_the_other_network_is_planned_first_and_is_no_base(domains, tmp_path):
     made = experiment()
     [origin] = find_sources("emoji", what="depthwise", networks="convmixer_12_2", target=(made.arch, {}))
