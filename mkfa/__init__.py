@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mkfa.experiments.verbs import transfer_curve as transfer_curve
     from mkfa.experiments.verbs import transfer_matrix as transfer_matrix
     from mkfa.images.domain import Domain as Domain
+    from mkfa.images.load import describe_domain as describe_domain
     from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
     from mkfa.images.load import pack_domain as pack_domain
@@ -75,6 +76,7 @@ __getattr__, __dir__, __all__ = face(
         "assign": "mkfa.patterns.assigning",
         "build_atlas": "mkfa.clusters.atlas",
         "find_keys": "mkfa.clusters.keys",
+        "describe_domain": "mkfa.images.load",
         "list_domains": "mkfa.images.load",
         "load_domain": "mkfa.images.load",
         "pack_domain": "mkfa.images.load",

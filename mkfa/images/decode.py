@@ -61,6 +61,13 @@ class Decoding:
     integers: tuple[float, float] | None = None
     floats: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse levels that are not two finite numbers, the lower one first."""
+        if self.levels is not None:
+            low, high = self.levels
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise _wrong_levels(f"{low:g},{high:g}")
+
 
 USUAL = Decoding()
 """White background, and ranges as the mode demands."""
@@ -94,10 +101,13 @@ def parse_levels(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        low, high = math.nan, math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise MkfaError("--levels", f"is {text[:40]!r}", "give two numbers, the lower one first: 0,4095")
+        raise _wrong_levels(text) from None
+    Decoding(levels=(low, high))
     return low, high
+
+
+def _wrong_levels(text: str) -> MkfaError:
+    return MkfaError("--levels", f"is {text[:40]!r}", "give two numbers, the lower one first: 0,4095")
 
 
 @contextlib.contextmanager
@@ -129,6 +139,16 @@ def open_image(path: Path) -> Iterator[Image]:
 def _too_large(path: Path, count: int) -> DomainError:
     problem = f"has {count / 1e6:,.0f} million pixels; at most {MAX_PIXELS / 1e6:.0f} million are read"
     return DomainError(path, problem, "scale it down")
+
+
+def is_turned(picture: Image) -> bool:
+    """True for an image with an EXIF orientation other than upright, which Pillow applies to TIFFs only."""
+    if picture.format == "TIFF" or "exif" not in picture.info:
+        return False
+    try:
+        return picture.getexif().get(0x0112, 1) in range(2, 9)
+    except Exception:  # damaged metadata does no harm
+        return False
 
 
 def to_rgb(picture: Image, decoding: Decoding = USUAL) -> Image:

@@ -26,7 +26,17 @@ import numpy as np
 
 from mkfa.array_types import U8
 from mkfa.errors import BankError, MkfaError, WorkError
-from mkfa.images.decode import DECODING, MAX_PIXELS, USUAL, Decoding, open_image, to_rgb, usual_range, wide_range
+from mkfa.images.decode import (
+    DECODING,
+    MAX_PIXELS,
+    USUAL,
+    Decoding,
+    is_turned,
+    open_image,
+    to_rgb,
+    usual_range,
+    wide_range,
+)
 from mkfa.images.domain_file import DomainError, domain_digest
 from mkfa.images.listing import ImageSet, Side
 from mkfa.storage.atomic import check_target
@@ -112,13 +122,18 @@ def pack(
         arrays = _begin(images, partial, size, decoding)
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
         advance(resumed)
-        reasons = _decode(images, arrays, size=size, workers=workers, strict=strict, decoding=decoding, advance=advance)
+        reasons, turned = _decode(
+            images, arrays, size=size, workers=workers, strict=strict, decoding=decoding, advance=advance
+        )
         corrupt = [
             (part, int(row), _name(side, int(row)))
             for part, side in _sides(images)
             for row in np.flatnonzero(arrays[f"state_{part}"] == CORRUPT)
         ]
         skipped = tuple(name for _, _, name in corrupt)
+        if turned:
+            images_have = "image has" if turned == 1 else "images have"
+            scaling.append(f"{turned} {images_have} an EXIF orientation, which is not applied, as in torchvision")
         problems = tuple(reasons.get((part, row), "could not be decoded before") for part, row, _ in corrupt)
         if strict and skipped:
             raise _corrupt(skipped[0], problems[0], len(skipped))
@@ -224,8 +239,10 @@ def _decode(
     strict: bool,
     decoding: Decoding,
     advance: Callable[[int], object],
-) -> dict[tuple[str, int], str]:
-    """Decode the pending images; return what is wrong with those that cannot be decoded, by side and row.
+) -> tuple[dict[tuple[str, int], str], int]:
+    """Decode the pending images.
+
+    Returns what is wrong with those that cannot be decoded, by side and row, and how many have an EXIF orientation.
 
     An image's state is recorded only after its pixels are in the file.
     """
@@ -235,8 +252,9 @@ def _decode(
         for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))
     ]
     reasons: dict[tuple[str, int], str] = {}
+    turned = 0
     if not todo:
-        return reasons
+        return reasons, turned
     done: list[tuple[str, int, int]] = []
     saved = time.monotonic()
 
@@ -251,7 +269,7 @@ def _decode(
 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
-        waiting: dict[Future[list[str]], tuple[str, Side, list[int]]] = {}
+        waiting: dict[Future[tuple[list[str], int]], tuple[str, Side, list[int]]] = {}
         ahead = iter(todo)
         try:
             while True:
@@ -274,7 +292,8 @@ def _decode(
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED)[0]:
                     part, side, rows = waiting.pop(future)
-                    problems = future.result()
+                    problems, with_orientation = future.result()
+                    turned += with_orientation
                     for row, problem in zip(rows, problems, strict=True):
                         if problem and strict:
                             raise _corrupt(_name(side, row), problem, 1)
@@ -294,7 +313,7 @@ def _decode(
             raise
         finally:
             save()
-    return reasons
+    return reasons, turned
 
 
 def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
@@ -340,14 +359,18 @@ def decode_rows(
     rows: Sequence[int],
     size: int,
     decoding: Decoding,
-) -> list[str]:
-    """Decode images into rows of a memory-mapped file; return a problem for each image, "" if there is none."""
+) -> tuple[list[str], int]:
+    """Decode images into rows of a memory-mapped file.
+
+    Returns a problem for each image, "" if there is none, and the number of images with an EXIF orientation.
+    """
     filename, offset, shape = place
     pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
-    problems = []
+    problems, turned = [], 0
     for image, row in zip(images, rows, strict=True):
         try:
-            pixels[row] = scaled(image, size, decoding)
+            pixels[row], with_orientation = _scaled(image, size, decoding)
+            turned += with_orientation
             problems.append("")
         except MemoryError:
             raise
@@ -357,7 +380,7 @@ def decode_rows(
             problems.append(f"cannot be read ({error.strerror or error})"[:200])
         except Exception as error:  # a decoder may raise anything on a damaged file
             problems.append(f"is damaged ({error or type(error).__name__})"[:200])
-    return problems
+    return problems, turned
 
 
 def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
@@ -365,7 +388,14 @@ def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
 
     Raises as `mkfa.images.decode.open_image` and `to_rgb`.
     """
+    return _scaled(image, size, decoding)[0]
+
+
+def _scaled(image: Path | U8, size: int, decoding: Decoding) -> tuple[U8, bool]:
+    """Return an image as `scaled` does, and whether it has an EXIF orientation that is not applied."""
     from PIL import Image
+
+    turned = False
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings concern odd metadata; an undecodable image raises
@@ -374,6 +404,7 @@ def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
         else:
             with open_image(image) as opened:
                 picture = to_rgb(opened, decoding)
+                turned = is_turned(opened)
     picture = _middle(picture, size)
     width, height = picture.size
     if (width, height) != (size, size):
@@ -381,7 +412,7 @@ def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         left, top = (wide - size) // 2, (high - size) // 2
         picture = picture.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    return np.asarray(picture, np.uint8)
+    return np.asarray(picture, np.uint8), turned
 
 
 def _middle(picture: Any, size: int) -> Any:

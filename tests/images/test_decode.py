@@ -242,6 +242,15 @@ def test_first_frames_orientation_and_profiles(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(RGB[:8]).save(tmp_path / "turned.png", exif=exif, icc_profile=profile)
     assert np.array_equal(read(tmp_path / "turned.png"), RGB[:8])
+    for part in ("train", "test"):
+        (tmp_path / "set" / part / "a").mkdir(parents=True)
+        for name, number in (("up", 1), ("left", 8), ("odd", 77)):
+            exif[0x0112] = number
+            Image.fromarray(RGB).save(tmp_path / "set" / part / "a" / f"{name}.jpg", exif=exif)
+        Image.fromarray(RGB).save(tmp_path / "set" / part / "a" / "none.jpg", exif=b"Exif\0\0damaged")
+    done = pack(list_folder(tmp_path / "set"), tmp_path / "p.h5", size=8, workers=1)
+    assert done.notes == ("2 images have an EXIF orientation, which is not applied, as in torchvision",)
+    assert done.train == 4
 
 
 def test_ordinary_images_are_what_pillow_makes_of_them(tmp_path):
@@ -337,6 +346,8 @@ def test_options_are_checked():
     for wrong in ("", "5", "5,4", "a,b", "0,inf", "nan,1", "1,2,3", "3,3"):
         with pytest.raises(MkfaError, match="--levels: is"):
             parse_levels(wrong)
+    with pytest.raises(MkfaError, match="--levels: is '5,4'"):
+        Decoding(levels=(5, 4))
 
 
 def test_pillow_reads_what_these_tests_write(tmp_path):
