@@ -1,8 +1,8 @@
 """Walk folders of images as `torchvision.datasets.ImageFolder` does, and say what was left out.
 
 As there: a folder in a split is a class, classes are sorted by name, files are found in folders within folders, links
-are followed, endings may be in upper case. Unlike there: GIF files count as images, a folder that is reached twice is
-read once (so that links cannot make a loop), and hidden files and folders are left out.
+are followed, endings may be in upper case. Unlike there: GIF files count as images, hidden files and folders are left
+out, and links to folders above or read already are not followed (they would make a loop or mix the classes).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LeftOut:
     broken : links to nothing, or in a circle
     outside : images that lie beside the class folders
     others : the endings in `UNREAD` that occur, and how often
-    again : folders that were reached a second time through a link
+    again : links to folders above, or to folders that were read already
     """
 
     hidden: int = 0
@@ -107,8 +107,8 @@ class LeftOut:
             kinds = ", ".join(sorted(self.others, key=lambda ending: (-self.others[ending], ending))[:4])
             yield f"left out {_many(sum(self.others.values()), 'file')} in formats that are not read ({kinds})"
         if self.again:
-            folders = _many(len(self.again), "folder that links reach again", "folders that links reach again")
-            yield f"did not read twice {folders}, such as {readable(self.again[0])}"
+            links = _many(len(self.again), "link to a folder", "links to folders")
+            yield f"did not follow {links} above or read already, such as {readable(self.again[0])}"
 
 
 def _many(count: int, one: str, many: str = "") -> str:
@@ -123,10 +123,13 @@ def is_hidden(name: str) -> bool:
 def class_folders(side: Path, left: LeftOut) -> list[str]:
     """Return the names of a split's class folders, sorted as torchvision sorts them."""
     names = []
+    above = _above(side)
     for entry in _entries(side):
         if _is_folder(entry):
             if is_hidden(entry.name):
                 _count_hidden(entry, left)
+            elif _identity(Path(entry.path)) in above:
+                left.again.append(Path(entry.path))
             else:
                 names.append(entry.name)
         elif is_hidden(entry.name):
@@ -146,7 +149,7 @@ def class_images(folder: Path, left: LeftOut) -> list[Path]:
         A folder cannot be read.
     """
     found: list[Path] = []
-    seen = {_identity(folder)}
+    seen = _above(folder)
     todo = [folder]
     while todo:
         for entry in sorted(_entries(todo.pop()), key=lambda entry: entry.name):
@@ -202,6 +205,11 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+def _above(folder: Path) -> set[tuple[int, int]]:
+    """Return a folder and the folders above it; a link to one of them would mix the classes."""
+    return {_identity(at) for at in (folder, *folder.resolve().parents)}
 
 
 def _identity(folder: Path) -> tuple[int, int]:
