@@ -68,7 +68,8 @@ def print_keys(result: Keys) -> None:
         f"the real keys. {result.sample} filters, seed {result.seed}."
     )
     say(f"Choice: {result.reason}")
-    say(f"All {len(result.pool)} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
+    counted = int(result.pool.counted.sum())
+    say(f"All {counted} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
     names = ("nearest", "cosine", "assigned", "assigned_cosine")
     table = [

@@ -52,6 +52,7 @@ def _prototypes(figure: Figure | SubFigure, data: Atlas, shown: int) -> None:
     rows = math.ceil(shown / columns)
     owners = [*data.pool.banks, *DEPTHS]
     share = np.vstack([data.bank_share, data.third_share])
+    shares = data.pool.shares(clusters.label, len(clusters.prototype))
     colours = [COLOURS[i % (len(COLOURS) - 1)] for i in range(len(data.pool.banks))] + ["#707070"] * len(DEPTHS)
     ratios = (1, 0.16 * len(owners)) * rows
     axes = figure.subplots(2 * rows, max(columns, 4), height_ratios=ratios, squeeze=False)
@@ -65,7 +66,7 @@ def _prototypes(figure: Figure | SubFigure, data: Atlas, shown: int) -> None:
             continue
         draw_filter(picture, clusters.prototype[j].reshape(data.pool.kind.kh, data.pool.kind.kw))
         picture.spines[:].set_visible(False)
-        picture.set_title(f"{j + 1}: {clusters.size[j] / len(data.pool):.0%}")
+        picture.set_title(f"{j + 1}: {shares[j]:.0%}")
         picture.set_xlabel(f"R² {clusters.mean_r2[j]:.2f}", fontsize=7, labelpad=2)
         _bars(bars, share[:, j], colours, longest=longest)
         bars.set_yticks(range(len(owners)), owners if x == 0 else [""] * len(owners))

@@ -75,6 +75,7 @@ def _covered(ax: Axes, data: Keys) -> None:
 
 def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
     clusters, match, kind = data.clusters, data.match, data.pool.kind
+    shares = data.pool.shares(clusters.label, len(clusters.prototype))
     rows = -(-shown // _COLUMNS)
     columns = max(min(shown, _COLUMNS), 6)
     axes = figure.subplots(2 * rows, columns, squeeze=False)
@@ -87,7 +88,7 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
             ax.set_axis_on()
             ax.spines[:].set_visible(False)
             draw_filter(ax, picture.reshape(kind.kh, kind.kw))
-        key.set_title(f"{clusters.size[j] / len(data.pool):.0%}", fontsize=7, pad=2)
+        key.set_title(f"{shares[j]:.0%}", fontsize=7, pad=2)
         partner.set_title(f"|cos| {match.cosine[j]:.2f}", fontsize=7, pad=2)
         if x == 0:
             key.set_ylabel("key", fontsize=7)

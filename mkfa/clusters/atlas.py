@@ -133,17 +133,18 @@ class Atlas(Result):
         """Return one row a cluster, the largest first."""
         clusters, owners = self.clusters, [f"share of {owner}" for owner in (*self.pool.banks, *DEPTHS)]
         shares = np.vstack([self.bank_share, self.third_share])
+        of_all = self.pool.shares(clusters.label, len(clusters.prototype))
         return [
             {
                 "size": int(size),
-                "share": float(size / len(self.pool)),
+                "share": float(share),
                 "class": self.prototype_class[j],
                 "class_r2": float(self.prototype_r2[j]),
                 "recurrence": float(self.stability.recurrence[j]),
                 "mean_r2": r2,
                 **dict(zip(owners, shares[:, j].tolist(), strict=True)),
             }
-            for j, (size, r2) in enumerate(zip(clusters.size, clusters.mean_r2, strict=True))
+            for j, (size, share, r2) in enumerate(zip(clusters.size, of_all, clusters.mean_r2, strict=True))
         ]
 
     def facts(self) -> dict[str, Any]:
@@ -248,21 +249,22 @@ def build_atlas(
     """
     pool = pool_banks(banks, kernel_size=kernel_size)
     _check(pool, clusters, sample)
-    total = len(counts_tried(min(len(pool), sample), clusters))
+    total = len(counts_tried(min(len(pool.independent), sample), clusters))
     with one_thread(), follow(progress, "numbers of clusters", total) as advance:
         return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)
 
 
 def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Advance) -> Atlas:
-    choice = choose_clusters(pool.vector, seed=seed, asked=clusters, sample=sample, advance=advance)
+    independent = pool.independent
+    choice = choose_clusters(independent, seed=seed, asked=clusters, sample=sample, advance=advance)
     rng = np.random.default_rng((seed, 1))
-    fitted = pool.vector[subsample(len(pool), _FIT_MOST, rng)]
+    fitted = independent[subsample(len(independent), _FIT_MOST, rng)]
     found = cluster_lines(fitted, choice.clusters, seed=seed, restarts=_RESTARTS)
     if len(fitted) < len(pool):
         label, cosine = assign_lines(pool.vector, found.prototype)
-        energy = float(np.square(cosine, dtype=np.float64).mean())
+        energy = float(np.square(cosine[pool.counted], dtype=np.float64).mean())
         found = LineClusters(found.prototype, label, cosine, energy, found.seed, found.restarts)
-    row = subsample(len(pool), sample, rng)
+    row = np.flatnonzero(pool.counted)[subsample(len(independent), sample, rng)]
     cloud = pool.vector[row]
     density, null_density = in_threads(density_clusters, (cloud, null_cloud(cloud, rng)))
     filter_class = _classes(pool.vector, pool.kind)[0]
@@ -274,11 +276,11 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         clusters=found,
         stability=_stability(fitted, found, seed),
         bank_share=_shares(pool.bank, found, len(pool.banks)),
-        third_share=_shares(pool.third, found, len(DEPTHS)),
+        third_share=_shares(pool.third[pool.counted], found.label[pool.counted], len(DEPTHS), len(found.prototype)),
         layer_share=_shares(of_layer, found, len(layer_rows)),
         layer_rows=layer_rows.astype(np.int32),
         filter_class=filter_class,
-        class_share=_shares(found.label, filter_class, len(found.prototype), len(CLASSES)),
+        class_share=_shares(found.label[pool.counted], filter_class[pool.counted], len(found.prototype), len(CLASSES)),
         prototype_class=titles,
         prototype_r2=r2,
         density=density,
@@ -291,15 +293,16 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
 
 
 def _check(pool: Pool, clusters: int | None, sample: int) -> None:
-    if len(pool) < 20:
-        problem = f"{len(pool)} usable filters of {pool.kind} are too few for an atlas (20)"
+    count = int(pool.counted.sum())
+    if count < 20:
+        problem = f"{count} usable filters of {pool.kind} are too few for an atlas (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
         raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
-    most = min(len(pool), sample) // 2
+    most = min(count, sample) // 2
     if clusters is not None and not 1 <= clusters <= most:
         raise MkfaError(
-            "clusters", f"{clusters} clusters of {len(pool)} filters cannot be judged on halves", f"choose 1 to {most}"
+            "clusters", f"{clusters} clusters of {count} filters cannot be judged on halves", f"choose 1 to {most}"
         )
 
 

@@ -80,7 +80,7 @@ class Keys(Result):
     reason : a sentence for the reader.
     p : p-value of the curve's mean against null libraries.
     curve : the elbow curve.
-    coverage : share of all filters with R² >= COVERED.
+    coverage : share of all filters with R² >= COVERED (of those that are counted, see `Pool`).
     match : the keys beside the named set.
     seed, sample, nulls, candidates : parameters; `sample` is the number of filters used.
     """
@@ -114,13 +114,13 @@ class Keys(Result):
         match = self.match
         return [
             {
-                "share": float(size / len(self.pool)),
+                "share": float(share),
                 "nearest": match.labels[match.nearest[j]],
                 "cosine": float(match.cosine[j]),
                 "assigned": match.labels[match.assigned[j]] if match.assigned[j] >= 0 else None,
                 "assigned_cosine": float(match.assigned_cosine[j]),
             }
-            for j, size in enumerate(self.clusters.size)
+            for j, share in enumerate(self.pool.shares(self.clusters.label, len(self.clusters.prototype)))
         ]
 
     def facts(self) -> dict[str, Any]:
@@ -202,7 +202,8 @@ def find_keys(
     """
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
-    cloud = pool.vector[subsample(len(pool), sample, rng)]
+    independent = pool.independent
+    cloud = independent[subsample(len(independent), sample, rng)]
     _check(pool, sample, candidates=candidates, nulls=nulls)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
@@ -227,10 +228,11 @@ def find_keys(
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
     n, chosen, reason = choose_count(curve, p, nulls=nulls, count=keys)
     label, cosine = assign_lines(pool.vector, ladder[n - 1])
-    energy = float(np.square(cosine, dtype=np.float64).mean())
+    r2 = np.square(cosine[pool.counted], dtype=np.float64)
+    energy = float(r2.mean())
     clusters = LineClusters(ladder[n - 1], label, cosine, energy, seed, 1)
     match = match_keys(ladder[n - 1], pool.kind, null_keys=[null[n - 1] for null in ladders[1:]], rng=rng)
-    coverage = float((np.square(cosine) >= COVERED).mean())
+    coverage = float((r2 >= COVERED).mean())
     return Keys(pool, clusters, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates)
 
 
@@ -303,8 +305,8 @@ def _two_best(score: F32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
-    if len(pool) < 20:
-        problem = f"{len(pool)} usable filters of {pool.kind} are too few for keys (20)"
+    if (count := int(pool.counted.sum())) < 20:
+        problem = f"{count} usable filters of {pool.kind} are too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
         raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")

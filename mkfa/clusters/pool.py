@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mkfa.array_types import F32, I32, AnyArray
+from mkfa.array_types import F32, F64, I32, AnyArray, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, load_bank
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.frozen import ByContent, FrozenDict
+from mkfa.similarity.lineage import families, family_of, find_lineage
 
 DEPTHS = ("shallow", "middle", "deep")
 """Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
@@ -35,6 +38,9 @@ class Pool(ByContent):
     depth : (N,) float32, 0 for the first layer of the bank to 1 for the last.
     excluded : for each bank the number of filters left out, by reason ("dead", "flat", "non-finite").
     other_kinds : filters of other kernel kinds in these banks, left out, by kind.
+    families : names of banks with a common parent (`mkfa.similarity.lineage`). They count once: the filters of the
+        first of each family are counted, the others are only assigned to what was found.
+    counted : (N,) bool, filters that groups, keys and their numbers rest on.
     """
 
     kind: Kind
@@ -46,6 +52,8 @@ class Pool(ByContent):
     depth: F32
     excluded: tuple[Mapping[str, int], ...]
     other_kinds: Mapping[str, int]
+    families: tuple[tuple[str, ...], ...]
+    counted: BoolArray
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -54,6 +62,15 @@ class Pool(ByContent):
     def filters(self) -> F32:
         """(N, kh, kw) float32, the canonical filters as pictures."""
         return self.vector.reshape(-1, self.kind.kh, self.kind.kw)
+
+    @property
+    def independent(self) -> F32:
+        """(n, K) float32, the filters that are counted."""
+        return self.vector if self.counted.all() else self.vector[self.counted]
+
+    def shares(self, label: NDArray[np.integer], groups: int) -> F64:
+        """Return the share of each group among the counted filters, (groups,), from a label a filter, (N,)."""
+        return np.bincount(label[self.counted], minlength=groups) / max(int(self.counted.sum()), 1)
 
     @property
     def third(self) -> I32:
@@ -70,6 +87,11 @@ class Pool(ByContent):
         """Sentences on what is in the pool and what was left out."""
         of_bank = (f"{name} {n}" for name, n in zip(self.banks, self.sizes, strict=True))
         out = [f"Filters: {len(self)} of {self.kind} ({', '.join(of_bank)})."]
+        for family in self.families:
+            out.append(
+                f"{', '.join(family)}: one parent, so they count once. What follows is of {family[0]}; the filters of "
+                "the others are only assigned to it."
+            )
         gone = {r: sum(e.get(r, 0) for e in self.excluded) for r in ("dead", "flat", "non-finite")}
         if any(gone.values()):
             out.append("Left out as unusable: " + ", ".join(f"{n} {r}" for r, n in gone.items() if n) + ".")
@@ -86,11 +108,13 @@ class Pool(ByContent):
             "banks": dict(zip(self.banks, self.sizes, strict=True)),
             "excluded": self.excluded,
             "other_kinds": self.other_kinds,
+            "families": self.families,
+            "filters_counted": int(self.counted.sum()),
         }
 
     def to_arrays(self) -> dict[str, AnyArray]:
-        """Return bank, layer and channel of each filter by their names in HDF5 files."""
-        return {f"filters/{name}": getattr(self, name) for name in ("bank", "layer", "channel")}
+        """Return bank, layer and channel of each filter, and if it is counted, by their names in HDF5 files."""
+        return {f"filters/{name}": getattr(self, name) for name in ("bank", "layer", "channel", "counted")}
 
 
 def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = None) -> Pool:
@@ -123,7 +147,25 @@ def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = No
     if not len(vector):
         raise MkfaError(" ".join(names), f"no usable filter of kernel {kind}", f"choose one of {_listed(count)}")
     others = FrozenDict({str(k): n for k, n in count.items() if k != kind})
-    return Pool(kind, names, vector, bank_row, layer, channel, depth, tuple(excluded), others)
+    every = combinations(range(len(loaded)), 2)
+    related = [(i, j) for i, j in every if find_lineage(loaded[i], loaded[j]).found]
+    first = np.array(family_of(len(loaded), related))
+    counted = (first == np.arange(len(loaded)))[bank_row]
+    if not counted.any():  # the first of the family has no filter of this kind
+        counted = bank_row == bank_row[0]
+    return Pool(
+        kind=kind,
+        banks=names,
+        vector=vector,
+        bank=bank_row,
+        layer=layer,
+        channel=channel,
+        depth=depth,
+        excluded=tuple(excluded),
+        other_kinds=others,
+        families=families(names, related),
+        counted=counted,
+    )
 
 
 def count_kinds(banks: Sequence[FilterBank]) -> dict[Kind, int]:

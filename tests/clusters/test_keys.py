@@ -123,3 +123,15 @@ def test_numbers_that_do_not_fit_are_refused(options, says):
 def test_too_few_filters_are_refused():
     with pytest.raises(MkfaError, match="too few for keys"):
         find_keys([planted_bank(3, 10)])
+
+
+def test_a_fine_tuned_copy_changes_no_key():
+    """Keys of a bank and its copy are those of the bank alone; the copy's filters get their keys all the same."""
+    bank = planted_bank(3, 200)
+    copy = bank_of(2 * bank.groups[5, 5].weight + 0.01, "copy")
+    one, two = (find_keys(banks, most=4, candidates=10, keys=3) for banks in ([bank], [bank, copy]))
+    assert two.pool.families == (("planted", "copy"),)
+    assert np.array_equal(one.clusters.prototype, two.clusters.prototype) and one.p == two.p
+    assert (one.clusters.energy, one.coverage) == (two.clusters.energy, two.coverage)
+    assert np.array_equal(two.clusters.label[:200], two.clusters.label[200:])
+    assert [r["share"] for r in one.rows()] == [r["share"] for r in two.rows()]

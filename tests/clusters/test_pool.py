@@ -65,3 +65,26 @@ def test_what_is_not_there_is_refused():
     with pytest.raises(MkfaError, match="no usable filter of kernel 3x3"):
         pool_banks([one])
     assert count_kinds([one]) == {Kind(3, 3): 2}
+
+
+def test_banks_of_one_parent_count_once():
+    rng = np.random.default_rng(0)
+
+    def made(name, weights):
+        table = [(Layer(0, f"{name}{i}", -1, 0.0, 1, 5, 5), w.astype(np.float32), None) for i, w in enumerate(weights)]
+        return make_bank(name, table, Provenance())
+
+    weights = [rng.standard_normal((40, 5, 5)) for _ in range(3)]
+    tuned = [w * rng.choice([-2, 0.5], (40, 1, 1)) + 0.1 * rng.standard_normal(w.shape) for w in weights]
+    other = [rng.standard_normal((40, 5, 5)) for _ in range(3)]
+    pool = pool_banks([made("a", weights), made("b", tuned), made("c", other)])
+    assert pool.families == (("a", "b"),) and len(pool) == 360
+    assert np.array_equal(pool.counted, pool.bank != 1)
+    assert np.array_equal(pool.independent, pool.vector[pool.bank != 1])
+    assert "a, b: one parent, so they count once" in pool.notes[1]
+    assert pool.facts()["filters_counted"] == 240
+    label = np.where(pool.bank == 0, 0, 1)
+    assert pool.shares(label, 2).tolist() == [0.5, 0.5]
+    alone = pool_banks([made("a", weights), made("c", other)])
+    assert alone.families == () and alone.independent is alone.vector
+    assert np.array_equal(alone.vector, pool.independent)
