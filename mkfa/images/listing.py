@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,7 +199,9 @@ def list_folder(
         _check_names(root, names, chosen, classes)
     if odd := [readable(c) for c in chosen if c not in files and held_out.get(c)]:
         problem = f"has {_classes(odd)}, which {train.name}/ does not have"
-        raise DomainError(readable(test), problem, "make their classes match")
+        alike = [readable(c) for c in names if _plain(c) == _plain(odd[0])]
+        remedy = f"rename it as {train.name}/{alike[0]}, from which it differs in capitals or accents" if alike else ""
+        raise DomainError(readable(test), problem, remedy or "make their classes match")
     kept = names if keep is None else [names[i] for i in keep]
     sides = []
     for lists in (files, held_out):
@@ -223,6 +226,11 @@ def _no_side(root: Path, side: str) -> DomainError:
     within = [p for p in root.iterdir() if p.is_dir() and train_folder(p)] if root.is_dir() else []
     remedy = f"name {readable(within[0])} instead" if len(within) == 1 and side == "train" else _LAYOUT
     return DomainError(readable(root), f"has no folder {side}", remedy)
+
+
+def _plain(name: str) -> str:
+    """Return a name as it looks: capitals and the two ways to write an accent aside."""
+    return unicodedata.normalize("NFC", readable(name)).casefold()
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -144,7 +144,7 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
     total, squares, pixels, looked = 0.0, 0.0, 0, 0
     lowest, highest, uniform, shades, example = 255, 0, 0, [0, 0], ""
     brightest = np.full(len(domain.classes), -1)
-    known: dict[bytes, set[int]] = {}
+    known: dict[bytes, int] = {}  # label of each training image's pixels, -1 for several
     shared = 0
     mixed = 0
     for side, x, y in sides:
@@ -176,11 +176,12 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
             for row, image in zip(rows[~flat], images[~flat], strict=True):
                 digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
                 if side == "training":
-                    known.setdefault(digest, set()).add(int(y[row]))
+                    label = int(y[row])
+                    known[digest] = label if known.get(digest, label) == label else -1
                 else:
                     shared += digest in known
         if side == "training":
-            mixed = sum(len(labels) > 1 for labels in known.values())
+            mixed = sum(label < 0 for label in known.values())
     counts = [tuple(np.bincount(y, minlength=len(domain.classes)).tolist()) for _, _, y in sides]
     average = total / max(1, pixels)
     return Overview(

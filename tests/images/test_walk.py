@@ -131,6 +131,14 @@ def test_every_class_needs_a_training_image(folder):
         list_folder(folder)
 
 
+@pytest.mark.parametrize("name", ["DOG", "cafe\u0301"])
+def test_a_class_that_is_written_otherwise_on_one_side_is_named(folder, name):
+    former = "dog" if name == "DOG" else "café"
+    (folder / "test" / former).rename(folder / "test" / name)
+    with pytest.raises(DomainError, match=f"has class {name}, which train/ does not have; rename it as train/{former}"):
+        list_folder(folder)
+
+
 def test_a_class_whose_training_images_are_all_damaged_is_refused(folder, tmp_path):
     for file in (folder / "train/dog").iterdir():
         file.write_bytes(b"damaged")
