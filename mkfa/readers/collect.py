@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,7 +97,7 @@ class Harvests(Result):
 
 
 def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
-    """Replace patterns by the files that they match, else by timm names with pretrained weights.
+    """Replace patterns by the files that they match, else by timm names with pretrained weights; list each file once.
 
     Raises
     ------
@@ -129,7 +129,16 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
                 "check the pattern, in quotes: 'convnext*'",
             )
         expanded.update(dict.fromkeys(matches))
-    return tuple(expanded)
+    return _given_once(expanded)
+
+
+def _given_once(sources: Iterable[str]) -> tuple[str, ...]:
+    """Leave out paths to a file that is among the sources by another path, if both have the same default name."""
+    unique: dict[tuple[str, str], str] = {}
+    for source in sources:
+        real = str(Path(source).expanduser().resolve()) if is_path(source) else source
+        unique.setdefault((real, network_name(source)), source)
+    return tuple(unique.values())
 
 
 def harvest_all(
@@ -205,16 +214,12 @@ def harvest_all(
 
 
 def default_names(sources: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return source -> name of its bank in a library; a source that is given twice, by any path, is listed once.
+    """Return source -> name of its bank in a library.
 
     Names that several sources share get the folders or the owner before them, as many as tell them apart; a bank that
     has the plain name already keeps it.
     """
-    unique: dict[tuple[str, str], str] = {}
-    for source in sources:
-        real = str(Path(source).expanduser().resolve()) if is_path(source) else source
-        unique.setdefault((real, network_name(source)), source)
-    names = {source: name for (_, name), source in unique.items()}
+    names = {source: network_name(source) for source in sources}
     shared = Counter(map(bank_file_name, names.values()))
     parts = {
         source: [*_parts_before(source), name] for source, name in names.items() if shared[bank_file_name(name)] > 1
@@ -234,7 +239,7 @@ def _parts_before(source: str) -> tuple[str, ...]:
     """Return the folders above a path, or the owner of a repository."""
     if is_path(source):
         return Path(source).expanduser().absolute().parent.resolve().parts[1:]
-    return tuple(source.removeprefix("hf-hub:").split("/")[:-1])
+    return tuple(source.removeprefix("hf-hub:").partition("@")[0].split("/")[:-1])
 
 
 def _is_bank_of(path: Path, source: str) -> bool:

@@ -152,7 +152,7 @@ def repository_of_page(source: str) -> str:
 
 def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
     """Return the default name of a network's bank: the stem of a file, the name of a folder, a timm name, the last
-    part of a repository, the architecture or class of a network in memory."""
+    part of a repository with its revision, the architecture or class of a network in memory."""
     if not isinstance(source, str):
         if isinstance(source, Mapping):
             return "state_dict"
@@ -162,7 +162,8 @@ def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
     if is_path(source):
         path = Path(source).expanduser()
         return path.resolve().name if path.is_dir() else path.stem
-    return source.removeprefix("hf-hub:").rstrip("/").rsplit("/", 1)[-1]
+    repository, at, revision = source.removeprefix("hf-hub:").rstrip("/").partition("@")
+    return repository.rpartition("/")[2] + at + revision.replace("/", "-")
 
 
 def is_path(source: str) -> bool:

@@ -70,6 +70,13 @@ def test_globs_match_files_first_then_timm_names(checkpoints, tmp_path):
         expand_sources(["zzz*"])
 
 
+def test_a_file_is_listed_once_by_whatever_path(checkpoints, monkeypatch):
+    monkeypatch.chdir(checkpoints[0].parent)
+    (checkpoints[0].parent / "now.safetensors").symlink_to("net0.safetensors")
+    paths = ["net0.safetensors", "./net0.safetensors", str(checkpoints[0]), "now.safetensors"]
+    assert expand_sources(paths) == ("net0.safetensors", "now.safetensors")  # a link has a name of its own
+
+
 @pytest.mark.parametrize(
     ("address", "source"),
     [

@@ -18,7 +18,7 @@ from mkfa.banks.library import library_folder, load_bank
 from mkfa.errors import InUseError, MkfaError
 from mkfa.readers.collect import harvest_all
 from mkfa.readers.former import same_source
-from mkfa.readers.harvesting import harvest
+from mkfa.readers.harvesting import harvest, network_name
 
 NOTES = Analysis("assign.gaussian", {"best": np.arange(4)}, {"seed": 0})
 
@@ -313,6 +313,14 @@ def test_repositories_of_two_owners_are_two_networks(hub):
     assert done.state == "failed" and "harvested from another source (hf-hub:me/net)" in str(done.error)
     both = run("hf-hub:me/net", "hf-hub:you/net")
     assert [(d.name, d.state) for d in both] == [("net", "skipped"), ("you-net", "harvested")]
+
+
+def test_revisions_of_a_repository_are_networks_of_their_own(hub):
+    commit = hub.commit("me/net")
+    done = run("hf-hub:me/net", f"hf-hub:me/net@{commit}")
+    assert [(d.name, d.state) for d in done] == [("net", "harvested"), (f"net@{commit}", "harvested")]
+    assert network_name("hf-hub:me/net@refs/pr/1") == "net@refs-pr-1"
+    assert network_name("hf-hub:you/other@refs/pr/1") == "other@refs-pr-1"
 
 
 def test_a_repository_that_moved_is_said_and_replaced_only_by_force(hub, tmp_path):

@@ -235,6 +235,21 @@ def test_reshape_transpose_reshape(onnx, rows, columns, computed):
     assert onnx(proto) == [(rows, columns)]
 
 
+def test_operators_of_tensorflow_that_were_kept(onnx):
+    tensors = [ints("block", [2, 3]), ints("pads", [[0, 0], [0, 0]]), stored("w", W), stored("v", W + 1)]
+    nodes = [
+        node("Transpose", "x", "n", perm=[0, 2, 3, 1]),
+        node("SpaceToBatchND", "n", "a", "block", "pads", domain="ai.onnx.converters.tensorflow"),
+        node("Transpose", "a", "b", perm=[0, 3, 1, 2]),
+        conv("w", x="b", y="c"),
+        node("Transpose", "c", "d", perm=[0, 2, 3, 1]),
+        node("BatchToSpaceND", "d", "e", "block", "pads", domain="ai.onnx.converters.tensorflow"),
+        node("Transpose", "e", "f", perm=[0, 3, 1, 2]),
+        conv("v", x="f", y="y"),
+    ]
+    assert onnx(model(nodes, tensors)) == [(2, 3), (1, 1)]
+
+
 def test_blocks_among_the_channels_are_no_dilation(onnx):
     focus = [node("SpaceToDepth", "x", "a", blocksize=2), conv("v", x="a", y="y", group=4 * C)]
     weight = (RNG.integers(-9, 9, (4 * C, 1, 3, 3)) / 8).astype(np.float32)

@@ -2,7 +2,8 @@
 
 tf2onnx writes SpaceToBatchND as SpaceToDepth between two Transposes that exchange batch and channels, or, for blocks
 that are not square, as Reshape, Transpose, Reshape, whose shapes are partly computed at run time. Its later versions
-join it with the convolution into one dilated Conv, if nothing is between them. Both forms are recognised, also where
+join it with the convolution into one dilated Conv, if nothing is between them. It can also be kept as a custom
+operator. All these forms are recognised, also where
 several convolutions follow. Blocks among the channels (pixel-unshuffle, YOLO's focus) and windows are no dilation.
 """
 
@@ -108,6 +109,8 @@ class Blocks:
             return self._space_to_depth(node, scope)
         if kind == "Reshape":
             return self._reshape(node, scope)
+        if kind in ("SpaceToBatchND", "BatchToSpaceND"):
+            return self._of_tensorflow(node, scope)
         if not self._known or not node.input:
             return None
         if kind == "Transpose":
@@ -132,6 +135,19 @@ class Blocks:
             return None
         before = first.distance if first is not None else {}
         return _Phases(1, {axis: before.get(axis, 1) * factor for axis in (2, 3)})
+
+    def _of_tensorflow(self, node: Any, scope: Scope) -> _Phases | None:
+        """Take the operators of TensorFlow, which converters can keep as custom ones; their images are NHWC."""
+        first = self._phases(node.input[0], scope) if node.input else None
+        sizes = self._shape(node.input[1], scope) if len(node.input) > 1 else None
+        if sizes is None or None in sizes or (first is not None and first.axis != 0):
+            return None
+        distance = dict(first.distance) if first is not None else {}
+        for axis, size in enumerate(sizes, start=1):
+            before, factor = distance.get(axis, 1), size or 1
+            distance[axis] = before * factor if node.op_type == "SpaceToBatchND" else before // factor
+        left = {axis: n for axis, n in distance.items() if n > 1}
+        return _Phases(0, left) if left else None
 
     def _reshape(self, node: Any, scope: Scope) -> _Phases | None:
         """Recognise Reshape, Transpose, Reshape that splits spatial axes and joins their inner parts with the batch."""
