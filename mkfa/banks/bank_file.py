@@ -223,6 +223,15 @@ def read_bank(path: str | Path) -> FilterBank:
         return get_bank(f)
 
 
+def source_digest(path: Path) -> str:
+    """Return the digest of the source that a bank file records, without its filters; "" if it cannot be read."""
+    try:
+        with open_file(path) as f:
+            return get_text(f, "source_sha256")
+    except BankError:
+        return ""
+
+
 def same_filters(a: FilterBank, b: FilterBank) -> bool:
     """True if two banks have the same layers and filters; names and provenance do not count."""
     return a.layers == b.layers and dict(a.groups) == dict(b.groups)

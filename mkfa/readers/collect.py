@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mkfa.banks.bank import FilterBank, Provenance
-from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, write_bank
+from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, source_digest, write_bank
 from mkfa.banks.library import bank_file_name, bundled_index, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.progress import Progress, follow
@@ -24,6 +24,7 @@ from mkfa.readers.former import (
     refuse_other,
     same_network,
     same_source,
+    whole_digest,
     with_facts,
 )
 from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
@@ -198,12 +199,12 @@ def harvest_all(
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
     labels = {source: name or label for source, label in default_names(sources, folder).items()}
-    hub = _Hub()
+    hub, twins = _Hub(), _Twins(folder)
     with follow(progress, "harvest", len(labels)) as advance:
         for source, label in labels.items():
             path = folder / bank_file_name(label)
             try:
-                result = _harvest_into(path, source, label, force=force, options=options, hub=hub)
+                result = _harvest_into(path, source, label, force=force, options=options, hub=hub, twins=twins)
             except MkfaError as error:
                 result = HarvestedBank(source, label, "failed", path, error=error)
             done.append(result)
@@ -250,6 +251,23 @@ def _is_bank_of(path: Path, source: str) -> bool:
 
 
 @dataclass(slots=True)
+class _Twins:
+    """Finds banks of the same bytes under another name; the library is read once."""
+
+    folder: Path
+    _names: dict[str, str] | None = None
+
+    def other(self, path: Path, sha256: str) -> str:
+        """Return the name of another bank with that digest, "" if there is none, and remember this one."""
+        if self._names is None:
+            self._names = {}
+            for file in sorted(self.folder.glob("*.h5")):
+                self._names.setdefault(source_digest(file), file.stem)
+        found = self._names.setdefault(sha256, path.stem) if sha256 else ""
+        return "" if found == path.stem else found
+
+
+@dataclass(slots=True)
 class _Hub:
     """Asks whether repositories changed, until the hub does not answer."""
 
@@ -272,7 +290,7 @@ class _Hub:
 
 
 def _harvest_into(
-    path: Path, source: str, name: str, *, force: bool, options: dict[str, Any], hub: _Hub
+    path: Path, source: str, name: str, *, force: bool, options: dict[str, Any], hub: _Hub, twins: _Twins
 ) -> HarvestedBank:
     if path.name == ".h5":
         raise MkfaError(f"name {name!r}", "has no character that a file name may have", "pass another --name")
@@ -284,7 +302,7 @@ def _harvest_into(
             return _kept(source, path, present, given)
     bank = harvest(source, name=name, **options)
     if present is None or force:
-        return _written(source, path, bank, former)
+        return _written(source, path, bank, former, twins)
     if not same_network(present, bank):
         raise refuse_other(path, source, old=present.provenance, new=bank.provenance)
     notes = []
@@ -315,8 +333,10 @@ def _kept(source: str, path: Path, bank: FilterBank, given: dict[str, Any], note
     return _result(source, path, stated, state, notes)
 
 
-def _written(source: str, path: Path, bank: FilterBank, former: Former) -> HarvestedBank:
+def _written(source: str, path: Path, bank: FilterBank, former: Former, twins: _Twins) -> HarvestedBank:
     notes = []
+    if other := twins.other(path, whole_digest(bank.provenance)):
+        notes.append(f"The same bytes are in the library as {other} too; count the network once.")
     if former.bank is not None:
         old = former.bank.provenance
         if not same_source(source, old):

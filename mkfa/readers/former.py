@@ -86,6 +86,11 @@ def same_network(old: FilterBank, new: FilterBank) -> bool:
     return same_filters(old, new)
 
 
+def whole_digest(provenance: Provenance) -> str:
+    """Return the digest of a source, "" if it does not cover all weights."""
+    return "" if _external(provenance) else provenance.source_sha256
+
+
 def refuse_other(path: Path, source: str, *, old: Provenance, new: Provenance) -> MkfaError:
     """Return the error for a bank of another network in the place of a new one."""
     remedy = "pass --name for another name or --force to replace it"

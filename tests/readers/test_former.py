@@ -234,6 +234,15 @@ def test_one_file_given_twice_is_one_network(first, tmp_path, monkeypatch):
     ]
 
 
+def test_one_file_under_two_names_is_said_to_be_one_network(first, tmp_path):
+    (tmp_path / "latest.safetensors").symlink_to(first)
+    (done,) = run(tmp_path / "latest.safetensors")
+    assert (done.name, done.state) == ("latest", "harvested")
+    assert done.changes == ("The same bytes are in the library as best too; count the network once.",)
+    (again,) = run(tmp_path / "latest.safetensors")
+    assert (again.state, again.changes) == ("skipped", ())
+
+
 def test_a_name_that_comes_with_mkfa_is_hidden_with_a_word(tmp_path):
     (done,) = run(write(tmp_path / "mobilenet_v2.safetensors"))
     assert done.changes == ("The name now means this bank and no longer the one that comes with mkfa.",)
