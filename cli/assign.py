@@ -56,7 +56,8 @@ def assign(
     output.check([bank])
     path = resolve_path(bank)
     bases = BASES if basis == "all" else (basis,)
-    result = assign_bases(read_bank(path), bases, null=null, draws=draws, r2=r2, seed=seed, progress=shown())
+    loaded = read_bank(path)
+    result = assign_bases(loaded, bases, null=null, draws=draws, r2=r2, seed=seed, progress=shown())
     unstored = _why_not_stored(path, store)
     where = f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in bases)}."
     if not unstored:
@@ -65,7 +66,7 @@ def assign(
             new = one.analysis()
             if new.name in there and (old := there[new.name].parameters.get("basis_version", 1)) != VERSION:
                 where += f" It replaces a result of version {old} of the basis {one.basis}, whose classes differ."
-            write_analysis(path, new)
+            write_analysis(path, new, of=loaded)
     output.deliver(result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda: _draw(result))
 
 

@@ -74,7 +74,7 @@ def _home() -> list[dict[str, Any]]:
 
     from mkfa.errors import MkfaError
     from mkfa.storage.folders import home
-    from mkfa.storage.locks import hold
+    from mkfa.storage.locks import hold, lacks_locks
 
     folder = home()
     try:
@@ -86,7 +86,8 @@ def _home() -> list[dict[str, Any]]:
     checks = [_check("home folder", "works", f"{folder}, writable")]
     try:
         with hold(probe):
-            checks.append(_check("locks", "works", "on this file system"))
+            how = "by leases, since this file system has none" if lacks_locks(probe) else "on this file system"
+            checks.append(_check("locks", "works", how))
     except (MkfaError, OSError) as error:
         checks.append(_check("locks", "fails", f"{error}; set MKFA_HOME to a local disk"))
     finally:

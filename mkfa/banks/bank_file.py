@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
-from mkfa.errors import BankError, InUseError
+from mkfa.errors import BankError, InUseError, WorkError
 from mkfa.frozen import FrozenDict
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.hdf5 import (
@@ -37,7 +37,11 @@ from mkfa.storage.hdf5 import (
     read_array,
     text_type,
 )
+from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import get_parameters
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for another process that changes a bank file."""
 
 BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
@@ -274,12 +278,41 @@ def gone(analyses: Mapping[str, Analysis]) -> str:
     return f"The analyses stored in the former bank are gone: {', '.join(sorted(analyses))}."
 
 
-def write_analysis(path: str | Path, analysis: Analysis) -> None:
-    """Store a result in the bank file under /analysis/<name>, replacing an earlier one; atomic."""
+def write_analysis(path: str | Path, analysis: Analysis, *, of: FilterBank | None = None) -> None:
+    """Store a result in the bank file under /analysis/<name>, replacing an earlier one; atomic.
+
+    The file is locked meanwhile, so that of two processes that store results in it neither loses its own.
+
+    Parameters
+    ----------
+    of : the bank that was analysed; None where nobody else can have replaced it.
+
+    Raises
+    ------
+    BankError
+        The file is not a bank, or holds another bank than the one that was analysed.
+    WorkError
+        Another process changes the file for longer than `LOCK_WAIT`, or the result cannot be written.
+    """
     path = Path(path)
-    with open_file(path) as f:
-        check_bank(f)
-    atomic_write(path, changed_image(path, lambda f: _put_analysis(f, analysis)))
+    with changing(path):
+        with open_file(path) as f:
+            check_bank(f)
+            if of is not None and get_bank(f) != of:
+                raise BankError(path, "was replaced by another bank while it was analysed", "run the command again")
+        atomic_write(path, changed_image(path, lambda f: _put_analysis(f, analysis)))
+        if analysis.name not in read_analyses(path):
+            raise WorkError(path, f"does not have the result {analysis.name} that was just written", "check the disk")
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Lock a bank file for a change that reads and writes it. Raises WorkError after `LOCK_WAIT` seconds."""
+    try:
+        with hold(path.with_name(f".{path.name}.lock"), wait=LOCK_WAIT):
+            yield
+    except LockHeldError:
+        raise WorkError(path, "is being changed by another process", "wait for it to end") from None
 
 
 def read_analyses(path: str | Path) -> dict[str, Analysis]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
-from mkfa.banks.bank_file import gone, read_analyses, read_bank, stored_analyses, write_bank
+from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_bank
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
@@ -130,12 +130,12 @@ def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> BankCha
     if new.is_file() and new != old:
         notes.append(f"The bank that was called {new.stem} is gone.")
         notes += [gone(analyses)] if (analyses := stored_analyses(new)) else []
-    renamed, kept = replace(read_bank(old), name=new_name), read_analyses(old)
-    with warnings.catch_warnings():
+    with changing(old), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the notes say it
+        renamed, kept = replace(read_bank(old), name=new_name), read_analyses(old)
         write_bank(renamed, new, analyses=kept, overwrite=overwrite)
-    if new != old:
-        old.unlink()
+        if new != old:
+            old.unlink()
     return BankChange(new, tuple(notes))
 
 

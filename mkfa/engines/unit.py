@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.images.opened import Domains
+from mkfa.storage.lease import LeaseLostError
 from mkfa.training.base_runs import BaseBanks, borrowed_filters, store_bank, trained_network
 from mkfa.training.device import Execution
 from mkfa.training.events import write_missing
@@ -77,7 +78,7 @@ def train_planned(
             stop=stop,
             tell=lambda report: tell(planned, report),
         )
-    except RunLocked as error:
+    except (RunLocked, LeaseLostError) as error:
         return Outcome(planned, "running", False, note=str(error))
     except Diverged as error:
         return Outcome(planned, "impossible", False, note=str(error))

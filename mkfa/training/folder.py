@@ -8,7 +8,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class RunFolder:
 
     def __init__(self, root: Path, spec: RunSpec) -> None:
         self.spec, self.path = spec, root / spec.hash
+        self._check: Callable[[], None] = lambda: None
 
     def prepare(self) -> None:
         """Create the folder and write spec.json. Raises WorkError or MkfaError if that fails."""
@@ -76,7 +77,7 @@ class RunFolder:
         self.prepare()
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(hold(self.path / LOCK))
+                self._check = held.enter_context(hold(self.path / LOCK))
             except LockHeldError:
                 raise RunLocked(
                     f"run {self.spec.hash}",
@@ -102,6 +103,7 @@ class RunFolder:
         """Write tensors atomically: an interrupted write keeps the previous file. Raises WorkError (disk full)."""
         import torch
 
+        self._check()
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         atomic_write(self.path / name, buffer.getbuffer())
@@ -123,6 +125,7 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> RunResult:
         """Write result.json, remove the files that only an unfinished run needs, and return the result."""
+        self._check()
         self.write_json(RESULT, result)
         for name in (CHECKPOINT, FAILURE):
             (self.path / name).unlink(missing_ok=True)

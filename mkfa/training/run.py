@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
+from mkfa.storage.lease import LeaseLostError
 from mkfa.training.device import Execution, Resolved
 from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
@@ -95,8 +96,8 @@ def train_run(
             folder.forget_failure()
             folder.note_attempt("started", device=str(resolved.device), step=int(saved["step"]) if saved else 0)
             result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
-        except Stopped:
-            folder.note_attempt("stopped")
+        except (Stopped, LeaseLostError) as end:
+            folder.note_attempt("stopped" if isinstance(end, Stopped) else str(end))
             raise
         except Exception as error:
             folder.note_attempt(f"failed: {error}")
