@@ -34,6 +34,10 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         return read_folder
     head = read_head(path, 512)
     if path.suffix == ".json":
+        from mkfa.readers.graphs.tfjs import is_tfjs, read_tfjs
+
+        if is_tfjs(path):
+            return read_tfjs
         from mkfa.readers.tensors.shards import read_index
 
         return read_index

@@ -85,16 +85,26 @@ def inner(node: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
 
 
 def find(node: Mapping[str, Any] | None, name: str) -> Mapping[str, Any] | None:
-    """Return the first layer of that name in a model, its nested models and wrappers; None if there is none."""
-    return next((part for part in _all(node) if name_of(part) == name), None) if node is not None else None
+    """Return the layer of that name in a model, in its nested models and wrappers if it has none itself, else None."""
+    level = _below(node) if node is not None else []
+    for _ in range(_DEEPEST):
+        found = next((part for part in level if name_of(part) == name), None)
+        if found is not None or not level:
+            return found
+        level = [part for outer in level for part in _below(outer)]
+    return None
 
 
-def _all(node: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
+def in_order(node: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Yield the layers of a model and of its nested models in order of execution."""
+    for part in _below(node) if depth < _DEEPEST else ():
+        yield part
+        yield from in_order(part, depth + 1)
+
+
+def _below(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     wrapped = [part for part in config_of(node).values() if isinstance(part, dict) and "class_name" in part]
-    below = [*members(node), *(part for part in wrapped if isinstance(part.get("config"), dict))]
-    yield from below
-    for part in below if depth < _DEEPEST else ():
-        yield from _all(part, depth + 1)
+    return [*members(node), *(part for part in wrapped if isinstance(part.get("config"), dict))]
 
 
 def snake_case(name: str) -> str:
