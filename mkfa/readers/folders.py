@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.graphs.tfjs import is_tfjs
 from mkfa.readers.tensors.shards import json_file, open_any
 
 DEEPEST = 3
@@ -28,6 +29,8 @@ PIPELINE = "model_index.json"
 _FORMATS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".tflite", ".keras", ".h5", ".pkl")
 """Endings of checkpoints, the preferred one first; `.tar` behind them is ignored."""
 _TENSORS = _FORMATS[:5]
+_WEB_MODEL = "model.json"
+"""What TensorFlow.js calls a model, whose shards lie beside it."""
 _INDEX = re.compile(r"(?P<stem>.+)\.(?P<format>safetensors|bin)\.index(\.(?P<variant>\w+))?\.json")
 _SHARD = re.compile(r".+[-_.]\d+[-_]of[-_]\d+(\.\w+)?|.*shard\d+of\d+|.+\.part\d+")
 _VARIANT = re.compile(r"(?P<stem>.+)[._-](?P<variant>fp16|bf16|fp32|float16|float32|bfloat16|half|int8|non_ema)", re.I)
@@ -98,6 +101,8 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
     files = [file for file in _files(names) if file.name not in listed]
     if files:
         return _of_files(folder, files, names, ema)
+    if _WEB_MODEL in names and is_tfjs(folder / _WEB_MODEL):
+        return Chosen(folder / _WEB_MODEL)
     inner = _inner(folder, names, depth)
     if len(inner) > 1 and PIPELINE in names:
         problem = f"is a pipeline of {len(inner)} networks ({', '.join(inner)})"
@@ -182,7 +187,7 @@ def _has_any(folder: Path, depth: int) -> bool:
         names = _names(folder)
     except SourceError:
         return False
-    return bool(_files(names)) or bool(_inner(folder, names, depth))
+    return bool(_files(names)) or _WEB_MODEL in names or bool(_inner(folder, names, depth))
 
 
 def _of_files(folder: Path, files: Sequence[_File], names: Sequence[str], ema: bool) -> Chosen:

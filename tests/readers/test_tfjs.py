@@ -227,3 +227,11 @@ def test_other_json_is_not_a_model(tmp_path: Path) -> None:
     assert "weightsManifest" in (tmp_path / "model.json").read_text()
     with pytest.raises(SourceError, match="is not JSON"):
         harvest(str(tmp_path / "model.json"))
+
+
+def test_the_folder_of_a_model_will_do(tmp_path: Path) -> None:
+    nodes, weights = graph(np.random.default_rng(0))
+    (tmp_path / "web").mkdir()
+    write(tmp_path / "web", {"node": nodes}, weights)
+    for folder in (tmp_path / "web", tmp_path):
+        assert len(harvest(str(folder)).layers) == 4
