@@ -9,7 +9,7 @@ import pytest
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.readers.reading import GraphLayer, TensorInfo
-from mkfa.readers.tensors.depthwise import STEM, TRANSPOSED
+from mkfa.readers.tensors.depthwise import STEM, TRANSPOSED, UNCOMPUTED
 from mkfa.readers.tensors.select import OUTSIDE, TIED, Context, read_selection, select, take
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -219,7 +219,7 @@ def test_what_is_like_a_depthwise_layer_but_none_is_counted() -> None:
         "3-D depthwise convolution": 1,
         "buffer": 1,
         TRANSPOSED: 2,
-        "reparametrised weight (pruning, weight norm or spectral norm)": 2,
+        UNCOMPUTED: 2,
         "optimiser state": 1,
         "int8 weight without a scale": 1,
         "expanded view of fewer numbers": 1,

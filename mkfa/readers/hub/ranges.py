@@ -142,6 +142,11 @@ class RangedFile:
         """All tensors, in the order of the file."""
         return self._header.tensors
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself."""
+        return self._header.metadata
+
     def cost(self, keys: Iterable[str]) -> int:
         """Return the bytes that `read(keys)` would fetch, with the gaps between neighbouring tensors."""
         return sum(stop - start for start, stop in self._spans(keys))

@@ -22,6 +22,7 @@ from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile
 from mkfa.readers.tensors.select import Selection, context_of, take
+from mkfa.readers.tensors.view import View, as_state_dict
 from mkfa.readers.timm import catalogue as timm_catalogue
 
 PREFIX = "hf-hub:"
@@ -204,10 +205,11 @@ def _read_parts(pinned: Pinned, wanted: Wanted) -> Reading | None:
     """Read by ranges; None if the whole file is needed, or most of it."""
     try:
         file = RangedFile(pinned)
-        name, selection = _chosen(file, wanted, pinned.thing)
-        if file.cost(selection.keys) > WHOLE_SHARE * pinned.size:
+        view = as_state_dict(file)
+        name, selection = _chosen(view, wanted, pinned.thing)
+        if file.cost(view.sources(selection.keys)) > WHOLE_SHARE * pinned.size:
             return None
-        return _provenance(take(file, selection, architecture=name), wanted, pinned.commit, pinned.sha256)
+        return _provenance(take(view, selection, architecture=name), wanted, pinned.commit, pinned.sha256)
     except hub_http.RangeIgnoredError:
         return None
 
@@ -230,7 +232,7 @@ def _read_copy(copy: LocalCopy, wanted: Wanted) -> Reading:
     config = copy.path.parent / "config.json"
     if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
         wanted = _configured(wanted, config.read_bytes())
-    file = _open(copy.path)
+    file = as_state_dict(_open(copy.path))
     name, selection = _chosen(file, wanted, str(copy.path))
     reading = take(file, selection, architecture=name)
     return _provenance(reading, wanted, copy.commit, copy.sha256)
@@ -246,7 +248,7 @@ def _open(path: Path) -> TensorFile:
     return open_torch(path)
 
 
-def _chosen(file: TensorFile, wanted: Wanted, thing: str) -> tuple[str, Selection]:
+def _chosen(file: View, wanted: Wanted, thing: str) -> tuple[str, Selection]:
     context = context_of(file, wanted.options, thing)
     return choose(file.tensors, wanted.architecture, stem=wanted.entry.stem, context=context)
 

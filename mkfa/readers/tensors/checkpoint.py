@@ -17,7 +17,9 @@ from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo
 from mkfa.readers.tensors.depthwise import JUDGED
+from mkfa.readers.tensors.key_names import spellings
 from mkfa.readers.tensors.select import Context, Selection, context_of, select, take
+from mkfa.readers.tensors.view import as_state_dict
 from mkfa.storage.files import sha256_of
 
 
@@ -47,14 +49,15 @@ class CheckpointInfo:
 def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadOptions = DEFAULT) -> Reading:
     """Read an open checkpoint; `options` and errors as for `mkfa.readers.formats.reader_for`."""
     digest = _Digest(checkpoint.hashed)
-    context = context_of(file, options, checkpoint.thing)
     whole = file if isinstance(file, ModuleFile) else None
+    view = as_state_dict(file)
+    context = context_of(view, options, checkpoint.thing)
     if whole is not None and whole.facts and not options.architecture:
         name = whole.architecture
-        selection = select(file.tensors, facts=whole.facts, keeps_order=True, context=context)
+        selection = select(view.tensors, facts=whole.facts, keeps_order=True, context=context)
     else:
-        name, selection = _selected(file.tensors, checkpoint, context)
-    reading = take(file, selection, architecture=name, source_sha256=digest.result())
+        name, selection = _selected(view.tensors, checkpoint, context)
+    reading = take(view, selection, architecture=name, source_sha256=digest.result())
     return replace(
         reading,
         stood_in=FrozenDict({}) if whole is None else whole.stood_in,
@@ -89,11 +92,13 @@ def identify(
     judged = {key: infos[key].shape for key, why in plain.left_out.items() if why in JUDGED}
     taken = {layer.key: layer.shape for layer in plain.layers}
     for shapes in ({**taken, **judged}, taken) if judged else (taken,):
-        for prefix in _common_prefixes(list(shapes)):
-            names = [key[len(prefix) :] for key in infos if key.startswith(prefix)]
-            match = match_layers({key[len(prefix) :]: shape for key, shape in shapes.items()}, names)
-            if match is not None:
-                return match[0], select(infos, graph=match[1], rule="catalogue", context=context)
+        for keys in spellings(infos):
+            named = {name: shapes[key] for name, key in keys.items() if key in shapes}
+            for prefix in _common_prefixes(list(named)):
+                names = [name[len(prefix) :] for name in keys if name.startswith(prefix)]
+                match = match_layers({name[len(prefix) :]: shape for name, shape in named.items()}, names)
+                if match is not None:
+                    return match[0], select(infos, graph=match[1], rule="catalogue", context=context)
     return "", plain
 
 

@@ -28,6 +28,8 @@ BILINEAR = "fixed bilinear kernels of an upsampling layer"
 JUDGED = (ONE_CHANNEL, BILINEAR)
 """Reasons that follow from channel counts and numbers, not from names."""
 
+UNCOMPUTED = "weight kept in parts (pruned, normalised or otherwise parametrised) that do not suffice to compute it"
+
 EXPANDED = "expanded view of fewer numbers"
 
 Read = Callable[[Sequence[str]], Mapping[str, F32]]
@@ -80,7 +82,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
         one_tap = len(shape) != 4 and not any(n > 1 for n in shape[2:])
         return kinds[len(shape)] if named and not one_tap else ""
     if is_reparametrised(key):
-        return "reparametrised weight (pruning, weight norm or spectral norm)"
+        return UNCOMPUTED
     if not named:
         return "buffer"
     if info.dtype not in FLOATS:

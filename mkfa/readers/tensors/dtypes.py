@@ -30,13 +30,16 @@ QUANTISED = ("qint8", "quint8", "qint32")
 FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", *QUANTISED])
 """Types that weights can be converted from."""
 
+READABLE = FLOATS | {"bool"}
+"""Types that can be read: those of weights and of the masks of pruned ones."""
+
 _NUMPY = {"float64": "f8", "float32": "f4", "float16": "f2", "qint8": "i1", "quint8": "u1", "qint32": "i4"}
-_NUMPY |= {"int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1"}
+_NUMPY |= {"int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1", "bool": "?"}
 
 
 def check_float(thing: object, info: TensorInfo) -> None:
     """Refuse a tensor that cannot be converted to float32; raises SourceError."""
-    if info.dtype not in FLOATS:
+    if info.dtype not in READABLE:
         raise SourceError(thing, f"stores {info.key} as {info.dtype}", "save it as float32")
 
 

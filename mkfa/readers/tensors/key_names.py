@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +50,46 @@ def _part_rank(part: str) -> tuple[object, ...]:
     number = int(digits[:18]) if digits else -1
     natural = tuple((0, 0, c) if i % 2 == 0 else (1, int(c[:18]), "") for i, c in enumerate(_NUMBER.split(text)))
     return (place, number, shade, natural, part)
+
+
+_WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"])
+
+
+def plain_name(key: str) -> str:
+    """Return a key without the components that torch.compile, FSDP and activation checkpointing put into it.
+
+    Examples
+    --------
+    >>> plain_name("stages.0._checkpoint_wrapped_module.dwconv.weight")
+    'stages.0.dwconv.weight'
+    """
+    if not any(wrapper in key for wrapper in _WRAPPERS):
+        return key
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def spellings(keys: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield name -> key for the ways in which a network may have been named before it was wrapped.
+
+    First come the keys as they are; then without wrappers; without `module` (DataParallel); and with `stages.0` for
+    `stages_0`, as timm's feature extractors name it. Only ways that keep the names apart are given.
+    """
+    known = list(keys)
+    seen: set[tuple[str, ...]] = set()
+    names = known
+    for step in (None, plain_name, _without_module, _with_dots):
+        names = names if step is None else [step(name) for name in names]
+        if len(set(names)) == len(known) and tuple(names) not in seen:
+            seen.add(tuple(names))
+            yield dict(zip(names, known, strict=True))
+
+
+def _without_module(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part != "module")
+
+
+def _with_dots(key: str) -> str:
+    return ".".join(re.sub(r"^([A-Za-z]+)_(\d+)$", r"\1.\2", part) for part in key.split("."))
 
 
 _STAGE_PATTERNS = tuple(

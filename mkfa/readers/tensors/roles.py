@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 _MOMENTS = frozenset(["exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_diff", "exp_avg_slow", "exp_inf"])
 _MOMENTS |= {"momentum_buffer", "square_avg", "grad_avg", "acc_delta", "slow_buffer"}
+_OPTIMISERS = frozenset(["optim", "optims", "optimizer", "optimizers", "optimiser", "optimisers"])
+_OPTIMISER_STATES = _OPTIMISERS | {"optim_state", "optimizer_state", "optimizer_states", "optimizer_state_dict"}
 
 
 def is_depthwise_shape(shape: tuple[int, ...]) -> bool:
@@ -14,8 +18,13 @@ def is_depthwise_shape(shape: tuple[int, ...]) -> bool:
 def is_optimiser(key: str) -> bool:
     """True for a path through an optimiser (`optimizer.state.0.exp_avg`) or to one of its moments."""
     parts = key.lower().split(".")
-    if any("optim" in part or part in _MOMENTS for part in parts):
-        return True
+    weight = parts[-1] in ("weight", "bias")
+    for i, part in enumerate(parts):
+        if part in _MOMENTS:
+            return True
+        # A module of a network may have such a name too: `optim_head.conv.weight`.
+        if _OPTIMISERS & set(re.split(r"[_\W\d]+", part)) and (not weight or (i < 2 and part in _OPTIMISER_STATES)):
+            return True
     return len(parts) >= 3 and parts[-3] == "state" and parts[-2].isdigit() and parts[-1] not in ("weight", "bias")
 
 

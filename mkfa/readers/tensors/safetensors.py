@@ -191,6 +191,11 @@ class SafetensorsFile:
     def tensors(self) -> Mapping[str, TensorInfo]:
         return self.header.tensors
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself."""
+        return self.header.metadata
+
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32) in order of the file."""
         with open_file(self.path) as f:

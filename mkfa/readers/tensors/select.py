@@ -24,6 +24,7 @@ from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.copies import Roles, roles, settle_copies
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
+from mkfa.readers.tensors.view import View
 
 TIED = str(Why.TIED)
 OUTSIDE = "not in the architecture's graph"
@@ -88,18 +89,20 @@ class Context:
     options : layers that match `include` are taken, if they have a depthwise layer's shape, whatever the rules say.
     role : which tensors are the network; None decides by names alone.
     read : returns values by key, where numbers tell more than names; None goes without.
+    notes : sentences for the user about how the tensors are stored.
     """
 
     thing: str = "the checkpoint"
     options: ReadOptions = DEFAULT
     role: Roles | None = None
     read: depthwise.Read | None = None
+    notes: tuple[str, ...] = ()
 
 
-def context_of(file: TensorFile, options: ReadOptions, thing: object) -> Context:
+def context_of(file: View, options: ReadOptions, thing: object) -> Context:
     """Return the context of an open file, with copies settled; raises as `settle_copies`."""
     role = settle_copies(file, options, thing=thing)
-    return Context(str(thing), options, role, lambda keys: dict(file.read(keys)))
+    return Context(str(thing), options, role, lambda keys: dict(file.read(keys)), file.notes)
 
 
 def select(
@@ -151,7 +154,7 @@ def select(
         for key, info in alive.items()
         if key not in why and (is_depthwise_shape(info.shape) if key not in facts else _is_layer(facts[key], info))
     ]
-    notes, doubtful = list(role.notes), dict[str, str]()
+    notes, doubtful = [*context.notes, *role.notes], dict[str, str]()
     if graph is not None:
         layers = _from_graph(alive, graph, context.thing)
         if any(layer.experts for layer in layers):
@@ -287,8 +290,9 @@ def _known_stem(candidates: Sequence[str], first_conv: str) -> str | None:
 
 def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[str]) -> list[PlannedLayer]:
     """Plan layers chosen by shape: stages, and strides and dilations of known families, come from the names."""
-    stages = naming.stages(keys, infos)
-    family = naming.known_family(keys, infos)
+    names, everything = [naming.plain_name(key) for key in keys], [naming.plain_name(key) for key in infos]
+    stages = naming.stages(names, everything)
+    family = naming.known_family(names, everything)
     layers = []
     for i, (key, stage) in enumerate(zip(keys, stages, strict=True)):
         info = infos[key]
@@ -308,13 +312,16 @@ def _from_graph(infos: Mapping[str, TensorInfo], graph: tuple[GraphLayer, ...], 
     """Plan the layers of a graph, which have one common prefix in the file."""
     if not graph:
         return []
-    prefixes = [key[: -len(graph[0].key)] for key in infos if f".{key}".endswith(f".{graph[0].key}")] or [""]
-    missing: dict[str, list[str]] = {}
-    for prefix in sorted(prefixes, key=len):
-        missing[prefix] = [g.key for g in graph if (t := infos.get(prefix + g.key)) is None or t.shape != g.shape]
-        if not missing[prefix]:
-            return [_graph_layer(g, prefix, infos) for g in graph]
-    least = min(missing.values(), key=len)
+    missing: list[list[str]] = []
+    for keys in naming.spellings(infos):
+        named = {name: infos[key] for name, key in keys.items()}
+        prefixes = [name[: -len(graph[0].key)] for name in named if f".{name}".endswith(f".{graph[0].key}")] or [""]
+        for prefix in sorted(prefixes, key=len):
+            lacks = [g.key for g in graph if (t := named.get(prefix + g.key)) is None or t.shape != g.shape]
+            if not lacks:
+                return [_graph_layer(g, prefix, named) for g in graph]
+            missing.append(lacks)
+    least = min(missing, key=len)
     problem = f"lacks {len(least)} of the {len(graph)} depthwise layers of the architecture, first {least[0]}"
     raise SourceError(thing, problem, "name the architecture that the weights belong to, or leave it out")
 
@@ -326,7 +333,7 @@ def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]
     channels = layer.shape[1] // (high * wide) if layer.experts else layer.shape[0]
     bias_key = _bias_key(key, [(channels,), (layer.experts, channels)], infos)
     shared = {name: getattr(layer, name) for name in ("stride", "dilation", "multiplier", "stage", "experts")}
-    return PlannedLayer(key, bias_key, info.shape, info.dtype, (high, wide), **shared)
+    return PlannedLayer(info.key, bias_key, info.shape, info.dtype, (high, wide), **shared)
 
 
 def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo], left_out: Mapping[str, str]) -> str:

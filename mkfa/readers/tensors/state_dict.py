@@ -14,7 +14,7 @@ from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorInfo
-from mkfa.readers.tensors.dtypes import FLOATS
+from mkfa.readers.tensors.dtypes import READABLE
 
 _DEEPEST = 64
 """Deepest nesting of dictionaries and lists that is read."""
@@ -31,8 +31,8 @@ class StateDict:
         """Yield (key, tensor copied to float32)."""
         for key in keys:
             value, dtype = self.values[key], self.tensors[key].dtype
-            if dtype not in FLOATS or getattr(value, "is_meta", False):
-                problem = f"has {key} without values (meta device)" if dtype in FLOATS else f"has {key} as {dtype}"
+            if dtype not in READABLE or getattr(value, "is_meta", False):
+                problem = f"has {key} without values (meta device)" if dtype in READABLE else f"has {key} as {dtype}"
                 raise SourceError("the state dict", problem, "pass the trained weights as floats")
             if hasattr(value, "detach"):
                 from mkfa.readers.modules import to_numpy
