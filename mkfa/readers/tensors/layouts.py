@@ -53,8 +53,8 @@ def transposed(
 def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> str:
     """Return the layout of a file's four-dimensional weights.
 
-    A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) less, any other
-    shape hardly. Another layout than PyTorch's has to be much likelier, or stated by the metadata and as likely.
+    A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) of odd
+    length less, another odd rectangle still less, and any other shape hardly. Another layout than PyTorch's has to be much likelier, or stated by the metadata and as likely.
 
     Examples
     --------
@@ -81,8 +81,8 @@ def _cost(shape: tuple[int, ...], layout: str) -> float:
     high, wide = (shape[axis] for axis in _TO_PYTORCH[layout][2:])
     if high == wide and high <= LARGEST:
         return 0.0
-    if min(high, wide) == 1 and max(high, wide) % 2 and max(high, wide) <= LARGEST:
-        return 0.3
+    if high % 2 and wide % 2 and max(high, wide) <= LARGEST:
+        return 0.3 if min(high, wide) == 1 else 0.5
     return 1.0
 
 
