@@ -53,8 +53,9 @@ def transposed(
 def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> str:
     """Return the layout of a file's four-dimensional weights.
 
-    A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) of odd
-    length less, another odd rectangle still less, and any other shape hardly. Another layout than PyTorch's has to be much likelier, or stated by the metadata and as likely.
+    A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) of odd length
+    less, another odd rectangle still less, and any other shape hardly. Another layout than PyTorch's has to be much
+    likelier, or stated by the metadata and as likely.
 
     Examples
     --------
