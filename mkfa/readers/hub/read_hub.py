@@ -21,8 +21,9 @@ from mkfa.readers.hub.choose_layers import choose
 from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorFile
+from mkfa.readers.tensors.conversion import as_state_dict
 from mkfa.readers.tensors.select import Selection, context_of, take
-from mkfa.readers.tensors.view import View, as_state_dict
+from mkfa.readers.tensors.view import View
 from mkfa.readers.timm import catalogue as timm_catalogue
 
 PREFIX = "hf-hub:"

@@ -16,10 +16,10 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo
+from mkfa.readers.tensors.conversion import as_state_dict
 from mkfa.readers.tensors.depthwise import JUDGED
 from mkfa.readers.tensors.key_names import spellings
 from mkfa.readers.tensors.select import Context, Selection, context_of, select, take
-from mkfa.readers.tensors.view import as_state_dict
 from mkfa.storage.files import sha256_of
 
 

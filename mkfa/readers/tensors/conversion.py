@@ -1,0 +1,64 @@
+"""A file of named tensors as a PyTorch state dict would have them: computed, transposed and renamed ones.
+
+Tensors keep their names in the file; a computed one gets the name that it has in the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mkfa.array_types import F32
+from mkfa.frozen import FrozenDict
+from mkfa.readers.reading import TensorFile
+from mkfa.readers.tensors.computed import computed
+from mkfa.readers.tensors.layouts import transposed
+from mkfa.readers.tensors.view import Made, View
+
+
+def as_state_dict(file: TensorFile) -> View:
+    """Return a file's view as a PyTorch state dict.
+
+    Names with slashes get dots; weights that pruning, weight norm or spectral norm keep in parts are computed; weights
+    with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
+    A file may state its layout in `metadata`, a mapping of texts ({"format": "mlx"}).
+    """
+    view = _renamed(file)
+    for step in (computed, transposed):
+        tensors, made, notes = step(view.tensors, getattr(file, "metadata", {}))
+        composed = {key: _over(recipe, view.made) for key, recipe in made.items()}
+        view = replace(
+            view, tensors=FrozenDict(tensors), made=FrozenDict({**view.made, **composed}), notes=(*view.notes, *notes)
+        )
+    return view
+
+
+def _renamed(file: TensorFile) -> View:
+    """Return a view with dots for slashes and without TensorFlow's ":0", where names have slashes and no dots."""
+    slashed = [key for key in file.tensors if "/" in key]
+    if 2 * len(slashed) <= len(file.tensors) or any("." in key for key in slashed):
+        return View(file, file.tensors, FrozenDict({}))
+    names = {key: key.removesuffix(":0").replace("/", ".") for key in file.tensors}
+    if len(set(names.values())) < len(names):
+        return View(file, file.tensors, FrozenDict({}))
+    tensors = {names[key]: replace(info, key=names[key]) for key, info in file.tensors.items()}
+    made = {name: Made((key,), _same) for key, name in names.items() if name != key}
+    return View(file, FrozenDict(tensors), FrozenDict(made))
+
+
+def _same(values: Sequence[F32]) -> F32:
+    return values[0]
+
+
+def _over(recipe: Made, made: Mapping[str, Made]) -> Made:
+    """Return a recipe whose sources are the file's own, where they are computed themselves."""
+    if not any(source in made for source in recipe.sources):
+        return recipe
+    inner = [made.get(source, Made((source,), _same)) for source in recipe.sources]
+    sources = tuple(dict.fromkeys(source for each in inner for source in each.sources))
+
+    def compute(values: Sequence[F32]) -> F32:
+        known = dict(zip(sources, values, strict=True))
+        return recipe.compute([each.compute([known[source] for source in each.sources]) for each in inner])
+
+    return Made(sources, compute)
