@@ -1,0 +1,414 @@
+"""How often does mkfa find what is not there, and what is? Every p and interval that it prints, on made banks.
+
+    python tests/benchmarks/calibrate.py --rows calibrate.jsonl [--part compare] [--scale 1.0]
+    python tests/benchmarks/calibrate.py --rows calibrate.jsonl --table
+
+Each row of the file is one made pair (or bank) of one part and setting; rows that are there are not computed again, so
+that a run can be broken off and resumed. `--scale 0.02` is a quick look. The seed of a row is [SEED, setting, number].
+Banks are structured as trained ones are: noise has the second moments of the 5x5 filters of `efficientnet_lite0`
+(first eigenvalue .38), of the whole bank or of single layers; patterned banks mix twelve smooth patterns in proportions
+that differ from layer to layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mkfa
+from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
+from mkfa.banks.canonical import normalise
+from mkfa.clusters.count import choose_clusters
+from mkfa.clusters.keys import find_keys
+from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_covariance
+from mkfa.nulls.draws import draw_null
+from mkfa.patterns.dictionary import dictionary
+from mkfa.patterns.summary import summarise
+from mkfa.similarity.comparing import compare
+from mkfa.similarity.depth_trend import TRENDS
+from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.samples import make_cloud
+
+SEED = 2026
+ALPHA = 0.05
+SIDE = 5
+TAPS = SIDE * SIDE
+JUDGED = tuple(name for name in DEFAULT_MEASURES if MEASURES[name].whole is None)
+LOUD = 10 ** (-15 / 20)
+"""Noise of copies beside their norm: 15 dB below."""
+SHARES = (0.0, 0.05, 0.10, 0.25)
+Layers = list[np.ndarray]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Return rows of zero mean and unit norm, (N, K) float32."""
+    return normalise(np.asarray(rows, np.float32))[0]
+
+
+@cache
+def covariances() -> tuple[np.ndarray, ...]:
+    """Return the covariances of normal filters with the second moments of the layers of a bundled bank."""
+    cloud = make_cloud(mkfa.load_bank("efficientnet_lite0"), Kind(SIDE, SIDE))
+    filters = cloud.vector.reshape(-1, SIDE, SIDE)
+    return tuple(sphere_covariance(tap_covariance(filters[cloud.layer == i])) for i in range(len(cloud.layers)))
+
+
+@cache
+def pooled_covariance() -> np.ndarray:
+    """Return the same for all its filters."""
+    cloud = make_cloud(mkfa.load_bank("efficientnet_lite0"), Kind(SIDE, SIDE))
+    return sphere_covariance(tap_covariance(cloud.vector.reshape(-1, SIDE, SIDE)))
+
+
+@cache
+def patterns(seed: int) -> np.ndarray:
+    """Return twelve smooth patterns, (12, K)."""
+    return unit(
+        draw_null("blurred", np.empty((12, SIDE, SIDE), np.float32), np.random.default_rng(seed)).reshape(12, -1)
+    )
+
+
+def white(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    return [unit(rng.standard_normal((n, TAPS))) for n in sizes]
+
+
+def blurred(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    return [unit(draw_null("blurred", np.empty((n, SIDE, SIDE), np.float32), rng).reshape(n, -1)) for n in sizes]
+
+
+def shuffled(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw filters of the bundled bank with their taps permuted."""
+    cloud = make_cloud(mkfa.load_bank("efficientnet_lite0"), Kind(SIDE, SIDE))
+    return [rng.permuted(cloud.vector[rng.choice(len(cloud), n)], axis=1) for n in sizes]
+
+
+def noise(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw normal filters of one covariance, the bundled bank's."""
+    return [unit(sample_covariance(pooled_covariance(), n, rng)) for n in sizes]
+
+
+def layered_noise(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw normal filters, each layer with the covariance of some layer of the bundled bank."""
+    own = covariances()
+    return [unit(sample_covariance(own[rng.integers(len(own))], n, rng)) for n in sizes]
+
+
+def patterned(sizes: Sequence[int], rng: np.random.Generator, seed: int = 99) -> Layers:
+    """Draw noisy copies of patterns, in proportions that differ from layer to layer."""
+    out = []
+    for n in sizes:
+        chosen = patterns(seed)[rng.choice(12, n, p=rng.dirichlet(np.full(12, 0.5)))]
+        out.append(unit(chosen * rng.choice([-1, 1], (n, 1)) + 0.12 * rng.standard_normal((n, TAPS))))
+    return out
+
+
+def other_patterned(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """The same with other patterns."""
+    return patterned(sizes, rng, seed=98)
+
+
+NOISE: dict[str, Callable[[Sequence[int], np.random.Generator], Layers]] = {
+    "shuffled": shuffled,
+    "gaussian": white,
+    "blurred": blurred,
+    "covariance": noise,
+    "covariance-layer": layered_noise,
+}
+"""Banks that are draws of a null."""
+
+
+def bank_of(layers: Layers, name: str) -> FilterBank:
+    """Return a bank of these layers, at even depths."""
+    table = [
+        (Layer(i, f"l{i}", -1, i / len(layers), len(w), SIDE, SIDE), w.reshape(-1, SIDE, SIDE).astype(np.float32), None)
+        for i, w in enumerate(layers)
+    ]
+    return make_bank(name, table, Provenance())
+
+
+def planted(a: Layers, b: Layers, share: float, rng: np.random.Generator) -> Layers:
+    """Replace a share of B's filters, wherever they are, by copies of filters of A with noise 15 dB below them."""
+    pool, sizes = np.concatenate(a), [len(x) for x in b]
+    out = np.concatenate(b)
+    hit = rng.random(len(out)) < share
+    copies = pool[rng.choice(len(pool), int(hit.sum()), replace=False)]
+    out[hit] = unit(copies + LOUD * unit(rng.standard_normal(copies.shape)))
+    return np.split(out, np.cumsum(sizes)[:-1])
+
+
+Found = dict[str, float]
+
+
+def compare_pair(rng: np.random.Generator, *, null: str, share: float, sizes: Sequence[int], m: int = 39) -> Found:
+    """Compare two banks that are draws of a null, B with some of A's filters."""
+    a = NOISE[null](sizes, rng)
+    b = planted(a, NOISE[null](sizes, rng), share, rng)
+    seed = int(rng.integers(2**31))
+    result = compare(bank_of(a, "a"), bank_of(b, "b"), measures=JUDGED, nulls=null, permutations=m, splits=1, seed=seed)
+    kind = result.kinds[0]
+    chance = kind.nulls[0]
+    out = {f"p {name}": float(p) for name, p in zip(kind.measures, chance.p, strict=True)}
+    for i, name in kind.by_layer:
+        out[f"any layer pair, max-T, {name}"] = float(np.nanmin(chance.layer_p_max[i]))
+        if len(kind.layers_a) * len(kind.layers_b) <= ALPHA * (m + 1):
+            out[f"any layer pair, Holm, {name}"] = float(np.nanmin(chance.layer_p_holm[i]))
+        out[f"any pair of stages, Holm, {name}"] = float(np.nanmin(chance.stage_p_holm[i]))
+    trend = kind.depth_trend
+    out |= {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
+    out["lineage"] = float(result.lineage.p)
+    return out
+
+
+def exchange_pair(
+    rng: np.random.Generator, *, a: Sequence[int], b: Sequence[int], share: float = 0.0, layer_effect: bool = True
+) -> Found:
+    """Exchange layers between two banks; a share of B's layers is of other patterns."""
+    if layer_effect:
+        one, other, foreign = patterned(a, rng), patterned(b, rng), other_patterned(b, rng)
+    else:
+        one, other, foreign = white(a, rng), white(b, rng), patterned(b, rng)
+    mixed = [np.where((rng.random(len(x)) < share)[:, None], y, x) for x, y in zip(other, foreign, strict=True)]
+    seed = int(rng.integers(2**31))
+    settings: dict[str, Any] = dict(measures=("coverage", "mmd", "energy"), nulls="gaussian", permutations=99, splits=1)
+    kind = compare(bank_of(one, "a"), bank_of(mixed, "b"), seed=seed, **settings).kinds[0]
+    return {f"p differ, {name}": p for name, p in kind.exchange.p.items()}
+
+
+def interval_pair(
+    rng: np.random.Generator,
+    *,
+    laws: tuple[Callable[..., Layers], Callable[..., Layers]],
+    sizes: tuple[Sequence[int], Sequence[int]],
+) -> Found:
+    """Return value and interval of every measure for banks of two laws."""
+    one, other = (bank_of(law(n, rng), name) for law, n, name in zip(laws, sizes, "ab", strict=True))
+    seed = int(rng.integers(2**31))
+    settings: dict[str, Any] = dict(measures=JUDGED, nulls="gaussian", permutations=19, splits=1)
+    kind = compare(one, other, seed=seed, **settings).kinds[0]
+    out = {}
+    for name, value, (low, high) in zip(kind.measures, kind.value, kind.interval.T, strict=True):
+        out |= {f"{name}|value": float(value), f"{name}|low": float(low), f"{name}|high": float(high)}
+    return out
+
+
+def assign_bank(rng: np.random.Generator, *, null: str, share: float, sizes: Sequence[int]) -> Found:
+    """Assign patterns to a bank of noise, of which a share of the filters are noisy Gaussian derivatives."""
+    layers = NOISE[null](sizes, rng)
+    atoms = dictionary("families", SIDE, SIDE).atoms
+    rows = np.concatenate(layers)
+    hit = rng.random(len(rows)) < share
+    copies = atoms[rng.choice(len(atoms), int(hit.sum()))]
+    rows[hit] = unit(copies + LOUD * unit(rng.standard_normal(copies.shape)))
+    bank = bank_of(np.split(rows, np.cumsum(sizes)[:-1]), "a")
+    part = mkfa.assign(bank, null=null, draws=499, seed=int(rng.integers(2**31)))
+    p = part.kinds[0].p
+    whole = next(x for x in summarise(part).whole if x.null == null)
+    out = {"share of noise with p <= .05": float((p[~hit] <= ALPHA).mean())}
+    out |= {
+        f"{key}|{name}": float(getattr(whole, f))
+        for key, names in {
+            "share over the null's 1 %": {"value": "beyond", "low": "beyond_low", "high": "beyond_high"},
+            "share with R2 >= .9": {"value": "fixed", "low": "fixed_low", "high": "fixed_high"},
+        }.items()
+        for name, f in names.items()
+    }
+    if share:
+        out["share of patterns with p <= .05"] = float((p[hit] <= ALPHA).mean())
+    return out
+
+
+def keys_bank(rng: np.random.Generator, *, share: float, size: int = 400) -> Found:
+    """Find keys of a bank of covariance noise, of which a share are noisy copies of twelve patterns."""
+    rows = _with_patterns(rng, share, size)
+    keys = find_keys([bank_of([rows], "a")], most=8, candidates=24, seed=int(rng.integers(2**31)))
+    out = {"p of the curve": keys.p}
+    for question, answer in keys.match.answers.items():
+        for null, entry in answer.summary().items():
+            if isinstance(entry, dict) and entry.get("p") is not None:
+                out[f"match, {question}, {null}"] = float(entry["p"])
+    return out
+
+
+def atlas_bank(rng: np.random.Generator, *, share: float, size: int = 400) -> Found:
+    """Judge the clusters of the same banks."""
+    rows = _with_patterns(rng, share, size)
+    return {"p of structure": choose_clusters(rows, seed=int(rng.integers(2**31)), counts=(2, 4, 8)).p}
+
+
+def _with_patterns(rng: np.random.Generator, share: float, size: int) -> np.ndarray:
+    rows = noise([size], rng)[0]
+    hit = rng.random(size) < share
+    rows[hit] = patterned([int(hit.sum())], rng)[0] if hit.any() else rows[hit]
+    return rows
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of a table: which table, what stands over the column, the number of banks, how a row is made."""
+
+    part: str
+    table: str
+    column: str
+    count: int
+    make: Callable[[np.random.Generator], Found]
+
+    @property
+    def stream(self) -> int:
+        """Number that sets its seeds apart from those of other settings."""
+        return zlib.crc32(f"{self.part} {self.table} {self.column}".encode())
+
+
+def settings() -> Iterator[Setting]:
+    """Yield all settings."""
+    yield from _compare_settings()
+    yield from _exchange_settings()
+    yield from _interval_settings()
+    for null in NOISE:
+        make = partial(assign_bank, null=null, share=0.0, sizes=[48] * 8)
+        yield Setting("assign", "draws of the null", null, 80 if null == "covariance-layer" else 30, make)
+    for share in SHARES:
+        make = partial(assign_bank, null="covariance", share=share, sizes=[48] * 8)
+        yield Setting("assign", "covariance noise with patterns", f"{share:.0%}", 30, make)
+    for part, make_row in (("keys", keys_bank), ("atlas", atlas_bank)):
+        for share in SHARES:
+            make = partial(make_row, share=share)
+            yield Setting(part, "covariance noise with patterns", f"{share:.0%}", 25 if share else 100, make)
+
+
+def _compare_settings() -> Iterator[Setting]:
+    for null in ("covariance", "covariance-layer", "shuffled", "gaussian", "blurred"):
+        strict, title = null.startswith("covariance"), f"draws of {null} with shared filters, 39 draws of the null"
+        if strict:
+            make = partial(compare_pair, null=null, share=0.0, sizes=[32] * 8)
+            yield Setting("compare", title, "8 x 32, 0%", 120, make)
+        for share in SHARES:
+            count = (40 if strict else 25) if share else (120 if strict else 60)
+            make = partial(compare_pair, null=null, share=share, sizes=[96] * 8)
+            yield Setting("compare", title, f"8 x 96, {share:.0%}", count, make)
+    make = partial(compare_pair, null="covariance", share=0.0, sizes=[128] * 3, m=199)
+    yield Setting("compare", "draws of covariance, 199 draws of the null", "3 x 128, 0%", 60, make)
+
+
+def _exchange_settings() -> Iterator[Setting]:
+    sizes = {
+        "8 x 32, 8 x 32": ([32] * 8, [32] * 8),
+        "8 x 64, 8 x 8": ([64] * 8, [8] * 8),
+        "4 x 8, 12 x 64": ([8] * 4, [64] * 12),
+        "4 x 64, 12 x 8": ([64] * 4, [8] * 12),
+        "8 to 64, 6 to 96": ([8, 16, 32, 64] * 2, [6, 12, 24, 48, 96] * 2),
+    }
+    for title, effect in (("patterns in proportions that differ by layer", True), ("white noise", False)):
+        for column, (a, b) in sizes.items():
+            make = partial(exchange_pair, a=a, b=b, layer_effect=effect)
+            yield Setting("exchange", f"layers of one population, {title}", column, 120, make)
+    title = "8 x 32 and 8 x 32, a share of B's filters of other patterns"
+    for share in SHARES[1:]:
+        make = partial(exchange_pair, a=[32] * 8, b=[32] * 8, share=share)
+        yield Setting(
+            "exchange", "8 x 32 and 8 x 32, a share of B's filters of other patterns", f"{share:.0%}", 50, make
+        )
+
+
+def _interval_settings() -> Iterator[Setting]:
+    one, two = (patterned, patterned), (patterned, other_patterned)
+    cases = {
+        "one law, 8 x 48": (one, ([48] * 8, [48] * 8)),
+        "one law, 9 x 48": (one, ([48] * 9, [48] * 9)),
+        "two laws, 9 x 48": (two, ([48] * 9, [48] * 9)),
+        "two laws, 17 x 48 and 6 x 48": (two, ([48] * 17, [48] * 6)),
+        "two laws, 9 of 16 to 256": (two, ([16, 16, 24, 32, 64, 64, 128, 192, 256],) * 2),
+        "one law, few sorts of layers, 9 x 64": ((layered_noise, layered_noise), ([64] * 9, [64] * 9)),
+    }
+    for column, (laws, sizes) in cases.items():
+        yield Setting("interval", "patterned banks", column, 100, partial(interval_pair, laws=laws, sizes=sizes))
+
+
+def run(rows: Path, chosen: Sequence[Setting], *, scale: float = 1.0) -> None:
+    """Compute the rows that the file lacks and add each as soon as it is there."""
+    done = {(row["part"], row["table"], row["column"], row["number"]) for row in read(rows)}
+    for setting in chosen:
+        name = setting.part, setting.table, setting.column
+        start, fresh = time.time(), 0
+        for number in range(max(2, round(setting.count * scale))):
+            if (*name, number) in done:
+                continue
+            found = setting.make(np.random.default_rng([SEED, setting.stream, number]))
+            row = dict(zip(("part", "table", "column"), name, strict=True)) | {"number": number, "found": found}
+            with rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            fresh += 1
+        if fresh:
+            print(f"{': '.join(name)}: {fresh} in {time.time() - start:.0f} s", flush=True)
+
+
+def read(rows: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file; a last line that was broken off does not count."""
+    lines = rows.read_text().split("\n")[:-1] if rows.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def rates(found: Sequence[Found]) -> dict[str, str]:
+    """Return for each p the share of rows with p <= .05, for each interval how many hold the mean of the values.
+
+    Behind an interval's share stands its mean width over that of 1.96 standard deviations of the values each way.
+    """
+    out = {}
+    for key in found[0]:
+        name, _, what = key.partition("|")
+        x = np.array([row[key] for row in found], float)
+        if what == "value":
+            low, high = (np.array([row[f"{name}|{end}"] for row in found]) for end in ("low", "high"))
+            held = ((low <= x.mean()) & (x.mean() <= high)).mean()
+            spread = 3.92 * x.std(ddof=1)
+            out[f"95 %: {name}"] = f"{held:.2f} ({(high - low).mean() / spread:.2f})" if spread > 0 else "–"
+        elif what:
+            continue
+        elif name.startswith("share"):
+            out[name] = f"{np.nanmean(x):.3f}"
+        elif np.isfinite(x).any():
+            out[name] = f"{(x[np.isfinite(x)] <= ALPHA).mean():.3f}"
+    return out
+
+
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the tables in Markdown, a row for each p or interval, a column for each setting."""
+    parts: dict[tuple[str, str], dict[str, list[Found]]] = {}
+    for row in rows:
+        columns = parts.setdefault((row["part"], row["table"]), {})
+        columns.setdefault(row["column"], []).append(row["found"])
+    out = []
+    for (part, title), columns in parts.items():
+        cells = {column: rates(found) for column, found in columns.items()}
+        names = list(dict.fromkeys(name for column in cells.values() for name in column))
+        heads = [f"{column} ({len(found)})" for column, found in columns.items()]
+        lines = [["", *heads], ["---"] * (1 + len(heads))]
+        lines += [[name, *(cells[column].get(name, "–") for column in columns)] for name in names]
+        out.append(f"### `{part}`: {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(out) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
+    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, interval, assign, keys, atlas")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
+    parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")
+    given = parser.parse_args(arguments)
+    if given.table:
+        print(tables(read(given.rows)))
+    else:
+        run(given.rows, [s for s in settings() if not given.part or s.part in given.part], scale=given.scale)
+
+
+if __name__ == "__main__":
+    main()
