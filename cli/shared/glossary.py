@@ -16,7 +16,11 @@ GLOSSARY = {
     "ceiling": "The value of a measure against filters without patterns: as unlike as chance makes two networks.",
     "checkpoint": "A file with the weights of a trained network; 'mkfa harvest' reads its filters into a bank.",
     "control": "An arm that should hurt or should not, so that 'no drop' means something: random, delta, box.",
-    "coverage": "The share of one bank's filters that have a filter of the other bank with |cos| above a threshold.",
+    "common parent": "Of two networks: one was trained from the other, or both from the same initial weights. It shows "
+    "in filters of the same channel, which are far more alike than with channels permuted. Such networks are not "
+    "independent evidence: they count once.",
+    "coverage": "How well each filter of one bank is matched in the other: the mean |cos| with its nearest there, both "
+    "ways round. coverage_at is the share of filters whose nearest has |cos| above a threshold.",
     "curve": "Accuracy against the number of layers, counted from the first, that are set and frozen.",
     "dead filter": (
         "A filter whose largest weight is zero or under 1 % of the layer's typical (median) one, zeros aside; it is"
@@ -27,7 +31,8 @@ GLOSSARY = {
     "domain": "A labelled image set that networks are trained on, bundled, fetched, or a folder of your own.",
     "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
     "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
-    "fraction": "Where a value lies between floor (0) and ceiling (1).",
+    "fraction": "Where a value lies between floor (0) and ceiling (1). With white noise as the ceiling any two "
+    "networks look near; 'strictest' takes the null whose mean is most alike instead.",
     "freeze": "Keep weights as they are while the rest of the network is trained.",
     "gain and offset": "A filter times a factor plus a constant. Later layers and normalisation can make up for both, "
     "so filters that differ in nothing else count as the same.",
@@ -43,6 +48,8 @@ GLOSSARY = {
     "moments, or an untrained network. What a measure gives on them is chance.",
     "p": "How often chance alone gives a value as extreme; adjusted by Holm's method where several are tested.",
     "pattern": "A Gaussian derivative or another analytic kernel that 'mkfa assign' fits to each filter.",
+    "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
+    "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
     "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
     "seed": "The number that all random draws of a run or an analysis follow from.",

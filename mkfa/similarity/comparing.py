@@ -6,6 +6,9 @@ The design, for each kernel size and dilation that both banks have:
 - floor: disjoint halves of one bank, the mean over both banks;
 - chance: one bank is replaced by a null bank, the other stays (`mkfa.similarity.replacement`); the mean is the ceiling;
 - a bank compared with itself is compared by disjoint halves, so that copies do not count: it lies at its floor;
+- one test was chosen beforehand (`mkfa.similarity.settings.PRIMARY`); all other p-values are exploratory;
+- have the banks a common parent? then they are not independent evidence (`mkfa.similarity.lineage`);
+- does likeness depend on depth? (`mkfa.similarity.depth_trend`);
 - are the banks different at all? layers are exchanged between them (`mkfa.similarity.layer_tests`);
 - intervals: layers are left out one by one.
 """
