@@ -22,6 +22,7 @@ from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile
 from mkfa.readers.tensors import depthwise
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.copies import Roles, roles, settle_copies
+from mkfa.readers.tensors.dilations import named_dilations
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 from mkfa.readers.tensors.view import View
@@ -293,6 +294,7 @@ def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[
     names, everything = [naming.plain_name(key) for key in keys], [naming.plain_name(key) for key in infos]
     stages = naming.stages(names, everything)
     family = naming.known_family(names, everything)
+    told, sources = named_dilations(names, everything, [(infos[key].shape[-2], infos[key].shape[-1]) for key in keys])
     layers = []
     for i, (key, stage) in enumerate(zip(keys, stages, strict=True)):
         info = infos[key]
@@ -302,9 +304,10 @@ def _by_names(infos: Mapping[str, TensorInfo], keys: Sequence[str], notes: list[
         if family is not None:
             dilation = family[1][i]
             layer = replace(layer, stride=(1, 1), dilation=(dilation, dilation), multiplier=1)
+        elif names[i] in told:
+            layer = replace(layer, dilation=told[names[i]])
         layers.append(layer)
-    if family is not None:
-        notes.append(family[0].note)
+    notes += sources if family is None else [family[0].note]
     return layers
 
 
