@@ -235,7 +235,7 @@ def _print_primary(result: Comparisons) -> None:
         return
     rows = [(f"{t.a}, {t.b}", t.kind, t.value, t.null_mean, t.p, t.p_holm) for t in result.primary]
     tests = result.tests
-    notes = [f"Holm: adjusted over {tests} tests, pairs and kernel sizes."]
+    notes = [f"Holm: adjusted over {tests} test{'s' * (tests != 1)}, pairs and kernel sizes."] if tests else []
     for family in result.families:
         notes.append(f"{', '.join(family)}: one parent, so they count as one bank and are not tested with each other.")
     m = min(t.m for t in result.primary)

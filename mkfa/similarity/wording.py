@@ -75,11 +75,11 @@ def _count_in_words(kind: KindComparison) -> str:
 def _place_in_words(kind: KindComparison, i: int) -> list[str]:
     if not np.isfinite(kind.fraction[i]):
         return []
-    text = f"They lie {kind.fraction[i]:.0%} of the way from two halves of one network to a {kind.ceiling_null} bank"
+    text = f"They lie {kind.fraction[i]:.0%} of the way from two halves of one network to the null {kind.ceiling_null}"
     hardest, place = kind.strictest[i], kind.fraction_strictest[i]
     if hardest != kind.ceiling_null:
         where = f"{place:.0%} of the way to" if np.isfinite(place) else "at no measurable place before"
-        text += f", and {where} a bank of the strictest null, {hardest}"
+        text += f", and {where} the strictest null, {hardest}"
     return [f"{text}."]
 
 

@@ -113,7 +113,7 @@ def test_the_place_is_also_given_on_the_scale_of_the_most_alike_null(shared: Com
         place = (kind.value[i] - kind.floor[i]) / (means[kind.strictest[i]] - kind.floor[i])
         assert kind.fraction_strictest[i] == pytest.approx(place, nan_ok=True) or np.isnan(kind.fraction_strictest[i])
     i = kind.row("coverage")
-    assert f"{kind.fraction_strictest[i]:.0%} of the way to a bank of the strictest null, {kind.strictest[i]}" in (
+    assert f"{kind.fraction_strictest[i]:.0%} of the way to the strictest null, {kind.strictest[i]}" in (
         " ".join(in_words(kind, "a", "b"))
     )
 
