@@ -1,0 +1,216 @@
+"""Kill commands at random moments until they end by themselves, and compare what they leave with a calm run's.
+
+    python tests/benchmarks/soak.py [--kills 500] [--seed 0] [--only WORD] [--json FILE]
+
+Each command is started in a home of its own, in a process group of its own, and ended by SIGKILL after a random time;
+then the same command is given again. Once it ends by itself, everything that counts is compared with what one
+undisturbed run of it left: filters, stored results, decoded images, final weights and metrics, bit for bit. Kills are
+shared equally between the commands. Prints a table; exit code 1 if anything differs or is left half written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+MKFA = [sys.executable, "-m", "mkfa.cli.app"]
+TRAIN = ["--arch", "convmixer_8_3", "--recipe", "smoke", "--set", "equal_steps=60", "--set", "batch=8"]
+RUNNING = ["--device", "cpu", "--threads", "1", "--jobs", "1", "--out", "runs"]
+SWEEP = ["--source", "letters", "--target", "digits", "--layers", "1,3", "--arms", "transfer,random", "--seeds", "1"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, what it needs in its folder before, and a digest of what counts afterwards."""
+
+    name: str
+    words: list[str]
+    prepare: Callable[[Path], None]
+    digest: Callable[[Path], str]
+
+
+@dataclass
+class Row:
+    """What became of one command: kills, ends, starts that ended with an error, and whether all ends were equal."""
+
+    command: str
+    calm_seconds: float = 0.0
+    kills: int = 0
+    ends: int = 0
+    errors: list[str] = field(default_factory=list)
+    different: int = 0
+    left_over: list[str] = field(default_factory=list)
+
+
+def make_checkpoint(folder: Path) -> None:
+    """Write a network of 30 depthwise layers as safetensors."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    names = [f"stages.{i // 10}.blocks.{i % 10}.conv_dw.weight" for i in range(30)]
+    save_file(
+        {name: rng.standard_normal((256, 1, 7, 7)).astype(np.float32) for name in names}, folder / "net.safetensors"
+    )
+
+
+def make_bank(folder: Path) -> None:
+    """Write a copy of a bundled bank."""
+    import mkfa
+
+    mkfa.write_bank(mkfa.load_bank("ppocrv4_rec"), folder / "bank.h5")
+
+
+def make_images(folder: Path) -> None:
+    """Write 1,200 JPEG images in four classes."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 250), ("test", 50)):
+        for label in "abcd":
+            at = folder / "images" / part / label
+            at.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (96, 128, 3), np.uint8)).save(at / f"{i:03}.jpg")
+
+
+def nothing(_: Path) -> None:
+    """Need nothing."""
+
+
+def digest_of_banks(folder: Path) -> str:
+    """Return a digest of all banks of a folder: filters, layers and the arrays of stored results."""
+    from mkfa.banks.bank_file import read_analyses, read_bank
+
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.h5")):
+        bank = read_bank(path)
+        total.update(repr((path.name, bank.layers)).encode())
+        for group in bank.groups.values():
+            total.update(group.weight.tobytes())
+        for name, analysis in sorted(read_analyses(path).items()):
+            total.update(name.encode())
+            for key, array in sorted(analysis.arrays.items()):
+                total.update(key.encode() + array.tobytes())
+    return total.hexdigest()
+
+
+def digest_of_images(folder: Path) -> str:
+    """Return the digest that a packed domain has by its images."""
+    from mkfa.images.domain_file import read_domain
+
+    return read_domain(folder / "packed.h5").digest
+
+
+def digest_of_runs(folder: Path) -> str:
+    """Return a digest of all runs: metrics and final weights; and of the banks in the library."""
+    total = hashlib.sha256()
+    for result in sorted((folder / "runs").rglob("result.json")):
+        record = json.loads(result.read_text())
+        total.update(f"{result.parent.name} {record['weights_sha256']}".encode())
+        total.update((result.parent / "metrics.jsonl").read_bytes())
+    return total.hexdigest() + digest_of_banks(folder / "home")
+
+
+COMMANDS = [
+    Command("harvest", ["harvest", "net.safetensors"], make_checkpoint, digest_of_banks),
+    Command("assign", ["assign", "bank.h5", "--draws", "99"], make_bank, digest_of_banks),
+    Command("pack", ["domains", "pack", "images", "--out", "packed.h5"], make_images, digest_of_images),
+    Command("train", ["train", "letters", "--seeds", "1", *TRAIN, *RUNNING], nothing, digest_of_runs),
+    Command("transfer-curve", ["transfer-curve", *SWEEP, *TRAIN, *RUNNING], nothing, digest_of_runs),
+]
+
+
+def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command in its folder, in a process group of its own."""
+    env = {**os.environ, "MKFA_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    log = (folder / "log.txt").open("wb")
+    with log:
+        return subprocess.Popen(
+            [*MKFA, *command.words], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def calm(command: Command, folder: Path) -> tuple[float, str]:
+    """Return the seconds and the digest of an undisturbed run."""
+    command.prepare(folder)
+    began = time.perf_counter()
+    code = start(command, folder).wait()
+    if code:
+        raise SystemExit(f"{command.name} ends with exit code {code}: {(folder / 'log.txt').read_text()[-2000:]}")
+    return time.perf_counter() - began, command.digest(folder)
+
+
+def soak(command: Command, kills: int, rng: random.Random, work: Path) -> Row:
+    """Kill a command `kills` times, in as many homes as that takes."""
+    row = Row(command.name)
+    (work / "calm").mkdir(parents=True)
+    row.calm_seconds, expected = calm(command, work / "calm")
+    while row.kills < kills:
+        folder = work / f"hit-{row.ends}"
+        folder.mkdir()
+        command.prepare(folder)
+        while True:
+            process = start(command, folder)
+            # Work done before is kept, so kills must not come too late: from anywhere in a calm run.
+            limit = rng.uniform(0, row.calm_seconds) if row.kills < kills else None
+            try:
+                code = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                row.kills += 1
+                continue
+            if code:
+                row.errors.append((folder / "log.txt").read_text()[-300:])
+            break
+        row.ends += 1
+        row.different += command.digest(folder) != expected
+        row.left_over += [p.name for p in folder.rglob("*.tmp")] + [p.name for p in folder.rglob("*.part*")]
+        print(f"{command.name}: {row.kills} kills, {row.ends} ends, {row.different} different", file=sys.stderr)
+    return row
+
+
+def main() -> int:
+    """Run the commands and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    chosen = [command for command in COMMANDS if options.only in command.name]
+    each = -(-options.kills // len(chosen))
+    rows = []
+    for command in chosen:
+        with tempfile.TemporaryDirectory() as work:
+            rows.append(soak(command, each, random.Random(f"{options.seed} {command.name}"), Path(work)))
+    print(f"{dt.date.today()}, seed {options.seed}")
+    print("| command | calm run | kills | ended by itself | errors | different | left over |")
+    print("|" + "---|" * 7)
+    for row in rows:
+        counts = f"{row.kills} | {row.ends} | {len(row.errors)} | {row.different} | {len(row.left_over)}"
+        print(f"| `{row.command}` | {row.calm_seconds:.1f} s | {counts} |")
+    for row in rows:
+        for error in row.errors:
+            print(f"{row.command}: {error}", file=sys.stderr)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    return int(any(row.errors or row.different or row.left_over for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
