@@ -29,7 +29,13 @@ def register(app: typer.Typer) -> None:
 def assign(
     bank: Bank,
     basis: Annotated[
-        str, option("--basis", "NAME", "families, eight (models of the published key filters), or all: both.")
+        str,
+        option(
+            "--basis",
+            "NAME",
+            "families; wide: also elongated, oblique one-sided, third-order and shifted patterns; eight: models of the "
+            "published key filters; or all.",
+        ),
     ] = "families",
     null: Annotated[
         str, option("--null", "NAME", f"Null of p-values and thresholds: {', '.join(NULLS)}.")
@@ -51,7 +57,7 @@ def assign(
     from mkfa.banks.bank_file import read_analyses, read_bank, write_analysis
     from mkfa.banks.library import resolve_path
     from mkfa.patterns.assigning import BASES, assign_bases
-    from mkfa.patterns.dictionary import VERSION
+    from mkfa.patterns.dictionary import version
 
     output.check([bank])
     path = resolve_path(bank)
@@ -64,8 +70,10 @@ def assign(
         there = read_analyses(path)
         for one in result.each:
             new = one.analysis()
-            if new.name in there and (old := there[new.name].parameters.get("basis_version", 1)) != VERSION:
-                where += f" It replaces a result of version {old} of the basis {one.basis}, whose classes differ."
+            if new.name in there:
+                old = there[new.name].parameters.get("basis_version", 1)
+                if old != version(one.basis):
+                    where += f" It replaces a result of version {old} of the basis {one.basis}, whose classes differ."
             write_analysis(path, new, of=loaded)
     output.deliver(result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda: _draw(result))
 

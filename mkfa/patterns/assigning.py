@@ -22,12 +22,12 @@ from mkfa.frozen import FrozenDict
 from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
 from mkfa.patterns.assignment import Assignment, Assignments
 from mkfa.patterns.basis_assignment import KindAssignment, NullFits
-from mkfa.patterns.dictionary import Dictionary, dictionary
+from mkfa.patterns.dictionary import FAMILY_BASES, Dictionary, dictionary
 from mkfa.patterns.fit import Fit, fit, parameters
 from mkfa.patterns.named_sets import NAMED_SETS
 from mkfa.progress import Advance, Progress, follow
 
-BASES = ("families", *NAMED_SETS)
+BASES = (*FAMILY_BASES, *NAMED_SETS)
 DRAWS = 10000
 """Null filters drawn for each null and kernel size: p-values down to 1e-4."""
 
@@ -47,7 +47,8 @@ def assign(
     Parameters
     ----------
     bank : name, path or bank.
-    basis : "families" (Gaussian derivatives of any scale) or a named set, "eight".
+    basis : "families" (Gaussian derivatives of any scale), "wide" (with elongated, oblique one-sided, third-order and
+        shifted ones, which gain more on filters without patterns than on real ones) or a named set, "eight".
     null : the null for p-values, a name in `mkfa.nulls.draws.NULLS`; the default nulls are fitted as well.
     draws : null filters for each null and kernel size; at least 99.
     r2 : R² from which a filter counts as covered.

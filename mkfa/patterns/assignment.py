@@ -12,7 +12,7 @@ from mkfa.banks.bank_file import Analysis
 from mkfa.banks.quality import layer_quality
 from mkfa.frozen import FrozenDict
 from mkfa.patterns.basis_assignment import BasisAssignment
-from mkfa.patterns.dictionary import VERSION
+from mkfa.patterns.dictionary import version
 from mkfa.patterns.summary import layer_shares, rows_of, summarise
 from mkfa.storage.records import Result
 
@@ -34,7 +34,7 @@ class Assigned(Result):
         for one in self.each:
             names = rows_of(one).names
             for layer in layer_shares(one):
-                row: dict[str, Any] = {"bank": one.bank.name, "basis": one.basis, "basis_version": VERSION}
+                row: dict[str, Any] = {"bank": one.bank.name, "basis": one.basis, "basis_version": version(one.basis)}
                 row |= asdict(layer)
                 rows.append(row | dict(zip(names, row.pop("shares"), strict=True)))
         return rows
@@ -78,9 +78,9 @@ class Assignment(BasisAssignment, Assigned):
 
         For each kernel size, arrays "<kh>x<kw>.<what>" with one row for each row of /filters/<kh>x<kw>: label (index
         into the parameters' `classes`, -1 for none), r2, runner_up, runner_up_r2, p, gain, offset, sigma_x, sigma_y,
-        centre_x, centre_y, angle, surround, weight; NaN where there is no such value. "null.<kind>.<name>" has the
-        ascending R² of the null filters. The parameters name the basis and its version: files without a version hold
-        version 1, whose labels mean other classes.
+        centre_x, centre_y, angle, surround, weight, stretch; NaN where there is no such value. "null.<kind>.<name>" has
+        the ascending R² of the null filters. The parameters name the basis and its version: files without a version
+        hold version 1, whose labels mean other classes.
         """
         arrays: dict[str, AnyArray] = {}
         for part in self.kinds:
@@ -92,7 +92,7 @@ class Assignment(BasisAssignment, Assigned):
             arrays |= {f"null.{part.kind}.{null.name}": null.r2 for null in part.nulls}
         described = {
             "basis": self.basis,
-            "basis_version": VERSION,
+            "basis_version": version(self.basis),
             "classes": list(self.names),
             "titles": list(self.titles),
             "null": self.null,

@@ -14,20 +14,34 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I32
 from mkfa.errors import MkfaError
+from mkfa.frozen import FrozenDict
 from mkfa.patterns.families import FAMILIES, Family, Kernels, kernels
 from mkfa.patterns.named_sets import named_set
+from mkfa.patterns.wide_families import WIDE
 
-VERSION = 2
-"""Version of the basis "families", written beside every result. 1 (until November 2026): no T - g Laplacian, offsets of
-a Gaussian free, 0.005 a coordinate and one name from R² 0.98 at every kernel size."""
 NOISE = 0.01
 """Share of a filter's energy that is taken to be noise where patterns must be told apart: 20 dB."""
 _FINEST = 0.003  # the fine samples of a class lie this close to any of its patterns
+FAMILY_BASES = FrozenDict({"families": FAMILIES, "wide": WIDE})
 COORDINATES = 3
 """Most coordinates that a class has."""
 _DENSE_TAPS = 121
 _CONSTANT = 1e-5
 _BLOCK = 1 << 20  # scores held at once: they fit the cache
+
+
+def version(basis: str) -> int:
+    """Return the version of a basis, which stands beside every result; results without one have version 1.
+
+    Version 1 of "families" (until November 2026) had no T - g Laplacian; offsets of a Gaussian were free, a coordinate
+    cost 0.005 and patterns had one name from R² 0.98, both at every kernel size.
+
+    Examples
+    --------
+    >>> version("families"), version("eight")
+    (2, 1)
+    """
+    return 2 if basis == "families" else 1
 
 
 def same(kh: int, kw: int) -> float:
@@ -51,7 +65,7 @@ class Dictionary:
 
     Attributes
     ----------
-    basis : "families" or the name of a named set.
+    basis : "families", "wide" or the name of a named set.
     size : (kh, kw)
     names, titles : C classes, simplest first; one that coincides with simpler ones throughout has no atoms.
     free : (V,) int32, number of fitted coordinates of each variant, a chosen offset included.
@@ -93,7 +107,7 @@ class Dictionary:
 
 
 def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
-    """Return the dictionary of a basis, "families" or a named set ("eight"), for a kernel size; made once.
+    """Return the dictionary of a basis, "families", "wide" or a named set ("eight"), for a kernel size; made once.
 
     Raises
     ------
@@ -102,7 +116,7 @@ def dictionary(basis: str, kh: int, kw: int) -> Dictionary:
     MkfaError
         On so small a kernel the basis has no pattern but a constant.
     """
-    return _families(kh, kw) if basis == "families" else _named(basis, kh, kw)
+    return _families(basis, kh, kw) if basis in FAMILY_BASES else _named(basis, kh, kw)
 
 
 def family_dictionary(basis: str, families: tuple[Family, ...], size: tuple[int, int]) -> Dictionary:
@@ -203,8 +217,8 @@ def _named(name: str, kh: int, kw: int) -> Dictionary:
 
 
 @lru_cache(maxsize=8)
-def _families(kh: int, kw: int) -> Dictionary:
-    return family_dictionary("families", FAMILIES, (kh, kw))
+def _families(basis: str, kh: int, kw: int) -> Dictionary:
+    return family_dictionary(basis, FAMILY_BASES[basis], (kh, kw))
 
 
 def _class_grid(members: list[tuple[int, Family]], table: Kernels, limit: float) -> tuple[F32, F64, I32]:

@@ -20,6 +20,10 @@ from mkfa.patterns.scale_space import OPERATORS, profile
 
 TAU = 0.2
 """Variance at which the scale coordinate turns from linear to logarithmic, pixels squared."""
+_STRETCH = float(np.log(2.4))
+"""Range of ln(larger sigma / smaller). Up to a ratio of 1 + sqrt(2), a Gaussian that is elongated in any direction is
+the product of Gaussians along x, y and a diagonal."""
+_H = 0.5
 _TABLE = 4096
 _SURROUND = (0.35, 3.05)
 """Range of the variance that a difference of Gaussians' wider one has more: sigma 0.29 to 2, in w."""
@@ -100,10 +104,11 @@ class Kernels:
     def product(self, operators: tuple[str, str], wx: F64, wy: F64) -> F32:
         """Return separable patterns of an operator along x and one along y, (n, kh, kw) float32."""
         kh, kw = self.size
-        return _outer(self.at(operators[1], kh, wy), self.at(operators[0], kw, wx))
+        return outer(self.at(operators[1], kh, wy), self.at(operators[0], kw, wx))
 
 
-def _outer(along_y: F32, along_x: F32) -> F32:
+def outer(along_y: F32, along_x: F32) -> F32:
+    """Return separable kernels, (n, kh, kw), of kernels along y, (n, kh), and x, (n, kw); row 0 has the largest y."""
     return np.asarray(along_y[:, ::-1, None] * along_x[:, None, :], dtype=np.float32)
 
 
@@ -122,7 +127,9 @@ class Family:
         For tables and figures.
     axes : names of the coordinates: "x", "y" (scale coordinate of sigma_x, sigma_y), "s" (of both), "angle"
         (radians, anticlockwise from x), "surround" (scale coordinate of the variance that a difference of
-        Gaussians' wider one has more), "balance" (ln of the wider one's weight), "weight" (ln of the Laplacian's).
+        Gaussians' wider one has more), "balance" (ln of the wider one's weight), "weight" (ln of the Laplacian's),
+        "turn" (radians, all round: the direction of a one-sided difference), "shift" (of the centre along the direction
+        of differentiation, pixels), "stretch" (ln of the larger sigma over the smaller).
     make : (Kernels, (n, P) coordinates) -> (n, kh, kw) float32, neither centred nor normalised.
     offset : (x, y) of the pattern's centre of symmetry, pixels.
     angle : direction of differentiation, degrees anticlockwise from x; None where it is a coordinate or has no meaning.
@@ -159,6 +166,12 @@ def _axis(name: str, kh: int, kw: int) -> Axis:
         return Axis(name, *_BALANCE, 7)
     if name == "weight":
         return Axis(name, *_WEIGHT, 7)
+    if name == "turn":
+        return Axis(name, 0.0, 2 * float(np.pi), 24, periodic=True)
+    if name == "shift":
+        return Axis(name, -_H, _H, 5)
+    if name == "stretch":
+        return Axis(name, 0.0, _STRETCH, 4)
     taps = {"x": kw, "y": kh, "s": max(kh, kw)}[name]
     high = float(scale_to_coordinate(sigma_limit(taps)))
     return Axis(name, 0.0, high, max(4, round(high / 0.45) + 1))
@@ -225,7 +238,6 @@ def _centre_minus_laplacian(kernels: Kernels, c: F64) -> F32:
     return kernels.product(("smooth", "smooth"), w, w) - weight * _laplacian(kernels, c)
 
 
-_H = 0.5
 _SHIFTS = (("smooth", 0.0), ("smooth-", -_H), ("smooth+", _H))
 _GAUSSIANS = [
     _separable("gaussian", "Gaussian", (along_x, along_y), (x, y), chosen=(x != 0) + (y != 0))

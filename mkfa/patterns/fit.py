@@ -81,6 +81,7 @@ class Parameters(ByContent):
     angle : (N,) float32, direction of differentiation, degrees anticlockwise from x in [0, 180).
     surround : (N,) float32, sigma of a difference of Gaussians' wider one.
     weight : (N,) float32, of a difference of Gaussians' wider one, or g of T - g L(T).
+    stretch : (N,) float32, of elongated patterns the larger sigma over the smaller, which sigma_x and sigma_y give.
     """
 
     sigma_x: F32
@@ -90,6 +91,7 @@ class Parameters(ByContent):
     angle: F32
     surround: F32
     weight: F32
+    stretch: F32
 
 
 def parsimony(kh: int, kw: int) -> float:
@@ -157,6 +159,14 @@ def parameters(fitted: Fit, book: Dictionary) -> Parameters:
                 value["surround"][rows] = np.sqrt(wide)
             if axis in ("weight", "balance"):
                 value["weight"][rows] = np.exp(at)
+            if axis == "stretch":
+                value["stretch"][rows] = np.exp(at)
+            if axis == "turn":
+                value["angle"][rows] = np.degrees(at) % 180
+                value["offset_x"][rows], value["offset_y"][rows] = -np.cos(at) / 2, -np.sin(at) / 2
+            if axis == "shift":
+                direction = np.radians(family.angle or 0)
+                value["offset_x"][rows], value["offset_y"][rows] = at * np.cos(direction), at * np.sin(direction)
     return Parameters(**value)
 
 

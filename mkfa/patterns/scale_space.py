@@ -62,6 +62,11 @@ def second(f: F64) -> F64:
     return forward(forward(f))
 
 
+def third(f: F64) -> F64:
+    """Return D0 D2 f along the last axis; the result lacks f's first two and last two positions."""
+    return central(second(f))
+
+
 def average(f: F64) -> F64:
     """Return A+ f along the last axis, equation (7), or A- f, the same values one position further on."""
     return (f[..., 1:] + f[..., :-1]) / 2
@@ -81,6 +86,7 @@ _OPERATORS: FrozenDict[str, tuple[Difference, int, int]] = FrozenDict(
         "backward": (forward, 1, 0),
         "central": (central, 1, 1),
         "second": (second, 1, 1),
+        "third": (third, 2, 2),
     }
 )
 OPERATORS = tuple(_OPERATORS)

@@ -11,7 +11,7 @@ from mkfa.array_types import F32, F64
 from mkfa.frozen import FrozenDict
 from mkfa.patterns.basis_assignment import BasisAssignment, KindAssignment
 from mkfa.patterns.coincidence import Merge, Merged, Rows, merged_classes, table_rows
-from mkfa.patterns.dictionary import VERSION, dictionary, same
+from mkfa.patterns.dictionary import dictionary, same, version
 from mkfa.patterns.fit import Fit, models, parsimony
 
 RESAMPLES = 2000
@@ -146,7 +146,7 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
     return AssignmentSummary(
         bank=assignment.bank.name,
         basis=assignment.basis,
-        basis_version=VERSION,
+        basis_version=version(assignment.basis),
         null=assignment.null,
         draws=assignment.draws,
         seed=assignment.seed,

@@ -51,7 +51,7 @@ def test_it_prints_stores_and_says_where(run, path):
         assert words in " ".join(done.output.split())
     assert list(read_analyses(path)) == ["assign-families"]
     assert run(path, *FAST, "--basis", "all").exit_code == 0
-    assert sorted(read_analyses(path)) == ["assign-eight", "assign-families"]
+    assert sorted(read_analyses(path)) == ["assign-eight", "assign-families", "assign-wide"]
 
 
 def test_a_result_of_an_older_version_of_the_basis_is_not_replaced_in_silence(run, path):

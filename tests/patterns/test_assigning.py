@@ -10,7 +10,7 @@ from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.bank_file import read_analyses, write_analysis, write_bank
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.patterns.assigning import assign
-from mkfa.patterns.dictionary import VERSION, dictionary
+from mkfa.patterns.dictionary import dictionary, version
 from mkfa.patterns.families import FAMILIES
 from mkfa.patterns.fit import models
 from mkfa.stats.p_values import p_value
@@ -92,7 +92,7 @@ def test_what_is_stored_can_be_read_row_by_row(mixed_bank, tmp_path):
     stored = read_analyses(path)
     assert set(stored) == {"assign-families", "assign-eight"}
     analysis = stored["assign-families"]
-    assert analysis.parameters["basis_version"] == VERSION == 2
+    assert analysis.parameters["basis_version"] == version("families") == 2
     assert analysis.parameters["seed"] == 3 and analysis.parameters["draws"] == 99
     assert analysis.parameters["classes"][analysis.arrays["5x5.label"][0]] == "gaussian"
     assert analysis.arrays["5x5.label"].shape == (60,) and analysis.arrays["3x3.label"].shape == (30,)
