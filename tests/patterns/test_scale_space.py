@@ -68,6 +68,7 @@ def test_a_profile_is_the_cropped_infinite_kernel(operator, taps):
         "backward": lambda n: kernel[n] - kernel[n - 1],
         "central": lambda n: (kernel[n + 1] - kernel[n - 1]) / 2,
         "second": lambda n: kernel[n + 1] - 2 * kernel[n] + kernel[n - 1],
+        "third": lambda n: (kernel[n + 2] - 2 * kernel[n + 1] + 2 * kernel[n - 1] - kernel[n - 2]) / 2,
     }
     assert profile(operator, taps, t) == pytest.approx([by_hand[operator](n) for n in at.tolist()], abs=1e-12)
 

@@ -99,7 +99,7 @@ def test_patterns_that_families_cannot_describe_are_found():
         assert label == name and r2 > least
         assert fitted("families", pattern)[1] < most
         if name == "elongated_second":
-            assert got.stretch[0] == pytest.approx(2, rel=0.15) and got.angle[0] == pytest.approx(34.4, abs=4)
+            assert got.stretch[0] == pytest.approx(2, rel=0.2) and got.angle[0] == pytest.approx(34.4, abs=4)
         if name == "shifted_first":
             assert (got.offset_x[0], got.offset_y[0]) == (pytest.approx(-0.25, abs=0.03), 0)
         if name == "oblique_one_sided":
