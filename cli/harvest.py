@@ -57,7 +57,11 @@ def harvest(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Collect the depthwise filters of trained networks into banks."""
+    """Collect the depthwise filters of trained networks into banks.
+
+    Files: safetensors, PyTorch (state dicts, training checkpoints, networks pickled whole), TorchScript, ONNX,
+    TFLite, Keras (.h5, .weights.h5, .keras) and TensorFlow.js (model.json). No code in them is run or imported.
+    """
     from mkfa.banks.bank_file import read_bank
     from mkfa.errors import MkfaError
     from mkfa.readers.collect import Harvests, expand_sources, harvest_all

@@ -215,9 +215,10 @@ def _read_layer(key: str, module: Any, stage: int) -> DepthwiseLayer:
 
 
 def to_numpy(tensor: Any) -> Any:
-    """Copy a torch tensor of any float type and device into a float32 array."""
+    """Copy a torch tensor of any float or quantised type and device into a float32 array."""
     import torch
 
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
     return np.array(tensor.detach().to("cpu", torch.float32).numpy())
 
 

@@ -133,6 +133,32 @@ def test_conditional_convolutions(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+def test_a_quantised_state_dict_in_memory() -> None:
+    weight = torch.quantize_per_tensor(torch.randn(8, 1, 3, 3), 0.02, 0, torch.qint8)
+    ((layer, found),) = harvest({"dw.weight": weight}).iter_layers()
+    assert layer.dtype == "qint8"
+    np.testing.assert_array_equal(found, weight.dequantize()[:, 0].numpy())
+
+
+def test_the_bank_keeps_and_prints_what_was_stood_in_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import mkfa
+    from mkfa.cli.shared.bank_facts import print_bank
+
+    torch.save({"model": Block(), "where": Path("a")}, tmp_path / "x.pt")
+    bank = harvest(str(tmp_path / "x.pt"))
+    mkfa.write_bank(bank, tmp_path / "bank.h5")
+    again = mkfa.read_bank(tmp_path / "bank.h5")
+    assert again == bank and again.provenance.stood_in == bank.provenance.stood_in
+    assert bank.provenance.stood_in["torch.nn.modules.conv.Conv2d"] == 6
+    assert bank.provenance.stood_in["pathlib.PosixPath"] == 1
+    assert next(iter(bank.provenance.stood_in)) == "torch.nn.modules.conv.Conv2d"  # most first
+    print_bank(again, tmp_path / "bank.h5", layers=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "stood in for 6 torch.nn.modules.conv.Conv2d, 1" in printed and "(nothing was imported or run)" in printed
+    assert not harvest({"dw.weight": torch.randn(8, 1, 3, 3)}).provenance.stood_in
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
 @pytest.mark.parametrize("engine", ["qnnpack", "fbgemm"])
 def test_quantised_networks_whole_scripted_and_packed(tmp_path: Path, engine: str) -> None:
     if engine not in torch.backends.quantized.supported_engines:

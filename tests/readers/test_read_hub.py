@@ -223,6 +223,21 @@ def test_repository_with_only_a_pickle(harvest: Client, hub: HubServer) -> None:
     assert run.imported == ()
 
 
+def test_repository_with_a_network_that_was_saved_whole(harvest: Client, hub: HubServer) -> None:
+    import torch
+
+    (hub.root / "me/whole").mkdir(parents=True, exist_ok=True)
+    layer = torch.nn.Conv2d(6, 6, 3, groups=6, stride=2, dilation=3)
+    torch.save({"model": torch.nn.Sequential(torch.nn.Conv2d(3, 6, 1), layer)}, hub.root / "me/whole/pytorch_model.bin")
+    run = harvest("hf-hub:me/whole")
+    assert run.code == 0 and run.bank is not None, run.message
+    ((found, weight),) = run.bank.iter_layers()
+    assert (found.name, found.stride, found.dilation) == ("model.1.weight", (2, 2), (3, 3))
+    assert np.array_equal(weight, layer.weight.detach().numpy()[:, 0])
+    assert run.bank.provenance.stood_in["torch.nn.modules.conv.Conv2d"] == 2
+    assert run.imported == ()
+
+
 def test_repository_tells_its_architecture(harvest: Client, hub: HubServer) -> None:
     small_repo(hub, "me/tuned", SHAPES)
     config = {"architecture": "convnext_atto", "num_classes": 10, "pretrained_cfg": {"tag": "mine_in1k"}}

@@ -20,7 +20,8 @@ from mkfa.readers.hub.cache import LocalCopy
 from mkfa.readers.hub.choose_layers import choose
 from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
 from mkfa.readers.options import DEFAULT, ReadOptions
-from mkfa.readers.reading import Reading, TensorFile
+from mkfa.readers.reading import ModuleFile, Reading, TensorFile
+from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.conversion import as_state_dict
 from mkfa.readers.tensors.select import Selection, context_of, take
 from mkfa.readers.tensors.view import View
@@ -233,9 +234,15 @@ def _read_copy(copy: LocalCopy, wanted: Wanted) -> Reading:
     config = copy.path.parent / "config.json"
     if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
         wanted = _configured(wanted, config.read_bytes())
-    file = as_state_dict(_open(copy.path))
-    name, selection = _chosen(file, wanted, str(copy.path))
-    reading = take(file, selection, architecture=name)
+    file = _open(copy.path)
+    whole = file if isinstance(file, ModuleFile) else None
+    if whole is not None and whole.facts and not wanted.options.architecture:  # a network that was saved whole
+        reading = read_checkpoint(file, CheckpointInfo(copy.path), wanted.options)
+        return _provenance(reading, wanted, copy.commit, copy.sha256)
+    view = as_state_dict(file)
+    name, selection = _chosen(view, wanted, str(copy.path))
+    reading = take(view, selection, architecture=name)
+    reading = reading if whole is None else replace(reading, stood_in=whole.stood_in)
     return _provenance(reading, wanted, copy.commit, copy.sha256)
 
 
