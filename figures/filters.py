@@ -79,7 +79,7 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
     >>> from mkfa.figures.filters import compute, draw
     >>> figure = draw(compute([mkfa.load_bank("mobilenet_v2")], seed=0))
     >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
-    ['mobilenet_v2\\nfirst: layer 1, 3x3, 27 of 32', 'middle: layer 9, 3x3, 30 of 384']
+    ['mobilenet_v2\\nfirst: layer 1, 3x3, 28 of 32', 'middle: layer 9, 3x3, 30 of 384']
     """
     with style():
         figure: Figure | SubFigure = fig or new_figure(PAGE, 0.6 + 1.15 * len(data.rows))

@@ -243,7 +243,7 @@ def build_atlas(
     >>> import mkfa
     >>> atlas = mkfa.build_atlas(["ppocrv4_det"], kernel_size="3x3", clusters=4, sample=40)
     >>> atlas
-    <Atlas: ppocrv4_det, 335 filters of 3x3: 4 clusters (given, p = ...)>
+    <Atlas: ppocrv4_det, 336 filters of 3x3: 4 clusters (given, p = ...)>
     >>> atlas.clusters.prototype.shape, atlas.third_share.shape
     ((4, 9), (3, 4))
     """

@@ -196,7 +196,7 @@ def find_keys(
     >>> import mkfa
     >>> keys = mkfa.find_keys(["ppocrv4_det"], kernel_size="3x3", keys=4, most=6, candidates=8, sample=100)
     >>> keys
-    <Keys: ppocrv4_det, 335 filters of 3x3: 4 keys (given), mean R² 0.6... (p = ...)>
+    <Keys: ppocrv4_det, 336 filters of 3x3: 4 keys (given), mean R² 0.6... (p = ...)>
     >>> keys.clusters.prototype.shape, keys.curve.r2.shape
     ((4, 9), (6,))
     """

@@ -27,7 +27,7 @@ def lr_at(step: int, recipe: Recipe, *, steps: int) -> float:
     >>> from mkfa.training.recipe import load_recipe
     >>> paper = load_recipe("paper")
     >>> [round(lr_at(step, paper, steps=300), 6) for step in (0, 49, 50, 175, 299)]
-    [0.0, 0.004, 0.004, 0.002, 1e-06]
+    [0.0, 0.004, 0.004, 0.002001, 1e-06]
     """
     warm = warmup_steps(recipe, steps)
     if step < warm:
