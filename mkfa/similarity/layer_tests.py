@@ -185,11 +185,4 @@ def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
 def _without(sample: Sample, layer: int) -> Sample:
     """Return the sample less the filters of one layer."""
     keep = sample.layer != layer
-    return replace(
-        sample,
-        weight=sample.weight[:, keep],
-        vector=sample.vector[:, keep],
-        gain=sample.gain[keep],
-        offset=sample.offset[keep],
-        layer=sample.layer[keep],
-    )
+    return replace(sample, vector=sample.vector[:, keep], layer=sample.layer[keep])

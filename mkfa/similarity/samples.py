@@ -27,7 +27,6 @@ class Cloud:
     ----------
     weight : (N, kh, kw) float32, as harvested.
     vector : (N, K) float32, canonical.
-    gain, offset : (N,) float32, so that weight = gain * vector + offset.
     layer : (N,) int64, position in `layers`.
     layers : rows of the bank's layer table.
     thin : number of layers left out because they have too few usable filters.
@@ -36,8 +35,6 @@ class Cloud:
     kind: Kind
     weight: F32
     vector: F32
-    gain: F32
-    offset: F32
     layer: I64
     layers: tuple[Layer, ...]
     thin: int
@@ -66,8 +63,6 @@ def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
         kind=kind,
         weight=usable.weight[keep],
         vector=usable.vector[keep],
-        gain=usable.gain[keep],
-        offset=usable.offset[keep],
         layer=position.astype(np.int64).ravel(),
         layers=tuple(bank.layers[int(row)] for row in rows),
         thin=sum(layer.kind == kind for layer in bank.layers) - len(rows),

@@ -15,7 +15,6 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.similarity.measures import transport
-from mkfa.similarity.measures.pca_kl import pca_kl_pooled, peak_scaled
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
 from mkfa.similarity.measures.table import BY_LAYER, MEASURES
 from mkfa.similarity.samples import Cloud
@@ -71,18 +70,13 @@ class Sample:
 
     Attributes
     ----------
-    weight : (D, n, K) float32, taps as harvested; D is 1 for filters of a bank.
-    vector : (D, n, K) float32, canonical.
-    gain, offset : (n,) float32.
+    vector : (D, n, K) float32, canonical; D is 1 for filters of a bank.
     layer : (n,) int64, ascending, position among the layers of the cloud.
     layers : number of layers of the cloud, L.
     drawn : True for null banks.
     """
 
-    weight: F32
     vector: F32
-    gain: F32
-    offset: F32
     layer: I64
     layers: int
     plan: Plan
@@ -151,33 +145,24 @@ class Sample:
         """(D, S, S) centred Gram matrices of the responses to the stimuli."""
         return u_centred(gram(self.vector, self.plan.patches))
 
-    @once
-    def scaled(self) -> F32:
-        """(D, n, K) taps over the filter's largest |tap|."""
-        return peak_scaled(self.weight)
-
 
 def take(cloud: Cloud, rows: I64, plan: Plan) -> Sample:
     """Return the filters of these rows, in order of layers."""
     rows = np.sort(rows)
-    weight, vector = cloud.weight[rows].reshape(1, len(rows), -1), cloud.vector[rows][None]
-    return Sample(weight, vector, cloud.gain[rows], cloud.offset[rows], cloud.layer[rows], len(cloud.layers), plan)
+    return Sample(cloud.vector[rows][None], cloud.layer[rows], len(cloud.layers), plan)
 
 
 def null_sample(sample: Sample, weight: F32) -> Sample:
-    """Put D null banks in a sample's place, with the gain and offset of the filters that they replace.
-
-    Only `pca_kl` sees gain and offset, and a null bank must not differ from the bank in these.
+    """Put D null banks in a sample's place.
 
     Parameters
     ----------
-    weight : (D, n, K) float32, null filters of any scale.
+    weight : (D, n, K) float32, null filters of any scale; a flat one leaves the filter that it would replace.
     """
     vector = weight - weight.mean(axis=2, keepdims=True)
     norm = np.sqrt(np.einsum("dnk,dnk->dn", vector, vector))[..., None]
     vector = np.where(norm > 0, vector / np.where(norm > 0, norm, 1), sample.vector)
-    raw = sample.gain[:, None] * vector + sample.offset[:, None]
-    return replace(sample, weight=raw, vector=vector, drawn=True)
+    return replace(sample, vector=vector, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,11 +311,6 @@ class Pair:
     def angles(self) -> F64:
         cosine = np.linalg.svd(self.a.leading.swapaxes(1, 2) @ self.b.leading, compute_uv=False)
         return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(axis=1))
-
-    @property
-    def pca_kl(self) -> F64:
-        both = [np.broadcast_to(x, (self.depth, *x.shape[1:])) for x in (self.a.scaled, self.b.scaled)]
-        return pca_kl_pooled(np.concatenate(both, axis=1), len(self.a))
 
     @property
     def responses(self) -> F64:

@@ -11,7 +11,7 @@ from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
 from mkfa.nulls.draws import draw_null
 from mkfa.similarity.layer_tests import exchange_layers, jackknife_interval, layer_blocks
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
 from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import make_plan, score, take
 
@@ -153,13 +153,7 @@ def test_intervals_hold_the_mean_over_other_pairs_of_banks():
 
 
 def test_one_layer_has_no_interval():
-    plan = make_plan(
-        (3, 3),
-        tuple(name for name in DEFAULT_MEASURES if MEASURES[name].whole is None),
-        threshold=0.9,
-        bandwidth=0.25,
-        rng=np.random.default_rng(0),
-    )
+    plan = make_plan((3, 3), SAMPLED_MEASURES, threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
     one, more = (take(c, np.arange(30), plan) for c in (layered_cloud(1, 30, 1), layered_cloud(5, 6, 2)))
     value = np.zeros(len(plan.measures))
     assert np.isnan(jackknife_interval(one, more, value)).all() and np.isnan(jackknife_interval(more, one, value)).all()

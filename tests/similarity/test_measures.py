@@ -18,7 +18,7 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from mkfa.banks.canonical import normalise
 from mkfa.similarity.comparing import median_bandwidth
 from mkfa.similarity.measures import pca_kl, transport
-from mkfa.similarity.measures.table import DEFAULT_MEASURES
+from mkfa.similarity.measures.table import SAMPLED_MEASURES
 from mkfa.similarity.score import THRESHOLDS, Pair, Sample, coverage_curve, make_plan
 
 
@@ -39,13 +39,11 @@ def projectors(x: np.ndarray) -> np.ndarray:
 A, B = cloud(40, seed=1, protos=3), cloud(55, seed=2, protos=4)
 
 
-PLAN = make_plan((3, 3), DEFAULT_MEASURES, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(3))
+PLAN = make_plan((3, 3), SAMPLED_MEASURES, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(3))
 
 
 def pair(x: np.ndarray, y: np.ndarray) -> Pair:
-    one, other = (
-        Sample(v[None], v[None], np.ones(len(v)), np.zeros(len(v)), np.zeros(len(v), int), 1, PLAN) for v in (x, y)
-    )
+    one, other = (Sample(v[None], np.zeros(len(v), int), 1, PLAN) for v in (x, y))
     return Pair(one, other)
 
 

@@ -12,7 +12,7 @@ import mkfa.threads
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_covariance
 from mkfa.nulls.draws import NULLS, draw_null
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
 from mkfa.similarity.replacement import Side, draw_against
 from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import Pair, Plan, make_plan, score, take
@@ -57,7 +57,7 @@ def side_p_values(null: str, seeds: int, m: int, size: int = 3) -> np.ndarray:
         n = len(both[0]) * 12
         banks = [bank_of(np.concatenate(x).reshape(-1, k, k), layers=len(x)) for x in both]
         clouds = [make_cloud(bank, Kind(k, k)) for bank in banks]
-        plan = make_plan((k, k), DEFAULT_MEASURES, threshold=0.85, bandwidth=0.25, rng=rng)
+        plan = make_plan((k, k), SAMPLED_MEASURES, threshold=0.85, bandwidth=0.25, rng=rng)
         a, b = (side(c, split(c, n, rng)[0], plan) for c in clouds)
         observed = score(a.sample, b.sample).values[0]
         draws = draw_against(NULLS[null], (a, b), m=m, seed=seed, advance=lambda _: None).values
@@ -74,7 +74,7 @@ def test_two_null_banks_give_uniform_p(null: str, monkeypatch: pytest.MonkeyPatc
     m = 39
     p = side_p_values(null, 200, m)
     jitter = np.random.default_rng(0).uniform(0, 1 / (m + 1), p.shape)  # a rank among m + 1 is uniform on a grid
-    for i, name in enumerate(DEFAULT_MEASURES):
+    for i, name in enumerate(SAMPLED_MEASURES):
         if name == "coverage_at":
             continue  # a share of 48 filters has ties: conservative, tested below
         for side in (0, 1):
@@ -123,7 +123,7 @@ def test_noise_of_a_trained_banks_covariance_is_no_closer_than_chance(null: str,
     """Neither by measures of single patterns nor by those of second moments, although the moment is estimated."""
     rejected = (side_p_values(null, seeds, 19).max(axis=1) <= 0.05).sum(axis=0)
     assert (scipy.stats.binom.sf(rejected - 1, seeds, 0.05) > 1e-3).all(), dict(
-        zip(DEFAULT_MEASURES, rejected, strict=True)
+        zip(SAMPLED_MEASURES, rejected, strict=True)
     )
 
 

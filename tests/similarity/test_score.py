@@ -9,11 +9,11 @@ import pytest
 
 from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, choose
+from mkfa.similarity.measures.table import SAMPLED_MEASURES, choose
 from mkfa.similarity.score import Pair, Plan, Sample, make_plan, null_sample, score
 
 
-def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = DEFAULT_MEASURES) -> Plan:
+def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = SAMPLED_MEASURES) -> Plan:
     return make_plan(size, chosen, threshold=0.8, bandwidth=0.3, rng=np.random.default_rng(0))
 
 
@@ -24,7 +24,7 @@ def sample(sizes: list[int], seed: int, depth: int = 1, size: tuple[int, int] = 
     flat = [normalise(w) for w in weight]
     vector = np.stack([f[0] for f in flat])
     layer = np.repeat(np.arange(len(sizes)), sizes)
-    return Sample(weight, vector, flat[0][1], flat[0][2], layer, len(sizes), plan_for(size), drawn=depth > 1)
+    return Sample(vector, layer, len(sizes), plan_for(size), drawn=depth > 1)
 
 
 def test_a_batch_is_its_members():
@@ -32,7 +32,7 @@ def test_a_batch_is_its_members():
     whole = score(a, many)
     turned = score(many, a)
     for d in range(5):
-        single = replace(many, weight=many.weight[d : d + 1], vector=many.vector[d : d + 1])
+        single = replace(many, vector=many.vector[d : d + 1])
         part = score(a, single)
         np.testing.assert_allclose(whole.values[d], part.values[0], atol=1e-5)
         np.testing.assert_allclose(whole.layers[d], part.layers[0], atol=1e-5)
@@ -42,7 +42,7 @@ def test_a_batch_is_its_members():
 
 def only(full: Sample, layer: int) -> Sample:
     keep = full.layer == layer
-    return replace(full, vector=full.vector[:, keep], weight=full.weight[:, keep], layer=full.layer[keep])
+    return replace(full, vector=full.vector[:, keep], layer=full.layer[keep])
 
 
 def test_layer_pairs_are_the_measures_of_the_layers():
@@ -58,7 +58,7 @@ def test_layer_pairs_are_the_measures_of_the_layers():
 def test_layers_that_are_absent_or_single_are_nan_not_numbers():
     full = sample([12, 5, 9], 3)
     keep = full.layer != 1
-    a = replace(full, weight=full.weight[:, keep], vector=full.vector[:, keep], layer=full.layer[keep])
+    a = replace(full, vector=full.vector[:, keep], layer=full.layer[keep])
     found = score(a, sample([1, 20], 4)).layers[0]
     assert np.isnan(found[:, 1]).all()
     assert np.isnan(found[1:, :, 0]).all()  # one filter has no pair within its layer
@@ -67,8 +67,8 @@ def test_layers_that_are_absent_or_single_are_nan_not_numbers():
 
 def test_only_what_is_asked_for_is_computed():
     a, b = sample([30, 20], 1), sample([25, 25], 2)
-    everything = dict(zip(DEFAULT_MEASURES, score(a, b).values[0], strict=True))
-    for name in DEFAULT_MEASURES:
+    everything = dict(zip(SAMPLED_MEASURES, score(a, b).values[0], strict=True))
+    for name in SAMPLED_MEASURES:
         a, b = sample([30, 20], 1), sample([25, 25], 2)
         found = score(a, b, measures=[name])
         assert found.values.shape == (1, 1)
@@ -76,17 +76,16 @@ def test_only_what_is_asked_for_is_computed():
     assert not {"moment", "gram", "within", "slices"} & set(vars(sample([3, 3], 1)))
     a, b = sample([30, 20], 1), sample([25, 25], 2)
     score(a, b, measures=["coverage"])
-    assert not {"moment", "gram", "within", "slices", "scaled"} & set(vars(a))
+    assert not {"moment", "gram", "within", "slices"} & set(vars(a))
 
 
-def test_null_filters_take_gain_and_offset_of_those_they_replace():
+def test_null_filters_are_canonical_and_flat_ones_replace_nothing():
     a = sample([10, 10], 1)
     drawn = np.random.default_rng(0).standard_normal((3, 20, 9)).astype(np.float32)
     drawn[1, 4] = 7.0  # flat: no shape to take
     null = null_sample(a, drawn)
-    np.testing.assert_allclose(null.weight.mean(axis=2), np.broadcast_to(a.offset, (3, 20)), atol=1e-5)
-    centred = null.weight - null.weight.mean(axis=2, keepdims=True)
-    np.testing.assert_allclose(np.linalg.norm(centred, axis=2), np.broadcast_to(a.gain, (3, 20)), rtol=1e-4)
+    np.testing.assert_allclose(null.vector.mean(axis=2), 0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(null.vector, axis=2), 1, rtol=1e-5)
     np.testing.assert_allclose(null.vector[1, 4], a.vector[0, 4])
     np.testing.assert_allclose(null.vector[0], normalise(drawn[0])[0], atol=1e-5)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, I64
 
 BINS = 70
 
@@ -23,28 +22,23 @@ def pca_kl(a: F32, b: F32) -> float:
     empty bins take the float32 epsilon, and the histograms are normalised again; symmetric Kullback-Leibler divergence
     (nats) weighted by the explained variance. Gavrikov & Keuper, CVPR 2022, section 4.2. Sign and offset are seen.
     """
-    return float(pca_kl_pooled(np.concatenate([a, b])[None], len(a))[0])
-
-
-def pca_kl_pooled(pooled: F32, first: int) -> F64:
-    """Return `pca_kl` for D pairs, (D,), from their pooled filters (D, N, K), the first `first` rows being A's."""
-    depth, _, k = pooled.shape
-    pooled = pooled - pooled.mean(axis=1, keepdims=True)
-    value, vector = np.linalg.eigh((pooled.swapaxes(1, 2) @ pooled).astype(np.float64))
+    pooled = np.concatenate([a, b])
+    pooled = pooled - pooled.mean(axis=0)
+    value, vector = np.linalg.eigh((pooled.T @ pooled).astype(np.float64))
     value = np.clip(value, 0, None)
-    peak = np.take_along_axis(vector, np.abs(vector).argmax(axis=1)[:, None], axis=1)
+    peak = np.take_along_axis(vector, np.abs(vector).argmax(axis=0)[None], axis=0)
     score = pooled @ (vector * np.where(peak < 0, -1, 1)).astype(np.float32)
-    low, high = score.min(axis=(1, 2), keepdims=True), score.max(axis=(1, 2), keepdims=True)
-    spread = np.where(high > low, high - low, 1)
-    bins = np.minimum(((score - low) * (BINS / spread).astype(np.float32)).astype(np.int32), BINS - 1)
-    bins += BINS * np.arange(depth * k, dtype=np.int32).reshape(depth, 1, k)
-    p, q = (_histogram(part, depth * k).reshape(depth, k, BINS) for part in (bins[:, :first], bins[:, first:]))
-    weight = value / np.maximum(value.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    return np.asarray(np.einsum("dkh,dk->d", (p - q) * np.log(p / q), weight), np.float64)
+    low, high = score.min(), score.max()
+    spread = high - low if high > low else np.float32(1)
+    bins = np.minimum(((score - low) * np.float32(BINS / spread)).astype(np.int64), BINS - 1)
+    p, q = (_histogram(part) for part in (bins[: len(a)], bins[len(a) :]))
+    weight = value / max(float(value.sum()), np.finfo(float).tiny)
+    return float(((p - q) * np.log(p / q)).sum(axis=1) @ weight)
 
 
-def _histogram(bins: NDArray[np.int32], components: int) -> F64:
+def _histogram(bins: I64) -> F64:
     """Return the shares of `BINS` bins for each component, (components, BINS); empty ones take the epsilon."""
-    count = np.bincount(bins.ravel(), minlength=components * BINS).reshape(components, BINS)
-    share = np.where(count == 0, np.finfo(np.float32).eps, count / bins.shape[1])
+    n, components = bins.shape
+    count = np.bincount((bins + BINS * np.arange(components)).ravel(), minlength=components * BINS)
+    share = np.where(count == 0, np.finfo(np.float32).eps, count / n).reshape(components, BINS)
     return np.asarray(share / share.sum(axis=1, keepdims=True), np.float64)

@@ -1,6 +1,7 @@
 """The table of measures. NumPy is not imported: help texts are made from this table.
 
-To add a measure, add one entry to `MEASURES`, and its computation to `mkfa.similarity.score.Pair` under the same name.
+To add a measure, add one entry to `MEASURES`, and its computation to `mkfa.similarity.score.Pair` under the same name,
+or give it as `whole`.
 Users add their own with `mkfa.register(mkfa.Measure(...))` in a file that MKFA_PLUGINS names.
 """
 
@@ -86,6 +87,8 @@ MEASURES: Table[Measure] = Table("measure", _BUILT_IN)
 Measure.TABLE = MEASURES
 
 DEFAULT_MEASURES = tuple(measure.name for measure in _BUILT_IN)
+SAMPLED_MEASURES = tuple(measure.name for measure in _BUILT_IN if measure.whole is None)
+"""Those that are computed on samples, beside floor and chance."""
 BY_LAYER = ("coverage", "mmd", "energy")
 """Measures that a dozen filters of a layer suffice for; the others need more filters than taps."""
 
