@@ -63,6 +63,7 @@ def harvest(
     TFLite, Keras (.h5, .weights.h5, .keras) and TensorFlow.js (model.json). No code in them is run or imported.
     """
     from mkfa.banks.bank_file import read_bank
+    from mkfa.banks.counts import dead_warning
     from mkfa.errors import MkfaError
     from mkfa.readers.collect import Harvests, expand_sources, harvest_all
 
@@ -98,6 +99,8 @@ def harvest(
             alone = len(wanted) == 1  # its notes are printed with the bank
             for note in result.changes if alone or not Path(result.source).is_dir() else result.notes:
                 warn(f"{result.name}: {note}")
+            if not alone and result.state == "harvested" and (dead := dead_warning(read_bank(result.path))):
+                warn(f"{result.name}: {dead}")
             if result.error and len(wanted) > 1:
                 warn(str(result.error))
 

@@ -29,6 +29,10 @@ GLOSSARY = {
     "delta": "The arm with identity kernels, which mix no pixels: it must hurt wherever filters matter.",
     "depthwise": "A convolution with one spatial filter for each channel: its kernels can be seen and compared.",
     "domain": "A labelled image set that networks are trained on, bundled, fetched, or a folder of your own.",
+    "EMA": (
+        "Exponential moving average of a network's weights during training. Checkpoints often have both copies; harvest"
+        " takes the averaged one and says so, and --weights raw takes the other."
+    ),
     "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
     "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
     "fraction": "Where a value lies between floor (0) and ceiling (1). With white noise as the ceiling any two "

@@ -69,6 +69,52 @@ def test_harvest_to_a_file_then_show_it(checkpoint, tmp_path):
     assert [layer["kh"] for layer in facts["layers"]] == [3, 5]
 
 
+def test_layers_copies_and_dilations_are_chosen_on_the_command_line(tmp_path):
+    rng = np.random.default_rng(0)
+    raw = {
+        "stem.weight": (8, 3, 3, 3),
+        "blocks.0.conv_dw.weight": (8, 1, 3, 3),
+        "blocks.1.conv_dw.weight": (8, 1, 5, 5),
+        "blocks.2.conv_pw.weight": (8, 8, 1, 1),
+        "mask_embed.0.weight": (4, 1, 3, 3),
+        "mask_embed.2.weight": (8, 4, 1, 1),
+    }
+    state = {f"model.{key}": rng.standard_normal(shape).astype(np.float32) for key, shape in raw.items()}
+    save_file(
+        state | {key.replace("model.", "model_ema."): w * 1.01 for key, w in state.items()}, tmp_path / "n.safetensors"
+    )
+    source, out = tmp_path / "n.safetensors", tmp_path / "bank.h5"
+    done = mkfa("harvest", source, "--out", out)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "the averaged (EMA) copy" in text and "r = 1.00" in text
+    assert "doubtful model_ema.mask_embed.0.weight: left out as a dense convolution of one channel" in text
+    options = [
+        "--weights",
+        "raw",
+        "--include",
+        "*mask_embed.0*",
+        "--exclude",
+        "*blocks.0.*",
+        "--dilation",
+        "*blocks*=2",
+    ]
+    done = mkfa("harvest", source, *options, "--out", out, "--force")
+    assert done.returncode == 0, done.stderr
+    bank = read_bank(out)
+    assert bank.provenance.weights == "raw"
+    assert [(x.name, x.dilation) for x in bank.layers] == [
+        ("model.mask_embed.0.weight", (-1, -1)),
+        ("model.blocks.1.conv_dw.weight", (2, 2)),
+    ]
+    facts = json.loads(mkfa("show", out, "--json").stdout)
+    assert facts["provenance"]["weights"] == "raw"
+    assert_refused(
+        mkfa("harvest", source, "--weights", "best", "--out", out, "--force"), ["--weights best", "raw or ema"]
+    )
+    assert_refused(mkfa("harvest", source, "--exclude", "nothing*", "--out", out, "--force"), ["nothing*", "check the"])
+
+
 def test_show_draws_a_layer(checkpoint, tmp_path):
     mkfa("harvest", checkpoint)
     done = mkfa("show", "net", "--layer", 2, "--figure", "net.png", cwd=tmp_path)

@@ -197,8 +197,10 @@ def test_buffers_named_after_the_weight_beside_them_are_no_layers() -> None:
 
 def test_generator_and_discriminator_are_both_taken() -> None:
     other = {key: np.concatenate([w, w]) for key, w in net(3).items()}
-    bank = mkfa.harvest({"G": RAW, "D": other})
+    bank = mkfa.harvest({"G": RAW, "D": other, "epoch": 3})
     assert len(bank.layers) == 8
+    assert bank.provenance.notes == ("the depthwise layers of several networks were taken: 'G' (4), 'D' (4)",)
+    assert mkfa.harvest({"net": RAW}).provenance.notes == ()
 
 
 def test_a_file_on_disk_is_read_as_one_in_memory(tmp_path: Path) -> None:

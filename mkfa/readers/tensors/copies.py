@@ -7,7 +7,9 @@ names and the writer which copy is averaged. There is no list of wrappers and pr
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,8 +81,7 @@ class _State:
     @property
     def words(self) -> frozenset[str]:
         """The words of the path that all its layers share, up to a numbered part."""
-        keys = [key.split(".")[:-1] for key in self.layers.values()]
-        shared = [parts[0] for parts in zip(*keys, strict=False) if len(set(parts)) == 1]
+        shared = _shared(self.layers.values())
         cut = next((i for i, part in enumerate(shared) if _numbered(part)), len(shared))
         return frozenset(word for part in (*self.root, *shared[len(self.root) : cut]) for word in _words(part))
 
@@ -99,7 +100,7 @@ def settle_copies(
 
     Averaged (EMA) weights are preferred to raw ones unless `options.weights` says otherwise. Of several states of one
     network the one under a plain name ("state_dict") is taken, else the last, else the best. Different networks are
-    all taken. `options.include` chooses states too: those whose layers it matches.
+    all taken. `options.include` chooses states too: those whose layers it all matches.
 
     Parameters
     ----------
@@ -128,6 +129,7 @@ def settle_copies(
     _note_others(groups, layers, verdict)
     for group in groups:
         _settle(group, file if read else None, infos, options, verdict, thing)
+    _note_networks({key: shape for key, shape in layers.items() if key not in verdict.left_out}, infos, groups, verdict)
     if not verdict.copy and any(key.rsplit(".", 1)[-1] == "n_averaged" for key in infos):
         verdict.copy = "ema"  # torch.optim.swa_utils.AveragedModel
     if not verdict.copy and layers and all(_words_of(key) & _EMA for key in layers):
@@ -229,6 +231,21 @@ def _note_others(groups: Sequence[Sequence[_State]], layers: Shapes, verdict: _V
             verdict.notes.append(f"'{'.'.join(root)}' does not match the {rest} other depthwise layers: all were taken")
 
 
+def _note_networks(
+    layers: Shapes, infos: Mapping[str, TensorInfo], groups: Sequence[Sequence[_State]], verdict: _Verdict
+) -> None:
+    """Note that several networks, each with a first layer for images, are taken, as of generator and discriminator."""
+    stems = {root for key, info in infos.items() if _takes_images(key, info) for root in _roots(key)}
+    common = _shared(layers)
+    at = next((i for i, part in enumerate(common) if not layers or _numbered(part)), len(common))
+    counts: Counter[Root] = Counter(tuple(key.split(".")[: at + 1]) for key in layers)
+    whole = {root: n for root, n in counts.items() if root in stems and not _numbered(root[-1])}
+    known = {state.root for group in groups for state in group}
+    if len(whole) > 1 and not known & whole.keys():
+        listed = ", ".join(f"'{'.'.join(root)}' ({n})" for root, n in whole.items())
+        verdict.notes.append(f"the depthwise layers of several networks were taken: {listed}")
+
+
 def _is_outermost(root: Root, under: Mapping[Root, Sequence[str]], count: int) -> bool:
     """True for one of several unnumbered paths, at the start of all keys, that hold all layers between them."""
     if _numbered(root[-1]):
@@ -266,7 +283,7 @@ def _settle(
     thing: object,
 ) -> None:
     """Decide which states of a group are taken, and leave the tensors of the others out."""
-    named = [state for state in group if any(matches(key, options.include) for key in state.layers.values())]
+    named = [state for state in group if all(matches(key, options.include) for key in state.layers.values())]
     if named:
         _take(named, group, infos, verdict, OTHER_STATE)
         if len(named) < len(group):
@@ -461,6 +478,12 @@ def _are_state_names(roots: Sequence[Root]) -> bool:
     """True if paths differ only in words for states of one network."""
     words = [{word for part in root for word in _words(part)} for root in roots]
     return any(each & _STATES for each in words) and all(each <= _STATES | _PLAIN | _SOFT for each in words)
+
+
+def _shared(keys: Iterable[str]) -> list[str]:
+    """Return the components with which the modules' paths of all keys begin."""
+    paths = zip(*(key.split(".")[:-1] for key in keys), strict=False)
+    return [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, paths)]
 
 
 def _numbered(part: str) -> bool:

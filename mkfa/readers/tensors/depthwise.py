@@ -267,7 +267,7 @@ class _Chain:
         """Return 1 if the weight before gives as many channels, 0 if another does (the order may differ), else -2."""
         at = self.place[key]
         before = [k for k in self.order[:at] if not is_depthwise_shape(self.infos[k].shape)]
-        if before and self._gives(before[-1], channels):
+        if before and self.infos[before[-1]].shape[0] == channels:
             return 1
         if self._begins_part(key):
             return -2
