@@ -30,6 +30,9 @@ def atlas(
         int | None, option("--clusters", "N", "Number of clusters; default: chosen by the null.")
     ] = None,
     sample: Annotated[int, option("--sample", "N", "Filters that the number is chosen on and the map shows.")] = 4000,
+    null: Annotated[
+        str, option("--null", "NAME", "Null that clusters are judged by; see 'mkfa compare --help', but not init.")
+    ] = "covariance",
     seed: Seed = 0,
     *,
     output: Output,
@@ -48,6 +51,7 @@ def atlas(
         clusters=clusters,
         seed=seed,
         sample=sample,
+        null=null,
         with_map=output.figure is not None or output.out is not None,
         progress=shown(),
     )
@@ -56,7 +60,7 @@ def atlas(
 
 def print_atlas(result: Atlas) -> None:
     """Print the criteria, the clusters, and what they mean."""
-    from mkfa.clusters.count import STABLE
+    from mkfa.clusters.count import STABLE, described
     from mkfa.clusters.pool import DEPTHS
 
     choice, stable, m = result.choice, result.stability, result.choice.criteria
@@ -74,7 +78,7 @@ def print_atlas(result: Atlas) -> None:
         left=0,
         notes=[
             f"R²: mean cos² with the prototype. Recurs: adjusted Rand between halves ({STABLE} or more is good).",
-            f"Null: the same second moments, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
+            f"Null: {described(result.null)}, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
             f"seed {choice.seed}.",
         ],
     )

@@ -26,6 +26,9 @@ def keys(
     count: Annotated[int | None, option("--keys", "N", "Number of keys; default: the elbow.")] = None,
     candidates: Annotated[int, option("--candidates", "N", "Prototypes that elimination starts from.")] = 100,
     sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
+    null: Annotated[
+        str, option("--null", "NAME", "Null of the libraries beside; see 'mkfa compare --help', but not init.")
+    ] = "covariance",
     seed: Seed = 0,
     *,
     output: Output,
@@ -41,6 +44,7 @@ def keys(
         keys=count,
         candidates=candidates,
         sample=sample,
+        null=null,
         seed=seed,
         progress=shown(),
     )
@@ -49,6 +53,7 @@ def keys(
 
 def print_keys(result: Keys) -> None:
     """Print the elbow curve, the keys, and how they compare to the named set."""
+    from mkfa.clusters.count import described
     from mkfa.clusters.keys import COVERED
     from mkfa.clusters.named_match import AS_ORIENTED, QUESTIONS
 
@@ -64,7 +69,7 @@ def print_keys(result: Keys) -> None:
     print_table("How many keys?", columns, rows, left=0)
     say(
         f"R²: mean of each filter's best key. Covered: share with R² of {COVERED} or more. Null: {result.nulls} "
-        f"libraries of the same second moments with keys of their own; 'null by these': null filters explained by "
+        f"libraries of {described(result.null)} with keys of their own; 'null by these': null filters explained by "
         f"the real keys. {result.sample} filters, seed {result.seed}."
     )
     say(f"Choice: {result.reason}")
@@ -79,7 +84,7 @@ def print_keys(result: Keys) -> None:
     headings = ("", "filters", f"nearest of '{match.name}'", "|cos|", "one to one, as oriented", "|cos|")
     print_table("Keys", headings, table, left=3)
     say("")
-    nulls = ("blurred", "covariance", "turned")
+    nulls = ("blurred", match.libraries, "turned")
     lines = []
     for question, title in QUESTIONS.items():
         entry = match.answers[question].summary()
@@ -91,6 +96,7 @@ def print_keys(result: Keys) -> None:
     drawn = {null: len(draws) for null, draws in match.answers[AS_ORIENTED].nulls.items()}
     say(
         f"All up to sign; symmetries: flips and quarter turns. Blurred: {drawn['blurred']} sets of as many smoothed "
-        f"random filters; covariance: the keys of {drawn['covariance']} null libraries, the strict comparison; turned: "
-        f"these keys, each turned or flipped at random, {drawn['turned']} times. Seed {result.seed}."
+        f"random filters; {match.libraries}: the keys of {drawn[match.libraries]} null libraries, the "
+        f"strict comparison; turned: these keys, each turned or flipped at random, {drawn['turned']} times. "
+        f"Seed {result.seed}."
     )

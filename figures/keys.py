@@ -97,9 +97,9 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int) -> None:
     more = "" if shown == len(clusters.prototype) else f" ({shown} of {len(clusters.prototype)})"
     figure.suptitle(
         f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
-        f"mean |cos| {near['mean_cosine']:.2f},\nkeys of covariance nulls {near['covariance']['mean']:.2f} "
-        f"(p = {near['covariance']['p']:.2f}); one to one, as oriented: {oriented['mean_cosine']:.2f}, "
-        f"{oriented['covariance']['mean']:.2f} (p = {oriented['covariance']['p']:.2f})",
+        f"mean |cos| {near['mean_cosine']:.2f},\nkeys of {data.null} nulls {near[match.libraries]['mean']:.2f} "
+        f"(p = {near[match.libraries]['p']:.2f}); one to one, as oriented: {oriented['mean_cosine']:.2f}, "
+        f"{oriented[match.libraries]['mean']:.2f} (p = {oriented[match.libraries]['p']:.2f})",
         x=0.01,
         ha="left",
         fontsize=8,

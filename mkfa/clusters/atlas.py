@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import Choice, choose_clusters, counts_tried, null_cloud, pair_rand
+from mkfa.clusters.count import STRICT, Choice, choose_clusters, counts_tried, null_cloud, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
@@ -97,7 +98,7 @@ class Atlas(Result):
     density, null_density : clusters by density of a sample, and of a null cloud of its size.
     density_row : (n,) int64, that sample's rows in the pool.
     map : the map, or None when it was not asked for.
-    seed, sample : parameters.
+    seed, sample, null : parameters.
     """
 
     KIND: ClassVar[str] = "atlas"
@@ -120,6 +121,7 @@ class Atlas(Result):
     map: FilterMap | None
     seed: int
     sample: int
+    null: str = STRICT
 
     def headline(self) -> str:
         """Return the banks, and how many clusters their filters form."""
@@ -164,7 +166,7 @@ class Atlas(Result):
             "seed": self.seed,
             "sample": choice.sample,
             "nulls": choice.nulls,
-            "null": "covariance",
+            "null": self.null,
             "clusters": choice.clusters,
             "verdict": choice.verdict,
             "reason": choice.reason,
@@ -218,6 +220,7 @@ def build_atlas(
     clusters: int | None = None,
     seed: int = 0,
     sample: int = SAMPLE,
+    null: str = STRICT,
     with_map: bool = False,
     progress: Progress = None,
 ) -> Atlas:
@@ -230,13 +233,16 @@ def build_atlas(
     clusters : their number; None chooses it (`mkfa.clusters.count`).
     seed : of every random draw.
     sample : filters used to choose the number, for density clusters and the map; drawn where there are more.
+    null : what clusters are judged against, a name in `mkfa.nulls.draws.NULLS` other than "init".
     with_map : also compute the UMAP map (loads umap: seconds).
     progress : True for a bar, or a function of (done, total) numbers of clusters tried.
 
     Raises
     ------
     MkfaError
-        Fewer than 20 usable filters, or more clusters than filters.
+        Fewer than 20 usable filters, more clusters than filters, or a null that is drawn as a whole network.
+    UnknownNameError
+        Unknown bank or null.
 
     Examples
     --------
@@ -251,14 +257,20 @@ def build_atlas(
     _check(pool, clusters, sample)
     total = len(counts_tried(min(len(pool.independent), sample), clusters))
     with one_thread(), follow(progress, "numbers of clusters", total) as advance:
-        return _build(pool, clusters, seed=seed, sample=sample, with_map=with_map, advance=advance)
+        return _build(pool, clusters, seed=seed, sample=sample, null=null, with_map=with_map, advance=advance)
 
 
-def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map: bool, advance: Advance) -> Atlas:
-    independent = pool.independent
-    choice = choose_clusters(independent, seed=seed, asked=clusters, sample=sample, advance=advance)
+def _build(
+    pool: Pool, clusters: int | None, *, seed: int, sample: int, null: str, with_map: bool, advance: Advance
+) -> Atlas:
+    independent, place = pool.independent, pool.place[pool.counted]
+    chance: dict[str, Any] = {"null": null, "size": (pool.kind.kh, pool.kind.kw)}
+    choice = choose_clusters(
+        independent, seed=seed, asked=clusters, sample=sample, layer=place, advance=advance, **chance
+    )
     rng = np.random.default_rng((seed, 1))
-    fitted = independent[subsample(len(independent), _FIT_MOST, rng)]
+    chosen = subsample(len(independent), _FIT_MOST, rng)
+    fitted = independent[chosen]
     found = cluster_lines(fitted, choice.clusters, seed=seed, restarts=_RESTARTS)
     if len(fitted) < len(pool):
         label, cosine = assign_lines(pool.vector, found.prototype)
@@ -266,7 +278,8 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         found = LineClusters(found.prototype, label, cosine, energy, found.seed, found.restarts)
     row = np.flatnonzero(pool.counted)[subsample(len(independent), sample, rng)]
     cloud = pool.vector[row]
-    density, null_density = in_threads(density_clusters, (cloud, null_cloud(cloud, rng)))
+    null_filters = null_cloud(cloud, rng, layer=pool.place[row], **chance)
+    density, null_density = in_threads(density_clusters, (cloud, null_filters))
     filter_class = _classes(pool.vector, pool.kind)[0]
     _, titles, r2 = _classes(found.prototype, pool.kind)
     layer_rows, of_layer = np.unique(np.stack([pool.bank, pool.layer], axis=1), axis=0, return_inverse=True)
@@ -274,7 +287,7 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         pool=pool,
         choice=choice,
         clusters=found,
-        stability=_stability(fitted, found, seed),
+        stability=_stability(fitted, found, seed, partial(null_cloud, fitted, layer=place[chosen], **chance)),
         bank_share=_shares(pool.bank, found, len(pool.banks)),
         third_share=_shares(pool.third[pool.counted], found.label[pool.counted], len(DEPTHS), len(found.prototype)),
         layer_share=_shares(of_layer, found, len(layer_rows)),
@@ -289,6 +302,7 @@ def _build(pool: Pool, clusters: int | None, *, seed: int, sample: int, with_map
         map=FilterMap(row, map_filters(cloud, seed=seed)) if with_map else None,
         seed=seed,
         sample=sample,
+        null=null,
     )
 
 
@@ -316,7 +330,7 @@ def _shares(
     return np.where(total > 0, count / np.maximum(total, 1), np.nan)
 
 
-def _stability(vector: F32, found: LineClusters, seed: int) -> Stability:
+def _stability(vector: F32, found: LineClusters, seed: int, draw: Callable[[np.random.Generator], F32]) -> Stability:
     k, rng = len(found.prototype), np.random.default_rng((seed, 2))
 
     def refits(cloud: F32) -> F64:
@@ -329,7 +343,7 @@ def _stability(vector: F32, found: LineClusters, seed: int) -> Stability:
     recurrence = np.zeros(k)
     for label in halves(vector, k, rng, runs=_HALVES, restarts=_RESTARTS):
         recurrence += _jaccard(reference, label, k) / _HALVES
-    return Stability(_REFITS, refits(vector), refits(null_cloud(vector, rng)), recurrence)
+    return Stability(_REFITS, refits(vector), refits(draw(rng)), recurrence)
 
 
 def _jaccard(reference: I32, other: I32, k: int) -> F64:

@@ -24,11 +24,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64
+from mkfa.array_types import F32, F64, I64
+from mkfa.banks.canonical import normalise
 from mkfa.clusters.lines import cluster_lines, halves, silhouette, subsample
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
-from mkfa.nulls.draws import draw_null
+from mkfa.nulls.draws import NULLS as NULL_TABLE
 from mkfa.progress import Advance
 from mkfa.stats.p_values import p_value
 from mkfa.threads import in_threads, one_thread
@@ -37,6 +38,8 @@ Verdict = Literal["clusters", "continuum", "none", "given"]
 
 SWEEP = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
 """Numbers of clusters tried."""
+STRICT = "covariance"
+"""The null unless another is named."""
 STABLE = 0.8
 """Adjusted Rand index between halves from which a clustering counts as recurring."""
 ALPHA = 0.05
@@ -108,7 +111,7 @@ class Choice(ByContent):
     seed: int
 
 
-def choose_clusters(
+def choose_clusters(  # noqa: PLR0913 (options are keywords)
     vector: F32,
     *,
     seed: int,
@@ -116,6 +119,9 @@ def choose_clusters(
     asked: int | None = None,
     sample: int = 4000,
     nulls: int = NULLS,
+    null: str = STRICT,
+    layer: I64 | None = None,
+    size: tuple[int, int] | None = None,
     advance: Advance = lambda amount: None,
 ) -> Choice:
     """Choose the number of clusters of unit vectors modulo sign.
@@ -127,19 +133,23 @@ def choose_clusters(
     asked : a number to use; criteria are then measured at 1 and there.
     sample : filters used; drawn without replacement where there are more.
     nulls : null clouds drawn, at least 19.
+    null, layer, size : see `null_cloud`.
     advance : called with 1 after each count, for a progress bar.
 
     Raises
     ------
     MkfaError
-        So few null clouds that p cannot reach 0.05.
+        So few null clouds that p cannot reach 0.05, or a null that is drawn as a whole network.
+    UnknownNameError
+        Unknown null.
     """
     if nulls < NULLS:
         raise MkfaError("nulls", f"{nulls} null clouds are too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
-    chance = [null_cloud(cloud, rng) for _ in range(nulls)]
+    of_layer = None if layer is None else layer[rows]
+    chance = [null_cloud(cloud, rng, null=null, layer=of_layer, size=size) for _ in range(nulls)]
     tried = counts_tried(len(cloud), asked, counts)
     with one_thread():
         left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
@@ -149,24 +159,26 @@ def choose_clusters(
     drop = (log_left[0] - log_left).mean(axis=0)
     p = float(p_value(drop[0], drop[1:], larger=True))
     measured = Criteria(np.array(tried), 1 - left[:, 0], 1 - left[:, 1:].mean(axis=1), gap, error, *shape.T)
-    clusters, verdict, reason = decide(measured, p, nulls=nulls, asked=asked)
+    clusters, verdict, reason = decide(measured, p, nulls=nulls, asked=asked, null=null)
     return Choice(clusters, verdict, reason, p, measured, len(cloud), nulls, seed)
 
 
-def decide(measured: Criteria, p: float, *, nulls: int, asked: int | None = None) -> tuple[int, Verdict, str]:
+def decide(
+    measured: Criteria, p: float, *, nulls: int, asked: int | None = None, null: str = STRICT
+) -> tuple[int, Verdict, str]:
     """Apply the rule of this module; return the number, the verdict and the reason."""
     counts, gap, error, stability = measured.counts, measured.gap, measured.gap_error, measured.stability
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
-    structure = f"structure beyond the covariance null: p = {p:.3f}{least}"
+    structure = f"structure beyond the {null} null: p = {p:.3f}{least}"
     if asked is not None:
         at = float(stability[counts == asked][0])
         return asked, "given", f"{asked} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
     if p > ALPHA:
-        return 1, "none", f"No clusters beyond filters of the same second moments (p = {p:.3f}, {nulls} nulls)."
+        return 1, "none", f"No clusters beyond {described(null)} (p = {p:.3f}, {nulls} nulls)."
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
-            why = "the gap over the covariance null stops growing there and the clustering recurs on halves"
+            why = f"the gap over the {null} null stops growing there and the clustering recurs on halves"
             return k, "clusters", f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
     if len(recurring):
@@ -175,7 +187,7 @@ def decide(measured: Criteria, p: float, *, nulls: int, asked: int | None = None
         row = 1 + int(stability[1:].argmax()) if len(counts) > 1 else 0
         which, limit = "no division recurs on halves, {} comes nearest", "under"
     k = int(counts[row])
-    what = f"the gap over the covariance null names no number up to {int(counts[-1])} that recurs ({structure})"
+    what = f"the gap over the {null} null names no number up to {int(counts[-1])} that recurs ({structure})"
     recurs = f"{which.format(k)} (adjusted Rand {stability[row]:.2f}, {limit} {STABLE})"
     return k, "continuum", f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
 
@@ -196,11 +208,43 @@ def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
     return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
 
 
-def null_cloud(vector: F32, rng: np.random.Generator) -> F32:
-    """Draw as many unit vectors with the same second moment and no other pattern: the strict null."""
-    drawn = draw_null("covariance", vector[:, :, None], rng)[:, :, 0]
-    norm = np.linalg.norm(drawn, axis=1, keepdims=True)
-    return np.asarray(drawn / np.where(norm > 0, norm, 1), np.float32)
+def null_cloud(
+    vector: F32,
+    rng: np.random.Generator,
+    *,
+    null: str = STRICT,
+    layer: I64 | None = None,
+    size: tuple[int, int] | None = None,
+) -> F32:
+    """Draw as many filters of a null, in canonical form, (N, K) float32.
+
+    The default has the same second moment and no other pattern: the strict null.
+
+    Parameters
+    ----------
+    vector : (N, K) float32, canonical filters.
+    null : a name in `mkfa.nulls.draws.NULLS`.
+    layer : (N,) int64, the layer of each filter, for nulls that keep layers apart.
+    size : kernel height and width, for nulls that look at them.
+
+    Raises
+    ------
+    MkfaError
+        The null is drawn as a whole network.
+    UnknownNameError
+        Unknown null.
+    """
+    part = NULL_TABLE.find(null)
+    if part.network is not None:
+        problem = "is a whole network, and filters of several banks have none"
+        raise MkfaError(f"null {null}", problem, "choose one that is drawn from filters, e.g. covariance")
+    drawn = part.sample(vector.reshape(-1, *(size or (vector.shape[1], 1))), rng, layer=layer)
+    return normalise(drawn.reshape(len(vector), -1))[0]
+
+
+def described(null: str) -> str:
+    """Return in words what the clouds of a null are."""
+    return "filters of the same second moments" if null == STRICT else f"filters of the null {null}"
 
 
 def _measure(

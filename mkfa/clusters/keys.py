@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import null_cloud
+from mkfa.clusters.count import STRICT, described, null_cloud
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
@@ -82,7 +82,7 @@ class Keys(Result):
     curve : the elbow curve.
     coverage : share of all filters with R² >= COVERED (of those that are counted, see `Pool`).
     match : the keys beside the named set.
-    seed, sample, nulls, candidates : parameters; `sample` is the number of filters used.
+    seed, sample, nulls, candidates, null : parameters; `sample` is the number of filters used.
     """
 
     KIND: ClassVar[str] = "keys"
@@ -99,6 +99,7 @@ class Keys(Result):
     sample: int
     nulls: int
     candidates: int
+    null: str = STRICT
 
     def headline(self) -> str:
         """Return the banks, the number of keys and what they explain."""
@@ -130,7 +131,7 @@ class Keys(Result):
             "seed": self.seed,
             "sample": self.sample,
             "nulls": self.nulls,
-            "null": "covariance",
+            "null": self.null,
             "candidates": self.candidates,
             "elbow": ELBOW,
             "covered_r2": COVERED,
@@ -160,7 +161,7 @@ class Keys(Result):
         }
 
 
-def find_keys(
+def find_keys(  # noqa: PLR0913 (options are keywords)
     banks: Sequence[BankLike],
     *,
     kernel_size: str | Kind | None = None,
@@ -168,6 +169,7 @@ def find_keys(
     most: int = MOST,
     candidates: int = CANDIDATES,
     nulls: int = NULLS,
+    null: str = STRICT,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: Progress = None,
@@ -182,6 +184,7 @@ def find_keys(
     most : largest number looked at.
     candidates : prototypes that elimination starts from.
     nulls : null libraries, at least 19: with fewer, p cannot reach 0.05.
+    null : what null libraries are draws of, a name in `mkfa.nulls.draws.NULLS` other than "init".
     sample : filters that keys are found on, drawn where there are more; the result is measured on all.
     seed : of every random draw.
     progress : True for a bar, or a function of (done, total) libraries: the filters, and the nulls.
@@ -189,7 +192,9 @@ def find_keys(
     Raises
     ------
     MkfaError
-        Fewer than 20 usable filters, or numbers that do not fit together.
+        Fewer than 20 usable filters, numbers that do not fit together, or a null that is drawn as a whole network.
+    UnknownNameError
+        Unknown bank or null.
 
     Examples
     --------
@@ -203,15 +208,16 @@ def find_keys(
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     independent = pool.independent
-    cloud = independent[subsample(len(independent), sample, rng)]
+    rows = subsample(len(independent), sample, rng)
+    cloud, layer = independent[rows], pool.place[pool.counted][rows]
     _check(pool, sample, candidates=candidates, nulls=nulls)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
     _check_count(keys, most)
     drawn = [(cloud, int(rng.integers(2**31)))]
     for _ in range(nulls):
-        null = null_cloud(cloud, rng)
-        drawn.append((null, int(rng.integers(2**31))))
+        library = null_cloud(cloud, rng, null=null, layer=layer, size=(pool.kind.kh, pool.kind.kw))
+        drawn.append((library, int(rng.integers(2**31))))
     ladders = []
     with follow(progress, "libraries of filters", 1 + nulls) as advance:
         for ladder in in_threads(lambda library: eliminate(library[0], candidates, most, seed=library[1]), drawn):
@@ -226,14 +232,14 @@ def find_keys(
         r2[0], covered[0], r2[1:].mean(axis=0), r2[1:].std(axis=0), covered[1:].mean(axis=0), cross.mean(axis=0)
     )
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
-    n, chosen, reason = choose_count(curve, p, nulls=nulls, count=keys)
+    n, chosen, reason = choose_count(curve, p, nulls=nulls, count=keys, null=null)
     label, cosine = assign_lines(pool.vector, ladder[n - 1])
     r2 = np.square(cosine[pool.counted], dtype=np.float64)
     energy = float(r2.mean())
     clusters = LineClusters(ladder[n - 1], label, cosine, energy, seed, 1)
-    match = match_keys(ladder[n - 1], pool.kind, null_keys=[null[n - 1] for null in ladders[1:]], rng=rng)
+    match = match_keys(ladder[n - 1], pool.kind, null_keys=[x[n - 1] for x in ladders[1:]], null=null, rng=rng)
     coverage = float((r2 >= COVERED).mean())
-    return Keys(pool, clusters, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates)
+    return Keys(pool, clusters, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates, null)
 
 
 def eliminate(vector: F32, candidates: int, most: int, *, seed: int) -> list[F32]:
@@ -270,17 +276,19 @@ def elimination_order(r2: F32) -> NDArray[np.int64]:
     return out
 
 
-def choose_count(curve: Curve, p: float, *, nulls: int, count: int | None = None) -> tuple[int, str, str]:
+def choose_count(
+    curve: Curve, p: float, *, nulls: int, count: int | None = None, null: str = STRICT
+) -> tuple[int, str, str]:
     """Return the number of keys, how it was chosen, and a sentence saying why."""
     lead = curve.lead
     top = int(lead.argmax())
     n = 1 + int(np.flatnonzero(lead >= ELBOW * lead[top])[0]) if lead[top] > 0 else 1
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
     if count is not None:
-        r2, null = curve.r2[count - 1], curve.null_r2[count - 1]
-        return count, "given", f"{count} keys were asked for; mean R² {r2:.3f}, null {null:.3f} (p = {p:.3f}{least})."
+        r2, chance = curve.r2[count - 1], curve.null_r2[count - 1]
+        return count, "given", f"{count} keys were asked for; mean R² {r2:.3f}, null {chance:.3f} (p = {p:.3f}{least})."
     if p > ALPHA or lead[top] <= 0:
-        why = f"explained no better than filters of the same second moments (p = {p:.3f}, {nulls} nulls)"
+        why = f"explained no better than {described(null)} (p = {p:.3f}, {nulls} nulls)"
         return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
     reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
     largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})"

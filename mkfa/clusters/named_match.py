@@ -7,8 +7,9 @@ edge, central edge, blob), so these three questions are about three shapes. The 
 its own orientation, up to sign: only there are eight patterns compared.
 
 The nulls: `blurred`, sets of smooth random filters; `covariance`, the keys of null libraries with the second moments,
-and so the preferred orientations, of the real one; and for the fourth question `turned`, the keys themselves, each
-turned or mirrored at random, which keeps their shapes and asks for their orientations alone.
+and so the preferred orientations, of the real one (or of another null, under its name); and for the fourth question
+`turned`, the keys themselves, each turned or mirrored at random, which keeps their shapes and asks for their
+orientations alone.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Match(ByContent):
     Attributes
     ----------
     name, labels : the named set.
+    libraries : under which name the answers have the keys of null libraries, "covariance" unless another was chosen.
     shape : (A,) int32, which patterns are one shape, numbered from 0.
     alike : (A, A) float32, |cos| between the patterns, the best over all symmetries.
     nearest : (n,) int32, the most similar pattern of each key.
@@ -85,6 +87,7 @@ class Match(ByContent):
     """
 
     name: str
+    libraries: str
     labels: tuple[str, ...]
     shape: I32
     alike: F32
@@ -127,9 +130,16 @@ class Match(ByContent):
 
 
 def match_keys(
-    keys: F32, kind: Kind, *, null_keys: Sequence[F32], rng: np.random.Generator, name: str = "eight"
+    keys: F32,
+    kind: Kind,
+    *,
+    null_keys: Sequence[F32],
+    rng: np.random.Generator,
+    name: str = "eight",
+    null: str = "covariance",
 ) -> Match:
-    """Compare (n, K) unit keys to a named set; `null_keys` are the key sets of null libraries."""
+    """Compare (n, K) unit keys to a named set; `null_keys` are the key sets of libraries of `null`."""
+    libraries = f"{null}-keys" if null in ("blurred", "turned") else null
     target = named_set(name, kind.kh, kind.kw)
     turned = symmetries(target.patterns)  # (G, A, K)
     alike = best_cosine(turned[0], turned)
@@ -146,7 +156,7 @@ def match_keys(
     assigned[rows], assigned_cosine[rows] = columns, oriented[rows, columns]
     noise = draw_null("blurred", np.empty((_DRAWS * len(keys), kind.kh, kind.kw), np.float32), rng)
     blurred = normalise(noise.reshape(len(noise), -1))[0]
-    drawn = {"blurred": blurred.reshape(_DRAWS, len(keys), -1), "covariance": null_keys}
+    drawn = {"blurred": blurred.reshape(_DRAWS, len(keys), -1), libraries: null_keys}
     draws = {
         null: [_answers(best_cosine(k, turned), np.abs(k @ turned[0].T), shape) for k in sets]
         for null, sets in drawn.items()
@@ -161,6 +171,7 @@ def match_keys(
     nulls[AS_ORIENTED]["turned"] = np.array(mixed, np.float64)
     return Match(
         name=name,
+        libraries=libraries,
         labels=target.labels,
         shape=shape,
         alike=alike,

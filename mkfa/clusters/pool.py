@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32, AnyArray, BoolArray
+from mkfa.array_types import F32, F64, I32, I64, AnyArray, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, load_bank
 from mkfa.banks.usable import usable_filters
@@ -62,6 +62,11 @@ class Pool(ByContent):
     def filters(self) -> F32:
         """(N, kh, kw) float32, the canonical filters as pictures."""
         return self.vector.reshape(-1, self.kind.kh, self.kind.kw)
+
+    @property
+    def place(self) -> I64:
+        """(N,) int64, a number for each layer of each bank."""
+        return self.bank.astype(np.int64) * (int(self.layer.max(initial=0)) + 1) + self.layer
 
     @property
     def independent(self) -> F32:

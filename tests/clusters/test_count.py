@@ -7,6 +7,7 @@ import pytest
 
 from mkfa.banks.canonical import normalise
 from mkfa.clusters.count import ALPHA, Criteria, choose_clusters, decide, half_stability, null_cloud, pair_rand
+from mkfa.errors import MkfaError, UnknownNameError
 
 COUNTS = (1, 2, 3, 4, 6, 7, 8)
 
@@ -115,3 +116,29 @@ def test_half_stability_is_one_for_clear_clusters():
     assert half_stability(planted(4, 400, noise=0.2), 4, seed=0).min() > 0.99
     labels = [np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), np.array([0, 1, 0, 1])]
     assert pair_rand(labels).tolist() == [1, -0.5, -0.5]
+
+
+def test_null_clouds_by_name_keep_what_the_null_keeps():
+    vector = planted(6, 300, noise=0.7)
+    layer = np.repeat([0, 1], 150)
+    vector[:150] = np.roll(vector[:150], 1, axis=1)
+    rng = np.random.default_rng(0)
+
+    def moments(cloud: np.ndarray) -> list[np.ndarray]:
+        return [cloud[layer == i].T @ cloud[layer == i] / 150 for i in (0, 1)]
+
+    own = moments(vector)
+    apart = np.linalg.norm(own[0] - own[1])
+    by_layer = moments(null_cloud(vector, rng, null="covariance-layer", layer=layer))
+    pooled = moments(null_cloud(vector, rng, layer=layer))
+    assert max(np.linalg.norm(a - b) for a, b in zip(by_layer, own, strict=True)) < 0.7 * apart
+    assert np.linalg.norm(pooled[0] - pooled[1]) < 0.7 * apart
+    shuffled = null_cloud(vector, rng, null="shuffled")
+    np.testing.assert_allclose(np.sort(shuffled, axis=1), np.sort(vector, axis=1), atol=1e-5)
+
+
+def test_a_null_of_whole_networks_is_refused():
+    with pytest.raises(MkfaError, match="null init: is a whole network"):
+        choose_clusters(planted(3, 60, noise=0.7), seed=0, null="init")
+    with pytest.raises(UnknownNameError, match="did you mean covariance"):
+        choose_clusters(planted(3, 60, noise=0.7), seed=0, null="covarianc")

@@ -135,3 +135,14 @@ def test_a_fine_tuned_copy_changes_no_key():
     assert (one.clusters.energy, one.coverage) == (two.clusters.energy, two.coverage)
     assert np.array_equal(two.clusters.label[:200], two.clusters.label[200:])
     assert [r["share"] for r in one.rows()] == [r["share"] for r in two.rows()]
+
+
+def test_null_libraries_of_another_null_stand_under_its_name():
+    options = {"kernel_size": "5x5", "keys": 2, "most": 3, "candidates": 6, "sample": 80}
+    usual, layered = (find_keys([planted_bank(6)], null=null, **options) for null in ("covariance", "covariance-layer"))
+    assert usual.to_dict()["null"] == "covariance" and layered.to_dict()["null"] == "covariance-layer"
+    assert np.array_equal(usual.clusters.prototype, layered.clusters.prototype)
+    assert not np.array_equal(usual.curve.null_r2, layered.curve.null_r2)
+    assert set(layered.to_dict()["match"]["one_to_one"]) >= {"blurred", "covariance-layer"}
+    smooth = find_keys([planted_bank(6)], null="blurred", **options)
+    assert set(smooth.to_dict()["match"]["one_to_one"]) >= {"blurred", "blurred-keys"}
