@@ -298,7 +298,6 @@ def test_a_number_is_no_function() -> None:
         call("torch._utils", "_rebuild_tensor_v2", STORAGE, b"K\0", b"K\1\x85", b")") + b".",
         call("torch._utils", "_rebuild_tensor_v2", STORAGE, b"J\xff\xff\xff\xff", b")", b")") + b".",
         call("torch._utils", "_rebuild_tensor_v2", STORAGE) + b".",
-        call("torch._utils", "_rebuild_tensor_v3", STORAGE, b"K\0", b")", b")", b"\x89", b"N", b"K\1") + b".",
         call("torch._tensor", "_rebuild_from_type_v2", b"ctorch._tensor\n_rebuild_from_type_v2\n", b"N", b")", b"N")
         + b".",
     ],
@@ -306,6 +305,17 @@ def test_a_number_is_no_function() -> None:
 def test_damage_is_one_kind_of_error(data: bytes) -> None:
     with pytest.raises(DamagedPickleError):
         load(data)
+
+
+def test_what_is_not_known_of_a_tensor_does_not_spoil_the_file() -> None:
+    shape = (b"K\0", b"K\3\x85", b"K\1\x85")
+    odd = call("torch._utils", "_rebuild_tensor_v3", STORAGE, *shape, b"\x89", b"N", b"ctorch\nuint3\n")
+    assert load(odd + b".").without == "uint3" and load(odd + b".").shape == (3,)
+    bare = load(call("torch._utils", "_rebuild_qtensor", STORAGE, *shape, b"N", b"\x89", b"N") + b".")
+    assert bare.scale is None
+    assert isinstance(load(call("my", "function", STORAGE, b"K\1", b"K\2", b"K\3") + b"."), Inert)
+    array = call("numpy.core.multiarray", "_reconstruct", b"cmy\nArray\n", b"K\0\x85", b"U\1b")
+    assert load(array + b"(K\1K\2K\3tb.").items == [(1, 2, 3)]
 
 
 def test_a_storage_of_two_sizes_is_refused() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from mkfa.errors import SourceError
 from mkfa.readers.harvesting import harvest
-from mkfa.readers.tensors.inert_values import Inert, StorageRef, TensorRef
+from mkfa.readers.tensors.inert_values import DamagedPickleError, Inert, StorageRef, TensorRef
 from mkfa.readers.tensors.pickled_objects import contents_of
 from mkfa.readers.tensors.pytorch import open_torch
 
@@ -222,6 +222,15 @@ def test_objects_in_circles_and_deep_ones_end() -> None:
     for _ in range(5000):
         chain = Inert("a.Link", state={"next": chain})
     assert contents_of({"link": chain, "weight": REF}).tensors == [("weight", REF)]
+
+
+def test_one_tensor_under_long_names_again_and_again_is_refused() -> None:
+    value: Any = [REF] * 100_000
+    for _ in range(7):
+        value = {"k" * 500: value}
+    with pytest.raises(DamagedPickleError, match="tensors without end"):
+        contents_of(value)
+    assert contents_of({"k" * 100_000: REF, "weight": REF}).tensors[-1] == ("weight", REF)
 
 
 def test_a_damaged_module_is_one_sentence(tmp_path: Path) -> None:

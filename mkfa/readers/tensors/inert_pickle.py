@@ -9,6 +9,7 @@ and memory are proportional to the bytes read. Format: Python's pickletools.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import struct
 from collections.abc import Sized
@@ -177,8 +178,9 @@ class Interpreter:
         if name in self.built or not is_known(name):
             self.built[name] = self.built.get(name, 0) + (not name.startswith("__torch__."))
         for i, part in enumerate(args[:3]):
-            if isinstance(part, StorageRef) and len(args) >= i + 4 and type(args[i + 1]) is int:
-                return tensor(*args[i:])
+            if isinstance(part, StorageRef) and len(args) >= i + 4:
+                with contextlib.suppress(DamagedPickleError):
+                    return tensor(*args[i:])
         return Inert(name, args, named)
 
     def _from_type(self, function: Any, kind: Any, args: Any, state: Any = None) -> Any:

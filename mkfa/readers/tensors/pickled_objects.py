@@ -20,6 +20,12 @@ MAX_DEPTH = 64
 LONGEST_KEY = 4096
 """Longest dotted name of a tensor."""
 
+MOST_NAMES = 1 << 28
+"""Most characters of all names together; a pickle can use one tensor and one long key again and again."""
+
+MOST_TENSORS = 1 << 20
+"""Most tensors of a file."""
+
 _CONTAINERS = (dict, list, tuple, TensorRef, Inert, Array)
 _MODULE = ("_parameters", "_buffers", "_modules")
 _PACKED = ("Conv1dPackedParamsBase", "Conv2dPackedParamsBase", "Conv3dPackedParamsBase")
@@ -57,15 +63,18 @@ def contents_of(value: Any) -> Contents:
     """
     found = Contents()
     entered: set[int] = set()
+    named = 0
     waiting: list[Step] = [((), value, False)]
     while waiting:
         path, item, loose = waiting.pop()
         if isinstance(item, Array):
             item = item.ref if item.ref is not None else item.items
         if isinstance(item, TensorRef):
-            key = ".".join(path)
-            if len(key) <= LONGEST_KEY:
-                found.tensors.append((key, item))
+            if (length := sum(map(len, path)) + len(path)) <= LONGEST_KEY:
+                found.tensors.append((".".join(path), item))
+                named += length
+            if named > MOST_NAMES or len(found.tensors) > MOST_TENSORS:
+                raise DamagedPickleError("tensors without end")
             continue
         if not isinstance(item, _CONTAINERS) or id(item) in entered:
             continue
