@@ -75,6 +75,25 @@ def pack(
     size: Annotated[
         int | None, option("--size", "PIXELS", "Side of the images; default: the domain's own, or 64.")
     ] = None,
+    crop_from: Annotated[
+        int,
+        option(
+            "--crop-from",
+            "PIXELS",
+            "Pack training images whole, for a recipe that cuts crops out of them; made smaller only where their "
+            "shorter side exceeds this (recipe paper: 448); 0 for squares of --size.",
+            min=0,
+        ),
+    ] = 0,
+    eval_size: Annotated[
+        int,
+        option(
+            "--eval-size",
+            "PIXELS",
+            "Scale the shorter side of test images to this, then cut out the centre of --size (recipe paper: 256).",
+            min=0,
+        ),
+    ] = 0,
     workers: Annotated[int, option("--workers", "N", "Processes that decode; 0: one for each core.", min=0)] = 0,
     strict: Annotated[
         bool, flag("--strict", "Stop at an image that cannot be decoded, instead of leaving it out.")
@@ -116,6 +135,8 @@ def pack(
     done = pack_domain(
         name,
         size=size,
+        crop_from=crop_from,
+        eval_size=eval_size,
         out=out,
         workers=workers,
         strict=strict,

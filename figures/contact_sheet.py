@@ -37,10 +37,19 @@ def compute(domain: Domain) -> ContactSheet:
     first = {int(label): int(row) for label, row in zip(*np.unique(domain.y_train, return_index=True), strict=True)}
     labels = sorted(first)
     chosen = [labels[i] for i in np.unique(np.linspace(0, len(labels) - 1, min(MOST, len(labels))).round().astype(int))]
-    images = np.concatenate([np.asarray(domain.x_train[first[c] : first[c] + 1]) for c in chosen])
+    images = np.stack([_square(domain.picture(first[c]), domain) for c in chosen])
     part = f"{len(chosen)} of {len(domain.classes)} classes" if len(chosen) < len(domain.classes) else "each class"
     title = f"{domain.name}: the first training image of {part}, {domain.size}x{domain.size} pixels"
     return ContactSheet(title, tuple(domain.classes[c] for c in chosen), images)
+
+
+def _square(image: U8, domain: Domain) -> U8:
+    """Return an image; of one that is packed whole, the centre at the domain's size."""
+    if domain.extents is None:
+        return image
+    from mkfa.images.pack import scaled
+
+    return scaled(np.ascontiguousarray(image), domain.size)
 
 
 def draw(data: ContactSheet, ax: Axes | None = None) -> Figure:

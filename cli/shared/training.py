@@ -36,7 +36,13 @@ def domains(running: Running) -> Callable[[Recipe], Domains]:
     from mkfa.images.opened import Domains
 
     return lambda recipe: Domains(
-        recipe.size, recipe.max_size, notify=warn, progress=shown(), decode=not running.dry_run
+        recipe.size,
+        recipe.max_size,
+        crop_from=recipe.crop_from,
+        eval_size=recipe.eval_size,
+        notify=warn,
+        progress=shown(),
+        decode=not running.dry_run,
     )
 
 

@@ -41,7 +41,7 @@ RATE = 5
 class Task:
     """Everything that a worker needs to train a run.
 
-    `names` maps each domain's own name to the name or path from which it is opened; `size` and `max_size` are as in
+    `names` maps each domain's own name to the name or path from which it is opened; the sizes are those of
     `mkfa.images.opened.Domains`.
     """
 
@@ -50,13 +50,16 @@ class Task:
     size: int
     max_size: int
     execution: Execution
+    crop_from: int = 0
+    eval_size: int = 0
 
     @classmethod
     def of(cls, planned: PlannedRun, domains: Domains, execution: Execution) -> Task:
         """Return the task of a planned run."""
         specs = [spec for spec in (planned.spec, planned.source_run) if spec is not None]
         names = {spec.domain: domains.asked_as(spec.domain) for spec in specs}
-        return cls(planned, names, domains.size, domains.max_size, execution)
+        sizes = domains.size, domains.max_size
+        return cls(planned, names, *sizes, execution, domains.crop_from, domains.eval_size)
 
     def write(self, root: Path) -> Path:
         """Write the task into the run's folder below `root`; return the folder."""
@@ -74,6 +77,8 @@ class Task:
             "domains": dict(self.names),
             "size": self.size,
             "max_size": self.max_size,
+            "crop_from": self.crop_from,
+            "eval_size": self.eval_size,
             "execution": asdict(self.execution),
         }
         folder.write_json(TASK, record)
@@ -100,7 +105,8 @@ class Task:
             bank = read_bank(folder / record["source_bank"]) if record["source_bank"] else None
             planned = PlannedRun(RunSpec.of(record["spec"]), record["source"], RunSpec.of(run) if run else None, bank)
             execution = Execution(**record["execution"])
-            return cls(planned, record["domains"], record["size"], record["max_size"], execution)
+            more = (int(record.get(key, 0)) for key in ("crop_from", "eval_size"))
+            return cls(planned, record["domains"], record["size"], record["max_size"], execution, *more)
         except (KeyError, TypeError) as error:
             raise WorkError(folder / TASK, f"is damaged ({error})", "start the command that trains the run") from None
 
@@ -112,7 +118,7 @@ class Task:
         WorkError
             The images have changed since the task was written.
         """
-        domains = _domains(self.size, self.max_size)
+        domains = _domains(self.size, self.max_size, self.crop_from, self.eval_size)
         for spec in (self.planned.spec, self.planned.source_run):
             if spec is not None and domains[self.names[spec.domain]].digest != spec.domain_digest:
                 raise WorkError(self.names[spec.domain], "has changed since the plan was made", "run the command again")
@@ -120,8 +126,8 @@ class Task:
 
 
 @lru_cache(maxsize=2)
-def _domains(size: int, max_size: int) -> Domains:
-    return Domains(size, max_size)
+def _domains(size: int, max_size: int, crop_from: int, eval_size: int) -> Domains:
+    return Domains(size, max_size, crop_from=crop_from, eval_size=eval_size)
 
 
 def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None) -> Outcome:

@@ -488,7 +488,7 @@ def plan_matrix(
 
 
 def _silent(recipe: Recipe) -> Domains:
-    return Domains(recipe.size, recipe.max_size)
+    return Domains(recipe.size, recipe.max_size, crop_from=recipe.crop_from, eval_size=recipe.eval_size)
 
 
 def _short(names: Sequence[str]) -> str:

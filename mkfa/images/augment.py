@@ -22,8 +22,6 @@ DIRECTED = frozenset({"letters", "digits", "scripts"})
 
 ERASED_AREA = (0.02, 1 / 3)
 ERASED_ASPECT = (0.3, 1 / 0.3)
-CROPPED_AREA = (0.08, 1.0)
-CROPPED_ASPECT = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 
 
@@ -58,23 +56,6 @@ def draw_boxes(
     return Boxes(top, left, height, width)
 
 
-def draw_crops(rng: np.random.Generator, count: int, side: int) -> Boxes:
-    """Draw Inception-style crops as in timm's RandomResizedCrop; the whole image if none fits."""
-    wanted = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count)) * side * side
-    low, high = (math.log(bound) for bound in CROPPED_ASPECT)
-    ratio = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
-    width = np.rint(np.sqrt(wanted * ratio)).astype(np.int64)
-    height = np.rint(np.sqrt(wanted / ratio)).astype(np.int64)
-    fits = (height <= side) & (width <= side)
-    first, column = fits.argmax(0), np.arange(count)
-    fitted = fits.any(0)
-    height = np.where(fitted, height[first, column], side)
-    width = np.where(fitted, width[first, column], side)
-    top = np.floor(rng.random(count) * (side - height + 1)).astype(np.int64)
-    left = np.floor(rng.random(count) * (side - width + 1)).astype(np.int64)
-    return Boxes(top, left, height, width)
-
-
 def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, flip: float) -> torch.Tensor:
     """Randomly shift each image by up to `shift` pixels, repeating border pixels, and flip some; (B, C, H, W)."""
     import torch
@@ -95,25 +76,46 @@ def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, fli
     return x[sample, channel, at_row, at_column]  # (B, C, H, W)
 
 
-def crop_and_flip(x: torch.Tensor, rng: np.random.Generator, *, flip: float) -> torch.Tensor:
-    """Crop each image at random, scale the crop to the image's size (bilinear) and flip some; float (B, C, H, W).
+def crop_and_flip(
+    x: torch.Tensor,
+    rng: np.random.Generator,
+    *,
+    flip: float,
+    size: int = 0,
+    extents: torch.Tensor | None = None,
+    interpolation: str = "bicubic",
+) -> torch.Tensor:
+    """Crop each image at random, scale the crop and flip some, as timm's RandomResizedCrop with Pillow does.
 
-    timm scales with PIL, bilinear or bicubic at random, with antialiasing. A crop is never larger than the image, so
-    scaling never shrinks it and antialiasing would have no effect.
+    Parameters
+    ----------
+    x : (B, C, H, W), uint8 or float, 0-255
+    flip : probability of a mirror image.
+    size : side of the result, pixels; 0: the height of `x`.
+    extents : (B, 3) int64 or None
+        Height and width of each image, which lies in the upper left of its (H, W), and whether its rows and columns
+        were exchanged (1), which is undone; None: images fill `x`.
+    interpolation : "bicubic" or "bilinear".
+
+    Returns
+    -------
+    (B, C, size, size) float32 of whole numbers
     """
-    import torch.nn.functional as functional
+    import torch
 
-    count, _, side, _ = x.shape
-    box = draw_crops(rng, count, side)
-    mirrored = np.where(rng.random(count) < flip, -1.0, 1.0)
-    theta = np.zeros((count, 2, 3), np.float32)
-    theta[:, 0, 0] = mirrored * box.width / side
-    theta[:, 0, 2] = (2 * box.left + box.width) / side - 1
-    theta[:, 1, 1] = box.height / side
-    theta[:, 1, 2] = (2 * box.top + box.height) / side - 1
-    grid = functional.affine_grid(to_device(theta, x), list(x.shape), align_corners=False)
-    cut: torch.Tensor = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    return cut
+    from mkfa.images.resample import draw_crops, scale_boxes
+
+    count, _, height, width = x.shape
+    if extents is None:
+        full = torch.ones(count, device=x.device)
+        box = draw_crops(rng, full * height, full * width)
+    else:
+        box = draw_crops(rng, extents[:, 0].float(), extents[:, 1].float())
+    cut = scale_boxes(x, box, size or height, interpolation=interpolation)
+    if extents is not None:
+        cut = torch.where(extents[:, 2].view(-1, 1, 1, 1) > 0, cut.transpose(2, 3), cut)
+    mirrored = to_device(rng.random(count) < flip, x).view(-1, 1, 1, 1)
+    return torch.where(mirrored, cut.flip(3), cut).contiguous(memory_format=torch.channels_last)
 
 
 def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> torch.Tensor:

@@ -25,6 +25,13 @@ class Domain(Shown):
     digest : str
         SHA-256 over pixels, labels and classes; part of a run's identity.
     licence : str
+    extents : (N, 3) int64 or None
+        Of a domain packed for training crops: height and width of each training image, which lies in the upper left of
+        its row (the rest repeats its border), and 1 if its rows and columns were exchanged, so that its longer side is
+        horizontal; None: images fill their rows.
+    eval_size : int
+        Shorter side that test images were scaled to before their centre was cut out, if they were packed for a recipe
+        with this `eval_size`; else 0.
     """
 
     name: str
@@ -35,22 +42,35 @@ class Domain(Shown):
     y_test: I64 = field(compare=False)
     digest: str
     licence: str = ""
+    extents: I64 | None = field(default=None, compare=False)
+    eval_size: int = 0
 
     @property
     def size(self) -> int:
-        """Height (= width) of the images, pixels."""
-        return int(self.x_train.shape[1])
+        """Height (= width) of the images, pixels; of the test images if training crops are cut from larger ones."""
+        return int((self.x_train if self.extents is None else self.x_test).shape[1])
 
     @property
     def channels(self) -> int:
         """1 for gray images, else 3."""
         return int(self.x_train.shape[3])
 
+    def picture(self, row: int) -> U8:
+        """Return a training image as it was, (H, W, C) uint8, without what fills its row."""
+        pixels = np.asarray(self.x_train[row])
+        if self.extents is None:
+            return pixels
+        height, width, exchanged = (int(n) for n in self.extents[row])
+        pixels = pixels[:height, :width]
+        return pixels.transpose(1, 0, 2) if exchanged else pixels
+
     def headline(self) -> str:
         """Return a one-line description."""
         count = f"{len(self.x_train)} train and {len(self.x_test)} test images"
         colours = "gray" if self.channels == 1 else "in colour"
-        return f"{self.name}, {len(self.classes)} classes, {count} of {self.size}x{self.size} pixels, {colours}"
+        larger = "" if self.extents is None else f", training crops from up to {max(self.x_train.shape[1:3])} pixels"
+        size = f"{self.size}x{self.size} pixels"
+        return f"{self.name}, {len(self.classes)} classes, {count} of {size}{larger}, {colours}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the number of images of each class."""

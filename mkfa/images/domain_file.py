@@ -3,7 +3,8 @@
 Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test` (N,) integers, and the root attribute
 `parameters`, JSON with the name, classes, licence, source and digest. A file from `mkfa domains pack` stores the digest
 and the numbers of valid rows in small arrays instead, since they are known only at the end: `digest` (64,) uint8,
-`rows` (2,).
+`rows` (2,). One that was packed for training crops has `extent_train` (N, 3), see `mkfa.images.domain.Domain`; its
+`x_train` need not be square, and `x_test` may have another shape.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ class DomainError(MkfaError):
     """A labelled image set that is missing, damaged or inconsistent."""
 
 
-def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64]) -> str:
+def domain_digest(
+    classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tuple[U8 | Rows, I64], *, extents: I64 | None = None
+) -> str:
     """Return the SHA-256 over the classes, labels and pixels of both sides, as 64 hexadecimal digits.
 
     Parameters
     ----------
     train, test : ((N, H, W, C) uint8, (N,) int64)
+    extents : (N, 3) int64 or None
+        As in `mkfa.images.domain.Domain`.
     """
     state = hashlib.sha256(json.dumps(list(classes)).encode())
     for pixels, labels in (train, test):
@@ -45,6 +50,8 @@ def domain_digest(classes: Sequence[str], train: tuple[U8 | Rows, I64], test: tu
         step = max(1, _SLAB // max(1, int(np.prod(pixels.shape[1:]))))
         for start in range(0, len(pixels), step):
             state.update(np.ascontiguousarray(pixels[start : start + step]).data)
+    if extents is not None:
+        state.update(np.ascontiguousarray(extents, "<i8").data)
     return state.hexdigest()
 
 
@@ -106,7 +113,10 @@ def read_domain(path: str | Path) -> Domain:
         np.asarray(arrays[f"y_{part}"][: len(x)], np.int64) for part, x in (("train", x_train), ("test", x_test))
     )
     classes = tuple(str(c) for c in facts["classes"])
-    return Domain(str(facts["name"]), classes, x_train, y_train, x_test, y_test, digest, str(facts.get("licence", "")))
+    extents = np.asarray(arrays["extent_train"], np.int64)[: len(x_train)] if "extent_train" in arrays else None
+    name, licence = str(facts["name"]), str(facts.get("licence", ""))
+    eval_size = int(facts.get("eval_size", 0))
+    return Domain(name, classes, x_train, y_train, x_test, y_test, digest, licence, extents, eval_size)
 
 
 def _first(images: np.ndarray[Any, Any] | Rows, count: int) -> U8 | Rows:
@@ -122,14 +132,23 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
         return "has no digest"
     if "rows" in arrays and not int(arrays["rows"][0]):
         return "is unfinished"
+    cropped = "extent_train" in arrays
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], np.asarray(arrays[f"y_{part}"])
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3):
+        square = x.ndim == 4 and (x.shape[1] == x.shape[2] or (cropped and part == "train"))
+        if x.dtype != np.uint8 or not square or x.shape[3] not in (1, 3):
             return f"has x_{part} of {x.dtype} {x.shape}, but needs square uint8 images of 1 or 3 channels"
         if y.shape != (len(x),):
             return f"has {len(x)} images but {len(y)} labels on the {part} side"
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):
             return f"has labels outside its {len(facts['classes'])} classes on the {part} side"
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+    if not cropped and arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         return "has train and test images of different shapes"
+    if cropped:
+        extents, shape = np.asarray(arrays["extent_train"]), arrays["x_train"].shape
+        if extents.shape != (shape[0], 3) or extents.dtype.kind != "i":
+            return f"has an extent_train of {extents.dtype} {extents.shape}"
+        used = extents[: int(np.asarray(arrays["rows"])[0])] if "rows" in arrays else extents
+        if (used[:, :2] < 1).any() or (used[:, :2] > shape[1:3]).any():
+            return "has training images that are larger than their rows"
     return ""

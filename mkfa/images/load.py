@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.images.decode import DECODING, Decoding, parse_colour
@@ -16,6 +16,7 @@ from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path
 from mkfa.images.overview import Overview, overview
 from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
+from mkfa.images.sizes import Sizes
 from mkfa.progress import Progress, follow
 from mkfa.storage.files import readable
 from mkfa.storage.folders import data_file
@@ -60,15 +61,21 @@ class _Images:
 
     images: ImageSet
     out: Path
-    size: int
+    sizes: Sizes
     command: str
+
+    @property
+    def size(self) -> int:
+        """Side of the packed images, pixels."""
+        return self.sizes.size
 
     def packed(self) -> Domain | None:
         """Return the packed domain, or None if there is none, or the images or the rules of decoding changed since."""
         if self.out.is_file():
             domain = read_domain(self.out)
             facts = open_arrays(self.out, kind="domain")[1]
-            if facts.get("decoding", 1) == DECODING and facts.get("listing") == self.images.digest():
+            same = facts.get("decoding", 1) == DECODING and _sizes_of(domain, facts) == self.sizes
+            if same and facts.get("listing") == self.images.digest():
                 return domain
         return None
 
@@ -157,7 +164,11 @@ def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
     ('digits', 10, 4000, 1000, 32, 64)
     """
     place = _locate(domain, size)
-    packed = _of_size(read_domain(place), size) if isinstance(place, Path) else place.packed()
+    return _facts_of(_of_size(read_domain(place), size) if isinstance(place, Path) else place)
+
+
+def _facts_of(place: Domain | _Images) -> DomainFacts:
+    packed = place if isinstance(place, Domain) else place.packed()
     if packed is not None:
         counts = len(packed.x_train), len(packed.x_test)
         return DomainFacts(packed.name, packed.classes, *counts, packed.size, packed.digest)
@@ -187,26 +198,50 @@ def describe_domain(
 
 
 def load_to_train(
-    domain: str | Path, *, size: int, max_size: int, notify: Notify | None = None, progress: Progress = None
+    domain: str | Path,
+    *,
+    size: int,
+    max_size: int,
+    crop_from: int = 0,
+    eval_size: int = 0,
+    notify: Notify | None = None,
+    progress: Progress = None,
 ) -> Domain:
     """Open a domain for training: at the recipe's size if that is available or can be packed, else at its own.
 
     The trainer scales images of other sizes. A folder, or a data set of the registry that is at least as large, is
-    packed directly at the recipe's size.
+    packed directly at the recipe's size. With `crop_from`, images on disk are packed whole; images that were not cut by
+    packing, such as the bundled ones, are taken as they are.
 
     Parameters
     ----------
     size, max_size : int
         From the recipe: image size, 0 for the domain's own; limit on the domain's own size, 0 for none.
+    crop_from, eval_size : int
+        From the recipe: see `mkfa.training.recipe.Recipe`.
     Other parameters and errors as `load_domain`.
+
+    Raises
+    ------
+    DomainError
+        As `load_domain`; or `crop_from` is set and the domain is a file that was packed in another way.
     """
+    if crop_from:
+        place = _locate_whole(domain, Sizes(size, crop_from, eval_size))
+        if isinstance(place, Domain):
+            return place
+        return place.packed() or _pack(place, notify or (lambda _: None), progress)
     return _as_trained(
         domain, size, max_size, lambda size: load_domain(domain, size=size, notify=notify, progress=progress)
     )
 
 
-def facts_to_train(domain: str | Path, *, size: int, max_size: int) -> DomainFacts:
+def facts_to_train(
+    domain: str | Path, *, size: int, max_size: int, crop_from: int = 0, eval_size: int = 0
+) -> DomainFacts:
     """Return the properties of the domain that `load_to_train` would open, without decoding it."""
+    if crop_from:
+        return _facts_of(_locate_whole(domain, Sizes(size, crop_from, eval_size)))
     return _as_trained(domain, size, max_size, lambda size: domain_facts(domain, size=size))
 
 
@@ -234,10 +269,12 @@ def _as_trained(domain: str | Path, size: int, max_size: int, get: Callable[[int
     return get(max_size) if max_size and whole.size > max_size else whole
 
 
-def pack_domain(
+def pack_domain(  # noqa: PLR0913 (the options of the command line)
     domain: str | Path,
     *,
     size: int | None = None,
+    crop_from: int = 0,
+    eval_size: int = 0,
     out: Path | None = None,
     workers: int = 0,
     strict: bool = False,
@@ -250,6 +287,8 @@ def pack_domain(
 
     Parameters
     ----------
+    crop_from, eval_size : int
+        As in a recipe (`mkfa.training.recipe.Recipe`): with `crop_from`, training images are packed whole.
     background : str
         Colour that transparent pixels show, by name or as "#rrggbb".
     levels : (low, high) or None
@@ -270,7 +309,7 @@ def pack_domain(
     decoding = Decoding(background=parse_colour(background), levels=levels)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
-        target = out or packed_folder(path, side)
+        target = out or packed_folder(path, side, crop_from)
     else:
         info = domain_info(str(domain))
         if info.how == "bundled":
@@ -278,14 +317,14 @@ def pack_domain(
         if info.how == "build":
             raise MkfaError(info.name, "is built from packages, not from images on disk", info.remedy)
         images, side = list_named(info), size or info.size
-        target = out or info.packed(side)
+        target = out or info.packed(side, crop_from)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"pack {images.name}", len(images.train) + len(images.test)) as advance:
         return pack(
             images,
             target,
-            size=side,
+            size=Sizes(side, crop_from, eval_size),
             workers=workers,
             strict=strict,
             overwrite=overwrite,
@@ -300,11 +339,66 @@ def folder_size(folder: Path) -> int:
     return info.size if info else FOLDER_SIZE
 
 
-def packed_folder(folder: Path, size: int) -> Path:
+def packed_folder(folder: Path, size: int, crop_from: int = 0) -> Path:
     """Return the file that an image folder is packed into; folders with the same name get different files."""
     path = folder.expanduser().resolve()
     name = f"{readable(path.name)}-{hashlib.sha256(str(path).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return datasets_folder() / "packed" / file_name(name, size)
+    return datasets_folder() / "packed" / file_name(name, size, crop_from)
+
+
+def _locate_whole(domain: str | Path, sizes: Sizes) -> Domain | _Images:
+    """Return the images of a domain from which training crops are cut, or what to pack for them.
+
+    Raises as `load_to_train`.
+    """
+    path = Path(domain).expanduser()
+    options = f"--size {sizes.size} --crop-from {sizes.crop_from}"
+    options += f" --eval-size {sizes.eval_size}" if sizes.eval_size else ""
+    if path.suffix == ".h5" or path.is_file():
+        return _whole(read_domain(path), path, sizes, options)
+    if _is_folder(domain):
+        return _Images(list_path(path), packed_folder(path, sizes.size, sizes.crop_from), sizes, str(path))
+    if str(domain).startswith((".", "/", "~")):
+        raise DomainError(domain, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
+    info = domain_info(str(domain))
+    out = info.packed(sizes.size, sizes.crop_from)
+    if info.how in ("bundled", "build"):
+        return read_domain(_own_file(info))
+    if info.root.is_dir():
+        return _Images(list_named(info), out, sizes, info.name)
+    if out.is_file():
+        return _whole(read_domain(out), out, sizes, options)
+    for size in (sizes.size, info.size):
+        if info.packed(size).is_file():
+            return _whole(read_domain(info.packed(size)), info.packed(size), sizes, options)
+    raise DomainError(info.name, f"is not on this machine: expected in {out} or {info.root}", info.remedy)
+
+
+def _own_file(info: DomainInfo) -> Path:
+    """Return the file of a bundled domain, or of one that was built."""
+    if info.packed(info.size).is_file() or info.how == "build":
+        return info.packed(info.size)
+    return data_file(bundled_domains()[info.name]["file"])
+
+
+def _whole(domain: Domain, path: Path, sizes: Sizes, options: str) -> Domain:
+    """Return a domain whose images packing has not cut otherwise than the recipe asks for; raises DomainError."""
+    facts = open_arrays(path, kind="domain")[1]
+    found = _sizes_of(domain, facts)
+    if domain.extents is not None:
+        if found != sizes:
+            problem = f"is packed for other crops (size {found.size}, from {found.crop_from}, test {found.eval_size})"
+            raise DomainError(path, problem, f"pack it again with {options}, or change the recipe (--set)")
+    elif "scaled" in facts:
+        problem = f"is packed as squares of {domain.size} px, and the recipe cuts crops out of whole images"
+        remedy = f"pack the images again with {options}, or pass --set crop_from=0"
+        raise DomainError(path, problem, remedy)
+    return domain
+
+
+def _sizes_of(domain: Domain, facts: Mapping[str, Any]) -> Sizes:
+    """Return the sizes that a file was packed with."""
+    return Sizes(domain.size, int(facts.get("crop_from", 0)), domain.eval_size)
 
 
 def _locate(domain: str | Path, size: int | None) -> Path | _Images:
@@ -314,7 +408,7 @@ def _locate(domain: str | Path, size: int | None) -> Path | _Images:
         return path
     if _is_folder(domain):
         wanted = size or folder_size(path)
-        return _Images(list_path(path), packed_folder(path, wanted), wanted, str(path))
+        return _Images(list_path(path), packed_folder(path, wanted), Sizes(wanted), str(path))
     if str(domain).startswith((".", "/", "~")):
         raise DomainError(domain, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
     info = domain_info(str(domain))
@@ -326,7 +420,7 @@ def _locate(domain: str | Path, size: int | None) -> Path | _Images:
     if info.how == "build" or not info.root.is_dir():
         problem = f"is not on this machine: expected in {info.packed(wanted)} or {info.root}"
         raise DomainError(info.name, problem, info.remedy)
-    return _Images(list_named(info), info.packed(wanted), wanted, info.name)
+    return _Images(list_named(info), info.packed(wanted), Sizes(wanted), info.name)
 
 
 def _is_folder(domain: str | Path) -> bool:
@@ -337,17 +431,20 @@ def _is_folder(domain: str | Path) -> bool:
 
 
 def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
-    images, out, size = place.images, place.out, place.size
-    need = packed_bytes(images, size)
+    images, out, sizes = place.images, place.out, place.sizes
+    need = packed_bytes(images, sizes)
+    at = f"at {sizes.size} px" + (f" with whole images of up to {sizes.crop_from} px" if sizes.crop_from else "")
     if need > DECODE_UNASKED:
-        problem = f"is on this machine but not packed at {size} px, which needs {need / 1e9:.0f} GB"
-        raise DomainError(images.name, problem, f"run: mkfa domains pack {place.command} --size {size}")
-    notify(f"decoding {images.name} once, at {size} px, into {out} ({need / 1e6:.0f} MB)")
+        problem = f"is on this machine but not packed {at}, which needs {need / 1e9:.0f} GB"
+        options = {"--size": sizes.size, "--crop-from": sizes.crop_from, "--eval-size": sizes.eval_size}
+        words = " ".join(f"{option} {value}" for option, value in options.items() if value)
+        raise DomainError(images.name, problem, f"run: mkfa domains pack {place.command} {words}")
+    notify(f"decoding {images.name} once, {at}, into {out} ({need / 1e6:.0f} MB)")
     if out.is_file() and open_arrays(out, kind="domain")[1].get("decoding", 1) < DECODING:
         notify(f"{out} is from an earlier version, which read 16-bit and transparent images differently")
     out.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"decode {images.name}", len(images.train) + len(images.test)) as advance:
-        done = pack(images, out, size=size, overwrite=True, advance=advance)
+        done = pack(images, out, size=sizes, overwrite=True, advance=advance)
     for note in done.notes:
         notify(f"{images.name}: {note}")
     if done.skipped:

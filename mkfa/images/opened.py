@@ -20,7 +20,7 @@ class Domains:
 
     Parameters
     ----------
-    size, max_size : pixels, as in `mkfa.images.load.load_to_train`.
+    size, max_size, crop_from, eval_size : pixels, as in `mkfa.images.load.load_to_train`.
     notify, progress : as in `mkfa.images.load.load_domain`.
     decode : if False, a domain that is not packed yet is replaced by black images and has no digest.
     """
@@ -30,11 +30,15 @@ class Domains:
         size: int,
         max_size: int,
         *,
+        crop_from: int = 0,
+        eval_size: int = 0,
         notify: Callable[[str], object] | None = None,
         progress: Progress = None,
         decode: bool = True,
     ) -> None:
         self.size, self.max_size, self.decode = size, max_size, decode
+        self.crop_from, self.eval_size = crop_from, eval_size
+        self._sizes = {"size": size, "max_size": max_size, "crop_from": crop_from, "eval_size": eval_size}
         self._notify, self._progress = notify, progress
         self._read: dict[str, Domain] = {}
         self._named: dict[str, tuple[str, Domain]] = {}
@@ -57,9 +61,7 @@ class Domains:
         if not self.decode and not (facts := self.facts(name)).digest:
             domain = _stand_in(facts)
         else:
-            domain = load_to_train(
-                name, size=self.size, max_size=self.max_size, notify=self._notify, progress=self._progress
-            )
+            domain = load_to_train(name, **self._sizes, notify=self._notify, progress=self._progress)
         asked, other = self._named.setdefault(domain.name, (name, domain))
         if other.digest != domain.digest:
             problem = f"has the same name ({domain.name}) as {asked}, but different images"
@@ -71,7 +73,7 @@ class Domains:
         """Return a domain's properties without decoding it; raises as `[name]`."""
         from mkfa.images.load import facts_to_train
 
-        return facts_to_train(name, size=self.size, max_size=self.max_size)
+        return facts_to_train(name, **self._sizes)
 
     def asked_as(self, name: str) -> str:
         """Return the name or path from which a domain was read, so that another process can read it."""

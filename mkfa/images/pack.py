@@ -1,8 +1,9 @@
 """Decode a data set once, in parallel, into one file that training reads (Pillow in the workers).
 
-Each image is scaled so that its shorter side has the requested size (bicubic, antialiased) and then centre-cropped. The
-file is written next to its target and renamed when complete. Interrupted packing can be resumed, because the unfinished
-file records which images it has. Workers write their rows directly into the file's memory map.
+Each image is scaled so that its shorter side has the requested size (bicubic, antialiased) and then centre-cropped; or
+training images are packed whole, in rows that hold the largest, for a recipe that cuts crops out of them. The file is
+written next to its target and renamed when complete. Interrupted packing can be resumed, because the unfinished file
+records which images it has. Workers write their rows directly into the file's memory map.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from mkfa.images.decode import (
 )
 from mkfa.images.domain_file import DomainError, domain_digest
 from mkfa.images.listing import ImageSet, Side
+from mkfa.images.sizes import ASPECT, Sizes, fit_size
 from mkfa.storage.atomic import check_target
 from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
@@ -77,16 +79,43 @@ class Packed:
     notes: tuple[str, ...] = ()
 
 
-def packed_bytes(images: ImageSet, size: int) -> int:
-    """Return the size of the packed file in bytes, without its small tables."""
-    return (len(images.train) + len(images.test)) * size * size * 3
+def packed_bytes(images: ImageSet, size: int | Sizes) -> int:
+    """Return the size of the packed file in bytes, without its small tables; at most, for training crops."""
+    sizes = size if isinstance(size, Sizes) else Sizes(size)
+    square = sizes.size * sizes.size * 3
+    row = round(sizes.crop_from * sizes.crop_from * ASPECT) * 3 if sizes.crop_from else square
+    if sizes.crop_from and images.train.pixels is not None:
+        row = images.train.pixels[0].size
+    return len(images.train) * row + len(images.test) * square
+
+
+def _row_shape(side: Side, crop_from: int, workers: int) -> tuple[int, int]:
+    """Return height and width of the rows that hold every image of a side, from the headers of its files."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def measure(file: Path) -> tuple[int, int]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with open_image(file) as picture:
+                    return fit_size(*picture.size, crop_from)
+        except Exception:  # it is reported when it is decoded
+            return 1, 1
+
+    if side.pixels is not None:
+        height, width = side.pixels.shape[1:3]
+        sizes = [fit_size(width, height, crop_from)]
+    else:
+        with ThreadPoolExecutor(min(4, workers)) as pool:
+            sizes = list(pool.map(measure, side.files))
+    return max(min(pair) for pair in sizes), max(max(pair) for pair in sizes)
 
 
 def pack(
     images: ImageSet,
     out: Path,
     *,
-    size: int,
+    size: int | Sizes,
     workers: int = 0,
     strict: bool = False,
     overwrite: bool = False,
@@ -97,6 +126,8 @@ def pack(
 
     Parameters
     ----------
+    size : int or Sizes
+        Side of the images, pixels; or also that training images are packed whole.
     workers : int
         Number of processes; 0: one per core.
     strict : bool
@@ -112,19 +143,17 @@ def pack(
     WorkError
         The disk is full, memory is short, or another process is packing the same file.
     """
-    if size < 1:
-        raise MkfaError("--size", f"is {size}", "choose 1 or more")
+    sizes = size if isinstance(size, Sizes) else Sizes(size)
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.partial")
     workers = workers or os.cpu_count() or 1
     with _only_one(out):
         decoding, scaling = _with_ranges(images, decoding or USUAL, workers)
-        arrays = _begin(images, partial, size, decoding)
+        arrays = _begin(images, partial, sizes, decoding, workers)
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
         advance(resumed)
-        reasons, turned = _decode(
-            images, arrays, size=size, workers=workers, strict=strict, decoding=decoding, advance=advance
-        )
+        how: Any = {"sizes": sizes, "decoding": decoding, "workers": workers, "strict": strict}
+        reasons, turned = _decode(images, arrays, **how, advance=advance)
         corrupt = [
             (part, int(row), _name(side, int(row)))
             for part, side in _sides(images)
@@ -184,26 +213,33 @@ def _sides(images: ImageSet) -> tuple[tuple[str, Side], tuple[str, Side]]:
     return ("train", images.train), ("test", images.test)
 
 
-def _begin(images: ImageSet, partial: Path, size: int, decoding: Decoding) -> dict[str, Any]:
+def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, workers: int) -> dict[str, Any]:
     """Return the writable arrays of the unfinished file; an existing one of the same images and settings is reused."""
     listing = images.digest()
     rules = {
         "decoding": DECODING,
         "background": list(decoding.background),
         "levels": decoding.levels and list(decoding.levels),
+        "size": sizes.size,
     }
+    rules |= {key: getattr(sizes, key) for key in ("crop_from", "eval_size") if getattr(sizes, key)}
     if partial.exists():
         with contextlib.suppress(BankError):
             arrays, facts = map_arrays(partial, kind="domain", writable=True)
-            if (facts.get("listing"), facts.get("size")) == (listing, size) and rules.items() <= facts.items():
+            same = rules == {key: facts.get(key) for key in {*rules, "crop_from", "eval_size"} if key in facts}
+            if facts.get("listing") == listing and same:
                 return arrays
         partial.unlink()
     shapes: dict[str, tuple[tuple[int, ...], str]] = {"rows": ((2,), "<i8"), "digest": ((64,), "u1")}
     for part, side in _sides(images):
         if not len(side):
             raise DomainError(images.name, f"has no images on the {part} side", "check the data set")
+        row = (sizes.size, sizes.size)
+        if sizes.crop_from and part == "train":
+            row = _row_shape(side, sizes.crop_from, workers)
+            shapes["extent_train"] = (len(side), 3), "<i8"
         shapes |= {
-            f"x_{part}": ((len(side), size, size, 3), "u1"),
+            f"x_{part}": ((len(side), *row, 3), "u1"),
             f"y_{part}": ((len(side),), "<i8"),
             f"state_{part}": ((len(side),), "u1"),
         }
@@ -212,10 +248,11 @@ def _begin(images: ImageSet, partial: Path, size: int, decoding: Decoding) -> di
         "classes": list(images.classes),
         "licence": images.licence,
         "source": images.source,
-        "size": size,
         "listing": listing,
         **rules,
-        "scaled": "shorter side, bicubic; centre cut out",
+        "scaled": "whole, smaller where needed (Lanczos); test: shorter side, bicubic; centre cut out"
+        if sizes.crop_from
+        else "shorter side, bicubic; centre cut out",
     }
     try:
         reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
@@ -226,7 +263,7 @@ def _begin(images: ImageSet, partial: Path, size: int, decoding: Decoding) -> di
         partial.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         problem = "the disk is full" if full else f"could not be written ({error.strerror or error})"
-        raise WorkError(partial, problem, f"free {packed_bytes(images, size) >> 20} MiB or choose --out") from error
+        raise WorkError(partial, problem, f"free {packed_bytes(images, sizes) >> 20} MiB or choose --out") from error
     return map_arrays(partial, kind="domain", writable=True)[0]
 
 
@@ -234,7 +271,7 @@ def _decode(
     images: ImageSet,
     arrays: dict[str, Any],
     *,
-    size: int,
+    sizes: Sizes,
     workers: int,
     strict: bool,
     decoding: Decoding,
@@ -257,10 +294,13 @@ def _decode(
         return reasons, turned
     done: list[tuple[str, int, int]] = []
     saved = time.monotonic()
+    whole = "extent_train" in arrays
 
     def save() -> None:
         for part in ("train", "test"):
             arrays[f"x_{part}"].flush()
+        if whole:
+            arrays["extent_train"].flush()
         for part, row, state in done:
             arrays[f"state_{part}"][row] = state
         for part in ("train", "test"):
@@ -280,10 +320,11 @@ def _decode(
                         future = pool.submit(
                             decode_rows,
                             [images_or_files[r] for r in rows],
-                            (x.filename, x.offset, x.shape),
+                            _place(x),
                             rows=rows,
-                            size=size,
+                            sizes=sizes if part == "test" else replace(sizes, eval_size=0),
                             decoding=decoding,
+                            extents=_place(arrays["extent_train"]) if whole and part == "train" else None,
                         )
                     waiting[future] = (part, side, rows)
                     if len(waiting) >= 2 * workers:
@@ -352,24 +393,38 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+_Place = tuple[str, int, tuple[int, ...]]
+"""An array in a file: path, offset, shape."""
+
+
+def _place(array: Any) -> _Place:
+    return array.filename, array.offset, array.shape
+
+
 def decode_rows(
     images: Sequence[Path | U8],
-    place: tuple[str, int, tuple[int, ...]],
+    place: _Place,
     *,
     rows: Sequence[int],
-    size: int,
+    sizes: Sizes,
     decoding: Decoding,
+    extents: _Place | None = None,
 ) -> tuple[list[str], int]:
-    """Decode images into rows of a memory-mapped file.
+    """Decode images into rows of a memory-mapped file; with `extents`, whole, and their sizes are written there.
 
     Returns a problem for each image, "" if there is none, and the number of images with an EXIF orientation.
     """
     filename, offset, shape = place
     pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
+    table: Any = None if extents is None else np.memmap(extents[0], "<i8", "r+", extents[1], extents[2])
     problems, turned = [], 0
     for image, row in zip(images, rows, strict=True):
         try:
-            pixels[row], with_orientation = _scaled(image, size, decoding)
+            picture, with_orientation = _rgb(image, decoding)
+            if table is None:
+                pixels[row] = _square(picture, sizes)
+            else:
+                pixels[row], table[row] = _whole(picture, sizes.crop_from, shape[1:3])
             turned += with_orientation
             problems.append("")
         except MemoryError:
@@ -388,31 +443,63 @@ def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
 
     Raises as `mkfa.images.decode.open_image` and `to_rgb`.
     """
-    return _scaled(image, size, decoding)[0]
+    return _square(_rgb(image, decoding)[0], Sizes(size))
 
 
-def _scaled(image: Path | U8, size: int, decoding: Decoding) -> tuple[U8, bool]:
-    """Return an image as `scaled` does, and whether it has an EXIF orientation that is not applied."""
+def _rgb(image: Path | U8, decoding: Decoding) -> tuple[Any, bool]:
+    """Return an image as a picture of Pillow's in mode RGB, and whether its EXIF orientation is not applied."""
     from PIL import Image
-
-    turned = False
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings concern odd metadata; an undecodable image raises
         if isinstance(image, np.ndarray):
-            picture = Image.fromarray(image).convert("RGB")
-        else:
-            with open_image(image) as opened:
-                picture = to_rgb(opened, decoding)
-                turned = is_turned(opened)
-    picture = _middle(picture, size)
+            return Image.fromarray(image).convert("RGB"), False
+        with open_image(image) as opened:
+            return to_rgb(opened, decoding), is_turned(opened)
+
+
+def _square(picture: Any, sizes: Sizes) -> U8:
+    """Return the centre of a picture as (size, size, 3) uint8.
+
+    With `eval_size`, sizes are rounded as by torchvision's Resize and CenterCrop.
+    """
+    from PIL import Image
+
+    size = sizes.size
+    picture = _middle(picture, sizes.eval_size or size)
     width, height = picture.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
+    short = min(width, height)
+    if sizes.eval_size:
+        wide, high = sizes.eval_size * width // short, sizes.eval_size * height // short
+        left, top = round((wide - size) / 2), round((high - size) / 2)
+    else:
+        scale = size / short
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         left, top = (wide - size) // 2, (high - size) // 2
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    return np.asarray(picture, np.uint8), turned
+    if (wide, high) != (width, height):
+        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+    return np.asarray(picture.crop((left, top, left + size, top + size)), np.uint8)
+
+
+def _whole(picture: Any, crop_from: int, row: Sequence[int]) -> tuple[U8, tuple[int, int, int]]:
+    """Return a whole picture in a row of (height, width), and its extent as in `mkfa.images.domain.Domain`.
+
+    Raises ValueError if it does not fit.
+    """
+    from PIL import Image
+
+    size = fit_size(picture.width, picture.height, crop_from)
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture, np.uint8)
+    exchanged = size[1] > size[0]
+    if exchanged:
+        pixels = pixels.transpose(1, 0, 2)
+    height, width = pixels.shape[:2]
+    if height > row[0] or width > row[1]:
+        raise ValueError(f"it has {size[0]}x{size[1]} pixels, more than its header said")
+    filled = np.pad(pixels, ((0, row[0] - height), (0, row[1] - width), (0, 0)), mode="edge")
+    return filled, (height, width, int(exchanged))
 
 
 def _middle(picture: Any, size: int) -> Any:
@@ -455,9 +542,12 @@ def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
         for gap, row in zip(gaps, spare, strict=True):
             arrays[f"x_{part}"][gap] = arrays[f"x_{part}"][row]
             arrays[f"y_{part}"][gap] = side.labels[row]
+            if part == "train" and "extent_train" in arrays:
+                arrays["extent_train"][gap] = arrays["extent_train"][row]
         rows.append(count)
     pairs = [(arrays[f"x_{p}"][:n], arrays[f"y_{p}"][:n]) for p, n in zip(("train", "test"), rows, strict=True)]
-    digest = domain_digest(images.classes, pairs[0], pairs[1])
+    extents = arrays["extent_train"][: rows[0]] if "extent_train" in arrays else None
+    digest = domain_digest(images.classes, pairs[0], pairs[1], extents=extents)
     arrays["digest"][:] = np.frombuffer(digest.encode(), np.uint8)
     for array in arrays.values():
         array.flush()

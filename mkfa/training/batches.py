@@ -44,6 +44,10 @@ class Side:
     side : int
         Size that the images are scaled to: their own or the recipe's.
     channels_last : bool
+    extents : (N, 3) int64 or None
+        On the device of the labels; see `mkfa.images.domain.Domain`.
+    eval_size : int
+        Shorter side that images are scaled to before their centre is cut out; 0: they are scaled to `side`.
     """
 
     kind: ClassVar[str] = ""
@@ -54,6 +58,8 @@ class Side:
     scale: torch.Tensor
     side: int
     channels_last: bool
+    extents: torch.Tensor | None = None
+    eval_size: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,11 +89,26 @@ class Side:
         import torch
         import torch.nn.functional as functional
 
-        x = self._bytes(index).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
-        if x.shape[-1] != self.side:
-            x = functional.interpolate(x.float(), (self.side, self.side), mode="bicubic", antialias=True)
-            x = x.clamp_(0, 255).contiguous(memory_format=torch.channels_last)
-        return x
+        x = self.whole(index)
+        wanted = self.eval_size or self.side
+        if x.shape[-1] != wanted:
+            x = functional.interpolate(x.float(), (wanted, wanted), mode="bicubic", antialias=True)
+            x = x.clamp_(0, 255)
+        if wanted != self.side:
+            start = round((wanted - self.side) / 2)
+            x = x[:, :, start : start + self.side, start : start + self.side]
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def whole(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the images of these rows as they are stored; (B, C, H, W) uint8, channels last in memory."""
+        return self._bytes(index).permute(0, 3, 1, 2)
+
+    def extents_of(self, index: torch.Tensor) -> torch.Tensor | None:
+        """Return the extents of these rows, (B, 3) int64 on the device; None if images fill their rows."""
+        if self.extents is None:
+            return None
+        chosen = self.extents.index_select(0, index.to(self.extents.device))
+        return chosen if chosen.device == self.device else to_device(chosen.numpy(), self.mean)
 
     def _bytes(self, index: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -173,30 +194,40 @@ def place(
     Raises
     ------
     MkfaError
-        "resident" was requested, but the device has too little free memory.
+        "resident" was requested, but the device has too little free memory; or the domain was packed for training crops
+        and the recipe takes whole images.
     ReadError
         The domain's file can no longer be read.
     """
     import torch
 
+    if domain.extents is not None and recipe.crop != "resized":
+        problem = f"is packed for training crops, and recipe {recipe.name} takes whole images"
+        raise MkfaError(domain.name, problem, "pack it without --crop-from, or choose recipe paper")
     stays = _stays(domain, device, data, share=share, reserve=reserve)
     sides: list[Any] = [_load(x, device) if stays else x for x in (domain.x_train, domain.x_test)]
     at_hand = sides[0].numpy() if stays and device.type == "cpu" else domain.x_train  # avoids a second read
     file = domain.x_train if isinstance(domain.x_train, Rows) else None
     mean, std = channel_statistics(at_hand, recipe, file=file)
 
-    def side(images: Any, y: I64) -> Side:
+    labels_on = device if stays else torch.device("cpu")
+    eval_size = 0 if domain.eval_size else recipe.eval_size  # packing has cut the centre already
+
+    def side(images: Any, y: I64, extents: I64 | None, eval_size: int) -> Side:
         labels = torch.from_numpy(np.array(y, np.int64))
+        sizes = None if extents is None else torch.from_numpy(np.array(extents, np.int64))
         return (Resident if stays else Streamed)(
             images=images,
-            labels=labels.to(device) if stays else labels,
+            labels=labels.to(labels_on),
             mean=_column(mean * 255, device),
             scale=_column(1 / (std * 255), device),
             side=recipe.size or domain.size,
             channels_last=channels_last,
+            extents=sizes.to(labels_on) if sizes is not None else None,
+            eval_size=eval_size,
         )
 
-    return side(sides[0], domain.y_train), side(sides[1], domain.y_test)
+    return side(sides[0], domain.y_train, domain.extents, 0), side(sides[1], domain.y_test, None, eval_size)
 
 
 def _stays(domain: Domain, device: torch.device, data: str, *, share: float, reserve: int) -> bool:

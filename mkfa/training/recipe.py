@@ -58,6 +58,14 @@ class Recipe:
         "domain" (per-channel mean and standard deviation of the training set) or "imagenet".
     ema : float
         Decay of an exponential moving average of the weights, which is then evaluated and saved; 0 for none.
+    crop_from : int
+        With crop = "resized": limit on the shorter side of the images that training crops are cut from, pixels; larger
+        images are packed at this size, uncut, smaller ones as they are. 0: crops are cut from images of `size`.
+    interpolation : str
+        "bicubic" or "bilinear": how training crops are scaled.
+    eval_size : int
+        Test images are scaled to this shorter side (bicubic) and their centre of `size` is cut out; 0: they are scaled
+        to `size`.
     evaluate_every : int
         Epochs between evaluations on the test images; the last epoch is always evaluated. 0: as few as make at most
         `EVALUATIONS` evaluations in a run. It belongs to a run's identity, since a run records its best epoch.
@@ -89,6 +97,9 @@ class Recipe:
     max_size: int
     normalise: str
     ema: float
+    crop_from: int = 0
+    interpolation: str = "bilinear"
+    eval_size: int = 0
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
@@ -112,14 +123,26 @@ class Recipe:
             "max_size": (0, 4096),
             "ema": (0, 0.999999),
             "evaluate_every": (0, 1e6),
+            "crop_from": (0, 4096),
+            "eval_size": (0, 4096),
         }
         for field, (low, high) in limits.items():
             value = getattr(self, field)
             if not low <= value <= high:
                 raise self._error(f"sets {field} to {value}", f"take a value from {low:g} to {high:g}")
-        for field, known in (("crop", ("resized", "shift", "none")), ("normalise", ("domain", "imagenet"))):
+        texts = {
+            "crop": ("resized", "shift", "none"),
+            "normalise": ("domain", "imagenet"),
+            "interpolation": ("bicubic", "bilinear"),
+        }
+        for field, known in texts.items():
             if getattr(self, field) not in known:
                 raise self._error(f"sets {field} to {getattr(self, field)!r}", f"take one of {', '.join(known)}")
+        if self.crop_from and (self.crop != "resized" or not self.size):
+            remedy = 'set crop_from = 0, or crop = "resized" and a size'
+            raise self._error(f"sets crop_from to {self.crop_from} without resized crops of one size", remedy)
+        if self.eval_size and not 0 < self.size <= self.eval_size:
+            raise self._error(f"sets eval_size to {self.eval_size}", f"take 0, or at least its size, {self.size}")
 
     def _error(self, problem: str, remedy: str) -> MkfaError:
         return MkfaError(f"recipe {self.name}", problem, remedy)

@@ -73,11 +73,17 @@ class Step:
         """Return augmented images, (B, C, H, W) float32, and targets, (B, classes) float32."""
         from timm.data import mixup
 
-        x = self.images.take(index)
         if self.recipe.crop == "resized":
-            x = augment.crop_and_flip(x.float(), rng, flip=self.flip)
+            x = augment.crop_and_flip(
+                self.images.whole(index),
+                rng,
+                flip=self.flip,
+                size=self.images.side,
+                extents=self.images.extents_of(index),
+                interpolation=self.recipe.interpolation,
+            )
         else:
-            x = augment.shift_and_flip(x, rng, shift=self.shift, flip=self.flip)
+            x = augment.shift_and_flip(self.images.take(index), rng, shift=self.shift, flip=self.flip)
         if self.recipe.rand_augment:
             from mkfa.images.rand_augment import rand_augment
 

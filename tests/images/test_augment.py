@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 from timm.data.mixup import Mixup, mixup_target
-from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from mkfa.images import augment
 
@@ -43,38 +42,6 @@ def test_nothing_is_done_where_nothing_is_asked():
 def test_what_has_a_left_and_a_right_is_never_mirrored(domain):
     assert augment.effective_flip(0.5, domain) == 0
     assert augment.effective_flip(0.5, "emoji") == 0.5
-
-
-def test_a_crop_is_cut_scaled_and_mirrored():
-    side, count = 32, 400
-    ramp = torch.arange(side, dtype=torch.float32)
-    x = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side)]).expand(count, 2, side, side)
-    cut = augment.crop_and_flip(x.contiguous(), np.random.default_rng(5), flip=0.5)
-    box = augment.draw_crops(np.random.default_rng(5), count, side)
-    centre = cut[:, :, side // 2 - 1 : side // 2 + 1, side // 2 - 1 : side // 2 + 1].mean((2, 3)).numpy()
-    np.testing.assert_allclose(centre[:, 0], box.left + box.width / 2 - 0.5, atol=1e-3)
-    np.testing.assert_allclose(centre[:, 1], box.top + box.height / 2 - 0.5, atol=1e-3)
-    slope = (cut[:, 0, 0, side // 2] - cut[:, 0, 0, side // 2 - 1]).numpy()
-    np.testing.assert_allclose(np.abs(slope), box.width / side, atol=1e-3)
-    assert 0.4 < (slope < 0).mean() < 0.6
-
-
-def test_crops_are_distributed_as_timms():
-    side, count = 224, 4000
-    box = augment.draw_crops(np.random.default_rng(0), count, side)
-    from PIL import Image
-
-    random.seed(0)
-    torch.manual_seed(0)
-    image = Image.new("L", (side, side))
-    theirs = np.array(
-        [
-            RandomResizedCropAndInterpolation.get_params(image, augment.CROPPED_AREA, augment.CROPPED_ASPECT)
-            for _ in range(count)
-        ]
-    )  # top, left, height, width
-    for ours, column in zip((box.top, box.left, box.height, box.width), theirs.T, strict=True):
-        assert ks_2samp(ours, column).pvalue > 1e-3
 
 
 def test_erased_rectangles_are_distributed_as_timms():
