@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 from mkfa.array_types import I64
+from mkfa.images.upload import to_device
 
 DIRECTED = frozenset({"letters", "digits", "scripts"})
 """Domains in which a mirror image changes or loses its meaning; never flipped."""
@@ -168,13 +169,3 @@ def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: floa
 def effective_flip(flip: float, domain: str) -> float:
     """Return the flip probability for a domain: `flip`, or 0 if left and right are meaningful."""
     return 0.0 if domain in DIRECTED else flip
-
-
-def to_device(values: Any, like: torch.Tensor) -> torch.Tensor:
-    """Copy an array to the device of `like` without waiting for the device."""
-    import torch
-
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    if like.device.type == "cuda":
-        return tensor.pin_memory().to(like.device, non_blocking=True)
-    return tensor.to(like.device)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkfa.errors import MkfaError
-from mkfa.images.augment import to_device
+from mkfa.images.upload import to_device
 
 if TYPE_CHECKING:
     import torch

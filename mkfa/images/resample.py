@@ -45,7 +45,7 @@ def draw_crops(rng: np.random.Generator, height: torch.Tensor, width: torch.Tens
     """
     import torch
 
-    from mkfa.images.augment import to_device
+    from mkfa.images.upload import to_device
 
     count = len(height)
     low, high = (math.log(bound) for bound in CROPPED_ASPECT)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import I64, U8
 from mkfa.errors import MkfaError
-from mkfa.images.augment import to_device
 from mkfa.images.domain import Domain
+from mkfa.images.upload import to_device
 from mkfa.storage.file_rows import Rows
 from mkfa.training.memory import free_bytes, memory_for_images
 from mkfa.training.read_ahead import ReadAhead, read_rows
