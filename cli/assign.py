@@ -129,7 +129,7 @@ def _merged(summary: AssignmentSummary) -> tuple[str, ...]:
     """Return lines on the rows that count several classes: which, at which kernel size, and why."""
     from textwrap import wrap
 
-    from mkfa.patterns.coincidence import MERGED
+    from mkfa.patterns.coincidence import MERGED, SCALES
 
     titles, said = dict(zip(summary.names, summary.titles, strict=True)), []
     for row in summary.classes:
@@ -137,11 +137,14 @@ def _merged(summary: AssignmentSummary) -> tuple[str, ...]:
         for merged in row.merged:
             guests.setdefault(titles[merged.name], []).append(f"{merged.size} {100 * merged.share:.0f} %")
         if guests:
-            each = " and ".join(f"{name} ({', '.join(shares)})" for name, shares in guests.items())
-            said.append(f"{titles[row.name.split('/')[0]]} with {each}")
+            each = ", ".join(f"{name} ({', '.join(shares)})" for name, shares in guests.items())
+            said.append(f"{titles[row.name.split('/')[0]]} and {each}")
     if not said:
         return ()
-    rule = f"Classes share a row at sizes where at least {100 * MERGED:.0f} % of one's range carries other names: "
+    rule = (
+        f"Classes share a row at sizes where at least {100 * MERGED:.0f} % of one's range, for sigmas of "
+        f"{SCALES[0]} to {SCALES[1]} pixels, carries other names: "
+    )
     return tuple(wrap(rule + "; ".join(said) + ".", 98, break_on_hyphens=False))
 
 

@@ -1,7 +1,8 @@
 """Which classes cannot be told apart at a kernel size, and the rows that they share in tables (numpy only).
 
-A class of which at least `MERGED` of the range of parameters carries other names at a kernel size is not a pattern of
-its own there: its filters are counted in the row of the class that most of that range is named by.
+A class of which at least `MERGED` of the range of parameters, at the scales that filters have, carries other names at
+a kernel size is not a pattern of its own there: its filters are counted in the row of the class that most of that range
+is named by.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import numpy as np
 
 from mkfa.array_types import F32, I32
 from mkfa.patterns.dictionary import Dictionary, dictionary, grid
-from mkfa.patterns.families import kernels
+from mkfa.patterns.families import kernels, scale_to_coordinate
 from mkfa.patterns.fit import fit
 
-MERGED = 0.9
+MERGED = 0.75
 """Share of its range from which a class is counted in another's row."""
+SCALES = (0.4, 1.4)
+"""Sigmas of the range, pixels: those of fitted depthwise filters. Coarser ones are alike in small kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A class of whose range of parameters a share carries the name of another class."""
+    """A class of whose range of parameters, scales within `SCALES`, a share carries the name of another class."""
 
     name: str
     into: str
@@ -34,13 +37,13 @@ class Merge:
 def merged_classes(kh: int, kw: int, basis: str = "families") -> tuple[Merge, ...]:
     """Return which classes coincide with another at a kernel size, and over which share of their range.
 
-    Computed: the patterns of every class, on a grid at least as fine as the dictionary's, are themselves fitted.
+    Computed: the patterns of every class, on a grid finer than the dictionary's, are themselves fitted.
     """
     book = dictionary(basis, kh, kw)
     out = []
     for index, name in enumerate(book.names if book.families else ()):
         label = fit(_range(book, index), book).label
-        for other in np.unique(label[label != index]).tolist():
+        for other in np.unique(label[(label != index) & (label >= 0)]).tolist():
             out.append(Merge(name, book.names[other], float(np.mean(label == other))))
     return tuple(out)
 
@@ -61,7 +64,7 @@ class Rows:
     Attributes
     ----------
     names, titles : what each row counts: where classes are merged at some size "gaussian/dog" and "Gaussian, DoG".
-    merged : of each row, the classes merged into it.
+    merged : of each row, the classes merged into it, those included that coincide throughout, which no filter is named.
     of : by kernel size (kh, kw), the row of each class, (C,) int32.
     """
 
@@ -78,7 +81,7 @@ def table_rows(basis: str, sizes: Sequence[tuple[int, int]]) -> Rows:
     --------
     >>> rows = table_rows("families", [(3, 3)])
     >>> rows.names[1]
-    'gaussian/centre_minus_laplacian/dog'
+    'gaussian/laplacian/dog'
     """
     sizes = list(dict.fromkeys(sizes))
     book = dictionary(basis, *sizes[0])
@@ -90,7 +93,7 @@ def table_rows(basis: str, sizes: Sequence[tuple[int, int]]) -> Rows:
             (i, size, into[size][i][1]) for i in range(len(book.names)) for size in sizes if into[size][i][0] == row
         ]
         guests = [guest for guest in guests if guest[0] != row]
-        members = [row, *dict.fromkeys(i for i, _, _ in guests)]
+        members = [row, *dict.fromkeys(i for i, size, _ in guests if _has_atoms(basis, size, i))]
         names.append("/".join(book.names[i] for i in members))
         alone = [size for size in sizes if into[size][row][0] == row]
         only = "" if len(alone) == len(sizes) else f" ({', '.join(_said(size) for size in alone)})"
@@ -122,11 +125,22 @@ def _into(basis: str, size: tuple[int, int]) -> list[tuple[int, float]]:
     return out
 
 
+def _has_atoms(basis: str, size: tuple[int, int], index: int) -> bool:
+    start = dictionary(basis, *size).start
+    return bool(start[index] < start[index + 1])
+
+
 def _said(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
 def _range(book: Dictionary, index: int) -> F32:
-    variants = [book.families[i] for i in np.flatnonzero(book.variant_class == index)]
-    table = kernels(*book.size)
-    return np.concatenate([grid(family, table, 2 if len(family.axes) < 3 else 1)[0] for family in variants])
+    """Return the patterns of a class on a fine grid of its range, (n, K); scales are within `SCALES`."""
+    table, parts = kernels(*book.size), []
+    low, high = scale_to_coordinate(SCALES)
+    for variant in np.flatnonzero(book.variant_class == index).tolist():
+        family = book.families[variant]
+        pattern, place = grid(family, table, 4 if len(family.axes) < 3 else 2)
+        scales = place[:, [column for column, axis in enumerate(family.axes) if axis in ("x", "y", "s")]]
+        parts.append(pattern[((scales >= low - 1e-9) & (scales <= high + 1e-9)).all(axis=1)])
+    return np.concatenate(parts)

@@ -44,8 +44,8 @@ def test_it_prints_stores_and_says_where(run, path):
         "Median p of a filter's R²",
         "99 filters for each size and null",
         "carry another's name",
-        "Gaussian, T - g Laplacian, DoG",
-        "and DoG (3x3 93 %)",
+        "Gaussian, Laplacian, DoG",
+        "DoG (5x5 80 %, 3x3 94 %)",
         "entropy",
     ):
         assert words in " ".join(done.output.split())
@@ -64,7 +64,7 @@ def test_a_result_of_an_older_version_of_the_basis_is_not_replaced_in_silence(ru
 def test_columns_of_a_table_are_named_by_what_they_merge(run, path, tmp_path):
     assert run(path, *FAST, "--no-store", "--out", tmp_path / "o.csv").exit_code == 0
     header = next(line for line in (tmp_path / "o.csv").read_text().splitlines() if not line.startswith("#")).split(",")
-    assert "gaussian/centre_minus_laplacian/dog" in header and "gaussian" not in header and "basis_version" in header
+    assert "gaussian/laplacian/dog" in header and "gaussian" not in header and "basis_version" in header
 
 
 def test_tables_are_100_columns_wide_for_real_names(run):

@@ -36,8 +36,9 @@ def test_shares_are_counts_of_the_rows_in_which_classes_are_merged(made):
     for part in made.kinds:
         for label in part.fit.label[part.usable].tolist():
             name = made.names[label]
-            if name == "centre_minus_laplacian" or (name == "dog" and str(part.kind) == "3x3"):
-                name = "gaussian"  # at 3x3 DoG is no pattern of its own, T - g Laplacian neither there nor at 5x5
+            if str(part.kind) == "3x3" and name in ("dog", "laplacian", "centre_minus_laplacian"):
+                name = "gaussian"
+            name = {"dog": "gaussian", "centre_minus_laplacian": "laplacian"}.get(name, name)  # at 5x5
             counts[name] = counts.get(name, 0) + 1
     assert summary.filters == sum(counts.values()) == 6 * 30 + 45 - 6
     assert sum(c.share for c in summary.classes) == pytest.approx(1)
@@ -48,11 +49,12 @@ def test_shares_are_counts_of_the_rows_in_which_classes_are_merged(made):
     assert not counts
     assert sum(c.null_share for c in summary.classes) == pytest.approx(1)
     gaussian = summary.classes[1]
-    assert gaussian.name == "gaussian/centre_minus_laplacian/dog"
+    assert gaussian.name == "gaussian/laplacian/dog" and gaussian.title == "Gaussian, Laplacian, DoG"
     assert {(m.name, m.size) for m in gaussian.merged} == {
-        ("centre_minus_laplacian", "5x5"),
+        ("laplacian", "3x3"),
         ("centre_minus_laplacian", "3x3"),
         ("dog", "3x3"),
+        ("dog", "5x5"),
     }
     assert gaussian.share > 0.4 and gaussian.median_r2 > 0.98 and gaussian.null_share < 0.4
 
