@@ -11,6 +11,9 @@ from mkfa.cli.shared.printing import print_table, say, warn
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
 
+FEW = 8
+"""Doubtful layers that are printed."""
+
 COLUMNS = ("layer", "name", "kernel", "filters", "stride", "dilation", "stage", "bias", "stored as", "dead")
 
 
@@ -61,11 +64,13 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
         ("skipped", "; ".join(f"{n} {why}" for why, n in origin.skipped.items())),
         ("stood in for", _stood_in(origin.stood_in)),
         *(("note", note) for note in origin.notes),
-        *(("doubtful", f"{name}: {why}") for name, why in origin.doubtful.items()),
+        *(("doubtful", f"{name}: {why}") for name, why in list(origin.doubtful.items())[:FEW]),
     )
     for label, value in facts:
         if value:
             say(f"  {label:15} {value}")
+    if len(origin.doubtful) > FEW:
+        say(f"  {'doubtful':15} and {len(origin.doubtful) - FEW} more layers, which 'mkfa show --json' lists")
     rows = [(str(c.kind), c.layers, c.filters, c.dead, c.flat, c.nonfinite) for c in count_kinds(bank)]
     print_table("", ("kernel", "layers", "filters", "dead", "flat", "non-finite"), rows)
     if warning := dead_warning(bank):

@@ -15,6 +15,7 @@ import numpy as np
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError, SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.progress import Progress, follow
 from mkfa.readers.options import ReadOptions, make_options
 from mkfa.readers.options import follow as follow_options
@@ -23,6 +24,9 @@ from mkfa.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
+
+LONGEST_DOUBTS = 24_000
+"""Most characters that a bank records about doubtful layers; an HDF5 attribute holds 64 kB."""
 
 ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".keras", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
 """A source that ends like this is a path, whether the file exists or not."""
@@ -128,7 +132,7 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
         created=_now(),
         weights=reading.copy,
         skipped=reading.skipped,
-        doubtful=reading.doubtful,
+        doubtful=_few(reading.doubtful),
         notes=reading.notes,
         stood_in=reading.stood_in,
     )
@@ -231,6 +235,19 @@ def _refuse_nonfinite(label: str, layers: tuple[DepthwiseLayer, ...]) -> None:
     if bad:
         problem = f"has NaN or infinite weights in {len(bad)} of {len(layers)} depthwise layers, first {bad[0]}"
         raise SourceError(label, problem, "pass --allow-nonfinite to store them and leave them out of analyses")
+
+
+def _few(doubtful: Mapping[str, str]) -> FrozenDict[str, str]:
+    """Return as many doubtful layers as an HDF5 attribute can hold, and how many more there are."""
+    kept: dict[str, str] = {}
+    size = 0
+    for name, why in doubtful.items():
+        size += 2 * len(name) + len(why)  # a character may need an escape
+        if size > LONGEST_DOUBTS:
+            kept["others"] = f"{len(doubtful) - len(kept)} more layers are doubtful"
+            break
+        kept[name] = why
+    return FrozenDict(kept)
 
 
 def _now() -> str:

@@ -39,6 +39,7 @@ def read_module(model: nn.Module) -> Reading:
     """
     from torch.nn.parameter import is_lazy
 
+    copy = "ema" if _is_averaged(model) else ""
     model = unwrapped(model)
     name = type(model).__name__
     if any(is_lazy(p) for p in model.parameters()):
@@ -63,21 +64,28 @@ def read_module(model: nn.Module) -> Reading:
         architecture=_architecture(model),
         skipped=FrozenDict({str(why): n for why, n in sorted(skipped.items())}),
         notes=() if sizes or len(named) < 2 else (_DEFINED,),
+        copy=copy,
         contents=f"{convolutions} convolution{'s' * (convolutions != 1)}, none depthwise",
     )
 
 
 def unwrapped(model: Any) -> Any:
-    """Return the network inside DataParallel, DistributedDataParallel and torch.compile."""
+    """Return the network inside DataParallel, DistributedDataParallel, AveragedModel and torch.compile."""
     from torch import nn
 
     while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or _is_averaged(model):
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod
         else:
             return model
+
+
+def _is_averaged(model: Any) -> bool:
+    from torch.optim.swa_utils import AveragedModel
+
+    return isinstance(model, AveragedModel)
 
 
 def module_name(model: Any) -> str:

@@ -184,6 +184,14 @@ def test_metadata_do_not_turn_weights_that_are_pytorchs(tmp_path: Path) -> None:
     assert sorted({(layer.kh, layer.kw) for layer in bank.layers}) == [(1, 11), (3, 3), (11, 1)]
 
 
+def test_depthwise_weights_alone_with_channels_last() -> None:
+    rng = np.random.default_rng(0)
+    state = {f"blocks.{i}.dwconv.weight": rng.standard_normal((24, 7, 7, 1)) for i in range(3)}
+    bank = mkfa.harvest(state)
+    assert [(layer.channels, layer.kh, layer.kw) for layer in bank.layers] == [(24, 7, 7)] * 3
+    np.testing.assert_array_equal(bank.of_layer(1).weight, state["blocks.1.dwconv.weight"][..., 0].astype(np.float32))
+
+
 def test_flax_parameters_in_a_nested_dictionary() -> None:
     rng = np.random.default_rng(0)
     block = {
@@ -226,6 +234,7 @@ def test_pytorch_layouts_of_strips_and_odd_kernels_stay() -> None:
         [(16, 1, 51, 5), (16, 1, 5, 51), (16, 3, 4, 4), (64, 16, 1, 1)],
         [(8, 1, 3, 3)],
         [(8, 1, 5, 3), (8, 1, 3, 5)],
+        [(8, 1, 1, 11), (8, 1, 1, 11)],
         [(32, 1, 7, 3), (64, 32, 3, 1), (64, 64, 3, 3), (10, 64, 2, 8)],
     ]
     for each in shapes:

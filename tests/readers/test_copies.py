@@ -76,6 +76,8 @@ WRITERS: dict[str, dict[str, Any]] = {
     "albef": {"model": {**prefixed(RAW, "visual_encoder."), **prefixed(EMA, "visual_encoder_m.")}},
     "mean teacher": {"student": RAW, "teacher": EMA},
     "byol": {"online_network": RAW, "target_network": EMA},
+    "stylegan": {"G": RAW, "G_ema": EMA, "g_optim": {"state": {0: {"exp_avg": RAW["stem.weight"]}}}},
+    "basicsr": {"params": RAW, "params_ema": EMA},
     "swa": {"model_state_dict": RAW, "swa_model_state_dict": {"n_averaged": np.array(2), **prefixed(EMA, "module.")}},
 }
 
@@ -116,6 +118,12 @@ def test_networks_that_do_not_correlate_are_all_taken(names: tuple[str, str]) ->
     assert "different networks" in bank.provenance.notes[0] and "r = " in bank.provenance.notes[0]
 
 
+def test_a_module_with_ema_in_its_name_is_no_average() -> None:
+    state = {**prefixed(net(0), "decoder.plain."), **prefixed(net(1), "decoder.ema_attention.")}
+    bank = mkfa.harvest(state)
+    assert len(bank.layers) == 8 and bank.provenance.weights == ""
+
+
 def test_networks_of_a_common_parent_are_not_called_averaged() -> None:
     """Domain adaptation starts the target's encoder from the source's."""
     file = {"source_encoder": RAW, "target_encoder": EMA}
@@ -149,7 +157,9 @@ def test_of_several_states_the_plain_one_else_the_last_is_taken(
     assert bank.provenance.skipped == {"another state of the same network": 4}
 
 
-@pytest.mark.parametrize("name", ["fold{}", "epoch_{}", "snapshots.epoch{}", "cv.fold_{}", "checkpoint_step_{}"])
+@pytest.mark.parametrize(
+    "name", ["fold{}", "epoch_{}", "snapshots.epoch{}", "checkpoints.{}", "cv.fold_{}", "checkpoint_step_{}"]
+)
 def test_numbered_states_are_refused_with_their_names(name: str) -> None:
     file = {key: w for i in range(1, 4) for key, w in prefixed(net(i), name.format(i) + ".").items()}
     with pytest.raises(SourceError, match=name.format(2)):
@@ -173,7 +183,14 @@ def test_blocks_stages_and_branches_of_one_network_are_no_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("exp_avg", "exp_avg_sq"), ("mu", "nu"), ("momentum", "variance"), ("m", "v")]
+    ("first", "second"),
+    [
+        ("exp_avg", "exp_avg_sq"),
+        ("opt_state.0.mu", "opt_state.0.nu"),
+        ("mu", "nu"),
+        ("momentum", "variance"),
+        ("m", "v"),
+    ],
 )
 def test_moments_under_the_names_of_the_weights_are_no_networks(first: str, second: str) -> None:
     moments = {key: w * 0.01 for key, w in net(7).items()}
@@ -218,3 +235,23 @@ def _torch(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _torch(inner) for key, inner in value.items()}
     return torch.from_numpy(np.asarray(value)) if isinstance(value, np.ndarray) else value
+
+
+def test_a_live_average_is_known_as_one() -> None:
+    from torch import nn
+    from torch.optim.swa_utils import AveragedModel
+
+    net = AveragedModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4)))
+    bank = mkfa.harvest(net)
+    assert bank.provenance.weights == "ema" and bank.layers[0].name == "1.weight"
+    assert mkfa.harvest(net, weights="ema").groups == bank.groups
+
+
+def test_a_bank_with_very_many_doubtful_layers_can_be_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    state = {"stem.weight": rng.standard_normal((8, 3, 3, 3))}
+    for i in range(600):
+        state[f"part{'x' * 40}.{i}.mix.weight"] = rng.standard_normal((8, 1, 2, 2))
+    bank = mkfa.harvest(state)
+    assert len(bank.layers) == 600 and "more layers are doubtful" in bank.provenance.doubtful["others"]
+    assert mkfa.read_bank(mkfa.write_bank(bank, tmp_path / "x.h5")) == bank

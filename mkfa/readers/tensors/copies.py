@@ -49,6 +49,7 @@ _PLAIN = frozenset(["state", "dict", "model", "models", "net", "network", "param
 _PLAIN |= {"module", "student", "online", "raw", "main", "checkpoint", "ckpt", "backbone", "encoder", "callbacks"}
 _LAST = frozenset(["last", "latest", "final", "current", "end"])
 _OTHER_STATES = frozenset(["best", "epoch", "epochs", "step", "steps", "iter", "iteration", "snapshot", "snapshots"])
+_OTHER_STATES |= {"checkpoints", "states"}
 _OTHER_STATES |= {"fold", "folds", "init", "initial", "start", "pretrained", "backup", "previous", "prev", "old"}
 _OTHER_STATES |= {"seed", "run", "round", "cv", "kfold", "history", "acc", "loss", "val", "min", "max"}
 _STATES = _EMA | _SLOTS | _LAST | _OTHER_STATES
@@ -192,7 +193,8 @@ def _groups(layers: Shapes, infos: Mapping[str, TensorInfo]) -> list[list[_State
     for keys, root in outer.items():
         if _is_part(root):
             continue
-        if root in stems or (_words(root[-1]) and _is_state_name(root)) or _is_outermost(root, under, len(layers)):
+        named = _words(root[-1]) and (_is_state_name(root) or (set(_words(root[-1])) & _EMA and not _has_number(root)))
+        if root in stems or named or _is_outermost(root, under, len(layers)):
             within = _within({key: layers[key] for key in keys})
             same.setdefault(frozenset((name, layers[key]) for name, key in within.items()), []).append(
                 _State(root, within)
@@ -346,6 +348,11 @@ def _kinds(
 ) -> dict[int, str]:
     """Return "ema" or "raw" by the id of each state; all raw if none is known to be averaged."""
     kinds = {id(state): "ema" if state.words & _EMA else "raw" for state in states}
+    for state in states if numbers else ():
+        others = [other for other in states if kinds[id(other)] == "raw"]
+        if kinds[id(state)] == "ema" and others and not _is_state_name(state.root):
+            # A word in the name of a module proves nothing if the numbers are others: `decoder.ema_attention`.
+            kinds[id(state)] = "ema" if max(_r(state, other, numbers) for other in others) >= ALIKE else "raw"
     soft = [s for s in states if s.words & _SOFT or _is_key_encoder(s, states)]
     if "ema" not in kinds.values() and 0 < len(soft) < len(states) and not any(s.words & _NOT_SOFT for s in states):
         plain = next(s for s in states if s not in soft)
@@ -484,6 +491,10 @@ def _shared(keys: Iterable[str]) -> list[str]:
     """Return the components with which the modules' paths of all keys begin."""
     paths = zip(*(key.split(".")[:-1] for key in keys), strict=False)
     return [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, paths)]
+
+
+def _has_number(root: Root) -> bool:
+    return any(_numbered(part) for part in root)
 
 
 def _numbered(part: str) -> bool:

@@ -55,7 +55,7 @@ def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
 
     A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) of odd length
     less, another odd rectangle still less, and any other shape hardly. Another layout than PyTorch's has to be much
-    likelier, or stated by the metadata and as likely.
+    likelier with a kernel that is impossible in PyTorch's, or nothing but square kernels, or stated by the metadata.
 
     Examples
     --------
@@ -74,8 +74,10 @@ def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     if 2 * kernels > len(weights) and cost[FLAX] <= cost[PYTORCH]:
         return FLAX
     best = min(_TO_PYTORCH, key=lambda layout: cost[layout])
-    wrong = sum(_cost(info.shape, PYTORCH) >= 1 for info in weights.values())
-    return best if wrong and 2 * cost[best] < cost[PYTORCH] else PYTORCH
+    wrong = any(_cost(info.shape, PYTORCH) >= 1 for info in weights.values())
+    square = [1 < info.shape[_TO_PYTORCH[best][2]] == info.shape[_TO_PYTORCH[best][3]] for info in weights.values()]
+    certain = cost[best] == 0 and 2 * sum(square) >= len(square)
+    return best if (wrong or certain) and 2 * cost[best] < cost[PYTORCH] else PYTORCH
 
 
 def _cost(shape: tuple[int, ...], layout: str) -> float:

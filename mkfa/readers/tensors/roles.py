@@ -20,7 +20,7 @@ def is_optimiser(key: str) -> bool:
     parts = key.lower().split(".")
     weight = parts[-1] in ("weight", "bias")
     for i, part in enumerate(parts):
-        if part in _MOMENTS:
+        if part in _MOMENTS or part in ("opt_state", "opt_states"):
             return True
         # A module of a network may have such a name too: `optim_head.conv.weight`.
         if _OPTIMISERS & set(re.split(r"[_\W\d]+", part)) and (not weight or (i < 2 and part in _OPTIMISER_STATES)):
