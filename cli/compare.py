@@ -225,7 +225,8 @@ def _print_trend(kind: KindComparison, a: str, b: str) -> None:
         list(zip(names, trend.r, trend.p, trend.p_holm, strict=True))[: 2 if kind.same else 3],
         notes=[
             f"Coverage less its mean under {trend.null}; two-sided, {trend.m} permutations of layers; for the "
-            f"difference without what each layer has in general. Seed {trend.seed}."
+            f"difference without what each layer has in general. Seed {trend.seed}. It speaks for this pair only: "
+            "unrelated networks that change steadily with depth show trends too, of either sign."
         ],
     )
 

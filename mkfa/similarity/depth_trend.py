@@ -5,9 +5,11 @@ Three questions: are layers of similar relative depth more alike than others, be
 layers of A, or of B, become more or less alike to the other network with depth? Layers are permuted within their
 network. Coverage enters less its mean under a null, so that layers with more sampled filters have no advantage.
 
-Permutation takes layers as exchangeable. Where neighbouring layers of both networks resemble each other for reasons
-that have nothing to do with the other network, a Mantel test finds trends too often (Guillot & Rousset 2013, Methods
-in Ecology and Evolution 4:336): these p-values are exploratory.
+A trend is one of this pair of networks. Where the filters of both change steadily with depth, one end of A is nearer
+to one end of B than to the other even if they have nothing in common, and which end it is, is chance: such pairs give
+p <= 0.05 in two of three cases, with either sign (`tests/benchmarks/calibrate.py`, part `trend`; on Mantel tests of
+smooth fields: Guillot & Rousset 2013, Methods in Ecology and Evolution 4:336). That networks in general are alike at
+equal depth takes the same sign in many independent pairs.
 """
 
 from __future__ import annotations

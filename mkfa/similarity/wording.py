@@ -93,14 +93,17 @@ def _trend_in_words(kind: KindComparison, a: str, b: str) -> list[str]:
         if p > ALPHA or p != p:
             continue
         shown = f"(r = {r:.2f}, p = {p:.3f}, Holm)"
+        when = "earlier" if r < 0 else "later"
         if name == "difference":
-            out.append(f"Layers of similar relative depth are {'more' if r < 0 else 'less'} alike than others {shown}.")
+            out.append(f"layers of similar relative depth are {'more' if r < 0 else 'less'} alike than others {shown}")
         elif not kind.same:
             bank, other = (a, b) if name == "a" else (b, a)
-            out.append(f"The {'earlier' if r < 0 else 'later'} a layer of {bank}, the closer it is to {other} {shown}.")
+            out.append(f"the {when} a layer of {bank}, the closer it is to {other} {shown}")
         elif name == "a":
-            out.append(f"The {'earlier' if r < 0 else 'later'} a layer, the closer it is to the others {shown}.")
-    return out or [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {min(tested):.3f})."]
+            out.append(f"the {when} a layer, the closer it is to the others {shown}")
+    if out:
+        return [f"In this pair, {_join(out)}."]
+    return [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {min(tested):.3f})."]
 
 
 def _exchange_in_words(kind: KindComparison) -> list[str]:

@@ -168,6 +168,27 @@ def compare_pair(rng: np.random.Generator, *, null: str, share: float, sizes: Se
     return out
 
 
+def steady(first: np.ndarray, last: np.ndarray, sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of patterns that change steadily with depth from `first` to `last`, (n, K) each."""
+    out = []
+    for n, u in zip(sizes, np.linspace(0, 1, len(sizes)), strict=True):
+        mixed = unit((1 - u) * first + u * last)[rng.integers(len(first), size=n)]
+        out.append(unit(mixed * rng.choice([-1, 1], (n, 1)) + 0.12 * rng.standard_normal((n, TAPS))))
+    return out
+
+
+def trend_pair(rng: np.random.Generator, *, related: bool, sizes: Sequence[int]) -> Found:
+    """Test the trends with depth of two banks that change steadily with it, from the same patterns or from others."""
+    one = [unit(rng.standard_normal((3, TAPS))) for _ in range(2)]
+    other = one if related else [unit(rng.standard_normal((3, TAPS))) for _ in range(2)]
+    ends = zip((one, other), "ab", strict=True)
+    banks = [bank_of(steady(first, last, sizes, rng), name) for (first, last), name in ends]
+    settings: dict[str, Any] = dict(measures="coverage", nulls="covariance", permutations=19, splits=1)
+    trend = compare(*banks, seed=int(rng.integers(2**31)), **settings).kinds[0].depth_trend
+    out = {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
+    return out | {"share with a negative correlation": float(trend.r[0] < 0)}
+
+
 def exchange_pair(
     rng: np.random.Generator, *, a: Sequence[int], b: Sequence[int], share: float = 0.0, layer_effect: bool = True
 ) -> Found:
@@ -272,6 +293,9 @@ def settings() -> Iterator[Setting]:
     yield from _compare_settings()
     yield from _exchange_settings()
     yield from _interval_settings()
+    for column, related in (("the same patterns", True), ("unrelated patterns", False)):
+        make = partial(trend_pair, related=related, sizes=[48] * 9)
+        yield Setting("trend", "banks that change steadily with depth, 9 x 48", column, 60, make)
     for null in NOISE:
         make = partial(assign_bank, null=null, share=0.0, sizes=[48] * 8)
         yield Setting("assign", "draws of the null", null, 80 if null == "covariance-layer" else 30, make)
@@ -400,7 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
-    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, interval, assign, keys, atlas")
+    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, interval, trend, assign, keys, atlas")
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
     parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")
     given = parser.parse_args(arguments)

@@ -87,6 +87,8 @@ def test_a_comparison_says_and_stores_the_trend():
     result = compare(along("a", 1), along("b", 2), permutations=19, bootstrap=39, sample=128, measures="coverage")
     kind = result.kinds[0]
     assert kind.depth_trend.r[0] < -0.5 and kind.depth_trend.p_holm[0] <= 0.01
-    assert "Layers of similar relative depth are more alike than others (r = -0." in " ".join(in_words(kind, "a", "b"))
+    assert "In this pair, layers of similar relative depth are more alike than others (r = -0." in " ".join(
+        in_words(kind, "a", "b")
+    )
     stored = result.to_dict()["comparisons"][0]["kinds"][0]["depth_trend"]
     assert stored["p"][0] == kind.depth_trend.p[0] and (stored["m"], stored["seed"]) == (999, 0)
