@@ -52,7 +52,7 @@ from mkfa.similarity.samples import (
     split,
     split_layers,
 )
-from mkfa.similarity.score import THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
+from mkfa.similarity.score import DIRECTIONS_SEED, THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
 from mkfa.similarity.settings import BANDWIDTH, PRIMARY, CompareSettings, make_settings
 from mkfa.threads import one_thread
 
@@ -245,7 +245,8 @@ def _compare_kind(
     bandwidth = settings.bandwidth or median_bandwidth(pooled)
     judged = [i for i, name in enumerate(settings.measures) if MEASURES.find(name).whole is None]
     measures = tuple(settings.measures[i] for i in judged)
-    plan = make_plan((kind.kh, kind.kw), measures, threshold=settings.threshold, bandwidth=bandwidth, rng=rng(1))
+    directions = np.random.default_rng([DIRECTIONS_SEED, kind.kh, kind.kw])
+    plan = make_plan((kind.kh, kind.kw), measures, threshold=settings.threshold, bandwidth=bandwidth, rng=directions)
     one, other = (
         Side(bank, cloud, np.sort(chosen), take(cloud, chosen, plan))
         for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)

@@ -23,6 +23,9 @@ EXACT_TRANSPORT = 64
 """Up to this many filters `transport` is exact with cost 1 - |cos| (then, samples being equal, it is `matching`);
 beyond, it is sliced."""
 DIRECTIONS = 64
+DIRECTIONS_SEED = 20261
+"""The directions of `transport` are fixed, as the stimuli of `responses` are: its value does not scatter with the seed
+of a comparison, and intervals need not allow for that."""
 THRESHOLDS: F64 = np.linspace(0, 1, 41)
 
 T = TypeVar("T")

@@ -213,7 +213,7 @@ def interval_pair(
     """Return value and interval of every measure for banks of two laws."""
     one, other = (bank_of(law(n, rng), name) for law, n, name in zip(laws, sizes, "ab", strict=True))
     seed = int(rng.integers(2**31))
-    settings: dict[str, Any] = dict(measures=JUDGED, nulls="gaussian", permutations=19, splits=1)
+    settings: dict[str, Any] = dict(measures=JUDGED, nulls="gaussian", permutations=19, splits=1, threshold=0.8)
     kind = compare(one, other, seed=seed, **settings).kinds[0]
     out = {}
     for name, value, (low, high) in zip(kind.measures, kind.value, kind.interval.T, strict=True):

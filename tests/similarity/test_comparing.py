@@ -279,6 +279,21 @@ def test_nonfinite_filters_are_left_out():
     assert np.isfinite(result.kinds[0].value).all()
 
 
+def test_transport_has_the_same_directions_with_every_seed(monkeypatch: pytest.MonkeyPatch):
+    import mkfa.similarity.comparing as comparing
+
+    seen, make_plan = [], comparing.make_plan
+
+    def record(*arguments: Any, **options: Any) -> Any:
+        seen.append(make_plan(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(comparing, "make_plan", record)
+    for seed in (1, 2):
+        compare(planted("a", 1), planted("b", 2), seed=seed, measures="transport", nulls="gaussian", permutations=19)
+    assert seen[0].theta.shape == (25, 64) and np.array_equal(seen[0].theta, seen[1].theta)
+
+
 def test_the_former_option_bootstrap_is_accepted_and_said_to_do_nothing():
     with pytest.warns(FutureWarning, match="bootstrap is no longer used"):
         with_it = compare(planted("a", 1), planted("b", 2), bootstrap=99, **QUICK)

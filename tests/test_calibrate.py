@@ -1,0 +1,85 @@
+"""The calibration of tests/benchmarks runs, resumes, and finds what is known of a few structured banks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+FILE = Path(__file__).parent / "benchmarks" / "calibrate.py"
+
+
+@pytest.fixture(scope="module")
+def calibrate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("calibrate", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["calibrate"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def column(calibrate: ModuleType, part: str, name: str) -> Any:
+    return next(s for s in calibrate.settings() if (s.part, s.column) == (part, name))
+
+
+def test_its_noise_has_the_steep_spectrum_of_trained_filters(calibrate: ModuleType):
+    rows = np.concatenate(calibrate.noise([500] * 8, np.random.default_rng(0)))
+    assert np.linalg.eigvalsh(rows.T @ rows / len(rows))[-1] == pytest.approx(0.38, abs=0.03)
+    layers = calibrate.layered_noise([400] * 6, np.random.default_rng(3))
+    moments = [x.T @ x / len(x) for x in layers]
+    assert max(np.linalg.norm(m - moments[0]) for m in moments) > 0.3
+
+
+def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: ModuleType):
+    names = {(s.part, s.column) for s in calibrate.settings()}
+    for part in ("keys", "atlas"):
+        assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
+    assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
+    assert {p for p, _ in names} == {"compare", "exchange", "interval", "assign", "keys", "atlas"}
+    assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
+
+
+def test_a_run_that_was_broken_off_goes_on(calibrate: ModuleType, tmp_path: Path):
+    rows, setting = tmp_path / "rows.jsonl", column(calibrate, "exchange", "8 x 64, 8 x 8")
+    calibrate.run(rows, [setting], scale=3 / setting.count)
+    whole = rows.read_text()
+    assert whole.count("\n") == 3
+    lines = whole.splitlines(keepends=True)
+    rows.write_text(lines[0] + lines[1] + lines[2][:20])
+    assert len(calibrate.read(rows)) == 2
+    rows.write_text(lines[0] + lines[1])
+    calibrate.run(rows, [setting], scale=3 / setting.count)
+    assert rows.read_text() == whole
+    text = calibrate.tables(calibrate.read(rows))
+    assert "| p differ, coverage |" in text and "8 x 64, 8 x 8 (3)" in text
+
+
+def test_rates_are_shares_of_small_p_and_of_intervals_that_hold_the_mean(calibrate: ModuleType):
+    found = [
+        {"p": p, "x|value": x, "x|low": x - 1, "x|high": x + 1}
+        for p, x in ((0.05, 0.0), (0.5, 0.0), (0.01, 3.0), (1.0, 0.0))
+    ]
+    rates = calibrate.rates(found)
+    assert rates["p"] == "0.500"
+    assert rates["95 %: x"] == f"0.75 ({2 / (3.92 * 1.5):.2f})"  # the mean is 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "name"), [("compare", "8 x 32, 0%"), ("exchange", "4 x 8, 12 x 64"), ("exchange", "8 x 64, 8 x 8")]
+)
+def test_few_false_alarms(calibrate: ModuleType, tmp_path: Path, part: str, name: str):
+    setting, n = column(calibrate, part, name), 20
+    calibrate.run(tmp_path / "rows.jsonl", [setting], scale=n / setting.count)
+    found = [json.loads(line)["found"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    for key in found[0]:
+        alarms = sum(row[key] <= 0.05 for row in found)
+        assert scipy.stats.binom.sf(alarms - 1, n, 0.05) > 1e-3, (key, alarms)
