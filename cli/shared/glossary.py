@@ -62,6 +62,8 @@ GLOSSARY = {
     "sensitivity": "Whether an experiment could have seen that filters matter: how far its worst arm lies below.",
     "source": "In transfer, the domain, bank or checkpoint that filters come from.",
     "stack": "The arm that takes the source's filters as one row, so that networks of other shapes can be sources.",
+    "stood in for": "Said of objects in a pickle that are not tensors: mkfa reads their names and content as data and "
+    "imports or runs nothing. A bank lists which and how many.",
     "tap": "One weight of a kernel; a 5x5 kernel has 25.",
     "target": "In transfer, the domain that the network is trained and tested on.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",

@@ -6,7 +6,9 @@ import pytest
 from mkfa.readers.tensors.dtypes import BITS, FLOATS, stored_bytes, to_float32
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
+)
 def test_every_code_of_a_short_type_is_as_in_torch(dtype: str) -> None:
     import torch
 

@@ -86,7 +86,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
     if not named:
         return "buffer"
     if info.dtype not in FLOATS:
-        if " " in info.dtype:  # no numbers are stored: sparse, on the meta device, quantised without a scale
+        if " " in info.dtype or info.dtype.startswith("complex"):  # sparse, on the meta device, quantised without scale
             return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight"
         return f"{info.dtype} weight without a scale"
     bias = infos.get(bias_name(key))

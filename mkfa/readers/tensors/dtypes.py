@@ -27,7 +27,10 @@ BITS = {name: bits for bits, names in _BY_BITS.items() for name in names}
 QUANTISED = ("qint8", "quint8", "qint32")
 """Quantised types of PyTorch, whose tensors carry scale and zero point."""
 
-FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", *QUANTISED])
+_SHORT = {"float8_e4m3fn": (4, 7), "float8_e4m3fnuz": (4, 8), "float8_e5m2fnuz": (5, 16)}
+"""8-bit types without infinities: bits of the exponent, and its bias."""
+
+FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e5m2", *_SHORT, *QUANTISED])
 """Types that weights can be converted from."""
 
 READABLE = FLOATS | {"bool"}
@@ -55,9 +58,9 @@ def to_float32(data: bytes | bytearray | memoryview, dtype: str, *, big_endian: 
     """Return stored numbers as a flat float32 array; `dtype` must be one of `FLOATS`, or whole numbers.
 
     Quantised types give their integers, without the scale. float64 beyond float32's range becomes infinite. bfloat16 is
-    the upper half of a float32, float8_e5m2 that of a float16; float8_e4m3fn (no infinity; NaN is 0x7f and 0xff) goes
-    through a table of its 256 values. Source: Micikevicius et al., FP8 formats for deep learning (arXiv 2209.05433),
-    table 1.
+    the upper half of a float32, float8_e5m2 that of a float16; the other 8-bit types go through a table of their 256
+    values. Source: Micikevicius et al., FP8 formats for deep learning (arXiv 2209.05433), table 1; for "fnuz", Noune et
+    al., 8-bit numerical formats for deep neural networks (arXiv 2206.02915).
     """
     end = ">" if big_endian else "<"
     if dtype in _NUMPY:
@@ -68,13 +71,16 @@ def to_float32(data: bytes | bytearray | memoryview, dtype: str, *, big_endian: 
     codes = np.frombuffer(data, np.uint8)
     if dtype == "float8_e5m2":
         return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    return _e4m3()[codes]
+    return _values(*_SHORT[dtype])[codes]
 
 
 @functools.cache
-def _e4m3() -> F32:
-    code = np.arange(256)
-    exponent, mantissa = (code >> 3) & 15, code & 7
-    value = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
-    value[(code & 127) == 127] = np.nan
-    return np.where(code < 128, value, -value).astype(np.float32)
+def _values(exponent_bits: int, bias: int) -> F32:
+    """Return the values of all codes. NaN is the largest magnitude, with a bias above the usual one minus zero."""
+    code, bits = np.arange(256), 7 - exponent_bits
+    exponent, mantissa = (code & 127) >> bits, (code & ((1 << bits) - 1)) / (1 << bits)
+    value = np.where(exponent == 0, mantissa * 2.0 ** (1 - bias), (1 + mantissa) * 2.0 ** (exponent - bias))
+    value = np.where(code < 128, value, -value)
+    usual = bias == (1 << (exponent_bits - 1)) - 1
+    value[(code & 127) == 127 if usual else code == 128] = np.nan
+    return value.astype(np.float32)
