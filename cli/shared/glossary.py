@@ -10,6 +10,9 @@ GLOSSARY = {
     "bank": "The depthwise filters of one network in one HDF5 file, with its layers and their source.",
     "base run": "A network trained on a domain from scratch. Its filters are what transfer and selffer borrow, and its "
     "accuracy is what arms are compared with (the arm 'baseline').",
+    "basis": "The patterns that 'mkfa assign' fits. families: Gaussian derivatives; classes that coincide at a kernel "
+    "size share a row. wide: elongated, oblique one-sided, third-order and shifted patterns as well, which also fit "
+    "noise better. eight: models of the published key filters.",
     "baseline": "The arm that changes nothing: initialised and trained. It is always there.",
     "canonical form": "A filter less its mean, divided by its norm, with a fixed sign: what is left when gain, offset "
     "and sign do not matter.",
