@@ -80,7 +80,7 @@ def demo(
 
     From harvest to a transfer curve. Run again, it goes on where it stopped and replaces its own files.
     """
-    from mkfa.cli.app import app
+    from mkfa.cli.verbs import app
 
     run_demo(app, out, force=force)
 
@@ -99,7 +99,8 @@ def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
         say(explanation)
         say(f"$ {shlex.join(['mkfa', *arguments])}\n", wrap=False)
         extra = [] if arguments[0] == "transfer-curve" else ["--force"]  # that one goes on where it stopped
-        app([*(["--quiet"] if quiet else []), *arguments, *extra], standalone_mode=False)
+        if app([*(["--quiet"] if quiet else []), *arguments, *extra], standalone_mode=False):
+            raise KeyboardInterrupt  # the parser returns an exit code only then
     found = sorted(p for p in out.rglob("*") if p.is_file() and "runs" not in p.parts and p.name != "README.txt")
     lines = [f"{p.relative_to(out)!s:24} {p.stat().st_size:>9} bytes" for p in found]
     commands = [f"mkfa {command.replace('{out}', shlex.quote(str(out)))}" for _, _, command in STEPS]

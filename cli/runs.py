@@ -11,6 +11,8 @@ import typer
 from mkfa.cli import runs_archive
 from mkfa.cli.shared.options import Json, add, flag, new_group, option
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, show
+from mkfa.cli.shared.streams import emit
+from mkfa.errors import printable
 from mkfa.training.spec import TRAINING_VERSION
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def runs(
     if as_csv:
         from mkfa.storage.records import to_csv
 
-        typer.echo(to_csv([entry.row() for entry in entries], "run_list").rstrip("\n"))
+        for line in to_csv([entry.row() for entry in entries], "run_list").rstrip("\n").split("\n"):
+            emit(printable(line))
         return
     for name in dict.fromkeys(e.experiment for e in entries) or [""]:
         _print_entries(name, [e for e in entries if e.experiment == name])

@@ -70,7 +70,23 @@ class WorkError(MkfaError):
 
 def one_line(text: str) -> str:
     """Return `text` with control characters and runs of white space folded, so that a message is one line."""
-    return " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    r"""Return `text` without what a terminal obeys or hides: for names that files and other computers give.
+
+    White space becomes spaces; control characters, directional marks, characters of no width and lone surrogates
+    become U+FFFD.
+
+    Examples
+    --------
+    >>> ascii(printable("stem\x1b[2J\nnext \u202e"))
+    "'stem\\ufffd[2J next \\ufffd'"
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

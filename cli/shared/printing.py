@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import typer
+from mkfa.cli.shared.streams import degrade, emit, encodes
+from mkfa.errors import printable
 
 PROSE = 100
 """Characters in a line of prose, in wider terminals too."""
@@ -42,7 +43,7 @@ def print_json(value: Any) -> None:
     """Print a result, or plain values, as JSON."""
     from mkfa.storage.records import to_json
 
-    typer.echo(to_json(value.to_dict() if hasattr(value, "to_dict") else value))
+    emit(to_json(value.to_dict() if hasattr(value, "to_dict") else value).replace("\x7f", "\\u007f"))
 
 
 def print_list(kind: str, name: str, rows: Any, **more: Any) -> None:
@@ -57,7 +58,15 @@ def say(text: str, *, wrap: bool = True) -> None:
     SAID.info(text)
     if VOICE.quiet:
         return
-    typer.echo("\n".join(_wrapped(line) for line in text.split("\n")) if wrap else text)
+    line = clean(text.strip("\n"))
+    before, after = (len(text) - len(text.lstrip("\n")), len(text) - len(text.rstrip("\n"))) if line else (0, 0)
+    emit("\n" * before + (_wrapped(line) if wrap else line) + "\n" * after)
+
+
+def clean(text: str, *, err: bool = False) -> str:
+    """Return one line of text as the terminal may have it: no control characters, and none that it does not know."""
+    text = printable(text)
+    return text if encodes(text, err=err) else degrade(text)
 
 
 def _wrapped(line: str) -> str:
@@ -79,7 +88,7 @@ def warn(text: str) -> None:
     """Print a remark on stderr."""
     SAID.info(text)
     if not VOICE.quiet:
-        typer.echo(f"mkfa: {text}", err=True)
+        emit(clean(f"mkfa: {text}", err=True), err=True)
 
 
 def terminal_width() -> int:
@@ -150,7 +159,8 @@ def print_table(
     from rich.console import Console
     from rich.text import Text
 
-    made = [_Column(name, [show(row[i]) for row in rows], i < left) for i, name in enumerate(columns)]
+    title = clean(title)
+    made = [_Column(clean(name), [clean(show(row[i])) for row in rows], i < left) for i, name in enumerate(columns)]
     SAID.info("%s", "\n".join([title, "\t".join(columns), *("\t".join(map(show, row)) for row in rows), *notes]))
     if VOICE.quiet:
         return
@@ -168,7 +178,7 @@ def print_table(
                 bold(line)
         for i in range(len(rows)):
             for line in _lines(part, [column.cells[i] for column in part]):
-                typer.echo(line)
+                emit(line)
     for note in notes:
         say(note)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import typer
-
-from mkfa.cli.shared.printing import VOICE
+from mkfa.cli.shared.printing import VOICE, clean
+from mkfa.cli.shared.streams import emit
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -68,7 +67,7 @@ class SweepBar:
         key = planned.spec.hash
         if key not in self.lines:
             room = len(self.lines) < LINES
-            new = self.bar.add_task(planned.spec.label, total=report.steps, now="") if room else None
+            new = self.bar.add_task(clean(planned.spec.label, err=True), total=report.steps, now="") if room else None
             self.lines[key] = (new, report.step - 1, report.steps)
         line, before, _ = self.lines[key]
         self.lines[key] = (line, report.step, report.steps)
@@ -97,7 +96,8 @@ class SweepBar:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
+        text = clean(text, err=True)
         if self.console.is_terminal:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(text, err=True)
+            emit(text, err=True)

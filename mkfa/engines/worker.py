@@ -221,8 +221,8 @@ def unexpected(error: Exception) -> WorkError:
 
 @contextlib.contextmanager
 def no_signals() -> Iterator[None]:
-    """Block SIGINT and SIGTERM while a worker starts; the worker unblocks them when it is ready."""
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Block SIGINT, SIGTERM and SIGHUP while a worker starts; the worker unblocks them when it is ready."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
@@ -238,9 +238,10 @@ def main(words: list[str]) -> int:
         def leave(*_: Any) -> None:
             worker.stop.requested = True
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal: the parent decides
+        for number in (signal.SIGINT, signal.SIGHUP):  # these reach all processes of a terminal: the parent decides
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, leave)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         worker.work()
         return 0
     try:

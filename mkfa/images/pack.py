@@ -363,14 +363,14 @@ def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
 
 @contextlib.contextmanager
 def _children_ignore_sigint() -> Iterator[None]:
-    """Make workers started in the body ignore SIGINT from the start.
+    """Make workers started in the body ignore SIGINT and SIGHUP from the start.
 
-    Ctrl-C reaches all processes of a terminal; the parent decides how to handle it.
+    Ctrl-C and the end of a terminal reach all its processes; the parent decides how to handle it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

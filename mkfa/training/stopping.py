@@ -10,8 +10,16 @@ from collections.abc import Iterator
 from types import FrameType
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return SIGINT, SIGTERM and, unless the process ignores it, as below nohup, SIGHUP."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        return numbers
+    return (*numbers, signal.SIGHUP)
+
+
 class Stopped(KeyboardInterrupt):
-    """Stopped by SIGINT or SIGTERM; the progress is in the checkpoint."""
+    """Stopped by SIGINT, SIGTERM or SIGHUP; the progress is in the checkpoint."""
 
 
 class Stop:
@@ -25,15 +33,17 @@ class Stop:
             raise Stopped
         self.requested = True
         name = signal.Signals(number).name
-        print(f"\nmkfa: {name} received, saving the current run; repeat to stop immediately", file=sys.stderr)
+        text = f"\nmkfa: {name} received, saving the current run; repeat to stop immediately"
+        with contextlib.suppress(RuntimeError, OSError):  # the signal may come while the same stream is written to
+            print(text, file=sys.stderr)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Turn SIGINT and SIGTERM into a stop request while the body runs (in the main thread only)."""
+        """Turn SIGINT, SIGTERM and SIGHUP into a stop request while the body runs (in the main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.signal(number, self._ask) for number in stop_signals()}
         try:
             yield self
         finally:
