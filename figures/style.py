@@ -40,6 +40,7 @@ SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "figure.titlesize": 9,
+    "text.parse_math": False,  # a "$" in a name is a "$"
     "axes.spines.top": False,
     "axes.spines.right": False,
     "savefig.dpi": 200,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mkfa.array_types import AnyArray
-from mkfa.errors import MkfaError
+from mkfa.errors import MkfaError, printable
 from mkfa.frozen import ByContent
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
@@ -93,20 +93,20 @@ class Shown(ByContent):
         return pandas.DataFrame(self.rows())
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.headline()}>"
+        return printable(f"<{type(self).__name__}: {self.headline()}>")
 
     def _repr_html_(self) -> str:
         from html import escape
 
         rows = self.rows()[:200]
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        head = "".join(f"<th>{escape(printable(column))}</th>" for column in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_short(row.get(column)))}</td>" for column in columns) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(printable(_short(row.get(column))))}</td>" for column in columns) + "</tr>"
             for row in rows
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-        return f"<div><b>{escape(self.headline())}</b>{table}</div>"
+        return f"<div><b>{escape(printable(self.headline()))}</b>{table}</div>"
 
 
 class Result(Shown):

@@ -25,7 +25,7 @@ VERBS: dict[str, str] = {
     "show": "show efficientnet_lite0 --json",
     "compare": "compare efficientnet_lite0 ppocrv4_rec --kernel-size 5x5 --draws 19 --sample 64 --out out/c.json "
     "--figure out/c.png",
-    "assign": "assign in/bank.h5 --draws 50 --out out/a.h5",
+    "assign": "assign in/bank.h5 --draws 99 --out out/a.h5",
     "atlas": "atlas ppocrv4_det --kernel-size 3x3 --clusters 4 --sample 150 --out out/a.json --figure out/a.png",
     "keys": "keys ppocrv4_det --kernel-size 3x3 --keys 4 --candidates 12 --sample 300 --out out/k.csv",
     "figure": "figure filters ppocrv4_det --out out/f.pdf",
