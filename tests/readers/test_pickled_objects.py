@@ -114,6 +114,27 @@ def test_a_network_that_two_entries_share_is_taken_once(tmp_path: Path) -> None:
     assert [layer.name for layer in bank.layers] == [f"model.{row[0]}" for row in STATED]
 
 
+def test_averaged_and_raw_networks_side_by_side(tmp_path: Path) -> None:
+    """As detection trainers save them while they train."""
+    torch.manual_seed(0)
+    raw, ema = Block(), Block()
+    with torch.no_grad():
+        for averaged, parameter in zip(ema.parameters(), raw.parameters(), strict=True):
+            averaged.copy_(parameter + 0.01 * torch.randn_like(parameter))
+    torch.save({"epoch": 3, "model": raw, "ema": ema, "updates": 100}, tmp_path / "last.pt")
+    for weights, network, prefix in (("", ema, "ema."), ("raw", raw, "model.")):
+        bank = harvest(str(tmp_path / "last.pt"), weights=weights)
+        assert [layer.name for layer in bank.layers] == [prefix + row[0] for row in STATED]
+        assert [layer.dilation for layer in bank.layers] == [row[4] for row in STATED]
+        for layer, weight in bank.iter_layers():
+            np.testing.assert_array_equal(weight, network.get_parameter(layer.name[len(prefix) :])[:, 0].detach())
+
+
+def test_pairs_of_name_and_tensor(tmp_path: Path) -> None:
+    torch.save(list(Block().state_dict().items()), tmp_path / "x.pt")
+    assert list(open_torch(tmp_path / "x.pt").tensors) == list(Block().state_dict())
+
+
 def test_timm_names_its_networks(tmp_path: Path) -> None:
     import timm
 

@@ -74,3 +74,14 @@ def test_tar_files_that_lie_are_refused(tmp_path: Path) -> None:
     write_tar(path, {"a.weight": tensors[0]}, tensors, [(200, 100, 50, 54)])
     with pytest.raises(SourceError, match="view beyond its storage"):
         harvest(str(path))
+
+
+def test_a_pickle_that_is_too_long_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mkfa.readers.tensors import pytorch_legacy
+
+    array = np.ones((400, 1, 5, 5), "f4") * np.arange(400, dtype="f4")[:, None, None, None]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": array, "b.weight": 2 * array}, protocol=2))
+    assert len(harvest(str(tmp_path / "x.pkl")).layers) == 1
+    monkeypatch.setattr(pytorch_legacy, "MAX_PICKLE", 60_000)
+    with pytest.raises(SourceError, match="a pickle of more than 60000 bytes"):
+        harvest(str(tmp_path / "x.pkl"))

@@ -56,13 +56,14 @@ class Interpreter:
 
     Attributes
     ----------
+    left : bytes left to read.
     storages : record -> the storage that tensors refer to, for storages outside the pickle.
     built : name outside PyTorch's and NumPy's builders -> number of objects that were stood in for.
     known : values of persistent ids that are numbers (PyTorch's oldest format).
     """
 
     def __init__(self, stream: IO[bytes], left: int, *, depth: int = 0) -> None:
-        self._stream, self._left, self._size, self._depth, self._copied = stream, left, left, depth, 0
+        self._stream, self.left, self._size, self._depth, self._copied = stream, left, left, depth, 0
         self.storages: dict[str, StorageRef] = {}
         self.built: dict[str, int] = {}
         self.known: dict[int, Any] = {}
@@ -76,24 +77,24 @@ class Interpreter:
 
     def read(self, count: int) -> bytes:
         """Return the next bytes of the stream; raises DamagedPickleError if there are too few."""
-        if count > self._left:
+        if count > self.left:
             raise DamagedPickleError("a pickle that ends too early")
         data = self._stream.read(count)
         if len(data) != count:
             raise DamagedPickleError("a pickle that ends too early")
-        self._left -= count
+        self.left -= count
         return data
 
     def skip(self, count: int) -> None:
         """Pass over bytes of the stream; raises DamagedPickleError if there are too few."""
-        if count > self._left:
+        if count > self.left:
             raise DamagedPickleError("a pickle that ends too early")
         self._stream.seek(count, 1)
-        self._left -= count
+        self.left -= count
 
     def _line(self, limit: int = _LONGEST_NAME) -> bytes:
-        line = self._stream.readline(min(limit, self._left))
-        self._left -= len(line)
+        line = self._stream.readline(min(limit, self.left))
+        self.left -= len(line)
         if not line.endswith(b"\n"):
             raise DamagedPickleError("a name without an end")
         return line[:-1]
@@ -225,7 +226,7 @@ class Interpreter:
         magic, _, _, ref, keys = (inner.load() for _ in range(5))
         if magic != MAGIC or not isinstance(ref, StorageRef) or not ref.dtype or keys != [ref.key]:
             raise DamagedPickleError("a storage in an unknown format")
-        numbers = data[len(data) - inner._left + 8 :]  # a count comes first
+        numbers = data[len(data) - inner.left + 8 :]  # a count comes first
         return inline_storage(numbers, ref)
 
     def _run(self) -> Any:
@@ -371,7 +372,7 @@ class Interpreter:
 
     def _written(self, op: int) -> Any:
         """Return a number or text as protocol 0 writes it: INT, LONG, FLOAT, STRING, UNICODE."""
-        line = self._line(self._left)
+        line = self._line(self.left)
         if op == 0x49:
             return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
         if op == 0x4C:

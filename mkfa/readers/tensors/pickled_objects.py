@@ -86,12 +86,24 @@ def contents_of(value: Any) -> Contents:
         if isinstance(item, Inert):
             inner = list(_parts(item, path, found))
         else:
-            pairs = (
-                item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list | tuple) else ()
-            )
-            inner = [((*path, _text(key)), part, loose) for key, part in pairs if isinstance(part, _CONTAINERS)]
+            inner = [((*path, key), part, loose) for key, part in _named(item)]
         waiting.extend(reversed(inner))
     return found
+
+
+def _named(item: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a container by name; a pair of name and tensor, as `dict.items()` gives, has that name."""
+    if isinstance(item, dict):
+        yield from ((_text(key), part) for key, part in item.items() if isinstance(part, _CONTAINERS))
+    for i, part in enumerate(item if isinstance(item, list | tuple) else ()):
+        if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str) and _is_tensor(part[1]):
+            yield _text(part[0]), part[1]
+        elif isinstance(part, _CONTAINERS):
+            yield str(i), part
+
+
+def _is_tensor(item: Any) -> bool:
+    return isinstance(item, TensorRef | Array)
 
 
 def _text(key: Any) -> str:

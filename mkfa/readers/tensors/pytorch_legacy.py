@@ -38,6 +38,11 @@ def open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
         interpreter.load()
         value, keys = interpreter.load(), interpreter.load()
         at = stream.tell()
+    except DamagedPickleError:
+        if size > MAX_PICKLE and stream.tell() > MAX_PICKLE // 2:
+            problem = f"has a pickle of more than {MAX_PICKLE} bytes"
+            raise SourceError(path, problem, "save its tensors as safetensors") from None
+        raise
     finally:
         stream.detach()  # else deleting the stream would close `f`
     if not isinstance(keys, list):
