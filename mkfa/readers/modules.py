@@ -45,18 +45,20 @@ def read_module(model: nn.Module) -> Reading:
     if any(is_lazy(p) for p in model.parameters()):
         raise SourceError(name, "has lazy parameters without a shape", "run the network once before you harvest it")
     named = depthwise_modules(model)
-    if any(module.weight.is_meta for _, module in named):
+    weights = {id(module): _weight(module) for _, module in named}
+    if any(weight.is_meta for weight in weights.values()):
         raise SourceError(name, "has weights without values (meta device)", "load its weights first")
     with _on_meta(model) as forward:
         sizes = output_sizes(forward, [module for _, module in named], _input_shapes(model)) if named else {}
     skipped = _skipped(model)
     layers, seen = [], set()
     for key, module, stage in in_order(named, sizes):
-        if id(module.weight) in seen:
+        weight = weights[id(module)]
+        if id(weight) in seen:
             skipped[Why.TIED] += 1
             continue
-        seen.add(id(module.weight))
-        layers.append(_read_layer(key, module, stage))
+        seen.add(id(weight))
+        layers.append(_read_layer(graph_layer(key, module, stage, weight), module, weight))
     convolutions = sum(_is_convolution(module) for module in model.modules())
     return Reading(
         tuple(layers),
@@ -149,9 +151,17 @@ def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
 def _on_meta(model: Any) -> Iterator[Any]:
     """Yield a function that runs the network with parameters and buffers on the meta device.
 
-    Batch statistics go to copies, torch's random state is restored, and compiled parts run uncompiled.
+    Batch statistics go to copies, torch's random state is restored, and compiled parts run uncompiled. Pruning and the
+    older normalisations of weights set the attribute `weight` in a forward pass; it is restored.
     """
     import torch
+
+    kept = [
+        (module.__dict__, name, value)
+        for module in model.modules()
+        for name, value in module.__dict__.items()
+        if isinstance(value, torch.Tensor)
+    ]
 
     on_meta = {name: tensor.detach().to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
 
@@ -162,7 +172,11 @@ def _on_meta(model: Any) -> Iterator[Any]:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         if any(hasattr(module, "_orig_mod") for module in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield forward
+        try:
+            yield forward
+        finally:
+            for attributes, name, value in kept:
+                attributes[name] = value
 
 
 def _input_shapes(model: Any) -> list[tuple[int, ...]]:
@@ -193,11 +207,31 @@ def in_order(named: Sequence[tuple[str, Any]], sizes: Mapping[int, tuple[int, ..
     return [(keys[i], named[i][1], 0 if isotropic else stage_of(keys[i])) for i in places]
 
 
-def graph_layer(key: str, module: Any, stage: int) -> GraphLayer:
-    """Describe the layer of a depthwise module."""
+def _weight(module: Any) -> Any:
+    """Return the weight that a module uses, without changing it.
+
+    In training mode a parametrisation may change its buffers when the weight is read (spectral norm), so it is read in
+    evaluation mode. That of a pruned module may be out of date, since pruning computes it in the forward pass.
+    """
+    if hasattr(module, "weight_orig") and hasattr(module, "weight_mask"):
+        return module.weight_orig.detach() * module.weight_mask
+    parts = list(module.parametrizations.modules()) if hasattr(module, "parametrizations") else []
+    modes = [part.training for part in parts]
+    try:
+        for part in parts:
+            part.training = False
+        return module.weight
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+
+
+def graph_layer(key: str, module: Any, stage: int, weight: Any = None) -> GraphLayer:
+    """Describe the layer of a depthwise module, whose weight is given if it is computed."""
+    weight = module.weight if weight is None else weight
     return GraphLayer(
         key=key,
-        shape=tuple(int(n) for n in module.weight.shape),
+        shape=tuple(int(n) for n in weight.shape),
         stride=_pair(module.stride),
         dilation=_pair(module.dilation),
         multiplier=int(module.out_channels) // int(module.in_channels),
@@ -208,17 +242,16 @@ def graph_layer(key: str, module: Any, stage: int) -> GraphLayer:
     )
 
 
-def _read_layer(key: str, module: Any, stage: int) -> DepthwiseLayer:
-    layer = graph_layer(key, module, stage)
+def _read_layer(layer: GraphLayer, module: Any, weight: Any) -> DepthwiseLayer:
     return DepthwiseLayer(
-        key=key,
-        weight=to_numpy(module.weight).reshape(-1, *layer.kernel),
+        key=layer.key,
+        weight=to_numpy(weight).reshape(-1, *layer.kernel),
         bias=to_numpy(module.bias).reshape(-1) if layer.has_bias else None,
-        dtype=str(module.weight.dtype).removeprefix("torch."),
+        dtype=str(weight.dtype).removeprefix("torch."),
         stride=layer.stride,
         dilation=layer.dilation,
         multiplier=layer.multiplier,
-        stage=stage,
+        stage=layer.stage,
     )
 
 

@@ -158,7 +158,17 @@ def test_of_several_states_the_plain_one_else_the_last_is_taken(
 
 
 @pytest.mark.parametrize(
-    "name", ["fold{}", "epoch_{}", "snapshots.epoch{}", "checkpoints.{}", "cv.fold_{}", "checkpoint_step_{}"]
+    "name",
+    [
+        "fold{}",
+        "epoch_{}",
+        "snapshots.epoch{}",
+        "checkpoints.{}",
+        "fold_{}_state_dict",
+        "ckpt_{}",
+        "cv.fold_{}",
+        "checkpoint_step_{}",
+    ],
 )
 def test_numbered_states_are_refused_with_their_names(name: str) -> None:
     file = {key: w for i in range(1, 4) for key, w in prefixed(net(i), name.format(i) + ".").items()}
@@ -235,6 +245,17 @@ def _torch(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _torch(inner) for key, inner in value.items()}
     return torch.from_numpy(np.asarray(value)) if isinstance(value, np.ndarray) else value
+
+
+def test_an_unrelated_teacher_stays_beside_an_average() -> None:
+    bank = mkfa.harvest({"student": RAW, "teacher": net(4), "ema": EMA})
+    assert [layer.name.split(".")[0] for layer in bank.layers] == ["teacher"] * 4 + ["ema"] * 4
+    assert bank.provenance.weights == "ema"
+
+
+def test_the_best_state_in_a_dictionary_of_its_own() -> None:
+    bank = mkfa.harvest({"model_state_dict": RAW, "best": {"model_state_dict": net(3), "accuracy": 0.9}})
+    assert is_of(bank, RAW)
 
 
 def test_a_live_average_is_known_as_one() -> None:

@@ -134,3 +134,29 @@ def test_non_finite_weights_may_be_kept(model):
     assert len(mkfa.harvest(bad_number(model), allow_nonfinite=True)) == 24
     with pytest.raises(SourceError):
         mkfa.harvest(bad_number(model).state_dict())
+
+
+@pytest.mark.parametrize("how", ["prune", "weight norm", "spectral norm", "old spectral norm"])
+def test_computed_weights_are_those_of_the_network_which_stays_as_it_is(how):
+    from torch.nn.utils import parametrizations, prune
+
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Conv2d(3 if i == 0 else 8, 8, 3, groups=8 if i else 1) for i in range(5)))
+    net(torch.randn(2, 3, 20, 20))
+    for layer in net[1:]:
+        if how == "prune":
+            prune.l1_unstructured(layer, "weight", 0.5)
+        elif how == "weight norm":
+            parametrizations.weight_norm(layer)
+        else:
+            (parametrizations if how == "spectral norm" else nn.utils).spectral_norm(layer)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    bank = mkfa.harvest(net.train())
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()) and net.training
+    assert len(bank.layers) == 4 and bank.provenance.notes == ()
+    assert not any(getattr(layer.weight, "is_meta", False) for layer in net)
+    net.eval()
+    net(torch.randn(2, 3, 20, 20))
+    if how != "old spectral norm":
+        for (_, weight), layer in zip(bank.iter_layers(), net[1:], strict=True):
+            np.testing.assert_allclose(weight, layer.weight.detach()[:, 0].numpy(), rtol=1e-5)

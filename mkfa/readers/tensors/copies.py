@@ -46,10 +46,10 @@ _NOT_SOFT = frozenset(["source", "src"])
 _SLOTS = frozenset(["momentum", "momenta", "moment", "moments", "mu", "nu", "m", "v", "velocity", "slots"])
 _SLOTS |= {"grad", "grads", "gradient", "gradients", "exp", "sq", "opt", "variance", "accumulator", "adam", "rmsprop"}
 _PLAIN = frozenset(["state", "dict", "model", "models", "net", "network", "params", "parameters", "weights", "weight"])
-_PLAIN |= {"module", "student", "online", "raw", "main", "checkpoint", "ckpt", "backbone", "encoder", "callbacks"}
+_PLAIN |= {"module", "student", "online", "raw", "main", "backbone", "encoder", "callbacks"}
 _LAST = frozenset(["last", "latest", "final", "current", "end"])
 _OTHER_STATES = frozenset(["best", "epoch", "epochs", "step", "steps", "iter", "iteration", "snapshot", "snapshots"])
-_OTHER_STATES |= {"checkpoints", "states"}
+_OTHER_STATES |= {"checkpoints", "checkpoint", "ckpts", "ckpt", "states", "ep"}
 _OTHER_STATES |= {"fold", "folds", "init", "initial", "start", "pretrained", "backup", "previous", "prev", "old"}
 _OTHER_STATES |= {"seed", "run", "round", "cv", "kfold", "history", "acc", "loss", "val", "min", "max"}
 _STATES = _EMA | _SLOTS | _LAST | _OTHER_STATES
@@ -299,6 +299,8 @@ def _settle(
         return
     kinds = _kinds(states, infos, numbers)
     averaged, raw = ([s for s in states if kinds[id(s)] == kind] for kind in ("ema", "raw"))
+    if numbers and averaged:  # a network of another kind is no raw copy, and stays
+        raw = [s for s in raw if _is_state_name(s.root) or _r(_first(averaged), s, numbers) >= ALIKE] or raw
     if averaged and raw:
         wanted, other = (raw, averaged) if options.weights == "raw" else (averaged, raw)
         chosen = _first(wanted)
@@ -331,7 +333,7 @@ def _settle_states(
             words = f"{_listed(states)} are different networks of one architecture (r = {r:.2f}): all were taken"
             verdict.notes.append(words)
         return
-    enumerated = any(_numbered(part) for state in states for part in state.root[-2:])
+    enumerated = len({re.sub(r"\d+", "#", state.name) for state in states}) < len(states)
     if not one_network or enumerated:
         what = f"have a common parent (r = {r:.2f})" if r >= ALIKE else "are several states or networks"
         problem = f"has {len(states)} sets of the same layers, {_listed(states)}, which {what}"
