@@ -58,7 +58,7 @@ def read_module(model: nn.Module) -> Reading:
             skipped[Why.TIED] += 1
             continue
         seen.add(id(weight))
-        layers.append(_read_layer(graph_layer(key, module, stage, weight), module, weight))
+        layers.append(_read_layer(graph_layer(key, module, stage, weight=weight), module, weight))
     convolutions = sum(_is_convolution(module) for module in model.modules())
     return Reading(
         tuple(layers),
@@ -226,7 +226,7 @@ def _weight(module: Any) -> Any:
             part.training = mode
 
 
-def graph_layer(key: str, module: Any, stage: int, weight: Any = None) -> GraphLayer:
+def graph_layer(key: str, module: Any, stage: int, *, weight: Any = None) -> GraphLayer:
     """Describe the layer of a depthwise module, whose weight is given if it is computed."""
     weight = module.weight if weight is None else weight
     return GraphLayer(
