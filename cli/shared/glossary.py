@@ -24,6 +24,9 @@ GLOSSARY = {
     "independent evidence: they count once.",
     "coverage": "How well each filter of one bank is matched in the other: the mean |cos| with its nearest there, both "
     "ways round. coverage_at is the share of filters whose nearest has |cos| above a threshold.",
+    "covariance": "The strict null: normal filters with the bank's own second moments (the mean products of two taps), "
+    "in which smoothness and orientation are kept and single patterns are not. 'covariance-layer' keeps the second "
+    "moments of every layer.",
     "curve": "Accuracy against the number of layers, counted from the first, that are set and frozen.",
     "dead filter": (
         "A filter whose largest weight is zero or under 1 % of the layer's typical (median) one, zeros aside; it is"
@@ -36,6 +39,8 @@ GLOSSARY = {
         "Exponential moving average of a network's weights during training. Checkpoints often have both copies; harvest"
         " takes the averaged one and says so, and --weights raw takes the other."
     ),
+    "exchange of layers": "The test behind 'p differ': layers are swapped between two networks at random, and every "
+    "layer gives the same number of filters. A small p says that the networks' layers are of different populations.",
     "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
     "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
     "fraction": "Where a value lies between floor (0) and ceiling (1). With white noise as the ceiling any two "
@@ -44,6 +49,8 @@ GLOSSARY = {
     "gain and offset": "A filter times a factor plus a constant. Later layers and normalisation can make up for both, "
     "so filters that differ in nothing else count as the same.",
     "harvest": "Read the depthwise filters of a trained network or checkpoint into a bank.",
+    "jackknife": "How the 95 % intervals of a comparison are found: everything is computed again without each layer in "
+    "turn. They are over the layers that another training could have given.",
     "key filter": "One of a few filters that explain all others up to gain and offset; 'mkfa keys' finds them.",
     "kind": "Filters of one kernel size, such as 5x5. Only filters of one kind can be compared.",
     "layer": "A depthwise layer. Layers count from 1, in order of execution, over the whole network.",
