@@ -218,6 +218,8 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
 
 def _coincide(kind: KindSummary, titles: dict[str, str]) -> list[str]:
     """Return a sentence on the classes that carry another's name at this size over a tenth of their range or more."""
+    from mkfa.patterns.coincidence import SCALES
+
     found: dict[str, list[str]] = {}
     for merge in kind.merges:
         if merge.share >= 0.1:
@@ -225,7 +227,8 @@ def _coincide(kind: KindSummary, titles: dict[str, str]) -> list[str]:
     if not found:
         return []
     said = "; ".join(f"{name} -> {', '.join(into)}" for name, into in found.items())
-    why = f"since they coincide (R² >= {kind.same:.3g}; share of their range)"
+    range_ = f"share of their range, sigmas of {SCALES[0]} to {SCALES[1]} pixels"
+    why = f"since they coincide (R² >= {kind.same:.3g}; {range_})"
     return [f"Classes that at {kind.kind} carry another's name, {why}: {said}."]
 
 
