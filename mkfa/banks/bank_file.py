@@ -29,7 +29,9 @@ from mkfa.storage.hdf5 import (
     decode,
     encode,
     file_image,
+    get_group,
     get_text,
+    has,
     open_file,
     put_array,
     put_text,
@@ -42,6 +44,9 @@ from mkfa.storage.result_files import get_parameters
 
 LOCK_WAIT = 60.0
 """Seconds to wait for another process that changes a bank file."""
+
+LONGEST_NAME = 4096
+"""Most bytes of a layer's name. Each row of the layer table is as wide as the longest name."""
 
 BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
@@ -92,19 +97,18 @@ def put_bank(f: Any, bank: FilterBank) -> None:
 
 def get_bank(f: Any) -> FilterBank:
     """Read an open file; raises BankError if its tables are inconsistent."""
-    for needed in ("layers", "filters"):
-        if needed not in f:
-            raise BankError("bank", f"has no /{needed}", "harvest the network again")
-    table = read_array(f, "layers")
+    if not has(f, "layers"):
+        raise BankError("bank", "has no /layers", "harvest the network again")
+    filters, table = get_group(f, "filters"), read_array(f, "layers")
     layers = tuple(_layer(row) for row in table)
     groups = {}
-    for size in f["filters"]:
+    for size in filters:
         match = re.fullmatch(r"(\d+)x(\d+)", size)
         if not match:
             problem = f"has a group /filters/{size}, which is not a kernel size"
             raise BankError("bank", problem, "harvest the network again")
-        at = f["filters"][size]
-        bias = read_array(at, "bias").astype(np.float32, copy=False) if "bias" in at else None
+        at = get_group(filters, size)
+        bias = read_array(at, "bias").astype(np.float32, copy=False) if has(at, "bias") else None
         groups[int(match[1]), int(match[2])] = FilterGroup(
             read_array(at, "weight").astype(np.float32, copy=False),
             read_array(at, "layer").astype(np.int32, copy=False),
@@ -142,6 +146,9 @@ def _layer(row: Any) -> Layer:
 
 def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
     """Return the type of the layer table, with texts of fixed length (see `mkfa.storage.hdf5.put_text`)."""
+    if (longest := max((len(encode(layer.name)) for layer in layers), default=0)) > LONGEST_NAME:
+        problem = f"has a layer whose name has {longest} bytes"
+        raise BankError("bank", problem, f"shorten the names of its layers to {LONGEST_NAME} bytes")
     name, dtype = text_type([layer.name for layer in layers]), text_type([layer.dtype for layer in layers])
     return np.dtype(
         [
@@ -319,13 +326,18 @@ def read_analyses(path: str | Path) -> dict[str, Analysis]:
     """Read all results stored in a bank file, by name; raises as `read_bank`."""
     with open_file(Path(path)) as f:
         check_bank(f)
-        groups = f.get("analysis", {}).items()
-        return {name: Analysis(name, FrozenDict(read_all(group)), get_parameters(group)) for name, group in groups}
+        if not has(f, "analysis"):
+            return {}
+        stored = get_group(f, "analysis")
+        groups = {name: get_group(stored, name) for name in stored}
+        return {
+            name: Analysis(name, FrozenDict(read_all(group)), get_parameters(group)) for name, group in groups.items()
+        }
 
 
 def _put_analysis(f: Any, analysis: Analysis) -> None:
     at = f.require_group("analysis")
-    if analysis.name in at:
+    if has(at, analysis.name):
         del at[analysis.name]
     group = at.create_group(analysis.name)
     put_text(group, "parameters", json.dumps(dict(analysis.parameters)))

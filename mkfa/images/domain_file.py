@@ -4,7 +4,11 @@ Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test
 `parameters`, JSON with the name, classes, licence, source and digest. A file from `mkfa domains pack` stores the digest
 and the numbers of valid rows in small arrays instead, since they are known only at the end: `digest` (64,) uint8,
 `rows` (2,). One that was packed for training crops has `extent_train` (N, 3), see `mkfa.images.domain.Domain`; its
-`x_train` need not be square, and `x_test` may have another shape.
+`x_train` need not be square, and `x_test` may have another shape. To compare the digest takes as long as reading all
+pixels, so a packed file also has `crc_train` and `crc_test` (N,) uint32, the CRC-32 of each image, which is compared
+when an image is first read, and `check` (64,) uint8, the digest of everything else (`tables_digest`), which is compared
+when the file is opened. Files that earlier versions packed have neither and are read unchecked. The pieces of
+compressed files have checksums of their own.
 """
 
 from __future__ import annotations
@@ -53,6 +57,21 @@ def domain_digest(
     if extents is not None:
         state.update(np.ascontiguousarray(extents, "<i8").data)
     return state.hexdigest()
+
+
+def tables_digest(classes: Sequence[str], arrays: Mapping[str, np.ndarray[Any, Any] | Rows]) -> str:
+    """Return the SHA-256 over the classes and the small arrays of a packed file, as 64 hexadecimal digits."""
+    state = hashlib.sha256(json.dumps(list(classes)).encode())
+    for key in ("rows", "digest", "y_train", "y_test", "crc_train", "crc_test", "extent_train"):
+        array = np.asarray(arrays.get(key, ()))
+        state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return state.hexdigest()
+
+
+def is_unchecked(domain: Domain) -> bool:
+    """True if the pixels are in a file that an earlier version packed without checksums."""
+    sides = (domain.x_train, domain.x_test)
+    return any(isinstance(x, Rows) and not x.piece and x.crcs is None for x in sides)
 
 
 def make_domain(
@@ -109,6 +128,14 @@ def read_domain(path: str | Path) -> Domain:
     rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
     digest = np.asarray(arrays["digest"]).tobytes().decode("ascii") if "digest" in arrays else str(facts["digest"])
     x_train, x_test = (_first(arrays[f"x_{part}"], int(n)) for part, n in zip(("train", "test"), rows, strict=True))
+    if "check" in arrays:
+        if np.asarray(arrays["check"]).tobytes().decode("ascii", "replace") != tables_digest(facts["classes"], arrays):
+            problem = "is damaged: its labels or checksums differ from those that were written"
+            raise DomainError(path, problem, "pack the data set again, or fetch the file again")
+        x_train, x_test = (
+            x.with_crcs(np.asarray(arrays[f"crc_{part}"])) if isinstance(x, Rows) else x
+            for part, x in (("train", x_train), ("test", x_test))
+        )
     y_train, y_test = (
         np.asarray(arrays[f"y_{part}"][: len(x)], np.int64) for part, x in (("train", x_train), ("test", x_test))
     )
@@ -130,6 +157,8 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
         return f"has no {' and no '.join(missing)}"
     if "digest" not in facts and "digest" not in arrays:
         return "has no digest"
+    if "check" in arrays and (missing := [n for n in ("rows", "digest", "crc_train", "crc_test") if n not in arrays]):
+        return f"has no {' and no '.join(missing)}"
     if "rows" in arrays and not int(arrays["rows"][0]):
         return "is unfinished"
     cropped = "extent_train" in arrays
@@ -138,6 +167,8 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
         square = x.ndim == 4 and (x.shape[1] == x.shape[2] or (cropped and part == "train"))
         if x.dtype != np.uint8 or not square or x.shape[3] not in (1, 3):
             return f"has x_{part} of {x.dtype} {x.shape}, but needs square uint8 images of 1 or 3 channels"
+        if f"crc_{part}" in arrays and np.shape(arrays[f"crc_{part}"]) != (len(x),):
+            return f"has {len(x)} images but {np.size(arrays[f'crc_{part}'])} checksums on the {part} side"
         if y.shape != (len(x),):
             return f"has {len(x)} images but {len(y)} labels on the {part} side"
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):

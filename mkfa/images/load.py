@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.images.decode import DECODING, Decoding, parse_colour
 from mkfa.images.domain import Domain
-from mkfa.images.domain_file import DomainError, read_domain
+from mkfa.images.domain_file import DomainError, is_unchecked, read_domain
 from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path, recognise, train_folder
 from mkfa.images.overview import Overview, overview
 from mkfa.images.pack import Packed, pack, packed_bytes
@@ -194,7 +194,10 @@ def describe_domain(
         return overview(domain)
     place = _locate(domain, size)
     notes = place.images.notes if isinstance(place, _Images) else ()
-    return overview(load_domain(domain, size=size, notify=notify, progress=progress), notes=notes)
+    opened = load_domain(domain, size=size, notify=notify, progress=progress)
+    if is_unchecked(opened):
+        notes = (*notes, "packed by an earlier version, without checksums: damage to images is not noticed; pack it again")
+    return overview(opened, notes=notes)
 
 
 def load_to_train(

@@ -38,10 +38,11 @@ from mkfa.images.decode import (
     usual_range,
     wide_range,
 )
-from mkfa.images.domain_file import DomainError, domain_digest
+from mkfa.images.domain_file import DomainError, domain_digest, tables_digest
 from mkfa.images.listing import ImageSet, Side
 from mkfa.images.sizes import ASPECT, Sizes, fit_size
 from mkfa.storage.atomic import check_target
+from mkfa.storage.file_rows import row_crcs
 from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import map_arrays, reserve_arrays
@@ -227,10 +228,14 @@ def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, wo
         with contextlib.suppress(BankError):
             arrays, facts = map_arrays(partial, kind="domain", writable=True)
             same = rules == {key: facts.get(key) for key in {*rules, "crop_from", "eval_size"} if key in facts}
-            if facts.get("listing") == listing and same:
+            if facts.get("listing") == listing and same and "check" in arrays:
                 return arrays
         partial.unlink()
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {"rows": ((2,), "<i8"), "digest": ((64,), "u1")}
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "rows": ((2,), "<i8"),
+        "digest": ((64,), "u1"),
+        "check": ((64,), "u1"),
+    }
     for part, side in _sides(images):
         if not len(side):
             raise DomainError(images.name, f"has no images on the {part} side", "check the data set")
@@ -242,6 +247,7 @@ def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, wo
             f"x_{part}": ((len(side), *row, 3), "u1"),
             f"y_{part}": ((len(side),), "<i8"),
             f"state_{part}": ((len(side),), "u1"),
+            f"crc_{part}": ((len(side),), "<u4"),
         }
     facts = {
         "name": images.name,
@@ -523,7 +529,7 @@ def _corrupt(name: str, problem: str, count: int) -> DomainError:
 
 
 def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
-    """Fill the gaps left by corrupt images with the last good ones, then write the digest and, last, the row counts.
+    """Fill the gaps left by corrupt images with the last good ones, then write checksums and, last, the row counts.
 
     Only gaps are written to, so this step can be repeated if it is killed.
     """
@@ -546,9 +552,13 @@ def _finish(images: ImageSet, arrays: dict[str, Any]) -> tuple[int, int]:
                 arrays["extent_train"][gap] = arrays["extent_train"][row]
         rows.append(count)
     pairs = [(arrays[f"x_{p}"][:n], arrays[f"y_{p}"][:n]) for p, n in zip(("train", "test"), rows, strict=True)]
+    for part, (pixels, _) in zip(("train", "test"), pairs, strict=True):
+        arrays[f"crc_{part}"][: len(pixels)] = row_crcs(pixels)
     extents = arrays["extent_train"][: rows[0]] if "extent_train" in arrays else None
     digest = domain_digest(images.classes, pairs[0], pairs[1], extents=extents)
     arrays["digest"][:] = np.frombuffer(digest.encode(), np.uint8)
+    check = tables_digest(images.classes, arrays | {"rows": np.asarray(rows, arrays["rows"].dtype)})
+    arrays["check"][:] = np.frombuffer(check.encode(), np.uint8)
     for array in arrays.values():
         array.flush()
     arrays["rows"][:] = rows

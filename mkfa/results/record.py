@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mkfa.errors import WorkError, one_line
+from mkfa.errors import WorkError
 from mkfa.storage.records import Shown
-from mkfa.training.folder import CHECKPOINT, METRICS
+from mkfa.training.folder import CHECKPOINT, METRICS, read_metrics
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -78,14 +77,9 @@ class RunRecord(Shown):
             The file is damaged.
         """
         path = (self.path or Path()) / METRICS
-        try:
-            rows = tuple(json.loads(line) for line in path.read_text("utf-8").splitlines())
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except (OSError, ValueError) as error:
-            raise WorkError(path, f"cannot be read ({one_line(str(error))[:80]})", "remove the file") from error
+        rows = read_metrics(path)
         keys = ("epoch", "step", "top1", "loss_train", "loss_test")
-        if not all(isinstance(row, dict) and all(key in row for key in keys) for row in rows):
+        if not all(key in row for row in rows for key in keys):
             raise WorkError(path, "has a line without the fields of an epoch", "remove the file")
         return rows
 

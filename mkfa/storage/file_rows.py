@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Rows:
     piece : int
         Rows in a compressed piece, which is read whole; 0 if rows are not compressed.
     pieces : tuple of (offset, bytes)
+    crcs : (N,) uint32 or None
+        CRC-32 of each row. A row is compared when it is first read; later reads of it take no longer than without.
+    checked : (N,) bool or None
+        Which rows were compared; changed by `read`.
     """
 
     path: Path
@@ -53,6 +57,8 @@ class Rows:
     offset: int = 0
     piece: int = 0
     pieces: tuple[tuple[int, int], ...] = ()
+    crcs: NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
+    checked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
     dtype = np.dtype(np.uint8)
 
@@ -75,6 +81,10 @@ class Rows:
     def first(self, count: int) -> Rows:
         """Return the first rows, still in the file."""
         return replace(self, shape=(min(count, len(self)), *self.shape[1:]))
+
+    def with_crcs(self, crcs: NDArray[np.uint32]) -> Rows:
+        """Return the rows with the CRC-32 that each must have."""
+        return replace(self, crcs=crcs, checked=np.zeros(len(self), bool))
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
         """Read the rows of a number or slice; any other numpy index reads all rows."""
@@ -123,7 +133,7 @@ class Rows:
         Raises
         ------
         ReadError
-            The file is missing, was replaced, is too short or cannot be read.
+            The file is missing, was replaced, is too short or cannot be read, or a row differs from its CRC-32.
         """
         numbers: NDArray[np.int64] = np.asarray(rows, np.int64)
         filled = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
@@ -150,7 +160,18 @@ class Rows:
             raise self._error("ends before its images do") from None
         except zlib.error as error:
             raise self._error(f"is damaged ({error})") from error
+        if self.crcs is not None and self.checked is not None:
+            self._check(numbers, flat)
         return filled
+
+    def _check(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+        """Compare rows that were read for the first time with their CRC-32; raises ReadError."""
+        assert self.crcs is not None and self.checked is not None
+        places = np.flatnonzero(~self.checked[rows])
+        for place in places:
+            if zlib.crc32(values[place].data) != self.crcs[rows[place]]:
+                raise self._error(f"is damaged: image {rows[place]} differs from what was packed")
+        self.checked[rows[places]] = True
 
     def _error(self, problem: str) -> ReadError:
         return ReadError(self.path, problem, "bring the file back or pack the data set again, and start again")
@@ -185,6 +206,17 @@ class Rows:
             if len(values) != whole:
                 raise EOFError
             out[part] = values.reshape(self.piece, self.row_bytes)[rows[part] - index * self.piece]
+
+
+def row_crcs(rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each row of an array of bytes, (N, ...) uint8, as (N,) uint32.
+
+    Examples
+    --------
+    >>> row_crcs(np.array([[0], [97]], np.uint8)).tolist()
+    [3523407757, 3904355907]
+    """
+    return np.array([zlib.crc32(np.ascontiguousarray(row).data) for row in rows], np.uint32)
 
 
 def stamp_of(file: Path | int) -> tuple[int, int]:

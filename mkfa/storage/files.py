@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -67,6 +68,32 @@ def open_file(path: Path) -> FileIO:
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise SourceError(path, problem, "check the path and its permissions") from error
+
+
+def read_regular(path: Path, *, most_bytes: int = 1 << 28) -> bytes:
+    """Return the content of a regular file; for a pipe, socket or device, whose opening could wait, it raises.
+
+    Raises
+    ------
+    OSError
+        The file is missing, unreadable, not a regular file, longer than `most_bytes`, or its name is impossible;
+        `strerror` says which.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:
+        raise OSError(errno.EINVAL, "the name has a zero byte", str(path)) from None
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, "is not a regular file", str(path)) from None
+        raise
+    with os.fdopen(handle, "rb") as f:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        data = f.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"has more than {most_bytes >> 20} MiB", str(path))
+    return data
 
 
 def read_span(f: FileIO, first: int, last: int, *, thing: object) -> bytes:

@@ -1,6 +1,10 @@
 """Read and write HDF5 without trusting what a file claims; the only module that imports h5py.
 
 Text has fixed length and HDF5's tables have checksums, so damage raises an error instead of causing an endless loop.
+
+Before anything is read, a file of mkfa's is checked to have only what mkfa writes (`open_file`): hard links, each to
+another object, and contiguous data within the file that do not overlap. So what is read is never larger than the file.
+Files of other programs (`open_weights`) may be chunked and compressed; their reader has a budget.
 """
 
 from __future__ import annotations
@@ -22,12 +26,17 @@ from mkfa.storage.files import read_head
 CHECKSUM = "checksum"
 """Attribute with the `checksum` of a dataset. Datasets without it are read unchecked."""
 
+WIDEST = 1 << 16
+"""Most bytes of one row of a table and of one text."""
+
+_MOST_OBJECTS = 1 << 17
+_MOST_ATTRIBUTE = 1 << 26
 _VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
-_MOST_BYTES = 1 << 36
 _LOCKED = "unable to lock file"
 _MARKED = "already open for write"
 """HDF5's words for a file that another process has locked, and for one whose mark says that it is open for writing."""
 _OWN_FILTERS = frozenset([1, 2, 3, 32000])  # gzip, shuffle, checksum, LZF: others would be loaded as plug-ins
+_OWN, _AGAIN = "name a file that mkfa wrote", "fetch the file again"
 _H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -51,6 +60,7 @@ def changed_image(path: Path, change: Callable[[Any], None]) -> memoryview:
     except OSError as error:
         raise BankError(path, f"cannot be read ({error.strerror})", "check the file's permissions") from error
     with _as_bank_error(path), h5py.File(buffer, "r+", libver=_VERSION) as f:
+        _check_layout(f, len(buffer.getbuffer()), compressed=False)
         change(f)
     return buffer.getbuffer()
 
@@ -74,18 +84,24 @@ def create_empty(path: Path, fill: Callable[[Any], None], shapes: dict[str, tupl
 
 
 @contextlib.contextmanager
-def open_file(path: Path) -> Iterator[Any]:
-    """Open a file for reading and yield the h5py.File.
+def open_file(path: Path, *, compressed: bool = False) -> Iterator[Any]:
+    """Open a file that mkfa wrote for reading and yield the h5py.File.
 
     HDF5 marks a file that is open for writing, and the mark stays if the program that wrote is killed. Such a file is
     read through Python, which HDF5 does not lock: its tables and mkfa's arrays have checksums.
+
+    Parameters
+    ----------
+    compressed : bool
+        Accept images (four dimensions, uint8) that gzip compresses; `mkfa.storage.file_rows` reads those.
 
     Raises
     ------
     InUseError
         Another program has the file open for writing.
     BankError
-        The file is missing, unreadable, not HDF5, or (raised while the body reads it) damaged.
+        The file is missing, unreadable, not HDF5, has links or data that mkfa does not write, or (raised while the body
+        reads it) is damaged.
     """
     import h5py
 
@@ -105,6 +121,7 @@ def open_file(path: Path) -> Iterator[Any]:
             marked = True
             f = stack.enter_context(h5py.File(stack.enter_context(path.open("rb")), "r"))
         try:
+            _check_layout(f, path.stat().st_size, compressed=compressed)
             yield f
         except _H5PY_ERRORS as error:
             if not marked:
@@ -203,13 +220,90 @@ def read_weight(data: Any, *, most_bytes: int) -> np.ndarray[Any, Any]:
     return out
 
 
+def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
+    """Refuse a file of `size` bytes with links or data that mkfa does not write; nothing is read or allocated.
+
+    Raises
+    ------
+    BankError
+        A link is not a hard link or leads to an object that has another name, or a dataset is virtual, external,
+        chunked, filtered, of variable length, wider than `WIDEST`, outside the file or overlaps another one.
+    """
+    import h5py
+
+    seen: set[int] = {object_number(f["/"])}
+    spans: list[tuple[int, int, str]] = []
+    groups = [("", f["/"])]
+    while groups:
+        at, group = groups.pop()
+        for key in group:
+            name = f"{at}/{key}"
+            if not is_inside(group, key):
+                raise BankError("file", f"keeps {name[:80]} behind a link or outside the file", _OWN)
+            item = group[key]
+            number = object_number(item)
+            if number in seen or len(seen) > _MOST_OBJECTS:
+                many = "has more objects than a file of mkfa's" if number not in seen else ""
+                raise BankError("file", many or f"has one object under two names ({name[:80]})", _OWN)
+            seen.add(number)
+            if isinstance(item, h5py.Group):
+                groups.append((name, item))
+            elif isinstance(item, h5py.Dataset):
+                spans += _span(item, name, compressed=compressed)
+            else:
+                raise BankError("file", f"has {name[:80]}, which is neither a group nor a dataset", _OWN)
+    at_byte = 0
+    for first, last, name in sorted(spans):
+        if last > size:
+            raise DamagedBankError("file", f"claims more values of {name[:80]} than it contains", _AGAIN)
+        if first < at_byte:
+            raise BankError("file", f"has {name[:80]} in the same place as another dataset", _OWN)
+        at_byte = last
+
+
+def _span(data: Any, name: str, *, compressed: bool) -> list[tuple[int, int, str]]:
+    """Return the place of a dataset in the file: its first byte and the one after its last; [] if it is empty."""
+    import h5py
+
+    layout = data.id.get_create_plist()
+    if compressed and data.chunks is not None and data.dtype == np.uint8 and data.ndim == 4:
+        return []
+    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_nfilters() or layout.get_external_count():
+        raise BankError("file", f"has {name[:80]} in pieces, compressed or outside the file", _OWN)
+    if data.dtype.hasobject:
+        raise BankError("file", f"has {name[:80]} with values of variable length", _OWN)
+    if data.dtype.itemsize > WIDEST:
+        raise BankError("file", f"has {name[:80]} with {data.dtype.itemsize} bytes a row", _OWN)
+    nbytes, first = int(data.size) * data.dtype.itemsize, data.id.get_offset()
+    if not nbytes:
+        return []
+    if first is None or data.id.get_storage_size() < nbytes:
+        raise DamagedBankError("file", f"claims more values of {name[:80]} than it contains", _AGAIN)
+    return [(int(first), int(first) + nbytes, name)]
+
+
+def has(at: Any, key: str) -> bool:
+    """True if a group has a member of that name, also one that is damaged."""
+    return bool(at.id.links.exists(key.encode()))
+
+
+def get_group(at: Any, key: str) -> Any:
+    """Return a group in a group; raises BankError if it is missing or not a group."""
+    if not has(at, key):
+        raise BankError("file", f"has no {at.name.rstrip('/')}/{key}", "harvest the network again")
+    group = at[key]
+    if not is_group(group):
+        raise BankError("file", f"has {group.name} as a table where a group should be", "harvest the network again")
+    return group
+
+
 def check_format(f: Any, expected: str, *, version: int = 1) -> None:
     """Refuse a file of another format or of an unknown version."""
     name = get_text(f, "format")
     if name != expected:
         problem = f"has format {name!r}" if name else "has no format attribute"
         raise BankError("file", f"{problem}, not {expected!r}", "name a file that mkfa wrote")
-    number = int(f.attrs.get("format_version", 0))
+    number = int(_attribute(f, "format_version", 0))
     if number > version or number < 1:
         problem = f"has {expected} version {number}, this mkfa reads version {version}"
         raise BankError("file", problem, "upgrade mkfa" if number > version else "harvest the network again")
@@ -221,8 +315,19 @@ def put_text(at: Any, key: str, text: str) -> None:
 
 
 def get_text(at: Any, key: str, default: str = "") -> str:
-    """Return an attribute as text."""
-    return decode(at.attrs.get(key, default))
+    """Return an attribute as text; raises BankError if it is larger than any that mkfa writes."""
+    return decode(_attribute(at, key, default))
+
+
+def _attribute(at: Any, key: str, default: Any) -> Any:
+    """Return an attribute, or the default if there is none. A damaged one raises, unlike `attrs.get`."""
+    import h5py
+
+    if key not in at.attrs:
+        return default
+    if h5py.h5a.open(at.id, key.encode()).get_storage_size() > _MOST_ATTRIBUTE:
+        raise BankError("file", f"has the attribute {key} of more than {_MOST_ATTRIBUTE >> 20} MiB", _OWN)
+    return at.attrs[key]
 
 
 def encode(text: str) -> bytes:
@@ -248,6 +353,8 @@ def put_array(at: Any, name: str, array: np.ndarray[Any, Any], *, checked: bool 
     array = np.asarray(array)
     if array.dtype.kind in "UO":
         texts = [str(text) for text in array.ravel()]
+        if (wide := max((len(encode(text)) for text in texts), default=0)) > WIDEST:
+            raise BankError(name, f"has a text of {wide} bytes", f"shorten it to {WIDEST}")
         array = np.array([encode(text) for text in texts], text_type(texts)).reshape(array.shape)
     array = np.ascontiguousarray(array)
     dataset = at.create_dataset(name, data=array)
@@ -261,22 +368,14 @@ def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     Raises
     ------
     BankError
-        It is not a dataset, is outside the file, claims an impossible size, or does not match its checksum.
+        It is not a dataset, or does not match its checksum. What `open_file` refuses is not met here.
     """
     import h5py
 
     data = at[key]
     if not isinstance(data, h5py.Dataset):
         raise BankError("bank", f"{data.name} is a group where a table should be", "harvest the network again")
-    if data.is_virtual or data.external or not is_inside(at, key):
-        raise BankError("bank", f"{data.name} lies outside the file", "use a file that mkfa wrote")
-    if data.chunks is None and data.id.get_storage_size() < data.size * data.dtype.itemsize:
-        raise DamagedBankError("bank", f"{data.name} claims more rows than the file contains", "fetch the file again")
-    if data.size * data.dtype.itemsize > _MOST_BYTES:
-        raise BankError("bank", f"{data.name} claims {data.size} values", "fetch the file again")
     text = h5py.check_string_dtype(data.dtype)
-    if text and text.length is None:
-        return np.asarray(data.asstr()[()], dtype=object)
     out = np.empty(data.shape, data.dtype)
     if data.size:
         data.read_direct(out)

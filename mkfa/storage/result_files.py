@@ -54,7 +54,7 @@ def write_arrays(
                 piece = tuple(min(a, b) for a, b in zip(chunks[name], array.shape, strict=True))
                 f.create_dataset(name, data=array, chunks=piece, compression="gzip", compression_opts=9)
             else:
-                put_array(f, name, array)
+                put_array(f, name, array, checked=True)
 
     atomic_write(path, file_image(fill), overwrite=overwrite)
     return path
@@ -97,7 +97,7 @@ def open_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray[An
     """As `read_arrays`, but images (arrays with four dimensions) stay in the file and are read by row."""
     path = Path(path)
     arrays: dict[str, np.ndarray[Any, Any] | Rows] = {}
-    with open_file(path) as f:
+    with open_file(path, compressed=True) as f:
         check_format(f, f"mkfa.{kind}")
         for name, item in f.items():
             is_image = is_inside(f, name) and getattr(item, "ndim", 0) == 4

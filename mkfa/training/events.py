@@ -77,11 +77,11 @@ def write_events(folder: Path, rows: Sequence[Mapping[str, Any]], marks: Sequenc
 
 def write_missing(metrics: Path) -> None:
     """Write the missing events of a finished run from its metrics.jsonl; images per second are not recoverable."""
-    import json
+    from mkfa.training.folder import read_metrics
 
     if (metrics.parent / EVENTS / FILE).exists() or not metrics.exists():
         return
-    rows = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    rows = read_metrics(metrics)
     write_events(metrics.parent, rows, [(metrics.stat().st_mtime, math.nan)] * len(rows))
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
+from mkfa.storage.files import read_regular
+from mkfa.storage.json_text import JsonError, parse_json, with_checksum, without_checksum
 from mkfa.storage.locks import LockHeldError, hold, is_held
+from mkfa.storage.zip_records import damaged_record
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -91,12 +94,13 @@ class RunFolder:
         return read_result(self.path)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write one of the folder's JSON files atomically."""
-        atomic_write(self.path / name, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+        """Write one of the folder's JSON files atomically, with a checksum."""
+        text = json.dumps(with_checksum(value), indent=1, sort_keys=True, allow_nan=False)
+        atomic_write(self.path / name, (text + "\n").encode())
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Write metrics.jsonl: one line per epoch."""
-        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        """Write metrics.jsonl: one line per epoch, each with a checksum."""
+        text = "".join(json.dumps(with_checksum(row), sort_keys=True) + "\n" for row in rows)
         atomic_write(self.path / METRICS, text.encode())
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
@@ -114,7 +118,7 @@ class RunFolder:
 
     def begun(self) -> int:
         """Return the optimiser step of the checkpoint without reading its tensors; 0 if there is none."""
-        if not (self.path / CHECKPOINT).exists():
+        if not (self.path / CHECKPOINT).is_file():
             return 0
         import torch
 
@@ -160,26 +164,56 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
         return None
     consequence = "the run then starts over" if path.name == CHECKPOINT else "it is then trained again"
     remedy = f"remove {'it' if path.name == CHECKPOINT else 'the run folder'}: {consequence}"
+    if not path.is_file():
+        raise WorkError(path, "is not a regular file", remedy)
     try:
-        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            record = damaged_record(file, most_bytes=path.stat().st_size)
+            file.seek(0)
+            tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WorkError(path, f"is damaged ({type(error).__name__})", remedy) from error
+    if record:
+        raise WorkError(path, f"is damaged: its record {one_line(record)[:60]} is not as it was written", remedy)
     if not isinstance(tensors, dict):
         raise WorkError(path, "is damaged (not a dictionary of tensors)", remedy)
     return tensors
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object from a file; None if the file is missing. Raises WorkError if it is damaged."""
+    """Read a JSON object from a file; None if the file is missing.
+
+    Raises
+    ------
+    WorkError
+        The file cannot be read, is not a JSON object, or differs from what `RunFolder.write_json` wrote.
+    """
     try:
-        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        value = parse_json(read_regular(path))
+        if isinstance(value, dict):
+            return without_checksum(value)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise WorkError(path, f"cannot be read ({one_line(str(error))[:100]})", "remove the run's folder") from error
-    if not isinstance(value, dict):
-        raise WorkError(path, "is not a JSON object", "remove the run's folder")
-    return value
+    except OSError as error:
+        raise WorkError(path, f"cannot be read ({error.strerror})", "remove the run's folder") from error
+    except JsonError as error:
+        raise WorkError(path, f"is damaged ({error})", "remove the run's folder") from error
+    raise WorkError(path, "is not a JSON object", "remove the run's folder")
+
+
+def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
+    """Read a metrics.jsonl, one dictionary an epoch; () if it is missing. Raises WorkError if it is damaged."""
+    try:
+        rows = [parse_json(line, nan=True) for line in read_regular(path).splitlines()]
+        if all(isinstance(row, dict) for row in rows):
+            return tuple(map(without_checksum, rows))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise WorkError(path, f"cannot be read ({error.strerror})", "remove the file") from error
+    except JsonError as error:
+        raise WorkError(path, f"is damaged ({error})", "remove the file") from error
+    raise WorkError(path, "has a line without the fields of an epoch", "remove the file")
 
 
 def read_result(folder: Path) -> RunResult | None:
