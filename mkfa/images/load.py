@@ -196,7 +196,10 @@ def describe_domain(
     notes = place.images.notes if isinstance(place, _Images) else ()
     opened = load_domain(domain, size=size, notify=notify, progress=progress)
     if is_unchecked(opened):
-        notes = (*notes, "packed by an earlier version, without checksums: damage to images is not noticed; pack it again")
+        notes = (
+            *notes,
+            "packed by an earlier version, without checksums: damage to images is not noticed; pack it again",
+        )
     return overview(opened, notes=notes)
 
 

@@ -58,8 +58,8 @@ def with_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
     Examples
     --------
     >>> with_checksum({"epoch": 1})
-    {'epoch': 1, 'crc32': '5d2b5b40'}
-    >>> without_checksum({"epoch": 2, "crc32": "5d2b5b40"})
+    {'epoch': 1, 'crc32': 'd67a9279'}
+    >>> without_checksum({"epoch": 2, "crc32": "d67a9279"})
     Traceback (most recent call last):
     mkfa.storage.json_text.JsonError: its content differs from what was written
     """

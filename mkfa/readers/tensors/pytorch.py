@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.errors import SourceError
+from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading
 from mkfa.readers.tensors.inert_pickle import Interpreter
@@ -26,6 +27,7 @@ from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
 from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
 from mkfa.storage.files import open_file, read_span
+from mkfa.storage.zip_records import check_span
 
 _AGAIN = "fetch the file again"
 
@@ -72,7 +74,10 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
     top = pickles[0].removesuffix("data.pkl")
     constants = records.get(f"{top}constants.pkl")
     order = records.get(f"{top}byteorder")
-    word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path) if order else b"little"
+    word = b"little"
+    if order:
+        check_span(f, *order, name="byteorder", thing=path)
+        word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path)
     big_endian = word.strip() == b"big"
     interpreter, value = _record_pickle(f, records[pickles[0]], path)
     spans = {}
@@ -80,22 +85,23 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
         record = records.get(f"{top}data/{key}")
         if record is None:
             raise SourceError(path, f"lacks the data record {key[:40]!r}", _AGAIN)
-        spans[key] = checked_span(record, ref, path)
-    file = torch_file(Numbers(path, f, spans, big_endian), value, interpreter)
+        spans[key] = checked_span(record[:2], ref, path)
+    crcs = FrozenDict({key: records[f"{top}data/{key}"] for key in spans})
+    file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter), records=crcs)
     if constants is None:
         return file
     _, frozen = _record_pickle(f, constants, path)
     return replace(file, unnamed=sum(is_depthwise_shape(ref.shape) for _, ref in contents_of(frozen).tensors))
 
 
-def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int]]:
-    """Return name -> (first byte, byte after the last) of the stored records of a zip file."""
+def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int, int]]:
+    """Return name -> (first byte, byte after the last, CRC-32) of the stored records of a zip file."""
     try:
         with zipfile.ZipFile(f) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, LookupError, EOFError, OverflowError, struct.error):
         raise SourceError(path, "is truncated or damaged: its zip directory cannot be read", _AGAIN) from None
-    out: dict[str, tuple[int, int]] = {}
+    out: dict[str, tuple[int, int, int]] = {}
     total = 0
     for info in infos:
         if info.filename in out:
@@ -106,7 +112,7 @@ def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int]]:
         total += info.file_size
         if first + info.file_size > size or total > size or info.compress_size != info.file_size:
             raise SourceError(path, f"claims a record {info.filename[:60]!r} beyond its end", _AGAIN)
-        out[info.filename] = (first, first + info.file_size)
+        out[info.filename] = (first, first + info.file_size, info.CRC)
     return out
 
 
@@ -121,9 +127,10 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
     return at + 30 + int(name) + int(extra)
 
 
-def _record_pickle(f: FileIO, record: tuple[int, int], path: Path) -> tuple[Interpreter, Any]:
-    first, last = record
+def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path) -> tuple[Interpreter, Any]:
+    first, last, crc = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
+    check_span(f, first, last, crc, name="data.pkl", thing=path)
     interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first)
     return interpreter, interpreter.load()

@@ -21,6 +21,7 @@ from mkfa.readers.tensors.inert_pickle import Interpreter
 from mkfa.readers.tensors.inert_values import QuantScale, StorageRef, TensorRef
 from mkfa.readers.tensors.pickled_objects import Contents, contents_of, note_packed
 from mkfa.storage.files import open_file, read_span
+from mkfa.storage.zip_records import check_span
 
 MAX_PICKLE = 1 << 28
 """Longest pickle that is read, bytes. PyTorch's do not contain the numbers, so real ones have a few megabytes."""
@@ -41,6 +42,8 @@ class TorchFile:
     ----------
     refs : key -> place of the tensor in its storage.
     spans : storage -> (first byte, byte after the last) in the file.
+    records : storage -> (first byte, byte after the last, CRC-32) of its record in a zip file, which is compared when
+        a tensor of the storage is read.
     value : the content of the pickle, without numbers.
     unnamed : number of tensors with a depthwise layer's shape that a frozen TorchScript module stores without names.
     facts : weight -> what the modules of a network that was pickled whole say of it (`Contents.facts`).
@@ -58,6 +61,7 @@ class TorchFile:
     facts: Mapping[str, GraphLayer | str] = field(default_factory=lambda: FrozenDict({}))
     architecture: str = ""
     stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    records: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: FrozenDict({}))
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32)."""
@@ -69,6 +73,9 @@ class TorchFile:
             total = sum(math.prod(ref.shape) * BITS[ref.dtype] // 8 for ref in wanted)
             if total > 4 * os.fstat(f.fileno()).st_size:
                 raise SourceError(self.path, "claims more numbers than it has", _AGAIN)
+            for storage in dict.fromkeys(key for ref in wanted for key in _storages(ref)):
+                if storage in self.records:
+                    check_span(f, *self.records[storage], name=f"data/{storage}", thing=self.path)
             numbers = Numbers(self.path, f, self.spans, self.big_endian)
             done: dict[TensorRef, F32] = {}
             for key in keys:
@@ -178,6 +185,12 @@ def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchF
         architecture=found.architecture,
         stood_in=FrozenDict(_stood_in(interpreter.built)),
     )
+
+
+def _storages(ref: TensorRef) -> list[str]:
+    """Return the storages in the file that a tensor and its scales are in."""
+    parts = [ref, ref.scale.zero, ref.scale.scale] if ref.scale is not None else [ref]
+    return [part.storage.key for part in parts if isinstance(part, TensorRef) and part.storage.data is None]
 
 
 def _stood_in(built: Mapping[str, int]) -> dict[str, int]:
