@@ -126,7 +126,11 @@ def read_domain(path: str | Path) -> Domain:
     if problem := _inconsistency(arrays, facts):
         raise DomainError(path, problem, "pack the data set again, or fetch the file again")
     rows = np.asarray(arrays["rows"]) if "rows" in arrays else [len(arrays["x_train"]), len(arrays["x_test"])]
-    digest = np.asarray(arrays["digest"]).tobytes().decode("ascii") if "digest" in arrays else str(facts["digest"])
+    digest = (
+        np.asarray(arrays["digest"]).tobytes().decode("ascii", "replace")
+        if "digest" in arrays
+        else str(facts["digest"])
+    )
     x_train, x_test = (_first(arrays[f"x_{part}"], int(n)) for part, n in zip(("train", "test"), rows, strict=True))
     if "check" in arrays:
         if np.asarray(arrays["check"]).tobytes().decode("ascii", "replace") != tables_digest(facts["classes"], arrays):

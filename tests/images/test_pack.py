@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,8 @@ from PIL import Image
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images import pack as packing
 from mkfa.images.domain_file import DomainError, domain_digest, read_domain
-from mkfa.images.listing import list_folder
+from mkfa.images.listing import ImageSet, Side, list_folder
+from mkfa.images.load import describe_domain
 from mkfa.images.pack import pack, scaled
 from mkfa.storage.result_files import map_arrays
 
@@ -189,3 +191,36 @@ def test_a_process_that_was_ended_is_said_and_packing_goes_on(folder, tmp_path, 
     done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
     assert (done.train, done.test) == (60, 16)
     assert np.array_equal(read_domain(done.path).x_train, expected(folder, 8)[0][0])
+
+
+def test_damage_in_a_packed_file_is_noticed_where_it_is(tmp_path):
+    images = ImageSet(
+        "d",
+        ("a", "b"),
+        Side(np.arange(6) % 2, pixels=np.arange(6 * 300, dtype=np.uint16).astype(np.uint8).reshape(6, 10, 10, 3)),
+        Side(np.arange(2), pixels=np.ones((2, 10, 10, 3), np.uint8)),
+    )
+    path = pack(images, tmp_path / "d.h5", size=10, workers=1).path
+    sound = path.read_bytes()
+    with h5py.File(path) as f:
+        pixels, labels = f["x_train"].id.get_offset(), f["y_train"].id.get_offset()
+    path.write_bytes(sound[: pixels + 700] + bytes([sound[pixels + 700] ^ 4]) + sound[pixels + 701 :])
+    domain = read_domain(path)  # the image is not read yet
+    assert domain.x_train[:2].shape == (2, 10, 10, 3)
+    for read in (lambda: domain.x_train[2], lambda: domain.x_train[:], lambda: np.asarray(domain.x_train)):
+        with pytest.raises(WorkError, match=r"d\.h5: is damaged: image 2 differs from what was packed; .*pack"):
+            read()
+    path.write_bytes(sound[:labels] + b"\1" + sound[labels + 1 :])
+    with pytest.raises(MkfaError, match=r"d\.h5: is damaged: its labels or checksums differ"):
+        read_domain(path)
+
+
+def test_a_file_packed_before_checksums_is_read_and_said_to_be_unchecked(tmp_path):
+    side = Side(np.arange(2), pixels=np.ones((2, 10, 10, 3), np.uint8))
+    path = pack(ImageSet("d", ("a", "b"), side, side), tmp_path / "d.h5", size=10, workers=1).path
+    assert not describe_domain(path).notes
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        for name in ("check", "crc_train", "crc_test"):
+            del f[name]
+    assert (np.asarray(read_domain(path).x_train) == 1).all()
+    assert "without checksums" in describe_domain(path).notes[0]
