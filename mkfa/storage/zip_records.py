@@ -41,14 +41,15 @@ def damaged_record(file: IO[bytes], *, most_bytes: int) -> str:
     return ""
 
 
-def check_span(f: FileIO, first: int, last: int, crc: int, *, name: str, thing: object) -> None:
-    """Compare the bytes from `first` up to `last` with a CRC-32; 0 is not compared.
+def check_span(f: FileIO, span: tuple[int, int, int], *, name: str, thing: object) -> None:
+    """Compare the bytes of a span, (first byte, byte after the last, CRC-32), with its CRC-32; 0 is not compared.
 
     Raises
     ------
     SourceError
         They differ, or cannot be read. `name` is that of the record, `thing` that of the file.
     """
+    first, last, crc = span
     if not crc:
         return
     got = 0

@@ -76,7 +76,7 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
     order = records.get(f"{top}byteorder")
     word = b"little"
     if order:
-        check_span(f, *order, name="byteorder", thing=path)
+        check_span(f, order, name="byteorder", thing=path)
         word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path)
     big_endian = word.strip() == b"big"
     interpreter, value = _record_pickle(f, records[pickles[0]], path)
@@ -131,6 +131,6 @@ def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path) -> tuple
     first, last, crc = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
-    check_span(f, first, last, crc, name="data.pkl", thing=path)
+    check_span(f, record, name="data.pkl", thing=path)
     interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first)
     return interpreter, interpreter.load()

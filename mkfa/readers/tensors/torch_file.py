@@ -75,7 +75,7 @@ class TorchFile:
                 raise SourceError(self.path, "claims more numbers than it has", _AGAIN)
             for storage in dict.fromkeys(key for ref in wanted for key in _storages(ref)):
                 if storage in self.records:
-                    check_span(f, *self.records[storage], name=f"data/{storage}", thing=self.path)
+                    check_span(f, self.records[storage], name=f"data/{storage}", thing=self.path)
             numbers = Numbers(self.path, f, self.spans, self.big_endian)
             done: dict[TensorRef, F32] = {}
             for key in keys:
