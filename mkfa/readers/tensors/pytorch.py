@@ -128,7 +128,7 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
 
 
 def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path) -> tuple[Interpreter, Any]:
-    first, last, crc = record
+    first, last, _ = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
     check_span(f, record, name="data.pkl", thing=path)
