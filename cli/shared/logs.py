@@ -7,12 +7,22 @@ import sys
 from pathlib import Path
 
 from mkfa.cli.shared.printing import VOICE
+from mkfa.errors import printable
+
+
+class _Lines(logging.Formatter):
+    """Makes lines that a terminal may show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record without control characters."""
+        lines = super().format(record).split("\n")
+        return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
 
 
 def log_to_stderr() -> None:
     """Show what the library and timm report, with the time since the start."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(relativeCreated)7d ms  %(name)s: %(message)s"))
+    handler.setFormatter(_Lines("%(relativeCreated)7d ms  %(name)s: %(message)s"))
     handler.addFilter(lambda record: record.name != "mkfa.said")
     _add(handler, logging.INFO)
 
@@ -31,7 +41,7 @@ def log_to_file(path: Path) -> None:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise MkfaError(path, f"cannot be written ({error.strerror})", "choose another --log-file") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _add(handler, logging.INFO)
 
 

@@ -70,8 +70,13 @@ def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:
     """Write a matplotlib figure atomically, in the format of the path's ending."""
     import io
 
+    from matplotlib.text import Text
+
+    from mkfa.errors import printable
     from mkfa.storage.atomic import atomic_write
 
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(printable(line) for line in text.get_text().split("\n")))
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=200)
     atomic_write(path, buffer.getbuffer(), overwrite=overwrite)

@@ -55,10 +55,10 @@ def print_list(kind: str, name: str, rows: Any, **more: Any) -> None:
 
 def say(text: str, *, wrap: bool = True) -> None:
     """Print prose (no markup), wrapped to the terminal; a line with a path or a command is left whole."""
-    SAID.info(text)
+    line = clean(text.strip("\n"))
+    SAID.info("%s", line)
     if VOICE.quiet:
         return
-    line = clean(text.strip("\n"))
     before, after = (len(text) - len(text.lstrip("\n")), len(text) - len(text.rstrip("\n"))) if line else (0, 0)
     emit("\n" * before + (_wrapped(line) if wrap else line) + "\n" * after)
 
@@ -86,9 +86,10 @@ def say_wrote(*paths: Path | None) -> None:
 
 def warn(text: str) -> None:
     """Print a remark on stderr."""
-    SAID.info(text)
+    line = clean(f"mkfa: {text}", err=True)
+    SAID.info("%s", line.removeprefix("mkfa: "))
     if not VOICE.quiet:
-        emit(clean(f"mkfa: {text}", err=True), err=True)
+        emit(line, err=True)
 
 
 def terminal_width() -> int:
@@ -161,7 +162,8 @@ def print_table(
 
     title = clean(title)
     made = [_Column(clean(name), [clean(show(row[i])) for row in rows], i < left) for i, name in enumerate(columns)]
-    SAID.info("%s", "\n".join([title, "\t".join(columns), *("\t".join(map(show, row)) for row in rows), *notes]))
+    lines = ["\t".join(column.cells[i] for column in made) for i in range(len(rows))]
+    SAID.info("%s", "\n".join([title, "\t".join(columns), *lines, *map(clean, notes)]))
     if VOICE.quiet:
         return
     console = Console()
