@@ -136,6 +136,8 @@ def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
 
     Raises
     ------
+    InUseError
+        Another program has the file open for writing.
     SourceError
         The file is not HDF5, or (raised while the body reads it) damaged. `thing` names it.
     """
@@ -144,11 +146,13 @@ def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
     try:
         with h5py.File(source, "r") as f:
             yield f
-    except SourceError:
+    except (SourceError, InUseError):
         raise
     except BankError as error:
         raise SourceError(thing, error.problem, error.remedy) from error
     except (*_H5PY_ERRORS, MemoryError) as error:
+        if _LOCKED in str(error) and isinstance(source, Path):
+            raise _lock_error(source, error) from error
         problem = f"is damaged or truncated ({one_line(str(error))[:120]})"
         raise SourceError(thing, problem, "fetch the file again") from error
 

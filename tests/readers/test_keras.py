@@ -12,7 +12,7 @@ import pytest
 from keras_files import Layers, filters, layer, model, network, new_image, write_keras, write_old
 
 from mkfa.banks.bank import FilterBank
-from mkfa.errors import SourceError
+from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.harvesting import harvest
 
 DEPTHWISE = [
@@ -257,3 +257,19 @@ def test_other_hdf5_files_are_told_apart(tmp_path: Path) -> None:
         out.writestr("a", "b")
     with pytest.raises(SourceError, match=r"no model\.weights\.h5"):
         harvest(str(tmp_path / "x.keras"))
+
+
+def test_a_file_that_is_being_written_is_in_use_not_damaged(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    write_old(tmp_path / "x.h5", network(), config=True)
+    code = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "x.h5")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"open\n"
+        with pytest.raises(MkfaError, match="is in use"):
+            harvest(str(tmp_path / "x.h5"))
+        writer.communicate(b"")
+    assert len(harvest(str(tmp_path / "x.h5")).layers) == 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import tarfile
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -74,6 +73,8 @@ def _plain(path: Path, f: FileIO, value: Any, interpreter: Interpreter) -> Torch
 
 def open_tar(path: Path, f: FileIO, size: int) -> TorchFile:
     """Open the oldest format: a tar file of `storages`, `tensors` and `pickle`."""
+    import tarfile  # seldom needed
+
     try:
         with tarfile.open(fileobj=f, mode="r:") as archive:
             places = {m.name: (m.offset_data, m.size) for m in archive if m.isreg() and not m.issparse()}
