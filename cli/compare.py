@@ -232,11 +232,11 @@ def _print_trend(kind: KindComparison, a: str, b: str) -> None:
 
 
 def _print_primary(result: Comparisons) -> None:
-    if len(result.primary) < 2:
+    if len(result.primary) < 2 or not result.tests:
         return
     rows = [(f"{t.a}, {t.b}", t.kind, t.value, t.null_mean, t.p, t.p_holm) for t in result.primary]
     tests = result.tests
-    notes = [f"Holm: adjusted over {tests} test{'s' * (tests != 1)}, pairs and kernel sizes."] if tests else []
+    notes = [f"Holm: adjusted over {tests} test{'s' * (tests != 1)}, pairs and kernel sizes."]
     for family in result.families:
         notes.append(f"{', '.join(family)}: one parent, so they count as one bank and are not tested with each other.")
     m = min(t.m for t in result.primary)
