@@ -35,6 +35,10 @@ GLOSSARY = {
     "delta": "The arm with identity kernels, which mix no pixels: it must hurt wherever filters matter.",
     "depthwise": "A convolution with one spatial filter for each channel: its kernels can be seen and compared.",
     "domain": "A labelled image set that networks are trained on, bundled, fetched, or a folder of your own.",
+    "doubtful layer": (
+        "A layer that names and channel counts do not settle: it has the shape of a depthwise one, but may be a dense"
+        " convolution of one channel or a transposed one. harvest lists it with the reason; --include takes it."
+    ),
     "EMA": (
         "Exponential moving average of a network's weights during training. Checkpoints often have both copies; harvest"
         " takes the averaged one and says so, and --weights raw takes the other."

@@ -121,6 +121,10 @@ def test_a_depthwise_pyramid_has_the_default_rates() -> None:
         assert told(*(name.format(i) for i in (1, 2, 3))) == [(12, 12), (24, 24), (36, 36)]
 
 
+def test_a_merged_unireplknet_has_no_dilation() -> None:
+    assert told("stages.1.0.dwconv.weight", size=(13, 13), rest=("stages.1.0.se.down.weight",)) == [(1, 1)]
+
+
 def test_other_names_tell_nothing() -> None:
     assert told("stages.0.0.dwconv.weight", "a.conv_spatial.weight", "level1.0.dw.weight") == [None, None, None]
     state = {"stem.weight": np.ones((8, 3, 3, 3)), "a.dw.weight": torch.randn(8, 1, 3, 3)}

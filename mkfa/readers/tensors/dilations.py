@@ -38,6 +38,7 @@ def _separable(_: re.Match[str], size: tuple[int, int]) -> int:
 
 
 _UNIREP = "dilations of a dilated reparametrisation block are those in its names (dil_conv_kK_D)"
+_DEPLOYED = "names are UniRepLKNet's, merged: dilation 1 of its kernels is that of its published code"
 _LARGE = "names are RepLKNet's, SLaK's or InceptionNeXt's: dilation 1 is that of their published code"
 _LKA = "names are those of large kernel attention: dilation 3 of its 7x7 kernels is that of the published code"
 _LSKA = "names are those of large separable kernel attention: dilations are those of its published code"
@@ -55,6 +56,7 @@ RULES = (
     Rule(r"\.dil_conv_k\d+_(\d+)\.(?:conv\.)?weight$", _second, _UNIREP),
     Rule(r"\.lk_origin\.(?:conv\.)?weight$", 1, _UNIREP),
     Rule(r"stages\.\d+\.\d+\.dwconv\.weight$", 1, _UNIREP, r"\.dwconv\.lk_origin\.weight$"),
+    Rule(r"stages\.\d+\.\d+\.dwconv\.weight$", 1, _DEPLOYED, r"stages\.\d+\.\d+\.se\.down\.weight$"),
     Rule(r"\.large_kernel\.(?:lkb_origin|lkb_reparam|small_conv|LoRA\d?)\.(?:conv\.)?weight$", 1, _LARGE),
     Rule(r"\.token_mixer\.dwconv_(?:hw|w|h)\.weight$", 1, _LARGE),
     Rule(r"\.(?:spatial_gating_unit|LKA|lka)\.(?:conv_spatial|convl)\.weight$", 3, _LKA),

@@ -55,7 +55,7 @@ def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
 
     A layout is judged by the two sides that it takes for the kernel's: square is likely, a strip (1, k) of odd length
     less, another odd rectangle still less, and any other shape hardly. Another layout than PyTorch's has to be much
-    likelier with a kernel that is impossible in PyTorch's, or nothing but square kernels, or stated by the metadata.
+    likelier, with no unlikely kernel, and one in PyTorch's or nothing but square ones; or stated by the metadata.
 
     Examples
     --------
@@ -76,8 +76,9 @@ def layout_of(weights: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     best = min(_TO_PYTORCH, key=lambda layout: cost[layout])
     wrong = any(_cost(info.shape, PYTORCH) >= 1 for info in weights.values())
     square = [1 < info.shape[_TO_PYTORCH[best][2]] == info.shape[_TO_PYTORCH[best][3]] for info in weights.values()]
+    possible = all(_cost(info.shape, best) < 1 for info in weights.values())
     certain = cost[best] == 0 and 2 * sum(square) >= len(square)
-    return best if (wrong or certain) and 2 * cost[best] < cost[PYTORCH] else PYTORCH
+    return best if possible and (wrong or certain) and 2 * cost[best] < cost[PYTORCH] else PYTORCH
 
 
 def _cost(shape: tuple[int, ...], layout: str) -> float:
