@@ -13,6 +13,7 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.frozen import FrozenDict
+from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.samples import Cloud
 from mkfa.similarity.score import Plan, Sample, score
 from mkfa.stats.p_values import p_value
@@ -156,6 +157,8 @@ def _discrepancies(first: F64, second: F64, kernel: F64, distance: F64) -> dict[
 def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
     """Return 95 % intervals of the measures over the layers of both banks, (2, M) float64: value -+ 1.96 errors.
 
+    They end where a measure's `bounds` are.
+
     The measures are computed anew without each layer in turn, neighbours, assignments and moments included. The squared
     error is the sum over both banks of (L - 1) / L times the squared deviations from their mean (Quenouille 1956; for
     two samples Arvesen 1969). The interval is over the layers that training could have given as well, and the filters
@@ -179,7 +182,8 @@ def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
         left = np.array([score(x, b).values[0] if side == 0 else score(a, x).values[0] for x in without])
         square += (len(present) - 1) * left.var(axis=0)
     half = NORMAL * np.sqrt(square)
-    return np.stack([value - half, value + half])
+    least, largest = np.array([MEASURES.find(name).bounds for name in a.plan.measures]).T
+    return np.clip(np.stack([value - half, value + half]), least, largest)
 
 
 def _without(sample: Sample, layer: int) -> Sample:

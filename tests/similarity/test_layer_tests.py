@@ -121,6 +121,16 @@ def test_the_interval_of_a_difference_of_means_is_that_of_layer_means():
     assert (low[0], high[0]) == pytest.approx((0.25 - half, 0.25 + half), rel=1e-5)
 
 
+def test_an_interval_ends_where_the_measure_does():
+    plan = make_plan(
+        (3, 3), ("coverage", "energy", "angles"), threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0)
+    )
+    a, b = (take(c, np.arange(len(c)), plan) for c in (layered_cloud(4, 12, 1), layered_cloud(4, 12, 2)))
+    low, high = jackknife_interval(a, b, np.array([1.0, 0.0, 0.0]))
+    assert high[0] == 1 > low[0] and low[2] == 0 < high[2]
+    assert low[1] < 0 < high[1]  # the estimate of the energy distance has no bias, and may be negative
+
+
 def patterned_cloud(layers: int, each: int, rng: np.random.Generator) -> Cloud:
     """Noisy copies of twelve smooth patterns, in proportions that differ from layer to layer."""
     patterns = normalise(

@@ -7,6 +7,7 @@ Users add their own with `mkfa.register(mkfa.Measure(...))` in a file that MKFA_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -36,6 +37,8 @@ class Measure:
     whole : callable (a, b) -> float
         Instead of `score`, for a measure that depends on the number of filters. Takes all usable filters of both
         banks as harvested, (N, K) float32. Such a measure is a value only: it has no floor, interval or chance.
+    bounds : (float, float)
+        Least and largest value that it can have; intervals end there.
 
     Examples
     --------
@@ -53,6 +56,7 @@ class Measure:
     alike_is_more: bool = False
     group: str = ""
     whole: Callable[[F32, F32], float] | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 def _pca_kl(a: F32, b: F32) -> float:
@@ -61,26 +65,36 @@ def _pca_kl(a: F32, b: F32) -> float:
     return pca_kl(peak_scaled(a), peak_scaled(b))
 
 
+_SHARE, _DISTANCE = (0.0, 1.0), (0.0, math.inf)
 _BUILT_IN = (
-    Measure("coverage", "mean |cos| of each filter to its nearest in the other bank", alike_is_more=True),
     Measure(
-        "coverage_at", "share of filters whose nearest in the other bank has |cos| >= threshold", alike_is_more=True
+        "coverage", "mean |cos| of each filter to its nearest in the other bank", alike_is_more=True, bounds=_SHARE
     ),
     Measure(
-        "matching", "mean 1 - |cos| of the best one-to-one assignment; slow, so on a tenth of the draws, at least 39"
+        "coverage_at",
+        "share of filters whose nearest in the other bank has |cos| >= threshold",
+        alike_is_more=True,
+        bounds=_SHARE,
     ),
-    Measure("transport", "optimal transport (sliced) between the sets of filters"),
+    Measure(
+        "matching",
+        "mean 1 - |cos| of the best one-to-one assignment; slow, so on a tenth of the draws, at least 39",
+        bounds=_SHARE,
+    ),
+    Measure("transport", "optimal transport (sliced) between the sets of filters", bounds=_DISTANCE),
     Measure("mmd", "maximum mean discrepancy, Gaussian kernel"),
     Measure("energy", "energy distance"),
-    Measure("bures", "Bures distance of the second moments", group="moments"),
-    Measure("frobenius", "Frobenius distance of the second moments", group="moments"),
-    Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments"),
+    Measure("bures", "Bures distance of the second moments", group="moments", bounds=_DISTANCE),
+    Measure("frobenius", "Frobenius distance of the second moments", group="moments", bounds=_DISTANCE),
+    Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments", bounds=(0.0, 90.0)),
     Measure(
         "pca_kl",
         "KL divergence of PCA coefficients of all filters, as CNN Filter DB computes it; a value without chance",
         whole=_pca_kl,
     ),
-    Measure("responses", "debiased CKA of rectified responses to fixed stimuli", alike_is_more=True),
+    Measure(
+        "responses", "debiased CKA of rectified responses to fixed stimuli", alike_is_more=True, bounds=(-math.inf, 1.0)
+    ),
 )
 
 MEASURES: Table[Measure] = Table("measure", _BUILT_IN)
