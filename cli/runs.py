@@ -231,7 +231,7 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
         )
     say(
         "n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
-        "with half its 95 % interval (Welch)."
+        "with half its 95 % interval (Welch; over seeds and test images)."
     )
 
 

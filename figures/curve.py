@@ -61,7 +61,7 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
     >>> from mkfa.results.gather import rebuild
     >>> curve = rebuild(find_experiment(read_experiments(bundled_file()), "digits-18-layers"))
     >>> draw(curve).axes[0].get_title(loc="left")
-    'fashion → digits, convmixer_32_18, 3 seeds; sensitivity 2.9 SD (random at 13)'
+    'fashion → digits, convmixer_32_18, 3 seeds; sensitivity 2.9 SD (random at 13), resolution 13.1 points'
     """
     with style():
         if ax is not None:
@@ -181,5 +181,6 @@ def _title(curve: Curve) -> str:
         return line
     where = f"{sensitivity.worst_arm} at {sensitivity.worst_layers}"
     if np.isfinite(sensitivity.distance):
-        return f"{line}; sensitivity {sensitivity.distance:.1f} SD ({where})"
+        resolution = f", resolution {100 * sensitivity.detectable:.1f} points" if sensitivity.detectable > 0 else ""
+        return f"{line}; sensitivity {sensitivity.distance:.1f} SD ({where}){resolution}"
     return f"{line}; worst {100 * sensitivity.drop:.1f} points below base ({where})"

@@ -162,4 +162,5 @@ def _title(data: Scenarios) -> str:
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
     if sensitivity is not None and math.isfinite(sensitivity.distance):
         line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arm})"
+        line += f", resolution {100 * sensitivity.detectable:.1f} points" if sensitivity.detectable > 0 else ""
     return line

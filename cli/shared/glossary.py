@@ -62,6 +62,9 @@ GLOSSARY = {
     "matrix": "Transfer from every source to every target, each beside the target's own base runs.",
     "measure": "A number for how alike two sets of filters are: coverage, matching, transport, mmd and others.",
     "modulo sign": "A filter and its negative count as the same, since the next layer can turn the sign.",
+    "norm": "A layer that gives its input zero mean and unit spread, then a gain and an offset that are trained: "
+    "batch, layer or group norm. After a frozen filter it can rescale and shift what the filter gives, "
+    "unless --with-norm copies and freezes it too.",
     "null": "Filters drawn so that they have no patterns: shuffled taps, Gaussian noise, smooth noise, the same second "
     "moments, or an untrained network. What a measure gives on them is chance.",
     "p": "How often chance alone gives a value as extreme; adjusted by Holm's method where several are tested.",
@@ -69,6 +72,8 @@ GLOSSARY = {
     "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
     "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
+    "resolution": "The smallest true difference that an experiment would show (p < .05) in four of five repetitions, by"
+    " its seeds and test images. Smaller differences may be there unseen.",
     "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
     "seed": "The number that all random draws of a run or an analysis follow from.",
     "selffer": "Transfer of a network's filters into a fresh network for the same domain: what splitting trained "
@@ -80,6 +85,11 @@ GLOSSARY = {
     "imports or runs nothing. A bank lists which and how many.",
     "tap": "One weight of a kernel; a 5x5 kernel has 25.",
     "target": "In transfer, the domain that the network is trained and tested on.",
+    "test error": "What the choice of test images adds to the uncertainty of an accuracy. All arms are tested on the "
+    "same images, so that it is computed from the images on which two arms differ; runs of earlier "
+    "versions, which did not record these, get an upper bound.",
+    "training version": "Number of the training's meaning, a part of what identifies a run. Runs of an earlier version can be"
+    " read, but are not resumed, taken as done or compared with newer ones.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
     "usable": "A filter that is neither dead, flat (all taps equal) nor non-finite; analyses use these alone.",
 }

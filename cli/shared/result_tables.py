@@ -22,7 +22,8 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     rows = [_row(found.base)]
     rows += [(name, *_row(c)[1:]) for name, cells in series_of(found.cells).items() for c in cells]
     own = [
-        "mean and SD over seeds; change in points against the base, with its 95 % interval (Welch).",
+        "mean and SD over seeds; change in points against the base, with its 95 % interval (Welch; over seeds and test",
+        f"images{at_most([found.base, *found.cells])}).",
         f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
     ]
     print_table(
@@ -43,8 +44,9 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
     rows: list[tuple[Any, ...]] = [("baseline", *_row(found.base)[2:], None, None)]
     rows += [(row.label, *_row(row.cell)[2:], row.p, row.spreads) for row in found.scenarios]
     own = [
-        "mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch), and in SDs",
-        f"of the seeds. Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+        "mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch; over seeds",
+        f"and test images{at_most([row.cell for row in found.scenarios])}), and in SDs of the seeds.",
+        f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
     ]
     print_table(
         f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
@@ -83,14 +85,16 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
                 100 * c.half_width,
                 100 * c.paired,
                 c.p,
+                100 * c.detectable,
             )
         )
     notes = [
-        "points, with half 95 % intervals over seeds: Welch's, and of differences seed by seed (paired) where a",
-        "seed's runs share initial weights, order and augmentation; the base's do not. p: Welch's, as it is for",
-        "one comparison: of twenty rows one falls below .05 by chance.",
+        f"points, with half 95 % intervals over seeds and test images{at_most(found)}:",
+        "Welch's, and of differences seed by seed (paired) where a seed's runs share initial weights, order and",
+        "augmentation; the base's do not. p: Welch's, as it is for one comparison: of twenty rows one falls below .05",
+        "by chance. seen: the smallest true difference that shows (p < .05) in four of five such experiments.",
     ]
-    print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p"), rows, notes=notes)
+    print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p", "seen"), rows, notes=notes)
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
             say(sentence(c))
@@ -137,8 +141,9 @@ def sensitivity(found: Any) -> str:
     if found is None:
         return "Sensitivity: unknown, nothing is done."
     where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
+    beyond = _beyond(found)
     if found.distance != found.distance:
-        return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds."
+        return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds.{beyond}"
     verdict = (
         ""
         if found.distance > found.bound
@@ -148,7 +153,26 @@ def sensitivity(found: Any) -> str:
         )
     )
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
-    return f"Sensitivity: worst is {where}, {distance}.{verdict}"
+    return f"Sensitivity: worst is {where}, {distance}.{verdict}{beyond}"
+
+
+def at_most(cells: Sequence[Any]) -> str:
+    """Return a remark if the part of the test images is an upper bound in some of the intervals, else ""."""
+    bound = any(c.test_error and not c.test_error_exact for c in cells)
+    return ", whose part is an upper bound, as older runs did not record their answers" if bound else ""
+
+
+def _beyond(found: Any) -> str:
+    """Say what the experiment resolves, and whether an arm that must hurt did not."""
+    text = ""
+    if found.detectable == found.detectable:
+        text += (
+            f" Resolution: a true difference from the base of {100 * found.detectable:.1f} points or more would show "
+            "(p < .05) in four of five such experiments; smaller ones may be there unseen."
+        )
+    if found.above:
+        text += f" Above the base, although the arm must hurt: {', '.join(found.above)}; there filters hardly matter."
+    return text
 
 
 def _row(cell: Any) -> tuple[Any, ...]:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.arms.arms import ARMS
 from mkfa.frozen import ByContent
+from mkfa.results.image_error import NONE, Answers, error_of_difference
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, welch
 
@@ -34,11 +36,18 @@ class Cell(ByContent):
     relative : float
         `mean` minus the base runs' mean.
     half_width : float
-        Half-width of the 95 % interval of `relative`: Welch's t over the seeds of both; NaN if either has one seed.
+        Half-width of the 95 % interval of `relative`: Welch's t over the seeds of both, with the variance that other
+        test images would add (`mkfa.results.image_error`); NaN if either has one seed.
     diverged : int
         Runs whose loss became NaN or infinite; excluded from the mean.
     missing : int
         Unfinished runs.
+    seeds_half_width : float
+        Half-width of the interval over seeds alone, on these test images.
+    test_error : float
+        Standard error of `relative` that the test images cause; 0 if unknown.
+    test_error_exact : bool
+        True if it is from the images that each run got right, False for its upper bound.
     """
 
     source: str
@@ -53,6 +62,9 @@ class Cell(ByContent):
     half_width: float
     diverged: int
     missing: int
+    seeds_half_width: float = math.nan
+    test_error: float = 0.0
+    test_error_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -62,6 +74,10 @@ class Sensitivity(ByContent):
     `distance` is the base runs' mean minus the lowest cell's mean, in units of `spread`, the standard deviation over
     seeds pooled over all cells; NaN if no cell has two seeds. `bound` is the 5 % critical value: if filters make no
     difference, the lowest of this many cells exceeds it in at most one experiment in twenty.
+
+    `detectable` is the resolution, which `distance` is not: the median over cells of the smallest true difference from
+    the base that shows (p < .05) in four of five such experiments, by seeds and test images. `above` names the cells of
+    arms that must hurt whose mean is above the base's, as "arm at n layers".
     """
 
     worst_arm: str
@@ -70,13 +86,19 @@ class Sensitivity(ByContent):
     spread: float
     distance: float
     bound: float = math.nan
+    detectable: float = math.nan
+    above: tuple[str, ...] = ()
 
 
-def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
-    """Summarise the runs of one point relative to the accuracies of the base runs."""
+def make_cell(runs: Sequence[RunRecord], base: Sequence[float], *, base_runs: Sequence[RunRecord] = ()) -> Cell:
+    """Summarise the runs of one point relative to the accuracies of the base runs.
+
+    `base_runs` are the runs with these accuracies; without them, the interval is over seeds alone.
+    """
     done = sorted((r.seed, r.result.top1_last) for r in runs if r.result and r.result.done)
     top1 = tuple(float(value) for _, value in done)
     first = runs[0]
+    error = error_of_difference(Answers.of(runs), Answers.of(base_runs)) if base_runs else NONE
     return Cell(
         source=first.source,
         target=first.target,
@@ -87,9 +109,12 @@ def make_cell(runs: Sequence[RunRecord], base: Sequence[float]) -> Cell:
         mean=mean(top1),
         std=_std(top1),
         relative=mean(top1) - mean(base),
-        half_width=welch(top1, base).half_width,
+        half_width=welch(top1, base, further=error.variance).half_width,
         diverged=sum(r.result is not None and not r.result.done for r in runs),
         missing=sum(r.result is None for r in runs),
+        seeds_half_width=welch(top1, base).half_width,
+        test_error=error.sd,
+        test_error_exact=error.exact,
     )
 
 
@@ -108,7 +133,13 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
     drop = base.mean - worst.mean
     distance = drop / spread if spread > 0 else math.nan
     bound = _bound(len(known), freedom) * math.sqrt(1 / len(base.top1) + 1 / len(worst.top1)) if freedom else math.nan
-    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound)
+    smallest = [welch(c.top1, base.top1, further=c.test_error**2).detectable for c in known]
+    shown = [value for value in smallest if math.isfinite(value)]
+    detectable = float(np.median(shown)) if shown else math.nan
+    above = tuple(
+        f"{c.arm} at {c.layers} layers" for c in known if c.mean > base.mean and c.arm in ARMS and ARMS[c.arm].must_hurt
+    )
+    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound, detectable, above)
 
 
 def _bound(cells: int, freedom: int) -> float:
@@ -118,18 +149,21 @@ def _bound(cells: int, freedom: int) -> float:
     return float(t.ppf(1 - 0.05 / cells, freedom))
 
 
-def group_cells(runs: Sequence[RunRecord], base: Sequence[float]) -> tuple[Cell, ...]:
-    """Summarise runs by source, arm and number of layers, in order of appearance, relative to the base accuracies."""
+def group_cells(
+    runs: Sequence[RunRecord], base: Sequence[float], *, base_runs: Sequence[RunRecord] = ()
+) -> tuple[Cell, ...]:
+    """Summarise runs by source, arm and number of layers, in order of appearance; parameters as in `make_cell`."""
     points: dict[tuple[str, str, int], list[RunRecord]] = {}
     for run in runs:
         points.setdefault((run.source, run.arm, run.layers), []).append(run)
-    return tuple(make_cell(group, base) for group in points.values())
+    return tuple(make_cell(group, base, base_runs=base_runs) for group in points.values())
 
 
 def cell_rows(cell: Cell) -> list[dict[str, Any]]:
     """Return one row per seed of a point, as written to CSV files."""
     point = {"source": cell.source, "target": cell.target, "arm": cell.arm, "layers": cell.layers}
     summary = {"cell_mean": cell.mean, "cell_sd": cell.std, "change": cell.relative, "half_width_95": cell.half_width}
+    summary |= {"seeds_half_width_95": cell.seeds_half_width, "test_error": cell.test_error}
     return [point | {"seed": seed, "top1": top1} | summary for seed, top1 in zip(cell.seeds, cell.top1, strict=True)]
 
 

@@ -8,6 +8,9 @@ are valid, both intervals are given: `half_width` is Welch's, `paired` is that o
 share a seed, or filters (`selffer` and the base), are positively correlated, which makes Welch's interval too wide,
 not too narrow.
 
+**What the interval is over.** Other seeds and other test images: all runs share the test images, whose part of the
+variance is computed from the per-image differences between the two sides (`mkfa.results.image_error`).
+
 Accuracies and differences are shares (0-1).
 """
 
@@ -19,6 +22,8 @@ from dataclasses import dataclass
 
 from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
+from mkfa.results.image_error import Answers, error_of_difference
+from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
 
 REFERENCE = "random"
@@ -49,6 +54,14 @@ class Contrast(ByContent):
         Number of seeds included on each side.
     common : int
         Number of seeds in common; 0 against the base.
+    seeds_half_width : float
+        Half-width of Welch's interval over seeds alone, on these test images.
+    test_error : float
+        Standard error of the difference that the test images cause; 0 if unknown.
+    test_error_exact : bool
+        True if it is from the images that each run got right, False for its upper bound.
+    detectable : float
+        Smallest true difference that shows (p < .05, Welch) in four of five such experiments.
     """
 
     what: str
@@ -62,6 +75,22 @@ class Contrast(ByContent):
     paired: float
     seeds: tuple[int, int]
     common: int
+    seeds_half_width: float = math.nan
+    test_error: float = 0.0
+    test_error_exact: bool = False
+    detectable: float = math.nan
+
+
+Points = Mapping[tuple[str, str, int], Answers]
+"""The runs of each point by source, arm and number of layers."""
+
+
+def points_of(runs: Sequence[RunRecord]) -> Points:
+    """Return the runs of each point."""
+    groups: dict[tuple[str, str, int], list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault((run.source, run.arm, run.layers), []).append(run)
+    return {key: Answers.of(group) for key, group in groups.items()}
 
 
 def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -75,11 +104,13 @@ def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return {name: sorted(group, key=lambda c: c.layers) for name, group in series.items()}
 
 
-def contrasts_of(base: Cell, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
+def contrasts_of(base: Cell, cells: Sequence[Cell], *, runs: Sequence[RunRecord] = ()) -> tuple[Contrast, ...]:
     """Compare every series with `random` and the base, and the main ones with themselves one step earlier.
 
     Series are compared at the largest common number of layers and, if they have several in common, pooled over these.
+    Without the `runs` of all cells, the intervals are over seeds alone.
     """
+    points = points_of(runs)
     series = {name: [c for c in group if c.top1] for name, group in series_of(cells).items()}
     series = {name: group for name, group in series.items() if group}
     contrasts: list[Contrast] = []
@@ -88,33 +119,36 @@ def contrasts_of(base: Cell, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
         if reference and name != REFERENCE:
             there = {c.layers: c for c in reference}
             both = [(c, there[c.layers]) for c in group if c.layers in there]
-            contrasts += _against(name, REFERENCE, both)
-        contrasts += _against(name, base.arm, [(c, base) for c in group])
+            contrasts += _against(name, REFERENCE, both, points)
+        contrasts += _against(name, base.arm, [(c, base) for c in group], points)
     for name, group in series.items():
         if group[0].arm in MAIN and len(group) > 1:
-            contrasts.append(_contrast("step", (name, name), [group[-1]], [group[-2]], common=True))
+            contrasts.append(_contrast("step", (name, name), [group[-1]], [group[-2]], common=True, points=points))
     return tuple(c for c in contrasts if min(c.seeds))
 
 
-def _against(name: str, other: str, both: Sequence[tuple[Cell, Cell]]) -> list[Contrast]:
+def _against(name: str, other: str, both: Sequence[tuple[Cell, Cell]], points: Points) -> list[Contrast]:
     if not both:
         return []
     cells, others = [a for a, _ in both], [b for _, b in both]
     paired = others[0].layers > 0
-    contrasts = [_contrast("last", (name, other), cells[-1:], others[-1:], common=paired)]
+    contrasts = [_contrast("last", (name, other), cells[-1:], others[-1:], common=paired, points=points)]
     if len(both) > 1:
-        contrasts.append(_contrast("all", (name, other), cells, others, common=paired))
+        contrasts.append(_contrast("all", (name, other), cells, others, common=paired, points=points))
     return contrasts
 
 
 def _contrast(
-    what: str, names: tuple[str, str], cells: Sequence[Cell], others: Sequence[Cell], *, common: bool
+    what: str, names: tuple[str, str], cells: Sequence[Cell], others: Sequence[Cell], *, common: bool, points: Points
 ) -> Contrast:
     a, b = _by_seed(cells), _by_seed(others)
     both = sorted(set(a) & set(b)) if common else []
     if both:  # one difference for both intervals, over the common seeds
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
-    difference = welch(list(a.values()), list(b.values()))
+    sides = [_answers(cells, list(a), points), _answers(others, list(b), points)]
+    error = error_of_difference(*sides)
+    difference = welch(list(a.values()), list(b.values()), further=error.variance)
+    by_pair = error_of_difference(*sides, paired=True).variance if both else 0.0
     layers, other = (tuple(dict.fromkeys(c.layers for c in part)) for part in (cells, others))
     return Contrast(
         what,
@@ -125,10 +159,23 @@ def _contrast(
         difference.difference,
         difference.half_width,
         difference.p,
-        paired_half_width([a[seed] - b[seed] for seed in both]),
+        paired_half_width([a[seed] - b[seed] for seed in both], further=by_pair),
         (len(a), len(b)),
         len(both),
+        welch(list(a.values()), list(b.values())).half_width,
+        error.sd,
+        error.exact,
+        difference.detectable,
     )
+
+
+def _answers(cells: Sequence[Cell], seeds: Sequence[int], points: Points) -> Answers:
+    """Return the answers of a side of a contrast: the mean over its cells, for these seeds."""
+    known = [points.get((c.source, c.arm, c.layers)) for c in cells]
+    found = [point for point in known if point is not None and all(seed in point.top1 for seed in seeds)]
+    if len(found) < len(cells):
+        return Answers({}, 0, None)
+    return Answers.mean(found, seeds)
 
 
 def _by_seed(cells: Sequence[Cell]) -> Mapping[int, float]:
@@ -150,6 +197,8 @@ def sentence(contrast: Contrast) -> str:
         subject = f"{c.series} minus {c.against} at {c.layers[0]} layers: {points}"
     if math.isnan(c.half_width):
         return f"{subject}; no interval (needs two seeds)."
+    over = ", other seeds and test images" if c.test_error else ""
+    over += "" if c.test_error_exact or not c.test_error else " (at most)"
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
     if any(width < ROUNDING for width in widths):
@@ -157,11 +206,11 @@ def sentence(contrast: Contrast) -> str:
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
     verdict = (
-        "0 is inside: variation between seeds could explain it"
+        f"0 is inside: variation between seeds{' or of the test images' if c.test_error else ''} could explain it"
         if within == {True}
         else "0 is outside"
         if within == {False}
         else "the intervals disagree about 0: more seeds are needed"
     )
     paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
-    return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}){paired}; {verdict}."
+    return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}{over}){paired}; {verdict}."

@@ -42,6 +42,7 @@ def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> C
     """Summarise the runs of a curve; those of arm "baseline" are its base."""
     base_runs = [r for r in runs if r.arm == BASE and not r.source.startswith(f"{r.target}+")]
     base = make_cell(base_runs, accuracies(base_runs))
-    cells = group_cells([r for r in runs if r.arm != BASE], base.top1)
-    contrasts = contrasts_of(base, cells) if base.top1 else ()
+    planted = [r for r in runs if r.arm != BASE]
+    cells = group_cells(planted, base.top1, base_runs=base_runs)
+    contrasts = contrasts_of(base, cells, runs=[*base_runs, *planted]) if base.top1 else ()
     return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts)

@@ -37,7 +37,7 @@ class Group:
 
     def record(self) -> dict[str, Any]:
         """Return the group in the form written to JSON."""
-        keys = ("seeds", "top1", "mean", "std", "half_width", "diverged", "missing")
+        keys = ("seeds", "top1", "mean", "std", "half_width", "seeds_half_width", "test_error", "diverged", "missing")
         numbers = {key: getattr(self.cell, key) for key in keys}
         return {"values": self.values, "change": self.cell.relative} | numbers
 
@@ -120,9 +120,9 @@ def _table(
 
 
 def _group(of: Fields, members: Sequence[RunRecord], base: Sequence[RunRecord], columns: Sequence[str]) -> Group:
-    cell = make_cell(members, accuracies(base))
+    cell = make_cell(members, accuracies(base), base_runs=base)
     if of["arm"] == BASE:
-        cell = replace(cell, relative=math.nan, half_width=math.nan)
+        cell = replace(cell, relative=math.nan, half_width=math.nan, seeds_half_width=math.nan, test_error=0.0)
     return Group({name: of[name] for name in columns}, cell)
 
 

@@ -42,6 +42,7 @@ class Overall(ByContent):
         the mean over cells if all targets have the same number of cells.
     half_width : float
         Half-width of the 95 % interval with targets as units: Student's t of their differences; NaN for one target.
+        Each target has test images of its own, whose part is therefore in the variance between targets.
     cells, targets : int
         Numbers included: those for which both accuracies are known.
     """
@@ -125,7 +126,7 @@ def make_matrix(
         here = [r for r in runs if r.target == target]
         base_runs = [r for r in here if r.arm == BASE]
         base = bases[target] = make_cell(base_runs, accuracies(base_runs))
-        made = group_cells([r for r in here if r.arm != BASE], base.top1)
+        made = group_cells([r for r in here if r.arm != BASE], base.top1, base_runs=base_runs)
         if stray := next((c.source for c in made if c.source and c.source not in rows), ""):
             raise MkfaError(f"source {stray}", "is not a row of the matrix", "run its command again")
         apart = [c for c in made if not c.source]
@@ -198,7 +199,8 @@ def tell_sensitivity(matrix: Matrix) -> str:
     parts = []
     for target, s in known.items():
         spreads = "" if math.isnan(s.distance) else f" ({s.distance:.1f} SD)"
-        parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}")
+        seen = "" if math.isnan(s.detectable) else f", resolution {100 * s.detectable:.1f}"
+        parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}{seen}")
     seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs over seeds need two seeds"
     text = f"Sensitivity, points that the worst control lies below the base: {', '.join(parts)}{seeds}."
     if lacking := [t for t in matrix.sensitivity if t not in known]:

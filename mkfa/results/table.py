@@ -26,7 +26,7 @@ class Scenario(ByContent):
     cell : Cell
         The row's accuracies; `cell.relative` and `cell.half_width` are its change from the base.
     p : float
-        Two-sided p-value of that change (Welch's t); NaN if either side has one seed.
+        Two-sided p-value of that change (Welch's t, seeds and test images); NaN if either side has one seed.
     spreads : float
         The change in units of the standard deviation over seeds, pooled over all rows; NaN without two seeds.
     """
@@ -93,4 +93,5 @@ def row_labels(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 def _row(label: str, cell: Cell, base: Cell, spread: float) -> Scenario:
     spreads = cell.relative / spread if spread > 0 else float("nan")
-    return Scenario(label, cell, welch(cell.top1, base.top1).p, spreads)
+    p = welch(cell.top1, base.top1, further=cell.test_error**2).p
+    return Scenario(label, cell, p, spreads)

@@ -55,9 +55,11 @@ def test_groups_are_means_over_seeds_with_welchs_interval_against_their_own_base
     assert list(groups) == [("baseline", 0), ("random", 2), ("random", 10), ("transfer", 2)]
     found = groups["transfer", 2]
     interval = ttest_ind(TRANSFER, BASE, equal_var=False).confidence_interval(0.95)
-    assert (found.cell.relative - found.cell.half_width, found.cell.relative + found.cell.half_width) == pytest.approx(
-        tuple(interval)
-    )
+    width = found.cell.seeds_half_width
+    assert (found.cell.relative - width, found.cell.relative + width) == pytest.approx(tuple(interval))
+    shares = [np.mean(TRANSFER), np.mean(BASE)]  # of 50 test images, whose answers are not recorded
+    assert found.cell.test_error == pytest.approx(np.sqrt(sum(p * (1 - p) / 50 for p in shares)))
+    assert found.cell.half_width > width
     assert (found.cell.mean, found.cell.std, found.cell.seeds) == (
         pytest.approx(np.mean(TRANSFER)),
         pytest.approx(np.std(TRANSFER, ddof=1)),
