@@ -88,8 +88,8 @@ GLOSSARY = {
     "test error": "What the choice of test images adds to the uncertainty of an accuracy. All arms are tested on the "
     "same images, so that it is computed from the images on which two arms differ; runs of earlier "
     "versions, which did not record these, get an upper bound.",
-    "training version": "Number of the training's meaning, a part of what identifies a run. Runs of an earlier version can"
-    " be read, but are not resumed, taken as done or compared with newer ones.",
+    "training version": "Number of the training's meaning, a part of what identifies a run. Runs of an earlier "
+    "version can be read, but are not resumed, taken as done or compared with newer ones.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
     "usable": "A filter that is neither dead, flat (all taps equal) nor non-finite; analyses use these alone.",
 }
