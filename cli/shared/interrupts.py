@@ -38,10 +38,14 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.first: int | None = None
-        """The first signal that arrived."""
+        """The first signal that was answered."""
+        self.arrived: int | None = None
+        """The first signal that arrived; compiled code may keep it waiting."""
         self.raised = False
         """True once `Interrupted` was raised: whatever the work makes of it, the command was stopped."""
         self.told = False
+        self.repeats, self.repeating = 0, False
+        """Signals that this process sent to itself, and whether the next one is."""
         self.code: int | None = None
         """The exit code, once the work is over and only the interpreter has to end."""
         self.installed = False
@@ -49,7 +53,7 @@ class Interrupts:
 
     def install(self) -> None:
         """Answer signals from now on; a hang-up that nohup makes the process ignore stays ignored."""
-        self.first, self.raised, self.told, self.code = None, False, False, None
+        self.first, self.arrived, self.raised, self.told, self.code = None, None, False, False, None
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:
@@ -70,7 +74,7 @@ class Interrupts:
         """Print that the command was stopped; return its exit code, 128 and the signal's number, as shells have it."""
         from mkfa.cli.shared.streams import emit
 
-        number = self.first or signal.SIGINT
+        number = self.first or self.arrived or signal.SIGINT
         if not self.told:
             self.told = True
             emit(_sentence(number), err=True)
@@ -78,7 +82,7 @@ class Interrupts:
 
     def leave(self) -> None:
         """End the process at once."""
-        number = self.first or signal.SIGINT
+        number = self.first or self.arrived or signal.SIGINT
         if not self.told:
             self.told = True
             with contextlib.suppress(OSError):  # not through `sys.stderr`, which the work may be writing to
@@ -87,7 +91,8 @@ class Interrupts:
         os._exit(128 + number)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
-        second, self.first = self.first is not None, self.first or number
+        second, self.first = self.first is not None and not self.repeating, self.first or number
+        self.repeating = False
         if self.code:  # an error was reported already
             os._exit(self.code)
         if second or self.code is not None or _imports(frame):
@@ -102,9 +107,9 @@ class Interrupts:
             numbers = [number for number in read if number in _SIGNALS]
             if not numbers:
                 continue
-            self.first = self.first or (None if self._is_ours(numbers[0]) else numbers[0])
+            self.arrived = self.arrived or numbers[0]
             arrived += len(numbers)
-            if arrived > 1:
+            if arrived - self.repeats > 1:
                 time.sleep(GRACE)
                 self.leave()
             if self._is_ours(numbers[0]):
@@ -118,11 +123,15 @@ class Interrupts:
     def _lost(self, lost: Any) -> None:
         """Raise an interrupt again that came in a callback, out of which no exception gets."""
         if isinstance(lost.exc_value, Interrupted):
-            timer = threading.Timer(_AGAIN, _raise_in_main)
+            timer = threading.Timer(_AGAIN, self._repeat)
             timer.daemon = True
             timer.start()
         else:
             self.former(lost)
+
+    def _repeat(self) -> None:
+        self.repeats, self.repeating = self.repeats + 1, True
+        signal.pthread_kill(threading.main_thread().ident or 0, self.first or signal.SIGINT)
 
 
 def _sentence(number: int) -> str:
@@ -143,13 +152,6 @@ def _imports(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _raise_in_main() -> None:
-    import ctypes
-
-    main = ctypes.c_ulong(threading.main_thread().ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(main, ctypes.py_object(Interrupted))
 
 
 INTERRUPTS = Interrupts()

@@ -61,7 +61,8 @@ def download(repo: str, file: str, revision: str) -> LocalCopy:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     thing, wait, problem = f"{repo}/{file}", hub_http.FIRST_WAIT, ""
-    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    shows = sys.stderr.isatty() and thing.isprintable()  # the bar has the file's name
+    quiet = not shows and not are_progress_bars_disabled()
     if quiet:
         disable_progress_bars()
     try:
