@@ -115,6 +115,14 @@ def test_layers_copies_and_dilations_are_chosen_on_the_command_line(tmp_path):
     assert_refused(mkfa("harvest", source, "--exclude", "nothing*", "--out", out, "--force"), ["nothing*", "check the"])
 
 
+def test_many_dead_filters_are_warned_of(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((10, 1, 3, 3)).astype(np.float32)
+    weight[:4] *= 1e-9
+    save_file({"blocks.0.conv_dw.weight": weight}, tmp_path / "net.safetensors")
+    done = mkfa("harvest", tmp_path / "net.safetensors")
+    assert done.returncode == 0 and "4 of 10 filters are dead" in " ".join(done.stderr.split())
+
+
 def test_show_draws_a_layer(checkpoint, tmp_path):
     mkfa("harvest", checkpoint)
     done = mkfa("show", "net", "--layer", 2, "--figure", "net.png", cwd=tmp_path)

@@ -104,6 +104,8 @@ def test_families_whose_names_or_code_tell(name: str) -> None:
         (("b.conv3x3_d1.weight", "b.conv3x3_d3.weight", "b.conv3x3_d5.weight"), [1, 3, 5]),
         (("x.dil2.weight", "x.dil4.weight"), [2, 4]),
         (("x.atrous_conv_18.weight",), [18]),
+        (("x.dilation_rate_2.weight", "x.dilation_rate_5.weight"), [2, 5]),
+        (("x.dw_dil3.weight",), [3]),
         # ordinals
         (("x.dilated1.weight", "x.dilated2.weight", "x.dilated3.weight"), [None, None, None]),
         (("x.atrous0.weight", "x.atrous1.weight"), [None, None]),

@@ -79,7 +79,8 @@ RULES = (
 )
 
 STATED = re.compile(
-    r"(?:(?:^|[._])(?:dil|dilation|dilated|dilate|atrous|rate)(?:_?conv)?_?|\dx\d_?(?:d|dil|r|rate))(\d+)(?=[._])"
+    r"(?:(?:^|[._])(?:dil|dilation|dilated|dilate|atrous|rate)(?:_?(?:conv|rate|dw|branch))*_?|\dx\d_?(?:d|dil|r|rate))"
+    r"(\d+)(?=[._])"
 )
 """A dilation that a name states: `dilated_conv_6`, `conv3x3_d2`."""
 
