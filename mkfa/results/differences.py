@@ -8,7 +8,7 @@ from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import LEVEL, newcombe
+from mkfa.stats.intervals import LEVEL, newcombe, paired_shares
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -26,7 +26,8 @@ class Difference:
     Attributes
     ----------
     value, low, high : float
-        Shares; the interval is Newcombe's (`mkfa.stats.intervals.newcombe`), at `level`.
+        Shares. The interval, at `level`, is paired by image (`mkfa.stats.intervals.paired_shares`) if both runs
+        recorded which images they got right, else Newcombe's (`mkfa.stats.intervals.newcombe`).
     first, second : int
         Number of test images, out of `images`, that each run classified correctly.
     """
@@ -112,12 +113,21 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
         return None, "No difference: the runs were tested on different images."
     images = a.test_images
     right = tuple(round(r.top1_last * images) for r in (a, b))
-    low, high = newcombe((right[0], images), (right[1], images))
     value = a.top1_last - b.top1_last
-    note = (
-        f"Interval from the {images} test images of each run (two proportions, Newcombe), unpaired because "
-        "predictions are not stored; variation between seeds is not included."
-    )
+    if len(a.right) == len(b.right) == images:
+        answers = list(zip(a.right, b.right, strict=True))
+        counts = sum(x and not y for x, y in answers), sum(y and not x for x, y in answers)
+        low, high = paired_shares(*counts, images)
+        note = (
+            f"Interval from the {images} test images, paired: {counts[0]} only the first run got right, {counts[1]} "
+            "only the second (Agresti and Min); variation between seeds is not included."
+        )
+    else:
+        low, high = newcombe((right[0], images), (right[1], images))
+        note = (
+            f"Interval from the {images} test images of each run (two proportions, Newcombe), unpaired because a run "
+            "of an earlier version did not record which images it got right; variation between seeds is not included."
+        )
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 
 

@@ -116,6 +116,29 @@ def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, fl
     return p - q - math.hypot(p - low1, high2 - q), p - q + math.hypot(high1 - p, q - low2)
 
 
+def paired_shares(only_first: int, only_second: int, trials: int) -> tuple[float, float]:
+    """Return the interval of the difference of two shares of the same trials: (low, high).
+
+    Agresti & Min 2005 (Statistics in Medicine 24, 729-740): Wald's interval for matched pairs with 1/2 added to each of
+    the four counts.
+
+    Parameters
+    ----------
+    only_first, only_second : trials in which only the first, or only the second, succeeded.
+
+    Examples
+    --------
+    >>> low, high = paired_shares(12, 4, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.001, 0.156)
+    """
+    from scipy.stats import norm
+
+    total, apart, gap = trials + 2, only_first + only_second + 1, only_first - only_second
+    width = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt(apart - gap**2 / total) / total
+    return gap / total - width, gap / total + width
+
+
 def mean(values: Sequence[float]) -> float:
     """Return the mean, NaN for no values."""
     return float(np.mean(values)) if len(values) else math.nan

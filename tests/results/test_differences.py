@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,28 @@ from mkfa.results.differences import compare_runs
 from mkfa.results.runs import RunRecord, load_run
 from mkfa.stats.intervals import newcombe
 from mkfa.training.folder import RunFolder
+from mkfa.training.result import encode_right
 from mkfa.training.spec import RunSpec, as_record
 
 RECIPE = {"lr": 0.004, "batch": 8}
 
 
-def record(root: Path, top1: float | None, *, seed: int = 0, state: str = "done", **more: Any) -> RunRecord:
+def record(
+    root: Path, top1: float | None, *, seed: int = 0, state: str = "done", right: str = "", **more: Any
+) -> RunRecord:
     values = {"arch": "net", "domain": "made", "domain_digest": "d1", "recipe_name": "smoke", "recipe": RECIPE} | more
     spec = RunSpec(**values, seed=seed)
     folder = RunFolder(root, spec)
     folder.prepare()
     if state != "stopped":
-        result = {"state": state, "run": as_record(spec), "test_images": 200, "chance": 0.1, "seconds": 1.5}
+        result = {
+            "state": state,
+            "run": as_record(spec),
+            "test_images": 200,
+            "chance": 0.1,
+            "seconds": 1.5,
+            "test_right": right,
+        }
         folder.finish(result | ({} if top1 is None else {"top1_last": top1, "top1_best": top1}))
     return load_run(root, spec.hash)
 
@@ -44,6 +55,20 @@ def test_two_runs_have_a_difference_and_more_have_none(tmp_path):
     assert (two.low, two.high) == newcombe((100, 200), (120, 200))
     assert compare_runs(runs).difference is None
     assert "200 test images" in compare_runs(runs[:2]).note
+
+
+def test_runs_that_recorded_their_answers_are_compared_image_by_image(tmp_path):
+    """110 and 120 of 200 right, 5 of them only by the first, 15 only by the second."""
+    first = [True] * 105 + [True] * 5 + [False] * 15 + [False] * 75
+    second = [True] * 105 + [False] * 5 + [True] * 15 + [False] * 75
+    runs = [record(tmp_path, sum(x) / 200, seed=i, right=encode_right(x)) for i, x in enumerate((first, second))]
+    found = compare_runs(runs)
+    two = found.difference
+    assert two.value == pytest.approx(-10 / 200)
+    wide = 1.959964 * math.sqrt(21 - 100 / 202) / 202  # Agresti and Min 2005, with 1/2 added to each cell
+    assert (two.low, two.high) == pytest.approx((-10 / 202 - wide, -10 / 202 + wide))
+    assert two.high < 0 < newcombe((110, 200), (120, 200))[1]  # unpaired, it would not be seen
+    assert "5 only the first run got right, 15 only the second" in found.note
 
 
 def test_no_difference_across_test_sets_or_with_a_diverged_run(tmp_path):
