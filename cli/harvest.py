@@ -36,7 +36,11 @@ def harvest(
     ] = "",
     include: Annotated[
         list[str] | None,
-        option("--include", "PATTERN", "Take layers of these names whatever the rules say; may be repeated."),
+        option(
+            "--include",
+            "PATTERN",
+            "Take layers of these names whatever the rules say, or one of several states: 'fold0.*'; may be repeated.",
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None, option("--exclude", "PATTERN", "Leave layers of these names out; may be repeated.")

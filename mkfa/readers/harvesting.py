@@ -64,7 +64,8 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
         "raw" or "ema": which copy of the weights to take from a checkpoint with both; "" takes the averaged one.
     include : str or sequence of str
         Patterns (`*`, `?`) of layer names: these layers are taken although a rule would leave them out. Their
-        weights must have the shape (C, 1, kh, kw).
+        weights must have the shape (C, 1, kh, kw). Of several states in one file (folds, epochs), those whose layers
+        all match are taken ("fold0.*").
     exclude : str or sequence of str
         Patterns of the names of layers to leave out.
     dilation : mapping, str or sequence of str
