@@ -53,7 +53,7 @@ def _draw_shares(ax: Axes, summary: AssignmentSummary) -> None:
     if rest:
         ax.bar(place, shares[:, rest].sum(axis=1), bottom=base, width=0.9, color="0.8", label="other")
     ax.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), ylabel="share of filters", xlabel="layer, first to last")
-    step = max(1, len(layers) // 12)
+    step = -(-len(layers) // 12)  # as many labels as fit beside each other
     ticks = list(range(0, len(layers), step))
     ax.set_xticks(ticks, [f"{layers[i].layer}\n{layers[i].kind.split()[0]}" for i in ticks], fontsize=6)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0, reverse=True)
