@@ -214,5 +214,9 @@ def _as_sentence(error: BaseException) -> MkfaError:
         return WorkError("memory", "there is not enough of it", "close other programs or name fewer banks")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return MkfaError(f"{str(error.filename)[:60]}...", "is too long for a file name", "give a shorter one")
+    if isinstance(error, OSError) and error.strerror:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space or choose another place" if full else "check the path and its permissions"
+        return WorkError(error.filename or "a file", f"cannot be used ({error.strerror})", remedy)
     problem = f"unexpected {type(error).__name__}: {one_line(str(error))[:300]}"
     return WorkError("internal error", problem, "run again as 'mkfa --debug ...' and report it")

@@ -19,7 +19,7 @@ from mkfa.array_types import I64, U8
 from mkfa.images.domain_file import DomainError
 from mkfa.images.registry import NATURAL, DomainInfo, registry
 from mkfa.images.walk import ENDINGS, LeftOut, class_folders, class_images
-from mkfa.storage.files import readable
+from mkfa.storage.files import read_regular, readable
 
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev", "eval")
@@ -284,7 +284,12 @@ def _by_lists(info: DomainInfo) -> ImageSet:
         index = info.root / f"sketch_{part}.txt"
         if not index.is_file():
             raise DomainError(info.name, f"has no {index}", info.remedy)
-        rows = [line.rsplit(maxsplit=1) for line in index.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            text = read_regular(index).decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise DomainError(index, f"cannot be read ({reason})", info.remedy) from None
+        rows = [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
         if not rows or not all(len(r) == 2 and r[1].isdigit() and len(Path(r[0]).parts) == 3 for r in rows):
             raise DomainError(index, "does not have lines 'sketch/CLASS/FILE LABEL'", info.remedy)
         labels = np.array([int(label) for _, label in rows], np.int64)

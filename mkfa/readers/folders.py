@@ -10,7 +10,6 @@ Several networks are refused, by name.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.tfjs import is_tfjs
 from mkfa.readers.tensors.shards import json_file, open_any
+from mkfa.storage.files import read_regular
+from mkfa.storage.json_text import parse_json
 
 DEEPEST = 3
 """Folders below the given one that are looked into, if there is no checkpoint above."""
@@ -285,7 +286,7 @@ def _pointed(folder: Path, names: Sequence[str]) -> str:
     """Return the name that `last_checkpoint` (mmengine, detectron2) or `latest` (DeepSpeed) gives, "" if none does."""
     for pointer in ("last_checkpoint", "latest"):
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            text = (folder / pointer).read_bytes()[:4096].decode().strip()
+            text = read_regular(folder / pointer, most_bytes=4096).decode().strip()
             for name in (PurePosixPath(text).name, PureWindowsPath(text).name):
                 if name in names:
                     return name
@@ -297,7 +298,7 @@ def _best_of_trainer(folder: Path, names: Sequence[str]) -> str:
     newest: tuple[float, str] = (-1.0, "")
     for name in names:
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            state = json.loads((folder / name / "trainer_state.json").read_bytes())
+            state = parse_json(read_regular(folder / name / "trainer_state.json"), nan=True)
             best = PureWindowsPath(str(state.get("best_model_checkpoint") or "")).name
             if best in names:
                 newest = max(newest, (float(state.get("global_step") or 0), best))

@@ -20,6 +20,7 @@ from mkfa.errors import MkfaError, UnknownNameError, nearest, one_line
 from mkfa.results.record import RunRecord
 from mkfa.storage.atomic import atomic_write
 from mkfa.storage.folders import data_file
+from mkfa.storage.json_text import JsonError, parse_json
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -78,12 +79,14 @@ def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
     """
     text = _text(path)
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise MkfaError(path, "is not a results file of mkfa", "'mkfa runs pack' makes one")
         if record["version"] != VERSION:
             raise MkfaError(path, f"has version {record['version']}, which this mkfa does not know", "update mkfa")
         return tuple(_experiment(path, entry) for entry in record["experiments"])
+    except JsonError as error:
+        raise MkfaError(path, f"is damaged ({error})", "pack the runs again") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"is damaged ({type(error).__name__}: {one_line(str(error))[:80]})"
         raise MkfaError(path, problem, "pack the runs again") from None

@@ -54,8 +54,12 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a path that cannot be written; raises as `atomic_write`."""
     if len(os.fsencode(path.name)) > _LONGEST:
         raise MkfaError(path.name, "is too long for a file name", "choose a shorter --out")
+    if "\0" in str(path):
+        raise MkfaError(repr(str(path)), "has a zero byte, which no file name may have", "choose another --out")
     if path.is_dir():
         raise MkfaError(path, "is a folder, but should be a file", "name a file in it")
+    if path.exists() and not path.is_file():
+        raise MkfaError(path, "is a pipe, socket or device and was not replaced", "choose another --out")
     if not path.parent.is_dir():
         raise MkfaError(path, f"the folder {path.parent} does not exist", "create it or choose another --out")
     if not overwrite and (path.exists() or path.is_symlink()):

@@ -52,6 +52,8 @@ def read_head(
         raise error(path, "is a link to a missing file" if path.is_symlink() else "does not exist", find) from None
     except OSError as problem:
         raise error(path, f"cannot be read ({problem.strerror})", "check the file's permissions") from problem
+    except ValueError:
+        raise error(repr(str(path)), "has a zero byte, which no file name has", find) from None
     if not head:
         raise error(path, "is empty", "fetch the file again")
     if head.startswith(b"version https://git-lfs"):
@@ -64,10 +66,27 @@ def read_head(
 def open_file(path: Path) -> FileIO:
     """Open a file for reading, unbuffered; raises SourceError."""
     try:
-        return path.open("rb", buffering=0)
+        return FileIO(_open_regular(path), "rb")
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise SourceError(path, problem, "check the path and its permissions") from error
+
+
+def _open_regular(path: Path) -> int:
+    """Open a regular file and return its descriptor; raises OSError for any other, without waiting for a writer."""
+    refused = OSError(errno.EINVAL, "it is not a regular file", str(path))
+    try:
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name has a zero byte", str(path)) from None
+    except OSError as error:
+        raise refused if error.errno == errno.ENXIO else error from None  # a socket
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise refused
+    return handle
 
 
 def read_regular(path: Path, *, most_bytes: int = 1 << 28) -> bytes:
@@ -79,20 +98,10 @@ def read_regular(path: Path, *, most_bytes: int = 1 << 28) -> bytes:
         The file is missing, unreadable, not a regular file, longer than `most_bytes`, or its name is impossible;
         `strerror` says which.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except ValueError:
-        raise OSError(errno.EINVAL, "the name has a zero byte", str(path)) from None
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            raise OSError(errno.EINVAL, "is not a regular file", str(path)) from None
-        raise
-    with os.fdopen(handle, "rb") as f:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    with os.fdopen(_open_regular(path), "rb") as f:
         data = f.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise OSError(errno.EFBIG, f"has more than {most_bytes >> 20} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes >> 20} MiB", str(path))
     return data
 
 

@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mkfa.errors import MkfaError, nearest
+from mkfa.errors import MkfaError, nearest, one_line
+from mkfa.storage.files import read_regular
 
 RECIPES = ("paper", "fast", "smoke")
 """Packaged recipes."""
@@ -172,8 +173,8 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         remedy = nearest(name, RECIPES) or f"take one of {', '.join(RECIPES)}, or a .toml file"
         raise MkfaError(name, "unknown recipe", remedy)
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise MkfaError(name, f"is not valid TOML ({error})", "correct the file") from None
     missing = sorted({f.name for f in fields(Recipe) if f.default is MISSING} - {"name"} - set(values))
     if missing:
@@ -195,6 +196,24 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return replace(changed, name=f"{recipe.name}-{_digest(changed)}")
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the values of a TOML text; raises ValueError, with a reason, for whatever is wrong with it.
+
+    Examples
+    --------
+    >>> parse_toml("epochs = 3")
+    {'epochs': 3}
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(one_line(str(error))[:200]) from None
+    except ValueError:  # Python's limit for the digits of an integer
+        raise ValueError("it has an integer of thousands of digits") from None
+
+
 def parse_changes(texts: list[str]) -> dict[str, Any]:
     """Parse "lr=0.001" and "crop=none" into fields and values. Raises MkfaError for any other form."""
     changes: dict[str, Any] = {}
@@ -203,8 +222,8 @@ def parse_changes(texts: list[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise MkfaError(f"--set {text}", "does not name a field and a value", "write it as --set lr=0.001")
         try:
-            changes[key.strip()] = tomllib.loads(f"x = {value.strip()}")["x"]
-        except tomllib.TOMLDecodeError:
+            changes[key.strip()] = parse_toml(f"x = {value.strip()}")["x"]
+        except ValueError:
             changes[key.strip()] = value.strip()
     return changes
 
@@ -215,7 +234,7 @@ def _digest(recipe: Recipe) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return read_regular(path, most_bytes=1 << 20).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise MkfaError(path, f"cannot be read as a recipe ({reason})", "check the path") from None

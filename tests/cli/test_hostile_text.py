@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -157,3 +158,17 @@ def test_json_escapes_what_a_terminal_obeys(bank):
 def test_the_log_file_is_clean_too(bank, tmp_path):
     shown("--log-file", tmp_path / "log", "show", bank)
     assert_clean((tmp_path / "log").read_text().replace("\t", " "))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: cannot be used (Permission denied); check"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "/x: cannot be used (No space left on device); free"),
+        (OSError(errno.EIO, "Input/output error"), "a file: cannot be used (Input/output error); check"),
+    ],
+)
+def test_an_error_of_the_file_system_is_a_sentence(error, words, capsys):
+    assert report(error) == 1
+    said = capsys.readouterr().err
+    assert words in said and "unexpected" not in said and said.count("\n") == 1

@@ -170,3 +170,21 @@ def test_the_bundled_file_is_read_or_said_to_be_missing(tmp_path, monkeypatch):
         bundled_file()
     write_experiments(tmp_path / "experiments.json.gz", [experiment()], overwrite=False)
     assert read_experiments(bundled_file())[0].name == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[" * 100_000, "is damaged .it is nested too deeply"),
+        (b'{"format": "mkfa.results", "version": ' + b"9" * 5000 + b"}", "is damaged .it has an integer of thousands"),
+        (b'{"format": "mkfa.results", "version": NaN}', "is damaged .it has NaN"),
+        (b'{"format": "x", "format": "mkfa.results"}', "is damaged .the key 'format' occurs twice"),
+        (b'{"format": "caf\xe9"}', "is damaged .byte 15 is not UTF-8"),
+    ],
+)
+def test_odd_text_is_refused_with_a_reason(tmp_path, text, words):
+    path = tmp_path / "odd.json.gz"
+    path.write_bytes(gzip.compress(text))
+    with pytest.raises(MkfaError, match=words) as caught:
+        read_experiments(path)
+    assert caught.value.exit_code == 2 and len(str(caught.value)) < 300

@@ -165,3 +165,34 @@ def test_the_optimiser_decays_neither_biases_nor_norms_and_leaves_frozen_tensors
     assert decayed[id(model[0].bias)] == decayed[id(model[1].weight)] == 0
     assert id(model[2].weight) not in decayed
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"x = " + b"[" * 100_000, "is not valid TOML .it is nested too deeply"),
+        (b"epochs = " + b"9" * 5000, "is not valid TOML .it has an integer of thousands of digits"),
+        (b"epochs = 3 # caf\xe9", "cannot be read as a recipe .it is not text"),
+        (b"epochs = 3\0", "is not valid TOML"),
+        (b"epochs = 3\nepochs = 4", "is not valid TOML"),
+        (b"#" * (1 << 21), "it has more than 1 MiB"),
+        (b"lr = nan", "lacks"),
+    ],
+)
+def test_odd_files_are_refused_with_a_reason(tmp_path, data, words):
+    path = tmp_path / "odd.toml"
+    path.write_bytes(data)
+    with pytest.raises(MkfaError, match=words) as caught:
+        load_recipe(str(path))
+    assert caught.value.exit_code == 2 and len(str(caught.value)) < 400
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    text = files("mkfa.training").joinpath("fast.toml").read_bytes()
+    (tmp_path / "fast.toml").write_bytes(b"\xef\xbb\xbf" + text)
+    assert load_recipe(str(tmp_path / "fast.toml")) == load_recipe("fast")
+
+
+def test_a_setting_of_thousands_of_digits_is_refused():
+    with pytest.raises(MkfaError, match="epochs"):
+        load_recipe("fast", parse_changes(["epochs=" + "9" * 5000]))

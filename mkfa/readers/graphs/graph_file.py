@@ -24,6 +24,7 @@ from mkfa.array_types import F32, AnyArray
 from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
+from mkfa.storage.files import open_file
 
 LARGEST_STEP = 1 << 15
 """Largest stride or dilation; a larger one is damage (the bank's layer table has 32-bit integers)."""
@@ -60,7 +61,7 @@ def load_package(name: str, extra: str, path: Path) -> ModuleType:
 def map_file(path: Path) -> mmap.mmap:
     """Map a file for reading; raises SourceError."""
     try:
-        with path.open("rb") as f:
+        with open_file(path) as f:
             return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
