@@ -39,7 +39,7 @@ class Pool(ByContent):
     excluded : for each bank the number of filters left out, by reason ("dead", "flat", "non-finite").
     other_kinds : filters of other kernel kinds in these banks, left out, by kind.
     families : names of banks with a common parent (`mkfa.similarity.lineage`). They count once: the filters of the
-        first of each family are counted, the others are only assigned to what was found.
+        first of each family that has any of this kind are counted, the others are only assigned to what was found.
     counted : (N,) bool, filters that groups, keys and their numbers rest on.
     """
 
@@ -92,11 +92,13 @@ class Pool(ByContent):
         """Sentences on what is in the pool and what was left out."""
         of_bank = (f"{name} {n}" for name, n in zip(self.banks, self.sizes, strict=True))
         out = [f"Filters: {len(self)} of {self.kind} ({', '.join(of_bank)})."]
+        counted = {self.banks[row] for row in np.unique(self.bank[self.counted])}
         for family in self.families:
-            out.append(
-                f"{', '.join(family)}: one parent, so they count once. What follows is of {family[0]}; the filters of "
-                "the others are only assigned to it."
-            )
+            if which := next((name for name in family if name in counted), ""):
+                out.append(
+                    f"{', '.join(family)}: one parent, so they count once. What follows is of {which}; the filters of "
+                    "the others are only assigned to it."
+                )
         gone = {r: sum(e.get(r, 0) for e in self.excluded) for r in ("dead", "flat", "non-finite")}
         if any(gone.values()):
             out.append("Left out as unusable: " + ", ".join(f"{n} {r}" for r, n in gone.items() if n) + ".")
@@ -154,10 +156,11 @@ def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = No
     others = FrozenDict({str(k): n for k, n in count.items() if k != kind})
     every = combinations(range(len(loaded)), 2)
     related = [(i, j) for i, j in every if find_lineage(loaded[i], loaded[j]).found]
-    first = np.array(family_of(len(loaded), related))
-    counted = (first == np.arange(len(loaded)))[bank_row]
-    if not counted.any():  # the first of the family has no filter of this kind
-        counted = bank_row == bank_row[0]
+    first: dict[int, int] = {}  # of each family the first bank that has filters of this kind
+    for row, family in enumerate(family_of(len(loaded), related)):
+        if len(parts[row][0]):
+            first.setdefault(family, row)
+    counted = np.isin(bank_row, list(first.values()))
     return Pool(
         kind=kind,
         banks=names,

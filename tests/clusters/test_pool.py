@@ -88,3 +88,21 @@ def test_banks_of_one_parent_count_once():
     alone = pool_banks([made("a", weights), made("c", other)])
     assert alone.families == () and alone.independent is alone.vector
     assert np.array_equal(alone.vector, pool.independent)
+
+
+def test_a_family_counts_by_its_first_bank_that_has_filters_of_the_kind():
+    rng = np.random.default_rng(0)
+
+    def made(name, *weights):
+        table = [
+            (Layer(0, f"{name}{i}", -1, 0.0, 1, w.shape[1], w.shape[2]), w.astype(np.float32), None)
+            for i, w in enumerate(weights)
+        ]
+        return make_bank(name, table, Provenance())
+
+    shared = [rng.standard_normal((40, 3, 3)) for _ in range(3)]
+    own, other = rng.standard_normal((40, 5, 5)), rng.standard_normal((40, 5, 5))
+    pool = pool_banks([made("a", *shared), made("b", *shared, own), made("c", other)], kernel_size="5x5")
+    assert pool.families == (("a", "b"),)
+    assert pool.counted.all()  # A has no 5x5 filter that could stand for B's
+    assert "What follows is of b" in pool.notes[1]
