@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared.printing import print_table, say
+from mkfa.training.spec import TRAINING_VERSION
 
 if TYPE_CHECKING:
     from mkfa.results.contrasts import Contrast
@@ -30,11 +31,11 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
         f"{p['source']} to {p['target']}, {p['arch']}",
         ("arm", "layers", "seeds", "top-1", "SD", "change", "±"),
         rows,
-        notes=own,
+        notes=[" ".join(own)],
     )
     say(sensitivity(found.sensitivity))
     print_contrasts(found.contrasts)
-    for note in notes:
+    for note in (*older(p), *notes):
         say(note)
 
 
@@ -52,11 +53,11 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
         f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
         ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"),
         rows,
-        notes=own,
+        notes=[" ".join(own)],
     )
     say(sensitivity(found.sensitivity))
     print_contrasts([c for c in found.contrasts if c.against != "baseline"])
-    for note in notes:
+    for note in (*older(p), *notes):
         say(note)
 
 
@@ -94,7 +95,12 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
         "augmentation; the base's do not. p: Welch's, as it is for one comparison: of twenty rows one falls below .05",
         "by chance. seen: the smallest true difference that shows (p < .05) in four of five such experiments.",
     ]
-    print_table("Differences", ("", "layers", "seeds", "points", "± Welch", "± paired", "p", "seen"), rows, notes=notes)
+    print_table(
+        "Differences",
+        ("", "layers", "seeds", "points", "± Welch", "± paired", "p", "seen"),
+        rows,
+        notes=[" ".join(notes)],
+    )
     for c in found:
         if c.series in MAIN and (c.against == REFERENCE or c.what == "step"):
             say(sentence(c))
@@ -130,9 +136,9 @@ def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
             say(f"- {sentence(one)}")
         say(
             "Each target counts once, by the mean over its sources: the interval is about other targets with "
-            "these same sources; the seeds' noise is in it, that of the choice of sources is not."
+            "these same sources; the noise of seeds and of test images is in it, that of the choice of sources is not."
         )
-    for note in notes:
+    for note in (*older(p), *notes):
         say(note)
 
 
@@ -154,6 +160,14 @@ def sensitivity(found: Any) -> str:
     )
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"
     return f"Sensitivity: worst is {where}, {distance}.{verdict}{beyond}"
+
+
+def older(parameters: Mapping[str, Any]) -> list[str]:
+    """Return a remark if the runs were trained by an earlier version of the training."""
+    version = parameters.get("training_version", 1)
+    if version == TRAINING_VERSION:
+        return []
+    return [f"Runs of training version {version} (now {TRAINING_VERSION}): the same command trains them anew."]
 
 
 def at_most(cells: Sequence[Any]) -> str:

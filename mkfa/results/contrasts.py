@@ -197,8 +197,8 @@ def sentence(contrast: Contrast) -> str:
         subject = f"{c.series} minus {c.against} at {c.layers[0]} layers: {points}"
     if math.isnan(c.half_width):
         return f"{subject}; no interval (needs two seeds)."
-    over = ", other seeds and test images" if c.test_error else ""
-    over += "" if c.test_error_exact or not c.test_error else " (at most)"
+    over = "; over seeds and test images" if c.test_error else ""
+    over += "" if c.test_error_exact or not c.test_error else ", at most"
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
     if any(width < ROUNDING for width in widths):

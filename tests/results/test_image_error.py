@@ -135,5 +135,5 @@ def test_a_curve_says_its_resolution_and_an_arm_that_must_hurt_and_does_not():
     text = told(found)
     assert f"a true difference from the base of {100 * found.detectable:.1f} points or more would show" in text
     assert "Above the base, although the arm must hurt: delta at 1 layers" in text
-    assert "other seeds and test images" in sentence(curve.contrasts[0])
+    assert "(Welch, 8 seeds; over seeds and test images)" in sentence(curve.contrasts[0])
     assert sensitivity(curve.base, curve.cells[1:]).above == ()
