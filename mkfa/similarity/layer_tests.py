@@ -162,8 +162,8 @@ def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
     The measures are computed anew without each layer in turn, neighbours, assignments and moments included. The squared
     error is the sum over both banks of (L - 1) / L times the squared deviations from their mean (Quenouille 1956; for
     two samples Arvesen 1969). The interval is over the layers that training could have given as well, and the filters
-    sampled from them: it holds the mean over such pairs of networks in 90 to 98 % of simulated pairs. Where both banks
-    have layers of one law it is too wide (95 to 100 %), as the interplay of layers is counted twice (Efron & Stein
+    sampled from them: it holds the mean over such pairs of networks in 87 to 98 % of simulated pairs. Where both banks
+    have layers of one law it is too wide (90 to 100 %), as the interplay of layers is counted twice (Efron & Stein
     1981). tests/benchmarks has the figures.
 
     NaN where a bank has a single layer in its sample.
