@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
 
 from mkfa.cli.shared.printing import VOICE
+from mkfa.cli.shared.streams import emit
 from mkfa.errors import printable
 
 
@@ -17,6 +19,30 @@ class _Lines(logging.Formatter):
         """Return the record without control characters."""
         lines = super().format(record).split("\n")
         return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
+
+
+class _File(logging.FileHandler):
+    """A log file. If it cannot be written any more (a full disk), that is said once and the work goes on."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say what is wrong, the first time; `logging` would print a traceback for each line."""
+        if not self.failed:
+            self.failed = True
+            error = sys.exc_info()[1]
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            emit(f"mkfa: {printable(self.baseFilename)}: is incomplete, as it cannot be written ({reason}).", err=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless an earlier one failed."""
+        if not self.failed:
+            super().emit(record)
+
+    def close(self) -> None:
+        """Close the file; what is still buffered is lost if the disk is full."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def log_to_stderr() -> None:
@@ -38,7 +64,9 @@ def log_to_file(path: Path) -> None:
     from mkfa.errors import MkfaError
 
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        if path.is_fifo() or path.is_socket():  # opening a pipe waits for a reader
+            raise OSError(0, "it is a pipe or socket")
+        handler = _File(path, encoding="utf-8")
     except OSError as error:
         raise MkfaError(path, f"cannot be written ({error.strerror})", "choose another --log-file") from error
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))

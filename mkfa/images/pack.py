@@ -269,7 +269,9 @@ def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, wo
         partial.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         problem = "the disk is full" if full else f"could not be written ({error.strerror or error})"
-        raise WorkError(partial, problem, f"free {packed_bytes(images, sizes) >> 20} MiB or choose --out") from error
+        raise WorkError(
+            partial, problem, f"free {(packed_bytes(images, sizes) >> 20) + 1} MiB or choose --out"
+        ) from error
     return map_arrays(partial, kind="domain", writable=True)[0]
 
 

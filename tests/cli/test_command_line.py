@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
@@ -187,6 +189,16 @@ def test_quiet_prints_nothing_and_the_log_file_has_it_all(mkfa, tmp_path):
     log = (tmp_path / "log").read_text()
     assert "efficientnet_lite0" in log
     assert "exit code 0" in log
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_file_on_a_full_disk_is_said_to_be_incomplete_once(mkfa, tmp_path):
+    code, out, said = mkfa("--log-file", "/dev/full", "banks")
+    assert code == 0 and "efficientnet_lite0" in out
+    assert said == "mkfa: /dev/full: is incomplete, as it cannot be written (No space left on device).\n"
+    os.mkfifo(tmp_path / "pipe")
+    code, _, said = mkfa("--log-file", tmp_path / "pipe", "banks")
+    assert code == 2 and "it is a pipe or socket" in said
 
 
 @pytest.mark.parametrize(
