@@ -232,6 +232,15 @@ def make_torch(folder: Path) -> Path:
     return folder / "net.pt"
 
 
+def make_keras(folder: Path) -> Path:
+    sys.path.insert(0, str(Path(__file__).parent / "readers"))
+    from keras_files import model, network, new_image, write_keras
+
+    layers = network()
+    write_keras(folder / "net.keras", model(layers), new_image(layers, names=True))
+    return folder / "net.keras"
+
+
 def read_harvested(path: Path) -> Any:
     from mkfa.readers.harvesting import harvest
 
@@ -253,6 +262,7 @@ KINDS = {
     "archive": Kind(make_archive, read_archive),
     "result arrays": Kind(make_arrays, read_arrays_file),
     "PyTorch checkpoint": Kind(make_torch, read_harvested),
+    "Keras archive": Kind(make_keras, read_harvested),
 }
 
 

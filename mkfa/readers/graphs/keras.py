@@ -38,7 +38,8 @@ from mkfa.readers.graphs.keras_layers import (
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading
 from mkfa.storage import hdf5
-from mkfa.storage.files import sha256_of
+from mkfa.storage.files import open_file, sha256_of
+from mkfa.storage.zip_records import check_span
 
 MOST_CONFIG = 1 << 26
 """Longest configuration that is parsed, bytes."""
@@ -121,9 +122,11 @@ def _archive(path: Path, most: int) -> Iterator[tuple[Mapping[str, Any] | None, 
                 config = parse_config(_unpacked(archive, "config.json", MOST_CONFIG, path), path)
             info = archive.getinfo("model.weights.h5")
             if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                with archive.open(info) as member, path.open("rb") as f:
+                with archive.open(info) as member, open_file(path) as f:
                     member.read(1)  # checks the local header
-                    yield config, io.BufferedReader(_Window(f, _data_start(f, info), info.file_size))
+                    start = _data_start(f, info)
+                    check_span(f, (start, start + info.file_size, info.CRC), name=info.filename, thing=path)
+                    yield config, io.BufferedReader(_Window(f, start, info.file_size))
             else:
                 yield config, io.BytesIO(_unpacked(archive, "model.weights.h5", most, path))
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError) as error:
