@@ -7,6 +7,7 @@ would come too late: while modules are imported, after a second signal, and when
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -131,7 +132,10 @@ class Interrupts:
 
     def _repeat(self) -> None:
         self.repeats, self.repeating = self.repeats + 1, True
-        signal.pthread_kill(threading.main_thread().ident or 0, self.first or signal.SIGINT)
+        if hasattr(signal, "pthread_kill"):  # it wakes the main thread where it waits
+            signal.pthread_kill(threading.main_thread().ident or 0, self.first or signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
 
 def _sentence(number: int) -> str:

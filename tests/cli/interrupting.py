@@ -37,9 +37,8 @@ VERBS: dict[str, str] = {
     "doctor": "doctor",
 }
 """Name -> command, with inputs in `in` and outputs in `out`; `banks` changes nothing."""
-VOLATILE = re.compile(
-    r"created|seconds|started|finished|duration|_at$|command|host|pid|attempts|path|time|speed|_per_s"
-)
+VOLATILE = re.compile(r"created|seconds|started|finished|_at$|command|host|pid|attempts|path|time|_per_s|resumed|crc32")
+"""Names of what differs from run to run."""
 
 
 def prepare(folder: Path) -> None:
