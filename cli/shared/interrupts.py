@@ -103,6 +103,7 @@ class Interrupts:
 
     def _watch(self, reader: int) -> None:
         """End the process where the main thread does not: compiled code keeps Python's handlers waiting."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # where the main thread blocks them, they have to wait
         arrived = 0
         while read := os.read(reader, 64):
             numbers = [number for number in read if number in _SIGNALS]

@@ -231,8 +231,11 @@ class Workers:
         return events
 
     def request_stop(self) -> None:
-        for process in self.processes.values():
-            process.send(Worker.STOP)
+        for process in list(self.processes.values()):
+            if process.ready:
+                process.send(Worker.STOP)
+            else:  # it still imports and has trained nothing
+                self._drop(process, kill=True)
 
     def halve(self) -> bool:
         """Use half as many processes; those beyond end after their run."""

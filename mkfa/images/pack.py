@@ -316,7 +316,9 @@ def _decode(
         done.clear()
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
+    with _children_ignore_sigint():  # its semaphores start a process that keeps account of them
+        executor = ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent)
+    with executor as pool:
         waiting: dict[Future[tuple[list[str], int]], tuple[str, Side, list[int]]] = {}
         ahead = iter(todo)
         try:
@@ -378,7 +380,7 @@ def _children_ignore_sigint() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
         yield
     finally:
@@ -391,6 +393,8 @@ def end_with_parent() -> None:
     Pillow's log is silenced: what is wrong with an image is said once, with its path.
     """
     logging.getLogger("PIL").disabled = True
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked only while the process started
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
