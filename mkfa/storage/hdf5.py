@@ -29,7 +29,7 @@ CHECKSUM = "checksum"
 WIDEST = 1 << 16
 """Most bytes of one row of a table and of one text."""
 
-_MOST_OBJECTS = 1 << 17
+_MOST_OBJECTS = 1 << 14  # more take longer than seconds to open
 _MOST_ATTRIBUTE = 1 << 26
 _VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
 _LOCKED = "unable to lock file"
