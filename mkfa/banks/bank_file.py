@@ -251,17 +251,20 @@ def same_filters(a: FilterBank, b: FilterBank) -> bool:
 def replace_bank(bank: FilterBank, path: str | Path) -> tuple[str, ...]:
     """Write a bank over a file that may exist, and return sentences on what is gone with it.
 
-    Analyses stored in the file are kept if its filters are those of the bank. Raises `InUseError` if another program
-    has the file open for writing, else as `write_bank`.
+    Analyses stored in the file are kept if its filters are those of the bank. The file is locked meanwhile, as by
+    `write_analysis`. Raises `InUseError` if another program has the file open for writing, else as `write_bank` and
+    `changing`.
     """
     path = Path(path)
     check_target(path, overwrite=True)
-    former, analyses = None, stored_analyses(path)
-    if analyses:
-        with contextlib.suppress(BankError):
-            former = read_bank(path)
-    keep = former is not None and same_filters(former, bank)
-    _write(bank, path, analyses if keep else None)
+    # Another process may be storing a result in the file.
+    with changing(path) if path.is_file() else contextlib.nullcontext():
+        former, analyses = None, stored_analyses(path)
+        if analyses:
+            with contextlib.suppress(BankError):
+                former = read_bank(path)
+        keep = former is not None and same_filters(former, bank)
+        _write(bank, path, analyses if keep else None)
     return () if keep or not analyses else (gone(analyses),)
 
 

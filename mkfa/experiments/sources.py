@@ -113,9 +113,15 @@ def find_source(name: str, *, what: str) -> Source:
             problem = "is a run that keeps no filters: base runs of networks with depthwise layers do"
             raise MkfaError(name, problem, "name a base run that is done")
         name = str(folder / BANK)
-    checkpoint = is_path(name) and Path(name).suffix != ".h5"
-    bank = harvest(name) if checkpoint else load_bank(name)
+    bank = harvest(name) if is_path(name) and not _is_bank(Path(name).expanduser()) else load_bank(name)
     return Source(bank.name, "", bank)
+
+
+def _is_bank(path: Path) -> bool:
+    """True for a path in .h5 that a bank is read from; Keras's checkpoints may end so too."""
+    from mkfa.readers.graphs import keras
+
+    return path.suffix == ".h5" and (not path.is_file() or keras.is_bank(path))
 
 
 def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:

@@ -223,9 +223,11 @@ def read_result(folder: Path) -> RunResult | None:
         return None
     if record.get("state") not in ("done", "diverged"):
         raise WorkError(folder / RESULT, "is damaged (unknown state)", "remove the run's folder")
-    for key in ("top1_last", "top1_best", "chance", "step"):
+    for key in ("top1_last", "top1_best", "chance", "step", "test_images"):
         if not isinstance(record.get(key, 0), int | float):
             raise WorkError(folder / RESULT, f"is damaged (its {key} is not a number)", "remove the run's folder")
+    if not isinstance(record.get("test_right", ""), str):
+        raise WorkError(folder / RESULT, "is damaged (its test_right is not text)", "remove the run's folder")
     return RunResult.of(record)
 
 

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from mkfa.banks.bank_file import Analysis, read_analyses, write_analysis, write_bank
-from mkfa.errors import BankError
+from mkfa.banks import bank_file
+from mkfa.banks.bank_file import Analysis, changing, read_analyses, replace_bank, write_analysis, write_bank
+from mkfa.errors import BankError, WorkError
 
 ADDER = """
 import sys
@@ -34,4 +35,15 @@ def test_a_result_is_not_stored_in_another_bank_than_was_analysed(tmp_path, bank
         write_analysis(path, Analysis("a", {"v": np.arange(3)}, {}), of=first)
     assert not read_analyses(path)
     write_analysis(path, Analysis("a", {"v": np.arange(3)}, {}), of=second)
+    assert set(read_analyses(path)) == {"a"}
+
+
+def test_a_bank_is_not_replaced_while_a_result_is_stored_in_it(tmp_path, bank_maker, monkeypatch):
+    monkeypatch.setattr(bank_file, "LOCK_WAIT", 0.1)
+    bank = bank_maker()
+    path = write_bank(bank, tmp_path / "bank.h5")
+    with changing(path), pytest.raises(WorkError, match="is being changed by another process"):
+        replace_bank(bank, path)
+    write_analysis(path, Analysis("a", {"v": np.arange(3)}, {}))
+    assert replace_bank(bank, path) == ()
     assert set(read_analyses(path)) == {"a"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -256,3 +257,17 @@ def test_what_follows_a_block_is_told(domains):
     assert told.startswith("resnet50 has 49 convolutions on its main path; 4 projections of shortcuts")
     assert tell_followers(experiment(what="conv"), domains["emoji"], 4) == ""
     assert tell_followers(experiment(), domains["emoji"], 3) == ""
+
+
+def test_a_keras_checkpoint_and_a_bank_are_told_apart_where_both_end_in_h5(tmp_path, bank_maker):
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 4, 1)).astype("f4")
+    with h5py.File(tmp_path / "net.h5", "w") as f:
+        f["layers/depthwise_conv2d/vars/0"] = kernel
+        f["layers/depthwise_conv2d/vars/1"] = np.zeros(4, "f4")
+    bank = bank_maker()
+    path = write_bank(bank, tmp_path / "bank.h5")
+    [keras], [own] = (find_sources(str(tmp_path / name), what="depthwise") for name in ("net.h5", path.name))
+    np.testing.assert_array_equal(keras.bank.of_layer(0).weight, kernel[..., 0].transpose(2, 0, 1))
+    assert own.bank == bank
+    with pytest.raises(MkfaError, match="does not exist"):
+        find_sources(str(tmp_path / "none.h5"), what="depthwise")

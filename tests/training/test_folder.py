@@ -45,6 +45,8 @@ def test_what_is_whole_is_read(folder):
         '{"state": "over"}',
         '{"state": "done", "top1_last": "x"}',
         '{"state": "diverged", "step": null}',
+        '{"state": "done", "test_images": null}',
+        '{"state": "done", "test_images": 8, "test_right": 3}',
     ],
 )
 def test_a_damaged_result_is_a_failed_run_and_is_not_taken_over(folder, text):
