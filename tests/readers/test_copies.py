@@ -130,6 +130,7 @@ def test_networks_of_a_common_parent_are_not_called_averaged() -> None:
     with pytest.raises(SourceError, match=r"'source_encoder', 'target_encoder', which have a common parent \(r = 0.9"):
         mkfa.harvest(file)
     one = mkfa.harvest(file, include="target_encoder.*")
+    assert one.provenance.skipped == {"of a copy or network that --include does not name": 4}
     assert [layer.name for layer in one.layers] == [f"target_encoder.{key}" for key in LAYERS]
     assert len(mkfa.harvest(file, include="*").layers) == 8
     assert len(mkfa.harvest(file, exclude="source_encoder.*").layers) == 4

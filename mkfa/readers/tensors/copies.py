@@ -27,6 +27,7 @@ NOT_AVERAGED = "not averaged (the EMA twin was taken)"
 AVERAGED = "averaged copy (the raw one was taken)"
 SECOND_COPY = "second averaged copy"
 OTHER_STATE = "another state of the same network"
+NOT_NAMED = "of a copy or network that --include does not name"
 BESIDE = "buffer beside the weight"
 
 ALIKE = 0.5
@@ -287,7 +288,7 @@ def _settle(
     """Decide which states of a group are taken, and leave the tensors of the others out."""
     named = [state for state in group if all(matches(key, options.include) for key in state.layers.values())]
     if named:
-        _take(named, group, infos, verdict, OTHER_STATE)
+        _leave_out([state for state in group if state not in named], group, infos, verdict, NOT_NAMED)
         if len(named) < len(group):
             verdict.notes.append(f"{_listed(named)} taken of {_listed(group)}, as --include says")
         return
@@ -437,12 +438,6 @@ def _first(states: Sequence[_State]) -> _State:
         return bool(state.words & _OTHER_STATES or state.words & _LAST), not state.words & _LAST
 
     return min(states, key=rank)
-
-
-def _take(
-    wanted: Sequence[_State], group: Sequence[_State], infos: Mapping[str, TensorInfo], verdict: _Verdict, why: str
-) -> None:
-    _leave_out([state for state in group if state not in wanted], group, infos, verdict, why)
 
 
 def _leave_out(
