@@ -197,8 +197,8 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
         f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R²: "
         "read a single class with its margin.",
-        f"Nulls: {summary.draws:,} filters for each size and null, seed {summary.seed}; intervals: "
-        f"{summary.resamples:,} resamples of layers.",
+        f"Nulls: {summary.draws:,} filters for each size and null, seed {summary.seed}; "
+        "intervals: jackknife over layers.",
     ]
     if any(summary.unscored.values()):
         counts = ", ".join(f"{n:,} {why}" for why, n in summary.unscored.items() if n)

@@ -13,8 +13,8 @@ from mkfa.patterns.basis_assignment import BasisAssignment, KindAssignment
 from mkfa.patterns.coincidence import Merge, Merged, Rows, merged_classes, table_rows
 from mkfa.patterns.dictionary import dictionary, same, version
 from mkfa.patterns.fit import Fit, models, parsimony
+from mkfa.stats.intervals import share_over_groups
 
-RESAMPLES = 2000
 CURVE = np.linspace(0, 1, 101)
 """R² of the points of coverage curves."""
 
@@ -124,7 +124,6 @@ class AssignmentSummary:
     draws: int
     seed: int
     r2: float
-    resamples: int
     filters: int
     unscored: Mapping[str, int]
     median_margin: float
@@ -138,7 +137,7 @@ class AssignmentSummary:
 
 
 def summarise(assignment: BasisAssignment) -> AssignmentSummary:
-    """Summarise an assignment; intervals are percentiles of a bootstrap over layers, with the assignment's seed."""
+    """Summarise an assignment; intervals of shares are over layers (`mkfa.stats.intervals.share_over_groups`)."""
     kinds, r2 = [k for k in assignment.kinds if k.usable.any()], assignment.r2
     layers = layer_shares(assignment)
     unscored = {why: sum(k.unscored[why] for k in assignment.kinds) for why in ("dead", "flat", "non-finite")}
@@ -151,14 +150,13 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
         draws=assignment.draws,
         seed=assignment.seed,
         r2=r2,
-        resamples=RESAMPLES,
         filters=len(assignment),
         unscored=FrozenDict(unscored),
         median_margin=float(np.median(margins)),
         names=assignment.names,
         titles=assignment.titles,
         classes=_classes(assignment, kinds, layers),
-        whole=tuple(_coverage(kinds, i, r2, assignment.seed) for i in range(len(kinds[0].nulls))),
+        whole=tuple(_coverage(kinds, i, r2) for i in range(len(kinds[0].nulls))),
         kinds=tuple(_kind(assignment, k) for k in kinds),
         layers=layers,
         skipped=assignment.skipped,
@@ -167,7 +165,7 @@ def summarise(assignment: BasisAssignment) -> AssignmentSummary:
 
 def _kind(assignment: BasisAssignment, part: KindAssignment) -> KindSummary:
     size = part.kind.kh, part.kind.kw
-    coverage = tuple(_coverage([part], i, assignment.r2, assignment.seed) for i in range(len(part.nulls)))
+    coverage = tuple(_coverage([part], i, assignment.r2) for i in range(len(part.nulls)))
     usable = part.usable
     return KindSummary(
         str(part.kind),
@@ -182,7 +180,7 @@ def _kind(assignment: BasisAssignment, part: KindAssignment) -> KindSummary:
     )
 
 
-def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> Coverage:
+def _coverage(kinds: list[KindAssignment], which: int, r2: float) -> Coverage:
     """Return the coverage of all filters of some kernel sizes beside one null; nulls are weighted by filters."""
     fits = [k.fit.r2[k.usable] for k in kinds]
     nulls = [k.nulls[which].r2 for k in kinds]
@@ -192,7 +190,7 @@ def _coverage(kinds: list[KindAssignment], which: int, r2: float, seed: int) -> 
     beyond = np.concatenate([f > limit for f, limit in zip(fits, limits, strict=True)])
     layer = np.concatenate([k.layer[k.usable] for k in kinds])
     counts = np.stack([np.bincount(layer, fixed), np.bincount(layer, beyond)], axis=1).astype(np.float64)
-    low, high = _interval(counts, np.bincount(layer), seed)
+    low, high = share_over_groups(counts, np.bincount(layer))
     everything = np.sort(np.concatenate(fits))
     pooled = [_share_from(n, CURVE) for n in nulls]
     # The median of a mixture of nulls: the first R² at which the weighted share above falls to a half.
@@ -223,22 +221,6 @@ def _share_from(ascending: F32, at: F64) -> F64:
     return np.asarray(1 - np.searchsorted(ascending, at.astype(np.float32), side="left") / len(ascending), np.float64)
 
 
-def _interval(counts: F64, sizes: np.ndarray[tuple[int], np.dtype[np.intp]], seed: int) -> tuple[F64, F64]:
-    """Return 95 % percentile intervals of shares over a bootstrap of layers; NaN for fewer than two layers.
-
-    counts : (L, C) filters with a property in each layer; sizes : (L,) filters in each; empty layers do not count.
-    """
-    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
-    if len(sizes) < 2:
-        nothing = np.full(counts.shape[1], np.nan)
-        return nothing, nothing
-    rng = np.random.default_rng([seed, 1])
-    drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=RESAMPLES)  # (B, L)
-    shares = (drawn @ counts) / (drawn @ sizes)[:, None]
-    low, high = np.quantile(shares, (0.025, 0.975), axis=0)
-    return np.asarray(low, np.float64), np.asarray(high, np.float64)
-
-
 def rows_of(assignment: BasisAssignment) -> Rows:
     """Return the rows of the assignment's table of classes."""
     return table_rows(assignment.basis, [(k.kind.kh, k.kind.kw) for k in assignment.kinds])
@@ -253,7 +235,7 @@ def _classes(
     on = np.concatenate([k.gain[k.usable] > 0 for k in kinds])
     sizes = np.array([layer.filters for layer in layers], np.intp)
     counts = np.array([layer.shares for layer in layers]) * sizes[:, None]
-    low, high = _interval(np.nan_to_num(counts), sizes, assignment.seed)
+    low, high = share_over_groups(np.nan_to_num(counts), sizes)
     total, out = len(row), []
     for index, (name, title, merged) in enumerate(zip(rows.names, rows.titles, rows.merged, strict=True)):
         mine = row == index

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
 """Confidence level of all intervals."""
@@ -97,6 +99,50 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
     low, high = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
     return float(low), float(high)
+
+
+def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the interval of shares of all members of groups of unequal sizes, such as the layers of a network.
+
+    Groups are the sampling units. Delete-one-group jackknife for unequal groups (Busing, Meijer, van der Leeden 1999,
+    Statistics and Computing 9, 3-8) of the log odds, half a member added to either side, with Student's t. Its degrees
+    of freedom are those of the effective number of groups, (sum of sizes)^2 / sum of sizes^2.
+
+    Parameters
+    ----------
+    counts : (L, C) members of each group that have each property.
+    sizes : (L,) members of each group; empty groups do not count.
+
+    Returns
+    -------
+    low, high : (C,) float64, NaN for fewer than two groups.
+
+    Examples
+    --------
+    >>> low, high = share_over_groups([[30], [50], [20], [40]], [100, 100, 100, 100])
+    >>> low.round(2).tolist(), high.round(2).tolist()
+    ([0.18], [0.57])
+    """
+    from scipy.stats import t
+
+    counts, sizes = np.asarray(counts, np.float64), np.asarray(sizes, np.float64)
+    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
+    if len(sizes) < 2:
+        return np.full(counts.shape[1], np.nan), np.full(counts.shape[1], np.nan)
+    whole, total = counts.sum(axis=0), sizes.sum()
+    value = _log_odds(whole, total)
+    without = _log_odds(whole - counts, (total - sizes)[:, None])  # (L, C)
+    weight = (sizes / total)[:, None]
+    pseudo = (value - (1 - weight) * without) / weight
+    estimate = len(sizes) * value - ((1 - weight) * without).sum(axis=0)
+    variance = ((pseudo - estimate) ** 2 * weight / (1 - weight)).mean(axis=0)
+    reach = t.ppf((1 + LEVEL) / 2, max(1.0, 1 / (weight**2).sum() - 1)) * np.sqrt(variance)
+    low, high = (1 / (1 + np.exp(-(value + sign * reach))) for sign in (-1, 1))
+    return np.minimum(low, whole / total), np.maximum(high, whole / total)
+
+
+def _log_odds(count: NDArray[np.float64], total: Any) -> NDArray[np.float64]:
+    return np.asarray(np.log((count + 0.5) / (total - count + 0.5)), np.float64)
 
 
 def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
