@@ -261,7 +261,7 @@ def test_banks_are_exported_renamed_and_removed(mkfa, tmp_path):
     assert load_bank("a/b").name == "a/b"
     assert load_bank("a/b").groups == bundled.groups
     assert mkfa("banks", "rm", "a/b")[0] == 0
-    assert not list(library_folder().iterdir())
+    assert not list(library_folder().glob("*.h5"))
     assert "is not a bank of the library" in mkfa("banks", "rm", "ppocrv4_det")[2]
 
 

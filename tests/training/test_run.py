@@ -21,7 +21,7 @@ from mkfa.training import run as engine
 from mkfa.training import step as step_module
 from mkfa.training.device import Execution
 from mkfa.training.evaluation import evaluate
-from mkfa.training.folder import CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
+from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
 from mkfa.training.recipe import Recipe, load_recipe
 from mkfa.training.run import Report, network_seed, steps_of, train_run
 from mkfa.training.spec import RunSpec
@@ -68,7 +68,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     result = run(made, tmp_path, tell=told.append)
     folder = RunFolder(tmp_path, spec(made)).path
     assert folder.name == spec(made).hash
-    assert {p.name for p in folder.iterdir()} == {"spec.json", METRICS, RESULT, WEIGHTS, "lock"}
+    assert {p.name for p in folder.iterdir()} == {"spec.json", METRICS, RESULT, WEIGHTS, ATTEMPTS, "lock"}
     assert result["state"] == "done"
     assert result["top1_last"] > 0.7 > result["chance"] == pytest.approx(1 / 3, abs=0.05)
     assert (told[-1].step, told[-1].steps, len(told)) == (120, 120, 120)
