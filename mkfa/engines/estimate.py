@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.training.base_runs import base_of
 from mkfa.training.device import Execution
@@ -80,7 +81,7 @@ def estimate(
     executions : how each concurrent run is computed.
     timer : returns the `Timing` of a specification while all of them are busy.
     """
-    left = [p for p in plan if RunFolder(root, p.spec).result() is None]
+    left = [p for p in plan if is_left(p, root)]
     deepest: dict[tuple[object, ...], int] = {}
     for p in left:
         key = _network(p.spec, domains, p.spec.what)
@@ -115,12 +116,20 @@ def estimate(
 
 def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> Estimate:
     """Count the remaining runs and steps of a plan without timing: `seconds` is None, `jobs` 0."""
-    left = [p for p in plan if RunFolder(root, p.spec).result() is None]
+    left = [p for p in plan if is_left(p, root)]
     steps = sum(
         steps_of(recipe_of(p.spec), len(domains[p.spec.domain].x_train))[0] - RunFolder(root, p.spec).begun()
         for p in left
     )
     return Estimate(len(plan), len(plan) - len(left), steps, None, jobs=0)
+
+
+def is_left(planned: PlannedRun, root: Path) -> bool:
+    """Return whether a run has to be trained. One with a damaged result has not: the sweep reports it as failed."""
+    try:
+        return RunFolder(root, planned.spec).result() is None
+    except MkfaError:
+        return False
 
 
 def makespan(tasks: Sequence[Job], jobs: int) -> float:

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from mkfa.engines.estimate import Estimate, Timing, estimate
+from mkfa.engines.estimate import Estimate, Timing, estimate, is_left
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import Died, EngineError, Event
-from mkfa.engines.unit import Outcome, taken_over
+from mkfa.engines.unit import Outcome
 from mkfa.engines.worker import Task, Worker, no_signals
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import WorkError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.planned import PlannedRun
@@ -78,18 +78,11 @@ def _independent(plan: Sequence[PlannedRun]) -> int:
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Workers:
     """Return the engine for a plan, as a context manager; processes are started only when there is work."""
-    left = sum(_is_left(root, planned) for planned in plan)
+    left = sum(is_left(planned, root) for planned in plan)
     executions = divide(execution, plan)[: max(1, left)]
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
     return Workers(executions, domains, root)
-
-
-def _is_left(root: Path, planned: PlannedRun) -> bool:
-    try:
-        return taken_over(planned, root, Execution()) is None
-    except MkfaError:  # damaged: the sweep reports it
-        return False
 
 
 class _Process:

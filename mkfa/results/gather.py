@@ -16,6 +16,7 @@ from mkfa.results.table import Scenarios, as_scenarios
 from mkfa.training.folder import SPEC, RunFolder, read_json, read_spec
 from mkfa.training.folder import read_result as read_run_result
 from mkfa.training.planned import PlannedRun
+from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE
 
 RESULTS = ("curve.json", "table.json", "matrix.json")
@@ -163,5 +164,12 @@ def _from_folder(root: Path, listed: Mapping[str, Any]) -> RunRecord:
 
 
 def records_of(plan: Sequence[PlannedRun], root: Path) -> tuple[RunRecord, ...]:
-    """Return the runs of a plan with their results so far."""
-    return tuple(record_of(p.spec, p.source, RunFolder(root, p.spec).result()) for p in plan)
+    """Return the runs of a plan with their results so far; a damaged result counts as missing."""
+    return tuple(record_of(p.spec, p.source, _result_of(p, root)) for p in plan)
+
+
+def _result_of(planned: PlannedRun, root: Path) -> RunResult | None:
+    try:
+        return RunFolder(root, planned.spec).result()
+    except MkfaError:  # the sweep has reported it
+        return None

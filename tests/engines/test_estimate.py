@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkfa.engines.estimate import Job, Timing, estimate, makespan, time_run
+from mkfa.engines.estimate import Job, Timing, count_steps, estimate, makespan, time_run
 from mkfa.experiments.plan import Setting, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
+from mkfa.results.gather import records_of
 from mkfa.training.device import Execution
-from mkfa.training.folder import CHECKPOINT, RunFolder
+from mkfa.training.folder import CHECKPOINT, RESULT, RunFolder
 from mkfa.training.recipe import load_recipe
 from mkfa.training.spec import RunSpec
 
@@ -112,3 +113,14 @@ def test_timing_writes_nothing_and_trains_a_throwaway(domains, tmp_path, monkeyp
     found = time_run(plan.spec, domains, execution=ONE)
     assert 0 < found.image < found.step
     assert not list(Path().iterdir())
+
+
+def test_a_damaged_result_is_neither_left_to_train_nor_an_error_before_the_sweep(domains, tmp_path):
+    cells = [(Source("letters", "letters"), "emoji", "random", n) for n in (1, 3)]
+    plan = plan_cells(experiment(), domains, cells=cells, seeds=1)
+    assert count_steps(plan, domains, root=tmp_path).steps == 30
+    folder = RunFolder(tmp_path, plan[-1].spec)
+    folder.prepare()
+    (folder.path / RESULT).write_text("{")
+    assert count_steps(plan, domains, root=tmp_path).steps == 20
+    assert [record.result for record in records_of(plan, tmp_path)] == [None] * 3
