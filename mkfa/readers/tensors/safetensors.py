@@ -21,12 +21,17 @@ from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import check_float, stored_bytes, to_float32
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 
 MAX_HEADER = 100_000_000
 """Longest header that is parsed, bytes; the limit of the safetensors library."""
 
 MAX_DIMENSIONS = 64
+
+_STEPS_A_TENSOR, _STEPS_A_PART, _STEPS_AN_OBJECT = 100, 10, 20
+"""About a microsecond each: what the rules for names do with a tensor, with each dotted part of its name, and what the
+parser does with an object."""
 
 _DTYPES = {
     "F64": "float64",
@@ -99,28 +104,33 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
     ------
     SourceError
         The JSON is malformed; a type is unknown; shapes and bytes disagree; data overlap, leave holes or do not end
-        with the file.
+        with the file; names are too long, or too many for the file's size.
     """
     size = header_size(data, file_size, thing)
     if len(data) < size:
         raise SourceError(thing, f"is truncated: {len(data)} bytes of a {size} byte header", _AGAIN)
-    entries = json_object(data[8:size], thing)
+    budget = Budget(thing, file_size)
+    entries = json_object(data[8:size], thing, budget)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise SourceError(thing, "has metadata that are not text", _AGAIN)
     tensors: dict[str, TensorInfo] = {}
     spans: dict[str, tuple[int, int]] = {}
     for key, entry in entries.items():
+        budget.key(key)
+        budget.step(_STEPS_A_TENSOR + _STEPS_A_PART * key.count("."))
         tensors[key], spans[key] = _entry(key, entry, thing)
     _check_layout(spans, file_size - size, thing)
     placed = {key: (size + first, size + last) for key, (first, last) in spans.items()}
     return Header(FrozenDict(tensors), FrozenDict(placed), FrozenDict(metadata), size)
 
 
-def json_object(data: bytes, thing: object) -> dict[str, Any]:
-    """Parse a JSON object; raises SourceError for other values and repeated names."""
+def json_object(data: bytes, thing: object, budget: Budget | None = None) -> dict[str, Any]:
+    """Parse a JSON object; raises SourceError for other values, repeated names, and more objects than `budget` has."""
+    spent = Budget(thing, len(data)) if budget is None else budget
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        spent.step(_STEPS_AN_OBJECT)
         out: dict[str, Any] = {}
         for name, value in pairs:
             if name in out:

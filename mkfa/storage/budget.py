@@ -1,0 +1,95 @@
+"""How much work and memory the reading of one file may cost.
+
+A small file can make a reader work without end: parts that refer to each other, one region that many tensors share,
+a name of a million components. A reader therefore charges its budget with what it does. The budget grows with the
+bytes that the file has, so an honest file of any size is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mkfa.errors import SourceError
+
+FREE_STEPS = 4_000_000
+"""Steps that every file may take; a step takes about a microsecond."""
+
+FREE_BYTES = 1 << 26
+"""Bytes that every file may be decoded into."""
+
+LONGEST_KEY = 1 << 10
+"""Most characters in the name of a tensor in a checkpoint."""
+
+LONGEST_NAME = 1 << 14
+"""Most characters in a name in a graph; converters join the names of fused operators."""
+
+DEEPEST = 64
+"""Deepest nesting of containers, of graphs and of calls."""
+
+_BYTES_A_STEP = 64
+_EXPANSION = 12  # integers of 4 bits become bytes, then float32
+_EXPANDED = 1 << 26
+_LATER_EXPANSION = 4
+
+
+@dataclass(slots=True)
+class Budget:
+    """Steps and bytes that are left for one file, over all its tensors.
+
+    Parameters
+    ----------
+    thing : the file, named in errors
+    size : bytes of the file
+
+    Examples
+    --------
+    >>> budget = Budget("net.onnx", size=1000)
+    >>> budget.step(10)
+    >>> budget.produce(1 << 40)
+    Traceback (most recent call last):
+    ...
+    mkfa.errors.SourceError: net.onnx: would take more than 67 MB of memory, far more than its 1000 bytes justify; ...
+    """
+
+    thing: object = "the file"
+    size: int = 0
+    _steps: int = field(init=False, default=0)
+    _bytes: int = field(init=False, default=0)
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that a file of this size may take."""
+        return FREE_STEPS + self.size // _BYTES_A_STEP
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a file of this size may be decoded into."""
+        near = min(self.size, _EXPANDED)
+        return FREE_BYTES + _EXPANSION * near + _LATER_EXPANSION * (self.size - near)
+
+    def grow(self, size: int) -> None:
+        """Add the bytes of a file that belongs to the first one."""
+        self.size += size
+
+    def step(self, count: int = 1) -> None:
+        """Charge steps; raises SourceError if there are too many."""
+        self._steps += count
+        if self._steps > self.most_steps:
+            problem = f"needs more than {self.most_steps} steps to read, far more than its {self.size} bytes justify"
+            raise SourceError(self.thing, problem, "use a file from a source that you trust")
+
+    def produce(self, count: int) -> None:
+        """Charge bytes that are about to be made; raises SourceError if there are too many."""
+        self._bytes += count
+        if self._bytes > self.most_bytes:
+            most = f"{self.most_bytes / 1e6:.0f} MB"
+            problem = f"would take more than {most} of memory, far more than its {self.size} bytes justify"
+            raise SourceError(self.thing, problem, "use a file from a source that you trust")
+
+    def key(self, key: str, most: int = LONGEST_KEY) -> None:
+        """Charge a tensor's key and the prefixes that end at its dots; raises SourceError if it is too long."""
+        if len(key) > most:
+            problem = f"has a name of {len(key)} characters, more than the {most} that are read ({key[:40]!r})"
+            raise SourceError(self.thing, problem, "use a file from a source that you trust")
+        self.step(len(key))
+        self.produce(len(key) * (2 + key.count(".")) // 2)
