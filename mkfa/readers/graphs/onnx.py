@@ -31,10 +31,11 @@ from mkfa.readers.graphs.onnx_blocks import Blocks
 from mkfa.readers.graphs.onnx_operands import Operand, Operands
 from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope, graph_scope, ordered, subgraphs
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles
-from mkfa.readers.graphs.onnx_wire import trim
+from mkfa.readers.graphs.onnx_wire import check_messages, trim
 from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
+from mkfa.storage.budget import LONGEST_NAME, Budget
 from mkfa.storage.files import sha256_of
 
 LARGEST_FILE = 1 << 31
@@ -77,7 +78,9 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     digest = sha256_of(path)  # hashing the map would load every page of it
     try:
         # onnx.load would open the files that the model names before their paths are checked
-        trimmed = trim(content)
+        budget = Budget(path, len(content))
+        trimmed = trim(content, budget)
+        check_messages(trimmed.message(), onnx.ModelProto.DESCRIPTOR, budget)
         model = onnx.ModelProto.FromString(trimmed.message())
     except (DamagedError, UnicodeDecodeError, protobuf.DecodeError) as error:
         raise damaged(path, error) from None
@@ -86,7 +89,7 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     external = ExternalFiles(path, trimmed)
     tally = Tally()
     try:
-        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None))
+        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None, budget))
     except (ValueError, OverflowError, TypeError) as error:  # bytes that are not UTF-8 raise TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
@@ -111,15 +114,22 @@ class _Walk:
     def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
         """Visit a graph, a subgraph or a function body (anything with `node`)."""
         for node in body.node:
-            if not all(isinstance(t, str) for t in (node.op_type, node.domain, node.name, *node.input, *node.output)):
-                raise DamagedError("names that are not text")
-        nodes, was_ordered = ordered(body.node)
+            scope.budget.step(4 + len(node.input) + len(node.output))
+            for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
+                if not isinstance(text, str):
+                    raise DamagedError("names that are not text")
+                if len(text) > LONGEST_NAME:
+                    scope.budget.key(text, LONGEST_NAME)
+        nodes, was_ordered = ordered(body.node, scope.budget)
         if not was_ordered:
-            self.tally.notes.append(f"The nodes of graph {body.name!r} were not in order of execution and were sorted.")
+            self.tally.notes.append(
+                f"The nodes of graph {body.name[:80]!r} were not in order of execution and were sorted."
+            )
         for node in nodes:
             self._node(node, scope, depth)
 
     def _node(self, node: Any, scope: Scope, depth: int) -> None:
+        scope.budget.step(4)
         domain = "" if node.domain in STANDARD else node.domain
         function = self.functions.get((node.domain, node.op_type, node.overload)) if domain else None
         if function is not None:
@@ -163,6 +173,7 @@ class _Walk:
         if kernel is not None and kernel != (kh, kw):
             raise DamagedError(f"a kernel of {list(kernel)} with weights of shape {list(weight.shape)} at {weight.key}")
         values = weight.load()
+        scope.budget.produce(8 * values.size)  # as float32, and once more in the bank
         if form.scale >= 0 or form.zero >= 0:
             scale = self._operand(node, scope, form.scale).load() if form.scale >= 0 else None
             values = self._integers(node, scope, form, values, scale)
@@ -206,19 +217,21 @@ class _Walk:
         """Infer a folded normalisation from the operators that follow changes of type, scale and offset."""
         if node.op_type == "FusedConv":
             return Sign.FOLDED  # its attribute `activation` names one
-        waiting = list(scope.readers.get(node.output[0], [])) if node.output else []
+        waiting = scope.readers.get(node.output[0], [])[:DEEPEST] if node.output else []
         for _ in range(DEEPEST):
             if not waiting:
                 break
+            scope.budget.step(2)
             reader = waiting.pop(0)
             if self._normalises(reader, scope):
                 return Sign.SEPARATE
             if reader.op_type in _ACTIVATIONS:
                 after = scope.readers.get(reader.output[0], []) if reader.output else []
+                scope.budget.step(len(after))
                 return Sign.SEPARATE if any(self._normalises(node, scope) for node in after) else Sign.FOLDED
             shifted = reader.op_type in _SHIFTS and any(self._known(name, scope) for name in reader.input)
             if (shifted or reader.op_type in _PASSED) and reader.output:
-                waiting += scope.readers.get(reader.output[0], [])
+                waiting += scope.readers.get(reader.output[0], [])[:DEEPEST]
         return Sign.FOLDED if re.fullmatch(r"onnx::Conv_\d+", key) else Sign.NONE
 
     def _normalises(self, node: Any, scope: Scope) -> bool:

@@ -9,6 +9,7 @@ several convolutions follow. Blocks among the channels (pixel-unshuffle, YOLO's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,7 @@ class Blocks:
     def _phases(self, name: str, scope: Scope) -> _Phases | None:
         at: Scope | None = scope
         while at is not None and self._known:
+            scope.budget.step()
             if (found := self._known.get((id(at), name))) is not None:
                 return found
             at = at.outer
@@ -213,7 +215,7 @@ class _PartlyKnown:
             return None
         try:
             values = self.operands.find(name, self.scope)
-            if int(np.prod(values.shape)) > _LONGEST:
+            if math.prod(values.shape) > _LONGEST:
                 return None
             return values.load().astype(object)
         except LeftOutError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
 from mkfa.readers.graphs.quantised import dequantise, spread
 from mkfa.readers.reading import Why
+from mkfa.storage.budget import Budget
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
@@ -32,6 +33,7 @@ class Operand:
     """A value known before run time; it is decoded when `load` is called.
 
     `key` and `dtype` are those of the stored tensor; `root`, (scope path, name), identifies that tensor in the model.
+    `steps` counts the nodes between it and the stored tensor.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Operand:
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], AnyArray]
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,23 @@ class Operands:
         DamagedError
             Its shape, or that of a scale, does not fit.
         """
+        scope.budget.step(3)
+        known = scope.found.get(name)
+        if known is None:
+            try:
+                known = self._search(name, scope, depth)
+            except LeftOutError as error:
+                if not depth:  # deeper, it may be the depth that failed
+                    scope.found[name] = error
+                raise
+            if known.steps > DEEPEST:
+                known = LeftOutError(Why.RUN_TIME)
+            scope.found[name] = known
+        if isinstance(known, LeftOutError):
+            raise known.with_traceback(None)
+        return cast("Operand", known)
+
+    def _search(self, name: str, scope: Scope, depth: int) -> Operand:
         if depth > DEEPEST:
             raise LeftOutError(Why.RUN_TIME)
         at: Scope | None = scope
@@ -79,7 +99,7 @@ class Operands:
             (scope.path, name),
             tensor_shape(tensor),
             type_name(tensor),
-            lambda: tensor_array(tensor, self.external),
+            lambda: tensor_array(tensor, self.external, scope.budget),
         )
 
     def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
@@ -90,7 +110,7 @@ class Operands:
             return self._constant(node, scope, name)
         if kind not in ("Identity", "Cast", "Transpose", "Reshape", "DequantizeLinear", "QuantizeLinear"):
             raise LeftOutError(Why.RUN_TIME)
-        source = self.find(_input(node, 0), scope, depth + 1)
+        source = _once(self.find(_input(node, 0), scope, depth + 1), scope)
         if kind == "Cast":
             return _cast(node, scope, source)
         if kind == "Transpose":
@@ -99,8 +119,11 @@ class Operands:
             return _reshaped(node, scope, source, self.find(_input(node, 1), scope, depth + 1))
         if kind == "Identity":
             return source
-        scale = self.find(_input(node, 1), scope, depth + 1)
-        zero = self.find(node.input[2], scope, depth + 1) if len(node.input) > 2 and node.input[2] else None
+        scale = _once(self.find(_input(node, 1), scope, depth + 1), scope)
+        zero = None
+        if len(node.input) > 2 and node.input[2]:
+            zero = _once(self.find(node.input[2], scope, depth + 1), scope)
+        source = replace(source, steps=max(source.steps, scale.steps, 0 if zero is None else zero.steps))
         change = _Quantisation(scale, zero, scope.whole(node, "axis", 1), scope.whole(node, "block_size", 0))
         if kind == "DequantizeLinear":
             return replace(source, load=lambda: change.dequantise(source.load()))
@@ -119,6 +142,29 @@ class Operands:
                 values = np.array(getattr(attribute, part), dtype)
                 return Operand(name, (scope.path, name), values.shape, str(values.dtype), values.copy)
         raise LeftOutError(Why.RUN_TIME)
+
+
+def _once(operand: Operand, scope: Scope) -> Operand:
+    """Return an operand that is decoded once however many nodes read it; several inputs may lead to one tensor."""
+    load = operand.load if isinstance(operand.load, _Once) else _Once(operand.load, scope.budget)
+    return replace(operand, load=load, steps=operand.steps + 1)
+
+
+@dataclass(slots=True)
+class _Once:
+    """Calls a function at most once and keeps its array, which is charged to the budget."""
+
+    make: Callable[[], AnyArray] | None
+    budget: Budget
+    made: AnyArray | None = field(default=None, init=False)
+
+    def __call__(self) -> AnyArray:
+        if self.made is None:
+            assert self.make is not None
+            self.made = self.make()
+            self.budget.produce(self.made.nbytes)
+            self.make = None
+        return self.made
 
 
 def _input(node: Any, index: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mkfa.readers.graphs.graph_file import DamagedError
+from mkfa.storage.budget import Budget
 
 STANDARD = ("", "ai.onnx")
 """Names of the standard operator domain."""
@@ -30,6 +31,9 @@ class Scope:
     outer : scope of the enclosing graph, None for the main graph and for functions
     bound : a function's input -> (name, scope) at the call
     attributes : a function's attribute -> its value at the call
+    readers : name -> the nodes that read it
+    budget : charged for what is looked up
+    found : name -> its operand, or why there is none (`mkfa.readers.graphs.onnx_operands`)
     """
 
     path: str
@@ -40,10 +44,13 @@ class Scope:
     bound: dict[str, tuple[str, Scope]] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     readers: dict[str, list[Any]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    found: dict[str, Any] = field(default_factory=dict)
 
     def attribute(self, node: Any, name: str) -> Any | None:
         """Return an attribute of a node, following a reference to the enclosing function's; None if absent."""
         for candidate in node.attribute:
+            self.budget.step()
             if candidate.name == name:
                 if not candidate.ref_attr_name:
                     return candidate
@@ -61,21 +68,28 @@ class Scope:
     def wholes(self, node: Any, name: str) -> tuple[int, ...] | None:
         """Return an attribute that is a list of integers."""
         attribute = self.attribute(node, name)
-        return None if attribute is None else tuple(int(i) for i in attribute.ints)
+        if attribute is None:
+            return None
+        self.budget.step(len(attribute.ints))
+        return tuple(int(i) for i in attribute.ints)
 
 
-def graph_scope(graph: Any, path: str, outer: Scope | None) -> Scope:
-    """Return the scope of a graph or subgraph."""
+def graph_scope(graph: Any, path: str, outer: Scope | None, budget: Budget | None = None) -> Scope:
+    """Return the scope of a graph or subgraph; `budget` is that of `outer` if there is one."""
+    budget = outer.budget if outer is not None else budget or Budget()
+    budget.step(2 * (len(graph.initializer) + len(graph.sparse_initializer) + len(graph.input)) + len(path))
     stored = {tensor.name: tensor for tensor in graph.initializer}
     stored.update({tensor.values.name: tensor for tensor in graph.sparse_initializer})
-    scope = _with_nodes(Scope(path, stored, outer=outer), graph.node)
+    scope = _with_nodes(Scope(path, stored, outer=outer, budget=budget), graph.node)
     scope.inputs = frozenset(value.name for value in graph.input) - scope.stored.keys()
     return scope
 
 
 def call_scope(function: Any, node: Any, caller: Scope) -> Scope:
     """Return the scope of a function's body for one call of it."""
-    scope = _with_nodes(Scope(f"{function.domain}::{function.name}::{function.overload}"), function.node)
+    path = f"{function.domain}::{function.name}::{function.overload}"
+    caller.budget.step(len(function.input) + len(node.input) + len(function.attribute_proto) + len(node.attribute))
+    scope = _with_nodes(Scope(path, budget=caller.budget), function.node)
     scope.inputs = frozenset(function.input)
     scope.bound = {inner: (name, caller) for inner, name in zip(function.input, node.input, strict=False) if name}
     scope.attributes = {a.name: a for a in function.attribute_proto}
@@ -87,6 +101,7 @@ def call_scope(function: Any, node: Any, caller: Scope) -> Scope:
 
 def _with_nodes(scope: Scope, nodes: Iterable[Any]) -> Scope:
     for node in nodes:
+        scope.budget.step(2 + len(node.input) + len(node.output))
         for name in node.output:
             if name:
                 scope.made[name] = node
@@ -105,14 +120,15 @@ def subgraphs(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"{attribute.name}{number}", graph
 
 
-def ordered(nodes: Sequence[Any]) -> tuple[list[Any], bool]:
+def ordered(nodes: Sequence[Any], budget: Budget | None = None) -> tuple[list[Any], bool]:
     """Return the nodes in order of execution, and whether the file has them in that order.
 
     The format requires topological order. In a file without it, each node comes as early as its inputs allow. Raises
     DamagedError for nodes that depend on each other in a circle.
     """
+    spent = budget or Budget()
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [{makers[name] for name in _inputs(node) if name in makers} for node in nodes]
+    needs = [{makers[name] for name in _inputs(node, spent) if name in makers} for node in nodes]
     if all(maker < index for index, before in enumerate(needs) for maker in before):
         return list(nodes), True
     followers: list[list[int]] = [[] for _ in nodes]
@@ -134,11 +150,12 @@ def ordered(nodes: Sequence[Any]) -> tuple[list[Any], bool]:
     return order, False
 
 
-def _inputs(node: Any) -> Iterator[str]:
+def _inputs(node: Any, budget: Budget) -> Iterator[str]:
     """Yield the names that a node reads, with those that its subgraphs capture."""
+    budget.step(1 + len(node.input) + len(node.attribute))
     yield from node.input
     for _, graph in subgraphs(node):
         for inner in graph.node:
-            yield from _inputs(inner)
+            yield from _inputs(inner, budget)
         for value in graph.output:  # a branch may return an outer value unchanged
             yield value.name

@@ -17,6 +17,7 @@ from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError, LeftOutError
 from mkfa.readers.graphs.onnx_wire import Trimmed
 from mkfa.readers.graphs.quantised import unpack_nibbles
+from mkfa.storage.budget import DEEPEST, Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ExternalFiles:
     trimmed: Trimmed
     digests: dict[str, str] = field(default_factory=dict)
 
-    def read(self, tensor: Any, size: int) -> bytes:
+    def read(self, tensor: Any, size: int, budget: Budget) -> bytes:
         """Return the `size` bytes of a tensor that is stored outside the model file.
 
         Raises
@@ -68,6 +69,7 @@ class ExternalFiles:
         SourceError
             The location is absolute, leaves the folder (also through a link), or is missing or too short.
         """
+        budget.step(len(tensor.external_data))
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         start = _whole(entries.get("offset", "0"), "offset")
@@ -84,7 +86,9 @@ class ExternalFiles:
                     problem = f"should have {start + size} bytes of weights but has {end}"
                     raise SourceError(path, problem, "fetch the file again")
                 if location not in self.digests:
+                    budget.grow(end)
                     self.digests[location] = hashlib.file_digest(f, "sha256").hexdigest()
+                budget.produce(size)
                 f.seek(start)
                 data = f.read(size)
         except OSError as error:
@@ -145,6 +149,8 @@ def _whole(text: str, name: str) -> int:
 
 def tensor_shape(tensor: Any) -> tuple[int, ...]:
     """Return the shape of a TensorProto or SparseTensorProto."""
+    if len(tensor.dims) > DEEPEST:
+        raise DamagedError(f"a tensor of {len(tensor.dims)} dimensions")
     shape = tuple(int(d) for d in tensor.dims)
     if any(d < 0 for d in shape):
         raise DamagedError(f"a tensor of shape {list(shape)}")
@@ -168,7 +174,7 @@ def _stored_type(tensor: Any) -> StoredType:
     return stored
 
 
-def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
+def tensor_array(tensor: Any, external: ExternalFiles, budget: Budget | None = None) -> AnyArray:
     """Return a TensorProto or SparseTensorProto as an array of its shape.
 
     bfloat16 becomes float32, 4-bit integers become 8-bit ones.
@@ -182,23 +188,29 @@ def tensor_array(tensor: Any, external: ExternalFiles) -> AnyArray:
     SourceError
         As `ExternalFiles.read`.
     """
+    budget = Budget(external.model) if budget is None else budget
     if is_sparse(tensor):
-        return _dense(tensor, external)
+        return _dense(tensor, external, budget)
     shape, stored = tensor_shape(tensor), _stored_type(tensor)
     count = math.prod(shape)
     size = (count * stored.bits + 7) // 8
     if tensor.HasField("segment"):
         raise DamagedError("a tensor stored in segments")
     if tensor.data_location == 1:  # EXTERNAL
-        data: bytes | memoryview = external.read(tensor, size)
+        data: bytes | memoryview = external.read(tensor, size, budget)
     elif tensor.HasField("raw_data"):
+        budget.produce(size)  # the package copies it
         data = tensor.raw_data
     elif size > 0 and (raw := external.trimmed.raw(tensor.name)) is not None and not len(getattr(tensor, stored.typed)):
         data = raw
     else:
+        budget.step(len(getattr(tensor, stored.typed)) // 8)
+        budget.produce(8 * len(getattr(tensor, stored.typed)))
         return _typed(tensor, stored, count).reshape(shape)
     if len(data) != size:
         raise DamagedError(f"{len(data)} bytes for a tensor of shape {list(shape)} and type {stored.name}")
+    if stored.bits == 4 or stored.name == "bfloat16":
+        budget.produce(2 * len(data))
     return _decode(np.frombuffer(data, stored.memory), stored, count).reshape(shape)
 
 
@@ -224,13 +236,14 @@ def _decode(values: AnyArray, stored: StoredType, count: int) -> AnyArray:
     return values
 
 
-def _dense(tensor: Any, external: ExternalFiles) -> AnyArray:
+def _dense(tensor: Any, external: ExternalFiles, budget: Budget) -> AnyArray:
     """Return a SparseTensorProto as a dense array; its indices are linear (nnz,) or coordinates (nnz, rank)."""
     shape = tensor_shape(tensor)
     count = math.prod(shape)
     if count > LARGEST_SPARSE:
         raise DamagedError(f"a sparse tensor of shape {list(shape)}")
-    values, indices = tensor_array(tensor.values, external), tensor_array(tensor.indices, external)
+    values, indices = (tensor_array(part, external, budget) for part in (tensor.values, tensor.indices))
+    budget.produce(count * values.itemsize)
     forms = ((values.size,), (values.size, len(shape)))
     if values.ndim != 1 or indices.dtype.kind != "i" or indices.shape not in forms:
         raise DamagedError(f"{list(values.shape)} sparse values with indices of shape {list(indices.shape)}")
