@@ -91,5 +91,5 @@ class Budget:
         if len(key) > most:
             problem = f"has a name of {len(key)} characters, more than the {most} that are read ({key[:40]!r})"
             raise SourceError(self.thing, problem, "use a file from a source that you trust")
-        self.step(len(key))
+        self.step(2 * len(key))
         self.produce(len(key) * (2 + key.count(".")) // 2)

@@ -228,6 +228,9 @@ class _Chain:
     order: list[str]
     place: dict[str, int]
     patterns: Counter[str]
+    dense_before: list[str | None] = field(default_factory=list)
+    dense: Counter[int] = field(default_factory=Counter)
+    parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     complete: bool = True
 
     @classmethod
@@ -236,11 +239,24 @@ class _Chain:
         order = weights if keeps_order else naming.execution_order(weights)
         place = {key: i for i, key in enumerate(order)}
         chain = cls(infos, order, place, Counter(_pattern(key) for key in candidates))
+        chain._count()
         sure = [key for key in candidates if is_named_depthwise(key) or chain.patterns[_pattern(key)] >= 3]
         unfed = sum(chain._fed(key, infos[key].shape[0]) < 0 for key in sure)
-        dense = sum(not is_depthwise_shape(infos[key].shape) for key in order)
-        chain.complete = 2 * unfed <= len(sure) and 2 * dense >= len(candidates)
+        chain.complete = 2 * unfed <= len(sure) and 2 * chain.dense.total() >= len(candidates)
         return chain
+
+    def _count(self) -> None:
+        """Note what is asked of the whole chain again and again, in one pass."""
+        last: str | None = None
+        for key in self.order:
+            self.dense_before.append(last)
+            if not is_depthwise_shape(self.infos[key].shape):
+                last = key
+                self.dense[self.infos[key].shape[0]] += 1
+            at = 0
+            while at := key.find(".", at) + 1:
+                first, count = self.parts.get(key[:at], (key, 0))
+                self.parts[key[:at]] = first, count + 1
 
     def score(self, key: str) -> tuple[int, str]:
         """Return a score, negative for a dense convolution of one channel, and what speaks against depthwise."""
@@ -265,28 +281,23 @@ class _Chain:
 
     def _fed(self, key: str, channels: int) -> int:
         """Return 1 if the weight before gives as many channels, 0 if another does (the order may differ), else -2."""
-        at = self.place[key]
-        before = [k for k in self.order[:at] if not is_depthwise_shape(self.infos[k].shape)]
-        if before and self.infos[before[-1]].shape[0] == channels:
+        before = self.dense_before[self.place[key]]
+        if before is not None and self.infos[before].shape[0] == channels:
             return 1
         if self._begins_part(key):
             return -2
-        dense = (k for k in self.order if k != key and not is_depthwise_shape(self.infos[k].shape))
-        return 0 if any(self._gives(k, channels) for k in dense) else -2
-
-    def _gives(self, key: str, channels: int) -> bool:
-        """True if a weight gives as many channels, twice as many (one half is gated), or a half to a quarter."""
-        out = self.infos[key].shape[0]
-        return out > 1 and (out in (channels, 2 * channels) or channels in (2 * out, 3 * out, 4 * out))
+        # as many channels, twice as many (one half is gated), or a half to a quarter
+        giving = {channels, 2 * channels} | {channels // n for n in (2, 3, 4) if channels % n == 0}
+        own = 0 if is_depthwise_shape(self.infos[key].shape) else self.infos[key].shape[0]
+        return 0 if any(out > 1 and self.dense[out] > (out == own) for out in giving) else -2
 
     def _begins_part(self, key: str) -> bool:
         """True for the first weight of a named, not numbered, part with at least three weights."""
         parts = key.split(".")
         for i in range(1, len(parts) - 1):
-            head = ".".join(parts[:i]) + "."
-            inside = [k for k in self.order if k.startswith(head)]
+            first, count = self.parts[".".join(parts[:i]) + "."]
             named = not re.search(r"\d", parts[i - 1])
-            if named and inside[0] == key and len(inside) >= 3 and len(inside) < len(self.order):
+            if named and first == key and 3 <= count < len(self.order):
                 return True
         return False
 
