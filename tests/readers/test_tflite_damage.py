@@ -62,8 +62,8 @@ def test_what_is_no_model_is_refused(read, data):
 def test_tables_listed_over_and_over_are_refused(read, monkeypatch):
     many = build(([X, T(W.shape, W), Y], [depthwise([0, 1], 2)] * 60))
     assert len(read(many).layers) == 1
-    monkeypatch.setattr("mkfa.readers.graphs.tflite_tables.MOST_TABLES", 50)
-    with pytest.raises(SourceError, match="more than 50 tables"):
+    monkeypatch.setattr("mkfa.storage.budget.FREE_STEPS", 600)
+    with pytest.raises(SourceError, match="more than 664 steps"):
         read(many)
 
 

@@ -89,7 +89,7 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     external = ExternalFiles(path, trimmed)
     tally = Tally()
     try:
-        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None, budget))
+        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None, budget=budget))
     except (ValueError, OverflowError, TypeError) as error:  # bytes that are not UTF-8 raise TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]

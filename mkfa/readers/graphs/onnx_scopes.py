@@ -74,7 +74,7 @@ class Scope:
         return tuple(int(i) for i in attribute.ints)
 
 
-def graph_scope(graph: Any, path: str, outer: Scope | None, budget: Budget | None = None) -> Scope:
+def graph_scope(graph: Any, path: str, outer: Scope | None, *, budget: Budget | None = None) -> Scope:
     """Return the scope of a graph or subgraph; `budget` is that of `outer` if there is one."""
     budget = outer.budget if outer is not None else budget or Budget()
     budget.step(2 * (len(graph.initializer) + len(graph.sparse_initializer) + len(graph.input)) + len(path))

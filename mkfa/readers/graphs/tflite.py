@@ -37,6 +37,7 @@ from mkfa.readers.graphs.quantised import dequantise
 from mkfa.readers.graphs.tflite_tables import Tables, first, options, stored_type, tensor_name
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import sha256_of
 
 _DEEPEST = 8
@@ -57,7 +58,7 @@ def read_tflite(path: Path, options: ReadOptions = DEFAULT) -> Reading:
         raise SourceError(path, "is not a TFLite model (it lacks the mark TFL3)", "fetch the file again")
     tally = Tally()
     try:
-        _Walk(tflite, Tables(content, len(content)), tally).model()
+        _Walk(tflite, Tables(content, len(content), Budget(path, len(content))), tally).model()
     except _OFFSET_ERRORS as error:
         raise damaged(path, error) from None
     digest = sha256_of(path)
@@ -226,7 +227,7 @@ class _Walk:
         self, graph: _Graph, option: Any, inputs: list[int], weight: _Stored, filters: F32, channels: int
     ) -> DepthwiseLayer:
         layer = make_layer(
-            tensor_name(weight.tensor),
+            tensor_name(weight.tensor, self.tables.budget),
             filters,
             self._bias(graph, inputs),
             dtype=stored_type(weight.tensor)[0],
@@ -244,13 +245,14 @@ class _Walk:
         except LeftOutError:
             values = None
         if values is None:
-            name = tensor_name(self._tensor(graph, inputs[2]))
+            name = tensor_name(self._tensor(graph, inputs[2]), self.tables.budget)
             self.tally.notes.append(f"The bias {name} is computed at run time or has no scale, and is not stored.")
         return values
 
     def _real(self, stored: _Stored) -> F32 | None:
         """Return a tensor's values in float32; None for integers without a scale."""
         values = self.tables.values(stored.tensor, stored.data)
+        self.tables.budget.produce(8 * values.size)  # as float32, and once more in the bank
         if values.dtype.kind == "f":
             return to_float32(values)
         scales = self.tables.scales(stored.tensor)

@@ -17,9 +17,10 @@ from mkfa.array_types import AnyArray
 from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
 from mkfa.readers.graphs.quantised import unpack_nibbles
 from mkfa.readers.graphs.tflite_sparse import Level, densify
+from mkfa.storage.budget import LONGEST_NAME, Budget
 
-MOST_TABLES = 1_000_000
-"""Most tables visited: overlapping vectors can list far more tables than a file contains."""
+_STEPS_A_TABLE = 12
+"""Overlapping vectors can list far more tables than a file contains."""
 
 LARGEST_RANK = 8
 
@@ -40,22 +41,21 @@ TYPES: dict[int, tuple[str, str]] = {
 
 @dataclass(slots=True)
 class Tables:
-    """The tables of one file; `left` is the number of tables that may still be visited."""
+    """The tables of one file; every table visited and every byte decoded is charged to the budget."""
 
     content: Any
     size: int
-    left: int = field(default_factory=lambda: MOST_TABLES)
+    budget: Budget = field(default_factory=Budget)
 
     def children(self, owner: Any, field: str) -> list[Any]:
         """Return the tables of a vector."""
         count = self.count(owner, field)
-        self.left -= count
-        if self.left < 0:
-            raise DamagedError(f"more than {MOST_TABLES} tables")
+        self.budget.step(_STEPS_A_TABLE * count)
         return [getattr(owner, field)(index) for index in range(count)]
 
     def count(self, owner: Any, field: str) -> int:
         """Return the length of a vector of tables."""
+        self.budget.step(2)
         count = int(getattr(owner, f"{field}Length")())
         if count * 4 > self.size:
             raise DamagedError(f"a vector {field} of {count} entries in a file of {self.size} bytes")
@@ -69,6 +69,7 @@ class Tables:
 
     def numbers(self, owner: Any, field: str, most: int | None = None) -> AnyArray:
         """Return a vector of numbers, at most `most`, as a view into the file; empty if it is absent."""
+        self.budget.step(2)
         if getattr(owner, f"{field}IsNone")():
             return np.zeros(0, np.int32)
         numbers: AnyArray = getattr(owner, f"{field}AsNumpy")()
@@ -107,8 +108,11 @@ class Tables:
             raise DamagedError(f"{data.size} bytes of values of type {name}")
         values: AnyArray = np.frombuffer(data, memory)
         if (sparsity := tensor.Sparsity()) is not None and name != "int4":
+            # the tree's levels hold a 64-bit number a place and dimension, before the dense tensor is made
+            self.budget.produce(math.prod(shape) * (values.itemsize + 8 * len(shape)))
             return densify(_widened(values, name), shape, **self._sparsity(sparsity))
         count = math.prod(shape)
+        self.budget.produce(4 * min(count, 2 * data.size))
         if name == "int4":
             return unpack_nibbles(values, count, signed=True).reshape(shape)
         if values.size != count:
@@ -160,9 +164,11 @@ def stored_type(tensor: Any) -> tuple[str, str]:
     return TYPES[number]
 
 
-def tensor_name(tensor: Any) -> str:
-    """Return a tensor's name; bytes that are not text are replaced."""
-    return (tensor.Name() or b"").decode("utf-8", "replace")
+def tensor_name(tensor: Any, budget: Budget) -> str:
+    """Return a tensor's name; bytes that are not text are replaced. Raises SourceError if it is too long."""
+    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    budget.key(name, LONGEST_NAME)
+    return name
 
 
 def _widened(values: AnyArray, name: str) -> AnyArray:
