@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -210,7 +211,7 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
                 g.cell.mean,
                 g.cell.std,
                 _points(g.cell.relative),
-                _points(g.cell.half_width),
+                _points(g.cell.half_width or math.nan),  # 0: the seeds do not differ, which is no certainty
             )
             for g in table.groups
         ]

@@ -83,8 +83,8 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
                 layers,
                 seeds,
                 100 * c.difference,
-                100 * c.half_width,
-                100 * c.paired,
+                _width(c.half_width),
+                _width(c.paired),
                 c.p,
                 100 * c.detectable,
             )
@@ -193,8 +193,15 @@ def _row(cell: Any) -> tuple[Any, ...]:
     state = f"{len(cell.seeds)}" + (f" ({cell.diverged} diverged)" if cell.diverged else "")
     state += f" ({cell.missing} missing)" if cell.missing else ""
     change = None if cell.arm == "baseline" else 100 * cell.relative
-    width = None if cell.arm == "baseline" else 100 * cell.half_width
+    width = None if cell.arm == "baseline" else _width(cell.half_width)
     return cell.arm, cell.layers or None, state, cell.mean, cell.std, change, width
+
+
+def _width(half_width: float) -> float | None:
+    """Return half an interval in points; None where seeds do not differ, of which the formula makes certainty."""
+    from mkfa.stats.intervals import ROUNDING
+
+    return 100 * half_width if half_width > ROUNDING else None
 
 
 def _points(cell: Any) -> str:
