@@ -35,7 +35,7 @@ class DepthTrend(ByContent):
 
     Attributes
     ----------
-    null : the null whose mean is subtracted; "" where coverage was not computed.
+    null : the null whose mean is subtracted.
     r : (3,) correlation with |difference of relative depth|, with the depth of A's layers and with that of B's. The
         first is negative where layers of similar depth are more alike. NaN where depths do not differ.
     p, p_holm : (3,) two-sided, and adjusted for the three; NaN with too few layers.

@@ -1,6 +1,6 @@
 """All measures between two equal samples at once, sharing what they have in common.
 
-A comparison scores some ten thousand pairs of samples (null banks, split halves, resampled layers). So whatever
+A comparison scores some ten thousand pairs of samples (null banks, split halves, banks less a layer). So whatever
 depends on one sample is computed once, in float32 blocks that stay in the cache, for several null banks at a time:
 NumPy then computes outside Python's lock for long enough that threads run side by side.
 """
@@ -278,7 +278,7 @@ class Pair:
         if max(len(self.a), len(self.b)) <= EXACT_TRANSPORT:
             return np.array([transport.transport_exact(x, y) for x, y in self._one_by_one()])
         a, b = self.a.slices, self.b.slices
-        if a.shape[2] != b.shape[2]:  # resampled layers: sizes differ
+        if a.shape[2] != b.shape[2]:  # a layer is left out of one
             return np.array([transport.slices_distance(a[0], b[0])])
         return np.asarray(np.sqrt(np.square(a - b).mean(axis=(1, 2), dtype=np.float64)))
 
