@@ -118,7 +118,8 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
     spans: dict[str, tuple[int, int]] = {}
     for key, entry in entries.items():
         budget.key(key)
-        budget.step(_STEPS_A_TENSOR + _STEPS_A_PART * key.count("."))
+        parts = key.count(".")
+        budget.step(_STEPS_A_TENSOR + _STEPS_A_PART * parts + parts * parts // 10)
         tensors[key], spans[key] = _entry(key, entry, thing)
     _check_layout(spans, file_size - size, thing)
     placed = {key: (size + first, size + last) for key, (first, last) in spans.items()}
