@@ -245,6 +245,59 @@ def one_tflite_region(n: int) -> Files:
     return {"m.tflite": bytes(content)}
 
 
+def tfjs(nodes: list[Any], groups: list[Any], shard: bytes) -> Files:
+    content = {"format": "graph-model", "modelTopology": {"node": nodes}, "weightsManifest": groups}
+    return {"model.json": json.dumps(content).encode(), "a.bin": shard}
+
+
+def tfjs_conv(weight: str, y: str) -> Any:
+    return {"name": y, "op": "DepthwiseConv2dNative", "input": ["x", weight], "attr": {}}
+
+
+def one_shard_of_many_groups(n: int) -> Files:
+    channels = 1000 * n
+    spec = {
+        "shape": [3, 3, channels, 1],
+        "dtype": "uint8",
+        "quantization": {"dtype": "uint8", "scale": 1.0, "min": 0.0},
+    }
+    groups = [{"paths": ["a.bin"], "weights": [spec | {"name": f"w{i}"}]} for i in range(100)]
+    return tfjs([tfjs_conv(f"w{i}", f"y{i}") for i in range(100)], groups, bytes(range(90)) * (channels // 10))
+
+
+def one_shard_named_again(n: int) -> Files:
+    spec = {"name": "w", "shape": [3, 3, 4, 1], "dtype": "float32"}
+    groups = [{"paths": ["a.bin"] * 100 * n, "weights": [spec]}]
+    return tfjs([tfjs_conv("w", "y")], groups, bytes(range(64, 128)) * 20_000)
+
+
+def texts_without_end(n: int) -> Files:
+    spec = {"name": "t", "shape": [1 << 39], "dtype": "string"}
+    return tfjs([tfjs_conv("w", "y")], [{"paths": ["a.bin"], "weights": [spec]}], bytes(20_000 * n))
+
+
+def shared_readers_in_tfjs(n: int) -> Files:
+    spec = {"shape": [3, 3, 4, 1], "dtype": "float32"}
+    weights = [spec | {"name": f"w{i}"} for i in range(10 * n)]
+    readers = [{"name": f"r{i}", "op": "Relu", "input": ["y"]} for i in range(20 * n)]
+    shard = np.random.default_rng(0).normal(size=360 * n).astype("<f4").tobytes()
+    return tfjs(
+        [*(tfjs_conv(f"w{i}", "y") for i in range(10 * n)), *readers], [{"paths": ["a.bin"], "weights": weights}], shard
+    )
+
+
+def many_keras_layers(n: int) -> Files:
+    spec = {"shape": [3, 3, 4, 1], "dtype": "float32"}
+    weights = [spec | {"name": f"l{i}/depthwise_kernel"} for i in range(20 * n)]
+    nodes = [{"class_name": "DepthwiseConv2D", "config": {"name": f"l{i}"}} for i in range(20 * n)]
+    shard = np.random.default_rng(0).normal(size=720 * n).astype("<f4").tobytes()
+    content = {
+        "modelTopology": {"model_config": {"class_name": "Functional", "config": {"layers": nodes}}},
+        "weightsManifest": [{"paths": ["a.bin"], "weights": weights}],
+    }
+    return {"model.json": json.dumps(content).encode(), "a.bin": shard}
+
+
 BUILDERS: dict[str, Callable[[int], Files]] = {
     builder.__name__: builder
     for builder in (
@@ -269,5 +322,10 @@ BUILDERS: dict[str, Callable[[int], Files]] = {
         one_external_region,
         sparse_tensors,
         one_tflite_region,
+        one_shard_of_many_groups,
+        one_shard_named_again,
+        texts_without_end,
+        shared_readers_in_tfjs,
+        many_keras_layers,
     )
 }

@@ -64,7 +64,8 @@ def read_tfjs(path: Path, options: ReadOptions = DEFAULT) -> Reading:
             stated = _layers_model(topology, manifest, tally)
     except (DamagedError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, error) from None
-    lines = "".join(f"{sha256_of(file)}  {file.name}\n" for file in (path, *manifest.files))
+    digests = {file: sha256_of(file) for file in dict.fromkeys((path, *manifest.files))}
+    lines = "".join(f"{digests[file]}  {file.name}\n" for file in (path, *manifest.files))
     tally.notes.append("source_sha256 is that of the lines 'digest  name' of model.json and its shards, in their order")
     reading = tally.reading(options.architecture, hashlib.sha256(lines.encode()).hexdigest())
     return reading if stated else replace(reading, rule="shape")
@@ -82,6 +83,7 @@ def _layers_model(topology: Any, manifest: Manifest, tally: Tally) -> bool:
     for path, weights in by_layer.items():
         node: Mapping[str, Any] | None = config
         for part in path.split("/"):  # nested models first, then the layer
+            manifest.budget.step(1 + len(order) // 4)
             below = find(node, part)
             node = node if below is None else below
         node = None if node is config else node
@@ -125,12 +127,14 @@ class _Walk:
         """Visit all operators."""
         for node in nodes:
             self.found.nodes[node["name"]] = node
-            for source in _inputs(node):
+            for source in _inputs(node, None):
+                self.manifest.budget.step()
                 self.found.readers[source].append(node)
         for node in nodes:
             self._node(node)
 
     def _node(self, node: Mapping[str, Any]) -> None:
+        self.manifest.budget.step(8)
         kind, sources = node.get("op"), _inputs(node)
         block = self.found.blocks.get(sources[0], PLAIN) if sources else PLAIN
         if kind in ("SpaceToBatchND", "BatchToSpaceND"):
@@ -234,6 +238,7 @@ class _Walk:
             if len(readers) != 1 or readers[0].get("op") not in (*_PASSED, "BatchToSpaceND"):
                 break
             readers = self.found.readers.get(readers[0]["name"], [])
+        self.manifest.budget.step(4 * len(readers))
         return readers
 
     def _sign(self, node: Mapping[str, Any]) -> Sign:
@@ -267,10 +272,10 @@ class _Walk:
         return [int(n) for n in weight.load()]
 
 
-def _inputs(node: Mapping[str, Any]) -> list[str]:
-    """Return the names of the operators whose results a node reads, without output numbers."""
+def _inputs(node: Mapping[str, Any], most: int | None = 16) -> list[str]:
+    """Return the names of the operators whose results a node reads, without output numbers; at most `most`."""
     names = node.get("input")
-    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    texts = [name for name in names[:most] if isinstance(name, str)] if isinstance(names, list) else []
     return [name.partition(":")[0] for name in texts if not name.startswith("^")]
 
 

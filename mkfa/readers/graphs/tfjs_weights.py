@@ -22,6 +22,7 @@ from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import DamagedError
 from mkfa.readers.graphs.keras_layers import Weight
 from mkfa.readers.reading import read_head
+from mkfa.storage.budget import LONGEST_NAME, Budget
 from mkfa.storage.files import open_file, read_span
 
 _TYPES = {
@@ -35,6 +36,7 @@ _TYPES = {
 }
 _TYPES |= {"complex64": "<c8", "float64": "<f8", "int16": "<i2", "int64": "<i8"}
 _MOST_WEIGHTS = 1_000_000
+_STEPS_A_WEIGHT, _STEPS_A_READ = 20, 40
 _AGAIN = "fetch model.json and its shards again"
 
 
@@ -46,14 +48,17 @@ class _Group:
     files: tuple[Path, ...]
     starts: tuple[int, ...]
     size: int
+    budget: Budget
 
     def read(self, first: int, count: int) -> bytes:
         """Return bytes of the run; raises SourceError if the shards end before."""
         if first + count > self.size:
             raise SourceError(self.model, f"claims weights beyond the {self.size} bytes of its shards", _AGAIN)
+        self.budget.produce(count)
         parts = []
         index = bisect.bisect_right(self.starts, first) - 1
         while count:
+            self.budget.step(_STEPS_A_READ)
             begin = first - self.starts[index]
             end = min(begin + count, (*self.starts, self.size)[index + 1] - self.starts[index])
             with open_file(self.files[index]) as f:
@@ -68,6 +73,7 @@ class Manifest:
 
     weights: dict[str, Weight] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    budget: Budget = field(default_factory=Budget)
 
 
 def read_manifest(model: Path, groups: Any) -> Manifest:
@@ -76,21 +82,28 @@ def read_manifest(model: Path, groups: Any) -> Manifest:
     Raises
     ------
     SourceError
-        A shard is missing, or named outside the model's folder.
+        A shard is missing, or named outside the model's folder; the weights claim far more than the files have.
     DamagedError
         The manifest is malformed.
     """
-    manifest = Manifest()
+    budget = Budget(model, model.stat().st_size)
+    manifest = Manifest(budget=budget)
+    sizes: dict[Path, int] = {}
     for entry in groups if isinstance(groups, list) else ():
         paths, specs = (entry.get("paths"), entry.get("weights")) if isinstance(entry, dict) else (None, None)
         if not isinstance(paths, list) or not isinstance(specs, list):
             raise DamagedError("a group of weights without paths")
         files = tuple(_beside(model, name) for name in paths)
         for file in files:
-            read_head(file)  # refuses missing files, LFS pointers and web pages
-        sizes = [file.stat().st_size for file in files]
-        starts = tuple(itertools.accumulate((0, *sizes[:-1]))) if sizes else ()
-        group = _Group(model, files, starts, sum(sizes))
+            budget.step(_STEPS_A_WEIGHT)
+            if file not in sizes:
+                budget.step(_STEPS_A_READ)
+                read_head(file)  # refuses missing files, LFS pointers and web pages
+                sizes[file] = file.stat().st_size
+                budget.grow(sizes[file])
+        own = [sizes[file] for file in files]
+        starts = tuple(itertools.accumulate((0, *own[:-1]))) if own else ()
+        group = _Group(model, files, starts, sum(own), budget)
         manifest.files += files
         for weight in _weights(group, specs):
             if len(manifest.weights) >= _MOST_WEIGHTS:
@@ -102,9 +115,11 @@ def read_manifest(model: Path, groups: Any) -> Manifest:
 def _weights(group: _Group, specs: list[Any]) -> Iterator[Weight]:
     at = 0
     for spec in specs:
+        group.budget.step(_STEPS_A_WEIGHT)
         name, shape = (spec.get("name"), spec.get("shape")) if isinstance(spec, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(shape, list):
             raise DamagedError("a weight without name or shape")
+        group.budget.key(name, LONGEST_NAME)
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in shape) or len(shape) > 8:
             raise DamagedError(f"a weight of shape {str(shape)[:60]}")
         quantised = spec.get("quantization")
@@ -140,6 +155,7 @@ def _weight(
 
     def load() -> AnyArray:
         values = np.frombuffer(group.read(first, size), _TYPES[stored]).reshape(shape)
+        group.budget.produce(8 * values.size)  # as float32, and once more in the bank
         return values.astype(np.float32) * np.float32(scale) + np.float32(least) if is_integer else values
 
     # plain whole numbers are no weights, and keep their type's name; those with a scale are real numbers
