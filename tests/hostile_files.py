@@ -6,6 +6,7 @@ files are sound, so that no check of the format refuses them.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import struct
@@ -298,6 +299,16 @@ def many_keras_layers(n: int) -> Files:
     return {"model.json": json.dumps(content).encode(), "a.bin": shard}
 
 
+def one_tensor_of_many_names(n: int) -> Files:
+    """Return a PyTorch file whose names are one text of 1,000 characters before a number, and one tensor."""
+    import torch
+
+    tensor, inner = torch.from_numpy(W.copy()), "a." * 400
+    buffer = io.BytesIO()
+    torch.save({inner + f"{i}.weight": tensor for i in range(50 * n)}, buffer)
+    return {"m.pth": buffer.getvalue()}
+
+
 BUILDERS: dict[str, Callable[[int], Files]] = {
     builder.__name__: builder
     for builder in (
@@ -327,5 +338,6 @@ BUILDERS: dict[str, Callable[[int], Files]] = {
         texts_without_end,
         shared_readers_in_tfjs,
         many_keras_layers,
+        one_tensor_of_many_names,
     )
 }

@@ -27,6 +27,7 @@ DEEPEST = 64
 """Deepest nesting of containers, of graphs and of calls."""
 
 _BYTES_A_STEP = 64
+_STEPS_A_TENSOR, _STEPS_A_PART = 100, 10
 _EXPANSION = 12  # integers of 4 bits become bytes, then float32
 _EXPANDED = 1 << 26
 _LATER_EXPANSION = 4
@@ -93,3 +94,9 @@ class Budget:
             raise SourceError(self.thing, problem, "use a file from a source that you trust")
         self.step(2 * len(key))
         self.produce(len(key) * (2 + key.count(".")) // 2)
+
+    def tensor(self, key: str, most: int = LONGEST_KEY) -> None:
+        """Charge what the rules for names do with a tensor of a checkpoint; raises as `key`."""
+        self.key(key, most)
+        parts = key.count(".")
+        self.step(_STEPS_A_TENSOR + _STEPS_A_PART * parts + parts * parts // 10)

@@ -19,7 +19,8 @@ from mkfa.readers.reading import GraphLayer, TensorInfo
 from mkfa.readers.tensors.dtypes import BITS, QUANTISED, check_float, to_float32
 from mkfa.readers.tensors.inert_pickle import Interpreter
 from mkfa.readers.tensors.inert_values import QuantScale, StorageRef, TensorRef
-from mkfa.readers.tensors.pickled_objects import Contents, contents_of, note_packed
+from mkfa.readers.tensors.pickled_objects import LONGEST_KEY, Contents, contents_of, note_packed
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 from mkfa.storage.zip_records import check_span
 
@@ -155,9 +156,11 @@ def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[
 def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchFile:
     """Return an open file from the content of its pickle and the places of its storages."""
     path, found = numbers.path, contents_of(value)
+    budget = Budget(path, os.fstat(numbers.f.fileno()).st_size)
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
     for key, ref in found.tensors:
+        budget.tensor(key, LONGEST_KEY)
         if key in refs or not ref.dtype:
             continue
         size = BITS[ref.dtype] // 8
