@@ -28,18 +28,13 @@ def train(
 ) -> None:
     """Train base runs on a domain; each leaves its filters as a bank."""
     from mkfa.experiments.planning import plan_train
-    from mkfa.training.base_runs import store_bank
 
     given = training.options(recipe, network, running, seeds=seeds, out=out)
     plan = plan_train(domain, given, open_domains=training.domains(running))
     outcomes = training.work(plan, running, as_json=as_json)
     if outcomes is None:
         return
-    banks = {
-        o.planned.spec.hash: store_bank(plan.root, o.planned.spec, plan.domains[domain])
-        for o in outcomes
-        if o.state == "done"
-    }
+    banks = {o.planned.spec.hash: o.banks for o in outcomes if o.banks is not None}
     if as_json:
         names = {key: found.names for key, found in banks.items()}
         records = [(dict(o.result.record) if o.result else {}, o.planned.spec.hash) for o in outcomes]

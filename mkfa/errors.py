@@ -68,6 +68,10 @@ class WorkError(MkfaError):
     exit_code = 1
 
 
+class DeviceMemoryError(WorkError):
+    """A device has too little memory for a run, even with its images streamed; fewer runs at a time may fit."""
+
+
 def one_line(text: str) -> str:
     """Return `text` with control characters and runs of white space folded, so that a message is one line."""
     return " ".join(printable(text).split())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mkfa.engines.unit import Outcome, keep_bank, taken_over
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.folder import RunFolder, is_locked
@@ -212,6 +212,8 @@ class _Sweep:
             self.elsewhere.append(planned)
             self.notify(f"{planned.spec.label} is being trained by another process; its result is waited for")
             return
+        if isinstance(event, DeviceMemoryError) and len(self.engine.executions) > 1:
+            event = Died(event.problem, memory=True)
         if isinstance(event, MkfaError):
             self.errors.append(event)
             self.end(Outcome(planned, "failed", False, note=_labelled(planned, event)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -42,7 +43,8 @@ def training_bytes(model: torch.nn.Module, shape: tuple[int, int, int, int], *, 
     """Return about the bytes that training steps need on a device besides weights and stored images.
 
     These are gradients and both moments of AdamW, the activations kept for the backward pass, and the copies that
-    augmentation makes of a batch. Activations are counted in a forward pass without data (device "meta").
+    augmentation makes of a batch. Activations are counted in a forward pass without data (device "meta"), as far as the
+    network runs on it.
 
     Parameters
     ----------
@@ -63,9 +65,12 @@ def training_bytes(model: torch.nn.Module, shape: tuple[int, int, int, int], *, 
             kept[key] = tensor, tensor.untyped_storage().nbytes()  # the tensor too, or its storage's key is used again
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        contextlib.suppress(NotImplementedError, RuntimeError),  # a network that cannot run without data
+    ):
         out = shadow(torch.empty(shape, device="meta"))
-    del out
+        del out
     activations = sum(size for _, size in kept.values()) // (2 if amp else 1)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     batch = 4 * math.prod(shape)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import DeviceMemoryError, MkfaError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
 from mkfa.storage.lease import LeaseLostError
@@ -112,7 +112,7 @@ def _train_in_memory(
 ) -> RunResult:
     """Train; where the device has too little memory, go on from the last checkpoint with streamed images.
 
-    Raises WorkError if that is not enough either.
+    Raises DeviceMemoryError if that is not enough either.
     """
     import torch
 
@@ -126,7 +126,7 @@ def _train_in_memory(
             recipe = recipe_of(folder.spec)
             problem = f"runs out of memory on {how.device} with batches of {recipe.batch} images"
             remedy = "train fewer runs at a time (--jobs), leave out --data resident or take a smaller batch"
-            raise WorkError(f"run {folder.spec.hash}", problem, remedy) from None
+            raise DeviceMemoryError(f"run {folder.spec.hash}", problem, remedy) from None
     # Outside the handler, whose traceback keeps the failed run's tensors alive.
     gc.collect()
     if how.device.type == "cuda":

@@ -14,7 +14,7 @@ from mkfa.engines import sweep
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import Died, EngineError, Event, carry_out
 from mkfa.engines.unit import Outcome
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
 from mkfa.experiments.plan import Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.opened import Domains
@@ -144,6 +144,15 @@ def test_where_memory_was_short_half_as_many_run_at_a_time(plan, domains, tmp_pa
     carry_out(plan, engine, stop=Stop(), notify=said.append)
     assert len(engine.executions) == 2
     assert said[0].endswith("it was killed; it is tried again with 2 at a time")
+
+
+def test_a_run_for_which_a_device_has_too_little_memory_is_tried_with_fewer_beside_it(plan, domains, tmp_path):
+    error = DeviceMemoryError("run x", "runs out of memory on cuda:0", "train fewer runs at a time")
+    engine = Scripted(domains, tmp_path, places=2, d_random0=[error])
+    assert set(states(carry_out(plan, engine, stop=Stop())).values()) == {"done"}
+    assert len(engine.executions) == 1
+    engine = Scripted(domains, tmp_path / "alone", places=1, d_random0=[error])
+    assert states(carry_out(plan, engine, stop=Stop()))["d_random0"] == "failed"
 
 
 def test_a_run_stopped_by_someone_else_is_taken_up_again(plan, domains, tmp_path):

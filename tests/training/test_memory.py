@@ -53,3 +53,12 @@ def test_memory_of_training_is_counted_without_data():
     assert memory.training_bytes(model, (2, 3, 16, 16), amp=True) == expected - (batch + activations) // 2
     assert model[0].weight.device.type == "cpu"
     assert model[0].weight.grad is None
+
+
+def test_a_network_that_needs_data_is_counted_as_far_as_it_runs():
+    class Looks(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if float(x.mean()) > 0 else -x
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), Looks())
+    assert memory.training_bytes(model, (2, 3, 4, 4), amp=False) >= 3 * 4 * 16 + 8 * 4 * 96
