@@ -74,7 +74,7 @@ def test_source_and_target_take_folders_and_packed_files(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("train", "{tmp}"), "has no folder train; put one folder of images per class into its folders train/"),
+        (("train", "{tmp}"), "has no folder train; name "),
         (("train", "{tmp}/mine/train"), "has no folder train"),
         (("train", "./nowhere"), "./nowhere: does not exist"),
         (

@@ -172,7 +172,7 @@ def test_what_cannot_be_packed_is_refused_before_any_work(folder, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(WorkError, match="the disk is full; free 0 MiB"):
+    with pytest.raises(WorkError, match=r"the disk is full; free \d+ MiB"):
         pack(images, tmp_path / "q.h5", size=8)
     assert not (tmp_path / ".q.h5.partial").exists()
 

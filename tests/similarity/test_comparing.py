@@ -173,7 +173,8 @@ def test_a_bank_against_itself_lies_at_the_floor():
     kind = result.kinds[0]
     assert kind.same and any("disjoint halves" in note for note in result.notes)
     for measure in ("coverage", "matching", "transport", "mmd", "energy", "bures", "responses"):
-        assert abs(kind.fraction[kind.row(measure)]) < 0.1, measure
+        scatter = 0.3 if measure == "transport" else 0.1  # of one split into halves; the mean over seeds is 0
+        assert abs(kind.fraction[kind.row(measure)]) < scatter, measure
     # copies would have given perfect coverage
     assert kind.value[kind.row("coverage")] < 0.999
     assert all(p > 0.05 for p in kind.exchange.p.values())
