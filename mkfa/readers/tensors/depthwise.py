@@ -7,6 +7,7 @@ fed C channels, and its output usually goes to a 1x1 convolution or a matrix.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -333,6 +334,7 @@ def _modules(key: str) -> list[str]:
     return key.split(".")[:-1]
 
 
+@functools.lru_cache(maxsize=4096)  # the parts of a network's names are few
 def _tokens(part: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", part).lower()
     return [token for token in re.split(r"[_\W\d]+", spaced) if token]

@@ -104,8 +104,8 @@ def named_dilations(
     {'a.dil_conv_k7_2.weight': (2, 2)}
     """
     marks = {rule.mark for rule in RULES if rule.mark}
-    known = list(everything)
-    marked = {mark for mark in marks if any(re.search(mark, name) for name in known)}
+    lines = "\n".join(everything)  # one search for all names
+    marked = {mark for mark in marks if re.search(mark, lines, re.MULTILINE)}
     stated = _stated(names)
     found: dict[str, Dilation] = {}
     notes: dict[str, None] = {}
