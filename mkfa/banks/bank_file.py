@@ -199,13 +199,17 @@ def write_bank(
     path = Path(path)
     check_target(path, overwrite=overwrite)
     lost = {name: one for name, one in stored_analyses(path).items() if name not in (analyses or {})}
-    _write(bank, path, analyses, overwrite=overwrite)
+    write_quietly(bank, path, analyses, overwrite=overwrite)
     if lost:
         warnings.warn(f"{path}: {gone(lost)}", stacklevel=2)
     return path
 
 
-def _write(bank: FilterBank, path: Path, analyses: Mapping[str, Analysis] | None, *, overwrite: bool = True) -> None:
+def write_quietly(
+    bank: FilterBank, path: Path, analyses: Mapping[str, Analysis] | None, *, overwrite: bool = True
+) -> None:
+    """Write a bank file as `write_bank`, for callers that say themselves which analyses are gone."""
+
     def fill(f: Any) -> None:
         put_bank(f, bank)
         for analysis in (analyses or {}).values():
@@ -264,7 +268,7 @@ def replace_bank(bank: FilterBank, path: str | Path) -> tuple[str, ...]:
             with contextlib.suppress(BankError):
                 former = read_bank(path)
         keep = former is not None and same_filters(former, bank)
-        _write(bank, path, analyses if keep else None)
+        write_quietly(bank, path, analyses if keep else None)
     return () if keep or not analyses else (gone(analyses),)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
-from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_bank
+from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_quietly
 from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
@@ -130,10 +129,8 @@ def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> BankCha
     if new.is_file() and new != old:
         notes.append(f"The bank that was called {new.stem} is gone.")
         notes += [gone(analyses)] if (analyses := stored_analyses(new)) else []
-    with changing(old), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the notes say it
-        renamed, kept = replace(read_bank(old), name=new_name), read_analyses(old)
-        write_bank(renamed, new, analyses=kept, overwrite=overwrite)
+    with changing(old):
+        write_quietly(replace(read_bank(old), name=new_name), new, read_analyses(old), overwrite=overwrite)
         if new != old:
             old.unlink()
     return BankChange(new, tuple(notes))
@@ -157,9 +154,7 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> BankC
     if path.suffix.lower() == ".h5":
         kept = {} if file is None else read_analyses(file)
         lost = {name: one for name, one in stored_analyses(path).items() if name not in kept}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the notes say it
-            write_bank(bank, path, analyses=kept, overwrite=overwrite)
+        write_quietly(bank, path, kept, overwrite=overwrite)
         return BankChange(path, (gone(lost),) if lost else ())
     arrays: dict[str, Any] = {"names": np.array([layer.name for layer in bank.layers])}
     for kind in bank.kinds:
