@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from mkfa.engines.estimate import Estimate, Timing, estimate, is_left
 from mkfa.engines.serial import Serial
-from mkfa.engines.sweep import Died, EngineError, Event
+from mkfa.engines.sweep import Died, End, EngineError
 from mkfa.engines.unit import Outcome
 from mkfa.engines.worker import Task, Worker, no_signals
 from mkfa.errors import WorkError
@@ -194,15 +194,15 @@ class Workers:
         process.planned = planned
         process.send(folder)
 
-    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
-        """Return what the processes answer within a moment.
+    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+        """Tell the progress that the processes report within a moment, and return the runs that ended.
 
         Raises
         ------
         EngineError
             A process ended before it could start a run.
         """
-        events: list[tuple[PlannedRun, Event]] = []
+        ends: list[tuple[PlannedRun, End]] = []
         for process, message in self._listen():
             planned = process.planned
             if message is None:
@@ -210,18 +210,18 @@ class Workers:
                 if not process.ready:
                     raise self._broken(process)
                 if planned is not None:
-                    events.append((planned, Died(f"its process {process.end}", memory=process.was_killed)))
+                    ends.append((planned, Died(f"its process {process.end}", memory=process.was_killed)))
                 continue
             if planned is None:
                 continue
             if isinstance(message, Report):
-                events.append((planned, message))
+                tell(planned, message)
                 continue
             process.planned = None
             if isinstance(message, Stopped):
                 self._drop(process)
-            events.append((planned, _event(message, planned)))
-        return events
+            ends.append((planned, _end(message, planned)))
+        return ends
 
     def request_stop(self) -> None:
         for process in list(self.processes.values()):
@@ -284,11 +284,11 @@ def _named(error: BaseException, label: str) -> BaseException:
     return error
 
 
-def _event(message: Any, planned: PlannedRun) -> Event:
+def _end(message: Any, planned: PlannedRun) -> End:
     """Return what a worker's last message about a run means to the sweep."""
     if isinstance(message, Outcome):
         return replace(message, planned=planned)
     if isinstance(message, MemoryError):
         return Died("its process ran out of memory", memory=True)
-    event: Any = _named(message, planned.spec.label)
-    return cast("Event", event)
+    end: Any = _named(message, planned.spec.label)
+    return cast("End", end)

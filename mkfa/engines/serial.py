@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
-from mkfa.engines.sweep import Died, Event
+from mkfa.engines.sweep import Died, End
 from mkfa.engines.unit import train_planned
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
@@ -42,23 +42,23 @@ class Serial:
     def submit(self, planned: PlannedRun) -> None:
         self.planned = planned
 
-    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
+    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         """Train the submitted run to its end."""
         planned = self.planned
         if planned is None:
             return []
-        event: Event
+        end: End
         try:
-            event = train_planned(
+            end = train_planned(
                 planned, self.domains, root=self.root, execution=self.executions[0], stop=stop, tell=tell
             )
         except (MkfaError, Stopped) as error:
-            event = error
+            end = error
         except MemoryError:
-            event = Died("it ran out of memory", memory=True)
+            end = Died("it ran out of memory", memory=True)
         finally:
             self.planned = None
-        return [(planned, event)]
+        return [(planned, end)]
 
     def request_stop(self) -> None:
         """Do nothing: the run in progress looks at `stop` itself."""

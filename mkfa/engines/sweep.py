@@ -42,7 +42,8 @@ class Died:
     memory: bool = False
 
 
-Event = Report | Outcome | Died | MkfaError | Stopped
+End = Outcome | Died | MkfaError | Stopped
+"""How a run ended for the engine."""
 
 
 class Engine(Protocol):
@@ -69,8 +70,8 @@ class Engine(Protocol):
     def submit(self, planned: PlannedRun) -> None:
         """Start a run. Raises EngineError if no run can be started, MkfaError if this one cannot."""
 
-    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
-        """Wait a moment; return what happened to the runs in progress. Reports may be told at once instead."""
+    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+        """Wait a moment, tell the progress of the runs, and return those that are no longer in progress."""
 
     def request_stop(self) -> None:
         """Make the runs in progress save their state and end with `Stopped`."""
@@ -110,7 +111,8 @@ def carry_out(
         The engine cannot start any run.
     """
     sweep = _Sweep(engine, ended, notify)
-    for planned in {planned.spec.hash: planned for planned in plan}.values():
+    once = {planned.spec.hash: planned for planned in plan}
+    for planned in once.values():
         sweep.add(planned)
     stopping = False
     while sweep.waiting or sweep.elsewhere or engine.busy:
@@ -123,16 +125,12 @@ def carry_out(
             sweep.look_elsewhere()
             sweep.start()
         if engine.busy:
-            for planned, event in engine.events(tell, stop):
-                if isinstance(event, Report):
-                    tell(planned, event)
-                elif isinstance(event, Stopped) and stop.requested:
-                    continue
-                else:
-                    sweep.take(planned, event)
+            for planned, end in engine.ends(tell, stop):
+                if not (isinstance(end, Stopped) and stop.requested):
+                    sweep.take(planned, end)
         elif sweep.elsewhere and not sweep.ready():
             time.sleep(_LOOK / 5)
-    if len(sweep.outcomes) < len({planned.spec.hash for planned in plan}):
+    if len(sweep.outcomes) < len(once):
         raise Stopped
     if sweep.errors and not any(outcome.state == "done" for outcome in sweep.outcomes.values()):
         raise sweep.errors[0]
@@ -148,6 +146,7 @@ class _Sweep:
         self.waiting: list[PlannedRun] = []
         self.elsewhere: list[PlannedRun] = []
         self.outcomes: dict[str, Outcome] = {}
+        self.running: set[str] = set()
         self.tries: dict[str, int] = {}
         self.errors: list[MkfaError] = []
         self.looked = 0.0
@@ -181,19 +180,15 @@ class _Sweep:
 
     def ready(self) -> list[PlannedRun]:
         """Return the waiting runs that wait for no other run of the plan."""
-        unended = {p.spec.hash for p in (*self.waiting, *self.elsewhere)} | self.active
+        unended = {p.spec.hash for p in (*self.waiting, *self.elsewhere)} | self.running
         return [p for p in self.waiting if p.source_run is None or p.source_run.hash not in unended]
-
-    @property
-    def active(self) -> set[str]:
-        """Hashes of the runs in progress."""
-        return set(self.tries) - set(self.outcomes) - {p.spec.hash for p in (*self.waiting, *self.elsewhere)}
 
     def start(self) -> None:
         """Start as many runs as the engine takes."""
         while self.engine.free and (ready := self.ready()):
             planned = ready[0]
             self.waiting.remove(planned)
+            self.running.add(planned.spec.hash)
             self.tries[planned.spec.hash] = self.tries.get(planned.spec.hash, 0) + 1
             try:
                 self.engine.submit(planned)
@@ -202,23 +197,24 @@ class _Sweep:
             except MkfaError as error:
                 self.take(planned, error)
 
-    def take(self, planned: PlannedRun, event: Outcome | Died | MkfaError | Stopped) -> None:
+    def take(self, planned: PlannedRun, end: End) -> None:
         """Decide what becomes of a run that is no longer in progress."""
-        if isinstance(event, Outcome):
-            if event.state != "running":
-                self.end(event)
+        self.running.discard(planned.spec.hash)
+        if isinstance(end, Outcome):
+            if end.state != "running":
+                self.end(end)
                 return
             self.tries[planned.spec.hash] -= 1
             self.elsewhere.append(planned)
             self.notify(f"{planned.spec.label} is being trained by another process; its result is waited for")
             return
-        if isinstance(event, DeviceMemoryError) and len(self.engine.executions) > 1:
-            event = Died(event.problem, memory=True)
-        if isinstance(event, MkfaError):
-            self.errors.append(event)
-            self.end(Outcome(planned, "failed", False, note=_labelled(planned, event)))
+        if isinstance(end, DeviceMemoryError) and len(self.engine.executions) > 1:
+            end = Died(end.problem, memory=True)
+        if isinstance(end, MkfaError):
+            self.errors.append(end)
+            self.end(Outcome(planned, "failed", False, note=_labelled(planned, end)))
             return
-        died = Died("its process was asked to stop and saved its state") if isinstance(event, Stopped) else event
+        died = Died("its process was asked to stop and saved its state") if isinstance(end, Stopped) else end
         RunFolder(self.root, planned.spec).note_attempt(event=died.how)
         if self.tries[planned.spec.hash] < TRIES:
             fewer = died.memory and self.engine.halve()

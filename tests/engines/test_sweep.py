@@ -12,7 +12,7 @@ import pytest
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines import sweep
 from mkfa.engines.serial import Serial
-from mkfa.engines.sweep import Died, EngineError, Event, carry_out
+from mkfa.engines.sweep import Died, End, EngineError, carry_out
 from mkfa.engines.unit import Outcome
 from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
 from mkfa.experiments.plan import Setting, plan_bases, plan_cells
@@ -55,7 +55,7 @@ class Scripted:
         self.order.append(name_of(planned))
         self.running.append(planned)
 
-    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, Event]]:
+    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         ended, self.running = self.running, []
         if self.stopped:
             return [(planned, Stopped()) for planned in ended]
