@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,18 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from scripts import load_script
 
 FILE = Path(__file__).parent / "benchmarks" / "calibrate.py"
 
 
 @pytest.fixture(scope="module")
 def calibrate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("calibrate", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["calibrate"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FILE)
 
 
 def column(calibrate: ModuleType, part: str, name: str) -> Any:

@@ -1,23 +1,11 @@
 """Single flipped bits are noticed or harmless; `python tests/fuzz_flips.py` flips more of them."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import load_script
 
-
-def load_fuzzer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_flips", Path(__file__).with_name("fuzz_flips.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_flips"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-FUZZER = load_fuzzer()
+FUZZER = load_script(Path(__file__).with_name("fuzz_flips.py"))
 
 
 @pytest.mark.slow

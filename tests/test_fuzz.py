@@ -1,21 +1,15 @@
 """A short run of the fuzzer on every reader; the long one is `python tests/fuzz_readers.py`."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def fuzzer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_readers", Path(__file__).with_name("fuzz_readers.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_readers"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).with_name("fuzz_readers.py"))
 
 
 @pytest.mark.slow
