@@ -12,13 +12,11 @@ import mkfa.threads
 from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_covariance
 from mkfa.nulls.draws import NULLS, draw_null
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
 from mkfa.similarity.replacement import Side, draw_against
 from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import Pair, Plan, make_plan, score, take
 from mkfa.stats.p_values import p_value
-
-SAMPLED_MEASURES = tuple(name for name in DEFAULT_MEASURES if MEASURES[name].whole is None)
 
 
 def bank_of(weight: np.ndarray, layers: int = 2, name: str = "b") -> FilterBank:

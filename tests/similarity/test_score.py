@@ -9,10 +9,8 @@ import pytest
 
 from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
-from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES, choose
+from mkfa.similarity.measures.table import SAMPLED_MEASURES, choose
 from mkfa.similarity.score import Pair, Plan, Sample, make_plan, null_sample, score
-
-SAMPLED_MEASURES = tuple(name for name in DEFAULT_MEASURES if MEASURES[name].whole is None)
 
 
 def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = SAMPLED_MEASURES) -> Plan:

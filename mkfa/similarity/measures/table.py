@@ -101,6 +101,8 @@ MEASURES: Table[Measure] = Table("measure", _BUILT_IN)
 Measure.TABLE = MEASURES
 
 DEFAULT_MEASURES = tuple(measure.name for measure in _BUILT_IN)
+SAMPLED_MEASURES = tuple(measure.name for measure in _BUILT_IN if measure.whole is None)
+"""Those that are computed on samples, beside floor and chance."""
 BY_LAYER = ("coverage", "mmd", "energy")
 """Measures that a dozen filters of a layer suffice for; the others need more filters than taps."""
 
