@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.colours import CLASSES as CLASSES
+from mkfa.colours import NULL_COLOURS as NULL_COLOURS
+from mkfa.colours import null_colour as null_colour
 from mkfa.errors import MkfaError
 
 if TYPE_CHECKING:
@@ -21,17 +24,6 @@ SIGNED = "RdBu_r"
 """Colour map where sign matters; always drawn with limits symmetric about zero."""
 AMOUNT = "viridis"
 """Colour map for amounts."""
-NULL_COLOURS = {
-    "shuffled": "#888888",
-    "gaussian": "#4477aa",
-    "blurred": "#228833",
-    "covariance": "#ee6677",
-    "covariance-layer": "#aa3377",
-    "init": "#ccbb44",
-}
-"""Null -> its colour in every figure."""
-CLASSES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
-"""Colours of classes beside one another, told apart by colour-blind readers too (Paul Tol's muted scheme)."""
 SETTINGS: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -78,11 +70,6 @@ def hatch(ax: Axes) -> None:
     ax.add_patch(
         Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, hatch="////", edgecolor="#aaaaaa", lw=0, zorder=-1)
     )
-
-
-def null_colour(null: str) -> str:
-    """Return the colour of a null; one of your own is violet."""
-    return NULL_COLOURS.get(null, "#aa3377")
 
 
 def signed(points: float) -> str:
