@@ -105,11 +105,13 @@ class RecipeByDevice(RecipeOptions):
 class NetworkOptions:
     """Which network is trained."""
 
-    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L.", **NETWORK)] = "convnext_femto"
-    kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a convmixer_C_L; default: 7.", **NETWORK)] = (
-        None
+    arch: Annotated[str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L.", **NETWORK)] = (
+        "convnext_femto"
     )
-    patch: Annotated[int | None, option("--patch", "N", "Patch size of a convmixer_C_L; default: 2.", **NETWORK)] = None
+    kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a mixer; default: 7.", **NETWORK)] = None
+    patch: Annotated[
+        int | None, option("--patch", "N", "Patch size of a mixer; default: resmixer 4, convmixer 2.", **NETWORK)
+    ] = None
     stem_stride: Annotated[
         int | None,
         option(
@@ -120,20 +122,33 @@ class NetworkOptions:
             **NETWORK,
         ),
     ] = None
+    branch_gain: Annotated[
+        float | None,
+        option(
+            "--branch-gain",
+            "X",
+            "Initial weight of the batch norm at the end of each branch of a resmixer_C_L; default: 0.3.",
+            **NETWORK,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class NetworkByDevice(NetworkOptions):
     """The same, where the default depends on the device."""
 
-    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L; default: by device.", **NETWORK)] = ""
+    arch: Annotated[
+        str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L; default: by device.", **NETWORK)
+    ] = ""
 
 
 @dataclass(frozen=True)
 class MatrixNetwork(NetworkOptions):
     """The same, with the default of a matrix."""
 
-    arch: Annotated[str, option("--arch", "NAME", "timm name, or convmixer_C_L.", **NETWORK)] = "convmixer_48_6"
+    arch: Annotated[str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L.", **NETWORK)] = (
+        "convmixer_48_6"
+    )
 
 
 @dataclass(frozen=True)

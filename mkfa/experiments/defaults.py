@@ -39,9 +39,14 @@ def default_options(device: str) -> dict[str, Any]:
     return {"arch": "convmixer_32_18", "network": {"patch": 4}, "equal_steps": 300, "set": small}
 
 
-def describe_choice(arch: str, network: Mapping[str, int], recipe: Recipe, *, cpu: bool) -> str:
+def describe_choice(arch: str, network: Mapping[str, float], recipe: Recipe, *, cpu: bool) -> str:
     """Say which network was chosen, how it is trained, and why."""
-    words = {"kernel": "kernels of", "patch": "patches of", "stem_stride": "a first stride of"}
+    words = {
+        "kernel": "kernels of",
+        "patch": "patches of",
+        "stem_stride": "a first stride of",
+        "branch_gain": "a branch gain of",
+    }
     options = [f"{words.get(key, key)} {value}" for key, value in sorted(network.items())]
     length = f"{recipe.equal_steps} steps of" if recipe.equal_steps else f"{recipe.epochs} epochs in batches of"
     setting = ", ".join([arch, *options, f"{length} {recipe.batch} images"])

@@ -26,7 +26,7 @@ class Setting:
     what: str = "depthwise"
     with_bias: bool = False
     fit_kernel: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    options: Mapping[str, float] = field(default_factory=lambda: FrozenDict({}))
     with_norm: bool = False
 
 
@@ -168,7 +168,7 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
 
 def _layers_by_name(setting: Setting) -> int:
     """Return the number of layers given by a network's name, without torch and timm; 0 if the name has none."""
-    named = re.match(r"convmixer_\d+_(\d+)", setting.arch)
+    named = re.fullmatch(r"(?:convmixer|resmixer)_\d+_(\d+)", setting.arch)
     return int(named[1]) if named and setting.what == "depthwise" else 0
 
 

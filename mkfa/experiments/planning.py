@@ -26,6 +26,7 @@ from mkfa.experiments.plan import (
 )
 from mkfa.images.opened import Domains
 from mkfa.networks.hornet import plain_name
+from mkfa.networks.residual_mixer import without_defaults
 from mkfa.progress import Progress, follow
 from mkfa.storage.folders import home
 from mkfa.storage.heading import heading
@@ -56,7 +57,7 @@ class TrainingOptions(TypedDict, total=False):
     Attributes
     ----------
     arch : str
-        A timm name, or "convmixer_C_L".
+        A timm name, "resmixer_C_L" or "convmixer_C_L".
     recipe : str
         "paper", "fast", "smoke", or the path of a .toml file.
     set : mapping, or sequence of "FIELD=VALUE"
@@ -68,7 +69,8 @@ class TrainingOptions(TypedDict, total=False):
     seeds : int
         Seeds 0, 1, ... of every run.
     kernel, patch, stem_stride : int
-        Options of the network.
+    branch_gain : float
+        Options of the network, as in `mkfa.networks.build.build_network`.
     out : path
         Folder for run folders and results; by default below mkfa's data folder.
     device, data, threads, jobs, amp, channels_last, compile, quick, tensorboard
@@ -85,6 +87,7 @@ class TrainingOptions(TypedDict, total=False):
     kernel: int | None
     patch: int | None
     stem_stride: int | None
+    branch_gain: float | None
     out: str | Path | None
     device: str
     data: str
@@ -297,7 +300,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     changes: Any = options.get("set") or {}
     changes = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes))
     epochs, steps = options.get("epochs"), options.get("equal_steps")
-    keys = ("kernel", "patch", "stem_stride")
+    keys = ("kernel", "patch", "stem_stride", "branch_gain")
     network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
     arch = plain_name(arch)  # the same network under two names is the same run
     default: dict[str, Any] = {}
@@ -309,6 +312,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
         if not recipe:
             changes = default["set"] | changes
             steps = default["equal_steps"] if steps is None and epochs is None else steps
+    network = without_defaults(arch, network)
     every = options.get("evaluate_every")
     used = make_recipe(recipe or "fast", changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
     reason = describe_choice(arch, network, used, cpu=cpu) if default else ""

@@ -2,12 +2,14 @@
 
 **Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
 recipe, so its images have the target's size, and those of the target's network options that apply to it: `--kernel` and
-`--patch` if both are convmixer_C_L, `--stem-stride` for other networks. Options after the name, joined by colons,
-override them: `convmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
+`--patch` if both are mixers (resmixer_C_L or convmixer_C_L), `--branch-gain` if both are resmixer_C_L, `--stem-stride`
+for other networks. Options after the name, joined by colons, override them:
+`resmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from mkfa.frozen import FrozenDict
 from mkfa.networks.hornet import plain_name
 from mkfa.training.folder import BANK, SPEC
 
-OPTIONS = ("kernel", "patch", "stem_stride")
+OPTIONS = ("kernel", "patch", "stem_stride", "branch_gain")
 """Options that may follow the name of a source's network."""
 
 
@@ -44,7 +46,7 @@ class Source:
     domain: str = ""
     bank: FilterBank | None = None
     arch: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    options: Mapping[str, float] = field(default_factory=lambda: FrozenDict({}))
 
     @property
     def network(self) -> str:
@@ -53,7 +55,7 @@ class Source:
 
 
 def find_sources(
-    sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, int]] = ("", FrozenDict({}))
+    sources: str, *, what: str, networks: str = "", target: tuple[str, Mapping[str, float]] = ("", FrozenDict({}))
 ) -> tuple[Source, ...]:
     """Return every source with every network.
 
@@ -124,7 +126,7 @@ def _is_bank(path: Path) -> bool:
     return path.suffix == ".h5" and (not path.is_file() or keras.is_bank(path))
 
 
-def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[str, Mapping[str, int]]:
+def parse_network(text: str, *, target: tuple[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
     """Return the text and the options of a source's network; see above.
 
     Raises
@@ -133,20 +135,24 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, int]]) -> tuple[
         An unknown option, or a value that is not a number.
     """
     from mkfa.networks.build import is_mixer
+    from mkfa.networks.residual_mixer import parse_name, without_defaults
 
     arch, *words = text.split(":")
     mixers = is_mixer(arch), is_mixer(target[0])
-    kept = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
+    kept: tuple[str, ...] = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
     if mixers[1] and not mixers[0]:
         kept = ()  # the stem stride of a patch stem does not apply to the stem of another network
+    if parse_name(arch) and parse_name(target[0]):
+        kept = (*kept, "branch_gain")
     options = {key: value for key, value in target[1].items() if key in kept}
     for word in words:
         key, _, value = word.partition("=")
-        if key not in OPTIONS or not value.isdecimal():
+        whole = key != "branch_gain"
+        if key not in OPTIONS or not re.fullmatch(r"\d+" if whole else r"\d+(\.\d*)?|\.\d+", value):
             problem = f"has {word!r} where an option is expected"
             raise MkfaError(f"--source-arch {text}", problem, f"write it like {arch}:kernel=5, of {', '.join(OPTIONS)}")
-        options[key] = int(value)
-    return text, options
+        options[key] = int(value) if whole else float(value)
+    return text, without_defaults(arch, options)
 
 
 def _split(text: str, option: str) -> Sequence[str]:

@@ -1,9 +1,10 @@
 """Build untrained networks for a domain (torch inside functions).
 
 **Names.** Any timm architecture; `hornet_tiny`, `hornet_small`, `hornet_base`, `hornet_large` and the authors' names
-for them, `hornet_tiny_7x7` and so on (mkfa.networks.hornet); and isotropic ConvMixers `convmixer_C_L` with C channels
-and L layers (timm's class, by default 7x7 kernels and 2x2 patches), for example `convmixer_48_6`. A name that timm
-knows, such as `convmixer_768_32`, means timm's network.
+for them, `hornet_tiny_7x7` and so on (mkfa.networks.hornet); and two kinds of networks of one resolution with C
+channels and L layers: residual mixers `resmixer_C_L` (mkfa.networks.residual_mixer, by default 7x7 kernels and 4x4
+patches) and ConvMixers `convmixer_C_L` (timm's class, by default 7x7 kernels and 2x2 patches), for example
+`resmixer_32_18` and `convmixer_48_6`. A name that timm knows, such as `convmixer_768_32`, means timm's network.
 
 **Small inputs.** Networks designed for 224 px reduce a 32 px image to almost nothing. For images of up to 64 px, the
 stride of the first convolution is therefore halved (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2
@@ -14,10 +15,13 @@ the network is unchanged.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.networks import residual_mixer
+from mkfa.networks.residual_mixer import parse_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,10 +31,10 @@ SMALL = 64
 KERNEL, PATCH = 7, 2
 """Kernel and patch size of `convmixer_C_L`."""
 LARGEST = 2_000_000_000
-"""Maximum number of weights of a `convmixer_C_L`, so that a typo cannot exhaust memory."""
+"""Maximum number of weights of a mixer, so that a typo cannot exhaust memory."""
 
 
-def build_network(
+def build_network(  # noqa: PLR0913 (options are keywords)
     arch: str,
     *,
     classes: int,
@@ -41,6 +45,7 @@ def build_network(
     stem_stride: int | None = None,
     kernel: int | None = None,
     patch: int | None = None,
+    branch_gain: float | None = None,
 ) -> nn.Module:
     """Build an untrained network. The same arguments give the same weights; torch's global generators are unaffected.
 
@@ -57,7 +62,9 @@ def build_network(
     stem_stride : int or None
         Stride of the first convolution; None: the default for the image size, see above.
     kernel, patch : int or None
-        Kernel and patch size; `convmixer_C_L` only.
+        Kernel and patch size; `resmixer_C_L` and `convmixer_C_L` only.
+    branch_gain : float or None
+        Initial weight of the batch norms that end the branches; `resmixer_C_L` only.
 
     Raises
     ------
@@ -76,12 +83,16 @@ def build_network(
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
-        model = _mixer(arch, classes=classes, channels=channels, kernel=kernel, patch=patch)
-        if model is not None:
-            if stem_stride not in (None, patch or PATCH):
+        if is_mixer(arch):
+            if stem_stride is not None and stem_stride != (patch or _defaults(arch)[1]):
                 raise MkfaError(arch, "has patches, whose size is the stride of the stem", "pass --patch instead")
-            _add_drop_path(model, drop_path)
+            options = {"in_chans": channels, "num_classes": classes}
+            model = _mixer(arch, drop_path, kernel=kernel, patch=patch, branch_gain=branch_gain, **options)
         else:
+            if kernel is not None or patch is not None:
+                remedy = "use --kernel and --patch with resmixer_C_L and convmixer_C_L only"
+                raise MkfaError(arch, "has fixed kernels and patches", remedy)
+            _refuse_gain(arch, branch_gain)
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
             _fit_stem(arch, model, stem_stride, size)
     model.image_shape = (channels, size, size)
@@ -91,23 +102,38 @@ def build_network(
 
 
 def is_mixer(arch: str) -> bool:
-    """True for the name of a small isotropic ConvMixer, `convmixer_C_L`, that is not one of timm's."""
+    """True for the name of a network of one resolution: `resmixer_C_L`, or `convmixer_C_L` unless it is one of timm's.
+
+    Examples
+    --------
+    >>> is_mixer("resmixer_32_18"), is_mixer("convmixer_48_6"), is_mixer("convmixer_768_32")
+    (True, True, False)
+    """
+    if parse_name(arch):
+        return True
     import timm
 
     return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
 
 
-def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch: int | None) -> Any:
-    """Return the small ConvMixer with that name; None for any other network."""
-    named = re.fullmatch(r"convmixer_(\d+)_(\d+)", arch)
-    if not named or not is_mixer(arch):
-        if kernel is not None or patch is not None:
-            raise MkfaError(arch, "has fixed kernels and patches", "use --kernel and --patch with convmixer_C_L only")
-        return None
-    from timm.models.convmixer import ConvMixer
+def _defaults(arch: str) -> tuple[int, int]:
+    """Return the default sizes of a mixer's kernels and patches."""
+    return (residual_mixer.KERNEL, residual_mixer.PATCH) if parse_name(arch) else (KERNEL, PATCH)
 
-    width, depth = int(named[1]), int(named[2])
-    size, stride = KERNEL if kernel is None else kernel, PATCH if patch is None else patch
+
+def _refuse_gain(arch: str, gain: float | None) -> None:
+    if gain is not None:
+        problem = "has no branches whose batch norm could start at another weight"
+        raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L only")
+
+
+def _mixer(
+    arch: str, drop_path: float, *, kernel: int | None, patch: int | None, branch_gain: float | None, **options: Any
+) -> Any:
+    """Return the mixer with that name."""
+    width, depth = (int(number) for number in arch.split("_")[1:])
+    usual = _defaults(arch)
+    size, stride = usual[0] if kernel is None else kernel, usual[1] if patch is None else patch
     if width < 2 or depth < 1 or size < 3 or stride < 1:
         problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
         raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
@@ -117,7 +143,24 @@ def _mixer(arch: str, *, classes: int, channels: int, kernel: int | None, patch:
     if size % 2 == 0:  # torch would pad one side only, on a copy of the feature map
         problem = "is even: it has no centre, so every layer would shift the feature map by half a pixel"
         raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
-    return ConvMixer(width, depth, kernel_size=size, patch_size=stride, in_chans=channels, num_classes=classes)
+    if parse_name(arch):
+        import timm
+
+        gain = residual_mixer.BRANCH_GAIN if branch_gain is None else branch_gain
+        if not 0 < gain < math.inf:
+            problem = "is no weight that a branch could start with" + (
+                ": its filters would get no gradient" * (gain == 0)
+            )
+            raise MkfaError(f"--branch-gain {gain:g}", problem, "choose a number above 0, such as 0.3")
+        residual_mixer.register(arch)
+        options |= {"kernel_size": size, "patch_size": stride, "branch_gain": gain, "drop_path_rate": drop_path}
+        return timm.create_model(arch, **options)
+    from timm.models.convmixer import ConvMixer
+
+    _refuse_gain(arch, branch_gain)
+    model = ConvMixer(width, depth, kernel_size=size, patch_size=stride, **options)
+    _add_drop_path(model, drop_path)
+    return model
 
 
 def _add_drop_path(model: Any, rate: float) -> None:
@@ -137,8 +180,8 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
     register()
     arch = plain_name(arch)
     if not timm.is_model(arch):
-        remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), or convmixer_C_L"
-        raise UnknownNameError(arch, "unknown architecture, neither in timm nor a small ConvMixer", remedy)
+        remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), resmixer_C_L or convmixer_C_L"
+        raise UnknownNameError(arch, "unknown architecture, neither in timm nor a small mixer", remedy)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path

@@ -156,6 +156,7 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
     from mkfa.networks.build import build_network
 
     recipe, seed = recipe_of(spec), network_seed(spec)
+    options: dict[str, Any] = dict(spec.options)
     model = build_network(
         spec.arch,
         classes=len(domain.classes),
@@ -163,7 +164,7 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
         size=recipe.size or domain.size,
         seed=seed,
         drop_path=recipe.drop_path,
-        **dict(spec.options),
+        **options,
     )
     if spec.arm == BASE:
         return model, None

@@ -32,7 +32,7 @@ class RunSpec:
     ----------
     arch : str
     options : mapping
-        `kernel`, `patch`, `stem_stride` if they differ from the network's defaults.
+        `kernel`, `patch`, `stem_stride`, `branch_gain` if they differ from the network's defaults.
     arm, layers, what, with_bias, with_norm, fit_kernel
         As in `mkfa.arms.plant.set_filters`; a baseline has 0 layers.
     source : str
@@ -58,7 +58,7 @@ class RunSpec:
     with_bias: bool = False
     fit_kernel: str = ""
     source: str = ""
-    options: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    options: Mapping[str, float] = field(default_factory=lambda: FrozenDict({}))
     with_norm: bool = False
     training_version: int = TRAINING_VERSION
 

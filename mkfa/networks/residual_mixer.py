@@ -1,0 +1,211 @@
+"""The residual mixer: a small network of one resolution in which filters can be seen (torch inside functions).
+
+**Why it exists.** Whether a network trains well decides what an experiment with it can show. In a network with
+downsampling, the stem and the downsampling convolutions mix pixels too, and filters that are frozen at identity cost
+little. A ConvMixer (Trockman and Kolter 2022, arXiv 2201.09792) has one resolution, so that its depthwise layers do all
+mixing of pixels after the patches. But its pointwise half has no residual: at 18 layers and 32 channels it hardly
+trains in a few hundred steps, and seeds differ by more than filters do. Here both halves are residual branches, and
+both start small:
+
+    x <- x + BN(GELU(depthwise x)),    x <- x + BN(GELU(pointwise x)),
+
+with the weight of either batch norm starting at `BRANCH_GAIN`, so that 18 layers begin near the identity (the idea of
+SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0 so that filters have gradients at once).
+
+**Names.** `resmixer_C_L` has C channels and L layers. Every such name is registered with timm when it is first asked
+for, `DEFAULT` by `register` alone: `timm.create_model("resmixer_32_18", kernel_size=7, patch_size=4)` then works.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT = "resmixer_32_18"
+KERNEL, PATCH = 7, 4
+"""Default size of kernels and of patches: a 32 px image becomes 8 x 8 positions, which a 7x7 kernel nearly spans."""
+BRANCH_GAIN = 0.3
+"""Default of the initial weight of the batch norm at the end of each branch."""
+
+
+def parse_name(arch: str) -> tuple[int, int] | None:
+    """Return the channels and layers of a `resmixer_C_L`; None for any other name.
+
+    Examples
+    --------
+    >>> parse_name("resmixer_32_18"), parse_name("convmixer_32_18")
+    ((32, 18), None)
+    """
+    named = re.fullmatch(r"resmixer_(\d+)_(\d+)", arch)
+    return (int(named[1]), int(named[2])) if named else None
+
+
+def without_defaults(arch: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Return a network's options without those at the defaults of a `resmixer_C_L`.
+
+    The same network asked for in two ways is then the same run. Options of other networks are returned unchanged.
+
+    Examples
+    --------
+    >>> without_defaults("resmixer_32_18", {"patch": 4, "kernel": 5}), without_defaults("convmixer_8_2", {"patch": 2})
+    ({'kernel': 5}, {'patch': 2})
+    """
+    usual = {"kernel": KERNEL, "patch": PATCH, "branch_gain": BRANCH_GAIN} if parse_name(arch) else {}
+    return {key: value for key, value in options.items() if value != usual.get(key)}
+
+
+@lru_cache(maxsize=1)
+def network_class() -> type[nn.Module]:
+    """Return the class ResidualMixer (torch.nn.Module), created on first use.
+
+    Its parameters are the channels and layers, `kernel_size`, `patch_size`, `branch_gain`, and timm's `in_chans`,
+    `num_classes` and `drop_path_rate` (stochastic depth of both branches, rising linearly from 0 with depth).
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = network_class()(8, 2, patch_size=4, in_chans=1, num_classes=3)
+    >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
+    (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
+    """
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+    from timm.layers.drop import DropPath
+    from torch import Tensor, nn
+
+    class Branch(nn.Module):
+        """x + BN(GELU(convolution x)), with the weight of the batch norm starting at `gain`."""
+
+        def __init__(self, convolution: nn.Conv2d, *, gain: float, drop_path: float) -> None:
+            super().__init__()
+            self.conv = convolution
+            self.act = nn.GELU()
+            self.norm = nn.BatchNorm2d(convolution.out_channels)
+            self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+            nn.init.constant_(self.norm.weight, gain)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.drop_path(self.norm(self.act(self.conv(x))))  # type: ignore[no-any-return]
+
+    class Block(nn.Module):
+        """Mix pixels within each channel, then channels at each position."""
+
+        def __init__(self, width: int, *, kernel: int, gain: float, drop_path: float) -> None:
+            super().__init__()
+            depthwise = nn.Conv2d(width, width, kernel, groups=width, padding=kernel // 2)
+            self.depthwise = Branch(depthwise, gain=gain, drop_path=drop_path)
+            self.pointwise = Branch(nn.Conv2d(width, width, 1), gain=gain, drop_path=drop_path)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
+
+    class ResidualMixer(nn.Module):
+        """Patches, blocks of two residual branches at one resolution, mean over positions, linear classifier."""
+
+        def __init__(
+            self,
+            width: int,
+            layers: int,
+            *,
+            kernel_size: int = KERNEL,
+            patch_size: int = PATCH,
+            branch_gain: float = BRANCH_GAIN,
+            in_chans: int = 3,
+            num_classes: int = 1000,
+            drop_path_rate: float = 0.0,
+        ) -> None:
+            super().__init__()
+            self.num_classes, self.num_features, self.in_chans = num_classes, width, in_chans
+            stem = nn.Conv2d(in_chans, width, patch_size, patch_size)
+            self.stem = nn.Sequential(stem, nn.GELU(), nn.BatchNorm2d(width))
+            self.blocks = nn.Sequential(
+                *(
+                    Block(
+                        width, kernel=kernel_size, gain=branch_gain, drop_path=drop_path_rate * i / max(1, layers - 1)
+                    )
+                    for i in range(layers)
+                )
+            )
+            self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
+            self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
+
+        def get_classifier(self) -> nn.Module:
+            return self.head
+
+        def reset_classifier(self, num_classes: int) -> None:
+            self.num_classes = num_classes
+            self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+        def forward_features(self, x: Tensor) -> Tensor:
+            return self.blocks(self.stem(x))  # type: ignore[no-any-return]
+
+        def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+            pooled: Tensor = self.global_pool(x)
+            return pooled if pre_logits else self.head(pooled)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.forward_head(self.forward_features(x))
+
+    return ResidualMixer
+
+
+default_cfgs: dict[str, Any] = {}
+"""Read by timm's registry, which expects it in the module of an entry point."""
+
+
+def register(name: str = DEFAULT) -> None:
+    """Register `resmixer_C_L` with timm; repeated calls have no effect.
+
+    Parameters
+    ----------
+    name : str
+        The network's name.
+
+    Raises
+    ------
+    ValueError
+        It is not of this form.
+
+    Examples
+    --------
+    >>> import timm
+    >>> register("resmixer_8_2")
+    >>> timm.create_model("resmixer_8_2", num_classes=3).blocks[0].depthwise.conv.weight.shape
+    torch.Size([8, 1, 7, 7])
+    """
+    import timm
+    from timm.models import generate_default_cfgs, register_model
+
+    shape = parse_name(name)
+    if shape is None:
+        raise ValueError(f"{name}: no residual mixer, whose names are resmixer_C_L")
+    if timm.is_model(name):
+        return
+    facts = {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 32, 32),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "first_conv": "stem.0",
+        "classifier": "head",
+    }
+    default_cfgs.update(generate_default_cfgs({f"{name}.untrained": facts}))
+    register_model(_entrypoint(name, *shape))
+
+
+def _entrypoint(name: str, width: int, layers: int) -> Any:
+    def build(pretrained: bool = False, **options: Any) -> Any:
+        from timm.models import build_model_with_cfg
+
+        return build_model_with_cfg(network_class(), name, pretrained, width=width, layers=layers, **options)
+
+    build.__name__, build.__module__ = name, __name__
+    build.__doc__ = f"Residual mixer with {width} channels and {layers} layers."
+    return build
