@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkfa.figures.style import CLASSES, PAGE, draw_filter, new_figure, null_colour, style
+from mkfa.colours import CLASSES, null_look
+from mkfa.figures.style import PAGE, draw_filter, new_figure, style
 from mkfa.patterns.summary import CURVE, AssignmentSummary, Examples, examples, summarise
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from mkfa.patterns.assignment import Assignment
+
 
 SHOWN = len(CLASSES)
 """Number of classes with a colour of their own; the rest are drawn together as "other"."""
@@ -63,7 +65,7 @@ def _draw_coverage(ax: Axes, summary: AssignmentSummary) -> None:
     """Draw the share of filters whose R² reaches each value, and that of every null."""
     ax.plot(CURVE, summary.whole[0].curve, color="black", lw=1.8, label="filters")
     for each, dash in zip(summary.whole, ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
-        ax.plot(CURVE, each.null_curve, color=null_colour(each.null), lw=1.1, ls=dash, label=each.null)
+        ax.plot(CURVE, each.null_curve, color=null_look(each.null).colour, lw=1.1, ls=dash, label=each.null)
     ax.axvline(summary.r2, color="0.7", lw=0.8, zorder=0)
     ax.annotate(
         f"covered\nfrom {summary.r2:g}",

@@ -9,7 +9,8 @@ import numpy as np
 
 from mkfa.clusters.atlas import CLASSES, Atlas
 from mkfa.clusters.pool import DEPTHS
-from mkfa.figures.style import AMOUNT, PAGE, draw_filter, new_figure, style
+from mkfa.colours import AMOUNT
+from mkfa.figures.style import PAGE, draw_filter, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.figures.style import AMOUNT, PAGE, hatch, new_figure, null_colour, style
+from mkfa.colours import AMOUNT, null_look
+from mkfa.figures.style import PAGE, hatch, new_figure, style
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.matrix import BankMatrix, Comparisons
@@ -58,7 +59,7 @@ def _layer_pairs(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     null = strictest(kind, name)
     value = np.ma.masked_invalid(kind.layer_value[i])
     marks = [(float(np.nanmean(kind.layer_floor[i])), "black")]
-    marks += [(float(np.nanmean(n.layer_mean[i])), null_colour(n.null)) for n in kind.nulls]
+    marks += [(float(np.nanmean(n.layer_mean[i])), null_look(n.null).colour) for n in kind.nulls]
     limits = [float(value.min()), float(value.max()), *(level for level, _ in marks)]
     picture = ax.imshow(
         value, cmap=AMOUNT, origin="lower", aspect="auto", interpolation="nearest", vmin=min(limits), vmax=max(limits)
@@ -89,7 +90,7 @@ def _layer_ticks(ax: Axes, kind: KindComparison) -> None:
 def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     """Draw the share of filters with a neighbour at |cos| >= t against t; bands are the nulls' central 95 %."""
     for null in kind.nulls:
-        colour = null_colour(null.null)
+        colour = null_look(null.null).colour
         ax.fill_between(kind.thresholds, null.curve[1], null.curve[2], color=colour, alpha=0.3, lw=0)
         ax.plot(kind.thresholds, null.curve[0], color=colour, lw=0.9, label=null.null)
     ax.plot(kind.thresholds, kind.curve_floor, color="black", lw=0.9, ls="--", label="floor (halves)")
@@ -115,7 +116,7 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = (kind.interval[:, judged] - floor) / gap
         for null in kind.nulls:
-            ax.plot((null.mean[judged] - floor) / gap, rows, "|", color=null_colour(null.null), ms=7, mew=1.5)
+            ax.plot((null.mean[judged] - floor) / gap, rows, "|", color=null_look(null.null).colour, ms=7, mew=1.5)
     low, high = ends.min(axis=0), ends.max(axis=0)
     ax.hlines(rows, low, high, color="black", lw=1)
     ax.plot(place, rows, "o", color="black", ms=3.5)

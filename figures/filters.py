@@ -11,8 +11,9 @@ import numpy as np
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.canonical import canonical
+from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
-from mkfa.figures.style import PAGE, SIGNED, new_figure, style
+from mkfa.figures.style import PAGE, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkfa.figures.style import SIGNED
+from mkfa.colours import SIGNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.colours import CLASSES as CLASSES
-from mkfa.colours import NULL_COLOURS as NULL_COLOURS
-from mkfa.colours import null_colour as null_colour
+from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
 
 if TYPE_CHECKING:
@@ -20,10 +18,6 @@ COLUMN = 3.4
 """Width of one text column, inches."""
 PAGE = 7.0
 """Width of a page's text, inches."""
-SIGNED = "RdBu_r"
-"""Colour map where sign matters; always drawn with limits symmetric about zero."""
-AMOUNT = "viridis"
-"""Colour map for amounts."""
 SETTINGS: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
