@@ -105,12 +105,18 @@ class RecipeByDevice(RecipeOptions):
 class NetworkOptions:
     """Which network is trained."""
 
-    arch: Annotated[str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L.", **NETWORK)] = (
-        "convnext_femto"
-    )
-    kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a mixer; default: 7.", **NETWORK)] = None
+    arch: Annotated[
+        str,
+        option(
+            "--arch",
+            "NAME",
+            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers).",
+            **NETWORK,
+        ),
+    ] = "convnext_femto"
+    kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a NAME_C_L; default: 7.", **NETWORK)] = None
     patch: Annotated[
-        int | None, option("--patch", "N", "Patch size of a mixer; default: resmixer 4, convmixer 2.", **NETWORK)
+        int | None, option("--patch", "N", "Patch size of a NAME_C_L; default: 4, of a convmixer 2.", **NETWORK)
     ] = None
     stem_stride: Annotated[
         int | None,
@@ -127,7 +133,7 @@ class NetworkOptions:
         option(
             "--branch-gain",
             "X",
-            "Initial weight of the batch norm at the end of each branch of a resmixer_C_L; default: 0.3.",
+            "Initial weight of the residual branches of a resmixer_C_L (default: 0.3) or convnext_C_L (1e-6).",
             **NETWORK,
         ),
     ] = None
@@ -138,7 +144,13 @@ class NetworkByDevice(NetworkOptions):
     """The same, where the default depends on the device."""
 
     arch: Annotated[
-        str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L; default: by device.", **NETWORK)
+        str,
+        option(
+            "--arch",
+            "NAME",
+            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers); default: by device.",
+            **NETWORK,
+        ),
     ] = ""
 
 
@@ -146,9 +158,15 @@ class NetworkByDevice(NetworkOptions):
 class MatrixNetwork(NetworkOptions):
     """The same, with the default of a matrix."""
 
-    arch: Annotated[str, option("--arch", "NAME", "timm name, resmixer_C_L or convmixer_C_L.", **NETWORK)] = (
-        "convmixer_48_6"
-    )
+    arch: Annotated[
+        str,
+        option(
+            "--arch",
+            "NAME",
+            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers).",
+            **NETWORK,
+        ),
+    ] = "convmixer_48_6"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ from mkfa.experiments.sources import Source
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
+from mkfa.networks.names import parse_name
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE, RunSpec
@@ -168,8 +168,8 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
 
 def _layers_by_name(setting: Setting) -> int:
     """Return the number of layers given by a network's name, without torch and timm; 0 if the name has none."""
-    named = re.fullmatch(r"(?:convmixer|resmixer)_\d+_(\d+)", setting.arch)
-    return int(named[1]) if named and setting.what == "depthwise" else 0
+    name = parse_name(setting.arch)
+    return name.layers if name and setting.what == "depthwise" else 0
 
 
 def _refuse_more(numbers: Sequence[int], count: int, setting: Setting) -> None:

@@ -26,7 +26,7 @@ from mkfa.experiments.plan import (
 )
 from mkfa.images.opened import Domains
 from mkfa.networks.hornet import plain_name
-from mkfa.networks.residual_mixer import without_defaults
+from mkfa.networks.names import without_defaults
 from mkfa.progress import Progress, follow
 from mkfa.storage.folders import home
 from mkfa.storage.heading import heading
@@ -57,7 +57,7 @@ class TrainingOptions(TypedDict, total=False):
     Attributes
     ----------
     arch : str
-        A timm name, "resmixer_C_L" or "convmixer_C_L".
+        A timm name, "resmixer_C_L", "convnext_C_L" or "convmixer_C_L".
     recipe : str
         "paper", "fast", "smoke", or the path of a .toml file.
     set : mapping, or sequence of "FIELD=VALUE"

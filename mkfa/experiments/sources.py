@@ -2,8 +2,8 @@
 
 **Another network.** `--source-arch` names the network that the source's base run is trained with. It gets the target's
 recipe, so its images have the target's size, and those of the target's network options that apply to it: `--kernel` and
-`--patch` if both are mixers (resmixer_C_L or convmixer_C_L), `--branch-gain` if both are resmixer_C_L, `--stem-stride`
-for other networks. Options after the name, joined by colons, override them:
+`--patch` if both are of one resolution (`mkfa.networks.names`), `--branch-gain` if they are of the same kind too,
+`--stem-stride` for other networks. Options after the name, joined by colons, override them:
 `resmixer_96_6:kernel=5:patch=4`, `resnet50:stem_stride=1`.
 """
 
@@ -134,15 +134,15 @@ def parse_network(text: str, *, target: tuple[str, Mapping[str, float]]) -> tupl
     MkfaError
         An unknown option, or a value that is not a number.
     """
-    from mkfa.networks.build import is_mixer
-    from mkfa.networks.residual_mixer import parse_name, without_defaults
+    from mkfa.networks.build import find_small
+    from mkfa.networks.names import without_defaults
 
     arch, *words = text.split(":")
-    mixers = is_mixer(arch), is_mixer(target[0])
-    kept: tuple[str, ...] = ("kernel", "patch") if all(mixers) else () if mixers[0] else ("stem_stride",)
-    if mixers[1] and not mixers[0]:
+    own, theirs = find_small(arch), find_small(target[0])
+    kept: tuple[str, ...] = ("kernel", "patch") if own and theirs else () if own else ("stem_stride",)
+    if theirs and not own:
         kept = ()  # the stem stride of a patch stem does not apply to the stem of another network
-    if parse_name(arch) and parse_name(target[0]):
+    if own and theirs and own.kind == theirs.kind:
         kept = (*kept, "branch_gain")
     options = {key: value for key, value in target[1].items() if key in kept}
     for word in words:

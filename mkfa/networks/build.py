@@ -1,10 +1,10 @@
 """Build untrained networks for a domain (torch inside functions).
 
 **Names.** Any timm architecture; `hornet_tiny`, `hornet_small`, `hornet_base`, `hornet_large` and the authors' names
-for them, `hornet_tiny_7x7` and so on (mkfa.networks.hornet); and two kinds of networks of one resolution with C
-channels and L layers: residual mixers `resmixer_C_L` (mkfa.networks.residual_mixer, by default 7x7 kernels and 4x4
-patches) and ConvMixers `convmixer_C_L` (timm's class, by default 7x7 kernels and 2x2 patches), for example
-`resmixer_32_18` and `convmixer_48_6`. A name that timm knows, such as `convmixer_768_32`, means timm's network.
+for them, `hornet_tiny_7x7` and so on (mkfa.networks.hornet); and networks of one resolution with C channels and L
+layers (mkfa.networks.names): residual mixers `resmixer_C_L` (mkfa.networks.residual_mixer), ConvNeXts `convnext_C_L`
+(mkfa.networks.isotropic_convnext) and ConvMixers `convmixer_C_L` (timm's class), by default with 7x7 kernels and
+patches of 4, 4 and 2 pixels. A name that timm knows, such as `convmixer_768_32`, means timm's network.
 
 **Small inputs.** Networks designed for 224 px reduce a 32 px image to almost nothing. For images of up to 64 px, the
 stride of the first convolution is therefore halved (ConvNeXt's 4x4 patches become 2x2; a 3x3 convolution of stride 2
@@ -16,22 +16,18 @@ the network is unchanged.
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
-from mkfa.networks import residual_mixer
-from mkfa.networks.residual_mixer import parse_name
+from mkfa.networks.names import FORMS, Name, parse_name
 
 if TYPE_CHECKING:
     from torch import nn
 
 SMALL = 64
 """Largest image size, in pixels, at which the first convolution's stride is halved."""
-KERNEL, PATCH = 7, 2
-"""Kernel and patch size of `convmixer_C_L`."""
 LARGEST = 2_000_000_000
-"""Maximum number of weights of a mixer, so that a typo cannot exhaust memory."""
+"""Maximum number of weights of a network of one resolution, so that a typo cannot exhaust memory."""
 
 
 def build_network(  # noqa: PLR0913 (options are keywords)
@@ -62,9 +58,10 @@ def build_network(  # noqa: PLR0913 (options are keywords)
     stem_stride : int or None
         Stride of the first convolution; None: the default for the image size, see above.
     kernel, patch : int or None
-        Kernel and patch size; `resmixer_C_L` and `convmixer_C_L` only.
+        Kernel and patch size; networks of one resolution only.
     branch_gain : float or None
-        Initial weight of the batch norms that end the branches; `resmixer_C_L` only.
+        Initial weight of the batch norms that end the branches of a `resmixer_C_L`, and of the layer scale of a
+        `convnext_C_L`; others have no such option.
 
     Raises
     ------
@@ -83,14 +80,14 @@ def build_network(  # noqa: PLR0913 (options are keywords)
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
-        if is_mixer(arch):
-            if stem_stride is not None and stem_stride != (patch or _defaults(arch)[1]):
+        if (name := find_small(arch)) is not None:
+            if stem_stride is not None and stem_stride != (patch or name.defaults.patch):
                 raise MkfaError(arch, "has patches, whose size is the stride of the stem", "pass --patch instead")
             options = {"in_chans": channels, "num_classes": classes}
-            model = _mixer(arch, drop_path, kernel=kernel, patch=patch, branch_gain=branch_gain, **options)
+            model = _small(arch, name, drop_path, kernel=kernel, patch=patch, branch_gain=branch_gain, **options)
         else:
             if kernel is not None or patch is not None:
-                remedy = "use --kernel and --patch with resmixer_C_L and convmixer_C_L only"
+                remedy = f"use --kernel and --patch with {FORMS} only"
                 raise MkfaError(arch, "has fixed kernels and patches", remedy)
             _refuse_gain(arch, branch_gain)
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
@@ -101,66 +98,68 @@ def build_network(  # noqa: PLR0913 (options are keywords)
     return built
 
 
-def is_mixer(arch: str) -> bool:
-    """True for the name of a network of one resolution: `resmixer_C_L`, or `convmixer_C_L` unless it is one of timm's.
+def find_small(arch: str) -> Name | None:
+    """Return what the name of a network of one resolution says; None for any other name, such as one of timm's.
 
     Examples
     --------
-    >>> is_mixer("resmixer_32_18"), is_mixer("convmixer_48_6"), is_mixer("convmixer_768_32")
-    (True, True, False)
+    >>> find_small("convmixer_48_6"), find_small("convmixer_768_32")
+    (Name(kind='convmixer', width=48, layers=6), None)
     """
-    if parse_name(arch):
-        return True
+    name = parse_name(arch)
+    if name is None or name.kind != "convmixer":
+        return name
     import timm
 
-    return re.fullmatch(r"convmixer_(\d+)_(\d+)", arch) is not None and not timm.is_model(arch)
+    return None if timm.is_model(arch) else name
 
 
-def _defaults(arch: str) -> tuple[int, int]:
-    """Return the default sizes of a mixer's kernels and patches."""
-    return (residual_mixer.KERNEL, residual_mixer.PATCH) if parse_name(arch) else (KERNEL, PATCH)
-
-
-def _refuse_gain(arch: str, gain: float | None) -> None:
-    if gain is not None:
-        problem = "has no branches whose batch norm could start at another weight"
-        raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L only")
-
-
-def _mixer(
-    arch: str, drop_path: float, *, kernel: int | None, patch: int | None, branch_gain: float | None, **options: Any
+def _small(
+    arch: str,
+    name: Name,
+    drop_path: float,
+    *,
+    kernel: int | None,
+    patch: int | None,
+    branch_gain: float | None,
+    **options: Any,
 ) -> Any:
-    """Return the mixer with that name."""
-    width, depth = (int(number) for number in arch.split("_")[1:])
-    usual = _defaults(arch)
-    size, stride = usual[0] if kernel is None else kernel, usual[1] if patch is None else patch
+    """Return the network of one resolution with that name."""
+    width, depth, usual = name.width, name.layers, name.defaults
+    size, stride = usual.kernel if kernel is None else kernel, usual.patch if patch is None else patch
     if width < 2 or depth < 1 or size < 3 or stride < 1:
         problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
         raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
-    weights = depth * width * (width + size * size)
+    weights = depth * width * (width * (8 if name.kind == "convnext" else 1) + size * size)
     if weights > LARGEST:
         raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "choose fewer channels or layers")
     if size % 2 == 0:  # torch would pad one side only, on a copy of the feature map
         problem = "is even: it has no centre, so every layer would shift the feature map by half a pixel"
         raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
-    if parse_name(arch):
-        import timm
+    if name.kind == "convmixer":
+        from timm.models.convmixer import ConvMixer
 
-        gain = residual_mixer.BRANCH_GAIN if branch_gain is None else branch_gain
-        if not 0 < gain < math.inf:
-            problem = "is no weight that a branch could start with" + (
-                ": its filters would get no gradient" * (gain == 0)
-            )
-            raise MkfaError(f"--branch-gain {gain:g}", problem, "choose a number above 0, such as 0.3")
-        residual_mixer.register(arch)
-        options |= {"kernel_size": size, "patch_size": stride, "branch_gain": gain, "drop_path_rate": drop_path}
-        return timm.create_model(arch, **options)
-    from timm.models.convmixer import ConvMixer
+        _refuse_gain(arch, branch_gain)
+        model = ConvMixer(width, depth, kernel_size=size, patch_size=stride, **options)
+        _add_drop_path(model, drop_path)
+        return model
+    import timm
 
-    _refuse_gain(arch, branch_gain)
-    model = ConvMixer(width, depth, kernel_size=size, patch_size=stride, **options)
-    _add_drop_path(model, drop_path)
-    return model
+    from mkfa.networks import isotropic_convnext, residual_mixer
+
+    gain = usual.branch_gain if branch_gain is None else branch_gain
+    if not 0 < gain < math.inf:
+        problem = "is not a weight that a branch could start with and learn"
+        raise MkfaError(f"--branch-gain {gain:g}", problem, "choose a number above 0, such as 0.3")
+    (residual_mixer if name.kind == "resmixer" else isotropic_convnext).register(arch)
+    options |= {"kernel_size": size, "patch_size": stride, "branch_gain": gain, "drop_path_rate": drop_path}
+    return timm.create_model(arch, **options)
+
+
+def _refuse_gain(arch: str, gain: float | None) -> None:
+    if gain is not None:
+        problem = "has no branches that could start at another gain"
+        raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L or convnext_C_L only")
 
 
 def _add_drop_path(model: Any, rate: float) -> None:
@@ -180,8 +179,8 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
     register()
     arch = plain_name(arch)
     if not timm.is_model(arch):
-        remedy = nearest(arch, timm.list_models()) or "choose from timm.list_models(), resmixer_C_L or convmixer_C_L"
-        raise UnknownNameError(arch, "unknown architecture, neither in timm nor a small mixer", remedy)
+        remedy = nearest(arch, timm.list_models()) or f"choose from timm.list_models(), {FORMS}"
+        raise UnknownNameError(arch, "unknown architecture, neither in timm nor of one resolution", remedy)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
@@ -245,7 +244,7 @@ def _check_takes(arch: str, model: Any) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = "x".join(str(n) for n in model.image_shape)
         problem = f"does not accept images of {shape} ({str(error).splitlines()[0][:120]})"
-        smaller = "--patch" if is_mixer(arch) else "--stem-stride"
+        smaller = "--patch" if find_small(arch) else "--stem-stride"
         raise MkfaError(arch, problem, f"choose a larger size, a smaller {smaller} or another network") from error
     finally:
         model.train(training)

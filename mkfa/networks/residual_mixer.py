@@ -9,8 +9,8 @@ both start small:
 
     x <- x + BN(GELU(depthwise x)),    x <- x + BN(GELU(pointwise x)),
 
-with the weight of either batch norm starting at `BRANCH_GAIN`, so that 18 layers begin near the identity (the idea of
-SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0 so that filters have gradients at once).
+with the weight of either batch norm starting at `branch_gain`, by default .3, so that 18 layers begin near the identity
+(the idea of SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0 so that filters have gradients at once).
 
 **Names.** `resmixer_C_L` has C channels and L layers. Every such name is registered with timm when it is first asked
 for, `DEFAULT` by `register` alone: `timm.create_model("resmixer_32_18", kernel_size=7, patch_size=4)` then works.
@@ -18,45 +18,15 @@ for, `DEFAULT` by `register` alone: `timm.create_model("resmixer_32_18", kernel_
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from mkfa.networks.names import KINDS, parse_name
 
 if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT = "resmixer_32_18"
-KERNEL, PATCH = 7, 4
-"""Default size of kernels and of patches: a 32 px image becomes 8 x 8 positions, which a 7x7 kernel nearly spans."""
-BRANCH_GAIN = 0.3
-"""Default of the initial weight of the batch norm at the end of each branch."""
-
-
-def parse_name(arch: str) -> tuple[int, int] | None:
-    """Return the channels and layers of a `resmixer_C_L`; None for any other name.
-
-    Examples
-    --------
-    >>> parse_name("resmixer_32_18"), parse_name("convmixer_32_18")
-    ((32, 18), None)
-    """
-    named = re.fullmatch(r"resmixer_(\d+)_(\d+)", arch)
-    return (int(named[1]), int(named[2])) if named else None
-
-
-def without_defaults(arch: str, options: Mapping[str, float]) -> dict[str, float]:
-    """Return a network's options without those at the defaults of a `resmixer_C_L`.
-
-    The same network asked for in two ways is then the same run. Options of other networks are returned unchanged.
-
-    Examples
-    --------
-    >>> without_defaults("resmixer_32_18", {"patch": 4, "kernel": 5}), without_defaults("convmixer_8_2", {"patch": 2})
-    ({'kernel': 5}, {'patch': 2})
-    """
-    usual = {"kernel": KERNEL, "patch": PATCH, "branch_gain": BRANCH_GAIN} if parse_name(arch) else {}
-    return {key: value for key, value in options.items() if value != usual.get(key)}
 
 
 @lru_cache(maxsize=1)
@@ -76,6 +46,8 @@ def network_class() -> type[nn.Module]:
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.drop import DropPath
     from torch import Tensor, nn
+
+    usual = KINDS["resmixer"]
 
     class Branch(nn.Module):
         """x + BN(GELU(convolution x)), with the weight of the batch norm starting at `gain`."""
@@ -111,9 +83,9 @@ def network_class() -> type[nn.Module]:
             width: int,
             layers: int,
             *,
-            kernel_size: int = KERNEL,
-            patch_size: int = PATCH,
-            branch_gain: float = BRANCH_GAIN,
+            kernel_size: int = usual.kernel,
+            patch_size: int = usual.patch,
+            branch_gain: float = usual.branch_gain,
             in_chans: int = 3,
             num_classes: int = 1000,
             drop_path_rate: float = 0.0,
@@ -158,17 +130,12 @@ default_cfgs: dict[str, Any] = {}
 
 
 def register(name: str = DEFAULT) -> None:
-    """Register `resmixer_C_L` with timm; repeated calls have no effect.
-
-    Parameters
-    ----------
-    name : str
-        The network's name.
+    """Register a `resmixer_C_L` with timm; repeated calls have no effect.
 
     Raises
     ------
     ValueError
-        It is not of this form.
+        The name is not of this form.
 
     Examples
     --------
@@ -177,35 +144,9 @@ def register(name: str = DEFAULT) -> None:
     >>> timm.create_model("resmixer_8_2", num_classes=3).blocks[0].depthwise.conv.weight.shape
     torch.Size([8, 1, 7, 7])
     """
-    import timm
-    from timm.models import generate_default_cfgs, register_model
+    from mkfa.networks.registry import register_small
 
-    shape = parse_name(name)
-    if shape is None:
+    said = parse_name(name)
+    if said is None or said.kind != "resmixer":
         raise ValueError(f"{name}: no residual mixer, whose names are resmixer_C_L")
-    if timm.is_model(name):
-        return
-    facts = {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 32, 32),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "first_conv": "stem.0",
-        "classifier": "head",
-    }
-    default_cfgs.update(generate_default_cfgs({f"{name}.untrained": facts}))
-    register_model(_entrypoint(name, *shape))
-
-
-def _entrypoint(name: str, width: int, layers: int) -> Any:
-    def build(pretrained: bool = False, **options: Any) -> Any:
-        from timm.models import build_model_with_cfg
-
-        return build_model_with_cfg(network_class(), name, pretrained, width=width, layers=layers, **options)
-
-    build.__name__, build.__module__ = name, __name__
-    build.__doc__ = f"Residual mixer with {width} channels and {layers} layers."
-    return build
+    register_small(said, name, __name__, default_cfgs, network_class)

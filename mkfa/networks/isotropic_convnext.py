@@ -1,0 +1,130 @@
+"""ConvNeXt of one resolution, for small images (torch inside functions).
+
+Source: Liu et al., A ConvNet for the 2020s (CVPR 2022, arXiv 2201.03545), section 3.3, isotropic ConvNeXt: patches,
+blocks of ConvNeXt at one resolution (depthwise convolution, layer norm, two pointwise layers with GELU between, layer
+scale, residual), layer norm of the mean over positions, linear classifier. Here in any size: `convnext_C_L` has C
+channels and L blocks of timm's class, without downsampling. In ConvNeXts with stages on small images, the stem and the
+downsampling convolutions do most of the mixing of pixels (`tests/benchmarks/sensitivity.py` measures it).
+
+`branch_gain` is the initial layer scale, by default the published 1e-6.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from mkfa.networks.names import KINDS, parse_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@lru_cache(maxsize=1)
+def network_class() -> type[nn.Module]:
+    """Return the class IsotropicConvNeXt (torch.nn.Module), created on first use.
+
+    Parameters as those of `mkfa.networks.residual_mixer.network_class`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = network_class()(8, 2, patch_size=4, in_chans=1, num_classes=3)
+    >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
+    (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
+    """
+    import torch
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+    from timm.layers.norm import LayerNorm2d
+    from timm.models.convnext import ConvNeXtBlock
+    from torch import Tensor, nn
+
+    usual = KINDS["convnext"]
+
+    class IsotropicConvNeXt(nn.Module):
+        """Patches, ConvNeXt blocks at one resolution, mean over positions, layer norm, linear classifier."""
+
+        def __init__(
+            self,
+            width: int,
+            layers: int,
+            *,
+            kernel_size: int = usual.kernel,
+            patch_size: int = usual.patch,
+            branch_gain: float = usual.branch_gain,
+            in_chans: int = 3,
+            num_classes: int = 1000,
+            drop_path_rate: float = 0.0,
+        ) -> None:
+            super().__init__()
+            self.num_classes, self.num_features, self.in_chans = num_classes, width, in_chans
+            stem = nn.Conv2d(in_chans, width, patch_size, patch_size)
+            self.stem = nn.Sequential(stem, LayerNorm2d(width))
+            self.blocks = nn.Sequential(
+                *(
+                    ConvNeXtBlock(
+                        width,
+                        kernel_size=kernel_size,
+                        ls_init_value=branch_gain,
+                        drop_path=drop_path_rate * i / max(1, layers - 1),
+                    )
+                    for i in range(layers)
+                )
+            )
+            self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
+            self.norm = nn.LayerNorm(width, eps=1e-6)
+            self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
+            self.apply(_initialise)
+
+        def get_classifier(self) -> nn.Module:
+            return self.head
+
+        def reset_classifier(self, num_classes: int) -> None:
+            self.num_classes = num_classes
+            self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+        def forward_features(self, x: Tensor) -> Tensor:
+            return self.blocks(self.stem(x))  # type: ignore[no-any-return]
+
+        def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+            pooled: Tensor = self.norm(self.global_pool(x))
+            return pooled if pre_logits else self.head(pooled)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.forward_head(self.forward_features(x))
+
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                with torch.no_grad():
+                    module.bias.zero_()
+
+    return IsotropicConvNeXt
+
+
+default_cfgs: dict[str, Any] = {}
+"""Read by timm's registry, which expects it in the module of an entry point."""
+
+
+def register(name: str) -> None:
+    """Register a `convnext_C_L` with timm; repeated calls have no effect.
+
+    Raises
+    ------
+    ValueError
+        The name is not of this form.
+
+    Examples
+    --------
+    >>> import timm
+    >>> register("convnext_8_2")
+    >>> timm.create_model("convnext_8_2", num_classes=3).blocks[0].conv_dw.weight.shape
+    torch.Size([8, 1, 7, 7])
+    """
+    from mkfa.networks.registry import register_small
+
+    said = parse_name(name)
+    if said is None or said.kind != "convnext":
+        raise ValueError(f"{name}: no isotropic ConvNeXt, whose names are convnext_C_L")
+    register_small(said, name, __name__, default_cfgs, network_class)
