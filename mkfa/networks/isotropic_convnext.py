@@ -127,4 +127,4 @@ def register(name: str) -> None:
     said = parse_name(name)
     if said is None or said.kind != "convnext":
         raise ValueError(f"{name}: no isotropic ConvNeXt, whose names are convnext_C_L")
-    register_small(said, name, __name__, default_cfgs, network_class)
+    register_small(said, name, module=__name__, configs=default_cfgs, network=network_class)

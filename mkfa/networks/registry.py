@@ -8,7 +8,7 @@ from typing import Any
 from mkfa.networks.names import Name
 
 
-def register_small(said: Name, arch: str, module: str, configs: dict[str, Any], network: Callable[[], Any]) -> None:
+def register_small(said: Name, arch: str, *, module: str, configs: dict[str, Any], network: Callable[[], Any]) -> None:
     """Register a network unless timm has one of that name.
 
     Parameters

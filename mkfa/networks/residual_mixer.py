@@ -149,4 +149,4 @@ def register(name: str = DEFAULT) -> None:
     said = parse_name(name)
     if said is None or said.kind != "resmixer":
         raise ValueError(f"{name}: no residual mixer, whose names are resmixer_C_L")
-    register_small(said, name, __name__, default_cfgs, network_class)
+    register_small(said, name, module=__name__, configs=default_cfgs, network=network_class)
