@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Fill = Callable[[Weights, np.random.Generator], F32]
     FillNetwork = Callable[[Request], Filling]
 
-SourceUse = Literal["none", "needed", "optional", "own"]
+SourceUse = Literal["none", "needed", "optional", "own", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Arm:
     fill_network : callable (request) -> filling, or its location
         Computes the kernels of all layers at once from a `mkfa.arms.fillings.Request`; instead of `fill`.
     source : str
-        Whether filters come from a source: "none", "needed", "optional", or "own" (the target domain's own base run).
+        Whether filters come from a source: "none", "needed", "optional", "own" (the target domain's own base run), or
+        "named" (the arm's name says from where, after a colon).
     whole_source : bool
         True if the arm also uses the source's layers after the first n.
     frozen : bool
@@ -54,7 +55,15 @@ class Arm:
     copies_norm : bool
         True if, with `with_norm`, the norm layers of the set layers are copied too; False: they stay as initialised.
     number : int
-        For an arm whose name ends in "-k": the value of k. "first-5" is the arm "first-k" with number 5.
+        For an arm whose name has a number in it, "k" or "N": its value. "first-5" is the arm "first-k" with number 5,
+        "box9" the arm "boxN" with number 9.
+    largest : int
+        Largest number; 0: any.
+    offset : bool
+        True if each channel gets a trained constant that is added to all taps of its frozen kernel
+        (`mkfa.networks.offset`).
+    checked : bool
+        True if the arm may not suit a network, so that it is tried on an untrained one before any work.
 
     Notes
     -----
@@ -85,11 +94,14 @@ class Arm:
     must_hurt: bool = False
     copies_norm: bool = False
     number: int = 0
+    largest: int = 0
+    offset: bool = False
+    checked: bool = False
 
     @property
     def needs_source(self) -> bool:
         """True if the arm requires a source."""
-        return self.source in ("needed", "own")
+        return self.source in ("needed", "own", "named")
 
     def kernels(self, request: Request) -> Filling:
         """Return the kernels and biases of each target layer, without writing them into the network.
@@ -121,7 +133,7 @@ def _resolve(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolved
 
 
-_HERE = "mkfa.arms.fillings:"
+_HERE, _SHAPES, _SHARED = "mkfa.arms.fillings:", "mkfa.arms.shapes:", "mkfa.arms.shared:"
 
 ARMS: Table[Arm] = Table(
     "arm",
@@ -210,6 +222,135 @@ ARMS: Table[Arm] = Table(
             depthwise_only=True,
         ),
         Arm(
+            "keys:NAME",
+            "as keys, with the key filters that 'mkfa keys NAME' finds for this kernel size, as many as it chooses.",
+            fill_network=f"{_HERE}keys_in_turn",
+            source="named",
+            depthwise_only=True,
+            checked=True,
+        ),
+        Arm(
+            "file:PATH",
+            "the filters of a file in turn, filter j mod N in channel j, at the initial kernel's norm, frozen: .npy or "
+            ".npz (N x height x width), a bank, or what 'mkfa keys --out' wrote (.h5).",
+            fill_network=f"{_HERE}filters_in_turn",
+            source="named",
+            depthwise_only=True,
+            checked=True,
+        ),
+        Arm(
+            "impulse",
+            "one positive tap at a random place, at the initial kernel's norm, frozen: a random shift.",
+            fill=f"{_SHAPES}impulse_kernels",
+            depthwise_only=True,
+        ),
+        Arm(
+            "boxN",
+            "N equal positive taps at random places (box3: three), at the initial kernel's norm, frozen. With N the "
+            "number of taps it is box; box1 is impulse.",
+            fill_network=f"{_SHAPES}box_kernels",
+            depthwise_only=True,
+            checked=True,
+            number=3,
+        ),
+        Arm(
+            "gauss",
+            "a Gaussian of sigma 1 pixel centred on a random tap, cropped by the kernel, at the initial kernel's norm, "
+            "frozen.",
+            fill=f"{_SHAPES}gauss_kernels",
+            depthwise_only=True,
+        ),
+        Arm(
+            "pca",
+            "the principal components of the target's training patches (gray, of the kernel's size), largest first, in "
+            "turn, with the norm and sign of the initial kernel, frozen: filters that the images alone suggest.",
+            fill_network=f"{_SHAPES}pca_kernels",
+            depthwise_only=True,
+        ),
+        Arm(
+            "random-k",
+            "k filters that all channels share (random-8: eight; k alone: 8), with independent normal taps. In all "
+            "arms with -k, filter j mod k stands in channel j of every layer, without its mean, at one gain for each "
+            "layer (the initial kernels' root mean square norm), frozen; a constant per channel is added to all taps "
+            "and trained (a f + b, b from 0).",
+            fill_network=f"{_SHARED}shared_random",
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "blurred-k",
+            "as random-k, of smooth noise: normal taps blurred with sigma 1.",
+            fill_network=f"{_SHARED}shared_blurred",
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "covariance-k",
+            "as random-k, drawn with the second moments of the source's filters.",
+            fill_network=f"{_SHARED}shared_covariant",
+            source="needed",
+            whole_source=True,
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "keys-k",
+            "as random-k, the first k of the eight key patterns (keys-8: all).",
+            fill_network=f"{_SHARED}shared_keys",
+            depthwise_only=True,
+            checked=True,
+            number=8,
+            largest=8,
+            offset=True,
+        ),
+        Arm(
+            "keys-k:NAME",
+            "as random-k, the k key filters that 'mkfa keys NAME --keys k' finds for this kernel size.",
+            fill_network=f"{_SHARED}shared_from_source",
+            source="named",
+            depthwise_only=True,
+            checked=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "file-k:PATH",
+            "as random-k, the first k filters of a file (see file:PATH).",
+            fill_network=f"{_SHARED}shared_from_source",
+            source="named",
+            depthwise_only=True,
+            checked=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "impulse-k",
+            "as random-k, one tap each, at k different random places.",
+            fill_network=f"{_SHARED}shared_impulses",
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "gauss-k",
+            "as random-k, Gaussians as in gauss, centred on k different random taps.",
+            fill_network=f"{_SHARED}shared_gaussians",
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
+            "pca-k",
+            "as random-k, the k leading principal components of the target's patches, each patch less its mean.",
+            fill_network=f"{_SHARED}shared_components",
+            depthwise_only=True,
+            number=8,
+            offset=True,
+        ),
+        Arm(
             "delta",
             "the identity, which mixes no pixels, at the initial kernel's norm, frozen: accuracy must fall.",
             fill=f"{_HERE}identity_kernels",
@@ -232,15 +373,42 @@ DEFAULT_ARMS = "transfer,selffer,random"
 
 
 def find_arm(name: str) -> Arm:
-    """Return an arm by name; "first-5" is `first-k` with number 5. Raises UnknownNameError.
+    """Return an arm by name: "first-5" is `first-k` with number 5, "keys-8:mine" is `keys-k:NAME` with number 8.
+
+    Raises
+    ------
+    UnknownNameError
+        No such arm.
+    MkfaError
+        Its number is too large, or nothing stands after its colon.
 
     Examples
     --------
     >>> find_arm("delta").frozen, find_arm("first-5").number, find_arm("selffer+").source
     (True, 5, 'own')
+    >>> find_arm("box9").number, find_arm("keys-4:efficientnet_lite0").source
+    (9, 'named')
     """
-    if match := re.fullmatch(r"(.+-)([1-9]\d*)", name):
-        numbered = ARMS.get(f"{match[1]}k")
-        if numbered is not None and numbered.number and name not in ARMS:
-            return replace(numbered, name=name, number=int(match[2]))
+    if name in ARMS:
+        return ARMS.find(name)
+    for arm in ARMS.values():
+        if (arm.number or arm.source == "named") and (match := re.fullmatch(_pattern(arm.name), name)):
+            number = int(match["number"]) if "number" in match.groupdict() else arm.number
+            if 0 < arm.largest < number:
+                problem = f"asks for {number} filters, and there are {arm.largest}"
+                others = f", or name a bank: {name}:NAME" if f"{arm.name}:NAME" in ARMS else ""
+                raise MkfaError(f"arm {name}", problem, f"choose a number up to {arm.largest}{others}")
+            return replace(arm, name=name, number=number)
+    head, colon, rest = name.partition(":")
+    if colon and not rest:
+        raise MkfaError(f"arm {name}", "names nothing after the colon", f"write it like {head}:PATH")
     return ARMS.find(name)
+
+
+def _pattern(name: str) -> str:
+    """Return the regular expression of an arm's names: "keys-k:NAME" -> "keys-(?P<number>[1-9][0-9]{0,5}):.+"."""
+    head, colon, _ = name.partition(":")
+    number = "(?P<number>[1-9][0-9]{0,5})"
+    head = re.sub(r"-k$", f"-{number}", re.escape(head).replace(r"\-", "-"))
+    head = re.sub(r"N$", number, head)
+    return head + (":.+" if colon else "")

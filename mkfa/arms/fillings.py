@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from mkfa.array_types import F32
+from mkfa.array_types import F32, F64, U8
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
 from mkfa.nulls.covariance import sample_covariance
 from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
+from mkfa.storage.file_rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -60,6 +61,8 @@ class Request:
         "pad" or "crop": how kernels of a different size are fitted; "" refuses them.
     number : int
         The number of a numbered arm; see `Arm.number`.
+    images : (N, H, W, C) uint8 or None
+        The training images; needed by arms that look at them.
     """
 
     source: Sequence[Weights]
@@ -67,6 +70,7 @@ class Request:
     rng: np.random.Generator
     fit: str = ""
     number: int = 0
+    images: U8 | Rows | None = None
 
 
 Filling = list[tuple[F32, F32 | None]]
@@ -109,7 +113,7 @@ def fitted(request: Request) -> list[Weights]:
     return layers
 
 
-def _fitting(request: Request, size: tuple[int, int], like: Weights) -> list[Weights]:
+def layers_that_fit(request: Request, size: tuple[int, int], like: Weights) -> list[Weights]:
     """Return the source layers with a kernel size, or else those that can be fitted to it; raises MkfaError."""
     layers = [layer for layer in request.source if layer.size == size] or [
         Weights(layer.name, kernel, layer.bias, layer.dilation)
@@ -189,7 +193,7 @@ def stacked(request: Request) -> Filling:
     filling: dict[int, tuple[F32, F32 | None]] = {}
     for size in sorted({layer.size for layer in request.target}):
         group = [i for i, layer in enumerate(request.target) if layer.size == size]
-        layers = _fitting(request, size, request.target[group[0]])[: request.number or None]
+        layers = layers_that_fit(request, size, request.target[group[0]])[: request.number or None]
         order = np.arange(sum(_count(request.target[i]) for i in group)) % sum(map(_count, layers))
         filling |= _dealt(request.target, group, layers, order)
     return [filling[i] for i in range(len(request.target))]
@@ -234,7 +238,7 @@ def covariant(request: Request) -> Filling:
     filling: Filling = []
     count: dict[tuple[int, int], int] = {}
     for layer in request.target:
-        layers = _fitting(request, layer.size, layer)
+        layers = layers_that_fit(request, layer.size, layer)
         i = count[layer.size] = count.get(layer.size, -1) + 1
         drawn = sample_covariance(second_moment(layers[i % len(layers)].kernel), _count(layer), request.rng)
         filling.append((drawn.reshape(layer.kernel.shape), None))
@@ -248,6 +252,58 @@ def keys(request: Request) -> Filling:
     return [(key_kernels(layer), None) for layer in request.target]
 
 
+def filters_in_turn(request: Request) -> Filling:
+    """Use the source's filters of the layer's kernel size in turn: filter j mod N in channel j, at the initial norm.
+
+    Each layer begins with the first filter.
+    """
+    filling: Filling = []
+    for layer in request.target:
+        pool = _pool(layers_that_fit(request, layer.size, layer))
+        unit = normalised(pool, of=pool)
+        kernel = unit[np.arange(len(layer.kernel)) % len(unit)][:, None] * kernel_norms(layer.kernel)
+        filling.append((np.asarray(kernel, np.float32), None))
+    return filling
+
+
+def keys_in_turn(request: Request) -> Filling:
+    """Use the source's filters as `key_kernels` uses the eight keys: in turn, with the initial gain and offset."""
+    filling: Filling = []
+    for layer in request.target:
+        pool = _pool(layers_that_fit(request, layer.size, layer))
+        unit = normalised(pool - pool.mean(axis=(1, 2), keepdims=True), of=pool)
+        patterns = np.asarray(unit[np.arange(len(layer.kernel)) % len(unit)], np.float32)
+        filling.append((_with_mean_and_norm(patterns, layer.kernel[:, 0])[:, None], None))
+    return filling
+
+
+def normalised(filters: F64, *, of: F64) -> F64:
+    """Return filters, (N, kh, kw), at unit norm.
+
+    Parameters
+    ----------
+    of : what the filters were before their mean was taken off, so that rounding errors count as zero.
+
+    Raises
+    ------
+    MkfaError
+        Nothing is left of a filter.
+    """
+    norm = np.linalg.norm(filters, axis=(1, 2), keepdims=True)
+    scale = np.linalg.norm(of, axis=(1, 2), keepdims=True)
+    bad = np.flatnonzero((norm <= 1e-6 * scale) | (norm == 0))
+    if len(bad):
+        problem = (
+            f"has a filter that is constant, number {bad[0]} counted from 0" if scale[bad[0]] else "has a zero filter"
+        )
+        raise MkfaError("source", problem, "leave it out")
+    return np.asarray(filters / norm)
+
+
+def _pool(layers: Sequence[Weights]) -> F64:
+    return np.concatenate([layer.kernel.reshape(-1, *layer.size).astype(np.float64) for layer in layers])
+
+
 def initial_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
     """Return the kernels as initialised."""
     return layer.kernel
@@ -257,13 +313,13 @@ def identity_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
     """Return identity kernels, each with the norm of its initial kernel; (out, 1, kh, kw)."""
     pattern = np.zeros(layer.size, np.float32)
     pattern[(layer.size[0] - 1) // 2, (layer.size[1] - 1) // 2] = 1  # the centre under "same" padding
-    return pattern * _norms(layer.kernel)
+    return pattern * kernel_norms(layer.kernel)
 
 
 def mean_kernels(layer: Weights, _rng: np.random.Generator) -> F32:
     """Return constant positive kernels, each with the norm of its initial kernel; (out, 1, kh, kw)."""
     pattern = np.full(layer.size, 1 / np.sqrt(np.prod(layer.size)), np.float32)
-    return pattern * _norms(layer.kernel)
+    return pattern * kernel_norms(layer.kernel)
 
 
 def key_kernels(layer: Weights) -> F32:
@@ -327,5 +383,6 @@ def _with_mean_and_norm(patterns: F32, initial: F32) -> F32:
     return np.asarray(sign * gain * patterns + mean, np.float32)
 
 
-def _norms(kernel: F32) -> F32:
+def kernel_norms(kernel: F32) -> F32:
+    """Return the norms of kernels, (out, 1, 1, 1) or (out, in, 1, 1) float32."""
     return np.asarray(np.sqrt((kernel**2).sum(axis=(2, 3), keepdims=True)), np.float32)

@@ -4,7 +4,8 @@ An arm sets layers 1..n of `mkfa.networks.layers.spatial_layers`; all other para
 trained. `mkfa.arms.arms.ARMS` describes what each arm sets, and in which order.
 
 A shortcut projection (`networks.layers.followers`) is set and frozen with its block's last layer, directly after it in
-every order. Biases of the set layers stay as initialised and trainable unless `with_bias`.
+every order. Biases of the set layers stay as initialised and trainable unless `with_bias`. Arms with an offset
+(`Arm.offset`) add a trained constant to the taps of each channel; the frozen kernel beside it does not change.
 
 The norm layer of a set layer (`networks.layers.norms_after`) stays as initialised and trainable too, so that training
 can rescale and shift the output of each frozen filter. With `with_norm`, arms that copy layer i into layer i copy the
@@ -24,9 +25,12 @@ import numpy as np
 
 from mkfa.arms.arms import Arm, find_arm
 from mkfa.arms.fillings import Filling, Request, Weights
+from mkfa.array_types import U8
 from mkfa.banks.bank import FilterBank
 from mkfa.errors import MkfaError, WorkError
 from mkfa.networks.layers import followers, norms_after, spatial_layers
+from mkfa.networks.offset import add_offset
+from mkfa.storage.file_rows import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +68,7 @@ class PlantedFilters:
     norms: tuple[str, ...] = ()
 
 
-def set_filters(
+def set_filters(  # noqa: PLR0913 (options are keywords)
     model: nn.Module,
     arm: str,
     *,
@@ -75,6 +79,7 @@ def set_filters(
     with_bias: bool = False,
     with_norm: bool = False,
     fit_kernel: str = "",
+    images: U8 | Rows | None = None,
 ) -> PlantedFilters:
     """Set the filters of a freshly built network according to an arm, and freeze them if the arm is frozen.
 
@@ -99,6 +104,8 @@ def set_filters(
         (`Arm.copies_norm`). Needs the state dict of a network of the same architecture as the source.
     fit_kernel : str
         "pad" or "crop": how source kernels of a different size are fitted; "" refuses them.
+    images : (N, H, W, C) uint8 or None
+        The target's training images; needed by the arms `pca` and `pca-k`.
 
     Raises
     ------
@@ -130,8 +137,11 @@ def set_filters(
     names = [name for name, _ in (_with_followers(model, what) if chosen.whole_source else modules)]
     source_layers = _source_layers(source, names, whole=chosen.whole_source, with_bias=with_bias)
     rng = np.random.default_rng([seed, zlib.crc32(arm.encode())])
-    filling = chosen.kernels(Request(source_layers, target, rng, fit_kernel))
+    filling = chosen.kernels(Request(source_layers, target, rng, fit_kernel, images=images))
     names, parameters = _write(modules, filling, with_bias=with_bias)
+    if chosen.offset:
+        for name, module in modules:
+            add_offset(name, module)
     norms: tuple[str, ...] = ()
     if with_norm and chosen.copies_norm:
         norms = tuple(norms_after(model, [name for name, _ in modules]).values())
@@ -187,7 +197,8 @@ def check_planted(model: nn.Module, planted: PlantedFilters) -> None:
 
 def _check(arm: Arm, source: Any, what: str, fit: str) -> None:
     if arm.needs_source and source is None:
-        raise MkfaError(f"arm {arm.name}", "needs a source of filters", "name one with --source")
+        remedy = "name one with --source" if arm.source != "named" else "pass its filters as a bank"
+        raise MkfaError(f"arm {arm.name}", "needs a source of filters", remedy)
     if arm.source == "none" and source is not None:
         raise MkfaError(f"arm {arm.name}", "uses no source", "leave --source out")
     if what != "depthwise" and arm.depthwise_only:

@@ -242,6 +242,37 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     return Keys(pool, clusters, chosen, reason, p, curve, coverage, match, seed, len(cloud), nulls, candidates, null)
 
 
+def key_filters(
+    banks: Sequence[BankLike],
+    *,
+    keys: int,
+    kernel_size: str | Kind | None = None,
+    candidates: int = CANDIDATES,
+    sample: int = SAMPLE,
+    seed: int = 0,
+) -> F32:
+    """Return the filters that `find_keys` finds for a given number of keys, (keys, kh, kw) float32, without its nulls.
+
+    Parameters and errors as `find_keys`; `most` is the larger of `keys` and its default.
+
+    Examples
+    --------
+    >>> key_filters(["ppocrv4_det"], kernel_size="3x3", keys=4, candidates=8, sample=100).shape
+    (4, 3, 3)
+    """
+    pool = pool_banks(banks, kernel_size=kernel_size)
+    rng = np.random.default_rng(seed)
+    independent = pool.independent
+    cloud = independent[subsample(len(independent), sample, rng)]
+    _check(pool, sample, candidates=candidates, nulls=NULLS)
+    candidates = min(candidates, len(cloud) // 2)
+    most = min(max(MOST, keys), candidates)
+    _check_count(keys, most)
+    with one_thread():
+        ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
+    return ladder[keys - 1].reshape(-1, pool.kind.kh, pool.kind.kw)
+
+
 def eliminate(vector: F32, candidates: int, most: int, *, seed: int) -> list[F32]:
     """Return polished key sets of 1, 2, ..., `most` filters, each (n, K) float32, found by greedy elimination."""
     start = cluster_lines(vector, candidates, seed=seed, restarts=1, tolerance=_TOLERANCE).prototype

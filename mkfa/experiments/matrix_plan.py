@@ -100,7 +100,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     if "" in names:
         raise MkfaError(f"--controls {text!r}", "has an empty name in it", "join names by single commas, or say none")
     for name in names:
-        if name != "baseline" and find_arm(name).needs_source:
+        if name != "baseline" and find_arm(name).source in ("needed", "own"):
             problem = f"arm {name} takes filters from a source, and a control has none"
             raise MkfaError(f"--controls {text}", problem, f"choose among {', '.join(_without_source())}")
     check_arms(names, what=what)
@@ -118,7 +118,7 @@ def check_arm(arm: str, *, what: str) -> None:
     from mkfa.arms.arms import find_arm
 
     check_arms([arm], what=what)
-    if not find_arm(arm).needs_source:
+    if find_arm(arm).source not in ("needed", "own"):
         raise MkfaError(
             f"--arm {arm}",
             "takes no filters from a source, so that all rows would be one",
@@ -144,4 +144,4 @@ def plan_rows(
 def _without_source() -> list[str]:
     from mkfa.arms.arms import ARMS
 
-    return [name for name, arm in ARMS.items() if not arm.needs_source and name != "baseline"]
+    return [name for name, arm in ARMS.items() if arm.source not in ("needed", "own") and name != "baseline"]

@@ -83,7 +83,8 @@ def _planned(
 
     source, target, arm, layers = cell
     domain = domains[target]
-    if find_arm(arm).source == "own":
+    use = find_arm(arm).source
+    if use == "own":
         source = Source(domain.name, target)  # the target's own network, regardless of the source's
     spec = replace(
         base_run(setting, domain, seed),
@@ -97,7 +98,8 @@ def _planned(
     if not needs:
         return PlannedRun(spec, "")
     if source.bank is not None:
-        return PlannedRun(replace(spec, source=f"bank:{bank_digest(source.bank)}"), source.name, None, source.bank)
+        name = "" if use == "named" else source.name  # the arm's own name says it
+        return PlannedRun(replace(spec, source=f"bank:{bank_digest(source.bank)}"), name, None, source.bank)
     network = setting if not source.arch else replace(setting, arch=source.network, options=source.options)
     base = base_run(network, domains[source.domain], seed)
     return PlannedRun(replace(spec, source=f"run:{base.hash}"), source_label(source, domains), base)
@@ -207,7 +209,8 @@ def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
 def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[Source, str, str, int]]) -> None:
     """Check before any work that each source's filters fit the target, using untrained networks for base runs.
 
-    Depthwise filters from the same network always fit and are not checked.
+    Depthwise filters from the same network always fit and are not checked. Arms that may not suit a network
+    (`Arm.checked`) are tried too.
 
     Raises
     ------
@@ -223,11 +226,12 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
     for cell in cells:
         key = (id(cell[0]), *cell[1:3])
         same = setting.what == "depthwise" and not setting.with_bias and cell[0].domain and not cell[0].arch
-        if cell[3] and not same and find_arm(cell[2]).source == "needed":
+        arm = find_arm(cell[2])
+        if cell[3] and (arm.checked or (not same and arm.source == "needed")):
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
     networks: dict[str, Any] = {}
     for cell in largest.values():
-        planned = _planned(setting, domains, cell, 0, needs=True)
+        planned = _planned(setting, domains, cell, 0, needs=find_arm(cell[2]).needs_source)
         filters: Any = planned.bank
         if (base := planned.source_run) is not None:
             domain = domains[base.domain]
@@ -240,6 +244,8 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
             named = error.thing
             if named.startswith("source"):
                 named = f"source {planned.source}" + named.removeprefix("source")
+                if not planned.source:
+                    named = f"arm {cell[2]}"
             raise type(error)(named, error.problem, error.remedy) from None
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.defaults import default_arms, default_options, describe_choice
+from mkfa.experiments.filter_shapes import filter_shapes, tell_ratios, width_ratios
+from mkfa.experiments.named_arms import open_named
 from mkfa.experiments.plan import (
     Setting,
     check_arms,
@@ -367,7 +369,9 @@ def plan_train(
     runs = plan_bases(setting, domains, names=[str(domain)], seeds=options.get("seeds", 3))
     name = domains[str(domain)].name
     root, results = folders(options.get("out"), f"train-{name}-{setting.arch}-{setting.recipe.name}")
-    return Plan("train", setting, runs, domains, name, root, results, make_execution(options), {})
+    told = tell_ratios(filter_shapes(setting, domains[str(domain)]))
+    notes = (told,) if told else ()
+    return Plan("train", setting, runs, domains, name, root, results, make_execution(options), {}, notes)
 
 
 def plan_curve(
@@ -404,6 +408,8 @@ def plan_curve(
     numbers, count = choose_layers(layers_text(layers), setting, domains[asked])
     text = source if isinstance(source, str) else ",".join(split_names(source, "--source"))
     chosen = find_sources(text, what=what, networks=source_arch, target=(setting.arch, setting.options))
+    shapes = filter_shapes(setting, domains[asked])
+    arms, named = open_named(arms, [shape[1:] for shape in shapes], fit=setting.fit_kernel)
     if not kind:
         kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(chosen) > 1 else "curve"
     if kind == "table" and (len(numbers) > 1 or numbers[0] == 0):
@@ -412,7 +418,7 @@ def plan_curve(
     if twice := next((one for one in sources if sources.count(one) > 1), ""):
         problem = f"names {sources.count(twice)} sources called {twice}, which results could not tell apart"
         raise MkfaError(f"--source {text}", problem, "name each once, or harvest or rename a bank under another name")
-    cells = [(one, asked, arm, n) for arm in arms for one in chosen for n in numbers]
+    cells = [(named.get(arm, one), asked, arm, n) for arm in arms for one in chosen for n in numbers]
     check_sources(setting, domains, cells=cells)
     seeds = options.get("seeds", 3)
     runs = plan_cells(setting, domains, cells=cells, seeds=seeds)
@@ -432,9 +438,11 @@ def plan_curve(
         "recipe": setting.recipe,
         "with_bias": setting.with_bias,
         "with_norm": setting.with_norm,
+        "width_ratio": width_ratios(shapes) if shapes else None,
         "training_version": TRAINING_VERSION,
     }
-    notes = tuple(note for note in (reason, left, tell_followers(setting, domains[asked], count)) if note)
+    told = (reason, tell_ratios(shapes), left, tell_followers(setting, domains[asked], count))
+    notes = tuple(text for text in told if text)
     execution = make_execution(options)
     return Plan(kind, setting, runs, domains, name, root, results, execution, parameters, notes)
 
@@ -467,7 +475,13 @@ def plan_matrix(
     if len(numbers) > 1 or numbers[0] == 0:
         problem = "is not one number of layers"
         raise MkfaError(f"--layers {layers_text(layers)}", problem, f"choose from 1 to {count}, or all")
-    cells = plan_rows(rows, targets=asked, arm=arms, layers=numbers[0], controls=apart)
+    shapes = filter_shapes(setting, sets[asked[0]])
+    (arms, *others), named = open_named([arms, *apart], [shape[1:] for shape in shapes], fit=setting.fit_kernel)
+    apart = tuple(others)
+    cells = [
+        (named.get(name, one), onto, name, n)
+        for one, onto, name, n in plan_rows(rows, targets=asked, arm=arms, layers=numbers[0], controls=apart)
+    ]
     check_sources(setting, sets, cells=cells)
     seeds = options.get("seeds", 1)
     runs = plan_cells(setting, sets, cells=cells, seeds=seeds)
@@ -485,9 +499,11 @@ def plan_matrix(
         "options": dict(setting.options),
         "recipe": setting.recipe,
         "with_norm": setting.with_norm,
+        "width_ratio": width_ratios(shapes) if shapes else None,
         "training_version": TRAINING_VERSION,
     }
-    notes = tuple(text for text in (note, left, tell_followers(setting, sets[asked[0]], count)) if text)
+    told = (note, tell_ratios(shapes), left, tell_followers(setting, sets[asked[0]], count))
+    notes = tuple(text for text in told if text)
     return Plan("matrix", setting, runs, sets, "", root, results, make_execution(options), parameters, notes)
 
 

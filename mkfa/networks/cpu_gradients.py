@@ -18,6 +18,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from mkfa.networks.offset import has_offset
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -30,17 +32,18 @@ def use_cpu_gradients(model: nn.Module) -> int:
     """Make a network's convolutions use the fast CPU gradients; returns the number of convolutions changed.
 
     Parameters, buffers and outputs do not change; gradients agree up to rounding. The change applies to depthwise
-    convolutions with stride 1, no dilation, zero "same" padding and one filter per channel, and to ungrouped 1x1
-    convolutions with stride 1. Others are left alone.
+    convolutions with stride 1, no dilation, zero "same" padding and one filter per channel, with an offset or without,
+    and to ungrouped 1x1 convolutions with stride 1. Others are left alone.
     """
     from torch import nn
 
     count = 0
     for module in model.modules():
-        if type(module) is not nn.Conv2d or module.stride != (1, 1):
+        offset = has_offset(module)
+        if not isinstance(module, nn.Conv2d) or not (offset or type(module) is nn.Conv2d) or module.stride != (1, 1):
             continue
         if _is_pointwise(module) or _qualifies(module):
-            module.__class__ = _quick_classes()[0 if _is_pointwise(module) else 1]
+            module.__class__ = _quick_classes()[2 if offset else 0 if _is_pointwise(module) else 1]
             count += 1
     return count
 
@@ -111,7 +114,7 @@ def _is_quick_here(x: torch.Tensor) -> bool:
 
 
 @functools.cache
-def _quick_classes() -> tuple[Any, Any]:
+def _quick_classes() -> tuple[Any, Any, Any]:
     """Return the classes, created on first use so that torch is imported only for training."""
     import torch
     import torch.nn.functional as functional
@@ -166,4 +169,13 @@ def _quick_classes() -> tuple[Any, Any]:
             own: torch.Tensor = super()._conv_forward(x, weight, bias)
             return own
 
-    return QuickPointwise, QuickDepthwise
+    class QuickOffset(QuickDepthwise):
+        """The same with an offset (`mkfa.networks.offset`), whose gradient is the sum of the weight gradient's taps."""
+
+        offset: nn.Parameter
+
+        def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            convolved: torch.Tensor = super()._conv_forward(x, weight + self.offset, bias)
+            return convolved
+
+    return QuickPointwise, QuickDepthwise, QuickOffset

@@ -180,6 +180,7 @@ def build(spec: RunSpec, domain: Domain, source: Any) -> tuple[torch.nn.Module, 
         with_bias=spec.with_bias,
         with_norm=spec.with_norm,
         fit_kernel=spec.fit_kernel,
+        images=domain.x_train,
     )
     return model, planted
 

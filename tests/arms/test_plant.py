@@ -19,6 +19,7 @@ from mkfa.patterns.named_sets import named_set
 
 torch.set_num_threads(1)  # nets of a few channels: threads only get into each other's way
 DEPTH, WIDTH, KERNEL = 4, 10, 5
+IMAGES = np.random.default_rng(4).integers(0, 255, (6, 12, 12, 1)).astype(np.uint8)
 COPIES = ("transfer", "selffer", "transfer+", "selffer+")
 
 
@@ -44,7 +45,7 @@ def bank(widths=(WIDTH,) * DEPTH, kernel=KERNEL, seed=9, dilation=(1, 1), scale=
 def plant(model, arm, *, layers=3, source="auto", seed=0, **options):
     if isinstance(source, str):
         source = bank() if find_arm(arm).needs_source else None
-    return set_filters(model, arm, layers=layers, source=source, seed=seed, **options)
+    return set_filters(model, arm, layers=layers, source=source, seed=seed, images=IMAGES, **options)
 
 
 def filters(model, what="depthwise"):
@@ -70,12 +71,17 @@ def test_planted_filters_stay_and_everything_else_is_trained(arm):
     now = dict(model.named_parameters())
     assert len(put) == (0 if arm == "baseline" else 3)
     for name, value in now.items():
-        assert torch.equal(value, put.get(name, before[name])), name
+        assert torch.equal(value, put.get(name, before.get(name, torch.zeros(WIDTH, 1, 1, 1)))), name
+    assert {name for name in now if name not in before} == {f"{name[:-6]}offset" for name in offset_of(arm, put)}
     train(model)
     check_planted(model, planted)
     for name, value in now.items():
         kept = planted.frozen and name in put
-        assert torch.equal(value, put.get(name, before[name])) == kept, name
+        assert torch.equal(value, put.get(name, before.get(name, torch.zeros(WIDTH, 1, 1, 1)))) == kept, name
+
+
+def offset_of(arm, put):
+    return put if find_arm(arm).offset else ()
 
 
 @pytest.mark.parametrize("what", ["depthwise", "pointwise", "conv"])
@@ -247,10 +253,11 @@ def test_the_seed_decides_what_is_drawn_and_nothing_else(arm):
         return plant(net(seed=initial), arm, seed=seed).digest
 
     assert digest(0, 0) == digest(0, 0)
-    drawn = arm in ("shuffle", "shuffle-network", "covariance", "basis")
+    drawn = arm in ("shuffle", "shuffle-network", "covariance", "basis", "impulse", "boxN", "gauss")
+    drawn |= arm in ("random-k", "blurred-k", "covariance-k", "impulse-k", "gauss-k")
     assert (digest(0, 0) != digest(1, 0)) == drawn
-    initial = arm in ("random", "basis", "keys", "delta", "box")  # scaled to, or being, the initial weights
-    assert (digest(0, 0) != digest(0, 1)) == initial
+    copied = find_arm(arm).source in ("needed", "own") and arm != "covariance-k"
+    assert (digest(0, 0) != digest(0, 1)) != copied  # all others are scaled to, or are, the initial weights
 
 
 def test_delta_is_the_identity_and_box_the_mean_at_the_initial_norm():

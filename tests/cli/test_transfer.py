@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small import SMALL, call, options, pack_small_domain
 from typer.testing import CliRunner
 
 from mkfa.arms.arms import ARMS
+from mkfa.banks.bank_file import write_bank
+from mkfa.banks.filter_array import filters_bank
 from mkfa.cli.app import app
 from mkfa.errors import MkfaError
 
@@ -21,10 +25,14 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 def test_every_arm_trains_and_stands_in_one_table(pair, tmp_path):
-    arms = [name for name in ARMS if name != "baseline"]
+    bank = filters_bank("mine", {"f": np.random.default_rng(0).standard_normal((40, 7, 7))}, source="here")
+    write_bank(bank, tmp_path / "mine.h5")
+    named = {name: re.sub(":.*", f":{tmp_path / 'mine.h5'}", name).replace("-k", "-2") for name in ARMS if ":" in name}
+    asked = [named.get(name, name) for name in ARMS if name != "baseline"]
+    arms = [name.replace(str(tmp_path / "mine.h5"), "mine") for name in asked]
     words = (
         "transfer",
-        *options(source=pair[0], target=pair[1], arms=",".join(arms), layers="all", seeds=1, out=tmp_path / "out"),
+        *options(source=pair[0], target=pair[1], arms=",".join(asked), layers="all", seeds=1, out=tmp_path / "out"),
         *SMALL,
     )
     found = json.loads(call(*words, "--json"))

@@ -123,6 +123,27 @@ def test_killed_at_random_steps_it_ends_as_if_it_never_was(tmp_path, changes):
     assert what_counts(tmp_path / "killed", made) == what_counts(tmp_path / "calm", made)
 
 
+def test_an_arm_with_a_trained_offset_is_resumed_bit_for_bit(tmp_path):
+    made = recipe(equal_steps=12, ema=0.9)
+    planned = replace(spec(made), arm="keys-3", layers=2)
+    count = 0
+
+    def tell(_: Report) -> None:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise Killed
+
+    calm = train_run(planned, stripes(), source=None, root=tmp_path / "calm", execution=ONE).record
+    with pytest.raises(Killed):
+        train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=OFTEN, tell=tell)
+    resumed = train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=ONE).record
+    assert resumed["resumed"] == 1 and calm["planted"] == resumed["planted"]
+    assert calm["weights_sha256"] == resumed["weights_sha256"]
+    base = run(made, tmp_path / "base")  # frozen: two layers of 49 taps and 8 channels; trained: an offset a channel
+    assert base["trained_parameters"] - calm["trained_parameters"] == 2 * 8 * (49 - 1)
+
+
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path):
     made = recipe()
     run(made, tmp_path / "calm")
