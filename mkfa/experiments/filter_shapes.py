@@ -12,20 +12,17 @@ from typing import Any
 
 from mkfa.experiments.plan import Setting, base_run
 from mkfa.images.domain import Domain
-from mkfa.networks import build as networks
-from mkfa.networks import residual_mixer
+from mkfa.networks.build import find_small
 
 Shape = tuple[int, int, int]
 """Channels, and height and width of the kernels."""
 
 
 def filter_shapes(setting: Setting, domain: Domain) -> tuple[Shape, ...]:
-    """Return the shape of each depthwise layer, in order of execution; of a mixer by its name, else by building it."""
-    if networks.is_mixer(setting.arch):
-        width, layers = (int(number) for number in setting.arch.split("_")[1:])
-        usual = residual_mixer.KERNEL if residual_mixer.parse_name(setting.arch) else networks.KERNEL
-        kernel = int(setting.options.get("kernel", usual))
-        return ((width, kernel, kernel),) * layers
+    """Return the shape of each depthwise layer, in order of execution; by the network's name, or by building it."""
+    if (name := find_small(setting.arch)) is not None:
+        kernel = int(setting.options.get("kernel", name.defaults.kernel))
+        return ((name.width, kernel, kernel),) * name.layers
     from mkfa.errors import MkfaError
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build

@@ -17,6 +17,7 @@ from mkfa.training.run import build
         {"arch": "resmixer_12_3"},
         {"arch": "resmixer_12_3", "kernel": 5},
         {"arch": "convmixer_10_2"},
+        {"arch": "convnext_16_2", "kernel": 9},
         {"arch": "convnext_atto"},
         {"arch": "mobilenetv2_050"},
     ],
