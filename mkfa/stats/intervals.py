@@ -22,12 +22,15 @@ class Welch:
     """mean(a) - mean(b), half the width of its interval and its two-sided p-value (Welch 1947).
 
     `detectable` is the smallest true difference that such a comparison shows (p < .05) with a probability of 80 %.
+    `error` is the standard error of the difference, `freedom` its degrees of freedom (Welch-Satterthwaite).
     """
 
     difference: float
     half_width: float
     p: float
     detectable: float = math.nan
+    error: float = math.nan
+    freedom: float = math.nan
 
 
 POWER = 0.8
@@ -53,7 +56,7 @@ def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> We
     if len(a) < 2 or len(b) < 2:
         return Welch(difference, math.nan, math.nan)
     if _equal(a) and _equal(b):
-        return Welch(difference, 0.0, math.nan)
+        return Welch(difference, 0.0, math.nan, error=0.0)
     from scipy.stats import t
 
     parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
@@ -61,7 +64,8 @@ def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> We
     freedom = variance**2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (a, b), strict=True))
     error, critical = math.sqrt(variance), float(t.ppf((1 + LEVEL) / 2, freedom))
     detectable = (critical + float(t.ppf(POWER, freedom))) * error
-    return Welch(difference, critical * error, float(2 * t.sf(abs(difference) / error, freedom)), detectable)
+    p = float(2 * t.sf(abs(difference) / error, freedom))
+    return Welch(difference, critical * error, p, detectable, error, freedom)
 
 
 def paired_half_width(differences: Sequence[float], *, further: float = 0.0) -> float:
@@ -84,6 +88,30 @@ def paired_half_width(differences: Sequence[float], *, further: float = 0.0) -> 
     variance = part + further
     freedom = (len(differences) - 1) * (variance / part) ** 2
     return float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
+
+
+def one_sample(values: Sequence[float], *, further: float = 0.0) -> Welch:
+    """Compare the mean of a sample with 0 (Student's t); parameters, NaN and zero width as in `welch`.
+
+    Examples
+    --------
+    >>> test = one_sample([0.01, 0.02, 0.03])
+    >>> round(test.difference, 3), round(test.half_width, 4), round(test.freedom, 1)
+    (0.02, 0.0248, 2.0)
+    """
+    if len(values) < 2:
+        return Welch(mean(values), math.nan, math.nan)
+    if _equal(values):
+        return Welch(mean(values), 0.0, math.nan, error=0.0)
+    from scipy.stats import t
+
+    part = float(np.var(values, ddof=1)) / len(values)
+    error = math.sqrt(part + further)
+    freedom = (len(values) - 1) * ((part + further) / part) ** 2
+    critical = float(t.ppf((1 + LEVEL) / 2, freedom))
+    p = float(2 * t.sf(abs(mean(values)) / error, freedom))
+    detectable = (critical + float(t.ppf(POWER, freedom))) * error
+    return Welch(mean(values), critical * error, p, detectable, error, freedom)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

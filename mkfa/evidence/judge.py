@@ -1,0 +1,264 @@
+"""Judge a claim by a table of runs, by printed numbers, or by everything that is at hand.
+
+The order is fixed: first it is asked whether the evidence is there and could have shown an effect (runs, targets,
+seeds, sensitivity), then what it says. A claim that several settings speak to gets a verdict for each; the one that is
+shown is chosen by how much evidence there is (arms, seeds, targets, steps), never by what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from mkfa.evidence.claims import Claim, Statement
+from mkfa.evidence.effects import Effect
+from mkfa.evidence.printed import printed_table
+from mkfa.evidence.run_table import Point, RunTable, Scale, tables_of
+from mkfa.evidence.statements import SEEN_BESIDE_CONTROLS, Finding, evaluate, sensitive, words
+from mkfa.evidence.verdict import State, Verdict, effect_text, sensitivity_in_errors
+from mkfa.results.image_error import Answers
+from mkfa.results.record import RunRecord
+from mkfa.stats.intervals import mean
+
+
+def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -> tuple[Verdict, ...]:
+    """Judge a claim by runs; one verdict a setting, the one with most evidence first; without runs, one that says so.
+
+    Parameters
+    ----------
+    scale : only settings of this scale; "" for all.
+    """
+    groups = _groups(claim, [t for t in tables_of(records) if scale in ("", t.scale.name)])
+    verdicts = [(_evidence(claim, group), judge_tables(claim, group)) for group in groups]
+    ranked = [verdict for _, verdict in sorted(verdicts, key=lambda pair: pair[0], reverse=True)]
+    return tuple(ranked) or (without_evidence(claim, scale),)
+
+
+def judge_printed(claim: Claim) -> Verdict | None:
+    """Judge the paper's printed numbers by the claim's rules; None if there are none that these rules can take."""
+    if claim.printed.keys() & {"kept", "knee"}:
+        return _kept_as_printed(claim)
+    table = printed_table(claim)
+    return None if table is None else judge_tables(claim, (table,))
+
+
+def judge_tables(claim: Claim, tables: Sequence[RunTable]) -> Verdict:
+    """Judge a claim by one table, or for the width law and for tuned rates by several of one family."""
+    first = tables[0]
+    findings = tuple(
+        evaluate(statement, claim, tables, side=side)
+        for side in ("supports", "contradicts")
+        for statement in getattr(claim, side)
+    )
+    missing = _missing(claim, first, findings)
+    state, decided = _state(findings)
+    if missing and not first.printed and not (decided is not None and decided.some):
+        state, decided = "inconclusive", None
+    if state != "inconclusive":
+        missing = ()
+    effect = _shown_effect(findings, decided)
+    if state == "inconclusive" and not missing:
+        missing = (_between(claim, findings),)
+    reason = _reason(claim, state, decided, missing)
+    command = run_command(claim, first.scale.name) if state == "inconclusive" and not first.printed else ""
+    basis = first.scale.network if first.printed else _basis(claim, tables)
+    return Verdict(
+        claim.id,
+        claim.sentence,
+        state,
+        first.scale,
+        basis,
+        effect,
+        findings,
+        missing,
+        reason,
+        printed=first.printed,
+        command=command,
+    )
+
+
+def without_evidence(claim: Claim, scale: str = "") -> Verdict:
+    """Return the verdict on a claim that nothing at hand speaks to."""
+    named = scale or (claim.scales[0] if claim.scales else "")
+    missing = [f"runs: {', '.join(claim.arms)}" if claim.arms else f"runs: {claim.command}"]
+    if claim.scales and named not in claim.scales:
+        missing = [f"scale: it can be judged at {' or '.join(claim.scales)} scale only"]
+    elif not scale and claim.scales and "laptop" not in claim.scales:
+        missing.append(f"scale: {claim.scales[0]}")
+    reason = f"Inconclusive: {'; '.join(missing)}."
+    command = run_command(claim, named) if named in claim.scales else ""
+    return Verdict(
+        claim.id, claim.sentence, "inconclusive", None, "", None, (), tuple(missing), reason, command=command
+    )
+
+
+def run_command(claim: Claim, scale: str) -> str:
+    """Return the command that gives what a verdict lacks."""
+    if claim.about_banks:
+        return claim.command
+    known = scale if scale in claim.scales else claim.scales[0]
+    return f"mkfa claims run {claim.id} --scale {known}"
+
+
+def _state(findings: Sequence[Finding]) -> tuple[State, Finding | None]:
+    supports = [f for f in findings if f.side == "supports"]
+    against = [f for f in findings if f.side == "contradicts" and f.holds]
+    if against:
+        return "contradicted", against[0]
+    if all(f.holds for f in supports):
+        return "supported", supports[0]
+    return "inconclusive", None
+
+
+def _shown_effect(findings: Sequence[Finding], decided: Finding | None) -> Effect | None:
+    """Return the effect of the statement that decided; else of the first that is open, else of the first known."""
+    if decided is not None and decided.effect is not None:
+        return decided.effect
+    supports = [f for f in findings if f.side == "supports" and f.effect is not None]
+    undecided = [f for f in supports if not f.holds]
+    return next((f.effect for f in (*undecided, *supports, *findings) if f.effect is not None), None)
+
+
+def _missing(claim: Claim, table: RunTable, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return what must be there before a verdict counts."""
+    missing = list(dict.fromkeys(f"runs: {f.note}" for f in findings if f.holds is None))
+    if table.printed:
+        return tuple(text.replace("runs:", "not printed:") for text in missing)
+    supports = [f for f in findings if f.side == "supports" and f.effect is not None]
+    effects = [f.effect for f in supports if f.effect is not None]
+    units = max((len(f.units) for f in findings if f.units), default=len(effects))
+    needed = claim.units.get(table.scale.name, 1)
+    if units < needed:
+        missing.append(f"runs: {units} of {needed} {'pairs' if _by_pair(claim) else 'targets'}")
+    seeds = min((min(e.seeds) for e in effects), default=0)
+    if effects and seeds < claim.seeds:
+        missing.append(f"seeds: {seeds} of {claim.seeds}")
+    if any(not e.known for e in effects):
+        missing.append("seeds: they do not differ" if seeds > 1 else "seeds: one gives no interval")
+    for finding in supports:
+        seen = finding.units if finding.every else (finding.effect,) if finding.effect is not None else ()
+        if finding.rule in SEEN_BESIDE_CONTROLS and (text := _blind(claim, seen)):
+            missing.append(text)
+            break
+    return tuple(dict.fromkeys(missing))
+
+
+def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
+    """Return why effects could not have been seen; "" if they could."""
+    none = [e for e in effects if math.isnan(e.sensitivity)]
+    if none:
+        return f"sensitivity: no run of {' or '.join(claim.controls)}"
+    if any(math.isnan(sensitivity_in_errors(e)) for e in effects):
+        return ""  # there is no interval, which is said as missing seeds
+    weak = [e for e in effects if not sensitive(e, claim)]
+    if not weak:
+        return ""
+    worst = min(weak, key=sensitivity_in_errors)
+    ratio = f"{sensitivity_in_errors(worst):.1f} standard errors of the contrast, {claim.sensitivity:g} are needed"
+    count = f" (so on {len(weak)} of {len(effects)})" if len(effects) > 1 else ""
+    return f"sensitivity: {worst.control} costs {100 * worst.sensitivity:.1f} points, {ratio}{count}"
+
+
+def _between(claim: Claim, findings: Sequence[Finding]) -> str:
+    """Say which statement the interval leaves open, and what would settle it."""
+    opened = next((f for f in findings if f.side == "supports" and not f.holds), findings[0])
+    if opened.effect is None:
+        return f"runs: {opened.note}"
+    if opened.effect.printed:
+        return f"the printed {effect_text(opened.effect)} does not settle whether {opened.text}"
+    text = f"seeds: {effect_text(opened.effect)} does not settle whether {opened.text}"
+    if not math.isnan(opened.effect.detectable):
+        text += f"; these show {100 * opened.effect.detectable:.1f} points or more"
+    return text
+
+
+def _reason(claim: Claim, state: State, decided: Finding | None, missing: Sequence[str]) -> str:
+    if state == "inconclusive" or decided is None:
+        return f"Inconclusive: {'; '.join(missing)}."
+    effect = f": {effect_text(decided.effect)} ({decided.effect.label})" if decided.effect is not None else ""
+    note = f"; {decided.note}" if decided.note else ""
+    return f"{state.capitalize()}: {decided.text}{effect}{note}."
+
+
+def _by_pair(claim: Claim) -> bool:
+    return any(statement.by == "pair" for statement in claim.statements)
+
+
+def _basis(claim: Claim, tables: Sequence[RunTable]) -> str:
+    """Return the pairs of source and target that the runs are of."""
+    arm = next((arm for arm in claim.arms if tables[0].targets(arm)), "")
+    points = [p for p in tables[0].points if p.arm == arm]
+    pairs = dict.fromkeys(f"{p.source} -> {p.target}" if p.source else p.target for p in points)
+    more = f", {len(tables)} settings" if len(tables) > 1 else ""
+    shown = list(pairs)[:6]
+    return ", ".join(shown) + (f" and {len(pairs) - 6} more" if len(pairs) > 6 else "") + more
+
+
+def _groups(claim: Claim, tables: Sequence[RunTable]) -> list[tuple[RunTable, ...]]:
+    """Return the tables that could judge a claim: those with the right layers and one of its arms."""
+    fitting = [t for t in tables if t.arms & set(claim.arms) and t.scale.what == claim.what]
+    if claim.tuned:
+        return [(_best(group),) for group in _families(fitting, lambda t: _untuned(t, claim.tuned))]
+    if any(s.rule == "trend" for s in claim.statements):
+        return [
+            tuple(group) for group in _families([t for t in fitting if t.family], lambda t: (t.family, t.scale.layers))
+        ]
+    return [(table,) for table in fitting]
+
+
+def _families(tables: Sequence[RunTable], key: Callable[[RunTable], object]) -> list[list[RunTable]]:
+    groups: dict[object, list[RunTable]] = {}
+    for table in tables:
+        groups.setdefault(key(table), []).append(table)
+    return list(groups.values())
+
+
+def _untuned(table: RunTable, fields: Sequence[str]) -> str:
+    values = {key: value for key, value in (table.values or {}).items() if key not in fields}
+    return repr((table.scale.network, table.scale.training_version, sorted(values.items())))
+
+
+def _best(tables: Sequence[RunTable]) -> RunTable:
+    """Return a table in which every point is of the setting where it has the highest accuracy."""
+    points: dict[Point, Answers] = {}
+    for table in tables:
+        for point, answers in table.points.items():
+            before = points.get(point)
+            if before is None or mean(list(answers.top1.values())) > mean(list(before.top1.values())):
+                points[point] = answers
+    return replace(tables[0], points=points)
+
+
+def _evidence(claim: Claim, tables: Sequence[RunTable]) -> tuple[int, int, int, int, int]:
+    """Return how much evidence tables have; verdicts do not matter to it."""
+    table = tables[0]
+    arms = len(table.arms & set(claim.arms))
+    seeds = [len(a.top1) for p, a in table.points.items() if p.arm in claim.arms]
+    targets = {(p.source, p.target) for p in table.points if p.arm in claim.arms}
+    controls = len(table.arms & set(claim.controls))
+    return (
+        arms,
+        min(controls, 1),
+        min(min(seeds, default=0), claim.seeds),
+        len(targets) * len(tables),
+        table.scale.steps,
+    )
+
+
+def _kept_as_printed(claim: Claim) -> Verdict:
+    """Judge printed shares and knees, which the paper states in words: no accuracies stand behind them."""
+    values = {"kept": claim.printed.get("kept"), "knee": claim.printed.get("knee")}
+
+    def finding(statement: Statement, side: str) -> Finding:
+        value = values.get(statement.rule)
+        holds = statement.low <= value <= statement.high if value is not None else False
+        note = f"{value:g}{' %' if statement.rule == 'kept' else ' layers'} as printed" if value is not None else ""
+        return Finding(words(statement, claim), side, holds, note=note)
+
+    findings = tuple(finding(s, side) for side in ("supports", "contradicts") for s in getattr(claim, side))
+    state, decided = _state(findings)
+    missing = () if decided else ("printed numbers do not settle it",)
+    scale = Scale("printed", f"as printed, {claim.source}")
+    reason = _reason(claim, state, decided, missing)
+    return Verdict(claim.id, claim.sentence, state, scale, scale.network, None, findings, missing, reason, printed=True)

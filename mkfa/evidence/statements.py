@@ -1,0 +1,335 @@
+"""What each rule of a criterion means: a statement about runs holds, fails, or stays open.
+
+A rule never sees which verdict would be welcome: it looks at the interval of its effect and at its margin. What else a
+verdict needs (seeds, sensitivity, targets) is asked by `mkfa.evidence.judge`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from mkfa.evidence.bend import fit_bend
+from mkfa.evidence.claims import Claim, Statement
+from mkfa.evidence.effects import (
+    Effect,
+    common_seeds,
+    control_drop,
+    curve_of,
+    difference,
+    effects_of,
+    mean_effect,
+    of_test,
+    printed_effect,
+    slope_effect,
+)
+from mkfa.evidence.run_table import RunTable
+from mkfa.stats.equivalence import SIDE, tost
+from mkfa.stats.intervals import mean, one_sample
+
+POINT = 0.01
+"""One point of top-1, as a share."""
+SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered")
+"""Rules about differences between arms, which an experiment must have been able to see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A statement and what the runs say about it.
+
+    Attributes
+    ----------
+    text : the statement in words.
+    side : "supports" or "contradicts": which list of the claim it is of.
+    holds : whether it is shown; None if the runs needed are not there.
+    effect : what it was judged by; None without runs.
+    units : the effects of the single targets or pairs.
+    p : p-value of its test; NaN where there is none.
+    note : what else the reader should know; what is missing where `holds` is None.
+    rule : the statement's rule.
+    every, some : whether it is about every unit, or holds if it does for one.
+    """
+
+    text: str
+    side: str
+    holds: bool | None
+    effect: Effect | None = None
+    units: tuple[Effect, ...] = ()
+    p: float = math.nan
+    note: str = ""
+    rule: str = ""
+    every: bool = False
+    some: bool = False
+
+
+def sensitive(effect: Effect, claim: Claim) -> bool:
+    """True if the worst control costs enough standard errors of the effect to trust that an effect would be seen."""
+    return effect.error > 0 and effect.sensitivity >= claim.sensitivity * effect.error
+
+
+def evaluate(statement: Statement, claim: Claim, tables: Sequence[RunTable], *, side: str) -> Finding:
+    """Evaluate a statement about runs; `tables` is one table, or for trend all tables of one family."""
+    rules = {"slope": _slope, "knee": _bend, "straight": _bend, "trend": _trend, "rank": _rank, "ordered": _ordered}
+    found = rules.get(statement.rule, _difference)(statement, claim, tables, side)
+    some = statement.over == "any" or statement.falls
+    return replace(found, rule=statement.rule, every=statement.over == "every", some=some)
+
+
+def words(statement: Statement, claim: Claim) -> str:
+    """Return a statement in words."""
+    s, margin = statement, claim.margin_of(statement)
+    points = f"{abs(margin):g} point{'s' if abs(margin) != 1 else ''}"
+    where = {"mean": "", "every": f", for every {s.by}", "any": f", for some {s.by}"}[s.over]
+    if s.rule in ("above", "below"):
+        off = "" if not margin else f" by more than {points}" if (margin > 0) == (s.rule == "above") else ""
+        if s.rule == "above":
+            not_below = f"{s.of} is not below {s.than} by {points}{where}"
+            return not_below if margin < 0 else f"{s.of} is above {s.than}{off}{where}"
+        if margin > 0:
+            return f"{s.of} is not above {s.than} by {points}{where}"
+        return f"{s.of} is below {s.than}{off}{where}"
+    texts = {
+        "within": f"{s.of} equals {s.than} within {points}{where}",
+        "slope": f"{s.of} changes with the number of layers by less than {points} in all",
+        "kept": f"{s.of} keeps {s.low:g} to {s.high:g} % of {s.than}",
+        "knee": f"the curve of {s.of} bends ({s.shape}) at {s.low:g} to {s.high:g} layers"
+        + (f" of {s.layers}" if s.layers else ""),
+        "straight": f"the curve of {s.of} does not bend ({s.shape})",
+        "trend": f"{s.of} less {s.than} does not change with D / f^2"
+        if s.flat
+        else f"{s.of} less {s.than} falls with D / f^2, from above {points} to below",
+        "rank": f"accuracy rises with the source's training images (rho {s.side} {margin:g})"
+        if s.side == "above"
+        else f"accuracy does not rise with the source's training images (rho below {margin:g})",
+        "ordered": f"{s.of} falls from some source to the next better one"
+        if s.falls
+        else f"{s.of} rises from every source to the next better one",
+        "share": "more filters than of covariance noise are a x + b of eight"
+        if s.side == "above"
+        else "no more filters than of covariance noise are a x + b of eight",
+        "likeness": "two domains' filters are closer than covariance noise, without a common parent"
+        if s.side == "closer"
+        else "all pairs of domains that are closer than chance have a common parent",
+        "agreement": f"a graft of eight {s.of} keeps {'at least' if s.side == 'above' else 'less than'} {margin:g} % "
+        "of the answers",
+    }
+    return texts[s.rule]
+
+
+def _open(statement: Statement, claim: Claim, side: str, note: str) -> Finding:
+    return Finding(words(statement, claim), side, None, note=note)
+
+
+def _difference(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    table, margin = tables[0], claim.margin_of(s) * POINT
+    by = "pair" if s.by == "pair" else "target"
+    units = effects_of(table, s.of, s.than, by=by, controls=claim.controls)
+    if not units:
+        lacking = [arm for arm in (s.of, s.than) if not table.targets(arm)]
+        return _open(s, claim, side, f"{' and '.join(lacking) or f'{s.of} and {s.than} on one target'}")
+    text = words(s, claim)
+    if s.rule == "kept":
+        return _kept(s, claim, table, units, side)
+    if s.over == "mean":
+        effect = mean_effect(units, _mean_label(units))
+        return Finding(text, side, _holds(s.rule, effect, margin), effect, units, _p(s.rule, effect, margin))
+    lowest = (s.rule == "above") == (s.over == "every")  # the unit that decides: the one farthest from "every",
+    worst = (min if lowest else max)(units, key=lambda e: e.difference)  # or nearest to "any"
+    if s.over == "every":
+        return Finding(
+            text, side, all(_holds(s.rule, e, margin) for e in units), worst, units, _p(s.rule, worst, margin)
+        )
+    shown, p = _some(s.rule, _eligible(units, claim), margin)
+    note = f"{len(shown)} of {len(units)}: {', '.join(e.label for e in shown)}" if shown else ""
+    return Finding(text, side, bool(shown), worst, units, p, note)
+
+
+def _mean_label(units: Sequence[Effect]) -> str:
+    return units[0].label if len(units) == 1 else f"mean of {len(units)} targets"
+
+
+def _holds(rule: str, effect: Effect, margin: float) -> bool:
+    if rule == "within":
+        return effect.above(-margin) and effect.below(margin)
+    return effect.above(margin) if rule == "above" else effect.below(margin)
+
+
+def _p(rule: str, effect: Effect, margin: float) -> float:
+    if rule == "within":
+        return tost(effect.difference, effect.error, effect.freedom, margin=margin)
+    return effect.p_side(margin, rule)
+
+
+def _eligible(units: Sequence[Effect], claim: Claim) -> list[Effect]:
+    """Return the units that may decide alone: printed ones, else those with enough seeds and sensitivity."""
+    return [e for e in units if e.printed or (min(e.seeds) >= claim.seeds and sensitive(e, claim))]
+
+
+def _some(rule: str, units: Sequence[Effect], margin: float) -> tuple[list[Effect], float]:
+    """Return the units for which a one-sided statement holds, by Holm's method over units, and the smallest p."""
+    if any(e.printed for e in units):
+        return [e for e in units if _holds(rule, e, margin)], math.nan
+    ordered = sorted((e for e in units if not math.isnan(_p(rule, e, margin))), key=lambda e: _p(rule, e, margin))
+    shown: list[Effect] = []
+    for i, effect in enumerate(ordered):
+        if _p(rule, effect, margin) * (len(ordered) - i) > SIDE:
+            break
+        shown.append(effect)
+    p = min(1.0, _p(rule, ordered[0], margin) * len(ordered)) if ordered else math.nan
+    return [e for e in units if e in shown], p
+
+
+def _kept(s: Statement, claim: Claim, table: RunTable, units: tuple[Effect, ...], side: str) -> Finding:
+    """Fieller's way: a ratio lies between two bounds if a - low b is above 0 and a - high b below."""
+    text = words(s, claim)
+    ends = [
+        mean_effect(effects_of(table, s.of, s.than, controls=claim.controls, factor=bound / 100), "")
+        for bound in (s.low, s.high)
+    ]
+    effect = mean_effect(units, _mean_label(units))
+    p = max(ends[0].p_side(0.0, "above"), ends[1].p_side(0.0, "below")) if not effect.printed else math.nan
+    base = mean([mean(list(a.top1.values())) for t in table.targets(s.of) for a in table.at(s.than, t, 0)])
+    kept = 100 * (1 + effect.difference / base) if base else math.nan
+    return Finding(text, side, ends[0].above(0.0) and ends[1].below(0.0), effect, units, p, f"{kept:.1f} % kept")
+
+
+def _slope(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    table, margin = tables[0], claim.margin_of(s) * POINT
+    units = tuple(e for t in table.targets(s.of) if (e := slope_effect(table, s.of, t)) is not None)
+    if not units:
+        return _open(s, claim, side, f"{s.of} at three or more numbers of layers")
+    effect = mean_effect(units, _mean_label(units))
+    return Finding(words(s, claim), side, _holds("within", effect, margin), effect, units, _p("within", effect, margin))
+
+
+def _bend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    table = tables[0]
+    best: tuple[int, str] = max(((len(curve_of(table, s.of, t)), t) for t in table.targets(s.of)), default=(0, ""))
+    curve = curve_of(table, s.of, best[1])
+    seeds = common_seeds(list(curve.values()))
+    bend = (
+        fit_bend({n: np.array([a.top1[x] for x in seeds]) for n, a in curve.items()}, shape=s.shape) if seeds else None
+    )
+    if bend is None:
+        return _open(s, claim, side, f"{s.of} at four or more numbers of layers")
+    factor = table.scale.layers / s.layers if s.layers else 1.0  # a knee is named in layers of the paper's network
+    low, high = s.low * factor, s.high * factor
+    holds = bend.gain <= 0 if s.rule == "straight" else bend.gain > 0 and low <= bend.low and bend.high <= high
+    span = f", 95 % {bend.low:g} to {bend.high:g}" if not math.isnan(bend.low) else ""
+    better = "better than" if bend.gain > 0 else "no better than"
+    how = f"knee at {bend.knot:g} of {table.scale.layers} layers{span}; two pieces are {better} a line"
+    ends = curve[max(curve)], curve[min(curve)]
+    rise = [ends[0].top1[x] - ends[1].top1[x] for x in seeds]
+    effect = of_test(best[1], one_sample(rise), seeds=(len(seeds), len(seeds)))
+    return Finding(words(s, claim), side, holds, effect, (), math.nan, how)
+
+
+def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    """Weighted least squares of the difference on log2(D / f^2), and the difference at both ends."""
+    margin = claim.margin_of(s) * POINT
+    found = []
+    for table in sorted(tables, key=lambda t: t.ratio):
+        units = effects_of(table, s.of, s.than, controls=claim.controls)
+        if units and not math.isnan(table.ratio):
+            effect = mean_effect(units, _mean_label(units))
+            found.append((math.log2(table.ratio), replace(effect, label=f"D / f^2 = {table.ratio:.2f}")))
+    usable = [(x, e) for x, e in found if e.error > 0]
+    if len({x for x, _ in usable}) < 3:
+        return _open(s, claim, side, f"{s.of} and {s.than} at three or more widths or kernels")
+    x = np.array([x for x, _ in usable])
+    y = np.array([e.difference for _, e in usable])
+    weight = np.array([1 / e.error**2 for _, e in usable])
+    middle = float((weight * x).sum() / weight.sum())
+    spread = float((weight * (x - middle) ** 2).sum())
+    slope = float((weight * (x - middle) * y).sum() / spread)
+    rest = y - float((weight * y).sum() / weight.sum()) - slope * (x - middle)
+    excess = max(1.0, float((weight * rest**2).sum()) / (len(x) - 2))  # settings differ by more than their errors say
+    error, freedom = math.sqrt(excess / spread), float(len(x) - 2)
+    from scipy.stats import t
+
+    reach = float(x.max() - x.min())
+    width = float(t.ppf(1 - SIDE, freedom)) * error
+    low, high = reach * (slope - width), reach * (slope + width)
+    first, last = usable[0][1], usable[-1][1]
+    seeds = (min(e.seeds[0] for _, e in usable), min(e.seeds[1] for _, e in usable))
+    drop = mean([e.sensitivity for _, e in usable])
+    effect = Effect(
+        f"from D / f^2 = {first.label.rpartition(' ')[2]} to {last.label.rpartition(' ')[2]}",
+        reach * slope,
+        low,
+        high,
+        reach * error,
+        freedom,
+        float(2 * t.sf(abs(slope) / error, freedom)),
+        seeds,
+        math.nan,
+        drop,
+        first.control,
+    )
+    if s.flat:
+        holds, p = _holds("within", effect, margin), _p("within", effect, margin)
+    else:
+        holds, p = effect.below(0.0) and first.above(margin) and last.below(margin), effect.p_side(0.0, "below")
+    note = "; ".join(f"{e.label}: {100 * e.difference:+.1f}" for _, e in usable)
+    return Finding(words(s, claim), side, holds, effect, tuple(e for _, e in usable), p, note)
+
+
+def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    from scipy.stats import spearmanr
+
+    table = tables[0]
+    units, rhos = [], []
+    for target in table.targets(s.of):
+        sources = [x for x in table.sources(s.of, target) if x != target and table.images.get(x)]
+        if len(sources) < 3:
+            continue
+        count = table.scale.layers
+        top1 = [mean([v for a in table.at(s.of, target, count, x) for v in a.top1.values()]) for x in sources]
+        rhos.append(float(spearmanr([table.images[x] for x in sources], top1).statistic))
+        seeds = min(len(a.top1) for x in sources for a in table.at(s.of, target, count, x))
+        units.append((target, seeds))
+    if len(rhos) < 2:
+        return _open(s, claim, side, f"{s.of} from three or more sources on two or more targets")
+    test = one_sample(rhos)
+    seeds = min(number for _, number in units)
+    label = f"Spearman's rho, mean of {len(rhos)} targets"
+    effect = replace(of_test(label, test, seeds=(seeds, seeds)), unit="rho")
+    holds = effect.above(s.margin or 0.0) if s.side == "above" else effect.below(s.margin or 0.0)
+    note = ", ".join(f"{target} {rho:+.2f}" for (target, _), rho in zip(units, rhos, strict=True))
+    if not table.scale.equal_steps:
+        return Finding(
+            words(s, claim), side, None, effect, (), math.nan, f"sources trained for equally many steps ({note})"
+        )
+    parts = tuple(
+        replace(printed_effect(target, rho), unit="rho") for (target, _), rho in zip(units, rhos, strict=True)
+    )
+    return Finding(words(s, claim), side, holds, effect, parts, effect.p_side(s.margin or 0.0, s.side), note)
+
+
+def _ordered(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
+    """Differences of neighbours in the claim's order, on every target that has them."""
+    table = tables[0]
+    orders = claim.printed.get("orders", ()) if table.printed else (claim.order,)
+    units: list[Effect] = []
+    count = table.scale.layers
+    for target in table.targets(s.of):
+        drop, control = control_drop(table, target, claim.controls, layers=count)
+        for order in orders:
+            known = [x for x in order if table.at(s.of, target, count, x)]
+            for before, after in pairwise(known):
+                a, b = (table.at(s.of, target, count, x)[0] for x in (after, before))
+                label = f"{after} less {before}, on {target}"
+                effect = difference(label, a, b, paired=True, printed=table.printed)
+                units.append(replace(effect, sensitivity=drop, control=control))
+    if not units or (not s.falls and len(units) < 3):
+        return _open(s, claim, side, f"{s.of} from four or more ordered sources")
+    worst = min(units, key=lambda e: e.difference)
+    if s.falls:
+        shown, p = _some("below", _eligible(units, claim), 0.0)
+        return Finding(words(s, claim), side, bool(shown), worst, tuple(units), p, ", ".join(e.label for e in shown))
+    holds = all(e.above(0.0) for e in units)
+    return Finding(words(s, claim), side, holds, worst, tuple(units), worst.p_side(0.0, "above"))

@@ -1,0 +1,175 @@
+"""Verdicts: what runs, banks or printed numbers say of a claim, and everything that it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from mkfa.evidence.effects import Effect
+from mkfa.evidence.run_table import Scale
+from mkfa.evidence.statements import Finding
+from mkfa.frozen import ByContent
+from mkfa.storage.records import Result
+
+State = Literal["supported", "contradicted", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Verdict(ByContent):
+    """A verdict on a claim at one scale.
+
+    Attributes
+    ----------
+    claim : id; sentence : what is judged.
+    state : "supported", "contradicted" or "inconclusive".
+    scale : network, pixels, steps and layers that it is about; None without evidence.
+    basis : what it was judged from: pairs of domains, banks, or the table of the paper.
+    effect : of the statement that decided, or of the first one that supports; None without evidence.
+    findings : every statement of the criterion with its own effect.
+    missing : what an inconclusive verdict lacks, one clause each, beginning with runs, seeds, sensitivity or scale.
+    reason : one sentence on why the verdict is what it is.
+    printed : True for a verdict on printed numbers.
+    command : what trains or computes what is missing; "" if nothing is.
+    """
+
+    claim: str
+    sentence: str
+    state: State
+    scale: Scale | None
+    basis: str
+    effect: Effect | None
+    findings: tuple[Finding, ...]
+    missing: tuple[str, ...]
+    reason: str
+    printed: bool = False
+    command: str = ""
+
+    @property
+    def seeds(self) -> int:
+        """Smallest number of seeds of the effect's sides; 0 without an effect, and for printed numbers."""
+        return min(self.effect.seeds) if self.effect is not None and not self.printed else 0
+
+    @property
+    def in_short(self) -> str:
+        """The effect as text: the difference and its interval, or a dash."""
+        return effect_text(self.effect) if self.effect is not None else "–"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the verdict as it is written to JSON, with the facts that every verdict must carry by name."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        e = self.effect
+        more = {
+            "seeds": self.seeds,
+            "sensitivity": e.sensitivity if e is not None else None,
+            "sensitivity_in_errors": sensitivity_in_errors(e) if e is not None else None,
+            "smallest_visible_difference": e.detectable if e is not None else None,
+            "setting": self.scale.text if self.scale is not None else "",
+        }
+        return fields | more
+
+
+def effect_text(effect: Effect) -> str:
+    """Return a difference in points (or rho) with its interval.
+
+    Examples
+    --------
+    >>> effect_text(Effect("digits", 0.094, 0.045, 0.142))
+    '+9.4 (4.5 to 14.2)'
+    """
+    factor, digits = (100, 1) if effect.unit == "points" else (1, 2)
+    text = f"{factor * effect.difference:+.{digits}f}"
+    if effect.printed or math.isnan(effect.low):
+        return text
+    return f"{text} ({factor * effect.low:.{digits}f} to {factor * effect.high:.{digits}f})"
+
+
+def sensitivity_in_errors(effect: Effect) -> float:
+    """Return the sensitivity in standard errors of the contrast; NaN if either is unknown."""
+    return effect.sensitivity / effect.error if effect.error > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Judgement(ByContent):
+    """A claim with its verdicts: the `chosen` one, those at other settings, and that on printed numbers.
+
+    `judged` is the date of the verdict (ISO 8601), `place` says whose it is: "bundled", "here" or what was read.
+    """
+
+    id: str
+    sentence: str
+    source: str
+    number: str
+    scales: tuple[str, ...]
+    chosen: Verdict
+    others: tuple[Verdict, ...] = ()
+    printed: Verdict | None = None
+    judged: str = ""
+    place: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return the claim as a row of a table."""
+        v = self.chosen
+        return {
+            "id": self.id,
+            "state": v.state,
+            "claim": self.sentence,
+            "source": self.source,
+            "number": self.number,
+            "scale": v.scale.name if v.scale else "",
+            "setting": v.scale.text if v.scale else "",
+            "basis": v.basis,
+            "effect": v.effect.difference if v.effect else None,
+            "low": v.effect.low if v.effect else None,
+            "high": v.effect.high if v.effect else None,
+            "p": v.effect.p if v.effect else None,
+            "seeds": v.seeds,
+            "sensitivity": v.effect.sensitivity if v.effect else None,
+            "smallest_visible_difference": v.effect.detectable if v.effect else None,
+            "missing": "; ".join(v.missing),
+            "printed": self.printed.state if self.printed else "",
+            "judged": self.judged,
+            "place": self.place,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return the claim as it is written to JSON."""
+        fields = {
+            name: getattr(self, name) for name in ("id", "sentence", "source", "number", "scales", "judged", "place")
+        }
+        return fields | {
+            "verdict": self.chosen.facts(),
+            "others": [v.facts() for v in self.others],
+            "printed": self.printed.facts() if self.printed else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Claims(Result):
+    """Claims with their verdicts."""
+
+    KIND: ClassVar[str] = "claims"
+    judgements: tuple[Judgement, ...]
+
+    def headline(self) -> str:
+        """Return the number of claims in each state."""
+        return f"{len(self.judgements)} claims: {count_states(self.judgements)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a claim."""
+        return [judgement.row() for judgement in self.judgements]
+
+    def facts(self) -> dict[str, Any]:
+        """Return every claim with its verdicts."""
+        return {"claims": [judgement.record() for judgement in self.judgements]}
+
+    def __getitem__(self, id: str) -> Judgement:
+        """Return the judgement of a claim."""
+        return next(judgement for judgement in self.judgements if judgement.id == id)
+
+
+def count_states(judgements: Sequence[Judgement]) -> str:
+    """Return "3 supported, 2 contradicted, 17 inconclusive"."""
+    states = [j.chosen.state for j in judgements]
+    return ", ".join(f"{states.count(s)} {s}" for s in ("supported", "contradicted", "inconclusive"))
