@@ -32,6 +32,7 @@ VERBS = {
     "transfer-curve": ("Transfer", "How does accuracy change as more layers are borrowed and frozen?"),
     "transfer-matrix": ("Transfer", "Transfer from every source to every target, with controls."),
     "runs": ("Transfer", "List, show, compare and pack training runs, and draw their results."),
+    "claims": ("Evidence", "Which of the paper's claims hold, at which scale?"),
     "demo": ("Help", "Show the whole path on bundled data, without network."),
     "explain": ("Help", "Explain a word, such as selffer, floor or null."),
     "doctor": ("Help", "Check this installation: versions, devices, home folder, locks, space."),

@@ -52,29 +52,46 @@ def judge_tables(claim: Claim, tables: Sequence[RunTable]) -> Verdict:
         for statement in getattr(claim, side)
     )
     missing = _missing(claim, first, findings)
-    state, decided = _state(findings)
-    if missing and not first.printed and not (decided is not None and decided.some):
-        state, decided = "inconclusive", None
-    if state != "inconclusive":
-        missing = ()
-    effect = _shown_effect(findings, decided)
-    if state == "inconclusive" and not missing:
-        missing = (_between(claim, findings),)
-    reason = _reason(claim, state, decided, missing)
-    command = run_command(claim, first.scale.name) if state == "inconclusive" and not first.printed else ""
     basis = first.scale.network if first.printed else _basis(claim, tables)
+    command = "" if first.printed else run_command(claim, first.scale.name)
+    return verdict_of(
+        claim, findings, missing=missing, scale=first.scale, basis=basis, command=command, printed=first.printed
+    )
+
+
+def verdict_of(
+    claim: Claim,
+    findings: tuple[Finding, ...],
+    *,
+    missing: Sequence[str],
+    scale: Scale,
+    basis: str,
+    command: str,
+    printed: bool = False,
+) -> Verdict:
+    """Return the verdict that findings lead to.
+
+    Parameters
+    ----------
+    missing : what must be there before the findings count. A single unit that contradicts a claim about every unit
+        decides by itself, if it has enough seeds and sensitivity: other units cannot take that back.
+    """
+    state, decided = _state(findings)
+    if missing and not printed and not (decided is not None and decided.some):
+        state, decided = "inconclusive", None
+    lacks = () if state != "inconclusive" else tuple(missing) or (_between(claim, findings),)
     return Verdict(
         claim.id,
         claim.sentence,
         state,
-        first.scale,
+        scale,
         basis,
-        effect,
+        _shown_effect(findings, decided),
         findings,
-        missing,
-        reason,
-        printed=first.printed,
-        command=command,
+        lacks,
+        _reason(claim, state, decided, lacks),
+        printed=printed,
+        command=command if state == "inconclusive" else "",
     )
 
 

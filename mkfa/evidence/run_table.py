@@ -7,21 +7,20 @@ The paper's printed numbers are tables too (`mkfa.evidence.printed`), of one "se
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mkfa.evidence.claims import SCALES
 from mkfa.frozen import ByContent
 from mkfa.images.registry import registry
+from mkfa.networks.names import parse_name
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.training.spec import BASE, RunSpec
 
 PLANTED = ("what", "with_bias", "with_norm", "fit_kernel")
 """Fields of a specification that only runs with planted filters differ in; base runs belong to all of them."""
-KERNEL = 7
-"""Kernel size of mixers that name none."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,7 +39,8 @@ class Scale:
 
     Attributes
     ----------
-    name : "laptop", "gpu" or "paper": the smallest scale with such images and steps; "printed" for the paper's numbers.
+    name : "laptop", "gpu" or "paper", by the images; "printed" for the paper's numbers, "banks" and "graft" for claims
+        that need no runs, whose `network` says it all.
     network : name and options.
     pixels : side of the images; 0 if unknown.
     steps : optimiser steps of a run; the smallest number where runs differ, 0 if unknown.
@@ -64,7 +64,7 @@ class Scale:
     @property
     def text(self) -> str:
         """The setting in one clause."""
-        if self.name == "printed":
+        if self.name not in SCALES:
             return self.network
         parts = [self.network, f"{self.pixels} px" if self.pixels else "images of unknown size"]
         parts += [f"{self.steps:,} steps" if self.steps else "unknown length", f"{self.layers} {self.what} layers"]
@@ -169,12 +169,12 @@ def network_family(spec: RunSpec) -> tuple[str, int, int]:
     >>> network_family(spec)[1:]
     (32, 5)
     """
-    match = re.fullmatch(r"([a-z]+)_(\d+)_(\d+)", spec.arch)
-    if not match:
+    name = parse_name(spec.arch)
+    if name is None:
         return "", 0, 0
     options = {key: value for key, value in spec.options.items() if key != "kernel"}
-    family = json.dumps([match[1], match[3], options, dict(spec.recipe), spec.training_version], sort_keys=True)
-    return family, int(match[2]), int(spec.options.get("kernel", KERNEL))
+    family = json.dumps([name.kind, name.layers, options, dict(spec.recipe), spec.training_version], sort_keys=True)
+    return family, name.width, int(spec.options.get("kernel", name.defaults.kernel))
 
 
 def _scale(spec: RunSpec, domains: Sequence[str], steps: Sequence[int], *, layers: int) -> Scale:

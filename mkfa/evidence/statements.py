@@ -114,8 +114,8 @@ def words(statement: Statement, claim: Claim) -> str:
         "likeness": "two domains' filters are closer than covariance noise, without a common parent"
         if s.side == "closer"
         else "all pairs of domains that are closer than chance have a common parent",
-        "agreement": f"a graft of eight {s.of} keeps {'at least' if s.side == 'above' else 'less than'} {margin:g} % "
-        "of the answers",
+        "agreement": f"a network keeps {'at least' if s.side == 'above' else 'less than'} {margin:g} % of its answers with "
+        f"eight filters ({s.of})",
     }
     return texts[s.rule]
 
@@ -248,7 +248,8 @@ def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) ->
     slope = float((weight * (x - middle) * y).sum() / spread)
     rest = y - float((weight * y).sum() / weight.sum()) - slope * (x - middle)
     excess = max(1.0, float((weight * rest**2).sum()) / (len(x) - 2))  # settings differ by more than their errors say
-    error, freedom = math.sqrt(excess / spread), float(len(x) - 2)
+    known = sum(e.freedom for _, e in usable)  # their errors explain the rest: they are known from so many seeds
+    error, freedom = math.sqrt(excess / spread), known if excess == 1.0 else float(len(x) - 2)
     from scipy.stats import t
 
     reach = float(x.max() - x.min())
@@ -279,14 +280,15 @@ def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) ->
 
 
 def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
-    from scipy.stats import spearmanr
+    from scipy.stats import spearmanr, t
 
     table = tables[0]
-    units, rhos = [], []
+    units, rhos, fewest = [], [], 99
     for target in table.targets(s.of):
         sources = [x for x in table.sources(s.of, target) if x != target and table.images.get(x)]
         if len(sources) < 3:
             continue
+        fewest = min(fewest, len(sources))
         count = table.scale.layers
         top1 = [mean([v for a in table.at(s.of, target, count, x) for v in a.top1.values()]) for x in sources]
         rhos.append(float(spearmanr([table.images[x] for x in sources], top1).statistic))
@@ -297,6 +299,10 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
     test = one_sample(rhos)
     seeds = min(number for _, number in units)
     label = f"Spearman's rho, mean of {len(rhos)} targets"
+    if test.error == 0:  # all targets agree: the error of a mean of rhos if size did not matter (Kendall 1948)
+        error, freedom = math.sqrt(1 / (fewest - 1) / len(rhos)), len(rhos) - 1.0
+        width = float(t.ppf(1 - SIDE, freedom)) * error
+        test = replace(test, half_width=width, error=error, freedom=freedom, p=float(2 * t.sf(abs(test.difference) / error, freedom)))
     effect = replace(of_test(label, test, seeds=(seeds, seeds)), unit="rho")
     holds = effect.above(s.margin or 0.0) if s.side == "above" else effect.below(s.margin or 0.0)
     note = ", ".join(f"{target} {rho:+.2f}" for (target, _), rho in zip(units, rhos, strict=True))

@@ -1,0 +1,138 @@
+"""Judge claims from banks: how many filters the eight key filters explain, and whether two domains' filters are alike.
+
+Both stand beside covariance noise, which keeps the second moments of the filters and no pattern. Banks at hand are the
+bundled ones, or those that are named; untrained banks and kernels of 3x3 (which the eight explain whatever they are)
+take no part.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkfa.banks.library import BankLike, list_banks, load_bank
+from mkfa.evidence.claims import Claim, Statement
+from mkfa.evidence.effects import Effect
+from mkfa.evidence.judge import verdict_of
+from mkfa.evidence.run_table import Scale
+from mkfa.evidence.statements import Finding, words
+from mkfa.evidence.verdict import Verdict
+from mkfa.progress import Progress, follow
+from mkfa.stats.intervals import LEVEL, share_over_groups
+
+if TYPE_CHECKING:
+    from mkfa.banks.bank import FilterBank
+
+R2 = 0.9
+"""R^2 from which a filter counts as a x + b of a key filter."""
+DRAWS = 2000
+"""Null filters drawn for a bank's share."""
+LEAST = 5
+"""Smallest kernels that take part: eight patterns with gain and offset nearly span all 3x3 filters."""
+COMPARED = 999
+"""Draws of covariance noise for a pair's p-value."""
+
+
+def banks_at_hand(banks: Sequence[BankLike] = ()) -> tuple[FilterBank, ...]:
+    """Return the named banks, or else the bundled ones."""
+    return tuple(map(load_bank, banks or [entry.name for entry in list_banks() if entry.bundled]))
+
+
+def judge_banks(claim: Claim, banks: Sequence[BankLike] = (), *, progress: Progress = None) -> Verdict:
+    """Judge a claim about banks by the banks at hand."""
+    loaded = banks_at_hand(banks)
+    units, note = (_shares if claim.supports[0].rule == "share" else _likenesses)(loaded, progress)
+    findings = tuple(
+        _finding(statement, claim, units, side)
+        for side in ("supports", "contradicts")
+        for statement in getattr(claim, side)
+    )
+    missing = () if units else (f"runs: {note}",)
+    scale = Scale("banks", f"{len(loaded)} trained networks", what="depthwise")
+    basis = ", ".join(bank.name for bank in loaded)
+    return verdict_of(claim, findings, missing=missing, scale=scale, basis=basis, command=claim.command)
+
+
+def _finding(statement: Statement, claim: Claim, units: tuple[Effect, ...], side: str) -> Finding:
+    text = words(statement, claim)
+    if not units:
+        return Finding(text, side, None, rule=statement.rule)
+    if statement.rule == "share":
+        worst = min(units, key=lambda e: e.low if statement.side == "above" else -e.high)
+        holds = all(e.above(0) for e in units) if statement.side == "above" else any(e.below(0) for e in units)
+        shown = [e.label for e in units if (e.above(0) if statement.side == "above" else e.below(0))]
+        return Finding(text, side, holds, worst, units, note=_count(shown, units), rule=statement.rule, every=True)
+    closer = [e for e in units if e.p <= 1 - LEVEL]
+    parents = [e for e in units if e.control]
+    worst = max(units, key=lambda e: e.p)
+    if statement.side == "closer":
+        holds = len(closer) == len(units) and not parents
+    else:
+        holds = bool(closer) and all(e.control for e in closer)
+    note = _count([f"{e.label} (p = {e.p:.3g})" for e in closer], units)
+    if parents:
+        note += f"; a common parent: {', '.join(e.label for e in parents)}"
+    return Finding(text, side, holds, worst, units, worst.p, note, rule=statement.rule, every=True)
+
+
+def _count(shown: Sequence[str], units: Sequence[Effect]) -> str:
+    return f"{len(shown)} of {len(units)}" + (f": {', '.join(shown)}" if shown else "")
+
+
+def _shares(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[Effect, ...], str]:
+    """Return for every bank and kernel size the share of filters that the eight explain, less covariance noise's."""
+    from mkfa.patterns.assigning import assign
+
+    units: list[Effect] = []
+    with follow(progress, "banks", len(banks)) as advance:
+        for bank in banks:
+            if any(min(kind.kh, kind.kw) >= LEAST for kind in bank.kinds):
+                found = assign(bank, basis="eight", null="covariance", draws=DRAWS, r2=R2)
+                units += [
+                    _share(f"{bank.name}, {part.kind}", part.fit.r2, part.layer, part.usable, part.nulls[0].r2)
+                    for part in found.kinds
+                    if min(part.kind.kh, part.kind.kw) >= LEAST and part.usable.any()
+                ]
+            advance(1)
+    return tuple(units), f"a bank with kernels of {LEAST}x{LEAST} or larger"
+
+
+def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, null: np.ndarray) -> Effect:
+    """Return a share less the null's; the interval is over layers (jackknife), and over the draws of the null."""
+    layers = np.unique(layer[usable])
+    covered = (r2 >= R2) & usable
+    counts = np.array([[covered[layer == i].sum()] for i in layers])
+    sizes = np.array([usable[layer == i].sum() for i in layers])
+    value, chance = float(covered.sum() / usable.sum()), float((null >= R2).mean())
+    low, high = (float(end[0]) for end in share_over_groups(counts, sizes))
+    draw = 1.96 * float(np.sqrt(chance * (1 - chance) / len(null)))
+    below, above = np.hypot(value - low, draw), np.hypot(high - value, draw)
+    difference = value - chance
+    return Effect(label, difference, difference - float(below), difference + float(above), seeds=(1, 1))
+
+
+def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[Effect, ...], str]:
+    """Return for every pair of domains and kernel size the primary test: coverage under covariance noise."""
+    from mkfa.similarity.comparing import compare
+    from mkfa.similarity.settings import PRIMARY
+
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations(banks, 2)
+        if a.provenance.training_set != b.provenance.training_set and {*a.groups} & {*b.groups}
+    ]
+    units: list[Effect] = []
+    with follow(progress, "pairs of banks", len(pairs)) as advance:
+        for a, b in pairs:
+            found = compare(a, b, measures=PRIMARY[0], nulls=PRIMARY[1], permutations=COMPARED)
+            parent = "common parent" if found.lineage.found else ""
+            for kind in found.kinds:
+                null = next(n for n in kind.nulls if n.null == PRIMARY[1])
+                i = kind.row(PRIMARY[0])
+                label, value = f"{a.name} and {b.name}, {kind.kind}", float(kind.value[i] - null.mean[i])
+                units.append(Effect(label, value, p=float(null.p[i]), control=parent, unit="cosine"))
+            advance(1)
+    return tuple(units), "banks of two domains with kernels of one size"

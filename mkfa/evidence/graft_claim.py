@@ -1,0 +1,93 @@
+"""Judge the claim about replacement without training from results of `mkfa graft`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mkfa.errors import MkfaError
+from mkfa.evidence.claims import Claim, Statement
+from mkfa.evidence.effects import Effect
+from mkfa.evidence.judge import verdict_of
+from mkfa.evidence.run_table import Scale
+from mkfa.evidence.statements import Finding, words
+from mkfa.evidence.verdict import Verdict
+from mkfa.storage.json_text import JsonError, parse_json
+
+SIZE = 8
+"""Number of filters of each kernel size that a network may choose from."""
+KEPT = "kept"
+"""Batch statistics are the network's own."""
+
+
+def judge_grafts(claim: Claim, files: Sequence[str | Path]) -> Verdict:
+    """Judge the claim by the networks of these results; without any, it is inconclusive.
+
+    Raises
+    ------
+    MkfaError
+        A file cannot be read or is not a result of `mkfa graft`.
+    """
+    grafts = [read_graft(path) for path in files]
+    findings = tuple(
+        _finding(statement, claim, grafts, side)
+        for side in ("supports", "contradicts")
+        for statement in getattr(claim, side)
+    )
+    missing = list(dict.fromkeys(f"runs: {f.note}" for f in findings if f.holds is None))
+    networks = ", ".join(str(graft["network"]) for graft in grafts)
+    images = ", ".join(f"{graft['asked']:,} images of {graft['images']}" for graft in grafts)
+    scale = Scale("graft", f"{networks}; {images}" if grafts else "no graft")
+    return verdict_of(claim, findings, missing=missing, scale=scale, basis=networks, command=claim.command)
+
+
+def read_graft(path: str | Path) -> Mapping[str, Any]:
+    """Return the content of a result of `mkfa graft`; raises MkfaError for any other file."""
+    remedy = "name a file of 'mkfa graft ... --out FILE.json'"
+    try:
+        record = parse_json(Path(path).read_bytes())
+    except OSError as error:
+        raise MkfaError(path, f"cannot be read ({error.strerror})", remedy) from None
+    except JsonError as error:
+        raise MkfaError(path, f"is not JSON ({error})", remedy) from None
+    keys = {"network", "images", "asked", "points"}
+    if not isinstance(record, dict) or record.get("format") != "mkfa.graft" or not keys <= set(record):
+        raise MkfaError(path, "is not a graft's result", remedy)
+    return record
+
+
+def _finding(statement: Statement, claim: Claim, grafts: Sequence[Mapping[str, Any]], side: str) -> Finding:
+    text, margin = words(statement, claim), claim.margin_of(statement) / 100
+    units = tuple(effect for graft in grafts if (effect := _agreement(graft, statement.of)) is not None)
+    if not units:
+        note = f"a graft of {SIZE} filters of {statement.of}"
+        return Finding(text, side, None, note=note, rule=statement.rule)
+    above = statement.side == "above"
+    worst = min(units, key=lambda e: e.difference if above else -e.difference)
+    # the claim is about every network; one network that fails contradicts it
+    shown = [e.low >= margin if above else e.high < margin for e in units]
+    holds = all(shown) if side == "supports" else any(shown)
+    if side == "contradicts":
+        worst = max(units, key=lambda e: e.difference if above else -e.difference)
+    return Finding(text, side, holds, worst, units, rule=statement.rule, every=side == "supports")
+
+
+def _agreement(graft: Mapping[str, Any], vocabulary: str) -> Effect | None:
+    """Return the share of answers that a network keeps, with its interval over images and draws."""
+    try:
+        for point in graft["points"]:
+            known = (point["curve"], point["vocabulary"], point["size"], point["batch_norm"])
+            if known == ("size", vocabulary, SIZE, KEPT):
+                low, high = (math.nan if point[key] is None else float(point[key]) for key in _ENDS)
+                draws = int(point["draws"])
+                return Effect(
+                    f"{graft['network']}, {vocabulary}", float(point["agreement"]), low, high, seeds=(draws, draws)
+                )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MkfaError("graft", f"has a damaged point ({error})", "run 'mkfa graft' again") from None
+    return None
+
+
+_ENDS = ("agreement_low", "agreement_high")
