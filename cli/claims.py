@@ -38,10 +38,10 @@ def claims(context: typer.Context, out: Out = None, force: Force = False, as_jso
 
 def list_verdicts(ids: Ids = None, out: Out = None, force: Force = False, as_json: Json = False) -> None:
     """List claims with the verdicts known so far: those of this machine, else the bundled ones."""
-    from mkfa.evidence.verbs import list_claims
+    from mkfa.evidence import verbs
 
     check_output(out, ENDINGS, force=force)
-    _deliver(list_claims(chosen(ids)), out, force=force, as_json=as_json)
+    _deliver(verbs.claims(chosen(ids)), out, force=force, as_json=as_json)
 
 
 def check(

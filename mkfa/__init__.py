@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
+    from mkfa.evidence.verbs import check_claims as check_claims
+    from mkfa.evidence.verbs import claims as claims
+    from mkfa.evidence.verdict import Claims as Claims
     from mkfa.experiments.planning import Plan as Plan
     from mkfa.experiments.verbs import train as train
     from mkfa.experiments.verbs import transfer as transfer
@@ -85,6 +88,8 @@ __getattr__, __dir__, __all__ = face(
         "transfer": "mkfa.experiments.verbs",
         "transfer_curve": "mkfa.experiments.verbs",
         "transfer_matrix": "mkfa.experiments.verbs",
+        "claims": "mkfa.evidence.verbs",
+        "check_claims": "mkfa.evidence.verbs",
         "FilterBank": "mkfa.banks.bank",
         "FilterGroup": "mkfa.banks.bank",
         "Kind": "mkfa.banks.bank",
@@ -102,6 +107,7 @@ __getattr__, __dir__, __all__ = face(
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",
         "Scenarios": "mkfa.results.table",
+        "Claims": "mkfa.evidence.verdict",
         "read_runs": "mkfa.results.runs",
         "RunRecord": "mkfa.results.record",
         "RunResult": "mkfa.training.result",

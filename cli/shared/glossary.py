@@ -18,6 +18,8 @@ GLOSSARY = {
     "and sign do not matter.",
     "ceiling": "The value of a measure against filters without patterns: as unlike as chance makes two networks.",
     "checkpoint": "A file with the weights of a trained network; 'mkfa harvest' reads its filters into a bank.",
+    "claim": "A sentence of the paper or its follow-ups, with a criterion that was fixed before the runs were seen. "
+    "'mkfa claims' lists them with their verdicts.",
     "control": "An arm that should hurt or should not, so that 'no drop' means something: random, delta, box.",
     "common parent": "Of two networks: one was trained from the other, or both from the same initial weights. It shows "
     "in filters of the same channel, which are far more alike than with channels permuted. Such networks are not "
@@ -43,6 +45,8 @@ GLOSSARY = {
         "Exponential moving average of a network's weights during training. Checkpoints often have both copies; harvest"
         " takes the averaged one and says so, and --weights raw takes the other."
     ),
+    "equivalence": "Equal within a margin, shown by two one-sided tests: the whole 95 % interval of a difference lies "
+    "inside the margins. 'Not significantly different' shows nothing of the kind.",
     "exchange of layers": "The test behind 'p differ': layers are swapped between two networks at random, and every "
     "layer gives the same number of filters. A small p says that the networks' layers are of different populations.",
     "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
@@ -59,6 +63,8 @@ GLOSSARY = {
     "kind": "Filters of one kernel size, such as 5x5. Only filters of one kind can be compared.",
     "layer": "A depthwise layer. Layers count from 1, in order of execution, over the whole network.",
     "library": "The folder with the banks on this machine; 'mkfa banks' lists them.",
+    "margin": "The difference that matters, in the criteria of claims a point of top-1: two arms that differ by less "
+    "count as equal.",
     "matrix": "Transfer from every source to every target, each beside the target's own base runs.",
     "measure": "A number for how alike two sets of filters are: coverage, matching, transport, mmd and others.",
     "modulo sign": "A filter and its negative count as the same, since the next layer can turn the sign.",
@@ -75,6 +81,8 @@ GLOSSARY = {
     "resolution": "The smallest true difference that an experiment would show (p < .05) in four of five repetitions, by"
     " its seeds and test images. Smaller differences may be there unseen.",
     "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
+    "scale": "What a verdict is about: laptop (bundled images of 32 px, minutes), gpu (small public data sets) or "
+    "paper (its data, network and recipe). What holds at one scale need not hold at another.",
     "seed": "The number that all random draws of a run or an analysis follow from.",
     "selffer": "Transfer of a network's filters into a fresh network for the same domain: what splitting trained "
     "layers costs by itself.",
@@ -92,5 +100,7 @@ GLOSSARY = {
     "version can be read, but are not resumed, taken as done or compared with newer ones.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
     "usable": "A filter that is neither dead, flat (all taps equal) nor non-finite; analyses use these alone.",
+    "verdict": "Supported, contradicted or inconclusive. It names its scale, seeds and sensitivity and the smallest "
+    "difference that it could have seen; an inconclusive one says what is missing: runs, seeds, sensitivity or scale.",
 }
 """Word -> what it means."""

@@ -114,8 +114,8 @@ def words(statement: Statement, claim: Claim) -> str:
         "likeness": "two domains' filters are closer than covariance noise, without a common parent"
         if s.side == "closer"
         else "all pairs of domains that are closer than chance have a common parent",
-        "agreement": f"a network keeps {'at least' if s.side == 'above' else 'less than'} {margin:g} % of its answers with "
-        f"eight filters ({s.of})",
+        "agreement": f"with eight filters ({s.of}) a network keeps "
+        f"{'at least' if s.side == 'above' else 'less than'} {margin:g} % of its answers",
     }
     return texts[s.rule]
 
@@ -302,7 +302,13 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
     if test.error == 0:  # all targets agree: the error of a mean of rhos if size did not matter (Kendall 1948)
         error, freedom = math.sqrt(1 / (fewest - 1) / len(rhos)), len(rhos) - 1.0
         width = float(t.ppf(1 - SIDE, freedom)) * error
-        test = replace(test, half_width=width, error=error, freedom=freedom, p=float(2 * t.sf(abs(test.difference) / error, freedom)))
+        test = replace(
+            test,
+            half_width=width,
+            error=error,
+            freedom=freedom,
+            p=float(2 * t.sf(abs(test.difference) / error, freedom)),
+        )
     effect = replace(of_test(label, test, seeds=(seeds, seeds)), unit="rho")
     holds = effect.above(s.margin or 0.0) if s.side == "above" else effect.below(s.margin or 0.0)
     note = ", ".join(f"{target} {rho:+.2f}" for (target, _), rho in zip(units, rhos, strict=True))

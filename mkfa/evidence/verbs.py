@@ -23,7 +23,7 @@ Ids = str | Sequence[str]
 Places = str | Path | Sequence[str | Path] | None
 
 
-def list_claims(ids: Ids = ()) -> Claims:
+def claims(ids: Ids = ()) -> Claims:
     """Return the claims with the verdicts known so far: those judged on this machine, else the bundled ones.
 
     Nothing is trained or read but these verdicts; a claim that nobody has judged yet is inconclusive.
@@ -40,8 +40,7 @@ def list_claims(ids: Ids = ()) -> Claims:
 
     Examples
     --------
-    >>> claims = list_claims("C6")
-    >>> claims["C6"].printed.state
+    >>> claims("C6")["C6"].printed.state
     'contradicted'
     """
     known = bundled_verdicts() | verdicts_here()
@@ -66,7 +65,7 @@ def check_claims(
 
     Parameters
     ----------
-    ids : as in `list_claims`.
+    ids : as in `claims`.
     place : folder (the `out` of a training command), file of packed runs or "bundled", or several
         Where runs are read from. Default: mkfa's data folder and the bundled experiments.
     banks : names, paths or banks

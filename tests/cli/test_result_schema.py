@@ -53,12 +53,16 @@ COMMANDS = {
     "runs draw sweep/curve.json": "curve",
     "runs draw sweep/table.json": "table",
     "runs draw sweep/matrix.json": "matrix",
+    "claims": "claims",
+    "claims list C6": "claims",
+    "claims check C1,C12,C16 --from sweep": "claims",
     "explain": "glossary",
     "doctor": "doctor",
 }
 """Command, less --json -> format of what it prints."""
 WITH_OUT = ("compare", "assign", "atlas", "keys")
 FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
+FILES += [(c, end) for c in COMMANDS if COMMANDS[c] == "claims" for end in (".json", ".csv")]
 SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix") and "--out sweep" in c]
 
 

@@ -166,7 +166,7 @@ def test_larger_sources_by_rank_over_sources():
 
     assert verdict("C7", with_gain(1)).state == "supported"
     assert verdict("C7", with_gain(-1)).state == "contradicted"
-    assert "rho" == verdict("C7", with_gain(1)).effect.unit
+    assert verdict("C7", with_gain(1)).effect.unit == "rho"
 
 
 def test_sources_trained_for_unequal_steps_say_nothing_about_size():
