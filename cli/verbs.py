@@ -25,6 +25,7 @@ VERBS = {
     "assign": ("Questions", "Which analytic pattern does each filter follow, and what does chance give?"),
     "atlas": ("Questions", "Which clusters do the filters of banks form, and who has which?"),
     "keys": ("Questions", "How few filters explain all others, up to gain and offset?"),
+    "report": ("Questions", "Write one HTML page on banks and runs; it opens from disk, without a network."),
     "figure": ("Questions", "Draw a figure straight from banks."),
     "domains": ("Transfer", "List the labelled image sets, or decode one for training."),
     "train": ("Transfer", "Train base runs on a domain; each leaves its filters as a bank."),

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from mkfa.readers.collect import Harvests as Harvests
     from mkfa.readers.collect import harvest_all as harvest_all
     from mkfa.readers.harvesting import harvest as harvest
+    from mkfa.report.writing import Report as Report
+    from mkfa.report.writing import write_report as write_report
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
     from mkfa.results.record import RunRecord as RunRecord
@@ -104,6 +106,8 @@ __getattr__, __dir__, __all__ = face(
         "Comparison": "mkfa.similarity.comparison",
         "Comparisons": "mkfa.similarity.matrix",
         "register": "mkfa.tables",
+        "write_report": "mkfa.report.writing",
+        "Report": "mkfa.report.writing",
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",
         "Scenarios": "mkfa.results.table",

@@ -79,7 +79,7 @@ class Assignment(BasisAssignment, Assigned):
         For each kernel size, arrays "<kh>x<kw>.<what>" with one row for each row of /filters/<kh>x<kw>: label (index
         into the parameters' `classes`, -1 for none), r2, runner_up, runner_up_r2, p, gain, offset, sigma_x, sigma_y,
         centre_x, centre_y, angle, surround, weight, stretch; NaN where there is no such value. "null.<kind>.<name>" has
-        the ascending R² of the null filters. The parameters name the basis and its version: files without a version
+        the ascending R² of the null filters, "null_label.<kind>.<name>" their classes. The parameters name the basis and its version: files without a version
         hold version 1, whose labels mean other classes.
         """
         arrays: dict[str, AnyArray] = {}
@@ -90,6 +90,7 @@ class Assignment(BasisAssignment, Assigned):
                 whole = arrays.setdefault(f"{part.kind.kh}x{part.kind.kw}.{name}", np.full(total, none, values.dtype))
                 whole[part.row] = np.where(part.usable, values, values.dtype.type(none))
             arrays |= {f"null.{part.kind}.{null.name}": null.r2 for null in part.nulls}
+            arrays |= {f"null_label.{part.kind}.{null.name}": null.label for null in part.nulls}
         described = {
             "basis": self.basis,
             "basis_version": version(self.basis),

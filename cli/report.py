@@ -1,0 +1,90 @@
+"""`mkfa report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add, flag, option
+from mkfa.cli.shared.printing import print_json, say
+from mkfa.cli.shared.progress import shown
+
+LIMITS = {"rich_help_panel": "Limits"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module to the command line."""
+    add(app, "report", report)
+
+
+def report(
+    items: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BANK... [RUNS...]",
+            help="Names or paths of banks; results (.json, atlases .h5), folders of training commands, files of 'mkfa "
+            "runs pack', or 'bundled'.",
+        ),
+    ],
+    out: Annotated[
+        Path, option("--out -o", "FILE", "The page, .html; its data go into FILE_data/ beside it.", **OUTPUT)
+    ] = Path("report.html"),
+    title: Annotated[str, option("--title", "TEXT", "Title of the page; default: the names of the banks.")] = "",
+    compute: Annotated[
+        bool,
+        flag(
+            "--compute/--no-compute",
+            "Compute assignments, comparisons and a map where neither banks nor results have them; or show only what "
+            "is there.",
+        ),
+    ] = True,
+    kernel_size: Annotated[
+        str | None, option("--kernel-size", "5x5", "Of the map that is computed; default: the most frequent.")
+    ] = None,
+    draws: Annotated[int, option("--draws", "N", "Draws of each null in comparisons that are computed.", min=19)] = 199,
+    seed: Seed = 0,
+    most_filters: Annotated[
+        int,
+        option("--most-filters", "N", "Filters on the page; of more, each layer gives as many, evenly.", **LIMITS),
+    ] = 200_000,
+    map_filters: Annotated[
+        int, option("--map-filters", "N", "Points of a map; of more filters, some are drawn.", **LIMITS)
+    ] = 4_000,
+    most_pairs: Annotated[int, option("--most-pairs", "N", "Pairs of banks that are compared.", **LIMITS)] = 6,
+    most_runs: Annotated[int, option("--most-runs", "N", "Rows of a list of runs.", **LIMITS)] = 500,
+    data: Annotated[bool, flag("--data/--no-data", "Write the page's data as files too.", **OUTPUT)] = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML page on banks and runs that opens from disk, without a network.
+
+    Filters of each layer, a map, comparisons, patterns beside chance, curves and matrices, verdicts, provenance.
+    """
+    from mkfa.report.writing import write_report
+
+    made = write_report(
+        items,
+        out,
+        title=title,
+        compute=compute,
+        kernel_size=kernel_size,
+        draws=draws,
+        seed=seed,
+        most_filters=most_filters,
+        map_filters=map_filters,
+        most_pairs=most_pairs,
+        most_runs=most_runs,
+        data=data,
+        overwrite=force,
+        progress=shown(),
+    )
+    if as_json:
+        print_json(made)
+        return
+    say(f"{made.path}: {made.bytes / 1e6:.2f} MB, {', '.join(made.sections)}", wrap=False)
+    for text in made.left_out:
+        say(text)
+    if made.data:
+        say(f"The same data as files: {Path(made.data[0]).parent}/", wrap=False)

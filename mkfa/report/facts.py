@@ -1,0 +1,231 @@
+"""Everything on the page as plain values, and the bytes beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mkfa.array_types import I64
+from mkfa.banks.bank import FilterBank, Kind
+from mkfa.colours import CLASSES, NULL_COLOURS, null_colour
+from mkfa.patterns.basis_assignment import BasisAssignment
+from mkfa.patterns.summary import CURVE, summarise
+from mkfa.report.analyses import Analyses, FilterPlaces
+from mkfa.report.comparisons import comparison_facts
+from mkfa.report.filters import Blobs, Shown, choose_filters, levels_for, pack_group
+from mkfa.report.inputs import Inputs, NamedBank
+from mkfa.report.limits import Limits
+from mkfa.report.sweeps import sweep_facts
+from mkfa.report.values import number, rows, text, texts, whole
+from mkfa.report.verdicts import verdict_facts
+from mkfa.storage.records import plain
+
+SWEEPS = ("curve", "table", "matrix", "run_list")
+_PROVENANCE = (
+    *("architecture", "source", "training_set", "task", "licence", "rule", "weights"),
+    *("source_sha256", "hub_commit", "mkfa_version", "created"),
+)
+
+
+def page_facts(inputs: Inputs, analyses: Analyses, limits: Limits) -> tuple[dict[str, Any], Blobs]:
+    """Return the page's facts and bytes."""
+    banks = [one.bank for one in inputs.banks]
+    blobs: Blobs = {}
+    shown = choose_filters(banks, limits.most_filters, wanted=_on_maps(analyses.maps))
+    levels = levels_for(sum(len(one.row) for one in shown))
+    groups = [
+        pack_group(one, banks[one.bank], analyses.assignments[one.bank], levels=levels, blobs=blobs) for one in shown
+    ]
+    there = {
+        "most_filters": sum(map(len, banks)),
+        "map_filters": analyses.mapped,
+        "most_pairs": analyses.pairs,
+        "most_runs": max((len(list(rows(f.record.get("runs")))) for f in inputs.of("run_list")), default=0),
+    }
+    verdicts = [verdict_facts(found) for found in inputs.of("claims", "verdicts")]
+    assignments = [_assigned(one) for one in analyses.assignments if one is not None]
+    assignments += [
+        _summary_facts(entry, found.source) for found in inputs.of("assignment") for entry in _others(found, banks)
+    ]
+    facts = {
+        "levels": levels,
+        "banks": [_bank(one) for one in inputs.banks],
+        "groups": groups,
+        "assignments": assignments,
+        "maps": [_map(one, number, shown, blobs) for number, one in enumerate(analyses.maps)],
+        "comparisons": [comparison_facts(entry) for entry in analyses.comparisons],
+        "sweeps": [sweep_facts(found, most_runs=limits.most_runs) for found in inputs.of(*SWEEPS)],
+        "verdicts": [one for one in verdicts if one["verdicts"]],
+        "limits": limits.rows(there),
+        "left_out": [*inputs.notes, *analyses.notes],
+        "colours": {"classes": list(CLASSES), "nulls": dict(NULL_COLOURS), "other_null": null_colour("")},
+    }
+    return facts, blobs
+
+
+def _on_maps(maps: Sequence[FilterPlaces]) -> dict[tuple[int, Kind], I64]:
+    """Return the rows of each bank and kind that a map shows."""
+    out: dict[tuple[int, Kind], I64] = {}
+    for one in maps:
+        for bank in np.unique(one.bank).tolist():
+            rows_ = one.row[one.bank == bank]
+            there = out.get((bank, one.kind))
+            out[bank, one.kind] = rows_ if there is None else np.union1d(there, rows_)
+    return out
+
+
+def _bank(one: NamedBank) -> dict[str, Any]:
+    bank, known = one.bank, one.bank.provenance
+    provenance = {key: text(getattr(known, key)) for key in _PROVENANCE}
+    return {
+        "name": text(bank.name, most=200),
+        "filters": len(bank),
+        "layers": [
+            {
+                "name": text(layer.name, most=300),
+                "kind": str(layer.kind),
+                "filters": layer.channels,
+                "depth": number(layer.depth),
+                "stage": layer.stage,
+                "stride": list(layer.stride),
+                "dilation": list(layer.dilation),
+            }
+            for layer in bank.layers
+        ],
+        "provenance": {key: value for key, value in provenance.items() if value},
+        "notes": texts(known.notes),
+        "skipped": {text(key): whole(value) for key, value in known.skipped.items()},
+        "doubtful": {text(key): text(value) for key, value in known.doubtful.items()},
+        "stood_in": {text(key): whole(value) for key, value in known.stood_in.items()},
+        "analyses": [text(name) for name in one.analyses],
+    }
+
+
+def _assigned(assignment: BasisAssignment) -> dict[str, Any]:
+    return _summary_facts(plain(summarise(assignment)), "")
+
+
+def _others(found: Any, banks: Sequence[FilterBank]) -> list[Mapping[str, Any]]:
+    """Return the assignments of a result file whose banks are not among those that were named."""
+    names = {bank.name for bank in banks}
+    return [entry for entry in rows(found.record.get("assignments")) if entry.get("bank") not in names]
+
+
+def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return what the page shows of a summary of an assignment: shares, coverage and its curves, layers."""
+    numbers = ("share", "low", "high", "median_r2", "on", "null_share")
+    coverage = ("median_r2", "null_median_r2", "fixed", "null_fixed", "threshold", "beyond", "beyond_low", "beyond_high")
+    return {
+        "bank": text(summary.get("bank"), most=200),
+        "from": text(source),
+        "basis": text(summary.get("basis")),
+        "null": text(summary.get("null")),
+        "draws": whole(summary.get("draws")),
+        "seed": whole(summary.get("seed")),
+        "r2": number(summary.get("r2")),
+        "filters": whole(summary.get("filters")),
+        "unscored": {key: whole(value) for key, value in dict(summary.get("unscored") or {}).items()},
+        "classes": [
+            {
+                "name": text(one.get("name")),
+                "title": text(one.get("title")),
+                "filters": whole(one.get("filters")),
+                **{key: number(one.get(key)) for key in numbers},
+            }
+            for one in rows(summary.get("classes"))
+        ],
+        "coverage": [
+            {
+                "null": text(one.get("null")),
+                **{key: number(one.get(key)) for key in coverage},
+                "curve": _curve(one.get("curve")),
+                "null_curve": _curve(one.get("null_curve")),
+            }
+            for one in rows(summary.get("whole"))
+        ],
+        "layers": [
+            {
+                "layer": whole(one.get("layer")),
+                "kind": text(one.get("kind")),
+                "filters": whole(one.get("filters")),
+                "median_r2": number(one.get("median_r2"), 3),
+                "beyond": number(one.get("beyond"), 3),
+                "shares": _curve(one.get("shares")),
+            }
+            for one in rows(summary.get("layers"))
+        ],
+        "skipped": [f"{text(key)}: {text(value)}" for key, value in dict(summary.get("skipped") or {}).items()],
+        "at": [number(x) for x in CURVE.tolist()],
+    }
+
+
+def _curve(values: Any) -> list[float | None]:
+    return [number(value, 3) for value in values] if isinstance(values, list | tuple) else []
+
+
+def _map(one: FilterPlaces, number_: int, shown: Sequence[Shown], blobs: Blobs) -> dict[str, Any]:
+    """Add a map's places to the bytes: 16-bit positions, and the group and row on the page of each point."""
+    name = f"map-{number_}"
+    low, high = one.position.min(axis=0), one.position.max(axis=0)
+    size = float(max((high - low).max(), 1e-9))
+    middle = (low + high) / 2
+    place = np.clip(np.round(((one.position - middle) / size + 0.5) * 65535), 0, 65535).astype("<u2")
+    group = np.zeros(len(place), "<u2")
+    row = np.zeros(len(place), "<u4")
+    for at, part in enumerate(shown):
+        mine = (one.bank == part.bank) if part.kind == one.kind else np.zeros(len(place), bool)
+        group[mine] = at
+        row[mine] = np.searchsorted(part.row, one.row[mine])
+    blobs |= {
+        f"{name}-place": place.T.tobytes(),
+        f"{name}-group": group.tobytes(),
+        f"{name}-row": row.tobytes(),
+        f"{name}-cluster": one.cluster.astype("<i2").tobytes(),
+    }
+    facts = one.facts
+    return {
+        "blob": name,
+        "kind": str(one.kind),
+        "points": len(place),
+        "banks": list(one.banks),
+        "from": text(one.source),
+        "clusters": whole(facts.get("clusters")),
+        "filters": whole(facts.get("filters")),
+        "p": number(facts.get("p")),
+        "verdict": text(facts.get("verdict")),
+        "reason": text(facts.get("reason")),
+        "seed": whole(facts.get("seed")),
+        "prototypes": [
+            {
+                "size": whole(one.get("size")),
+                "share": number(one.get("share")),
+                "class": text(one.get("class")),
+                "recurrence": number(one.get("recurrence")),
+                "of_bank": {name: number(share) for name, share in dict(one.get("share_of_bank") or {}).items()},
+            }
+            for one in rows(facts.get("prototypes"))
+        ],
+    }
+
+
+def sections(facts: Mapping[str, Any]) -> list[str]:
+    """Return the titles of the parts that the page has.
+
+    Examples
+    --------
+    >>> sections({"banks": [1], "maps": [], "verdicts": []})
+    ['filters']
+    """
+    named = {
+        "filters": "banks",
+        "map": "maps",
+        "comparisons": "comparisons",
+        "patterns": "assignments",
+        "experiments": "sweeps",
+        "verdicts": "verdicts",
+    }
+    return [title for title, key in named.items() if facts.get(key)]
+
+
