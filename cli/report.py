@@ -10,6 +10,7 @@ import typer
 from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add, flag, option
 from mkfa.cli.shared.printing import print_json, say
 from mkfa.cli.shared.progress import shown
+from mkfa.report.limits import DRAWS, MAP_FILTERS, MOST_FILTERS, MOST_PAIRS, MOST_RUNS
 
 LIMITS = {"rich_help_panel": "Limits"}
 
@@ -43,17 +44,18 @@ def report(
     kernel_size: Annotated[
         str | None, option("--kernel-size", "5x5", "Of the map that is computed; default: the most frequent.")
     ] = None,
-    draws: Annotated[int, option("--draws", "N", "Draws of each null in comparisons that are computed.", min=19)] = 199,
+    draws: Annotated[
+        int, option("--draws", "N", "Draws of each null in comparisons that are computed.", min=19)
+    ] = DRAWS,
     seed: Seed = 0,
     most_filters: Annotated[
-        int,
-        option("--most-filters", "N", "Filters on the page; of more, each layer gives as many, evenly.", **LIMITS),
-    ] = 200_000,
+        int, option("--most-filters", "N", "Filters on the page; of more, each layer gives as many, evenly.", **LIMITS)
+    ] = MOST_FILTERS,
     map_filters: Annotated[
         int, option("--map-filters", "N", "Points of a map; of more filters, some are drawn.", **LIMITS)
-    ] = 4_000,
-    most_pairs: Annotated[int, option("--most-pairs", "N", "Pairs of banks that are compared.", **LIMITS)] = 6,
-    most_runs: Annotated[int, option("--most-runs", "N", "Rows of a list of runs.", **LIMITS)] = 500,
+    ] = MAP_FILTERS,
+    most_pairs: Annotated[int, option("--most-pairs", "N", "Pairs of banks that are compared.", **LIMITS)] = MOST_PAIRS,
+    most_runs: Annotated[int, option("--most-runs", "N", "Rows of a list of runs.", **LIMITS)] = MOST_RUNS,
     data: Annotated[bool, flag("--data/--no-data", "Write the page's data as files too.", **OUTPUT)] = True,
     force: Force = False,
     as_json: Json = False,

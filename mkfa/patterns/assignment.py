@@ -79,8 +79,9 @@ class Assignment(BasisAssignment, Assigned):
         For each kernel size, arrays "<kh>x<kw>.<what>" with one row for each row of /filters/<kh>x<kw>: label (index
         into the parameters' `classes`, -1 for none), r2, runner_up, runner_up_r2, p, gain, offset, sigma_x, sigma_y,
         centre_x, centre_y, angle, surround, weight, stretch; NaN where there is no such value. "null.<kind>.<name>" has
-        the ascending R² of the null filters, "null_label.<kind>.<name>" their classes. The parameters name the basis and its version: files without a version
-        hold version 1, whose labels mean other classes.
+        the ascending R² of the null filters, "null_label.<kind>.<name>" their classes, which earlier files lack. The
+        parameters name the basis and its version: files without a version hold version 1, whose labels mean other
+        classes.
         """
         arrays: dict[str, AnyArray] = {}
         for part in self.kinds:

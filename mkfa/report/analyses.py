@@ -17,7 +17,7 @@ from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.stored import stored_assignment
 from mkfa.progress import Progress
 from mkfa.report.inputs import Found, Inputs, NamedBank
-from mkfa.report.limits import Limits
+from mkfa.report.limits import DRAWS, Limits
 
 BASIS = "families"
 _FEWEST = 20
@@ -26,7 +26,7 @@ _FEWEST = 20
 
 @dataclass(slots=True)
 class FilterPlaces:
-    """A map of filters of one kernel size: for each point its bank (row of the page's banks), row there, place, cluster.
+    """A map of filters of one kernel size: bank (row of the page's banks), row there, place and cluster of each point.
 
     `facts` is the JSON of the atlas; `banks` are the names of the banks that are on it.
     """
@@ -66,7 +66,7 @@ class Wanted:
 
     compute: bool = True
     kernel_size: str | None = None
-    draws: int = 199
+    draws: int = DRAWS
     seed: int = 0
 
 
@@ -91,7 +91,9 @@ def _assignment(one: NamedBank, wanted: Wanted, notes: list[str], progress: Prog
         if restored is not None:
             return restored
         if not wanted.compute:
-            notes.append(f"{name}: its stored assignment is of an earlier version; 'mkfa assign {name}' makes it again.")
+            notes.append(
+                f"{name}: its stored assignment is of an earlier version; 'mkfa assign {name}' makes it again."
+            )
     if not wanted.compute:
         if stored is None:
             notes.append(f"{name}: no assignment is stored; 'mkfa assign {name}' makes one.")
@@ -119,7 +121,7 @@ def _comparisons(
     if not wanted.compute:
         for a, b in missing[: limits.most_pairs]:
             out.notes.append(
-                f"{a.name} and {b.name}: not compared; give the .json of 'mkfa compare {a.name} {b.name} --out FILE.json'."
+                f"{a.name} and {b.name}: not compared; give the file of 'mkfa compare {a.name} {b.name} --out X.json'."
             )
         return
     options: dict[str, Any] = {"permutations": wanted.draws, "seed": wanted.seed, "progress": progress}
@@ -142,7 +144,7 @@ def _maps(
             place = None
         if place is None:
             out.notes.append(
-                f"{found.source}: has no map of the banks that were named; write it as .h5, with --figure, of these banks."
+                f"{found.source}: has no map of the banks that were named; write it as .h5, with --figure."
             )
         else:
             out.maps.append(place)

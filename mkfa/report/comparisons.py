@@ -8,7 +8,7 @@ from typing import Any
 from mkfa.report.values import number, pairs, rows, table, text, texts, whole
 from mkfa.similarity.measures.table import MEASURES
 
-MOST_CELLS = 250_000
+MOST_CELLS = 20_000
 """Pairs of layers of one heat map; larger ones are left out."""
 
 

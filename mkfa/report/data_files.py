@@ -45,7 +45,9 @@ def write_data(
     if arrays := _arrays(inputs, analyses, facts):
         attributes = {"banks": [bank["name"] for bank in facts["banks"]], "command": facts["command"]}
         written.append(
-            write_arrays(folder / FILTERS, kind="report", arrays=arrays, attributes=attributes, overwrite=overwrite)
+            write_arrays(
+                folder / FILTERS, kind="report_data", arrays=arrays, attributes=attributes, overwrite=overwrite
+            )
         )
     tables = {
         "classes": _classes(facts),
@@ -58,7 +60,7 @@ def write_data(
     for name, rows in tables.items():
         path, made = folder / f"{name}.csv", list(rows)
         if made:
-            atomic_write(path, to_csv(made, "report").encode(), overwrite=overwrite)
+            atomic_write(path, to_csv(made, "report_data").encode(), overwrite=overwrite)
             written.append(path)
         elif path.is_file() and overwrite:
             path.unlink()

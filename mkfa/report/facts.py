@@ -9,7 +9,8 @@ import numpy as np
 
 from mkfa.array_types import I64
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.colours import CLASSES, NULL_COLOURS, null_colour
+from mkfa.colours import CATEGORIES, class_look, null_look
+from mkfa.nulls.draws import NULLS
 from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.summary import CURVE, summarise
 from mkfa.report.analyses import Analyses, FilterPlaces
@@ -60,7 +61,10 @@ def page_facts(inputs: Inputs, analyses: Analyses, limits: Limits) -> tuple[dict
         "verdicts": [one for one in verdicts if one["verdicts"]],
         "limits": limits.rows(there),
         "left_out": [*inputs.notes, *analyses.notes],
-        "colours": {"classes": list(CLASSES), "nulls": dict(NULL_COLOURS), "other_null": null_colour("")},
+        "colours": {
+            "banks": list(CATEGORIES),
+            "nulls": {name: [null_look(name).colour, list(null_look(name).dash)] for name in ("", *NULLS)},
+        },
     }
     return facts, blobs
 
@@ -116,7 +120,16 @@ def _others(found: Any, banks: Sequence[FilterBank]) -> list[Mapping[str, Any]]:
 def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return what the page shows of a summary of an assignment: shares, coverage and its curves, layers."""
     numbers = ("share", "low", "high", "median_r2", "on", "null_share")
-    coverage = ("median_r2", "null_median_r2", "fixed", "null_fixed", "threshold", "beyond", "beyond_low", "beyond_high")
+    coverage = (
+        "median_r2",
+        "null_median_r2",
+        "fixed",
+        "null_fixed",
+        "threshold",
+        "beyond",
+        "beyond_low",
+        "beyond_high",
+    )
     return {
         "bank": text(summary.get("bank"), most=200),
         "from": text(source),
@@ -131,6 +144,7 @@ def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
             {
                 "name": text(one.get("name")),
                 "title": text(one.get("title")),
+                "colour": class_look(text(one.get("name"))).colour,
                 "filters": whole(one.get("filters")),
                 **{key: number(one.get(key)) for key in numbers},
             }
@@ -227,5 +241,3 @@ def sections(facts: Mapping[str, Any]) -> list[str]:
         "verdicts": "verdicts",
     }
     return [title for title, key in named.items() if facts.get(key)]
-
-

@@ -26,7 +26,13 @@ Item = BankLike | Result
 
 KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "run_list", "claims", "verdicts")
 """Formats of result files that a report shows."""
-_MARKS = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
+_MARKS = {
+    "matrix": {"bases", "cells"},
+    "table": {"base", "rows"},
+    "curve": {"base", "cells"},
+    "comparison": {"comparisons"},
+    "assignment": {"assignments"},
+}
 """Keys by which the files of older versions, without a format, are known."""
 
 

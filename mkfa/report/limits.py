@@ -7,6 +7,10 @@ from typing import Any
 
 from mkfa.errors import MkfaError
 
+MOST_FILTERS, MAP_FILTERS, MOST_PAIRS, MOST_RUNS = 200_000, 4_000, 6, 500
+"""The defaults of the limits."""
+DRAWS = 199
+"""Draws of each null in a comparison that is computed for a report."""
 MOST = {"most_filters": 2_000_000, "map_filters": 20_000, "most_pairs": 200, "most_runs": 100_000}
 """The largest values: what a browser, or for the map the memory of this machine (4 n² bytes), can bear."""
 
@@ -23,10 +27,10 @@ class Limits:
     most_runs : rows of each list of runs.
     """
 
-    most_filters: int = 200_000
-    map_filters: int = 4_000
-    most_pairs: int = 6
-    most_runs: int = 500
+    most_filters: int = MOST_FILTERS
+    map_filters: int = MAP_FILTERS
+    most_pairs: int = MOST_PAIRS
+    most_runs: int = MOST_RUNS
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mkfa.colours import arm_looks
 from mkfa.errors import MkfaError
 from mkfa.evidence.paper import citation, paper_curves, paper_matrix, paper_rows
 from mkfa.report.inputs import Found
@@ -40,14 +41,18 @@ def _curve(record: Mapping[str, Any], parameters: Mapping[str, Any], _: int) -> 
     cells = [_cell(cell) for cell in rows(record.get("cells"))]
     for cell in cells:
         series.setdefault((cell["arm"], cell["source"]), []).append(cell)
-    sources = {source for arm, source in series if arm == "transfer"}
-    named = [
+    several = len({source for arm, source in series if arm == "transfer"}) > 1
+    labels = [f"{arm}, {source}" if several and source else arm for arm, source in series]
+    looks = arm_looks(labels)
+    named: list[dict[str, Any]] = [
         {
-            "label": arm if len(sources) < 2 or not source else f"{arm}, {source}",
+            "label": label,
             "arm": arm,
-            "points": sorted(points, key=lambda c: c["layers"]),
+            "colour": looks[label].colour,
+            "dash": list(looks[label].dash),
+            "points": sorted(points, key=lambda c: int(c["layers"])),
         }
-        for (arm, source), points in series.items()
+        for label, ((arm, _source), points) in zip(labels, series.items(), strict=True)
     ]
     base = record.get("base")
     return {
@@ -59,10 +64,16 @@ def _curve(record: Mapping[str, Any], parameters: Mapping[str, Any], _: int) -> 
 
 def _table(record: Mapping[str, Any], parameters: Mapping[str, Any], _: int) -> dict[str, Any]:
     base = record.get("base")
-    made = [
-        {"label": text(row.get("label")), "p": number(row.get("p")), "cell": _cell(row["cell"])}
-        for row in rows(record.get("rows"))
-        if isinstance(row.get("cell"), Mapping)
+    listed = [row for row in rows(record.get("rows")) if isinstance(row.get("cell"), Mapping)]
+    looks = arm_looks([text(row.get("label")) for row in listed])
+    made: list[dict[str, Any]] = [
+        {
+            "label": text(row.get("label")),
+            "colour": looks[text(row.get("label"))].colour,
+            "p": number(row.get("p")),
+            "cell": _cell(row["cell"]),
+        }
+        for row in listed
     ]
     several = len({row["cell"]["source"] for row in made if row["cell"]["source"]}) > 1
     what = text(parameters.get("what")) or "depthwise"
@@ -87,7 +98,7 @@ def _matrix(record: Mapping[str, Any], parameters: Mapping[str, Any], _: int) ->
 def _runs(record: Mapping[str, Any], _: Mapping[str, Any], most_runs: int) -> dict[str, Any]:
     found = list(rows(record.get("runs")))
     columns = ("hash", "state", "domain", "arch", "arm", "layers", "recipe", "seed", "source")
-    made = [
+    made: list[dict[str, Any]] = [
         {**{key: text(run.get(key), most=200) for key in columns}, "top1": number(run.get("top1"))}
         for run in found[:most_runs]
     ]
@@ -120,7 +131,9 @@ def _sentences(record: Mapping[str, Any]) -> list[str]:
     for one in rows(record.get("overall")):
         difference, half = number(one.get("difference")), number(one.get("half_width"))
         if difference is not None:
-            interval = "" if half is None else f", 95 % {100 * (difference - half):+.1f} to {100 * (difference + half):+.1f}"
+            interval = (
+                "" if half is None else f", 95 % {100 * (difference - half):+.1f} to {100 * (difference + half):+.1f}"
+            )
             said.append(
                 f"{text(one.get('arm'))} off the diagonal less {text(one.get('against'))} of the same target: "
                 f"{100 * difference:+.1f} points{interval} ({whole(one.get('cells'))} cells, "
@@ -133,7 +146,9 @@ def _sensitivity(where: str, one: Mapping[str, Any]) -> str:
     drop, distance, detectable = (number(one.get(key)) for key in ("drop", "distance", "detectable"))
     if drop is None:
         return ""
-    said = f"Sensitivity{where}: the worst arm, {text(one.get('worst_arm'))} at {whole(one.get('worst_layers'))} layers, "
+    said = (
+        f"Sensitivity{where}: the worst arm, {text(one.get('worst_arm'))} at {whole(one.get('worst_layers'))} layers, "
+    )
     said += f"lies {100 * drop:.1f} points {'below' if drop >= 0 else 'from'} the base"
     said += "" if distance is None else f", {distance:.1f} standard deviations over seeds"
     said += "." if detectable is None else f"; the smallest difference it can show is {100 * detectable:.1f} points."

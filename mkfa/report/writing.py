@@ -14,7 +14,7 @@ from mkfa.report.data_files import check_data, write_data
 from mkfa.report.facts import page_facts, sections
 from mkfa.report.html import build_page
 from mkfa.report.inputs import Item, sort_inputs
-from mkfa.report.limits import Limits
+from mkfa.report.limits import DRAWS, MAP_FILTERS, MOST_FILTERS, MOST_PAIRS, MOST_RUNS, Limits
 from mkfa.report.values import text
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
@@ -62,12 +62,12 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     title: str = "",
     compute: bool = True,
     kernel_size: str | None = None,
-    draws: int = 199,
+    draws: int = DRAWS,
     seed: int = 0,
-    most_filters: int = Limits.most_filters,
-    map_filters: int = Limits.map_filters,
-    most_pairs: int = Limits.most_pairs,
-    most_runs: int = Limits.most_runs,
+    most_filters: int = MOST_FILTERS,
+    map_filters: int = MAP_FILTERS,
+    most_pairs: int = MOST_PAIRS,
+    most_runs: int = MOST_RUNS,
     data: bool = True,
     overwrite: bool = False,
     progress: Progress = None,
@@ -134,7 +134,7 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     name = text(title) or ", ".join(banks) or "Experiments"
     reached = [row["sentence"] for row in facts["limits"] if row["reached"]]
     summary = _summary(banks, total, facts)
-    facts = {**heading("report"), "title": name, "summary": summary, "data": folder.name if data else "", **facts}
+    facts = {**heading("report_data"), "title": name, "summary": summary, "data": folder.name if data else "", **facts}
     page = build_page(name, summary, facts, blobs)
     written = write_data(folder, inputs, analyses, facts, overwrite=overwrite) if data else ()
     atomic_write(path, page, overwrite=overwrite)
@@ -155,7 +155,9 @@ def _summary(banks: Sequence[str], filters: int, facts: dict[str, Any]) -> str:
     layers = sum(len(bank["layers"]) for bank in facts["banks"])
     parts = []
     if banks:
-        parts.append(f"{filters:,} depthwise filters in {layers} layers of {len(banks)} network{'s' * (len(banks) > 1)}")
+        parts.append(
+            f"{filters:,} depthwise filters in {layers} layers of {len(banks)} network{'s' * (len(banks) > 1)}"
+        )
     for key, what in (("comparisons", "comparison"), ("sweeps", "experiment")):
         if count := len(facts[key]):
             parts.append(f"{count} {what}{'s' * (count > 1)}")

@@ -36,6 +36,7 @@ COMMANDS = {
     f"keys {BANK} --keys 3 --candidates 8": "keys",
     "figure --list": "figure_list",
     "figure filters bank.h5 --out x.png": "figure",
+    "report bank.h5 sweep bundled --no-compute --out r.html": "report",
     "domains": "domain_list",
     "domains pack mine --out y.h5": "packed_domain",
     "domains show shapes.h5": "domain_overview",
@@ -99,7 +100,7 @@ def check(found, kind, command):
 def test_the_schema_is_one_and_lists_every_format():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     formats = {name for name, entry in SCHEMA["$defs"].items() if "const" in entry["properties"].get("format", {})}
-    assert formats == {*COMMANDS.values(), "error"}
+    assert formats == {*COMMANDS.values(), "error", "report_data"}
     assert {entry["$ref"].rsplit("/")[-1] for entry in SCHEMA["anyOf"]} == formats
     assert all(SCHEMA["$defs"][name]["properties"]["format"] == {"const": f"mkfa.{name}"} for name in formats)
 
@@ -126,6 +127,15 @@ def test_what_sweeps_write(mkfa, tmp_path, command):
 def test_the_list_of_runs_as_csv(mkfa, tmp_path):
     (tmp_path / "list.csv").write_text(mkfa("runs --from sweep --csv"))
     check_file(tmp_path / "list.csv", "run_list", "runs --from sweep --csv")
+
+
+def test_what_a_report_writes_beside_its_page(mkfa, tmp_path):
+    command = "report bank.h5 sweep comparison.json --no-compute --out r.html"
+    mkfa(command)
+    written = {path.name for path in (tmp_path / "r_data").iterdir()}
+    assert written == {"report.json", "filters.h5", "layers.csv", "measures.csv", "layer_pairs.csv", "points.csv"}
+    for name in written:
+        check_file(tmp_path / "r_data" / name, "report_data", command)
 
 
 def check_file(path, kind, command):

@@ -1,0 +1,55 @@
+// Build the page.
+
+let facts = null;
+
+async function start() {
+  const state = document.getElementById("state");
+  if (typeof DecompressionStream === "undefined") {
+    state.textContent = "This browser cannot unpack the page (no DecompressionStream); use one from 2023 or later, or the data files beside the page.";
+    return;
+  }
+  facts = JSON.parse(new TextDecoder().decode(await unpack("facts")));
+  const main = document.getElementById("main");
+  const parts = [];
+  if (facts.verdicts.length) parts.push(verdictsSection());
+  if (facts.banks.length) parts.push(filtersSection());
+  if (facts.maps.length) {
+    const maps = await Promise.all(facts.maps.map(mapSection));
+    parts.push({ whole: section("map", "Map of filters", maps.map((map) => map.whole)), refresh: () => maps.forEach((map) => map.refresh()) });
+  }
+  if (facts.comparisons.length) parts.push(comparisonsSection());
+  if (facts.assignments.length) parts.push(patternsSection());
+  if (facts.sweeps.length) parts.push(sweepsSection());
+  parts.push({ whole: provenanceSection(), refresh: () => {} }, { whole: leftOutSection(), refresh: () => {} });
+  main.append(...parts.map((part) => part.whole));
+  document.getElementById("contents").append(make("ul", {}, parts.map(({ whole }) =>
+    make("li", {}, make("a", { href: `#${whole.id}` }, whole.querySelector("h2").textContent)))));
+  document.getElementById("footer").append(make("p", { class: "faint" }, `mkfa ${facts.mkfa_version}. This page loads nothing: everything is in this one file.`));
+  const refresh = () => Promise.all(parts.map((part) => part.refresh()));
+  await refresh();
+  let timer = 0;
+  const later = () => { clearTimeout(timer); timer = setTimeout(refresh, 120); };
+  addEventListener("resize", later);
+  darkScheme.addEventListener("change", refresh);
+  printing(refresh);
+  state.remove();
+  document.documentElement.setAttribute("data-ready", "true");
+}
+
+// On paper nothing can be opened: details are open while the page is printed, but for long tables of numbers.
+function printing(refresh) {
+  const opened = [];
+  addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll(".verdict details:not([open])")) { one.open = true; opened.push(one); }
+    refresh();
+  });
+  addEventListener("afterprint", () => {
+    for (const one of opened.splice(0)) one.open = false;
+    refresh();
+  });
+}
+
+start().catch((error) => {
+  document.getElementById("state").textContent = `The report could not be shown (${error.message}). The data files beside it have the same content.`;
+  console.error(error);
+});
