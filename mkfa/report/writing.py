@@ -105,11 +105,11 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     Examples
     --------
     >>> import mkfa
-    >>> report = mkfa.write_report("ppocrv4_rec", "rec.html", map_filters=200, compute=True)
+    >>> report = mkfa.write_report(["ppocrv4_rec", "bundled"], "rec.html", compute=False)
     >>> report
-    <Report: rec.html, 0.... MB: filters, map, patterns>
+    <Report: rec.html, ... MB: filters, experiments>
     >>> [name.rsplit("/")[-1] for name in report.data]
-    ['report.json', 'filters.h5', 'classes.csv', 'layers.csv']
+    ['report.json', 'filters.h5', 'layers.csv', 'points.csv']
     """
     named = [items] if isinstance(items, str | Path) or not isinstance(items, Sequence) else list(items)
     path = Path(out).expanduser()
