@@ -32,7 +32,7 @@ def check_data(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_data(
-    folder: Path, inputs: Inputs, analyses: Analyses, facts: Mapping[str, Any], *, overwrite: bool
+    folder: Path, facts: Mapping[str, Any], *, inputs: Inputs, analyses: Analyses, overwrite: bool
 ) -> tuple[Path, ...]:
     """Write the data of a page into a folder; return the files. Tables of an earlier report that are empty now go."""
     try:
@@ -149,6 +149,13 @@ def _points(facts: Mapping[str, Any]) -> Iterator[Row]:
 
 def _verdicts(facts: Mapping[str, Any]) -> Iterator[Row]:
     for one in facts["verdicts"]:
-        for verdict in one["verdicts"]:
-            row = {key: verdict[key] for key in ("id", "verdict", "sentence")}
-            yield {"from": one["from"], **row, **dict(verdict["facts"])}
+        for claim in one["verdicts"]:
+            judged = [("ours", claim["verdict"]), *(("ours", other) for other in claim["others"])]
+            for whose, verdict in (*judged, ("as printed", claim["printed"])):
+                if verdict is None:
+                    continue
+                row: Row = {"from": one["from"], "claim": claim["id"], "whose": whose, "sentence": claim["sentence"]}
+                keys = ("state", "scale", "seeds", "sensitivity", "smallest_visible_difference", "reason")
+                row |= {key: verdict[key] for key in keys}
+                effect = verdict["effect"] or {}
+                yield row | {key: effect.get(key) for key in ("difference", "low", "high", "p")}

@@ -45,7 +45,7 @@ def page_facts(inputs: Inputs, analyses: Analyses, limits: Limits) -> tuple[dict
         "most_pairs": analyses.pairs,
         "most_runs": max((len(list(rows(f.record.get("runs")))) for f in inputs.of("run_list")), default=0),
     }
-    verdicts = [verdict_facts(found) for found in inputs.of("claims", "verdicts")]
+    verdicts = [verdict_facts(found) for found in inputs.of("claims")]
     assignments = [_assigned(one) for one in analyses.assignments if one is not None]
     assignments += [
         _summary_facts(entry, found.source) for found in inputs.of("assignment") for entry in _others(found, banks)

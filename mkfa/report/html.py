@@ -21,7 +21,7 @@ SCRIPTS = (
 """The page's scripts, each of one subject, in the order in which they are joined."""
 
 
-def build_page(title: str, summary: str, facts: Mapping[str, Any], blobs: Blobs) -> bytes:
+def build_page(facts: Mapping[str, Any], blobs: Blobs) -> bytes:
     """Return the page as bytes of UTF-8.
 
     Every text of a stranger's file is in the facts, which are compressed and in base64, so that it cannot end a
@@ -30,8 +30,7 @@ def build_page(title: str, summary: str, facts: Mapping[str, Any], blobs: Blobs)
 
     Parameters
     ----------
-    title, summary : shown before the script has run, and without it.
-    facts : JSON.
+    facts : JSON; its title and summary are shown before the script has run, and without it.
     blobs : bytes by name.
     """
     style, script = _file("page.css"), "\n".join(_file(name) for name in SCRIPTS)
@@ -40,8 +39,8 @@ def build_page(title: str, summary: str, facts: Mapping[str, Any], blobs: Blobs)
     data = "\n".join(_element(name, content) for name, content in {"facts": text, **blobs}.items())
     parts = {
         "POLICY": _policy(script, style),
-        "TITLE": html.escape(title),
-        "SUMMARY": html.escape(summary),
+        "TITLE": html.escape(facts["title"]),
+        "SUMMARY": html.escape(facts["summary"]),
         "STYLE": style,
         "SCRIPT": script,
         "DATA": data,

@@ -24,7 +24,7 @@ from mkfa.storage.result_files import read_arrays
 Item = BankLike | Result
 """What a report is made of: a bank, its name or file, a result or its file, a folder or file of runs, "bundled"."""
 
-KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "run_list", "claims", "verdicts")
+KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "run_list", "claims")
 """Formats of result files that a report shows."""
 _MARKS = {
     "matrix": {"bases", "cells"},

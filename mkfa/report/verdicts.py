@@ -6,50 +6,69 @@ from collections.abc import Mapping
 from typing import Any
 
 from mkfa.report.inputs import Found
-from mkfa.report.values import number, rows, text
+from mkfa.report.values import number, rows, text, texts, whole
 
 STATES = ("supported", "contradicted", "inconclusive")
-"""Verdicts; any other state, such as "not run", is shown as it is."""
-_FIRST = ("id", "claim", "verdict", "state", "sentence", "title")
 
 
 def verdict_facts(found: Found) -> dict[str, Any]:
-    """Return the verdicts of a result file: id, the sentence that is judged, verdict, and everything else as rows."""
-    entries = found.record.get("verdicts") or found.record.get("claims")
-    made = [one for entry in rows(entries) if (one := _verdict(entry)) is not None]
+    """Return the claims of a result file with their verdicts; those on the paper's printed numbers stay apart."""
+    made = [one for entry in rows(found.record.get("claims")) if (one := _claim(entry)) is not None]
     return {"from": text(found.source), "command": text(found.record.get("command")), "verdicts": made}
 
 
-def _verdict(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    claim = entry.get("claim")
-    claim = claim if isinstance(claim, Mapping) else {"id": claim}
-    known = {**claim, **entry}
-    state = text(known.get("verdict") or known.get("state"))
-    name = text(known.get("id") or claim.get("id"))
-    if not state or not name:
+def _claim(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    verdict = _verdict(entry.get("verdict"))
+    printed = _verdict(entry.get("printed"))
+    if verdict is None and printed is None:
         return None
-    facts = [[_words(key), _value(value)] for key, value in entry.items() if key not in _FIRST]
     return {
-        "id": name,
-        "sentence": text(known.get("sentence") or known.get("title")),
-        "verdict": state,
-        "facts": [fact for fact in facts if fact[1]],
+        "id": text(entry.get("id")),
+        "sentence": text(entry.get("sentence")),
+        "source": text(entry.get("source")),
+        "number": text(entry.get("number")),
+        "judged": text(entry.get("judged")),
+        "place": text(entry.get("place")),
+        "verdict": verdict,
+        "others": [one for other in rows(entry.get("others")) if (one := _verdict(other)) is not None],
+        "printed": printed,
     }
 
 
-def _words(key: Any) -> str:
-    return text(key, most=80).replace("_", " ")
+def _verdict(entry: Any) -> dict[str, Any] | None:
+    """Return one verdict; None for anything but one of the three states."""
+    if not isinstance(entry, Mapping) or entry.get("state") not in STATES:
+        return None
+    scale = entry.get("scale")
+    return {
+        "state": text(entry.get("state")),
+        "sentence": text(entry.get("sentence")),
+        "scale": text(scale.get("name")) if isinstance(scale, Mapping) else "",
+        "setting": text(entry.get("setting")),
+        "basis": text(entry.get("basis")),
+        "seeds": whole(entry.get("seeds")),
+        "effect": _effect(entry.get("effect")),
+        "sensitivity": number(entry.get("sensitivity")),
+        "smallest_visible_difference": number(entry.get("smallest_visible_difference")),
+        "reason": text(entry.get("reason")),
+        "missing": texts(entry.get("missing")),
+        "command": text(entry.get("command")),
+        "findings": [
+            {
+                "text": text(one.get("text")),
+                "side": text(one.get("side")),
+                "holds": one["holds"] if isinstance(one.get("holds"), bool) else None,
+                "effect": _effect(one.get("effect")),
+                "p": number(one.get("p")),
+                "note": text(one.get("note")),
+            }
+            for one in rows(entry.get("findings"))
+        ],
+    }
 
 
-def _value(value: Any) -> str:
-    """Return a value of any shape in words."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        rounded = number(value, 4)
-        return "" if rounded is None else f"{rounded:g}"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{_words(key)}: {shown}" for key, one in value.items() if (shown := _value(one)))[:2000]
-    if isinstance(value, list | tuple):
-        return "; ".join(shown for one in value if (shown := _value(one)))[:2000]
-    return text(value)
+def _effect(effect: Any) -> dict[str, Any] | None:
+    if not isinstance(effect, Mapping):
+        return None
+    known = {key: number(effect.get(key)) for key in ("difference", "low", "high", "p")}
+    return {"label": text(effect.get("label")), "unit": text(effect.get("unit")), **known}

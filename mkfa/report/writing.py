@@ -135,8 +135,8 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     reached = [row["sentence"] for row in facts["limits"] if row["reached"]]
     summary = _summary(banks, total, facts)
     facts = {**heading("report_data"), "title": name, "summary": summary, "data": folder.name if data else "", **facts}
-    page = build_page(name, summary, facts, blobs)
-    written = write_data(folder, inputs, analyses, facts, overwrite=overwrite) if data else ()
+    page = build_page(facts, blobs)
+    written = write_data(folder, facts, inputs=inputs, analyses=analyses, overwrite=overwrite) if data else ()
     atomic_write(path, page, overwrite=overwrite)
     return Report(
         str(path),

@@ -1,13 +1,53 @@
-// Verdicts on claims.
+// Verdicts on claims: what was judged, at which scale, by how many seeds, and what could have been seen.
+
+const SIGNS = { supported: "✓", contradicted: "✗", inconclusive: "?" };
 
 function verdictsSection() {
-  const signs = { supported: "✓", contradicted: "✗", inconclusive: "?" };
-  const all = facts.verdicts.flatMap((one) => one.verdicts);
-  const count = new Map();
-  for (const one of all) count.set(one.verdict, (count.get(one.verdict) || 0) + 1);
-  const cards = facts.verdicts.flatMap((file) => file.verdicts.map((one) => make("article", { class: `verdict ${["supported", "contradicted", "inconclusive"].includes(one.verdict) ? one.verdict : ""}` },
-    make("h3", {}, `${one.id} `, make("span", { "aria-hidden": "true" }, signs[one.verdict] || ""), ` ${one.verdict}`),
-    make("p", {}, one.sentence),
-    one.facts.length ? make("details", {}, make("summary", {}, "Scale, seeds, sensitivity and more"), make("dl", {}, one.facts.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]))) : null)));
-  return { whole: section("verdicts", "Verdicts", make("p", {}, `${[...count].map(([name, n]) => `${n} ${name}`).join(", ")}. Criteria were fixed before the data were seen.`), cards), refresh: () => {} };
+  const claims = facts.verdicts.flatMap((one) => one.verdicts);
+  const hidden = new Set();
+  const counts = new Map(["supported", "contradicted", "inconclusive"].map((state) => [state, 0]));
+  for (const one of claims) if (one.verdict) counts.set(one.verdict.state, counts.get(one.verdict.state) + 1);
+  const cards = claims.map((one) => ({ state: one.verdict ? one.verdict.state : "inconclusive", card: claimCard(one) }));
+  const show = () => cards.forEach(({ state, card }) => { card.hidden = hidden.has(state); });
+  const toggles = make("div", { class: "controls" }, make("fieldset", {}, make("legend", {}, "Shown"), [...counts].map(([state, count]) =>
+    tick(`${state} (${count})`, true, (on) => { on ? hidden.delete(state) : hidden.add(state); show(); }))));
+  return { whole: section("verdicts", "Verdicts",
+    make("p", {}, "Each claim was judged by a criterion that was fixed before the data were seen. An inconclusive verdict says what is missing. What the paper's own printed numbers give by the same criterion stands apart."),
+    toggles, cards.map(({ card }) => card),
+    asTable("Verdicts", [["claim", (one) => one.id], ["verdict", (one) => (one.verdict ? one.verdict.state : "–")], ["as printed", (one) => (one.printed ? one.printed.state : "–")],
+      ["sentence", (one) => one.sentence], ["effect", (one) => (one.verdict ? effectText(one.verdict.effect) : "–")], ["seeds", (one) => (one.verdict ? one.verdict.seeds : "–"), true],
+      ["scale", (one) => (one.verdict ? one.verdict.scale : "–")]], () => claims)), refresh: () => {} };
+}
+
+function claimCard(one) {
+  const state = one.verdict ? one.verdict.state : "inconclusive";
+  return make("article", { class: `verdict ${state}` },
+    make("h3", {}, `${one.id} `, make("span", { "aria-hidden": "true" }, SIGNS[state]), ` ${state}`),
+    make("p", {}, one.sentence, one.source ? make("span", { class: "faint" }, ` (${one.source}${one.number ? `: ${one.number}` : ""})`) : null),
+    one.verdict ? make("p", {}, one.verdict.reason) : null,
+    one.verdict ? verdictDetails(one.verdict, one) : null,
+    one.others.map((other) => make("div", {}, make("p", {}, `At ${other.scale || "another scale"}: ${SIGNS[other.state]} ${other.state}. ${other.reason}`), verdictDetails(other, null))),
+    one.printed ? make("div", { class: "apart" }, make("p", {}, make("b", {}, "As printed: "), `${SIGNS[one.printed.state]} ${one.printed.state}. ${one.printed.reason}`), verdictDetails(one.printed, null)) : null);
+}
+
+function verdictDetails(verdict, claim) {
+  const rows = [["scale", [verdict.scale, verdict.setting].filter(Boolean).join(": ")], ["judged from", verdict.basis], ["seeds", verdict.seeds || ""],
+    ["effect", effectText(verdict.effect)], ["sensitivity", verdict.sensitivity === null ? "" : `${fixed(100 * verdict.sensitivity, 1)} points`],
+    ["smallest visible difference", verdict.smallest_visible_difference === null ? "" : `${fixed(100 * verdict.smallest_visible_difference, 1)} points`],
+    ["missing", verdict.missing.join("; ")], ["command", verdict.command], ["judged", claim ? claim.judged : ""], ["found in", claim ? claim.place : ""]]
+    .filter(([, value]) => value !== "" && value !== "–");
+  const findings = verdict.findings.length ? table("Statements of the criterion", [["statement", (one) => one.text], ["would", (one) => one.side.replace("supports", "support").replace("contradicts", "contradict")],
+    ["holds", (one) => (one.holds === null ? "unknown" : one.holds ? "yes" : "no")], ["effect", (one) => effectText(one.effect)], ["p", (one) => fixed(one.p, 3), true], ["", (one) => one.note]], verdict.findings) : null;
+  if (!rows.length && !findings) return null;
+  return make("details", {}, make("summary", {}, "Scale, seeds, sensitivity and statements"),
+    make("dl", {}, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])), findings);
+}
+
+// A difference in points, or in its own unit, with its interval.
+function effectText(effect) {
+  if (!effect || effect.difference === null) return "–";
+  const points = !effect.unit || effect.unit === "points";
+  const show = (value) => fixed(points ? 100 * value : value, points ? 1 : 2);
+  const interval = effect.low === null || effect.high === null ? "" : ` (${show(effect.low)} to ${show(effect.high)})`;
+  return `${effect.label ? `${effect.label}: ` : ""}${effect.difference > 0 ? "+" : ""}${show(effect.difference)}${interval}${points ? " points" : ` ${effect.unit}`}`;
 }
