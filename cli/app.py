@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ def main() -> None:
     from mkfa.cli.shared.streams import guard_streams
 
     guard_streams()
+    # pydantic, which typer uses, would look for plugins in every installed package; mkfa has none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     INTERRUPTS.install()
     try:
         from mkfa.cli.verbs import run
@@ -41,8 +44,6 @@ def main() -> None:
 
 
 def _leave(number: int, _: object) -> None:
-    import os
-
     os.write(2, b"mkfa: stopped; what was finished is kept.\n")
     os._exit(128 + number)
 

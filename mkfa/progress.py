@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from mkfa.errors import printable
 
@@ -23,7 +26,7 @@ def follow(progress: Progress, label: str, total: float | None) -> Iterator[Adva
     label : what is done, beside the bar.
     total : amount of work; None where nobody knows it.
     """
-    if progress is True:
+    if progress is True and may_be_terminal(sys.stderr):
         with _bar(label, total) as advance:
             yield advance
         return
@@ -36,6 +39,16 @@ def follow(progress: Progress, label: str, total: float | None) -> Iterator[Adva
             progress(done, total)
 
     yield count
+
+
+def may_be_terminal(stream: TextIO | None) -> bool:
+    """Return whether rich could take a stream for a terminal; asked first, since rich takes a while to import."""
+    if stream is None:
+        return False
+    try:
+        return stream.isatty() or bool({"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys())
+    except ValueError:  # it is closed
+        return False
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 from mkfa.cli.shared.streams import degrade, emit, encodes
 from mkfa.errors import printable
+from mkfa.progress import may_be_terminal
 
 PROSE = 100
 """Characters in a line of prose, in wider terminals too."""
@@ -111,6 +113,15 @@ def percent(share: Any) -> str:
     return "–" if share != share else f"{100 * float(share):.0f}%"
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text without control characters takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 @dataclass
 class _Column:
     title: str
@@ -121,14 +132,12 @@ class _Column:
     narrowest: int = field(init=False)
 
     def __post_init__(self) -> None:
-        from rich.cells import cell_len
-
-        head = max((cell_len(word) for word in self.title.split()), default=0)
-        longest = max(map(cell_len, self.cells), default=0)
-        self.width = max(longest, cell_len(self.title))
+        head = max((columns_of(word) for word in self.title.split()), default=0)
+        longest = max(map(columns_of, self.cells), default=0)
+        self.width = max(longest, columns_of(self.title))
         self.narrow = self.narrowest = max(longest, head)
         if self.text:
-            words = max((cell_len(word) for cell in self.cells for word in cell.split()), default=0)
+            words = max((columns_of(word) for cell in self.cells for word in cell.split()), default=0)
             self.narrow = min(self.narrow, max(head, min(words, NAME)))
             self.narrowest = min(self.narrow, max(head, SHORT_NAME))
 
@@ -157,20 +166,13 @@ def print_table(
     between words and long names are shortened in the middle. Numbers are never cut: columns that find no place follow
     in a further table with the same first column.
     """
-    from rich.console import Console
-    from rich.text import Text
-
     title = clean(title)
     made = [_Column(clean(name), [clean(show(row[i])) for row in rows], i < left) for i, name in enumerate(columns)]
     lines = ["\t".join(column.cells[i] for column in made) for i in range(len(rows))]
     SAID.info("%s", "\n".join([title, "\t".join(columns), *lines, *map(clean, notes)]))
     if VOICE.quiet:
         return
-    console = Console()
-
-    def bold(line: str) -> None:
-        console.print(Text(line, style="bold"), soft_wrap=True)
-
+    bold = _bold if may_be_terminal(sys.stdout) else emit
     for line in _wrapped(title).split("\n") if title else ():
         bold(line)
     for part in _parts(made, terminal_width(), left):
@@ -183,6 +185,13 @@ def print_table(
                 emit(line)
     for note in notes:
         say(note)
+
+
+def _bold(line: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(line, style="bold"), soft_wrap=True)
 
 
 def _parts(columns: list[_Column], width: int, left: int) -> list[list[_Column]]:
@@ -215,7 +224,6 @@ def _fit(columns: Sequence[_Column], width: int, *floors: str) -> bool:
 
 
 def _lines(columns: Sequence[_Column], texts: Sequence[str]) -> list[str]:
-    from rich.cells import cell_len
 
     cells = [column.lines(text) for column, text in zip(columns, texts, strict=True)]
     made = []
@@ -223,7 +231,7 @@ def _lines(columns: Sequence[_Column], texts: Sequence[str]) -> list[str]:
         line = []
         for column, cell in zip(columns, cells, strict=True):
             text = cell[i] if i < len(cell) else ""
-            space = " " * (column.width - cell_len(text))
+            space = " " * (column.width - columns_of(text))
             line.append(text + space if column.text else space + text)
         made.append((" " * GAP).join(line).rstrip())
     return made

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from safetensors.numpy import save_file
 
 from mkfa.cli import app as command_line
 from mkfa.cli.app import VARIABLES, VERBS
@@ -272,3 +275,23 @@ def test_a_dry_run_opens_no_engine(mkfa, monkeypatch):
     assert code == 0
     assert "Nothing was trained" in out
     assert json.loads(mkfa(*words.split(), "--json")[1])["estimate"]["seconds"] is None
+
+
+def test_a_harvest_into_a_pipe_imports_nothing_that_it_does_not_need(tmp_path):
+    weight = np.ones((8, 1, 3, 3), np.float32) + np.arange(8, dtype=np.float32)[:, None, None, None]
+    save_file({"block.conv_dw.weight": weight}, tmp_path / "net.safetensors")
+    code = """if True:
+        import sys
+        from mkfa.cli.app import main
+        try:
+            main()
+        except SystemExit as end:
+            assert not end.code
+        slow = {"rich.console", "numpy.ma", "email.parser", "torch", "timm", "scipy", "PIL"} & sys.modules.keys()
+        print("IMPORTED", sorted(slow))
+    """
+    command = [sys.executable, "-c", code, "harvest", "net.safetensors", "--out", "net.h5"]
+    plain = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=plain)
+    assert "8 depthwise filters in 1 layer" in run.stdout, run.stderr
+    assert run.stdout.endswith("IMPORTED []\n")

@@ -228,9 +228,12 @@ def is_recorded_version() -> bool:
 def installed_version() -> str:
     """Return the installed timm's version without importing it, else ""."""
     try:
-        return importlib.metadata.version("timm")
+        found = importlib.metadata.distribution("timm")
     except importlib.metadata.PackageNotFoundError:
         return ""
+    text = found.read_text("METADATA") or ""
+    stated = re.search(r"^Version: *(\S+)", text.partition("\n\n")[0], re.MULTILINE)
+    return stated[1] if stated else found.version  # `version` parses the text as an e-mail, which takes longer to import
 
 
 def training_set_of(tag: str) -> str:
