@@ -129,8 +129,10 @@ def match_layers(
     matches: list[tuple[str, tuple[GraphLayer, ...]]] = []
     for name, record in _catalogue()["graphs"].items():
         aliases: Mapping[str, str] = record.get("aliases", {})
-        if not _plain_count(record) <= len(wanted) <= len(record["keys"]) + len(aliases):
+        if not _plain_counts()[name] <= len(wanted) <= len(record["keys"]) + len(aliases):
             continue
+        if not aliases and f"{record['keys'][-1]}.weight" not in wanted and not _specs(record)[-1][5]:
+            continue  # without tied weights every layer has its own name; making them all takes a while
         layers = under_keys(_layers(record), aliases, wanted)
         if _same(layers, aliases, wanted):
             matches.append((name, layers))
@@ -233,7 +235,7 @@ def installed_version() -> str:
         return ""
     text = found.read_text("METADATA") or ""
     stated = re.search(r"^Version: *(\S+)", text.partition("\n\n")[0], re.MULTILINE)
-    return stated[1] if stated else found.version  # `version` parses the text as an e-mail, which takes longer to import
+    return stated[1] if stated else found.version  # `version` parses the text as an e-mail, a slow import
 
 
 def training_set_of(tag: str) -> str:
@@ -257,20 +259,27 @@ def _catalogue() -> dict[str, Any]:
 
 
 def _layers(record: Mapping[str, Any]) -> tuple[GraphLayer, ...]:
-    specs = _catalogue()["specs"]
     layers = []
-    for key, number, stage in zip(record["keys"], record["specs"], record["stages"], strict=True):
-        shape, stride, dilation, multiplier, has_bias, experts, kernel = specs[number]
+    for key, spec, stage in zip(record["keys"], _specs(record), record["stages"], strict=True):
+        shape, stride, dilation, multiplier, has_bias, experts, kernel = spec
         shape, stride, dilation, kernel = map(tuple, (shape, stride, dilation, kernel))
         facts = (multiplier, bool(has_bias), stage, experts, kernel)
         layers.append(GraphLayer(f"{key}.weight", shape, stride, dilation, *facts))
     return tuple(layers)
 
 
-def _plain_count(record: Mapping[str, Any]) -> int:
-    """Return the number of layers without the conditional ones, which are stored two-dimensional."""
+def _specs(record: Mapping[str, Any]) -> list[list[Any]]:
+    """Return what the catalogue says of each layer of a record."""
     specs = _catalogue()["specs"]
-    return sum(not specs[number][5] for number in record["specs"])
+    return [specs[number] for number in record["specs"]]
+
+
+@functools.cache
+def _plain_counts() -> dict[str, int]:
+    """Return the number of layers of each network without the conditional ones, which are stored two-dimensional."""
+    conditional = {number for number, spec in enumerate(_catalogue()["specs"]) if spec[5]}
+    graphs = _catalogue()["graphs"]
+    return {name: sum(n not in conditional for n in record["specs"]) for name, record in graphs.items()}
 
 
 def _same(layers: tuple[GraphLayer, ...], aliases: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
