@@ -17,7 +17,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "readers")]
+
+from hostile_hdf5 import HDF5  # noqa: E402
+from hostile_pickles import PICKLES  # noqa: E402
 
 Files = dict[str, bytes]
 W = (np.arange(36) % 7 - 3).reshape(4, 1, 3, 3).astype(np.float32)
@@ -339,5 +342,7 @@ BUILDERS: dict[str, Callable[[int], Files]] = {
         shared_readers_in_tfjs,
         many_keras_layers,
         one_tensor_of_many_names,
+        *PICKLES,
+        *HDF5,
     )
 }

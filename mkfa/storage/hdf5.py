@@ -4,7 +4,8 @@ Text has fixed length and HDF5's tables have checksums, so damage raises an erro
 
 Before anything is read, a file of mkfa's is checked to have only what mkfa writes (`open_file`): hard links, each to
 another object, and contiguous data within the file that do not overlap. So what is read is never larger than the file.
-Files of other programs (`open_weights`) may be chunked and compressed; their reader has a budget.
+Files of other programs (`open_weights`) may be chunked and compressed. Every reader has a budget: groups can have very
+many members, a few bytes can claim many chunks, and texts of variable length can share one place in the file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, SourceError, one_line
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import read_head
 
 CHECKSUM = "checksum"
@@ -29,7 +32,9 @@ CHECKSUM = "checksum"
 WIDEST = 1 << 16
 """Most bytes of one row of a table and of one text."""
 
-_MOST_OBJECTS = 1 << 14  # more take longer than seconds to open
+_STEPS_AN_OBJECT, _STEPS_A_CHECK, _STEPS_A_CHUNK = 100, 150, 4
+_BYTES_AN_OBJECT, _BYTES_A_TEXT = 1500, 120
+_ATTRIBUTES_A_STEP = 20  # attributes, and members of small groups, are looked for one by one
 _MOST_ATTRIBUTE = 1 << 26
 _VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
 _LOCKED = "unable to lock file"
@@ -157,10 +162,11 @@ def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
         raise SourceError(thing, problem, "fetch the file again") from error
 
 
-def own_children(group: Any) -> dict[str, Any]:
+def own_children(group: Any, budget: Budget) -> dict[str, Any]:
     """Return the groups and datasets of a group that are in the file itself; links to elsewhere are not followed."""
     import h5py
 
+    _charge_members(group, budget)
     out = {}
     for name in group:
         if is_inside(group, name):
@@ -184,32 +190,54 @@ def object_number(item: Any) -> int:
     return int(h5py.h5o.get_info(item.id).addr)
 
 
-def get_texts(at: Any, key: str) -> list[str]:
+def _charge_members(group: Any, budget: Budget, more: int = 0) -> None:
+    """Charge the opening of all members of a group."""
+    import h5py
+
+    count = len(group)
+    messages = int(h5py.h5o.get_info(group.id).hdr.nmesgs)  # a small group's members are among them
+    budget.step((_STEPS_AN_OBJECT + more + messages // _ATTRIBUTES_A_STEP) * count)
+    budget.produce(_BYTES_AN_OBJECT * count)
+
+
+def get_texts(at: Any, key: str, budget: Budget) -> list[str]:
     """Return an attribute that is a list of texts; a long one is spread over key0, key1, ... (as Keras does)."""
-    parts = [at.attrs[key]] if key in at.attrs else []
-    while key not in at.attrs and f"{key}{len(parts)}" in at.attrs:
-        parts.append(at.attrs[f"{key}{len(parts)}"])
+    names = [key] if has_attribute(at, key, budget) else []
+    while key not in names and has_attribute(at, f"{key}{len(names)}", budget):
+        names.append(f"{key}{len(names)}")
+    parts = [_attribute(at, name, (), budget) for name in names]
     return [decode(text) for part in parts for text in np.asarray(part).reshape(-1).tolist()]
 
 
-def read_weight(data: Any, *, most_bytes: int) -> np.ndarray[Any, Any]:
-    """Read a dataset of numbers whole.
+def has_attribute(at: Any, key: str, budget: Budget) -> bool:
+    """True if an object has an attribute of that name."""
+    import h5py
+
+    budget.step(2 + h5py.h5a.get_num_attrs(at.id) // _ATTRIBUTES_A_STEP)
+    return key in at.attrs
+
+
+def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
+    """Read a dataset of numbers whole; its bytes are charged twice, since the reader makes them float32.
 
     Raises
     ------
     BankError
-        It is outside the file, of more than `most_bytes`, not of numbers, or packed by a filter that is not HDF5's own.
+        It is outside the file, not of numbers, or packed by a filter that is not HDF5's own.
+    SourceError
+        It has more bytes or chunks than are left of the budget.
     """
     name, size = data.name, data.size * data.dtype.itemsize
     if data.is_virtual or data.external:
         raise BankError("file", f"keeps {name} outside the file, which is not read", "store it in one file")
     if data.dtype.kind not in "fiubV" or data.dtype.hasobject:
         raise BankError("file", f"has {name} as {data.dtype}", "store it as floats")
-    chunk = int(np.prod(data.chunks)) * data.dtype.itemsize if data.chunks else 0
-    if size > most_bytes or chunk > most_bytes:
-        raise BankError(
-            "file", f"claims {size} bytes of {name}, more than the file can justify", "fetch the file again"
-        )
+    budget.step(_STEPS_AN_OBJECT)
+    budget.produce(2 * size)
+    if data.chunks:
+        budget.produce(math.prod(data.chunks) * data.dtype.itemsize)
+        pieces = math.prod(-(-n // step) for n, step in zip(data.shape, data.chunks, strict=True))
+        budget.step(_STEPS_A_CHUNK * pieces)
     if data.chunks is None and data.id.get_storage_size() < size:
         raise BankError("file", f"claims more numbers of {name} than it contains", "fetch the file again")
     layout = data.id.get_create_plist()
@@ -235,20 +263,21 @@ def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
     """
     import h5py
 
+    budget = Budget("file", size)
     seen: set[int] = {object_number(f["/"])}
     spans: list[tuple[int, int, str]] = []
     groups = [("", f["/"])]
     while groups:
         at, group = groups.pop()
+        _charge_members(group, budget, _STEPS_A_CHECK)
         for key in group:
             name = f"{at}/{key}"
             if not is_inside(group, key):
                 raise BankError("file", f"keeps {name[:80]} behind a link or outside the file", _OWN)
             item = group[key]
             number = object_number(item)
-            if number in seen or len(seen) > _MOST_OBJECTS:
-                many = "has more objects than a file of mkfa's" if number not in seen else ""
-                raise BankError("file", many or f"has one object under two names ({name[:80]})", _OWN)
+            if number in seen:
+                raise BankError("file", f"has one object under two names ({name[:80]})", _OWN)
             seen.add(number)
             if isinstance(item, h5py.Group):
                 groups.append((name, item))
@@ -318,19 +347,32 @@ def put_text(at: Any, key: str, text: str) -> None:
     at.attrs.create(key, np.array(encode(text), text_type([text])))
 
 
-def get_text(at: Any, key: str, default: str = "") -> str:
+def get_text(at: Any, key: str, default: str = "", budget: Budget | None = None) -> str:
     """Return an attribute as text; raises BankError if it is larger than any that mkfa writes."""
-    return decode(_attribute(at, key, default))
+    return decode(_attribute(at, key, default, budget))
 
 
-def _attribute(at: Any, key: str, default: Any) -> Any:
-    """Return an attribute, or the default if there is none. A damaged one raises, unlike `attrs.get`."""
+def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) -> Any:
+    """Return an attribute, or the default if there is none. A damaged one raises, unlike `attrs.get`.
+
+    Without a budget it is one of mkfa's own, which are short and of fixed length.
+    """
     import h5py
 
-    if key not in at.attrs:
+    if not (key in at.attrs if budget is None else has_attribute(at, key, budget)):
         return default
-    if h5py.h5a.open(at.id, key.encode()).get_storage_size() > _MOST_ATTRIBUTE:
-        raise BankError("file", f"has the attribute {key} of more than {_MOST_ATTRIBUTE >> 20} MiB", _OWN)
+    found = h5py.h5a.open(at.id, key.encode())
+    size, count = found.get_storage_size(), math.prod(found.shape)
+    if found.dtype.hasobject:  # each value may be as long as the file, and all may share one place in it
+        if budget is None and count > 1:
+            raise BankError("file", f"has the attribute {key} with values of variable length", _OWN)
+        size = count * (0 if budget is None else budget.size)
+    if budget is None:
+        if size > _MOST_ATTRIBUTE:
+            raise BankError("file", f"has the attribute {key} of more than {_MOST_ATTRIBUTE >> 20} MiB", _OWN)
+    else:
+        budget.step(count)
+        budget.produce(_BYTES_A_TEXT * count + 2 * size)
     return at.attrs[key]
 
 
@@ -413,6 +455,8 @@ def _as_bank_error(path: Path) -> Iterator[None]:
         yield
     except BankError as error:
         raise type(error)(path, error.problem, error.remedy) from error
+    except SourceError as error:  # the budget
+        raise BankError(path, error.problem, error.remedy) from error
     except MkfaError:
         raise
     except (*_H5PY_ERRORS, MemoryError) as error:

@@ -147,7 +147,7 @@ def test_the_content_of_an_object_is_kept() -> None:
 
 def test_keys_of_any_kind_do_not_hash_what_they_hold() -> None:
     loaded = load(pickle.dumps({Path("a"): 1, Point(1, 2): 2, (1, "x"): 3, frozenset({4}): 4, Colour.RED: 5}))
-    assert list(loaded.values()) == [1, 2, 3, 4, 5] and loaded[(1, "x")] == 3
+    assert list(loaded.values()) == [1, 2, 3, 4, 5] and loaded["(1, 'x')"] == 3
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -325,13 +325,13 @@ def test_a_storage_of_two_sizes_is_refused() -> None:
 
 
 def test_a_key_that_hashes_in_the_depth_of_its_nesting_is_not_hashed() -> None:
-    made = load(b"})" + b"\x85" * 1_000_000 + b"K\1s.")
+    made = load(b"})" + b"\x85" * 500_000 + b"K\1s.")
     assert list(made.values()) == [1]
 
 
 def test_copying_one_collection_again_and_again_is_refused() -> None:
     again = b"".join(b"cbuiltins\nlist\nh\0\x85R0" for _ in range(20_000))
-    with pytest.raises(DamagedPickleError, match="copied again"):
+    with pytest.raises(SourceError, match="would take more than .* of memory"):
         load(b"(" + b"K\1" * 20_000 + b"lq\0" + again + b".")
 
 

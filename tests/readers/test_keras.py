@@ -187,12 +187,12 @@ def test_links_that_leave_the_file_are_not_followed(tmp_path: Path) -> None:
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.weights.h5", "w") as f:
         f.create_dataset("layers/depthwise_conv2d/vars/0", (1000, 1000, 10_000, 100), "f4", compression="gzip")
-    with pytest.raises(SourceError, match="more than the file can justify"):
+    with pytest.raises(SourceError, match="would take more than 67 MB of memory"):
         harvest(str(tmp_path / "x.weights.h5"))
     with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("config.json", "{}")
         out.writestr("model.weights.h5", bytes(1 << 27))
-    with pytest.raises(SourceError, match="unpacks to more than"):
+    with pytest.raises(SourceError, match="would take more than .* of memory"):
         harvest(str(tmp_path / "x.keras"))
 
 

@@ -24,10 +24,11 @@ from mkfa.array_types import AnyArray
 from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import DamagedError, Tally, damaged
 from mkfa.readers.graphs.keras_layers import (
+    Finder,
     StoredLayer,
     Weight,
     class_of,
-    find,
+    has_members,
     inner,
     members,
     name_of,
@@ -38,16 +39,15 @@ from mkfa.readers.graphs.keras_layers import (
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading
 from mkfa.storage import hdf5
+from mkfa.storage.budget import LONGEST_NAME, Budget
 from mkfa.storage.files import open_file, sha256_of
 from mkfa.storage.zip_records import check_span
 
-MOST_CONFIG = 1 << 26
-"""Longest configuration that is parsed, bytes."""
-
-_FREE_BYTES = 1 << 24
-_BYTES_PER_BYTE = 64
 _DEEPEST = 32
-_MOST_GROUPS = 200_000
+_BYTES_A_LETTER = 24
+"""Most bytes that a parsed configuration takes for a byte of its text, which may be a list of empty ones."""
+
+_STEPS_A_WEIGHT, _STEPS_A_MEMBER = 60, 5
 _OPTIMISERS = ("optimizer", "optimizer_weights", "_optimizer", "training_config")
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 _AGAIN = "fetch the file again"
@@ -56,14 +56,14 @@ _AGAIN = "fetch the file again"
 def read_keras(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     """Read a Keras file; parameters and errors as for `mkfa.readers.formats.reader_for`."""
     tally = Tally()
-    most = _FREE_BYTES + _BYTES_PER_BYTE * path.stat().st_size
+    budget = Budget(path, path.stat().st_size)
     try:
         if zipfile.is_zipfile(path):
-            with _archive(path, most) as (config, stream), hdf5.open_weights(stream, path) as f:
-                stated = _read(f, config, tally, most)
+            with _archive(path, budget) as (config, stream), hdf5.open_weights(stream, path) as f:
+                stated = _read(f, config, tally, budget)
         else:
             with hdf5.open_weights(path, path) as f:
-                stated = _read(f, _stored_config(f), tally, most)
+                stated = _read(f, _stored_config(f, budget), tally, budget)
     except DamagedError as error:
         raise damaged(path, error) from None
     reading = tally.reading(options.architecture, sha256_of(path))
@@ -77,39 +77,40 @@ def is_bank(path: Path) -> bool:
     return False
 
 
-def _read(f: Any, config: Mapping[str, Any] | None, tally: Tally, most: int) -> bool:
+def _read(f: Any, config: Mapping[str, Any] | None, tally: Tally, budget: Budget) -> bool:
     """Visit the layers of an open file; return whether a configuration states what every layer taken is."""
-    weights = _Weights(most)
+    weights = _Weights(budget)
     root = f["model_weights"] if "model_weights" in f and hdf5.is_inside(f, "model_weights") else f
-    old = any(name.startswith("layer_names") for name in root.attrs)
+    old = any(hdf5.has_attribute(root, name, budget) for name in ("layer_names", "layer_names0"))
     layers = _old_layers(root, config, weights) if old else _Walk(weights).model(root, config)
     stated = [take_layer(layer, tally) for layer in layers]
     if not stated:
-        raise SourceError(
-            f.filename, "is an HDF5 file without the layers of a Keras model", "give a file that Keras saved"
-        )
+        problem = "is an HDF5 file without the layers of a Keras model"
+        raise SourceError(budget.thing, problem, "give a file that Keras saved")
     return all(stated)
 
 
-def parse_config(text: str | bytes, thing: object) -> Mapping[str, Any]:
+def parse_config(text: str | bytes, budget: Budget) -> Mapping[str, Any]:
     """Parse the configuration of a model; raises SourceError."""
+    budget.produce(_BYTES_A_LETTER * len(text))
+    budget.step(len(text) // 4)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise SourceError(thing, "has a configuration that is not JSON", _AGAIN) from None
+        raise SourceError(budget.thing, "has a configuration that is not JSON", _AGAIN) from None
     if not isinstance(value, dict):
-        raise SourceError(thing, "has a configuration that is not a model's", _AGAIN)
+        raise SourceError(budget.thing, "has a configuration that is not a model's", _AGAIN)
     return value
 
 
-def _stored_config(f: Any) -> Mapping[str, Any] | None:
+def _stored_config(f: Any, budget: Budget) -> Mapping[str, Any] | None:
     """Return the configuration in an .h5 file of a whole model, None if there is none."""
-    text = hdf5.get_text(f, "model_config")
-    return parse_config(text, f.filename) if text else None
+    text = hdf5.get_text(f, "model_config", budget=budget)
+    return parse_config(text, budget) if text else None
 
 
 @contextlib.contextmanager
-def _archive(path: Path, most: int) -> Iterator[tuple[Mapping[str, Any] | None, IO[bytes]]]:
+def _archive(path: Path, budget: Budget) -> Iterator[tuple[Mapping[str, Any] | None, IO[bytes]]]:
     """Open a .keras archive; yield its configuration and a stream of its weights."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -119,7 +120,7 @@ def _archive(path: Path, most: int) -> Iterator[tuple[Mapping[str, Any] | None, 
                 raise SourceError(path, problem, remedy)
             config = None
             if "config.json" in names:
-                config = parse_config(_unpacked(archive, "config.json", MOST_CONFIG, path), path)
+                config = parse_config(_unpacked(archive, "config.json", budget, path), budget)
             info = archive.getinfo("model.weights.h5")
             if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
                 with archive.open(info) as member, open_file(path) as f:
@@ -128,16 +129,18 @@ def _archive(path: Path, most: int) -> Iterator[tuple[Mapping[str, Any] | None, 
                     check_span(f, (start, start + info.file_size, info.CRC), name=info.filename, thing=path)
                     yield config, io.BufferedReader(_Window(f, start, info.file_size))
             else:
-                yield config, io.BytesIO(_unpacked(archive, "model.weights.h5", most, path))
+                yield config, io.BytesIO(_unpacked(archive, "model.weights.h5", budget, path))
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError) as error:
         raise SourceError(path, f"is truncated or damaged ({str(error)[:80]})", _AGAIN) from None
 
 
-def _unpacked(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
+def _unpacked(archive: zipfile.ZipFile, name: str, budget: Budget, path: Path) -> bytes:
+    size = archive.getinfo(name).file_size
+    budget.produce(size)
     with archive.open(name) as member:
-        data = member.read(most + 1)
-    if len(data) > most:
-        raise SourceError(path, f"has a record {name} that unpacks to more than {most} bytes", _AGAIN)
+        data = member.read(size + 1)
+    if len(data) != size:
+        raise SourceError(path, f"has a record {name} of another size than its directory says", _AGAIN)
     return data
 
 
@@ -174,23 +177,21 @@ class _Window(io.RawIOBase):
 
 @dataclass(slots=True)
 class _Weights:
-    """Makes weights of datasets; all that are loaded together stay within a limit."""
+    """Makes weights of datasets, at the cost of the file's budget."""
 
-    most: int
-    loaded: int = 0
+    budget: Budget
 
     def weight(self, key: str, data: Any) -> Weight:
+        self.budget.step(_STEPS_A_WEIGHT)
+        self.budget.key(key, LONGEST_NAME)
         dtype = str(data.dtype)
-        if data.dtype.kind == "V" and data.dtype.itemsize == 2 and hdf5.get_text(data, "dtype") == "bfloat16":
-            dtype = "bfloat16"
+        if data.dtype.kind == "V" and data.dtype.itemsize == 2:
+            dtype = "bfloat16" if hdf5.get_text(data, "dtype", budget=self.budget) == "bfloat16" else dtype
         shape = tuple(int(n) for n in data.shape or ())
         return Weight(key, shape, dtype.lstrip("<>|="), lambda: self._load(data, dtype))
 
     def _load(self, data: Any, dtype: str) -> AnyArray:
-        values = hdf5.read_weight(data, most_bytes=self.most)
-        self.loaded += values.nbytes
-        if self.loaded > 4 * self.most:
-            raise DamagedError("more numbers than the file can justify")
+        values = hdf5.read_weight(data, self.budget)
         if dtype == "bfloat16":
             return (values.view("<u2").astype(np.uint32) << 16).view(np.float32)
         return values
@@ -201,13 +202,17 @@ def _old_layers(root: Any, config: Mapping[str, Any] | None, weights: _Weights) 
 
     Attributes list the layers and the weights of each; the group of a nested model lists those of all its layers.
     """
-    for name in hdf5.get_texts(root, "layer_names"):
+    budget = weights.budget
+    find = Finder(budget).find
+    for name in hdf5.get_texts(root, "layer_names", budget):
         if not hdf5.is_inside(root, name):
             continue
+        budget.step(_STEPS_A_WEIGHT)
         group = root[name]
         top = find(config, name)
         by_layer: dict[str, dict[str, Weight]] = {}
-        for key in hdf5.get_texts(group, "weight_names"):
+        for key in hdf5.get_texts(group, "weight_names", budget):
+            budget.step(_STEPS_A_WEIGHT * (2 + key.count("/")))
             data = _dataset(group, key)
             if data is not None:
                 full = key if name in key.split("/")[:-1] else f"{name}/{key}"
@@ -247,22 +252,22 @@ class _Walk:
         if number in self.entered or len(path) > _DEEPEST:
             return
         self.entered.add(number)
-        if len(self.entered) > _MOST_GROUPS:
-            raise DamagedError("groups without end")
-        children = hdf5.own_children(group)
+        budget = self.weights.budget
+        children = hdf5.own_children(group, budget)
         variables = children.pop("vars", None)
         name = ""
         if variables is not None and hdf5.is_group(variables):
-            name = hdf5.get_text(variables, "name")
-            own = {key: data for key, data in hdf5.own_children(variables).items() if not hdf5.is_group(data)}
+            name = hdf5.get_text(variables, "name", budget=budget)
+            own = {key: data for key, data in hdf5.own_children(variables, budget).items() if not hdf5.is_group(data)}
             made = {key: self.weights.weight("/".join((*path, "vars", key)), data) for key, data in own.items()}
             if made:
                 yield StoredLayer(made, node, (*path[-1:], name))
         for key in ordered_groups([key for key, item in children.items() if hdf5.is_group(item)]):
             if not path and key in _OPTIMISERS:
                 continue
+            budget.key(key, LONGEST_NAME)
             below = (*path, *key.split("\\"))
-            if key in _CONTAINERS and node is not None and members(node):
+            if key in _CONTAINERS and node is not None and has_members(node):
                 yield from self._members(children[key], node, below)
             else:
                 yield from self._object(children[key], None if node is None else inner(node, key), below)
@@ -272,9 +277,10 @@ class _Walk:
 
         A group has the class of its layer for a name, numbered among the layers of that class.
         """
-        children = hdf5.own_children(group)
+        children = hdf5.own_children(group, self.weights.budget)
         seen: Counter[str] = Counter()
         for member in members(node):
+            self.weights.budget.step(_STEPS_A_MEMBER + len(class_of(member)) // 4)
             base = snake_case(class_of(member))
             key = f"{base}_{seen[base]}" if seen[base] else base
             seen[base] += 1

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mkfa.array_types import AnyArray
 from mkfa.banks.bank import UNKNOWN
 from mkfa.readers.graphs.graph_file import LARGEST_STEP, DamagedError, Sign, Tally, to_float32
 from mkfa.readers.reading import DepthwiseLayer, Why
+from mkfa.storage.budget import Budget
 
 UNCLEAR = "convolution whose kind the file does not state"
 _DEEPEST = 32
@@ -78,21 +79,42 @@ def members(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [part for part in layers if isinstance(part, dict)] if isinstance(layers, list) else []
 
 
+def has_members(node: Mapping[str, Any]) -> bool:
+    """True for a model, False for a layer."""
+    return isinstance(config_of(node).get("layers"), list)
+
+
 def inner(node: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     """Return the layer that a wrapper (TimeDistributed, quantisation wrappers) has under a name."""
     part = config_of(node).get(key)
     return part if isinstance(part, dict) and "class_name" in part else None
 
 
-def find(node: Mapping[str, Any] | None, name: str) -> Mapping[str, Any] | None:
-    """Return the layer of that name in a model, in its nested models and wrappers if it has none itself, else None."""
-    level = _below(node) if node is not None else []
-    for _ in range(_DEEPEST):
-        found = next((part for part in level if name_of(part) == name), None)
-        if found is not None or not level:
-            return found
-        level = [part for outer in level for part in _below(outer)]
-    return None
+@dataclass(slots=True)
+class Finder:
+    """Finds layers by name; each model is looked through once."""
+
+    budget: Budget
+    _known: dict[int, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def find(self, node: Mapping[str, Any] | None, name: str) -> Mapping[str, Any] | None:
+        """Return a model's layer of that name, one of its nested models and wrappers if it has none itself, or None."""
+        if node is None:
+            return None
+        if id(node) not in self._known:
+            self._known[id(node)] = self._by_name(node)
+        return self._known[id(node)].get(name)
+
+    def _by_name(self, node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        known: dict[str, Mapping[str, Any]] = {}
+        level = _below(node)
+        for _ in range(_DEEPEST):
+            self.budget.step(2 * len(level))
+            self.budget.produce(100 * len(level))
+            for part in level:
+                known.setdefault(name_of(part), part)
+            level = [part for outer in level for part in _below(outer)]
+        return known
 
 
 def in_order(node: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
@@ -262,7 +284,7 @@ def ordered_groups(names: Sequence[str]) -> list[str]:
     """Return names with numbers in the order of the numbers: conv, conv_1, conv_2, conv_10."""
 
     def rank(name: str) -> tuple[str, int]:
-        found = re.fullmatch(r"(.*?)_?(\d+)", name)
-        return (found[1], int(found[2][:18])) if found else (name, -1)
+        base = name.rstrip("0123456789")
+        return (base.removesuffix("_"), int(name[len(base) :][:18])) if base != name else (name, -1)
 
     return sorted(names, key=rank)

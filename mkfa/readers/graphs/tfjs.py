@@ -19,7 +19,7 @@ from typing import Any
 from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError, Sign, Tally, damaged, make_layer, to_float32
 from mkfa.readers.graphs.hidden_dilation import PLAIN, Block, after_batch_to_space, after_space_to_batch, spread
-from mkfa.readers.graphs.keras_layers import StoredLayer, Weight, find, in_order, inner, take_layer
+from mkfa.readers.graphs.keras_layers import Finder, StoredLayer, Weight, in_order, inner, take_layer
 from mkfa.readers.graphs.tfjs_weights import Manifest, read_manifest
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
@@ -80,10 +80,11 @@ def _layers_model(topology: Any, manifest: Manifest, tally: Tally) -> bool:
         by_layer[name.rpartition("/")[0]][name] = weight
     order = {id(node): i for i, node in enumerate(in_order(config))} if config is not None else {}
     layers: list[tuple[int, StoredLayer]] = []
+    find = Finder(manifest.budget).find
     for path, weights in by_layer.items():
         node: Mapping[str, Any] | None = config
         for part in path.split("/"):  # nested models first, then the layer
-            manifest.budget.step(1 + len(order) // 4)
+            manifest.budget.step(2)
             below = find(node, part)
             node = node if below is None else below
         node = None if node is config else node

@@ -2,8 +2,8 @@
 
 Python's unpickler calls the functions that a file names. This interpreter knows PyTorch's and NumPy's builders of
 tensors and arrays (`mkfa.readers.tensors.inert_values`) and stands in for every other object with a record of its name
-and content; it imports nothing and calls nothing that the file names. It reads the opcodes of all six protocols. Work
-and memory are proportional to the bytes read. Format: Python's pickletools.
+and content; it imports nothing and calls nothing that the file names. It reads the opcodes of all six protocols. The
+file's budget is charged for every instruction, every object and every copy. Format: Python's pickletools.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import codecs
 import contextlib
 import io
 import struct
-from collections.abc import Sized
 from typing import IO, Any
 
 from mkfa.readers.tensors.inert_values import (
     BUILDERS,
-    COPYING,
     Array,
     DamagedPickleError,
     Global,
@@ -33,14 +31,18 @@ from mkfa.readers.tensors.inert_values import (
     tensor,
     whole,
 )
+from mkfa.storage.budget import Budget
 
 LONGEST_NUMBER = 1 << 12
 """Most bytes of one whole number; the time to read a number in decimal grows with the square of its length."""
 
 _LONGEST_NAME = 1 << 10
 _DEEPEST = 4
-_FREE_COPIES = 1 << 16
-_COPIES_PER_BYTE = 8
+_COLLECTION, _TEXT, _NOTE, _OBJECT = 88, 60, 100, 200
+"""Bytes that an empty collection, a text, an entry of the memo and the result of a call take."""
+_SOME, _STEPS_OF_SOME = 1 << 10, 400  # an instruction takes less than half a microsecond
+_MOST_NOTES = 1 << 32
+_POP = 0x30
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 MAGIC = 0x1950A86A20F9469CFC6C
 """First value in files of torch.save before PyTorch 1.6."""
@@ -53,6 +55,7 @@ class Interpreter:
     ----------
     stream : positioned at a pickle.
     left : bytes left in the stream; no read goes beyond.
+    budget : of the file.
 
     Attributes
     ----------
@@ -62,14 +65,15 @@ class Interpreter:
     known : values of persistent ids that are numbers (PyTorch's oldest format).
     """
 
-    def __init__(self, stream: IO[bytes], left: int, *, depth: int = 0) -> None:
-        self._stream, self.left, self._size, self._depth, self._copied = stream, left, left, depth, 0
+    def __init__(self, stream: IO[bytes], left: int, budget: Budget | None = None, *, depth: int = 0) -> None:
+        self._stream, self.left, self._depth = stream, left, depth
+        self.budget = Budget(size=left) if budget is None else budget
         self.storages: dict[str, StorageRef] = {}
         self.built: dict[str, int] = {}
         self.known: dict[int, Any] = {}
 
     def load(self) -> Any:
-        """Return the value of the next pickle; raises DamagedPickleError."""
+        """Return the value of the next pickle; raises DamagedPickleError, and SourceError beyond the budget."""
         try:
             return self._run()
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
@@ -107,15 +111,23 @@ class Interpreter:
             raise DamagedPickleError("a name that is not text")
         home = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         full = f"{home}.{name}"
+        self.budget.produce(2 * _TEXT + len(full))
         if not is_known(full) and not full.startswith("__torch__."):
             self.built.setdefault(full, 0)
         return Global(full)
 
-    def _charge(self, value: Any) -> None:
-        """Count what is copied: a pickle can name one collection again and again."""
-        self._copied += len(value) if isinstance(value, Sized) else 0
-        if self._copied > _FREE_COPIES + _COPIES_PER_BYTE * self._size:
-            raise DamagedPickleError("collections that are copied again and again")
+    def _charge(self, *values: Any) -> None:
+        """Charge a call with these arguments: a pickle can name one collection again and again."""
+        bytes_, items = 0, len(values)
+        for value in values:
+            if isinstance(value, str | bytes):
+                bytes_ += len(value)
+            elif isinstance(value, dict):
+                items += 12 * len(value)
+            elif isinstance(value, list | tuple):
+                items += len(value)
+        self.budget.step(1 + items // 8 + bytes_ // 64)
+        self.budget.produce(_OBJECT + 8 * items + bytes_)
 
     def _persistent(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and pid and pid[0] in ("storage", b"storage"):
@@ -154,14 +166,17 @@ class Interpreter:
         if not isinstance(args, tuple) or not isinstance(function, Global | Inert):
             raise DamagedPickleError("a call of something that is not a function")
         if isinstance(function, Inert):  # a class or function that was itself built, as by cloudpickle
-            name = next((part for part in function.args if isinstance(part, str)), function.name)
+            name = next((part for part in function.args[:8] if isinstance(part, str)), function.name)
+            self.budget.produce(_LONGEST_NAME)
             return self._inert(name[:_LONGEST_NAME], args, named)
         name = function.name
         builder = BUILDERS.get(name)
+        self._charge(*args)
         if builder is not None:
-            if name in COPYING and args:
-                self._charge(args[0])
-            return builder(*args)
+            made = builder(*args)
+            if isinstance(made, TensorRef):
+                self.budget.produce(16 * len(made.shape))
+            return made
         if name == _FROM_TYPE:
             return self._from_type(*args)
         if name == "torch.storage._load_from_bytes" and len(args) == 1 and isinstance(args[0], bytes):
@@ -202,7 +217,6 @@ class Interpreter:
         if name == "copyreg.__newobj_ex__":
             return self._new(args[0], args[1], args[2])
         kind, _, content = args
-        self._charge(content)
         made = self._new(kind, ())
         if isinstance(made, Inert) and content is not None:
             made.args = (content,)
@@ -219,10 +233,9 @@ class Interpreter:
 
     def _nested(self, data: bytes) -> StorageRef:
         """Return the storage in bytes that torch.save wrote, as plain pickles of tensors contain them."""
-        self._charge(data)
         if self._depth >= _DEEPEST:
             raise DamagedPickleError("storages nested in storages")
-        inner = Interpreter(io.BytesIO(data), len(data), depth=self._depth + 1)
+        inner = Interpreter(io.BytesIO(data), len(data), self.budget, depth=self._depth + 1)
         magic, _, _, ref, keys = (inner.load() for _ in range(5))
         if magic != MAGIC or not isinstance(ref, StorageRef) or not ref.dtype or keys != [ref.key]:
             raise DamagedPickleError("a storage in an unknown format")
@@ -233,9 +246,15 @@ class Interpreter:
         stack: list[Any] = []
         marks: list[list[Any]] = []
         memo: dict[int, Any] = {}
-        read = self.read
+        read, budget = self.read, self.budget
+        count = made = noted = 0  # instructions, bytes, entries of the memo that were charged
         while True:
             op = read(1)[0]
+            count += 1
+            if not count % _SOME:
+                budget.step(_STEPS_OF_SOME)
+                budget.produce(made + _NOTE * (len(memo) - noted))
+                made, noted = 0, len(memo)
             if op in (0x68, 0x6A):  # BINGET, LONG_BINGET
                 stack.append(memo[read(1)[0] if op == 0x68 else struct.unpack("<I", read(4))[0]])
             elif op in (0x71, 0x72):  # BINPUT, LONG_BINPUT
@@ -244,17 +263,21 @@ class Interpreter:
                 stack.append(read(1)[0])
             elif op == 0x58:  # BINUNICODE
                 stack.append(read(struct.unpack("<I", read(4))[0]).decode("utf-8", "surrogatepass"))
+                made += _TEXT
             elif op == 0x28:  # MARK
+                made += _COLLECTION
                 marks.append(stack)
                 stack = []
             elif op == 0x74:  # TUPLE
                 items, stack = stack, marks.pop()
                 stack.append(tuple(items))
+                made += _COLLECTION
             elif 0x85 <= op <= 0x87:  # TUPLE1, TUPLE2, TUPLE3
-                count = op - 0x84
-                if len(stack) < count:
+                length = op - 0x84
+                if len(stack) < length:
                     raise DamagedPickleError("a tuple without items")
-                stack[-count:] = [tuple(stack[-count:])]
+                stack[-length:] = [tuple(stack[-length:])]
+                made += _COLLECTION
             elif op == 0x52:  # REDUCE
                 args, function = stack.pop(), stack.pop()
                 stack.append(self._call(function, args))
@@ -267,8 +290,10 @@ class Interpreter:
             elif op == 0x29:  # EMPTY_TUPLE
                 stack.append(())
             elif op in (0x5D, 0x8F):  # EMPTY_LIST, EMPTY_SET
+                made += _COLLECTION
                 stack.append([])
             elif op == 0x7D:  # EMPTY_DICT
+                made += _COLLECTION
                 stack.append({})
             elif op == 0x4A:  # BININT
                 stack.append(struct.unpack("<i", read(4))[0])
@@ -278,9 +303,11 @@ class Interpreter:
                 stack.append(struct.unpack(">d", read(8))[0])
             elif op == 0x75:  # SETITEMS
                 items, stack = stack, marks.pop()
+                made += _NOTE * len(items) // 2
                 _set_items(stack[-1], items)
             elif op == 0x73:  # SETITEM
                 value, key = stack.pop(), stack.pop()
+                made += _NOTE
                 _set_items(stack[-1], [key, value])
             elif op in (0x65, 0x90):  # APPENDS, ADDITEMS
                 items, stack = stack, marks.pop()
@@ -290,7 +317,7 @@ class Interpreter:
                 _append(stack[-1], [item])
             elif op == 0x62:  # BUILD
                 state = stack.pop()
-                _set_state(stack[-1], state)
+                self._set_state(stack[-1], state)
             elif op == 0x81:  # NEWOBJ
                 args, kind = stack.pop(), stack.pop()
                 stack.append(self._new(kind, args))
@@ -301,6 +328,7 @@ class Interpreter:
             elif op == 0x2E:  # STOP
                 return stack.pop()
             elif op == 0x8C:  # SHORT_BINUNICODE
+                made += _TEXT
                 stack.append(read(read(1)[0]).decode("utf-8", "surrogatepass"))
             elif op == 0x94:  # MEMOIZE
                 memo[len(memo)] = stack[-1]
@@ -315,6 +343,7 @@ class Interpreter:
     def _rare(self, op: int, stack: list[Any], marks: list[list[Any]], memo: dict[int, Any]) -> list[Any]:
         """Carry out an instruction that PyTorch's own pickles seldom contain; return the stack."""
         read = self.read
+        self.budget.produce(_COLLECTION * (op != _POP))
         if op == 0x8A:  # LONG1
             stack.append(int.from_bytes(read(read(1)[0]), "little", signed=True))
         elif op == 0x8B:  # LONG4
@@ -344,7 +373,7 @@ class Interpreter:
             stack.append(self._new(kind, tuple(items)))
         elif op == 0x31:  # POP_MARK
             stack = marks.pop()
-        elif op == 0x30:  # POP
+        elif op == _POP:
             if stack:
                 stack.pop()
             else:
@@ -353,6 +382,8 @@ class Interpreter:
             stack.append(stack[-1])
         elif op in (0x67, 0x70):  # GET, PUT
             index = int(self._line())
+            if not 0 <= index < _MOST_NOTES:  # greater numbers can have one hash
+                raise DamagedPickleError("a memo without end")
             if op == 0x67:
                 stack.append(memo[index])
             else:
@@ -385,6 +416,19 @@ class Interpreter:
             raise DamagedPickleError("text without quotation marks")
         return codecs.escape_decode(line[1:-1])[0].decode("latin1")
 
+    def _set_state(self, target: Any, state: Any) -> None:
+        """Give an object its attributes; those of collections and tensors are ignored."""
+        if isinstance(target, Inert):
+            self.budget.produce(_COLLECTION)
+            target.state = state if target.state is None else (target.state, state)
+        elif isinstance(target, Array):
+            self._charge(*(state[-2:] if isinstance(state, tuple) else (state,)))
+            set_array(target, state)
+        elif isinstance(target, NumpyType):
+            target.big_endian = isinstance(state, tuple) and len(state) > 1 and state[1] in (">", b">")
+        elif not isinstance(target, dict | list | TensorRef):
+            raise DamagedPickleError("attributes for something that has none")
+
 
 def _append(target: Any, items: list[Any]) -> None:
     if isinstance(target, list):
@@ -405,15 +449,3 @@ def _set_items(target: Any, items: list[Any]) -> None:
         raise DamagedPickleError("items for something that is not a dictionary")
     for i in range(0, len(items), 2):
         target[checked_key(items[i])] = items[i + 1]
-
-
-def _set_state(target: Any, state: Any) -> None:
-    """Give an object its attributes; those of collections and tensors are ignored."""
-    if isinstance(target, Inert):
-        target.state = state if target.state is None else (target.state, state)
-    elif isinstance(target, Array):
-        set_array(target, state)
-    elif isinstance(target, NumpyType):
-        target.big_endian = isinstance(state, tuple) and len(state) > 1 and state[1] in (">", b">")
-    elif not isinstance(target, dict | list | TensorRef):
-        raise DamagedPickleError("attributes for something that has none")

@@ -144,6 +144,8 @@ _NUMPY = {
     "c16": "complex128",
 }
 _ENTRIES_OF_A_SHAPE = 64
+_GREAT = 1 << 64
+_PARTS_OF_A_KEY, _TEXT_OF_A_KEY = 8, 64
 
 
 def storage_dtype(name: str) -> str | None:
@@ -166,13 +168,21 @@ def no_values(kind: str, dtype: str, shape: tuple[int, ...]) -> TensorRef:
 
 
 def checked_key(key: Any) -> Any:
-    """Return a dictionary key that hashes in bounded time and depth; other keys become unique objects."""
-    plain = (str, int, float, bool, bytes, type(None))
-    if isinstance(key, (*plain, Inert)):
+    """Return a dictionary key that hashes in bounded time and depth; other keys become unique objects.
+
+    Great integers and tuples of numbers could be chosen to have one hash: a tuple becomes its text.
+    """
+    if isinstance(key, str | float | bytes | type(None) | Inert) or (isinstance(key, int) and abs(key) < _GREAT):
         return key
-    if isinstance(key, tuple) and len(key) <= _ENTRIES_OF_A_SHAPE and all(isinstance(part, plain) for part in key):
-        return key
+    if isinstance(key, tuple) and len(key) <= _PARTS_OF_A_KEY and all(_is_short(part) for part in key):
+        return str(key)
     return Inert(key.name) if isinstance(key, Global) else Inert(type(key).__name__, (key,))
+
+
+def _is_short(part: Any) -> bool:
+    if isinstance(part, str | bytes):
+        return len(part) <= _TEXT_OF_A_KEY
+    return isinstance(part, float | type(None)) or (isinstance(part, int) and abs(part) < _GREAT)
 
 
 def whole(value: Any) -> int:
@@ -356,12 +366,6 @@ def set_array(array: Array, state: Any) -> None:
 def _from_array(data: Any, *rest: Any) -> Any:
     return data.ref if isinstance(data, Array) else data
 
-
-COPYING = frozenset(
-    ["collections.OrderedDict", "collections.Counter", "collections.deque", "_codecs.encode", "builtins.bytearray"]
-    + [f"builtins.{kind}" for kind in ("set", "frozenset", "list", "tuple", "dict", "bytes")]
-)
-"""Builders that copy their first argument, which a pickle can give them again and again."""
 
 _NUMPY_HOMES = ("numpy.core", "numpy._core")
 BUILDERS: dict[str, Callable[..., Any]] = {

@@ -13,6 +13,7 @@ from typing import Any
 
 from mkfa.readers.reading import GraphLayer, Why
 from mkfa.readers.tensors.inert_values import Array, DamagedPickleError, Inert, TensorRef
+from mkfa.storage.budget import Budget
 
 MAX_DEPTH = 64
 """Deepest nesting of containers that is read."""
@@ -20,12 +21,8 @@ MAX_DEPTH = 64
 LONGEST_KEY = 4096
 """Longest dotted name of a tensor."""
 
-MOST_NAMES = 1 << 28
-"""Most characters of all names together; a pickle can use one tensor and one long key again and again."""
-
-MOST_TENSORS = 1 << 20
-"""Most tensors of a file."""
-
+_LONGEST_PART = 512
+_STEPS_A_PART, _BYTES_A_PART = 2, 160
 _CONTAINERS = (dict, list, tuple, TensorRef, Inert, Array)
 _MODULE = ("_parameters", "_buffers", "_modules")
 _PACKED = ("Conv1dPackedParamsBase", "Conv2dPackedParamsBase", "Conv3dPackedParamsBase")
@@ -45,36 +42,36 @@ class Contents:
     facts : weight -> its depthwise layer, or the reason why its module is not one ("" for a dense convolution).
     architecture : name that a network keeps of itself (timm's `pretrained_cfg`), else "".
     packed : weight -> configuration (whole numbers, or a tensor of them) and weight of a packed quantised convolution.
+    budget : of the file; a pickle can use one tensor, one key and one collection again and again.
     """
 
     tensors: list[tuple[str, TensorRef]] = field(default_factory=list)
     facts: dict[str, GraphLayer | str] = field(default_factory=dict)
     architecture: str = ""
     packed: dict[str, tuple[Any, TensorRef]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
 
 
-def contents_of(value: Any) -> Contents:
+def contents_of(value: Any, budget: Budget | None = None) -> Contents:
     """Find all tensors in a value; a container or object that occurs twice is read once.
 
     Raises
     ------
     DamagedPickleError
         Containers are nested deeper than `MAX_DEPTH`. Within objects, what is deeper is left out.
+    SourceError
+        The file's budget is spent.
     """
-    found = Contents()
+    found = Contents(budget=budget or Budget())
     entered: set[int] = set()
-    named = 0
     waiting: list[Step] = [((), value, False)]
     while waiting:
         path, item, loose = waiting.pop()
         if isinstance(item, Array):
             item = item.ref if item.ref is not None else item.items
         if isinstance(item, TensorRef):
-            if (length := sum(map(len, path)) + len(path)) <= LONGEST_KEY:
-                found.tensors.append((".".join(path), item))
-                named += length
-            if named > MOST_NAMES or len(found.tensors) > MOST_TENSORS:
-                raise DamagedPickleError("tensors without end")
+            if key := _joined(path, found):
+                found.tensors.append((key, item))
             continue
         if not isinstance(item, _CONTAINERS) or id(item) in entered:
             continue
@@ -83,12 +80,42 @@ def contents_of(value: Any) -> Contents:
                 continue
             raise DamagedPickleError("containers nested too deep")
         entered.add(id(item))
-        if isinstance(item, Inert):
-            inner = list(_parts(item, path, found))
-        else:
-            inner = [((*path, key), part, loose) for key, part in _named(item)]
+        found.budget.step(len(item) // 4 if isinstance(item, dict | list | tuple) else _size(item))
+        inner: list[Step] = []
+        steps = _parts(item, path, found) if isinstance(item, Inert) else _inside(item, path, loose)
+        for step in steps:
+            found.budget.step(_STEPS_A_PART)
+            found.budget.produce(_BYTES_A_PART + 8 * len(path) + len(step[0][-1] if step[0] else ""))
+            inner.append(step)
         waiting.extend(reversed(inner))
     return found
+
+
+def _inside(item: Any, path: Path, loose: bool) -> Iterator[Step]:
+    return (((*path, key), part, loose) for key, part in _named(item))
+
+
+def _size(*parts: Any) -> int:
+    """Return the steps that it takes to look at all that is in objects and collections, which they may share."""
+    count = 2
+    for part in parts:
+        if isinstance(part, dict | list | tuple):
+            count += len(part) // 4
+            if isinstance(part, tuple):  # a state: attributes and slots
+                count += sum(len(inner) // 2 for inner in part[:4] if isinstance(inner, dict))
+        elif isinstance(part, Inert):
+            count += _size(part.args, part.state, part.items, part.entries)
+    return count
+
+
+def _joined(path: Path, found: Contents) -> str:
+    """Return a path as a dotted name, "" if it is longer than any that is read."""
+    length = sum(map(len, path)) + len(path)
+    if length > LONGEST_KEY:
+        found.budget.step(len(path))
+        return ""
+    found.budget.key(key := ".".join(path), LONGEST_KEY)
+    return key
 
 
 def _named(item: Any) -> Iterator[tuple[str, Any]]:
@@ -108,7 +135,9 @@ def _is_tensor(item: Any) -> bool:
 
 def _text(key: Any) -> str:
     """Return a key as part of a name; bounded, since a pickle can use one long key again and again."""
-    return f"<{key.name[:80]}>" if isinstance(key, Inert) else str(key)[:512]
+    if isinstance(key, Inert):
+        return f"<{key.name[:80]}>"
+    return str(key[:_LONGEST_PART] if isinstance(key, str | bytes) else key)[:_LONGEST_PART]
 
 
 def _parts(item: Inert, path: Path, found: Contents) -> Iterator[Step]:
@@ -165,6 +194,7 @@ def _module_state(item: Inert) -> dict[Any, Any] | None:
 def _module_parts(state: dict[Any, Any], path: Path, found: Contents) -> Iterator[Step]:
     """Yield parameters, buffers and modules under the names of the state dict, then other attributes."""
     parameters, buffers, modules = (state.get(name) or {} for name in _MODULE)
+    found.budget.step(2 * _size(state, parameters, buffers, modules, state.get("_non_persistent_buffers_set")))
     _note_convolution(state, (*path, "weight"), found)
     if not found.architecture:
         found.architecture = _architecture(state)
@@ -304,7 +334,8 @@ def note_packed(found: Contents, key: str, config: Sequence[int]) -> None:
 
 def _note_convolution(state: Mapping[Any, Any], path: Path, found: Contents) -> None:
     """Note what the attributes of a module say of its weight, if it is a convolution; `path` is the weight's."""
-    key = ".".join(path)
-    fact = _convolution(state, key)
+    key = _joined(path, found)
+    fact = _convolution(state, key) if key else None
     if fact is not None:
+        found.budget.produce(_BYTES_A_PART)
         found.facts[key] = fact

@@ -26,6 +26,7 @@ from mkfa.readers.tensors.pickled_objects import contents_of
 from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
 from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 from mkfa.storage.zip_records import check_span
 
@@ -79,7 +80,8 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
         check_span(f, order, name="byteorder", thing=path)
         word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path)
     big_endian = word.strip() == b"big"
-    interpreter, value = _record_pickle(f, records[pickles[0]], path)
+    budget = Budget(path, size)
+    interpreter, value = _record_pickle(f, records[pickles[0]], path, budget)
     spans = {}
     for key, ref in interpreter.storages.items():
         record = records.get(f"{top}data/{key}")
@@ -90,8 +92,9 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
     file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter), records=crcs)
     if constants is None:
         return file
-    _, frozen = _record_pickle(f, constants, path)
-    return replace(file, unnamed=sum(is_depthwise_shape(ref.shape) for _, ref in contents_of(frozen).tensors))
+    _, frozen = _record_pickle(f, constants, path, budget)
+    found = contents_of(frozen, budget)
+    return replace(file, unnamed=sum(is_depthwise_shape(ref.shape) for _, ref in found.tensors))
 
 
 def _records(f: FileIO, size: int, path: Path) -> dict[str, tuple[int, int, int]]:
@@ -127,10 +130,10 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
     return at + 30 + int(name) + int(extra)
 
 
-def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path) -> tuple[Interpreter, Any]:
+def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path, budget: Budget) -> tuple[Interpreter, Any]:
     first, last, _ = record
     if last - first > MAX_PICKLE:
         raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
     check_span(f, record, name="data.pkl", thing=path)
-    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first)
+    interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first, budget)
     return interpreter, interpreter.load()

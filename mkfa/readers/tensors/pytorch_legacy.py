@@ -17,6 +17,7 @@ from mkfa.readers.tensors.dtypes import BITS
 from mkfa.readers.tensors.inert_pickle import MAGIC, Interpreter
 from mkfa.readers.tensors.inert_values import DamagedPickleError, Global, StorageRef, storage_dtype, tensor, whole
 from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import read_span
 
 _PROTOCOL = 1001
@@ -27,7 +28,7 @@ _MOST_AXES = 64
 def open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
     """Open a file of pickles: PyTorch's, with count and numbers of each storage after them, or a plain one."""
     stream = io.BufferedReader(f)
-    interpreter = Interpreter(stream, min(size, MAX_PICKLE))
+    interpreter = Interpreter(stream, min(size, MAX_PICKLE), Budget(path, size))
     try:
         first = interpreter.load()
         if first != MAGIC:
@@ -84,12 +85,12 @@ def open_tar(path: Path, f: FileIO, size: int) -> TorchFile:
         raise SourceError(path, "is a tar file, but not PyTorch's", "unpack it and give the checkpoint in it")
     if any(first + length > size for first, length in places.values()):
         raise SourceError(path, "is truncated: its tar directory claims more than it has", _AGAIN)
-    stream = io.BufferedReader(f)
+    stream, budget = io.BufferedReader(f), Budget(path, size)
     try:
-        known, spans = _tar_storages(stream, *places["storages"])
-        known |= _tar_tensors(stream, *places["tensors"], known)
+        known, spans = _tar_storages(stream, *places["storages"], budget)
+        known |= _tar_tensors(stream, *places["tensors"], known, budget)
         stream.seek(places["pickle"][0])
-        interpreter = Interpreter(stream, min(places["pickle"][1], MAX_PICKLE))
+        interpreter = Interpreter(stream, min(places["pickle"][1], MAX_PICKLE), budget)
         interpreter.known = known
         value = interpreter.load()
     finally:
@@ -98,11 +99,11 @@ def open_tar(path: Path, f: FileIO, size: int) -> TorchFile:
 
 
 def _tar_storages(
-    stream: io.BufferedReader[FileIO], first: int, length: int
+    stream: io.BufferedReader[FileIO], first: int, length: int, budget: Budget
 ) -> tuple[dict[int, Any], dict[str, tuple[int, int]]]:
     """Return storages by their number, and where their numbers lie in the file."""
     stream.seek(first)
-    interpreter = Interpreter(stream, length)
+    interpreter = Interpreter(stream, length, budget)
     known: dict[int, Any] = {}
     spans: dict[str, tuple[int, int]] = {}
     for _ in range(whole(interpreter.load())):
@@ -125,10 +126,10 @@ def _tar_storages(
 
 
 def _tar_tensors(
-    stream: io.BufferedReader[FileIO], first: int, length: int, storages: dict[int, Any]
+    stream: io.BufferedReader[FileIO], first: int, length: int, storages: dict[int, Any], budget: Budget
 ) -> dict[int, Any]:
     stream.seek(first)
-    interpreter = Interpreter(stream, length)
+    interpreter = Interpreter(stream, length, budget)
     known: dict[int, Any] = {}
     for _ in range(whole(interpreter.load())):
         key, storage = _tar_entry(interpreter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
@@ -32,6 +31,7 @@ _SUB_BYTE = ("quint4x2", "quint2x4")
 _LONGEST_CONFIG = 64
 _LONGEST_NAME = 200
 _MOST_NAMES = 50
+_STEPS_A_READ = 20
 Spans = Mapping[str, tuple[int, int]]
 
 
@@ -49,6 +49,7 @@ class TorchFile:
     unnamed : number of tensors with a depthwise layer's shape that a frozen TorchScript module stores without names.
     facts : weight -> what the modules of a network that was pickled whole say of it (`Contents.facts`).
     architecture : timm's name of such a network, else "".
+    budget : of the file, for what is read of it.
     stood_in : name of a class or function -> number of objects that inert data stand for.
     """
 
@@ -63,17 +64,17 @@ class TorchFile:
     architecture: str = ""
     stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
     records: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: FrozenDict({}))
+    budget: Budget = field(default_factory=Budget)
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32)."""
         for key in keys:
             check_float(self.path, self.tensors[key])
         wanted = dict.fromkeys(self.refs[key] for key in keys)
+        for ref in wanted:  # views of one storage may overlap, and reach from its first number to its last
+            self.budget.step(_STEPS_A_READ)
+            self.budget.produce((math.prod(ref.shape) * 4 + _reach(ref) * BITS[ref.dtype] // 8) * 2 // 3)
         with open_file(self.path) as f:
-            # Views of one storage may overlap, but real ones do not add up to many times the file.
-            total = sum(math.prod(ref.shape) * BITS[ref.dtype] // 8 for ref in wanted)
-            if total > 4 * os.fstat(f.fileno()).st_size:
-                raise SourceError(self.path, "claims more numbers than it has", _AGAIN)
             for storage in dict.fromkeys(key for ref in wanted for key in _storages(ref)):
                 if storage in self.records:
                     check_span(f, self.records[storage], name=f"data/{storage}", thing=self.path)
@@ -155,8 +156,8 @@ def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[
 
 def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchFile:
     """Return an open file from the content of its pickle and the places of its storages."""
-    path, found = numbers.path, contents_of(value)
-    budget = Budget(path, os.fstat(numbers.f.fileno()).st_size)
+    path, budget = numbers.path, interpreter.budget
+    found = contents_of(value, budget)
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
     for key, ref in found.tensors:
@@ -187,6 +188,7 @@ def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchF
         facts=FrozenDict(found.facts),
         architecture=found.architecture,
         stood_in=FrozenDict(_stood_in(interpreter.built)),
+        budget=budget,
     )
 
 
@@ -207,6 +209,7 @@ def _stood_in(built: Mapping[str, int]) -> dict[str, int]:
 def _note_packed(numbers: Numbers, found: Contents) -> None:
     """Read the configurations of packed quantised convolutions, which a file stores as short tensors."""
     for key, (config, _) in found.packed.items():
+        found.budget.step(_STEPS_A_READ)
         if isinstance(config, TensorRef):
             if math.prod(config.shape) > _LONGEST_CONFIG or config.offset + _reach(config) > config.storage.numel:
                 continue
