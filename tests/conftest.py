@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
+
+settings.register_profile("mkfa", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mkfa")  # a busy machine is no fault of an example that takes 200 ms
 
 
 @pytest.fixture(autouse=True)

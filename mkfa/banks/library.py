@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -112,8 +113,9 @@ class BankChange:
 def remove_bank(name: str) -> BankChange:
     """Delete a bank of the library, with its analyses."""
     path = _own_file(name)
-    analyses = stored_analyses(path)
-    path.unlink()
+    with changing(path):
+        analyses = stored_analyses(path)
+        path.unlink()
     return BankChange(path, (gone(analyses),) if analyses else ())
 
 
@@ -126,10 +128,13 @@ def rename_bank(name: str, new_name: str, *, overwrite: bool = False) -> BankCha
     new = library_folder() / file
     check_target(new, overwrite=overwrite)
     notes: list[str] = []
-    if new.is_file() and new != old:
-        notes.append(f"The bank that was called {new.stem} is gone.")
-        notes += [gone(analyses)] if (analyses := stored_analyses(new)) else []
-    with changing(old):
+    with contextlib.ExitStack() as locks:
+        for path in sorted({old, new}):  # in one order, so that two renamings do not wait for each other
+            locks.enter_context(changing(path))
+        check_target(new, overwrite=overwrite)
+        if new.is_file() and new != old:
+            notes.append(f"The bank that was called {new.stem} is gone.")
+            notes += [gone(analyses)] if (analyses := stored_analyses(new)) else []
         write_quietly(replace(read_bank(old), name=new_name), new, read_analyses(old), overwrite=overwrite)
         if new != old:
             old.unlink()

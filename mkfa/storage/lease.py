@@ -8,6 +8,7 @@ without noticing, so it has to `check` before it writes what another process cou
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ DURATION = 60.0
 """Seconds after which a lease that was not renewed is free."""
 RENEWAL = 10.0
 """Seconds between renewals."""
+_WITHOUT_LINKS = frozenset([errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK])
 
 
 class LeaseLostError(WorkError):
@@ -50,16 +52,35 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease if it is free. Raises OSError if the folder cannot be written."""
-        holder = {"host": platform.node(), "pid": os.getpid(), "token": self.token}
         for _ in range(2):
-            with contextlib.suppress(FileExistsError), self.path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(holder))
+            if self._create():
                 self._thread = threading.Thread(target=self._renew, name="mkfa-lease", daemon=True)
                 self._thread.start()
                 return True
-            if self.is_held() or not self._remove_stale():
+            seen = self._identity()
+            if self.is_held() or not self._remove(seen):
                 return False
         return False
+
+    def _create(self) -> bool:
+        """Make the file with its content, so that nobody sees it empty; False if there is one."""
+        holder = {"host": platform.node(), "pid": os.getpid(), "token": self.token}
+        made = self.path.with_name(f"{self.path.name}.{self.token}.new")
+        try:
+            made.write_text(json.dumps(holder), encoding="utf-8")
+            os.link(made, self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            with contextlib.suppress(FileExistsError), self.path.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(holder))
+                return True
+            return False
+        finally:
+            made.unlink(missing_ok=True)
+        return True
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -97,16 +118,24 @@ class Lease:
         finally:
             probe.unlink(missing_ok=True)
 
-    def _remove_stale(self) -> bool:
-        """Move a stale lease out of the way; False if another process was quicker."""
-        stale, aside = _read(self.path), self.path.with_name(f"{self.path.name}.{self.token}.stale")
+    def _identity(self, path: Path | None = None) -> tuple[object, ...]:
+        """Return what tells a lease from every other, also while it is empty; () if there is none."""
+        path = self.path if path is None else path
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, _read(path).get("token")
+
+    def _remove(self, stale: tuple[object, ...]) -> bool:
+        """Move the stale lease out of the way; False if another process was quicker."""
+        aside = self.path.with_name(f"{self.path.name}.{self.token}.stale")
         try:
             self.path.rename(aside)
         except FileNotFoundError:
             return True
         try:
-            moved = _read(aside)
-            if moved.get("token") == stale.get("token"):
+            if self._identity(aside) == stale:
                 return True
             with contextlib.suppress(OSError):  # it was a fresh lease of a quicker process: put it back
                 os.link(aside, self.path)

@@ -96,17 +96,30 @@ def lacks_locks(path: Path) -> bool:
 
 def _take_lock(path: Path, wait: float) -> tuple[Callable[[], None], Callable[[], None]]:
     lock = FileLock(path)
-    lock.acquire(timeout=wait, poll_interval=_POLL)
+
+    def acquire() -> bool:
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+        return lock.is_locked
+
+    _try(acquire, path, wait)
     return (lambda: None), lock.release
 
 
 def _take_lease(path: Path, wait: float) -> tuple[Callable[[], None], Callable[[], None]]:
-    lease, until = Lease(path), time.monotonic() + wait
-    while not lease.acquire():
-        if time.monotonic() >= until:
+    lease = Lease(path)
+    _try(lease.acquire, path, wait)
+    return lease.check, lease.release
+
+
+def _try(acquire: Callable[[], bool], path: Path, wait: float) -> None:
+    """Try for `wait` seconds, and as often as an idle machine does in them: a busy one may run us less often."""
+    until, tries = time.monotonic() + wait, round(wait / _POLL)
+    while not acquire():
+        tries -= 1
+        if tries <= 0 and time.monotonic() >= until:
             raise Timeout(str(path))
         time.sleep(_POLL)
-    return lease.check, lease.release
 
 
 def is_held(path: Path) -> bool:

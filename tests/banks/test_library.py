@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mkfa.banks import bank_file
 from mkfa.banks.bank_file import Analysis, read_analyses, replace_bank, write_analysis, write_bank
 from mkfa.banks.library import (
     bank_file_name,
@@ -16,7 +17,7 @@ from mkfa.banks.library import (
     rename_bank,
     resolve_path,
 )
-from mkfa.errors import BankError, InUseError, MkfaError, UnknownNameError
+from mkfa.errors import BankError, InUseError, MkfaError, UnknownNameError, WorkError
 
 
 @pytest.fixture
@@ -96,6 +97,22 @@ def test_a_renamed_bank_takes_its_analyses_along_and_says_what_it_replaces(analy
     done = rename_bank("mine", "other", overwrite=True)
     assert done.notes == ("The bank that was called other is gone.", GONE)
     assert list(read_analyses(other)["assign.gaussian"].arrays) == ["best"] and not analysed.exists()
+
+
+@pytest.mark.parametrize("held", ["mine", "other"])
+def test_a_bank_is_renamed_only_while_no_process_changes_it_or_the_one_it_replaces(
+    analysed, bank_maker, monkeypatch, held
+):
+    other = write_bank(bank_maker(seed=1), library_folder() / "other.h5")
+    before = analysed.read_bytes(), other.read_bytes()
+    monkeypatch.setattr(bank_file, "LOCK_WAIT", 0.05)
+    with bank_file.changing(library_folder() / f"{held}.h5"):
+        with pytest.raises(WorkError, match=f"{held}.h5: is being changed by another process"):
+            rename_bank("mine", "other", overwrite=True)
+        if held == "mine":
+            with pytest.raises(WorkError, match="is being changed"):
+                remove_bank("mine")
+    assert before == (analysed.read_bytes(), other.read_bytes())
 
 
 def test_an_exported_bank_has_its_analyses(analysed, tmp_path, bank_maker):

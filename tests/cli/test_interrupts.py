@@ -16,6 +16,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 PROGRAM = """
 import os, signal, sys, time
 from mkfa.cli import app, verbs
+from mkfa.cli.shared import interrupts
+interrupts.PATIENCE = 1000  # what ends, ends because it heard the signal, and not sooner on a quick machine
 {body}
 verbs.run = work
 sys.argv = ["mkfa", "banks"]
@@ -32,7 +34,7 @@ def work():
                 pass
     made = Fragile()
     del made  # an exception in here is lost
-    time.sleep(20)
+    time.sleep(100)
 """
 COMPILED = """
 def work():
@@ -45,14 +47,14 @@ def work():
     print("in", flush=True)
     while True:
         try:
-            time.sleep(20)
+            time.sleep(100)
         except KeyboardInterrupt:
             pass
 """
 WAITING = """
 def work():
     print("in", flush=True)
-    time.sleep(20)
+    time.sleep(100)
 """
 ENDING = """
 def work():
@@ -73,7 +75,7 @@ def stop(body: str, *numbers: int, pause: float = 0.3) -> tuple[int, str, float]
         for i, number in enumerate(numbers):
             time.sleep(pause if i else 0.05)
             process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=200)
         return process.returncode, errors, time.monotonic() - started
 
 
@@ -85,7 +87,7 @@ LINE = "mkfa: stopped; what was finished is kept.\n"
 def test_the_work_is_stopped(body):
     code, errors, seconds = stop(body, signal.SIGINT)
     assert (code, errors) == (130, LINE)
-    assert seconds < 9
+    assert seconds < 80
 
 
 @posix
@@ -98,7 +100,7 @@ def test_other_signals_are_named(name):
 
 @posix
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
-    body = "signal.signal(signal.SIGHUP, signal.SIG_IGN)" + WAITING.replace("sleep(20)", "sleep(1); return 7")
+    body = "signal.signal(signal.SIGHUP, signal.SIG_IGN)" + WAITING.replace("sleep(100)", "sleep(1); return 7")
     assert stop(body, signal.SIGHUP)[:2] == (7, "")
 
 
@@ -117,7 +119,7 @@ def test_an_error_that_was_made_of_it_is_not_shown(monkeypatch, capsys):
 def test_a_second_signal_ends_at_once(body):
     code, errors, seconds = stop(body, signal.SIGINT, signal.SIGINT)
     assert (code, errors) == (130, LINE)
-    assert seconds < 8
+    assert seconds < 80
 
 
 @posix
@@ -129,13 +131,13 @@ def test_a_signal_when_all_is_done():
 def test_during_imports(tmp_path):
     """No library gets an exception where it does not expect one."""
     (tmp_path / "slow.py").write_text(
-        "import time\nprint('in', flush=True)\ntry:\n    time.sleep(20)\nexcept BaseException:\n    raise OSError\n"
+        "import time\nprint('in', flush=True)\ntry:\n    time.sleep(100)\nexcept BaseException:\n    raise OSError\n"
     )
     code, errors, seconds = stop(
         f"sys.path.insert(0, {str(tmp_path)!r})\ndef work():\n    import slow\n", signal.SIGINT
     )
     assert (code, errors) == (130, LINE)
-    assert seconds < 9
+    assert seconds < 80
 
 
 @pytest.fixture(scope="module")

@@ -280,9 +280,9 @@ def test_catalogue_is_small_quick_and_needs_no_timm() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     packed = Path(str(timm_catalogue.importlib.resources.files("mkfa.data") / "timm_catalogue.json.gz"))
     assert packed.stat().st_size < 100_000
-    start = time.perf_counter()
+    start = time.process_time()
     json.loads(gzip.decompress(packed.read_bytes()))
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mkfa.errors import SourceError
 from mkfa.readers.tensors.inert_pickle import Interpreter
 from mkfa.readers.tensors.inert_values import Array, DamagedPickleError, Global, Inert, StorageRef, TensorRef
 
@@ -331,7 +332,7 @@ def test_a_key_that_hashes_in_the_depth_of_its_nesting_is_not_hashed() -> None:
 
 def test_copying_one_collection_again_and_again_is_refused() -> None:
     again = b"".join(b"cbuiltins\nlist\nh\0\x85R0" for _ in range(20_000))
-    with pytest.raises(SourceError, match="would take more than .* of memory"):
+    with pytest.raises(SourceError, match=r"would take more than .* of memory"):
         load(b"(" + b"K\1" * 20_000 + b"lq\0" + again + b".")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from mkfa.errors import SourceError
 from mkfa.readers.harvesting import harvest
-from mkfa.readers.tensors.inert_values import DamagedPickleError, Inert, StorageRef, TensorRef
+from mkfa.readers.tensors.inert_values import Inert, StorageRef, TensorRef
 from mkfa.readers.tensors.pickled_objects import contents_of
 from mkfa.readers.tensors.pytorch import open_torch
 

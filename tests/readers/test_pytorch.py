@@ -411,9 +411,9 @@ def test_zip_bombs_are_refused_before_they_are_opened(tmp_path: Path) -> None:
 
 
 def test_overlapping_views_do_not_add_up_to_more_than_the_file(tmp_path: Path) -> None:
-    base = torch.randn(9 * 4096)
+    base = torch.randn(9 * 5000)
     torch.save({f"{i}.weight": base[9 * i :][: 9 * 4000].view(4000, 1, 3, 3) for i in range(900)}, tmp_path / "x.pth")
-    with pytest.raises(SourceError, match="would take more than .* of memory"):
+    with pytest.raises(SourceError, match=r"would take more than .* of memory"):
         harvest(str(tmp_path / "x.pth"))
 
 

@@ -130,6 +130,40 @@ def test_of_many_that_find_a_stale_lease_one_gets_it(tmp_path):
         (tmp_path / "lock.lease").unlink(missing_ok=True)
 
 
+def test_a_fresh_lease_that_is_still_empty_is_not_taken_for_the_stale_one(tmp_path, monkeypatch):
+    """Two processes find an empty lease of long ago; the quicker one has made its own, which is empty for a moment."""
+    slow, path = Lease(tmp_path / "lock"), tmp_path / "lock.lease"
+    path.touch()
+    os.utime(path, (1, 1))
+    look = slow.is_held
+
+    def looked() -> bool:
+        held = look()
+        path.unlink()  # the quicker process, between a look and what follows from it
+        path.touch()
+        return held
+
+    monkeypatch.setattr(slow, "is_held", looked)
+    assert not slow.acquire()
+    assert path.read_text() == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["lock.lease"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_nobody_sees_a_lease_without_its_holder(tmp_path, monkeypatch, links):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    first, second = Lease(tmp_path / "lock"), Lease(tmp_path / "lock")
+    assert first.acquire()
+    assert not second.acquire()
+    first.check()
+    first.release()
+    assert not list(tmp_path.iterdir())
+
+
 def holds(lease: Lease) -> bool:
     try:
         lease.check()

@@ -4,10 +4,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock, Timeout
 
 from mkfa.errors import WorkError
+from mkfa.storage import locks
 from mkfa.storage.locks import LockHeldError, hold, is_held
 
 HOLDER = (
@@ -61,6 +64,26 @@ def test_looking_does_not_make_a_hold_fail(tmp_path):
         stop.set()
         for looker in lookers:
             looker.join()
+
+
+def test_a_lock_that_is_let_go_between_two_looks_is_not_missed_on_a_busy_machine(tmp_path, monkeypatch):
+    """After a process was not run for a second, a hold tries again before it gives up."""
+    path, clock = tmp_path / "lock", iter(range(1000))
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None))
+    taken = iter([False] * 30)
+    real = FileLock.acquire
+
+    def acquire(self, **options):
+        if not next(taken, True):
+            raise Timeout(str(path))
+        return real(self, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with hold(path):
+        pass
+    taken = iter([False] * 1000)
+    with pytest.raises(LockHeldError), hold(path):
+        pass
 
 
 def test_looking_makes_no_file(tmp_path):

@@ -40,7 +40,7 @@ _LONGEST_NAME = 1 << 10
 _DEEPEST = 4
 _COLLECTION, _TEXT, _NOTE, _OBJECT = 88, 60, 100, 200
 """Bytes that an empty collection, a text, an entry of the memo and the result of a call take."""
-_SOME, _STEPS_OF_SOME = 1 << 10, 400  # an instruction takes less than half a microsecond
+_SOME, _STEPS_OF_SOME = 1 << 10, 600  # an instruction takes less than half a microsecond
 _MOST_NOTES = 1 << 32
 _POP = 0x30
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
