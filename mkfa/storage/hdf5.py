@@ -347,7 +347,7 @@ def put_text(at: Any, key: str, text: str) -> None:
     at.attrs.create(key, np.array(encode(text), text_type([text])))
 
 
-def get_text(at: Any, key: str, default: str = "", budget: Budget | None = None) -> str:
+def get_text(at: Any, key: str, default: str = "", *, budget: Budget | None = None) -> str:
     """Return an attribute as text; raises BankError if it is larger than any that mkfa writes."""
     return decode(_attribute(at, key, default, budget))
 
