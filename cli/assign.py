@@ -75,7 +75,9 @@ def assign(
                 if old != version(one.basis):
                     where += f" It replaces a result of version {old} of the basis {one.basis}, whose classes differ."
             write_analysis(path, new, of=loaded)
-    output.deliver(result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda: _draw(result))
+    output.deliver(
+        result, show=lambda: _print(result, by_layer, unstored or where), draw=lambda width: _draw(result, width)
+    )
 
 
 def _why_not_stored(path: Path, store: bool) -> str:
@@ -93,10 +95,10 @@ def _why_not_stored(path: Path, store: bool) -> str:
     return ""
 
 
-def _draw(result: Assignments) -> Any:
+def _draw(result: Assignments, width: str) -> Any:
     from mkfa.figures.assign import draw
 
-    return draw(result.parts[0])
+    return draw(result.parts[0], width=width)
 
 
 def _print(result: Assignments, by_layer: bool, stored: str) -> None:

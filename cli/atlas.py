@@ -55,7 +55,7 @@ def atlas(
         with_map=output.figure is not None or output.out is not None,
         progress=shown(),
     )
-    output.deliver(result, show=lambda: print_atlas(result), draw=lambda: draw(result))
+    output.deliver(result, show=lambda: print_atlas(result), draw=lambda width: draw(result, width=width))
 
 
 def print_atlas(result: Atlas) -> None:

@@ -89,7 +89,7 @@ def compare(
         seed=seed,
         progress=shown(),
     )
-    output.deliver(result, show=lambda: _print(result), draw=lambda: draw(result))
+    output.deliver(result, show=lambda: _print(result), draw=lambda width: draw(result, width=width))
 
 
 def _print(result: Comparisons) -> None:

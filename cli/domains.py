@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, add, flag, new_group, option
-from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
+from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, Width, add, flag, new_group, option
+from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
 
@@ -115,6 +115,7 @@ def pack(
         Path | None, option("--out -o", "FILE.h5", "Write here; default: the home folder (MKFA_HOME).", **OUTPUT)
     ] = None,
     contact_sheet: ContactSheet = None,
+    width: Width = "page",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -132,6 +133,7 @@ def pack(
     from mkfa.storage.records import plain
 
     check_output(contact_sheet, PICTURES, force=force)
+    check_width(width, contact_sheet, "--contact-sheet")
     done = pack_domain(
         name,
         size=size,
@@ -153,7 +155,7 @@ def pack(
         warn(f"{len(done.skipped) - _NAMED} more images cannot be decoded and were left out; --json lists them")
     domain = read_domain(done.path)
     found = overview(domain, notes=done.notes)
-    _draw(domain, contact_sheet, force)
+    _draw(domain, contact_sheet, width, force)
     if as_json:
         print_json(heading("packed_domain") | plain(done) | {"overview": found.facts(), "contact_sheet": contact_sheet})
         return
@@ -174,6 +176,7 @@ def show(
         int | None, option("--size", "PIXELS", "Side of the images; default: the domain's own, or 64.")
     ] = None,
     contact_sheet: ContactSheet = None,
+    width: Width = "page",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -181,9 +184,10 @@ def show(
     from mkfa.images.load import describe_domain, load_domain
 
     check_output(contact_sheet, PICTURES, force=force)
+    check_width(width, contact_sheet, "--contact-sheet")
     found = describe_domain(name, size=size, notify=warn, progress=shown())
     if contact_sheet is not None:
-        _draw(load_domain(name, size=size), contact_sheet, force)
+        _draw(load_domain(name, size=size), contact_sheet, width, force)
     if as_json:
         print_json(found.to_dict() | {"contact_sheet": contact_sheet})
         return
@@ -200,7 +204,7 @@ def _say_overview(found: Overview) -> None:
         warn(warning)
 
 
-def _draw(domain: Domain, path: Path | None, force: bool) -> None:
+def _draw(domain: Domain, path: Path | None, width: str, force: bool) -> None:
     if path is not None:
         import warnings
 
@@ -208,4 +212,5 @@ def _draw(domain: Domain, path: Path | None, force: bool) -> None:
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks are drawn as boxes
-            save_figure(contact_sheet.draw(contact_sheet.compute(domain)), path, overwrite=force)
+            picture = contact_sheet.draw(contact_sheet.compute(domain), width=width)
+            save_figure(picture, path, overwrite=force)

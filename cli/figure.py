@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add, flag, option
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, Width, add, flag, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say
 from mkfa.figures import FIGURES
@@ -26,6 +26,7 @@ def figure(
     out: Annotated[
         Path | None, option("--out -o", "FILE", "Picture: .png, .pdf or .svg; default: FIGURE.png.", **OUTPUT)
     ] = None,
+    width: Width = "page",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +47,8 @@ def figure(
     if not wanted:
         raise MkfaError(f"figure {name}", "no bank was named", f"name some, as in 'mkfa figure {name} BANK BANK'")
     module = import_module(f"mkfa.figures.{name}")
-    save_figure(module.draw(module.compute([load_bank(bank) for bank in wanted], seed=seed)), target, overwrite=force)
+    data = module.compute([load_bank(bank) for bank in wanted], seed=seed)
+    save_figure(module.draw(data, width=width), target, overwrite=force)
     if as_json:
         print_json(heading("figure") | {"figure": name, "banks": wanted, "seed": seed, "path": str(target)})
     else:

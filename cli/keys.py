@@ -48,7 +48,7 @@ def keys(
         seed=seed,
         progress=shown(),
     )
-    output.deliver(result, show=lambda: print_keys(result), draw=lambda: draw(result))
+    output.deliver(result, show=lambda: print_keys(result), draw=lambda width: draw(result, width=width))
 
 
 def print_keys(result: Keys) -> None:

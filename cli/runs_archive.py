@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli.shared import result_tables as tables
-from mkfa.cli.shared.options import OUTPUT, Force, Json, WithPaper, add, flag, option
-from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Width, WithPaper, add, flag, option
+from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, say
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def draw(
     experiment: Annotated[str, option("--experiment", "NAME", "One of several in the file.")] = "",
     out: Annotated[Path | None, option("--out -o", "FILE", "Draw into this file.", **OUTPUT)] = None,
     with_paper: WithPaper = False,
+    width: Width = "page",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -102,6 +103,7 @@ def draw(
     from mkfa.results.runs import find_place
 
     check_output(out, PICTURES, force=force)
+    check_width(width, out, "--out")
     if with_paper and out is None:
         raise MkfaError("--with-paper", "draws, and no picture was asked for", "name one by --out")
     path = Path(file).expanduser()
@@ -111,7 +113,7 @@ def draw(
         chosen = find_experiment(read_experiments(_results_file(find_place(Path(file)))), experiment)
     found = rebuild(chosen)
     if out is not None:
-        save_figure(_figure(found, with_paper=with_paper), out, overwrite=force)
+        save_figure(_figure(found, with_paper=with_paper, width=width), out, overwrite=force)
     if as_json:
         print_json(found.to_dict() | {"experiment": chosen.name, "files": [out] if out else []})
         return
@@ -161,7 +163,7 @@ def _results_file(place: Path) -> Path:
     return place
 
 
-def _figure(found: Any, *, with_paper: bool) -> Any:
+def _figure(found: Any, *, with_paper: bool, width: str) -> Any:
     from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
     from mkfa.figures import curve, matrix, scenarios
     from mkfa.results.curve import Curve
@@ -169,8 +171,9 @@ def _figure(found: Any, *, with_paper: bool) -> Any:
 
     what = found.parameters["what"]
     if isinstance(found, Matrix):
-        return matrix.draw(found, paper=paper_matrix(what) if with_paper else None)
+        return matrix.draw(found, paper=paper_matrix(what) if with_paper else None, width=width)
     if isinstance(found, Curve):
-        return curve.draw(found, paper=paper_curves(what) if with_paper else ())
+        return curve.draw(found, paper=paper_curves(what) if with_paper else (), width=width)
     sources = {row.cell.source for row in found.scenarios} - {"", found.base.target}
-    return scenarios.draw(found, paper=paper_rows(sources=len(sources) > 1, what=what) if with_paper else None)
+    rows = paper_rows(sources=len(sources) > 1, what=what) if with_paper else None
+    return scenarios.draw(found, paper=rows, width=width)

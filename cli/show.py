@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mkfa.cli.shared.bank_facts import bank_facts, layer_facts, print_bank, print_layer
-from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, add, option
-from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
+from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, Width, add, option
+from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, say_wrote, warn
 
 
@@ -24,6 +24,7 @@ def show(
     figure: Annotated[
         Path | None, option("--figure", "FILE", "Draw the layer's filters: .png, .pdf or .svg.", **OUTPUT)
     ] = None,
+    width: Width = "page",
     png: Annotated[bool, typer.Option("--png", hidden=True)] = False,
     force: Force = False,
     as_json: Json = False,
@@ -41,6 +42,7 @@ def show(
     if png and figure is None:
         figure = Path(f"{path.stem}-layer{layer}.png")
     check_output(figure, PICTURES, force=force)
+    check_width(width, figure, "--figure")
     if layer is not None and not 1 <= layer <= len(loaded.layers):
         raise MkfaError(f"layer {layer}", f"is not in {loaded.name}", f"choose one from 1 to {len(loaded.layers)}")
     if as_json and layer is None:
@@ -54,7 +56,7 @@ def show(
     if figure is not None and layer is not None:
         from mkfa.figures.layer import compute, draw
 
-        save_figure(draw(compute(loaded, layer)), figure, overwrite=force)
+        save_figure(draw(compute(loaded, layer), width=width), figure, overwrite=force)
         if as_json:
             warn(f"wrote {figure}")
         else:

@@ -20,6 +20,7 @@ from mkfa.cli.shared.options import (
     Seeds,
     SourceArch,
     Target,
+    Width,
     WithPaper,
     add,
     option,
@@ -54,6 +55,7 @@ def transfer(
     running: Running,
     out: OutFolder = None,
     with_paper: WithPaper = False,
+    width: Width = "page",
     as_json: Json = False,
 ) -> None:
     """Set the filters of the first layers, freeze them, train the rest.
@@ -68,6 +70,7 @@ def transfer(
         layers=layers,
         verb="transfer",
         with_paper=with_paper,
+        width=width,
         running=running,
         as_json=as_json,
     )

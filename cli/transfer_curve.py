@@ -21,6 +21,7 @@ from mkfa.cli.shared.options import (
     Seeds,
     SourceArch,
     Target,
+    Width,
     WithPaper,
     add,
     option,
@@ -61,6 +62,7 @@ def transfer_curve(
     running: Running,
     out: OutFolder = None,
     with_paper: WithPaper = False,
+    width: Width = "page",
     as_json: Json = False,
 ) -> None:
     """How does accuracy change as more layers are borrowed and frozen?"""
@@ -72,6 +74,7 @@ def transfer_curve(
         layers=layers,
         verb="transfer-curve",
         with_paper=with_paper,
+        width=width,
         running=running,
         as_json=as_json,
     )

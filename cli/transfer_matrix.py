@@ -16,6 +16,7 @@ from mkfa.cli.shared.options import (
     RecipeOptions,
     Running,
     Seeds,
+    Width,
     WithPaper,
     add,
     option,
@@ -67,6 +68,7 @@ def transfer_matrix(
     running: Running,
     out: OutFolder = None,
     with_paper: WithPaper = False,
+    width: Width = "page",
     as_json: Json = False,
 ) -> None:
     """Transfer from every source to every target, with controls.
@@ -91,7 +93,7 @@ def transfer_matrix(
     if outcomes is None:
         return
     found: Any = plan.summarise()
-    paths = training.write_results(plan, "matrix", found, figure=draw(found, paper=paper))
+    paths = training.write_results(plan, "matrix", found, figure=draw(found, paper=paper, width=width))
     if as_json:
         print_json(found.to_dict() | {"files": paths})
     else:

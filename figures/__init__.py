@@ -1,12 +1,36 @@
 """Figures: one module a figure, each with a function `draw`.
 
 Figures of one panel take `ax`, a matplotlib Axes to draw into; figures of several panels take `fig`, a Figure or
-SubFigure. Without it they make a new figure. All return the Figure. `FIGURES` is the table of them.
+SubFigure. Without it they make a new figure, as wide as `width` says: "column" or "page". All return the Figure.
+`FIGURES` is the table of them.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from mkfa.errors import MkfaError
+
+WIDTHS = {"column": 3.4, "page": 7.0}
+"""Name of a width -> inches: one column of a page with two, and the text of a whole page."""
+
+
+def inches(width: str) -> float:
+    """Return the inches of a named width.
+
+    Raises
+    ------
+    MkfaError
+        There is no such width.
+
+    Examples
+    --------
+    >>> inches("column")
+    3.4
+    """
+    if width not in WIDTHS:
+        raise MkfaError(f"width {width}", "is no width of a figure", f"choose {' or '.join(WIDTHS)}")
+    return WIDTHS[width]
 
 
 class FigureEntry(NamedTuple):

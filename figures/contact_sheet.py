@@ -9,7 +9,8 @@ import numpy as np
 
 from mkfa.array_types import U8
 from mkfa.errors import one_line
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures import WIDTHS, inches
+from mkfa.figures.style import NARROW, SMALL, new_figure, shortened, style, wrapped
 from mkfa.images.domain import Domain
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def _square(image: U8, domain: Domain) -> U8:
     return scaled(np.ascontiguousarray(image), domain.size)
 
 
-def draw(data: ContactSheet, ax: Axes | None = None) -> Figure:
+def draw(data: ContactSheet, ax: Axes | None = None, *, width: str = "page") -> Figure:
     """Draw the images into `ax` or a new figure, each below the name of its class, as they are: black is 0, white 255.
+
+    Parameters
+    ----------
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -63,25 +68,28 @@ def draw(data: ContactSheet, ax: Axes | None = None) -> Figure:
     >>> print(figure.axes[0].get_title(loc="left"))
     digits: the first training image of each class, 32x32 pixels
     """
-    n, height, width, channels = data.images.shape
-    columns = min(_COLUMNS, n)
+    n, height, across, channels = data.images.shape
+    wide = inches(width)
+    most = _COLUMNS if wide >= NARROW else _COLUMNS // 2
+    columns = min(most, n)
     rows = -(-n // columns)
-    gap, head = max(1, width // 12), max(2, width // 3)
-    sheet = np.full((rows * (height + head), columns * (width + gap) - gap, 3), 255, np.uint8)
-    places = [(i // columns * (height + head) + head, i % columns * (width + gap)) for i in range(n)]
+    gap, head = max(1, across // 12), max(2, across // 3)
+    sheet = np.full((rows * (height + head), columns * (across + gap) - gap, 3), 255, np.uint8)
+    places = [(i // columns * (height + head) + head, i % columns * (across + gap)) for i in range(n)]
     for (top, left), image in zip(places, data.images, strict=True):
-        sheet[top : top + height, left : left + width] = image if channels == 3 else image.repeat(3, 2)
+        sheet[top : top + height, left : left + across] = image if channels == 3 else image.repeat(3, 2)
     with style():
-        tall = 0.35 + PAGE * 0.98 * sheet.shape[0] / (_COLUMNS * (width + gap))
-        ax = ax or new_figure(max(3.4, PAGE * columns / _COLUMNS), tall).add_subplot()
-        ax.imshow(sheet, interpolation="nearest" if width <= 64 else "antialiased")
+        tall = 0.5 + wide * 0.98 * sheet.shape[0] / (most * (across + gap))
+        new = ax is None
+        ax = ax or new_figure(max(WIDTHS["column"], wide * columns / most), tall).add_subplot()
+        ax.imshow(sheet, interpolation="nearest" if across <= 64 else "antialiased")
         for (top, left), name in zip(places, data.names, strict=True):
-            text = one_line(name)
-            text = text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
-            ax.text(left, top - gap / 2 - 1, text, fontsize=6, va="bottom", parse_math=False)
-            edge = [left - 0.5, left + width - 0.5, left + width - 0.5, left - 0.5, left - 0.5]
+            text = shortened(one_line(name), _LETTERS)
+            ax.text(left, top - gap / 2 - 1, text, fontsize=SMALL, va="bottom", parse_math=False)
+            edge = [left - 0.5, left + across - 0.5, left + across - 0.5, left - 0.5, left - 0.5]
             side = [top - 0.5, top - 0.5, top + height - 0.5, top + height - 0.5, top - 0.5]
             ax.plot(edge, side, color="#bbbbbb", linewidth=0.4, clip_on=False)
         ax.set_axis_off()
-        ax.set_title(one_line(data.title), loc="left", parse_math=False)
+        title = one_line(data.title)
+        ax.set_title(wrapped(title, wide) if new else title, loc="left", parse_math=False)
     return ax.figure.figure

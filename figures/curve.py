@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mkfa.arms.arms import ARMS
+from mkfa.colours import arm_looks
 from mkfa.evidence.paper import PaperCurve
+from mkfa.figures import inches
 from mkfa.figures.paper import draw_curves, height
-from mkfa.figures.style import PAGE, in_few_words, new_figure, refuse_both, style
+from mkfa.figures.style import NARROW, SMALL, in_few_words, new_figure, refuse_both, signed, style, width_of, wrapped
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
 from mkfa.results.curve import Curve
@@ -23,28 +24,11 @@ if TYPE_CHECKING:
 
 HEIGHT = 3.4
 
-COLOURS = {
-    "transfer": "#1f77b4",
-    "selffer": "#2ca02c",
-    "transfer+": "#17becf",
-    "selffer+": "#98df8a",
-    "random": "#ff7f0e",
-    "shuffle": "#9467bd",
-    "shuffle-network": "#c5b0d5",
-    "covariance": "#8c564b",
-    "delta": "#d62728",
-    "box": "#e377c2",
-    "stack": "#bcbd22",
-    "first-k": "#7f7f7f",
-    "basis": "#111111",
-    "keys": "#555555",
-}
-MARKERS = "os^vDPX<>*hpd"
 FLATTENED = 2.5
 """An arm with `Arm.must_hurt` that falls this many times deeper than all others gives these a panel of their own."""
 
 
-def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = ()) -> Figure:
+def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = (), width: str = "page") -> Figure:
     """Draw one line for each arm, in percentage points against the base; points are means, bands one deviation.
 
     The axis reaches down to chance only if an arm comes near it. If an arm that must hurt falls much deeper than all
@@ -54,6 +38,7 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
     ----------
     ax : the one panel to draw into, without the closer one; a new figure if None.
     paper : what the paper says of its curves, for panels below; only without `ax`.
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -67,60 +52,99 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
         if ax is not None:
             refuse_both(ax, paper)
             arms = series_of(_trained(curve))
-            _draw_curve([ax], curve, arms)
+            _draw_curve([ax], curve, arms, ax.bbox.width / ax.figure.dpi)
             if arms:
                 ax.legend(frameon=False)
             return ax.figure.figure
-        below = height(paper)
-        figure: Figure = new_figure(PAGE, HEIGHT + below)
+        wide = inches(width)
+        below = height(paper, wide)
+        panels = _panels(curve)
+        tall = HEIGHT if wide >= NARROW else 2.3 * panels + 1.0
+        figure: Figure = new_figure(wide, tall + below)
         if not paper:
-            _draw_panels(figure, curve)
+            _draw_panels(figure, curve, wide)
         else:
-            upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[HEIGHT, below], hspace=0.06)[:, 0]
-            _draw_panels(upper, curve)
-            draw_curves(lower, paper)
+            upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[tall, below], hspace=0.06)[:, 0]
+            _draw_panels(upper, curve, wide)
+            draw_curves(lower, paper, wide)
     return figure
+
+
+def _panels(curve: Curve) -> int:
+    return 2 if _closer(series_of(_trained(curve))) else 1
 
 
 def _trained(curve: Curve) -> list[Cell]:
     return [cell for cell in curve.cells if cell.top1]
 
 
-def _draw_panels(canvas: Figure | SubFigure, curve: Curve) -> None:
+def _draw_panels(canvas: Figure | SubFigure, curve: Curve, width: float) -> None:
     """Draw the curve, and once more closer if one arm flattens the others."""
     arms = series_of(_trained(curve))
-    limits = _closer(arms)
-    axes = canvas.subplots(1, 2 if limits else 1, squeeze=False)[0]
-    _draw_curve(axes, curve, arms)
+    limits, narrow = _closer(arms), width < NARROW
+    panels = 2 if limits else 1
+    axes = canvas.subplots(*((panels, 1) if narrow else (1, panels)), squeeze=False).ravel().tolist()
+    _draw_curve(axes, curve, arms, width / (1 if narrow else panels))
     if limits:
         axes[1].set_ylim(*limits)
         axes[1].set_title("the same, closer", loc="right", fontsize=8)
-    if arms:
+        _mark_points_below(axes[1], arms)
+    if arms and narrow:
+        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    elif arms:
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
 
 
-def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
+def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]]) -> None:
+    """Mark points below the axis by an arrowhead at its edge with the value; of an arm that is all below, the last."""
+    bottom = ax.get_ylim()[0]
+    for arm, look in arm_looks(arms).items():
+        x, y, _ = _points(arms[arm])
+        for n, value in zip(x[y < bottom], y[y < bottom], strict=True):
+            ax.plot([n], [bottom], "v", color=look.colour, markersize=4, clip_on=False, zorder=5)
+            ax.annotate(
+                signed(value),
+                (n, bottom),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=SMALL,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.3},
+                zorder=5,
+            )
+
+
+def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[Cell]], width: float) -> None:
     for ax in axes:
         _draw_arms(ax, curve, arms)
     _draw_chance(axes[0], curve)
-    axes[0].set_ylabel(f"top-1 less the base's {100 * curve.base.mean:.1f} % (points)\nbands: SD over seeds")
+    gap = "\n" if width_of(axes[0].figure, "page") < NARROW and len(axes) > 1 else " "
+    base = f"{100 * curve.base.mean:.1f} %"
+    axes[0].set_ylabel(f"top-1 less the base's{gap}{base} (points)\nbands: ±1 SD over seeds")
     # beside a second panel, which has a title too, one line has no room
-    axes[0].set_title(_title(curve).replace("; ", "\n" if len(axes) > 1 else "; "), loc="left")
+    title = _title(curve).replace("; ", "\n" if len(axes) > 1 or width < NARROW else "; ")
+    axes[0].set_title(wrapped(title, 0.85 * width), loc="left")
 
 
 def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
-        ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0)
-    others = cycle([c for name, c in COLOURS.items() if name not in arms] or list(COLOURS.values()))
-    for i, (arm, cells) in enumerate(arms.items()):
+        ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0, label="base, ±1 SD")
+    for (arm, cells), look in zip(arms.items(), arm_looks(arms).values(), strict=True):
         x, y, band = _points(cells)
-        colour = COLOURS.get(arm) or next(others)  # a series "arm source" has no colour of its own
         ax.plot(
-            x, y, marker=MARKERS[i % len(MARKERS)], markersize=3.5, linewidth=1.2, color=colour, label=arm, zorder=3
+            x,
+            y,
+            marker=look.marker,
+            linestyle=look.line,
+            markersize=3.5,
+            linewidth=1.2,
+            color=look.colour,
+            label=arm,
+            zorder=3,
         )
-        ax.fill_between(x, y - band, y + band, color=colour, alpha=0.15, linewidth=0, zorder=2)
+        ax.fill_between(x, y - band, y + band, color=look.colour, alpha=0.12, linewidth=0, zorder=2)
     numbers = sorted({c.layers for c in curve.cells})
     if len(numbers) <= 20:
         ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])

@@ -13,7 +13,7 @@ from mkfa.banks.bank import FilterBank
 from mkfa.banks.canonical import canonical
 from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures.style import NARROW, SMALL, letters, new_figure, shortened, style, width_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,10 +69,14 @@ def _sample(bank: FilterBank, index: int, *, place: str, rng: np.random.Generato
     return LayerSample(title, group.weight[chosen])
 
 
-def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
+def draw(data: FilterRows, fig: Figure | SubFigure | None = None, *, width: str = "page") -> Figure:
     """Draw one row of three mosaics for each bank, into `fig` or a new figure.
 
     Each filter is scaled by its own largest |weight|; zero is white.
+
+    Parameters
+    ----------
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -83,21 +87,33 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None) -> Figure:
     ['mobilenet_v2\\nfirst: layer 1, 3x3, 28 of 32', 'middle: layer 9, 3x3, 30 of 384']
     """
     with style():
-        figure: Figure | SubFigure = fig or new_figure(PAGE, 0.6 + 1.15 * len(data.rows))
+        wide = width_of(fig, width)
+        row = 1.15 if wide >= NARROW else 0.95
+        figure: Figure | SubFigure = fig or new_figure(wide, 0.75 + row * len(data.rows))
         axes = figure.subplots(len(data.rows), 3, squeeze=False)
         for line, (name, samples) in zip(axes, data.rows, strict=True):
             for ax, sample in zip(line, samples, strict=True):
-                _mosaic(ax, sample)
-            line[0].set_title(f"{name}\n{line[0].get_title(loc='left')}", loc="left", fontsize=7)
+                _mosaic(ax, sample, wide / 3)
+            own = line[0].get_title(loc="left")
+            line[0].set_title(
+                f"{shortened(name, int(0.8 * letters(wide / 3, 7)))}\n{own}", loc="left", fontsize=_size(wide)
+            )
         figure.colorbar(
             axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
         ).set_label("weight / largest |weight| of the filter")
-        title = f"Up to {PER_LAYER} random usable filters of three layers of each network (seed {data.seed})"
-        figure.suptitle(title, x=0.01, ha="left")
+        title = (
+            f"Up to {PER_LAYER} random filters of three layers of each network, of those that are usable: "
+            f"not dead, flat or non-finite (seed {data.seed})"
+        )
+        figure.suptitle(wrapped(title, wide, 8), x=0.01, ha="left", fontsize=8)
     return figure.figure
 
 
-def _mosaic(ax: Axes, sample: LayerSample) -> None:
+def _size(width: float) -> float:
+    return 7 if width >= NARROW else SMALL
+
+
+def _mosaic(ax: Axes, sample: LayerSample, width: float) -> None:
     n, kh, kw = sample.filters.shape
     rows = -(-PER_LAYER // _COLUMNS)
     sheet = np.full((rows * (kh + 1) - 1, _COLUMNS * (kw + 1) - 1), np.nan)
@@ -105,7 +121,9 @@ def _mosaic(ax: Axes, sample: LayerSample) -> None:
         y, x = divmod(i, _COLUMNS)
         sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = filter_ / np.abs(filter_).max()
     ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_title(sample.title, loc="left", fontsize=7)
+    size = _size(3 * width)
+    title = sample.title if size > SMALL else "\n".join(sample.title.rsplit(", ", 1))
+    ax.set_title(title, loc="left", fontsize=size)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)

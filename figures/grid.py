@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mkfa.colours import SIGNED
+from mkfa.figures.style import SMALL, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ class Words:
     apart: int = 0
 
 
-def draw_grid(ax: Axes, value: Value, words: Words) -> None:
+def draw_grid(ax: Axes, value: Value, words: Words, *, narrow: bool = False) -> None:
     """Draw a grid with its colour bar.
 
     Colours reach to the largest change. If a change below the line would leave those above it pale, they reach to the
@@ -41,8 +42,9 @@ def draw_grid(ax: Axes, value: Value, words: Words) -> None:
     Parameters
     ----------
     value : called with row and column; returns accuracy in percent and change in points, or None for no square.
+    narrow : True puts the colour bar below.
     """
-    shape = len(words.rows), len(words.columns)
+    shape, size = (len(words.rows), len(words.columns)), SMALL if narrow else 7
     squares = {(i, j): square for i, j in np.ndindex(shape) if (square := value(i, j)) is not None}
     change = np.full(shape, np.nan)
     for place, (_, points) in squares.items():
@@ -60,11 +62,11 @@ def draw_grid(ax: Axes, value: Value, words: Words) -> None:
             f"{top1:.1f}\n{arrow} {abs(points):.1f}",
             ha="center",
             va="center",
-            fontsize=7,
-            color="white" if abs(points) > 0.6 * limit else "black",
+            fontsize=size,
+            color=ink(picture, points),
         )
-    ax.set_xticks(range(shape[1]), list(words.columns))
-    ax.set_yticks(range(shape[0]), list(words.rows))
+    ax.set_xticks(range(shape[1]), list(words.columns), fontsize=size)
+    ax.set_yticks(range(shape[0]), list(words.rows), fontsize=size)
     if words.apart:
         ax.axhline(shape[0] - words.apart - 0.5, color="black", linewidth=0.8)
     ax.set_xlabel(words.below)
@@ -75,7 +77,8 @@ def draw_grid(ax: Axes, value: Value, words: Words) -> None:
     low, high = bool((change < -limit).any()), bool((change > limit).any())
     ends = "both" if low and high else "min" if low else "max" if high else "neither"
     label = f"{words.scale}\n(below the line clipped at {limit:.1f})" if clipped else words.scale
-    ax.figure.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, pad=0.02)
+    where: Any = {"location": "bottom", "aspect": 30, "pad": 0.02} if narrow else {"pad": 0.02}
+    ax.figure.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, **where)
 
 
 def _largest(change: NDArray[np.float64]) -> float:

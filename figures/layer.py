@@ -13,7 +13,8 @@ from mkfa.banks.bank import FilterBank
 from mkfa.banks.canonical import canonical
 from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
-from mkfa.figures.style import PAGE, new_figure, style
+from mkfa.figures import inches
+from mkfa.figures.style import NARROW, new_figure, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,8 +54,12 @@ def compute(bank: FilterBank, number: int) -> LayerMosaic:
     return LayerMosaic(title, group.weight[chosen], tuple(map(int, chosen)), tuple(map(bool, usable[chosen])))
 
 
-def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
+def draw(data: LayerMosaic, ax: Axes | None = None, *, width: str = "page") -> Figure:
     """Draw the mosaic into `ax` or a new figure; each filter is scaled by its own largest |weight|, zero is white.
+
+    Parameters
+    ----------
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -66,7 +71,8 @@ def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
     features.1.conv.0.0.weight; crossed: dead, flat or not finite
     """
     n, kh, kw = data.filters.shape
-    columns = max(4, min(20, math.ceil(math.sqrt(n * 1.6))))
+    wide = inches(width)
+    columns = max(4, min(20 if wide >= NARROW else 12, math.ceil(math.sqrt(n * 1.6))))
     rows = math.ceil(n / columns)
     sheet = np.full((rows * (kh + 1) - 1, columns * (kw + 1) - 1), np.nan)
     for i, filter_ in enumerate(data.filters):
@@ -75,14 +81,20 @@ def draw(data: LayerMosaic, ax: Axes | None = None) -> Figure:
         top = float(np.abs(finite).max()) or 1.0
         sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = finite / top
     with style():
-        ax = ax or new_figure(PAGE, 0.7 + PAGE * 0.94 * sheet.shape[0] / sheet.shape[1]).add_subplot()
+        tall = (1.4 if wide < NARROW else 0.9) + wide * 0.94 * sheet.shape[0] / sheet.shape[1]
+        title = wrapped(data.title, wide if wide < NARROW else 0.85 * wide) if ax is None else data.title
+        ax = ax or new_figure(wide, tall).add_subplot()
         picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
         for i in (i for i, good in enumerate(data.usable) if not good):
             y, x = divmod(i, columns)
             corner = x * (kw + 1) - 0.5, y * (kh + 1) - 0.5
             ax.plot([corner[0], corner[0] + kw], [corner[1], corner[1] + kh], color="black", linewidth=0.8)
         ax.set_axis_off()
-        ax.set_title(data.title, loc="left")
-        bar = ax.figure.colorbar(picture, ax=ax, shrink=min(1.0, 2.2 / (0.7 + 0.94 * PAGE * rows / columns)), pad=0.01)
+        ax.set_title(title, loc="left")
+        if wide < NARROW:
+            bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.02, aspect=40, ticks=[-1, 0, 1])
+        else:
+            share = min(1.0, 2.2 / (0.7 + 0.94 * wide * rows / columns))
+            bar = ax.figure.colorbar(picture, ax=ax, shrink=share, pad=0.01)
         bar.set_label("weight / largest |weight| of the filter")
     return ax.figure.figure

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mkfa.evidence.paper import PaperMatrix, citation
+from mkfa.figures import inches
 from mkfa.figures.grid import Words, draw_grid
-from mkfa.figures.style import PAGE, new_figure, refuse_both, style
+from mkfa.figures.style import NARROW, new_figure, refuse_both, style, wrapped
 from mkfa.results.matrix import Matrix
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ NARROWEST = 4.2
 """Width that the title needs, inches."""
 
 
-def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = None) -> Figure:
+def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = None, width: str = "page") -> Figure:
     """Draw one square for each pair: top-1 in percent, and an arrow with the points gained or lost.
 
     Controls are rows in brackets below a line.
@@ -27,6 +28,7 @@ def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = 
     ----------
     ax : the panel to draw into; a new figure if None.
     paper : the paper's table, for a panel below with a scale of its own; only without `ax`.
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -37,18 +39,22 @@ def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = 
     '68.1\\n↓ 0.4'
     """
     rows, columns = len(_rows(matrix)), len(matrix.domains)
-    height = 1.3 + 0.5 * (rows + 1)
     refuse_both(ax, paper)
+    wide = inches(width)
+    narrow = ax is None and wide < NARROW
+    square = 0.42 if narrow else 0.5
+    height = (1.9 if narrow else 1.3) + square * (rows + 1)
     with style():
         if paper is None:
-            ax = ax or new_figure(min(PAGE, max(NARROWEST, 2.1 + 0.85 * columns)), height).add_subplot()
-            _draw_result(ax, matrix)
+            new = min(wide, max(NARROWEST, 2.1 + 0.85 * columns))
+            ax = ax or new_figure(new, height).add_subplot()
+            _draw_result(ax, matrix, new, narrow=narrow)
             return ax.figure.figure
-        below = 1.5 + 0.5 * (len(paper.sources) + 1)
-        figure: Figure = new_figure(PAGE, height + below)
+        below = (2.3 if narrow else 1.5) + square * (len(paper.sources) + 1)
+        figure: Figure = new_figure(wide, height + below)
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, below], hspace=0.04)[:, 0]
-        _draw_result(upper.add_subplot(), matrix)
-        _draw_paper(lower.add_subplot(), paper)
+        _draw_result(upper.add_subplot(), matrix, wide, narrow=narrow)
+        _draw_paper(lower.add_subplot(), paper, wide, narrow=narrow)
     return figure
 
 
@@ -57,7 +63,7 @@ def _rows(matrix: Matrix) -> list[tuple[str, str]]:
     return [*((source, "") for source in matrix.sources), *dict.fromkeys(("", c.arm) for c in matrix.controls)]
 
 
-def _draw_result(ax: Axes, matrix: Matrix) -> None:
+def _draw_result(ax: Axes, matrix: Matrix, width: float, *, narrow: bool) -> None:
     rows, names, p = _rows(matrix), matrix.domains, matrix.parameters
     cells = {
         (rows.index((c.source, "" if c.source else c.arm)), names.index(c.target)): c
@@ -84,14 +90,15 @@ def _draw_result(ax: Axes, matrix: Matrix) -> None:
             bases,
             left,
             "target, with its base accuracy (%)",
-            title,
+            wrapped(title, 0.72 * width),
             "points against the base",
             apart,
         ),
+        narrow=narrow,
     )
 
 
-def _draw_paper(ax: Axes, paper: PaperMatrix) -> None:
+def _draw_paper(ax: Axes, paper: PaperMatrix, width: float, *, narrow: bool) -> None:
     def value(i: int, j: int) -> tuple[float, float]:
         pair = paper.sources[i], paper.targets[j]
         return paper.top1(*pair), paper.change(*pair)
@@ -109,7 +116,8 @@ def _draw_paper(ax: Axes, paper: PaperMatrix) -> None:
             columns,
             "source of the filters",
             "target, with its base accuracy (%, Table 7)",
-            title,
+            wrapped(title, 0.72 * width),
             "points against selffer",
         ),
+        narrow=narrow,
     )

@@ -22,6 +22,7 @@ def show_curve(
     layers: str,
     verb: str,
     with_paper: bool,
+    width: str,
     running: Running,
     as_json: bool,
 ) -> None:
@@ -43,7 +44,7 @@ def show_curve(
     if outcomes is None:
         return
     found: Any = plan.summarise()
-    paths = training.write_results(plan, plan.kind, found, figure=_figure(found, paper, table=table))
+    paths = training.write_results(plan, plan.kind, found, figure=_figure(found, paper, table=table, width=width))
     if as_json:
         print_json(found.to_dict() | {"files": paths})
     else:
@@ -60,7 +61,9 @@ def _paper(what: str, *, table: bool, sources: bool) -> Any:
     return paper_rows(sources=sources, what=what) if table else paper_curves(what)
 
 
-def _figure(found: Any, paper: Any, *, table: bool) -> Any:
+def _figure(found: Any, paper: Any, *, table: bool, width: str) -> Any:
     from mkfa.figures import curve, scenarios
 
-    return scenarios.draw(found, paper=paper) if table else curve.draw(found, paper=paper or ())
+    if table:
+        return scenarios.draw(found, paper=paper, width=width)
+    return curve.draw(found, paper=paper or (), width=width)

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mkfa.cli.shared.printing import VOICE, warn
+from mkfa.figures import inches
 
 
 def option(names: str, metavar: str, help: str, **more: Any) -> Any:
@@ -38,6 +39,23 @@ KernelSize = Annotated[str, option("--kernel-size", "5x5", "Filters of this size
 Seed = Annotated[int, option("--seed", "N", "Seed of every random draw; it is recorded.", min=0)]
 Json = Annotated[bool, flag("--json", "Print JSON for machines, errors too.", **OUTPUT)]
 Force = Annotated[bool, flag("--force", "Replace files that exist.", **OUTPUT)]
+
+
+def _known_width(value: str) -> str:
+    inches(value)  # refuses another width before any work
+    return value
+
+
+Width = Annotated[
+    str,
+    option(
+        "--width",
+        "WIDTH",
+        "Width of the figure as printed: column (3.4 inches) or page (7 inches).",
+        callback=_known_width,
+        **OUTPUT,
+    ),
+]
 Seeds = Annotated[int, option("--seeds", "N", "Train each run with seeds 0 to N - 1.", min=1)]
 OutFolder = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, option
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Width, option
 from mkfa.cli.shared.printing import print_json, say_wrote
 
 ENDINGS = (".json", ".csv", ".h5")
@@ -22,6 +22,7 @@ class Output:
 
     out: Annotated[Path | None, option("--out -o", "FILE", "Write the result: .json, .csv or .h5.", **OUTPUT)] = None
     figure: Annotated[Path | None, option("--figure", "FILE", "Draw the result: .png, .pdf or .svg.", **OUTPUT)] = None
+    width: Width = "page"
     force: Force = False
     as_json: Json = False
 
@@ -29,20 +30,21 @@ class Output:
         """Refuse files that cannot be written, or that are one of `banks`, before any work is done."""
         check_output(self.out, ENDINGS, force=self.force, banks=banks)
         check_output(self.figure, PICTURES, force=self.force, banks=banks)
+        check_width(self.width, self.figure, "--figure")
 
-    def deliver(self, result: Any, *, show: Callable[[], None], draw: Callable[[], Any]) -> None:
+    def deliver(self, result: Any, *, show: Callable[[], None], draw: Callable[[str], Any]) -> None:
         """Bring a result to where the user wants it: files first, then JSON or tables with the names of the files.
 
         Parameters
         ----------
         result : has `save` and `to_dict`.
         show : prints the tables.
-        draw : returns the matplotlib figure.
+        draw : returns the matplotlib figure; called with the width.
         """
         if self.out is not None:
             result.save(self.out, overwrite=self.force)
         if self.figure is not None:
-            save_figure(draw(), self.figure, overwrite=self.force)
+            save_figure(draw(self.width), self.figure, overwrite=self.force)
         if self.as_json:
             print_json(result)
             return
@@ -64,6 +66,14 @@ def check_output(path: Path | None, endings: Sequence[str], *, force: bool, bank
     for bank in (resolve_path(name) for name in banks) if path.exists() else ():
         if bank.exists() and bank.samefile(path):
             raise MkfaError(path, "is a bank that the result is made from", "choose another --out")
+
+
+def check_width(width: str, path: Path | None, option: str) -> None:
+    """Refuse a width where no figure is drawn."""
+    from mkfa.errors import MkfaError
+
+    if path is None and width != "page":
+        raise MkfaError("--width", "is the width of a figure, and none was asked for", f"name one by {option}")
 
 
 def save_figure(figure: Any, path: Path, *, overwrite: bool) -> None:

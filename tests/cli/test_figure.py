@@ -57,3 +57,19 @@ def test_wrong_requests_say_what_to_do(arguments, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MkfaError, match=says):
         run(*arguments)
+
+
+def test_the_width_of_a_picture_is_that_of_a_column_or_a_page(bank_maker, tmp_path):
+    import matplotlib.image
+
+    bank = write_bank(bank_maker(), tmp_path / "a.h5")
+
+    for width, inches in (("column", 3.4), ("page", 7.0)):
+        path = tmp_path / f"{width}.png"
+        run("filters", bank, "--width", width, "-o", path)
+        assert matplotlib.image.imread(path).shape[1] == round(200 * inches)
+    with pytest.raises(MkfaError, match="choose column or page"):
+        run("filters", bank, "--width", "foot", "-o", tmp_path / "no.png")
+    assert not (tmp_path / "no.png").exists()
+    result = CliRunner().invoke(app, ["compare", "a", "b", "--width", "column"])
+    assert "none was asked for" in str(result.exception)

@@ -30,10 +30,10 @@ def test_bars_stack_to_one_and_curves_are_those_of_the_summary(data):
     assert max(tops) == pytest.approx(1) and len(shares.containers[0]) == 4
     assert [t.get_text() for t in shares.get_xticklabels()] == [f"{number}\n5x5" for number in (1, 2, 3, 4)]
     lines = {line.get_label(): line for line in coverage.get_lines()}
-    assert {"filters", "shuffled", "gaussian", "blurred", "covariance"} <= set(lines)
+    assert {"filters", *(f"null: {name}" for name in ("shuffled", "gaussian", "blurred", "covariance"))} <= set(lines)
     assert lines["filters"].get_xdata() == pytest.approx(CURVE)
     assert lines["filters"].get_ydata() == pytest.approx(summarise(data).whole[0].curve)
-    assert lines["blurred"].get_ydata() == pytest.approx(summarise(data).whole[2].null_curve)
+    assert lines["null: blurred"].get_ydata() == pytest.approx(summarise(data).whole[2].null_curve)
 
 
 def test_a_filter_and_its_model_share_a_scale_centred_at_zero(data):

@@ -47,10 +47,13 @@ def test_prototypes_and_shares(atlas):
 def test_three_colourings_of_the_same_points(atlas):
     position = np.random.default_rng(1).standard_normal((50, 2)).astype(np.float32)
     figure = draw(replace(atlas, map=FilterMap(np.arange(50), position)))
-    for title in ("best fitting family", "depth of the layer", "bank"):
+    for title in ("best fitting class", "depth of the layer", "bank"):
         points = np.asarray(titled(figure, title).collections[0].get_offsets())
         assert np.allclose(np.sort(points[:, 0]), np.sort(position[:, 0]))
     depth = titled(figure, "depth of the layer").collections[0]
     assert depth.get_clim() == (0, 1)
     legend = titled(figure, "bank").get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["one", "two"]
+    small = [artist for artist in titled(figure, "best fitting class").artists if hasattr(artist, "xybox")]
+    assert 3 <= len(small) <= 18
+    assert all(np.isclose(position, artist.xy).all(axis=1).any() for artist in small)  # each at its filter's place

@@ -68,5 +68,7 @@ def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Com
     pairs, _, places = figure.axes[:3]
     assert "hatched: no usable filter" in pairs.get_title(loc="left")
     assert any(patch.get_hatch() for patch in pairs.patches)
-    assert [list(line.get_xdata()) for line in places.lines if line.get_marker() == ">"] == [[LIMITS[1]]]
+    heads = [line for line in places.lines if line.get_marker() == ">" and line.get_markerfacecolor() == "black"]
+    assert [list(line.get_xdata()) for line in heads] == [[LIMITS[1]]]
+    assert "7.0" in [text.get_text() for text in places.texts]
     figure.draw_without_rendering()

@@ -36,7 +36,7 @@ def test_the_first_training_image_of_each_class_is_there_pixel_by_pixel(channels
             (sheet[r, c] == shown[0, 0]).all() and np.array_equal(sheet[r : r + 24, c : c + 24], shown) for r, c in tops
         )
     texts = [text.get_text() for text in ax.texts]
-    assert texts[:4] == ["a", "b$x$", "c", "猫"] and texts[4].endswith("…") and len(os_name) > 13
+    assert texts[:4] == ["a", "b$x$", "c", "猫"] and "…" in texts[4] and len(texts[4]) <= 13 and len(os_name) > 13
     draw(data, ax=Figure().add_subplot())
 
 

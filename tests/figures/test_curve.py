@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mkfa.arms.arms import ARMS
-from mkfa.figures.curve import COLOURS, draw
+from mkfa.figures.curve import draw
 from mkfa.results.curve import make_curve
 from mkfa.results.record import RunRecord
 from mkfa.training.result import RunResult
@@ -11,7 +11,7 @@ from mkfa.training.result import RunResult
 P = {"source": "a", "target": "b", "arch": "net", "what": "depthwise", "layers": [1, 2], "seeds": 2}
 
 
-def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
+def test_every_arm_has_a_line_of_its_own_look_also_beside_one_more():
     names = [*ARMS, "first-5"]
     runs = [
         RunRecord(
@@ -27,10 +27,11 @@ def test_every_arm_has_a_line_and_a_colour_of_its_own_also_beside_one_more():
         for seed in (0, 1)
     ]
     [axes] = draw(make_curve(runs, parameters=P)).axes
-    lines = {str(line.get_label()): line.get_color() for line in axes.lines if line.get_label() in names}
+    lines = {str(line.get_label()): line for line in axes.lines if line.get_label() in names}
     assert set(lines) == set(names) - {"baseline"}
-    assert lines["first-5"] in COLOURS.values()
-    assert len({colour for name, colour in lines.items() if name in ARMS}) == len(ARMS) - 1
+    looks = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in lines.values()}
+    assert len(looks) == len(lines)
+    assert lines["first-5"].get_color() == lines["first-k"].get_color()
 
 
 def _curve(delta: float, transfer: float = -0.05):
@@ -58,6 +59,9 @@ def test_an_arm_that_must_hurt_and_falls_much_deeper_gives_the_others_a_closer_p
     low, high = closer.get_ylim()
     assert -8 < low < -5
     assert 0 < high < 3
+    below = [t.get_text() for t in closer.texts]
+    assert below == ["−25.0", "−50.0"]  # what lies below this panel has an arrowhead with its value
+    assert sum(line.get_marker() == "v" for line in closer.lines) == 2
 
 
 def test_where_all_arms_fall_alike_one_panel_shows_them():

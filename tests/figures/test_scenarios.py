@@ -55,6 +55,7 @@ def test_rows_have_accuracy_change_interval_p_and_seeds():
     np.testing.assert_allclose(own[2], [-30.5, -29.5], atol=1e-9)
     [edge] = [line for line in dots.get_lines() if line.get_marker() == "<"]
     assert list(edge.get_ydata()) == [2]  # far below the others, and beyond the axis
+    assert any(text.get_text().startswith("−") for text in dots.texts)  # its value stands beside the arrowhead
     assert dots.get_xlim()[0] > -10
     assert "sensitivity" in figure.subfigs[0].get_suptitle()
     figure.canvas.draw()
