@@ -12,11 +12,11 @@ from mkfa.cli.shared.arm_help import epilog
 from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
+    CurveNetwork,
+    CurveRecipe,
     FilterOptions,
     Json,
-    NetworkByDevice,
     OutFolder,
-    RecipeByDevice,
     Running,
     Seeds,
     SourceArch,
@@ -26,7 +26,7 @@ from mkfa.cli.shared.options import (
     add,
     option,
 )
-from mkfa.experiments.defaults import PAIR
+from mkfa.experiments.defaults import LAYERS, PAIR
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +40,9 @@ def transfer_curve(
         option(
             "--layers",
             "NUMBERS",
-            "The first N layers: 1..18, 0..12..3, 1,2,4, all; one number and several arms make a table.",
+            f"The first N layers: {LAYERS}, 1..18, 1,2,4, all; one number and several arms make a table.",
         ),
-    ] = "1..18",
+    ] = LAYERS,
     source: Annotated[str, option("--source", "NAMES", SOURCE)] = PAIR[0],
     target: Target = PAIR[1],
     arms: Annotated[
@@ -57,8 +57,8 @@ def transfer_curve(
     seeds: Seeds = 3,
     *,
     filters: FilterOptions,
-    network: NetworkByDevice,
-    recipe: RecipeByDevice,
+    network: CurveNetwork,
+    recipe: CurveRecipe,
     running: Running,
     out: OutFolder = None,
     with_paper: WithPaper = False,

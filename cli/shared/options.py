@@ -105,8 +105,8 @@ class RecipeOptions:
 
 
 @dataclass(frozen=True)
-class RecipeByDevice(RecipeOptions):
-    """The same, where the default depends on the device."""
+class CurveRecipe(RecipeOptions):
+    """The same, with the default of a curve."""
 
     recipe: Annotated[
         str,
@@ -158,15 +158,15 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
-class NetworkByDevice(NetworkOptions):
-    """The same, where the default depends on the device."""
+class CurveNetwork(NetworkOptions):
+    """The same, with the default of a curve."""
 
     arch: Annotated[
         str,
         option(
             "--arch",
             "NAME",
-            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers); default: by device.",
+            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers); default: resmixer_32_18.",
             **NETWORK,
         ),
     ] = ""

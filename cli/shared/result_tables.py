@@ -37,6 +37,8 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     print_contrasts(found.contrasts)
     for note in (*older(p), *notes):
         say(note)
+    if found.answer is not None:
+        say(found.answer.sentence)
 
 
 def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] = ()) -> None:

@@ -368,8 +368,8 @@ ARMS: Table[Arm] = Table(
 )
 Arm.TABLE = ARMS
 
-DEFAULT_ARMS = "transfer,selffer,random"
-"""Default arms of a curve, as they are named on the command line."""
+DEFAULT_ARMS = "transfer,selffer,random,delta"
+"""Default arms of a curve: delta, which must hurt, says whether the others could have."""
 
 
 def find_arm(name: str) -> Arm:

@@ -293,10 +293,10 @@ def make_recipe(
 
 
 def make_setting(options: TransferOptions) -> tuple[Setting, str]:
-    """Return the requested network and recipe and, if they were chosen by device, a sentence that says so.
+    """Return the requested network and recipe and, if none was named, a sentence that says which.
 
-    An empty `arch` is chosen by the device (`default_options`). An empty `recipe` is "fast", with the changes that were
-    chosen for that network if it is the device's, unchanged for any other network.
+    An empty `arch` is that of `default_options`. An empty `recipe` is "fast", with the changes that were chosen for the
+    default network if that is used, unchanged for any other.
     """
     arch, recipe = options.get("arch", ""), options.get("recipe", "")
     changes: Any = options.get("set") or {}
@@ -306,10 +306,8 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
     arch = plain_name(arch)  # the same network under two names is the same run
     default: dict[str, Any] = {}
-    cpu = False
     if not arch:
-        kind = make_execution(options).kind
-        default, cpu = default_options(kind), kind != "cuda"
+        default = default_options()
         arch, network = default["arch"], default["network"] | network
         if not recipe:
             changes = default["set"] | changes
@@ -317,7 +315,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     network = without_defaults(arch, network)
     every = options.get("evaluate_every")
     used = make_recipe(recipe or "fast", changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
-    reason = describe_choice(arch, network, used, cpu=cpu) if default else ""
+    reason = describe_choice(arch, network, used) if default else ""
     what, fit = options.get("what", "depthwise"), options.get("fit_kernel", "")
     bias, norm = options.get("with_bias", False), options.get("with_norm", False)
     return Setting(arch, used, what, bias, fit, network, norm), reason

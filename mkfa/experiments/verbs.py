@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
-from mkfa.experiments.defaults import PAIR, SIX
+from mkfa.experiments.defaults import LAYERS, PAIR, SIX
 from mkfa.experiments.planning import (
     Layers,
     Names,
@@ -123,7 +123,7 @@ def transfer_curve(
     *,
     source: Names = PAIR[0],
     target: str | Path = PAIR[1],
-    layers: Layers = "1..18",
+    layers: Layers = LAYERS,
     arms: Names | None = None,
     progress: Progress = None,
     **options: Unpack[TransferOptions],
@@ -135,9 +135,10 @@ def transfer_curve(
     layers : int, range, list or str
         Numbers of layers to set: range(1, 19), [1, 2, 4], "0..12..3".
     arms : str or list
-        Default: "transfer,selffer,random", with "stack" instead of "transfer" with `source_arch`.
+        Default: "transfer,selffer,random,delta", with "stack" instead of "transfer" with `source_arch`.
     Other parameters
-        As in `transfer`; if no arch is given, it and changes to the recipe "fast" are chosen by device.
+        As in `transfer`; if no arch is given, `mkfa.experiments.defaults.default_options` gives it and changes to the
+        recipe "fast".
 
     Returns
     -------

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mkfa.results.allowance import Answer, answer
 from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import Contrast, contrasts_of
 from mkfa.results.record import RunRecord
@@ -17,7 +18,8 @@ from mkfa.training.spec import BASE
 class Curve(Result):
     """Accuracy by number of borrowed layers: base, cells, chance level, sensitivity and parameters.
 
-    `contrasts` compares the arms with `random` and the base, and gives the last step of the arms that borrow.
+    `contrasts` compares the arms with `random` and the base, and gives the last step of the arms that borrow. `answer`
+    says how many layers may be frozen before more than a point is lost (`mkfa.results.allowance`).
     """
 
     KIND: ClassVar[str] = "curve"
@@ -27,6 +29,7 @@ class Curve(Result):
     sensitivity: Sensitivity | None
     parameters: Mapping[str, Any]
     contrasts: tuple[Contrast, ...] = ()
+    answer: Answer | None = None
 
     def headline(self) -> str:
         """Return the source, the target and the number of points."""
@@ -45,4 +48,6 @@ def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> C
     planted = [r for r in runs if r.arm != BASE]
     cells = group_cells(planted, base.top1, base_runs=base_runs)
     contrasts = contrasts_of(base, cells, runs=[*base_runs, *planted]) if base.top1 else ()
-    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts)
+    return Curve(
+        base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts, answer(base, cells)
+    )

@@ -16,11 +16,12 @@ from mkfa.training.recipe import load_recipe
 CPU = {"device": "cpu"}
 
 
-def test_the_network_chosen_by_device_comes_with_its_changes_to_the_recipe():
+def test_the_default_network_comes_with_its_changes_to_the_recipe():
     setting, reason = make_setting(CPU)
-    assert (setting.arch, setting.options) == ("convmixer_32_18", {"patch": 4})
-    assert (setting.recipe.equal_steps, setting.recipe.batch, setting.recipe.lr) == (300, 32, 0.01)
-    assert reason.startswith("Network convmixer_32_18, patches of 4, 300 steps of 32 images, as this is a CPU: ")
+    assert (setting.arch, setting.options) == ("resmixer_32_18", {})
+    assert (setting.recipe.equal_steps, setting.recipe.batch, setting.recipe.lr) == (150, 32, 0.01)
+    assert reason.startswith("Network resmixer_32_18, 150 steps of 32 images: ")
+    assert make_setting({"device": "cuda"}) == (setting, reason)  # results of all devices can be compared
 
 
 def test_another_network_without_a_recipe_is_trained_by_plain_fast_and_no_choice_is_told():
@@ -33,10 +34,10 @@ def test_another_network_without_a_recipe_is_trained_by_plain_fast_and_no_choice
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"recipe": "smoke"}, "convmixer_32_18, patches of 4, 60 steps of 64 images"),
-        ({"patch": 2}, "convmixer_32_18, patches of 2, 300 steps of 32 images"),
-        ({"equal_steps": 7, "set": {"batch": 5}}, "convmixer_32_18, patches of 4, 7 steps of 5 images"),
-        ({"epochs": 2}, "convmixer_32_18, patches of 4, 2 epochs in batches of 32 images"),
+        ({"recipe": "smoke"}, "resmixer_32_18, 60 steps of 64 images"),
+        ({"patch": 2}, "resmixer_32_18, patches of 2, 150 steps of 32 images"),
+        ({"equal_steps": 7, "set": {"batch": 5}}, "resmixer_32_18, 7 steps of 5 images"),
+        ({"epochs": 2}, "resmixer_32_18, 2 epochs in batches of 32 images"),
     ],
 )
 def test_the_sentence_tells_what_is_trained(asked, told):
@@ -51,8 +52,8 @@ def test_the_sentence_tells_what_is_trained(asked, told):
     [
         ("transfer", "", ["transfer"]),
         ("transfer", "convmixer_8_3", ["stack"]),
-        ("transfer-curve", "", ["transfer", "selffer", "random"]),
-        ("transfer-curve", "convmixer_8_3", ["stack", "selffer", "random"]),
+        ("transfer-curve", "", ["transfer", "selffer", "random", "delta"]),
+        ("transfer-curve", "convmixer_8_3", ["stack", "selffer", "random", "delta"]),
     ],
 )
 def test_arms_that_are_not_named_fit_the_sources_network(verb, source_arch, arms):
@@ -70,3 +71,11 @@ def test_python_has_the_defaults_of_the_command_line(python, command):
     for name, parameter in inspect.signature(python).parameters.items():
         if name in theirs:
             assert parameter.default == theirs[name].default, name
+
+
+def test_a_curve_without_a_word_tries_six_depths_of_the_default_network_with_an_arm_that_must_hurt():
+    plan = plan_curve(CPU, source="fashion", target="digits", layers="3..18..3")
+    assert inspect.signature(mkfa.transfer_curve).parameters["layers"].default == "3..18..3"
+    assert plan.parameters["layers"] == (3, 6, 9, 12, 15, 18)
+    assert len(plan.runs) == 2 * 3 + 6 * 4 * 3
+    assert plan.warning == ""
