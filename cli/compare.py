@@ -48,6 +48,15 @@ def compare(
     ] = None,
     a: Annotated[str, option("--a", "BANK", "One bank.")] = "",
     b: Annotated[str, option("--b", "BANK", "The other bank.")] = "",
+    groups: Annotated[
+        list[str] | None,
+        option(
+            "--group --groups",
+            "NAME=BANKS",
+            "A group of banks, text=BANK,BANK (a folder stands for its banks), or a TOML file with lists; repeat it. "
+            "Banks then are the units: do groups differ by more than banks of one group?",
+        ),
+    ] = None,
     measures: Annotated[
         str | None,
         option(
@@ -74,6 +83,12 @@ def compare(
     Floor: two halves of one network. Ceiling and chance: filters without patterns. 'mkfa explain WORD' says more.
     """
     names = [*(x for x in (a, b) if x), *(banks or [])]
+    if groups:
+        _refuse_beside_groups(names, nulls, threshold)
+        _compare_groups(
+            groups, output, measures=measures, kernel_size=kernel_size, permutations=draws, sample=sample, seed=seed
+        )
+        return
     output.check(names)
     from mkfa.figures.compare import draw
     from mkfa.similarity.comparing import compare_many
@@ -90,6 +105,28 @@ def compare(
         progress=shown(),
     )
     output.deliver(result, show=lambda: _print(result), draw=lambda width: draw(result, width=width))
+
+
+def _refuse_beside_groups(names: Sequence[str], nulls: str | None, threshold: float) -> None:
+    from mkfa.errors import MkfaError
+
+    if names:
+        raise MkfaError(names[0], "stands in no group", "put every bank into a --group, or leave out --group")
+    if nulls is not None:
+        raise MkfaError("--nulls", "is for pairs of banks: groups are held against one another", "leave it out")
+    if threshold != 0.9:
+        raise MkfaError("--threshold", "is for pairs of banks", "leave it out")
+
+
+def _compare_groups(groups: Sequence[str], output: Output, **options: Any) -> None:
+    from mkfa.cli.shared.group_tables import print_groups
+    from mkfa.figures.groups import draw
+    from mkfa.similarity.groups import compare_groups, read_groups
+
+    named = read_groups(groups)
+    output.check([bank for banks in named.values() for bank in banks])
+    result = compare_groups(named, progress=shown(), **options)
+    output.deliver(result, show=lambda: print_groups(result), draw=lambda width: draw(result, width=width))
 
 
 def _print(result: Comparisons) -> None:

@@ -66,6 +66,12 @@ FIGURES = {
             "mkfa compare --a A --b B --figure FILE.png",
         ),
         FigureEntry(
+            "groups",
+            "a map of networks in groups, and the distances of all pairs",
+            "a comparison of groups",
+            "mkfa compare --group NAME=BANK,BANK --group NAME=BANK,BANK --figure FILE.png",
+        ),
+        FigureEntry(
             "assign",
             "shares of the patterns in each layer, coverage beside the nulls, best and worst fits",
             "an assignment",

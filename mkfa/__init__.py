@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from mkfa.similarity.comparing import compare as compare
     from mkfa.similarity.comparing import compare_many as compare_many
     from mkfa.similarity.comparison import Comparison as Comparison
+    from mkfa.similarity.group_comparison import GroupComparison as GroupComparison
+    from mkfa.similarity.groups import compare_groups as compare_groups
     from mkfa.similarity.matrix import Comparisons as Comparisons
     from mkfa.similarity.measures.table import Measure as Measure
     from mkfa.tables import register as register
@@ -78,6 +80,7 @@ __getattr__, __dir__, __all__ = face(
         "layer_quality": "mkfa.banks.quality",
         "compare": "mkfa.similarity.comparing",
         "compare_many": "mkfa.similarity.comparing",
+        "compare_groups": "mkfa.similarity.groups",
         "assign": "mkfa.patterns.assigning",
         "build_atlas": "mkfa.clusters.atlas",
         "find_keys": "mkfa.clusters.keys",
@@ -105,6 +108,7 @@ __getattr__, __dir__, __all__ = face(
         "Keys": "mkfa.clusters.keys",
         "Comparison": "mkfa.similarity.comparison",
         "Comparisons": "mkfa.similarity.matrix",
+        "GroupComparison": "mkfa.similarity.group_comparison",
         "register": "mkfa.tables",
         "write_report": "mkfa.report.writing",
         "Report": "mkfa.report.writing",

@@ -31,6 +31,7 @@ COMMANDS = {
     "show bank.h5 --layer 2": "layer_facts",
     "compare bank.h5 efficientnet_lite0 --draws 19 --sample 16 --kernel-size 5x5": "comparison",
     "compare bank.h5 efficientnet_lite0 ppocrv4_rec --draws 19 --sample 16 --kernel-size 5x5": "comparison",
+    "compare --group a=bank.h5,ppocrv4_det --group b=ppocrv4_rec,efficientnet_lite0 --draws 19": "group_comparison",
     "assign bank.h5 --draws 99 --no-store": "assignment",
     f"atlas {BANK} --clusters 3": "atlas",
     f"keys {BANK} --keys 3 --candidates 8": "keys",

@@ -28,6 +28,7 @@ from mkfa.figures import (
     contact_sheet,
     curve,
     filters,
+    groups,
     inches,
     keys,
     layer,
@@ -41,6 +42,7 @@ from mkfa.results.archive import bundled_file, find_experiment, read_experiments
 from mkfa.results.gather import rebuild
 from mkfa.similarity.comparing import compare as compare_pair
 from mkfa.similarity.comparing import compare_many
+from mkfa.similarity.groups import compare_groups
 
 
 def bank(name: str, seed: int, layers: int = 3) -> FilterBank:
@@ -81,6 +83,17 @@ def many():
 
 
 @cache
+def grouped():
+    return compare_groups(
+        {
+            "text and more": [bank(f"t{i}", i) for i in range(3)],
+            "images": [bank(f"{NAMES[1]}_{i}", 9 + i) for i in range(2)],
+        },
+        permutations=19,
+    )
+
+
+@cache
 def assigned(basis):
     return assign_bank(bank(NAMES[1], 0, layers=14), basis=basis, draws=99)
 
@@ -101,6 +114,7 @@ DRAWN: dict[str, Callable[[str], Figure]] = {
     "compare": lambda width: compare.draw(pair(), width=width),
     "compare far": lambda width: compare.draw(far_pair(), width=width),
     "compare matrix": lambda width: compare.draw(many(), width=width),
+    "groups": lambda width: groups.draw(grouped(), width=width),
     "assign": lambda width: assign.draw(assigned("families"), width=width),
     "assign eight": lambda width: assign.draw(assigned("eight"), width=width),
     "atlas": lambda width: atlas.draw(mapped(), width=width),
