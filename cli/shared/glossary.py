@@ -78,6 +78,9 @@ GLOSSARY = {
     "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
     "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
+    "residual mixer": "The default network of a curve, resmixer_C_L: C channels, L layers, one resolution, residuals "
+    "around both halves of a layer, so that it trains well in minutes and its seeds differ little. Nothing but its "
+    "depthwise layers mixes pixels after the patches, so that an experiment can see what their filters do.",
     "resolution": "The smallest true difference that an experiment would show (p < .05) in four of five repetitions, by"
     " its seeds and test images. Smaller differences may be there unseen.",
     "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
