@@ -54,7 +54,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
         "(transfer), drawn at random (random), or that mix no pixels at all (delta). The last sentence is the answer, "
         "with its interval. 'mkfa transfer-curve' is the real experiment: 18 layers, about ten minutes on two cores.",
         "transfer-curve --layers 3,6 --source fashion --target digits --arch resmixer_32_6 --arms "
-        "transfer,random,delta --seeds 3 --recipe fast --equal-steps 150 --set batch=32 --set lr=0.01 --out "
+        "transfer,random,delta --seeds 5 --recipe fast --equal-steps 150 --set batch=32 --set lr=0.01 --out "
         "{out}/curve",
     ),
 )

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ from mkfa.arms.arms import find_arm
 from mkfa.errors import UnknownNameError
 from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
-from mkfa.results.contrasts import MAIN, REFERENCE, series_of
+from mkfa.results.contrasts import MAIN, REFERENCE, Contrast, series_of
 from mkfa.stats.intervals import ROUNDING
 
 MARGIN = 0.01
@@ -93,7 +93,7 @@ class Answer(ByContent):
     allowances: tuple[Allowance, ...]
 
 
-def answer(base: Cell, cells: Sequence[Cell], *, margin: float = MARGIN) -> Answer:
+def answer(base: Cell, cells: Sequence[Cell], *, contrasts: Sequence[Contrast] = (), margin: float = MARGIN) -> Answer:
     """Return how many layers may be frozen with each series' filters, in numbers and in a sentence.
 
     Parameters
@@ -102,6 +102,8 @@ def answer(base: Cell, cells: Sequence[Cell], *, margin: float = MARGIN) -> Answ
         The base runs.
     cells : sequence of Cell
         The points of the curve, compared with these base runs.
+    contrasts : sequence of Contrast
+        Those of `contrasts_of`; the sentence ends with what borrowed filters are worth beside random ones.
     margin : float
         Loss that counts as none, as a share.
 
@@ -120,7 +122,8 @@ def answer(base: Cell, cells: Sequence[Cell], *, margin: float = MARGIN) -> Answ
     reason = _blind(base, [cell for group in series.values() for cell in group], margin)
     if reason:
         return _refuse(reason, margin, found)
-    return Answer(_sentence(found, cells, margin), margin, "", found)
+    sentence = _sentence(found, cells, margin)
+    return Answer(" ".join([sentence, *_beside_random(contrasts, series)]), margin, "", found)
 
 
 def _allowance(name: str, cells: Sequence[Cell], margin: float) -> Allowance:
@@ -207,6 +210,22 @@ def _sentence(found: Sequence[Allowance], cells: Sequence[Cell], margin: float) 
     points = "a point" if math.isclose(margin, 0.01) else f"{100 * margin:g} points"
     asked = f"How many layers may be frozen before more than {points} is lost, of {_tried(tried)} tried?"
     return f"{asked} {_capital('; '.join(parts))}.{control}"
+
+
+def _beside_random(contrasts: Sequence[Contrast], series: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Say what borrowed filters are worth beside random ones at the largest number of layers that both have."""
+    told = []
+    for c in contrasts:
+        known = c.half_width > ROUNDING  # also False for NaN
+        if c.what != "last" or c.against != REFERENCE or series[c.series][0].arm not in MAIN or not known:
+            continue
+        points = f"{100 * c.difference:+.1f} points, 95 % interval {100 * (c.difference - c.half_width):+.1f} to "
+        points += f"{100 * (c.difference + c.half_width):+.1f}"
+        who = f"with {c.layers[0]} layers frozen, filters from {series[c.series][0].source}"
+        beyond = "better" if c.difference > 0 else "worse"
+        outside = abs(c.difference) > c.half_width
+        told.append(f"{_capital(who)} are {f'{beyond} than' if outside else 'not told from'} random ones: {points}.")
+    return told
 
 
 def _number(a: Allowance, *, first: bool) -> str:

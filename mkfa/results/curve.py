@@ -48,6 +48,5 @@ def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> C
     planted = [r for r in runs if r.arm != BASE]
     cells = group_cells(planted, base.top1, base_runs=base_runs)
     contrasts = contrasts_of(base, cells, runs=[*base_runs, *planted]) if base.top1 else ()
-    return Curve(
-        base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts, answer(base, cells)
-    )
+    said = answer(base, cells, contrasts=contrasts)
+    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts, said)

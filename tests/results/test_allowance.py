@@ -67,6 +67,23 @@ def test_where_the_seeds_do_not_tell_it_says_so():
     )
 
 
+@pytest.mark.parametrize(
+    ("transfer", "words"),
+    [
+        (0.80, "With 2 layers frozen, filters from a are better than random ones: +10.0 points, 95 % interval +9"),
+        (0.60, "With 2 layers frozen, filters from a are worse than random ones: -10.0 points, 95 % interval -10"),
+        (0.701, "With 2 layers frozen, filters from a are not told from random ones: +0.1 points, 95 % interval -0"),
+    ],
+)
+def test_it_ends_with_what_borrowed_filters_are_worth_beside_random_ones(transfer, words):
+    around = (-0.002, 0.0, 0.002)
+    planted = [*runs("baseline", 0, [0.9 + x for x in around])]
+    for n in (1, 2):
+        planted += runs("transfer", n, [transfer + x for x in around], "a")
+        planted += runs("random", n, [0.7 + x for x in around]) + runs("delta", n, [0.3 + x for x in around])
+    assert words in make_curve(planted, parameters={}).answer.sentence
+
+
 def test_several_sources_have_a_number_each():
     cells = [cell("transfer", n, 0.0, 0.005, s) for s in ("fashion", "letters") for n in (2, 4)]
     _, found = allowed([*cells, *DELTA])
