@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mkfa.report.values import number, pairs, rows, table, text, texts, whole
+from mkfa.report.values import mapping, number, pairs, rows, table, text, texts, whole
 from mkfa.similarity.measures.table import MEASURES
 
 MOST_CELLS = 20_000
@@ -14,24 +14,21 @@ MOST_CELLS = 20_000
 
 def comparison_facts(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of an entry of "comparisons" in the JSON of a comparison."""
-    settings = entry.get("settings")
-    settings = settings if isinstance(settings, Mapping) else {}
-    lineage = entry.get("lineage")
+    settings = mapping(entry.get("settings"))
     return {
         "a": text(entry.get("a")),
         "b": text(entry.get("b")),
         "from": text(entry.get("from")),
         "draws": whole(settings.get("permutations")),
         "seed": whole(settings.get("seed")),
-        "one_parent": bool(lineage.get("found")) if isinstance(lineage, Mapping) else False,
+        "one_parent": mapping(entry.get("lineage")).get("found") is True,
         "notes": [*texts(entry.get("left_out")), *texts(entry.get("notes"))],
         "kinds": [_kind(kind) for kind in rows(entry.get("kinds"))],
     }
 
 
 def _kind(kind: Mapping[str, Any]) -> dict[str, Any]:
-    primary = kind.get("primary")
-    primary = primary if isinstance(primary, Mapping) else {}
+    primary = mapping(kind.get("primary"))
     return {
         "kind": text(kind.get("kind")),
         "filters": whole(kind.get("filters_sampled")),

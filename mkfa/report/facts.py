@@ -15,11 +15,11 @@ from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.summary import CURVE, summarise
 from mkfa.report.analyses import Analyses, FilterPlaces
 from mkfa.report.comparisons import comparison_facts
-from mkfa.report.filters import Blobs, Shown, choose_filters, levels_for, pack_group
+from mkfa.report.filters import Blobs, Shown, choose_filters, levels_for, pack_group, planes
 from mkfa.report.inputs import Inputs, NamedBank
 from mkfa.report.limits import Limits
 from mkfa.report.sweeps import sweep_facts
-from mkfa.report.values import number, rows, text, texts, whole
+from mkfa.report.values import mapping, number, rows, text, texts, whole
 from mkfa.report.verdicts import verdict_facts
 from mkfa.storage.records import plain
 
@@ -139,7 +139,7 @@ def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
         "seed": whole(summary.get("seed")),
         "r2": number(summary.get("r2")),
         "filters": whole(summary.get("filters")),
-        "unscored": {key: whole(value) for key, value in dict(summary.get("unscored") or {}).items()},
+        "unscored": {text(key): whole(value) for key, value in mapping(summary.get("unscored")).items()},
         "classes": [
             {
                 "name": text(one.get("name")),
@@ -170,7 +170,7 @@ def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
             }
             for one in rows(summary.get("layers"))
         ],
-        "skipped": [f"{text(key)}: {text(value)}" for key, value in dict(summary.get("skipped") or {}).items()],
+        "skipped": [f"{text(key)}: {text(value)}" for key, value in mapping(summary.get("skipped")).items()],
         "at": [number(x) for x in CURVE.tolist()],
     }
 
@@ -180,29 +180,34 @@ def _curve(values: Any) -> list[float | None]:
 
 
 def _map(one: FilterPlaces, number_: int, shown: Sequence[Shown], blobs: Blobs) -> dict[str, Any]:
-    """Add a map's places to the bytes: 16-bit positions, and the group and row on the page of each point."""
+    """Add a map's places to the bytes: positions, rows on the page less those before, and clusters, by group."""
     name = f"map-{number_}"
     low, high = one.position.min(axis=0), one.position.max(axis=0)
     size = float(max((high - low).max(), 1e-9))
-    middle = (low + high) / 2
-    place = np.clip(np.round(((one.position - middle) / size + 0.5) * 65535), 0, 65535).astype("<u2")
-    group = np.zeros(len(place), "<u2")
-    row = np.zeros(len(place), "<u4")
+    place = np.clip(np.round(((one.position - (low + high) / 2) / size + 0.5) * 65535), 0, 65535).astype(np.uint16)
+    order: list[I64] = []
+    steps: list[I64] = []
+    groups = []
     for at, part in enumerate(shown):
-        mine = (one.bank == part.bank) if part.kind == one.kind else np.zeros(len(place), bool)
-        group[mine] = at
-        row[mine] = np.searchsorted(part.row, one.row[mine])
+        mine = np.flatnonzero(one.bank == part.bank) if part.kind == one.kind else np.zeros(0, np.int64)
+        row = np.searchsorted(part.row, one.row[mine])
+        by_row = np.argsort(row, kind="stable")
+        if len(mine):
+            groups.append([at, len(mine)])
+            order.append(mine[by_row])
+            steps.append(np.diff(row[by_row], prepend=0))
+    chosen = np.concatenate(order)
     blobs |= {
-        f"{name}-place": place.T.tobytes(),
-        f"{name}-group": group.tobytes(),
-        f"{name}-row": row.tobytes(),
-        f"{name}-cluster": one.cluster.astype("<i2").tobytes(),
+        f"{name}-place": planes(place[chosen].T.ravel()),
+        f"{name}-row": planes(np.concatenate(steps).astype(np.uint32)),
+        f"{name}-cluster": planes(one.cluster[chosen].astype(np.int16)),
     }
     facts = one.facts
     return {
         "blob": name,
         "kind": str(one.kind),
-        "points": len(place),
+        "points": len(chosen),
+        "groups": groups,
         "banks": list(one.banks),
         "from": text(one.source),
         "clusters": whole(facts.get("clusters")),
@@ -217,7 +222,7 @@ def _map(one: FilterPlaces, number_: int, shown: Sequence[Shown], blobs: Blobs) 
                 "share": number(one.get("share")),
                 "class": text(one.get("class")),
                 "recurrence": number(one.get("recurrence")),
-                "of_bank": {name: number(share) for name, share in dict(one.get("share_of_bank") or {}).items()},
+                "of_bank": {text(name): number(share) for name, share in mapping(one.get("share_of_bank")).items()},
             }
             for one in rows(facts.get("prototypes"))
         ],

@@ -17,7 +17,7 @@ from mkfa.patterns.summary import rows_of
 
 LEVELS, COARSE_LEVELS = 127, 63
 """Steps between 0 and a filter's largest weight; the coarse ones on a page with more than `FINE` filters."""
-FINE = 50_000
+FINE = 10_000
 LOG_STEP = 0.002
 """Step of the logarithm in which scales are stored: a weight is right to 0.1 % of itself, and to one level."""
 NO_CLASS, DEAD, FLAT, NON_FINITE = 255, 254, 253, 252
@@ -123,9 +123,9 @@ def pack_group(
     name = f"filters-{shown.bank}-{str(kind).replace(' ', '-')}"
     steps, logarithm = quantise(bank.of_kind(kind).weight[shown.row], levels)
     blobs[f"{name}-weight"] = steps.tobytes()
-    blobs[f"{name}-scale"] = _planes(logarithm)
+    blobs[f"{name}-scale"] = planes(logarithm)
     if not shown.whole:
-        blobs[f"{name}-channel"] = _planes(shown.channel.astype(np.uint16))
+        blobs[f"{name}-channel"] = planes(shown.channel.astype(np.uint16))
     columns = filter_columns(bank, kind, assignment)
     for key in ("class", "r2", "p"):
         if key in columns:
@@ -170,7 +170,13 @@ def filter_columns(bank: FilterBank, kind: Kind, assignment: BasisAssignment | N
     return {"class": label, "r2": r2, "p": p}
 
 
-def _planes(values: NDArray[np.integer[Any]]) -> bytes:
-    """Return 16-bit values as all their low bytes, then all their high ones, which compress better apart."""
-    pairs = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).view(np.uint8).reshape(-1, 2)
-    return pairs.T.tobytes()
+def planes(values: NDArray[np.integer[Any]]) -> bytes:
+    """Return integers as all their lowest bytes, then all the next, which compress better apart.
+
+    Examples
+    --------
+    >>> planes(np.array([1, 258], np.uint16)).hex()
+    '01020001'
+    """
+    little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
+    return little.view(np.uint8).reshape(-1, values.dtype.itemsize).T.tobytes()

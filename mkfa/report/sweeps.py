@@ -9,7 +9,7 @@ from mkfa.colours import arm_looks
 from mkfa.errors import MkfaError
 from mkfa.evidence.paper import citation, paper_curves, paper_matrix, paper_rows
 from mkfa.report.inputs import Found
-from mkfa.report.values import number, numbers, pairs, rows, text, texts, whole
+from mkfa.report.values import mapping, number, numbers, pairs, rows, text, texts, whole
 from mkfa.results.archive import command_without_places
 
 _CELL = ("mean", "std", "relative", "half_width")
@@ -19,8 +19,7 @@ _SETTINGS = ("source", "target", "arch", "what", "seeds", "network_layers", "sou
 def sweep_facts(found: Found, *, most_runs: int) -> dict[str, Any]:
     """Return what the page shows of a curve, a table, a matrix or a list of runs."""
     record = found.record
-    parameters = record.get("parameters")
-    parameters = parameters if isinstance(parameters, Mapping) else {}
+    parameters = mapping(record.get("parameters"))
     command = text(record.get("command")) or text(parameters.get("command"))
     recipe = parameters.get("recipe")
     facts = {

@@ -55,6 +55,11 @@ def texts(value: Any) -> list[str]:
     return [text(one) for one in value] if isinstance(value, list | tuple) else []
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def rows(value: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the mappings of a list; anything else is passed over."""
     yield from (one for one in value if isinstance(one, Mapping)) if isinstance(value, list | tuple) else ()

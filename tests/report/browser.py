@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -36,24 +37,17 @@ class Browser:
         self._home = tempfile.mkdtemp(prefix="chromium-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        # Chromium reads commands from file 3 and writes answers to file 4.
-        command = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-        words = [
-            "sh",
-            "-c",
-            command,
-            "sh",
-            str(CHROMIUM),
-            *FLAGS,
-            *flags,
-            f"--user-data-dir={self._home}",
-            "about:blank",
-        ]
-        self._process = subprocess.Popen(
-            words, pass_fds=(to_browser, from_browser), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(to_browser)
-        os.close(from_browser)
+        high = [fcntl.fcntl(one, fcntl.F_DUPFD, 20) for one in (to_browser, from_browser)]
+
+        def connect() -> None:  # Chromium reads commands from file 3 and writes answers to file 4
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+
+        words = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={self._home}", "about:blank"]
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(words, preexec_fn=connect, pass_fds=(3, 4), stdout=quiet, stderr=quiet)
+        for one in (to_browser, from_browser, *high):
+            os.close(one)
         self._session = ""
         targets = self.send("Target.getTargets")["targetInfos"]
         page = next(t["targetId"] for t in targets if t["type"] == "page")
@@ -123,7 +117,7 @@ class Browser:
         """Wait until an expression is true."""
         until = time.monotonic() + WAIT
         while not self.run(condition):
-            assert time.monotonic() < until, f"{condition}: not within {WAIT} s; {self.errors}"
+            assert time.monotonic() < until and not self.errors, f"{condition}: not within {WAIT} s; {self.errors}"
             time.sleep(0.03)
 
     def pointer(self, kind: str, x: float, y: float, *, pressed: bool = False) -> None:

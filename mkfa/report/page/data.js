@@ -16,11 +16,13 @@ async function unpackNow(name) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// 16-bit values that are stored as all their low bytes, then all their high ones.
-function joinPlanes(bytes, signed) {
-  const half = bytes.length / 2;
-  const out = signed ? new Int16Array(half) : new Uint16Array(half);
-  for (let i = 0; i < half; i++) out[i] = bytes[i] | (bytes[half + i] << 8);
+// Integers that are stored as all their lowest bytes, then all the next.
+function joinPlanes(bytes, Kind) {
+  const out = new Kind(bytes.length / Kind.BYTES_PER_ELEMENT);
+  const count = out.length;
+  for (let plane = 0; plane < Kind.BYTES_PER_ELEMENT; plane++) {
+    for (let i = 0; i < count; i++) out[i] |= bytes[plane * count + i] << (8 * plane);
+  }
   return out;
 }
 
@@ -43,12 +45,12 @@ async function loadGroupNow(group) {
     layer.fill(index, at, at + count);
     at += count;
   }
-  const channel = group.shown < group.filters ? joinPlanes(await part("channel"), false) : channels(group);
+  const channel = group.shown < group.filters ? joinPlanes(await part("channel"), Uint16Array) : channels(group);
   return {
     facts: group,
     taps: group.kh * group.kw,
     weight: new Int8Array((await part("weight")).buffer),
-    scale: joinPlanes(await part("scale"), true),
+    scale: joinPlanes(await part("scale"), Int16Array),
     kind: await part("class"),
     r2: known.has("r2") ? await part("r2") : null,
     p: known.has("p") ? await part("p") : null,

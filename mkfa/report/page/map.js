@@ -1,11 +1,15 @@
 // The map of filters: hover a point for its picture, draw round points to see them side by side.
 
 async function mapSection(map) {
-  const groups = [];
-  const bytes = (name) => unpack(`${map.blob}-${name}`);
-  const [place, group, row, cluster] = await Promise.all(["place", "group", "row", "cluster"].map(bytes));
-  const places = new Uint16Array(place.buffer), of = new Uint16Array(group.buffer);
-  const rows = new Uint32Array(row.buffer), clusters = new Int16Array(cluster.buffer);
+  const [place, steps, cluster] = await Promise.all(["place", "row", "cluster"].map((name) => unpack(`${map.blob}-${name}`)));
+  const places = joinPlanes(place, Uint16Array), rows = joinPlanes(steps, Uint32Array), clusters = joinPlanes(cluster, Int16Array);
+  const of = new Uint16Array(map.points), groups = [];
+  let at = 0;
+  for (const [group, length] of map.groups) { // rows are stored as steps from one to the next
+    of.fill(group, at, at + length);
+    for (let i = at + 1; i < at + length; i++) rows[i] += rows[i - 1];
+    at += length;
+  }
   for (const i of new Set(of)) groups[i] = await loadGroup(facts.groups[i]);
   const count = map.points;
   const chosen = new Uint8Array(count);
