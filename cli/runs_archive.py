@@ -33,7 +33,7 @@ def pack(
         option(
             "--result",
             "FILE.json",
-            "A curve.json, table.json or matrix.json: pack exactly its runs; default: all that are over.",
+            "A curve.json, table.json, matrix.json or sweep.json: pack exactly its runs; default: all that are over.",
         ),
     ] = None,
     name: Annotated[str, option("--name", "NAME", "Of the experiment; default: its folder's.")] = "",
@@ -84,7 +84,8 @@ def draw(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="A file of 'mkfa runs pack', a curve.json, table.json or matrix.json, or 'bundled'."
+            metavar="FILE",
+            help="A file of 'mkfa runs pack', a curve.json, table.json, matrix.json or sweep.json, or 'bundled'.",
         ),
     ],
     experiment: Annotated[str, option("--experiment", "NAME", "One of several in the file.")] = "",
@@ -101,6 +102,7 @@ def draw(
     from mkfa.results.gather import count_test_images, rebuild
     from mkfa.results.matrix import Matrix
     from mkfa.results.runs import find_place
+    from mkfa.results.sweep import Sweep
 
     check_output(out, PICTURES, force=force)
     check_width(width, out, "--out")
@@ -121,6 +123,9 @@ def draw(
     notes += [f"Wrote {out}"] if out else []
     if isinstance(found, Matrix):
         tables.print_matrix(found, notes=notes)
+        return
+    if isinstance(found, Sweep):
+        tables.print_sweep(found, notes=notes)
         return
     images = count_test_images(chosen, found.base.target)
     if isinstance(found, Curve):
@@ -158,20 +163,23 @@ def _results_file(place: Path) -> Path:
     from mkfa.errors import MkfaError
 
     if not place.is_file():
-        remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json or matrix.json in it"
+        remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json, matrix.json or sweep.json in it"
         raise MkfaError(place, "is a folder of runs, and no results file", remedy)
     return place
 
 
 def _figure(found: Any, *, with_paper: bool, width: str) -> Any:
     from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
-    from mkfa.figures import curve, matrix, scenarios
+    from mkfa.figures import curve, matrix, scenarios, sweep
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
+    from mkfa.results.sweep import Sweep
 
     what = found.parameters["what"]
     if isinstance(found, Matrix):
         return matrix.draw(found, paper=paper_matrix(what) if with_paper else None, width=width)
+    if isinstance(found, Sweep):
+        return sweep.draw(found, width=width)
     if isinstance(found, Curve):
         return curve.draw(found, paper=paper_curves(what) if with_paper else (), width=width)
     sources = {row.cell.source for row in found.scenarios} - {"", found.base.target}

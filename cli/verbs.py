@@ -31,6 +31,7 @@ VERBS = {
     "train": ("Transfer", "Train base runs on a domain; each leaves its filters as a bank."),
     "transfer": ("Transfer", "Set the filters of the first layers, freeze them, train the rest."),
     "transfer-curve": ("Transfer", "How does accuracy change as more layers are borrowed and frozen?"),
+    "transfer-sweep": ("Transfer", "When do learned filters beat random ones: width, kernel size, training time?"),
     "transfer-matrix": ("Transfer", "Transfer from every source to every target, with controls."),
     "runs": ("Transfer", "List, show, compare and pack training runs, and draw their results."),
     "claims": ("Evidence", "Which of the paper's claims hold, at which scale?"),

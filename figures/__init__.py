@@ -102,6 +102,12 @@ FIGURES = {
             "mkfa transfer ...",
         ),
         FigureEntry(
+            "sweep",
+            "learned less random filters along D / f^2, or along the steps, with the line through them",
+            "a sweep",
+            "mkfa transfer-sweep ...",
+        ),
+        FigureEntry(
             "matrix",
             "accuracy of every source on every target",
             "a matrix of sources and targets",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mkfa.experiments.verbs import transfer as transfer
     from mkfa.experiments.verbs import transfer_curve as transfer_curve
     from mkfa.experiments.verbs import transfer_matrix as transfer_matrix
+    from mkfa.experiments.verbs import transfer_sweep as transfer_sweep
     from mkfa.images.domain import Domain as Domain
     from mkfa.images.load import describe_domain as describe_domain
     from mkfa.images.load import list_domains as list_domains
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from mkfa.results.matrix import Matrix as Matrix
     from mkfa.results.record import RunRecord as RunRecord
     from mkfa.results.runs import read_runs as read_runs
+    from mkfa.results.sweep import Sweep as Sweep
     from mkfa.results.table import Scenarios as Scenarios
     from mkfa.similarity.comparing import compare as compare
     from mkfa.similarity.comparing import compare_many as compare_many
@@ -93,6 +95,7 @@ __getattr__, __dir__, __all__ = face(
         "transfer": "mkfa.experiments.verbs",
         "transfer_curve": "mkfa.experiments.verbs",
         "transfer_matrix": "mkfa.experiments.verbs",
+        "transfer_sweep": "mkfa.experiments.verbs",
         "claims": "mkfa.evidence.verbs",
         "check_claims": "mkfa.evidence.verbs",
         "FilterBank": "mkfa.banks.bank",
@@ -115,6 +118,7 @@ __getattr__, __dir__, __all__ = face(
         "Curve": "mkfa.results.curve",
         "Matrix": "mkfa.results.matrix",
         "Scenarios": "mkfa.results.table",
+        "Sweep": "mkfa.results.sweep",
         "Claims": "mkfa.evidence.verdict",
         "read_runs": "mkfa.results.runs",
         "RunRecord": "mkfa.results.record",

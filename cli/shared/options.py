@@ -158,6 +158,22 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class SweepNetwork(NetworkOptions):
+    """The same, with the default of a sweep."""
+
+    arch: Annotated[
+        str,
+        option(
+            "--arch",
+            "NAME",
+            "resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, which --channels replaces, L layers); with --steps "
+            "alone any timm name; default: resmixer_32_6.",
+            **NETWORK,
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
 class CurveNetwork(NetworkOptions):
     """The same, with the default of a curve."""
 

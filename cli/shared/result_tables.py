@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mkfa.results.contrasts import Contrast
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
+    from mkfa.results.sweep import Sweep
     from mkfa.results.table import Scenarios
 
 
@@ -39,6 +40,42 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
         say(note)
     if found.answer is not None:
         say(found.answer.sentence)
+
+
+def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
+    """Print a sweep: a row a setting, with each arm against the base, and the lines along the axes."""
+    from mkfa.results.contrasts import REFERENCE, series_of
+    from mkfa.results.trends import tell_trend
+
+    p = found.parameters
+    names = list(dict.fromkeys(name for point in found.points for name in series_of(point.curve.cells)))
+    timed = any(point.steps for point in found.points)
+    rows = []
+    for point in found.points:
+        cells = {name: group[-1] for name, group in series_of(point.curve.cells).items()}
+        base, worst = point.curve.base, point.curve.sensitivity
+        changes = [100 * cells[name].relative if name in cells and cells[name].top1 else None for name in names]
+        place = [f"{point.width} x {point.kernel}x{point.kernel}", f"{point.ratio:.2f}", *([point.steps] * timed)]
+        rows.append((*place, len(base.seeds), base.mean, *changes, worst.distance if worst else None))
+    head = ["filters", "D / f^2", *(["steps"] * timed), "seeds", "base"]
+    own = [
+        "filters: channels and size of the kernels; base: mean top-1; arms: change in points against the base; in SDs:",
+        "how far the worst arm lies below the base, in standard deviations of the seeds.",
+    ]
+    title = f"{p['source']} to {p['target']}, {p['arch']}, {p['layers'][0]} {p['what']} layers set"
+    print_table(title, (*head, *names, "in SDs"), rows, notes=[" ".join(own)])
+    if (weakest := found.weakest) is not None:
+        steps = f", {weakest.steps} steps" if timed else ""
+        say(f"Least sensitive: {weakest.width} channels, kernels of {weakest.kernel}{steps}.")
+        say(sensitivity(weakest.curve.sensitivity))
+    for trend in found.trends:
+        if REFERENCE in (trend.against, trend.series):
+            text = tell_trend(trend)
+            say(text[0].upper() + text[1:])
+    if not any(trend.against == REFERENCE for trend in found.trends):
+        say(f"No line: it takes {REFERENCE}, an arm that borrows filters, and two settings that are done.")
+    for note in (*older(p), *notes):
+        say(note)
 
 
 def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] = ()) -> None:

@@ -205,7 +205,10 @@ def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
 
 
 def _frozen(spec: RunSpec) -> int:
-    """Return the number of frozen layers, which need no weight gradient."""
+    """Return the number of frozen layers, which need no weight gradient; those with a trained offset need one."""
     from mkfa.arms.arms import find_arm
 
-    return spec.layers if spec.arm != BASE and find_arm(spec.arm).frozen else 0
+    if spec.arm == BASE:
+        return 0
+    arm = find_arm(spec.arm)
+    return spec.layers if arm.frozen and not arm.offset else 0

@@ -15,6 +15,10 @@ PAIR = ("fashion", "digits")
 most and seeds differ little."""
 LAYERS = "3..18..3"
 """Default numbers of layers of a curve: six of 18, which take a third of the time."""
+WIDTHS, KERNELS = (8, 16, 32), (3, 5, 7)
+"""Default widths and kernel sizes of a sweep: D / f^2 from 0.16 to 3.6."""
+SWEEP_ARMS = "transfer,random,delta"
+"""Default arms of a sweep."""
 SIX = "letters,fashion,scripts,digits,emoji,clipart"
 """Default targets of a matrix: bundled domains, the largest first."""
 
@@ -41,6 +45,11 @@ def default_options() -> dict[str, Any]:
     identity kernels in all layers cost 42 points.
     """
     return {"arch": "resmixer_32_18", "network": {}, "equal_steps": 150, "set": {"batch": 32, "lr": 0.01}}
+
+
+def sweep_options() -> dict[str, Any]:
+    """Return the default network of a sweep, which is small as it is trained many times, and its recipe's changes."""
+    return {**default_options(), "arch": "resmixer_32_6"}
 
 
 def describe_choice(arch: str, network: Mapping[str, float], recipe: Recipe) -> str:

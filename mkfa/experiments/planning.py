@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from mkfa.engines.unit import Outcome
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
+    from mkfa.results.sweep import Sweep
     from mkfa.results.table import Scenarios
 
-Kind = Literal["train", "curve", "table", "matrix"]
+Kind = Literal["train", "curve", "table", "matrix", "sweep"]
 Names = str | Path | Sequence[str | Path]
 """One name, several joined by commas, or a list of them."""
 Layers = int | str | Iterable[int]
@@ -133,7 +134,7 @@ class Plan(Result):
     Attributes
     ----------
     kind : str
-        "train", "curve", "table" or "matrix": the result that `summarise` returns.
+        "train", "curve", "table", "matrix" or "sweep": the result that `summarise` returns.
     setting : Setting
     runs : tuple of PlannedRun
         Base runs first.
@@ -250,7 +251,7 @@ class Plan(Result):
                 _warn(outcome.note)
         return check_outcomes(outcomes)
 
-    def summarise(self) -> Curve | Scenarios | Matrix:
+    def summarise(self) -> Curve | Scenarios | Matrix | Sweep:
         """Return the result of the finished runs."""
         from mkfa.results.gather import make_result, records_of
 
@@ -363,7 +364,7 @@ def plan_train(
     """Plan base runs of a domain; see `mkfa.experiments.verbs.train`."""
     defaults: TransferOptions = {"arch": "convnext_femto", "recipe": "fast"}
     setting, _ = make_setting(cast("TransferOptions", {**defaults, **options}))
-    domains = (open_domains or _silent)(setting.recipe)
+    domains = (open_domains or open_silently)(setting.recipe)
     runs = plan_bases(setting, domains, names=[str(domain)], seeds=options.get("seeds", 3))
     name = domains[str(domain)].name
     root, results = folders(options.get("out"), f"train-{name}-{setting.arch}-{setting.recipe.name}")
@@ -402,7 +403,7 @@ def plan_curve(
     arms = split_names(default_arms(verb, source_arch) if arms is None else arms, "--arms")
     check_arms(arms, what=what)
     left = check_norm(arms, with_norm=setting.with_norm)
-    domains, asked = (open_domains or _silent)(setting.recipe), str(target)
+    domains, asked = (open_domains or open_silently)(setting.recipe), str(target)
     numbers, count = choose_layers(layers_text(layers), setting, domains[asked])
     text = source if isinstance(source, str) else ",".join(split_names(source, "--source"))
     chosen = find_sources(text, what=what, networks=source_arch, target=(setting.arch, setting.options))
@@ -464,7 +465,7 @@ def plan_matrix(
     left = check_norm([arms, *apart], with_norm=options.get("with_norm", False))
     options = {"arch": "convmixer_48_6", "recipe": "fast", "seeds": 1, **options}
     setting, _ = make_setting(options)
-    sets = (open_domains or _silent)(setting.recipe)
+    sets = (open_domains or open_silently)(setting.recipe)
     asked = split_names(target, "--target")
     if isinstance(target, str):  # names that occur twice stay, to be refused below
         asked = [part.strip() for part in target.split(",")]
@@ -505,7 +506,8 @@ def plan_matrix(
     return Plan("matrix", setting, runs, sets, "", root, results, make_execution(options), parameters, notes)
 
 
-def _silent(recipe: Recipe) -> Domains:
+def open_silently(recipe: Recipe) -> Domains:
+    """Return the domains of a recipe, opened without a word."""
     return Domains(recipe.size, recipe.max_size, crop_from=recipe.crop_from, eval_size=recipe.eval_size)
 
 

@@ -22,9 +22,11 @@ from mkfa.experiments.planning import (
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
+    from mkfa.experiments.sweep_plan import Numbers
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.record import RunRecord
+    from mkfa.results.sweep import Sweep
     from mkfa.results.table import Scenarios
 
 
@@ -163,6 +165,60 @@ def transfer_curve(
     plan = plan_curve(options, source=source, target=target, layers=layers, arms=arms, kind="curve")
     plan.carry_out(progress)
     return cast("Curve", plan.summarise())
+
+
+def transfer_sweep(
+    *,
+    source: Names = PAIR[0],
+    target: str | Path = PAIR[1],
+    channels: Numbers | None = None,
+    kernels: Numbers | None = None,
+    steps: Numbers | None = None,
+    arms: Names | None = None,
+    layers: Layers = "all",
+    progress: Progress = None,
+    **options: Unpack[TransferOptions],
+) -> Sweep:
+    """Return how the difference between learned and random filters changes with width, kernel size and training time.
+
+    Parameters
+    ----------
+    channels, kernels : int, list or str
+        Channels and kernel sizes of a network of one resolution, such as "8,16,32"; every width with every kernel.
+        With no axis named: 8, 16 and 32 channels, kernels of 3, 5 and 7.
+    steps : int, list or str
+        Numbers of optimiser steps, such as [150, 600, 1500], of any network.
+    arms : str or list
+        Default: "transfer,random,delta", with "stack" instead of "transfer" with `source_arch`.
+    Other parameters
+        As in `transfer`; if no arch is given, it is a small residual mixer, with changes to the recipe "fast".
+
+    Returns
+    -------
+    Sweep
+        With the line of the difference along D / f^2 (channels over taps) and along the steps.
+
+    Raises
+    ------
+    MkfaError, WorkError
+        As `transfer`; or an axis that the network does not have.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "resmixer_4_1", "recipe": "smoke", "set": {"batch": 4}, "threads": 1, "device": "cpu"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sweep = transfer_sweep(source="digits", target="digits", steps=[1, 2], seeds=1, out=folder, **small)
+    >>> [(point.steps, round(point.ratio, 3)) for point in sweep.points]
+    [(1, 0.082), (2, 0.082)]
+    """
+    from mkfa.experiments.sweep_plan import plan_sweep
+
+    plan = plan_sweep(
+        options, source=source, target=target, widths=widths, kernels=kernels, steps=steps, arms=arms, layers=layers
+    )
+    plan.carry_out(progress)
+    return cast("Sweep", plan.summarise())
 
 
 def transfer_matrix(

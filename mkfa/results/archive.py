@@ -25,7 +25,7 @@ from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
 FORMAT, VERSION, ENDING = "mkfa.results", 1, ".json.gz"
-KINDS = ("curve", "table", "matrix", "runs")
+KINDS = ("curve", "table", "matrix", "sweep", "runs")
 BUNDLED = "bundled"
 """Names the results file bundled with mkfa; accepted wherever a results file is."""
 _BUNDLED_FILE = "experiments.json.gz"
@@ -38,7 +38,8 @@ _PLACE = re.compile(r"(?<![\w/:.~])(?:~[\w.-]*|(?:/[^\s/'\":;,()]+))(?:/[^\s/'\"
 class PackedExperiment:
     """Runs that belong together.
 
-    `kind` is "curve", "table" or "matrix", with the `parameters` of that result, or "runs" for all runs of a folder.
+    `kind` is "curve", "table", "matrix" or "sweep", with the `parameters` of that result, or "runs" for all runs of a
+    folder.
     """
 
     name: str

@@ -12,6 +12,7 @@ from mkfa.results.curve import Curve, make_curve
 from mkfa.results.matrix import Matrix, make_matrix
 from mkfa.results.record import RunRecord
 from mkfa.results.runs import record_of, source_name
+from mkfa.results.sweep import Sweep, make_sweep
 from mkfa.results.table import Scenarios, as_scenarios
 from mkfa.training.folder import SPEC, RunFolder, read_json, read_spec
 from mkfa.training.folder import read_result as read_run_result
@@ -19,11 +20,16 @@ from mkfa.training.planned import PlannedRun
 from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE
 
-RESULTS = ("curve.json", "table.json", "matrix.json")
+RESULTS = ("curve.json", "table.json", "matrix.json", "sweep.json")
 """Result files that sweeps write next to their runs."""
-_KNOWN = f"a {RESULTS[0]}, {RESULTS[1]} or {RESULTS[2]}"
+_KNOWN = f"a {', '.join(RESULTS[:-1])} or {RESULTS[-1]}"
 _CURVE = ("source", "target", "arch", "what", "seeds", "layers")
-_NEEDED = {"curve": _CURVE, "table": _CURVE, "matrix": ("domains", "arch", "what", "layers", "seeds")}
+_NEEDED = {
+    "curve": _CURVE,
+    "table": _CURVE,
+    "matrix": ("domains", "arch", "what", "layers", "seeds"),
+    "sweep": (*_CURVE, "settings"),
+}
 _FIELDS = {"hash": str, "source": str, "target": str, "arm": str, "layers": int, "seed": int}
 
 
@@ -100,8 +106,8 @@ def recorded_command(out: Path) -> str:
     return str(parameters.get("command", "")) if isinstance(parameters, dict) else ""
 
 
-def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
-    """Rebuild the curve, table or matrix of an experiment from its runs, as the training command built it.
+def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix | Sweep:
+    """Rebuild the curve, table, matrix or sweep of an experiment from its runs, as the training command built it.
 
     Raises
     ------
@@ -125,8 +131,10 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix:
     return make_result(experiment.kind, runs, parameters)
 
 
-def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, Any]) -> Curve | Scenarios | Matrix:
-    """Return the "curve", "table" or "matrix" of runs.
+def make_result(
+    kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, Any]
+) -> Curve | Scenarios | Matrix | Sweep:
+    """Return the "curve", "table", "matrix" or "sweep" of runs.
 
     Raises
     ------
@@ -140,6 +148,8 @@ def make_result(kind: str, runs: Sequence[RunRecord], parameters: Mapping[str, A
     if kind == "matrix":
         domains = parameters["domains"]
         return make_matrix(runs, domains=domains, sources=parameters.get("sources", domains), parameters=parameters)
+    if kind == "sweep":
+        return make_sweep(runs, parameters=parameters)
     curve = make_curve([run for run in runs if run.target == parameters["target"]], parameters=parameters)
     return as_scenarios(curve) if kind == "table" else curve
 
@@ -151,7 +161,12 @@ def count_test_images(experiment: PackedExperiment, target: str) -> int:
 
 def _kind(record: Mapping[str, Any]) -> str:
     """Return the kind of result in a file, judged by its keys; "" if unknown."""
-    marks = {"matrix": {"bases", "cells"}, "table": {"base", "rows"}, "curve": {"base", "cells"}}
+    marks = {
+        "sweep": {"points", "trends"},
+        "matrix": {"bases", "cells"},
+        "table": {"base", "rows"},
+        "curve": {"base", "cells"},
+    }
     return next((kind for kind, keys in marks.items() if keys <= set(record)), "")
 
 

@@ -45,6 +45,8 @@ COMMANDS = {
     f"transfer-curve --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 1,3 {SWEEP}": "curve",
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer,selffer --layers 3 {SWEEP}": "table",
     f"transfer-matrix --target shapes.h5,strokes.h5 --layers 2 {SWEEP.replace('--seeds 2', '--seeds 1')}": "matrix",
+    f"transfer-sweep --steps 12,24 --source shapes.h5 --target strokes.h5 --arms transfer,random --layers 3 "
+    f"{SWEEP.replace('--equal-steps 24 ', '')}": "sweep",
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer --layers 3 --dry-run {SWEEP}": "plan",
     f"transfer --source shapes.h5 --target strokes.h5 --arms transfer --layers 3 --estimate {SWEEP}": "plan",
     "runs --from sweep": "run_list",
@@ -65,7 +67,7 @@ COMMANDS = {
 WITH_OUT = ("compare", "assign", "atlas", "keys")
 FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
 FILES += [(c, end) for c in COMMANDS if COMMANDS[c] == "claims" for end in (".json", ".csv")]
-SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix") and "--out sweep" in c]
+SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix", "sweep") and "--out sweep" in c]
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""`mkfa transfer-sweep`: arms in networks of several widths and kernel sizes, or for several numbers of steps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mkfa.cli.shared import result_tables as tables
+from mkfa.cli.shared import training
+from mkfa.cli.shared.arm_help import epilog
+from mkfa.cli.shared.options import (
+    SOURCE,
+    CurveRecipe,
+    FilterOptions,
+    Json,
+    OutFolder,
+    Running,
+    Seeds,
+    SourceArch,
+    SweepNetwork,
+    Target,
+    Width,
+    add,
+    option,
+)
+from mkfa.cli.shared.printing import print_json
+from mkfa.experiments.defaults import KERNELS, PAIR, SWEEP_ARMS, WIDTHS
+
+_DEFAULT = f"Default, where no axis is named: {','.join(map(str, WIDTHS))}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module to the command line."""
+    add(app, "transfer-sweep", transfer_sweep, epilog=epilog())
+
+
+def transfer_sweep(
+    widths: Annotated[
+        str | None, option("--widths", "NUMBERS", f"Channels of the network, such as 8,16,32. {_DEFAULT}.")
+    ] = None,
+    kernels: Annotated[
+        str | None,
+        option(
+            "--kernels", "NUMBERS", f"Kernel sizes, with every width. Default likewise: {','.join(map(str, KERNELS))}."
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        option("--steps", "NUMBERS", "Optimiser steps of each run, such as 150,600,1500: does random catch up?"),
+    ] = None,
+    source: Annotated[str, option("--source", "NAMES", SOURCE)] = PAIR[0],
+    target: Target = PAIR[1],
+    arms: Annotated[
+        str | None,
+        option(
+            "--arms",
+            "NAMES",
+            f"Arms, by commas; see below. Default: {SWEEP_ARMS}, and stack instead of transfer with --source-arch.",
+        ),
+    ] = None,
+    layers: Annotated[str, option("--layers", "NUMBER", "The first N layers are set, or all.")] = "all",
+    source_arch: SourceArch = "",
+    seeds: Seeds = 3,
+    *,
+    filters: FilterOptions,
+    network: SweepNetwork,
+    recipe: CurveRecipe,
+    running: Running,
+    out: OutFolder = None,
+    width: Width = "page",
+    as_json: Json = False,
+) -> None:
+    """When do learned filters beat random ones: with few channels, large kernels, little training?
+
+    With D channels, kernels of f x f and inputs of rank k, D >= k f^2 channels suffice for channel mixing alone to
+    imitate any filters (arXiv 2404.01139). The answer is the line of transfer minus random along D / f^2, or along the
+    steps, and where it reaches one point.
+    """
+    from mkfa.experiments.sweep_plan import plan_sweep
+    from mkfa.figures import sweep
+
+    plan = plan_sweep(
+        training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
+        source=source,
+        target=target,
+        channels=channels,
+        kernels=kernels,
+        steps=steps,
+        arms=arms,
+        layers=layers,
+        open_domains=training.domains(running),
+    )
+    outcomes = training.work(plan, running, as_json=as_json)
+    if outcomes is None:
+        return
+    found = plan.summarise()
+    paths = training.write_results(plan, plan.kind, found, figure=sweep.draw(found, width=width))
+    if as_json:
+        print_json(found.to_dict() | {"files": paths})
+    else:
+        tables.print_sweep(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"])
+    training.exit_code(outcomes)
