@@ -36,8 +36,8 @@ def register(app: typer.Typer) -> None:
 
 
 def transfer_sweep(
-    widths: Annotated[
-        str | None, option("--widths", "NUMBERS", f"Channels of the network, such as 8,16,32. {_DEFAULT}.")
+    channels: Annotated[
+        str | None, option("--channels", "NUMBERS", f"Channels of the network, such as 8,16,32. {_DEFAULT}.")
     ] = None,
     kernels: Annotated[
         str | None,

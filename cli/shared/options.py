@@ -166,7 +166,7 @@ class SweepNetwork(NetworkOptions):
         option(
             "--arch",
             "NAME",
-            "resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, which --channels replaces, L layers); with --steps "
+            "resmixer_C_L, convnext_C_L or convmixer_C_L (C channels: see --channels; L layers); with --steps "
             "alone any timm name; default: resmixer_32_6.",
             **NETWORK,
         ),

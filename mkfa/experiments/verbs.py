@@ -215,7 +215,7 @@ def transfer_sweep(
     from mkfa.experiments.sweep_plan import plan_sweep
 
     plan = plan_sweep(
-        options, source=source, target=target, widths=widths, kernels=kernels, steps=steps, arms=arms, layers=layers
+        options, source=source, target=target, channels=channels, kernels=kernels, steps=steps, arms=arms, layers=layers
     )
     plan.carry_out(progress)
     return cast("Sweep", plan.summarise())
