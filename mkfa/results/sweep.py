@@ -112,7 +112,9 @@ def _trends(points: Sequence[SweepPoint], groups: Sequence[Sequence[RunRecord]])
     made = []
     for axis, x in axes.items():
         others = [np.log2(other).tolist() for name, other in axes.items() if name != axis]
-        made += [make_trend(axis, names, x, pairs, doubling=True, beside=others) for names, pairs in sides.items()]
+        made += [
+            make_trend(axis, names, x=x, sides=pairs, doubling=True, beside=others) for names, pairs in sides.items()
+        ]
     return tuple(trend for trend in made if trend is not None)
 
 

@@ -132,9 +132,9 @@ class Settings:
 def make_trend(
     axis: str,
     names: tuple[str, str],
+    *,
     x: Sequence[float],
     sides: Sequence[Side],
-    *,
     doubling: bool,
     beside: Sequence[Sequence[float]] = (),
     margin: float = MARGIN,
@@ -201,12 +201,12 @@ def depth_trends(runs: Sequence[RunRecord]) -> tuple[Trend, ...]:
         numbers = sorted(there)
         if len(numbers) > 2:
             alone: list[Side] = [(there[n], None) for n in numbers]
-            made.append(make_trend("layers", (names[key], ""), numbers, alone, doubling=False))
+            made.append(make_trend("layers", (names[key], ""), x=numbers, sides=alone, doubling=False))
     for key, there in series.items():
         common = sorted(set(there) & set(reference))
         if key[1] != REFERENCE and len(common) > 2:
             pairs: list[Side] = [(there[n], reference[n]) for n in common]
-            made.append(make_trend("layers", (names[key], REFERENCE), common, pairs, doubling=False))
+            made.append(make_trend("layers", (names[key], REFERENCE), x=common, sides=pairs, doubling=False))
     return tuple(trend for trend in made if trend is not None)
 
 

@@ -35,7 +35,7 @@ def test_a_planted_line_comes_back_with_its_crossing():
     x = [0.25, 0.5, 1.0, 2.0, 4.0]
     rng = np.random.default_rng(0)
     sides = planted(x, slope=-0.02, height=0.03, spread=1e-5, rng=rng)
-    trend = make_trend("D / f^2", ("transfer", "random"), x, sides, doubling=True)
+    trend = make_trend("D / f^2", ("transfer", "random"), x=x, sides=sides, doubling=True)
     assert trend.slope == pytest.approx(-0.02, abs=1e-4) and trend.shown and trend.p < 1e-6
     at, low, high = trend.crossing  # .03 - .02 log2(x) = .01 at x = 2
     assert low < at < high and at == pytest.approx(2.0, rel=1e-3)
@@ -52,7 +52,7 @@ def test_interval_and_p_are_those_of_a_regression_with_variances_of_its_own():
     x, rng = np.array([1.0, 2.0, 3.0]), np.random.default_rng(1)
     a, b = rng.normal(0.7, 0.02, (3, 4)), rng.normal(0.6, 0.01, (3, 5))
     sides = [(answers(one), answers(other)) for one, other in zip(a, b, strict=True)]
-    trend = make_trend("layers", ("a", "b"), x, sides, doubling=False)
+    trend = make_trend("layers", ("a", "b"), x=x, sides=sides, doubling=False)
     assert trend.slope == pytest.approx(stats.linregress(x, a.mean(1) - b.mean(1)).slope)
     weight = (x - 2) / 2
     parts = [w**2 * v for w, v in zip(weight, a.var(1, ddof=1) / 4, strict=True)]
@@ -65,7 +65,7 @@ def test_interval_and_p_are_those_of_a_regression_with_variances_of_its_own():
 
 def test_two_settings_of_one_side_are_welchs_test():
     a, b = [0.70, 0.72, 0.74], [0.60, 0.61, 0.65]
-    trend = make_trend("layers", ("a", ""), [1, 2], [(answers(b), None), (answers(a), None)], doubling=False)
+    trend = make_trend("layers", ("a", ""), x=[1, 2], sides=[(answers(b), None), (answers(a), None)], doubling=False)
     welch = stats.ttest_ind(a, b, equal_var=False)
     assert trend.p == pytest.approx(welch.pvalue)
     assert trend.slope - trend.half_width == pytest.approx(welch.confidence_interval().low)
@@ -77,7 +77,7 @@ def test_intervals_hold_and_the_crossing_is_in_its_interval(slope, shown):
     x, inside, seen, crossed, bounded = [0.16, 0.3, 0.64, 0.9, 1.8, 3.6], 0, 0, 0, 0
     for _ in range(300):
         sides = planted(x, slope=slope, height=0.03, spread=0.008, seeds=3, rng=rng)
-        trend = make_trend("D / f^2", ("a", "b"), x, sides, doubling=True)
+        trend = make_trend("D / f^2", ("a", "b"), x=x, sides=sides, doubling=True)
         inside += abs(trend.slope - slope) <= trend.half_width
         seen += trend.shown
         if slope and not math.isnan(trend.crossing[0]):
@@ -97,8 +97,8 @@ def test_the_choice_of_images_widens_the_interval_of_a_level_but_hardly_that_of_
         make_trend(
             "layers",
             ("a", ""),
-            [1, 2, 3, 4],
-            [(answers(m + 0.001 * z, images), None) for m, z in zip(means, rng.normal(size=(4, 5)), strict=True)],
+            x=[1, 2, 3, 4],
+            sides=[(answers(m + 0.001 * z, images), None) for m, z in zip(means, rng.normal(size=(4, 5)), strict=True)],
             doubling=False,
         )
         for images in (2000, 0)
@@ -111,7 +111,9 @@ def test_seed_by_seed_the_slope_is_surer_where_seeds_move_all_settings_alike():
     rng = np.random.default_rng(5)
     shift, noise = rng.normal(0, 0.05, (1, 6)), rng.normal(0, 0.001, (4, 6))
     top1 = 0.5 + np.arange(4)[:, None] * 0.01 + shift + noise
-    trend = make_trend("layers", ("a", ""), [1, 2, 3, 4], [(answers(row), None) for row in top1], doubling=False)
+    trend = make_trend(
+        "layers", ("a", ""), x=[1, 2, 3, 4], sides=[(answers(row), None) for row in top1], doubling=False
+    )
     assert trend.paired < 0.1 * trend.half_width
     slopes = [stats.linregress([1, 2, 3, 4], column).slope for column in top1.T]
     assert trend.paired == pytest.approx(stats.t.ppf(0.975, 5) * stats.sem(slopes))
@@ -125,27 +127,34 @@ def test_other_axes_are_held_fixed():
         (answers(0.6 - 0.01 * np.log2(s) + rng.normal(0, 1e-5, 3)), answers(0.5 + rng.normal(0, 1e-5, 3)))
         for s in steps
     ]
-    one = make_trend("D / f^2", ("a", "b"), ratio, sides, doubling=True, beside=[np.log2(steps).tolist()])
-    other = make_trend("steps", ("a", "b"), steps, sides, doubling=True, beside=[np.log2(ratio).tolist()])
+    one = make_trend("D / f^2", ("a", "b"), x=ratio, sides=sides, doubling=True, beside=[np.log2(steps).tolist()])
+    other = make_trend("steps", ("a", "b"), x=steps, sides=sides, doubling=True, beside=[np.log2(ratio).tolist()])
     assert abs(one.slope) < 1e-4 and other.slope == pytest.approx(-0.01, abs=1e-4)
-    assert make_trend("D / f^2", ("a", "b"), ratio, sides, doubling=True, beside=[np.log2(ratio).tolist()]) is None
+    assert (
+        make_trend("D / f^2", ("a", "b"), x=ratio, sides=sides, doubling=True, beside=[np.log2(ratio).tolist()]) is None
+    )
 
 
 def test_one_seed_and_no_trend_get_words():
     x = [1.0, 2.0, 4.0]
-    alone = make_trend("steps", ("a", "random"), x, planted(x, slope=0.01, height=0, seeds=1), doubling=True)
+    alone = make_trend("steps", ("a", "random"), x=x, sides=planted(x, slope=0.01, height=0, seeds=1), doubling=True)
     assert tell_trend(alone).endswith("no interval (needs two seeds at every setting).")
     assert math.isnan(alone.crossing[0])
     rng = np.random.default_rng(0)
-    flat = make_trend("steps", ("a", "random"), x, planted(x, slope=0, height=0.1, spread=0.01, rng=rng), doubling=True)
+    flat = make_trend(
+        "steps", ("a", "random"), x=x, sides=planted(x, slope=0, height=0.1, spread=0.01, rng=rng), doubling=True
+    )
     assert tell_trend(flat).endswith(": no trend is shown.") and math.isnan(flat.crossing[0])
-    assert make_trend("steps", ("a", "b"), [4.0, 4.0], planted([4.0, 4.0], slope=0, height=0), doubling=True) is None
+    assert (
+        make_trend("steps", ("a", "b"), x=[4.0, 4.0], sides=planted([4.0, 4.0], slope=0, height=0), doubling=True)
+        is None
+    )
 
 
 def test_a_crossing_beyond_the_settings_is_called_so():
     x, rng = [100.0, 200.0, 400.0], np.random.default_rng(0)
     trend = make_trend(
-        "steps", ("a", "b"), x, planted(x, slope=-0.01, height=0.05, spread=1e-4, rng=rng), doubling=True
+        "steps", ("a", "b"), x=x, sides=planted(x, slope=-0.01, height=0.05, spread=1e-4, rng=rng), doubling=True
     )
     assert trend.crossing[0] == pytest.approx(3200, rel=0.05)
     assert tell_trend(trend).endswith("beyond the settings that were trained.")
