@@ -102,8 +102,8 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None, *, width: str 
             axes[0, 0].images[0], ax=axes, location="bottom", aspect=60, shrink=0.5, pad=0.02, ticks=[-1, 0, 1]
         ).set_label("weight / largest |weight| of the filter")
         title = (
-            f"Up to {PER_LAYER} random filters of three layers of each network, of those that are usable: "
-            f"not dead, flat or non-finite (seed {data.seed})"
+            f"Up to {PER_LAYER} random filters of three layers of each network; "
+            f"dead, flat and non-finite ones are left out (seed {data.seed})"
         )
         figure.suptitle(wrapped(title, wide, 8), x=0.01, ha="left", fontsize=8)
     return figure.figure

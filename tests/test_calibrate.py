@@ -37,8 +37,14 @@ def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: Mod
     for part in ("keys", "atlas"):
         assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    assert {p for p, _ in names} == {"compare", "exchange", "interval", "trend", "assign", "keys", "atlas"}
+    assert {p for p, _ in names} == {"compare", "exchange", "interval", "groups", "trend", "assign", "keys", "atlas"}
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
+
+
+def test_groups_of_banks_of_one_law_pass_seldom_and_of_two_often(calibrate: ModuleType):
+    none, some = (column(calibrate, "groups", f"6 and 6, {share}") for share in ("0%", "25%"))
+    p = [s.make(np.random.default_rng(i))["p PERMANOVA, coverage"] for s in (none, some) for i in range(3)]
+    assert min(p[:3]) > 0.01 and max(p[3:]) <= 0.05
 
 
 def test_a_run_that_was_broken_off_goes_on(calibrate: ModuleType, tmp_path: Path):

@@ -35,6 +35,7 @@ from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.summary import summarise
 from mkfa.similarity.comparing import compare
 from mkfa.similarity.depth_trend import TRENDS
+from mkfa.similarity.groups import compare_groups
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.samples import make_cloud
 
@@ -272,6 +273,36 @@ def _with_patterns(rng: np.random.Generator, share: float, size: int) -> np.ndar
     return rows
 
 
+def groups_of_banks(
+    rng: np.random.Generator,
+    *,
+    law: Callable[[Sequence[int], np.random.Generator], Layers],
+    banks: Sequence[int] = (6, 6),
+    layers: Sequence[int] = (8, 8),
+    share: float = 0.0,
+) -> Found:
+    """Compare two groups of banks of one law; a share of the filters of the second group are of common patterns."""
+    groups = {}
+    for group, (count, deep) in enumerate(zip(banks, layers, strict=True)):
+        groups["ab"[group]] = []
+        for number in range(count):
+            made = law([32] * deep, rng)
+            if group and share:
+                for layer in made:
+                    rows = np.flatnonzero(rng.random(len(layer)) < share)
+                    copies = patterns(77)[rng.integers(0, 12, len(rows))]
+                    layer[rows] = unit(copies + LOUD * unit(rng.standard_normal(copies.shape)))
+            groups["ab"[group]].append(bank_of(made, f"{group}{number}"))
+    seed = int(rng.integers(2**31))
+    kind = compare_groups(groups, measures="coverage,energy,frobenius", permutations=199, seed=seed).kinds[0]
+    found = {}
+    for measure in kind.measures:
+        found[f"p PERMANOVA, {measure.measure}"] = measure.between.p
+        found[f"p PERMDISP, {measure.measure}"] = measure.dispersion.p
+        found[f"share of groups, {measure.measure}"] = measure.parts.group_share
+    return found
+
+
 @dataclass(frozen=True)
 class Setting:
     """One column of a table: which table, what stands over the column, the number of banks, how a row is made."""
@@ -293,6 +324,7 @@ def settings() -> Iterator[Setting]:
     yield from _compare_settings()
     yield from _exchange_settings()
     yield from _interval_settings()
+    yield from _group_settings()
     for column, related in (("the same patterns", True), ("unrelated patterns", False)):
         make = partial(trend_pair, related=related, sizes=[48] * 9)
         yield Setting("trend", "banks that change steadily with depth, 9 x 48", column, 60, make)
@@ -306,6 +338,20 @@ def settings() -> Iterator[Setting]:
         for share in SHARES:
             make = partial(make_row, share=share)
             yield Setting(part, "covariance noise with patterns", f"{share:.0%}", 25 if share else 100, make)
+
+
+def _group_settings() -> Iterator[Setting]:
+    title = "banks as units, 8 layers of 32 filters, 199 permutations"
+    laws = {"layers of own covariance": layered_noise, "layers of own proportions": patterned}
+    for name, law in laws.items():
+        for banks in ((6, 6), (3, 9), (4, 4)):
+            make = partial(groups_of_banks, law=law, banks=banks)
+            yield Setting("groups", f"{title}, {name}", f"{banks[0]} and {banks[1]}, 0%", 200, make)
+        make = partial(groups_of_banks, law=law, layers=(4, 12))
+        yield Setting("groups", f"{title}, {name}", "6 of 4 layers, 6 of 12, 0%", 200, make)
+        for share in SHARES[1:]:
+            make = partial(groups_of_banks, law=law, share=share)
+            yield Setting("groups", f"{title}, {name}", f"6 and 6, {share:.0%}", 60, make)
 
 
 def _compare_settings() -> Iterator[Setting]:
@@ -424,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
-    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, interval, trend, assign, keys, atlas")
+    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, groups, ...")
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
     parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")
     given = parser.parse_args(arguments)
