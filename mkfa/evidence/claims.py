@@ -14,11 +14,10 @@ from importlib.resources import files
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.evidence.programme import SCALES, programme
 from mkfa.frozen import FrozenDict
 
 FILE = "claims.toml"
-SCALES = ("laptop", "gpu", "paper")
-"""Scales, the smallest first: bundled images of 32 px, small public data sets, the paper's own."""
 RULES = (
     *("above", "below", "within", "slope", "kept", "knee", "straight", "trend", "rank", "ordered"),
     *("share", "likeness", "agreement"),
@@ -80,7 +79,8 @@ class Claim:
     order : sources from the one that should lend the worst filters to the one that should lend the best.
     tuned : fields of the recipe of which each arm takes its best value.
     printed : which printed numbers are judged by the same rules.
-    runs : by scale, the names of the experiments in scales.toml that give the runs.
+    runs : entries of the programme that give the runs.
+    at : scales at which the claim can be judged; default: those that all its entries have.
     command : what gives the evidence of a claim without runs.
     """
 
@@ -99,7 +99,8 @@ class Claim:
     order: tuple[str, ...] = ()
     tuned: tuple[str, ...] = ()
     printed: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({}))
-    runs: Mapping[str, Sequence[str]] = field(default_factory=lambda: FrozenDict({}))
+    runs: tuple[str, ...] = ()
+    at: tuple[str, ...] = ()
     command: str = ""
 
     @property
@@ -121,7 +122,8 @@ class Claim:
     @property
     def scales(self) -> tuple[str, ...]:
         """Scales at which the claim can be judged."""
-        return ("laptop",) if self.about_banks else tuple(scale for scale in SCALES if scale in self.runs)
+        known = [programme()[name].runs for name in self.runs]
+        return tuple(s for s in self.at or SCALES if known and all(s in runs for runs in known))
 
     def margin_of(self, statement: Statement) -> float:
         """Return a statement's margin, by default the claim's."""
@@ -199,10 +201,12 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         raise ValueError(f"{values.get('id')}: lacks {', '.join(sorted(lacking))}")
     for key in ("supports", "contradicts"):
         values[key] = tuple(Statement(**statement) for statement in values[key])
-    for key in ("controls", "order", "tuned"):
+    for key in ("controls", "order", "tuned", "runs", "at"):
         values[key] = tuple(values.get(key, ()))
-    for key in ("printed", "runs", "units"):
+    for key in ("printed", "units"):
         values[key] = FrozenDict(values.get(key, {}))
-    if unknown := {*values["runs"], *values["units"]} - set(SCALES):
+    if unknown := {*values["at"], *values["units"]} - set(SCALES):
         raise ValueError(f"{values['id']}: unknown scale {', '.join(sorted(unknown))}")
+    if unknown := set(values["runs"]) - set(programme()):
+        raise ValueError(f"{values['id']}: {', '.join(sorted(unknown))} is not in the programme")
     return Claim(**values)

@@ -43,6 +43,13 @@ def printed_table(claim: Claim) -> RunTable | None:
     return _READ[where]()
 
 
+def printed_points(where: str) -> dict[Point, float]:
+    """Return the values of a table in percent, by arm, source, target; empty where the paper prints none."""
+    if where not in _READ:
+        return {}
+    return {p: 100 * next(iter(a.top1.values())) for p, a in _READ[where]().points.items()}
+
+
 def _made(text: str, points: Mapping[Point, float]) -> RunTable:
     sizes = {row[0]: row[2] for row in tables()["data_sets"]["rows"]}
     names = {"Food": "Food 101", "Cifar10": "CIFAR-10", "STL10": "STL-10"}

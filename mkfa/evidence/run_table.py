@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mkfa.evidence.claims import SCALES
+from mkfa.evidence.programme import SCALES
 from mkfa.frozen import ByContent
 from mkfa.images.registry import registry
 from mkfa.networks.names import parse_name
@@ -148,6 +148,8 @@ def _table(runs: Sequence[RunRecord], bases: Sequence[RunRecord]) -> RunTable:
     groups: dict[Point, list[RunRecord]] = {}
     for run in (*bases, *runs):
         source = "" if run.arm == BASE else run.source
+        if run.spec is not None:  # a source of the target's own network is called by its domain alone
+            source = source.removesuffix(f"+{run.spec.arch}")
         groups.setdefault(Point(run.arm, source, run.target, run.layers), []).append(run)
     points = {point: Answers.of(group) for point, group in groups.items()}
     specs = [run.spec for run in (*runs, *bases) if run.spec is not None]

@@ -6,17 +6,20 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from mkfa.errors import MkfaError
-from mkfa.evidence.claims import SCALES, Claim, find_claims
+from mkfa.evidence.claims import Claim, find_claims
 from mkfa.evidence.judge import judge_printed, judge_runs, without_evidence
-from mkfa.evidence.stored import bundled_verdicts, verdicts_here
+from mkfa.evidence.plans import OpenDomains, Work, plan_work
+from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
+from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
+from mkfa.experiments.planning import TrainingOptions
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
     from mkfa.banks.library import BankLike
+    from mkfa.evidence.reproduction import Reproduction
     from mkfa.results.record import RunRecord
 
 Ids = str | Sequence[str]
@@ -89,7 +92,8 @@ def check_claims(
     """
     from mkfa.progress import follow
 
-    check_scale(scale)
+    if scale:
+        check_scale(scale)
     chosen = find_claims(ids)
     records = read_places(place) if any(not claim.about_banks for claim in chosen) else ()
     made = []
@@ -100,10 +104,117 @@ def check_claims(
     return Claims(tuple(made))
 
 
-def check_scale(scale: str) -> None:
-    """Refuse a scale that there is not."""
-    if scale not in ("", *SCALES):
-        raise MkfaError(f"--scale {scale}", "is not a scale", f"choose one of {', '.join(SCALES)}")
+def run_claims(
+    ids: Ids = (), *, scale: str = "laptop", progress: Progress = None, **options: Unpack[TrainingOptions]
+) -> Claims:
+    """Train what claims need and is not there yet, judge them, and keep the verdicts on this machine.
+
+    Parameters
+    ----------
+    ids : as in `claims`.
+    scale : "laptop", "gpu" or "paper".
+    progress : as in `mkfa.train`; counts runs.
+    **options
+        Of the training verbs (`mkfa.experiments.planning.TrainingOptions`); they replace those of the scale.
+
+    Raises
+    ------
+    MkfaError, WorkError
+        A claim cannot be judged at this scale; or as the training verbs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "resmixer_4_2", "equal_steps": 1, "seeds": 1, "set": {"batch": 4}, "threads": 1, "jobs": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = run_claims("C15", out=folder, device="cpu", **small)
+    >>> found["C15"].chosen.missing[0]
+    'seeds: 1 of 5'
+    """
+    chosen = find_claims(ids)
+    work = plan_claims(chosen, scale, options)
+    for plan in work.plans if work is not None else ():
+        plan.carry_out(progress)
+    return judge_work(chosen, scale, work)
+
+
+def plan_claims(
+    chosen: Sequence[Claim],
+    scale: str,
+    options: TrainingOptions,
+    *,
+    open_domains: OpenDomains | None = None,
+    **more: Any,
+) -> Work | None:
+    """Return the runs that claims need at a scale; None if all of them are about banks."""
+    asked = [claim for claim in chosen if not claim.about_banks]
+    for claim in asked:
+        check_scale(scale, of=claim.id, known=claim.scales)
+    names = dict.fromkeys(name for claim in asked for name in claim.runs)
+    if not names:
+        return None
+    folder = f"claims-{'-'.join(claim.id for claim in asked[:4])}-{scale}"
+    return plan_work([programme()[n] for n in names], scale, options, name=folder, open_domains=open_domains, **more)
+
+
+def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None) -> Claims:
+    """Judge claims by the finished runs of a plan, and keep the verdicts on this machine."""
+    from mkfa.results.gather import records_of
+
+    records = [run for plan in (work.plans if work else ()) for run in records_of(plan.runs, plan.root)]
+    made = [_judgement(claim, _verdicts(claim, records, (), (), ""), _today()) for claim in chosen]
+    for judgement in made:
+        path = verdict_file(judgement.id, scale)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Claims((judgement,)).save(path, overwrite=True)
+    return Claims(tuple(made))
+
+
+def reproduce(
+    name: str, *, scale: str = "laptop", progress: Progress = None, **options: Unpack[TrainingOptions]
+) -> Reproduction:
+    """Train the runs of a figure or table of the paper, and put them beside its values.
+
+    Parameters
+    ----------
+    name : "figure4", "Table 2", or another entry of the programme.
+    scale : "laptop": bundled images; "gpu": small public data sets; "paper": the paper's data, network and recipe.
+    progress, **options
+        As in `run_claims`.
+
+    Raises
+    ------
+    UnknownNameError
+        The programme has no such entry.
+    MkfaError, WorkError
+        It has no such scale; or as the training verbs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = {"arch": "resmixer_4_2", "equal_steps": 1, "seeds": 1, "set": {"batch": 4}, "threads": 1, "jobs": 1}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = reproduce("table1", out=folder, device="cpu", **small)
+    >>> found
+    <Reproduction: Table 1, laptop scale, 7 of 7 runs>
+    >>> [(v.label, v.paper) for v in found.values if v.paper == v.paper][1]
+    ('transfer, imagenet-manmade -> imagenet-natural', 0.869)
+    """
+    entry = find_entry(name)
+    check_scale(scale, of=entry.title, known=tuple(entry.runs))
+    work = plan_work([entry], scale, options, name=f"{entry.name}-{scale}")
+    for plan in work.plans:
+        plan.carry_out(progress)
+    return reproduction_of(entry, work)
+
+
+def reproduction_of(entry: Entry, work: Work) -> Reproduction:
+    """Return the finished runs of an entry beside the paper's values."""
+    from mkfa.evidence.reproduction import compare_with_paper
+    from mkfa.results.gather import records_of
+
+    records = [run for plan in work.plans for run in records_of(plan.runs, plan.root)]
+    return compare_with_paper(entry, work.scale, records)
 
 
 def read_places(place: Places) -> tuple[RunRecord, ...]:

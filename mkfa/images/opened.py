@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mkfa.array_types import I64, U8
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
-from mkfa.images.registry import bundled_domains
+from mkfa.images.registry import bundled_domains, registry
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Domains:
     size, max_size, crop_from, eval_size : pixels, as in `mkfa.images.load.load_to_train`.
     notify, progress : as in `mkfa.images.load.load_domain`.
     decode : if False, a domain that is not packed yet is replaced by black images and has no digest.
+    absent : if True, so is a domain that mkfa knows and that is not on this machine: plans can be made without it.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Domains:
         notify: Callable[[str], object] | None = None,
         progress: Progress = None,
         decode: bool = True,
+        absent: bool = False,
     ) -> None:
-        self.size, self.max_size, self.decode = size, max_size, decode
+        self.size, self.max_size, self.decode, self.absent = size, max_size, decode and not absent, absent
         self.crop_from, self.eval_size = crop_from, eval_size
         self._sizes = {"size": size, "max_size": max_size, "crop_from": crop_from, "eval_size": eval_size}
         self._notify, self._progress = notify, progress
@@ -71,9 +73,17 @@ class Domains:
 
     def facts(self, name: str) -> DomainFacts:
         """Return a domain's properties without decoding it; raises as `[name]`."""
-        from mkfa.images.load import facts_to_train
+        from mkfa.images.domain_file import DomainError
+        from mkfa.images.load import DomainFacts, facts_to_train
 
-        return facts_to_train(name, **self._sizes)
+        try:
+            return facts_to_train(name, **self._sizes)
+        except DomainError:
+            info = registry().get(name)
+            if not self.absent or info is None:
+                raise
+            size = self.size or min(info.size, self.max_size or info.size)
+            return DomainFacts(info.name, tuple(map(str, range(info.classes))), info.train, info.test, size)
 
     def asked_as(self, name: str) -> str:
         """Return the name or path from which a domain was read, so that another process can read it."""

@@ -62,7 +62,8 @@ def test_a_criterion_is_read_as_it_is_written():
         ('number = "1"', 'nunber = "1"', "unknown field nunber"),
         ('sentence = "s"\n', "", "lacks sentence"),
         ("seeds = 5", "seeds = ", "Invalid value"),
-        ('number = "1"', 'number = "1"\nruns.huge = ["x"]', "unknown scale huge"),
+        ('number = "1"', 'number = "1"\nat = ["huge"]', "unknown scale huge"),
+        ('number = "1"', 'number = "1"\nruns = ["figure9"]', "figure9 is not in the programme"),
         ("margin = 1.0", "", "margin"),
     ],
 )
