@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, add, new_group, option
+from mkfa.cli.shared import evidence, training
+from mkfa.cli.shared.evidence import Changes, Scale
+from mkfa.cli.shared.options import OUTPUT, Force, Json, OutFolder, Running, add, new_group, option
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote
 from mkfa.cli.shared.progress import shown
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group = new_group(app, "claims", claims)
     add(group, "list", list_verdicts)
     add(group, "check", check)
+    add(group, "run", run)
 
 
 def claims(context: typer.Context, out: Out = None, force: Force = False, as_json: Json = False) -> None:
@@ -75,6 +78,38 @@ def check(
         chosen(ids), place=places, banks=banks or (), grafts=grafts or (), scale=scale, progress=shown()
     )
     _deliver(found, out, force=force, as_json=as_json)
+
+
+def run(
+    ids: Annotated[list[str], typer.Argument(metavar="CLAIM...", help="C12, C8 or all.")],
+    scale: Scale = "laptop",
+    *,
+    changes: Changes,
+    running: Running,
+    folder: OutFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Train what claims need and is not there yet, judge them, and keep the verdicts on this machine."""
+    from mkfa.evidence.claims import find_claims
+    from mkfa.evidence.plans import as_the_scale_says
+    from mkfa.evidence.verbs import judge_work, plan_claims
+
+    claims = find_claims(chosen(ids))
+    options = evidence.options(changes, running, out=folder)
+    work = evidence.plan(lambda **how: plan_claims(claims, scale, options, **how), running)
+    outcomes: Any = []
+    if work is None:
+        say("These claims are judged from banks and grafts: nothing is trained.") if not as_json else None
+    else:
+        outcomes = evidence.carry_out(work, running, as_json=as_json)
+    if outcomes is None:
+        return
+    found = judge_work(claims, scale, work, keep=as_the_scale_says(options))
+    if as_json:
+        print_json(found)
+    else:
+        show(found)
+    training.exit_code(outcomes)
 
 
 def chosen(ids: list[str] | None) -> list[str]:

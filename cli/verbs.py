@@ -35,6 +35,7 @@ VERBS = {
     "transfer-matrix": ("Transfer", "Transfer from every source to every target, with controls."),
     "runs": ("Transfer", "List, show, compare and pack training runs, and draw their results."),
     "claims": ("Evidence", "Which of the paper's claims hold, at which scale?"),
+    "reproduce": ("Evidence", "Train the runs of a figure or table of the paper, and show both values."),
     "demo": ("Help", "Show the whole path on bundled data, without network."),
     "explain": ("Help", "Explain a word, such as selffer, floor or null."),
     "doctor": ("Help", "Check this installation: versions, devices, home folder, locks, space."),

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
+    from mkfa.evidence.reproduction import Reproduction as Reproduction
     from mkfa.evidence.verbs import check_claims as check_claims
     from mkfa.evidence.verbs import claims as claims
+    from mkfa.evidence.verbs import reproduce as reproduce
+    from mkfa.evidence.verbs import run_claims as run_claims
     from mkfa.evidence.verdict import Claims as Claims
     from mkfa.experiments.planning import Plan as Plan
     from mkfa.experiments.verbs import train as train
@@ -98,6 +101,8 @@ __getattr__, __dir__, __all__ = face(
         "transfer_sweep": "mkfa.experiments.verbs",
         "claims": "mkfa.evidence.verbs",
         "check_claims": "mkfa.evidence.verbs",
+        "run_claims": "mkfa.evidence.verbs",
+        "reproduce": "mkfa.evidence.verbs",
         "FilterBank": "mkfa.banks.bank",
         "FilterGroup": "mkfa.banks.bank",
         "Kind": "mkfa.banks.bank",
@@ -120,6 +125,7 @@ __getattr__, __dir__, __all__ = face(
         "Scenarios": "mkfa.results.table",
         "Sweep": "mkfa.results.sweep",
         "Claims": "mkfa.evidence.verdict",
+        "Reproduction": "mkfa.evidence.reproduction",
         "read_runs": "mkfa.results.runs",
         "RunRecord": "mkfa.results.record",
         "RunResult": "mkfa.training.result",

@@ -12,7 +12,7 @@ from mkfa.experiments.planning import Plan, TrainingOptions, TransferOptions, pl
 from mkfa.images.opened import Domains
 from mkfa.storage.folders import home
 from mkfa.training.planned import PlannedRun
-from mkfa.training.recipe import Recipe
+from mkfa.training.recipe import Recipe, parse_changes
 
 OpenDomains = Callable[[Recipe], Domains]
 
@@ -91,7 +91,7 @@ def plan_experiment(
     e, facts = experiment, scales()[scale]
     plans: list[Plan] = []
     for change in e.vary:
-        asked = {"seeds": facts.seeds, **_options(facts.options, e.options, change), **_given(options)}
+        asked = {"seeds": facts.seeds, **_options(facts.options, e.options, change, _given(options))}
         chosen = cast("TransferOptions", asked)
         if e.networks:
             chosen["source_arch"] = ",".join(e.networks)
@@ -137,7 +137,16 @@ def _options(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(options: TrainingOptions) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    if not isinstance(changes := given.get("set", {}), Mapping):
+        given["set"] = parse_changes(list(cast("Sequence[str]", changes)))
+    return given
+
+
+def as_the_scale_says(options: TrainingOptions) -> bool:
+    """True if options leave network, recipe and steps to the scale; only such verdicts are kept."""
+    changing = ("arch", "recipe", "set", "epochs", "equal_steps", "kernel", "patch", "stem_stride")
+    return not any(options.get(key) for key in changing)
 
 
 def _shared(open_domains: OpenDomains | None) -> OpenDomains:

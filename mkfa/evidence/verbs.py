@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from mkfa.evidence.claims import Claim, find_claims
 from mkfa.evidence.judge import judge_printed, judge_runs, without_evidence
-from mkfa.evidence.plans import OpenDomains, Work, plan_work
+from mkfa.evidence.plans import Work, as_the_scale_says, plan_work
 from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
 from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
@@ -115,7 +115,8 @@ def run_claims(
     scale : "laptop", "gpu" or "paper".
     progress : as in `mkfa.train`; counts runs.
     **options
-        Of the training verbs (`mkfa.experiments.planning.TrainingOptions`); they replace those of the scale.
+        Of the training verbs (`mkfa.experiments.planning.TrainingOptions`); they replace those of the scale. With
+        another network, recipe or number of steps than the scale's, verdicts are returned and not kept.
 
     Raises
     ------
@@ -135,18 +136,11 @@ def run_claims(
     work = plan_claims(chosen, scale, options)
     for plan in work.plans if work is not None else ():
         plan.carry_out(progress)
-    return judge_work(chosen, scale, work)
+    return judge_work(chosen, scale, work, keep=as_the_scale_says(options))
 
 
-def plan_claims(
-    chosen: Sequence[Claim],
-    scale: str,
-    options: TrainingOptions,
-    *,
-    open_domains: OpenDomains | None = None,
-    **more: Any,
-) -> Work | None:
-    """Return the runs that claims need at a scale; None if all of them are about banks."""
+def plan_claims(chosen: Sequence[Claim], scale: str, options: TrainingOptions, **how: Any) -> Work | None:
+    """Return the runs that claims need at a scale; None if all of them are about banks. `how` as in `plan_work`."""
     asked = [claim for claim in chosen if not claim.about_banks]
     for claim in asked:
         check_scale(scale, of=claim.id, known=claim.scales)
@@ -154,16 +148,16 @@ def plan_claims(
     if not names:
         return None
     folder = f"claims-{'-'.join(claim.id for claim in asked[:4])}-{scale}"
-    return plan_work([programme()[n] for n in names], scale, options, name=folder, open_domains=open_domains, **more)
+    return plan_work([programme()[n] for n in names], scale, options, name=folder, **how)
 
 
-def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None) -> Claims:
-    """Judge claims by the finished runs of a plan, and keep the verdicts on this machine."""
+def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None, *, keep: bool) -> Claims:
+    """Judge claims by the finished runs of a plan; with `keep`, keep the verdicts on this machine."""
     from mkfa.results.gather import records_of
 
     records = [run for plan in (work.plans if work else ()) for run in records_of(plan.runs, plan.root)]
     made = [_judgement(claim, _verdicts(claim, records, (), (), ""), _today()) for claim in chosen]
-    for judgement in made:
+    for judgement in made if keep else ():
         path = verdict_file(judgement.id, scale)
         path.parent.mkdir(parents=True, exist_ok=True)
         Claims((judgement,)).save(path, overwrite=True)
@@ -201,11 +195,15 @@ def reproduce(
     ('transfer, imagenet-manmade -> imagenet-natural', 0.869)
     """
     entry = find_entry(name)
-    check_scale(scale, of=entry.title, known=tuple(entry.runs))
-    work = plan_work([entry], scale, options, name=f"{entry.name}-{scale}")
+    work = plan_entry(entry, scale, options)
     for plan in work.plans:
         plan.carry_out(progress)
     return reproduction_of(entry, work)
+
+
+def plan_entry(entry: Entry, scale: str, options: TrainingOptions, **how: Any) -> Work:
+    """Return the runs of an entry at a scale; `how` as in `mkfa.evidence.plans.plan_work`."""
+    return plan_work([entry], scale, options, name=f"{entry.name}-{scale}", **how)
 
 
 def reproduction_of(entry: Entry, work: Work) -> Reproduction:

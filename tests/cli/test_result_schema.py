@@ -22,6 +22,7 @@ OLD = Path(__file__).parents[1] / "old_files"
 SCHEMA = json.loads(files("mkfa.storage").joinpath("result_schema.json").read_text("utf-8"))
 SWEEP = "--seeds 2 --out sweep --arch convmixer_8_3 --recipe smoke --equal-steps 24 --set batch=8 --set lr=0.01"
 SWEEP += " --device cpu --threads 1 --jobs 1"
+SMALL = "--arch resmixer_4_2 --equal-steps 2 --set batch=4 --seeds 2 --device cpu --threads 1 --jobs 1"
 BANK = "bank.h5 --kernel-size 5x5"
 COMMANDS = {
     "banks": "bank_list",
@@ -60,14 +61,19 @@ COMMANDS = {
     "claims": "claims",
     "claims list C6": "claims",
     "claims check C1,C12,C16 --from sweep": "claims",
+    f"claims run C15 --out verdicts {SMALL}": "claims",
+    f"claims run C15 --dry-run {SMALL}": "plan",
+    f"reproduce table1 --out again {SMALL}": "reproduction",
+    "reproduce": "programme",
+    "reproduce table6": "data_sets",
     "explain": "glossary",
     "doctor": "doctor",
 }
 """Command, less --json -> format of what it prints."""
 WITH_OUT = ("compare", "assign", "atlas", "keys")
 FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
-FILES += [(c, end) for c in COMMANDS if COMMANDS[c] == "claims" for end in (".json", ".csv")]
 SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix", "sweep") and "--out sweep" in c]
+FILES += [(c, end) for c in ("claims", "claims check C1,C12,C16 --from sweep") for end in (".json", ".csv")]
 
 
 @pytest.fixture
