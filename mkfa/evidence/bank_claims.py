@@ -61,9 +61,10 @@ def _finding(statement: Statement, claim: Claim, units: tuple[Effect, ...], side
     if not units:
         return Finding(text, side, None, rule=statement.rule)
     if statement.rule == "share":
-        worst = min(units, key=lambda e: e.low if statement.side == "above" else -e.high)
-        holds = all(e.above(0) for e in units) if statement.side == "above" else any(e.below(0) for e in units)
-        shown = [e.label for e in units if (e.above(0) if statement.side == "above" else e.below(0))]
+        margin, above = claim.margin_of(statement) / 100, statement.side == "above"
+        worst = min(units, key=lambda e: e.low if above else e.high)
+        shown = [e.label for e in units if (e.above(margin) if above else e.below(margin))]
+        holds = len(shown) == len(units) if above else bool(shown)  # of every bank; one without contradicts
         return Finding(text, side, holds, worst, units, note=_count(shown, units), rule=statement.rule, every=True)
     closer = [e for e in units if e.p <= 1 - LEVEL]
     parents = [e for e in units if e.control]

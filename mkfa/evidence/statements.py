@@ -108,9 +108,9 @@ def words(statement: Statement, claim: Claim) -> str:
         "ordered": f"{s.of} falls from some source to the next better one"
         if s.falls
         else f"{s.of} rises from every source to the next better one",
-        "share": "more filters than of covariance noise are a x + b of eight"
+        "share": f"of every bank, by {points} more filters are a x + b of eight than of covariance noise"
         if s.side == "above"
-        else "no more filters than of covariance noise are a x + b of eight",
+        else f"of some bank, not by {points} more filters are a x + b of eight than of covariance noise",
         "likeness": "two domains' filters are closer than covariance noise, without a common parent"
         if s.side == "closer"
         else "all pairs of domains that are closer than chance have a common parent",

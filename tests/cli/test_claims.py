@@ -87,3 +87,39 @@ def test_files_that_hold_no_verdicts_are_refused(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(broken | {"format_version": 2}))
     with pytest.raises(MkfaError, match="version 2"):
         read_claims(tmp_path / "x.json")
+
+
+SMALL = "--arch resmixer_4_2 --equal-steps 2 --set batch=4 --seeds 2 --device cpu --threads 1 --jobs 1".split()
+
+
+def test_run_trains_what_is_missing_once_and_judges(tmp_path):
+    first = mkfa_of("claims", "run", "C15", "--out", "x", *SMALL).stdout
+    assert "10 runs, 0 done" in first and "Verdict: Inconclusive: seeds: 2 of 5" in first
+    again = mkfa_of("claims", "run", "C15", "--out", "x", *SMALL).stdout
+    assert "10 runs, 10 done" in again
+    # another network than the scale's: shown, but not kept as a verdict at laptop scale
+    assert not (tmp_path / "home" / "claims").exists()
+    assert mkfa_of("claims", "list", "C15", "--json").stdout.count('"place": "here"') == 0
+
+
+def test_run_says_what_it_would_train_at_the_papers_scale_without_its_images():
+    shown = mkfa_of("claims", "run", "C16", "--scale", "paper", "--dry-run").stdout
+    assert "convnextv2_tiny" in shown and "30 runs in all, at paper scale" in shown
+    assert "keys-8" in shown and "imagenet" in shown
+    assert "is not one at which C2 can be run" in mkfa_of("claims", "run", "C2", "--dry-run", code=2).stderr
+
+
+def test_reproduce_writes_the_comparison_and_what_the_verb_writes(tmp_path):
+    shown = mkfa_of("reproduce", "table1", "--out", "y", *SMALL).stdout
+    assert "ours, top-1 %" in shown and "the paper's" in shown and "86.2" in shown and "nan" not in shown
+    written = {path.name for path in (tmp_path / "y").iterdir()}
+    assert written >= {"table1.json", "table1.csv", "table.json", "table.csv", "table.png"}
+    values = json.loads((tmp_path / "y" / "table1.json").read_text())["values"]
+    assert not [v for v in values if v["ours"] is not None and v["paper"] is not None]  # other data: other rows
+
+
+def test_reproduce_lists_the_programme_and_refuses_what_it_does_not_know():
+    shown = mkfa_of("reproduce").stdout
+    assert all(word in shown for word in ("Figure 2b", "Figure 4", "Table 7", "C13"))
+    assert "figure9: unknown figure or table" in mkfa_of("reproduce", "figure9", code=2).stderr
+    assert "it needs no runs" not in mkfa_of("reproduce", "table6").stderr
