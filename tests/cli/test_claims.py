@@ -89,7 +89,22 @@ def test_files_that_hold_no_verdicts_are_refused(tmp_path):
         read_claims(tmp_path / "x.json")
 
 
-SMALL = "--arch resmixer_4_2 --equal-steps 2 --set batch=4 --seeds 2 --device cpu --threads 1 --jobs 1".split()
+SMALL = [
+    "--arch",
+    "resmixer_4_2",
+    "--equal-steps",
+    "2",
+    "--set",
+    "batch=4",
+    "--seeds",
+    "2",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--jobs",
+    "1",
+]
 
 
 def test_run_trains_what_is_missing_once_and_judges(tmp_path):
