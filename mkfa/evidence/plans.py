@@ -77,7 +77,7 @@ def plan_work(
         Part(entry, experiment, plan)
         for entry in entries
         for experiment in entry.runs[scale]
-        for plan in plan_experiment(experiment, scale, options, opened)
+        for plan in plan_experiment(experiment, scale, options, open_domains=opened)
     ]
     out = options.get("out")
     results = home() / "results" / name if out is None else Path(out)
@@ -85,7 +85,7 @@ def plan_work(
 
 
 def plan_experiment(
-    experiment: Experiment, scale: str, options: TrainingOptions, open_domains: OpenDomains | None = None
+    experiment: Experiment, scale: str, options: TrainingOptions, *, open_domains: OpenDomains | None = None
 ) -> list[Plan]:
     """Return a plan for each pair, each domain and each variation of an experiment."""
     e, facts = experiment, scales()[scale]

@@ -90,20 +90,8 @@ def test_files_that_hold_no_verdicts_are_refused(tmp_path):
 
 
 SMALL = [
-    "--arch",
-    "resmixer_4_2",
-    "--equal-steps",
-    "2",
-    "--set",
-    "batch=4",
-    "--seeds",
-    "2",
-    "--device",
-    "cpu",
-    "--threads",
-    "1",
-    "--jobs",
-    "1",
+    *("--arch", "resmixer_4_2", "--equal-steps", "2", "--set", "batch=4"),
+    *("--seeds", "2", "--device", "cpu", "--threads", "1", "--jobs", "1"),
 ]
 
 
