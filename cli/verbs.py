@@ -34,6 +34,7 @@ VERBS = {
     "transfer-sweep": ("Transfer", "When do learned filters beat random ones: width, kernel size, training time?"),
     "transfer-matrix": ("Transfer", "Transfer from every source to every target, with controls."),
     "runs": ("Transfer", "List, show, compare and pack training runs, and draw their results."),
+    "work": ("Transfer", "Train the run that a folder's task describes, for schedulers of your own."),
     "claims": ("Evidence", "Which of the paper's claims hold, at which scale?"),
     "reproduce": ("Evidence", "Train the runs of a figure or table of the paper, and show both values."),
     "demo": ("Help", "Show the whole path on bundled data, without network."),

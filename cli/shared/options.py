@@ -279,6 +279,23 @@ class Running:
     tensorboard: Annotated[
         bool, flag("--tensorboard", "Write TensorBoard events into the folder of every run.", **RUNNING)
     ] = False
+    engine: Annotated[
+        str,
+        option(
+            "--engine",
+            "NAME",
+            "local: this machine; ray: a running Ray cluster; slurm: job arrays of Slurm. Nodes must share the folder "
+            "of the runs.",
+            **RUNNING,
+        ),
+    ] = "local"
+    address: Annotated[
+        str, option("--address", "ADDRESS", "With --engine ray: the cluster's head, auto: the one here.", **RUNNING)
+    ] = "auto"
+    sbatch: Annotated[
+        str,
+        option("--sbatch", "OPTIONS", "With --engine slurm: more options of sbatch, as '--partition gpu'.", **RUNNING),
+    ] = ""
     dry_run: Annotated[bool, flag("--dry-run", "Print the plan; decode and train nothing.", **RUNNING)] = False
     estimate: Annotated[
         bool, flag("--estimate", "Print the plan and how long it takes, from timed steps.", **RUNNING)

@@ -54,8 +54,8 @@ def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] 
     WorkError
         No run ended with a result.
     """
-    from mkfa.engines.processes import open_engine
-    from mkfa.engines.sweep import carry_out
+    from mkfa.engines.choice import open_engine
+    from mkfa.engines.sweep import HandedOver, carry_out
     from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
@@ -77,9 +77,16 @@ def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] 
         Stop().listening() as stop,
         SweepBar(len(plan.runs), estimate.steps) as bar,
     ):
-        if not as_json:
+        if not as_json and plan.execution.engine != "slurm":
             say(f"{at_a_time(len(engine.executions), engine.executions[0].threads)}.")
-        return check_outcomes(carry_out(plan.runs, engine, stop=stop, tell=bar.tell, ended=bar.ended, notify=bar.say))
+        try:
+            outcomes = carry_out(plan.runs, engine, stop=stop, tell=bar.tell, ended=bar.ended, notify=bar.say)
+        except HandedOver as queued:
+            bar.say(str(queued))
+            if as_json:
+                print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root, queued=str(queued))
+            return None
+        return check_outcomes(outcomes)
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:

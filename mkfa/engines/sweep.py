@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mkfa.engines.unit import Outcome, keep_bank, taken_over
 from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
@@ -40,6 +40,12 @@ class Died:
 
     how: str
     memory: bool = False
+
+
+class HandedOver(MkfaError):
+    """The runs were handed over to a queue; the same command gives the result once they are done."""
+
+    exit_code = 0
 
 
 End = Outcome | Died | MkfaError | Stopped
@@ -80,9 +86,27 @@ class Engine(Protocol):
         """Use half as many places from now on; False if there is only one."""
 
 
+@runtime_checkable
+class Detached(Protocol):
+    """Hands runs over to a queue that outlives this process.
+
+    Attributes
+    ----------
+    executions : the one of every run, as a tuple.
+    domains, root : as of `Engine`.
+    """
+
+    executions: tuple[Execution, ...]
+    domains: Domains
+    root: Path
+
+    def hand_over(self, plan: Sequence[PlannedRun]) -> str:
+        """Queue the runs that are not queued yet; return a sentence about all of them."""
+
+
 def carry_out(
     plan: Sequence[PlannedRun],
-    engine: Engine,
+    engine: Engine | Detached,
     *,
     stop: Stop,
     tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
@@ -109,9 +133,13 @@ def carry_out(
         No run of the plan ended with a result; the error of the first one that failed.
     EngineError
         The engine cannot start any run.
+    HandedOver
+        The engine is detached, and runs are left.
     """
-    sweep = _Sweep(engine, ended, notify)
     once = {planned.spec.hash: planned for planned in plan}
+    if isinstance(engine, Detached):
+        return _hand_over(plan, once, engine, ended, notify)
+    sweep = _Sweep(engine, ended, notify)
     for planned in once.values():
         sweep.add(planned)
     stopping = False
@@ -132,36 +160,42 @@ def carry_out(
             time.sleep(_LOOK / 5)
     if len(sweep.outcomes) < len(once):
         raise Stopped
-    if sweep.errors and not any(outcome.state == "done" for outcome in sweep.outcomes.values()):
-        raise sweep.errors[0]
-    return tuple(sweep.outcomes[planned.spec.hash] for planned in plan)
+    return sweep.results(plan)
 
 
-class _Sweep:
-    """The state of a sweep: runs that wait, runs that others train, and outcomes by hash."""
+def _hand_over(
+    plan: Sequence[PlannedRun],
+    once: Mapping[str, PlannedRun],
+    engine: Detached,
+    ended: Callable[[Outcome], None],
+    notify: Callable[[str], None],
+) -> tuple[Outcome, ...]:
+    """Take finished runs over; hand the others over to the engine's queue."""
+    taken = _Taken(engine, ended, notify)
+    left = [planned for planned in once.values() if not taken.take_over(planned)]
+    if left:
+        done = f"{len(once) - len(left)} of {len(once)} runs are done"
+        raise HandedOver(done, engine.hand_over(left), "see 'mkfa runs', and give the same command again later")
+    return taken.results(plan)
 
-    def __init__(self, engine: Engine, ended: Callable[[Outcome], None], notify: Callable[[str], None]) -> None:
-        self.engine, self.root = engine, engine.root
+
+class _Taken:
+    """Outcomes of ended runs, by hash, and the errors among them."""
+
+    def __init__(
+        self, engine: Engine | Detached, ended: Callable[[Outcome], None], notify: Callable[[str], None]
+    ) -> None:
+        self.domains, self.root, self.execution = engine.domains, engine.root, engine.executions[0]
         self.ended, self.notify = ended, notify
-        self.waiting: list[PlannedRun] = []
-        self.elsewhere: list[PlannedRun] = []
         self.outcomes: dict[str, Outcome] = {}
-        self.running: set[str] = set()
-        self.tries: dict[str, int] = {}
         self.errors: list[MkfaError] = []
-        self.looked = 0.0
-
-    def add(self, planned: PlannedRun) -> None:
-        """Take a run over that has ended, else let it wait."""
-        if not self.take_over(planned):
-            self.waiting.append(planned)
 
     def take_over(self, planned: PlannedRun) -> bool:
         """End a run that has a result, whoever trained it; its bank may be missing in the library."""
         try:
-            before = taken_over(planned, self.root, self.engine.executions[0])
+            before = taken_over(planned, self.root, self.execution)
         except MkfaError as error:  # its result is damaged
-            self.take(planned, error)
+            self.fail(planned, error)
             return True
         if before is None:
             return False
@@ -171,12 +205,41 @@ class _Sweep:
     def end(self, outcome: Outcome) -> None:
         """Store the bank of a base run and keep the outcome."""
         try:
-            outcome = keep_bank(outcome, self.engine.domains, self.root)
+            outcome = keep_bank(outcome, self.domains, self.root)
         except MkfaError as error:
             outcome = replace(outcome, note=f"its bank was not stored: {error}")
             self.notify(outcome.note)
         self.outcomes[outcome.planned.spec.hash] = outcome
         self.ended(outcome)
+
+    def fail(self, planned: PlannedRun, error: MkfaError) -> None:
+        """Keep that a run failed, and why."""
+        self.errors.append(error)
+        self.end(Outcome(planned, "failed", False, note=_labelled(planned, error)))
+
+    def results(self, plan: Sequence[PlannedRun]) -> tuple[Outcome, ...]:
+        """Return the outcomes in the order of the plan; raise the first error if no run has a result."""
+        if self.errors and not any(outcome.state == "done" for outcome in self.outcomes.values()):
+            raise self.errors[0]
+        return tuple(self.outcomes[planned.spec.hash] for planned in plan)
+
+
+class _Sweep(_Taken):
+    """The state of a sweep: also the runs that wait, are in progress, or are trained by others."""
+
+    def __init__(self, engine: Engine, ended: Callable[[Outcome], None], notify: Callable[[str], None]) -> None:
+        super().__init__(engine, ended, notify)
+        self.engine = engine
+        self.waiting: list[PlannedRun] = []
+        self.elsewhere: list[PlannedRun] = []
+        self.running: set[str] = set()
+        self.tries: dict[str, int] = {}
+        self.looked = 0.0
+
+    def add(self, planned: PlannedRun) -> None:
+        """Take a run over that has ended, else let it wait."""
+        if not self.take_over(planned):
+            self.waiting.append(planned)
 
     def ready(self) -> list[PlannedRun]:
         """Return the waiting runs that wait for no other run of the plan."""
@@ -211,8 +274,7 @@ class _Sweep:
         if isinstance(end, DeviceMemoryError) and len(self.engine.executions) > 1:
             end = Died(end.problem, memory=True)
         if isinstance(end, MkfaError):
-            self.errors.append(end)
-            self.end(Outcome(planned, "failed", False, note=_labelled(planned, end)))
+            self.fail(planned, end)
             return
         died = Died("its process was asked to stop and saved its state") if isinstance(end, Stopped) else end
         RunFolder(self.root, planned.spec).note_attempt(event=died.how)

@@ -1,7 +1,7 @@
 """A worker: a process that trains the run described by a folder's `task.json`.
 
-`python -m mkfa.engines.worker RUN_FOLDER` trains one run. The workers of `mkfa.engines.processes` are started with a
-pipe instead and train one folder after another, so that libraries are imported and images are read only once.
+The workers of `mkfa.engines.processes` get folders through a pipe and train one after another, so that libraries are
+imported and images are read only once. `mkfa work FOLDER` trains one (`mkfa.engines.work`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Task:
     def of(cls, planned: PlannedRun, domains: Domains, execution: Execution) -> Task:
         """Return the task of a planned run."""
         specs = [spec for spec in (planned.spec, planned.source_run) if spec is not None]
-        names = {spec.domain: domains.asked_as(spec.domain) for spec in specs}
+        names = {spec.domain: _reachable(domains.asked_as(spec.domain)) for spec in specs}
         sizes = domains.size, domains.max_size
         return cls(planned, names, *sizes, execution, domains.crop_from, domains.eval_size)
 
@@ -123,6 +123,14 @@ class Task:
             if spec is not None and domains[self.names[spec.domain]].digest != spec.domain_digest:
                 raise WorkError(self.names[spec.domain], "has changed since the plan was made", "run the command again")
         return domains
+
+
+def _reachable(domain: str) -> str:
+    """Return a domain's name, or its path from anywhere on a file system that machines share."""
+    from mkfa.images.load import list_domains
+
+    named = {info.name for info in list_domains()}
+    return domain if domain in named or not Path(domain).exists() else str(Path(domain).resolve())
 
 
 @lru_cache(maxsize=2)
@@ -230,7 +238,7 @@ def no_signals() -> Iterator[None]:
 
 
 def main(words: list[str]) -> int:
-    """Train the run in a folder or, with "--pipe NUMBER", the runs received through this file descriptor."""
+    """Train the runs whose folders are received through a file descriptor: "--pipe NUMBER"."""
     if words[:1] == ["--pipe"]:
         os.set_inheritable(int(words[1]), False)
         worker = Worker(Connection(int(words[1])))
@@ -244,16 +252,7 @@ def main(words: list[str]) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         worker.work()
         return 0
-    try:
-        with Stop().listening() as stop:
-            outcome = train_task(Path(words[0]), stop=stop)
-        print(f"{outcome.planned.spec.label}: {outcome.note or outcome.state}")
-        return 0
-    except MkfaError as error:
-        print(f"mkfa: {error}", file=sys.stderr)
-        return error.exit_code
-    except Stopped:
-        return 130
+    raise SystemExit("mkfa.engines.worker: is started by mkfa itself; train a run folder by 'mkfa work FOLDER'")
 
 
 if __name__ == "__main__":

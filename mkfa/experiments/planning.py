@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
+from mkfa.engines.choice import check_name as check_engine
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.defaults import default_arms, default_options, describe_choice
 from mkfa.experiments.filter_shapes import filter_shapes, tell_ratios, width_ratios
@@ -101,6 +102,9 @@ class TrainingOptions(TypedDict, total=False):
     compile: bool | None
     quick: bool | None
     tensorboard: bool
+    engine: str
+    address: str
+    sbatch: str
 
 
 class TransferOptions(TrainingOptions, total=False):
@@ -193,10 +197,11 @@ class Plan(Result):
 
     def estimate(self) -> Estimate:
         """Time a few steps, and return how long the plan takes."""
-        from mkfa.engines.processes import open_engine
+        from mkfa.engines.choice import open_engine
 
         with open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine:
-            return engine.estimate(self.runs)
+            found: Estimate = engine.estimate(self.runs)
+            return found
 
     def prepare(self) -> None:
         """Create the folders; refuse a missing device, a network that cannot be built, or an unwritable folder.
@@ -208,7 +213,8 @@ class Plan(Result):
         """
         from mkfa.training.run import build
 
-        self.execution.resolved()
+        if self.execution.engine == "local":  # other engines have devices that this machine may lack
+            self.execution.resolved()
         spec = self.runs[0].spec
         build(spec, self.domains[spec.domain], None)
         if self.execution.events:
@@ -235,7 +241,7 @@ class Plan(Result):
         MkfaError, WorkError
             A run failed, or no run ended with a result.
         """
-        from mkfa.engines.processes import open_engine
+        from mkfa.engines.choice import open_engine
         from mkfa.engines.sweep import carry_out
         from mkfa.training.stopping import Stop
 
@@ -324,9 +330,18 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
 
 def make_execution(options: TrainingOptions) -> Execution:
     """Return the `Execution` given by options."""
-    keys = ("device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick")
+    keys = ("device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick", *_OF_ENGINES, "engine")
     known: dict[str, Any] = {key: options[key] for key in keys if key in options}  # type: ignore[literal-required]
-    return Execution(**known, events=options.get("tensorboard", False))
+    made = Execution(**known, events=options.get("tensorboard", False))
+    check_engine(made.engine)
+    for key, engine in _OF_ENGINES.items():
+        if made.engine != engine and getattr(made, key) != getattr(Execution(), key):
+            raise MkfaError(f"--{key}", f"is for --engine {engine}", f"leave it out, or pass --engine {engine}")
+    return made
+
+
+_OF_ENGINES = {"address": "ray", "sbatch": "slurm"}
+"""Options of one engine only."""
 
 
 def split_names(names: Names, option: str) -> list[str]:

@@ -47,6 +47,12 @@ class Execution:
         (`mkfa.engines.processes.divide`).
     events : bool
         Write TensorBoard events next to the metrics.
+    engine : str
+        What carries runs out; see `mkfa.engines.choice.ENGINES`.
+    address : str
+        Where the Ray cluster is; "auto": the one on this machine.
+    sbatch : str
+        Further options of Slurm's sbatch, as in a shell.
     """
 
     device: str = "auto"
@@ -60,6 +66,9 @@ class Execution:
     jobs: int = 0
     events: bool = False
     quick: bool | None = None
+    engine: str = "local"
+    address: str = "auto"
+    sbatch: str = ""
 
     @property
     def kind(self) -> str:

@@ -25,7 +25,7 @@ from mkfa.engines import processes
 from mkfa.engines.processes import Workers, divide, open_engine
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
-from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, main, unexpected
+from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, unexpected
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
@@ -354,16 +354,6 @@ def test_a_worker_reads_its_order_from_the_runs_folder(paths, tmp_path, bank_mak
     assert "has no task.json" in str(without)
     assert not {TASK, SOURCE_BANK} & {path.name for path in folder.iterdir()}
     assert RunFolder(tmp_path / "runs", planned.spec).result().done
-
-
-def test_a_folder_is_trained_by_a_command(paths, tmp_path, capsys):
-    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
-    [planned] = plan_bases(experiment(), domains, names=[paths[0]], seeds=1)
-    folder = Task.of(planned, domains, ONE).write(tmp_path / "runs")
-    assert main([str(folder)]) == 0
-    assert capsys.readouterr().out == "a convmixer_8_3 seed 0: done\n"
-    assert main([str(folder)]) == 2
-    assert "has no task.json" in capsys.readouterr().err
 
 
 def test_errors_cross_the_pipe():

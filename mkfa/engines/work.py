@@ -1,0 +1,169 @@
+"""One run carried out from the order in its folder, on whatever machine reads the folder: what clusters start.
+
+The order is the `task.json` that a sweep wrote. Progress goes into a file beside it, since a scheduler has no pipe to
+the process that submitted the work; a file too asks for a stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from mkfa.errors import MkfaError, WorkError
+from mkfa.storage.atomic import atomic_write
+from mkfa.training.folder import read_json
+from mkfa.training.stopping import Stop, Stopped
+
+if TYPE_CHECKING:
+    from mkfa.engines.sweep import End
+    from mkfa.engines.unit import Outcome
+    from mkfa.training.run import Report
+
+OVER, FAILED, SAVED = 0, 1, 75
+"""Exit codes: the run is over; it failed; its state is saved and it can go on (EX_TEMPFAIL of sysexits.h)."""
+PROGRESS = "progress.json"
+"""Step, number of steps, host and process of the run in progress; it is removed when the run is over."""
+STOP_FILE = "stop"
+"""Its presence in the folder of the run folders makes all runs that look for it save their state and end."""
+_LOOK = 1.0
+"""Seconds between looks at the stop file, and between writes of progress."""
+_PATIENCE = 60.0
+"""Seconds that a run waits for the process that trained it before to be gone."""
+
+
+def work(folder: Path, *, stop: Stop) -> End:
+    """Train the run of a folder's task; return how it ended, without raising.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder with `task.json`.
+    stop : Stop
+        A request to save the run's state and end. The file `STOP_FILE` beside the run folders is one too.
+
+    Returns
+    -------
+    End
+        As of any engine; the outcome is without the bank that provided the filters, so that it is small.
+    """
+    from mkfa.engines.sweep import Died
+    from mkfa.engines.worker import train_task, unexpected
+
+    beside = _Beside(folder, stop)
+    try:
+        return _small(_patiently(lambda: train_task(folder, stop=stop, tell=beside.tell), stop))
+    except (MkfaError, Stopped) as error:
+        return error
+    except MemoryError:
+        return Died("it ran out of memory", memory=True)
+    except Exception as error:
+        return unexpected(error)
+    finally:
+        beside.clear()
+
+
+def exit_code(end: End) -> int:
+    """Return the exit code of a process whose run ended in this way.
+
+    Examples
+    --------
+    >>> exit_code(Stopped()), exit_code(MkfaError("a run", "has no task.json", "start the command"))
+    (75, 1)
+    """
+    from mkfa.engines.unit import Outcome
+
+    if isinstance(end, Outcome):
+        return {"running": SAVED, "impossible": FAILED}.get(end.state, OVER)
+    return SAVED if isinstance(end, Stopped) else FAILED
+
+
+def describe(end: End) -> str:
+    """Return a sentence about how a run ended."""
+    from mkfa.engines.sweep import Died
+    from mkfa.engines.unit import Outcome
+
+    if isinstance(end, Outcome):
+        return f"{end.planned.spec.label}: {end.note or end.state}"
+    if isinstance(end, Stopped):
+        return "stopped; its state is saved, and the same command goes on from there"
+    return end.how if isinstance(end, Died) else str(end)
+
+
+def read_progress(folder: Path) -> Report | None:
+    """Return the progress of a run in progress, whoever trains it; None if there is none."""
+    from mkfa.training.run import Report
+
+    with contextlib.suppress(WorkError, TypeError, KeyError):
+        if record := read_json(folder / PROGRESS):
+            return Report(**{key: record[key] for key in Report.__dataclass_fields__})
+    return None
+
+
+class TimedStop(Stop):
+    """A request to stop that also knows whether it came because the time of a cluster's job is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time_over = False
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[TimedStop]:
+    """Return a stop request that SIGINT, SIGTERM, SIGHUP and SIGUSR1 make; Slurm sends the last before a job's end."""
+    stop = TimedStop()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.requested = stop.time_over = True
+
+    with stop.listening():
+        former = signal.signal(signal.SIGUSR1, ask) if hasattr(signal, "SIGUSR1") else None
+        try:
+            yield stop
+        finally:
+            if former is not None:
+                signal.signal(signal.SIGUSR1, former)
+
+
+def _patiently(train: Any, stop: Stop) -> Outcome:
+    """Train, and wait a while where the run's former process has not gone yet, as after a requeue."""
+    patience = time.monotonic() + _PATIENCE
+    while True:
+        outcome: Outcome = train()
+        if outcome.state != "running" or time.monotonic() > patience or stop.requested:
+            return outcome
+        time.sleep(_LOOK)
+
+
+def _small(outcome: Outcome) -> Outcome:
+    return replace(outcome, planned=replace(outcome.planned, bank=None))
+
+
+class _Beside:
+    """The files beside a run: progress is written, and a stop file looked for, about once a second."""
+
+    def __init__(self, folder: Path, stop: Stop) -> None:
+        self.path, self.stop_file, self.stop = folder / PROGRESS, folder.parent / STOP_FILE, stop
+        self.at = -_LOOK
+
+    def tell(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self.at < _LOOK:
+            return
+        self.at = now
+        record: dict[str, Any] = asdict(report) | {"host": platform.node(), "pid": os.getpid()}
+        with contextlib.suppress(MkfaError, OSError):  # progress is not worth a run
+            atomic_write(self.path, json.dumps(record).encode())
+        self.stop.requested |= self.stop_file.exists()
+
+    def clear(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""Sweeps on a real Ray cluster and a real Slurm, parts of which die: the bits of a local sweep, nothing lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engines.clusters import RAY, Namespace, can_unshare, raylets, start_ray, start_slurm
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not can_unshare(), reason="needs unshare, nsenter, ip and the right to create a namespace"),
+]
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'mkfa[ray]'")
+needs_slurm = pytest.mark.skipif(
+    shutil.which("slurmctld") is None or shutil.which("munged") is None,
+    reason="needs Slurm: apt-get install slurm-wlm munge",
+)
+CURVE = [
+    *("transfer-curve", "--source", "digits", "--target", "fashion", "--layers", "1,2", "--arms", "transfer,random"),
+    *("--arch", "resmixer_16_2", "--recipe", "smoke", "--set", "batch=16", "--threads", "1", "--device", "cpu"),
+]
+
+
+def what_counts(root: Path) -> dict[str, tuple[str, bytes]]:
+    """Return the digest of the final weights and the metrics of every run."""
+    return {
+        folder.name: (
+            json.loads((folder / "result.json").read_text())["weights_sha256"],
+            (folder / "metrics.jsonl").read_bytes(),
+        )
+        for folder in (root / "runs").iterdir()
+        if (folder / "spec.json").exists()
+    }
+
+
+def curve(steps: int, seeds: int, out: str) -> list[str]:
+    return [*CURVE, "--equal-steps", str(steps), "--seeds", str(seeds), "--out", out]
+
+
+@needs_ray
+def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine(tmp_path):
+    words = curve(150, 2, "ray")
+    with Namespace(Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0") as inside:
+        try:
+            start_ray(inside)
+            sweep = inside.start([*mkfa(), *words, "--engine", "ray", "--address", RAY])
+            until = time.monotonic() + 240
+            while not list(inside.folder.glob("ray/runs/*/result.json")):
+                assert sweep.poll() is None and time.monotonic() < until, sweep.communicate()[0][-3000:]
+                time.sleep(0.5)
+            os.kill(raylets(inside)[1], signal.SIGKILL)
+            said, _ = sweep.communicate(timeout=400)
+            assert sweep.returncode == 0, said[-3000:]
+            assert len(raylets(inside)) == 2  # mkfa neither started nor stopped any
+            inside.mkfa(*curve(150, 2, "local"), "--jobs", "2")
+            local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
+            attempts = [line for f in inside.folder.glob("ray/runs/*/attempts.jsonl") for line in f.open()]
+        finally:
+            shutil.rmtree(inside.folder, ignore_errors=True)
+    assert cluster == local and len(local) == 12
+    assert any("lost" in line for line in attempts), attempts
+    assert "it is tried again" in said
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_refused(tmp_path):
+    with Namespace(tmp_path / "n") as inside:
+        done = inside.mkfa(*curve(3, 1, "x"), "--engine", "ray", "--address", "127.0.0.1:6399", check=False)
+    assert done.returncode == 2
+    assert "no Ray cluster answers there" in done.stderr and "Traceback" not in done.stderr
+
+
+@needs_slurm
+def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_path):
+    words = [*curve(2000, 1, "slurm"), "--engine", "slurm"]
+    with Namespace(tmp_path / "n") as inside:
+        start_slurm(inside)
+        first = inside.mkfa(*words)
+        assert "0 of 6 runs are done: 4 runs that need no other were submitted" in _joined(first.stderr + first.stdout)
+        until = time.monotonic() + 150
+        while not (begun := list(inside.folder.glob("slurm/runs/*/progress.json"))):
+            assert time.monotonic() < until, _queue(inside)
+            time.sleep(0.2)
+        lists = [json.loads(path.read_text()) for path in inside.folder.glob("slurm/runs/slurm/base-*.json")]
+        index = next(i for i, f in enumerate(lists[0]["folders"]) if Path(f).name == begun[0].parent.name)
+        job = f"{lists[0]['job']}_{index}"
+        inside.run(["scancel", "--signal=USR1", "--batch", job], check=False)  # as at the end of its time
+        while "the job was requeued" not in _outputs(inside):
+            assert time.monotonic() < until, _queue(inside)
+            time.sleep(0.2)
+        again = inside.mkfa(*words)
+        assert "runs are queued or in progress already" in _joined(again.stderr + again.stdout)
+        while inside.run(["squeue", "--noheader"]).stdout.strip():
+            assert time.monotonic() < until + 240, _queue(inside)
+            time.sleep(1)
+        last = inside.mkfa(*words)
+        inside.mkfa(*curve(2000, 1, "local"))
+        resumed = [json.loads(path.read_text())["resumed"] for path in inside.folder.glob("slurm/runs/*/result.json")]
+        local, queue = what_counts(inside.folder / "local"), what_counts(inside.folder / "slurm")
+    assert queue == local and len(local) == 6
+    assert sum(resumed) == 1
+    assert "random" in last.stdout
+
+
+def mkfa() -> list[str]:
+    return [sys.executable, "-m", "mkfa.cli.app"]
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _queue(inside: Namespace) -> str:
+    return str(inside.run(["squeue"]).stdout) + _outputs(inside)
+
+
+def _outputs(inside: Namespace) -> str:
+    return "\n".join(path.read_text()[-1000:] for path in inside.folder.glob("slurm/runs/slurm/output/*"))
