@@ -53,7 +53,7 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine(tmp_path
         try:
             start_ray(inside)
             sweep = inside.start([*mkfa(), *words, "--engine", "ray", "--address", RAY])
-            until = time.monotonic() + 240
+            until = time.monotonic() + 500
             while not list(inside.folder.glob("ray/runs/*/result.json")):
                 assert sweep.poll() is None and time.monotonic() < until, sweep.communicate()[0][-3000:]
                 time.sleep(0.5)
