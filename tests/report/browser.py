@@ -105,7 +105,7 @@ class Browser:
         size: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", media="print" if paper else "screen", features=[scheme])
+        self.send("Emulation.setEmulatedMedia", media="print" if paper else "", features=[scheme])
 
     def run(self, script: str) -> Any:
         """Return the value of an expression, awaited."""

@@ -10,8 +10,13 @@ function roundTicks(low, high, count = 5) {
   return out;
 }
 
+// The width of a chart in a place: as wide as that, so that its text keeps its size.
+function chartWidth(place) {
+  return Math.max(300, Math.min(760, place.clientWidth || 760));
+}
+
 // An empty plot: {svg, x, y} with functions from values to pixels.
-function plot({ label, x, y, width = 760, height = 340, xTitle, yTitle, xTicks, xText = String, yText = String }) {
+function plot({ label, x, y, width, height = 340, xTitle, yTitle, xTicks, xText = String, yText = String }) {
   const left = 58, bottom = 46, right = 12, top = 12;
   const scale = ([low, high], from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
   const px = scale(x, left, width - right), py = scale(y, height - bottom, top);

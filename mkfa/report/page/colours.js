@@ -1,10 +1,10 @@
 // Colours: of weights, of amounts, and of classes, nulls and arms as the data give them.
 
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
-const printed = matchMedia("print");
+const onPaper = { printing: false };
 
 function isDark() {
-  return darkScheme.matches && !printed.matches;
+  return darkScheme.matches && !onPaper.printing;
 }
 
 function channelsOf(colour) {

@@ -67,6 +67,10 @@ function percent(value, digits = 1) {
   return value === null || value === undefined ? "–" : `${fixed(100 * value, digits)} %`;
 }
 
+function shortened(text, most) {
+  return text.length <= most ? text : `${text.slice(0, Math.max(most - 1, 1))}…`;
+}
+
 function many(count, what) {
   return `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 }

@@ -66,8 +66,8 @@ function filtersSection() {
     state.at = Math.min(Math.max(at, 0), state.rows.length - 1);
     details.show(state.data, state.rows[state.at]);
     const { cell, columns } = state.lie;
-    drawGrid(canvas, state.data, state.rows, columns * cell[0]);
     const context = canvas.getContext("2d");
+    context.putImageData(state.lie.pixels, 0, 0);
     context.strokeStyle = isDark() ? "#ffb27a" : "#b34700";
     context.lineWidth = 2;
     const x = (state.at % columns) * cell[0], y = Math.floor(state.at / columns) * cell[1];
@@ -105,9 +105,8 @@ function filtersSection() {
     choice("order by", [["channel", "channel"], ["class", "class"], ["r2", "R²"], ["size", "size of weights"]], "channel",
       (value) => { state.order = value; state.at = 0; refresh(); }),
     only);
-  const legend = make("p", { class: "faint" });
   const whole = section("filters", "Filters",
     make("p", {}, "Click a layer; its bar shows which patterns its filters follow. Hover a filter for its weights, class, fit, and the nearest filters in the other banks."),
-    controls, layers, make("div", { class: "split" }, make("div", {}, mark, box, legend), make("div", { class: "side" }, details.panel)));
+    controls, layers, make("div", { class: "split" }, make("div", {}, mark, box), make("div", { class: "side" }, details.panel)));
   return { whole, refresh, show: (bank, layer) => { Object.assign(state, { bank, layer }); refresh(); } };
 }

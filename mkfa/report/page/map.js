@@ -21,7 +21,7 @@ async function mapSection(map) {
     "aria-label": `Map of ${count} filters of ${map.kind}. Arrow keys move the map, plus and minus scale it, N and P go to the next and the last filter, Escape clears what is chosen.`,
   });
   const over = make("canvas", { style: { "pointer-events": "none", height: "34rem" }, "aria-hidden": "true" });
-  const legend = make("div", { class: "controls" });
+  const legend = make("div", { class: "controls legend" });
   const says = make("p", { role: "status", "aria-live": "polite" });
   const gallery = make("div", { class: "gallery" });
   const counts = make("div", {});
@@ -67,9 +67,9 @@ async function mapSection(map) {
     const entries = [...seen].sort((a, b) => b[1].count - a[1].count);
     legend.replaceChildren(make("fieldset", {}, make("legend", {}, "Shown"), entries.map(([name, { count: n, colour }]) =>
       tick(`${name} (${n})`, !hidden.has(name), (on) => { on ? hidden.delete(name) : hidden.add(name); paint(); }, colour))),
-    choice("choose all of", [["", "–"], ...entries.map(([name]) => [name, name])], "", (name) => {
+    make("span", { class: "screen" }, choice("choose all of", [["", "–"], ...entries.map(([name]) => [name, name])], "", (name) => {
       if (name) select((i) => names[i] === name, name);
-    }));
+    })));
   }
 
   function select(test, why) {
@@ -96,6 +96,7 @@ async function mapSection(map) {
     over.width = over.clientWidth * ratio;
     over.height = over.clientHeight * ratio;
     const context = over.getContext("2d");
+    if (onPaper.printing && view.gl) view.drawFlat(context, over.width, over.height, ratio); // WebGL may not print
     context.scale(ratio, ratio);
     context.strokeStyle = isDark() ? "#ffb27a" : "#b34700";
     context.lineWidth = 2;

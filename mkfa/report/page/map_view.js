@@ -96,7 +96,7 @@ class PointView {
       this.canvas.height = height;
     }
     if (this.gl) this.drawGl(width, height, ratio);
-    else this.drawFlat(width, height, ratio);
+    else this.drawFlat(this.flat, width, height, ratio);
   }
 
   drawGl(width, height, ratio) {
@@ -114,14 +114,14 @@ class PointView {
     gl.drawArrays(gl.POINTS, 0, this.count);
   }
 
-  drawFlat(width, height, ratio) {
-    this.flat.clearRect(0, 0, width, height);
+  drawFlat(context, width, height, ratio) {
+    context.clearRect(0, 0, width, height);
     for (let i = 0; i < this.count; i++) {
       const size = this.sizes[i] * ratio;
       if (!size) continue;
       const [x, y] = this.pixel(i);
-      this.flat.fillStyle = `rgb(${this.colours[3 * i]},${this.colours[3 * i + 1]},${this.colours[3 * i + 2]})`;
-      this.flat.fillRect(x * ratio - size / 2, y * ratio - size / 2, size, size);
+      context.fillStyle = `rgb(${this.colours[3 * i]},${this.colours[3 * i + 1]},${this.colours[3 * i + 2]})`;
+      context.fillRect(x * ratio - size / 2, y * ratio - size / 2, size, size);
     }
   }
 

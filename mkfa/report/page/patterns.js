@@ -13,8 +13,8 @@ function assignmentBlock(one) {
   const hidden = new Set();
 
   function refresh() {
-    shares.replaceChildren(shareBars(one, rows));
-    curves.replaceChildren(coverageCurves(one, hidden));
+    shares.replaceChildren(shareBars(one, rows, chartWidth(shares)));
+    curves.replaceChildren(coverageCurves(one, hidden, chartWidth(curves)));
   }
 
   const unscored = Object.entries(one.unscored).filter(([, count]) => count).map(([why, count]) => `${count} ${why}`).join(", ");
@@ -28,15 +28,15 @@ function assignmentBlock(one) {
       asTable(`Classes of ${one.bank}`, [["class", (r) => r.title], ["filters", (r) => r.filters, true], ["share", (r) => percent(r.share), true],
         ["95 %, over layers", (r) => (r.low === null ? "–" : `${percent(r.low)} to ${percent(r.high)}`), true], ["median R²", (r) => fixed(r.median_r2, 3), true],
         ["on", (r) => percent(r.on, 0), true], [`share, ${one.null}`, (r) => percent(r.null_share), true]], () => rows)),
-    first ? make("figure", {}, make("div", { class: "controls" }, toggles), curves, make("figcaption", {}, "Share of filters with at least that R²: the networks' filters and each null's."),
+    first ? make("figure", {}, make("div", { class: "controls legend" }, toggles), curves, make("figcaption", {}, "Share of filters with at least that R²: the networks' filters and each null's."),
       asTable(`Coverage of ${one.bank}`, [["null", (r) => r.null], ["median R²", (r) => fixed(r.median_r2, 3), true], ["null's", (r) => fixed(r.null_median_r2, 3), true],
         [`R² ≥ ${one.r2}`, (r) => percent(r.fixed), true], ["null's", (r) => percent(r.null_fixed), true], ["above the null's 1 %", (r) => percent(r.beyond), true],
         ["95 %", (r) => (r.beyond_low === null ? "–" : `${percent(r.beyond_low)} to ${percent(r.beyond_high)}`), true]], () => one.coverage)) : null);
   return { whole, refresh };
 }
 
-function shareBars(one, rows) {
-  const left = 250, width = 760, step = 24, height = rows.length * step + 40;
+function shareBars(one, rows, width) {
+  const left = Math.min(250, 0.42 * width), step = 24, height = rows.length * step + 40;
   const most = Math.max(0.05, ...rows.map((row) => Math.max(row.high || row.share || 0, row.null_share || 0)));
   const x = (share) => left + (share / most) * (width - left - 20);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `Shares of patterns of ${one.bank}` });
@@ -47,7 +47,7 @@ function shareBars(one, rows) {
   svg.append(draw("text", { x: (left + width) / 2, y: height - 3, "text-anchor": "middle" }, "share of the filters"));
   rows.forEach((row, i) => {
     const y = i * step + 2, middle = y + step / 2 - 2;
-    svg.append(draw("text", { x: left - 8, y: middle + 4, "text-anchor": "end" }, row.title.length > 36 ? `${row.title.slice(0, 35)}…` : row.title, draw("title", {}, row.title)));
+    svg.append(draw("text", { x: left - 8, y: middle + 4, "text-anchor": "end" }, shortened(row.title, Math.floor(left / 6.6)), draw("title", {}, row.title)));
     svg.append(telling(draw("rect", { x: left, y, width: Math.max(x(row.share) - left, 1), height: step - 6, fill: shade(lighter(row, one.classes)) }),
       `${row.title}; ${row.filters} filters, ${percent(row.share)}; ${row.low === null ? "" : `95 % ${percent(row.low)} to ${percent(row.high)}; `}median R² ${fixed(row.median_r2)}; ${one.null}: ${percent(row.null_share)}`));
     if (row.low !== null) {
@@ -60,8 +60,8 @@ function shareBars(one, rows) {
   return svg;
 }
 
-function coverageCurves(one, hidden) {
-  const { svg, px, py } = plot({ label: `Share of filters of ${one.bank} with at least an R², beside nulls`, x: [0, 1], y: [0, 1], xTitle: "R²", yTitle: "share with at least this R²", xText: (v) => fixed(v, 1), yText: (v) => percent(v, 0) });
+function coverageCurves(one, hidden, width) {
+  const { svg, px, py } = plot({ label: `Share of filters of ${one.bank} with at least an R², beside nulls`, width, x: [0, 1], y: [0, 1], xTitle: "R²", yTitle: "share with at least this R²", xText: (v) => fixed(v, 1), yText: (v) => percent(v, 0) });
   const line = (values, attributes) => draw("path", { fill: "none", d: pathOf(values.map((value, i) => [px(one.at[i]), py(value)])), ...attributes });
   for (const each of one.coverage) {
     if (!hidden.has(each.null)) svg.append(line(each.null_curve, { stroke: nullColour(each.null), "stroke-width": 2, "stroke-dasharray": nullDash(each.null), "data-null": each.null }));

@@ -11,7 +11,6 @@ async function start() {
   facts = JSON.parse(new TextDecoder().decode(await unpack("facts")));
   const main = document.getElementById("main");
   const parts = [];
-  if (facts.verdicts.length) parts.push(verdictsSection());
   if (facts.banks.length) parts.push(filtersSection());
   if (facts.maps.length) {
     const maps = await Promise.all(facts.maps.map(mapSection));
@@ -20,6 +19,7 @@ async function start() {
   if (facts.comparisons.length) parts.push(comparisonsSection());
   if (facts.assignments.length) parts.push(patternsSection());
   if (facts.sweeps.length) parts.push(sweepsSection());
+  if (facts.verdicts.length) parts.push(verdictsSection());
   parts.push({ whole: provenanceSection(), refresh: () => {} }, { whole: leftOutSection(), refresh: () => {} });
   main.append(...parts.map((part) => part.whole));
   document.getElementById("contents").append(make("ul", {}, parts.map(({ whole }) =>
@@ -36,17 +36,10 @@ async function start() {
   document.documentElement.setAttribute("data-ready", "true");
 }
 
-// On paper nothing can be opened: details are open while the page is printed, but for long tables of numbers.
+// Pictures are drawn anew for paper, in the colours of the light page.
 function printing(refresh) {
-  const opened = [];
-  addEventListener("beforeprint", () => {
-    for (const one of document.querySelectorAll(".verdict details:not([open])")) { one.open = true; opened.push(one); }
-    refresh();
-  });
-  addEventListener("afterprint", () => {
-    for (const one of opened.splice(0)) one.open = false;
-    refresh();
-  });
+  addEventListener("beforeprint", () => { onPaper.printing = true; refresh(); });
+  addEventListener("afterprint", () => { onPaper.printing = false; refresh(); });
 }
 
 start().catch((error) => {

@@ -33,7 +33,7 @@ function curveBody(one) {
     const pad = (Math.max(...ends) - Math.min(...ends)) * 0.04 || 0.01;
     const y = [Math.min(...ends) - pad, Math.max(...ends) + pad];
     const { svg, px, py } = plot({ label: `Accuracy by the number of frozen layers, ${shown.map((series) => series.label).join(", ")}`,
-      x: [layers[0] - 0.4, layers[layers.length - 1] + 0.4], y, xTicks: layers.length > 12 ? layers.filter((_, i) => i % 2 === 0) : layers,
+      width: chartWidth(place), x: [layers[0] - 0.4, layers[layers.length - 1] + 0.4], y, xTicks: layers.length > 12 ? layers.filter((_, i) => i % 2 === 0) : layers,
       xTitle: "layers set and frozen", yTitle: state.difference ? "difference from the base, points" : "top-1, %",
       yText: (v) => fixed(100 * v, Math.abs(y[1] - y[0]) < 0.05 ? 1 : 0) });
     const zero = state.difference ? 0 : one.base && one.base.mean;
@@ -57,13 +57,13 @@ function curveBody(one) {
     place.replaceChildren(svg);
   }
 
+  const legend = make("div", { class: "controls legend" }, make("fieldset", {}, make("legend", {}, "Arms"), one.series.map((series) =>
+    tick(series.label, true, (on) => { on ? state.hidden.delete(series.label) : state.hidden.add(series.label); refresh(); }, shade(series.colour)))));
   const controls = make("div", { class: "controls" },
-    make("fieldset", {}, make("legend", {}, "Arms"), one.series.map((series) =>
-      tick(series.label, true, (on) => { on ? state.hidden.delete(series.label) : state.hidden.add(series.label); refresh(); }, shade(series.colour)))),
     tick("difference from the base", false, (on) => { state.difference = on; refresh(); }),
     tick("95 % intervals", true, (on) => { state.bands = on; refresh(); }));
   const rows = () => one.series.flatMap((series) => series.points.map((cell) => ({ ...cell, label: series.label })));
-  const whole = make("div", {}, make("figure", {}, controls, place,
+  const whole = make("div", {}, make("figure", {}, legend, controls, place,
     make("figcaption", {}, `Bands: 95 % interval of the difference from the base${one.base ? `; base ${percent(one.base.mean)}, standard deviation ${percent(one.base.std)} over ${many(one.base.seeds, "seed")}` : ""}. 'As a table' has every point.`),
     asTable(`Curve ${one.from}`, cellColumns("arm"), rows)), paperApart(one.paper, paperCurve));
   return { whole, refresh };
@@ -81,7 +81,7 @@ function tableBody(one) {
 
   function refresh() {
     const rows = one.rows.filter((row) => !state.hidden.has(row.label));
-    const left = 170, width = 760, step = 26, height = rows.length * step + 44;
+    const width = chartWidth(place), left = Math.min(170, 0.4 * width), step = 26, height = rows.length * step + 44;
     const ends = rows.flatMap((row) => (row.cell.relative === null ? [] : [row.cell.relative - (row.cell.half_width || 0), row.cell.relative + (row.cell.half_width || 0)]));
     const low = Math.min(0, ...ends), high = Math.max(0, ...ends), span = high - low || 0.01;
     const x = (v) => left + ((v - low + span * 0.03) / (span * 1.06)) * (width - left - 10);
@@ -90,7 +90,7 @@ function tableBody(one) {
     svg.append(draw("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "points from the base"));
     rows.forEach((row, i) => {
       const y = i * step + 14, { relative, half_width: half } = row.cell;
-      svg.append(draw("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, shortName(row.label)));
+      svg.append(draw("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, shortened(row.label, Math.floor(left / 6.6)), draw("title", {}, row.label)));
       if (relative === null) return;
       if (half !== null) svg.append(draw("path", { class: "axis", d: `M${x(relative - half)},${y}H${x(relative + half)}` }));
       svg.append(telling(draw("circle", { class: "mark", cx: x(relative), cy: y, r: 5.5, fill: shade(row.colour) }), `${row.label}; top-1 ${percent(row.cell.mean)} over ${many(row.cell.seeds, "seed")}; ${fixed(100 * relative, 1)} points from the base${half === null ? "" : ` ± ${fixed(100 * half, 1)}`}; p ${fixed(row.p, 3)}`));

@@ -53,5 +53,5 @@ function drawGrid(canvas, data, rows, width) {
     x: (i % columns) * cell[0] + 1, y: Math.floor(i / columns) * cell[1] + 1, unit,
   }));
   context.putImageData(pixels, 0, 0);
-  return { cell, columns };
+  return { cell, columns, pixels };
 }
