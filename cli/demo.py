@@ -41,7 +41,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (
         "atlas: are there clusters, and who has which?",
         "Filters of both networks modulo gain, offset and sign; the number of clusters is justified against a null.",
-        "atlas {out}/ppocr_cls.h5 efficientnet_lite0 --kernel-size 5x5 --figure {out}/atlas.png --out {out}/atlas.json",
+        "atlas {out}/ppocr_cls.h5 efficientnet_lite0 --kernel-size 5x5 --figure {out}/atlas.png --out {out}/atlas.h5",
     ),
     (
         "keys: how few filters explain them all, up to gain and offset?",
@@ -56,6 +56,13 @@ STEPS: tuple[tuple[str, str, str], ...] = (
         "transfer-curve --layers 3,6 --source fashion --target digits --arch resmixer_32_6 --arms "
         "transfer,random,delta --seeds 5 --recipe fast --equal-steps 150 --set batch=32 --set lr=0.01 --out "
         "{out}/curve",
+    ),
+    (
+        "report: everything on one page that opens in a browser",
+        "Filters of each layer to hover, the map with a lasso, layers compared, patterns beside chance, the curve. "
+        "What was written above is shown, what is missing is computed. The page loads nothing: send it as it is.",
+        "report {out}/ppocr_cls.h5 efficientnet_lite0 {out}/atlas.h5 {out}/compare.json {out}/curve --draws 99 --out "
+        "{out}/report.html",
     ),
 )
 """Heading, explanation, command."""
@@ -108,7 +115,8 @@ def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
     say(f"\nDone in {time.monotonic() - started:.0f} s. Figures, results and the bank are in {out}/ :", wrap=False)
     for line in lines:
         say(f"  {line}", wrap=False)
-    say(f"Next: open {out / 'compare.png'}; harvest a network of your own: mkfa harvest CHECKPOINT_OR_TIMM_NAME")
+    page = out / "report.html"
+    say(f"Next: open {page} in a browser; harvest a network of your own: mkfa harvest CHECKPOINT_OR_TIMM_NAME")
 
 
 def prepare(out: Path, *, force: bool) -> None:

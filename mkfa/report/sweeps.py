@@ -121,6 +121,7 @@ def _sentences(record: Mapping[str, Any]) -> list[str]:
     said = []
     for key in ("answer", "answers", "sentences", "in_words"):
         value = record.get(key)
+        value = value.get("sentence") if isinstance(value, Mapping) else value
         said += [text(value)] if isinstance(value, str) else texts(value)
     sensitivity = record.get("sensitivity")
     if isinstance(sensitivity, Mapping) and "worst_arm" in sensitivity:

@@ -19,6 +19,7 @@ def test_every_step_is_a_command_of_the_program():
         "atlas",
         "keys",
         "transfer-curve",
+        "report",
     ]
     assert {command.split()[0] for _, _, command in demo.STEPS} <= set(VERBS)
     assert "demo" in VERBS
@@ -36,7 +37,7 @@ def test_steps_run_in_order_and_what_was_written_is_listed(tmp_path, monkeypatch
     assert "ppocr_cls.safetensors" in (tmp_path / "d" / "README.txt").read_text()
     assert "$ mkfa harvest" in capsys.readouterr().out
     demo.run_demo(fake, tmp_path / "d", force=False)  # its own folder: what is done is replaced or gone on with
-    assert "--force" in ran[-2] and "--force" not in ran[-1]
+    assert "--force" in ran[-1] and "--force" not in ran[-2]
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.txt").write_text("mine")
     with pytest.raises(MkfaError, match="has files in it already"):

@@ -336,8 +336,10 @@ def test_it_prints(browser, made, tmp_path):
     (tmp_path / "page.pdf").write_bytes(pages)
     assert pages.startswith(b"%PDF")
     # WebGL does not print: for paper the points are drawn into the canvas above it.
-    page = "document.querySelectorAll('.mapbox canvas')[1]"
-    drawn = f"(() => {{ const c = {page}; return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v); }})()"
+    drawn = (
+        "(() => { const c = document.querySelectorAll('.mapbox canvas')[1]; "
+        "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v); })()"
+    )
     assert not browser.run(drawn)
     browser.run("dispatchEvent(new Event('beforeprint'))")
     assert browser.run(drawn)

@@ -227,3 +227,10 @@ def test_every_script_is_joined():
 
     there = {path.name for path in files("mkfa.report").joinpath("page").iterdir()}
     assert there == {*SCRIPTS, "page.html", "page.css"}
+
+
+def test_a_curve_says_its_answer(tmp_path):
+    write_report("bundled", tmp_path / "r.html", data=False)
+    curve = next(one for one in facts_of(tmp_path / "r.html")["sweeps"] if one["from"] == "letters-sensitive")
+    assert curve["sentences"][0].startswith("How many layers may be frozen before more than a point is lost")
+    assert curve["sentences"][1].startswith("Sensitivity: the worst arm, delta at 6 layers, lies 53.4 points below")
