@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from dataclasses import replace
@@ -24,7 +25,7 @@ from mkfa.results.archive import (
 )
 from mkfa.results.record import RunRecord
 from mkfa.results.runs import record_of
-from mkfa.training.result import RunResult
+from mkfa.training.result import RunResult, encode_right
 from mkfa.training.spec import RunSpec, as_record
 
 
@@ -71,6 +72,16 @@ def test_no_path_of_the_machine_is_kept(tmp_path):
     [back] = read_experiments(tmp_path / "a.json.gz")
     assert back.command == "mkfa train d.h5 --out=x --set lr=0.1"
     assert back.runs[0].result.record["notes"] == ["taken from y.h5, dilation 3", "1/2 of it"]
+
+
+def test_answers_to_test_images_are_kept_though_their_text_looks_like_a_path(tmp_path):
+    bits = [bool(value >> (7 - i) & 1) for value in base64.b64decode("AB+/abc/defg") for i in range(8)]
+    text = encode_right(bits)
+    assert text == "AB+/abc/defg"
+    run = packed(0)
+    run = replace(run, result=RunResult.of({**run.result.record, "test_right": text, "test_images": len(bits)}))
+    write_experiments(tmp_path / "a.json.gz", [experiment("one", run)], overwrite=False)
+    assert read_experiments(tmp_path / "a.json.gz")[0].runs[0].result.right == tuple(bits)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,31 @@ def test_a_curve_is_complete_with_three_seeds(name: str, points: int) -> None:
     assert all(c["seeds"] == [0, 1, 2] and not c["missing"] and not c["diverged"] for c in cells)
 
 
+PAIRS = {
+    "fashion-digits": (7.2, -41.8),
+    "digits-scripts": (0.5, -8.3),
+    "scripts-letters": (5.3, -32.3),
+    "letters-fashion": (1.5, -21.6),
+    "fashion-emoji": (0.6, -6.2),
+    "emoji-clipart": (1.9, -9.6),
+}
+"""Points by which transfer is above random, and delta above the base, with 18 layers frozen."""
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_of_domains_is_complete_with_five_seeds_and_what_is_quoted(name: str) -> None:
+    found = drawn(name)
+    rows = {row["cell"]["arm"]: row["cell"] for row in found["rows"]}
+    assert list(rows) == ["transfer", "selffer", "random", "covariance", "delta"]
+    assert all(row["seeds"] == [0, 1, 2, 3, 4] and row["layers"] == 18 for row in rows.values())
+    assert found["parameters"]["training_version"] == 2
+    assert found["parameters"]["arch"] == "resmixer_32_18"
+    [against] = [c for c in found["contrasts"] if (c["series"], c["against"]) == ("transfer", "random")]
+    assert round(100 * against["difference"], 1) == PAIRS[name][0]
+    assert round(100 * rows["delta"]["relative"], 1) == PAIRS[name][1]
+    assert against["test_error_exact"]
+
+
 def test_the_matrix_is_complete() -> None:
     found = drawn("matrix")
     assert len(found["cells"]) == 36
