@@ -75,6 +75,11 @@ GLOSSARY = {
     "moments, or an untrained network. What a measure gives on them is chance.",
     "p": "How often chance alone gives a value as extreme; adjusted by Holm's method where several are tested.",
     "pattern": "A Gaussian derivative or another analytic kernel that 'mkfa assign' fits to each filter.",
+    "PERMANOVA": "The test of 'mkfa compare --group': do groups of networks lie at different places, by the "
+    "distances between all networks? Networks are permuted. With few of them p cannot be small; the smallest "
+    "possible p is said.",
+    "PERMDISP": "The test beside it: do the networks of one group scatter more than those of another? Where they do, "
+    "PERMANOVA may pass for that reason alone.",
     "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
     "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
@@ -103,6 +108,8 @@ GLOSSARY = {
     "version can be read, but are not resumed, taken as done or compared with newer ones.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
     "usable": "A filter that is neither dead, flat (all taps equal) nor non-finite; analyses use these alone.",
+    "variance component": "A part of the squared distance of two networks: from their groups, from the networks "
+    "themselves (models as a random effect), and from which filters of a network were drawn.",
     "verdict": "Supported, contradicted or inconclusive. It names its scale, seeds and sensitivity and the smallest "
     "difference that it could have seen; an inconclusive one says what is missing: runs, seeds, sensitivity or scale.",
 }
