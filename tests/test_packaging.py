@@ -62,6 +62,7 @@ def test_the_wheel_holds_one_top_level_name_and_runs_elsewhere(tmp_path):
     assert (site / "mkfa/py.typed").is_file()
     assert (site / "mkfa/data/index.json").is_file()
     assert (site / "mkfa/storage/result_schema.json").is_file()
+    assert {p.suffix for p in (site / "mkfa/report/page").iterdir()} == {".html", ".css", ".js"}
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import mkfa.cli.app as a; print(a.__file__); a.main()"
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import site; site.main(); " + code, "banks"],

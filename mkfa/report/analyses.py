@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, I64, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError
 from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.stored import stored_assignment
@@ -52,7 +53,7 @@ class Analyses:
     notes: list[str] = field(default_factory=list)
     pairs: int = 0
     mapped: int = 0
-    """Filters of the kernel size with most filters on a map, before any are drawn."""
+    """Filters of the kernel size of the map that was computed; 0 without one."""
 
     @property
     def any(self) -> bool:
@@ -154,7 +155,6 @@ def _maps(
 
     counts = count_kinds(banks)
     kind = find_kind(wanted.kernel_size, banks) if wanted.kernel_size else next(iter(counts))
-    out.mapped = max([counts[kind], *(counts.get(place.kind, 0) for place in out.maps)])
     if any(place.kind == kind for place in out.maps):
         return
     if not wanted.compute:
@@ -162,6 +162,7 @@ def _maps(
         return
     from mkfa.clusters.atlas import build_atlas
 
+    out.mapped = counts[kind]
     options: dict[str, Any] = {"sample": limits.map_filters, "seed": wanted.seed, "with_map": True}
     try:
         atlas = build_atlas(banks, kernel_size=kind, progress=progress, **options)
@@ -178,9 +179,11 @@ def _place(found: Found, banks: Sequence[FilterBank]) -> FilterPlaces | None:
     arrays: Mapping[str, AnyArray] = found.arrays
     if "map/filter" not in arrays:
         return None
-    names = list(found.record["banks"])
+    sizes = dict(found.record["banks"])
+    names = list(sizes)
     kind = Kind.parse(str(found.record["kernel"]))
-    number = {bank.name: i for i, bank in enumerate(banks)}
+    # A bank of the same name with another number of usable filters is another bank.
+    number = {bank.name: i for i, bank in enumerate(banks) if len(usable_filters(bank, kind)) == sizes.get(bank.name)}
     chosen = arrays["map/filter"].astype(np.int64)
     of_bank = np.array([number.get(name, -1) for name in names])[arrays["filters/bank"][chosen]]
     layer, channel = (arrays[f"filters/{key}"][chosen].astype(np.int64) for key in ("layer", "channel"))

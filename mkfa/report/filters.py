@@ -125,7 +125,7 @@ def pack_group(
     blobs[f"{name}-weight"] = steps.tobytes()
     blobs[f"{name}-scale"] = planes(logarithm)
     if not shown.whole:
-        blobs[f"{name}-channel"] = planes(shown.channel.astype(np.uint16))
+        blobs[f"{name}-channel"] = planes(shown.channel.astype(np.uint32))
     columns = filter_columns(bank, kind, assignment)
     for key in ("class", "r2", "p"):
         if key in columns:

@@ -72,7 +72,7 @@ _SENTENCES = {
         "Of {there} filters {limit} are here: each layer gives as many, evenly over its channels.",
     ),
     "map_filters": (
-        "A map shows all filters of its kernel size, up to {limit}.",
+        "A map that is computed shows all filters of its kernel size, up to {limit}.",
         "A map shows {limit} of up to {there} filters of its kernel size, drawn at random.",
     ),
     "most_pairs": (

@@ -16,6 +16,7 @@ from mkfa.report.html import build_page
 from mkfa.report.inputs import Item, sort_inputs
 from mkfa.report.limits import DRAWS, MAP_FILTERS, MOST_FILTERS, MOST_PAIRS, MOST_RUNS, Limits
 from mkfa.report.values import text
+from mkfa.results.archive import command_without_places
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
 from mkfa.storage.records import Result
@@ -134,7 +135,9 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     name = text(title) or ", ".join(banks) or "Experiments"
     reached = [row["sentence"] for row in facts["limits"] if row["reached"]]
     summary = _summary(banks, total, facts)
-    facts = {**heading("report_data"), "title": name, "summary": summary, "data": folder.name if data else "", **facts}
+    head = heading("report_data")
+    head["command"] = command_without_places(head["command"])
+    facts = {**head, "title": name, "summary": summary, "data": folder.name if data else "", **facts}
     page = build_page(facts, blobs)
     written = write_data(folder, facts, inputs=inputs, analyses=analyses, overwrite=overwrite) if data else ()
     atomic_write(path, page, overwrite=overwrite)

@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "train": f"train in/bright.h5 {' '.join(SMALL)} --seeds 2 --out out/runs",
     "train in processes": f"train in/bright.h5 {' '.join(SMALL)} --seeds 2 --jobs 2 --out out/runs",
     "runs": "runs draw bundled --experiment letters-table --out out/r.png",
+    "report": "report in/bank.h5 bundled --no-compute --out out/page.html",
     "explain": "explain selffer",
     "doctor": "doctor",
 }
@@ -76,6 +77,8 @@ def content(folder: Path) -> dict[str, object]:
             found[name] = path.read_text().split("\n", 1)[1]
         elif path.suffix == ".png":
             found[name] = np.asarray(Image.open(path)).tobytes()
+        elif path.suffix == ".html":
+            found[name] = path.read_bytes().rstrip().endswith(b"</html>")
         elif path.suffix == ".pdf":
             found[name] = path.read_bytes().rstrip().endswith(b"%%EOF")
     if (folder / "in" / "bank.h5").exists():

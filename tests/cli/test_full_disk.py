@@ -61,6 +61,8 @@ def full(monkeypatch, capsys, tmp_path):
         "compare --a bank.h5 --b ppocrv4_rec --kernel-size 5x5 --draws 19 --out new.json",
         "compare --a bank.h5 --b ppocrv4_rec --kernel-size 5x5 --draws 19 --figure new.png",
         "banks export ppocrv4_rec new.h5",
+        "report bank.h5 bundled --no-compute --out new.html",
+        "report bank.h5 bundled --no-compute --no-data --out new.html",
         "runs pack new.json.gz --from sweep",
         "train digits --recipe smoke --out new",
     ],

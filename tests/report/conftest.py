@@ -13,7 +13,7 @@ from browser import CHROMIUM, Browser
 from made import HOSTILE, claims, small_bank
 
 from mkfa.banks.bank import FilterBank
-from mkfa.clusters.atlas import FilterMap, build_atlas
+from mkfa.clusters.atlas import Atlas, FilterMap, build_atlas
 from mkfa.patterns.assigning import assign
 from mkfa.report.writing import Report, write_report
 from mkfa.similarity.comparing import compare
@@ -28,6 +28,7 @@ class Made:
     banks: tuple[FilterBank, FilterBank]
     comparison: object
     map: FilterMap
+    atlas: Atlas
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     items = [one, other, atlas, comparison, "bundled", str(verdicts)]
     banks = [dataclasses.replace(bank) for bank in (one, other)]
     report = write_report(items, folder / "page.html", map_filters=200)
-    return Made(report, folder / "page.html", (banks[0], banks[1]), comparison, made_map)
+    return Made(report, folder / "page.html", (banks[0], banks[1]), comparison, made_map, atlas)
 
 
 @pytest.fixture(scope="session")

@@ -242,6 +242,23 @@ def test_the_slider_hides_pairs_of_layers_with_larger_p(page, made):
     assert printable(LAYER) in said
 
 
+def test_a_click_on_a_pair_shows_the_filters_of_its_layer(page):
+    page.run("document.querySelectorAll('#comparisons rect[role=img]')[2].dispatchEvent(new Event('click'))")
+    page.wait("document.getElementById('grid-says').textContent.startsWith('Layer 2')")
+    assert page.run("document.querySelector('#filters select').value") == "0"
+
+
+def test_a_click_on_a_point_tells_everything_below_the_map(page):
+    page.place(".mapbox canvas")
+    page.run("document.querySelector('.mapbox canvas').focus({preventScroll: true})")
+    page.key("n", "n")
+    assert page.run("document.querySelector('#map .details').hidden")
+    page.key("Enter")
+    assert not page.run("document.querySelector('#map .details').hidden")
+    page.wait("document.querySelector('#map .nearest b') !== null")
+    assert texts(page, "#map .details dt")[:4] == ["network", "layer", "channel", "class"]
+
+
 def test_arms_are_toggled_and_the_papers_values_stand_apart(page):
     first = "#experiments article:first-of-type"
     assert page.run(f"document.querySelector('{first} svg [data-arm=random]') !== null")

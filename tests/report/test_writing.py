@@ -177,6 +177,21 @@ def test_banks_of_one_name_are_told_apart(tmp_path):
     assert [bank["name"] for bank in facts_of(tmp_path / "r.html")["banks"]] == ["net", "net (2)"]
 
 
+def test_the_map_of_another_bank_of_that_name_is_not_taken(tmp_path, made):
+    one, other = made.banks
+    assert facts_of(made.path)["maps"][0]["banks"] == [one.name, other.name]
+    smaller = noise_bank(20, side=3, layers=2, name="other")
+    report = write_report([one, smaller, made.atlas], tmp_path / "r.html", compute=False)
+    assert facts_of(tmp_path / "r.html")["maps"][0]["banks"] == [one.name]
+    assert report.sections == ("filters", "map")
+
+
+def test_the_command_has_no_paths_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("mkfa.storage.heading._command", ["mkfa report /home/somebody/nets/net.h5"])
+    write_report("bundled", tmp_path / "r.html")
+    assert facts_of(tmp_path / "r.html")["command"] == "mkfa report net.h5"
+
+
 def test_no_text_of_a_stranger_stands_in_the_page_as_it_is(made):
     text = made.path.read_text("utf-8")
     assert "<img" not in text

@@ -20,7 +20,7 @@ function plot({ label, x, y, width, height = 340, xTitle, yTitle, xTicks, xText 
   const left = 58, bottom = 46, right = 12, top = 12;
   const scale = ([low, high], from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
   const px = scale(x, left, width - right), py = scale(y, height - bottom, top);
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": label });
   for (const value of roundTicks(...y)) {
     svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: py(value), y2: py(value) }),
       draw("text", { x: left - 8, y: py(value) + 4, "text-anchor": "end" }, yText(value)));
@@ -53,7 +53,7 @@ function telling(element, text) {
 }
 
 // Cells of a matrix. One of them takes the focus; arrow keys move to the others, so that Tab passes on.
-function cells({ label, rows, columns, size, text, colour, tell, wide }) {
+function cells({ label, rows, columns, size, text, colour, tell, wide, open }) {
   const left = Math.min(200, 14 + 7.4 * Math.max(...rows.map((name) => shortName(name).length)));
   const top = wide ? 24 : Math.min(200, 14 + 7.4 * Math.max(...columns.map((name) => shortName(name).length)));
   const [w, h] = size;
@@ -70,7 +70,9 @@ function cells({ label, rows, columns, size, text, colour, tell, wide }) {
     cell.addEventListener("focus", say);
     cell.addEventListener("pointerleave", hideTip);
     cell.addEventListener("blur", hideTip);
+    if (open) cell.addEventListener("click", () => open(i, j));
     cell.addEventListener("keydown", (event) => {
+      if (open && event.key === "Enter") open(i, j);
       const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
       if (!steps[event.key]) return;
       event.preventDefault();

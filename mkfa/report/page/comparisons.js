@@ -52,7 +52,7 @@ function heatMap(one, kind) {
       rows: layerLabels(one.a, layers.a), columns: layerLabels(one.b, layers.b), size: [side, side], colour: (i, j) => {
         const value = measure().value[i][j];
         return value === null ? "#888888" : amountColour(share(value));
-      }, tell });
+      }, tell, open: (i, j, side = 0) => openLayer(...[[one.a, layers.a[i]], [one.b, layers.b[j]]][side]) });
     made = picture.made;
     place.replaceChildren(picture.svg);
     bar.replaceChildren(colourBar(`${measure().name}, ${measure().alike_is_more ? "yellow: more alike" : "yellow: less alike"}`, low, high, amountColour));
@@ -86,13 +86,20 @@ function heatMap(one, kind) {
     hows.length ? make("label", {}, "hide p above ", slider, " ", shown) : null);
   const rows = () => layers.a.flatMap((a, i) => layers.b.map((b, j) => ({ a, b, value: measure().value[i][j], p: ofPair(i, j) })));
   const whole = make("figure", {}, controls, place, bar, make("figcaption", { role: "status" }, count,
-    ". Layers in order of execution; pale pairs are above the threshold. With 199 draws no p is below 0.005.".replace("199", String(one.draws)).replace("0.005", fixed(1 / (1 + one.draws), 3))),
+    ". Layers in order of execution; click a pair to see the filters of its row; pale pairs are above the threshold. With 199 draws no p is below 0.005.".replace("199", String(one.draws)).replace("0.005", fixed(1 / (1 + one.draws), 3))),
   asTable("Pairs of layers", [["layer of the first", (r) => r.a], ["layer of the second", (r) => r.b], ["value", (r) => fixed(r.value, 3), true], ["p", (r) => fixed(r.p, 3), true]], rows));
   return { whole, refresh };
 }
 
 function pText(p) {
   return p >= 1 ? "1" : p < 0.0095 ? fixed(p, 4) : fixed(p, 3);
+}
+
+// Show a layer among the filters, where its bank is on the page.
+function openLayer(name, layer) {
+  const bank = facts.banks.findIndex((one) => one.name === name);
+  const at = bank < 0 ? -1 : facts.banks[bank].layers.findIndex((one) => one.name === layer);
+  if (at >= 0) filtersPart.show(bank, at);
 }
 
 // Short names of layers: their numbers in the network where it is on the page, and what tells the names apart.

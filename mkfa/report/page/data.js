@@ -37,7 +37,7 @@ function loadGroup(group) {
 async function loadGroupNow(group) {
   const part = (name) => unpack(`${group.blob}-${name}`);
   const known = new Set(group.columns);
-  const layer = new Uint16Array(group.shown);
+  const layer = new Uint32Array(group.shown);
   const start = new Map();
   let at = 0;
   for (const [index, count] of group.layers) {
@@ -45,7 +45,7 @@ async function loadGroupNow(group) {
     layer.fill(index, at, at + count);
     at += count;
   }
-  const channel = group.shown < group.filters ? joinPlanes(await part("channel"), Uint16Array) : channels(group);
+  const channel = group.shown < group.filters ? joinPlanes(await part("channel"), Uint32Array) : channels(group);
   return {
     facts: group,
     taps: group.kh * group.kw,
@@ -59,7 +59,7 @@ async function loadGroupNow(group) {
 }
 
 function channels(group) {
-  const out = new Uint16Array(group.shown);
+  const out = new Uint32Array(group.shown);
   let at = 0;
   for (const [, count] of group.layers) for (let i = 0; i < count; i++) out[at++] = i;
   return out;

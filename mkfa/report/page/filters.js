@@ -4,7 +4,7 @@ function filtersSection() {
   const state = { bank: 0, layer: 0, order: "channel", only: "all", rows: [], data: null, lie: null, at: 0 };
   const details = detailsPanel();
   const layers = make("ul", { class: "layers", "aria-label": "Layers" });
-  const canvas = make("canvas", { class: "grid", tabindex: "0", role: "img" });
+  const canvas = make("canvas", { class: "grid", tabindex: "0", role: "application" });
   const mark = make("p", { class: "faint", id: "grid-says" });
   const box = make("div", { class: "gridbox" }, canvas);
   const only = make("span", {});
@@ -108,5 +108,13 @@ function filtersSection() {
   const whole = section("filters", "Filters",
     make("p", {}, "Click a layer; its bar shows which patterns its filters follow. Hover a filter for its weights, class, fit, and the nearest filters in the other banks."),
     controls, layers, make("div", { class: "split" }, make("div", {}, mark, box), make("div", { class: "side" }, details.panel)));
-  return { whole, refresh, show: (bank, layer) => { Object.assign(state, { bank, layer }); refresh(); } };
+  // Show a layer of a bank; another part of the page asks for it.
+  function show(bank, layer) {
+    Object.assign(state, { bank, layer, at: 0 });
+    const network = controls.querySelector("select");
+    if (facts.banks.length > 1) network.value = String(bank);
+    refresh();
+    whole.scrollIntoView();
+  }
+  return { whole, refresh, show };
 }

@@ -18,13 +18,15 @@ async function mapSection(map) {
 
   const canvas = make("canvas", {
     tabindex: "0", role: "application", style: { height: "34rem" },
-    "aria-label": `Map of ${count} filters of ${map.kind}. Arrow keys move the map, plus and minus scale it, N and P go to the next and the last filter, Escape clears what is chosen.`,
+    "aria-label": `Map of ${count} filters of ${map.kind}. Arrow keys move the map, plus and minus scale it, N and P go to the next and the last filter, Enter tells everything of it, Escape clears what is chosen.`,
   });
   const over = make("canvas", { style: { "pointer-events": "none", height: "34rem" }, "aria-hidden": "true" });
   const legend = make("div", { class: "controls legend" });
   const says = make("p", { role: "status", "aria-live": "polite" });
   const gallery = make("div", { class: "gallery" });
   const counts = make("div", {});
+  const details = detailsPanel();
+  details.panel.hidden = true;
   let view = null;
 
   const bankOf = (i) => facts.groups[of[i]].bank;
@@ -77,7 +79,13 @@ async function mapSection(map) {
     paint();
     const found = Array.from({ length: count }, (_, i) => i).filter((i) => chosen[i]);
     says.textContent = found.length ? `${many(found.length, "filter")} chosen${why ? `: ${why}` : ""}.` : "No filter chosen.";
-    gallery.replaceChildren(...found.slice(0, MOST_PICTURES).map((i) => picture(groups[of[i]], rows[i], 35)));
+    gallery.replaceChildren(...found.slice(0, MOST_PICTURES).map((i) => {
+      const small = picture(groups[of[i]], rows[i], 35);
+      small.addEventListener("pointermove", (event) => tell(i, event));
+      small.addEventListener("pointerleave", hideTip);
+      small.addEventListener("click", () => pin(i));
+      return small;
+    }));
     if (found.length > MOST_PICTURES) gallery.append(make("p", {}, `and ${found.length - MOST_PICTURES} more`));
     counts.replaceChildren(...(found.length ? ["network", "class", "depth"].map((by) => shares(by, found)) : []));
   }
@@ -142,11 +150,17 @@ async function mapSection(map) {
   });
   canvas.addEventListener("pointerup", () => {
     const polygon = state.polygon;
+    if (state.cursor >= 0 && polygon.length < 3) pin(state.cursor);
     state.down = null;
     state.polygon = [];
     if (polygon.length > 2) select((i) => view.sizes[i] > 0 && isInside(view.pixel(i), polygon), "inside the line");
     drawOver();
   });
+  // Everything of one filter, below the map.
+  function pin(i) {
+    details.panel.hidden = false;
+    details.show(groups[of[i]], rows[i]);
+  }
   canvas.addEventListener("pointerleave", hideTip);
   canvas.addEventListener("blur", hideTip);
   canvas.addEventListener("wheel", (event) => {
@@ -162,6 +176,7 @@ async function mapSection(map) {
     else if (event.key === "+" || event.key === "=") view.zoom(1.3, ...middle);
     else if (event.key === "-") view.zoom(1 / 1.3, ...middle);
     else if (event.key === "0") view.reset();
+    else if (event.key === "Enter" && state.cursor >= 0) pin(state.cursor);
     else if (event.key === "Escape") select(() => false, "");
     else if (event.key === "n" || event.key === "p") {
       state.cursor = (state.cursor + (event.key === "n" ? 1 : count - 1)) % count;
@@ -191,8 +206,8 @@ async function mapSection(map) {
   const whole = make("div", {},
     make("h3", {}, `Filters of ${map.kind}`),
     make("p", {}, `Near points are filters alike up to gain, offset and sign (UMAP, seed ${map.seed}); distances between far groups mean little. ${sample} filters of ${map.banks.join(", ")}.${clustered}`),
-    make("p", { class: "faint screen" }, "Hover a point for its picture. With Lasso, draw round points to see them side by side; 'choose all of' does the same without a pointer. Click the map, then turn the wheel to scale it."),
-    controls, legend, make("div", { class: "mapbox" }, canvas, over), says, gallery, counts,
+    make("p", { class: "faint screen" }, "Hover a point for its picture, click it for everything. With Lasso, draw round points to see them side by side; 'choose all of' does the same without a pointer. Click the map, then turn the wheel to scale it."),
+    controls, legend, make("div", { class: "mapbox" }, canvas, over), says, gallery, details.panel, counts,
     map.clusters ? asTable(`Clusters of ${map.kind}`, clusterColumns(map), () => map.prototypes.map((one, i) => ({ number: i + 1, ...one }))) : null);
   return { whole, refresh: () => {
     view ||= new PointView(canvas, places);

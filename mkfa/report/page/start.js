@@ -1,6 +1,7 @@
 // Build the page.
 
 let facts = null;
+let filtersPart = null;
 
 async function start() {
   const state = document.getElementById("state");
@@ -11,7 +12,7 @@ async function start() {
   facts = JSON.parse(new TextDecoder().decode(await unpack("facts")));
   const main = document.getElementById("main");
   const parts = [];
-  if (facts.banks.length) parts.push(filtersSection());
+  if (facts.banks.length) parts.push(filtersPart = filtersSection());
   if (facts.maps.length) {
     const maps = await Promise.all(facts.maps.map(mapSection));
     parts.push({ whole: section("map", "Map of filters", maps.map((map) => map.whole)), refresh: () => maps.forEach((map) => map.refresh()) });
