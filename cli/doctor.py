@@ -10,7 +10,7 @@ from mkfa.cli.shared.options import Json, add
 from mkfa.cli.shared.printing import print_list, print_table, say
 
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
-EXTRAS |= {"pandas": "to_frame() in Python"}
+EXTRAS |= {"pandas": "to_frame() in Python", "ray": "train --engine ray"}
 SPACE = 1 << 30
 """Bytes that should be free in the home folder."""
 
