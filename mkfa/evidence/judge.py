@@ -29,7 +29,8 @@ def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -
     ----------
     scale : only settings of this scale; "" for all.
     """
-    groups = _groups(claim, [t for t in tables_of(records) if scale in ("", t.scale.name)])
+    known = [scale] if scale else claim.scales
+    groups = _groups(claim, [t for t in tables_of(records) if t.scale.name in known and t.scale.name in claim.scales])
     verdicts = [(_evidence(claim, group), judge_tables(claim, group)) for group in groups]
     ranked = [verdict for _, verdict in sorted(verdicts, key=lambda pair: pair[0], reverse=True)]
     return tuple(ranked) or (without_evidence(claim, scale),)
@@ -51,7 +52,8 @@ def judge_tables(claim: Claim, tables: Sequence[RunTable]) -> Verdict:
         for side in ("supports", "contradicts")
         for statement in getattr(claim, side)
     )
-    missing = _missing(claim, first, findings)
+    findings = tuple(replace(f, lacks=_lacks(claim, f, printed=first.printed)) for f in findings)
+    missing = () if first.printed else _missing_units(claim, first, findings)
     basis = first.scale.network if first.printed else _basis(claim, tables)
     command = "" if first.printed else run_command(claim, first.scale.name)
     return verdict_of(
@@ -71,15 +73,23 @@ def verdict_of(
 ) -> Verdict:
     """Return the verdict that findings lead to.
 
+    A claim is contradicted by one statement whose own evidence is complete, whatever the others lack: a single unit
+    with enough seeds and sensitivity decides a claim about every unit. It is supported if nothing is missing.
+
     Parameters
     ----------
-    missing : what must be there before the findings count. A single unit that contradicts a claim about every unit
-        decides by itself, if it has enough seeds and sensitivity: other units cannot take that back.
+    missing : targets or pairs that lack; what the single findings lack they say themselves.
     """
-    state, decided = _state(findings)
-    if missing and not printed and not (decided is not None and decided.some):
-        state, decided = "inconclusive", None
-    lacks = () if state != "inconclusive" else tuple(missing) or (_between(claim, findings),)
+    decided = next((f for f in findings if f.side == "contradicts" and f.holds and _counts(f, missing)), None)
+    state: State = "contradicted" if decided else "inconclusive"
+    supports = [f for f in findings if f.side == "supports"]
+    lacks = list(dict.fromkeys((*missing, *(text for f in supports for text in f.lacks))))
+    if decided is None and not lacks:
+        if all(f.holds for f in supports):
+            state, decided = "supported", supports[0]
+        else:
+            lacks = [_between(findings)]
+    shown = tuple(lacks) if state == "inconclusive" else ()
     return Verdict(
         claim.id,
         claim.sentence,
@@ -88,11 +98,16 @@ def verdict_of(
         basis,
         _shown_effect(findings, decided),
         findings,
-        lacks,
-        _reason(claim, state, decided, lacks),
+        shown,
+        _reason(state, decided, shown),
         printed=printed,
         command=command if state == "inconclusive" else "",
     )
+
+
+def _counts(finding: Finding, missing: Sequence[str]) -> bool:
+    """True if a statement that contradicts may decide: nothing is missing for it, or its units were chosen so."""
+    return finding.some or not (finding.lacks or (finding.rule == "rank" and missing))
 
 
 def without_evidence(claim: Claim, scale: str = "") -> Verdict:
@@ -118,16 +133,6 @@ def run_command(claim: Claim, scale: str) -> str:
     return f"mkfa claims run {claim.id} --scale {known}"
 
 
-def _state(findings: Sequence[Finding]) -> tuple[State, Finding | None]:
-    supports = [f for f in findings if f.side == "supports"]
-    against = [f for f in findings if f.side == "contradicts" and f.holds]
-    if against:
-        return "contradicted", against[0]
-    if all(f.holds for f in supports):
-        return "supported", supports[0]
-    return "inconclusive", None
-
-
 def _shown_effect(findings: Sequence[Finding], decided: Finding | None) -> Effect | None:
     """Return the effect of the statement that decided; else of the first that is open, else of the first known."""
     if decided is not None and decided.effect is not None:
@@ -137,28 +142,32 @@ def _shown_effect(findings: Sequence[Finding], decided: Finding | None) -> Effec
     return next((f.effect for f in (*undecided, *supports, *findings) if f.effect is not None), None)
 
 
-def _missing(claim: Claim, table: RunTable, findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return what must be there before a verdict counts."""
-    missing = list(dict.fromkeys(f"runs: {f.note}" for f in findings if f.holds is None))
-    if table.printed:
-        return tuple(text.replace("runs:", "not printed:") for text in missing)
-    supports = [f for f in findings if f.side == "supports" and f.effect is not None]
-    effects = [f.effect for f in supports if f.effect is not None]
-    units = max((len(f.units) for f in findings if f.units), default=len(effects))
+def _missing_units(claim: Claim, table: RunTable, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return how many targets or pairs lack at this scale."""
+    units = max((len(f.units) or f.effect is not None for f in findings if f.effect is not None), default=0)
     needed = claim.units.get(table.scale.name, 1)
-    if units < needed:
-        missing.append(f"runs: {units} of {needed} {'pairs' if _by_pair(claim) else 'targets'}")
-    seeds = min((min(e.seeds) for e in effects), default=0)
-    if effects and seeds < claim.seeds:
-        missing.append(f"seeds: {seeds} of {claim.seeds}")
-    if any(not e.known for e in effects):
-        missing.append("seeds: they do not differ" if seeds > 1 else "seeds: one gives no interval")
-    for finding in supports:
-        seen = finding.units if finding.every else (finding.effect,) if finding.effect is not None else ()
-        if finding.rule in SEEN_BESIDE_CONTROLS and (text := _blind(claim, seen)):
-            missing.append(text)
-            break
-    return tuple(dict.fromkeys(missing))
+    if not units or units >= needed:
+        return ()
+    return (f"runs: {units} of {needed} {'pairs' if _by_pair(claim) else 'targets'}",)
+
+
+def _lacks(claim: Claim, finding: Finding, *, printed: bool) -> tuple[str, ...]:
+    """Return what must be there before a finding counts: runs, seeds, sensitivity."""
+    if finding.holds is None:
+        return (f"{'not printed' if printed else 'runs'}: {finding.note}",)
+    effect = finding.effect
+    if printed or effect is None:
+        return ()
+    lacks = []
+    seen = finding.units if finding.every else (effect,)
+    seeds = min(min(e.seeds) for e in seen)
+    if seeds < claim.seeds:
+        lacks.append(f"seeds: {seeds} of {claim.seeds}")
+    elif any(not e.known for e in seen) and finding.rule not in ("knee", "straight"):
+        lacks.append("seeds: they do not differ")
+    if finding.rule in SEEN_BESIDE_CONTROLS and (text := _blind(claim, seen)):
+        lacks.append(text)
+    return tuple(lacks)
 
 
 def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
@@ -177,7 +186,7 @@ def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
     return f"sensitivity: {worst.control} costs {100 * worst.sensitivity:.1f} points, {ratio}{count}"
 
 
-def _between(claim: Claim, findings: Sequence[Finding]) -> str:
+def _between(findings: Sequence[Finding]) -> str:
     """Say which statement the interval leaves open, and what would settle it."""
     opened = next((f for f in findings if f.side == "supports" and not f.holds), findings[0])
     if opened.effect is None:
@@ -190,7 +199,7 @@ def _between(claim: Claim, findings: Sequence[Finding]) -> str:
     return text
 
 
-def _reason(claim: Claim, state: State, decided: Finding | None, missing: Sequence[str]) -> str:
+def _reason(state: State, decided: Finding | None, missing: Sequence[str]) -> str:
     if state == "inconclusive" or decided is None:
         return f"Inconclusive: {'; '.join(missing)}."
     effect = f": {effect_text(decided.effect)} ({decided.effect.label})" if decided.effect is not None else ""
@@ -274,8 +283,5 @@ def _kept_as_printed(claim: Claim) -> Verdict:
         return Finding(words(statement, claim), side, holds, note=note)
 
     findings = tuple(finding(s, side) for side in ("supports", "contradicts") for s in getattr(claim, side))
-    state, decided = _state(findings)
-    missing = () if decided else ("printed numbers do not settle it",)
     scale = Scale("printed", f"as printed, {claim.source}")
-    reason = _reason(claim, state, decided, missing)
-    return Verdict(claim.id, claim.sentence, state, scale, scale.network, None, findings, missing, reason, printed=True)
+    return verdict_of(claim, findings, missing=(), scale=scale, basis=scale.network, command="", printed=True)

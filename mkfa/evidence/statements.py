@@ -52,6 +52,7 @@ class Finding:
     note : what else the reader should know; what is missing where `holds` is None.
     rule : the statement's rule.
     every, some : whether it is about every unit, or holds if it does for one.
+    lacks : what must be there before it counts: runs, seeds, sensitivity.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Finding:
     rule: str = ""
     every: bool = False
     some: bool = False
+    lacks: tuple[str, ...] = ()
 
 
 def sensitive(effect: Effect, claim: Claim) -> bool:
@@ -136,7 +138,9 @@ def _difference(s: Statement, claim: Claim, tables: Sequence[RunTable], side: st
         return _kept(s, claim, table, units, side)
     if s.over == "mean":
         effect = mean_effect(units, _mean_label(units))
-        return Finding(text, side, _holds(s.rule, effect, margin), effect, units, _p(s.rule, effect, margin))
+        return Finding(
+            text, side, _holds(s.rule, effect, margin), effect, units, _p(s.rule, effect, margin), _spread(units)
+        )
     lowest = (s.rule == "above") == (s.over == "every")  # the unit that decides: the one farthest from "every",
     worst = (min if lowest else max)(units, key=lambda e: e.difference)  # or nearest to "any"
     if s.over == "every":
@@ -146,6 +150,17 @@ def _difference(s: Statement, claim: Claim, tables: Sequence[RunTable], side: st
     shown, p = _some(s.rule, _eligible(units, claim), margin)
     note = f"{len(shown)} of {len(units)}: {', '.join(e.label for e in shown)}" if shown else ""
     return Finding(text, side, bool(shown), worst, units, p, note)
+
+
+def _spread(units: Sequence[Effect]) -> str:
+    """Say how far targets differ, and what the interval is with them as units: that of targets like these."""
+    if len(units) < 2 or any(e.printed for e in units):
+        return ""
+    low, high = min(units, key=lambda e: e.difference), max(units, key=lambda e: e.difference)
+    text = f"from {100 * low.difference:+.1f} ({low.label}) to {100 * high.difference:+.1f} ({high.label})"
+    test = one_sample([e.difference for e in units])
+    ends = [100 * (test.difference + sign * test.half_width) for sign in (-1, 1)]
+    return f"{text}; with the {len(units)} targets as units {ends[0]:.1f} to {ends[1]:.1f}"
 
 
 def _mean_label(units: Sequence[Effect]) -> str:

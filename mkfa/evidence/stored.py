@@ -91,6 +91,7 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
     values = _known(Finding, entry)
     values["effect"] = None if entry["effect"] is None else _effect(entry["effect"])
     values["units"] = tuple(map(_effect, entry["units"]))
+    values["lacks"] = tuple(entry.get("lacks", ()))
     values["p"] = math.nan if entry["p"] is None else float(entry["p"])
     return Finding(**values)
 

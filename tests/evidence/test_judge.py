@@ -91,7 +91,7 @@ def test_the_worst_control_counts():
 
 
 def test_missing_runs_are_named_with_their_command():
-    found = verdict("C16", setting({**CONTROLS, "keys-8": 0.9}))
+    found = verdict("C16", setting({**CONTROLS, "keys-8": 0.93}))
     assert found.state == "inconclusive"
     assert "runs: random-8" in found.missing and "runs: blurred-8" in found.missing
     assert verdict("C15", []).missing == ("runs: keys, impulse",)
@@ -275,7 +275,31 @@ def test_a_run_that_is_at_two_places_counts_once():
 def test_tuned_arms_each_take_their_best_rate():
     rates = {}
     for lr, keys, transfer in ((0.01, 0.90, 0.80), (0.001, 0.70, 0.885)):
-        rates[lr] = setting({**CONTROLS, "keys-8": keys, "transfer": transfer}, recipe={"lr": lr})
+        arms, recipe = {**CONTROLS, "keys-8": keys, "transfer": transfer}, {"lr": lr, "size": 224}
+        rates[lr] = setting(arms, target="pets", recipe=recipe)
     found = verdict("C18", rates[0.01] + rates[0.001])
     assert found.effect.difference == pytest.approx(0.015)
     assert np.isclose(verdict("C18", rates[0.01]).effect.difference, 0.1)
+
+
+def test_one_complete_statement_contradicts_whatever_the_others_lack():
+    found = verdict("C1", setting({**CONTROLS, "transfer": 0.89}))  # one number of layers: no slope
+    assert (found.state, found.missing) == ("contradicted", ())
+    assert "transfer is below baseline by more than 1 point" in found.reason
+    found = verdict("C16", setting({**CONTROLS, "keys-8": 0.88}))
+    assert (found.state, found.missing) == ("contradicted", ())
+
+
+def test_a_claim_is_judged_at_its_own_scales_alone():
+    laptop = setting({**CONTROLS, "keys-8": 0.80, "transfer": 0.9})
+    assert verdict("C18", laptop).missing == ("runs: keys-8, transfer", "scale: paper")
+    assert verdict("C12", setting({**CONTROLS, "transfer": 0.9, "random": 0.8}), scale="gpu").state == "inconclusive"
+
+
+def test_how_far_targets_differ_is_said_beside_the_interval_over_seeds():
+    records = setting({**CONTROLS, "transfer": 0.9, "random": 0.8})
+    records += setting({**CONTROLS, "transfer": 0.9, "random": 0.88}, target="emoji")
+    found = verdict("C12", records)
+    ends = stats.t.interval(0.95, 1, loc=6, scale=4)  # of 2 and 10: half their distance
+    assert f"with the 2 targets as units {ends[0]:.1f} to {ends[1]:.1f}" in found.findings[0].note
+    assert "from +2.0 (emoji) to +10.0 (digits)" in found.findings[0].note
