@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from mkfa.experiments.verbs import transfer_curve as transfer_curve
     from mkfa.experiments.verbs import transfer_matrix as transfer_matrix
     from mkfa.experiments.verbs import transfer_sweep as transfer_sweep
+    from mkfa.grafts.grafting import graft as graft
+    from mkfa.grafts.result import Graft as Graft
     from mkfa.images.domain import Domain as Domain
     from mkfa.images.load import describe_domain as describe_domain
     from mkfa.images.load import list_domains as list_domains
@@ -89,6 +91,7 @@ __getattr__, __dir__, __all__ = face(
         "assign": "mkfa.patterns.assigning",
         "build_atlas": "mkfa.clusters.atlas",
         "find_keys": "mkfa.clusters.keys",
+        "graft": "mkfa.grafts.grafting",
         "describe_domain": "mkfa.images.load",
         "list_domains": "mkfa.images.load",
         "load_domain": "mkfa.images.load",
@@ -114,6 +117,7 @@ __getattr__, __dir__, __all__ = face(
         "Assignment": "mkfa.patterns.assignment",
         "Atlas": "mkfa.clusters.atlas",
         "Keys": "mkfa.clusters.keys",
+        "Graft": "mkfa.grafts.result",
         "Comparison": "mkfa.similarity.comparison",
         "Comparisons": "mkfa.similarity.matrix",
         "GroupComparison": "mkfa.similarity.group_comparison",

@@ -1,0 +1,97 @@
+"""Means with intervals over images and draws, and the number of filters at which a share is reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mkfa.array_types import AnyArray
+from mkfa.stats.intervals import LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and its interval; both ends are NaN where there is none."""
+
+    mean: float
+    low: float
+    high: float
+
+
+NOTHING = Estimate(math.nan, math.nan, math.nan)
+
+
+def estimate(values: AnyArray, *, share: bool = False) -> Estimate:
+    """Return the mean of values over draws and images, with its interval.
+
+    Draws and images vary independently: the variance is that of the draws' means over the number of draws, plus that
+    of the images' means over the number of images; Student's t with Satterthwaite's degrees of freedom (1946). It errs
+    on the wide side, since the variance of the draws' means contains a part of that of the images.
+
+    Parameters
+    ----------
+    values : (draws, images); NaN for images that do not count.
+    share : values are 0 or 1: Wilson's interval (1927), with the number of images for which its variance would be that
+        above.
+
+    Examples
+    --------
+    >>> found = estimate(np.array([[1, 1, 1, 0], [1, 0, 1, 1]]), share=True)
+    >>> round(found.mean, 2), round(found.low, 2), round(found.high, 2)
+    (0.75, 0.28, 0.96)
+    """
+    from scipy.stats import t
+
+    each = np.asarray(values, np.float64)
+    each = each[:, np.isfinite(each).all(axis=0)]
+    draws, images = each.shape
+    if not images:
+        return NOTHING
+    mean = float(each.mean())
+    parts = []
+    if images > 1:
+        parts.append((float(np.var(each.mean(axis=0), ddof=1)) / images, images - 1))
+    if draws > 1:
+        parts.append((float(np.var(each.mean(axis=1), ddof=1)) / draws, draws - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / n for part, n in parts) if variance > 0 else images - 1
+    quantile = float(t.ppf((1 + LEVEL) / 2, max(freedom, 1)))
+    if share:
+        spread = mean * (1 - mean)
+        return Estimate(mean, *_wilson(mean, spread / variance if variance > 0 and spread > 0 else images, quantile))
+    if images < 2:
+        return Estimate(mean, math.nan, math.nan)
+    half = quantile * math.sqrt(variance)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:
+    z = quantile**2 / trials
+    centre = (share + z / 2) / (1 + z)
+    half = math.sqrt(max(z * share * (1 - share) + z * z / 4, 0.0)) / (1 + z)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def reach(sizes: Sequence[int], values: Sequence[float], target: float) -> float:
+    """Return the number of filters at which a curve first reaches a value; infinity if it does not.
+
+    Between two sizes the curve is taken as straight in the logarithm of the size. A curve that begins at or above the
+    value gives its first size.
+
+    Examples
+    --------
+    >>> reach([8, 32, 128], [0.2, 0.8, 1.0], 0.9), reach([8, 32], [0.2, 0.8], 0.9)
+    (64.0, inf)
+    """
+    before: tuple[int, float] | None = None
+    for size, value in zip(sizes, values, strict=True):
+        if value >= target:
+            if before is None or before[1] >= target:
+                return float(size)
+            part = (target - before[1]) / (value - before[1])
+            return float(2 ** (math.log2(before[0]) + part * (math.log2(size) - math.log2(before[0]))))
+        before = size, value
+    return math.inf
