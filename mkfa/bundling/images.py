@@ -146,7 +146,8 @@ def fetch(packages: Sequence[str], work: Path) -> None:
     for package in packages:
         kind, name = package.split(":", 1)
         target = _unpacked(package, work)
-        if target.exists():
+        stem = name.split("==")[0].replace("-", "_")
+        if target.exists() and (kind != "pip" or any(target.glob(f"{stem}-*.whl"))):
             continue
         loading = work / "downloads" / target.name
         loading.mkdir(parents=True, exist_ok=True)
@@ -167,7 +168,11 @@ def fetch(packages: Sequence[str], work: Path) -> None:
             version = name.split("==")[1]
         (loading / "unpacked" / "VERSION").write_text(version)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (loading / "unpacked").rename(target)
+        if target.exists():  # wheels of several packages lie in one folder
+            for file in (loading / "unpacked").iterdir():
+                file.replace(target / file.name)
+        else:
+            (loading / "unpacked").rename(target)
 
 
 def _unpacked(package: str, work: Path) -> Path:

@@ -44,7 +44,7 @@ _UBUNTU_TOUCH = (
     "sunset_by",
 )
 _PLASMA = ("BytheWater", "ColdRipple", "ColorfulCups", "EveningGlow", "FallenLeaf", "Grey", "OneStandsOut", "Path")
-_PHOTOS = (
+PHOTOS = (
     *[("mate-backgrounds", f"nature/{name}.jpg") for name in _NATURE],
     *[("lomiri-wallpapers-16.04", name) for name in _UBUNTU_TOUCH],
     ("lomiri-wallpapers-20.04", "Kleiber_by"),
@@ -90,6 +90,18 @@ def digits(work: Path) -> Samples:
     return out
 
 
+def photo_file(work: Path, package: str, part: str) -> Path:
+    """Return the largest picture of a package whose path has a part; raises WorkError."""
+    files = [
+        p
+        for p in sorted((work / "deb" / package).rglob("*"))
+        if part in p.as_posix() and p.suffix.lower() in (".jpg", ".png") and not p.name.startswith("screenshot")
+    ]
+    if not files:
+        raise WorkError(work / "deb" / package, f"has no picture {part}", "fetch the package again (--fetch)")
+    return max(files, key=lambda p: p.stat().st_size)
+
+
 def photos(work: Path, *, train: int = 128, test: int = 32) -> Samples:
     """Photographs by their patches: 64 to 176 px, from photographs with a long side of 1536 px.
 
@@ -98,17 +110,10 @@ def photos(work: Path, *, train: int = 128, test: int = 32) -> Samples:
     from PIL import Image
 
     tile, gap, side = 192, 8, 1536
-    names = [re.sub(r"_by$|\.jpg$|/", "", part.replace("nature/", "")).lower() for _, part in _PHOTOS]
+    names = [re.sub(r"_by$|\.jpg$|/", "", part.replace("nature/", "")).lower() for _, part in PHOTOS]
     out = Samples(names, guard=False)
-    for label, (package, part) in enumerate(_PHOTOS):
-        files = [
-            p
-            for p in sorted((work / "deb" / package).rglob("*"))
-            if part in p.as_posix() and p.suffix.lower() in (".jpg", ".png") and not p.name.startswith("screenshot")
-        ]
-        if not files:
-            raise WorkError(work / "deb" / package, f"has no picture {part}", "fetch the package again (--fetch)")
-        picture = Image.open(max(files, key=lambda p: p.stat().st_size)).convert("RGB")
+    for label, (package, part) in enumerate(PHOTOS):
+        picture = Image.open(photo_file(work, package, part)).convert("RGB")
         scale = side / max(picture.size)
         size = round(picture.width * scale), round(picture.height * scale)
         picture = picture.resize(size, Image.Resampling.LANCZOS)

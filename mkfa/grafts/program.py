@@ -2,8 +2,9 @@
 
 The network is traced into a list of operations (torch.fx) and cut before each layer whose filters are replaced.
 Variants with the same filters in the first layers share everything up to the layer where they differ, which is
-computed once. Each convolution takes up the batch normalisation that follows it, and tensors have their channels last: on a CPU this
-takes a third of the time of the network as it is called. A network that cannot be traced is called as a whole.
+computed once. Each convolution takes up the batch normalisation that follows it, and tensors have their channels last:
+on a CPU this takes a third of the time of the network as it is called. A network that cannot be traced is called as a
+whole.
 """
 
 from __future__ import annotations
