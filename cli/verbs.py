@@ -26,6 +26,7 @@ VERBS = {
     "atlas": ("Questions", "Which clusters do the filters of banks form, and who has which?"),
     "keys": ("Questions", "How few filters explain all others, up to gain and offset?"),
     "report": ("Questions", "Write one HTML page on banks and runs; it opens from disk, without a network."),
+    "graft": ("Questions", "How many other filters does a trained network need to keep its answers?"),
     "figure": ("Questions", "Draw a figure straight from banks."),
     "domains": ("Transfer", "List the labelled image sets, or decode one for training."),
     "train": ("Transfer", "Train base runs on a domain; each leaves its filters as a bank."),

@@ -90,6 +90,12 @@ FIGURES = {
             "mkfa keys BANK... --figure FILE.png",
         ),
         FigureEntry(
+            "graft",
+            "answers that a trained network keeps with other filters, over their number, layers and similarity",
+            "a graft",
+            "mkfa graft NETWORK --images FOLDER --figure FILE.png",
+        ),
+        FigureEntry(
             "curve",
             "accuracy against the number of frozen layers, a line for each arm",
             "a curve",

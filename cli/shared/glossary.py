@@ -56,6 +56,8 @@ GLOSSARY = {
     "freeze": "Keep weights as they are while the rest of the network is trained.",
     "gain and offset": "A filter times a factor plus a constant. Later layers and normalisation can make up for both, "
     "so filters that differ in nothing else count as the same.",
+    "graft": "Filters of a trained network replaced by others, without training: each filter w by a f + b, f the "
+    "nearest of a vocabulary. What is measured is how often the network still gives its own answer.",
     "harvest": "Read the depthwise filters of a trained network or checkpoint into a bank.",
     "jackknife": "How the 95 % intervals of a comparison are found: everything is computed again without each layer in "
     "turn. They are over the layers that another training could have given.",
@@ -112,5 +114,7 @@ GLOSSARY = {
     "themselves (models as a random effect), and from which filters of a network were drawn.",
     "verdict": "Supported, contradicted or inconclusive. It names its scale, seeds and sensitivity and the smallest "
     "difference that it could have seen; an inconclusive one says what is missing: runs, seeds, sensitivity or scale.",
+    "vocabulary": "In a graft, the filters that may replace a network's own: some of a bank, its keys, analytic "
+    "patterns, or a null.",
 }
 """Word -> what it means."""

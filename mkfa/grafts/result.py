@@ -98,8 +98,10 @@ class Answer:
         """True if the share is reached at a size that was tried."""
         return math.isfinite(self.size)
 
-    def words(self) -> str:
-        """Return the number with its interval, or that it was not reached."""
+    def words(self, *, brief: bool = False) -> str:
+        """Return the number with its interval, or that it was not reached; `brief` is for controls."""
+        if not self.reached and brief:
+            return f"not reached with {self.largest} ({_percent(self.agreement.mean)})"
         if not self.reached:
             a = self.agreement
             low = f", perhaps from {self.low:.0f}" if math.isfinite(self.low) else ""
@@ -205,7 +207,9 @@ class Graft(Result):
         controls = [a for a in answers if a.role == "control"]
         renewed = "" if norm == KEPT else " after its batch statistics are re-estimated"
         parts = [f"of {a.title} {a.words()}" for a in asked]
-        beside = "; of the controls, " + ", ".join(f"{a.title} {a.words()}" for a in controls) if controls else ""
+        beside = (
+            "; of the controls, " + ", ".join(f"{a.title} {a.words(brief=True)}" for a in controls) if controls else ""
+        )
         lead = f"To keep {share} of its answers{renewed}, {self.network} needs this many filters of each kernel size"
         return f"{lead}: {', '.join(parts)}{beside}."
 

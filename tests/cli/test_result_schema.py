@@ -14,7 +14,9 @@ from pathlib import Path
 import h5py
 import jsonschema
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from mkfa.cli import app as command_line
 
@@ -24,6 +26,8 @@ SWEEP = "--seeds 2 --out sweep --arch convmixer_8_3 --recipe smoke --equal-steps
 SWEEP += " --device cpu --threads 1 --jobs 1"
 SMALL = "--arch resmixer_4_2 --equal-steps 2 --set batch=4 --seeds 2 --device cpu --threads 1 --jobs 1"
 BANK = "bank.h5 --kernel-size 5x5"
+NETWORK = "lcnet_035 --weights lcnet.safetensors --images mine --size 32 --count 4 --sizes 2 --draws 1"
+NETWORK += " --device cpu --threads 1 --kernel-size 5x5"
 COMMANDS = {
     "banks": "bank_list",
     "banks export bank.h5 x.npz": "bank_change",
@@ -36,6 +40,7 @@ COMMANDS = {
     "assign bank.h5 --draws 99 --no-store": "assignment",
     f"atlas {BANK} --clusters 3": "atlas",
     f"keys {BANK} --keys 3 --candidates 8": "keys",
+    f"graft {NETWORK} --vocabulary bank.h5": "graft",
     "figure --list": "figure_list",
     "figure filters bank.h5 --out x.png": "figure",
     "report bank.h5 sweep bundled --no-compute --out r.html": "report",
@@ -70,7 +75,7 @@ COMMANDS = {
     "doctor": "doctor",
 }
 """Command, less --json -> format of what it prints."""
-WITH_OUT = ("compare", "assign", "atlas", "keys")
+WITH_OUT = ("compare", "assign", "atlas", "keys", "graft")
 FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
 SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix", "sweep") and "--out sweep" in c]
 FILES += [(c, end) for c in ("claims", "claims check C1,C12,C16 --from sweep") for end in (".json", ".csv")]
@@ -89,6 +94,8 @@ def mkfa(monkeypatch, capsys, tmp_path):
     shutil.copy(str(files("mkfa.data").joinpath("ppocr_cls.safetensors")), tmp_path / "net.safetensors")
 
     def run(text):
+        if text.startswith("graft"):
+            save_file(timm.create_model("lcnet_035").state_dict(), tmp_path / "lcnet.safetensors")
         monkeypatch.setattr(sys, "argv", ["mkfa", *text.split()])
         with pytest.raises(SystemExit) as stopped:
             command_line.main()
