@@ -140,7 +140,7 @@ def graft(
         notify=warn,
         progress=shown(),
     )
-    output.deliver(result, show=lambda: print_graft(result), draw=lambda: draw(result))
+    output.deliver(result, show=lambda: print_graft(result), draw=lambda width: draw(result, width=width))
 
 
 def _numbers(text: str | None, name: str) -> tuple[float, ...] | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mkfa.figures.style import CLASSES, NULL_COLOURS, PAGE, new_figure, style
+from mkfa.colours import DASHED, DOTTED, Look, bank_looks, null_look
+from mkfa.figures.style import NARROW, SMALL, letters, new_figure, style, width_of, wrapped
+from mkfa.grafts.result import KEPT
+from mkfa.nulls.draws import NULLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,18 +28,21 @@ _AXES = {
     "alone": "layer replaced",
     "similarity": "|cos| that a replacement needs",
 }
-_OWN = "#222222"
+_OWN = {"own": Look("#000000", DASHED, "o"), "delta": Look("#000000", DOTTED, "P")}
 
 
-def draw(data: Graft, fig: Figure | SubFigure | None = None, *, batch_norm: str | None = None) -> Figure:
+def draw(
+    data: Graft, fig: Figure | SubFigure | None = None, *, batch_norm: str | None = None, width: str = "page"
+) -> Figure:
     """Draw a panel for each curve, into `fig` or a new figure.
 
-    Vocabularies that were asked for have full lines, controls dashed ones; bands are 95 % intervals over images and
+    Vocabularies that were asked for have thick lines, controls thin ones; bands are 95 % intervals over images and
     draws. The dotted line is the share of answers that has to be kept.
 
     Parameters
     ----------
     batch_norm : "kept" or "re-estimated"; None: a row of panels for each that was measured.
+    width : of a new figure: "column" or "page".
 
     Examples
     --------
@@ -46,52 +53,84 @@ def draw(data: Graft, fig: Figure | SubFigure | None = None, *, batch_norm: str 
     ... )
     >>> draw(mkfa.graft(network, images="emoji", size=16, count=8, sizes=[8])).savefig("graft.png")
     """
+    wide = width_of(fig, width)
     curves = [name for name in _TITLES if any(p.curve == name for p in data.points)]
     norms = [batch_norm] if batch_norm else list(data.norms)
+    panels = [(curve, norm) for norm in norms for curve in curves]
+    columns = 1 if wide < NARROW else 2 if len(panels) > 1 else 1
+    rows, legend = -(-len(panels) // columns), 1 if wide < NARROW else 2
+    looks = _looks(data)
     with style():
-        figure: Figure | SubFigure = fig or new_figure(PAGE, 0.6 + 2.3 * len(norms) + 0.17 * len(data.vocabularies) / 2)
-        axes = figure.subplots(len(norms), len(curves), squeeze=False)
-        for row, norm in zip(axes, norms, strict=True):
-            for ax, curve in zip(row, curves, strict=True):
-                _panel(ax, data, curve, norm)
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-        figure.suptitle(
-            f"{data.network}: first class as without replacement, {data.asked} images of {data.images}",
-            x=0.01,
-            ha="left",
-        )
+        tall = 2.5 * rows + 0.6 + 0.15 * -(-len(looks) // legend)
+        figure: Figure | SubFigure = fig or new_figure(wide, tall)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for ax, (curve, norm) in zip(axes, panels, strict=False):
+            _panel(ax, data, looks, curve=curve, norm=norm)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        handles, labels = axes[0].get_legend_handles_labels()
+        most = letters(wide / legend, 7) - 8
+        shown = [label if len(label) <= most else f"{label[: most - 1]}…" for label in labels]
+        figure.legend(handles, shown, loc="outside lower center", ncols=legend, frameon=False)
+        title = f"{data.network}: first class as without replacement, {data.asked} images of {data.images}"
+        figure.suptitle(wrapped(title, wide, 9), x=0.01, ha="left")
     return figure.figure
 
 
-def _panel(ax: Axes, data: Graft, curve: str, norm: str) -> None:
+def _looks(data: Graft) -> dict[str, Look]:
+    """Return a look for each vocabulary: nulls have theirs in every figure, a second bank's null is hollow."""
     asked = [v["name"] for v in data.vocabularies if v["role"] == "asked"]
+    looks = bank_looks(asked)
+    for vocabulary in data.vocabularies:
+        bare = vocabulary["name"].removeprefix("keys:").split(":")[0]
+        if vocabulary["name"] not in looks:
+            looks[vocabulary["name"]] = null_look(bare) if bare in NULLS else _OWN.get(bare, _OWN["own"])
+    return looks
+
+
+def _panel(ax: Axes, data: Graft, looks: Mapping[str, Look], *, curve: str, norm: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    seen: set[Look] = set()
     for vocabulary in data.vocabularies:
         points = data.curve(curve, vocabulary["name"], norm)
         if not points:
             continue
-        colour, line = _look(vocabulary["name"], vocabulary["role"], asked)
+        look, asked = looks[vocabulary["name"]], vocabulary["role"] == "asked"
         x = [_place(point, curve) for point in points]
-        y = [100 * point.agreement.mean for point in points]
-        low = [100 * point.agreement.low for point in points]
-        high = [100 * point.agreement.high for point in points]
-        ax.plot(x, y, line, color=colour, marker="o", markersize=2.5, linewidth=1.2, label=vocabulary["title"])
+        y, low, high = ([100 * getattr(p.agreement, end) for p in points] for end in ("mean", "low", "high"))
+        face = "white" if look in seen else look.colour
+        seen.add(look)
+        ax.plot(
+            x,
+            y,
+            color=look.colour,
+            linestyle=look.line,
+            marker=look.marker,
+            markersize=4,
+            markerfacecolor=face,
+            linewidth=1.8 if asked else 1.0,
+            label=vocabulary["title"],
+        )
         if len(x) > 1:
-            ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+            ax.fill_between(x, low, high, color=look.colour, alpha=0.15 if asked else 0.06, linewidth=0)
         else:
-            ax.vlines(x, low, high, color=colour, linewidth=1)
+            ax.vlines(x, low, high, color=look.colour, linewidth=1)
     ax.axhline(100 * data.keep, color="black", linewidth=0.8, linestyle=":")
     unchanged = 100 * data.unchanged(norm).agreement.mean
-    if unchanged < 100:
+    if norm != KEPT:
         ax.axhline(unchanged, color="black", linewidth=0.8, linestyle="-.")
-        ax.annotate("unchanged", (0.01, unchanged), xycoords=("axes fraction", "data"), va="bottom", fontsize=6.5)
+        place = (0.99, unchanged), ("axes fraction", "data")
+        ax.annotate("unchanged", place[0], xycoords=place[1], ha="right", va="bottom", fontsize=SMALL)
     if curve == "size":
         ax.set_xscale("log", base=2)
-        sizes = sorted({point.size for point in data.points if point.curve == "size" and point.size > 1})
-        shown = [size for size, after in zip(sizes, [*sizes[1:], 1 << 40], strict=True) if after > 1.6 * size]
+        sizes = sorted({point.size for point in data.points if point.curve == "size" and point.size > 0})
+        shown = [size for size, after in zip(sizes, [*sizes[1:], 1 << 40], strict=True) if after > 2 * size]
         ax.set_xticks(shown, [f"{size:,}" for size in shown])
         ax.minorticks_off()
-    ax.set(xlabel=_AXES[curve], ylabel="same answer (%)", ylim=(0, 102))
+    elif curve != "similarity":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel=_AXES[curve], ylabel="same answer (%)", ylim=(0, 103))
     ax.set_title(f"{_TITLES[curve]}\nbatch statistics {norm}", loc="left")
 
 
@@ -99,13 +138,3 @@ def _place(point: Point, curve: str) -> float:
     if curve == "size":
         return point.size
     return point.threshold if curve == "similarity" else point.layers[-1]
-
-
-def _look(name: str, role: str, asked: list[str]) -> tuple[Any, str]:
-    """Return colour and line of a vocabulary; nulls have their colour of every figure."""
-    bare = name.removeprefix("keys:")
-    if role == "asked":
-        return CLASSES[asked.index(name) % len(CLASSES)], "-"
-    if bare in ("own", "delta"):
-        return _OWN, "--" if bare == "own" else ":"
-    return NULL_COLOURS.get(bare.split(":")[0], "#aa3377"), "--" if name.startswith("keys:") else ":"

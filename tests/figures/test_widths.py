@@ -28,6 +28,7 @@ from mkfa.figures import (
     contact_sheet,
     curve,
     filters,
+    graft,
     groups,
     inches,
     keys,
@@ -36,6 +37,8 @@ from mkfa.figures import (
     scenarios,
 )
 from mkfa.figures.style import SMALL
+from mkfa.grafts.estimates import Estimate
+from mkfa.grafts.result import Graft, Point
 from mkfa.images.load import load_domain
 from mkfa.patterns.assigning import assign as assign_bank
 from mkfa.results.archive import bundled_file, find_experiment, read_experiments
@@ -110,6 +113,38 @@ def mapped():
     return replace(found, map=FilterMap(np.arange(100), position))
 
 
+@cache
+def grafted():
+    """A graft with every curve, and a control of each kind for two vocabularies."""
+    around = Estimate(0.5, 0.4, 0.6)
+    names = [("keys:efficientnet_lite0", "keys of efficientnet_lite0's filters"), ("eight", "the eight published keys")]
+    nulls = [
+        (f"keys:{null}:{NAMES[1]}", f"keys of the {null} null of {NAMES[1]}") for null in ("shuffled", "covariance")
+    ]
+    controls = [*nulls, ("covariance:own", "covariance null of the network's own filters"), ("delta", "the identity")]
+    points = []
+    for norm in ("kept", "re-estimated"):
+        blank = Point("unchanged", "", "unchanged", 0, (), 0, norm, 1, 9, around, around, around, around, 0.5, 1, 0)
+        points.append(blank)
+        for name, _ in (*names, *controls):
+            for kind, where in (
+                ("size", (8, 64, 2624)),
+                ("first", (1, 2, 3)),
+                ("alone", (1, 2)),
+                ("similarity", (0, 1)),
+            ):
+                for n in where[:1] if name == "delta" else where:
+                    place = {"size": {"size": n}, "similarity": {"threshold": n}}.get(kind, {"layers": (n,)})
+                    points.append(replace(blank, curve=kind, vocabulary=name, role="asked", **place))
+    rows = [
+        {"name": name, "title": title, "role": role, "filters": {"5x5": 9}}
+        for role, group in (("asked", names), ("control", controls))
+        for name, title in group
+    ]
+    head = (NAMES[1], "memory", "", {}, "photographs", 9, 9, ())
+    return Graft(*head, tuple(rows), 0.9, tuple(points), 0, 2, 0.5, ())
+
+
 DRAWN: dict[str, Callable[[str], Figure]] = {
     "compare": lambda width: compare.draw(pair(), width=width),
     "compare far": lambda width: compare.draw(far_pair(), width=width),
@@ -123,6 +158,7 @@ DRAWN: dict[str, Callable[[str], Figure]] = {
         filters.compute([bank(n, i) for i, n in enumerate(NAMES)], seed=0), width=width
     ),
     "layer": lambda width: layer.draw(layer.compute(bank(NAMES[1], 0), 2), width=width),
+    "graft": lambda width: graft.draw(grafted(), width=width),
     "curve": lambda width: curve.draw(experiment("letters-sensitive"), width=width),
     "curve paper": lambda width: curve.draw(
         experiment("digits-18-layers"), paper=paper_curves("depthwise"), width=width
