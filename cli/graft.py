@@ -90,7 +90,7 @@ def graft(
         str, option("--thresholds", "NUMBERS", "|cos| of the curve over similarity.")
     ] = "0.5,0.7,0.8,0.9,0.95,0.99",
     keep: Annotated[float, option("--keep", "X", "Share of answers that has to be kept.")] = 0.9,
-    draws: Annotated[int, option("--draws", "N", "Draws of each vocabulary that is chosen at random.", min=1)] = 2,
+    draws: Annotated[int, option("--draws", "N", "Draws of each vocabulary that is chosen at random.", min=1)] = 3,
     batch_norm: Annotated[
         str,
         option("--batch-norm", "HOW", "kept; re-estimated, on half of the images, which are not asked about; or both."),

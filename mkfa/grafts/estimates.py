@@ -27,21 +27,21 @@ NOTHING = Estimate(math.nan, math.nan, math.nan)
 def estimate(values: AnyArray, *, share: bool = False) -> Estimate:
     """Return the mean of values over draws and images, with its interval.
 
-    Draws and images vary independently: the variance is that of the draws' means over the number of draws, plus that
-    of the images' means over the number of images; Student's t with Satterthwaite's degrees of freedom (1946). It errs
-    on the wide side, since the variance of the draws' means contains a part of that of the images.
+    Draws and images vary independently: the squared half width is that of the draws' means plus that of the images'
+    means, each with Student's t of its own degrees of freedom. It errs on the wide side, since the scatter of the
+    draws' means contains a part of that of the images, and is wide with few draws. With one draw it holds for that
+    draw alone.
 
     Parameters
     ----------
     values : (draws, images); NaN for images that do not count.
-    share : values are 0 or 1: Wilson's interval (1927), with the number of images for which its variance would be that
-        above.
+    share : values are 0 or 1: Wilson's interval (1927), with as many images as give that half width.
 
     Examples
     --------
     >>> found = estimate(np.array([[1, 1, 1, 0], [1, 0, 1, 1]]), share=True)
     >>> round(found.mean, 2), round(found.low, 2), round(found.high, 2)
-    (0.75, 0.28, 0.96)
+    (0.75, 0.18, 0.98)
     """
     from scipy.stats import t
 
@@ -51,25 +51,23 @@ def estimate(values: AnyArray, *, share: bool = False) -> Estimate:
     if not images:
         return NOTHING
     mean = float(each.mean())
-    parts = []
-    if images > 1:
-        parts.append((float(np.var(each.mean(axis=0), ddof=1)) / images, images - 1))
-    if draws > 1:
-        parts.append((float(np.var(each.mean(axis=1), ddof=1)) / draws, draws - 1))
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / n for part, n in parts) if variance > 0 else images - 1
-    quantile = float(t.ppf((1 + LEVEL) / 2, max(freedom, 1)))
+    squared = 0.0
+    for axis, count in ((0, images), (1, draws)):
+        if count > 1:
+            variance = float(np.var(each.mean(axis=axis), ddof=1)) / count
+            squared += variance * float(t.ppf((1 + LEVEL) / 2, count - 1)) ** 2
     if share:
         spread = mean * (1 - mean)
-        return Estimate(mean, *_wilson(mean, spread / variance if variance > 0 and spread > 0 else images, quantile))
+        alone = float(t.ppf((1 + LEVEL) / 2, max(images - 1, 1))) ** 2 / images
+        return Estimate(mean, *_wilson(mean, max(squared / spread, alone) if spread > 0 else alone))
     if images < 2:
         return Estimate(mean, math.nan, math.nan)
-    half = quantile * math.sqrt(variance)
+    half = math.sqrt(squared)
     return Estimate(mean, mean - half, mean + half)
 
 
-def _wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:
-    z = quantile**2 / trials
+def _wilson(share: float, z: float) -> tuple[float, float]:
+    """Return Wilson's interval; z is the squared quantile over the number of trials."""
     centre = (share + z / 2) / (1 + z)
     half = math.sqrt(max(z * share * (1 - share) + z * z / 4, 0.0)) / (1 + z)
     return max(0.0, centre - half), min(1.0, centre + half)

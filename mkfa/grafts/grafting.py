@@ -104,7 +104,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     thresholds: Sequence[float] = THRESHOLDS,
     keep: float = 0.9,
     count: int = 256,
-    draws: int = 2,
+    draws: int = 3,
     batch_norm: str = "both",
     size: int | None = None,
     crop_pct: float | None = None,
@@ -219,6 +219,8 @@ def graft(  # noqa: PLR0913 (the options of the command line)
             curves=wanted,
             draws=draws,
         )
+        if draws == 1:
+            notes.append("One draw of each vocabulary: intervals are over images, for these draws alone.")
         if not program.traced:
             notes.append(
                 "The network could not be traced, so it is called as a whole for every variant, which is slower."

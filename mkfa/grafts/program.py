@@ -287,7 +287,7 @@ def build_program(model: nn.Module, names: Sequence[str], *, device: torch.devic
     """
     import torch
 
-    own_model: Any = copy.deepcopy(model).eval().float().to(device)
+    own_model: Any = _copied(model).eval().float().to(device)
     own_model.requires_grad_(False)
     own_model = own_model.to(memory_format=torch.channels_last)
     example = example.to(device).contiguous(memory_format=torch.channels_last)
@@ -317,6 +317,25 @@ def build_program(model: nn.Module, names: Sequence[str], *, device: torch.devic
         ):
             return traced
     return program
+
+
+def _copied(model: Any) -> Any:
+    """Copy a network; pruned and normalised weights are results of a computation, which PyTorch does not copy."""
+    import torch
+
+    computed = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in module.__dict__.items()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    ]
+    try:
+        for module, name, value in computed:
+            module.__dict__[name] = value.detach()
+        return copy.deepcopy(model)
+    finally:
+        for module, name, value in computed:
+            module.__dict__[name] = value
 
 
 def _plain_weights(model: Any) -> None:

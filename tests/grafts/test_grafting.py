@@ -37,6 +37,9 @@ def network(seed: int = 0, *, norm: bool = True, scale: float = 1.0) -> nn.Seque
     )
     with torch.no_grad():
         made[-1].weight *= 20 * scale
+        for module in made.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                module.bias.zero_()  # so that answers depend on the image
     return made
 
 
@@ -60,7 +63,7 @@ def test_a_vocabulary_that_has_all_the_filters_keeps_every_answer(pictures):
         assert (all_of_them.size, all_of_them.draws, all_of_them.replaced) == (16, 1, 1.0)
         assert all_of_them.agreement.mean == 1 and all_of_them.kl.mean < 1e-8
         assert all_of_them.correlation.mean > 1 - 1e-9 and all_of_them.cosine > 1 - 1e-6
-        assert few.agreement.mean < 1 and few.kl.mean > 0.01 and few.draws == 2
+        assert few.agreement.mean < 1 and few.kl.mean > 0.01 and few.draws == 3
     answer = result.answers()[0]
     assert answer.reached and 2 < answer.size <= 16 and answer.low <= answer.size
     assert f"of the network's own filters about {answer.size:.0f}" in result.sentence()
@@ -95,9 +98,11 @@ def test_the_numbers_are_those_of_a_network_with_other_filters(pictures):
     """Agreement, KL, correlation and accuracy against a plain loop over images with the weights set by hand."""
     mine = network()
     rows = sorted(pictures.rglob("*.png"))
-    prepared = [np.asarray(Image.open(p).convert("RGB").resize((19, 16), Image.Resampling.BILINEAR)) for p in rows]
-    tensors = [torch.tensor((x[:, 1:17] / 255 - 0.5) / 0.25, dtype=torch.float32).permute(2, 0, 1) for x in prepared]
-    images = torch.stack(tensors)
+
+    def prepare(picture: Image.Image) -> torch.Tensor:
+        return torch.tensor(np.asarray(picture.resize((16, 16))) / 64.0 - 2, dtype=torch.float32).permute(2, 0, 1)
+
+    images = torch.stack([prepare(Image.open(path).convert("RGB")) for path in rows])
     other = network()
     with torch.no_grad():
         for place in (1, 5):
@@ -108,17 +113,17 @@ def test_the_numbers_are_those_of_a_network_with_other_filters(pictures):
             gain = (flat * g).sum(1) / (g * g).sum(1)
             other[place].weight.copy_((gain[:, None] * g + flat.mean(1, keepdim=True)).view_as(w))
     a, b = (net.eval()(images).detach().double() for net in (mine, other))
-    result = graft(mine, images=pictures, vocabulary="delta", batch_norm="kept", transform=None, **LOOSE)
+    result = graft(mine, images=pictures, vocabulary="delta", batch_norm="kept", transform=prepare, device="cpu")
     (point,) = result.curve("size", "delta")
     assert point.images == 30
-    assert abs(point.agreement.mean - (a.argmax(1) == b.argmax(1)).double().mean()) <= 1 / 30
+    assert point.agreement.mean == pytest.approx(float((a.argmax(1) == b.argmax(1)).double().mean()))
     kl = nn.functional.kl_div(b.log_softmax(1), a.log_softmax(1), log_target=True, reduction="none").sum(1)
-    assert point.kl.mean == pytest.approx(float(kl.mean()), rel=0.02)
+    assert point.kl.mean == pytest.approx(float(kl.mean()), rel=1e-3)
     correlation = np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a.numpy(), b.numpy(), strict=True)])
-    assert point.correlation.mean == pytest.approx(correlation, abs=0.01)
+    assert point.correlation.mean == pytest.approx(correlation, abs=1e-4)
     labels = torch.tensor([int(p.parent.name[5:]) for p in rows])
-    assert abs(result.own_accuracy - (a.argmax(1) == labels).double().mean()) <= 1 / 30
-    assert abs(point.accuracy.mean - (b.argmax(1) == labels).double().mean()) <= 1 / 30
+    assert result.own_accuracy == pytest.approx(float((a.argmax(1) == labels).double().mean()))
+    assert point.accuracy.mean == pytest.approx(float((b.argmax(1) == labels).double().mean()))
 
 
 def test_statistics_re_estimated_make_up_for_gain_and_offset_only_where_they_were_wrong(pictures):
