@@ -41,7 +41,7 @@ def estimate(values: AnyArray, *, share: bool = False) -> Estimate:
     --------
     >>> found = estimate(np.array([[1, 1, 1, 0], [1, 0, 1, 1]]), share=True)
     >>> round(found.mean, 2), round(found.low, 2), round(found.high, 2)
-    (0.75, 0.18, 0.98)
+    (0.75, 0.16, 0.98)
     """
     from scipy.stats import t
 
