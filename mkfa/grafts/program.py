@@ -344,11 +344,18 @@ def _plain_weights(model: Any) -> None:
     from torch.nn.utils import parametrize
     from torch.nn.utils.prune import remove as unprune
 
-    for module in model.modules():
+    for part in model.modules():
+        module: Any = part
         if not isinstance(module, torch.nn.Conv2d):
             continue
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        if parametrize.is_parametrized(module):
+            # not by remove_parametrizations: it changes the module's class, which the network itself has too
+            computed: Any = module.parametrizations
+            values = {name: getattr(module, name).detach() for name in computed}
+            del module.parametrizations
+            module.__class__ = type(module).__mro__[1]
+            for name, value in values.items():
+                module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
         if hasattr(module, "weight_mask"):
             unprune(module, "weight")  # type: ignore[no-untyped-call]
         if hasattr(module, "weight_g"):

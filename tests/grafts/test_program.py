@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.prune import random_unstructured
 
 from mkfa.errors import MkfaError
 from mkfa.grafts.asking import calibrate, share
@@ -187,7 +188,7 @@ def test_a_network_that_does_not_classify_such_images_is_refused(network, says):
 def test_computed_weights_become_plain_ones():
     network = small_network()
     nn.utils.parametrizations.weight_norm(network.get_submodule(NAMES[0]))
-    nn.utils.prune.random_unstructured(network.get_submodule(NAMES[1]), "weight", 0.5)
+    random_unstructured(network.get_submodule(NAMES[1]), "weight", 0.5)
     images = torch.randn(2, 3, 16, 16)
     program = build_program(network, NAMES, device=CPU, example=images)
     torch.testing.assert_close(program.run(images, [None] * 3)[0], network(images).detach(), rtol=1e-4, atol=1e-4)
