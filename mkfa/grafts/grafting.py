@@ -233,7 +233,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
             rows=rows,
             renewed=renewed,
             norms=norms,
-            labels=network_labels(pictures, found.labels, _classes(program, example), labels),
+            labels=network_labels(pictures, found.labels, _classes(program, example), given=labels),
             batch=batch,
             notes=notes,
             notify=notify,

@@ -131,7 +131,7 @@ def _of_folder(root: Path) -> Pictures:
 
 
 def network_labels(
-    pictures: Pictures, labels: Sequence[str], classes: int, given: Mapping[str, int] | None = None
+    pictures: Pictures, labels: Sequence[str], classes: int, *, given: Mapping[str, int] | None = None
 ) -> tuple[I64 | None, str]:
     """Return each image's class among a network's logits, -1 where unknown, and a sentence on where it is from.
 

@@ -56,7 +56,7 @@ def test_labels_are_the_networks_or_none(tmp_path):
     assert labels.tolist() == [0, 1, 2] and "sorted by name" in said
     labels, said = network_labels(found, ("cat", "dog", "cow", "pig"), 4)
     assert labels is None and "3 classes of the images are not the network's 4" in said
-    labels, _ = network_labels(found, (), 7, {"n1": 6, "n2": 0, "n3": 5})
+    labels, _ = network_labels(found, (), 7, given={"n1": 6, "n2": 0, "n3": 5})
     assert labels.tolist() == [6, 0, 5]
 
 
