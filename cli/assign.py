@@ -117,6 +117,8 @@ def _print(result: Assignments, by_layer: bool, stored: str) -> None:
 
 
 def _print_classes(summary: AssignmentSummary) -> None:
+    from mkfa.stats.intervals import SHARE_RULE
+
     shown = [c for c in sorted(summary.classes, key=lambda c: -c.share) if c.filters or c.null_share >= 0.0005]
     rows = [
         (c.title, c.filters, _share(c.share), _interval(c.low, c.high), c.median_r2, _share(c.on), _share(c.null_share))
@@ -124,7 +126,8 @@ def _print_classes(summary: AssignmentSummary) -> None:
     ]
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
-    print_table(title, columns, rows, notes=_merged(summary))
+    absent = any(c.low != c.low for c in shown) or any(x.fixed_low != x.fixed_low for x in summary.whole)
+    print_table(title, columns, rows, notes=(*_merged(summary), *((f"–: {SHARE_RULE}.",) if absent else ())))
 
 
 def _merged(summary: AssignmentSummary) -> tuple[str, ...]:

@@ -175,12 +175,11 @@ def _print_comparison(result: Comparison) -> None:
 
 
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
-    coarse = ", coarse: few layers" if min(len(kind.layers_a), len(kind.layers_b)) < 10 else ""
     notes = [
         f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
         f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
         f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
-        f"ceiling ({_strictest_nulls(kind)}). 95 %: jackknife over layers{coarse}. p differ: "
+        f"ceiling ({_strictest_nulls(kind)}). 95 %: {_intervals(kind)}. p differ: "
         f"{kind.exchange.m} exchanges of layers between the banks, {kind.exchange.per_layer} filters of each layer"
         f"{_not_exchanged(kind)}. Seed {settings.seed}."
     ]
@@ -196,6 +195,16 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
             f"{names}: of all {sizes} usable filters, as its value falls with their number; without floor and chance."
         )
     return notes
+
+
+def _intervals(kind: KindComparison) -> str:
+    """Say what the intervals are over, and why a measure has none."""
+    of: dict[str, list[str]] = {}
+    for name, why in zip(kind.measures, kind.no_interval, strict=True):
+        if name not in kind.all_filters:
+            of.setdefault(why, []).append(name)
+    some = ["jackknife over layers"] if of.pop("", None) else []
+    return "; ".join(some + [f"none for {', '.join(names)}: {why}" for why, names in of.items()])
 
 
 def _not_exchanged(kind: KindComparison) -> str:

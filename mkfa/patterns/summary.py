@@ -13,7 +13,7 @@ from mkfa.patterns.basis_assignment import BasisAssignment, KindAssignment
 from mkfa.patterns.coincidence import Merge, Merged, Rows, merged_classes, table_rows
 from mkfa.patterns.dictionary import dictionary, same, version
 from mkfa.patterns.fit import Fit, models, parsimony
-from mkfa.stats.intervals import share_over_groups
+from mkfa.stats.intervals import SHARE_RULE, share_over_groups
 
 CURVE = np.linspace(0, 1, 101)
 """R² of the points of coverage curves."""
@@ -51,10 +51,10 @@ class Coverage:
     filters : number of scored filters.
     median_r2, null_median_r2 : of the filters and of the null.
     fixed, null_fixed : share with R² at least the fixed value.
-    fixed_low, fixed_high : 95 % interval of `fixed` over layers; NaN for a single layer.
+    fixed_low, fixed_high : 95 % interval of `fixed` over layers; NaN where `mkfa.stats.intervals.SHARE_RULE` has none.
     threshold : R² that 1 % of the null passes.
     beyond : share above that threshold; chance is 1 %.
-    beyond_low, beyond_high : its 95 % interval over layers.
+    beyond_low, beyond_high : the same for `beyond`.
     curve, null_curve : (101,) share with R² at least `CURVE`.
     """
 
@@ -115,6 +115,7 @@ class AssignmentSummary:
 
     `names` and `titles` are the classes that labels index, `classes` the rows of the table, which may count several.
     `whole` has the bank's coverage beside each null, the chosen one first: each kernel size against its own null.
+    `interval_rule` says when a share has an interval.
     """
 
     bank: str
@@ -134,6 +135,7 @@ class AssignmentSummary:
     kinds: tuple[KindSummary, ...]
     layers: tuple[LayerShare, ...]
     skipped: Mapping[str, str]
+    interval_rule: str = SHARE_RULE
 
 
 def summarise(assignment: BasisAssignment) -> AssignmentSummary:

@@ -10,7 +10,7 @@ The design, for each kernel size and dilation that both banks have:
 - have the banks a common parent? then they are not independent evidence (`mkfa.similarity.lineage`);
 - does likeness depend on depth? (`mkfa.similarity.depth_trend`);
 - are the banks different at all? layers are exchanged between them (`mkfa.similarity.layer_tests`);
-- intervals: layers are left out one by one.
+- intervals: layers are left out one by one (`mkfa.similarity.layer_intervals`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, 
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.depth_trend import PERMUTATIONS, depth_trend
 from mkfa.similarity.kind_comparison import KindComparison
-from mkfa.similarity.layer_tests import exchange_layers, jackknife_interval
+from mkfa.similarity.layer_intervals import layer_intervals, no_interval
+from mkfa.similarity.layer_tests import exchange_layers
 from mkfa.similarity.lineage import families, find_lineage
 from mkfa.similarity.matrix import Comparisons, bank_matrices, primary_tests, related_pairs
 from mkfa.similarity.measures.table import MEASURES
@@ -214,8 +215,10 @@ def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
 
 def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: Advance) -> Comparison:
     kinds = usable_kinds(a, b, settings)
-    compared = tuple(_compare_kind(a, b, kind, settings=settings, advance=advance) for kind in kinds)
     lineage = find_lineage(a, b, seed=settings.seed)
+    compared = tuple(
+        _compare_kind(a, b, kind, settings=settings, related=lineage.found, advance=advance) for kind in kinds
+    )
     notes = []
     if lineage.found and not all(kind.same for kind in compared):
         notes.append(lineage.in_words(a.name, b.name))
@@ -232,7 +235,7 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
 
 
 def _compare_kind(
-    a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings, advance: Advance
+    a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings, related: bool, advance: Advance
 ) -> KindComparison:
     def rng(*stream: int) -> np.random.Generator:
         return np.random.default_rng([settings.seed, kind.kh, kind.kw, kind.dh, kind.dw, *stream])
@@ -254,7 +257,11 @@ def _compare_kind(
     with one_thread():
         observed = score(one.sample, other.sample)
         floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
-        interval = jackknife_interval(one.sample, other.sample, observed.values[0])
+        layers_in = len(np.unique(one.sample.layer)), len(np.unique(other.sample.layer))
+        lacking = no_interval(settings.measures, layers_in, shared=same or related)
+        interval = np.full((2, len(measures)), np.nan)
+        if not all(lacking):
+            interval = layer_intervals(one.sample, other.sample, observed.values[0])
         parts = _disjoint(clouds[0], rows) if same else (None, None)
         exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
         floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
@@ -271,6 +278,10 @@ def _compare_kind(
     value, full = place(observed.values[0]), _on_all_filters(settings.measures, clouds)
     value[[settings.measures.index(name) for name in full]] = list(full.values())
     interval, floor, floor_layers = place(interval), place(floor), place(floor_layers)
+    lacking = tuple(
+        why or ("" if np.isfinite(low) else "its value does not differ between layers")
+        for why, low in zip(lacking, interval[0], strict=True)
+    )
     nulls = [widened(null, judged, len(settings.measures)) for null in nulls]
     hardest = strictest_nulls(nulls, settings.measures)
     by_name = {null.null: null.fraction for null in nulls}
@@ -296,6 +307,7 @@ def _compare_kind(
         measures=settings.measures,
         value=value,
         interval=interval,
+        no_interval=lacking,
         floor=floor,
         floor_layers=floor_layers,
         ceiling=ceiling.mean,

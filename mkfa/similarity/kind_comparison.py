@@ -79,6 +79,7 @@ class KindComparison(ByContent):
     per_layer : filters of a layer in the sample, smallest and largest over both banks.
     measures : names, M; value, floor, floor_layers, ceiling, fraction : (M,); interval : (2, M). All but the value are
         NaN for a measure of all filters (`Measure.whole`).
+    no_interval : for each measure why it has no interval, "" where it has one.
     strictest : for each measure the null whose mean is most alike, "" without one; fraction_strictest : (M,) `fraction`
         with the mean of that null as the ceiling.
     directed : (2,) coverage of A by B and of B by A; directed_at the same at the threshold.
@@ -104,6 +105,7 @@ class KindComparison(ByContent):
     measures: tuple[str, ...]
     value: F64
     interval: F64
+    no_interval: tuple[str, ...]
     floor: F64
     floor_layers: F64
     ceiling: F64
@@ -200,6 +202,7 @@ class KindComparison(ByContent):
             "value": self.value[i],
             "low": self.interval[0, i],
             "high": self.interval[1, i],
+            "no_interval": self.no_interval[i] or None,
             "floor": self.floor[i],
             "floor_between_layers": self.floor_layers[i],
             "ceiling": self.ceiling[i],

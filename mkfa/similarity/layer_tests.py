@@ -1,29 +1,26 @@
-"""Layers as the unit: permutation of layers between two banks, intervals over layers.
+"""Layers as the unit: permutation of layers between two banks.
 
-Filters of one layer are trained together and are not independent; layers are what can be exchanged or left out.
+Filters of one layer are trained together and are not independent; layers are what can be exchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.frozen import FrozenDict
-from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.samples import Cloud
-from mkfa.similarity.score import Plan, Sample, score
+from mkfa.similarity.score import Plan
 from mkfa.stats.p_values import p_value
 
 POOLED = 1024
 """Most filters of both banks together in the exchange of layers; each layer gives four or more all the same."""
 MOST = 32
 """Most filters of a layer in it."""
-NORMAL = 1.959964
-"""97.5 % of a normal distribution lie below it."""
 THIN = 8
 """Layers of fewer filters take no part in it where enough others do."""
 
@@ -152,41 +149,3 @@ def _discrepancies(first: F64, second: F64, kernel: F64, distance: F64) -> dict[
         name: sign * (2 * mean(first, second, block) - mean(first, first, block) - mean(second, second, block))
         for name, block, sign in (("mmd", kernel, -1), ("energy", distance, 1))
     }
-
-
-def jackknife_interval(a: Sample, b: Sample, value: F64) -> F64:
-    """Return 95 % intervals of the measures over the layers of both banks, (2, M) float64: value -+ 1.96 errors.
-
-    They end where a measure's `bounds` are.
-
-    The measures are computed anew without each layer in turn, neighbours, assignments and moments included. The squared
-    error is the sum over both banks of (L - 1) / L times the squared deviations from their mean (Quenouille 1956; for
-    two samples Arvesen 1969). The interval is over the layers that training could have given as well, and the filters
-    sampled from them: it holds the mean over such pairs of networks in 87 to 98 % of simulated pairs. Where both banks
-    have layers of one law it is too wide (90 to 100 %), as the interplay of layers is counted twice (Efron & Stein
-    1981). tests/benchmarks has the figures.
-
-    NaN where a bank has a single layer in its sample.
-
-    Parameters
-    ----------
-    a, b : samples of one plan.
-    value : (M,) the measures of both.
-    """
-    square = np.zeros_like(value)
-    for side, sample in enumerate((a, b)):
-        present = np.unique(sample.layer)
-        if len(present) < 2:
-            return np.full((2, len(value)), np.nan)
-        without = [_without(sample, layer) for layer in present]
-        left = np.array([score(x, b).values[0] if side == 0 else score(a, x).values[0] for x in without])
-        square += (len(present) - 1) * left.var(axis=0)
-    half = NORMAL * np.sqrt(square)
-    least, largest = np.array([MEASURES.find(name).bounds for name in a.plan.measures]).T
-    return np.clip(np.stack([value - half, value + half]), least, largest)
-
-
-def _without(sample: Sample, layer: int) -> Sample:
-    """Return the sample less the filters of one layer."""
-    keep = sample.layer != layer
-    return replace(sample, vector=sample.vector[:, keep], layer=sample.layer[keep])

@@ -129,12 +129,24 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 10
+SKEWED = 0.7
+"""Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold."""
+SHARE_RULE = (
+    f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and where "
+    f"{FEWEST_MEMBERS} filters or more count and as many do not: elsewhere simulated intervals do not hold"
+)
+"""When `share_over_groups` gives an interval, in a sentence."""
+
+
 def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the interval of shares of all members of groups of unequal sizes, such as the layers of a network.
 
     Groups are the sampling units. Delete-one-group jackknife for unequal groups (Busing, Meijer, van der Leeden 1999,
     Statistics and Computing 9, 3-8) of the log odds, half a member added to either side, with Student's t. Its degrees
-    of freedom are those of the effective number of groups, (sum of sizes)^2 / sum of sizes^2.
+    of freedom are those of the effective number of groups, (sum of sizes)^2 / sum of sizes^2 - 1, times `SKEWED`. With
+    few groups or few members the intervals do not hold, and there is none: see `SHARE_RULE`. Simulations:
+    tests/benchmarks/CALIBRATION.md.
 
     Parameters
     ----------
@@ -143,19 +155,21 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.f
 
     Returns
     -------
-    low, high : (C,) float64, NaN for fewer than two groups.
+    low, high : (C,) float64, NaN for fewer than `FEWEST_GROUPS` groups or an effective number below `FEWEST_EFFECTIVE`,
+        and where fewer than `FEWEST_MEMBERS` members have a property or lack it.
 
     Examples
     --------
-    >>> low, high = share_over_groups([[30], [50], [20], [40]], [100, 100, 100, 100])
+    >>> low, high = share_over_groups([[30], [50], [20], [40]] * 2, [100] * 8)
     >>> low.round(2).tolist(), high.round(2).tolist()
-    ([0.18], [0.57])
+    ([0.25], [0.47])
     """
     from scipy.stats import t
 
     counts, sizes = np.asarray(counts, np.float64), np.asarray(sizes, np.float64)
     counts, sizes = counts[sizes > 0], sizes[sizes > 0]
-    if len(sizes) < 2:
+    effective = sizes.sum() ** 2 / (sizes**2).sum() if len(sizes) else 0.0
+    if len(sizes) < FEWEST_GROUPS or effective < FEWEST_EFFECTIVE:
         return np.full(counts.shape[1], np.nan), np.full(counts.shape[1], np.nan)
     whole, total = counts.sum(axis=0), sizes.sum()
     value = _log_odds(whole, total)
@@ -164,8 +178,11 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.f
     pseudo = (value - (1 - weight) * without) / weight
     estimate = len(sizes) * value - ((1 - weight) * without).sum(axis=0)
     variance = ((pseudo - estimate) ** 2 * weight / (1 - weight)).mean(axis=0)
-    reach = t.ppf((1 + LEVEL) / 2, max(1.0, 1 / (weight**2).sum() - 1)) * np.sqrt(variance)
-    low, high = (1 / (1 + np.exp(-(value + sign * reach))) for sign in (-1, 1))
+    reach = t.ppf((1 + LEVEL) / 2, SKEWED * (effective - 1))
+    reach = reach * np.sqrt(variance)
+    reach[np.minimum(whole, total - whole) < FEWEST_MEMBERS] = np.nan
+    with np.errstate(over="ignore"):
+        low, high = (1 / (1 + np.exp(-(value + sign * reach))) for sign in (-1, 1))
     return np.minimum(low, whole / total), np.maximum(high, whole / total)
 
 

@@ -36,14 +36,18 @@ from mkfa.patterns.summary import summarise
 from mkfa.similarity.comparing import compare
 from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.groups import compare_groups
+from mkfa.similarity.layer_intervals import layer_intervals
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
-from mkfa.similarity.samples import make_cloud
+from mkfa.similarity.samples import make_cloud, sample_size, split
+from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score, take
+from mkfa.threads import one_thread
 
 SEED = 2026
 ALPHA = 0.05
 SIDE = 5
 TAPS = SIDE * SIDE
 JUDGED = tuple(name for name in DEFAULT_MEASURES if MEASURES[name].whole is None)
+WITH_INTERVAL = tuple(name for name in JUDGED if MEASURES[name].interval)
 LOUD = 10 ** (-15 / 20)
 """Noise of copies beside their norm: 15 dB below."""
 SHARES = (0.0, 0.05, 0.10, 0.25)
@@ -205,20 +209,53 @@ def exchange_pair(
     return {f"p differ, {name}": p for name, p in kind.exchange.p.items()}
 
 
+@cache
+def real_layers(names: tuple[str, ...]) -> Layers:
+    """Return the filters of all 5x5 layers of bundled banks, canonical."""
+    clouds = [make_cloud(mkfa.load_bank(name), Kind(SIDE, SIDE)) for name in names]
+    return [cloud.vector[cloud.layer == i] for cloud in clouds for i in range(len(cloud.layers))]
+
+
+def real(*names: str) -> Callable[[Sequence[int], np.random.Generator], Layers]:
+    """Return a law whose layers are those of bundled banks, drawn with replacement, and some filters of each."""
+
+    def law(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+        pool = real_layers(names)
+        chosen = [pool[rng.integers(len(pool))] for _ in sizes]
+        return [x[rng.choice(len(x), n, replace=n > len(x))] for x, n in zip(chosen, sizes, strict=True)]
+
+    return law
+
+
+def half_other(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of six patterns of `patterned` and six others."""
+    mixed = np.concatenate([patterns(99)[:6], patterns(98)[:6]])
+    out = []
+    for n in sizes:
+        chosen = mixed[rng.choice(12, n, p=rng.dirichlet(np.full(12, 0.5)))]
+        out.append(unit(chosen * rng.choice([-1, 1], (n, 1)) + 0.12 * rng.standard_normal((n, TAPS))))
+    return out
+
+
 def interval_pair(
     rng: np.random.Generator,
     *,
     laws: tuple[Callable[..., Layers], Callable[..., Layers]],
     sizes: tuple[Sequence[int], Sequence[int]],
 ) -> Found:
-    """Return value and interval of every measure for banks of two laws."""
-    one, other = (bank_of(law(n, rng), name) for law, n, name in zip(laws, sizes, "ab", strict=True))
-    seed = int(rng.integers(2**31))
-    settings: dict[str, Any] = dict(measures=JUDGED, nulls="gaussian", permutations=19, splits=1, threshold=0.8)
-    kind = compare(one, other, seed=seed, **settings).kinds[0]
+    """Return value and interval of every measure that prints one, for banks of two laws; as `compare` finds them."""
+    banks = [bank_of(law(n, rng), name) for law, n, name in zip(laws, sizes, "ab", strict=True)]
+    one, other = (make_cloud(bank, Kind(SIDE, SIDE)) for bank in banks)
+    n = sample_size(one, other, 192)
+    directions = np.random.default_rng([DIRECTIONS_SEED, SIDE, SIDE])
+    plan = make_plan((SIDE, SIDE), WITH_INTERVAL, threshold=0.9, bandwidth=0.25, rng=directions)
+    with one_thread():
+        a, b = (take(cloud, split(cloud, n, rng)[0], plan) for cloud in (one, other))
+        value = score(a, b).values[0]
+        interval = layer_intervals(a, b, value)
     out = {}
-    for name, value, (low, high) in zip(kind.measures, kind.value, kind.interval.T, strict=True):
-        out |= {f"{name}|value": float(value), f"{name}|low": float(low), f"{name}|high": float(high)}
+    for name, x, (low, high) in zip(WITH_INTERVAL, value, interval.T, strict=True):
+        out |= {f"{name}|value": float(x), f"{name}|low": float(low), f"{name}|high": float(high)}
     return out
 
 
@@ -389,17 +426,23 @@ def _exchange_settings() -> Iterator[Setting]:
 
 
 def _interval_settings() -> Iterator[Setting]:
-    one, two = (patterned, patterned), (patterned, other_patterned)
+    uneven = [16, 16, 24, 32, 64, 64, 128, 192, 256]
+    objects, text = real("efficientnet_lite0"), real("ppocrv4_det", "ppocrv4_rec")
     cases = {
-        "one law, 8 x 48": (one, ([48] * 8, [48] * 8)),
-        "one law, 9 x 48": (one, ([48] * 9, [48] * 9)),
-        "two laws, 9 x 48": (two, ([48] * 9, [48] * 9)),
-        "two laws, 17 x 48 and 6 x 48": (two, ([48] * 17, [48] * 6)),
-        "two laws, 9 of 16 to 256": (two, ([16, 16, 24, 32, 64, 64, 128, 192, 256],) * 2),
-        "one law, few sorts of layers, 9 x 64": ((layered_noise, layered_noise), ([64] * 9, [64] * 9)),
+        "one law, 8 x 48": ((patterned, patterned), ([48] * 8, [48] * 8)),
+        "two laws, 9 x 48": ((patterned, other_patterned), ([48] * 9, [48] * 9)),
+        "two laws, 17 x 48 and 8 x 48": ((patterned, other_patterned), ([48] * 17, [48] * 8)),
+        "two laws, 9 of 16 to 256": ((patterned, other_patterned), (uneven, uneven)),
+        "half the patterns shared, 8 x 48": ((patterned, half_other), ([48] * 8, [48] * 8)),
+        "patterns and noise, 8 x 48": ((patterned, layered_noise), ([48] * 8, [48] * 8)),
+        "noise of one law, 8 x 48": ((noise, noise), ([48] * 8, [48] * 8)),
+        "noise of few sorts of layers, 9 x 64": ((layered_noise, layered_noise), ([64] * 9, [64] * 9)),
+        "layers of lite0, 9 x 64": ((objects, objects), ([64] * 9, [64] * 9)),
+        "layers of lite0 and of text, 9 x 64": ((objects, text), ([64] * 9, [64] * 9)),
     }
     for column, (laws, sizes) in cases.items():
-        yield Setting("interval", "patterned banks", column, 100, partial(interval_pair, laws=laws, sizes=sizes))
+        title = "pairs of banks, 192 filters of each at most"
+        yield Setting("interval", title, column, 400, partial(interval_pair, laws=laws, sizes=sizes))
 
 
 def run(rows: Path, chosen: Sequence[Setting], *, scale: float = 1.0) -> None:
@@ -436,10 +479,14 @@ def rates(found: Sequence[Found]) -> dict[str, str]:
         name, _, what = key.partition("|")
         x = np.array([row[key] for row in found], float)
         if what == "value":
-            low, high = (np.array([row[f"{name}|{end}"] for row in found]) for end in ("low", "high"))
-            held = ((low <= x.mean()) & (x.mean() <= high)).mean()
+            low, high = (np.array([row[f"{name}|{end}"] for row in found], float) for end in ("low", "high"))
+            printed = np.isfinite(low)
+            held = ((low <= x.mean()) & (x.mean() <= high))[printed]
             spread = 3.92 * x.std(ddof=1)
-            out[f"95 %: {name}"] = f"{held:.2f} ({(high - low).mean() / spread:.2f})" if spread > 0 else "–"
+            text = (
+                f"{held.mean():.3f} ({(high - low)[printed].mean() / spread:.2f})" if held.any() and spread > 0 else "–"
+            )
+            out[f"95 %: {name}"] = text if printed.all() else f"{text}, printed in {printed.mean():.0%}"
         elif what:
             continue
         elif name.startswith("share"):

@@ -74,7 +74,8 @@ def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     moments = next(n for n in kind.nulls if n.null == "covariance")
     assert moments.p[kind.row("frobenius")] > 0.05  # the null has the same second moments
     judged = [i for i, name in enumerate(kind.measures) if name != "pca_kl"]
-    assert (kind.interval[0] <= kind.value)[judged].all() and (kind.interval[1] >= kind.value)[judged].all()
+    assert np.isfinite(kind.value[judged]).all() and np.isnan(kind.interval).all()  # of four layers
+    assert kind.no_interval[0] == "intervals need 8 layers of each bank, and one has 4"
     words = " ".join(in_words(kind, shared.a, shared.b))
     assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
     assert "do not differ more than layers exchanged at random" in words
@@ -429,3 +430,20 @@ def test_a_comparison_prints_in_one_line_and_survives_pickle(shared: Comparison)
     assert repr(shared).startswith("<Comparison: a and b, 5x5 coverage 0.")
     assert "<td>gaussian</td>" in shared._repr_html_()
     assert pickle.loads(pickle.dumps(shared)) == shared == copy.deepcopy(shared)
+
+
+def test_a_measure_has_an_interval_or_a_sentence_that_says_why_not():
+    banks = [planted(name, seed, layers=8, each=24) for name, seed in (("a", 1), ("b", 2))]
+    result = compare(*banks, nulls="gaussian", permutations=19)
+    kind, measures = result.kinds[0], result.to_dict()["comparisons"][0]["kinds"][0]["measures"]
+    printed = ("coverage", "transport", "bures", "frobenius")
+    for i, name in enumerate(kind.measures):
+        facts = measures[name]
+        assert (facts["no_interval"] is None) == (name in printed)
+        if name in printed:
+            assert facts["low"] < facts["value"] < facts["high"]
+        else:
+            assert facts["low"] is None and facts["high"] is None and kind.no_interval[i] == facts["no_interval"]
+    assert measures["mmd"]["no_interval"].startswith("simulated intervals held the mean in less than 92 %")
+    same = compare(banks[0], banks[0], nulls="gaussian", permutations=19, measures="coverage").kinds[0]
+    assert np.isnan(same.interval).all() and same.no_interval == ("the layers of the two banks are not independent",)

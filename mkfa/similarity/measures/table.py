@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mkfa.errors import UnknownNameError, nearest
 from mkfa.tables import Table
@@ -39,6 +39,9 @@ class Measure:
         banks as harvested, (N, K) float32. Such a measure is a value only: it has no floor, interval or chance.
     bounds : (float, float)
         Least and largest value that it can have; intervals end there.
+    interval : "", "linear" or "log"
+        Scale of its 95 % interval over layers (`mkfa.similarity.layer_intervals`); "" for none. A scale is given where
+        simulated intervals hold the mean in 92 to 97 %.
 
     Examples
     --------
@@ -57,6 +60,7 @@ class Measure:
     group: str = ""
     whole: Callable[[F32, F32], float] | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    interval: Literal["", "linear", "log"] = ""
 
 
 def _pca_kl(a: F32, b: F32) -> float:
@@ -68,7 +72,11 @@ def _pca_kl(a: F32, b: F32) -> float:
 _SHARE, _DISTANCE = (0.0, 1.0), (0.0, math.inf)
 _BUILT_IN = (
     Measure(
-        "coverage", "mean |cos| of each filter to its nearest in the other bank", alike_is_more=True, bounds=_SHARE
+        "coverage",
+        "mean |cos| of each filter to its nearest in the other bank",
+        alike_is_more=True,
+        bounds=_SHARE,
+        interval="linear",
     ),
     Measure(
         "coverage_at",
@@ -81,11 +89,11 @@ _BUILT_IN = (
         "mean 1 - |cos| of the best one-to-one assignment; slow, so on a tenth of the draws, at least 39",
         bounds=_SHARE,
     ),
-    Measure("transport", "optimal transport (sliced) between the sets of filters", bounds=_DISTANCE),
+    Measure("transport", "optimal transport (sliced) between the sets of filters", bounds=_DISTANCE, interval="log"),
     Measure("mmd", "maximum mean discrepancy, Gaussian kernel"),
     Measure("energy", "energy distance"),
-    Measure("bures", "Bures distance of the second moments", group="moments", bounds=_DISTANCE),
-    Measure("frobenius", "Frobenius distance of the second moments", group="moments", bounds=_DISTANCE),
+    Measure("bures", "Bures distance of the second moments", group="moments", bounds=_DISTANCE, interval="log"),
+    Measure("frobenius", "Frobenius distance of the second moments", group="moments", bounds=_DISTANCE, interval="log"),
     Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments", bounds=(0.0, 90.0)),
     Measure(
         "pca_kl",
