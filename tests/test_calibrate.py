@@ -37,7 +37,8 @@ def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: Mod
     for part in ("keys", "atlas"):
         assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    assert {p for p, _ in names} == {"compare", "exchange", "interval", "groups", "trend", "assign", "keys", "atlas"}
+    parts = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "keys", "atlas"}
+    assert {p for p, _ in names} == parts
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
 
 
@@ -69,7 +70,9 @@ def test_rates_are_shares_of_small_p_and_of_intervals_that_hold_the_mean(calibra
     ]
     rates = calibrate.rates(found)
     assert rates["p"] == "0.500"
-    assert rates["95 %: x"] == f"0.75 ({2 / (3.92 * 1.5):.2f})"  # the mean is 0.75
+    assert rates["95 %: x"] == f"0.750 ({2 / (3.92 * 1.5):.2f})"  # the mean is 0.75
+    found[0] |= {"x|low": float("nan"), "x|high": float("nan")}
+    assert calibrate.rates(found)["95 %: x"] == f"0.667 ({2 / (3.92 * 1.5):.2f}), printed in 75%"
 
 
 @pytest.mark.slow

@@ -133,8 +133,8 @@ FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 10
 SKEWED = 0.7
 """Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold."""
 SHARE_RULE = (
-    f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and where "
-    f"{FEWEST_MEMBERS} filters or more count and as many do not: elsewhere simulated intervals do not hold"
+    f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and "
+    f"where {FEWEST_MEMBERS} filters or more count and as many do not: elsewhere simulated intervals do not hold"
 )
 """When `share_over_groups` gives an interval, in a sentence."""
 

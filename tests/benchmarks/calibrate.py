@@ -40,6 +40,7 @@ from mkfa.similarity.layer_intervals import layer_intervals
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.samples import make_cloud, sample_size, split
 from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score, take
+from mkfa.stats.intervals import share_over_groups
 from mkfa.threads import one_thread
 
 SEED = 2026
@@ -285,6 +286,26 @@ def assign_bank(rng: np.random.Generator, *, null: str, share: float, sizes: Seq
     return out
 
 
+@cache
+def bank_shares(name: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Return the rows of a bundled bank's table of patterns, the filters of its layers (L,), their shares (L, C)."""
+    summary = summarise(mkfa.assign(name, draws=199))
+    shares = [(*layer.shares, layer.fixed, layer.beyond) for layer in summary.layers]
+    titles = (*(c.title for c in summary.classes), "share with R2 >= .9", "share over the null's 1 %")
+    return titles, np.array([layer.filters for layer in summary.layers]), np.array(shares)
+
+
+def share_bank(rng: np.random.Generator, *, bank: str) -> Found:
+    """Return shares and their intervals of a network whose layers have the shares of some layers of a bundled bank."""
+    titles, sizes, shares = bank_shares(bank)
+    counts = rng.binomial(sizes[:, None], shares[rng.integers(len(sizes), size=len(sizes))])
+    low, high = share_over_groups(counts, sizes)
+    out = {}
+    for name, value, below, above in zip(titles, counts.sum(axis=0) / sizes.sum(), low, high, strict=True):
+        out |= {f"{name}|value": float(value), f"{name}|low": float(below), f"{name}|high": float(above)}
+    return out
+
+
 def keys_bank(rng: np.random.Generator, *, share: float, size: int = 400) -> Found:
     """Find keys of a bank of covariance noise, of which a share are noisy copies of twelve patterns."""
     rows = _with_patterns(rng, share, size)
@@ -371,6 +392,9 @@ def settings() -> Iterator[Setting]:
     for share in SHARES:
         make = partial(assign_bank, null="covariance", share=share, sizes=[48] * 8)
         yield Setting("assign", "covariance noise with patterns", f"{share:.0%}", 30, make)
+    for name in ("efficientnet_lite0", "mobilenet_v2", "ppocrv4_det", "ppocrv4_rec"):
+        title = "networks with layers of a bundled one, in its sizes"
+        yield Setting("share", title, name, 1000, partial(share_bank, bank=name))
     for part, make_row in (("keys", keys_bank), ("atlas", atlas_bank)):
         for share in SHARES:
             make = partial(make_row, share=share)
@@ -517,7 +541,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
-    parser.add_argument("--part", nargs="*", default=[], help="compare, exchange, groups, ...")
+    parts = "compare, exchange, interval, groups, trend, assign, share, keys, atlas"
+    parser.add_argument("--part", nargs="*", default=[], help=parts)
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
     parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")
     given = parser.parse_args(arguments)
