@@ -106,8 +106,9 @@ def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, s
 
     The distance of each member to the centroid of its group is found from the squared distances alone, so that
     distances need not be Euclidean; it is enlarged by sqrt(n / (n - 1)), since a centroid of few lies near each of
-    them. The statistic is the F of these distances; their residuals are permuted. Groups of one or two take no part, as
-    two members are equally far from the point between them.
+    them. The statistic is the F of these distances. Groups are moved to one place, members are permuted between them
+    and centroids found again: permuting the distances alone passes too often, since those of one group share the error
+    of its centroid. Groups of one or two take no part, as two members are equally far from the point between them.
 
     Parameters
     ----------
@@ -128,25 +129,50 @@ def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, s
     labels, sizes = _labels(labels[keep])
     if len(sizes) < 2 or len(labels) <= len(sizes):
         return _nothing()
-    away = centroid_distances(squared[np.ix_(keep, keep)], labels)
-    means = np.bincount(labels, away) / np.bincount(labels)
-    residual = away - means[labels]
-    size = np.array(sizes, np.float64)
-    scale = (len(labels) - len(sizes)) / (len(sizes) - 1)
-
-    def ratio(values: F64) -> F64:
-        """Return F for rows of values, (m, N), in the order of `labels`."""
-        sums = values @ (labels[:, None] == np.arange(len(sizes))).astype(np.float64)
-        between = (sums**2 / size).sum(axis=1) - values.sum(axis=1) ** 2 / len(labels)
-        rest = (values**2).sum(axis=1) - (sums**2 / size).sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(between / rest * scale)
-
-    observed = float(ratio(away[None])[0])
+    whole = squared[np.ix_(keep, keep)]
+    observed = float(_f_of_distances(_away(whole, labels[None], len(sizes)), labels[None], sizes)[0])
+    centred = _without_places(whole, labels, sizes)
     rng = np.random.default_rng([seed, 2])
-    drawn = ratio(np.stack([rng.permutation(residual) for _ in range(permutations)]))
-    p = (1 + int((drawn >= observed * (1 - _SAME)).sum())) / (1 + permutations)
+    shuffled = (rng.permutation(labels) for _ in range(permutations))
+    drawn = [_f_of_distances(_away(centred, block, len(sizes)), block, sizes) for block in _blocks(shuffled)]
+    p = (1 + int((np.concatenate(drawn) >= observed * (1 - _SAME)).sum())) / (1 + permutations)
     return GroupTest(observed, math.nan, p, 1 / (1 + permutations), permutations, False)
+
+
+def _f_of_distances(away: F64, labels: Labels, sizes: list[int]) -> F64:
+    """Return the F of the analysis of variance for rows of values, (m, N), with the labels of each."""
+    member = (labels[:, :, None] == np.arange(len(sizes))).astype(np.float64)
+    sums, total = np.einsum("mn,mna->ma", away, member), away.shape[1]
+    explained = (sums**2 / np.array(sizes, np.float64)).sum(axis=1)
+    between, rest = explained - away.sum(axis=1) ** 2 / total, (away**2).sum(axis=1) - explained
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(between / rest * (total - len(sizes)) / (len(sizes) - 1))
+
+
+def _without_places(squared: F64, labels: Labels, sizes: list[int]) -> F64:
+    """Return squared distances after each group is moved to the same centroid, and enlarged by sqrt(n / (n - 1))."""
+    n = len(labels)
+    centre = np.eye(n) - 1 / n
+    gram = -0.5 * centre @ squared @ centre
+    size = np.array(sizes, np.float64)
+    same = (labels[:, None] == labels[None]) / size[labels][:, None]
+    residual = (np.eye(n) - same) @ gram @ (np.eye(n) - same).T
+    scale = np.sqrt(size / (size - 1))[labels]
+    residual *= scale[:, None] * scale[None]
+    own = np.diag(residual)
+    return np.asarray(own[:, None] + own[None] - 2 * residual)
+
+
+def _away(squared: F64, labels: Labels, groups: int) -> F64:
+    """Return the distances to the centroid of its group for rows of labels, (m, N)."""
+    member = (labels[:, :, None] == np.arange(groups)).astype(np.float64)  # (m, N, a)
+    size = member.sum(axis=1)
+    mean = np.einsum("ij,mja->mia", squared, member) / size[:, None]
+    inside = np.einsum("mia,mia->ma", member, mean) / (2 * size)
+    own = np.einsum("mia,mia->mi", member, mean - inside[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        enlarged = np.einsum("mia,ma->mi", member, np.where(size > 1, size / (size - 1), 1.0))
+    return np.asarray(np.sqrt(np.abs(np.where(np.abs(own) < 1e-12, 0.0, own)) * enlarged))
 
 
 def centroid_distances(squared: F64, group: Sequence[int] | Labels) -> F64:
@@ -159,14 +185,7 @@ def centroid_distances(squared: F64, group: Sequence[int] | Labels) -> F64:
     [1.225, 1.225, 0.0]
     """
     labels, sizes = _labels(group)
-    member = (labels[:, None] == np.arange(len(sizes))).astype(np.float64)
-    size = member.sum(axis=0)
-    mean = squared @ member / size  # of each row to each group
-    inside = np.einsum("na,na->a", member, mean) / (2 * size)
-    own = mean[np.arange(len(labels)), labels] - inside[labels]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        enlarged = np.where(size > 1, size / (size - 1), 1.0)[labels]
-    return np.asarray(np.sqrt(np.abs(np.where(np.abs(own) < 1e-12, 0.0, own)) * enlarged))
+    return np.asarray(_away(squared, labels[None], len(sizes))[0])
 
 
 @dataclass(frozen=True, slots=True)
