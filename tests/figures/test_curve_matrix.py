@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from mkfa.colours import contrast
 from mkfa.figures import curve as curve_figure
 from mkfa.figures import matrix as matrix_figure
+from mkfa.results.archive import bundled_file, find_experiment, read_experiments
 from mkfa.results.curve import make_curve
+from mkfa.results.gather import rebuild
 from mkfa.results.matrix import make_matrix
 from mkfa.results.record import RunRecord
 from mkfa.training.result import RunResult
@@ -108,3 +112,15 @@ def test_without_controls_no_line_is_drawn():
     assert not ax.get_lines()
     assert "clipped" not in bar.get_ylabel()
     assert "controls" not in ax.get_title(loc="left")
+
+
+def test_numbers_on_coloured_squares_can_be_read():
+    found = rebuild(find_experiment(read_experiments(bundled_file()), "matrix"))
+    [ax, _] = matrix_figure.draw(found).axes
+    picture = ax.images[0]
+    change = picture.get_array()
+    assert len(ax.texts) > 40
+    for text in ax.texts:
+        column, row = text.get_position()
+        square = to_hex(picture.cmap(picture.norm(change[int(row), int(column)])))
+        assert contrast(to_hex(text.get_color()), square) >= 4.5
