@@ -51,8 +51,10 @@ SQUARED = ("mmd", "energy")
 """Measures that are squared distances already."""
 _BLOCK = 64
 """Banks that are scored against one at a time."""
-_MARKS, _MARK_CHANNELS = 4, 24
+_MARKS, _MARK_CHANNELS = 4, 64
 """Layers and channels of each bank that are kept to find those that look related."""
+_SIGN = 3.5
+"""Standard errors by which filters of the same channel are more alike than others in banks that look related."""
 
 
 def read_groups(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -296,15 +298,12 @@ def _related(banks: Sequence[BankLike], read: Sequence[_Read], seed: int) -> lis
         shared = read[i].marks.keys() & read[j].marks.keys()
         if not shared:
             continue
-        same, other = [], []
-        for key in shared:
-            cosine = np.abs(read[i].marks[key] @ read[j].marks[key].T)
-            size = len(cosine)
-            same.append(float(np.trace(cosine)) / size)
-            other.append(float(cosine.sum() - np.trace(cosine)) / (size * (size - 1)))
-        chance = float(np.mean(other))
-        excess = (float(np.mean(same)) - chance) / max(1 - chance, 1e-9)
-        if excess > EXCESS and find_lineage(load_bank(banks[i]), load_bank(banks[j]), seed=seed).found:
+        cosine = [np.abs(read[i].marks[key] @ read[j].marks[key].T) for key in shared]
+        same = np.concatenate([np.diag(c) for c in cosine])
+        other = np.concatenate([c[~np.eye(len(c), dtype=bool)] for c in cosine])
+        excess, error = float(same.mean() - other.mean()), float(other.std()) / np.sqrt(len(same))
+        alike = excess > EXCESS * (1 - float(other.mean())) and excess > _SIGN * error
+        if alike and find_lineage(load_bank(banks[i]), load_bank(banks[j]), seed=seed).found:
             found.append((i, j))
     return found
 
