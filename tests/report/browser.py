@@ -37,15 +37,13 @@ class Browser:
         self._home = tempfile.mkdtemp(prefix="chromium-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
+        # Chromium reads commands from file 3 and writes answers to file 4; bash brings them there.
         high = [fcntl.fcntl(one, fcntl.F_DUPFD, 20) for one in (to_browser, from_browser)]
-
-        def connect() -> None:  # Chromium reads commands from file 3 and writes answers to file 4
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
-        words = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={self._home}", "about:blank"]
+        command = f'exec "$@" 3<&{high[0]} 4>&{high[1]} {high[0]}<&- {high[1]}>&-'
+        flags = (*FLAGS, *flags, f"--user-data-dir={self._home}")
+        words = ["bash", "-c", command, "bash", str(CHROMIUM), *flags, "about:blank"]
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(words, preexec_fn=connect, pass_fds=(3, 4), stdout=quiet, stderr=quiet)
+        self._process = subprocess.Popen(words, pass_fds=high, stdout=quiet, stderr=quiet)
         for one in (to_browser, from_browser, *high):
             os.close(one)
         self._session = ""
