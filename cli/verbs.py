@@ -38,6 +38,7 @@ VERBS = {
     "work": ("Transfer", "Train the run that a folder's task describes, for schedulers of your own."),
     "claims": ("Evidence", "Which of the paper's claims hold, at which scale?"),
     "reproduce": ("Evidence", "Train the runs of a figure or table of the paper, and show both values."),
+    "plan": ("Evidence", "What do the paper's figures and tables cost to train?"),
     "demo": ("Help", "Show the whole path on bundled data, without network."),
     "explain": ("Help", "Explain a word, such as selffer, floor or null."),
     "doctor": ("Help", "Check this installation: versions, devices, home folder, locks, space."),

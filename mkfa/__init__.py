@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
     from mkfa.errors import MkfaError as MkfaError
+    from mkfa.evidence.costs import Costs as Costs
+    from mkfa.evidence.costs import paper_costs as paper_costs
     from mkfa.evidence.reproduction import Reproduction as Reproduction
     from mkfa.evidence.verbs import check_claims as check_claims
     from mkfa.evidence.verbs import claims as claims
@@ -106,6 +108,8 @@ __getattr__, __dir__, __all__ = face(
         "check_claims": "mkfa.evidence.verbs",
         "run_claims": "mkfa.evidence.verbs",
         "reproduce": "mkfa.evidence.verbs",
+        "paper_costs": "mkfa.evidence.costs",
+        "Costs": "mkfa.evidence.costs",
         "FilterBank": "mkfa.banks.bank",
         "FilterGroup": "mkfa.banks.bank",
         "Kind": "mkfa.banks.bank",

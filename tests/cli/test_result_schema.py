@@ -71,6 +71,7 @@ COMMANDS = {
     f"reproduce table1 --out again {SMALL}": "reproduction",
     "reproduce": "programme",
     "reproduce table6": "data_sets",
+    "plan paper": "costs",
     "explain": "glossary",
     "doctor": "doctor",
 }
@@ -78,7 +79,9 @@ COMMANDS = {
 WITH_OUT = ("compare", "assign", "atlas", "keys", "graft")
 FILES = [(c, end) for c in COMMANDS if c.split()[0] in WITH_OUT for end in (".json", ".csv", ".h5")]
 SWEEPS = [c for c, kind in COMMANDS.items() if kind in ("curve", "table", "matrix", "sweep") and "--out sweep" in c]
-FILES += [(c, end) for c in ("claims", "claims check C1,C12,C16 --from sweep") for end in (".json", ".csv")]
+FILES += [
+    (c, end) for c in ("claims", "claims check C1,C12,C16 --from sweep", "plan paper") for end in (".json", ".csv")
+]
 
 
 @pytest.fixture

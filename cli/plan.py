@@ -1,0 +1,102 @@
+"""`mkfa plan`: what the paper's programme costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mkfa.cli.shared.options import Force, Json, add, flag, option
+from mkfa.cli.shared.outputs import check_output, say_wrote
+from mkfa.cli.shared.printing import print_json, print_table, say
+from mkfa.cli.shared.progress import shown
+
+if TYPE_CHECKING:
+    from mkfa.evidence.costs import Costs
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module to the command line."""
+    add(app, "plan", plan)
+
+
+def plan(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="paper: the runs of the paper's figures and tables.")],
+    seeds: Annotated[int, option("--seeds", "N", "How often everything is trained; the paper: once.", min=1)] = 5,
+    rate: Annotated[
+        list[str] | None,
+        option("--rate", "NET=IMAGES", "Images a second that your device trains of a network; may be repeated."),
+    ] = None,
+    measure: Annotated[bool, flag("--measure", "Time training steps of every network on this machine.")] = False,
+    without_sources: Annotated[
+        bool, flag("--without-sources", "Leave out networks that only lend filters and whose weights are published.")
+    ] = False,
+    every: Annotated[int, option("--every", "K", "Figure 2b at every K-th number of layers only.", min=1)] = 1,
+    device: Annotated[str, option("--device", "NAME", "Where --measure times: auto, cpu, cuda.")] = "auto",
+    out: Annotated[Path | None, option("--out -o", "FILE", "Write the result: .json or .csv.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Count runs, images, operations and device-hours of every figure and table of the paper; train nothing.
+
+    At smaller scales, 'mkfa reproduce NAME --estimate' plans and times a figure or table.
+    """
+    from mkfa.errors import MkfaError
+    from mkfa.evidence.costs import paper_costs
+
+    if what != "paper":
+        remedy = "write paper, or plan a figure or table by 'mkfa reproduce NAME --estimate'"
+        raise MkfaError(what, "is not a programme whose costs are known", remedy)
+    if device != "auto" and not measure:
+        raise MkfaError(f"--device {device}", "is where steps are timed", "pass --measure, or leave it out")
+    check_output(out, (".json", ".csv"), force=force)
+    costs = paper_costs(
+        seeds=seeds,
+        rates=_rates(rate or []),
+        measure=measure,
+        without_sources=without_sources,
+        every=every,
+        device=device,
+        progress=shown(),
+    )
+    if out is not None:
+        costs.save(out, overwrite=force)
+    if as_json:
+        print_json(costs)
+        return
+    _print(costs)
+    say_wrote(out)
+
+
+def _rates(words: list[str]) -> dict[str, float]:
+    """Read "NET=IMAGES" words."""
+    from mkfa.errors import MkfaError
+
+    rates = {}
+    for word in words:
+        network, _, number = word.partition("=")
+        try:
+            rates[network] = float(number)
+        except ValueError:
+            raise MkfaError(f"--rate {word}", "is not NET=IMAGES", "write it like convnext_femto=9000") from None
+    return rates
+
+
+def _print(costs: Costs) -> None:
+    rows = []
+    for c in (*costs.costs, costs.total):
+        millions = (f"{c.train_images / 1e6:,.1f}", f"{c.test_images / 1e6:,.1f}")
+        rows.append((c.title, c.runs, *millions, f"{c.operations / 1e18:,.2f}", f"{c.hours:,.1f}"))
+    columns = ("one seed", "runs", "training images, M", "test images, M", "EFLOP", "device-hours")
+    rates = ", ".join(f"{r.network} {r.images_per_second:,.0f} ({r.kind})" for r in costs.rates)
+    notes = [f"Images a second: {rates}."]
+    if any(r.kind not in ("measured", "given") for r in costs.rates):
+        notes.append(f"Of these, assumed, derived and published ones are about {costs.device}.")
+    notes.append(
+        "300 epochs at 224 px, test images after every epoch; frozen layers get no discount, reading of images costs "
+        "nothing. mkfa's own programme adds controls: 'mkfa reproduce NAME --scale paper --dry-run' lists its runs."
+    )
+    print_table("What the paper's runs cost", columns, rows, left=1, notes=notes)
+    parts = ", ".join(f"{value:,.1f} days on {count}" for count, value in costs.days().items())
+    say(f"{costs.seeds} seed{'s' if costs.seeds != 1 else ''}: {parts} devices.")

@@ -1,0 +1,273 @@
+"""What the programme costs: runs, images, operations and device-hours of every figure and table.
+
+**Operations.** A forward pass takes two operations a multiply-add, a training step three forward passes' worth
+(forward, gradients of activations, gradients of weights). Frozen layers, which need no gradient of their weights, get
+no discount, and reading and decoding of images costs nothing here: both are said, not corrected.
+
+**Device-hours** need to know how many images a second a device trains. Each such rate is marked: "measured" (on this
+machine, by `measure_rate`), "given" (by the caller), "published", "derived" from a published one, or "assumed".
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, ClassVar
+
+from mkfa.errors import MkfaError
+from mkfa.images.registry import registry
+from mkfa.progress import Progress, follow
+from mkfa.storage.records import Result
+from mkfa.training.recipe import load_recipe
+
+OPERATIONS = 2
+"""Operations of a multiply-add."""
+BACKWARD = 3
+"""Forward passes that a training step costs."""
+DEVICES = (1, 8, 64)
+"""Numbers of devices for which days are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Images a second that a device trains, and where the number comes from."""
+
+    network: str
+    images_per_second: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one seed of a figure or table; `hours` are those of one device."""
+
+    title: str
+    runs: int
+    train_images: int
+    test_images: int
+    operations: float
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Costs(Result):
+    """The costs of a programme.
+
+    Attributes
+    ----------
+    of : what is counted, in words.
+    device : what the known rates are about.
+    seeds : how often everything is trained.
+    costs : one seed of each figure and table; a run that several share is counted where it comes first.
+    rates : of all networks.
+    """
+
+    KIND: ClassVar[str] = "costs"
+    of: str
+    device: str
+    seeds: int
+    costs: tuple[Cost, ...]
+    rates: tuple[Rate, ...]
+
+    @property
+    def total(self) -> Cost:
+        """The sum over all figures and tables, of one seed."""
+        return _sum("all", self.costs)
+
+    def days(self) -> dict[int, float]:
+        """Return the days that all seeds take on 1, 8 and 64 devices."""
+        return {count: self.seeds * self.total.hours / count / 24 for count in DEVICES}
+
+    def headline(self) -> str:
+        """Return the total of one seed."""
+        total = self.total
+        return (
+            f"{total.runs} runs, {total.train_images / 1e9:.1f} G images, {total.operations / 1e18:.0f} EFLOP one seed"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per figure and table, and their sum."""
+        keys = ("title", "runs", "train_images", "test_images", "operations", "hours")
+        return [{key: getattr(cost, key) for key in keys} for cost in (*self.costs, self.total)]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the content of the JSON file."""
+        rates = [
+            {"network": rate.network, "images_per_second": rate.images_per_second, "kind": rate.kind}
+            for rate in self.rates
+        ]
+        return {
+            "of": self.of,
+            "device": self.device,
+            "seeds": self.seeds,
+            "costs": self.rows(),
+            "rates": rates,
+            "days": {str(count): days for count, days in self.days().items()},
+        }
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files("mkfa.evidence").joinpath("costs.toml").read_text("utf-8"))
+
+
+def paper_costs(
+    *,
+    seeds: int = 5,
+    rates: Mapping[str, float] | None = None,
+    measure: bool = False,
+    without_sources: bool = False,
+    every: int = 1,
+    device: str = "auto",
+    progress: Progress = None,
+) -> Costs:
+    """Return what the paper's own runs cost: 300 epochs at 224 px, and the test images after every epoch.
+
+    Parameters
+    ----------
+    seeds : int
+        How often everything is trained; the paper trained once.
+    rates : mapping
+        Images a second by network, instead of the known ones.
+    measure : bool
+        Time training steps of every network on this machine.
+    without_sources : bool
+        Leave out networks that are trained only to lend their filters and whose weights are published.
+    every : int
+        Figure 2b with every so many numbers of layers only.
+    device : str
+        Where steps are timed.
+
+    Raises
+    ------
+    MkfaError
+        A rate of a network that is not used, or one that is not above 0; `every` below 1.
+
+    Examples
+    --------
+    >>> costs = paper_costs(seeds=1)
+    >>> costs
+    <Costs: 200 runs, 15.8 G images, 532 EFLOP one seed>
+    >>> [(rate.network, rate.kind) for rate in costs.rates if rate.kind != "assumed"]
+    [('resnet50', 'derived')]
+    """
+    table = _table()
+    if every < 1:
+        raise MkfaError(f"--every {every}", "is no number of layers", "choose 1 or more")
+    rows = [row for row in table["row"] if not (without_sources and row.get("sources"))]
+    networks = list(dict.fromkeys(network for row in rows for network, _, _ in row["runs"]))
+    known = {name: Rate(name, table["networks"][name]["rate"], table["networks"][name]["kind"]) for name in networks}
+    known = _rates(known, rates or {}, measure=measure, device=device, progress=progress)
+    recipe = load_recipe("paper")
+    costs = []
+    for row in rows:
+        runs = [(network, domain, count) for network, domain, count in row["runs"]]
+        if points := row.get("points"):
+            network, domain, count = runs[-1]
+            runs[-1] = (network, domain, count - points + -(-points // every))
+        parts = []
+        for network, domain, count in runs:
+            train, test = images_of(domain)
+            batch = min(recipe.batch, train)
+            trained = recipe.epochs * (train // batch) * batch
+            parts.append(
+                _cost(count, trained, recipe.epochs * test, table["networks"][network]["macs"], known[network])
+            )
+        costs.append(_sum(row["title"], parts))
+    return Costs("the paper's own runs", table["device"], seeds, tuple(costs), tuple(known.values()))
+
+
+def images_of(domain: str) -> tuple[int, int]:
+    """Return the numbers of training and test images of a domain; halves of ImageNet get their share of classes.
+
+    Examples
+    --------
+    >>> images_of("pets"), images_of("imagenet-natural")
+    ((3680, 3669), (575244, 22450))
+    """
+    info = registry()[domain]
+    if info.train or not info.folder:
+        return info.train, info.test
+    whole = registry()[info.folder]
+    return round(whole.train * info.classes / whole.classes), info.test
+
+
+def _rates(
+    known: Mapping[str, Rate], given: Mapping[str, float], *, measure: bool, device: str, progress: Progress
+) -> dict[str, Rate]:
+    """Return the rates of networks, with given and measured ones in place of known ones."""
+    for network, rate in given.items():
+        if network not in known:
+            raise MkfaError(f"--rate {network}", "is a network that is not trained", f"choose of {', '.join(known)}")
+        if not rate > 0:
+            raise MkfaError(f"--rate {network}={rate:g}", "is no number of images a second", "give one above 0")
+    made = dict(known) | {network: Rate(network, rate, "given") for network, rate in given.items()}
+    left = [network for network in made if network not in given]
+    if measure:
+        with follow(progress, "networks", len(left)) as advance:
+            for network in left:
+                made[network] = Rate(network, measure_rate(network, device=device), "measured")
+                advance(1)
+    return made
+
+
+def measure_rate(network: str, *, size: int = 224, device: str = "auto", seconds: float = 2.0) -> float:
+    """Return the images a second of training steps on random images: forward, backward, AdamW.
+
+    In bfloat16 with batches of 128 on CUDA, in float32 with batches of 4 elsewhere; without augmentation and reading.
+
+    Parameters
+    ----------
+    network : any name that `mkfa.networks.build.build_network` takes.
+    size : pixels.
+    device : "auto", "cpu", "cuda".
+    seconds : how long steps are timed, after one that warms up.
+    """
+    import torch
+
+    from mkfa.networks.build import build_network
+    from mkfa.training.device import Execution
+
+    how = Execution(device).resolved()
+    batch = 128 if how.device.type == "cuda" else 4
+    model = build_network(network, classes=1000, channels=3, size=size, seed=0).to(how.device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    images = torch.randn(batch, 3, size, size, device=how.device)
+    labels = torch.zeros(batch, dtype=torch.long, device=how.device)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        with torch.autocast(how.device.type, torch.bfloat16, enabled=how.amp):
+            loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        float(loss.detach())  # waits for the device
+
+    step()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        step()
+        count += 1
+    return count * batch / (time.perf_counter() - start)
+
+
+def _cost(runs: int, train: int, test: int, macs: float, rate: Rate) -> Cost:
+    """Return the cost of equal runs of `train` and `test` images each."""
+    forward = BACKWARD * train + test
+    hours = runs * forward / BACKWARD / rate.images_per_second / 3600
+    return Cost("", runs, runs * train, runs * test, runs * OPERATIONS * macs * forward, hours)
+
+
+def _sum(title: str, costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        title,
+        sum(cost.runs for cost in costs),
+        sum(cost.train_images for cost in costs),
+        sum(cost.test_images for cost in costs),
+        sum(cost.operations for cost in costs),
+        sum(cost.hours for cost in costs),
+    )
