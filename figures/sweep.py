@@ -59,7 +59,15 @@ def draw(sweep: Sweep, *, width: str = "page") -> Figure:
                 places = sorted(set(_places(sweep, axis)))
                 panel.set_xlabel(_LABELS[axis])
                 _ticks(panel, places, axis)
-        panels[0][0].set_title(wrapped(name, 0.8 * wide / columns), loc="left")
+        figure.suptitle(wrapped(name, 0.9 * wide), fontsize=8)
+        shown: dict[str, Any] = {}
+        for panel in panels.ravel():
+            shown |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+        if shown:
+            ncols = min(len(shown), 5 if columns == 2 else 3)
+            figure.legend(
+                handles=list(shown.values()), labels=list(shown), loc="outside lower center", ncols=ncols, frameon=False
+            )
     return figure
 
 
@@ -81,8 +89,6 @@ def _draw_arms(ax: Any, sweep: Sweep, axis: str) -> None:
         look = looks[name]
         ax.plot(x, y, look.marker, color=look.colour, markersize=4, label=name, zorder=3)
     ax.set_ylabel("top-1 less the base's (points)")
-    if names:
-        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=len(names), borderaxespad=0.1)
 
 
 def _draw_lines(ax: Any, sweep: Sweep, axis: str) -> None:
@@ -110,8 +116,7 @@ def _draw_lines(ax: Any, sweep: Sweep, axis: str) -> None:
         _draw_line(ax, trend, x, y)
     if lines:
         ax.axhline(100 * lines[0].margin, color="black", linewidth=0.8, linestyle=":", zorder=1)
-        ax.set_ylabel(f"{' / '.join(trend.series for trend in lines)} minus {REFERENCE} (points, 95 %)")
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        ax.set_ylabel(f"{' / '.join(trend.series for trend in lines)}\nminus {REFERENCE} (points)")
         ax.set_title(wrapped(_title(lines[0]), 2.6), loc="left")
     else:
         ax.set_ylabel(f"minus {REFERENCE} (points)")
@@ -144,10 +149,15 @@ def _title(trend: Trend) -> str:
 
 
 def _ticks(ax: Any, places: Sequence[float], axis: str) -> None:
-    """Label the settings' places; only some of them where labels would overlap."""
-    chosen: list[float] = []
-    for place in places:
-        if not chosen or np.log2(place / chosen[-1]) > 0.045 * np.log2(places[-1] / places[0] + 1e-9) * 2:
-            chosen.append(place)
-    ax.set_xticks(chosen, [f"{place:g}" if axis == STEPS else f"{place:.2f}" for place in chosen])
+    """Label powers of two along D / f^2; along the steps their numbers, as far as labels stay apart."""
+    low, high = np.log2(places[0]), np.log2(places[-1])
+    if axis == WIDTH_RATIO:
+        chosen = [2.0**n for n in range(int(np.floor(low)), int(np.ceil(high)) + 1)]
+        chosen = chosen[:: -(-len(chosen) // 8)]
+    else:
+        chosen = []
+        for place in places:
+            if not chosen or np.log2(place / chosen[-1]) > 0.18 * (high - low):
+                chosen.append(place)
+    ax.set_xticks(chosen, [f"{place:g}" for place in chosen])
     ax.minorticks_off()

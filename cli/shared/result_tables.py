@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mkfa.results.matrix import Matrix
     from mkfa.results.sweep import Sweep
     from mkfa.results.table import Scenarios
+    from mkfa.results.trends import Trend
 
 
 def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
@@ -36,16 +37,27 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     )
     say(sensitivity(found.sensitivity))
     print_contrasts(found.contrasts)
+    _say_trends(found.trends)
     for note in (*older(p), *notes):
         say(note)
     if found.answer is not None:
         say(found.answer.sentence)
 
 
+def _say_trends(trends: Sequence[Trend]) -> None:
+    """Say how untrained filters, those that are borrowed, and their difference change along an axis."""
+    from mkfa.results.contrasts import MAIN, REFERENCE
+    from mkfa.results.trends import tell_trend
+
+    for trend in trends:
+        if trend.series.split(" ")[0] in (*MAIN, REFERENCE) and trend.against in ("", REFERENCE, "baseline"):
+            text = tell_trend(trend)
+            say(text[0].upper() + text[1:])
+
+
 def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
     """Print a sweep: a row a setting, with each arm against the base, and the lines along the axes."""
     from mkfa.results.contrasts import REFERENCE, series_of
-    from mkfa.results.trends import tell_trend
 
     p = found.parameters
     names = list(dict.fromkeys(name for point in found.points for name in series_of(point.curve.cells)))
@@ -68,10 +80,7 @@ def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
         steps = f", {weakest.steps} steps" if timed else ""
         say(f"Least sensitive: {weakest.width} channels, kernels of {weakest.kernel}{steps}.")
         say(sensitivity(weakest.curve.sensitivity))
-    for trend in found.trends:
-        if REFERENCE in (trend.against, trend.series):
-            text = tell_trend(trend)
-            say(text[0].upper() + text[1:])
+    _say_trends(found.trends)
     if not any(trend.against == REFERENCE for trend in found.trends):
         say(f"No line: it takes {REFERENCE}, an arm that borrows filters, and two settings that are done.")
     for note in (*older(p), *notes):

@@ -10,6 +10,7 @@ from mkfa.results.allowance import Answer, answer
 from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import Contrast, contrasts_of
 from mkfa.results.record import RunRecord
+from mkfa.results.trends import Trend, depth_trends
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 
@@ -19,7 +20,8 @@ class Curve(Result):
     """Accuracy by number of borrowed layers: base, cells, chance level, sensitivity and parameters.
 
     `contrasts` compares the arms with `random` and the base, and gives the last step of the arms that borrow. `answer`
-    says how many layers may be frozen before more than a point is lost (`mkfa.results.allowance`).
+    says how many layers may be frozen before more than a point is lost (`mkfa.results.allowance`), `trends` how arms
+    and their differences from `random` change with every further layer (`mkfa.results.trends.depth_trends`).
     """
 
     KIND: ClassVar[str] = "curve"
@@ -30,6 +32,7 @@ class Curve(Result):
     parameters: Mapping[str, Any]
     contrasts: tuple[Contrast, ...] = ()
     answer: Answer | None = None
+    trends: tuple[Trend, ...] = ()
 
     def headline(self) -> str:
         """Return the source, the target and the number of points."""
@@ -49,4 +52,5 @@ def make_curve(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> C
     cells = group_cells(planted, base.top1, base_runs=base_runs)
     contrasts = contrasts_of(base, cells, runs=[*base_runs, *planted]) if base.top1 else ()
     said = answer(base, cells, contrasts=contrasts)
-    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts, said)
+    trends = depth_trends(planted)
+    return Curve(base, cells, chance_of(runs), sensitivity(base, cells), dict(parameters), contrasts, said, trends)

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from planted_sweep import PARAMETERS, SETTINGS, runs
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.clusters.atlas import FilterMap, build_atlas
@@ -35,6 +36,7 @@ from mkfa.figures import (
     layer,
     matrix,
     scenarios,
+    sweep,
 )
 from mkfa.figures.style import SMALL
 from mkfa.grafts.estimates import Estimate
@@ -42,7 +44,7 @@ from mkfa.grafts.result import Graft, Point
 from mkfa.images.load import load_domain
 from mkfa.patterns.assigning import assign as assign_bank
 from mkfa.results.archive import bundled_file, find_experiment, read_experiments
-from mkfa.results.gather import rebuild
+from mkfa.results.gather import make_result, rebuild
 from mkfa.similarity.comparing import compare as compare_pair
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.groups import compare_groups
@@ -145,6 +147,12 @@ def grafted():
     return Graft(*head, tuple(rows), 0.9, tuple(points), 0, 2, 0.5, ())
 
 
+def swept(steps):
+    settings = [setting | {"steps": count} for setting in SETTINGS for count in steps]
+    made = runs(lambda ratio, count: 0.04 - 0.01 * np.log2(ratio) - 0.002 * np.log2(count), settings=settings)
+    return make_result("sweep", made, PARAMETERS | {"settings": settings})
+
+
 DRAWN: dict[str, Callable[[str], Figure]] = {
     "compare": lambda width: compare.draw(pair(), width=width),
     "compare far": lambda width: compare.draw(far_pair(), width=width),
@@ -166,6 +174,8 @@ DRAWN: dict[str, Callable[[str], Figure]] = {
     "scenarios": lambda width: scenarios.draw(
         experiment("letters-table"), paper=paper_rows(sources=False, what="depthwise"), width=width
     ),
+    "sweep": lambda width: sweep.draw(swept((150,)), width=width),
+    "sweep two axes": lambda width: sweep.draw(swept((150, 600, 1500)), width=width),
     "matrix": lambda width: matrix.draw(experiment("matrix"), paper=paper_matrix("depthwise"), width=width),
     "contact_sheet": lambda width: contact_sheet.draw(contact_sheet.compute(load_domain("emoji")), width=width),
 }

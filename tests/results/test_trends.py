@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mkfa.results.curve import make_curve
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.results.trends import depth_trends, make_trend, rank_correlation, tell_trend
@@ -195,3 +196,12 @@ def test_random_falls_with_depth_and_transfer_does_not():
     assert "transfer minus random changes by +0.6" in tell_trend(gap)
     assert "points with each further layer" in tell_trend(gap)
     assert not depth_trends([run for run in runs if run.layers in (0, 3, 6)])  # two numbers of layers make any line
+
+
+def test_a_curve_has_its_trends():
+    runs = [record("baseline", 0, seed, 0.9 + 0.001 * seed, source="digits") for seed in range(3)]
+    for layers in (1, 2, 3):
+        runs += [record("random", layers, seed, 0.9 - 0.02 * layers + 0.002 * seed) for seed in range(3)]
+    curve = make_curve(runs, parameters={})
+    assert [(t.series, t.against, round(t.slope, 6)) for t in curve.trends] == [("random", "", -0.02)]
+    assert make_curve(runs[:6], parameters={}).trends == ()
