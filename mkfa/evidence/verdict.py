@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from mkfa.evidence.effects import Effect
+from mkfa.evidence.programme import SCALES
 from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding
 from mkfa.frozen import ByContent
@@ -48,8 +49,9 @@ class Verdict(ByContent):
 
     @property
     def seeds(self) -> int:
-        """Smallest number of seeds of the effect's sides; 0 without an effect, and for printed numbers."""
-        return min(self.effect.seeds) if self.effect is not None and not self.printed else 0
+        """Smallest number of seeds of the effect's sides; 0 without an effect or runs."""
+        of_runs = self.effect is not None and self.scale is not None and self.scale.name in SCALES
+        return min(self.effect.seeds) if self.effect is not None and of_runs else 0
 
     @property
     def in_short(self) -> str:
