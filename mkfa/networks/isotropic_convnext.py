@@ -6,7 +6,9 @@ scale, residual), layer norm of the mean over positions, linear classifier. Here
 channels and L blocks of timm's class, without downsampling. In ConvNeXts with stages on small images, the stem and the
 downsampling convolutions do most of the mixing of pixels (`tests/benchmarks/sensitivity.py` measures it).
 
-`branch_gain` is the initial layer scale, by default the published 1e-6.
+`branch_gain` is the initial layer scale, by default the published 1e-6. Weights start as PyTorch initialises them, with
+a spread that depends on the number of inputs: the published .02 suits hundreds of channels, and with tens of them the
+blocks start so small that a few hundred steps hardly train them.
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ def network_class() -> type[nn.Module]:
     >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
     (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
     """
-    import torch
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.norm import LayerNorm2d
     from timm.models.convnext import ConvNeXtBlock
@@ -74,7 +75,6 @@ def network_class() -> type[nn.Module]:
             self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
             self.norm = nn.LayerNorm(width, eps=1e-6)
             self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
-            self.apply(_initialise)
 
         def get_classifier(self) -> nn.Module:
             return self.head
@@ -92,13 +92,6 @@ def network_class() -> type[nn.Module]:
 
         def forward(self, x: Tensor) -> Tensor:
             return self.forward_head(self.forward_features(x))
-
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                with torch.no_grad():
-                    module.bias.zero_()
 
     return IsotropicConvNeXt
 
