@@ -45,8 +45,8 @@ def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = 
     >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
     >>> from mkfa.results.gather import rebuild
     >>> curve = rebuild(find_experiment(read_experiments(bundled_file()), "digits-18-layers"))
-    >>> draw(curve).axes[0].get_title(loc="left")
-    'fashion → digits, convmixer_32_18, 3 seeds; sensitivity 2.9 SD (random at 13), resolution 13.1 points'
+    >>> draw(curve).axes[0].get_title(loc="left").splitlines()[0]
+    'fashion → digits, resmixer_32_18, 5 seeds'
     """
     with style():
         if ax is not None:
