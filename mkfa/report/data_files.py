@@ -143,8 +143,12 @@ def _points(facts: Mapping[str, Any]) -> Iterator[Row]:
         cells += [row["cell"] for row in one.get("rows", [])]
         cells += [*one.get("cells", []), *one.get("controls", []), *one.get("bases", {}).values()]
         cells += [one["base"]] if one.get("base") else []
-        for cell in cells:
-            yield {"from": one["from"], "kind": one["kind"], **{k: v for k, v in cell.items() if k != "top1"}}
+        settings: list[tuple[Row, Row]] = [({}, cell) for cell in cells]
+        for point in one.get("points", []):
+            known = {key: point[key] for key in ("width", "kernel", "ratio", "steps")}
+            settings += [(known, cell) for cell in (point["base"], *point["cells"]) if cell is not None]
+        for known, cell in settings:
+            yield {"from": one["from"], "kind": one["kind"], **known} | {k: v for k, v in cell.items() if k != "top1"}
 
 
 def _verdicts(facts: Mapping[str, Any]) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from mkfa.report.values import mapping, number, rows, text, texts, whole
 from mkfa.report.verdicts import verdict_facts
 from mkfa.storage.records import plain
 
-SWEEPS = ("curve", "table", "matrix", "run_list")
+SWEEPS = ("curve", "table", "matrix", "sweep", "run_list")
 _PROVENANCE = (
     *("architecture", "source", "training_set", "task", "licence", "rule", "weights"),
     *("source_sha256", "hub_commit", "mkfa_version", "created"),

@@ -24,7 +24,7 @@ from mkfa.storage.result_files import read_arrays
 Item = BankLike | Result
 """What a report is made of: a bank, its name or file, a result or its file, a folder or file of runs, "bundled"."""
 
-KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "run_list", "claims")
+KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "sweep", "run_list", "claims")
 """Formats of result files that a report shows."""
 _MARKS = {
     "matrix": {"bases", "cells"},
@@ -185,6 +185,8 @@ def _of_experiment(experiment: PackedExperiment) -> Found:
         rows = [plain(run.row()) for run in experiment.runs]
         return Found("run_list", experiment.name, {"format": "mkfa.run_list", "runs": rows})
     result = rebuild(experiment)
+    if result.KIND not in KNOWN:
+        raise MkfaError(experiment.name, f"is a {result.KIND}, which a report does not show", "leave it out")
     return Found(result.KIND, experiment.name, result.to_dict() | {"command": experiment.command})
 
 

@@ -11,6 +11,7 @@ from mkfa.evidence.paper import citation, paper_curves, paper_matrix, paper_rows
 from mkfa.report.inputs import Found
 from mkfa.report.values import mapping, number, numbers, pairs, rows, text, texts, whole
 from mkfa.results.archive import command_without_places
+from mkfa.results.trends import Trend, tell_trend
 
 _CELL = ("mean", "std", "relative", "half_width")
 _SETTINGS = ("source", "target", "arch", "what", "seeds", "network_layers", "source_arch", "arm")
@@ -31,7 +32,7 @@ def sweep_facts(found: Found, *, most_runs: int) -> dict[str, Any]:
         "chance": number(record.get("chance")),
         "sentences": _sentences(record),
     }
-    make = {"curve": _curve, "table": _table, "matrix": _matrix, "run_list": _runs}[found.kind]
+    make = {"curve": _curve, "table": _table, "matrix": _matrix, "sweep": _sweep, "run_list": _runs}[found.kind]
     return facts | make(record, parameters, most_runs)
 
 
@@ -94,6 +95,23 @@ def _matrix(record: Mapping[str, Any], parameters: Mapping[str, Any], _: int) ->
     }
 
 
+def _sweep(record: Mapping[str, Any], _: Mapping[str, Any], __: int) -> dict[str, Any]:
+    points: list[dict[str, Any]] = []
+    for one in rows(record.get("points")):
+        curve = mapping(one.get("curve"))
+        base = curve.get("base")
+        points.append(
+            {
+                **{key: number(one.get(key)) for key in ("width", "kernel", "ratio", "steps")},
+                "base": _cell(base) if isinstance(base, Mapping) else None,
+                "cells": [_cell(cell) for cell in rows(curve.get("cells"))],
+            }
+        )
+    looks = arm_looks([cell["arm"] for point in points for cell in point["cells"]])
+    arms = [{"label": arm, "colour": look.colour, "dash": list(look.dash)} for arm, look in looks.items()]
+    return {"points": points, "arms": arms}
+
+
 def _runs(record: Mapping[str, Any], _: Mapping[str, Any], most_runs: int) -> dict[str, Any]:
     found = list(rows(record.get("runs")))
     columns = ("hash", "state", "domain", "arch", "arm", "layers", "recipe", "seed", "source")
@@ -139,7 +157,22 @@ def _sentences(record: Mapping[str, Any]) -> list[str]:
                 f"{100 * difference:+.1f} points{interval} ({whole(one.get('cells'))} cells, "
                 f"{whole(one.get('targets'))} targets)."
             )
+    said += [_trend(one) for one in rows(record.get("trends"))]
     return [one for one in said if one]
+
+
+def _trend(one: Mapping[str, Any]) -> str:
+    """Return what a trend says in a sentence; "" for one that is not as this version writes it."""
+    from math import nan
+
+    def known(value: Any) -> Any:
+        return tuple(map(known, value)) if isinstance(value, list) else nan if value is None else value
+
+    try:
+        made = Trend(**{key: known(value) for key, value in one.items()})
+        return text(tell_trend(made))
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return ""
 
 
 def _sensitivity(where: str, one: Mapping[str, Any]) -> str:

@@ -43,11 +43,67 @@ def claims() -> dict[str, object]:
         return {**known, "reason": f"Because {HOSTILE}", "findings": [finding], **more}
 
     entries = [
-        {"id": f"C{i}", "sentence": HOSTILE, "source": "Table 1", "verdict": verdict(state), "others": [],
-         "printed": verdict("supported", printed=True)}
+        {
+            "id": f"C{i}",
+            "sentence": HOSTILE,
+            "source": "Table 1",
+            "verdict": verdict(state),
+            "others": [],
+            "printed": verdict("supported", printed=True),
+        }
         for i, state in enumerate(("supported", "contradicted", "inconclusive"))
-    ]  # fmt: skip
+    ]
     return {"format": "mkfa.claims", "format_version": 1, "command": "", "claims": entries}
+
+
+def sweep_record() -> dict:
+    """Return the JSON of a sweep over two widths with two arms."""
+
+    def cell(arm: str, relative: float) -> dict:
+        return {
+            "source": "a",
+            "target": "b",
+            "arm": arm,
+            "layers": 4,
+            "seeds": [0, 1],
+            "top1": [0.5, 0.6],
+            "mean": 0.55,
+            "std": 0.05,
+            "relative": relative,
+            "half_width": 0.02,
+            "diverged": 0,
+            "missing": 0,
+        }
+
+    points = [
+        {
+            "width": width,
+            "kernel": 5,
+            "ratio": width / 25,
+            "steps": 150,
+            "curve": {"base": cell("baseline", 0.0), "cells": [cell("transfer", -0.01), cell("random", -2 / width)]},
+        }
+        for width in (16, 32)
+    ]
+    trend = {
+        "axis": "D / f^2",
+        "series": "transfer",
+        "against": "random",
+        "x": [0.64, 1.28],
+        "values": [0.1, 0.05],
+        "half_widths": [0.02, 0.02],
+        "doubling": True,
+        "slope": -0.05,
+        "half_width": 0.01,
+        "p": 0.01,
+        "paired": None,
+        "rho": None,
+        "p_rho": None,
+        "margin": 0.01,
+        "crossing": [2.2, 1.9, 3.0],
+        "seeds": 2,
+    }
+    return {"format": "mkfa.sweep", "points": points, "trends": [trend], "parameters": {"source": "a", "target": "b"}}
 
 
 def noise_bank(filters: int, *, side: int = 7, layers: int = 20, name: str = "noise") -> FilterBank:

@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 from browser import Browser
-from made import HOSTILE, LAYER
+from made import HOSTILE, LAYER, sweep_record
 
 from mkfa.errors import printable
+from mkfa.report.writing import write_report
 
 SHOWN = printable(HOSTILE)
 
@@ -284,6 +285,19 @@ def test_the_matrix_shows_differences_from_its_diagonal(page):
     after = page.run(f"{article}.querySelector('svg').textContent")
     assert before != after
     assert after.count("0.0") >= 6  # the diagonal
+
+
+def test_a_sweep_over_widths_has_its_axis_and_arms(browser, tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep_record()))
+    write_report(tmp_path / "sweep.json", tmp_path / "r.html", data=False)
+    browser.open(tmp_path / "r.html")
+    said = browser.run("document.querySelector('#experiments svg').textContent")
+    assert "D / f², channels over taps" in said
+    assert "0.64" in said and "1.28" in said
+    assert browser.run("document.querySelectorAll('#experiments svg circle').length") == 4
+    toggle(browser, "random", "#experiments")
+    assert browser.run("document.querySelectorAll('#experiments svg circle').length") == 2
+    assert browser.errors == []
 
 
 def test_nulls_are_toggled_and_shares_stand_beside_them(page):

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 import pytest
-from made import HOSTILE, claims, noise_bank, small_bank
+from made import HOSTILE, claims, noise_bank, small_bank, sweep_record
 
 from mkfa.banks.bank_file import write_analysis, write_bank
 from mkfa.errors import MkfaError
@@ -249,3 +249,17 @@ def test_a_curve_says_its_answer(tmp_path):
     curve = next(one for one in facts_of(tmp_path / "r.html")["sweeps"] if one["from"] == "letters-sensitive")
     assert curve["sentences"][0].startswith("How many layers may be frozen before more than a point is lost")
     assert curve["sentences"][1].startswith("Sensitivity: the worst arm, delta at 6 layers, lies 53.4 points below")
+
+
+def test_a_sweep_over_widths_is_shown_and_written(tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep_record()))
+    write_report(tmp_path / "sweep.json", tmp_path / "r.html")
+    (shown,) = facts_of(tmp_path / "r.html")["sweeps"]
+    assert [point["ratio"] for point in shown["points"]] == [0.64, 1.28]
+    assert [arm["label"] for arm in shown["arms"]] == ["transfer", "random"]
+    assert shown["sentences"] == [
+        "transfer minus random changes by -5.0 points with each doubling of D / f^2 (95 % interval -6.0 to -4.0, 2 "
+        "seeds, 2 settings); the line reaches 1 point at D / f^2 = 2.20 (95 % interval 1.90 to 3.00), beyond the "
+        "settings that were trained."
+    ]
+    assert len((tmp_path / "r_data" / "points.csv").read_text().splitlines()) == 2 + 2 * 3

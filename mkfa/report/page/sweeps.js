@@ -8,8 +8,8 @@ function sweepsSection() {
 }
 
 function sweepBlock(one) {
-  const kinds = { curve: "Curve", table: "Table", matrix: "Matrix", run_list: "Runs" };
-  const body = { curve: curveBody, table: tableBody, matrix: matrixBody, run_list: runsBody }[one.kind](one);
+  const kinds = { curve: "Curve", table: "Table", matrix: "Matrix", sweep: "Sweep", run_list: "Runs" };
+  const body = { curve: curveBody, table: tableBody, matrix: matrixBody, sweep: settingsBody, run_list: runsBody }[one.kind](one);
   const settings = Object.entries(one.settings).map(([key, value]) => `${key.replace("_", " ")} ${value}`).join(", ");
   const whole = make("article", {}, make("h3", {}, `${kinds[one.kind]}: ${one.from}`),
     make("p", { class: "faint" }, [settings, one.recipe ? `recipe ${one.recipe}` : "", one.chance ? `chance ${percent(one.chance)}` : ""].filter(Boolean).join(", ")),
@@ -146,6 +146,43 @@ function drawMatrix(place, bar, { rows, columns, change, top1, reference, more }
     tell: (i, j) => `${rows[i]} to ${columns[j]}; top-1 ${percent(top1(i, j))}${more ? more(i, j) : ""}` });
   place.replaceChildren(svg);
   bar.replaceChildren(change ? colourBar("points from the diagonal", -100 * most, 100 * most, (share) => signedColour(2 * share - 1)) : colourBar("top-1, %", 100 * low, 100 * high, amountColour));
+}
+
+// Arms in networks of several widths and kernels, or trained for several numbers of steps.
+function settingsBody(one) {
+  const axes = [["ratio", "D / f², channels over taps"], ["steps", "optimiser steps"]].filter(([key]) => new Set(one.points.map((point) => point[key])).size > 1);
+  const state = { axis: axes.length ? axes[0][0] : "ratio", hidden: new Set() };
+  const place = make("div", { class: "scroll" });
+
+  function refresh() {
+    const points = one.points.filter((point) => point[state.axis] > 0);
+    if (!points.length) return place.replaceChildren(make("p", {}, "No setting is done."));
+    const shown = one.arms.filter((arm) => !state.hidden.has(arm.label));
+    const x = (point) => Math.log2(point[state.axis]);
+    const places = [...new Set(points.map(x))].sort((a, b) => a - b);
+    const of = (arm) => points.flatMap((point) => point.cells.filter((cell) => cell.arm === arm.label && cell.relative !== null).map((cell) => ({ at: x(point), point, cell }))).sort((a, b) => a.at - b.at);
+    const ends = [0, ...shown.flatMap((arm) => of(arm).flatMap(({ cell }) => [cell.relative - (cell.half_width || 0), cell.relative + (cell.half_width || 0)]))];
+    const pad = (Math.max(...ends) - Math.min(...ends)) * 0.04 || 0.01;
+    const { svg, px, py } = plot({ label: `Difference from the base by ${state.axis}`, width: chartWidth(place), x: [places[0] - 0.2, places[places.length - 1] + 0.2], y: [Math.min(...ends) - pad, Math.max(...ends) + pad],
+      xTicks: places, xText: (v) => String(Number((2 ** v).toPrecision(3))), xTitle: axes.length ? axes.find(([key]) => key === state.axis)[1] : "D / f²", yTitle: "difference from the base, points", yText: (v) => fixed(100 * v, 0) });
+    for (const arm of shown) {
+      const known = of(arm), colour = shade(arm.colour);
+      svg.append(draw("path", { d: pathOf(known.map(({ at, cell }) => [px(at), py(cell.relative)])), fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": arm.dash.map((d) => 2 * d).join(" "), "data-arm": arm.label }));
+      for (const { at, point, cell } of known) {
+        if (cell.half_width !== null) svg.append(draw("path", { stroke: colour, d: `M${px(at)},${py(cell.relative - cell.half_width)}V${py(cell.relative + cell.half_width)}` }));
+        svg.append(telling(draw("circle", { class: "mark", cx: px(at), cy: py(cell.relative), r: 4.5, fill: colour }),
+          `${arm.label}, ${point.width} channels, ${point.kernel}x${point.kernel}, ${point.steps} steps; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
+      }
+    }
+    place.replaceChildren(svg);
+  }
+
+  const legend = make("div", { class: "controls legend" }, make("fieldset", {}, make("legend", {}, "Arms"), one.arms.map((arm) =>
+    tick(arm.label, true, (on) => { on ? state.hidden.delete(arm.label) : state.hidden.add(arm.label); refresh(); }, shade(arm.colour)))));
+  const controls = axes.length > 1 ? make("div", { class: "controls" }, choice("along", axes, state.axis, (axis) => { state.axis = axis; refresh(); })) : null;
+  const rows = () => one.points.flatMap((point) => point.cells.map((cell) => ({ ...cell, label: cell.arm, setting: `${point.width} channels, ${point.kernel}x${point.kernel}, ${point.steps} steps` })));
+  return { whole: make("figure", {}, legend, controls, place, make("figcaption", {}, "Lines at the points: 95 % intervals of the difference from the base of the same setting."),
+    asTable(`Sweep ${one.from}`, [["setting", (cell) => cell.setting], ...cellColumns("arm")], rows)), refresh };
 }
 
 function runsBody(one) {
