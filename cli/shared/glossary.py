@@ -31,8 +31,8 @@ GLOSSARY = {
     "moments of every layer.",
     "curve": "Accuracy against the number of layers, counted from the first, that are set and frozen.",
     "D / f^2": "Channels of a depthwise layer over the taps of its kernels. With D >= k f^2 channels and inputs of "
-    "rank k, mixing channels alone can imitate any filters (arXiv 2404.01139), so that learned filters should matter where "
-    "it is small. Every sweep prints it; 'mkfa transfer-sweep' varies it.",
+    "rank k, mixing channels alone can imitate any filters (arXiv 2404.01139), so that learned filters should matter "
+    "where it is small. Every sweep prints it; 'mkfa transfer-sweep' varies it.",
     "dead filter": (
         "A filter whose largest weight is zero or under 1 % of the layer's typical (median) one, zeros aside; it is"
         " left out of analyses. The sparsity of 'mkfa assign --by-layer' is CNN Filter DB's: under 1 % of the largest."
