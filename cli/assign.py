@@ -126,7 +126,8 @@ def _print_classes(summary: AssignmentSummary) -> None:
     ]
     title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
-    absent = any(c.low != c.low for c in shown) or any(x.fixed_low != x.fixed_low for x in summary.whole)
+    every = [x.beyond_low for k in summary.kinds for x in k.coverage] + [x.beyond_low for x in summary.whole]
+    absent = any(low != low for low in (*(c.low for c in shown), *every))
     print_table(title, columns, rows, notes=(*_merged(summary), *((f"–: {SHARE_RULE}.",) if absent else ())))
 
 

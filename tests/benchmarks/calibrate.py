@@ -271,16 +271,7 @@ def assign_bank(rng: np.random.Generator, *, null: str, share: float, sizes: Seq
     bank = bank_of(np.split(rows, np.cumsum(sizes)[:-1]), "a")
     part = mkfa.assign(bank, null=null, draws=499, seed=int(rng.integers(2**31)))
     p = part.kinds[0].p
-    whole = next(x for x in summarise(part).whole if x.null == null)
     out = {"share of noise with p <= .05": float((p[~hit] <= ALPHA).mean())}
-    out |= {
-        f"{key}|{name}": float(getattr(whole, f))
-        for key, names in {
-            "share over the null's 1 %": {"value": "beyond", "low": "beyond_low", "high": "beyond_high"},
-            "share with R2 >= .9": {"value": "fixed", "low": "fixed_low", "high": "fixed_high"},
-        }.items()
-        for name, f in names.items()
-    }
     if share:
         out["share of patterns with p <= .05"] = float((p[hit] <= ALPHA).mean())
     return out
