@@ -355,11 +355,14 @@ def _settings(
     count = len(numbers)
     own = Setting("unchanged", None, "unchanged", 0, (), 0.0, ((0,) * count,), 1.0, 0.0)
     out = [own]
-    fixed = {v.size(kind) for v in vocabularies if v.pool == "set" for kind in fillings.kinds}
-    grid = sorted({*sizes, *fixed})  # controls of the same size as a set that has only one
+    most = {v.name: max(v.size(kind) for kind in fillings.kinds) for v in vocabularies}
+    asked = [v for v in vocabularies if roles[v.name] == "asked"]
+    # controls have the sizes that the vocabularies have: also those of sets of one size, and of small banks
+    ends = {most[v.name] for v in asked if v.pool != "delta" and (v.fixed or most[v.name] < max(sizes))}
+    grid = sorted({*sizes, *ends})
 
     def add(curve: str, vocabulary: Vocabulary, size: int, where: Sequence[int], threshold: float = 0.0) -> None:
-        largest = max(vocabulary.size(kind) for kind in fillings.kinds)
+        largest = most[vocabulary.name]
         same = vocabulary.fixed or (size >= largest and vocabulary.pool != "null")
         keys, cosines, replaced, filters = [], [], 0, 0
         for draw in range(1 if same else draws):
@@ -386,7 +389,7 @@ def _settings(
         )
 
     for vocabulary in vocabularies:
-        largest = max(vocabulary.size(kind) for kind in fillings.kinds)
+        largest = most[vocabulary.name]
         if "size" in curves:
             capped = [largest] if vocabulary.fixed else sorted({min(size, largest) for size in grid})
             for size in capped:

@@ -168,7 +168,9 @@ def controls_of(asked: Sequence[Vocabulary], own: FilterBank) -> tuple[Vocabular
         for null in CONTROLS:
             control = null_of(null, bank, own)
             control = with_keys(control) if vocabulary.keys else control
-            out.setdefault(control.name, control)
+            there = out.setdefault(control.name, control)
+            if there.bank is not None and len(there.bank) < len(bank):
+                out[control.name] = control  # noise imitates no bank: as many as the largest has
     keys = with_keys(find_vocabulary(OWN, own))
     for control in (keys, find_vocabulary(DELTA, own)):
         out[control.name] = control
@@ -204,7 +206,7 @@ class Drawer:
 
     def _pool(self, vocabulary: Vocabulary, kind: Kind, number: int) -> F32:
         drawn = number if vocabulary.random else 0
-        key = vocabulary.name.removeprefix(KEYS), kind, drawn
+        key = vocabulary.name.removeprefix(KEYS), kind, drawn, vocabulary.size(kind)
         if key not in self._pools:
             rng = self._rng(vocabulary, kind, drawn)
             self._pools[key] = _filters(vocabulary, kind, rng)

@@ -174,6 +174,15 @@ def test_curves_over_layers_and_similarity(pictures):
     assert "no curve over the number" in result.sentence()
 
 
+def test_controls_have_the_size_of_every_vocabulary(pictures, bank_maker):
+    small = bank_maker(((5, 3, 3), (6, 5, 5)), name="small")
+    options = {"vocabulary": [small, "eight"], "sizes": [3, 64], "batch_norm": "kept", "count": 4, **LOOSE}
+    result = graft(network(), images=pictures, **options)
+    sizes = {v["name"]: [p.size for p in result.curve("size", v["name"])] for v in result.vocabularies}
+    assert sizes["small"] == [3, 6] and sizes["eight"] == [8]
+    assert sizes["gaussian"] == sizes["keys:own"] == [3, 6, 8, 16] and sizes["covariance:small"] == [3, 6]
+
+
 def test_layers_and_kernels_are_chosen_and_the_rest_stays(pictures):
     result = graft(network(), images=pictures, vocabulary="delta", kernel_size="3x3", batch_norm="kept", **LOOSE)
     assert [(row["layer"], row["kernel"]) for row in result.layers] == [(2, "3x3")]

@@ -89,6 +89,15 @@ def test_the_covariance_null_has_the_banks_second_moment(own):
     assert np.abs(drawn.T @ drawn / len(drawn) - own_moment).max() > 0.03
 
 
+def test_noise_of_two_sizes_is_not_mixed_up_and_has_the_largest_banks_number(own):
+    """Controls of keys of a large bank, and of eight, have one name for noise but other numbers of filters."""
+    asked = [find_vocabulary(n, own) for n in ("keys:ppocrv4_rec", "keys:efficientnet_lite0", "eight")]
+    controls = {v.name: v for v in controls_of(asked, own)}
+    drawer = Drawer(0)
+    for name, count in (("keys:gaussian", 6336), ("gaussian", 80)):
+        assert len(drawer.draw(controls[name], FIVE, 10**6)) == pytest.approx(count, rel=0.05)
+
+
 def test_eight_and_delta_are_what_they_say(own):
     eight = Drawer(0).draw(find_vocabulary("eight", own), FIVE, 100)
     patterns = named_set("eight", 5, 5).patterns.reshape(8, 25)
