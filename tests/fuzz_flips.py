@@ -211,6 +211,40 @@ def read_archive(path: Path) -> Any:
     )
 
 
+def make_sweep(name: str) -> Callable[[Path], Path]:
+    """Return what writes a sweep's result, built again from the packed runs."""
+
+    def make(folder: Path) -> Path:
+        from mkfa.results.archive import read_experiments
+        from mkfa.results.gather import rebuild
+
+        found = {f"{one.kind}.json": one for one in read_experiments(OLD / "archive.json.gz") if one.kind != "runs"}
+        return rebuild(found[name]).save(folder / name)
+
+    return make
+
+
+def read_sweep(path: Path) -> Any:
+    from mkfa.results.gather import read_result
+
+    record = read_result(path)
+    return plain([record["parameters"], record.get("cells"), record.get("rows"), record.get("bases")])
+
+
+def make_comparison(folder: Path) -> Path:
+    from mkfa.similarity.comparing import compare
+
+    return compare("ppocrv4_det", "ppocrv4_rec", kernel_size="3x3", sample=32, permutations=19).save(folder / "c.json")
+
+
+def read_comparison(path: Path) -> Any:
+    from mkfa.report.inputs import sort_inputs
+
+    known = ("format", "format_version", "comparisons")
+    found = [one.record for one in sort_inputs([str(path)]).results]
+    return plain([{key: record.get(key) for key in known} for record in found])
+
+
 def make_arrays(folder: Path) -> Path:
     from mkfa.storage.result_files import write_arrays
 
@@ -259,6 +293,10 @@ KINDS = {
     "result.json": Kind(make_json("result.json"), read_result_file),
     "task.json": Kind(make_json("task.json"), read_task_file),
     "metrics.jsonl": Kind(make_metrics, read_metrics_file),
+    "curve.json": Kind(make_sweep("curve.json"), read_sweep),
+    "table.json": Kind(make_sweep("table.json"), read_sweep),
+    "matrix.json": Kind(make_sweep("matrix.json"), read_sweep),
+    "comparison": Kind(make_comparison, read_comparison),
     "archive": Kind(make_archive, read_archive),
     "result arrays": Kind(make_arrays, read_arrays_file),
     "PyTorch checkpoint": Kind(make_torch, read_harvested),

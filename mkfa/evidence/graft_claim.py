@@ -14,7 +14,7 @@ from mkfa.evidence.judge import verdict_of
 from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding, words
 from mkfa.evidence.verdict import Verdict
-from mkfa.storage.json_text import JsonError, parse_json
+from mkfa.storage.json_text import JsonError, parse_record
 
 SIZE = 8
 """Number of filters of each kernel size that a network may choose from."""
@@ -47,7 +47,7 @@ def read_graft(path: str | Path) -> Mapping[str, Any]:
     """Return the content of a result of `mkfa graft`; raises MkfaError for any other file."""
     remedy = "name a file of 'mkfa graft ... --out FILE.json'"
     try:
-        record = parse_json(Path(path).read_bytes())
+        record = parse_record(Path(path).read_bytes())
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror})", remedy) from None
     except JsonError as error:

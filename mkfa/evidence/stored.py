@@ -14,7 +14,7 @@ from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
 from mkfa.storage.folders import data_file, home
-from mkfa.storage.json_text import JsonError, parse_json
+from mkfa.storage.json_text import JsonError, parse_record
 
 BUNDLED = "verdicts.json"
 _FOLDER = "claims"
@@ -51,7 +51,7 @@ def read_claims(path: str | Path, *, place: str = "") -> Claims:
     path = Path(path)
     remedy = "'mkfa claims check --out FILE.json' makes one"
     try:
-        record = parse_json(path.read_bytes())
+        record = parse_record(path.read_bytes())
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror})", "check the path") from None
     except JsonError as error:

@@ -17,7 +17,7 @@ from mkfa.results.gather import RESULTS, rebuild
 from mkfa.results.runs import list_runs
 from mkfa.storage.files import read_regular
 from mkfa.storage.hdf5 import get_text, open_file
-from mkfa.storage.json_text import JsonError, parse_json
+from mkfa.storage.json_text import JsonError, parse_json, parse_record
 from mkfa.storage.records import Result, plain
 from mkfa.storage.result_files import read_arrays
 
@@ -124,7 +124,7 @@ def _read_hdf5(found: Inputs, path: Path) -> None:
 
 def _read_json(found: Inputs, path: Path) -> None:
     try:
-        record = parse_json(read_regular(path), nan=True)
+        record = parse_record(read_regular(path), nan=True)
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror or error})", "check the path") from None
     except JsonError as error:

@@ -74,6 +74,18 @@ def without_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
+def parse_record(data: bytes | str, *, nan: bool = False) -> Any:
+    """Return the value of a JSON text as `parse_json`, a record without its checksum; raises JsonError as both.
+
+    Examples
+    --------
+    >>> parse_record('{"epoch": 1, "crc32": "d67a9279"}')
+    {'epoch': 1}
+    """
+    value = parse_json(data, nan=nan)
+    return without_checksum(value) if isinstance(value, dict) else value
+
+
 def _checksum(record: Mapping[str, Any]) -> str:
     content = json.loads(json.dumps(record))  # as it will be read: text keys, lists
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))

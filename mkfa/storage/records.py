@@ -21,6 +21,7 @@ from mkfa.errors import MkfaError, printable
 from mkfa.frozen import ByContent
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
+from mkfa.storage.json_text import with_checksum
 from mkfa.storage.result_files import write_arrays
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class Result(Shown):
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the result by the path's ending: .json, .csv (`rows`), .h5 (`to_arrays`, `facts`); return the path.
 
+        JSON and arrays have checksums.
+
         Raises
         ------
         MkfaError
@@ -152,7 +155,8 @@ class Result(Shown):
             return write_arrays(
                 path, kind=self.KIND, arrays=self.to_arrays(), attributes=attributes, overwrite=overwrite
             )
-        text = to_json(self.to_dict()) + "\n" if path.suffix.lower() == ".json" else to_csv(self.rows(), self.KIND)
+        made = to_json(with_checksum(self.to_dict())) + "\n" if path.suffix.lower() == ".json" else ""
+        text = made or to_csv(self.rows(), self.KIND)
         atomic_write(path, text.encode(), overwrite=overwrite)
         return path
 
