@@ -1,14 +1,20 @@
-"""Give the harvest command hostile files of many sizes, and report the processor time and memory that each costs.
+"""Give the command hostile files of many sizes, and report the processor time and memory that each costs.
 
-Run: python tests/fuzz_hostile.py --files 300
+    python tests/fuzz_hostile.py --files 300
+    python tests/fuzz_hostile.py --megabytes 15
+
+The first makes files of up to some megabytes, in a minute; the second one of each kind of about 15 MB, as far as a kind
+grows: files that claim gigabytes in some kilobytes stay small.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
+import pkgutil
 import random
 import resource
 import sys
@@ -22,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SECONDS = 10.0
 BYTES = 1 << 30
-LARGEST = 20 << 20
+_MOST = 20_000
 
 
 @dataclass(frozen=True)
@@ -86,19 +92,36 @@ def cost_of(name: str, n: int, folder: Path) -> Cost:
     return Cost(name, size, float(parts[0]), int(parts[1]), int(parts[2]), parts[3])
 
 
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def costs(count: int, seed: int, names: Sequence[str] = (), largest: int = 1000) -> list[Cost]:
-    """Return what `count` files cost; builders take turns, sizes are drawn evenly in the logarithm."""
+def import_all() -> None:
+    """Import what the command would import in each child."""
     import h5py  # noqa: F401
     import onnx  # noqa: F401
     import tflite  # noqa: F401
+
+    import mkfa.cli.banks
+    import mkfa.cli.harvest
+    import mkfa.cli.verbs
+    import mkfa.readers
+
+    for module in pkgutil.walk_packages(mkfa.readers.__path__, "mkfa.readers."):
+        if ".timm" not in module.name:
+            importlib.import_module(module.name)
+
+
+def costs(count: int, seed: int, names: Sequence[str] = (), largest: int = 1000) -> list[Cost]:
+    """Return what `count` files cost; builders take turns, sizes are drawn evenly in the logarithm."""
     from hostile_files import BUILDERS
 
-    import mkfa.readers.harvesting  # noqa: F401
-
+    import_all()
     rng, found = random.Random(seed), []
     listed = list(names or BUILDERS)
     with tempfile.TemporaryDirectory() as folder:
@@ -109,14 +132,33 @@ def costs(count: int, seed: int, names: Sequence[str] = (), largest: int = 1000)
     return found
 
 
+def scale_of(name: str, megabytes: float) -> int:
+    """Return the number that makes a builder's first file as large; at most `_MOST`."""
+    from hostile_files import BUILDERS
+
+    low, high = (len(next(iter(BUILDERS[name](n).values()))) for n in (20, 40))
+    return min(_MOST, max(1, round(20 + 20 * (megabytes * 1e6 - low) / max(high - low, 1))))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--largest", type=int, default=300, help="largest number that a builder is given")
+    parser.add_argument("--largest", type=int, default=20, help="largest number that a builder is given")
+    parser.add_argument("--megabytes", type=float, help="one file of each kind, about so large")
     parser.add_argument("--only", action="append", default=[], help="name of a builder; may be given again")
     options = parser.parse_args()
-    found = costs(options.files, options.seed, options.only, options.largest)
+    from hostile_files import BUILDERS
+
+    began = time.process_time() + _children()
+    if options.megabytes:
+        found = []
+        for name in options.only or BUILDERS:
+            found += costs(1, options.seed, [name], scale_of(name, options.megabytes))
+            print(found[-1], flush=True)
+    else:
+        found = costs(options.files, options.seed, options.only, options.largest)
+    took = time.process_time() + _children() - began
     by_name: dict[str, list[Cost]] = {}
     for cost in found:
         by_name.setdefault(cost.name, []).append(cost)
@@ -129,7 +171,7 @@ def main() -> int:
     problems = [cost for cost in found if cost.problem]
     for cost in problems[:20]:
         print(f"{cost.name}, {cost.size} bytes, {cost.seconds:.1f} s, {cost.bytes / 1e6:.0f} MB: {cost.problem}")
-    print(f"{len(found)} files, {len(problems)} problems")
+    print(f"{len(found)} files, {len(problems)} problems, {took:.0f} s of processor time, making the files included")
     return int(bool(problems))
 
 

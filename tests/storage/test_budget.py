@@ -25,6 +25,13 @@ def test_an_honest_file_of_any_size_has_enough_and_a_small_one_not_a_gigabyte(si
     budget.step(3000 * 1000)
 
 
+@pytest.mark.parametrize("shape", [(64,), (64, 1, 3, 3)])
+def test_a_checkpoint_of_many_tensors_with_next_to_no_data_is_read(shape):
+    budget, count = Budget("m", 3 << 20), 16_000 if len(shape) == 4 else 40_000
+    for i in range(count):
+        budget.tensor(f"model.stages.{i // 100}.blocks.{i % 100}.conv.weight", shape=shape)
+
+
 def test_the_files_that_belong_to_the_first_one_count():
     budget = Budget("net.onnx", 1000)
     with pytest.raises(SourceError):

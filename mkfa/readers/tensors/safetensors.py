@@ -115,8 +115,8 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
     tensors: dict[str, TensorInfo] = {}
     spans: dict[str, tuple[int, int]] = {}
     for key, entry in entries.items():
-        budget.tensor(key)
         tensors[key], spans[key] = _entry(key, entry, thing)
+        budget.tensor(key, shape=tensors[key].shape)
     _check_layout(spans, file_size - size, thing)
     placed = {key: (size + first, size + last) for key, (first, last) in spans.items()}
     return Header(FrozenDict(tensors), FrozenDict(placed), FrozenDict(metadata), size)

@@ -161,7 +161,7 @@ def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchF
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
     for key, ref in found.tensors:
-        budget.tensor(key, LONGEST_KEY)
+        budget.tensor(key, LONGEST_KEY, shape=ref.shape)
         if key in refs or not ref.dtype:
             continue
         size = BITS[ref.dtype] // 8
