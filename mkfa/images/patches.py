@@ -48,7 +48,8 @@ def patch_covariance(images: U8 | Rows, kh: int, kw: int, *, centred: bool = Fal
     rows, columns = (np.arange(0, n, -(-n // PLACES)) for n in (height - kh + 1, width - kw + 1))
     total, moment, patches = np.zeros(kh * kw), np.zeros((kh * kw, kh * kw)), 0
     for start in range(0, len(chosen), _AT_ONCE):
-        part = np.asarray(images[chosen[start : start + _AT_ONCE]], np.float64).mean(axis=3)
+        batch = chosen[start : start + _AT_ONCE]
+        part = np.asarray(images.read(batch) if isinstance(images, Rows) else images[batch], np.float64).mean(axis=3)
         windows = np.lib.stride_tricks.sliding_window_view(part, (kh, kw), axis=(1, 2))
         flat = windows[:, rows][:, :, columns].reshape(-1, kh * kw)
         if centred:
