@@ -254,15 +254,18 @@ def index_entry(recipe: Recipe, bank: FilterBank, file: Path) -> dict[str, Any]:
 def build(wheels: Path, out: Path, *, names: Sequence[str] = ()) -> dict[str, Any]:
     """Write the bundled banks (or those in `names`) and their index into `out`; return the index."""
     index_file = out / "index.json"
-    banks: dict[str, Any] = {}
-    if names and index_file.is_file():
-        banks = json.loads(index_file.read_text("utf-8"))["banks"]
+    known: dict[str, Any] = {}
+    if index_file.is_file():
+        known = json.loads(index_file.read_text("utf-8"))["banks"]
+    own = [recipe.name for recipe in RECIPES]
+    banks = {name: entry for name, entry in known.items() if names and name in own}
     for recipe in RECIPES:
         if names and recipe.name not in names:
             continue
         bank = rebuild(recipe, wheels)
         banks[recipe.name] = index_entry(recipe, bank, write_bank(bank, out / f"{recipe.name}.h5"))
-    index = {"banks": {recipe.name: banks[recipe.name] for recipe in RECIPES if recipe.name in banks}}
+    others = {name: entry for name, entry in known.items() if name not in own}  # mkfa.bundling.base_runs
+    index = {"banks": {name: banks[name] for name in own if name in banks} | others}
     atomic_write(index_file, (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode())
     return index
 

@@ -213,11 +213,14 @@ def _answer(kind: GroupKind) -> str:
             f"{head}no test can say anything at 5 %: these banks can be divided in {round(1 / test.least)} ways only, "
             f"so that p cannot be below {test.least:.2g} ({p}). Take more banks."
         )
-    said = f"the groups differ ({p})" if test.p <= 0.05 else f"the groups cannot be told from one another ({p})"
+    if primary.p_holm > test.p:
+        p += f", {primary.p_holm:.3g} by Holm over the kernel sizes"
+    passed = primary.p_holm <= 0.05
+    said = f"the groups differ ({p})" if passed else f"the groups cannot be told from one another ({p})"
     spread = primary.dispersion.p
     if np.isfinite(spread) and spread <= 0.05:
         said += f"; but they scatter differently too (PERMDISP p = {spread:.3g}), which alone can make PERMANOVA pass"
     share = primary.parts.group_share
     if np.isfinite(share):
-        said += f". Of the variance of models {share:.0%} is between groups"
+        said += f". Of the variance of models, that of their samples of filters aside, {share:.0%} is between groups"
     return f"{head}{said}."

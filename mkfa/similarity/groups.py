@@ -427,11 +427,11 @@ def _squared(name: str, value: F64) -> F64:
 
 def _adjusted(kinds: Sequence[GroupKind]) -> Iterator[GroupKind]:
     """Yield the kinds with the p of each measure adjusted over kernel sizes by Holm."""
-    for kind in kinds:
+    for number, kind in enumerate(kinds):
         measures = []
         for at, measure in enumerate(kind.measures):
             p = holm([other.measures[at].between.p for other in kinds])
-            measures.append(replace(measure, p_holm=float(p[list(kinds).index(kind)])))
+            measures.append(replace(measure, p_holm=float(p[number])))
         yield replace(kind, measures=tuple(measures))
 
 

@@ -20,10 +20,12 @@ from mkfa.banks.bank_file import read_bank
 from mkfa.banks.library import bundled_index, load_bank
 from mkfa.bundling import banks as bundled
 from mkfa.bundling.banks import RECIPES, Recipe, build, download, main, rebuild, with_steps
+from mkfa.bundling.base_runs import DOMAINS, NETWORKS
 from mkfa.errors import SourceError, WorkError
 
 DATA = Path(str(files("mkfa.data")))
 NAMES = [recipe.name for recipe in RECIPES]
+BASE_RUNS = [f"{network.name}_{domain}" for network in NETWORKS for domain in DOMAINS]
 
 
 def assert_same_filters(ours: FilterBank, theirs: FilterBank) -> None:
@@ -38,7 +40,7 @@ def assert_same_filters(ours: FilterBank, theirs: FilterBank) -> None:
 
 def test_index_names_exactly_the_banks_that_are_there():
     index = bundled_index()["banks"]
-    assert list(index) == NAMES
+    assert list(index) == [*NAMES, *BASE_RUNS]
     there = {path.name for path in DATA.glob("*.h5") if not path.name.startswith("domain_")}  # image sets
     assert {entry["file"] for entry in index.values()} == there
 
@@ -133,6 +135,8 @@ def test_a_build_is_the_same_every_time_and_anywhere(wheels, tmp_path, monkeypat
 def test_one_bank_can_be_made_and_the_rest_of_the_index_stays(wheels, tmp_path):
     build(wheels, tmp_path)
     before = json.loads((tmp_path / "index.json").read_text())
+    before["banks"]["of another module"] = {"file": "x.h5"}
+    (tmp_path / "index.json").write_text(json.dumps(before))
     (tmp_path / "made.h5").unlink()
     (tmp_path / "again.h5").unlink()
     build(wheels, tmp_path, names=["again"])

@@ -111,6 +111,23 @@ def test_three_groups_are_compared_in_pairs_by_holm():
     assert all(p >= test.p for *_, test, p in pairs)
 
 
+def test_over_kernel_sizes_the_answer_is_that_of_holm():
+    def both(name, seed):
+        parts = [
+            network(name, seed, size=5, layers=2, filters=60),
+            network(name, seed + 50, size=3, layers=2, filters=60),
+        ]
+        layers = [(layer, part.of_layer(i).weight, None) for part in parts for i, layer in enumerate(part.layers)]
+        return make_bank(name, layers, Provenance())
+
+    found = compare_groups({g: [both(f"{g}{i}", 10 * k + i) for i in range(4)] for k, g in enumerate("ab")})
+    raw = [kind.measures[0].between.p for kind in found.kinds]
+    adjusted = [kind.measures[0].p_holm for kind in found.kinds]
+    assert len(raw) == 2 and max(adjusted) <= 1 and min(adjusted) == pytest.approx(min(1, 2 * min(raw)))
+    said = found.in_words()[int(np.argmin(raw))]
+    assert "by Holm over the kernel sizes" in said and ("cannot be told" in said) == (min(adjusted) > 0.05)
+
+
 def test_files_hold_the_distances(tmp_path):
     found = compare_groups({"a": [network("a", 1), network("b", 2)], "b": [network("c", 3), network("d", 4)]})
     with h5py.File(found.save(tmp_path / "g.h5")) as file:
