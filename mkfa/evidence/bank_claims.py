@@ -37,8 +37,11 @@ COMPARED = 999
 
 
 def banks_at_hand(banks: Sequence[BankLike] = ()) -> tuple[FilterBank, ...]:
-    """Return the named banks, or else the bundled ones."""
-    return tuple(map(load_bank, banks or [entry.name for entry in list_banks() if entry.bundled]))
+    """Return the named banks, or else the bundled ones of published networks: no base runs of small ones."""
+    if banks:
+        return tuple(map(load_bank, banks))
+    bundled = (load_bank(entry.name) for entry in list_banks() if entry.bundled)
+    return tuple(bank for bank in bundled if not bank.provenance.source.startswith("run:"))
 
 
 def judge_banks(claim: Claim, banks: Sequence[BankLike] = (), *, progress: Progress = None) -> Verdict:

@@ -77,3 +77,12 @@ def test_banks_of_one_training_set_are_no_two_domains():
     rng = np.random.default_rng(3)
     banks = [bank(n, keys(rng, 80, 0.15), training_set="same") for n in ("a", "b")]
     assert "two domains" in judge_banks(CLAIMS["C21"], banks).missing[0]
+
+
+def test_without_names_the_banks_of_published_networks_are_judged():
+    assert [bank.name for bank in module.banks_at_hand()] == [
+        "efficientnet_lite0",
+        "mobilenet_v2",
+        "ppocrv4_det",
+        "ppocrv4_rec",
+    ]
