@@ -37,7 +37,7 @@ class Effect:
     control : the arm and target of that control.
     test_error : standard error that the test images cause.
     printed : True for printed numbers.
-    unit : "points" (shares of images, times 100), or "rho".
+    unit : "points" (differences of shares, times 100), "%" (a share), "rho" or "cosine".
     """
 
     label: str

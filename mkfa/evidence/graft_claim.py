@@ -37,7 +37,7 @@ def judge_grafts(claim: Claim, files: Sequence[str | Path]) -> Verdict:
         for statement in getattr(claim, side)
     )
     missing = list(dict.fromkeys(f"runs: {f.note}" for f in findings if f.holds is None))
-    networks = ", ".join(str(graft["network"]) for graft in grafts)
+    networks = ", ".join(f"{graft['network']} ({_kernels(graft)})" for graft in grafts)
     images = ", ".join(f"{graft['asked']:,} images of {graft['images']}" for graft in grafts)
     scale = Scale("graft", f"{networks}; {images}" if grafts else "no graft")
     return verdict_of(claim, findings, missing=missing, scale=scale, basis=networks, command=claim.command)
@@ -56,6 +56,13 @@ def read_graft(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(record, dict) or record.get("format") != "mkfa.graft" or not keys <= set(record):
         raise MkfaError(path, "is not a graft's result", remedy)
     return record
+
+
+def _kernels(graft: Mapping[str, Any]) -> str:
+    """Return the kernel sizes of the replaced layers: what holds at 3x3 need not hold at 7x7."""
+    known = graft.get("layers", ())
+    sizes = {str(layer.get("kernel", "")) for layer in known if isinstance(layer, Mapping)}
+    return ", ".join(sorted(sizes - {""})) or "unknown kernels"
 
 
 def _finding(statement: Statement, claim: Claim, grafts: Sequence[Mapping[str, Any]], side: str) -> Finding:
@@ -83,7 +90,12 @@ def _agreement(graft: Mapping[str, Any], vocabulary: str) -> Effect | None:
                 low, high = (math.nan if point[key] is None else float(point[key]) for key in _ENDS)
                 draws = int(point["draws"])
                 return Effect(
-                    f"{graft['network']}, {vocabulary}", float(point["agreement"]), low, high, seeds=(draws, draws)
+                    f"{graft['network']}, {vocabulary}",
+                    float(point["agreement"]),
+                    low,
+                    high,
+                    seeds=(draws, draws),
+                    unit="%",
                 )
     except (KeyError, TypeError, ValueError) as error:
         raise MkfaError("graft", f"has a damaged point ({error})", "run 'mkfa graft' again") from None

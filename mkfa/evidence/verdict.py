@@ -73,15 +73,16 @@ class Verdict(ByContent):
 
 
 def effect_text(effect: Effect) -> str:
-    """Return a difference in points (or rho) with its interval.
+    """Return a difference in points (or rho, or a share in percent) with its interval.
 
     Examples
     --------
     >>> effect_text(Effect("digits", 0.094, 0.045, 0.142))
     '+9.4 (4.5 to 14.2)'
     """
-    factor, digits = (100, 1) if effect.unit == "points" else (1, 2)
-    text = f"{factor * effect.difference:+.{digits}f}"
+    factor, digits = (100, 1) if effect.unit in ("points", "%") else (1, 2)
+    text = f"{factor * effect.difference:{'' if effect.unit == '%' else '+'}.{digits}f}"
+    text += " %" if effect.unit == "%" else ""
     if effect.printed or math.isnan(effect.low):
         return text
     return f"{text} ({factor * effect.low:.{digits}f} to {factor * effect.high:.{digits}f})"

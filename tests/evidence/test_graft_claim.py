@@ -30,6 +30,7 @@ def graft(path, **agreement):
         for size in (64, 8)
     ]
     record = {"format": "mkfa.graft", "network": path.stem, "images": "photos", "asked": 500, "points": points}
+    record["layers"] = [{"number": 1, "kernel": "7x7"}]
     path.write_text(json.dumps(record))
     return path
 
@@ -46,7 +47,7 @@ def graft(path, **agreement):
 def test_eight_keys_must_keep_the_answers_and_eight_random_filters_must_not(tmp_path, eight, gaussian, state):
     found = judge_grafts(CLAIM, [graft(tmp_path / "net.json", eight=eight, gaussian=gaussian)])
     assert found.state == state
-    assert "net" in found.basis and "500 images of photos" in found.scale.text
+    assert "net (7x7)" in found.basis and "500 images of photos" in found.scale.text
 
 
 def test_one_network_that_fails_contradicts(tmp_path):
