@@ -193,6 +193,9 @@ def _between(findings: Sequence[Finding]) -> str:
         return f"runs: {opened.note}"
     if opened.effect.printed:
         return f"the printed {effect_text(opened.effect)} does not settle whether {opened.text}"
+    if opened.refuted:
+        also = "its opposite is shown, which the criterion does not count as a contradiction"
+        return f"not shown that {opened.text}: {effect_text(opened.effect)}, {also}"
     text = f"seeds: {effect_text(opened.effect)} does not settle whether {opened.text}"
     if not math.isnan(opened.effect.detectable):
         text += f"; these show {100 * opened.effect.detectable:.1f} points or more"

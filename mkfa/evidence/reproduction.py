@@ -105,7 +105,7 @@ def compare_with_paper(entry: Entry, scale: str, records: Iterable[RunRecord]) -
     for point, top1 in paper.items():
         at = point if point in ours else Point(point.arm, point.source, point.target, 0)
         own = ours.get(at) or Value(point.arm, point.source, point.target, 0)
-        ours[at] = Value(**{f: getattr(own, f) for f in Value.__dataclass_fields__} | {"paper": top1 / 100})
+        ours[at] = Value(**{f: getattr(own, f) for f in Value.__dataclass_fields__} | {"paper": round(top1 / 100, 6)})
     done = sum(r.result is not None and r.result.done for r in records)
     both = any(value.seeds and value.paper == value.paper for value in ours.values())
     note = (

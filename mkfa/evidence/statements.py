@@ -53,6 +53,7 @@ class Finding:
     rule : the statement's rule.
     every, some : whether it is about every unit, or holds if it does for one.
     lacks : what must be there before it counts: runs, seeds, sensitivity.
+    refuted : whether the opposite of the statement is shown.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Finding:
     every: bool = False
     some: bool = False
     lacks: tuple[str, ...] = ()
+    refuted: bool = False
 
 
 def sensitive(effect: Effect, claim: Claim) -> bool:
@@ -78,7 +80,15 @@ def evaluate(statement: Statement, claim: Claim, tables: Sequence[RunTable], *, 
     rules = {"slope": _slope, "knee": _bend, "straight": _bend, "trend": _trend, "rank": _rank, "ordered": _ordered}
     found = rules.get(statement.rule, _difference)(statement, claim, tables, side)
     some = statement.over == "any" or statement.falls
-    return replace(found, rule=statement.rule, every=statement.over == "every", some=some)
+    refuted = found.effect is not None and _refuted(statement.rule, found.effect, claim.margin_of(statement) * POINT)
+    return replace(found, rule=statement.rule, every=statement.over == "every", some=some, refuted=refuted)
+
+
+def _refuted(rule: str, effect: Effect, margin: float) -> bool:
+    """True if the whole interval is on the other side of a statement's margin."""
+    if rule == "within":
+        return effect.above(margin) or effect.below(-margin)
+    return effect.below(margin) if rule == "above" else effect.above(margin) if rule == "below" else False
 
 
 def words(statement: Statement, claim: Claim) -> str:

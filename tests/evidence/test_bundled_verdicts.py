@@ -49,3 +49,18 @@ def test_what_six_pairs_and_five_seeds_say_of_learned_filters():
     v = mkfa.claims("C12")["C12"].chosen
     assert (v.state, v.seeds, len(v.findings[0].units)) == ("supported", 5, 6)
     assert v.effect.low > 0.01
+
+
+@pytest.mark.parametrize(
+    ("id", "state", "points"),
+    [
+        ("C1", "contradicted", -3.0),  # transfer less the base, all 18 layers, six pairs
+        ("C6", "contradicted", -7.2),  # scripts -> letters
+        ("C14", "supported", 3.1),
+        ("C15", "supported", 17.4),  # keys less random one-tap filters
+        ("C16", "contradicted", -4.1),  # eight keys less the base
+    ],
+)
+def test_what_the_bundled_verdicts_say(id, state, points):
+    v = mkfa.claims(id)[id].chosen
+    assert (v.state, round(100 * v.effect.difference, 1)) == (state, points)

@@ -303,3 +303,10 @@ def test_how_far_targets_differ_is_said_beside_the_interval_over_seeds():
     ends = stats.t.interval(0.95, 1, loc=6, scale=4)  # of 2 and 10: half their distance
     assert f"with the 2 targets as units {ends[0]:.1f} to {ends[1]:.1f}" in found.findings[0].note
     assert "from +2.0 (emoji) to +10.0 (digits)" in found.findings[0].note
+
+
+def test_what_is_shown_to_be_false_is_not_called_a_want_of_seeds():
+    arms = {**CONTROLS, "transfer": 0.92, "random": 0.80, "stack": 0.87}
+    found = verdict("C9", setting(arms, spread=0.002))  # not equal, but far above random: the criterion has no word
+    assert found.state == "inconclusive"
+    assert found.missing[0].startswith("not shown that stack equals transfer within 1 point: -5.0")
