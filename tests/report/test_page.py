@@ -300,6 +300,31 @@ def test_a_sweep_over_widths_has_its_axis_and_arms(browser, tmp_path):
     assert browser.errors == []
 
 
+def test_results_without_numbers_are_said_and_take_nothing_with_them(browser, tmp_path):
+    cell = {"source": None, "target": 3, "arm": "random", "layers": "many", "top1": [None], "mean": None}
+    records = {
+        "curve": {"base": None, "cells": []},
+        "curve2": {"base": cell, "cells": [cell]},
+        "table": {"base": {}, "rows": [{"label": None, "cell": cell}]},
+        "matrix": {"bases": {"a": None}, "cells": [], "domains": [], "sources": None, "controls": [cell]},
+        "sweep": {"points": [{"width": "x", "curve": None}], "trends": [{}]},
+        "comparison": {"comparisons": [{"a": 1, "kinds": [{"measures": {"m": {}}, "layers": {"a": [], "b": []}}]}]},
+        "assignment": {"assignments": [{"bank": "x", "classes": [{}], "whole": [{}], "layers": [{"shares": [None]}]}]},
+        "claims": {"claims": [{"id": "C1", "verdict": {"state": "supported", "effect": {}, "findings": [{}]}}]},
+    }  # fmt: skip
+    paths = []
+    for name, record in records.items():
+        kind = name.rstrip("2")
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps({"format": f"mkfa.{kind}", "parameters": {}, **record}))
+    write_report(paths, tmp_path / "r.html", data=False)
+    browser.open(tmp_path / "r.html")
+    assert texts(browser, "h2")[:4] == ["Comparisons", "Patterns", "Experiments", "Verdicts"]
+    assert [text for text in texts(browser, "p") if "could not be shown" in text] == []
+    assert "NaN" not in browser.run("document.querySelector('main').innerHTML")
+    assert browser.errors == []
+
+
 def test_nulls_are_toggled_and_shares_stand_beside_them(page):
     curves = "document.querySelectorAll('#patterns article')[0].querySelectorAll('[data-null]').length"
     assert page.run(curves) == 4

@@ -12,15 +12,16 @@ async function start() {
   facts = JSON.parse(new TextDecoder().decode(await unpack("facts")));
   const main = document.getElementById("main");
   const parts = [];
-  if (facts.banks.length) parts.push(filtersPart = filtersSection());
+  const add = (title, build) => parts.push(guarded(title, build));
+  if (facts.banks.length) add("Filters", () => (filtersPart = filtersSection()));
   if (facts.maps.length) {
     const maps = await Promise.all(facts.maps.map(mapSection));
-    parts.push({ whole: section("map", "Map of filters", maps.map((map) => map.whole)), refresh: () => maps.forEach((map) => map.refresh()) });
+    add("Map", () => ({ whole: section("map", "Map of filters", maps.map((map) => map.whole)), refresh: () => maps.forEach((map) => map.refresh()) }));
   }
-  if (facts.comparisons.length) parts.push(comparisonsSection());
-  if (facts.assignments.length) parts.push(patternsSection());
-  if (facts.sweeps.length) parts.push(sweepsSection());
-  if (facts.verdicts.length) parts.push(verdictsSection());
+  if (facts.comparisons.length) add("Comparisons", comparisonsSection);
+  if (facts.assignments.length) add("Patterns", patternsSection);
+  if (facts.sweeps.length) add("Experiments", sweepsSection);
+  if (facts.verdicts.length) add("Verdicts", verdictsSection);
   parts.push({ whole: provenanceSection(), refresh: () => {} }, { whole: leftOutSection(), refresh: () => {} });
   main.append(...parts.map((part) => part.whole));
   document.getElementById("contents").append(make("ul", {}, parts.map(({ whole }) =>
@@ -35,6 +36,23 @@ async function start() {
   printing(refresh);
   state.remove();
   document.documentElement.setAttribute("data-ready", "true");
+}
+
+// A part of the page, or a sentence in its place: one damaged result does not take the others with it.
+function guarded(title, build) {
+  const broken = (error) => make("p", {}, `Something here could not be shown (${error.message}); report.json beside this page has it.`);
+  try {
+    const part = build();
+    return { whole: part.whole, refresh: async () => {
+      try {
+        await part.refresh();
+      } catch (error) {
+        part.whole.append(broken(error));
+      }
+    } };
+  } catch (error) {
+    return { whole: section(`part-${title.toLowerCase()}`, title, broken(error)), refresh: () => {} };
+  }
 }
 
 // Pictures are drawn anew for paper, in the colours of the light page.

@@ -26,6 +26,7 @@ function curveBody(one) {
   function refresh() {
     const shown = one.series.filter((series) => !state.hidden.has(series.label));
     const points = shown.flatMap((series) => series.points).filter((cell) => value(cell) !== null);
+    if (!points.length) return place.replaceChildren(make("p", {}, "No point is done."));
     const layers = [...new Set(one.series.flatMap((series) => series.points.map((cell) => cell.layers)))].sort((a, b) => a - b);
     const ends = points.flatMap((cell) => [value(cell) - (state.bands ? cell.half_width || 0 : 0), value(cell) + (state.bands ? cell.half_width || 0 : 0)]);
     if (!state.difference && one.base && one.base.mean !== null) ends.push(one.base.mean);
@@ -131,6 +132,7 @@ function matrixBody(one) {
 
 // Cells with their values; with `change` less the diagonal of their column, red above and blue below.
 function drawMatrix(place, bar, { rows, columns, change, top1, reference, more }) {
+  if (!rows.length || !columns.length) return place.replaceChildren(make("p", {}, "No cell is done."));
   const value = (i, j) => {
     const v = top1(i, j), r = reference(j);
     return v === null ? null : !change ? v : r === null || r === undefined ? null : v - r;
