@@ -137,6 +137,7 @@ def test_results_that_are_given_are_not_computed_again(tmp_path, nothing_is_comp
     assert not any("not compared" in text for text in report.left_out)
 
 
+@pytest.mark.slow
 def test_missing_analyses_are_computed_with_progress(tmp_path):
     told = []
     banks = [small_bank("one", 1), small_bank("other", 2)]
