@@ -24,7 +24,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
 from mkfa.results.image_error import Answers, error_of_difference
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import ROUNDING, mean, paired_half_width, welch
+from mkfa.stats.intervals import mean, paired_half_width, welch
 
 REFERENCE = "random"
 """The arm that all others are compared with: untrained filters."""
@@ -195,13 +195,13 @@ def sentence(contrast: Contrast) -> str:
         subject = f"{c.series} minus {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
     else:
         subject = f"{c.series} minus {c.against} at {c.layers[0]} layers: {points}"
-    if math.isnan(c.half_width):
+    if min(c.seeds) < 2:
         return f"{subject}; no interval (needs two seeds)."
     over = "; over seeds and test images" if c.test_error else ""
     over += "" if c.test_error_exact or not c.test_error else ", at most"
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
-    widths = [c.half_width] if math.isnan(c.paired) else [c.half_width, c.paired]
-    if any(width < ROUNDING for width in widths):
+    widths = [c.half_width, c.paired] if c.common > 1 else [c.half_width]
+    if any(math.isnan(width) for width in widths):
         return f"{subject}, {seeds}; no interval, because the seeds do not differ."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}

@@ -19,7 +19,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import REFERENCE
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import ROUNDING, paired_half_width
+from mkfa.stats.intervals import paired_half_width
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 
@@ -180,9 +180,9 @@ def sentence(overall: Overall) -> str:
     than = {BASE: "the base", SELFFER: "selffer (the diagonal)", REFERENCE: "the control random"}[o.against]
     cells = f"{o.cells} cells off the diagonal" if o.cells > 1 else "one cell off the diagonal"
     text = f"{o.arm} minus {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
-    if math.isnan(o.half_width):
+    if o.targets < 2:
         return f"{text}; no interval (needs two targets)."
-    if o.half_width < ROUNDING:
+    if math.isnan(o.half_width):
         return f"{text}; no interval, because the {o.targets} targets do not differ."
     low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
     within = abs(o.difference) <= o.half_width

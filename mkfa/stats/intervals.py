@@ -42,7 +42,7 @@ def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> We
 
     `further` is a known variance of the difference beyond that within the samples, such as that of test images; its
     degrees of freedom count as infinite (Satterthwaite 1946). If all values of each sample are equal, as can happen
-    with few seeds, the formula gives width 0, which is not certainty; p is NaN.
+    with few seeds, the formula would give width 0, which is not certainty: width and p are NaN, `error` is 0.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> We
     if len(a) < 2 or len(b) < 2:
         return Welch(difference, math.nan, math.nan)
     if _equal(a) and _equal(b):
-        return Welch(difference, 0.0, math.nan, error=0.0)
+        return Welch(difference, math.nan, math.nan, error=0.0)
     from scipy.stats import t
 
     parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
@@ -69,7 +69,7 @@ def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> We
 
 
 def paired_half_width(differences: Sequence[float], *, further: float = 0.0) -> float:
-    """Return half the width of the interval of a mean difference (Student's t); NaN for one difference.
+    """Return half the width of the interval of a mean difference (Student's t); NaN for one difference, or equal ones.
 
     `further` as in `welch`.
 
@@ -81,7 +81,7 @@ def paired_half_width(differences: Sequence[float], *, further: float = 0.0) -> 
     if len(differences) < 2:
         return math.nan
     if _equal(differences):
-        return 0.0
+        return math.nan
     from scipy.stats import t
 
     part = float(np.var(differences, ddof=1)) / len(differences)
@@ -91,7 +91,7 @@ def paired_half_width(differences: Sequence[float], *, further: float = 0.0) -> 
 
 
 def one_sample(values: Sequence[float], *, further: float = 0.0) -> Welch:
-    """Compare the mean of a sample with 0 (Student's t); parameters, NaN and zero width as in `welch`.
+    """Compare the mean of a sample with 0 (Student's t); parameters and NaN as in `welch`.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def one_sample(values: Sequence[float], *, further: float = 0.0) -> Welch:
     if len(values) < 2:
         return Welch(mean(values), math.nan, math.nan)
     if _equal(values):
-        return Welch(mean(values), 0.0, math.nan, error=0.0)
+        return Welch(mean(values), math.nan, math.nan, error=0.0)
     from scipy.stats import t
 
     part = float(np.var(values, ddof=1)) / len(values)
