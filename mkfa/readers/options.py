@@ -114,8 +114,8 @@ def follow(reading: Reading, options: ReadOptions, thing: object) -> Reading:
     Raises
     ------
     SourceError
-        A pattern matches no layer; a dilation contradicts the graph; the source has one copy of the weights, and it is
-        not known to be the one that was asked for.
+        A pattern matches no layer, or no layer is left; a dilation contradicts the graph; the source has one copy of
+        the weights, and it is not known to be the one that was asked for.
     """
     names = [layer.key for layer in reading.layers]
     _check_patterns("--include", options.include, names, thing)
@@ -135,6 +135,10 @@ def follow(reading: Reading, options: ReadOptions, thing: object) -> Reading:
             problem = f"has {layer.key} with the dilation {layer.dilation[0]}x{layer.dilation[1]} in its graph"
             raise SourceError(thing, problem, "leave --dilation out for this layer")
         layers.append(replace(layer, dilation=given[-1]) if given else layer)
+    if reading.layers and not layers:
+        which = " ".join(f"--exclude {pattern}" for pattern in options.exclude)
+        problem = f"has no depthwise layer left: {which} leaves out all {len(reading.layers)}"
+        raise SourceError(thing, problem, "give narrower patterns")
     notes = list(reading.notes)
     if options.dilation:
         notes.append(f"dilations given by the user: {', '.join(f'{p}={h}x{w}' for p, (h, w) in options.dilation)}")

@@ -30,6 +30,13 @@ def test_layers_are_left_out_by_name() -> None:
     assert mkfa.harvest(NET, exclude="blocks.1.*").provenance.skipped[EXCLUDED] == 1
 
 
+def test_no_layer_left_is_told_with_the_option() -> None:
+    with pytest.raises(SourceError, match=r"no depthwise layer left: --exclude \* leaves out all 3; give narrower"):
+        mkfa.harvest(NET, exclude="*")
+    with pytest.raises(SourceError, match=r"--exclude blocks.0\* --exclude \*.dw leaves out all 3"):
+        mkfa.harvest(NET, exclude=["blocks.0*", "*.dw"])
+
+
 def test_layers_are_taken_by_name_whatever_the_rules_say() -> None:
     assert "head.upconv.weight" not in names()
     assert names(include="*upconv*") == [*names(), "head.upconv.weight"]
