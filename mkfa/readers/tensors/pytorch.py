@@ -23,7 +23,6 @@ from mkfa.readers.reading import Reading
 from mkfa.readers.tensors.inert_pickle import Interpreter
 from mkfa.readers.tensors.inert_values import DamagedPickleError, Inert
 from mkfa.readers.tensors.pickled_objects import contents_of
-from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
 from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
 from mkfa.storage.budget import Budget
@@ -58,6 +57,8 @@ def open_torch(path: Path) -> TorchFile:
             head = read_span(f, 0, min(512, size), thing=path)
             if head.startswith(b"PK\x03\x04"):
                 return _open_zip(path, f, size)
+            from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
+
             return open_tar(path, f, size) if head[257:262] == b"ustar" else open_legacy(path, f, size)
         except DamagedPickleError as error:
             raise SourceError(path, f"is damaged or not a PyTorch file: it has {error}", _AGAIN) from None
