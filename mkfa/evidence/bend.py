@@ -73,11 +73,15 @@ def fit_bend(curves: Mapping[int, F64], *, shape: str, seed: int = 0) -> Bend | 
 
 
 def _best(numbers: F64, values: F64, knots: F64, shape: str) -> tuple[float, float]:
-    """Return the knot of least squares and the sum that is left."""
+    """Return the knot of least squares and the sum that is left; a slope of the wrong sign is no such bend."""
     sums = []
     for knot in knots:
-        piece = np.maximum(numbers - knot, 0) if shape == "flat, then falling" else np.minimum(numbers, knot)
-        sums.append(_left(np.stack([np.ones_like(numbers), piece], axis=1), values))
+        rising = shape == "rising, then flat"
+        piece = np.minimum(numbers, knot) if rising else np.maximum(numbers - knot, 0)
+        design = np.stack([np.ones_like(numbers), piece], axis=1)
+        slope = float(np.linalg.lstsq(design, values, rcond=None)[0][1])
+        level = slope <= 0 if rising else slope >= 0
+        sums.append(_left(design[:, :1] if level else design, values))
     at = int(np.argmin(sums))
     return float(knots[at]), float(sums[at])
 

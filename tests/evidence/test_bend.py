@@ -29,3 +29,9 @@ def test_too_few_points_or_one_seed():
     assert fit_bend(curve(lambda n: 0.01 * n, layers=range(4)), shape="rising, then flat") is None
     alone = fit_bend(curve(lambda n: 0.01 * min(n, 8), seeds=1), shape="rising, then flat")
     assert np.isnan(alone.low)
+
+
+def test_a_bend_the_other_way_is_none():
+    falling = curve(lambda n: 0.9 - 0.01 * min(n, 8))
+    assert fit_bend(falling, shape="rising, then flat").gain < 0
+    assert fit_bend(curve(lambda n: 0.9 + 0.01 * max(n - 8, 0)), shape="flat, then falling").gain < 0

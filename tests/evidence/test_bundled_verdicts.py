@@ -56,9 +56,11 @@ def test_what_six_pairs_and_five_seeds_say_of_learned_filters():
     [
         ("C1", "contradicted", -3.0),  # transfer less the base, all 18 layers, six pairs
         ("C6", "contradicted", -7.2),  # scripts -> letters
+        ("C11", "contradicted", -2.4),  # the gain of transfer on digits falls with the number of layers
         ("C14", "supported", 3.1),
         ("C15", "supported", 17.4),  # keys less random one-tap filters
         ("C16", "contradicted", -4.1),  # eight keys less the base
+        ("C17", "contradicted", 5.0),  # percent of a MobileNetV2's answers that eight keys keep
     ],
 )
 def test_what_the_bundled_verdicts_say(id, state, points):
