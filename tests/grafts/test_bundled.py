@@ -7,26 +7,30 @@ from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
+import pytest
 
 from mkfa.storage.folders import data_file
 
-FOUND = json.loads(data_file("graft_mobilenet_v2.json").read_text("utf-8"))
 PAGE = (Path(__file__).parents[2] / "figures" / "README.md").read_text("utf-8")
-
-
-def test_it_is_a_result_of_the_verb():
-    schema = json.loads(files("mkfa.storage").joinpath("result_schema.json").read_text("utf-8"))
-    jsonschema.validate(FOUND, {"$defs": schema["$defs"], "$ref": "#/$defs/graft"})
-    assert FOUND["command"].startswith("mkfa graft mobilenet_v2 ")
-
-
-def test_the_page_says_its_numbers():
-    for vocabulary, size in (
+SAID = {
+    "graft_mobilenet_v2.json": (
         ("keys:efficientnet_lite0", 2606),
         ("keys:ppocrv4_rec", 432),
         ("eight", 8),
         ("keys:own", 64),
-    ):
-        (point,) = (p for p in FOUND["points"] if (p["vocabulary"], p["size"]) == (vocabulary, size))
+    ),
+    "graft_efficientnet_lite0_5x5.json": (("keys:ppocrv4_rec", 2611), ("keys:own", 8), ("keys:blurred", 2611)),
+}
+"""File -> points (vocabulary, size) whose numbers the page says."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_it_is_a_result_of_the_verb_and_the_page_says_its_numbers(name):
+    found = json.loads(data_file(name).read_text("utf-8"))
+    schema = json.loads(files("mkfa.storage").joinpath("result_schema.json").read_text("utf-8"))
+    jsonschema.validate(found, {"$defs": schema["$defs"], "$ref": "#/$defs/graft"})
+    assert found["command"].startswith("mkfa graft ")
+    for vocabulary, size in SAID[name]:
+        (point,) = (p for p in found["points"] if (p["vocabulary"], p["size"]) == (vocabulary, size))
         share, low, high = (100 * point[key] for key in ("agreement", "agreement_low", "agreement_high"))
         assert f"{share:.0f} % ({low:.0f} to {high:.0f})" in PAGE
