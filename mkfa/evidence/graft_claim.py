@@ -51,7 +51,7 @@ def read_graft(path: str | Path) -> Mapping[str, Any]:
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror})", remedy) from None
     except JsonError as error:
-        raise MkfaError(path, f"is not JSON ({error})", remedy) from None
+        raise MkfaError(path, f"is not JSON, or damaged ({error})", remedy) from None
     keys = {"network", "images", "asked", "points"}
     if not isinstance(record, dict) or record.get("format") != "mkfa.graft" or not keys <= set(record):
         raise MkfaError(path, "is not a graft's result", remedy)

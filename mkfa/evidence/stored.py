@@ -55,7 +55,7 @@ def read_claims(path: str | Path, *, place: str = "") -> Claims:
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror})", "check the path") from None
     except JsonError as error:
-        raise MkfaError(path, f"is not JSON ({error})", remedy) from None
+        raise MkfaError(path, f"is not JSON, or damaged ({error})", remedy) from None
     if not isinstance(record, dict) or record.get("format") != "mkfa.claims":
         raise MkfaError(path, "does not hold verdicts", remedy)
     if record.get("format_version") != 1:
