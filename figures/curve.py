@@ -123,7 +123,7 @@ def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[
     axes[0].set_ylabel(f"top-1 less the base's{gap}{base} (points)\nbands: ±1 SD over seeds")
     # beside a second panel, which has a title too, one line has no room
     title = _title(curve).replace("; ", "\n" if len(axes) > 1 or width < NARROW else "; ")
-    axes[0].set_title(wrapped(title, 0.85 * width), loc="left")
+    axes[0].set_title(wrapped(title, 0.8 * width), loc="left")
 
 
 def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
