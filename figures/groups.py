@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 NAMED = 30
-"""Networks that are named on the map and beside the distances; of more only the groups are."""
+"""Networks that are numbered on the map and named beside the distances; of more only the groups are named."""
 
 
 def draw(data: GroupComparison, fig: Figure | SubFigure | None = None, *, width: str = "page") -> Figure:
@@ -77,39 +77,51 @@ def _map(ax: Axes, kind: GroupKind, groups: list[str], width: float) -> None:
         if counted.sum() > 1:
             ax.plot(*x[counted].mean(axis=0), marker="+", color=look.colour, markersize=9, markeredgewidth=1.4)
     if len(kind.members) <= NAMED:
-        _name_points(ax, kind)
+        _number_points(ax, kind, width)
     first, second = measure.map_share
     ax.margins(0.18)
+    ax.set_aspect("equal", adjustable="datalim")
     ax.set_xlabel(f"first axis ({first:.0%} of the distances)")
     ax.set_ylabel(f"second axis ({second:.0%})")
     test = measure.between
     p = f", p = {test.p:.3g} (at least {test.least:.2g})" if np.isfinite(test.p) else ", not tested"
     title = f"{kind.kind}: map of {len(kind.members)} networks by {measure.measure}{p}; +: mean of a group"
-    ax.set_title(wrapped(title, 0.8 * width), loc="left")
+    ax.set_title(wrapped(title, 0.62 * width if width < NARROW else 0.8 * width), loc="left")
 
 
-def _name_points(ax: Axes, kind: GroupKind) -> None:
-    """Write the names beside the points, above or below by turns of height, so that near ones stay apart."""
+def _number_points(ax: Axes, kind: GroupKind, width: float) -> None:
+    """Write the number of each network beside its point, on a side where it covers no other point or number."""
     place = kind.measures[0].place
-    middle = float(np.median(place[:, 0]))
-    order = np.argsort(place[:, 1])
-    for turn, i in enumerate(order):
-        left = place[i, 0] <= middle
+    scale = 72 * 0.6 * width / np.ptp(place, axis=0).max().clip(1e-9)  # points of print, roughly
+    taken = [tuple(xy) for xy in place * scale]
+    for number, i in enumerate(_in_groups(kind), 1):
+        x, y = place[i] * scale
+        sides = [(r * np.cos(t), r * np.sin(t)) for r in (10, 16, 22) for t in np.arange(8) * np.pi / 4]
+        room = [min(np.hypot(x + dx - u, y + dy - v) for u, v in taken) for dx, dy in sides]
+        best = next((k for k, free in enumerate(room) if free > 9), int(np.argmax(room)))
+        taken.append((x + sides[best][0], y + sides[best][1]))
         ax.annotate(
-            shortened(kind.members[i].name, 20),
+            str(number),
             place[i],
-            xytext=(5 if left else -5, 3 if turn % 2 else -3),
+            xytext=sides[best],
             textcoords="offset points",
-            ha="left" if left else "right",
-            va="bottom" if turn % 2 else "top",
+            ha="center",
+            va="center",
             fontsize=SMALL,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#999999", "shrinkA": 0, "shrinkB": 2},
         )
+
+
+def _in_groups(kind: GroupKind) -> list[int]:
+    """Return the rows of the networks, those of one group beside each other."""
+    groups = [member.group for member in kind.members]
+    return sorted(range(len(groups)), key=lambda i: groups.index(groups[i]))
 
 
 def _distances(ax: Axes, kind: GroupKind, width: float) -> None:
     """Draw the distances in the order of groups, with lines between groups."""
     measure, members = kind.measures[0], kind.members
-    order = sorted(range(len(members)), key=lambda i: [m.group for m in members].index(members[i].group))
+    order = _in_groups(kind)
     distance = np.sqrt(np.clip(measure.squared, 0, None))[np.ix_(order, order)]
     picture = ax.imshow(distance, cmap=AMOUNT, vmin=0, interpolation="nearest")
     ax.figure.colorbar(picture, ax=ax, fraction=0.05, pad=0.03, label=f"distance by {measure.measure} (0: alike)")
@@ -119,8 +131,8 @@ def _distances(ax: Axes, kind: GroupKind, width: float) -> None:
         ax.axhline(edge - 0.5, color="white", lw=1.2)
         ax.axvline(edge - 0.5, color="white", lw=1.2)
     if len(members) <= NAMED and (width - 1.7) / len(members) > 0.1:
-        names = [shortened(members[i].name, 16) for i in order]
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL)
+        names = [f"{shortened(members[i].name, 16)} {number}" for number, i in enumerate(order, 1)]
+        ax.set_xticks(range(len(names)), [str(number) for number in range(1, len(names) + 1)], fontsize=SMALL)
         ax.set_yticks(range(len(names)), names, fontsize=SMALL)
     else:
         bounds = [0, *edges, len(groups)]
