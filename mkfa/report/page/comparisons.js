@@ -20,7 +20,7 @@ function comparisonBlock(one, kind, place) {
   const from = one.from ? ` From ${one.from}.` : "";
   const heat = kind.layers ? heatMap(one, kind) : null;
   const whole = make("article", {}, make("h3", {}, `${one.a} and ${one.b}, ${kind.kind}`), words,
-    notes.map((text) => make("p", { class: "faint" }, text + from)), heat ? heat.whole : make("p", { class: "faint" }, "Pairs of layers were not compared."), measures);
+    notes.map((text) => make("p", { class: "faint" }, text + from)), heat ? heat.whole : make("p", { class: "faint" }, "No heat map: pairs of layers were not compared, or are too many to draw."), measures);
   return { whole, refresh: () => heat && heat.refresh() };
 }
 
