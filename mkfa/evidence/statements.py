@@ -33,8 +33,8 @@ from mkfa.stats.intervals import mean, one_sample
 
 POINT = 0.01
 """One point of top-1, as a share."""
-SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered")
-"""Rules about differences between arms, which an experiment must have been able to see."""
+SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered", "slope", "knee", "straight")
+"""Rules about accuracies, of which an experiment must have been able to see differences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,11 @@ def _kept(s: Statement, claim: Claim, table: RunTable, units: tuple[Effect, ...]
 
 def _slope(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
     table, margin = tables[0], claim.margin_of(s) * POINT
-    units = tuple(e for t in table.targets(s.of) if (e := slope_effect(table, s.of, t)) is not None)
+    found = [(t, e) for t in table.targets(s.of) if (e := slope_effect(table, s.of, t)) is not None]
+    drops = [control_drop(table, t, claim.controls, layers=table.scale.layers) for t, _ in found]
+    units = tuple(
+        replace(e, sensitivity=drop, control=control) for (_, e), (drop, control) in zip(found, drops, strict=True)
+    )
     if not units:
         return _open(s, claim, side, f"{s.of} at three or more numbers of layers")
     effect = mean_effect(units, _mean_label(units))
@@ -249,7 +253,9 @@ def _bend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
     how = f"knee at {bend.knot:g} of {table.scale.layers} layers{span}; two pieces are {better} a line"
     ends = curve[max(curve)], curve[min(curve)]
     rise = [ends[0].top1[x] - ends[1].top1[x] for x in seeds]
+    drop, control = control_drop(table, best[1], claim.controls, layers=table.scale.layers)
     effect = of_test(best[1], one_sample(rise), seeds=(len(seeds), len(seeds)))
+    effect = replace(effect, sensitivity=drop, control=control)
     return Finding(words(s, claim), side, holds, effect, (), math.nan, how)
 
 
