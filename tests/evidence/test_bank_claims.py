@@ -39,12 +39,12 @@ def few_draws(monkeypatch):
 
 def test_filters_of_the_eight_support_and_their_covariance_noise_does_not():
     rng = np.random.default_rng(0)
-    real = bank("real", keys(rng, 400, 0.1))
+    real = bank("real", keys(rng, 400, 0.1), layers=10)
     found = judge_banks(CLAIMS["C19"], [real])
     assert found.state == "supported"
     assert found.effect.difference > 0.3
     covariance = np.cov(keys(rng, 4000, 0.1).reshape(-1, 49).T)
-    noise = bank("noise", rng.multivariate_normal(np.zeros(49), covariance, 400).reshape(-1, 7, 7))
+    noise = bank("noise", rng.multivariate_normal(np.zeros(49), covariance, 400).reshape(-1, 7, 7), layers=10)
     assert judge_banks(CLAIMS["C19"], [real, noise]).state != "supported"
 
 
