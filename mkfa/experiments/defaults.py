@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mkfa.arms.arms import DEFAULT_ARMS
+from mkfa.arms.arms import ARMS, DEFAULT_ARMS
 
 if TYPE_CHECKING:
     from mkfa.training.recipe import Recipe
@@ -23,17 +23,22 @@ SIX = "letters,fashion,scripts,digits,emoji,clipart"
 """Default targets of a matrix: bundled domains, the largest first."""
 
 
-def default_arms(verb: str, source_arch: str) -> str:
+def default_arms(verb: str, source_arch: str, what: str = "depthwise") -> str:
     """Return the arms of a verb that names none: of a curve `DEFAULT_ARMS`, else "transfer".
 
-    A source with another network has other layers, which only `stack` takes.
+    A source with another network has other layers, which only `stack` takes. Arms that set patterns within kernels are
+    left out where layers other than depthwise ones are set.
 
     Examples
     --------
     >>> default_arms("transfer", ""), default_arms("transfer-curve", "convmixer_96_6")
     ('transfer', 'stack,selffer,random,delta')
+    >>> default_arms("transfer-curve", "", "pointwise")
+    'transfer,selffer,random'
     """
     arms = DEFAULT_ARMS if verb == "transfer-curve" else "transfer"
+    if what != "depthwise":
+        arms = ",".join(name for name in arms.split(",") if not ARMS[name].depthwise_only)
     return arms.replace("transfer", "stack") if source_arch else arms
 
 

@@ -415,7 +415,7 @@ def plan_curve(
 
     setting, reason = make_setting(options)
     what, source_arch = setting.what, options.get("source_arch", "")
-    arms = split_names(default_arms(verb, source_arch) if arms is None else arms, "--arms")
+    arms = split_names(default_arms(verb, source_arch, what) if arms is None else arms, "--arms")
     check_arms(arms, what=what)
     left = check_norm(arms, with_norm=setting.with_norm)
     domains, asked = (open_domains or open_silently)(setting.recipe), str(target)
