@@ -39,7 +39,8 @@ def few_draws(monkeypatch):
 
 def test_filters_of_the_eight_support_and_their_covariance_noise_does_not():
     rng = np.random.default_rng(0)
-    real = bank("real", keys(rng, 400, 0.1), layers=10)
+    mixed = rng.permutation(np.concatenate([keys(rng, 250, 0.1), rng.normal(0, 0.1, (150, 7, 7))]))
+    real = bank("real", mixed, layers=10)
     found = judge_banks(CLAIMS["C19"], [real])
     assert found.state == "supported"
     assert found.effect.difference > 0.3
