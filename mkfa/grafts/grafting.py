@@ -202,6 +202,9 @@ def graft(  # noqa: PLR0913 (the options of the command line)
         order = [place[name] for name in program.names]
         norms = _norms(batch_norm, program, found.name, notes)
         renewed = len(rows) // 2 if RENEWED in norms else 0
+        if RENEWED in norms and renewed < 2:  # one image has no variance where maps are a single pixel
+            problem = f"has {len(rows)} images, and batch statistics take half of them and two at least"
+            raise MkfaError(pictures.name, problem, "give four images or more, or pass --batch-norm kept")
         fillings = _Fillings(
             [own.of_layer(i).weight for i in order],
             [usable for i, usable in _usable(own, order)],

@@ -26,7 +26,7 @@ SWEEP = "--seeds 2 --out sweep --arch convmixer_8_3 --recipe smoke --equal-steps
 SWEEP += " --device cpu --threads 1 --jobs 1"
 SMALL = "--arch resmixer_4_2 --equal-steps 2 --set batch=4 --seeds 2 --device cpu --threads 1 --jobs 1"
 BANK = "bank.h5 --kernel-size 5x5"
-NETWORK = "lcnet_035 --weights lcnet.safetensors --images mine --size 32 --count 4 --sizes 2 --draws 1"
+NETWORK = "lcnet_035 --weights lcnet.safetensors --images many --size 32 --count 4 --sizes 2 --draws 1"
 NETWORK += " --device cpu --threads 1 --kernel-size 5x5"
 COMMANDS = {
     "banks": "bank_list",
@@ -94,6 +94,8 @@ def mkfa(monkeypatch, capsys, tmp_path):
         path = tmp_path / "mine" / part / name / "0.png"
         path.parent.mkdir(parents=True)
         Image.new("L", (16, 16), 60 * i).save(path)
+        (tmp_path / "many").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "many" / f"{i}.png")
     shutil.copy(str(files("mkfa.data").joinpath("ppocr_cls.safetensors")), tmp_path / "net.safetensors")
 
     def run(text):

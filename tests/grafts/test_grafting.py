@@ -301,3 +301,8 @@ def test_the_real_networks_of_the_bundled_banks(tmp_path, name, recipe):
     assert own.agreement.mean == 1 and own.kl.mean < 1e-4
     assert result.curve("size", "delta")[0].agreement.mean < 0.5
     assert any("the same network" in note for note in result.notes)
+
+
+def test_too_few_images_for_batch_statistics_are_refused(pictures):
+    with pytest.raises(MkfaError, match="has 3 images, and batch statistics take half of them and two at least"):
+        graft(network(), images=pictures, vocabulary="own", sizes=[2], count=3, **LOOSE)

@@ -24,6 +24,9 @@ class Result:
 class Picture:
     """Stands for a matplotlib figure without texts."""
 
+    def __init__(self, width):
+        assert width == "page"
+
     def findobj(self, _):
         return []
 
