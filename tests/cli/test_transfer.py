@@ -161,6 +161,7 @@ def test_a_curve_over_two_sources_has_a_series_each_and_its_contrasts(pair, tmp_
         ("stack", "there+convmixer_6_3"),
         ("selffer", "there"),
         ("random", ""),
+        ("delta", ""),
     }
     assert {c["what"] for c in found["contrasts"]} == {"last", "all", "step"}
     assert found["parameters"]["network_layers"] == 2
