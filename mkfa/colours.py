@@ -190,13 +190,17 @@ def arm_looks(names: Iterable[str]) -> dict[str, Look]:
         family = _family(name)
         if name not in made and family:
             look, taken = ARMS[family], set(made.values())
-            dashes = (look.dash, (), DASHED, DOTTED, MIXED, LONG, SPARSE)
-            made[name] = next((x for d in dashes if (x := replace(look, dash=d)) not in taken), look)
+            dashes, markers = (look.dash, (), DASHED, DOTTED, MIXED, LONG, SPARSE), (look.marker, *MARKERS)
+            looks = (replace(look, dash=dash, marker=marker) for marker in markers for dash in dashes)
+            made[name] = next(free for free in looks if free not in taken)
     colours = {look.colour for look in made.values()}
     left = [i for i, colour in enumerate(CATEGORIES) if colour not in colours] or list(range(len(CATEGORIES)))
-    for i, name in enumerate(n for n in names if n not in made):
-        at = left[i % len(left)] + len(CATEGORIES) * (i // len(left))
-        made[name] = _category(at)
+    at = 0
+    for name in (n for n in names if n not in made):
+        while (look := _category(left[at % len(left)] + len(CATEGORIES) * (at // len(left)))) in made.values():
+            at += 1
+        made[name] = look
+        at += 1
     return {name: made[name] for name in names}
 
 
