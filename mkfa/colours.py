@@ -211,10 +211,10 @@ def _category(i: int) -> Look:
 
 
 def _family(name: str) -> str:
-    """Return the arm whose name a name starts with and then has a number or a file: "random-8", "box3", "file:x"."""
+    """Return the arm whose name a name starts with before a number, a file or both: "box3", "file:x", "keys-8:x"."""
     if re.fullmatch(r"first-\d+", name):
         return "first-k"
-    stem = re.match(r"([a-z]+)(?:-?\d+|:.*)$", name)
+    stem = re.match(r"([a-z]+)(?:-?\d+)?(?::.*)?$", name)
     return stem[1] if stem and stem[1] in ARMS else ""
 
 

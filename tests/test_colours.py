@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -63,7 +64,14 @@ def test_readers_of_any_colour_vision_tell_the_colours_apart(colours):
 
 def test_every_null_class_and_built_in_arm_has_a_look_of_its_own():
     assert set(NULLS) <= set(NULL_LOOKS)
-    assert set(ARMS) - {"baseline"} <= set(ARM_LOOKS)
+    named = {
+        name: name.replace("-k", "-8").replace("boxN", "box3") for name in ARMS if name not in ("baseline", "first-k")
+    }
+    families = {name: re.match(r"[a-z+]+", name)[0] for name in named if name not in ARM_LOOKS}
+    assert set(families.values()) <= set(ARM_LOOKS)
+    looks = arm_looks([*named.values(), "first-3"])
+    assert all(looks[named[name]].colour == ARM_LOOKS[family].colour for name, family in families.items())
+    assert len(set(looks.values())) == len(looks)
     for family in (*FAMILIES, *WIDE):
         assert group_of(family.name), family.name
     assert all(group_of(label) for label in named_set("eight", 5, 5).labels)
