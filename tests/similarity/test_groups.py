@@ -90,12 +90,12 @@ def test_banks_of_one_parent_count_once():
 
 
 def test_banks_are_read_one_by_one(tmp_path, monkeypatch):
-    paths = [write_bank(network(f"n{i}", i), tmp_path / f"n{i}.h5") for i in range(6)]
+    paths = [write_bank(network(f"streamed{i}", i), tmp_path / f"n{i}.h5") for i in range(6)]
     alive, original = [], module.load_bank
 
     def load(bank):
         gc.collect()
-        alive.append(sum(isinstance(x, FilterBank) and x.name.startswith("n") for x in gc.get_objects()))
+        alive.append(sum(isinstance(x, FilterBank) and x.name.startswith("streamed") for x in gc.get_objects()))
         return original(bank)
 
     monkeypatch.setattr(module, "load_bank", load)
