@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -54,8 +55,9 @@ def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Do
     connected = ray.is_initialized()
     if not connected:
         try:
+            _knock(execution.address)
             ray.init(address=execution.address, log_to_driver=False, logging_level="error", configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             problem = f"no Ray cluster answers there ({type(error).__name__})"
             remedy = "start one with 'ray start --head', or pass the address of its head"
             raise MkfaError(f"--address {execution.address}", problem, remedy) from None
@@ -68,6 +70,13 @@ def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Do
         if not connected:
             ray.shutdown()
         raise
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens at "host:port", for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def check_nodes(root: Path) -> None:
