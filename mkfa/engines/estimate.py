@@ -69,7 +69,7 @@ def estimate(
     *,
     root: Path,
     executions: Sequence[Execution],
-    timer: Callable[[RunSpec], Timing],
+    timer: Callable[[RunSpec], Timing] | None = None,
 ) -> Estimate:
     """Time a few steps of each network and image size, and schedule the remaining runs over the concurrent jobs.
 
@@ -79,8 +79,10 @@ def estimate(
     Parameters
     ----------
     executions : how each concurrent run is computed.
-    timer : returns the `Timing` of a specification while all of them are busy.
+    timer : returns the `Timing` of a specification while all of them are busy; None: a run alone is timed, as the first
+        of `executions` computes it.
     """
+    time_of = timer or (lambda spec: time_run(spec, domains, execution=executions[0]))
     left = [p for p in plan if is_left(p, root)]
     deepest: dict[tuple[object, ...], int] = {}
     for p in left:
@@ -91,7 +93,7 @@ def estimate(
     def timing(spec: RunSpec, what: str) -> Timing:
         key = (*_network(spec, domains, what), spec.layers)
         if key not in timed:
-            timed[key] = timer(spec)
+            timed[key] = time_of(spec)
         return timed[key]
 
     tasks, steps = [], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
+from mkfa.engines.estimate import Estimate, estimate
 from mkfa.engines.sweep import Died, End
 from mkfa.engines.unit import train_planned
 from mkfa.errors import MkfaError
@@ -13,7 +13,6 @@ from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
-from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
 
@@ -68,8 +67,4 @@ class Serial:
 
     def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes."""
-
-        def timer(spec: RunSpec) -> Timing:
-            return time_run(spec, self.domains, execution=self.executions[0])
-
-        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)
+        return estimate(plan, self.domains, root=self.root, executions=self.executions)

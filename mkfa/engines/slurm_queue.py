@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mkfa.engines.estimate import Estimate, Timing, estimate, time_run
+from mkfa.engines.estimate import Estimate, estimate
 from mkfa.engines.work import SAVED, describe, exit_code, listening, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError, WorkError, one_line
@@ -34,7 +34,6 @@ from mkfa.storage.atomic import atomic_write
 from mkfa.training.device import Execution
 from mkfa.training.folder import FAILURE, RunFolder, is_locked, read_json
 from mkfa.training.planned import PlannedRun
-from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stopped
 
 ARRAYS = "slurm"
@@ -79,11 +78,7 @@ class Slurm:
 
     def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
         """Return how long a plan takes one run after the other, on this machine."""
-
-        def timer(spec: RunSpec) -> Timing:
-            return time_run(spec, self.domains, execution=self.executions[0])
-
-        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)
+        return estimate(plan, self.domains, root=self.root, executions=self.executions)
 
     def hand_over(self, plan: Sequence[PlannedRun]) -> str:
         """Submit the runs that are not in the queue yet; return a sentence about all of them.

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mkfa.networks.names import KINDS, parse_name
+from mkfa.networks.one_resolution import base_class, drop_rates
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,14 +36,13 @@ def network_class() -> type[nn.Module]:
     >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
     (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
     """
-    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.norm import LayerNorm2d
     from timm.models.convnext import ConvNeXtBlock
-    from torch import Tensor, nn
+    from torch import nn
 
     usual = KINDS["convnext"]
 
-    class IsotropicConvNeXt(nn.Module):
+    class IsotropicConvNeXt(base_class()):  # type: ignore[misc]
         """Patches, ConvNeXt blocks at one resolution, mean over positions, layer norm, linear classifier."""
 
         def __init__(
@@ -57,41 +57,17 @@ def network_class() -> type[nn.Module]:
             num_classes: int = 1000,
             drop_path_rate: float = 0.0,
         ) -> None:
-            super().__init__()
-            self.num_classes, self.num_features, self.in_chans = num_classes, width, in_chans
-            stem = nn.Conv2d(in_chans, width, patch_size, patch_size)
-            self.stem = nn.Sequential(stem, LayerNorm2d(width))
-            self.blocks = nn.Sequential(
-                *(
-                    ConvNeXtBlock(
-                        width,
-                        kernel_size=kernel_size,
-                        ls_init_value=branch_gain,
-                        drop_path=drop_path_rate * i / max(1, layers - 1),
-                    )
-                    for i in range(layers)
-                )
+            super().__init__(
+                width,
+                in_chans=in_chans,
+                num_classes=num_classes,
+                stem=nn.Sequential(nn.Conv2d(in_chans, width, patch_size, patch_size), LayerNorm2d(width)),
+                blocks=[
+                    ConvNeXtBlock(width, kernel_size=kernel_size, ls_init_value=branch_gain, drop_path=rate)
+                    for rate in drop_rates(drop_path_rate, layers)
+                ],
+                norm=nn.LayerNorm(width, eps=1e-6),
             )
-            self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
-            self.norm = nn.LayerNorm(width, eps=1e-6)
-            self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
-
-        def get_classifier(self) -> nn.Module:
-            return self.head
-
-        def reset_classifier(self, num_classes: int) -> None:
-            self.num_classes = num_classes
-            self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-        def forward_features(self, x: Tensor) -> Tensor:
-            return self.blocks(self.stem(x))  # type: ignore[no-any-return]
-
-        def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-            pooled: Tensor = self.norm(self.global_pool(x))
-            return pooled if pre_logits else self.head(pooled)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.forward_head(self.forward_features(x))
 
     return IsotropicConvNeXt
 

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mkfa.networks.names import KINDS, parse_name
+from mkfa.networks.one_resolution import base_class, drop_rates
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,6 @@ def network_class() -> type[nn.Module]:
     >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
     (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
     """
-    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.drop import DropPath
     from torch import Tensor, nn
 
@@ -75,7 +75,7 @@ def network_class() -> type[nn.Module]:
         def forward(self, x: Tensor) -> Tensor:
             return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
 
-    class ResidualMixer(nn.Module):
+    class ResidualMixer(base_class()):  # type: ignore[misc]
         """Patches, blocks of two residual branches at one resolution, mean over positions, linear classifier."""
 
         def __init__(
@@ -90,37 +90,18 @@ def network_class() -> type[nn.Module]:
             num_classes: int = 1000,
             drop_path_rate: float = 0.0,
         ) -> None:
-            super().__init__()
-            self.num_classes, self.num_features, self.in_chans = num_classes, width, in_chans
-            stem = nn.Conv2d(in_chans, width, patch_size, patch_size)
-            self.stem = nn.Sequential(stem, nn.GELU(), nn.BatchNorm2d(width))
-            self.blocks = nn.Sequential(
-                *(
-                    Block(
-                        width, kernel=kernel_size, gain=branch_gain, drop_path=drop_path_rate * i / max(1, layers - 1)
-                    )
-                    for i in range(layers)
-                )
+            super().__init__(
+                width,
+                in_chans=in_chans,
+                num_classes=num_classes,
+                stem=nn.Sequential(
+                    nn.Conv2d(in_chans, width, patch_size, patch_size), nn.GELU(), nn.BatchNorm2d(width)
+                ),
+                blocks=[
+                    Block(width, kernel=kernel_size, gain=branch_gain, drop_path=rate)
+                    for rate in drop_rates(drop_path_rate, layers)
+                ],
             )
-            self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
-            self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
-
-        def get_classifier(self) -> nn.Module:
-            return self.head
-
-        def reset_classifier(self, num_classes: int) -> None:
-            self.num_classes = num_classes
-            self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-        def forward_features(self, x: Tensor) -> Tensor:
-            return self.blocks(self.stem(x))  # type: ignore[no-any-return]
-
-        def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-            pooled: Tensor = self.global_pool(x)
-            return pooled if pre_logits else self.head(pooled)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.forward_head(self.forward_features(x))
 
     return ResidualMixer
 
