@@ -55,7 +55,11 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
         try:
             start_ray(inside)
             sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
-            while not list(inside.folder.glob("ray/runs/*/result.json")):
+
+            def seen(name: str) -> int:
+                return len(list(inside.folder.glob(f"ray/runs/*/{name}")))
+
+            while not seen("result.json") or seen("progress.json") < 2:  # until both nodes are busy again
                 assert sweep.poll() is None, sweep.communicate()[0][-3000:]
                 time.sleep(0.2)
             os.kill(raylets(inside)[1], signal.SIGKILL)
