@@ -95,7 +95,7 @@ def test_banks_are_read_one_by_one(tmp_path, monkeypatch):
 
     def load(bank):
         gc.collect()
-        alive.append(sum(isinstance(x, FilterBank) and x.name.startswith("streamed") for x in gc.get_objects()))
+        alive.append(sum(type(x) is FilterBank and x.name.startswith("streamed") for x in gc.get_objects()))
         return original(bank)
 
     monkeypatch.setattr(module, "load_bank", load)
