@@ -1,4 +1,4 @@
-"""Accuracy relative to the base against the number of frozen layers: a line for each arm, bands over seeds."""
+"""Accuracy relative to the base against the number of frozen layers: a line for each arm, its spread over seeds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 HEIGHT = 3.4
+MOST_BANDS = 3
+"""Arms whose spread over seeds is a band; of more arms bands cover each other, and bars stand side by side."""
 
 FLATTENED = 2.5
 """An arm with `Arm.must_hurt` that falls this many times deeper than all others gives these a panel of their own."""
 
 
 def draw(curve: Curve, ax: Axes | None = None, *, paper: Sequence[PaperCurve] = (), width: str = "page") -> Figure:
-    """Draw one line for each arm, in percentage points against the base; points are means, bands one deviation.
+    """Draw one line for each arm, in percentage points against the base; points are means, bands or bars one deviation.
 
     The axis reaches down to chance only if an arm comes near it. If an arm that must hurt falls much deeper than all
     others, a second panel shows the others closer: their differences would be flat in the first.
@@ -97,9 +99,10 @@ def _draw_panels(canvas: Figure | SubFigure, curve: Curve, width: float) -> None
 
 def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]]) -> None:
     """Mark points below the axis by an arrowhead at its edge with the value; of an arm that is all below, the last."""
-    bottom = ax.get_ylim()[0]
+    bottom, beside = ax.get_ylim()[0], _beside(arms)
     for arm, look in arm_looks(arms).items():
         x, y, _ = _points(arms[arm])
+        x = x + beside[arm]
         for n, value in zip(x[y < bottom], y[y < bottom], strict=True):
             ax.plot([n], [bottom], "v", color=look.colour, markersize=4, clip_on=False, zorder=5)
             ax.annotate(
@@ -120,7 +123,8 @@ def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[
     _draw_chance(axes[0], curve)
     gap = "\n" if width_of(axes[0].figure, "page") < NARROW and len(axes) > 1 else " "
     base = f"{100 * curve.base.mean:.1f} %"
-    axes[0].set_ylabel(f"top-1 less the base's{gap}{base} (points)\nbands: ±1 SD over seeds")
+    shape = "bands" if len(arms) <= MOST_BANDS else "bars"
+    axes[0].set_ylabel(f"top-1 less the base's{gap}{base} (points)\n{shape}: ±1 SD over seeds")
     # beside a second panel, which has a title too, one line has no room
     title = _title(curve).replace("; ", "\n" if len(axes) > 1 or width < NARROW else "; ")
     axes[0].set_title(wrapped(title, 0.8 * width), loc="left")
@@ -131,8 +135,10 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
         ax.axhspan(-spread, spread, color="black", alpha=0.08, linewidth=0, zorder=0, label="base, ±1 SD")
+    beside = _beside(arms)
     for (arm, cells), look in zip(arms.items(), arm_looks(arms).values(), strict=True):
-        x, y, band = _points(cells)
+        x, y, spread = _points(cells)
+        x = x + beside[arm]
         ax.plot(
             x,
             y,
@@ -144,11 +150,23 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
             label=arm,
             zorder=3,
         )
-        ax.fill_between(x, y - band, y + band, color=look.colour, alpha=0.12, linewidth=0, zorder=2)
+        if len(arms) <= MOST_BANDS:
+            ax.fill_between(x, y - spread, y + spread, color=look.colour, alpha=0.12, linewidth=0, zorder=2)
+        else:
+            ax.vlines(x, y - spread, y + spread, color=look.colour, linewidth=0.9, zorder=2)
     numbers = sorted({c.layers for c in curve.cells})
     if len(numbers) <= 20:
         ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])
     ax.set_xlabel("layers set and frozen, from the first")
+
+
+def _beside(arms: Mapping[str, Sequence[Cell]]) -> dict[str, float]:
+    """Return how far each arm stands beside its number of layers: not at all where the spread is a band."""
+    numbers = sorted({cell.layers for cells in arms.values() for cell in cells})
+    if len(arms) <= MOST_BANDS:
+        return dict.fromkeys(arms, 0.0)
+    step = min(0.6 * min(np.diff(numbers), default=1), 0.12 * max(1, numbers[-1] - numbers[0])) / len(arms)
+    return {arm: float(step * (i - (len(arms) - 1) / 2)) for i, arm in enumerate(arms)}
 
 
 def _draw_chance(ax: Any, curve: Curve) -> None:
@@ -161,11 +179,11 @@ def _draw_chance(ax: Any, curve: Curve) -> None:
         ax.axhline(chance, color="black", linewidth=1, linestyle=":", zorder=1)
     ax.annotate(
         "chance" if inside else f"chance {100 * curve.chance:.1f} %, below the axis",
-        (1, chance if inside else 0),
+        (int(inside), chance if inside else 0),
         xycoords=("axes fraction", "data") if inside else "axes fraction",
-        xytext=(-2, 2),
+        xytext=(-2 if inside else 2, 2),
         textcoords="offset points",
-        ha="right",
+        ha="right" if inside else "left",  # arms that fall do so on the right
         va="bottom",
         fontsize=7,
         bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},

@@ -29,6 +29,8 @@ from mkfa.training.spec import BASE
 MARGIN = 0.01
 """A difference of a point of top-1: where a fitted line crosses it, the difference stops to matter."""
 PERMUTATIONS = 9999
+REACH = 2
+"""How far beyond the settings, in their spans, a place on their line is told in numbers."""
 LEAST = 5
 """Fewest settings for a rank correlation: with fewer, p cannot reach .05."""
 
@@ -256,15 +258,26 @@ def _tell_crossing(trend: Trend) -> str:
     if math.isnan(at):
         return "."
     points = f"{100 * trend.margin:g} point{'' if trend.margin == 0.01 else 's'}"
-    digits = 0 if trend.axis == "steps" else 2
-    inside = min(trend.x) <= at <= max(trend.x)
-    where = f"{trend.axis} = {_place(at, digits)} (95 % interval {_place(low, digits)} to {_place(high, digits)})"
-    beyond = "" if inside else ", beyond the settings that were trained"
+    if not _is_near(trend, at):
+        return f"; nowhere near the settings that were trained does the line reach {points}."
+    ends = (
+        _place(low, trend.axis) if _is_near(trend, low) else "no lower end",
+        _place(high, trend.axis) if _is_near(trend, high) else "no upper end",
+    )
+    where = f"{trend.axis} = {_place(at, trend.axis)} (95 % interval {ends[0]} to {ends[1]})"
+    beyond = "" if min(trend.x) <= at <= max(trend.x) else ", beyond the settings that were trained"
     return f"; the line reaches {points} at {where}{beyond}."
 
 
-def _place(value: float, digits: int) -> str:
-    return f"{value:,.{digits}f}" if value < 1e6 else f"{value:.1g}"
+def _is_near(trend: Trend, place: float) -> bool:
+    """True for a place no farther from the settings than `REACH` times their span, on the scale of the line."""
+    scale = math.log2 if trend.doubling else float
+    low, high, at = (scale(value) for value in (min(trend.x), max(trend.x), place))
+    return low - REACH * (high - low) <= at <= high + REACH * (high - low)
+
+
+def _place(value: float, axis: str) -> str:
+    return f"{value:,.{0 if axis == 'steps' else 2}f}"
 
 
 def _points(share: float) -> str:

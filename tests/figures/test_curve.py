@@ -67,3 +67,22 @@ def test_an_arm_that_must_hurt_and_falls_much_deeper_gives_the_others_a_closer_p
 def test_where_all_arms_fall_alike_one_panel_shows_them():
     assert len(draw(_curve(-0.08)).axes) == 1
     assert len(draw(_curve(-0.5, transfer=-0.4)).axes) == 1
+
+
+def test_the_spread_of_many_arms_stands_side_by_side():
+    runs = [
+        RunRecord("a", "b", arm, layers, seed, RunResult.of({"state": "done", "top1_last": 0.5 + 0.02 * seed}))
+        for arm in ("transfer", "selffer", "random", "delta")
+        for layers in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    base = RunResult.of({"state": "done", "top1_last": 0.7})
+    runs += [RunRecord("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
+    [many] = draw(make_curve(runs, parameters=P)).axes
+    bars = [(round(x, 6), round(high - low, 6)) for c in many.collections for (x, low), (_, high) in c.get_segments()]
+    assert len(bars) == len({x for x, _ in bars}) == 12  # no bar hides another
+    assert {length for _, length in bars} == {round(200 * 0.01 * 2**0.5, 6)}  # from one deviation below to one above
+    assert [n for n in many.get_xticks() if abs(n - round(n)) > 1e-9] == []
+    few = [run for run in runs if run.arm != "delta"]
+    [axes] = draw(make_curve(few, parameters=P)).axes
+    assert all(set(line.get_xdata()) <= {0, 1, 2, 3} for line in axes.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -159,6 +160,13 @@ def test_a_crossing_beyond_the_settings_is_called_so():
     )
     assert trend.crossing[0] == pytest.approx(3200, rel=0.05)
     assert tell_trend(trend).endswith("beyond the settings that were trained.")
+    unbounded = dataclasses.replace(trend, crossing=(3200.0, 450.0, 6e17))
+    end = "; the line reaches 1 point at steps = 3,200 (95 % interval 450 to no upper end)"
+    assert tell_trend(unbounded).endswith(f"{end}, beyond the settings that were trained.")
+    below = dataclasses.replace(trend, crossing=(150.0, 1e-12, 390.0))
+    assert tell_trend(below).endswith("steps = 150 (95 % interval no lower end to 390).")
+    far = dataclasses.replace(trend, crossing=(5e9, 450.0, 6e17))
+    assert tell_trend(far).endswith("; nowhere near the settings that were trained does the line reach 1 point.")
 
 
 def test_rank_correlation_is_spearmans_and_its_p_that_of_all_orders():
