@@ -28,6 +28,7 @@ from mkfa.readers.former import (
     with_facts,
 )
 from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
+from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.storage.records import Result
 
 STATES = ("harvested", "updated", "skipped", "failed")
@@ -137,9 +138,18 @@ def _given_once(sources: Iterable[str]) -> tuple[str, ...]:
     """Leave out paths to a file that is among the sources by another path, if both have the same default name."""
     unique: dict[tuple[str, str], str] = {}
     for source in sources:
-        real = str(Path(source).expanduser().resolve()) if is_path(source) else source
+        real = str(_first_of(Path(source).expanduser().resolve())) if is_path(source) else source
         unique.setdefault((real, network_name(source)), source)
     return tuple(unique.values())
+
+
+def _first_of(path: Path) -> Path:
+    """Return the first shard of the checkpoint that a shard belongs to; other paths as they are."""
+    if shard_name(path.name) is None:
+        return path
+    from mkfa.readers.tensors.shards import together
+
+    return next((path.parent / shard.name for shard in together(path)), path)
 
 
 def harvest_all(

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.tfjs import is_tfjs
-from mkfa.readers.tensors.shards import json_file, open_any
+from mkfa.readers.tensors.shard_names import INDEX, families, missing, shard_name
+from mkfa.readers.tensors.shards import are_networks, json_file, open_any
 from mkfa.storage.files import read_regular
 from mkfa.storage.json_text import parse_json
 
@@ -32,8 +33,9 @@ _FORMATS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".tflite", 
 _TENSORS = _FORMATS[:5]
 _WEB_MODEL = "model.json"
 """What TensorFlow.js calls a model, whose shards lie beside it."""
-_INDEX = re.compile(r"(?P<stem>.+)\.(?P<format>safetensors|bin)\.index(\.(?P<variant>\w+))?\.json")
-_SHARD = re.compile(r".+[-_.]\d+[-_]of[-_]\d+(\.\w+)?|.*shard\d+of\d+|.+\.part\d+")
+_PART = re.compile(r".+\.part\d+")
+_INCOMPLETE = 100
+"""Added to the rank of shards of which some are missing."""
 _VARIANT = re.compile(r"(?P<stem>.+)[._-](?P<variant>fp16|bf16|fp32|float16|float32|bfloat16|half|int8|non_ema)", re.I)
 _FRAMEWORK = re.compile(r"^((?:open_clip_)?)(?:pytorch|tf|flax)_(?=model($|_\d))")
 """What names of Hugging Face have before "model" in formats other than safetensors."""
@@ -99,7 +101,7 @@ def choose(folder: Path, *, prefer_ema: bool = False) -> Chosen:
 def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
     names = _names(folder)
     listed = _listed(folder, names)
-    files = [file for file in _files(names) if file.name not in listed]
+    files = _files([name for name in names if name not in listed], folder)
     if files:
         return _of_files(folder, files, names, ema)
     if _WEB_MODEL in names and is_tfjs(folder / _WEB_MODEL):
@@ -113,8 +115,8 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
         below = _choose(folder / name, depth - 1, ema)
         others = [other for other in inner if other != name]
         return Chosen(below.path, (*_note(name, why, others), *below.notes))
-    if any(_SHARD.fullmatch(_stripped(name)) for name in names if name.endswith(_FORMATS)):
-        problem = "has shards of a checkpoint, but not the index that lists them (*.index.json)"
+    if any(_PART.fullmatch(_stripped(name)) for name in names if name.endswith(_FORMATS)):
+        problem = "has parts of a checkpoint, but not the index that lists them (*.index.json)"
         raise SourceError(folder, problem, "fetch the index too")
     raise SourceError(
         folder, "is a folder without a checkpoint", "name a file, or a folder with model.safetensors in it"
@@ -132,7 +134,7 @@ def _listed(folder: Path, names: Iterable[str]) -> set[str]:
     """Return the shards that the folder's indexes list; an index that cannot be read is left to its reader."""
     shards: set[str] = set()
     for name in names:
-        if _INDEX.fullmatch(name):
+        if INDEX.fullmatch(name):
             with contextlib.suppress(SourceError, LookupError, AttributeError, TypeError):
                 shards |= set(json_file(folder / name)["weight_map"].values()) if (folder / name).is_file() else set()
     return shards
@@ -145,11 +147,24 @@ def _names(folder: Path) -> list[str]:
         raise SourceError(folder, f"cannot be read ({error.strerror or error})", "check its permissions") from error
 
 
-def _files(names: Iterable[str]) -> list[_File]:
-    """Return the files of a folder that may be networks; pickles of any kind (.pkl) only if there is nothing else."""
-    found = []
+def _files(names: Iterable[str], folder: Path | None = None) -> list[_File]:
+    """Return the files of a folder that may be networks; pickles of any kind (.pkl) only if there is nothing else.
+
+    Of shards that belong together it is the first. With `folder` their tensors decide whether they belong together.
+    """
+    names = list(names)
+    found: list[_File] = []
+    later, lacking, apart = set[str](), set[str](), set[str]()
+    for shards in families(names).values():
+        if folder is None or not _are_networks([folder / shard.name for shard in shards]):
+            later |= {shard.name for shard in shards[1:]}
+            lacking |= {shards[0].name} if missing(shards) else set()
+        else:
+            apart |= {shard.name for shard in shards}
     for name in names:
-        index = _INDEX.fullmatch(name)
+        if name in later:
+            continue
+        index = INDEX.fullmatch(name)
         if index:
             stem, rank = index["stem"], _FORMATS.index(f".{index['format']}") * 2 + 1
             found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), index["variant"] or "", rank))
@@ -158,17 +173,26 @@ def _files(names: Iterable[str]) -> list[_File]:
         ending = next(
             (ending for ending in _FORMATS if plain.lower().endswith(ending)), ".tar" if plain != name else ""
         )
-        stem = _stripped(name)
-        if not ending or not stem or _SHARD.fullmatch(stem) or _ASIDE.fullmatch(stem):
+        stem = plain.removesuffix(ending) if name in apart else _stripped(name)
+        if not ending or not stem or _PART.fullmatch(stem) or _ASIDE.fullmatch(stem):
             continue
         variant = _VARIANT.fullmatch(stem)
         stem, kind = (variant["stem"], variant["variant"]) if variant else (stem, "")
-        rank = 2 * (_FORMATS.index(ending) if ending in _FORMATS else len(_FORMATS))
+        rank = 2 * (_FORMATS.index(ending) if ending in _FORMATS else len(_FORMATS)) + _INCOMPLETE * (name in lacking)
         found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), kind, rank))
     return [file for file in found if not file.name.endswith(".pkl")] or found
 
 
+def _are_networks(paths: Sequence[Path]) -> bool:
+    try:
+        return are_networks(paths)
+    except MkfaError:  # what is wrong with a shard is said when it is read
+        return False
+
+
 def _stripped(name: str) -> str:
+    if shard := shard_name(name):
+        return shard.stem
     name = name.removesuffix(".tar")
     for ending in (".weights.h5", *_FORMATS):
         if name.lower().endswith(ending):
@@ -309,7 +333,7 @@ def _same_tensors(paths: Sequence[Path]) -> bool:
     """True unless the convolutions of two checkpoints have other shapes; copies kept by optimisers do not count."""
     shapes = None
     for path in paths[:_MOST_COMPARED]:
-        if not path.is_file() or not path.name.removesuffix(".tar").endswith(_TENSORS):
+        if not path.is_file() or not path.name.removesuffix(".tar").endswith(_TENSORS) or shard_name(path.name):
             continue
         try:
             tensors = open_any(path).tensors

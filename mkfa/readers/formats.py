@@ -12,6 +12,7 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
+from mkfa.readers.tensors.shard_names import shard_name
 
 
 def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
@@ -41,6 +42,10 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.tensors.shards import read_index
 
         return read_index
+    if shard_name(path.name):
+        from mkfa.readers.tensors.shards import read_shard
+
+        return read_shard
     if looks_like_safetensors(head, path):
         from mkfa.readers.tensors.safetensors import read_safetensors
 

@@ -20,6 +20,7 @@ from mkfa.progress import Progress, follow
 from mkfa.readers.options import ReadOptions, make_options
 from mkfa.readers.options import follow as follow_options
 from mkfa.readers.reading import DepthwiseLayer, Reading
+from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.version import VERSION
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
         return module_name(source)
     if is_path(source):
         path = Path(source).expanduser()
+        if (shard := shard_name(path.name)) and path.is_file():
+            from mkfa.readers.tensors.shards import together
+
+            return shard.stem if together(path) else path.stem
         return path.resolve().name if path.is_dir() else path.stem
     repository, at, revision = source.removeprefix("hf-hub:").rstrip("/").partition("@")
     return repository.rpartition("/")[2] + at + revision.replace("/", "-")

@@ -285,9 +285,20 @@ def test_shards_with_their_index_are_one_network(tmp_path, index):
     assert taken(tmp_path / "out")[0] == 2
 
 
-def test_shards_without_their_index_are_refused(tmp_path):
-    shard(tmp_path, index="")
-    with pytest.raises(SourceError, match="has shards of a checkpoint, but not the index"):
+def test_shards_without_their_index_are_one_network(tmp_path):
+    shard(tmp_path, 4, index="")
+    put_other(tmp_path / "optimizer.bin")
+    assert taken(tmp_path)[0] == 4
+
+
+def test_a_complete_file_is_preferred_to_shards_of_which_one_is_missing(tmp_path):
+    shard(tmp_path, 4, index="")
+    put(tmp_path / "pytorch_model.bin", 5)
+    assert taken(tmp_path)[0] == 4
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    assert taken(tmp_path)[0] == 5
+    (tmp_path / "pytorch_model.bin").unlink()
+    with pytest.raises(SourceError, match=r"model-00002-of-00002\.safetensors is not beside it"):
         harvest(tmp_path)
 
 

@@ -1,19 +1,22 @@
-"""Read checkpoints of several files: an index with its shards."""
+"""Read checkpoints of several files: an index with its shards, or shards that their names put together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mkfa.array_types import F32
-from mkfa.errors import SourceError
+from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, ReadOptions
-from mkfa.readers.reading import Reading, TensorFile, TensorInfo, read_head
+from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo, read_head
 from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
+from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shard_name, shards_beside
 from mkfa.storage.files import open_file, read_span
 
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt")
@@ -21,10 +24,14 @@ _PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 
 @dataclass(frozen=True, slots=True)
 class ShardedFile:
-    """Several files as one `TensorFile`; `places` maps a key to its shard."""
+    """Several files as one `ModuleFile`; `places` maps a key to its shard, `metadata` are those of the first one."""
 
     tensors: Mapping[str, TensorInfo]
     places: Mapping[str, TensorFile]
+    metadata: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
+    facts: Mapping[str, GraphLayer | str] = field(default_factory=lambda: FrozenDict({}))
+    stood_in: Mapping[str, int] = field(default_factory=lambda: FrozenDict({}))
+    architecture: str = ""
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, F32]]:
         """Yield (key, tensor as float32), shard by shard."""
@@ -58,11 +65,118 @@ def read_index(path: Path, options: ReadOptions = DEFAULT) -> Reading:
             problem = f"lists {key[:80]!r} in {name[:80]}, which lacks it"
             raise SourceError(path, problem, "fetch index and shards again")
         tensors[key], places[key] = info, shards[name]
-    file = ShardedFile(FrozenDict(tensors), FrozenDict(places))
+    file = _joined(tensors, places, shards.values())
     hashed = (path, *(paths[name] for name in sorted(paths)))
     note = "source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name"
     # An index is sorted by name, even if its shards are not.
     return read_checkpoint(file, CheckpointInfo(path, hashed=hashed, notes=(note,), keeps_order=False), options)
+
+
+def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
+    """Read a shard together with those that belong to it, by the index that lists it or by their names.
+
+    Files that are so named but have the same tensors are networks of their own (folds, seeds), and one is read.
+    Parameters and errors as for `mkfa.readers.formats.reader_for`.
+
+    Raises
+    ------
+    SourceError
+        Also: a shard is missing, or two have a tensor of the same name.
+    """
+    if index := index_of(path):
+        return read_index(index, options)
+    shards = shards_beside(path)
+    if path.suffix.lower() == ".h5":
+        if shards[0].total == 1:
+            from mkfa.readers.graphs.keras import read_keras
+
+            return read_keras(path, options)
+        raise _of_several(path, "of a Keras network, which are not read together", "save the network as one file")
+    if shards[0].total == 1 or are_networks([path.parent / shard.name for shard in shards]):
+        return _alone(path, options)
+    if lacking := missing(shards):
+        names = f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not beside it"
+        raise _of_several(path, f"of a checkpoint, and {names}", "fetch all shards, or rename it if it is a network")
+    if len({shard.number for shard in shards}) < len(shards):
+        raise SourceError(path, "has a shard of the same number beside it", "leave one checkpoint in the folder")
+    paths = [path.parent / shard.name for shard in shards]
+    files = [open_any(each) for each in paths]
+    tensors: dict[str, TensorInfo] = {}
+    places: dict[str, TensorFile] = {}
+    for each, file in zip(paths, files, strict=True):
+        for key, info in file.tensors.items():
+            if key in places:
+                raise SourceError(each, f"has {key[:80]!r}, as another shard has", "fetch the shards again")
+            tensors[key], places[key] = info, file
+    file = _joined(tensors, places, files)
+    note = "source_sha256 is that of the lines 'digest  name' of the shards, by number"
+    hint = next((file.metadata[name] for name in ("architecture", "arch") if name in file.metadata), "")
+    order = None if path.suffix.lower() in _PICKLES else False  # each safetensors file is sorted by name
+    info = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(note,), keeps_order=order)
+    return read_checkpoint(file, info, options)
+
+
+def index_of(path: Path) -> Path | None:
+    """Return the index in a file's folder that lists it, if there is one."""
+    with contextlib.suppress(OSError):
+        for name in sorted(entry.name for entry in path.parent.iterdir() if INDEX.fullmatch(entry.name)):
+            with contextlib.suppress(SourceError, LookupError, AttributeError, TypeError):
+                if path.name in json_file(path.parent / name)["weight_map"].values():
+                    return path.parent / name
+    return None
+
+
+def together(path: Path) -> list[ShardName]:
+    """Return the shards that make up the checkpoint that a file belongs to, by number; [] for any other file."""
+    shards = shards_beside(path) if path.is_file() else []
+    try:
+        return [] if are_networks([path.parent / shard.name for shard in shards]) else shards
+    except MkfaError:  # what is wrong with a shard is said when it is read
+        return shards
+
+
+def are_networks(paths: Sequence[Path]) -> bool:
+    """True if files that are named like shards have tensors of the same names: each is a network."""
+    if len(paths) < 2:
+        return False
+    first, second = (open_any(path).tensors for path in paths[:2])
+    return bool(first) and set(first) == set(second)
+
+
+def _of_several(path: Path, problem: str, remedy: str) -> SourceError:
+    shard = shard_name(path.name)
+    return SourceError(path, f"is one of {shard.total if shard else 'several'} shards {problem}", remedy)
+
+
+def _alone(path: Path, options: ReadOptions) -> Reading:
+    if path.suffix.lower() in _PICKLES:
+        from mkfa.readers.tensors.pytorch import read_torch
+
+        return read_torch(path, options)
+    from mkfa.readers.tensors.safetensors import read_safetensors
+
+    return read_safetensors(path, options)
+
+
+def _joined(
+    tensors: Mapping[str, TensorInfo], places: Mapping[str, TensorFile], files: Iterable[TensorFile]
+) -> ShardedFile:
+    """Return several files as one, with what each says of its modules and objects."""
+    facts: dict[str, GraphLayer | str] = {}
+    stood_in: Counter[str] = Counter()
+    metadata: Mapping[str, str] = {}
+    for file in files:
+        metadata = metadata or getattr(file, "metadata", {})
+        if isinstance(file, ModuleFile):
+            facts |= file.facts
+            stood_in.update(file.stood_in)
+    return ShardedFile(
+        FrozenDict(tensors),
+        FrozenDict(places),
+        metadata=FrozenDict(metadata),
+        facts=FrozenDict(facts),
+        stood_in=FrozenDict(dict(stood_in.most_common())),
+    )
 
 
 def _inside(index: Path, name: str) -> Path:
@@ -78,7 +192,7 @@ def _inside(index: Path, name: str) -> Path:
 def open_any(path: Path) -> TensorFile:
     """Open a safetensors or PyTorch file, chosen by its ending; raises SourceError."""
     read_head(path)  # refuses missing files, LFS pointers and web pages
-    if path.suffix in _PICKLES:
+    if path.suffix.lower() in _PICKLES:
         from mkfa.readers.tensors.pytorch import open_torch
 
         return open_torch(path)
