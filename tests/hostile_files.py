@@ -302,6 +302,19 @@ def many_keras_layers(n: int) -> Files:
     return {"model.json": json.dumps(content).encode(), "a.bin": shard}
 
 
+def many_shards(n: int) -> Files:
+    """Files of nearly nothing, each of which would be read for itself."""
+    total = min(20 * n, 2000)
+    files = {}
+    for i in range(total):
+        entries = {
+            f"b{i}.{j}.weight": {"dtype": "F32", "shape": [0, 1, 3, 3], "data_offsets": [0, 0]} for j in range(n)
+        }
+        header = json.dumps(entries).encode()
+        files[f"model-{i + 1:05d}-of-{total:05d}.safetensors"] = struct.pack("<Q", len(header)) + header
+    return files
+
+
 def one_tensor_of_many_names(n: int) -> Files:
     """Return a PyTorch file whose names are one text of 1,000 characters before a number, and one tensor."""
     import torch
@@ -341,6 +354,7 @@ BUILDERS: dict[str, Callable[[int], Files]] = {
         texts_without_end,
         shared_readers_in_tfjs,
         many_keras_layers,
+        many_shards,
         one_tensor_of_many_names,
         *PICKLES,
         *HDF5,

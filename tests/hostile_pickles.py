@@ -132,8 +132,25 @@ def wide_strides(n: int) -> Files:
     return {"m.pth": buffer.getvalue()}
 
 
+def written_list_copied_by_calls(n: int) -> Files:
+    """The same as text, in the instructions of protocol 0."""
+    head = b"(" + b"I1\n" * (50 * n) + b"lp1\n0cbuiltins\nset\np2\n0"
+    return zipped(head + b"(" + b"g2\n(g1\ntR" * (100 * n) + b"l.")
+
+
+def written_ids(n: int) -> Files:
+    """Long persistent ids as protocol 0 writes them, and tensors that share what one of them names."""
+    storage = b"P('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 144)\np1\n0"
+    module = b"P('module', <class 'x.Y'>, '" + b"\\n" * (100 * n) + b"')\n0"
+    one = b"g2\n(g1\nI0\n(I4\nI1\nI3\nI3\nt(I9\nI9\nI3\nI1\ntI00\nNtR"
+    tensors = b"".join(b"Vb%d.weight\n" % i + one for i in range(50 * n))
+    return zipped(storage + b"ctorch._utils\n_rebuild_tensor_v2\np2\n0" + module * (20 * n) + b"(" + tensors + b"d.")
+
+
 PICKLES: tuple[Callable[[int], Files], ...] = (
     list_copied_by_calls,
+    written_list_copied_by_calls,
+    written_ids,
     list_copied_by_items,
     text_encoded_again,
     one_key_joined_again,

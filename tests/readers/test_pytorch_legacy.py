@@ -85,3 +85,44 @@ def test_a_pickle_that_is_too_long_is_called_that(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pytorch_legacy, "MAX_PICKLE", 60_000)
     with pytest.raises(SourceError, match="a pickle of more than 60000 bytes"):
         harvest(str(tmp_path / "x.pkl"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", ["state dict", "checkpoint", "module"])
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_protocols_of_text_are_read(tmp_path: Path, protocol: int, kind: str, zipped: bool) -> None:
+    """Protocol 0 writes persistent ids as the text of a tuple, which torch.load cannot read back."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 5, groups=8, dilation=2))
+    other = {"lr": 0.1, "name": "n\u00e4me\n\\x", "big": 1 << 80, "b": b"\x00\xff\n", "s": {1}, "np": np.float64(0.5)}
+    value = {"state dict": net.state_dict(), "checkpoint": {"state_dict": net.state_dict(), **other}, "module": net}[
+        kind
+    ]
+    path = tmp_path / "m.pth"
+    torch.save(value, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    bank = harvest(path)
+    np.testing.assert_array_equal(bank.of_layer(0).weight, net[1].weight.detach().numpy()[:, 0])
+    assert bank.layers[0].dilation == ((2, 2) if kind == "module" else (-1, -1))
+
+
+@pytest.mark.parametrize("text", ["x', 'y", "\\'", "a" * 3000, "('storage',)", "<class 'os.system'>"])
+def test_written_ids_of_other_forms_are_inert(tmp_path: Path, text: str) -> None:
+    pickled = f"(dp0\nVa\np1\nP('storage', <class '{text}'>, '0', 'cpu', 9)\ns.".encode()
+    (tmp_path / "m.pkl").write_bytes(pickled)
+    with pytest.raises(SourceError):
+        harvest(tmp_path / "m.pkl")
+
+
+def test_a_view_that_protocol_0_writes(tmp_path: Path) -> None:
+    weight = torch.arange(72, dtype=torch.float32).reshape(4, 1, 3, 6)
+    path = tmp_path / "m.pth"
+    torch.save({"a.weight": weight[..., 3:]}, path, pickle_protocol=0, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    whole = data.index(b", 'cpu', 72, None)")
+    viewed = data[:whole] + b", 'cpu', 72, ('v', 0, 72))" + data[whole + len(b", 'cpu', 72, None)") :]
+    for content in (data, viewed):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(harvest(path).of_layer(0).weight, weight[:, 0, :, 3:])
+    path.write_bytes(viewed.replace(b"('v', 0, 72)", b"('v', 1, 72)"))
+    with pytest.raises(SourceError, match="a view beyond its storage"):
+        harvest(path)

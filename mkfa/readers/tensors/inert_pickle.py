@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import re
 import struct
 from typing import IO, Any
 
@@ -43,6 +44,11 @@ _COLLECTION, _TEXT, _NOTE, _OBJECT = 88, 60, 100, 200
 _SOME, _STEPS_OF_SOME = 1 << 10, 600  # an instruction takes less than half a microsecond
 _MOST_NOTES = 1 << 32
 _POP = 0x30
+_STORAGE_ID = re.compile(
+    r"\('storage', <class '(?P<kind>[\w.]{1,200})'>, '(?P<key>[^'\\]*)', '(?P<device>[^'\\]*)', (?P<numel>\d{1,19})"
+    r"(?:, (?:None|\('(?P<view>[^'\\]*)', (?P<first>\d{1,19}), (?P<size>\d{1,19})\)))?\)"
+)
+_MODULE_ID = re.compile(r"\('module', <class '(?P<kind>[\w.]{1,200})'>, ")
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 MAGIC = 0x1950A86A20F9469CFC6C
 """First value in files of torch.save before PyTorch 1.6."""
@@ -140,6 +146,17 @@ class Interpreter:
             return self.known[int(pid)]
         self.built["persistent id"] = self.built.get("persistent id", 0) + 1
         return Inert("persistent id", pid if isinstance(pid, tuple) else (pid,))
+
+    def _written_id(self, text: str) -> Any:
+        """Return a persistent id that protocol 0 writes as the text of a tuple, which not even torch.load reads."""
+        self._charge(text)
+        if found := _STORAGE_ID.fullmatch(text):
+            kind = self._global(*found["kind"].rpartition(".")[::2])
+            view = (found["view"], int(found["first"]), int(found["size"])) if found["view"] else None
+            return ("storage", kind, found["key"], found["device"], int(found["numel"]), view)
+        if found := _MODULE_ID.match(text):
+            return ("module", self._global(*found["kind"].rpartition(".")[::2]), "", "")
+        return text
 
     def _storage(self, pid: tuple[Any, ...]) -> StorageRef:
         if len(pid) not in (5, 6):
@@ -389,7 +406,7 @@ class Interpreter:
             else:
                 memo[index] = stack[-1]
         elif op == 0x50:  # PERSID
-            stack.append(self._persistent(self._line().decode()))
+            stack.append(self._persistent(self._written_id(self._line(self.left).decode())))
         elif op in (0x82, 0x83, 0x84):  # EXT1, EXT2, EXT4
             code = self._number({0x82: "<B", 0x83: "<H", 0x84: "<i"}[op])
             stack.append(self._global("copyreg", f"extension {code}"))

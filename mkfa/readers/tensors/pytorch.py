@@ -49,24 +49,27 @@ def read_torch(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     return reading
 
 
-def open_torch(path: Path) -> TorchFile:
-    """Open a PyTorch file of any format; raises SourceError as `read_torch`."""
+def open_torch(path: Path, budget: Budget | None = None) -> TorchFile:
+    """Open a PyTorch file of any format; `budget` is that of the files that it is one of. Raises as `read_torch`."""
     with open_file(path) as f:
         size = os.fstat(f.fileno()).st_size
+        budget = Budget(path) if budget is None else budget
+        budget.grow(size)
         try:
             head = read_span(f, 0, min(512, size), thing=path)
             if head.startswith(b"PK\x03\x04"):
-                return _open_zip(path, f, size)
+                return _open_zip(path, f, size, budget)
             from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
 
-            return open_tar(path, f, size) if head[257:262] == b"ustar" else open_legacy(path, f, size)
+            opener = open_tar if head[257:262] == b"ustar" else open_legacy
+            return opener(path, f, size, budget)
         except DamagedPickleError as error:
             raise SourceError(path, f"is damaged or not a PyTorch file: it has {error}", _AGAIN) from None
         except OSError as error:
             raise SourceError(path, f"cannot be read ({error.strerror or error})", "check the disk") from error
 
 
-def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
+def _open_zip(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
     records = _records(f, size, path)
     pickles = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
@@ -81,7 +84,6 @@ def _open_zip(path: Path, f: FileIO, size: int) -> TorchFile:
         check_span(f, order, name="byteorder", thing=path)
         word = read_span(f, order[0], min(order[1], order[0] + 16), thing=path)
     big_endian = word.strip() == b"big"
-    budget = Budget(path, size)
     interpreter, value = _record_pickle(f, records[pickles[0]], path, budget)
     spans = {}
     for key, ref in interpreter.storages.items():

@@ -25,10 +25,10 @@ _AGAIN = "fetch the file again"
 _MOST_AXES = 64
 
 
-def open_legacy(path: Path, f: FileIO, size: int) -> TorchFile:
+def open_legacy(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
     """Open a file of pickles: PyTorch's, with count and numbers of each storage after them, or a plain one."""
     stream = io.BufferedReader(f)
-    interpreter = Interpreter(stream, min(size, MAX_PICKLE), Budget(path, size))
+    interpreter = Interpreter(stream, min(size, MAX_PICKLE), budget)
     try:
         first = interpreter.load()
         if first != MAGIC:
@@ -72,7 +72,7 @@ def _plain(path: Path, f: FileIO, value: Any, interpreter: Interpreter) -> Torch
     return file
 
 
-def open_tar(path: Path, f: FileIO, size: int) -> TorchFile:
+def open_tar(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
     """Open the oldest format: a tar file of `storages`, `tensors` and `pickle`."""
     import tarfile  # seldom needed
 
@@ -85,7 +85,7 @@ def open_tar(path: Path, f: FileIO, size: int) -> TorchFile:
         raise SourceError(path, "is a tar file, but not PyTorch's", "unpack it and give the checkpoint in it")
     if any(first + length > size for first, length in places.values()):
         raise SourceError(path, "is truncated: its tar directory claims more than it has", _AGAIN)
-    stream, budget = io.BufferedReader(f), Budget(path, size)
+    stream = io.BufferedReader(f)
     try:
         known, spans = _tar_storages(stream, *places["storages"], budget)
         known |= _tar_tensors(stream, *places["tensors"], known, budget)

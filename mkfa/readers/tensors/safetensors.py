@@ -89,7 +89,7 @@ def header_size(start: bytes, file_size: int, thing: object) -> int:
     return 8 + length
 
 
-def parse_header(data: bytes, file_size: int, thing: object) -> Header:
+def parse_header(data: bytes, file_size: int, thing: object, budget: Budget | None = None) -> Header:
     """Parse and check a header.
 
     Parameters
@@ -97,6 +97,7 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
     data : at least the first `header_size` bytes of the file.
     file_size : bytes of the whole file.
     thing : named in errors.
+    budget : that of several files, grown by this one; None for one of its own.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def parse_header(data: bytes, file_size: int, thing: object) -> Header:
     size = header_size(data, file_size, thing)
     if len(data) < size:
         raise SourceError(thing, f"is truncated: {len(data)} bytes of a {size} byte header", _AGAIN)
-    budget = Budget(thing, file_size)
+    budget = Budget(thing, file_size) if budget is None else budget
     entries = json_object(data[8:size], thing, budget)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -212,13 +213,15 @@ class SafetensorsFile:
                 yield key, to_float32(read_span(f, first, last, thing=self.path), info.dtype).reshape(info.shape)
 
 
-def open_safetensors(path: Path) -> SafetensorsFile:
-    """Open a safetensors file; raises SourceError as `parse_header`."""
+def open_safetensors(path: Path, budget: Budget | None = None) -> SafetensorsFile:
+    """Open a safetensors file; `budget` is that of the files that it is one of. Raises as `parse_header`."""
     with open_file(path) as f:
         size = os.fstat(f.fileno()).st_size
+        if budget is not None:
+            budget.grow(size)
         start = read_span(f, 0, min(8, size), thing=path)
         data = read_span(f, 0, header_size(start, size, path), thing=path)
-        return SafetensorsFile(path, parse_header(data, size, path))
+        return SafetensorsFile(path, parse_header(data, size, path, budget))
 
 
 def read_safetensors(path: Path, options: ReadOptions = DEFAULT) -> Reading:

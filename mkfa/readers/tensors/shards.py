@@ -17,6 +17,7 @@ from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, Te
 from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
 from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shard_name, shards_beside
+from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt")
@@ -56,10 +57,11 @@ def read_index(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     paths: dict[str, Path] = {}
     tensors: dict[str, TensorInfo] = {}
     places: dict[str, TensorFile] = {}
+    budget = Budget(path)
     for key, name in entries.items():
         if name not in shards:
             paths[name] = _inside(path, name)
-            shards[name] = open_any(paths[name])
+            shards[name] = open_any(paths[name], budget)
         info = shards[name].tensors.get(key)
         if info is None:
             problem = f"lists {key[:80]!r} in {name[:80]}, which lacks it"
@@ -100,7 +102,8 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     if len({shard.number for shard in shards}) < len(shards):
         raise SourceError(path, "has a shard of the same number beside it", "leave one checkpoint in the folder")
     paths = [path.parent / shard.name for shard in shards]
-    files = [open_any(each) for each in paths]
+    budget = Budget(path)
+    files = [open_any(each, budget) for each in paths]
     tensors: dict[str, TensorInfo] = {}
     places: dict[str, TensorFile] = {}
     for each, file in zip(paths, files, strict=True):
@@ -112,8 +115,8 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     note = "source_sha256 is that of the lines 'digest  name' of the shards, by number"
     hint = next((file.metadata[name] for name in ("architecture", "arch") if name in file.metadata), "")
     order = None if path.suffix.lower() in _PICKLES else False  # each safetensors file is sorted by name
-    info = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(note,), keeps_order=order)
-    return read_checkpoint(file, info, options)
+    about = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(note,), keeps_order=order)
+    return read_checkpoint(file, about, options)
 
 
 def index_of(path: Path) -> Path | None:
@@ -189,14 +192,17 @@ def _inside(index: Path, name: str) -> Path:
     return beside if beside.exists() or not index.is_symlink() else index.resolve().parent / name
 
 
-def open_any(path: Path) -> TensorFile:
-    """Open a safetensors or PyTorch file, chosen by its ending; raises SourceError."""
+def open_any(path: Path, budget: Budget | None = None) -> TensorFile:
+    """Open a safetensors or PyTorch file, chosen by its ending; raises SourceError.
+
+    `budget` is that of the files that it is one of.
+    """
     read_head(path)  # refuses missing files, LFS pointers and web pages
     if path.suffix.lower() in _PICKLES:
         from mkfa.readers.tensors.pytorch import open_torch
 
-        return open_torch(path)
-    return open_safetensors(path)
+        return open_torch(path, budget)
+    return open_safetensors(path, budget)
 
 
 def json_file(path: Path) -> dict[str, Any]:
