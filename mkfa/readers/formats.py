@@ -42,7 +42,10 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.tensors.shards import read_index
 
         return read_index
-    if shard_name(path.name):
+    if (shard := shard_name(path.name)) and path.suffix.lower() == ".h5" and shard.total > 1:
+        problem = f"is one of {shard.total} shards of a Keras network, which are not read together"
+        raise SourceError(path, problem, "save the network as one file, or as safetensors")
+    if shard and path.suffix.lower() != ".h5":
         from mkfa.readers.tensors.shards import read_shard
 
         return read_shard

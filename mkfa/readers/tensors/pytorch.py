@@ -62,7 +62,7 @@ def open_torch(path: Path, budget: Budget | None = None) -> TorchFile:
             from mkfa.readers.tensors.pytorch_legacy import open_legacy, open_tar
 
             opener = open_tar if head[257:262] == b"ustar" else open_legacy
-            return opener(path, f, size, budget)
+            return opener(path, f, size, budget=budget)
         except DamagedPickleError as error:
             raise SourceError(path, f"is damaged or not a PyTorch file: it has {error}", _AGAIN) from None
         except OSError as error:

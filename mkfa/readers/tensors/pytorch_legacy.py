@@ -25,7 +25,7 @@ _AGAIN = "fetch the file again"
 _MOST_AXES = 64
 
 
-def open_legacy(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
+def open_legacy(path: Path, f: FileIO, size: int, *, budget: Budget) -> TorchFile:
     """Open a file of pickles: PyTorch's, with count and numbers of each storage after them, or a plain one."""
     stream = io.BufferedReader(f)
     interpreter = Interpreter(stream, min(size, MAX_PICKLE), budget)
@@ -72,7 +72,7 @@ def _plain(path: Path, f: FileIO, value: Any, interpreter: Interpreter) -> Torch
     return file
 
 
-def open_tar(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
+def open_tar(path: Path, f: FileIO, size: int, *, budget: Budget) -> TorchFile:
     """Open the oldest format: a tar file of `storages`, `tensors` and `pickle`."""
     import tarfile  # seldom needed
 

@@ -89,7 +89,7 @@ def header_size(start: bytes, file_size: int, thing: object) -> int:
     return 8 + length
 
 
-def parse_header(data: bytes, file_size: int, thing: object, budget: Budget | None = None) -> Header:
+def parse_header(data: bytes, file_size: int, thing: object, *, budget: Budget | None = None) -> Header:
     """Parse and check a header.
 
     Parameters
@@ -221,7 +221,7 @@ def open_safetensors(path: Path, budget: Budget | None = None) -> SafetensorsFil
             budget.grow(size)
         start = read_span(f, 0, min(8, size), thing=path)
         data = read_span(f, 0, header_size(start, size, path), thing=path)
-        return SafetensorsFile(path, parse_header(data, size, path, budget))
+        return SafetensorsFile(path, parse_header(data, size, path, budget=budget))
 
 
 def read_safetensors(path: Path, options: ReadOptions = DEFAULT) -> Reading:

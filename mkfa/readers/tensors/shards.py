@@ -16,7 +16,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import GraphLayer, ModuleFile, Reading, TensorFile, TensorInfo, read_head
 from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safetensors
-from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shard_name, shards_beside
+from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shards_beside
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 
@@ -88,17 +88,12 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     if index := index_of(path):
         return read_index(index, options)
     shards = shards_beside(path)
-    if path.suffix.lower() == ".h5":
-        if shards[0].total == 1:
-            from mkfa.readers.graphs.keras import read_keras
-
-            return read_keras(path, options)
-        raise _of_several(path, "of a Keras network, which are not read together", "save the network as one file")
     if shards[0].total == 1 or are_networks([path.parent / shard.name for shard in shards]):
         return _alone(path, options)
     if lacking := missing(shards):
         names = f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not beside it"
-        raise _of_several(path, f"of a checkpoint, and {names}", "fetch all shards, or rename it if it is a network")
+        problem = f"is one of {shards[0].total} shards of a checkpoint, and {names}"
+        raise SourceError(path, problem, "fetch all shards, or rename it if it is a network")
     if len({shard.number for shard in shards}) < len(shards):
         raise SourceError(path, "has a shard of the same number beside it", "leave one checkpoint in the folder")
     paths = [path.parent / shard.name for shard in shards]
@@ -144,11 +139,6 @@ def are_networks(paths: Sequence[Path]) -> bool:
         return False
     first, second = (open_any(path).tensors for path in paths[:2])
     return bool(first) and set(first) == set(second)
-
-
-def _of_several(path: Path, problem: str, remedy: str) -> SourceError:
-    shard = shard_name(path.name)
-    return SourceError(path, f"is one of {shard.total if shard else 'several'} shards {problem}", remedy)
 
 
 def _alone(path: Path, options: ReadOptions) -> Reading:
