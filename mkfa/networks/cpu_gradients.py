@@ -48,6 +48,11 @@ def use_cpu_gradients(model: nn.Module) -> int:
     return count
 
 
+def is_quick(module: nn.Module) -> bool:
+    """True if `use_cpu_gradients` changed the module."""
+    return type(module) in _quick_classes()
+
+
 def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor:
     """Return the weight gradient of a depthwise convolution with stride 1 and padding size // 2.
 

@@ -39,7 +39,7 @@ def add_offset(name: str, conv: nn.Module) -> nn.Parameter:
     if type(conv) is not torch.nn.Conv2d:
         problem = f"is a {type(conv).__name__}, which cannot take a trained offset"
         raise MkfaError(f"layer {name}", problem, "choose an arm without -K")
-    conv.__class__ = _offset_class()
+    conv.__class__ = offset_class()
     offset = torch.nn.Parameter(torch.zeros_like(conv.weight[:, :1, :1, :1]))
     conv.register_parameter("offset", offset)
     return offset
@@ -47,12 +47,12 @@ def add_offset(name: str, conv: nn.Module) -> nn.Parameter:
 
 def has_offset(conv: nn.Module) -> bool:
     """True if `add_offset` gave the layer an offset."""
-    return isinstance(conv, _offset_class())
+    return isinstance(conv, offset_class())
 
 
 @functools.cache
-def _offset_class() -> Any:
-    """Return the class, created on first use so that torch is imported only for training."""
+def offset_class() -> Any:
+    """Return the class of convolutions with an offset, created on first use: torch is imported only for training."""
     import torch
     from torch import nn
 
