@@ -19,6 +19,9 @@ from mkfa.stats.equivalence import SIDE, p_above, p_below
 from mkfa.stats.intervals import POWER, ROUNDING, Welch, mean, one_sample, welch
 from mkfa.training.spec import BASE
 
+MOST_SEEDS = 1000
+"""Beyond this many seeds a difference is too near its margin to be decided."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -139,6 +142,40 @@ def of_test(label: str, test: Welch, *, seeds: tuple[int, int], test_error: floa
         test.detectable,
         test_error=test_error,
     )
+
+
+def seeds_to_decide(effect: Effect, margins: Sequence[float], *, tests: int = 1) -> int:
+    """Return the least number of seeds a side with which the interval of the same difference holds no margin.
+
+    The variance between seeds falls with their number, that of the test images stays. 0: it is decided already, or is
+    not up to `MOST_SEEDS` seeds.
+
+    Parameters
+    ----------
+    margins : shares.
+    tests : number of units that are tested together (Bonferroni).
+
+    Examples
+    --------
+    >>> seeds_to_decide(Effect("digits", 0.0, -0.02, 0.02, error=0.01, freedom=8, seeds=(5, 5)), (-0.01, 0.01))
+    21
+    """
+    from scipy.stats import t
+
+    now = min(effect.seeds)
+    between = effect.error**2 - effect.test_error**2
+    if now < 2 or not (between > 0 and effect.freedom > 0):
+        return 0
+    count = np.arange(now + 1, MOST_SEEDS + 1)
+    parts = between * now / count
+    variance = parts + effect.test_error**2
+    # Satterthwaite's sum of squared parts over their degrees of freedom, each of which is the number of seeds less one
+    squares = effect.error**4 / effect.freedom * (now / count) ** 2 * (now - 1) / (count - 1)
+    width = t.ppf(1 - SIDE / tests, variance**2 / squares) * np.sqrt(variance)
+    nearest = min(abs(effect.difference - margin) for margin in margins)
+    enough = np.flatnonzero(width < nearest)
+    decided = effect.high - effect.difference < nearest
+    return int(count[enough[0]]) if len(enough) and not decided else 0
 
 
 def mean_effect(effects: Sequence[Effect], label: str) -> Effect:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from mkfa.evidence.claims import Claim, Statement
-from mkfa.evidence.effects import Effect
+from mkfa.evidence.effects import MOST_SEEDS, Effect
 from mkfa.evidence.printed import printed_table
 from mkfa.evidence.run_table import Point, RunTable, Scale, tables_of
 from mkfa.evidence.statements import SEEN_BESIDE_CONTROLS, Finding, evaluate, sensitive, words
@@ -89,6 +89,8 @@ def verdict_of(
             state, decided = "supported", supports[0]
         else:
             lacks = [_between(findings)]
+            needed = _open_one(findings).seeds_needed
+            command += f" --seeds {needed}" if needed and command else ""
     shown = tuple(lacks) if state == "inconclusive" else ()
     return Verdict(
         claim.id,
@@ -186,9 +188,14 @@ def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
     return f"sensitivity: {worst.control} costs {100 * worst.sensitivity:.1f} points, {ratio}{count}"
 
 
+def _open_one(findings: Sequence[Finding]) -> Finding:
+    """Return the first statement that supports and is not shown."""
+    return next((f for f in findings if f.side == "supports" and not f.holds), findings[0])
+
+
 def _between(findings: Sequence[Finding]) -> str:
     """Say which statement the interval leaves open, and what would settle it."""
-    opened = next((f for f in findings if f.side == "supports" and not f.holds), findings[0])
+    opened = _open_one(findings)
     if opened.effect is None:
         return f"runs: {opened.note}"
     if opened.effect.printed:
@@ -196,10 +203,26 @@ def _between(findings: Sequence[Finding]) -> str:
     if opened.refuted:
         also = "its opposite is shown, which the criterion does not count as a contradiction"
         return f"not shown that {opened.text}: {effect_text(opened.effect)}, {also}"
-    text = f"seeds: {effect_text(opened.effect)} does not settle whether {opened.text}"
+    what = "settings" if opened.needs else "seeds"
+    text = f"{what}: {effect_text(opened.effect)} does not settle whether {opened.text}"
     if not math.isnan(opened.effect.detectable):
         text += f"; these show {100 * opened.effect.detectable:.1f} points or more"
-    return text
+    return text + _would_settle(opened)
+
+
+def _would_settle(opened: Finding) -> str:
+    """Say what would settle a statement: other settings, a number of seeds, or neither."""
+    effect = opened.effect
+    if opened.needs:
+        return f"; {opened.needs}"
+    if opened.seeds_needed:
+        return f"; about {opened.seeds_needed} seeds would settle it, if the difference stays as it is"
+    if effect is None or opened.rule not in ("above", "below", "within"):
+        return ""
+    images = (
+        f", of which ±{100 * 1.96 * effect.test_error:.1f} points are the test images'" if effect.test_error else ""
+    )
+    return f"; {MOST_SEEDS:,} seeds would not, if the difference stays as it is: it is too near the margin{images}"
 
 
 def _reason(state: State, decided: Finding | None, missing: Sequence[str]) -> str:

@@ -13,9 +13,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from mkfa.array_types import F64
 from mkfa.evidence.bend import fit_bend
 from mkfa.evidence.claims import Claim, Statement
 from mkfa.evidence.effects import (
+    MOST_SEEDS,
     Effect,
     common_seeds,
     control_drop,
@@ -25,14 +27,17 @@ from mkfa.evidence.effects import (
     mean_effect,
     of_test,
     printed_effect,
+    seeds_to_decide,
     slope_effect,
 )
 from mkfa.evidence.run_table import RunTable
 from mkfa.stats.equivalence import SIDE, tost
-from mkfa.stats.intervals import mean, one_sample
+from mkfa.stats.intervals import POWER, mean, one_sample
 
 POINT = 0.01
 """One point of top-1, as a share."""
+FARTHEST = 1000
+"""D / f^2 beyond which no network is named."""
 SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered", "slope", "knee", "straight")
 """Rules about accuracies, of which an experiment must have been able to see differences."""
 
@@ -54,6 +59,9 @@ class Finding:
     every, some : whether it is about every unit, or holds if it does for one.
     lacks : what must be there before it counts: runs, seeds, sensitivity.
     refuted : whether the opposite of the statement is shown.
+    seeds_needed : number of seeds that would decide it if the effect stays as it is; 0: no number would, or it is not
+        known.
+    needs : what would decide it where seeds would not.
     """
 
     text: str
@@ -68,6 +76,8 @@ class Finding:
     some: bool = False
     lacks: tuple[str, ...] = ()
     refuted: bool = False
+    seeds_needed: int = 0
+    needs: str = ""
 
 
 def sensitive(effect: Effect, claim: Claim) -> bool:
@@ -80,8 +90,16 @@ def evaluate(statement: Statement, claim: Claim, tables: Sequence[RunTable], *, 
     rules = {"slope": _slope, "knee": _bend, "straight": _bend, "trend": _trend, "rank": _rank, "ordered": _ordered}
     found = rules.get(statement.rule, _difference)(statement, claim, tables, side)
     some = statement.over == "any" or statement.falls
-    refuted = found.effect is not None and _refuted(statement.rule, found.effect, claim.margin_of(statement) * POINT)
-    return replace(found, rule=statement.rule, every=statement.over == "every", some=some, refuted=refuted)
+    margin = claim.margin_of(statement) * POINT
+    refuted = found.effect is not None and _refuted(statement.rule, found.effect, margin)
+    needed = 0
+    if found.effect is not None and not found.effect.printed and statement.rule in ("above", "below", "within"):
+        margins = (-margin, margin) if statement.rule == "within" else (margin,)
+        tests = 1 if statement.over == "mean" else max(1, len(found.units))
+        needed = seeds_to_decide(found.effect, margins, tests=tests)
+    return replace(
+        found, rule=statement.rule, every=statement.over == "every", some=some, refuted=refuted, seeds_needed=needed
+    )
 
 
 def _refuted(rule: str, effect: Effect, margin: float) -> bool:
@@ -298,7 +316,7 @@ def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) ->
         freedom,
         float(2 * t.sf(abs(slope) / error, freedom)),
         seeds,
-        math.nan,
+        reach * (width + float(t.ppf(POWER, freedom)) * error),
         drop,
         first.control,
     )
@@ -307,7 +325,52 @@ def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) ->
     else:
         holds, p = effect.below(0.0) and first.above(margin) and last.below(margin), effect.p_side(0.0, "below")
     note = "; ".join(f"{e.label}: {100 * e.difference:+.1f}" for _, e in usable)
-    return Finding(words(s, claim), side, holds, effect, tuple(e for _, e in usable), p, note)
+    needs = (
+        ""
+        if holds
+        else _trend_needs(
+            effect,
+            x,
+            slope=slope,
+            height=float((weight * y).sum() / weight.sum()) - slope * middle,
+            margin=margin,
+            excess=excess,
+        )
+    )
+    return Finding(words(s, claim), side, holds, effect, tuple(e for _, e in usable), p, note, needs=needs)
+
+
+def _trend_needs(effect: Effect, x: F64, *, slope: float, height: float, margin: float, excess: float) -> str:
+    """Say how many settings would show the slope, and at which D / f^2 its line is below the margin.
+
+    Parameters
+    ----------
+    x : (n,) logarithms of D / f^2 of the settings.
+    slope, height : of the line, a share for each doubling, and at D / f^2 = 1.
+    excess : how much farther the settings lie from the line than their own errors say, as a ratio of variances.
+    """
+    from scipy.stats import t
+
+    parts = []
+    if excess > 1 and not (effect.above(0.0) or effect.below(0.0)):
+        counts = np.arange(len(x) + 1, MOST_SEEDS)
+        width = t.ppf(1 - SIDE, counts - 2) * effect.error * np.sqrt(len(x) / counts)
+        enough = counts[width < abs(effect.difference)]
+        parts.append(
+            f"the settings lie {math.sqrt(excess):.1f} times as far from the line as their errors say, so that more "
+            f"seeds do not help: about {enough[0]} settings over this range would show a slope like this one"
+            if len(enough)
+            else "no number of settings over this range would show a slope like this one"
+        )
+    if slope < 0:
+        reached = 2 ** ((margin - height) / slope)
+        where = (
+            f"at D / f^2 = {reached:.3g} (with 3x3 kernels, {9 * reached:,.0f} channels)"
+            if reached < FARTHEST
+            else f"beyond D / f^2 = {FARTHEST}"
+        )
+        parts.append(f"this line reaches {100 * margin:g} point{'s' if margin != POINT else ''} {where}")
+    return "; ".join(parts)
 
 
 def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:

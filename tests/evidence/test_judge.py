@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from planted_runs import around, runs, setting
 from scipy import stats
 
 from mkfa.evidence.claims import all_claims
-from mkfa.evidence.effects import effects_of, mean_effect
+from mkfa.evidence.effects import Effect, effects_of, mean_effect, seeds_to_decide
 from mkfa.evidence.judge import judge_runs
 from mkfa.evidence.run_table import tables_of
 
@@ -310,3 +311,33 @@ def test_what_is_shown_to_be_false_is_not_called_a_want_of_seeds():
     found = verdict("C9", setting(arms, spread=0.002))  # not equal, but far above random: the criterion has no word
     assert found.state == "inconclusive"
     assert found.missing[0].startswith("not shown that stack equals transfer within 1 point: -5.0")
+
+
+def test_an_open_verdict_says_how_many_seeds_would_decide():
+    """Student's interval of two arms of spread s over n seeds each is t(2n - 2) s sqrt(2 / n) wide on either side."""
+    effect = Effect("digits", 0.002, -0.016, 0.020, error=0.008, freedom=8, seeds=(5, 5))
+    wanted = next(n for n in range(6, 99) if stats.t.ppf(0.975, 2 * n - 2) * 0.008 * math.sqrt(5 / n) < 0.008)
+    assert seeds_to_decide(effect, (-0.01, 0.01)) == wanted
+    assert seeds_to_decide(effect, (-0.01, 0.01), tests=6) > wanted
+    assert seeds_to_decide(replace(effect, test_error=0.0055), (-0.01, 0.01)) == 0  # that of the images remains
+    assert seeds_to_decide(effect, (0.05,)) == 0  # it is decided
+
+    found = verdict("C3", setting({**CONTROLS, "transfer": 0.904, "shuffle": 0.899}, spread=0.012))
+    [count] = [finding.seeds_needed for finding in found.findings if finding.side == "supports"]
+    assert f"about {count} seeds would settle it" in found.missing[0]
+    assert found.command == f"mkfa claims run C3 --scale laptop --seeds {count}"
+    more = verdict("C3", setting({**CONTROLS, "transfer": 0.904, "shuffle": 0.899}, spread=0.012, seeds=count))
+    assert more.state == "supported"
+
+
+def test_where_settings_scatter_more_than_their_errors_settings_are_asked_for_and_not_seeds():
+    records = []
+    for width, bump in ((8, 0.0), (16, -0.02), (32, 0.03), (64, -0.02), (128, 0.01)):
+        advantage = 0.06 - 0.012 * (math.log2(width) - 3) + bump
+        records += setting(
+            {"baseline": 0.95, "delta": 0.5, "transfer": 0.8 + advantage, "random": 0.8}, arch=f"resmixer_{width}_18"
+        )
+    found = verdict("C13", records)
+    assert found.state == "inconclusive"
+    assert found.missing[0].startswith("settings: ") and "more seeds do not help" in found.missing[0]
+    assert "--seeds" not in found.command
