@@ -176,6 +176,24 @@ def nested_branches(n: int) -> Files:
     return onnx_file([*body, conv("w")], [stored("w", W)])
 
 
+def scans_of_many_steps(n: int) -> Files:
+    """Scans in Scans, each over the slices of one tensor: a body is visited once for each slice."""
+    from onnx import TensorProto, helper
+
+    def value(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+    body, name = [conv("k0")], "k0"
+    tensors = []
+    for depth in range(3):
+        graph = helper.make_graph(body, "g", [value(name)], [])
+        tensors.append(stored(f"s{depth}", np.broadcast_to(W, (10 * n, *W.shape))))
+        body = [node("Scan", [f"s{depth}"], f"y{depth}", body=graph, num_scan_inputs=1)]
+        del body[0].output[:]
+        name = f"k{depth + 1}"
+    return onnx_file(body, tensors)
+
+
 def empty_messages(n: int) -> Files:
     """A node with attributes of two bytes each."""
     files = onnx_file([node("Relu", ["x"], "r"), conv("w")], [stored("w", W)])
@@ -344,6 +362,7 @@ BUILDERS: dict[str, Callable[[int], Files]] = {
         inputs_of_functions,
         doubling_functions,
         nested_branches,
+        scans_of_many_steps,
         empty_messages,
         many_dimensions,
         one_external_region,

@@ -285,3 +285,63 @@ def test_missing_package_names_the_remedy(read, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tflite", None)
     with pytest.raises(MkfaError, match=r"pip install 'mkfa\[tflite\]'"):
         read(build(([X, T(W.shape, W), Y], [depthwise([0, 1], 2)])))
+
+
+# Bodies of IF and WHILE
+
+WRITTEN = Path(__file__).parent / "written"
+
+
+def numbers(seed, index):
+    """The weights that `written/README.md` puts into a file, as (C, kh, kw)."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(3, 3, 4, 1)).astype("f")[..., 0].transpose(2, 0, 1) for _ in range(2)][index]
+
+
+def test_a_loop_that_tensorflow_wrote_inherits_the_blocks_around_it():
+    bank = harvest(WRITTEN / "while_loop.tflite")
+    assert [layer.dilation for layer in bank.layers] == [(2, 2), (1, 1)]
+    np.testing.assert_array_equal(bank.of_layer(0).weight, numbers(0, 1))
+    np.testing.assert_array_equal(bank.of_layer(1).weight, numbers(0, 0))
+
+
+def test_branches_that_tensorflow_wrote_find_the_weights_that_they_are_given():
+    """One branch reshapes a weight that is an input of IF; the main graph has the same weight as a constant."""
+    bank = harvest(WRITTEN / "cond.tflite")
+    assert [layer.dilation for layer in bank.layers] == [(2, 2), (2, 2)]
+    np.testing.assert_array_equal(bank.of_layer(0).weight, numbers(0, 1))
+    np.testing.assert_array_equal(bank.of_layer(1).weight, numbers(0, 0))
+    assert bank.provenance.skipped == {Why.SHARED: 1}
+
+
+def in_blocks(*, back: bool, changes: bool = False):
+    """A main graph that makes blocks and runs a WHILE whose body halves the image again or changes its weight."""
+    size = T([2], np.array([2, 2], np.int32), kind=KIND.INT32)
+    pads = T([2, 2], np.zeros((2, 2), np.int32), kind=KIND.INT32)
+    main = (
+        [X, size, pads, X, T(W.shape, W, name="w"), Y, Y, Y, T(W.shape, taps(1, 3, 3, 4), name="v")],
+        [
+            Op(OP.SPACE_TO_BATCH_ND, [0, 1, 2], [3], "SpaceToBatchNDOptions"),
+            Op(OP.WHILE, [3, 4], [5, 6], "WhileOptions", {"CondSubgraphIndex": 1, "BodySubgraphIndex": 2}),
+            depthwise([5, 8], 7),
+        ],
+    )
+    condition = [X, T(W.shape), Y], [], [0, 1], [2]
+    steps = [depthwise([0, 1], 2)]
+    if back:
+        steps.append(Op(OP.SPACE_TO_BATCH_ND, [2, 3, 4], [5], "SpaceToBatchNDOptions"))
+    if changes:
+        steps.append(Op(OP.NEG, [1], [6], "NegOptions"))
+    body = [X, T(W.shape), Y, size, pads, Y, T(W.shape)], steps, [0, 1], [5 if back else 2, 6 if changes else 1]
+    return build(main, condition, body)
+
+
+def test_a_loop_whose_blocks_grow_has_no_one_dilation(read):
+    assert [layer.dilation for layer in read(in_blocks(back=False)).layers] == [(2, 2), (2, 2)]
+    assert [layer.dilation for layer in read(in_blocks(back=True)).layers] == [(-1, -1), (-1, -1)]
+
+
+def test_a_weight_that_a_loop_carries_is_taken_if_it_stays_the_same(read):
+    assert [layer.key for layer in read(in_blocks(back=False)).layers] == ["w", "v"]
+    changed = read(in_blocks(back=False, changes=True))
+    assert [layer.key for layer in changed.layers] == ["v"] and changed.skipped == {Why.RUN_TIME: 1}

@@ -99,14 +99,17 @@ def sparsity(b: Any, parts: tuple[Sequence[int], Sequence[int], Sequence[Level]]
     )
 
 
-def build(*graphs: tuple[Sequence[T], Sequence[Op]], old_codes: bool = False, behind_at: int = 0) -> bytes:
-    """Return a TFLite file. Tensors marked `behind` have their data after the flatbuffer (as in models above 2 GB)."""
+def build(*graphs: Any, old_codes: bool = False, behind_at: int = 0) -> bytes:
+    """Return a TFLite file of graphs: tensors, operators and, if given, inputs and outputs.
+
+    Tensors marked `behind` have their data after the flatbuffer (as in models above 2 GB).
+    """
     b = flatbuffers.Builder(1024)
-    codes = sorted({op.code for _, ops in graphs for op in ops})
+    codes = sorted({op.code for _, ops, *_ in graphs for op in ops})
     buffers = [table(b, "Buffer")]
     tail = b""
     made_graphs = []
-    for tensors, ops in graphs:
+    for tensors, ops, *ends in graphs:
         made = []
         for number, t in enumerate(tensors):
             index = t.buffer or 0
@@ -163,6 +166,8 @@ def build(*graphs: tuple[Sequence[T], Sequence[Op]], old_codes: bool = False, be
                 "SubGraph",
                 Tensors=offsets(b, tflite.SubGraphStartTensorsVector, made),
                 Operators=offsets(b, tflite.SubGraphStartOperatorsVector, operators),
+                Inputs=ints(b, ends[0]) if ends else None,
+                Outputs=ints(b, ends[1]) if ends else None,
             )
         )
     made_codes = [

@@ -26,10 +26,21 @@ from mkfa.readers.graphs.graph_file import (
     map_file,
     to_float32,
 )
-from mkfa.readers.graphs.hidden_dilation import spread
+from mkfa.readers.graphs.hidden_dilation import NOT_KNOWN, spread
 from mkfa.readers.graphs.onnx_blocks import Blocks
 from mkfa.readers.graphs.onnx_operands import Operand, Operands
-from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope, graph_scope, ordered, subgraphs
+from mkfa.readers.graphs.onnx_scopes import (
+    DEEPEST,
+    STANDARD,
+    Carried,
+    Scope,
+    call_scope,
+    carried,
+    graph_scope,
+    ordered,
+    returns_unchanged,
+    subgraphs,
+)
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles
 from mkfa.readers.graphs.onnx_wire import check_messages, trim
 from mkfa.readers.graphs.quantised import dequantise
@@ -133,10 +144,10 @@ class _Walk:
         domain = "" if node.domain in STANDARD else node.domain
         function = self.functions.get((node.domain, node.op_type, node.overload)) if domain else None
         if function is not None:
-            self.unrolled += len(function.node)
-            if self.unrolled > MOST_UNROLLED or depth > DEEPEST:
-                raise DamagedError("functions that call each other without end")
-            self.graph(function, call_scope(function, node, scope), depth + 1)
+            self._count(function, depth)
+            inner = call_scope(function, node, scope)
+            self.graph(function, inner, depth + 1)
+            self.blocks.returned(node, scope, [(inner, [(name, None) for name in function.output])])
         elif (form := _FORMS.get((domain, node.op_type))) is not None:
             self._convolution(node, scope, form)
         elif node.op_type in ("ConvTranspose", "NhwcConvTranspose"):
@@ -145,9 +156,50 @@ class _Walk:
             self.tally.left_out[f"convolution of kind {domain or 'ONNX'} {node.op_type}"] += 1
         if function is None:
             self.blocks.visit(node, scope)
+        bodies: list[tuple[Scope, list[tuple[str, int | None]]]] = []
         for name, body in subgraphs(node):
-            inner = f"{scope.path}/{node.name or next(iter(node.output), '')}.{name}"
-            self.graph(body, graph_scope(body, inner, scope), depth + 1)
+            path = f"{scope.path}/{node.name or next(iter(node.output), '')}.{name}"
+            around = carried(node, body, scope)
+            if around.inputs:
+                self._loop(node, body, around, graph_scope(body, path, scope), depth)
+            else:
+                inner = graph_scope(body, path, scope)
+                self.graph(body, inner, depth + 1)
+                bodies.append((inner, [(value.name, None) for value in body.output]))
+        if bodies:
+            self.blocks.returned(node, scope, bodies)
+
+    def _count(self, body: Any, depth: int) -> None:
+        self.unrolled += len(body.node)
+        if self.unrolled > MOST_UNROLLED or depth > DEEPEST:
+            raise DamagedError("functions that call each other without end")
+
+    def _loop(self, node: Any, body: Any, around: Carried, inner: Scope, depth: int) -> None:
+        """Visit the body of Loop or Scan: once, or for each slice of weights that a Scan gets stacked."""
+        scope = inner.outer
+        assert scope is not None
+        inner.entering = {inside: (outside, scope, axis) for inside, outside, axis in around.inputs}
+        for (inside, outside, axis), (returned, _, _) in zip(around.inputs, around.outputs, strict=False):
+            if axis is None and returns_unchanged(inside, returned, inner):
+                inner.bound[inside] = (outside, scope)
+        slices = {}
+        for at, (inside, outside, axis) in enumerate(around.inputs):
+            if axis is not None:
+                slices[inside] = self.operands.steps_of(outside, scope, axis, backwards=at in around.backwards)
+        steps = {len(operands) for operands in slices.values() if operands}
+        if len(steps) > 1:
+            raise DamagedError(f"a Scan over {sorted(steps)} steps")
+        before = len(self.tally.layers)
+        for step in range(steps.pop() if steps else 1):
+            self._count(body, depth)
+            inner.found.clear()
+            inner.sliced = {inside: operands[step] for inside, operands in slices.items() if operands}
+            self.graph(body, inner, depth + 1)
+        if self.blocks.changed(around, inner, scope):  # the distance of neighbours differs from step to step
+            self.tally.layers[before:] = [spread(layer, NOT_KNOWN) for layer in self.tally.layers[before:]]
+            self.blocks.forget(node, scope)
+        else:
+            self.blocks.returned(node, scope, [(inner, [(name, axis) for name, _, axis in around.outputs])])
 
     def _convolution(self, node: Any, scope: Scope, form: _Form) -> None:
         self.tally.convolutions += 1

@@ -20,7 +20,7 @@ from mkfa.array_types import AnyArray
 from mkfa.readers.graphs.graph_file import LeftOutError
 from mkfa.readers.graphs.hidden_dilation import PLAIN, Block
 from mkfa.readers.graphs.onnx_operands import Operands
-from mkfa.readers.graphs.onnx_scopes import STANDARD, Scope
+from mkfa.readers.graphs.onnx_scopes import STANDARD, Carried, Scope
 
 _PASSED = frozenset(
     {
@@ -72,6 +72,20 @@ class _Phases:
     distance: Mapping[int, int]
 
 
+_NOT_KNOWN = _Phases(0, {2: 0, 3: 0})
+
+
+def _shifted(phases: _Phases | None, axis: int | None, by: int) -> _Phases | None:
+    """Return the blocks of a tensor of which Scan takes a slice along an axis (`by` -1), or stacks such (1)."""
+    if phases is None or axis is None:
+        return phases
+    if axis < 0 or (by < 0 and axis in (phases.axis, *phases.distance)):
+        return _NOT_KNOWN
+    first = axis - min(by, 0)
+    moved = {at + by * (at >= first): n for at, n in phases.distance.items()}
+    return _Phases(phases.axis + by * (phases.axis >= first), moved)
+
+
 @dataclass(slots=True)
 class Blocks:
     """The blocks of a model's tensors; nodes must be visited in order of execution."""
@@ -87,14 +101,45 @@ class Blocks:
             return PLAIN
         return phases.distance.get(2, 1), phases.distance.get(3, 1)
 
+    def returned(
+        self, node: Any, scope: Scope, bodies: Sequence[tuple[Scope, Sequence[tuple[str, int | None]]]]
+    ) -> None:
+        """Note the blocks of a node's outputs, which are those of its bodies' (name, axis that is added or None)."""
+        if not self._known:
+            return
+        for at, output in enumerate(node.output):
+            found = [
+                _shifted(self._phases(names[at][0], inner), names[at][1], 1)
+                for inner, names in bodies
+                if at < len(names)
+            ]
+            first = next((phases for phases in found if phases is not None), None)
+            if first is not None and output:
+                self._keep(scope, output, first if all(phases == first for phases in found) else _NOT_KNOWN)
+
+    def changed(self, carried: Carried, inner: Scope, scope: Scope) -> bool:
+        """True if a value that a loop carries on has other blocks after a step than before."""
+        pairs = zip(carried.inputs[: carried.states], carried.outputs, strict=False)
+        return bool(self._known) and any(
+            self._phases(outside, scope) != self._phases(returned, inner) for (_, outside, _), (returned, _, _) in pairs
+        )
+
+    def forget(self, node: Any, scope: Scope) -> None:
+        """Note that the blocks of a node's outputs are not known."""
+        for output in node.output:
+            self._keep(scope, output, _NOT_KNOWN)
+
+    def _keep(self, scope: Scope, name: str, phases: _Phases) -> None:
+        if not self._scopes or self._scopes[-1] is not scope:
+            self._scopes.append(scope)  # kept, so that no other scope gets its number
+        self._known[id(scope), name] = phases
+
     def visit(self, node: Any, scope: Scope) -> None:
         """Note the blocks of a node's first output."""
         found = self._after(node, scope)
         if found is None or not node.output:
             return
-        if not self._scopes or self._scopes[-1] is not scope:
-            self._scopes.append(scope)  # kept, so that no other scope gets its number
-        self._known[id(scope), node.output[0]] = found
+        self._keep(scope, node.output[0], found)
 
     def _phases(self, name: str, scope: Scope) -> _Phases | None:
         at: Scope | None = scope
@@ -102,7 +147,13 @@ class Blocks:
             scope.budget.step()
             if (found := self._known.get((id(at), name))) is not None:
                 return found
-            at = at.outer
+            if name in at.bound:
+                name, at = at.bound[name]
+            elif name in at.entering:
+                outside, caller, axis = at.entering[name]
+                return _shifted(self._phases(outside, caller), axis, -1)
+            else:
+                at = None if name in at.inputs else at.outer
         return None
 
     def _after(self, node: Any, scope: Scope) -> _Phases | None:
@@ -122,7 +173,7 @@ class Blocks:
             first, factor = self._phases(node.input[0], scope), scope.whole(node, "blocksize", 1)
             if first is None or first.axis != 1 or factor < 1 or any(n % factor for n in first.distance.values()):
                 return None
-            left = {axis: n // factor for axis, n in first.distance.items() if n > factor}
+            left = {axis: n // factor for axis, n in first.distance.items() if n > factor or not n}
             return _Phases(1, left) if left else None
         if kind in _PASSED or kind in _OVER_CHANNELS or kind.startswith("QLinear"):
             inputs = (self._phases(name, scope) for name in node.input)
@@ -148,7 +199,8 @@ class Blocks:
         for axis, size in enumerate(sizes, start=1):
             before, factor = distance.get(axis, 1), size or 1
             distance[axis] = before * factor if node.op_type == "SpaceToBatchND" else before // factor
-        left = {axis: n for axis, n in distance.items() if n > 1}
+        unknown = () if first is None else [axis for axis, n in first.distance.items() if not n]
+        left = {axis: n for axis, n in distance.items() if n > 1 or axis in unknown}
         return _Phases(0, left) if left else None
 
     def _reshape(self, node: Any, scope: Scope) -> _Phases | None:

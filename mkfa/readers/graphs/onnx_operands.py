@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -76,6 +77,35 @@ class Operands:
             raise known.with_traceback(None)
         return cast("Operand", known)
 
+    def steps_of(self, name: str, scope: Scope, axis: int, *, backwards: bool) -> list[Operand]:
+        """Return the operands that the steps of a Scan get from one that is known, [] from any other.
+
+        Raises
+        ------
+        DamagedError
+            The operand does not have the axis.
+        """
+        try:
+            whole = _once(self.find(name, scope), scope)
+        except LeftOutError:
+            return []
+        if not -len(whole.shape) <= axis < len(whole.shape):
+            raise DamagedError(f"a Scan along axis {axis} of shape {list(whole.shape)}")
+        at = axis % len(whole.shape)
+        count, shape = whole.shape[at], whole.shape[:at] + whole.shape[at + 1 :]
+        scope.budget.step(20 * count)
+        steps = [
+            replace(
+                whole,
+                key=f"{whole.key}[{i}]",
+                root=(whole.root[0], f"{whole.root[1]}[{i}]"),
+                shape=shape,
+                load=partial(_step_of, whole, i, at),
+            )
+            for i in range(count)
+        ]
+        return steps[::-1] if backwards else steps
+
     def _search(self, name: str, scope: Scope, depth: int) -> Operand:
         if depth > DEEPEST:
             raise LeftOutError(Why.RUN_TIME)
@@ -83,6 +113,8 @@ class Operands:
         while at is not None:
             if name in at.stored:
                 return self._stored(name, at.stored[name], at)
+            if name in at.sliced:
+                return cast("Operand", at.sliced[name])
             if name in at.bound:
                 inner, caller = at.bound[name]
                 return self.find(inner, caller, depth + 1)
@@ -148,6 +180,11 @@ def _once(operand: Operand, scope: Scope) -> Operand:
     """Return an operand that is decoded once however many nodes read it; several inputs may lead to one tensor."""
     load = operand.load if isinstance(operand.load, _Once) else _Once(operand.load, scope.budget)
     return replace(operand, load=load, steps=operand.steps + 1)
+
+
+def _step_of(whole: Operand, index: int, axis: int) -> AnyArray:
+    step: AnyArray = whole.load().take(index, axis)
+    return step
 
 
 @dataclass(slots=True)

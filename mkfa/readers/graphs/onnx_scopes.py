@@ -29,7 +29,9 @@ class Scope:
     made : name -> the node that computes it
     inputs : names of values known at run time only
     outer : scope of the enclosing graph, None for the main graph and for functions
-    bound : a function's input -> (name, scope) at the call
+    bound : input of a function, or of a loop that does not change it -> (name, scope) at the call
+    entering : input of a loop's body -> (name, scope) at the loop, and the axis along which Scan slices it, else None
+    sliced : input of a Scan's body -> the operand of one of its steps (`mkfa.readers.graphs.onnx_operands`)
     attributes : a function's attribute -> its value at the call
     readers : name -> the nodes that read it
     budget : charged for what is looked up
@@ -42,6 +44,8 @@ class Scope:
     inputs: frozenset[str] = frozenset()
     outer: Scope | None = None
     bound: dict[str, tuple[str, Scope]] = field(default_factory=dict)
+    entering: dict[str, tuple[str, Scope, int | None]] = field(default_factory=dict)
+    sliced: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     readers: dict[str, list[Any]] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
@@ -120,6 +124,69 @@ def subgraphs(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"{attribute.name}{number}", graph
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What goes into and out of the body of Loop and Scan.
+
+    Attributes
+    ----------
+    inputs : (name in the body, name outside, axis along which Scan slices it), None for what is carried on.
+    outputs : (name in the body, name outside, axis along which Scan stacks it), None for what is carried on.
+    backwards : places among `inputs` of what Scan reads from the end.
+    """
+
+    inputs: tuple[tuple[str, str, int | None], ...] = ()
+    outputs: tuple[tuple[str, str, int | None], ...] = ()
+    backwards: frozenset[int] = frozenset()
+
+    @property
+    def states(self) -> int:
+        """Count of the values that are carried on; they come first on both sides."""
+        return sum(axis is None for _, _, axis in self.inputs)
+
+
+def carried(node: Any, body: Any, scope: Scope) -> Carried:
+    """Return what goes into and out of a body of Loop or Scan; nothing for other operators and other forms of Scan."""
+    inside, returned = [value.name for value in body.input], [value.name for value in body.output]
+    scope.budget.step(len(inside) + len(returned) + len(node.input) + len(node.output))
+    if node.domain not in STANDARD or node.op_type not in ("Loop", "Scan"):
+        return Carried()
+    if node.op_type == "Loop":  # trip count and condition come first; the body returns a condition
+        states = max(len(inside) - 2, 0)
+        outer, inside, returned, scans = list(node.input)[2:], inside[2:], returned[1:], 0
+    else:
+        outer, scans = list(node.input), max(scope.whole(node, "num_scan_inputs", 0), 0)
+        states = len(inside) - scans
+    if len(outer) != len(inside) or len(returned) != len(node.output) or not 0 <= states <= len(returned):
+        return Carried()  # version 8 of Scan has lengths first
+    into = _axes(scope.wholes(node, "scan_input_axes"), states, scans)
+    out = _axes(scope.wholes(node, "scan_output_axes"), states, len(returned) - states)
+    directions = scope.wholes(node, "scan_input_directions") or ()
+    return Carried(
+        tuple(zip(inside, outer, into, strict=True)),
+        tuple(zip(returned, node.output, out, strict=True)),
+        frozenset(states + i for i, direction in enumerate(directions[:scans]) if direction == 1),
+    )
+
+
+def _axes(given: tuple[int, ...] | None, states: int, scans: int) -> list[int | None]:
+    axes = list(given or ())[:scans]
+    return [*[None] * states, *axes, *[0] * (scans - len(axes))]
+
+
+def returns_unchanged(inside: str, returned: str, scope: Scope) -> bool:
+    """True if a body returns one of its inputs as it is."""
+    for _ in range(DEEPEST):
+        scope.budget.step()
+        if returned == inside:
+            return True
+        node = scope.made.get(returned)
+        if node is None or node.op_type != "Identity" or node.domain not in STANDARD or not node.input:
+            return False
+        returned = node.input[0]
+    return False
+
+
 def ordered(nodes: Sequence[Any], budget: Budget | None = None) -> tuple[list[Any], bool]:
     """Return the nodes in order of execution, and whether the file has them in that order.
 
@@ -151,11 +218,14 @@ def ordered(nodes: Sequence[Any], budget: Budget | None = None) -> tuple[list[An
 
 
 def _inputs(node: Any, budget: Budget) -> Iterator[str]:
-    """Yield the names that a node reads, with those that its subgraphs capture."""
+    """Yield the names that a node reads, with those that its subgraphs capture: what they make themselves hides it."""
     budget.step(1 + len(node.input) + len(node.attribute))
     yield from node.input
     for _, graph in subgraphs(node):
+        own = {value.name for value in (*graph.input, *graph.initializer)}
+        own |= {name for inner in graph.node for name in inner.output}
+        budget.step(len(own))
         for inner in graph.node:
-            yield from _inputs(inner, budget)
-        for value in graph.output:  # a branch may return an outer value unchanged
-            yield value.name
+            yield from (name for name in _inputs(inner, budget) if name not in own)
+        # a branch may return an outer value unchanged
+        yield from (value.name for value in graph.output if value.name not in own)

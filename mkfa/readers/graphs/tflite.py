@@ -7,6 +7,7 @@ or wide is a 1-D convolution, which the converter writes in two dimensions, and 
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,23 +68,37 @@ def read_tflite(path: Path, options: ReadOptions = DEFAULT) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A tensor with data: its table, the bytes, and the buffer that identifies them."""
+    """A tensor with data: its table, the bytes, the buffer that identifies them, and the shape that a RESHAPE gives."""
 
     tensor: Any
     data: AnyArray
     buffer: int
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True)
 class _Graph:
-    """One subgraph: its table, operators with codes, the operators that make tensors, the activated tensors, and the
-    tensors whose batch is made of blocks."""
+    """One subgraph: its table, operators with codes, the operators that make tensors, the activated tensors, the
+    tensors whose batch is made of blocks, and where the tensors come from that a body gets and does not change."""
 
     table: Any
     operators: list[tuple[int, Any]]
     makers: dict[int, Any] = field(default_factory=dict)
     activated: set[int] = field(default_factory=set)
     blocks: dict[int, Block] = field(default_factory=dict)
+    entering: dict[int, tuple[_Graph, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    """The subgraphs that an operator runs, and the tensors that it gives them.
+
+    `loop` means that the last subgraph's results are its inputs the next time.
+    """
+
+    indexes: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
+    loop: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +110,7 @@ class _Walk:
     tally: Tally
     root: Any = None
     codes: list[int] = field(default_factory=list)
-    done: set[int] = field(default_factory=set)
+    done: dict[int, _Graph] = field(default_factory=dict)
     visited: int = 0
 
     def model(self) -> None:
@@ -109,12 +124,14 @@ class _Walk:
         if not self.visited:
             raise DamagedError("no operators")
 
-    def _subgraph(self, index: int, depth: int) -> None:
+    def _subgraph(self, index: int, depth: int, caller: _Graph | None = None, bodies: _Bodies = _Bodies()) -> None:
+        """Visit a subgraph once; one that several operators run has the blocks that the first one gives it."""
         if index in self.done or not 0 <= index < self.tables.count(self.root, "Subgraphs") or depth > _DEEPEST:
             return
-        self.done.add(index)
-        graph = self._graph(self.root.Subgraphs(index))
+        graph = self.done[index] = self._graph(self.root.Subgraphs(index))
         self.visited += len(graph.operators)
+        if caller is not None:
+            self._enter(graph, caller, bodies)
         kinds = self.tflite.BuiltinOperator
         for code, operator in graph.operators:
             if code == kinds.DEPTHWISE_CONV_2D:
@@ -125,9 +142,43 @@ class _Walk:
                 self.tally.left_out[Why.TRANSPOSED] += 1
             elif code in (kinds.CONV_3D, kinds.CONV_3D_TRANSPOSE):
                 self.tally.left_out[Why.THREE_D] += 1
-            else:
-                for body in self._bodies(code, operator):
-                    self._subgraph(body, depth + 1)
+            elif (inner := self._bodies(code, operator)).indexes:
+                before = len(self.tally.layers)
+                for body in inner.indexes:
+                    self._subgraph(body, depth + 1, graph, inner)
+                self._leave(graph, operator, inner, before)
+                continue
+            self._note_block(graph, code, operator)
+
+    def _enter(self, graph: _Graph, caller: _Graph, bodies: _Bodies) -> None:
+        """Note what a body's inputs are in the graph that runs it."""
+        inputs, outputs = self._ends(graph)
+        for at, (inside, outside) in enumerate(zip(inputs, bodies.given, strict=False)):
+            if outside in caller.blocks:
+                graph.blocks[inside] = caller.blocks[outside]
+            if not bodies.loop or outputs[at : at + 1] == [inside]:
+                graph.entering[inside] = (caller, outside)
+
+    def _leave(self, graph: _Graph, operator: Any, bodies: _Bodies, before: int) -> None:
+        """Note the blocks of what bodies return; `before` layers were known before them."""
+        results = [int(i) for i in self.tables.numbers(operator, "Outputs", _MOST_INPUTS)]
+        run = [self.done[index] for index in bodies.indexes[-1 if bodies.loop else 0 :] if index in self.done]
+        given = [graph.blocks.get(i, PLAIN) for i in bodies.given]
+        returned = [[one.blocks.get(i, PLAIN) for i in self._ends(one)[1]] for one in run]
+        if bodies.loop and returned and any(a != b for a, b in zip(given, returned[0], strict=False)):
+            # the distance of neighbours differs from step to step
+            self.tally.layers[before:] = [spread(layer, NOT_KNOWN) for layer in self.tally.layers[before:]]
+            graph.blocks |= dict.fromkeys(results, NOT_KNOWN)
+            return
+        for at, result in enumerate(results):
+            found = {blocks[at] for blocks in returned if at < len(blocks)}
+            if found and found != {PLAIN}:
+                graph.blocks[result] = found.pop() if len(found) == 1 else NOT_KNOWN
+
+    def _ends(self, graph: _Graph) -> tuple[list[int], list[int]]:
+        """Return a subgraph's inputs and outputs."""
+        inputs, outputs = (self.tables.numbers(graph.table, name, _MOST_INPUTS) for name in ("Inputs", "Outputs"))
+        return [int(i) for i in inputs], [int(i) for i in outputs]
 
     def _graph(self, table: Any) -> _Graph:
         kinds = self.tflite.BuiltinOperator
@@ -140,11 +191,10 @@ class _Walk:
                 raise DamagedError(f"operator code {number} of {len(self.codes)}")
             code = self.codes[number]
             graph.operators.append((code, operator))
-            if code in (kinds.DEQUANTIZE, kinds.DENSIFY):
+            if code in (kinds.DEQUANTIZE, kinds.DENSIFY, kinds.RESHAPE):
                 graph.makers[first(self.tables.numbers(operator, "Outputs", 1))] = operator
             elif code in gates:
                 graph.activated.add(first(self.tables.numbers(operator, "Inputs", 1)))
-            self._note_block(graph, code, operator)
         return graph
 
     def _note_block(self, graph: _Graph, code: int, operator: Any) -> None:
@@ -177,18 +227,19 @@ class _Walk:
             raise DamagedError(f"a block shape of {values.size} {values.dtype} numbers")
         return [int(v) for v in values.reshape(-1)]
 
-    def _bodies(self, code: int, operator: Any) -> tuple[int, ...]:
+    def _bodies(self, code: int, operator: Any) -> _Bodies:
         """Return the subgraphs that a control-flow operator runs."""
         kinds, numbers = self.tflite.BuiltinOperator, self.tflite.BuiltinOptions
+        if code not in (kinds.IF, kinds.WHILE, kinds.CALL_ONCE):
+            return _Bodies()
+        given = tuple(int(i) for i in self.tables.numbers(operator, "Inputs", _MOST_INPUTS))
         if code == kinds.IF:
             branch = options(operator, self.tflite.IfOptions, numbers.IfOptions)
-            return branch.ThenSubgraphIndex(), branch.ElseSubgraphIndex()
+            return _Bodies((branch.ThenSubgraphIndex(), branch.ElseSubgraphIndex()), given[1:])
         if code == kinds.WHILE:
             loop = options(operator, self.tflite.WhileOptions, numbers.WhileOptions)
-            return loop.CondSubgraphIndex(), loop.BodySubgraphIndex()
-        if code == kinds.CALL_ONCE:
-            return (options(operator, self.tflite.CallOnceOptions, numbers.CallOnceOptions).InitSubgraphIndex(),)
-        return ()
+            return _Bodies((loop.CondSubgraphIndex(), loop.BodySubgraphIndex()), given, loop=True)
+        return _Bodies((options(operator, self.tflite.CallOnceOptions, numbers.CallOnceOptions).InitSubgraphIndex(),))
 
     def _convolution(self, graph: _Graph, operator: Any, *, depthwise: bool) -> None:
         self.tally.convolutions += 1
@@ -254,24 +305,39 @@ class _Walk:
         values = self.tables.values(stored.tensor, stored.data)
         self.tables.budget.produce(8 * values.size)  # as float32, and once more in the bank
         if values.dtype.kind == "f":
-            return to_float32(values)
-        scales = self.tables.scales(stored.tensor)
-        return None if scales is None else dequantise(values, scales[0], scales[1], axis=scales[2])
+            real = to_float32(values)
+        else:
+            scales = self.tables.scales(stored.tensor)
+            if scales is None:
+                return None
+            real = dequantise(values, scales[0], scales[1], axis=scales[2])
+        if stored.shape is None:
+            return real
+        if math.prod(stored.shape) != real.size:
+            raise DamagedError(f"shape {list(real.shape)} made into {list(stored.shape)}")
+        return real.reshape(stored.shape)
 
     def _tensor(self, graph: _Graph, index: int) -> Any:
         return self.tables.child(graph.table, "Tensors", index)
 
     def _stored(self, graph: _Graph, index: int) -> _Stored:
-        """Follow DEQUANTIZE and DENSIFY back from a weight to the tensor with its data."""
+        """Follow DEQUANTIZE, DENSIFY and RESHAPE back from a weight, out of bodies, to the tensor with its data."""
+        shape = None
         for _ in range(_DEEPEST):
             tensor = self._tensor(graph, index)
             buffer = int(tensor.Buffer())
             data = self.tables.data(self.tables.child(self.root, "Buffers", buffer))
             if data.size:
-                return _Stored(tensor, data, buffer)
+                return _Stored(tensor, data, buffer, shape)
+            if index in graph.entering:
+                graph, index = graph.entering[index]
+                continue
             if index not in graph.makers:
                 break
-            index = first(self.tables.numbers(graph.makers[index], "Inputs", 1))
+            maker = graph.makers[index]
+            if shape is None and self.codes[int(maker.OpcodeIndex())] == self.tflite.BuiltinOperator.RESHAPE:
+                shape = self.tables.shape(tensor)
+            index = first(self.tables.numbers(maker, "Inputs", 1))
         raise LeftOutError(Why.RUN_TIME)
 
     def _sign(self, graph: _Graph, operator: Any, option: Any) -> Sign:
