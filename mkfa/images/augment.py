@@ -1,7 +1,9 @@
 """Per-sample augmentation of a batch on the device, vectorised over samples.
 
 Random numbers come from numpy generators on the host, seeded by (run, step). So the host never waits for the device,
-results do not depend on the device's generator, and a resumed run needs no generator state.
+results do not depend on the device's generator, and a resumed run needs no generator state. Each augmentation is a pair
+of functions: one draws for a whole batch without its images, the other applies what was drawn to the images. What was
+drawn has `of_rows`, which keeps a part of the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-from mkfa.array_types import I64
+from mkfa.array_types import F32, I64, BoolArray
 from mkfa.images.upload import to_device
 
 DIRECTED = frozenset({"letters", "digits", "scripts"})
@@ -34,6 +36,10 @@ class Boxes:
     left: I64
     height: I64
     width: I64
+
+    def of_rows(self, rows: I64) -> Boxes:
+        """Return the rectangles of these samples."""
+        return Boxes(self.top[rows], self.left[rows], self.height[rows], self.width[rows])
 
 
 def draw_boxes(
@@ -57,19 +63,38 @@ def draw_boxes(
     return Boxes(top, left, height, width)
 
 
-def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, flip: float) -> torch.Tensor:
-    """Randomly shift each image by up to `shift` pixels, repeating border pixels, and flip some; (B, C, H, W)."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Pixels down and to the right, (B,) int64 each, and which images are mirrored, (B,) bool."""
 
+    down: I64
+    right: I64
+    mirrored: BoolArray
+
+    def of_rows(self, rows: I64) -> Shifts:
+        """Return what was drawn for these rows of the batch."""
+        return Shifts(self.down[rows], self.right[rows], self.mirrored[rows])
+
+
+def draw_shifts(rng: np.random.Generator, count: int, *, shift: int, flip: float) -> Shifts | None:
+    """Draw shifts of up to `shift` pixels and, with probability `flip`, a mirror image; None if there are neither."""
     if not shift and not flip:
-        return x
-    count, _, height, width = x.shape
+        return None
     down = rng.integers(-shift, shift + 1, count)
     right = rng.integers(-shift, shift + 1, count)
-    mirrored = rng.random(count) < flip
-    rows = np.clip(np.arange(height) + down[:, None], 0, height - 1)
-    columns = np.clip(np.arange(width) + right[:, None], 0, width - 1)
-    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    return Shifts(down, right, rng.random(count) < flip)
+
+
+def shift_and_flip(x: torch.Tensor, shifts: Shifts | None) -> torch.Tensor:
+    """Shift each image, repeating border pixels, and mirror some; (B, C, H, W)."""
+    import torch
+
+    if shifts is None:
+        return x
+    count, _, height, width = x.shape
+    rows = np.clip(np.arange(height) + shifts.down[:, None], 0, height - 1)
+    columns = np.clip(np.arange(width) + shifts.right[:, None], 0, width - 1)
+    columns = np.where(shifts.mirrored[:, None], columns[:, ::-1], columns)
     at_row = to_device(rows, x).view(count, 1, height, 1)
     at_column = to_device(columns, x).view(count, 1, 1, width)
     sample = torch.arange(count, device=x.device).view(count, 1, 1, 1)
@@ -77,21 +102,34 @@ def shift_and_flip(x: torch.Tensor, rng: np.random.Generator, *, shift: int, fli
     return x[sample, channel, at_row, at_column]  # (B, C, H, W)
 
 
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Numbers that place crops in images of any size (`mkfa.images.resample.draw_crops`), and which are mirrored."""
+
+    drawn: F32
+    mirrored: BoolArray
+
+    def of_rows(self, rows: I64) -> Crops:
+        """Return what was drawn for these rows of the batch."""
+        return Crops(self.drawn[:, rows], self.mirrored[rows])
+
+
+def draw_flipped_crops(rng: np.random.Generator, count: int, *, flip: float) -> Crops:
+    """Draw crops and, with probability `flip`, a mirror image."""
+    from mkfa.images.resample import draw_crops
+
+    return Crops(draw_crops(rng, count), rng.random(count) < flip)
+
+
 def crop_and_flip(
-    x: torch.Tensor,
-    rng: np.random.Generator,
-    *,
-    flip: float,
-    size: int = 0,
-    extents: torch.Tensor | None = None,
-    interpolation: str = "bicubic",
+    x: torch.Tensor, crops: Crops, *, size: int = 0, extents: torch.Tensor | None = None, interpolation: str = "bicubic"
 ) -> torch.Tensor:
-    """Crop each image at random, scale the crop and flip some, as timm's RandomResizedCrop with Pillow does.
+    """Crop each image, scale the crop and flip some, as timm's RandomResizedCrop with Pillow does.
 
     Parameters
     ----------
     x : (B, C, H, W), uint8 or float, 0-255
-    flip : probability of a mirror image.
+    crops : from `draw_flipped_crops`, for B images.
     size : side of the result, pixels; 0: the height of `x`.
     extents : (B, 3) int64 or None
         Height and width of each image, which lies in the upper left of its (H, W), and whether its rows and columns
@@ -104,66 +142,139 @@ def crop_and_flip(
     """
     import torch
 
-    from mkfa.images.resample import draw_crops, scale_boxes
+    from mkfa.images.resample import place_crops, scale_boxes
 
     count, _, height, width = x.shape
     if extents is None:
         full = torch.ones(count, device=x.device)
-        box = draw_crops(rng, full * height, full * width)
+        box = place_crops(crops.drawn, full * height, full * width)
     else:
-        box = draw_crops(rng, extents[:, 0].float(), extents[:, 1].float())
+        box = place_crops(crops.drawn, extents[:, 0].float(), extents[:, 1].float())
     cut = scale_boxes(x, box, size or height, interpolation=interpolation)
     if extents is not None:
         cut = torch.where(extents[:, 2].view(-1, 1, 1, 1) > 0, cut.transpose(2, 3), cut)
-    mirrored = to_device(rng.random(count) < flip, x).view(-1, 1, 1, 1)
+    mirrored = to_device(crops.mirrored, x).view(-1, 1, 1, 1)
     return torch.where(mirrored, cut.flip(3), cut).contiguous(memory_format=torch.channels_last)
 
 
-def erase(x: torch.Tensor, rng: np.random.Generator, *, probability: float) -> torch.Tensor:
-    """Fill a rectangle of some normalised images with unit normal noise, as in timm's RandomErasing (mode "pixel").
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Rectangles that are filled with noise, in some images of a batch.
 
-    Writes into `x` and returns it.
+    Attributes
+    ----------
+    images : (K,) int64
+        Rows of the batch.
+    boxes : Boxes
+        Theirs, K.
+    noise : (K,) int64
+        Which of the `drawn` images of noise each of them gets.
+    drawn : int
+        How many images of noise are drawn: one for each erased image of the whole batch.
+    """
+
+    images: I64
+    boxes: Boxes
+    noise: I64
+    drawn: int
+
+    def of_rows(self, rows: I64) -> Erased:
+        """Return the rectangles in these rows of the batch, by their place among them."""
+        kept, images = places(self.images, rows)
+        return Erased(images, self.boxes.of_rows(kept), self.noise[kept], self.drawn)
+
+
+def draw_erased(rng: np.random.Generator, count: int, side: int, *, probability: float) -> Erased | None:
+    """Draw which of `count` square images are erased, and where, as in timm's RandomErasing; None if none can be."""
+    if not probability:
+        return None
+    boxes = draw_boxes(rng, count, side, area=ERASED_AREA, aspect=ERASED_ASPECT)
+    images = np.flatnonzero(boxes.height * (rng.random(count) < probability))
+    return Erased(images, boxes.of_rows(images), np.arange(len(images)), len(images))
+
+
+def erase(x: torch.Tensor, erased: Erased | None) -> torch.Tensor:
+    """Fill rectangles of some normalised images with unit normal noise, as in timm's RandomErasing (mode "pixel").
+
+    The noise comes from the generator of the device. Writes into `x` and returns it.
     """
     import torch
 
-    if not probability:
+    if erased is None or not erased.drawn:
         return x
-    count, _, side, _ = x.shape
-    box = draw_boxes(rng, count, side, area=ERASED_AREA, aspect=ERASED_ASPECT)
-    height = box.height * (rng.random(count) < probability)
-    line = np.arange(side)
-    rows = (line >= box.top[:, None]) & (line < (box.top + height)[:, None])
+    _, channels, side, _ = x.shape
+    images = to_device(erased.images, x)
+    part = x.index_select(0, images)
+    noise = torch.randn((erased.drawn, channels, side, side), device=x.device)
+    if len(erased.noise) < erased.drawn:
+        noise = noise.index_select(0, to_device(erased.noise, x))
+    line, box = np.arange(side), erased.boxes
+    rows = (line >= box.top[:, None]) & (line < (box.top + box.height)[:, None])
     columns = (line >= box.left[:, None]) & (line < (box.left + box.width)[:, None])
-    chosen = np.flatnonzero(height)  # noise is drawn for these images only
-    if not len(chosen):
-        return x
-    index = to_device(chosen, x)
-    mask = to_device(rows[chosen], x)[:, None, :, None] & to_device(columns[chosen], x)[:, None, None, :]
-    part = x.index_select(0, index)
-    return x.index_copy_(0, index, torch.where(mask, torch.randn_like(part), part))
+    mask = to_device(rows, x)[:, None, :, None] & to_device(columns, x)[:, None, None, :]
+    return x.index_copy_(0, images, torch.where(mask, noise, part))
 
 
-def mix(x: torch.Tensor, rng: np.random.Generator, *, mixup: float, cutmix: float) -> tuple[torch.Tensor, float]:
-    """Mix each image of a batch with its counterpart in the reversed batch; return the images and the first's share.
+def places(images: I64, rows: I64) -> tuple[I64, I64]:
+    """Return which of `images` are among `rows`, and at which place each of those; both (K,) int64.
+
+    Examples
+    --------
+    >>> kept, where = places(np.array([2, 5, 7]), np.array([7, 0, 2]))
+    >>> kept.tolist(), where.tolist()
+    ([0, 2], [2, 0])
+    """
+    order = np.argsort(rows)
+    at = np.minimum(np.searchsorted(rows, images, sorter=order), len(rows) - 1)
+    where = order[at]
+    kept = np.flatnonzero(rows[where] == images)
+    return kept, where[kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How each image of a batch is mixed with its counterpart in the reversed batch.
+
+    Attributes
+    ----------
+    share : float
+        Share of the image itself, 0-1.
+    box : (top, bottom, left, right) in pixels, which comes from the counterpart (CutMix); None: a mean (Mixup).
+    """
+
+    share: float
+    box: tuple[int, int, int, int] | None = None
+
+
+def draw_mix(rng: np.random.Generator, side: int, *, mixup: float, cutmix: float) -> Mix | None:
+    """Draw how a batch of square images is mixed; None if it is not.
 
     This is timm's Mixup in mode "batch" with probability 1 and switch probability 0.5: one draw per batch, and the
     share of a cut rectangle is corrected for the part outside the image.
     """
     if not mixup and not cutmix:
-        return x, 1.0
+        return None
     cut = bool(cutmix) and (not mixup or rng.random() < 0.5)
     share = float(rng.beta(cutmix, cutmix) if cut else rng.beta(mixup, mixup))
     if not cut:
-        return x * share + x.flip(0) * (1 - share), share
-    height, width = x.shape[-2:]
-    ratio = math.sqrt(1 - share)
-    tall, wide = int(height * ratio), int(width * ratio)
-    row, column = int(rng.integers(0, height)), int(rng.integers(0, width))
-    top, bottom = max(row - tall // 2, 0), min(row + (tall + 1) // 2, height)
-    left, right = max(column - wide // 2, 0), min(column + (wide + 1) // 2, width)
+        return Mix(share)
+    length = int(side * math.sqrt(1 - share))
+    row, column = int(rng.integers(0, side)), int(rng.integers(0, side))
+    top, bottom = max(row - length // 2, 0), min(row + (length + 1) // 2, side)
+    left, right = max(column - length // 2, 0), min(column + (length + 1) // 2, side)
+    return Mix(1 - (bottom - top) * (right - left) / (side * side), (top, bottom, left, right))
+
+
+def mix(x: torch.Tensor, drawn: Mix | None) -> torch.Tensor:
+    """Mix each image of a batch with its counterpart in the reversed batch."""
+    if drawn is None:
+        return x
+    if drawn.box is None:
+        return x * drawn.share + x.flip(0) * (1 - drawn.share)
+    top, bottom, left, right = drawn.box
     mixed = x.clone()
     mixed[:, :, top:bottom, left:right] = x.flip(0)[:, :, top:bottom, left:right]
-    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+    return mixed
 
 
 def effective_flip(flip: float, domain: str) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkfa.errors import MkfaError
+from mkfa.images.augment import places
 from mkfa.images.upload import to_device
 
 if TYPE_CHECKING:
@@ -55,29 +56,57 @@ def parse_notation(text: str) -> Policy:
     return Policy(values["m"], values["mstd"], int(values["n"]), values["p"])
 
 
-def rand_augment(x: torch.Tensor, rng: np.random.Generator, *, notation: str) -> torch.Tensor:
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One operation on some images of a batch.
+
+    Attributes
+    ----------
+    operation : Operation
+    rows : (K,) int64
+        The images.
+    parameters : (K, ...) float32
+        What `operation.apply` needs for each of them.
+    """
+
+    operation: Operation
+    rows: I64
+    parameters: F32
+
+
+def draw_operations(rng: np.random.Generator, count: int, *, notation: str) -> tuple[Pass, ...]:
+    """Draw the operations of `count` images, in the order in which `rand_augment` applies them."""
+    policy = parse_notation(notation)
+    return tuple(one for _ in range(policy.layers) for one in _draw_layer(count, rng, policy))
+
+
+def passes_of_rows(passes: tuple[Pass, ...], rows: I64) -> tuple[Pass, ...]:
+    """Return the operations of these rows of the batch, by their place among them."""
+    some = [(one, *places(one.rows, rows)) for one in passes]
+    return tuple(Pass(one.operation, at, one.parameters[kept]) for one, kept, at in some if len(kept))
+
+
+def rand_augment(x: torch.Tensor, passes: tuple[Pass, ...]) -> torch.Tensor:
     """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values.
 
-    Everything is drawn first and copied to the device at once: on a GPU each small copy costs as much as an operation.
+    Everything is copied to the device at once: on a GPU each small copy costs as much as an operation.
     """
     import torch
 
-    policy = parse_notation(notation)
     x = torch.round(x.float())  # a copy: the operations write into it
-    passes = [one for _ in range(policy.layers) for one in _draw_layer(len(x), rng, policy)]
     if not passes:
         return x
-    index = to_device(np.concatenate([rows for _, rows, _ in passes]), x)
-    parameters = to_device(np.concatenate([values.ravel() for _, _, values in passes]), x)
-    indices = torch.split(index, [len(rows) for _, rows, _ in passes])
-    parts = torch.split(parameters, [values.size for _, _, values in passes])
-    for (operation, _, values), rows, part in zip(passes, indices, parts, strict=True):
-        x.index_copy_(0, rows, operation.apply(x.index_select(0, rows), part.view(values.shape)))
+    index = to_device(np.concatenate([one.rows for one in passes]), x)
+    parameters = to_device(np.concatenate([one.parameters.ravel() for one in passes]), x)
+    indices = torch.split(index, [len(one.rows) for one in passes])
+    parts = torch.split(parameters, [one.parameters.size for one in passes])
+    for one, rows, part in zip(passes, indices, parts, strict=True):
+        x.index_copy_(0, rows, one.operation.apply(x.index_select(0, rows), part.view(one.parameters.shape)))
     return x
 
 
-def _draw_layer(count: int, rng: np.random.Generator, policy: Policy) -> Iterator[tuple[Operation, I64, F32]]:
-    """Draw one operation, or none, for each of `count` images; yields operation, its images' rows, its parameters."""
+def _draw_layer(count: int, rng: np.random.Generator, policy: Policy) -> Iterator[Pass]:
+    """Draw one operation, or none, for each of `count` images."""
     operations = list(OPERATIONS.values())
     chosen = rng.integers(0, len(operations), count)
     chosen[rng.random(count) >= policy.probability] = -1
@@ -85,7 +114,7 @@ def _draw_layer(count: int, rng: np.random.Generator, policy: Policy) -> Iterato
         rows = np.flatnonzero(chosen == number)
         if len(rows):
             drawn = operation.draw(rng, magnitudes(rng, len(rows), policy))
-            yield operation, rows, operation.parameter(drawn).astype(np.float32)
+            yield Pass(operation, rows, operation.parameter(drawn).astype(np.float32))
 
 
 def magnitudes(rng: np.random.Generator, count: int, policy: Policy) -> F64:

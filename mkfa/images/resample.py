@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mkfa.array_types import F32
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,12 +33,25 @@ class CropBoxes(NamedTuple):
     width: torch.Tensor
 
 
-def draw_crops(rng: np.random.Generator, height: torch.Tensor, width: torch.Tensor) -> CropBoxes:
-    """Draw Inception-style crops as in timm's RandomResizedCrop, for images of different sizes.
+def draw_crops(rng: np.random.Generator, count: int) -> F32:
+    """Draw Inception-style crops as in timm's RandomResizedCrop, for images of any size.
 
-    The area is uniform in `CROPPED_AREA` (share of the image), the aspect (width / height) log-uniform. Each sample
-    gets the first of ten rectangles that fits; if none does, its centre in the nearest aspect. Numbers are drawn on the
-    host; nothing waits for the device.
+    Returns
+    -------
+    (2 * ATTEMPTS + 2, count) float32
+        Areas, uniform in `CROPPED_AREA` (share of the image); aspects (width / height), log-uniform in
+        `CROPPED_ASPECT`; and the place, a share (0-1) of what is left above and to the left.
+    """
+    low, high = (math.log(bound) for bound in CROPPED_ASPECT)
+    shares = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count))
+    ratios = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
+    return np.concatenate([shares, ratios, rng.random((2, count))]).astype(np.float32)
+
+
+def place_crops(crops: F32, height: torch.Tensor, width: torch.Tensor) -> CropBoxes:
+    """Return the crops that `draw_crops` drew for images of these sizes; nothing waits for the device.
+
+    Each sample gets the first of its ten rectangles that fits; if none does, its centre in the nearest aspect.
 
     Parameters
     ----------
@@ -47,11 +62,7 @@ def draw_crops(rng: np.random.Generator, height: torch.Tensor, width: torch.Tens
 
     from mkfa.images.upload import to_device
 
-    count = len(height)
-    low, high = (math.log(bound) for bound in CROPPED_ASPECT)
-    shares = rng.uniform(*CROPPED_AREA, (ATTEMPTS, count))
-    ratios = np.exp(rng.uniform(low, high, (ATTEMPTS, count)))
-    drawn = to_device(np.concatenate([shares, ratios, rng.random((2, count))]).astype(np.float32), height)
+    drawn = to_device(crops, height)
     area, ratio, place = drawn[:ATTEMPTS] * height * width, drawn[ATTEMPTS:-2], drawn[-2:]
     wide, tall = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (wide <= width) & (tall <= height)

@@ -1,29 +1,51 @@
-"""One optimiser step: batch, augmentation, loss, gradient, update."""
+"""One optimiser step in three parts: draw on the host, augment on the device, compute.
+
+`draw` makes everything random that the host draws, for the whole batch, without its images. `augment` takes images and
+draws to a `Batch`; it draws erasing noise and stochastic depth from the device's generator, which it seeds. `compute`
+does the forward and the backward pass and the update: it draws nothing, and all its tensors have the same shapes in
+every step.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mkfa.images import augment
+from mkfa.images.upload import to_device
+from mkfa.networks.drop_path import give_drop_paths
 from mkfa.training.batches import Side
 from mkfa.training.device import Resolved, seed_generators
+from mkfa.training.draws import Draws, draw
 from mkfa.training.optimizer import lr_at, set_lr
 from mkfa.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-_STREAM = 2
-"""Separates a step's random stream from that of the epoch's image order (1)."""
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step computes with, on the device.
+
+    Attributes
+    ----------
+    images : (B, C, H, W) float32, augmented
+    targets : (B, classes) float32
+    drop_path : (calls, B) float32 or None
+        Factors of stochastic depth (`mkfa.networks.drop_path.DropPaths`); None if the network has none.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    drop_path: torch.Tensor | None
 
 
 class Step:
     """Callable as `step(number, index)`: does one update and returns the loss as a device tensor, without waiting.
 
-    All randomness is seeded by (seed, number): host draws come from a numpy generator, device draws (drop path, erasing
-    noise) from torch's generator.
+    All randomness is seeded by (seed, number). The call is `compute(augment(index, draw(number, B)))` with the learning
+    rate of the step's number.
     """
 
     def __init__(
@@ -43,24 +65,62 @@ class Step:
         self.optimizer, self.images, self.recipe = optimizer, images, recipe
         self.seed, self.steps, self.how = seed, steps, how
         self.flip = augment.effective_flip(recipe.flip, domain)
-        self.shift = round(recipe.shift * images.side) if recipe.crop == "shift" else 0
         self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.drop_paths = give_drop_paths(model, (images.mean.shape[1], images.side, images.side))
         self.forward: Any = torch.compile(model, dynamic=False) if how.compile else model
         self.classes = _outputs(model)
         self.lr = 0.0
 
     def __call__(self, number: int, index: torch.Tensor) -> torch.Tensor:
         """Train on the images of these rows, (B,) int64, on the device of the labels."""
-        import torch
-
-        rng = np.random.default_rng([self.seed, _STREAM, number])
-        seed_generators(self.images.device, int(rng.integers(2**63)))
-        x, target = self.batch(rng, index)
+        batch = self.augment(index, self.draw(number, len(index)))
         self.lr = lr_at(number, self.recipe, steps=self.steps)
         set_lr(self.optimizer, self.lr)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.how.amp):
-            logits = self.forward(x)
-        loss = -(target * logits.float().log_softmax(1)).sum(1).mean()
+        return self.compute(batch)
+
+    def draw(self, number: int, count: int) -> Draws:
+        """Draw for a batch of `count` images in step `number`; on the host."""
+        return draw(self.recipe, seed=self.seed, number=number, count=count, side=self.images.side, flip=self.flip)
+
+    def augment(self, index: torch.Tensor, draws: Draws) -> Batch:
+        """Take the images of these rows, (B,) int64, for which `draws` were made, and augment them on the device."""
+        from timm.data import mixup
+
+        from mkfa.images.rand_augment import rand_augment
+
+        device = self.images.device
+        seed_generators(device, draws.seed)
+        if draws.crops is not None:
+            x = augment.crop_and_flip(
+                self.images.whole(index),
+                draws.crops,
+                size=self.images.side,
+                extents=self.images.extents_of(index),
+                interpolation=self.recipe.interpolation,
+            )
+        else:
+            x = augment.shift_and_flip(self.images.take(index), draws.shifts)
+        if draws.operations is not None:
+            x = rand_augment(x, draws.operations)
+        x = augment.erase(self.images.normalise(x), draws.erased)
+        x = augment.mix(x, draws.mix)
+        make_target: Any = mixup.mixup_target
+        share = 1.0 if draws.mix is None else draws.mix.share
+        targets = make_target(self.images.labels_of(index), self.classes, share, self.recipe.label_smoothing)
+        factors = self.drop_paths.draw(draws.count, device) if self.drop_paths is not None else None
+        if factors is not None and draws.rows is not None:
+            factors = factors.index_select(1, to_device(draws.rows, factors))
+        return Batch(x, targets, factors)
+
+    def compute(self, batch: Batch) -> torch.Tensor:
+        """Do one update with a batch, at the optimiser's learning rate, and return the loss; () float32."""
+        import torch
+
+        if self.drop_paths is not None:
+            self.drop_paths.use(batch.drop_path)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.how.amp):
+            logits = self.forward(batch.images)
+        loss = -(batch.targets * logits.float().log_softmax(1)).sum(1).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.recipe.clip:
@@ -68,31 +128,6 @@ class Step:
         self.optimizer.step()
         done: torch.Tensor = loss.detach()
         return done
-
-    def batch(self, rng: np.random.Generator, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images, (B, C, H, W) float32, and targets, (B, classes) float32."""
-        from timm.data import mixup
-
-        if self.recipe.crop == "resized":
-            x = augment.crop_and_flip(
-                self.images.whole(index),
-                rng,
-                flip=self.flip,
-                size=self.images.side,
-                extents=self.images.extents_of(index),
-                interpolation=self.recipe.interpolation,
-            )
-        else:
-            x = augment.shift_and_flip(self.images.take(index), rng, shift=self.shift, flip=self.flip)
-        if self.recipe.rand_augment:
-            from mkfa.images.rand_augment import rand_augment
-
-            x = rand_augment(x, rng, notation=self.recipe.rand_augment)
-        x = augment.erase(self.images.normalise(x), rng, probability=self.recipe.erasing)
-        x, share = augment.mix(x, rng, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix)
-        labels = self.images.labels_of(index)
-        make_target: Any = mixup.mixup_target
-        return x, make_target(labels, self.classes, share, self.recipe.label_smoothing)
 
 
 def _outputs(model: torch.nn.Module) -> int:

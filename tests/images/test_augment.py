@@ -20,7 +20,7 @@ def images(count: int, side: int = 16, channels: int = 3) -> torch.Tensor:
 
 def test_shifts_and_mirrors_are_those_of_a_plain_loop():
     x, shift = images(64), 3
-    moved = augment.shift_and_flip(x, np.random.default_rng(1), shift=shift, flip=0.5)
+    moved = augment.shift_and_flip(x, augment.draw_shifts(np.random.default_rng(1), 64, shift=shift, flip=0.5))
     rng = np.random.default_rng(1)
     down, right, mirrored = rng.integers(-shift, shift + 1, 64), rng.integers(-shift, shift + 1, 64), rng.random(64)
     for i in range(64):
@@ -33,9 +33,10 @@ def test_shifts_and_mirrors_are_those_of_a_plain_loop():
 def test_nothing_is_done_where_nothing_is_asked():
     x = images(4)
     rng = np.random.default_rng(0)
-    assert augment.shift_and_flip(x, rng, shift=0, flip=0.0) is x
-    assert augment.erase(x, rng, probability=0.0) is x
-    assert augment.mix(x, rng, mixup=0.0, cutmix=0.0) == (x, 1.0)
+    assert augment.shift_and_flip(x, augment.draw_shifts(rng, 4, shift=0, flip=0.0)) is x
+    assert augment.erase(x, augment.draw_erased(rng, 4, 16, probability=0.0)) is x
+    assert augment.mix(x, augment.draw_mix(rng, 16, mixup=0.0, cutmix=0.0)) is x
+    assert rng.random() == np.random.default_rng(0).random()  # nothing was drawn
 
 
 @pytest.mark.parametrize("domain", ["letters", "digits", "scripts"])
@@ -62,7 +63,7 @@ def test_erased_rectangles_are_distributed_as_timms():
 def test_erasing_puts_noise_into_one_rectangle_of_a_share_of_the_images():
     x = torch.full((2000, 3, 16, 16), 7.0)
     torch.manual_seed(0)
-    erased = augment.erase(x, np.random.default_rng(3), probability=0.25)
+    erased = augment.erase(x, augment.draw_erased(np.random.default_rng(3), 2000, 16, probability=0.25))
     changed = (erased != 7).any(1)
     assert 0.2 < changed.any(2).any(1).float().mean() < 0.3
     for one in changed[changed.any(2).any(1)][:50]:
@@ -77,7 +78,8 @@ def test_mixing_is_timms(mixup, cutmix, monkeypatch):
     """Given the same draws, the images and the targets are those of timm's Mixup."""
     x, labels, kinds = torch.rand(8, 3, 16, 16), torch.arange(8) % 4, set()
     for seed in range(20):
-        mixed, share = augment.mix(x, np.random.default_rng(seed), mixup=mixup, cutmix=cutmix)
+        mixing = augment.draw_mix(np.random.default_rng(seed), 16, mixup=mixup, cutmix=cutmix)
+        mixed = augment.mix(x, mixing)
         rng = np.random.default_rng(seed)
         cut = bool(cutmix) and (not mixup or rng.random() < 0.5)
         drawn = float(rng.beta(cutmix, cutmix) if cut else rng.beta(mixup, mixup))
@@ -86,6 +88,6 @@ def test_mixing_is_timms(mixup, cutmix, monkeypatch):
         monkeypatch.setattr(np.random, "randint", lambda low, high, size=None, rng=rng: rng.integers(low, high))
         other, target = theirs(x.clone(), labels)
         torch.testing.assert_close(mixed, other)
-        torch.testing.assert_close(mixup_target(labels, 4, share, 0.1), target)
+        torch.testing.assert_close(mixup_target(labels, 4, mixing.share, 0.1), target)
         kinds.add(cut)
     assert kinds == ({True, False} if mixup and cutmix else {bool(cutmix)})

@@ -19,7 +19,7 @@ from mkfa.images import augment
 from mkfa.images.domain_file import DomainError, make_domain, write_domain
 from mkfa.images.load import facts_to_train, load_domain, load_to_train, pack_domain
 from mkfa.images.opened import Domains
-from mkfa.images.resample import CROPPED_AREA, CROPPED_ASPECT, CropBoxes, draw_crops, scale_boxes
+from mkfa.images.resample import CROPPED_AREA, CROPPED_ASPECT, CropBoxes, draw_crops, place_crops, scale_boxes
 from mkfa.training.batches import place
 from mkfa.training.recipe import load_recipe
 
@@ -28,6 +28,10 @@ SIZES = {"size": 224, "max_size": 0, "crop_from": PAPER.crop_from, "eval_size": 
 CPU = torch.device("cpu")
 PHOTOGRAPHS = load_sample_images().images
 """Two photographs of 427 x 640 pixels."""
+
+
+def crops(count: int, *, flip: float = 0.0, seed: int = 5) -> augment.Crops:
+    return augment.draw_flipped_crops(np.random.default_rng(seed), count, flip=flip)
 
 
 def boxes(*rectangle: int, count: int = 1) -> CropBoxes:
@@ -67,7 +71,7 @@ def test_a_rectangle_is_cut_and_scaled_as_by_pillow(rectangle, name, pillow):
 def test_crops_are_distributed_as_timms(height, width):
     count = 4000
     full = torch.ones(count)
-    ours = draw_crops(np.random.default_rng(0), full * height, full * width)
+    ours = place_crops(draw_crops(np.random.default_rng(0), count), full * height, full * width)
     random.seed(0)
     torch.manual_seed(0)
     image = Image.new("L", (width, height))
@@ -84,7 +88,8 @@ def test_crops_are_distributed_as_timms(height, width):
 def test_an_image_that_no_rectangle_fits_gives_its_centre_as_in_timm():
     image = Image.new("L", (1000, 2))
     theirs = RandomResizedCropAndInterpolation.get_params(image, (0.9, 1.0), CROPPED_ASPECT)
-    wide = draw_crops(np.random.default_rng(0), torch.full((50,), 2.0), torch.full((50,), 1000.0))
+    drawn = draw_crops(np.random.default_rng(0), 50)
+    wide = place_crops(drawn, torch.full((50,), 2.0), torch.full((50,), 1000.0))
     assert {tuple(int(n) for n in row) for row in torch.stack(wide).T} == {tuple(theirs)} == {(0, 498, 2, 3)}
 
 
@@ -92,10 +97,10 @@ def test_half_of_the_crops_are_mirrored_and_exchanged_axes_are_put_back():
     ramp = torch.arange(40.0).expand(30, 40)  # a landscape image, brighter to the right
     x = ramp.expand(400, 1, 30, 40)
     still = torch.tensor([[30, 40, 0]]).expand(400, 3)
-    cut = augment.crop_and_flip(x, np.random.default_rng(5), flip=0.5, size=16, extents=still)
+    cut = augment.crop_and_flip(x, crops(400, flip=0.5), size=16, extents=still)
     assert 0.4 < (cut[:, 0, 8, 12] < cut[:, 0, 8, 4]).float().mean() < 0.6
     turned = still + torch.tensor([0, 0, 1])
-    exchanged = augment.crop_and_flip(x, np.random.default_rng(5), flip=0.0, size=16, extents=turned)
+    exchanged = augment.crop_and_flip(x, crops(400), size=16, extents=turned)
     assert (exchanged[:, 0, 12, 8] > exchanged[:, 0, 4, 8]).all()
     assert ((exchanged[:, 0, 8, 12] - exchanged[:, 0, 8, 4]).abs() <= 1).all()  # rounded
 
@@ -123,14 +128,9 @@ def test_training_crops_have_the_detail_of_timms_from_the_original_files(folder,
     index = torch.arange(2).repeat(40)
     extents = train.extents_of(index)
     ours = augment.crop_and_flip(
-        train.whole(index),
-        np.random.default_rng(1),
-        flip=0.0,
-        size=train.side,
-        extents=extents,
-        interpolation=PAPER.interpolation,
+        train.whole(index), crops(80, seed=1), size=train.side, extents=extents, interpolation=PAPER.interpolation
     )
-    drawn = draw_crops(np.random.default_rng(1), extents[:, 0].float(), extents[:, 1].float())
+    drawn = place_crops(draw_crops(np.random.default_rng(1), 80), extents[:, 0].float(), extents[:, 1].float())
     rectangles = [[int(n) for n in row] for row in torch.stack(drawn).T]
     pipeline = create_transform(
         224,
@@ -195,8 +195,7 @@ def test_the_border_of_images_is_seen(tmp_path):
     np.testing.assert_array_equal(domain.picture(1), wide)
     train, _ = place(domain, PAPER, device=CPU, channels_last=False)
     index = torch.tensor([0, 1]).repeat(50)
-    rng = np.random.default_rng(0)
-    cut = augment.crop_and_flip(train.whole(index), rng, flip=0.0, size=32, extents=train.extents_of(index))
+    cut = augment.crop_and_flip(train.whole(index), crops(100), size=32, extents=train.extents_of(index))
     red, blue = (cut[:, 0] - cut[:, 1] > 100), (cut[:, 2] - cut[:, 1] > 100)
     assert red[1::2].any(1).any(1).float().mean() > 0.1
     assert blue[::2].any(1).any(1).float().mean() > 0.1

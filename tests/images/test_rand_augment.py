@@ -14,7 +14,7 @@ from timm.data import auto_augment as theirs
 from timm.data import create_transform
 
 from mkfa.errors import MkfaError
-from mkfa.images.rand_augment import FILL, OPERATIONS, magnitudes, parse_notation, rand_augment
+from mkfa.images.rand_augment import FILL, OPERATIONS, draw_operations, magnitudes, parse_notation, rand_augment
 from mkfa.training.recipe import load_recipe
 
 PAPER = load_recipe("paper").rand_augment
@@ -100,13 +100,13 @@ def test_the_operations_their_number_and_their_probability_are_timms():
 
 def test_each_sample_is_changed_on_its_own_and_a_quarter_not_at_all():
     x = torch.from_numpy(pictures(1)).permute(0, 3, 1, 2).expand(600, 3, 32, 32).contiguous()
-    changed = rand_augment(x, np.random.default_rng(0), notation=PAPER)
+    changed = rand_augment(x, draw_operations(np.random.default_rng(0), 600, notation=PAPER))
     same = (changed == x).flatten(1).all(1).float().mean()
     assert 0.18 < float(same) < 0.32
     assert len({t.numpy().tobytes() for t in changed}) > 300
     assert float(changed.min()) >= 0
     assert float(changed.max()) <= 255
-    again = rand_augment(x, np.random.default_rng(0), notation=PAPER)
+    again = rand_augment(x, draw_operations(np.random.default_rng(0), 600, notation=PAPER))
     assert torch.equal(changed, again)
 
 

@@ -368,15 +368,15 @@ def test_a_run_that_runs_out_of_device_memory_goes_on_with_streamed_images(monke
     import torch
 
     calm = run(recipe(), tmp_path / "calm", execution=OFTEN)
-    real, batches = step_module.Step.batch, []
+    real, batches = step_module.Step.augment, []
 
-    def scarce(self: object, rng: object, index: object) -> object:
+    def scarce(self: object, index: object, draws: object) -> object:
         batches.append(self.images.kind)
         if self.images.kind == "resident" and len(batches) == 7:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
-        return real(self, rng, index)
+        return real(self, index, draws)
 
-    monkeypatch.setattr(step_module.Step, "batch", scarce)
+    monkeypatch.setattr(step_module.Step, "augment", scarce)
     hit = run(recipe(), tmp_path / "hit", execution=OFTEN)
     assert batches == ["resident"] * 7 + ["streamed"] * 6  # six steps were saved
     assert hit["execution"]["data"] == "streamed"
@@ -392,7 +392,7 @@ def test_a_run_that_does_not_fit_at_all_says_what_to_do(monkeypatch, tmp_path, e
     def scarce(*_: object) -> None:
         raise (torch.OutOfMemoryError if "CUDA" in error else RuntimeError)(error)
 
-    monkeypatch.setattr(step_module.Step, "batch", scarce)
+    monkeypatch.setattr(step_module.Step, "augment", scarce)
     with pytest.raises(WorkError, match=r"runs out of memory on cpu with batches of 8 images; .*smaller batch"):
         run(recipe(), tmp_path, execution=replace(ONE, data=data))
 
@@ -401,7 +401,7 @@ def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(monkeypatch
     def broken(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(step_module.Step, "batch", broken)
+    monkeypatch.setattr(step_module.Step, "augment", broken)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         run(recipe(), tmp_path)
 
