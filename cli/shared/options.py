@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mkfa.cli.shared.printing import VOICE, warn
+from mkfa.engines.choice import ENGINES
 from mkfa.figures import inches
 
 
@@ -284,8 +285,8 @@ class Running:
         option(
             "--engine",
             "NAME",
-            "local: this machine; ray: a running Ray cluster; slurm: job arrays of Slurm. Nodes must share the folder "
-            "of the runs.",
+            "; ".join(f"{name}: {row.where}" for name, row in ENGINES.items())
+            + ". Nodes must share the folder of the runs.",
             **RUNNING,
         ),
     ] = "local"

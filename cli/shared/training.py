@@ -15,6 +15,7 @@ from mkfa.cli.shared.progress import SweepBar, shown
 
 if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
+    from mkfa.engines.engine import Engine
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.unit import Outcome
     from mkfa.experiments.planning import Plan, TransferOptions
@@ -54,39 +55,52 @@ def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] 
     WorkError
         No run ended with a result.
     """
-    from mkfa.engines.choice import open_engine
-    from mkfa.engines.sweep import HandedOver, carry_out
+    from mkfa.engines.estimate import estimate_on
+
+    if running.dry_run:
+        _say_plan(plan, plan.count(), as_json=as_json, nothing=True)
+        return None
+    with plan.engine() as engine:
+        plan.prepare()
+        if running.estimate:
+            _say_plan(plan, estimate_on(engine, plan.runs), as_json=as_json, nothing=True)
+            return None
+        return _train(plan, engine, as_json=as_json)
+
+
+def _train(plan: Plan, engine: Engine, *, as_json: bool) -> tuple[Outcome, ...] | None:
+    """Train what is left; None if the runs were put into a queue."""
+    from mkfa.engines.engine import HandedOver
+    from mkfa.engines.sweep import carry_out
     from mkfa.experiments.planning import check_outcomes
     from mkfa.training.stopping import Stop
 
-    if not running.dry_run:
-        plan.prepare()
-    estimate = plan.estimate() if running.estimate else plan.count()
-    stops = running.dry_run or running.estimate
-    if stops and as_json:
-        print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root)
-    elif not as_json:
-        for note in plan.notes:
-            say(note)
-        _print_plan(plan, estimate)
-    if stops:
-        say("Nothing was trained.") if not as_json else None
-        return None
-    with (
-        open_engine(plan.execution, plan.runs, domains=plan.domains, root=plan.root) as engine,
-        Stop().listening() as stop,
-        SweepBar(len(plan.runs), estimate.steps) as bar,
-    ):
-        if not as_json and plan.execution.engine != "slurm":
-            say(f"{at_a_time(len(engine.executions), engine.executions[0].threads)}.")
+    counted, places = plan.count(), engine.places()
+    if not as_json:
+        _say_plan(plan, counted, as_json=False)
+        nodes = len({place.node for place in places})
+        say(f"{at_a_time(len(places), places[0].execution.threads, nodes)}.")
+    with Stop().listening() as stop, SweepBar(len(plan.runs), counted.steps) as bar:
         try:
             outcomes = carry_out(plan.runs, engine, stop=stop, tell=bar.tell, ended=bar.ended, notify=bar.say)
         except HandedOver as queued:
             bar.say(str(queued))
             if as_json:
-                print_list("plan", "runs", plan.rows(), estimate=estimate, runs_folder=plan.root, queued=str(queued))
+                print_list("plan", "runs", plan.rows(), estimate=counted, runs_folder=plan.root, queued=str(queued))
             return None
         return check_outcomes(outcomes)
+
+
+def _say_plan(plan: Plan, found: Estimate, *, as_json: bool, nothing: bool = False) -> None:
+    """Print a plan; `nothing`: nothing will be trained."""
+    if as_json:
+        print_list("plan", "runs", plan.rows(), estimate=found, runs_folder=plan.root)
+        return
+    for note in plan.notes:
+        say(note)
+    _print_plan(plan, found)
+    if nothing:
+        say("Nothing was trained.")
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:
@@ -109,9 +123,9 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
     left = ", nothing left to do" if found.done == found.runs else left
     notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go{left}."]
     if found.seconds is not None:
-        notes.append(
-            f"{at_a_time(found.jobs, found.threads)}, timed so: {plan.setting.arch}, recipe {plan.setting.recipe.name}."
-        )
+        how = "timed on this machine; others may be faster or slower" if found.timed_here else "timed so"
+        setting = f"{plan.setting.arch}, recipe {plan.setting.recipe.name}"
+        notes.append(f"{at_a_time(found.jobs, found.threads, found.nodes)}, {how}: {setting}.")
     if plan.warning:
         notes.append(plan.warning)
     if others := sorted({network for _, _, _, network in groups} - {rows[0][3]}):
@@ -121,10 +135,12 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
     say(f"Runs in {plan.root}", wrap=False)
 
 
-def at_a_time(jobs: int, threads: int) -> str:
-    """Return "2 runs at a time, 1 thread each"."""
+def at_a_time(runs: int, threads: int, nodes: int = 1) -> str:
+    """Return "2 runs at a time, 1 thread each"; with nodes "2 runs at a time on 2 nodes, 1 thread each"."""
     text = f"{threads} thread{'s' if threads != 1 else ''}"
-    return f"{jobs} runs at a time, {text} each" if jobs > 1 else f"One run at a time, {text}"
+    if runs == 1:
+        return f"One run at a time, {text}"
+    return f"{runs} runs at a time{f' on {nodes} nodes' if nodes > 1 else ''}, {text} each"
 
 
 def spans(numbers: set[int]) -> str:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mkfa.engines.engine import Engine, Place, Timer, Timing
+from mkfa.engines.schedule import Job, frozen_layers, longest_first, makespan
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.training.base_runs import base_of
-from mkfa.training.device import Execution
+from mkfa.training.device import Execution, is_available
 from mkfa.training.evaluation import EVALUATION_BATCH
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Run, epochs_between_evaluations, recipe_of, steps_of
-from mkfa.training.spec import BASE, RunSpec
+from mkfa.training.spec import RunSpec
 
 _LONG_STEP = 0.1
 """Seconds; steps that take longer are timed with fewer repetitions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Mean seconds per training step and per evaluated image."""
-
-    step: float
-    image: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +37,10 @@ class Estimate:
         Remaining time; None if nothing is left or nothing was timed.
     jobs, threads : int
         Concurrent runs, and CPU threads of each; 0 if nothing was timed.
+    nodes : int
+        Number of nodes on which they run.
+    timed_here : bool
+        True if steps were timed on this machine, and runs are trained on others, which may be faster or slower.
     """
 
     runs: int
@@ -52,15 +49,8 @@ class Estimate:
     seconds: float | None
     jobs: int = 1
     threads: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A run's hash, its duration in seconds, and the hash of the run that it waits for ("" for none)."""
-
-    hash: str
-    seconds: float
-    waits_for: str = ""
+    nodes: int = 1
+    timed_here: bool = False
 
 
 def estimate(
@@ -68,32 +58,30 @@ def estimate(
     domains: Domains,
     *,
     root: Path,
-    executions: Sequence[Execution],
-    timer: Callable[[RunSpec], Timing] | None = None,
+    places: Sequence[Place],
+    timer: Callable[[RunSpec], Timing],
 ) -> Estimate:
-    """Time a few steps of each network and image size, and schedule the remaining runs over the concurrent jobs.
+    """Time a few steps of each network and image size, and schedule the remaining runs over the places.
 
     For each network, the base run and the arm with the most frozen layers are timed. Between these two, the cost of a
     step is assumed to be linear in the number of frozen layers.
 
     Parameters
     ----------
-    executions : how each concurrent run is computed.
-    timer : returns the `Timing` of a specification while all of them are busy; None: a run alone is timed, as the first
-        of `executions` computes it.
+    places : where runs are trained at a time.
+    timer : returns the `Timing` of a specification.
     """
-    time_of = timer or (lambda spec: time_run(spec, domains, execution=executions[0]))
     left = [p for p in plan if is_left(p, root)]
     deepest: dict[tuple[object, ...], int] = {}
     for p in left:
         key = _network(p.spec, domains, p.spec.what)
-        deepest[key] = max(deepest.get(key, 0), _frozen(p.spec))
+        deepest[key] = max(deepest.get(key, 0), frozen_layers(p.spec))
     timed: dict[tuple[object, ...], Timing] = {}
 
     def timing(spec: RunSpec, what: str) -> Timing:
         key = (*_network(spec, domains, what), spec.layers)
         if key not in timed:
-            timed[key] = time_of(spec)
+            timed[key] = timer(spec)
         return timed[key]
 
     tasks, steps = [], 0
@@ -101,7 +89,7 @@ def estimate(
         most = deepest[_network(p.spec, domains, p.spec.what)]
         base = timing(base_of(p.spec), "")
         step = base.step
-        if frozen := _frozen(p.spec):
+        if frozen := frozen_layers(p.spec):
             specimen = replace(base_of(p.spec), arm="random", layers=most, what=p.spec.what)
             step += (timing(specimen, p.spec.what).step - base.step) * frozen / most
         domain = domains[p.spec.domain]
@@ -112,8 +100,25 @@ def estimate(
         evaluations = -(-count // every) - begun // every
         seconds = (count - begun) * step + evaluations * len(domain.x_test) * base.image
         tasks.append(Job(p.spec.hash, seconds, p.source_run.hash if p.source_run else ""))
-    ready = makespan(tasks, len(executions)) if left else None
-    return Estimate(len(plan), len(plan) - len(left), steps, ready, len(executions), executions[0].threads)
+    ready = makespan(longest_first(tasks), len(places)) if left else None
+    nodes = len({place.node for place in places})
+    return Estimate(len(plan), len(plan) - len(left), steps, ready, len(places), places[0].execution.threads, nodes)
+
+
+def estimate_on(engine: Engine, plan: Sequence[PlannedRun]) -> Estimate:
+    """Return how long a plan takes on an engine; steps are timed by it where it can, else on this machine."""
+    places = engine.places()
+    if isinstance(engine, Timer):
+        return estimate(plan, engine.domains, root=engine.root, places=places, timer=engine.time)
+    execution, elsewhere = places[0].execution, bool(places[0].node)
+    if elsewhere and execution.device != "auto" and not is_available(execution.device.split(":")[0]):
+        execution = replace(execution, device="cpu")
+
+    def timer(spec: RunSpec) -> Timing:
+        return time_run(spec, engine.domains, execution=execution)
+
+    found = estimate(plan, engine.domains, root=engine.root, places=places, timer=timer)
+    return replace(found, timed_here=elsewhere)
 
 
 def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> Estimate:
@@ -132,26 +137,6 @@ def is_left(planned: PlannedRun, root: Path) -> bool:
         return RunFolder(root, planned.spec).result() is None
     except MkfaError:
         return False
-
-
-def makespan(tasks: Sequence[Job], jobs: int) -> float:
-    """Return the seconds until all tasks finish, `jobs` at a time, each started in order as soon as possible.
-
-    A task that waits for a run outside `tasks` may start immediately.
-    """
-    waiting, open_ = list(tasks), {t.hash for t in tasks}
-    busy: list[tuple[float, int, str]] = []
-    now, count = 0.0, 0
-    while waiting or busy:
-        ready = next((t for t in waiting if t.waits_for not in open_), None)
-        if ready is not None and len(busy) < jobs:
-            waiting.remove(ready)
-            heapq.heappush(busy, (now + ready.seconds, count, ready.hash))
-            count += 1
-            continue
-        now, _, over = heapq.heappop(busy)
-        open_.discard(over)
-    return now
 
 
 def time_run(spec: RunSpec, domains: Domains, *, execution: Execution) -> Timing:
@@ -204,13 +189,3 @@ def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:
     domain = domains[spec.domain]
     size = recipe_of(spec).size or domain.size
     return spec.arch, tuple(sorted(spec.options.items())), size, domain.channels, what
-
-
-def _frozen(spec: RunSpec) -> int:
-    """Return the number of frozen layers, which need no weight gradient; those with a trained offset need one."""
-    from mkfa.arms.arms import find_arm
-
-    if spec.arm == BASE:
-        return 0
-    arm = find_arm(spec.arm)
-    return spec.layers if arm.frozen and not arm.offset else 0

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -19,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from mkfa.engines.estimate import Estimate, Timing, estimate, is_left
+from mkfa.engines.engine import Died, End, EngineError, Place, Timing
+from mkfa.engines.estimate import is_left
 from mkfa.engines.serial import Serial
-from mkfa.engines.sweep import Died, End, EngineError
 from mkfa.engines.unit import Outcome
 from mkfa.engines.worker import Task, Worker, no_signals
 from mkfa.errors import WorkError
@@ -36,6 +37,8 @@ _LOOK = 0.2
 """Seconds between checks on silent processes."""
 _PATIENCE = 10.0
 """Seconds that an idle worker gets to exit by itself."""
+_IDLE = 20.0
+"""Seconds after which an idle worker is ended, so that it keeps no memory from those that train."""
 _COMMAND = ("-P", "-m", "mkfa.engines.worker", "--pipe")
 
 
@@ -108,6 +111,7 @@ class _Process:
         self.execution = execution
         self.planned: PlannedRun | None = None
         self.ready = False
+        self.idle_since = time.monotonic()
 
     def send(self, order: Any) -> None:
         """Send an order; a dead process is detected elsewhere."""
@@ -138,12 +142,14 @@ class _Process:
 
 
 class Workers:
-    """Several processes, each training one run at a time: an `mkfa.engines.sweep.Engine`."""
+    """Several processes, each training one run at a time: an `mkfa.engines.engine.Engine`."""
 
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
         self.processes: dict[int, _Process] = {}
         """By the number of their `executions`."""
+        self.unbegun: list[PlannedRun] = []
+        """Runs of processes that were ended before they could begin."""
 
     def __enter__(self) -> Workers:
         return self
@@ -152,11 +158,16 @@ class Workers:
         for process in list(self.processes.values()):
             self._drop(process, kill=kind is not None)
 
-    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes; steps are timed in all processes simultaneously."""
-        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=self._time)
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Refuse devices that this machine lacks, and options that they cannot use."""
+        for execution in set(self.executions):
+            execution.resolved()
 
-    def _time(self, spec: RunSpec) -> Timing:
+    def places(self) -> tuple[Place, ...]:
+        return tuple(map(Place, self.executions))
+
+    def time(self, spec: RunSpec) -> Timing:
+        """Time steps in all processes simultaneously."""
         for number, execution in enumerate(self.executions):
             self._process(number).send(Task.of(PlannedRun(spec, ""), self.domains, execution))
         self._gather(spec)
@@ -177,24 +188,19 @@ class Workers:
                 answers.append(message)
         return answers
 
-    @property
-    def free(self) -> int:
-        return max(0, len(self.executions) - len(self._busy()))
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._busy())
-
-    def submit(self, planned: PlannedRun) -> None:
+    def submit(self, planned: PlannedRun) -> bool:
         """Give a run to the first idle process."""
         taken = {number for number, process in self.processes.items() if process.planned is not None}
-        number = next(number for number in range(len(self.executions)) if number not in taken)
+        number = next((number for number in range(len(self.executions)) if number not in taken), None)
+        if number is None:
+            return False
         folder = Task.of(planned, self.domains, self.executions[number]).write(self.root)
         process = self._process(number)
         process.planned = planned
         process.send(folder)
+        return True
 
-    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         """Tell the progress that the processes report within a moment, and return the runs that ended.
 
         Raises
@@ -202,7 +208,9 @@ class Workers:
         EngineError
             A process ended before it could start a run.
         """
-        ends: list[tuple[PlannedRun, End]] = []
+        ends: list[tuple[PlannedRun, End]] = [(planned, Stopped()) for planned in self.unbegun]
+        self.unbegun = []
+        self._drop_idle()
         for process, message in self._listen():
             planned = process.planned
             if message is None:
@@ -217,31 +225,25 @@ class Workers:
             if isinstance(message, Report):
                 tell(planned, message)
                 continue
-            process.planned = None
+            process.planned, process.idle_since = None, time.monotonic()
             if isinstance(message, Stopped):
                 self._drop(process)
             ends.append((planned, _end(message, planned)))
         return ends
 
-    def request_stop(self) -> None:
+    def stop(self) -> None:
         for process in list(self.processes.values()):
             if process.ready:
                 process.send(Worker.STOP)
             else:  # it still imports and has trained nothing
+                if process.planned is not None:
+                    self.unbegun.append(process.planned)
                 self._drop(process, kill=True)
 
-    def halve(self) -> bool:
-        """Use half as many processes; those beyond end after their run."""
-        if len(self.executions) == 1:
-            return False
-        self.executions = self.executions[: len(self.executions) // 2]
-        for number in [n for n, process in self.processes.items() if n >= len(self.executions)]:
-            if self.processes[number].planned is None:
-                self._drop(self.processes[number])
-        return True
-
-    def _busy(self) -> list[_Process]:
-        return [process for process in self.processes.values() if process.planned is not None]
+    def _drop_idle(self) -> None:
+        for process in list(self.processes.values()):
+            if process.planned is None and time.monotonic() - process.idle_since > _IDLE:
+                self._drop(process)
 
     def _process(self, number: int) -> _Process:
         if number not in self.processes:

@@ -13,15 +13,15 @@ import contextlib
 import platform
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mkfa.engines.estimate import Estimate, Timing, estimate, is_left, time_run
-from mkfa.engines.sweep import Died, End, EngineError
+from mkfa.engines.engine import Died, End, EngineError, Place, Timing
+from mkfa.engines.estimate import time_run
 from mkfa.engines.unit import Outcome
 from mkfa.engines.work import STOP_FILE, read_progress, work
 from mkfa.engines.worker import Task
@@ -41,35 +41,8 @@ _ANSWER = 120.0
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Ray:
-    """Connect to the cluster at `execution.address` and check its nodes.
-
-    Raises
-    ------
-    MkfaError
-        Ray is not installed; no cluster answers; a node has other versions or does not see the folder of the runs.
-    """
-    try:
-        ray = _ray()
-    except ImportError:
-        raise MkfaError("--engine ray", "needs the package ray", "install it: pip install 'mkfa[ray]'") from None
-    connected = ray.is_initialized()
-    if not connected:
-        try:
-            _knock(execution.address)
-            ray.init(address=execution.address, log_to_driver=False, logging_level="error", configure_logging=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            problem = f"no Ray cluster answers there ({type(error).__name__})"
-            remedy = "start one with 'ray start --head', or pass the address of its head"
-            raise MkfaError(f"--address {execution.address}", problem, remedy) from None
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        check_nodes(root)
-        left = sum(is_left(planned, root) for planned in plan)
-        return Ray(_places(execution)[: max(1, left)], domains, root.resolve(), disconnect=not connected)
-    except BaseException:
-        if not connected:
-            ray.shutdown()
-        raise
+    """Return the engine."""
+    return Ray(execution, domains, root)
 
 
 def _knock(address: str) -> None:
@@ -80,25 +53,21 @@ def _knock(address: str) -> None:
 
 
 def check_nodes(root: Path) -> None:
-    """Raise MkfaError for a node that has other versions than this machine or does not see the folder."""
-    ray = _ray()
-    on_node = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    """Refuse nodes that have other versions than this machine or do not see the folder; nothing is left behind.
 
+    Raises
+    ------
+    MkfaError
+        As above, or a node on which mkfa does not run.
+    """
     token = secrets.token_hex(8)
-    probe = root / f".probe-{token}"
-    probe.write_text(token)
-    try:
-        task = ray.remote(num_cpus=0, max_retries=0)(look_around)
-        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-        asked = {
-            identity: task.options(scheduling_strategy=on_node(identity, soft=False)).remote(str(probe.resolve()))
-            for identity in nodes
-        }
-        here = versions()
-        for identity, answer in asked.items():
-            host = f"node {nodes[identity]}"
+    here = versions()
+    with _probe(root, token) as probe:
+        asked = {node: _remote_on(node, look_around).remote(str(probe)) for node in _nodes()}
+        for node, answer in asked.items():
+            host = f"node {_nodes()[node]}"
             try:
-                found, text = ray.get(answer, timeout=_ANSWER)
+                found, text = _ray().get(answer, timeout=_ANSWER)
             except Exception as error:  # whatever a node without mkfa, or a lost one, does
                 problem = f"cannot run mkfa ({type(error).__name__})"
                 raise MkfaError(host, problem, "install the same mkfa in the Python that Ray uses there") from None
@@ -111,8 +80,37 @@ def check_nodes(root: Path) -> None:
             if text != token:
                 remedy = "choose an --out on a file system that all nodes share"
                 raise MkfaError(root, f"is not the same folder on {host}", remedy)
+
+
+@contextlib.contextmanager
+def _probe(root: Path, token: str) -> Iterator[Path]:
+    """Write a file with the token into the folder; remove it at the end, and folders that were made for it."""
+    root = root.resolve()
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    probe = root / f".probe-{token}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_text(token)
+        yield probe
+    except OSError as error:
+        raise MkfaError(root, f"cannot be written ({error.strerror})", "choose another --out") from error
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+
+
+def _nodes() -> dict[str, str]:
+    """Return the names of the nodes that are alive, by their identity."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in _ray().nodes() if node["Alive"]}
+
+
+def _remote_on(node: str, function: Any) -> Any:
+    """Return a function as a task for one node."""
+    on_node = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    task = _ray().remote(num_cpus=0, max_retries=0)(function)
+    return task.options(scheduling_strategy=on_node(node, soft=False))
 
 
 def versions() -> dict[str, str]:
@@ -133,63 +131,118 @@ def look_around(probe: str) -> tuple[dict[str, str], str]:
     return versions(), text
 
 
+def time_task(record: dict[str, Any]) -> Timing:
+    """Time the steps of a task; runs on the nodes."""
+    task = Task.from_record(record, Path())
+    return time_run(task.planned.spec, task.open_domains(), execution=task.execution)
+
+
 def train(folder: str) -> End:
     """Train the run of a folder; runs on the nodes."""
     return work(Path(folder), stop=Stop())
 
 
 class Ray:
-    """Tasks of a Ray cluster: an `mkfa.engines.sweep.Engine`."""
+    """Tasks of a Ray cluster: an `mkfa.engines.engine.Engine`."""
 
-    def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path, *, disconnect: bool) -> None:
-        self.executions, self.domains, self.root = tuple(executions), domains, root
-        self.disconnect = disconnect
+    def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
+        self.execution, self.domains, self.root = execution, domains, root.resolve()
+        self.connected = False
+        """True if this object made the connection."""
         self.tasks: dict[Any, PlannedRun] = {}
+        self.known: list[Place] = []
+        """The places that there were at the beginning: all nodes may be lost for a while."""
 
     def __enter__(self) -> Ray:
-        (self.root / STOP_FILE).unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        ray = _ray()
-
         if self.tasks:
-            self.request_stop()
+            self.stop()
             with contextlib.suppress(Exception):
-                ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=10)
+                _ray().wait(list(self.tasks), num_returns=len(self.tasks), timeout=10)
         (self.root / STOP_FILE).unlink(missing_ok=True)
-        if self.disconnect:
-            ray.shutdown()
+        if self.connected:
+            _ray().shutdown()
 
-    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes, if every place is as fast as this machine."""
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Connect to the cluster and check its nodes.
 
-        def timer(spec: RunSpec) -> Timing:
-            return time_run(spec, self.domains, execution=replace(self.executions[0], device="cpu"))
-
-        return estimate(plan, self.domains, root=self.root, executions=self.executions, timer=timer)
-
-    @property
-    def free(self) -> int:
-        return max(0, len(self.executions) - len(self.tasks))
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.tasks)
-
-    def submit(self, planned: PlannedRun) -> None:
-        """Make a task of a run."""
-        ray = _ray()
-
-        execution = self.executions[0]  # places are alike
-        folder = Task.of(planned, self.domains, execution).write(self.root)
-        needs = {"num_cpus": execution.threads, "num_gpus": execution.share if execution.device == "cuda" else 0}
+        Raises
+        ------
+        MkfaError
+            Ray is not installed; no cluster answers; a node has other versions or does not see the folder of the runs;
+            no node has room for a run.
+        """
         try:
-            self.tasks[ray.remote(max_retries=0, **needs)(train).remote(str(folder))] = planned
+            ray = _ray()
+        except ImportError:
+            raise MkfaError("--engine ray", "needs the package ray", "install it: pip install 'mkfa[ray]'") from None
+        address = self.execution.address
+        if not ray.is_initialized():
+            try:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=False)
+            except (OSError, ValueError, RuntimeError) as error:
+                problem = f"no Ray cluster answers there ({type(error).__name__})"
+                remedy = "start one with 'ray start --head', or pass the address of its head"
+                raise MkfaError(f"--address {address}", problem, remedy) from None
+            self.connected = True
+        self.known = self.places()
+        check_nodes(self.root)
+        (self.root / STOP_FILE).unlink(missing_ok=True)
+
+    def places(self) -> list[Place]:
+        """Return a place for every run that the cluster can train at a time.
+
+        A run takes a whole GPU where there are any and the device allows it, else as many CPUs as threads.
+
+        Raises
+        ------
+        MkfaError
+            There is none.
+        """
+        found = self._found()
+        if not found:
+            have = _ray().cluster_resources()
+            problem = f"has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, too few for a run"
+            raise MkfaError("the Ray cluster", problem, "add a node, or pass fewer --threads")
+        return found
+
+    def _found(self) -> list[Place]:
+        nodes = [(node["NodeManagerHostname"], node["Resources"]) for node in _ray().nodes() if node["Alive"]]
+        threads = self.execution.threads or 1
+        gpus = self.execution.device in ("auto", "cuda") and any(have.get("GPU", 0) >= 1 for _, have in nodes)
+        device = "cuda" if gpus else "cpu" if self.execution.device == "auto" else self.execution.device
+        how = replace(self.execution, engine="local", device=device, threads=threads, jobs=1)
+        key, needs = ("GPU", 1) if gpus else ("CPU", threads)
+        found = [Place(how, name) for name, have in nodes for _ in range(int(have.get(key, 0)) // needs)]
+        return found[: self.execution.jobs or None]
+
+    def time(self, spec: RunSpec) -> Timing:
+        """Time steps on every node that has a place, on all of them at once; the mean."""
+        places = self.places()
+        record = Task.of(PlannedRun(spec, ""), self.domains, places[0].execution).record
+        named = {place.node for place in places}
+        asked = [_remote_on(node, time_task).remote(record) for node, name in _nodes().items() if name in named]
+        timings = _ray().get(asked)
+        return Timing(*(sum(getattr(t, key) for t in timings) / len(timings) for key in ("step", "image")))
+
+    def submit(self, planned: PlannedRun) -> bool:
+        """Make a task of a run; nodes that have joined the cluster count too."""
+        places = self._found() or self.known
+        if len(self.tasks) >= len(places):
+            return False
+        how = places[0].execution  # places are alike
+        folder = Task.of(planned, self.domains, how).write(self.root)
+        needs = {"num_cpus": how.threads, "num_gpus": how.share if how.device == "cuda" else 0}
+        try:
+            self.tasks[_ray().remote(max_retries=0, **needs)(train).remote(str(folder))] = planned
         except Exception as error:
             raise _lost(error) from error
+        return True
 
-    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         """Wait a moment for tasks to end, and tell the progress that their folders show.
 
         Raises
@@ -198,7 +251,6 @@ class Ray:
             The cluster does not answer any more.
         """
         ray = _ray()
-
         try:
             ready, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=_LOOK)
             ends = [(self.tasks.pop(task), _end_of(task)) for task in ready]
@@ -209,14 +261,8 @@ class Ray:
                 tell(planned, report)
         return [(p, replace(end, planned=p) if isinstance(end, Outcome) else end) for p, end in ends]
 
-    def request_stop(self) -> None:
+    def stop(self) -> None:
         (self.root / STOP_FILE).touch()
-
-    def halve(self) -> bool:
-        if len(self.executions) == 1:
-            return False
-        self.executions = self.executions[: len(self.executions) // 2]
-        return True
 
 
 def _ray() -> Any:
@@ -227,7 +273,6 @@ def _ray() -> Any:
 def _end_of(task: Any) -> End:
     """Return how the run of a finished task ended."""
     ray = _ray()
-
     try:
         end: End = ray.get(task)
     except ray.exceptions.OutOfMemoryError:
@@ -242,21 +287,3 @@ def _end_of(task: Any) -> End:
 def _lost(error: Exception) -> EngineError:
     problem = f"does not answer any more ({type(error).__name__})"
     return EngineError("the Ray cluster", problem, "start it again and give the same command: runs continue")
-
-
-def _places(execution: Execution) -> list[Execution]:
-    """Return one execution for each run that the cluster can train at a time.
-
-    A run takes a whole GPU where there are any and the device allows it, else as many CPUs as threads.
-    """
-    ray = _ray()
-
-    have = ray.cluster_resources()
-    gpus = int(have.get("GPU", 0)) if execution.device in ("auto", "cuda") else 0
-    threads = execution.threads or 1
-    count = gpus or int(have.get("CPU", 0)) // threads
-    if not count:
-        problem = f"has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, too few for a run"
-        raise MkfaError("the Ray cluster", problem, "add a node, or pass fewer --threads")
-    one = replace(execution, engine="local", device="cuda" if gpus else execution.device, threads=threads, jobs=1)
-    return [one] * min(count, execution.jobs or count)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mkfa.engines.estimate import Estimate, estimate
-from mkfa.engines.sweep import Died, End
+from mkfa.engines.engine import Died, End, Place
 from mkfa.engines.unit import train_planned
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
@@ -17,11 +16,10 @@ from mkfa.training.stopping import Stop, Stopped
 
 
 class Serial:
-    """One run after the other in this process: an `mkfa.engines.sweep.Engine`."""
+    """One run after the other in this process: an `mkfa.engines.engine.Engine`."""
 
     def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        self.executions: tuple[Execution, ...] = (execution,)
-        self.domains, self.root = domains, root
+        self.execution, self.domains, self.root = execution, domains, root
         self.planned: PlannedRun | None = None
 
     def __enter__(self) -> Serial:
@@ -30,27 +28,27 @@ class Serial:
     def __exit__(self, *_: object) -> None:
         return None
 
-    @property
-    def free(self) -> int:
-        return int(self.planned is None)
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Refuse a device that this machine lacks, and options that it cannot use."""
+        self.execution.resolved()
 
-    @property
-    def busy(self) -> bool:
-        return self.planned is not None
+    def places(self) -> tuple[Place, ...]:
+        return (Place(self.execution),)
 
-    def submit(self, planned: PlannedRun) -> None:
+    def submit(self, planned: PlannedRun) -> bool:
+        if self.planned is not None:
+            return False
         self.planned = planned
+        return True
 
-    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         """Train the submitted run to its end."""
         planned = self.planned
         if planned is None:
             return []
         end: End
         try:
-            end = train_planned(
-                planned, self.domains, root=self.root, execution=self.executions[0], stop=stop, tell=tell
-            )
+            end = train_planned(planned, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell)
         except (MkfaError, Stopped) as error:
             end = error
         except MemoryError:
@@ -59,12 +57,5 @@ class Serial:
             self.planned = None
         return [(planned, end)]
 
-    def request_stop(self) -> None:
+    def stop(self) -> None:
         """Do nothing: the run in progress looks at `stop` itself."""
-
-    def halve(self) -> bool:
-        return False
-
-    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes."""
-        return estimate(plan, self.domains, root=self.root, executions=self.executions)

@@ -1,4 +1,4 @@
-"""The engine that hands runs over to Slurm: one job array for base runs, one for the runs that borrow from them.
+"""The engine that puts runs into the queue of Slurm: one job array for base runs, one for the runs that borrow.
 
 **Detached.** The command ends when the jobs are submitted. Given again, it takes finished runs over, submits what is
 neither finished nor in the queue, and prints the result once all runs are done.
@@ -21,11 +21,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mkfa.engines.estimate import Estimate, estimate
+from mkfa.engines.engine import End, Place, Queued
 from mkfa.engines.work import SAVED, describe, exit_code, listening, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError, WorkError, one_line
@@ -34,7 +34,8 @@ from mkfa.storage.atomic import atomic_write
 from mkfa.training.device import Execution
 from mkfa.training.folder import FAILURE, RunFolder, is_locked, read_json
 from mkfa.training.planned import PlannedRun
-from mkfa.training.stopping import Stopped
+from mkfa.training.run import Report
+from mkfa.training.stopping import Stop, Stopped
 
 ARRAYS = "slurm"
 """Folder beside the run folders: one file per job array, which lists its run folders, and the jobs' output."""
@@ -45,30 +46,24 @@ NOTICE = 60
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Slurm:
-    """Return the engine.
-
-    Raises
-    ------
-    MkfaError
-        This machine has no Slurm.
-    WorkError
-        Slurm does not answer.
-    """
-    for command in ("sbatch", "squeue"):
-        if shutil.which(command) is None:
-            remedy = "give the command on a machine that submits jobs, or leave out --engine"
-            raise MkfaError("--engine slurm", f"needs Slurm's {command}, which this machine does not have", remedy)
+    """Return the engine."""
     return Slurm(execution, domains, root)
 
 
 class Slurm:
-    """Job arrays of Slurm: an `mkfa.engines.sweep.Detached` engine."""
+    """Job arrays of Slurm: an `mkfa.engines.engine.Engine` whose runs end as `Queued`."""
 
     def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        self.threads = execution.threads or 1
-        self.executions = (replace(execution, engine="local", threads=self.threads, jobs=1),)
         self.more = execution.sbatch
+        asks_for_gpu = re.search(r"--(gres|gpus)", self.more) is not None
+        device = execution.device if execution.device != "auto" else "cuda" if asks_for_gpu else "cpu"
+        threads = execution.threads or 1
+        self.execution = replace(execution, engine="local", device=device, threads=threads, jobs=1)
         self.domains, self.root = domains, root.resolve()
+        self.jobs: dict[str, str] = {}
+        """The job of every run that is in the queue, by the run's hash."""
+        self.taken: list[PlannedRun] = []
+        """Runs to submit together."""
 
     def __enter__(self) -> Slurm:
         return self
@@ -76,58 +71,83 @@ class Slurm:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def estimate(self, plan: Sequence[PlannedRun]) -> Estimate:
-        """Return how long a plan takes one run after the other, on this machine."""
-        return estimate(plan, self.domains, root=self.root, executions=self.executions)
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Ask Slurm what is in the queue.
 
-    def hand_over(self, plan: Sequence[PlannedRun]) -> str:
-        """Submit the runs that are not in the queue yet; return a sentence about all of them.
+        Raises
+        ------
+        MkfaError
+            This machine has no Slurm.
+        WorkError
+            Slurm does not answer.
+        """
+        for command in ("sbatch", "squeue", "sinfo"):
+            if shutil.which(command) is None:
+                remedy = "give the command on a machine that submits jobs, or leave out --engine"
+                raise MkfaError("--engine slurm", f"needs Slurm's {command}, which this machine does not have", remedy)
+        self.jobs = self._queued()
+
+    def places(self) -> list[Place]:
+        """Return a place for every run that the nodes have CPUs for; jobs of others and limits of GPUs may leave fewer.
+
+        Raises
+        ------
+        WorkError
+            Slurm does not answer.
+        """
+        lines = _ask(["sinfo", "--noheader", "--Node", "--responding", "--format=%n %c"]).splitlines()
+        nodes = {node: int(cpus) for node, _, cpus in (line.partition(" ") for line in lines) if cpus.isdecimal()}
+        found = [
+            Place(self.execution, node) for node, cpus in nodes.items() for _ in range(cpus // self.execution.threads)
+        ]
+        return found or [Place(self.execution, "a node")]
+
+    def submit(self, planned: PlannedRun) -> bool:
+        """Take any run; those that came together go into one array."""
+        self.taken.append(planned)
+        return True
+
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+        """Submit what was taken; every run ends as `Queued`.
 
         Raises
         ------
         WorkError
             Slurm does not answer or refuses the jobs; what it says is in the error.
         """
-        queued = self._queued()
-        left = [p for p in plan if p.spec.hash not in queued and not is_locked(RunFolder(self.root, p.spec).path)]
-        failed = [p for p in left if (RunFolder(self.root, p.spec).path / FAILURE).exists()]
-        here = {p.spec.hash for p in plan}
-        bases = [p for p in left if p.source_run is None or p.source_run.hash not in here]
-        first = self._submit(bases, "base", after=())
-        others = [p for p in left if p not in bases]
-        needed = {p.source_run.hash for p in others if p.source_run is not None}
-        before = sorted({job for name, job in queued.items() if name in needed})
-        second = self._submit(others, "rest", after=(*first, *before))
-        return self._report(len(plan) - len(left), (len(bases), first), (len(others), second), failed)
+        taken, self.taken = self.taken, []
+        ends: list[tuple[PlannedRun, End]] = []
+        new = []
+        for planned in taken:
+            if planned.spec.hash in self.jobs or is_locked(RunFolder(self.root, planned.spec).path):
+                ends.append((planned, Queued("in the queue or in progress already")))
+            else:
+                new.append(planned)
+        needed = {p.source_run.hash for p in new if p.source_run is not None}
+        after = sorted({job for name, job in self.jobs.items() if name in needed}, key=int)
+        for start in range(0, len(new), LARGEST_ARRAY):
+            part = new[start : start + LARGEST_ARRAY]
+            before = [_failure(RunFolder(self.root, p.spec)) for p in part]
+            job = self._submit(part, after=after)
+            how = f"submitted as job {job}" + (f", which waits for {', '.join(after)}" if after else "")
+            for planned, failure in zip(part, before, strict=True):
+                self.jobs[planned.spec.hash] = job
+                ends.append((planned, Queued(how + (f", again after it failed ({failure})" if failure else ""))))
+        return ends
 
-    def _report(
-        self, waiting: int, bases: tuple[int, list[str]], others: tuple[int, list[str]], failed: Sequence[PlannedRun]
-    ) -> str:
-        parts = []
-        if bases[0]:
-            parts.append(f"{bases[0]} runs that need no other were submitted (job {', '.join(bases[1])})")
-        if others[0]:
-            parts.append(f"{others[0]} runs that wait for them were submitted (job {', '.join(others[1])})")
-        if waiting:
-            parts.append(f"{waiting} runs are queued or in progress already")
-        if failed:
-            reason = (read_json(RunFolder(self.root, failed[0].spec).path / FAILURE) or {}).get("error", "unknown")
-            parts.append(f"{len(failed)} of them failed before ({failed[0].spec.label}: {reason})")
-        return "; ".join(parts)
+    def stop(self) -> None:
+        """Do nothing: what is in the queue stays there ('scancel' ends jobs)."""
 
-    def _submit(self, plan: Sequence[PlannedRun], what: str, *, after: Sequence[str]) -> list[str]:
-        """Submit arrays of runs; return their job numbers."""
-        jobs = []
-        for start in range(0, len(plan), LARGEST_ARRAY):
-            part = plan[start : start + LARGEST_ARRAY]
-            folders = [str(Task.of(p, self.domains, self.executions[0]).write(self.root)) for p in part]
-            listed = self.root / ARRAYS / f"{what}-{secrets.token_hex(4)}.json"
-            (listed.parent / "output").mkdir(parents=True, exist_ok=True)
-            atomic_write(listed, json.dumps({"folders": folders}).encode())
-            job = self._sbatch(listed, len(part), what, after)
-            atomic_write(listed, json.dumps({"job": job, "folders": folders}).encode())
-            jobs.append(job)
-        return jobs
+    def _submit(self, plan: Sequence[PlannedRun], *, after: Sequence[str]) -> str:
+        """Submit an array of runs; return its job number."""
+        what = "borrowing" if after else "base"
+        folders = [str(Task.of(p, self.domains, self.execution).write(self.root)) for p in plan]
+        listed = self.root / ARRAYS / f"{what}-{secrets.token_hex(4)}.json"
+        (listed.parent / "output").mkdir(parents=True, exist_ok=True)
+        atomic_write(listed, json.dumps({"folders": folders}).encode())
+        job = self._sbatch(listed, len(plan), what, after)
+        atomic_write(listed, json.dumps({"job": job, "folders": folders}).encode())
+        return job
 
     def _sbatch(self, listed: Path, count: int, what: str, after: Sequence[str]) -> str:
         path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
@@ -137,7 +157,7 @@ class Slurm:
             "$SLURM_ARRAY_TASK_ID"
         )
         command = ["sbatch", "--parsable", "--requeue", "--open-mode=append", f"--job-name=mkfa-{what}"]
-        command += [f"--array=0-{count - 1}", f"--cpus-per-task={self.threads}", f"--signal=B:USR1@{NOTICE}"]
+        command += [f"--array=0-{count - 1}", f"--cpus-per-task={self.execution.threads}", f"--signal=B:USR1@{NOTICE}"]
         command += [f"--chdir={self.root}", f"--output={listed.parent / 'output' / '%A_%a.txt'}"]
         if after:
             command.append("--dependency=afterany:" + ":".join(after))
@@ -159,6 +179,12 @@ class Slurm:
                 if (job, str(index)) in alive:
                     queued[Path(folder).name] = job
         return queued
+
+
+def _failure(folder: RunFolder) -> str:
+    """Return why a run failed before; "" if it did not."""
+    record = read_json(folder.path / FAILURE)
+    return str(record.get("error", "unknown")) if record is not None else ""
 
 
 def _ask(command: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from mkfa.training.folder import read_json
 from mkfa.training.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
-    from mkfa.engines.sweep import End
+    from mkfa.engines.engine import End
     from mkfa.engines.unit import Outcome
     from mkfa.training.run import Report
 
@@ -55,7 +55,7 @@ def work(folder: Path, *, stop: Stop) -> End:
     End
         As of any engine; the outcome is without the bank that provided the filters, so that it is small.
     """
-    from mkfa.engines.sweep import Died
+    from mkfa.engines.engine import Died
     from mkfa.engines.worker import train_task, unexpected
 
     beside = _Beside(folder, stop)
@@ -88,7 +88,7 @@ def exit_code(end: End) -> int:
 
 def describe(end: End) -> str:
     """Return a sentence about how a run ended."""
-    from mkfa.engines.sweep import Died
+    from mkfa.engines.engine import Died
     from mkfa.engines.unit import Outcome
 
     if isinstance(end, Outcome):

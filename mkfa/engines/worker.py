@@ -61,15 +61,11 @@ class Task:
         sizes = domains.size, domains.max_size
         return cls(planned, names, *sizes, execution, domains.crop_from, domains.eval_size)
 
-    def write(self, root: Path) -> Path:
-        """Write the task into the run's folder below `root`; return the folder."""
-        from mkfa.banks.bank_file import write_bank
-
-        planned, folder = self.planned, RunFolder(root, self.planned.spec)
-        folder.prepare()
-        if planned.bank is not None:
-            write_bank(planned.bank, folder.path / SOURCE_BANK)
-        record = {
+    @property
+    def record(self) -> dict[str, Any]:
+        """The task as JSON; a bank is a file beside it."""
+        planned = self.planned
+        return {
             "spec": planned.spec.record,
             "source": planned.source,
             "source_run": planned.source_run.record if planned.source_run else None,
@@ -81,7 +77,16 @@ class Task:
             "eval_size": self.eval_size,
             "execution": asdict(self.execution),
         }
-        folder.write_json(TASK, record)
+
+    def write(self, root: Path) -> Path:
+        """Write the task into the run's folder below `root`; return the folder."""
+        from mkfa.banks.bank_file import write_bank
+
+        planned, folder = self.planned, RunFolder(root, self.planned.spec)
+        folder.prepare()
+        if planned.bank is not None:
+            write_bank(planned.bank, folder.path / SOURCE_BANK)
+        folder.write_json(TASK, self.record)
         return folder.path
 
     @classmethod
@@ -95,20 +100,25 @@ class Task:
         WorkError
             The task is damaged.
         """
-        from mkfa.banks.bank_file import read_bank
-
         record = read_json(folder / TASK)
         if record is None:
             raise MkfaError(folder, f"has no {TASK}", "start the command that trains the run")
         try:
-            run = record["source_run"]
-            bank = read_bank(folder / record["source_bank"]) if record["source_bank"] else None
-            planned = PlannedRun(RunSpec.of(record["spec"]), record["source"], RunSpec.of(run) if run else None, bank)
-            execution = Execution(**record["execution"])
-            more = (int(record.get(key, 0)) for key in ("crop_from", "eval_size"))
-            return cls(planned, record["domains"], record["size"], record["max_size"], execution, *more)
+            return cls.from_record(record, folder)
         except (KeyError, TypeError) as error:
             raise WorkError(folder / TASK, f"is damaged ({error})", "start the command that trains the run") from None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Task:
+        """Return the task of a `record`, whose bank is in `folder`; raises KeyError or TypeError for bad fields."""
+        from mkfa.banks.bank_file import read_bank
+
+        run = record["source_run"]
+        bank = read_bank(folder / record["source_bank"]) if record["source_bank"] else None
+        planned = PlannedRun(RunSpec.of(record["spec"]), record["source"], RunSpec.of(run) if run else None, bank)
+        execution = Execution(**record["execution"])
+        more = (int(record.get(key, 0)) for key in ("crop_from", "eval_size"))
+        return cls(planned, record["domains"], record["size"], record["max_size"], execution, *more)
 
     def open_domains(self) -> Domains:
         """Open the domains that the run needs.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
-from mkfa.engines.choice import check_name as check_engine
+from mkfa.engines.choice import ENGINES, check_options
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.defaults import default_arms, default_options, describe_choice
 from mkfa.experiments.filter_shapes import filter_shapes, tell_ratios, width_ratios
@@ -41,6 +42,7 @@ from mkfa.training.recipe import Recipe, load_recipe, parse_changes
 from mkfa.training.spec import TRAINING_VERSION, as_record
 
 if TYPE_CHECKING:
+    from mkfa.engines.engine import Engine
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.unit import Outcome
     from mkfa.results.curve import Curve
@@ -197,14 +199,25 @@ class Plan(Result):
 
     def estimate(self) -> Estimate:
         """Time a few steps, and return how long the plan takes."""
+        from mkfa.engines.estimate import estimate_on
+
+        with self.engine() as engine:
+            return estimate_on(engine, self.runs)
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """Open the engine that trains the runs; refuse, before anything is written, what cannot be carried out.
+
+        Raises
+        ------
+        MkfaError
+            As `mkfa.engines.choice.open_engine`.
+        """
         from mkfa.engines.choice import open_engine
 
-        with open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine:
-            found: Estimate = engine.estimate(self.runs)
-            return found
+        return open_engine(self.execution, self.runs, domains=self.domains, root=self.root)
 
     def prepare(self) -> None:
-        """Create the folders; refuse a missing device, a network that cannot be built, or an unwritable folder.
+        """Create the folders; refuse a network that cannot be built, or an unwritable folder.
 
         Raises
         ------
@@ -213,8 +226,6 @@ class Plan(Result):
         """
         from mkfa.training.run import build
 
-        if self.execution.engine == "local":  # other engines have devices that this machine may lack
-            self.execution.resolved()
         spec = self.runs[0].spec
         build(spec, self.domains[spec.domain], None)
         if self.execution.events:
@@ -241,16 +252,11 @@ class Plan(Result):
         MkfaError, WorkError
             A run failed, or no run ended with a result.
         """
-        from mkfa.engines.choice import open_engine
         from mkfa.engines.sweep import carry_out
         from mkfa.training.stopping import Stop
 
-        self.prepare()
-        with (
-            open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine,
-            Stop().listening() as stop,
-            follow(progress, "runs", len(self.runs)) as advance,
-        ):
+        with self.engine() as engine, Stop().listening() as stop, follow(progress, "runs", len(self.runs)) as advance:
+            self.prepare()
             outcomes = carry_out(self.runs, engine, stop=stop, ended=lambda _: advance(1), notify=_warn)
         for outcome in outcomes:
             if outcome.state in ("failed", "lost", "impossible"):
@@ -330,18 +336,12 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
 
 def make_execution(options: TrainingOptions) -> Execution:
     """Return the `Execution` given by options."""
-    keys = ("device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick", *_OF_ENGINES, "engine")
+    keys = ["device", "data", "threads", "jobs", "amp", "channels_last", "compile", "quick", "engine"]
+    keys += [option for row in ENGINES.values() for option in row.options]
     known: dict[str, Any] = {key: options[key] for key in keys if key in options}  # type: ignore[literal-required]
     made = Execution(**known, events=options.get("tensorboard", False))
-    check_engine(made.engine)
-    for key, engine in _OF_ENGINES.items():
-        if made.engine != engine and getattr(made, key) != getattr(Execution(), key):
-            raise MkfaError(f"--{key}", f"is for --engine {engine}", f"leave it out, or pass --engine {engine}")
+    check_options(made)
     return made
-
-
-_OF_ENGINES = {"address": "ray", "sbatch": "slurm"}
-"""Options of one engine only."""
 
 
 def split_names(names: Names, option: str) -> list[str]:

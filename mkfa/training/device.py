@@ -87,9 +87,8 @@ class Execution:
             raise MkfaError(
                 f"--data {self.data}", "is not a known image storage mode", f"take one of {', '.join(DATA)}"
             )
-        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not there.get(kind, False):
-            known = ", ".join(kind for kind, present in there.items() if present)
+        if not is_available(kind):
+            known = ", ".join(filter(is_available, ("cpu", "cuda", "mps")))
             raise MkfaError(f"--device {self.device}", "is not available on this machine", f"take one of auto, {known}")
         cuda = kind == "cuda"
         if self.amp and not cuda:
@@ -109,6 +108,15 @@ class Execution:
             events=self.events,
             quick=kind == "cpu" and not compiled if self.quick is None else self.quick,
         )
+
+
+def is_available(kind: str) -> bool:
+    """Return whether this machine has a kind of device: "cpu", "cuda" or "mps"."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    return kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkfa.engines.estimate import Job, Timing, count_steps, estimate, makespan, time_run
+from mkfa.engines.engine import Place, Timing
+from mkfa.engines.estimate import count_steps, estimate, time_run
+from mkfa.engines.schedule import Job, makespan
 from mkfa.experiments.plan import Setting, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain import Domain
@@ -55,7 +56,7 @@ def test_frozen_layers_checkpoints_and_what_is_done_make_it_shorter(domains, tmp
         return priced(spec)
 
     def told(jobs: int = 1) -> tuple[int, int, float | None]:
-        found = estimate(plan, domains, root=tmp_path, executions=(replace(ONE, jobs=1),) * jobs, timer=timer)
+        found = estimate(plan, domains, root=tmp_path, places=(Place(ONE),) * jobs, timer=timer)
         assert (found.runs, found.jobs, found.threads) == (6, jobs, 1)
         return found.done, found.steps, found.seconds
 

@@ -22,6 +22,7 @@ import pytest
 
 from mkfa.banks.library import load_bank
 from mkfa.engines import processes
+from mkfa.engines.estimate import estimate_on
 from mkfa.engines.processes import Workers, divide, open_engine
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
@@ -83,7 +84,7 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
     steps: list[int] = []
     with open_engine(TWO, plan, domains=domains, root=tmp_path / "engine") as engine:
         assert isinstance(engine, Workers)
-        assert engine.estimate(plan).seconds > 0
+        assert estimate_on(engine, plan).seconds > 0
         outcomes = carry_out(
             plan,
             engine,
@@ -144,7 +145,7 @@ def test_asked_to_stop_every_run_saves_itself_and_goes_on_to_the_same_bits(paths
     begun = [RunFolder(tmp_path / "hit", p.spec).begun() for p in plan]
     assert sum(0 < step < 600 for step in begun) == 2
     with open_engine(TWO, plan, domains=domains, root=tmp_path / "hit") as engine:
-        assert engine.estimate(plan).steps == 3 * 600 - sum(begun)
+        assert estimate_on(engine, plan).steps == 3 * 600 - sum(begun)
         assert [o.state for o in carry_out(plan, engine, stop=Stop())] == ["done"] * 3
     carry_out(plan, Serial(ONE, domains, tmp_path / "calm"), stop=Stop())
     assert what_counts(plan, tmp_path / "hit") == what_counts(plan, tmp_path / "calm")
@@ -169,7 +170,7 @@ def test_a_killed_process_loses_no_run_and_its_own_goes_on(paths, tmp_path, numb
                 process.child.send_signal(number)
 
         if number == signal.SIGKILL:
-            assert engine.estimate(plan).jobs == 2  # by the processes that train afterwards
+            assert estimate_on(engine, plan).jobs == 2  # by the processes that train afterwards
         outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
     assert [(o.state, o.trained) for o in outcomes] == [("done", True)] * 3
     [sentence] = said
@@ -191,6 +192,7 @@ def test_a_run_whose_process_dies_every_time_is_lost_and_the_others_are_done(pat
     domains = Domains(made.recipe.size, made.recipe.max_size)
     plan = plan_bases(made, domains, names=[paths[0]], seeds=3)
     killed: list[int] = []
+    said: list[str] = []
 
     with open_engine(TWO, plan, domains=domains, root=tmp_path) as engine:
 
@@ -200,9 +202,9 @@ def test_a_run_whose_process_dies_every_time_is_lost_and_the_others_are_done(pat
                 killed.append(process.child.pid)
                 process.child.kill()
 
-        outcomes = carry_out(plan, engine, stop=Stop(), tell=tell)
-        assert len(engine.executions) == 1  # halved, as for want of memory
+        outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
     assert len(killed) == 3
+    assert "with 1 at a time" in said[0]  # as for want of memory
     assert [o.state for o in outcomes] == ["lost", "done", "done"]
     assert "was killed (SIGKILL), 3 times; run the command again" in outcomes[0].note
 
@@ -215,6 +217,7 @@ from mkfa.training.stopping import Stop
 from mkfa.experiments.plan import Setting, plan_bases
 from mkfa.images.opened import Domains
 from mkfa.training.recipe import load_recipe
+from mkfa.engines.estimate import estimate_on
 from mkfa.engines.processes import open_engine
 from mkfa.engines.sweep import carry_out
 made = Setting("convmixer_8_3", load_recipe("smoke", {"equal_steps": 20000, "batch": 8}))
@@ -291,7 +294,7 @@ def test_a_process_that_cannot_start_is_one_sentence(paths, tmp_path, monkeypatc
     monkeypatch.setattr(processes, "_COMMAND", ("-c", "raise SystemExit(3)"))
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
     plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=2)
-    for use in (lambda engine: carry_out(plan, engine, stop=Stop()), lambda engine: engine.estimate(plan)):
+    for use in (lambda engine: carry_out(plan, engine, stop=Stop()), lambda engine: estimate_on(engine, plan)):
         engine = open_engine(TWO, plan, domains=domains, root=tmp_path / "runs")
         with pytest.raises(WorkError, match=r"exit code 3 before it started a run; pass --jobs 1"), engine:
             use(engine)

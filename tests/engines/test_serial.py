@@ -13,6 +13,7 @@ import pytest
 
 from mkfa.banks.bank_file import Analysis, write_analysis, write_bank
 from mkfa.banks.library import library_folder, load_bank
+from mkfa.engines.estimate import estimate_on
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
@@ -78,7 +79,7 @@ def test_a_sweep_trains_borrows_and_then_skips(domains, tmp_path, what):
     first = work(plan, domains, tmp_path)
     assert all(o.state == "done" and o.trained for o in first)
     assert not any(o.trained for o in work(plan, domains, tmp_path))
-    assert Serial(ONE, domains, tmp_path).estimate(plan).seconds is None
+    assert estimate_on(Serial(ONE, domains, tmp_path), plan).seconds is None
     for o in first[4:]:
         assert len(o.result.record["planted"]) == 64
         assert o.result.record["trained_parameters"] < o.result.record["parameters"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,16 @@ import pytest
 
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.engines import sweep
+from mkfa.engines.engine import Died, End, EngineError, Place
 from mkfa.engines.serial import Serial
-from mkfa.engines.sweep import Died, End, EngineError, carry_out
+from mkfa.engines.sweep import carry_out
 from mkfa.engines.unit import Outcome
 from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
 from mkfa.experiments.plan import Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
-from mkfa.training.folder import RESULT, RunFolder
+from mkfa.training.folder import CHECKPOINT, RESULT, RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import Report
@@ -33,30 +34,36 @@ class Scripted:
     """Ends each submitted run at once, with the next of the events that the test gives for it, else done."""
 
     def __init__(self, domains: Domains, root: Path, places: int = 2, **script: list[object]) -> None:
-        self.executions, self.domains, self.root = (ONE,) * places, domains, root
+        self.count, self.domains, self.root = places, domains, root
         self.script = script
         self.order: list[str] = []
+        self.runs: list[PlannedRun] = []
         self.running: list[PlannedRun] = []
         self.stopped = False
+        self.sizes: list[int] = []
+        """Numbers of runs that were in progress together."""
 
-    @property
-    def free(self) -> int:
-        return len(self.executions) - len(self.running)
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        pass
 
-    @property
-    def busy(self) -> bool:
-        return bool(self.running)
+    def places(self) -> list[Place]:
+        return [Place(ONE)] * self.count
 
-    def submit(self, planned: PlannedRun) -> None:
+    def submit(self, planned: PlannedRun) -> bool:
+        if len(self.running) == self.count:
+            return False
         for event in self.script.get(name_of(planned), [])[:1]:
             if isinstance(event, EngineError):
                 raise event
         RunFolder(self.root, planned.spec).prepare()
         self.order.append(name_of(planned))
+        self.runs.append(planned)
         self.running.append(planned)
+        return True
 
-    def ends(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         ended, self.running = self.running, []
+        self.sizes.append(len(ended))
         if self.stopped:
             return [(planned, Stopped()) for planned in ended]
         return [(planned, self._next(planned)) for planned in ended]
@@ -68,12 +75,8 @@ class Scripted:
             event = event(planned)
         return Outcome(planned, event, True) if isinstance(event, str) else event
 
-    def request_stop(self) -> None:
+    def stop(self) -> None:
         self.stopped = True
-
-    def halve(self) -> bool:
-        self.executions = self.executions[: max(1, len(self.executions) // 2)]
-        return True
 
 
 def name_of(planned: PlannedRun) -> str:
@@ -98,13 +101,47 @@ def states(outcomes: tuple[Outcome, ...]) -> dict[str, str]:
     return {name_of(o.planned): o.state for o in outcomes}
 
 
-def test_runs_go_out_in_order_and_a_borrower_waits_for_its_base_run(plan, domains, tmp_path):
+def test_outcomes_come_in_order_and_a_borrower_waits_for_its_base_run(plan, domains, tmp_path):
     engine = Scripted(domains, tmp_path, places=8)
     outcomes = carry_out(plan, engine, stop=Stop())
     assert set(states(outcomes).values()) == {"done"}
     assert [o.planned for o in outcomes] == list(plan)
     at = engine.order.index
     assert max(at("l_baseline0"), at("l_baseline1"), at("d_random0")) < min(at("d_transfer0"), at("d_transfer1"))
+
+
+def test_runs_that_others_wait_for_go_first_and_then_the_longest(domains, tmp_path, monkeypatch):
+    """With two places and base runs of 4, 8 and 12 steps, the order of the plan would leave the longest for the end."""
+    monkeypatch.setattr(sweep, "keep_bank", lambda outcome, *_: outcome)
+    origin = Source("letters", "letters")
+
+    def of(steps: int) -> Setting:
+        return Setting("convmixer_8_2", load_recipe("smoke", {"equal_steps": steps, "batch": 8}))
+
+    plan = [run for steps in (4, 8, 12) for run in plan_bases(of(steps), domains, names=["digits"], seeds=1)]
+    plan += plan_cells(of(2), domains, cells=[(origin, "digits", "transfer", 1)], seeds=1)
+    engine = Scripted(domains, tmp_path, places=1)
+    carry_out(plan, engine, stop=Stop())
+    lengths = [(name, run.spec.recipe["equal_steps"]) for name, run in zip(engine.order, engine.runs, strict=True)]
+    assert lengths == [
+        ("l_baseline0", 2),
+        ("d_baseline0", 12),
+        ("d_baseline0", 8),
+        ("d_baseline0", 4),
+        ("d_baseline0", 2),
+        ("d_transfer0", 2),
+    ]
+
+
+def test_a_run_with_a_checkpoint_counts_by_what_is_left_of_it(domains, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "keep_bank", lambda outcome, *_: outcome)
+    plan = plan_bases(MADE, domains, names=["digits", "letters"], seeds=1)
+    folder = RunFolder(tmp_path, plan[0].spec)
+    folder.prepare()
+    folder.save(CHECKPOINT, {"step": 3})
+    engine = Scripted(domains, tmp_path, places=1)
+    carry_out(plan, engine, stop=Stop())
+    assert engine.order == ["l_baseline0", "d_baseline0"]
 
 
 def test_a_failing_run_does_not_end_the_sweep(plan, domains, tmp_path):
@@ -132,25 +169,25 @@ def test_a_run_whose_process_dies_is_tried_twice_more(plan, domains, tmp_path, d
     assert engine.order.count("d_random1") == min(deaths + 1, 3)
     assert states(outcomes)["d_random1"] == ("lost" if deaths == 3 else "done")
     assert len(said) == min(deaths, 2)
-    assert len(engine.executions) == 2
+    assert all("from its checkpoint" in sentence for sentence in said)
     [run] = [p for p in plan if name_of(p) == "d_random1"]
     lines = (RunFolder(tmp_path, run.spec).path / "attempts.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["it died"] * deaths
 
 
 def test_where_memory_was_short_half_as_many_run_at_a_time(plan, domains, tmp_path):
-    engine = Scripted(domains, tmp_path, places=4, d_random0=[Died("it was killed", memory=True)])
+    engine = Scripted(domains, tmp_path, places=4, l_baseline0=[Died("it was killed", memory=True)])
     said: list[str] = []
     carry_out(plan, engine, stop=Stop(), notify=said.append)
-    assert len(engine.executions) == 2
+    assert engine.sizes[0] == 4 and max(engine.sizes[1:]) == 2
     assert said[0].endswith("it was killed; it is tried again with 2 at a time")
 
 
 def test_a_run_for_which_a_device_has_too_little_memory_is_tried_with_fewer_beside_it(plan, domains, tmp_path):
     error = DeviceMemoryError("run x", "runs out of memory on cuda:0", "train fewer runs at a time")
-    engine = Scripted(domains, tmp_path, places=2, d_random0=[error])
+    engine = Scripted(domains, tmp_path, places=2, l_baseline0=[error])
     assert set(states(carry_out(plan, engine, stop=Stop())).values()) == {"done"}
-    assert len(engine.executions) == 1
+    assert engine.sizes[0] == 2 and max(engine.sizes[1:]) == 1
     engine = Scripted(domains, tmp_path / "alone", places=1, d_random0=[error])
     assert states(carry_out(plan, engine, stop=Stop()))["d_random0"] == "failed"
 
@@ -167,11 +204,10 @@ def test_a_request_to_stop_ends_the_sweep_once_the_active_runs_have_saved_themse
         stop.requested = True
         return "done"
 
-    first = name_of(plan[0])
-    engine = Scripted(domains, tmp_path, places=1, **{first: [ask]})
+    engine = Scripted(domains, tmp_path, places=1, l_baseline0=[ask])
     with pytest.raises(Stopped):
         carry_out(plan, engine, stop=stop)
-    assert engine.order == [first]
+    assert engine.order == ["l_baseline0"]
 
 
 def test_a_sweep_whose_last_runs_were_stopped_is_stopped(domains, tmp_path):
@@ -179,9 +215,10 @@ def test_a_sweep_whose_last_runs_were_stopped_is_stopped(domains, tmp_path):
     plan, stop = plan_bases(MADE, domains, names=["letters"], seeds=2), Stop()
 
     class Asked(Scripted):
-        def submit(self, planned: PlannedRun) -> None:
-            super().submit(planned)
+        def submit(self, planned: PlannedRun) -> bool:
+            taken = super().submit(planned)
             stop.requested = self.stopped = True
+            return taken
 
     said: list[str] = []
     with pytest.raises(Stopped):

@@ -17,7 +17,8 @@ import pytest
 
 from mkfa.engines import slurm_queue
 from mkfa.engines.choice import ENGINES, open_engine
-from mkfa.engines.sweep import Detached, Died, HandedOver, carry_out
+from mkfa.engines.engine import Died, HandedOver
+from mkfa.engines.sweep import carry_out
 from mkfa.engines.unit import Outcome
 from mkfa.engines.work import FAILED, OVER, PROGRESS, SAVED, STOP_FILE, exit_code, listening, read_progress, work
 from mkfa.engines.worker import SOURCE_BANK, TASK, Task
@@ -143,6 +144,8 @@ class Queue:
     def __call__(self, words: list[str]) -> str:
         if words[0] == "squeue":
             return self.alive
+        if words[0] == "sinfo":
+            return "one 2\ntwo 4\none 2"  # a line for each partition of a node
         self.submitted.append(list(words))
         return f"{len(self.submitted)};cluster"
 
@@ -160,28 +163,38 @@ def test_slurm_gets_an_array_of_base_runs_and_one_of_borrowers_that_wait_for_it(
     cells = [(Source("a", images), images, arm, n) for arm in ("transfer", "random") for n in (1, 2)]
     plan = plan_cells(setting(), domains, cells=cells, seeds=2)
     execution = replace(ONE, engine="slurm", sbatch="--partition gpu --time '1:00:00'")
-    with open_engine(execution, plan, domains=domains, root=tmp_path / "runs") as engine:
-        assert isinstance(engine, Detached)
-        with pytest.raises(HandedOver, match=r"0 of 10 runs are done: 6 runs .*job 1.*; 4 runs .*job 2"):
-            carry_out(plan, engine, stop=Stop())
-        first, second = queue.submitted
-        assert "--array=0-5" in first and not any(word.startswith("--dependency") for word in first)
-        assert "--array=0-3" in second and "--dependency=afterany:1" in second
-        assert first[first.index("--partition") :][:4] == ["--partition", "gpu", "--time", "1:00:00"]
-        lists = {
-            json.loads(p.read_text())["job"]: json.loads(p.read_text()) for p in tmp_path.glob("runs/slurm/*.json")
-        }
-        borrowers = {RunFolder(tmp_path / "runs", p.spec).path for p in plan if p.source_run}
-        assert set(lists["2"]["folders"]) == {str(path) for path in borrowers}
-        queue.alive = "\n".join(f"{job} {i}" for job, made in lists.items() for i in range(len(made["folders"])))
-        with pytest.raises(HandedOver, match="10 runs are queued or in progress already"):
-            carry_out(plan, engine, stop=Stop())
-        assert len(queue.submitted) == 2
-        queue.alive = "2 0"  # the base runs are gone from the queue without a result
-        (Path(lists["1"]["folders"][0]) / FAILURE).write_text('{"error": "the disk is full"}')
-        with pytest.raises(HandedOver, match=r"1 runs are queued.*1 of them failed before.*the disk is full"):
-            carry_out(plan, engine, stop=Stop())
-        assert len(queue.submitted) == 4
+
+    def command(told: str) -> None:
+        with open_engine(execution, plan, domains=domains, root=tmp_path / "runs") as engine:
+            assert [place.node for place in engine.places()] == ["one"] * 2 + ["two"] * 4
+            with pytest.raises(HandedOver, match=told):
+                carry_out(plan, engine, stop=Stop())
+
+    command("0 of 10 runs are done: 6 submitted as job 1; 4 submitted as job 2, which waits for 1;")
+    first, second = queue.submitted
+    assert "--array=0-5" in first and not any(word.startswith("--dependency") for word in first)
+    assert "--array=0-3" in second and "--dependency=afterany:1" in second
+    assert first[first.index("--partition") :][:4] == ["--partition", "gpu", "--time", "1:00:00"]
+    lists = {json.loads(p.read_text())["job"]: json.loads(p.read_text()) for p in tmp_path.glob("runs/slurm/*.json")}
+    borrowers = {RunFolder(tmp_path / "runs", p.spec).path for p in plan if p.source_run}
+    assert set(lists["2"]["folders"]) == {str(path) for path in borrowers}
+    queue.alive = "\n".join(f"{job} {i}" for job, made in lists.items() for i in range(len(made["folders"])))
+    command("0 of 10 runs are done: 10 in the queue or in progress already;")
+    assert len(queue.submitted) == 2
+    queue.alive = "2 0"  # the base runs are gone from the queue without a result
+    (Path(lists["1"]["folders"][0]) / FAILURE).write_text('{"error": "the disk is full"}')
+    command(r"1 submitted as job 3, again after it failed \(the disk is full\)")
+    assert len(queue.submitted) == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "sbatch", "expected"),
+    [("auto", "", "cpu"), ("auto", "--gres=gpu:1", "cuda"), ("auto", "--gpus 1", "cuda"), ("cpu", "--gpus 1", "cpu")],
+)
+def test_slurm_trains_on_gpus_where_jobs_ask_for_them(tmp_path, queue, device, sbatch, expected):
+    execution = Execution(device=device, engine="slurm", sbatch=sbatch)
+    with open_engine(execution, (), domains=Domains(32, 64), root=tmp_path) as engine:
+        assert {place.execution.device for place in engine.places()} == {expected}
 
 
 @pytest.mark.slow
@@ -189,9 +202,9 @@ def test_finished_runs_are_taken_over_from_the_queue(images, tmp_path, queue):
     domains = Domains(setting().recipe.size, setting().recipe.max_size)
     plan = plan_bases(setting(), domains, names=[images], seeds=2)
     execution = replace(ONE, engine="slurm")
+    with open_engine(execution, plan, domains=domains, root=tmp_path / "runs") as engine, pytest.raises(HandedOver):
+        carry_out(plan, engine, stop=Stop())
     with open_engine(execution, plan, domains=domains, root=tmp_path / "runs") as engine:
-        with pytest.raises(HandedOver):
-            carry_out(plan, engine, stop=Stop())
         [listed] = tmp_path.glob("runs/slurm/*.json")
         for index in range(2):
             assert slurm_queue.main([str(listed), str(index)]) == OVER
@@ -202,8 +215,12 @@ def test_finished_runs_are_taken_over_from_the_queue(images, tmp_path, queue):
 def test_bad_requests(images, tmp_path, monkeypatch):
     monkeypatch.setattr(slurm_queue.shutil, "which", lambda _: None)
     domains = Domains(32, 64)
-    with pytest.raises(MkfaError, match="needs Slurm's sbatch"):
-        open_engine(replace(ONE, engine="slurm"), (), domains=domains, root=tmp_path)
+    with (
+        pytest.raises(MkfaError, match="needs Slurm's sbatch"),
+        open_engine(replace(ONE, engine="slurm"), (), domains=domains, root=tmp_path / "runs"),
+    ):
+        pass
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(MkfaError, match="is not an engine; choose from local, ray, slurm"):
         make_execution({"engine": "condor"})
     with pytest.raises(MkfaError, match="is for --engine ray"):

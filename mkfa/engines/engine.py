@@ -1,0 +1,106 @@
+"""What an engine is: it carries orders out, and knows nothing of experiments or of what depends on what.
+
+A further engine is a module with `open_engine` and a row of `mkfa.engines.choice.ENGINES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from mkfa.engines.unit import Outcome
+from mkfa.errors import MkfaError, WorkError
+from mkfa.images.opened import Domains
+from mkfa.training.device import Execution
+from mkfa.training.planned import PlannedRun
+from mkfa.training.run import Report
+from mkfa.training.spec import RunSpec
+from mkfa.training.stopping import Stop, Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one run at a time can be trained: how it is computed there, and on which node ("": this machine)."""
+
+    execution: Execution
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Mean seconds per training step and per evaluated image."""
+
+    step: float
+    image: float
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A run ended without an outcome: its process is gone, was stopped by another, or had too little memory."""
+
+    how: str
+    memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A run is in a queue that outlives this process; `how` goes on with "2 ...", such as "submitted as job 7"."""
+
+    how: str
+
+
+class EngineError(WorkError):
+    """The engine cannot start any run."""
+
+
+class HandedOver(MkfaError):
+    """The runs were handed over to a queue; the same command gives the result once they are done."""
+
+    exit_code = 0
+
+
+End = Outcome | Died | Queued | MkfaError | Stopped
+"""How a run ended for the engine."""
+
+
+class Engine(Protocol):
+    """Carries runs out.
+
+    Attributes
+    ----------
+    domains, root : the runs' images, and the folder that contains their folders.
+    """
+
+    domains: Domains
+    root: Path
+
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Raise MkfaError if runs cannot be trained here; called before any other method, and leaves nothing behind."""
+
+    def places(self) -> Sequence[Place]:
+        """Return where runs can be trained at a time."""
+
+    def submit(self, planned: PlannedRun) -> bool:
+        """Start a run; False if every place is taken.
+
+        Raises EngineError if no run can be started, MkfaError if this one cannot.
+        """
+
+    def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
+        """Wait a moment, tell the progress of the runs, and return those that are no longer in progress.
+
+        An engine that trains in this process heeds `stop` while it waits.
+        """
+
+    def stop(self) -> None:
+        """Make the runs in progress save their state and end with `Stopped`."""
+
+
+@runtime_checkable
+class Timer(Protocol):
+    """An engine that times steps where it trains; for others they are timed on this machine."""
+
+    def time(self, spec: RunSpec) -> Timing:
+        """Return how long steps of a run without a source take while all places are busy."""
