@@ -106,7 +106,7 @@ def test_what_was_borrowed_is_the_base_runs(domains, tmp_path):
 def test_an_estimate_counts_what_is_left(domains, tmp_path):
     plan = curve_plan(domains)
     work(plan[:2], domains, tmp_path)
-    found = Serial(ONE, domains, tmp_path).estimate(plan)
+    found = estimate_on(Serial(ONE, domains, tmp_path), plan)
     assert (found.runs, found.done, found.steps) == (16, 2, 14 * 3)
     assert found.seconds > 0
 
