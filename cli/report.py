@@ -25,8 +25,8 @@ def report(
         list[str],
         typer.Argument(
             metavar="BANK... [RUNS...]",
-            help="Names or paths of banks; results (.json, atlases .h5), folders of training commands, files of 'mkfa "
-            "runs pack', or 'bundled'.",
+            help="Names or paths of banks; results (.json; atlases and groups .h5), folders of training commands, "
+            "files of 'mkfa runs pack', or 'bundled'.",
         ),
     ],
     out: Annotated[
@@ -42,7 +42,10 @@ def report(
         ),
     ] = True,
     kernel_size: Annotated[
-        str | None, option("--kernel-size", "5x5", "Of the map that is computed; default: the most frequent.")
+        str | None,
+        option(
+            "--kernel-size", "5x5", "Of the map that is computed, or of several: 5x5,3x3; default: the most frequent."
+        ),
     ] = None,
     draws: Annotated[
         int, option("--draws", "N", "Draws of each null in comparisons that are computed.", min=19)
@@ -62,7 +65,8 @@ def report(
 ) -> None:
     """Write one HTML page on banks and runs that opens from disk, without a network.
 
-    Filters of each layer, a map, comparisons, patterns beside chance, curves and matrices, verdicts, provenance.
+    Filters of each layer, maps, comparisons of networks and groups, patterns beside chance, keys, grafts, curves and
+    matrices, verdicts, provenance.
     """
     from mkfa.report.writing import write_report
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mkfa.colours import DASHED, DOTTED, Look, bank_looks, null_look
+from mkfa.colours import Look, vocabulary_looks
 from mkfa.figures.style import NARROW, SMALL, letters, new_figure, style, width_of, wrapped
 from mkfa.grafts.result import KEPT
-from mkfa.nulls.draws import NULLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +27,6 @@ _AXES = {
     "alone": "layer replaced",
     "similarity": "|cos| that a replacement needs",
 }
-_OWN = {"own": Look("#000000", DASHED, "o"), "delta": Look("#000000", DOTTED, "P")}
 
 
 def draw(
@@ -78,14 +76,9 @@ def draw(
 
 
 def _looks(data: Graft) -> dict[str, Look]:
-    """Return a look for each vocabulary: nulls have theirs in every figure, a second bank's null is hollow."""
-    asked = [v["name"] for v in data.vocabularies if v["role"] == "asked"]
-    looks = bank_looks(asked)
-    for vocabulary in data.vocabularies:
-        bare = vocabulary["name"].removeprefix("keys:").split(":")[0]
-        if vocabulary["name"] not in looks:
-            looks[vocabulary["name"]] = null_look(bare) if bare in NULLS else _OWN.get(bare, _OWN["own"])
-    return looks
+    """Return a look for each vocabulary; of two with one look, as the nulls of two banks, the second is hollow."""
+    names = [v["name"] for v in data.vocabularies]
+    return vocabulary_looks([v["name"] for v in data.vocabularies if v["role"] == "asked"], names)
 
 
 def _panel(ax: Axes, data: Graft, looks: Mapping[str, Look], *, curve: str, norm: str) -> None:

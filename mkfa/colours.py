@@ -113,6 +113,10 @@ ARMS: Mapping[str, Look] = {
 """Arm -> its look; that of `first-5` is that of `first-k`, with a dash of its own beside another of that family."""
 
 
+_NO_NULLS = {"own": Look("#000000", DASHED, "o"), "delta": Look("#000000", DOTTED, "P")}
+"""Controls of a graft that are no nulls: the network's own filters, and the identity."""
+
+
 def null_look(null: str) -> Look:
     """Return the look of a null; of one of the user's own, `OTHER_NULL`.
 
@@ -202,6 +206,22 @@ def arm_looks(names: Iterable[str]) -> dict[str, Look]:
         made[name] = look
         at += 1
     return {name: made[name] for name in names}
+
+
+def vocabulary_looks(asked: Iterable[str], others: Iterable[str] = ()) -> dict[str, Look]:
+    """Return a look for each vocabulary of a graft: those asked about as banks, nulls with theirs in every figure.
+
+    Examples
+    --------
+    >>> looks = vocabulary_looks(["keys:mine"], ["keys:covariance:mine", "keys:own", "delta"])
+    >>> looks["keys:covariance:mine"] == null_look("covariance"), looks["delta"].colour
+    (True, '#000000')
+    """
+    looks = bank_looks(asked)
+    for name in others:
+        bare = name.removeprefix("keys:").split(":")[0]
+        looks.setdefault(name, NULLS.get(bare) or _NO_NULLS.get(bare, _NO_NULLS["own"]))
+    return looks
 
 
 def _category(i: int) -> Look:

@@ -53,7 +53,7 @@ class Analyses:
     notes: list[str] = field(default_factory=list)
     pairs: int = 0
     mapped: int = 0
-    """Filters of the kernel size of the map that was computed; 0 without one."""
+    """Filters of the kernel size of the largest map that was computed; 0 without one."""
 
     @property
     def any(self) -> bool:
@@ -153,16 +153,22 @@ def _maps(
         return
     from mkfa.clusters.pool import count_kinds, find_kind
 
-    counts = count_kinds(banks)
-    kind = find_kind(wanted.kernel_size, banks) if wanted.kernel_size else next(iter(counts))
-    if any(place.kind == kind for place in out.maps):
-        return
+    named = wanted.kernel_size.split(",") if wanted.kernel_size else []
+    for kind in dict.fromkeys(find_kind(one.strip(), banks) for one in named) or [next(iter(count_kinds(banks)))]:
+        if not any(place.kind == kind for place in out.maps):
+            _compute_map(banks, kind, wanted, limits, out=out, progress=progress)
+
+
+def _compute_map(
+    banks: Sequence[FilterBank], kind: Kind, wanted: Wanted, limits: Limits, *, out: Analyses, progress: Progress
+) -> None:
+    from mkfa.clusters.atlas import build_atlas
+    from mkfa.clusters.pool import count_kinds
+
     if not wanted.compute:
         out.notes.append(f"{kind}: no map; give the .h5 of 'mkfa atlas BANK... --figure FILE.png --out FILE.h5'.")
         return
-    from mkfa.clusters.atlas import build_atlas
-
-    out.mapped = counts[kind]
+    out.mapped = max(out.mapped, count_kinds(banks)[kind])
     options: dict[str, Any] = {"sample": limits.map_filters, "seed": wanted.seed, "with_map": True}
     try:
         atlas = build_atlas(banks, kernel_size=kind, progress=progress, **options)

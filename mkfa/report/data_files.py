@@ -17,7 +17,7 @@ from mkfa.storage.records import to_csv, to_json
 from mkfa.storage.result_files import write_arrays
 
 FACTS, FILTERS = "report.json", "filters.h5"
-TABLES = ("classes", "layers", "measures", "layer_pairs", "points", "verdicts")
+TABLES = ("classes", "layers", "measures", "layer_pairs", "networks", "keys", "grafts", "points", "verdicts")
 """Tables, each in a file of its name; those without rows are not written."""
 Row = dict[str, Any]
 
@@ -54,6 +54,9 @@ def write_data(
         "layers": _layers(facts),
         "measures": _measures(facts),
         "layer_pairs": _layer_pairs(facts),
+        "networks": _networks(facts),
+        "keys": _keys(facts),
+        "grafts": _grafts(facts),
         "points": _points(facts),
         "verdicts": _verdicts(facts),
     }
@@ -135,6 +138,27 @@ def _kinds(facts: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mappin
     for one in facts["comparisons"]:
         for kind in one["kinds"]:
             yield one, kind
+
+
+def _networks(facts: Mapping[str, Any]) -> Iterator[Row]:
+    for one in facts["groups_compared"]:
+        for kind in one["kinds"]:
+            for measure in kind["measures"]:
+                for member, (x, y) in zip(kind["members"], measure["map"], strict=True):
+                    known = {"from": one["from"], "kind": kind["kernel"], "measure": measure["measure"]}
+                    yield known | member | {"x": x, "y": y}
+
+
+def _keys(facts: Mapping[str, Any]) -> Iterator[Row]:
+    for one in facts["keys"]:
+        for number, key in enumerate(one["each"], 1):
+            known = {"from": one["from"], "banks": ", ".join(one["banks"]), "kind": one["kind"], "key": number}
+            yield known | {name: value for name, value in key.items() if name != "weights"}
+
+
+def _grafts(facts: Mapping[str, Any]) -> Iterator[Row]:
+    for one in facts["grafts"]:
+        yield from ({"from": one["from"], "network": one["network"], **point} for point in one["points"])
 
 
 def _points(facts: Mapping[str, Any]) -> Iterator[Row]:

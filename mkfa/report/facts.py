@@ -16,7 +16,10 @@ from mkfa.patterns.summary import CURVE, summarise
 from mkfa.report.analyses import Analyses, FilterPlaces
 from mkfa.report.comparisons import comparison_facts
 from mkfa.report.filters import Blobs, Shown, choose_filters, levels_for, pack_group, planes
+from mkfa.report.grafts import graft_facts
+from mkfa.report.groups import group_facts
 from mkfa.report.inputs import Inputs, NamedBank
+from mkfa.report.keys import key_facts
 from mkfa.report.limits import Limits
 from mkfa.report.sweeps import sweep_facts
 from mkfa.report.values import mapping, number, rows, text, texts, whole
@@ -57,6 +60,9 @@ def page_facts(inputs: Inputs, analyses: Analyses, limits: Limits) -> tuple[dict
         "assignments": assignments,
         "maps": [_map(one, number, shown, blobs) for number, one in enumerate(analyses.maps)],
         "comparisons": [comparison_facts(entry) for entry in analyses.comparisons],
+        "groups_compared": [group_facts(found) for found in inputs.of("group_comparison")],
+        "keys": [key_facts(found) for found in inputs.of("keys")],
+        "grafts": [graft_facts(found) for found in inputs.of("graft")],
         "sweeps": [sweep_facts(found, most_runs=limits.most_runs) for found in inputs.of(*SWEEPS)],
         "verdicts": [one for one in verdicts if one["verdicts"]],
         "limits": limits.rows(there),
@@ -241,7 +247,10 @@ def sections(facts: Mapping[str, Any]) -> list[str]:
         "filters": "banks",
         "map": "maps",
         "comparisons": "comparisons",
+        "groups of networks": "groups_compared",
         "patterns": "assignments",
+        "keys": "keys",
+        "grafts": "grafts",
         "experiments": "sweeps",
         "verdicts": "verdicts",
     }

@@ -16,6 +16,7 @@ from mkfa.report.filters import Blobs
 SCRIPTS = (
     *("elements.js", "data.js", "colours.js", "thumbnails.js", "nearest.js", "details.js", "filters.js"),
     *("map_view.js", "map.js", "charts.js", "comparisons.js", "patterns.js", "sweeps.js", "verdicts.js"),
+    *("networks.js", "keys.js", "grafts.js"),
     *("provenance.js", "start.js"),
 )
 """The page's scripts, each of one subject, in the order in which they are joined."""

@@ -24,8 +24,13 @@ from mkfa.storage.result_files import read_arrays
 Item = BankLike | Result
 """What a report is made of: a bank, its name or file, a result or its file, a folder or file of runs, "bundled"."""
 
-KNOWN = ("comparison", "assignment", "atlas", "curve", "table", "matrix", "sweep", "run_list", "claims")
+KNOWN = (
+    *("comparison", "assignment", "atlas", "keys", "group_comparison", "graft"),
+    *("curve", "table", "matrix", "sweep", "run_list", "claims"),
+)
 """Formats of result files that a report shows."""
+WITH_ARRAYS = ("atlas", "group_comparison")
+"""Formats that are read from .h5 files too: their JSON lacks a map, or distances."""
 _MARKS = {
     "matrix": {"bases", "cells"},
     "table": {"base", "rows"},
@@ -84,8 +89,8 @@ def sort_inputs(items: Sequence[Item]) -> Inputs:
         if isinstance(item, FilterBank):
             found.banks.append(NamedBank(item))
         elif isinstance(item, Result):
-            arrays = item.to_arrays() if item.KIND == "atlas" else {}
-            _add(found, Found(item.KIND, "given", item.to_dict(), arrays))
+            arrays = item.to_arrays() if item.KIND in WITH_ARRAYS else {}
+            _add(found, Found(item.KIND, "given", plain(item.to_dict()), arrays))
         else:
             _read(found, str(item))
     _name_apart(found.banks)
@@ -114,12 +119,12 @@ def _read_hdf5(found: Inputs, path: Path) -> None:
             bank = get_bank(f)
     if kind == "filterbank":
         found.banks.append(NamedBank(bank, path, read_analyses(path)))
-    elif kind == "atlas":
+    elif kind in WITH_ARRAYS:
         arrays, facts = read_arrays(path, kind=kind)
-        _add(found, Found(kind, path.name, {"format": "mkfa.atlas", **facts}, arrays))
+        _add(found, Found(kind, path.name, {"format": f"mkfa.{kind}", **facts}, arrays))
     else:
         what = f"is {'a file of format mkfa.' + one_line(kind)[:40] if kind else 'not a file of mkfa'}"
-        raise BankError(path, what, "name a bank, an atlas, or the .json of the result")
+        raise BankError(path, what, "name a bank, an atlas or a comparison of groups, or the .json of the result")
 
 
 def _read_json(found: Inputs, path: Path) -> None:

@@ -75,20 +75,21 @@ def write_report(  # noqa: PLR0913 (options are keywords)
 ) -> Report:
     """Write one HTML page on banks and runs, which opens from disk without a network.
 
-    It shows the filters of each layer with class, fit and nearest filters in the other banks, a map of filters,
-    comparisons of layers, shares of patterns beside chance, curves, tables and matrices of training runs with the
-    paper's values apart, verdicts on claims, where everything came from, and what was left out.
+    It shows the filters of each layer with class, fit and nearest filters in the other banks, maps of filters,
+    comparisons of layers and of groups of networks, shares of patterns beside chance, keys, grafts, curves, tables and
+    matrices of training runs with the paper's values apart, verdicts on claims, where everything came from, and what
+    was left out.
 
     Parameters
     ----------
-    items : names or paths of banks, banks, results (comparisons, assignments, atlases, curves, tables, matrices,
-        verdicts) or their files (.json; atlases also .h5), folders of training commands, files of packed runs, or
-        "bundled" for the runs that come with mkfa.
+    items : names or paths of banks, banks, results (comparisons of banks or groups, assignments, atlases, keys, grafts,
+        curves, tables, matrices, verdicts) or their files (.json; atlases and groups also .h5), folders of training
+        commands, files of packed runs, or "bundled" for the runs that come with mkfa.
     out : the page; its data are written into a folder of its name with "_data" beside it.
     title : of the page; the names of the banks where it is empty.
     compute : compute assignments, comparisons and a map where neither the banks nor the items have them. False only
         shows what is there.
-    kernel_size : of the map that is computed, such as "5x5"; None takes the most frequent one.
+    kernel_size : of the map that is computed, such as "5x5", or of several ("5x5,3x3"); None: the most frequent one.
     draws : of each null in comparisons that are computed.
     seed : of every random draw.
     most_filters, map_filters, most_pairs, most_runs : limits, see `mkfa.report.limits.Limits`; where one is reached,
@@ -161,9 +162,16 @@ def _summary(banks: Sequence[str], filters: int, facts: dict[str, Any]) -> str:
         parts.append(
             f"{filters:,} depthwise filters in {layers} layers of {len(banks)} network{'s' * (len(banks) > 1)}"
         )
-    for key, what in (("comparisons", "comparison"), ("sweeps", "experiment")):
+    counted = {
+        "comparisons": ("comparison", "comparisons"),
+        "groups_compared": ("comparison of groups", "comparisons of groups"),
+        "keys": ("set of keys", "sets of keys"),
+        "grafts": ("graft", "grafts"),
+        "sweeps": ("experiment", "experiments"),
+    }
+    for key, (single, several) in counted.items():
         if count := len(facts[key]):
-            parts.append(f"{count} {what}{'s' * (count > 1)}")
+            parts.append(f"{count} {single if count == 1 else several}")
     if count := sum(len(one["verdicts"]) for one in facts["verdicts"]):
         parts.append(f"{count} verdict{'s' * (count > 1)}")
     return ", ".join(parts) + "."

@@ -56,6 +56,41 @@ def claims() -> dict[str, object]:
     return {"format": "mkfa.claims", "format_version": 1, "command": "", "claims": entries}
 
 
+def graft_record() -> dict:
+    """Return the JSON of a graft with two curves and both kinds of batch statistics; agreement grows with size."""
+
+    def point(curve: str, vocabulary: str, agreement: float, **more: object) -> dict:
+        ends = {"agreement_low": agreement - 0.1, "agreement_high": agreement + 0.1}
+        known = {"curve": curve, "vocabulary": vocabulary, "size": 8, "layers": "1..3", "threshold": 0.0}
+        known |= {"batch_norm": "kept", "draws": 2, "images": 50, "kl": 1.5, "correlation": 0.5, "accuracy": None}
+        return known | {"agreement": agreement, **ends, "cosine": 0.9, "replaced": 1.0} | more
+
+    names = {"keys:mine": "asked", "keys:covariance:mine": "control", "keys:covariance:other": "control"}
+    points = [point("unchanged", "", 1.0, size=0), point("unchanged", "", 0.6, size=0, batch_norm="re-estimated")]
+    for i, name in enumerate(names):
+        points += [point("size", name, 0.2 + 0.1 * i, size=8), point("size", name, 0.6 + 0.1 * i, size=64)]
+        points += [point("size", name, 0.3, size=8, batch_norm="re-estimated")]
+        points += [point("alone", name, 0.5, layers="2"), point("alone", name, 0.7, layers="3")]
+    return {
+        "format": "mkfa.graft",
+        "network": HOSTILE,
+        "images": "photographs",
+        "asked": 50,
+        "calibrated": 50,
+        "draws": 2,
+        "seed": 0,
+        "keep": 0.9,
+        "layers": [{"layer": 1}, {"layer": 2}, {"layer": 3}],
+        "vocabularies": [
+            {"name": n, "title": f"{n}, {HOSTILE}", "role": role, "filters": {}} for n, role in names.items()
+        ],
+        "answer": f"To keep 90 %, {HOSTILE}.",
+        "caveat": "",
+        "notes": ["A note."],
+        "points": points,
+    }
+
+
 def sweep_record() -> dict:
     """Return the JSON of a sweep over two widths with two arms."""
 

@@ -8,10 +8,12 @@ import json
 import numpy as np
 import pytest
 from browser import Browser
-from made import HOSTILE, LAYER, sweep_record
+from made import HOSTILE, LAYER, graft_record, small_bank, sweep_record
 
+from mkfa.clusters.keys import find_keys
 from mkfa.errors import printable
 from mkfa.report.writing import write_report
+from mkfa.similarity.groups import compare_groups
 
 SHOWN = printable(HOSTILE)
 
@@ -300,6 +302,108 @@ def test_a_sweep_over_widths_has_its_axis_and_arms(browser, tmp_path):
     assert browser.errors == []
 
 
+@pytest.fixture(scope="module")
+def further(tmp_path_factory):
+    """Return a page with a graft, keys and groups of networks, and what the latter two were made of."""
+    folder = tmp_path_factory.mktemp("further")
+    (folder / "graft.json").write_text(json.dumps(graft_record()))
+    banks = [small_bank(f"{'ab'[i % 2]}{i} {HOSTILE if i == 0 else ''}", i) for i in range(6)]
+    groups = {f"first {HOSTILE}": banks[:3], "second": banks[3:]}
+    compared = compare_groups(groups, kernel_size="3x3", measures="coverage,energy", sample=24, permutations=19)
+    keys = find_keys(banks[:1], kernel_size="3x3", most=4, candidates=8, keys=3)
+    write_report([str(folder / "graft.json"), keys, compared], folder / "r.html")
+    return folder / "r.html", keys, compared
+
+
+def test_a_graft_shows_the_curve_and_the_vocabularies_that_are_chosen(browser, further):
+    browser.open(further[0])
+    assert texts(browser, "h2")[:3] == ["Groups of networks", "Keys", "Grafts"]
+    assert texts(browser, "#grafts h3") == [f"{SHOWN}: graft.json"]
+    marks = "document.querySelectorAll('#grafts svg circle')"
+    assert browser.run(f"{marks}.length") == 6
+    told = browser.run(f"{marks}[1].getAttribute('aria-label')")
+    assert told.startswith(f"keys:mine, {SHOWN}, 64 filters; same answer 60.0 % (50.0 % to 70.0 %)")
+    # the second null of the same look has hollow marks
+    assert browser.run(f"[...{marks}].map((c) => c.style.fill)") == ["", "", "", "", "var(--paper)", "var(--paper)"]
+    toggle(browser, f"keys:mine, {SHOWN}", "#grafts")
+    assert browser.run(f"{marks}.length") == 4
+    toggle(browser, f"keys:mine, {SHOWN}", "#grafts")
+    choose(browser, "curve", "alone")
+    assert browser.run(f"{marks}[0].getAttribute('aria-label')").startswith(
+        f"keys:mine, {SHOWN}, layer 2; same answer 50"
+    )
+    choose(browser, "curve", "size")
+    choose(browser, "batch statistics", "re-estimated")
+    assert browser.run(f"{marks}.length") == 3
+    assert "no filter replaced" in browser.run("document.querySelector('#grafts svg').textContent")
+    toggle(browser, "95 % intervals", "#grafts")
+    assert browser.run("document.querySelectorAll('#grafts .band').length") == 0
+    browser.run("document.querySelector('#grafts details').open = true")
+    browser.wait("document.querySelectorAll('#grafts tbody tr').length === 17")
+    assert browser.run("window.hacked") is None
+    assert browser.errors == []
+
+
+def test_keys_are_drawn_with_their_patterns_beside_the_null(browser, further):
+    path, keys, _ = further
+    browser.open(path)
+    shares = [f"key {i}: {100 * row['share']:.1f} %" for i, row in enumerate(keys.rows(), 1)]
+    assert texts(browser, "#keys li div:first-of-type") == shares
+    dots = "document.querySelectorAll('#keys svg circle')"
+    assert browser.run(f"{dots}.length") == 12
+    assert f"mean R² of the best key {keys.curve.r2[0]:.3f}" in browser.run(f"{dots}[0].getAttribute('aria-label')")
+    choose(browser, "show", "coverage")
+    assert browser.run(f"{dots}.length") == 8
+    # the picture's middle is red where the key's middle is above zero, as zero is white
+    middle = browser.run(
+        "(() => { const c = document.querySelector('#keys canvas'); return "
+        "[...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data]; })()"
+    )
+    assert (middle[0] > middle[2]) == (keys.clusters.prototype[0][4] > 0)
+    assert browser.errors == []
+
+
+def test_groups_of_networks_have_a_map_tests_and_distances(browser, further):
+    path, _, compared = further
+    browser.open(path)
+    measure = compared.kinds[0].measures[0]
+    assert browser.run("document.querySelectorAll('#networks svg circle').length") == 6
+    cell = browser.run("document.querySelectorAll('#networks rect[role=img]')[1].getAttribute('aria-label')")
+    assert cell.endswith(f"distance by coverage {np.sqrt(measure.squared[0, 1]):.3f}")
+    row = texts(browser, "#networks .scroll > table tbody tr:first-of-type > *")
+    assert row[:2] == ["coverage", f"{measure.between.statistic:.2f}"] and row[3] == f"{measure.between.p:.3f}"
+    toggle(browser, "second", "#networks")
+    assert browser.run("document.querySelectorAll('#networks svg circle').length") == 3
+    choose(browser, "measure", "1")
+    assert "distance by energy" in browser.run("document.querySelector('#networks').textContent")
+    assert browser.run("window.hacked") is None
+    assert browser.errors == []
+
+
+def test_the_further_parts_are_within_the_page_in_light_and_dark(browser, further):
+    for width, dark in ((380, True), (1200, False)):
+        browser.open(further[0], width=width, dark=dark)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        ids = browser.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+        assert len(ids) == len(set(ids))
+        assert browser.errors == []
+    folder = further[0].with_name("r_data")
+    lines = {name: (folder / f"{name}.csv").read_text().splitlines() for name in ("grafts", "keys", "networks")}
+    counts = {name: sum(not line.startswith("#") for line in text) - 1 for name, text in lines.items()}
+    assert counts == {"grafts": 17, "keys": 3, "networks": 12}
+
+
+def test_a_page_has_a_map_for_each_kernel_size_that_is_named(browser, tmp_path):
+    banks = [small_bank("a", 1), small_bank("b", 2)]
+    write_report(banks, tmp_path / "r.html", kernel_size="3x3,5x5", draws=19, data=False)
+    browser.open(tmp_path / "r.html")
+    labels = browser.run("[...document.querySelectorAll('#map canvas[role=application]')].map((c) => c.ariaLabel)")
+    assert ["filters of 3x3" in label or "filters of 5x5" in label for label in labels] == [True, True]
+    ids = browser.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+    assert browser.errors == []
+
+
 def test_results_without_numbers_are_said_and_take_nothing_with_them(browser, tmp_path):
     cell = {"source": None, "target": 3, "arm": "random", "layers": "many", "top1": [None], "mean": None}
     records = {
@@ -310,6 +414,9 @@ def test_results_without_numbers_are_said_and_take_nothing_with_them(browser, tm
         "sweep": {"points": [{"width": "x", "curve": None}], "trends": [{}]},
         "comparison": {"comparisons": [{"a": 1, "kinds": [{"measures": {"m": {}}, "layers": {"a": [], "b": []}}]}]},
         "assignment": {"assignments": [{"bank": "x", "classes": [{}], "whole": [{}], "layers": [{"shares": [None]}]}]},
+        "graft": {"points": [{"curve": "size", "vocabulary": "x", "layers": 3}], "vocabularies": [{"name": "x"}, {}]},
+        "keys": {"kernel": "x", "curve": {"r2": [None, 1]}, "each": [{"key": ["a"]}]},
+        "group_comparison": {"groups": [], "kinds": [{"members": [{}], "measures": [{"map": [[1, None]]}, {}]}]},
         "claims": {"claims": [{"id": "C1", "verdict": {"state": "supported", "effect": {}, "findings": [{}]}}]},
     }  # fmt: skip
     paths = []
@@ -319,7 +426,8 @@ def test_results_without_numbers_are_said_and_take_nothing_with_them(browser, tm
         paths[-1].write_text(json.dumps({"format": f"mkfa.{kind}", "parameters": {}, **record}))
     write_report(paths, tmp_path / "r.html", data=False)
     browser.open(tmp_path / "r.html")
-    assert texts(browser, "h2")[:4] == ["Comparisons", "Patterns", "Experiments", "Verdicts"]
+    parts = ["Comparisons", "Groups of networks", "Patterns", "Keys", "Grafts", "Experiments", "Verdicts"]
+    assert texts(browser, "h2")[:7] == parts
     assert [text for text in texts(browser, "p") if "could not be shown" in text] == []
     assert "NaN" not in browser.run("document.querySelector('main').innerHTML")
     assert browser.errors == []

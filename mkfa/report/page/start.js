@@ -19,7 +19,10 @@ async function start() {
     add("Map", () => ({ whole: section("map", "Map of filters", maps.map((map) => map.whole)), refresh: () => maps.forEach((map) => map.refresh()) }));
   }
   if (facts.comparisons.length) add("Comparisons", comparisonsSection);
+  if (facts.groups_compared.length) add("Groups of networks", networksSection);
   if (facts.assignments.length) add("Patterns", patternsSection);
+  if (facts.keys.length) add("Keys", keysSection);
+  if (facts.grafts.length) add("Grafts", graftsSection);
   if (facts.sweeps.length) add("Experiments", sweepsSection);
   if (facts.verdicts.length) add("Verdicts", verdictsSection);
   parts.push({ whole: provenanceSection(), refresh: () => {} }, { whole: leftOutSection(), refresh: () => {} });
