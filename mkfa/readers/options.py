@@ -12,6 +12,9 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading
 
+UNTOLD = "taken, but its dilation is not known: it is of a block of several"
+"""Why a layer is doubtful whose name belongs to a dilated block and does not tell which dilation it has."""
+
 EXCLUDED = "left out by --exclude"
 COPIES = ("raw", "ema")
 LARGEST_DILATION = 1 << 15
@@ -139,10 +142,18 @@ def follow(reading: Reading, options: ReadOptions, thing: object) -> Reading:
         which = " ".join(f"--exclude {pattern}" for pattern in options.exclude)
         problem = f"has no depthwise layer left: {which} leaves out all {len(reading.layers)}"
         raise SourceError(thing, problem, "give narrower patterns")
-    notes = list(reading.notes)
+    notes, doubtful = list(reading.notes), reading.doubtful
     if options.dilation:
+        given_for = [name for name in names if matches(name, [pattern for pattern, _ in options.dilation])]
+        doubtful = FrozenDict({k: why for k, why in doubtful.items() if why != UNTOLD or k not in given_for})
         notes.append(f"dilations given by the user: {', '.join(f'{p}={h}x{w}' for p, (h, w) in options.dilation)}")
-    return replace(reading, layers=tuple(layers), skipped=FrozenDict(dict(sorted(skipped.items()))), notes=tuple(notes))
+    return replace(
+        reading,
+        layers=tuple(layers),
+        skipped=FrozenDict(dict(sorted(skipped.items()))),
+        notes=tuple(notes),
+        doubtful=doubtful,
+    )
 
 
 def _check_patterns(option: str, patterns: Iterable[str], names: Iterable[str], thing: object) -> None:

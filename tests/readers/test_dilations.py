@@ -71,6 +71,75 @@ class Guided(nn.Module):
         self.F_sur = nn.Conv2d(dim, dim, 3, groups=dim, dilation=dilation, bias=False)
 
 
+class Eesp(nn.Module):
+    """ESPNetv2's block, as its published code builds it."""
+
+    def __init__(self, n_in: int, n_out: int, *, limit: int, k: int = 4) -> None:
+        super().__init__()
+        n = n_out // k
+        self.proj_1x1 = nn.Conv2d(n_in, n, 1, groups=k)
+        sizes = sorted(size if size <= limit else 3 for size in (3 + 2 * i for i in range(k)))
+        rates = [{3: 1, 5: 2, 7: 3, 9: 4}[size] for size in sizes]
+        self.spp_dw = nn.ModuleList(
+            nn.ModuleDict({"conv": nn.Conv2d(n, n, 3, dilation=rate, groups=n, bias=False)}) for rate in rates
+        )
+        self.conv_1x1_exp = nn.Conv2d(n_out, n_out, 1, groups=k)
+
+
+def espnet() -> nn.Module:
+    limits = [13, 11, 9, 7, 5]
+    net = nn.ModuleDict({"level1": nn.ModuleDict({"conv": nn.Conv2d(3, 16, 3)})})
+    for level, limit in zip((2, 3, 4, 5), limits[:4], strict=True):
+        net[f"level{level}_0"] = nn.ModuleDict({"eesp": Eesp(16, 16, limit=limit)})
+        if level > 2:
+            blocks: list[nn.Module] = [Eesp(16, 16, limit=limits[level - 1]) for _ in range(2)]
+            if level == 5:
+                blocks.append(nn.ModuleDict({"conv": nn.Conv2d(16, 16, 3, groups=16, bias=False)}))
+                blocks.append(nn.ModuleDict({"conv": nn.Conv2d(16, 16, 1, groups=4, bias=False)}))
+            net[f"level{level}"] = nn.ModuleList(blocks)
+    net["classifier"] = nn.Linear(16, 10)
+    return net
+
+
+def rfb_branch(*kernels: Any, rate: int) -> nn.Module:
+    """A branch of RFBNet for MobileNet: dense convolutions and a depthwise one."""
+    sizes = [*kernels, 3]
+    last = len(sizes) - 1
+    return nn.Sequential(
+        *(
+            nn.ModuleDict(
+                {
+                    "conv": nn.Conv2d(8, 8, size, dilation=rate if i == last else 1, groups=8 if i == last else 1),
+                    "bn": nn.BatchNorm2d(8),
+                }
+            )
+            for i, size in enumerate(sizes)
+        )
+    )
+
+
+def rfbnet() -> nn.Module:
+    line = nn.ModuleDict({"conv": nn.Conv2d(32, 8, 1)})
+    wide = {
+        "branch0": rfb_branch(1, rate=1),
+        "branch1": rfb_branch(1, (3, 1), rate=3),
+        "branch2": rfb_branch(1, (1, 3), rate=3),
+        "branch3": rfb_branch(1, (1, 3), (3, 1), rate=5),
+    }
+    plain = {"branch1": rfb_branch(1, (1, 3), (3, 1), rate=3), "branch2": rfb_branch(1, 3, 3, rate=5)}
+    base = [nn.Sequential(nn.Conv2d(3, 8, 3))]
+    base += [nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))] * 1
+    return nn.ModuleDict(
+        {
+            "base": nn.ModuleList(base),
+            "Norm": nn.ModuleDict({**wide, "ConvLinear": line}),
+            "extras": nn.ModuleList(
+                [nn.ModuleDict({**plain, "ConvLinear": nn.ModuleDict({"conv": nn.Conv2d(16, 8, 1)})})]
+            ),
+        }
+    )
+
+
 def networks() -> dict[str, nn.Module]:
     stem = nn.Conv2d(3, 8, 3)
     unirep = nn.ModuleDict({"dwconv": Dilated(8)})
@@ -78,6 +147,8 @@ def networks() -> dict[str, nn.Module]:
     stages = nn.ModuleList([nn.ModuleList([plain]), nn.ModuleList([unirep])])
     attention = nn.ModuleDict({"spatial_gating_unit": LargeKernelAttention(8), "proj": nn.Conv2d(8, 8, 1)})
     return {
+        "ESPNetv2": espnet(),
+        "RFBNet": rfbnet(),
         "UniRepLKNet": nn.ModuleDict({"stem": stem, "stages": stages}),
         "VAN": nn.ModuleDict({"stem": stem, "block1": nn.ModuleList([nn.ModuleDict({"attn": attention})])}),
         "LSKA": nn.ModuleDict({"stem": stem, "unit": Separable(8), "out": nn.Conv2d(8, 8, 1)}),
@@ -87,10 +158,14 @@ def networks() -> dict[str, nn.Module]:
     }
 
 
-@pytest.mark.parametrize("name", ["UniRepLKNet", "VAN", "LSKA", "CGNet"])
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels and max(module.kernel_size) > 1
+
+
+@pytest.mark.parametrize("name", ["UniRepLKNet", "VAN", "LSKA", "CGNet", "ESPNetv2", "RFBNet"])
 def test_families_whose_names_or_code_tell(name: str) -> None:
     net: Any = networks()[name]
-    truth = {f"{k}.weight": m.dilation for k, m in net.named_modules() if getattr(m, "groups", 1) > 1}
+    truth = {f"{k}.weight": m.dilation for k, m in net.named_modules() if _is_depthwise(m)}
     for state in (net.state_dict(), {f"module.{k}": v for k, v in net.state_dict().items()}):
         bank = mkfa.harvest(state)
         assert {layer.name.removeprefix("module."): layer.dilation for layer in bank.layers} == truth
@@ -131,3 +206,39 @@ def test_other_names_tell_nothing() -> None:
     assert told("stages.0.0.dwconv.weight", "a.conv_spatial.weight", "level1.0.dw.weight") == [None, None, None]
     state = {"stem.weight": np.ones((8, 3, 3, 3)), "a.dw.weight": torch.randn(8, 1, 3, 3)}
     assert mkfa.harvest(state).unknown_dilation
+
+
+def test_a_dilated_block_that_names_do_not_settle_is_doubtful() -> None:
+    """The branches of a decoder, whose limit no name tells, and those of another count."""
+    for count in (3, 4, 5):
+        state: dict[str, Any] = {"stem.weight": np.ones((8, 3, 3, 3))}
+        state |= {f"decoder.spp_dw.{i}.conv.weight": torch.randn(8, 1, 3, 3) for i in range(count)}
+        state["plain.dw.weight"] = torch.randn(8, 1, 3, 3)
+        bank = mkfa.harvest(state)
+        assert len(bank.layers) == count + 1 and len(bank.provenance.doubtful) == count
+        assert all("dilation is not known" in why for why in bank.provenance.doubtful.values())
+        told = mkfa.harvest(state, dilation="decoder.spp_dw.*=2")
+        assert not told.provenance.doubtful
+        assert sum(layer.dilation == (2, 2) for layer in told.layers) == count
+    five = {f"level3.0.spp_dw.{i}.conv.weight": torch.randn(8, 1, 3, 3) for i in range(3)}
+    assert len(mkfa.harvest({"stem.weight": np.ones((8, 3, 3, 3)), **five}).provenance.doubtful) == 3
+
+
+def test_a_global_filter_is_left_out_with_the_reason() -> None:
+    """HorNet with global filters: half of the channels have a kernel, half a weight for each frequency."""
+    torch.manual_seed(0)
+    state: dict[str, Any] = {"downsample_layers.0.0.weight": torch.randn(16, 3, 4, 4)}
+    for i in range(2):
+        block = f"stages.2.{i}.gnconv"
+        state |= {
+            f"{block}.proj_in.weight": torch.randn(32, 16, 1, 1),
+            f"{block}.dwconv.complex_weight": torch.randn(8, 14, 8, 2),
+            f"{block}.dwconv.dw.weight": torch.randn(8, 1, 3, 3),
+            f"{block}.pws.0.weight": torch.randn(8, 4, 1, 1),
+        }
+    bank = mkfa.harvest(state)
+    assert [layer.name for layer in bank.layers] == [f"stages.2.{i}.gnconv.dwconv.dw.weight" for i in range(2)]
+    (why,) = bank.provenance.skipped
+    assert why.startswith("global filter: complex weights") and bank.provenance.skipped[why] == 2
+    with pytest.raises(mkfa.MkfaError, match="2 left out as global filter"):
+        mkfa.harvest({key: value for key, value in state.items() if ".dw." not in key})

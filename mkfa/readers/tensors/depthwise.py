@@ -31,6 +31,9 @@ JUDGED = (ONE_CHANNEL, BILINEAR)
 
 UNCOMPUTED = "weight kept in parts (pruned, normalised or otherwise parametrised) that do not suffice to compute it"
 
+GLOBAL = "global filter: complex weights of the frequencies of a whole image, no kernel of a fixed size"
+_GLOBAL = re.compile(r"(?:^|\.)complex_weights?$")
+
 EXPANDED = "expanded view of fewer numbers"
 
 Read = Callable[[Sequence[str]], Mapping[str, F32]]
@@ -66,13 +69,14 @@ class Judgement:
 
 
 def reasons(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Map the tensors (C, 1, ...) that are no depthwise layer's weight, by name, type and shape, to why."""
+    """Map the tensors that may be meant as a depthwise layer's weight and are not, by name, type and shape, to why."""
     alike = {
         key: info
         for key, info in infos.items()
         if len(info.shape) in (3, 4, 5) and info.shape[0] > 1 and info.shape[1] == 1 and 0 not in info.shape
     }
-    return {key: reason for key, info in alike.items() if (reason := _reason(key, info, infos))}
+    why = {key: reason for key, info in alike.items() if (reason := _reason(key, info, infos))}
+    return why | {key: GLOBAL for key, info in infos.items() if len(info.shape) in (3, 4) and _GLOBAL.search(key)}
 
 
 def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:

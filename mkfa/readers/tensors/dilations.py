@@ -37,6 +37,13 @@ def _separable(_: re.Match[str], size: tuple[int, int]) -> int:
     return {3: 2, 5: 2, 7: 3, 11: 3, 13: 3, 17: 3}.get(max(size), 0)
 
 
+def _branch_of_eesp(match: re.Match[str], _: tuple[int, int]) -> int:
+    """Return the dilation of a branch: 1, 2, 3, 4 of 3x3, and 1 instead of those beyond the level's receptive field."""
+    level = f"{match[1]}{match[2] or ''}"
+    widest = {"2_0": 4, "3_0": 4, "3": 4, "4_0": 4, "4": 3, "5_0": 3, "5": 2}.get(level, 0)
+    return sorted(d if d <= widest else 1 for d in (1, 2, 3, 4))[int(match[3])] if widest else 0
+
+
 _UNIREP = "dilations of a dilated reparametrisation block are those in its names (dil_conv_kK_D)"
 _DEPLOYED = "names are UniRepLKNet's, merged: dilation 1 of its kernels is that of its published code"
 _LARGE = "names are RepLKNet's, SLaK's or InceptionNeXt's: dilation 1 is that of their published code"
@@ -49,6 +56,11 @@ _TORCHVISION = (
 )
 _ASPP = "dilations 12, 24 and 36 of the pyramid are the defaults of DeepLabV3+; a network built with others has others"
 
+_ESP = "names are ESPNetv2's: dilations of its four branches are those of its published code for each level"
+_RFB = "names are those of RFBNet's depthwise blocks: dilations 1, 3 and 5 are those of its published code"
+
+_ESP_MARK = r"\.spp_dw\.3\.(?:conv\.)?weight$"
+_RFB_MARK = r"\.ConvLinear\.conv\.weight$"
 _CGNET_MARK = r"\.[Ff]_sur\."
 _SEGMENTATION_MARK = r"^(?:.*\.)?classifier\.(?:0\.convs\.0\.0|cbr\.0)\.weight$"
 
@@ -72,6 +84,12 @@ RULES = (
     Rule(r"(?:^|\.)level3(?:_0)?\.(?:\d+\.)?F_sur\.(?:conv\.)?weight$", 4, _CGNET),
     Rule(r"(?:^|\.)level1\.\d+\.f_sur\.weight$", 2, _CGNET),
     Rule(r"(?:^|\.)level2\.\d+\.f_sur\.weight$", 4, _CGNET),
+    Rule(r"\.level([2-5])(_0)?\.(?:\d+\.|eesp\.)spp_dw\.([0-3])\.(?:conv\.)?weight$", _branch_of_eesp, _ESP, _ESP_MARK),
+    Rule(r"\.level5\.\d+\.conv\.weight$", 1, _ESP, _ESP_MARK),
+    Rule(r"\.branch0\.1\.conv\.weight$", 1, _RFB, _RFB_MARK),
+    Rule(r"\.branch(?:1\.[23]|2\.2)\.conv\.weight$", 3, _RFB, _RFB_MARK),
+    Rule(r"\.branch(?:2\.3|3\.3)\.conv\.weight$", 5, _RFB, _RFB_MARK),
+    Rule(r"\.base\.\d+\.0\.weight$", 1, _RFB, r"(?:^|\.)Norm\.ConvLinear\.conv\.weight$"),
     Rule(r"(?:^|\.)backbone\.1[345]\.block\.1\.0\.weight$", 2, _TORCHVISION, _SEGMENTATION_MARK),
     Rule(r"(?:^|\.)backbone\.\d+\.block\.[01]\.0\.weight$", 1, _TORCHVISION, _SEGMENTATION_MARK),
     Rule(r"\.aspp_modules\.([123])\.depthwise_conv\.conv\.weight$", lambda m, _: 12 * int(m[1]), _ASPP),
@@ -83,6 +101,20 @@ STATED = re.compile(
     r"(\d+)(?=[._])"
 )
 """A dilation that a name states: `dilated_conv_6`, `conv3x3_d2`."""
+
+
+_OF_SEVERAL = re.compile(r"(?:^|[._])(?:spp_dw|ddconv\w*|rfb\w*|aspp\w*|dil\w*|atrous\w*|f_sur)[._]", re.IGNORECASE)
+
+
+def of_several(names: Iterable[str]) -> list[str]:
+    """Return the names that belong to a block of several dilations.
+
+    Examples
+    --------
+    >>> of_several(["net.aspp.convs.1.dw.weight", "net.blocks.0.dw.weight"])
+    ['net.aspp.convs.1.dw.weight']
+    """
+    return [name for name in names if _OF_SEVERAL.search(name)]
 
 
 def named_dilations(

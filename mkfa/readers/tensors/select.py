@@ -17,12 +17,12 @@ from mkfa.array_types import F32
 from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
-from mkfa.readers.options import DEFAULT, ReadOptions, matches
+from mkfa.readers.options import DEFAULT, UNTOLD, ReadOptions, matches
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
 from mkfa.readers.tensors import depthwise
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.copies import Roles, roles, settle_copies
-from mkfa.readers.tensors.dilations import named_dilations
+from mkfa.readers.tensors.dilations import named_dilations, of_several
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 from mkfa.readers.tensors.view import View
@@ -176,6 +176,8 @@ def select(
         kept = [key for key in candidates if key not in left_out]
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         layers = [_stated(layer, alive, facts) for layer in layers]
+        several = of_several(layer.key for layer in layers if UNKNOWN in layer.dilation)
+        doubtful |= {key: UNTOLD for key in several if key not in doubtful}
         stated = sum(layer.key in facts for layer in layers)
         rule = "graph" if stated and stated == len(layers) else "shape"
         if stated and stated < len(layers):
