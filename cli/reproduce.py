@@ -81,7 +81,8 @@ def _list(*, as_json: bool) -> None:
         return
     rows = [(e.name, e.title, e.question, ", ".join(e.claims) or "–", ", ".join(e.runs) or "–") for e in entries]
     notes = [
-        "'mkfa reproduce figure4' trains one at laptop scale; --scale paper --dry-run shows what the paper's takes."
+        "'mkfa reproduce figure4' trains one at laptop scale; --scale paper --dry-run shows what the paper's takes.",
+        "Figures 1, 2a and 3 are not listed: no numbers of theirs are known that runs could stand beside.",
     ]
     print_table("Programme", ("name", "of", "question", "claims", "scales"), rows, left=5, notes=notes)
 

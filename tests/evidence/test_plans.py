@@ -31,6 +31,8 @@ COUNTS = {
     ("shapes", "paper"): 1 + 4,
     ("table2", "laptop"): 6 + 6 * 5 + 6 + 2 * 6,
     ("pairs", "laptop"): 6 + 2 * 6 + 3 * 6,
+    ("figure2b", "gpu"): 2 + 3 * 7,  # 1, 9, .. 49
+    ("table3", "gpu"): 1 + 4 + 4 + 2,  # CIFAR-10 with four networks, a stack of each
     ("width", "laptop"): 7 * (2 + 3),
 }
 SLOW = ("figure2b", "table3")

@@ -34,7 +34,7 @@ function graftBlock(one) {
     const { svg, px, py } = plot({ label: `Answers that ${one.network} keeps, ${GRAFT_CURVES[state.curve][0]}`, width, x: span, y: [0, 1.02], xTicks: ticks,
       xText: (v) => (state.curve === "size" ? Math.round(2 ** v).toLocaleString("en") : String(v)), xTitle: GRAFT_CURVES[state.curve][1], yTitle: "same answer, %", yText: (v) => fixed(100 * v, 0) });
     const rule = (value, words) => svg.append(draw("line", { x1: px(span[0]), x2: px(span[1]), y1: py(value), y2: py(value), style: { stroke: "var(--ink)" }, "stroke-dasharray": "2 3" }),
-      draw("text", { x: px(span[1]), y: py(value) - 4, "text-anchor": "end" }, words));
+      draw("text", { x: px(span[0]) + 4, y: py(value) - 4 }, words));
     if (one.keep !== null) rule(one.keep, `${percent(one.keep, 0)} to be kept`);
     const unchanged = one.points.find((point) => point.curve === "unchanged" && point.batch_norm === state.norm);
     if (unchanged && unchanged.agreement < 0.995) rule(unchanged.agreement, "no filter replaced");
