@@ -85,7 +85,7 @@ GLOSSARY = {
     "distances between all networks? Networks are permuted. With few of them p cannot be small; the smallest "
     "possible p is said.",
     "PERMDISP": "The test beside it: do the networks of one group scatter more than those of another? Where they do, "
-    "PERMANOVA may pass for that reason alone.",
+    "PERMANOVA may pass for that reason alone. Here it compares variances, and keeps its level for any distance.",
     "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
     "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",

@@ -1,7 +1,7 @@
 """Groups of things between which only distances are known: do groups differ, and do they scatter alike?
 
 All functions take squared distances, (N, N), symmetric with a zero diagonal, and a group for each row. Estimates of
-squared distances that are unbiased can be negative; nothing here needs their roots but the distances to a centroid.
+squared distances that are unbiased can be negative; nothing here needs their roots.
 """
 
 from __future__ import annotations
@@ -102,13 +102,15 @@ def permanova(squared: F64, group: Sequence[int], *, permutations: int = 999, se
 
 
 def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, seed: int = 0) -> GroupTest:
-    """Test whether groups scatter alike about their centroids (Anderson 2006, Biometrics 62:245, PERMDISP).
+    """Test whether groups scatter alike, as PERMDISP does (Anderson 2006, Biometrics 62:245), by their variances.
 
-    The distance of each member to the centroid of its group is found from the squared distances alone, so that
-    distances need not be Euclidean; it is enlarged by sqrt(n / (n - 1)), since a centroid of few lies near each of
-    them. The statistic is the F of these distances. Groups are moved to one place, members are permuted between them
-    and centroids found again: permuting the distances alone passes too often, since those of one group share the error
-    of its centroid. Groups of one or two take no part, as two members are equally far from the point between them.
+    Half the mean squared distance between members of a group is their variance about its centroid. The statistic is
+    sum (n_g - 1) (v_g - v)² over v², with the variances v_g of the groups and their mean v, weighted alike. Groups are
+    moved to one place, so that it does not count: all distances between two groups change by one number, which makes
+    their mean that of the distances within both. Then members are permuted. That is exact where groups are of one law,
+    and finds less where they lie far apart. Distances to centroids, the usual statistic, pass too often for distances
+    such as 1 - coverage, which are far from Euclidean (in 16 to 30 % of groups that scatter alike, at a level of 5 %).
+    Groups of one or two take no part.
 
     Parameters
     ----------
@@ -127,65 +129,31 @@ def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, s
     counts = np.bincount(labels)
     keep = np.flatnonzero(counts[labels] > 2)
     labels, sizes = _labels(labels[keep])
-    if len(sizes) < 2 or len(labels) <= len(sizes):
+    if len(sizes) < 2:
         return _nothing()
-    whole = squared[np.ix_(keep, keep)]
-    observed = float(_f_of_distances(_away(whole, labels[None], len(sizes)), labels[None], sizes)[0])
-    centred = _without_places(whole, labels, sizes)
-    rng = np.random.default_rng([seed, 2])
-    shuffled = (rng.permutation(labels) for _ in range(permutations))
-    drawn = [_f_of_distances(_away(centred, block, len(sizes)), block, sizes) for block in _blocks(shuffled)]
-    p = (1 + int((np.concatenate(drawn) >= observed * (1 - _SAME)).sum())) / (1 + permutations)
-    return GroupTest(observed, math.nan, p, 1 / (1 + permutations), permutations, False)
+    moved = _moved(squared[np.ix_(keep, keep)], labels)
+    weight = np.array(sizes, np.float64) - 1
+
+    def statistic(some: Labels) -> F64:
+        member = (some[:, None, :] == np.arange(len(sizes))[None, :, None]).astype(np.float64)  # (m, a, N)
+        variance = np.einsum("man,man->ma", member @ moved, member) / (2 * (weight + 1) * weight)
+        mean = variance @ weight / weight.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((variance - mean[:, None]) ** 2 @ weight / mean**2)
+
+    return _tested(float(statistic(labels[None])[0]), math.nan, labels, sizes, statistic, permutations, seed)
 
 
-def _f_of_distances(away: F64, labels: Labels, sizes: list[int]) -> F64:
-    """Return the F of the analysis of variance for rows of values, (m, N), with the labels of each."""
-    member = (labels[:, :, None] == np.arange(len(sizes))).astype(np.float64)
-    sums, total = np.einsum("mn,mna->ma", away, member), away.shape[1]
-    explained = (sums**2 / np.array(sizes, np.float64)).sum(axis=1)
-    between, rest = explained - away.sum(axis=1) ** 2 / total, (away**2).sum(axis=1) - explained
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(between / rest * (total - len(sizes)) / (len(sizes) - 1))
-
-
-def _without_places(squared: F64, labels: Labels, sizes: list[int]) -> F64:
-    """Return squared distances after each group is moved to the same centroid, and enlarged by sqrt(n / (n - 1))."""
-    n = len(labels)
-    centre = np.eye(n) - 1 / n
-    gram = -0.5 * centre @ squared @ centre
-    size = np.array(sizes, np.float64)
-    same = (labels[:, None] == labels[None]) / size[labels][:, None]
-    residual = (np.eye(n) - same) @ gram @ (np.eye(n) - same).T
-    scale = np.sqrt(size / (size - 1))[labels]
-    residual *= scale[:, None] * scale[None]
-    own = np.diag(residual)
-    return np.asarray(own[:, None] + own[None] - 2 * residual)
-
-
-def _away(squared: F64, labels: Labels, groups: int) -> F64:
-    """Return the distances to the centroid of its group for rows of labels, (m, N)."""
-    member = (labels[:, :, None] == np.arange(groups)).astype(np.float64)  # (m, N, a)
-    size = member.sum(axis=1)
-    mean = np.einsum("ij,mja->mia", squared, member) / size[:, None]
-    inside = np.einsum("mia,mia->ma", member, mean) / (2 * size)
-    own = np.einsum("mia,mia->mi", member, mean - inside[:, None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        enlarged = np.einsum("mia,ma->mi", member, np.where(size > 1, size / (size - 1), 1.0))
-    return np.asarray(np.sqrt(np.abs(np.where(np.abs(own) < 1e-12, 0.0, own)) * enlarged))
-
-
-def centroid_distances(squared: F64, group: Sequence[int] | Labels) -> F64:
-    """Return the distance of each row to the centroid of its group, (N,), enlarged by sqrt(n / (n - 1)).
-
-    Examples
-    --------
-    >>> d = np.array([[0, 4, 1.0], [4, 0, 1.0], [1, 1, 0]])  # points at 0, 2 and 1
-    >>> centroid_distances(d, [0, 0, 0]).round(3).tolist()
-    [1.225, 1.225, 0.0]
-    """
-    labels, sizes = _labels(group)
-    return np.asarray(_away(squared, labels[None], len(sizes))[0])
+def _moved(squared: F64, labels: Labels) -> F64:
+    """Return squared distances, those between two groups moved so that their mean is that within both."""
+    out = squared.copy()
+    member = [np.flatnonzero(labels == g) for g in np.unique(labels)]
+    within = [float(squared[np.ix_(rows, rows)].sum()) / (len(rows) * (len(rows) - 1)) for rows in member]
+    for a, b in combinations(range(len(member)), 2):
+        between = np.ix_(member[a], member[b])
+        out[between] += (within[a] + within[b]) / 2 - squared[between].mean()
+        out[np.ix_(member[b], member[a])] = out[between].T
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +271,8 @@ def _nothing() -> GroupTest:
 def _tested(
     observed: float, share: float, labels: Labels, sizes: list[int], statistic: Any, permutations: int, seed: int
 ) -> GroupTest:
+    if math.isnan(observed):
+        return _nothing()
     ways = arrangements(sizes)
     exact = ways <= permutations
     if exact:

@@ -11,7 +11,6 @@ from scipy import stats
 
 from mkfa.stats.grouped_distances import (
     arrangements,
-    centroid_distances,
     dispersion,
     permanova,
     principal_coordinates,
@@ -79,43 +78,59 @@ def test_false_alarms_are_rare_and_groups_are_found():
     assert max(moved) <= 0.02
 
 
-def test_distances_to_a_centroid_are_those_of_points():
-    rng = np.random.default_rng(3)
-    x, group = rng.normal(size=(9, 4)), np.repeat([0, 1], [4, 5])
-    centres = np.stack([x[group == g].mean(axis=0) for g in (0, 1)])[group]
-    n = np.array([4, 5])[group]
-    np.testing.assert_allclose(
-        centroid_distances(squared(x), group), np.linalg.norm(x - centres, axis=1) * np.sqrt(n / (n - 1))
-    )
-
-
-def test_dispersion_is_that_of_scikit_bio_but_for_the_correction_for_few_members():
-    """The UniFrac distances and the F of skbio/stats/distance/tests/test_permdisp.py, test_centroid_normal."""
-    upper = """0.595483768391 0.618074717633 0.582763100909 0.566949022108 0.714717232268 0.772001731764 0.690237118413
-    0.740681707488 0.581427669668 0.613726772383 0.65945132763 0.745176523638 0.733836123821 0.720305073505
-    0.680785600439 0.672149021573 0.699416863323 0.71405573754 0.759178215168 0.689701276341 0.725100672826
-    0.64756120797 0.666018240373 0.66532968784 0.650464714994 0.632524644216 0.703720200713 0.748240937349
-    0.73416971958 0.727154987937 0.707316869557 0.636288883818 0.699880573956 0.565875193399 0.560605525642
-    0.575788039321"""
-    distances = np.zeros((9, 9))
-    distances[np.triu_indices(9, 1)] = [float(x) for x in upper.split()]
-    group = np.repeat([0, 1], [5, 4])
-    n = np.array([5, 4])[group]
-    away = centroid_distances((distances + distances.T) ** 2, group) / np.sqrt(n / (n - 1))
-    assert stats.f_oneway(away[:5], away[5:]).statistic == pytest.approx(0.244501519876)
-
-
-def test_dispersion_is_the_f_of_these_distances_and_sees_scatter_only():
+def test_dispersion_compares_the_variances_of_the_groups():
     rng = np.random.default_rng(4)
-    x, group = rng.normal(size=(20, 3)), np.repeat([0, 1], 10)
-    away = centroid_distances(squared(x), group)
-    f = stats.f_oneway(away[:10], away[10:]).statistic
-    assert dispersion(squared(x), group).statistic == pytest.approx(f)
-    moved = [
-        dispersion(squared(rng.normal(size=(20, 3)) + 9 * group[:, None]), group, permutations=99).p for _ in range(100)
-    ]
-    assert np.mean(np.array(moved) <= 0.05) <= 0.12
-    assert dispersion(squared(rng.normal(size=(20, 3)) * (1 + 4 * group[:, None])), group).p < 0.01
+    group = np.repeat([0, 1, 2], [10, 8, 6])
+    x = rng.normal(size=(24, 3))
+    assert dispersion(squared(x * np.where(group == 2, 6, 1)[:, None]), group).p < 0.01
+    x[group == 2] += 9
+    variance = np.array([x[group == g].var(axis=0, ddof=1).sum() for g in range(3)])
+    weight = np.array([9, 7, 5])
+    mean = np.average(variance, weights=weight)
+    expected = float((weight * (variance - mean) ** 2).sum() / mean**2)
+    found = dispersion(squared(x), group, permutations=99)
+    assert found.statistic == pytest.approx(expected) and found.p > 0.05
+
+
+def test_dispersion_of_few_is_exact():
+    found = dispersion(squared(np.random.default_rng(9).normal(size=(8, 2))), np.repeat([0, 1], 4))
+    assert (found.m, found.exact, found.least) == (35, True, 1 / 35)
+
+
+def patterned_banks(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Two groups of banks of eight layers that mix twelve patterns; those of the second are turned in space.
+
+    They lie elsewhere and scatter exactly alike.
+    """
+    patterns = np.random.default_rng(1).normal(size=(12, 8))
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))[0]
+    banks = []
+    for number in range(2 * count):
+        chosen = np.concatenate([rng.choice(12, 12, p=rng.dirichlet(np.full(12, 0.5))) for _ in range(8)])
+        x = patterns[chosen] + 0.3 * rng.normal(size=(len(chosen), 8))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        banks.append(x @ turn if number >= count else x)
+    return np.stack(banks)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_dispersion_keeps_its_level_for_distances_that_are_not_euclidean(apart: bool):
+    """Those of coverage, 1 less the mean |cos| of filters to the nearest of the other bank."""
+    found = []
+    for seed in range(60):
+        banks = patterned_banks(np.random.default_rng([4, seed]), 8)
+        banks = banks[[0, 1, 2, 3, 8, 9, 10, 11]] if apart else banks[:8]
+        cosine = np.abs(np.einsum("aik,bjk->abij", banks, banks))
+        value = (cosine.max(axis=3).mean(axis=2) + cosine.max(axis=2).mean(axis=2)) / 2
+        distance = (1 - value) ** 2
+        np.fill_diagonal(distance, 0.0)
+        found.append(dispersion(distance, np.repeat([0, 1], 4)).p)
+    assert np.mean(np.array(found) <= 0.05) <= 0.1
+
+
+def test_things_that_do_not_differ_are_not_tested():
+    nothing, group = np.zeros((8, 8)), np.repeat([0, 1], 4)
+    assert math.isnan(permanova(nothing, group).p) and math.isnan(dispersion(nothing, group).p)
 
 
 def test_variance_components_are_those_that_were_planted():
@@ -140,7 +155,7 @@ def test_where_nothing_can_be_tested_nothing_is_said():
     assert math.isnan(permanova(d, [0, 0, 0]).p)
     assert math.isnan(dispersion(d, [0, 0, 1]).p)
     four = squared(np.random.default_rng(6).normal(size=(4, 2)))
-    assert math.isnan(dispersion(four, [0, 0, 1, 1]).p)  # both members are equally far from their centroid
+    assert math.isnan(dispersion(four, [0, 0, 1, 1]).p)
 
 
 def test_coordinates_keep_the_distances_of_points_in_a_plane():
