@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mkfa.stats.grouped_distances import (
-    arrangements,
-    dispersion,
-    permanova,
-    principal_coordinates,
-    variance_components,
-)
+from mkfa.stats.grouped_distances import arrangements, dispersion, permanova, principal_coordinates, variance_components
 
 
 def squared(x: np.ndarray) -> np.ndarray:
