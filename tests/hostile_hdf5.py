@@ -187,6 +187,20 @@ def changed_bank(change: Callable[[Any], None]) -> Files:
     return {"bank.h5": buffer.getvalue()}
 
 
+def keras_shards_that_share(n: int) -> Files:
+    """An index that lists each file for many groups, and files of many groups whose names share a text."""
+
+    def fill(f: Any) -> None:
+        for i in range(20 * n):
+            f.create_dataset(f"{LAYERS}_{i}/vars/0", data=np.ones((3, 3, 1, 1), "f4"))
+
+    (image,) = hdf5_file("x", fill).values()
+    names = [f"m_{i:05d}.weights.h5" for i in range(min(5 * n, 300))]
+    places = {f"/{LAYERS}_{i}/vars": names for i in range(20 * n)}
+    index = json.dumps({"weight_map": places}).encode()
+    return {"m.weights.json": index, **dict.fromkeys(names, image)}
+
+
 def bank_of_unwritten_chunks(n: int) -> Files:
     def change(f: Any) -> None:
         f.create_dataset("analysis/a/x", (10_000_000 * n,), "f4", chunks=(1_000_000,), compression="gzip")
@@ -231,6 +245,7 @@ HDF5: tuple[Callable[[int], Files], ...] = (
     groups_of_one_layer,
     many_names_of_layers,
     many_attributes,
+    keras_shards_that_share,
     bank_of_unwritten_chunks,
     bank_with_a_wide_table,
     bank_of_many_objects,

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mkfa.errors import MkfaError, SourceError
+from mkfa.readers.graphs.keras_shards import INDEX as KERAS_INDEX
+from mkfa.readers.graphs.keras_shards import shards_of
 from mkfa.readers.graphs.tfjs import is_tfjs
 from mkfa.readers.tensors.shard_names import INDEX, families, missing, shard_name
 from mkfa.readers.tensors.shards import are_networks, json_file, open_any
@@ -130,11 +132,21 @@ def parts_of_pipeline(folder: Path) -> list[Path]:
     return [folder / name for name in inner] if len(inner) > 1 else []
 
 
+def is_saved_model(folder: Path) -> bool:
+    """True for a folder of TensorFlow (SavedModel, TensorFlow.js before version 1) without a checkpoint beside it."""
+    names = _names(folder)
+    kept = {"saved_model.pb", "saved_model.pbtxt", "tensorflowjs_model.pb"} & set(names)
+    return bool(kept) and not _files(names) and _WEB_MODEL not in names
+
+
 def _listed(folder: Path, names: Iterable[str]) -> set[str]:
     """Return the shards that the folder's indexes list; an index that cannot be read is left to its reader."""
     shards: set[str] = set()
     for name in names:
-        if INDEX.fullmatch(name):
+        if name.endswith(KERAS_INDEX):
+            with contextlib.suppress(SourceError):
+                shards |= set(shards_of(folder / name))
+        elif INDEX.fullmatch(name):
             with contextlib.suppress(SourceError, LookupError, AttributeError, TypeError):
                 shards |= set(json_file(folder / name)["weight_map"].values()) if (folder / name).is_file() else set()
     return shards
@@ -168,6 +180,10 @@ def _files(names: Iterable[str], folder: Path | None = None) -> list[_File]:
         if index:
             stem, rank = index["stem"], _FORMATS.index(f".{index['format']}") * 2 + 1
             found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), index["variant"] or "", rank))
+            continue
+        if name.endswith(KERAS_INDEX):
+            stem, rank = name.removesuffix(KERAS_INDEX), 2 * _FORMATS.index(".h5") + 1
+            found.append(_File(name, _FRAMEWORK.sub(r"\1", stem), "", rank))
             continue
         plain = name.removesuffix(".tar")
         ending = next(

@@ -34,6 +34,12 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
     if path.is_dir():
         return read_folder
     head = read_head(path, 512)
+    if path.name.endswith(".weights.json"):
+        from mkfa.readers.graphs.keras_shards import read_keras_shards
+
+        return read_keras_shards
+    if path.name == "weights_manifest.json":
+        raise _of_tensorflow(path)
     if path.suffix == ".json":
         from mkfa.readers.graphs.tfjs import is_tfjs, read_tfjs
 
@@ -66,12 +72,32 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
 
         if is_bank(path):
             raise SourceError(path, "is a file of mkfa, not a checkpoint", "a bank is compared or assigned by its path")
+        from mkfa.readers.graphs.keras_shards import index_of, read_keras_shards
+
+        if index := index_of(path):
+            return lambda _, options: read_keras_shards(index, options)
         return read_keras
     if head[:4] == b"PK\x03\x04" or _looks_like_pickle(head, path):
         from mkfa.readers.tensors.pytorch import read_torch
 
         return read_torch
+    if path.suffix in (".pb", ".pbtxt", ".index") or ".data-" in path.suffix:
+        raise _of_tensorflow(path)
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
+
+
+def _of_tensorflow(path: Path) -> SourceError:
+    """Return the error for a file or folder of TensorFlow's own formats, which need its runtime."""
+    remedy = "save the network as .keras or .h5, or convert it to TFLite, ONNX or TensorFlow.js's model.json"
+    if path.name in ("tensorflowjs_model.pb", "weights_manifest.json"):
+        problem = "is of a model that TensorFlow.js's converter wrote before version 1, whose graph is not read"
+        return SourceError(path, problem, "convert the network again, which writes a model.json")
+    if path.suffix in (".pb", ".pbtxt"):
+        kind = "a TensorFlow SavedModel" if path.name.startswith("saved_model.") else "a frozen TensorFlow graph"
+        return SourceError(path, f"is {kind}, which is not read", remedy)
+    if path.is_dir():
+        return SourceError(path, "is a TensorFlow SavedModel, which is not read", remedy)
+    return SourceError(path, "is a part of a TensorFlow checkpoint, which is not read", remedy)
 
 
 def _looks_like_pickle(head: bytes, path: Path) -> bool:
@@ -89,10 +115,12 @@ def read_folder(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     A `config.json` beside it that timm wrote names the architecture, the training set and the licence. Parameters and
     errors as for `reader_for`.
     """
-    from mkfa.readers.folders import choose, config_facts, parts_of_pipeline
+    from mkfa.readers.folders import choose, config_facts, is_saved_model, parts_of_pipeline
 
     if parts := parts_of_pipeline(path):
         return _read_pipeline(path, parts, options)
+    if is_saved_model(path):
+        raise _of_tensorflow(path)
     chosen = choose(path, prefer_ema=options.weights == "ema")
     facts = config_facts(chosen.path.parent)
     reading = _with_hint(chosen.path, options, facts["architecture"])

@@ -119,3 +119,34 @@ def write_keras(path: Path, config: Any, image: bytes, compression: int = zipfil
         out.writestr("metadata.json", "{}")
         out.writestr("config.json", json.dumps(config))
         out.writestr("model.weights.h5", image)
+
+
+def write_shards(folder: Path, layers: Layers, *, count: int, stem: str = "model", divide: str = "") -> Path:
+    """As `model.save_weights("STEM.weights.json", max_shard_size=...)` of Keras 3; returns the index.
+
+    The weights of the layer `divide` are in two files, of which only the first has its name.
+    """
+    places: dict[str, list[str]] = {}
+    seen: dict[str, int] = {}
+    names = [f"{stem}_{i:05d}.weights.h5" for i in range(count)]
+    files = [h5py.File(folder / name, "w") for name in names]
+    files[0].create_group("vars").attrs["name"] = "functional"
+    for at, (name, (node, weights)) in enumerate(layers.items()):
+        base = _NEW[node["class_name"]]
+        key = f"layers/{base}_{seen[base]}/vars" if base in seen else f"layers/{base}/vars"
+        seen[base] = seen.get(base, 0) + 1
+        first = at * count // len(layers)
+        for i, array in enumerate(weights.values()):
+            shard = min(first + (name == divide and i > 0), count - 1)
+            group = files[shard].require_group(key)
+            if not i:
+                group.attrs["name"] = name
+            group.create_dataset(str(i), data=array)
+            files_of = places.setdefault("/" + key, [])
+            if names[shard] not in files_of:
+                files_of.append(names[shard])
+    for file in files:
+        file.close()
+    index = folder / f"{stem}.weights.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1.0}, "weight_map": places}, indent=4))
+    return index

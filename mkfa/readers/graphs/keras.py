@@ -40,7 +40,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import Reading
 from mkfa.storage import hdf5
 from mkfa.storage.budget import LONGEST_NAME, Budget
-from mkfa.storage.files import open_file, sha256_of
+from mkfa.storage.files import open_file, read_span, sha256_of
 from mkfa.storage.zip_records import check_span
 
 _DEEPEST = 32
@@ -50,6 +50,7 @@ _BYTES_A_LETTER = 24
 _STEPS_A_WEIGHT, _STEPS_A_MEMBER = 60, 5
 _OPTIMISERS = ("optimizer", "optimizer_weights", "_optimizer", "training_config")
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+_LONGEST_CONFIG = 1 << 26
 _AGAIN = "fetch the file again"
 
 
@@ -63,7 +64,7 @@ def read_keras(path: Path, options: ReadOptions = DEFAULT) -> Reading:
                 stated = _read(f, config, tally, budget)
         else:
             with hdf5.open_weights(path, path) as f:
-                stated = _read(f, _stored_config(f, budget), tally, budget)
+                stated = _read(f, _stored_config(f, budget) or config_beside(path, budget), tally, budget)
     except DamagedError as error:
         raise damaged(path, error) from None
     reading = tally.reading(options.architecture, sha256_of(path))
@@ -79,15 +80,32 @@ def is_bank(path: Path) -> bool:
 
 def _read(f: Any, config: Mapping[str, Any] | None, tally: Tally, budget: Budget) -> bool:
     """Visit the layers of an open file; return whether a configuration states what every layer taken is."""
-    weights = _Weights(budget)
-    root = f["model_weights"] if "model_weights" in f and hdf5.is_inside(f, "model_weights") else f
-    old = any(hdf5.has_attribute(root, name, budget) for name in ("layer_names", "layer_names0"))
-    layers = _old_layers(root, config, weights) if old else _Walk(weights).model(root, config)
-    stated = [take_layer(layer, tally) for layer in layers]
+    stated = [take_layer(layer, tally) for layer in stored_layers(f, config, budget)]
     if not stated:
         problem = "is an HDF5 file without the layers of a Keras model"
         raise SourceError(budget.thing, problem, "give a file that Keras saved")
     return all(stated)
+
+
+def stored_layers(f: Any, config: Mapping[str, Any] | None, budget: Budget) -> Iterator[StoredLayer]:
+    """Yield the layers of an open file with their weights; `config` is the model's configuration, if it is known."""
+    weights = _Weights(budget)
+    root = f["model_weights"] if "model_weights" in f and hdf5.is_inside(f, "model_weights") else f
+    old = any(hdf5.has_attribute(root, name, budget) for name in ("layer_names", "layer_names0"))
+    return _old_layers(root, config, weights) if old else _Walk(weights).model(root, config)
+
+
+def config_beside(path: Path, budget: Budget) -> Mapping[str, Any] | None:
+    """Return the configuration that Keras writes beside weights in a folder (`config.json`), None if there is none."""
+    if not path.name.startswith("model.weights."):
+        return None
+    with contextlib.suppress(SourceError), open_file(path.with_name("config.json")) as f:
+        size = f.seek(0, 2)
+        if size <= _LONGEST_CONFIG:
+            budget.grow(size)
+            config = parse_config(read_span(f, 0, size, thing=path), budget)
+            return config if has_members(config) else None
+    return None
 
 
 def parse_config(text: str | bytes, budget: Budget) -> Mapping[str, Any]:
