@@ -96,6 +96,24 @@ def names_that_share_a_text(n: int) -> Files:
     return {"m.h5": sharing(files["m.h5"], 3901, 100_000 * n)}
 
 
+def endless_heap(n: int) -> Files:
+    """Texts in a heap with an object of no size, from which HDF5 goes to itself for ever, behind n MB of weights."""
+
+    def fill(f: Any) -> None:
+        f["weights"] = np.zeros((n << 18, 1), np.float32)
+        f.attrs["layer_names"] = ["a"]
+        f.attrs["model_config"] = "{}"
+
+    out = bytearray(hdf5_file("m.h5", fill)["m.h5"])
+    heap = out.rindex(b"GCOL")
+    at = heap + 16
+    while number := int.from_bytes(out[at : at + 2], "little"):
+        at += 16 + -(-int.from_bytes(out[at + 8 : at + 16], "little") // 8) * 8
+    assert number == 0
+    out[at + 8 : at + 16] = bytes(8)
+    return {"m.h5": bytes(out)}
+
+
 def one_wide_name(n: int) -> Files:
     """Lists of layers of which one name, of 60 bytes * n, sets the width of all."""
     wide = 60 * min(n, 500)
@@ -239,6 +257,7 @@ HDF5: tuple[Callable[[int], Files], ...] = (
     packed_zeros,
     packed_archive,
     names_that_share_a_text,
+    endless_heap,
     one_wide_name,
     names_without_end,
     many_groups,

@@ -1,6 +1,7 @@
 """Read and write HDF5 without trusting what a file claims; the only module that imports h5py.
 
-Text has fixed length and HDF5's tables have checksums, so damage raises an error instead of causing an endless loop.
+mkfa's texts have fixed length and its tables checksums, so that damage raises an error instead of causing an endless
+loop; the heaps of other programs' files, in which HDF5 can loop, are checked first (`hdf5_heaps`).
 
 Before anything is read, a file of mkfa's is checked to have only what mkfa writes (`open_file`): hard links, each to
 another object, and contiguous data within the file that do not overlap. So what is read is never larger than the file.
@@ -25,6 +26,7 @@ import numpy as np
 from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, SourceError, one_line
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import read_head
+from mkfa.storage.hdf5_heaps import check_heaps
 
 CHECKSUM = "checksum"
 """Attribute with the `checksum` of a dataset. Datasets without it are read unchecked."""
@@ -150,6 +152,8 @@ def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
 
     try:
         with h5py.File(source, "r") as f:
+            with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as stream:
+                check_heaps(stream, length_bytes=f.id.get_create_plist().get_sizes()[1])
             yield f
     except (SourceError, InUseError):
         raise
@@ -364,9 +368,9 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
     found = h5py.h5a.open(at.id, key.encode())
     size, count = found.get_storage_size(), math.prod(found.shape)
     if found.dtype.hasobject:  # each value may be as long as the file, and all may share one place in it
-        if budget is None and count > 1:
+        if budget is None:
             raise BankError("file", f"has the attribute {key} with values of variable length", _OWN)
-        size = count * (0 if budget is None else budget.size)
+        size = count * budget.size
     if budget is None:
         if size > _MOST_ATTRIBUTE:
             raise BankError("file", f"has the attribute {key} of more than {_MOST_ATTRIBUTE >> 20} MiB", _OWN)
