@@ -96,7 +96,7 @@ def test_fewer_distinct_lines_than_clusters():
 def test_assignment_in_blocks_is_assignment(monkeypatch):
     vector = unit(planted(3, 100)[0])
     whole = assign_lines(vector, vector[:7])
-    monkeypatch.setattr("mkfa.clusters.lines._ROWS", 33)
+    monkeypatch.setattr("mkfa.clusters.lines._BLOCK", 33)
     for a, b in zip(whole, assign_lines(vector, vector[:7]), strict=True):
         assert np.allclose(a, b, atol=1e-6)
 
