@@ -50,6 +50,10 @@ class InUseError(BankError):
     """A file of HDF5 that another program has open for writing; it is sound, but cannot be read now."""
 
 
+class OutputExistsError(MkfaError):
+    """A file to be written exists, and nothing said that it may be replaced."""
+
+
 class UnknownNameError(MkfaError):
     """A name that resolves to nothing."""
 

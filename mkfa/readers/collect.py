@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from mkfa.banks.bank import FilterBank, Provenance
 from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, source_digest, write_bank
 from mkfa.banks.library import bank_file_name, bundled_index, library_folder
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import MkfaError, OutputExistsError, WorkError
 from mkfa.progress import Progress, follow
 from mkfa.readers.former import (
     Former,
@@ -312,7 +312,10 @@ def _harvest_into(
             return _kept(source, path, present, given)
     bank = harvest(source, name=name, **options)
     if present is None or force:
-        return _written(source, path, bank, former, twins)
+        try:
+            return _written(source, path, bank, former, twins)
+        except OutputExistsError:  # another process harvested under this name meanwhile: decide by what it left
+            return _harvest_into(path, source, name, force=force, options=options, hub=hub, twins=twins)
     if not same_network(present, bank):
         raise refuse_other(path, source, old=present.provenance, new=bank.provenance)
     notes = []

@@ -10,7 +10,7 @@ import re
 import secrets
 from pathlib import Path
 
-from mkfa.errors import MkfaError, WorkError
+from mkfa.errors import MkfaError, OutputExistsError, WorkError
 
 _LONGEST = 220
 """Longest file name, bytes: file systems allow 255, and the temporary file's name is longer."""
@@ -69,7 +69,7 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 
 
 def _exists(path: Path) -> MkfaError:
-    return MkfaError(path, "exists already and was not changed", "choose another name or pass --force")
+    return OutputExistsError(path, "exists already and was not changed", "choose another name or pass --force")
 
 
 def _write_error(path: Path, error: OSError) -> MkfaError:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mkfa.banks.bank_file import read_bank
+from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.banks.library import library_folder, load_bank
 from mkfa.errors import MkfaError
+from mkfa.readers import collect as module
 from mkfa.readers.collect import expand_sources, harvest_all
 
 STEM = np.ones((4, 3, 3, 3), np.float32)
@@ -51,6 +52,26 @@ def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_pa
     assert "1 of 3 sources" in str(error)
     assert "broken" in str(error)
     assert not (library_folder() / "broken.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "force", "state"),
+    [(0, False, "skipped"), (0, True, "harvested"), (1, True, "harvested"), (1, False, None)],
+)
+def test_a_bank_that_another_process_wrote_meanwhile_is_looked_at_again(checkpoints, monkeypatch, other, force, state):
+    original, written = module.harvest, []
+
+    def harvest(source, **options):
+        if not written:  # what another process does between this one's first look and its write
+            written.append(write_bank(original(str(checkpoints[other]), name="net0"), library_folder() / "net0.h5"))
+        return original(source, **options)
+
+    monkeypatch.setattr(module, "harvest", harvest)
+    done = harvest_all([str(checkpoints[0])], force=force)
+    if state is None:
+        assert states(done) == ["failed"] and load_bank("net0").provenance.source == str(checkpoints[other])
+    else:
+        assert states(done) == [state] and load_bank("net0").provenance.source == str(checkpoints[0])
 
 
 def test_a_damaged_bank_is_harvested_again(checkpoints):
