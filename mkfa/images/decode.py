@@ -7,6 +7,8 @@ What the values of an image mean depends on its mode:
   in a file of 16 bits are therefore dark; `levels` says where black and white are.
 - 32-bit integers, signed 16-bit integers and floats, which have no usual range: one range for the whole data set, see
   `usual_range`.
+- TIFFs of several channels of floats, of signed or 32-bit integers, of more than four channels, or of 16 bits in
+  separate planes are refused: Pillow reads none of them, or misreads them.
 - Transparent pixels show the background. Only the first frame or page is read. An EXIF orientation is not applied, as
   in `torchvision.datasets.ImageFolder` (Pillow applies that of a TIFF).
 """
@@ -14,6 +16,7 @@ What the values of an image mean depends on its mode:
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -123,9 +126,12 @@ def open_image(path: Path) -> Iterator[Image]:
 
     Image.init()
     read_head(path, error=DomainError, kind="an image", give="take it out of the folder")
+    _silence()
     try:
         picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
+        if found := _channels_of_tiff(path):
+            raise _unread(path, found) from None
         raise DomainError(path, "is not an image that Pillow reads", "fetch it again, or convert it to PNG") from None
     except Image.DecompressionBombError as error:
         count = re.search(r"\d{6,}", str(error))
@@ -133,7 +139,63 @@ def open_image(path: Path) -> Iterator[Image]:
     with picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise _too_large(path, picture.width * picture.height)
+        if picture.format == "TIFF" and _is_misread(picture):
+            raise _unread(path, _channels_of_tiff(path))
         yield picture
+
+
+@functools.cache
+def _silence() -> None:
+    """Keep Pillow's log and libtiff's own lines off the terminal: what is wrong with an image is said in one sentence.
+
+    libtiff writes to standard error from C. A build without it, or with it inside (Windows), is left as it is.
+    """
+    import ctypes
+    import logging
+
+    from PIL import _imaging
+
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(library, name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
+
+def _is_misread(picture: Image) -> bool:
+    """True for a TIFF that Pillow opens but takes for another: signed bytes, and wide numbers in separate planes."""
+    bits, kinds = _tag(picture, 258) or (1,), _tag(picture, 339) or (1,)
+    planes = len(bits) > 1 and max(bits) > 8 and _tag(picture, 284) == 2
+    return planes or (max(bits) <= 8 and 2 in kinds)
+
+
+def _channels_of_tiff(path: Path) -> str:
+    """Return what a TIFF has, "" for any other file."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with contextlib.suppress(Exception), path.open("rb") as f:  # damaged metadata does no harm
+        head = f.read(8)
+        if head[:4] in (b"II+\0", b"MM\0+"):
+            head += f.read(8)
+        if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return ""
+        tags = ImageFileDirectory_v2(head)
+        f.seek(tags.next)
+        tags.load(f)
+        count, bits, kinds = int(tags.get(277, 1)), tags.get(258, (1,)), tags.get(339, (1,))
+        kind = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}.get(kinds[0], "integers")
+        apart = " in separate planes" if count > 1 and tags.get(284) == 2 else ""
+        packed = tags.get(259, 1)
+        by = "" if packed in (1, 5, 7, 8, 32773, 32946) else f" by compression {int(packed)}"
+        return f"{count} channel{'s' * (count != 1)} of {bits[0]}-bit {kind}{apart}{by}"
+    return ""
+
+
+def _unread(path: Path, found: str) -> DomainError:
+    remedy = "convert it to 8 or 16 bits a channel, gray or RGB; floats of one channel are read at 32 bits"
+    return DomainError(path, f"is a TIFF of {found}, which Pillow does not read", remedy)
 
 
 def _too_large(path: Path, count: int) -> DomainError:
@@ -251,6 +313,8 @@ def _gray(picture: Image, decoding: Decoding) -> Image:
         own = decoding.floats if picture.mode == "F" else decoding.integers
         low, high = decoding.levels or own or usual_range([extremes(values)], floats=picture.mode == "F")
         gray = _stretch(values, low, high)
+        if _tag(picture, 262) == 0:  # white is the lowest value
+            gray = 255 - gray
     return _composite(Image.fromarray(gray).convert("RGB"), alpha, decoding)
 
 

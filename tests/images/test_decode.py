@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -357,3 +358,71 @@ def test_pillow_reads_what_these_tests_write(tmp_path):
     with Image.open(tmp_path / "a.tif") as a, Image.open(tmp_path / "b.tif") as b:
         assert np.array_equal(a, b)
         assert isinstance(a, TiffImagePlugin.TiffImageFile)
+
+
+FLOATS = np.linspace(0, 1, 16 * 16 * 8, dtype=np.float32).reshape(16, 16, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "kind", "found"),
+    [
+        (FLOATS[..., :3], 32, 3, "3 channels of 32-bit floats"),
+        (FLOATS[..., :4], 32, 3, "4 channels of 32-bit floats"),
+        (FLOATS[..., :3].astype("f2"), 16, 3, "3 channels of 16-bit floats"),
+        (FLOATS[..., 0].astype("f2"), 16, 3, "1 channel of 16-bit floats"),
+        (FLOATS[..., 0].astype("f8"), 64, 3, "1 channel of 64-bit floats"),
+        ((FLOATS[..., :3] * 9000).astype("u4"), 32, 1, "3 channels of 32-bit integers"),
+        ((FLOATS[..., :3] * 9000).astype("i2"), 16, 2, "3 channels of 16-bit signed integers"),
+        ((FLOATS[..., :5] * 255).astype("u1"), 8, 1, "5 channels of 8-bit integers"),
+        ((FLOATS * 65535).astype("u2"), 16, 1, "8 channels of 16-bit integers"),
+        ((FLOATS[..., 0] * 200 - 100).astype("i1"), 8, 2, "1 channel of 8-bit signed integers"),
+    ],
+)
+@pytest.mark.parametrize("big", [False, True])
+def test_tiffs_that_pillow_does_not_read_are_refused_by_what_they_have(values, bits, kind, found, big, tmp_path, capfd):
+    photometric = 2 if values.ndim == 3 and values.shape[2] in (3, 4) else 1
+    (tmp_path / "a.tif").write_bytes(tiff(values, bits=bits, kind=kind, photometric=photometric, big=big))
+    with (
+        pytest.raises(DomainError, match=f"is a TIFF of {found}, which Pillow does not read"),
+        open_image(tmp_path / "a.tif") as picture,
+    ):
+        to_rgb(picture)
+    assert capfd.readouterr().err == ""
+
+
+def test_wide_numbers_in_separate_planes_are_refused(tmp_path):
+    """Pillow takes each plane for bytes, without a word."""
+    raw = (FLOATS[..., :3] * 65535).astype("u2").transpose(2, 0, 1).tobytes()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    facts = {256: 16, 257: 16, 258: (16,) * 3, 259: 1, 262: 2, 277: 3, 278: 16, 284: 2, 339: (1,) * 3}
+    for tag, value in {**facts, 273: (8, 8 + 512, 8 + 1024), 279: (512,) * 3}.items():
+        tags[tag] = value
+    directory = tags.tobytes(8 + len(raw))
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(raw)) + raw + directory)
+    match = "is a TIFF of 3 channels of 16-bit integers in separate planes"
+    with pytest.raises(DomainError, match=match), open_image(tmp_path / "a.tif"):
+        pass
+
+
+def test_floats_whose_white_is_the_lowest_value_are_inverted(tmp_path):
+    values = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 16)
+    (tmp_path / "a.tif").write_bytes(tiff(values, bits=32, kind=3, photometric=0))
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), gray(255 - np.rint(values * 255)))
+
+
+@pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_lzw", "jpeg", "packbits"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_libtiff_does_not_write_to_the_terminal(tmp_path, capfd, compression, damage):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.tif", compression=compression)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    if damage == "cut":
+        with Image.open(tmp_path / "a.tif") as picture:
+            first = picture.tag_v2[273][0]
+        data[first + 100 : first + 400] = b"\xff" * 300
+    else:
+        data[len(data) // 2 : len(data) // 2 + 200] = b"\x5a" * 200
+    (tmp_path / "a.tif").write_bytes(data)
+    with contextlib.suppress(OSError), open_image(tmp_path / "a.tif") as picture:
+        to_rgb(picture)
+    assert capfd.readouterr().err == ""
