@@ -265,6 +265,8 @@ def test_a_click_on_a_point_tells_everything_below_the_map(page):
 def test_arms_are_toggled_and_the_papers_values_stand_apart(page):
     first = "#experiments article:first-of-type"
     assert page.run(f"document.querySelector('{first} svg [data-arm=random]') !== null")
+    places = f"[...document.querySelectorAll('{first} svg .band')].map((e) => e.getAttribute('d').split(',')[0])"
+    assert len(page.run(places)) == len(set(page.run(places))) > 3  # the bars of many arms stand side by side
     toggle(page, "random", first)
     assert page.run(f"document.querySelector('{first} svg [data-arm=random]')") is None
     toggle(page, "difference from the base", first)

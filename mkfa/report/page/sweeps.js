@@ -1,5 +1,7 @@
 // Curves, tables, matrices and lists of runs; the paper's values apart from ours.
 
+const MOST_BANDS = 3;
+
 function sweepsSection() {
   const blocks = facts.sweeps.map(sweepBlock);
   return { whole: section("experiments", "Experiments",
@@ -42,16 +44,19 @@ function curveBody(one) {
       svg.append(draw("line", { x1: px(layers[0] - 0.4), x2: px(layers[layers.length - 1] + 0.4), y1: py(zero), y2: py(zero), style: { stroke: "var(--ink)" }, "stroke-dasharray": "2 3" }),
         draw("text", { x: px(layers[layers.length - 1] + 0.4), y: py(zero) - 5, "text-anchor": "end" }, `base ${percent(one.base.mean)}`));
     }
-    for (const series of shown) {
+    // Bands of many arms cover each other: then bars stand side by side.
+    const bars = shown.length > MOST_BANDS, gap = Math.min(...layers.slice(1).map((n, i) => px(n) - px(layers[i])), 80);
+    const step = bars ? Math.min(9, (0.6 * gap) / shown.length) : 0;
+    for (const [number, series] of shown.entries()) {
       const known = series.points.filter((cell) => value(cell) !== null), colour = shade(series.colour);
+      const at = (cell) => px(cell.layers) + step * (number - (shown.length - 1) / 2);
       const band = known.filter((cell) => cell.half_width !== null);
-      if (state.bands && band.length > 1) {
-        const high = band.map((cell) => [px(cell.layers), py(value(cell) + cell.half_width)]), low = band.map((cell) => [px(cell.layers), py(value(cell) - cell.half_width)]).reverse();
-        svg.append(draw("path", { d: `${pathOf([...high, ...low])}Z`, fill: colour, opacity: 0.13, class: "band" }));
-      }
-      svg.append(draw("path", { d: pathOf(known.map((cell) => [px(cell.layers), py(value(cell))])), fill: "none", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": series.dash.map((d) => 2 * d).join(" "), "data-arm": series.label }));
+      const ends = (sign) => band.map((cell) => [at(cell), py(value(cell) + sign * cell.half_width)]);
+      if (state.bands && bars) ends(-1).forEach((low, i) => svg.append(draw("path", { d: pathOf([low, ends(1)[i]]), stroke: colour, "stroke-width": 1.6, class: "band" })));
+      else if (state.bands && band.length > 1) svg.append(draw("path", { d: `${pathOf([...ends(1), ...ends(-1).reverse()])}Z`, fill: colour, opacity: 0.13, class: "band" }));
+      svg.append(draw("path", { d: pathOf(known.map((cell) => [at(cell), py(value(cell))])), fill: "none", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": series.dash.map((d) => 2 * d).join(" "), "data-arm": series.label }));
       for (const cell of known) {
-        svg.append(telling(draw("circle", { class: "mark", cx: px(cell.layers), cy: py(value(cell)), r: 4.5, fill: colour }),
+        svg.append(telling(draw("circle", { class: "mark", cx: at(cell), cy: py(value(cell)), r: 4.5, fill: colour }),
           `${series.label}, ${cell.layers} layers; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(cell.relative === null ? null : 100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
       }
     }
@@ -65,7 +70,7 @@ function curveBody(one) {
     tick("95 % intervals", true, (on) => { state.bands = on; refresh(); }));
   const rows = () => one.series.flatMap((series) => series.points.map((cell) => ({ ...cell, label: series.label })));
   const whole = make("div", {}, make("figure", {}, legend, controls, place,
-    make("figcaption", {}, `Bands: 95 % interval of the difference from the base${one.base ? `; base ${percent(one.base.mean)}, standard deviation ${percent(one.base.std)} over ${many(one.base.seeds, "seed")}` : ""}. 'As a table' has every point.`),
+    make("figcaption", {}, `Bands, or bars where there are many arms: 95 % interval of the difference from the base${one.base ? `; base ${percent(one.base.mean)}, standard deviation ${percent(one.base.std)} over ${many(one.base.seeds, "seed")}` : ""}. 'As a table' has every point.`),
     asTable(`Curve ${one.from}`, cellColumns("arm"), rows)), paperApart(one.paper, paperCurve));
   return { whole, refresh };
 }
