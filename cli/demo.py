@@ -60,7 +60,8 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (
         "report: everything on one page that opens in a browser",
         "Filters of each layer to hover, the map with a lasso, layers compared, patterns beside chance, keys, the "
-        "curve. What was written above is shown, what is missing is computed. The page loads nothing: send it as it is.",
+        "curve. What was written above is shown, what is missing is computed. The page loads nothing: send it as it "
+        "is.",
         "report {out}/ppocr_cls.h5 efficientnet_lite0 {out}/atlas.h5 {out}/compare.json {out}/keys.json {out}/curve "
         "--draws 99 --out {out}/report.html",
     ),
