@@ -262,6 +262,17 @@ class Running:
             **RUNNING,
         ),
     ] = 0
+    strategy: Annotated[
+        str,
+        option(
+            "--strategy",
+            "NAME",
+            "How runs share a device: alone; processes; graph: captured CUDA graphs; stacked: as one network; auto: "
+            "processes on a CPU, else the fastest of a few timed steps. With graph and stacked, --jobs is the runs at "
+            "a time.",
+            **RUNNING,
+        ),
+    ] = "auto"
     amp: Annotated[bool | None, flag("--amp/--no-amp", "bfloat16 autocast (default: on CUDA).", **RUNNING)] = None
     channels_last: Annotated[
         bool | None, flag("--channels-last/--no-channels-last", "Memory format (default: on).", **RUNNING)

@@ -28,7 +28,7 @@ class Row:
 
 
 ENGINES: dict[str, Row] = {
-    "local": Row("mkfa.engines.processes", "this machine"),
+    "local": Row("mkfa.engines.processes", "this machine", ("strategy",)),
     "ray": Row("mkfa.engines.ray_cluster", "a running Ray cluster", ("address",)),
     "slurm": Row("mkfa.engines.slurm_queue", "job arrays of Slurm", ("sbatch",)),
 }

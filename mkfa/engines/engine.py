@@ -104,3 +104,11 @@ class Timer(Protocol):
 
     def time(self, spec: RunSpec) -> Timing:
         """Return how long steps of a run without a source take while all places are busy."""
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """An engine that trains together only runs that fit together."""
+
+    def takes(self, planned: PlannedRun) -> bool:
+        """Return whether a run fits to those in progress; if there are none, every run does."""

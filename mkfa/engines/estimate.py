@@ -19,6 +19,8 @@ from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Run, epochs_between_evaluations, recipe_of, steps_of
 from mkfa.training.spec import RunSpec
 
+TIMED_STEPS = 20
+"""Steps of a group of runs that are timed."""
 _LONG_STEP = 0.1
 """Seconds; steps that take longer are timed with fewer repetitions."""
 
@@ -144,6 +146,52 @@ def time_run(spec: RunSpec, domains: Domains, *, execution: Execution) -> Timing
     return Specimen(spec, domains, execution).time()
 
 
+def time_group(
+    strategy: str, spec: RunSpec, domains: Domains, *, execution: Execution, count: int
+) -> tuple[Timing, int]:
+    """Time 20 steps of `count` runs at a time that differ in their seed, after warming up; nothing is written.
+
+    Parameters
+    ----------
+    strategy : one of `mkfa.training.strategies.GROUPS`.
+
+    Returns
+    -------
+    Timing
+        Seconds for a step of all runs; and per evaluated image, for which the others wait.
+    int
+        The most bytes of a CUDA device that were in use; 0 on other devices.
+    """
+    import torch
+
+    from mkfa.arms.plant import train_mode
+    from mkfa.training.strategies import GROUPS, WARM_UP
+
+    shared = replace(execution, share=execution.share / count)
+    how = shared.resolved()
+    with how.in_force():
+        if cuda := how.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(how.device)
+        specimens = [Specimen(replace(spec, seed=seed), domains, shared) for seed in range(count)]
+        runs = [specimen.run for specimen in specimens]
+        group, index = GROUPS[strategy](), torch.arange(runs[0].batch, device=runs[0].train_set.labels.device)
+        for run in runs:
+            train_mode(run.model, run.planted)
+            group.add(run.take_step)
+
+        def steps(first: int, last: int) -> float:
+            start = time.perf_counter()
+            for number in range(first, last):
+                losses = group.step([run.take_step.prepare(number, index) for run in runs])
+            float(sum(losses))  # waits for the device
+            return (time.perf_counter() - start) / (last - first)
+
+        steps(0, WARM_UP)
+        step = steps(WARM_UP, WARM_UP + TIMED_STEPS)
+        most = torch.cuda.max_memory_allocated(how.device) if cuda else 0
+        return Timing(step, count * specimens[0].time_image(step)), most
+
+
 class Specimen:
     """A run that is built only for timing."""
 
@@ -177,11 +225,14 @@ class Specimen:
             if mean < _LONG_STEP or self.how.compile:
                 mean = steps(1)
             mean = steps(max(2, min(20, round(1 / mean))))
-            count = EVALUATION_BATCH if mean < _LONG_STEP else EVALUATION_BATCH // 4
-            images = run.test_set.first(count)
-            start = time.perf_counter()
-            run.evaluate(images)
-            return Timing(mean, (time.perf_counter() - start) / len(images))
+            return Timing(mean, self.time_image(mean))
+
+    def time_image(self, step: float) -> float:
+        """Return the seconds per evaluated image of a network whose training steps take so many."""
+        images = self.run.test_set.first(EVALUATION_BATCH if step < _LONG_STEP else EVALUATION_BATCH // 4)
+        start = time.perf_counter()
+        self.run.evaluate(images)
+        return (time.perf_counter() - start) / len(images)
 
 
 def _network(spec: RunSpec, domains: Domains, what: str) -> tuple[object, ...]:

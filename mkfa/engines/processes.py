@@ -22,6 +22,8 @@ from typing import Any, cast
 
 from mkfa.engines.engine import Died, End, EngineError, Place, Timing
 from mkfa.engines.estimate import is_left
+from mkfa.engines.fastest import check_networks, check_strategy, choose, of_group
+from mkfa.engines.group import Together
 from mkfa.engines.serial import Serial
 from mkfa.engines.unit import Outcome
 from mkfa.engines.worker import Task, Worker, no_signals
@@ -60,9 +62,7 @@ def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution,
 
     kind = execution.resolved().device.type
     cores = torch.get_num_threads()
-    places = [execution.device]
-    if kind == "cuda" and execution.device in ("auto", "cuda"):
-        places = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    places = _devices(execution)
     jobs = execution.jobs or min(len(places), max(1, _independent(plan)))
     if not execution.jobs and kind == "cpu" and not execution.threads and _independent(plan) >= cores:
         jobs = cores
@@ -79,13 +79,45 @@ def _independent(plan: Sequence[PlannedRun]) -> int:
     return max(waiting, len(plan) - waiting)
 
 
-def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Serial | Workers:
-    """Return the engine for a plan, as a context manager; processes are started only when there is work."""
-    left = sum(is_left(planned, root) for planned in plan)
-    executions = divide(execution, plan)[: max(1, left)]
+def open_engine(
+    execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path
+) -> Serial | Workers | Together:
+    """Return the engine for a plan, as a context manager; processes are started only when there is work.
+
+    Raises
+    ------
+    MkfaError
+        The strategy is not for this device, or not for a network of the plan.
+    """
+    check_strategy(execution)
+    check_networks(execution, plan, domains)
+    left = [planned for planned in plan if is_left(planned, root)]
+    choice = choose(execution, left, domains, devices=len(_devices(execution)))
+    if choice.strategy in ("graph", "stacked"):
+        chosen = replace(of_group(execution, choice.strategy), jobs=1, share=1 / choice.count, chosen=choice.record)
+        return Together(chosen, choice.strategy, choice.count, domains, root)
+    executions = divide(replace(execution, jobs=choice.count or execution.jobs), plan)[: max(1, len(left))]
+    record = replace(choice, count=len(executions)).record
+    executions = tuple(replace(one, chosen=record) for one in executions)
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
     return Workers(executions, domains, root)
+
+
+def _devices(execution: Execution) -> list[str]:
+    """Return the names of the devices that runs are spread over: all GPUs, unless one is named."""
+    import torch
+
+    if execution.device in ("auto", "cuda") and execution.resolved().device.type == "cuda":
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [execution.device]
+
+
+def time_processes(spec: RunSpec, count: int, domains: Domains, execution: Execution) -> float:
+    """Return the seconds per step of a run while `count` processes train at a time."""
+    executions = divide(replace(execution, jobs=count), [PlannedRun(spec, "")] * count)
+    with Workers(executions, domains, Path()) as workers:
+        return workers.time(spec).step
 
 
 class _Process:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mkfa.engines.engine import Died, End, Engine, EngineError, HandedOver, Queued
+from mkfa.engines.engine import Choosy, Died, End, Engine, EngineError, HandedOver, Queued
 from mkfa.engines.schedule import in_order
 from mkfa.engines.unit import Outcome, keep_bank, taken_over
 from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
@@ -157,6 +157,8 @@ class _Sweep:
         for planned in self.ready():
             if self.limit is not None and len(self.running) >= self.limit:
                 return
+            if isinstance(self.engine, Choosy) and not self.engine.takes(planned):
+                continue
             try:
                 if not self.engine.submit(planned):
                     return

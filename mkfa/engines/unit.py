@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.storage.lease import LeaseLostError
 from mkfa.training.base_runs import BaseBanks, borrowed_filters, store_bank, trained_network
-from mkfa.training.device import Execution
+from mkfa.training.device import Execution, Resolved
 from mkfa.training.events import write_missing
 from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
 from mkfa.training.result import RunResult
-from mkfa.training.run import Report, train_run
+from mkfa.training.run import Report, run_in_steps, train_run
 from mkfa.training.spec import BASE
 from mkfa.training.stopping import Stop
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkfa.training.step import Batch, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,43 @@ def train_planned(
             stop=stop,
             tell=lambda report: tell(planned, report),
         )
-    except (RunLocked, LeaseLostError) as error:
-        return Outcome(planned, "running", False, note=str(error))
-    except Diverged as error:
-        return Outcome(planned, "impossible", False, note=str(error))
+    except _NOT_NOW as error:
+        return _not_now(planned, error)
     return Outcome(planned, result.state, True, result)
+
+
+def planned_in_steps(
+    planned: PlannedRun,
+    domains: Domains,
+    *,
+    root: Path,
+    how: Resolved,
+    stop: Stop,
+    tell: Callable[[PlannedRun, Report], None],
+) -> Generator[tuple[Step, Batch], torch.Tensor, Outcome]:
+    """As `train_planned`, with the steps computed by whoever iterates; see `mkfa.training.run.run_in_steps`."""
+    try:
+        source = borrow(planned, domains, root)
+        result = yield from run_in_steps(
+            planned.spec,
+            domains[planned.spec.domain],
+            source=source,
+            root=root,
+            how=how,
+            stop=stop,
+            tell=lambda report: tell(planned, report),
+        )
+    except _NOT_NOW as error:
+        return _not_now(planned, error)
+    return Outcome(planned, result.state, True, result)
+
+
+_NOT_NOW = (RunLocked, LeaseLostError, Diverged)
+
+
+def _not_now(planned: PlannedRun, error: MkfaError) -> Outcome:
+    """Return the outcome of a run that another process trains, or whose base run has no filters to give."""
+    return Outcome(planned, "impossible" if isinstance(error, Diverged) else "running", False, note=str(error))
 
 
 def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:

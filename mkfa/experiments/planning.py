@@ -79,7 +79,7 @@ class TrainingOptions(TypedDict, total=False):
         Options of the network, as in `mkfa.networks.build.build_network`.
     out : path
         Folder for run folders and results; by default below mkfa's data folder.
-    device, data, threads, jobs, amp, channels_last, compile, quick, tensorboard
+    device, data, threads, jobs, amp, channels_last, compile, quick, strategy, tensorboard
         As in `mkfa.training.device.Execution` (`tensorboard` is its `events`).
     """
 
@@ -107,6 +107,7 @@ class TrainingOptions(TypedDict, total=False):
     engine: str
     address: str
     sbatch: str
+    strategy: str
 
 
 class TransferOptions(TrainingOptions, total=False):

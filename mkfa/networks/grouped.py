@@ -7,7 +7,7 @@ tensor of the group is the networks' own tensors one after the other along the f
   (k, C, O).
 - Batch norm needs no change, since it treats each channel by itself. Layer norm and global response normalisation
   (ConvNeXt V2) take each network's channels by themselves.
-- Stochastic depth is drawn for each image and network.
+- Stochastic depth is drawn for each image and network, by the network's own `mkfa.networks.drop_path.DropPaths`.
 
 A network whose layers are not among these, or whose code between them mixes channels of its own accord, has no grouped
 form. The second is found by computing: the logits of two grouped networks with random weights must be their own.
@@ -80,6 +80,21 @@ def hand_out_gradients(group: nn.Module, models: Sequence[nn.Module]) -> None:
         for parameter, part in zip(own, parts, strict=True):
             parameter.grad = part if parameter.requires_grad else None
         whole.grad = None
+
+
+def use_drop_paths(group: nn.Module, factors: Sequence[torch.Tensor | None]) -> None:
+    """Use these factors of stochastic depth, (calls, B) of each network, in the group's forward passes that follow.
+
+    See `mkfa.networks.drop_path.DropPaths.use`; None if the networks have none.
+    """
+    import torch
+
+    if factors[0] is None:
+        return
+    joined = torch.stack([f for f in factors if f is not None], 2)
+    for module in group.modules():
+        if type(module) is _classes()[-1]:
+            module.factors = joined
 
 
 def check_grouped(model: nn.Module) -> None:
@@ -176,7 +191,7 @@ def _convert(name: str, module: Any, k: int) -> None:
         module.__class__ = norm2d if kind is LayerNorm2d else norm
     elif kind is GlobalResponseNorm:
         module.__class__ = response
-    elif kind is DropPath:
+    elif isinstance(module, DropPath) and module.drop_prob:
         module.__class__ = drop
     elif any(True for _ in _named_tensors(module)) and not any(True for _ in module.children()):
         problem = f"has a layer {name} of the kind {kind.__name__}, which has no grouped form"
@@ -254,11 +269,15 @@ def _classes() -> tuple[Any, ...]:
 
     class GroupedDropPath(DropPath):
         runs: int
+        factors: Tensor
+        calls: tuple[int, ...]
+        at: int
 
         def forward(self, x: Tensor) -> Tensor:
-            if not self.drop_prob or not self.training:
+            if not self.training:
                 return x
-            keep = x.new_empty(len(x), self.runs).bernoulli_(1 - self.drop_prob) / (1 - self.drop_prob)
-            return x * keep.repeat_interleave(x.shape[1] // self.runs, 1).view(len(x), -1, 1, 1)
+            factors = self.factors[self.calls[self.at]].to(x.dtype)
+            self.at = (self.at + 1) % len(self.calls)
+            return x * factors.repeat_interleave(x.shape[1] // self.runs, 1).view(len(x), -1, 1, 1)
 
     return (GroupedLinear, GroupedPointwise, GroupedLayerNorm, GroupedLayerNorm2d, GroupedResponseNorm, GroupedDropPath)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError
@@ -53,6 +53,10 @@ class Execution:
         Where the Ray cluster is; "auto": the one on this machine.
     sbatch : str
         Further options of Slurm's sbatch, as in a shell.
+    strategy : str
+        How runs share a device; "auto", or one of `mkfa.engines.fastest.STRATEGIES`.
+    chosen : mapping
+        The strategy that was chosen, and the timings that say why (`mkfa.engines.fastest.Choice.record`).
     """
 
     device: str = "auto"
@@ -69,6 +73,8 @@ class Execution:
     engine: str = "local"
     address: str = "auto"
     sbatch: str = ""
+    strategy: str = "auto"
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -107,6 +113,7 @@ class Execution:
             share=self.share,
             events=self.events,
             quick=kind == "cpu" and not compiled if self.quick is None else self.quick,
+            chosen=self.chosen,
         )
 
 
@@ -133,6 +140,7 @@ class Resolved:
     share: float = 1.0
     events: bool = False
     quick: bool = False
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -159,6 +167,7 @@ class Resolved:
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
+            **({"strategy": dict(self.chosen)} if self.chosen else {}),
         }
 
     @contextlib.contextmanager

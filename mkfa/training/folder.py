@@ -109,7 +109,7 @@ class RunFolder:
 
         self._check()
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({key: _alone(value) for key, value in state.items()}, buffer)
         atomic_write(self.path / name, buffer.getbuffer())
 
     def load(self, name: str) -> dict[str, Any] | None:
@@ -154,6 +154,20 @@ class RunFolder:
         message = one_line(str(error)) or type(error).__name__
         with contextlib.suppress(MkfaError, OSError):
             self.write_json(FAILURE, {"error": message})
+
+
+def _alone(value: Any) -> Any:
+    """Return a tensor, or a dictionary of tensors, without the rest of the memory that they are views of.
+
+    Views are saved with all of that memory, and the tensors of runs that are computed as one share theirs.
+    """
+    import torch
+
+    if isinstance(value, dict):
+        return {key: _alone(part) for key, part in value.items()}
+    if isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()
+    return value
 
 
 def load_tensors(path: Path) -> dict[str, Any] | None:

@@ -54,6 +54,37 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group, on the device where it is kept there (`as_capturable`)."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], float):
+            group["lr"] = lr
+        else:
+            group["lr"].fill_(lr)
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state dict whatever strategy it was saved under: the learning rate becomes a number again."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["lr"], group["capturable"] = float(group["lr"]), False
+    match_layout(optimizer)
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory order of their parameters, since fused updates take tensors as they lie in memory."""
+    import torch
+
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def as_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Keep the learning rate and the number of steps on the device, so that a CUDA graph reads them there."""
+    import torch
+
+    for group in optimizer.param_groups:
+        group["lr"], group["capturable"] = torch.tensor(float(group["lr"]), device=device), True
+    for state in optimizer.state.values():
+        state["step"] = state["step"].to(device)

@@ -7,12 +7,13 @@ results to an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gc
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     import torch
 
     from mkfa.training.batches import Side
+    from mkfa.training.step import Batch, Step
+
+    Work = Generator[tuple[Step, Batch], torch.Tensor, RunResult]
+    """A run in progress: yields each step and its batch, is sent the step's loss, and returns the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,7 @@ def train_run(
     WorkError
         The disk is full, or one of the run's files is damaged; files already written are kept.
     """
-    if spec.training_version != TRAINING_VERSION:
-        problem = (
-            f"is of version {spec.training_version} of the training, and this mkfa trains version {TRAINING_VERSION}"
-        )
-        raise MkfaError(f"run {spec.hash}", problem, "run its command again: it is then planned and trained anew")
-    folder = RunFolder(root, spec)
+    folder = _folder(root, spec)
     with folder.lock():
         if (result := folder.result()) is not None:
             return result
@@ -92,19 +92,93 @@ def train_run(
         saved = folder.load(CHECKPOINT)
         if saved is not None:
             resolved = _as_begun(resolved, saved, folder)
-        try:
-            folder.forget_failure()
-            folder.note_attempt("started", device=str(resolved.device), step=int(saved["step"]) if saved else 0)
+        with _attempt(folder, resolved, saved):
             result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
-        except (Stopped, LeaseLostError) as end:
-            folder.note_attempt("stopped" if isinstance(end, Stopped) else str(end))
-            raise
-        except Exception as error:
-            folder.note_attempt(f"failed: {error}")
-            folder.fail(error)
-            raise
         folder.note_attempt(result.state)
         return result
+
+
+def run_in_steps(
+    spec: RunSpec,
+    domain: Domain,
+    *,
+    source: Any,
+    root: Path,
+    how: Resolved,
+    stop: Stop,
+    tell: Callable[[Report], None] = lambda _: None,
+) -> Work:
+    """Train a run as `train_run` does, but leave the computing of its steps to whoever iterates.
+
+    Parameters
+    ----------
+    how : Resolved
+        In force while this runs. A resumed run uses it too, unless it began with another precision or device.
+
+    Yields
+    ------
+    (Step, Batch)
+        The loss of this step, which changes the run's weights, must be sent.
+
+    Raises
+    ------
+    As `train_run`; a run without enough memory raises what the device raises.
+    """
+    folder = _folder(root, spec)
+    with folder.lock():
+        if (result := folder.result()) is not None:
+            return result
+        saved = folder.load(CHECKPOINT)
+        if saved is not None:
+            begun = _as_begun(how, saved, folder)
+            if (begun.amp, begun.channels_last) != (how.amp, how.channels_last):
+                problem = "was begun with another precision or memory format than its group has"
+                raise MkfaError(
+                    f"run {spec.hash}", problem, "pass --strategy alone, or --amp and --channels-last as then"
+                )
+        with _attempt(folder, how, saved):
+            result = yield from Run(folder, domain, source, how).in_steps(saved, stop, tell)
+        folder.note_attempt(result.state)
+        return result
+
+
+def compute_alone(work: Work) -> RunResult:
+    """Compute the steps of a run by themselves, to its end; return its result."""
+    with contextlib.closing(work):
+        try:
+            step, batch = next(work)
+            while True:
+                step, batch = work.send(step.compute(batch))
+        except StopIteration as end:
+            result: RunResult = end.value
+            return result
+
+
+def _folder(root: Path, spec: RunSpec) -> RunFolder:
+    """Return a run's folder; raises MkfaError if the run is of another version of the training."""
+    if spec.training_version != TRAINING_VERSION:
+        problem = (
+            f"is of version {spec.training_version} of the training, and this mkfa trains version {TRAINING_VERSION}"
+        )
+        raise MkfaError(f"run {spec.hash}", problem, "run its command again: it is then planned and trained anew")
+    return RunFolder(root, spec)
+
+
+@contextlib.contextmanager
+def _attempt(folder: RunFolder, how: Resolved, saved: dict[str, Any] | None) -> Iterator[None]:
+    """Record in the folder that a run is started and, if the body does not end with a result, why."""
+    try:
+        folder.forget_failure()
+        folder.note_attempt("started", device=str(how.device), step=int(saved["step"]) if saved else 0)
+        yield
+    except (Stopped, LeaseLostError, GeneratorExit) as end:
+        said = {Stopped: "stopped", GeneratorExit: "set aside with its group"}
+        folder.note_attempt(said.get(type(end), str(end)))
+        raise
+    except Exception as error:
+        folder.note_attempt(f"failed: {error}")
+        folder.fail(error)
+        raise
 
 
 def _train_in_memory(
@@ -118,9 +192,9 @@ def _train_in_memory(
 
     try:
         with how.in_force():
-            return Run(folder, domain, source, how).train(saved, stop, tell)
+            return compute_alone(Run(folder, domain, source, how).in_steps(saved, stop, tell))
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if how.data != "auto":
             recipe = recipe_of(folder.spec)
@@ -134,7 +208,7 @@ def _train_in_memory(
     return _train_in_memory(folder, domain, source, replace(how, data="stream"), folder.load(CHECKPOINT), stop, tell)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether a device, not the host, has too little memory; mps has no exception of its own for that."""
     import torch
 
@@ -293,13 +367,14 @@ class Run:
         kept: torch.nn.Module = self.average.module if self.average is not None else self.model
         return kept
 
-    def train(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
+    def in_steps(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> Work:
+        """Train to the end; see `run_in_steps`."""
         if saved is not None:
             self._restore(saved)
         with self.train_set.read_ahead(self._batches(self.step), self.batch):
-            return self._train(stop, tell)
+            return (yield from self._train(stop, tell))
 
-    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> RunResult:
+    def _train(self, stop: Stop, tell: Callable[[Report], None]) -> Work:
         import torch
 
         from mkfa.arms.plant import train_mode
@@ -312,11 +387,12 @@ class Run:
                 order = self._order()
             train_mode(self.model, self.planted)
             try:
-                loss = self.take_step(self.step, order[position * self.batch : (position + 1) * self.batch])
+                batch = self.take_step.prepare(self.step, order[position * self.batch : (position + 1) * self.batch])
             except ReadError:  # this step has changed nothing yet
                 self.seconds += time.perf_counter() - since
                 self._save()
                 raise
+            loss = yield self.take_step, batch
             if self.average is not None:
                 self.average.update(self.model)
             self.epoch_loss += loss
@@ -416,8 +492,10 @@ class Run:
         self.folder.save(CHECKPOINT, state)
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        from mkfa.training.optimizer import load_state
+
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        load_state(self.optimizer, saved["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         self.step, self.rows, self.seconds = int(saved["step"]), list(saved["rows"]), float(saved["seconds"])

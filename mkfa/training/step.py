@@ -62,7 +62,7 @@ class Step:
     ) -> None:
         import torch
 
-        self.optimizer, self.images, self.recipe = optimizer, images, recipe
+        self.model, self.optimizer, self.images, self.recipe = model, optimizer, images, recipe
         self.seed, self.steps, self.how = seed, steps, how
         self.flip = augment.effective_flip(recipe.flip, domain)
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -73,10 +73,14 @@ class Step:
 
     def __call__(self, number: int, index: torch.Tensor) -> torch.Tensor:
         """Train on the images of these rows, (B,) int64, on the device of the labels."""
+        return self.compute(self.prepare(number, index))
+
+    def prepare(self, number: int, index: torch.Tensor) -> Batch:
+        """Return the batch of step `number`, and set the learning rate; changes no weights."""
         batch = self.augment(index, self.draw(number, len(index)))
         self.lr = lr_at(number, self.recipe, steps=self.steps)
         set_lr(self.optimizer, self.lr)
-        return self.compute(batch)
+        return batch
 
     def draw(self, number: int, count: int) -> Draws:
         """Draw for a batch of `count` images in step `number`; on the host."""
@@ -123,11 +127,17 @@ class Step:
         loss = -(batch.targets * logits.float().log_softmax(1)).sum(1).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.update()
+        done: torch.Tensor = loss.detach()
+        return done
+
+    def update(self) -> None:
+        """Update the weights with their gradients, clipped if the recipe says so."""
+        import torch
+
         if self.recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.clip)
         self.optimizer.step()
-        done: torch.Tensor = loss.detach()
-        return done
 
 
 def _outputs(model: torch.nn.Module) -> int:

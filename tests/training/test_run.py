@@ -210,13 +210,13 @@ def test_a_loss_that_is_no_number_ends_the_run_as_diverged_with_its_step(tmp_pat
     made = recipe()
     from mkfa.training.step import Step
 
-    real = Step.__call__
+    real, losses = Step.compute, []
 
-    def spoilt(self: Step, number: int, index: object) -> object:
-        loss = real(self, number, index)
-        return loss * float("nan") if number == 6 else loss
+    def spoilt(self: Step, batch: object) -> object:
+        losses.append(real(self, batch))
+        return losses[-1] * float("nan") if len(losses) == 7 else losses[-1]
 
-    monkeypatch.setattr(Step, "__call__", spoilt)
+    monkeypatch.setattr(Step, "compute", spoilt)
     result = run(made, tmp_path)
     assert (result["state"], result["step"]) == ("diverged", 6)
     assert not {"top1_last", "top1_best"} & set(result)
