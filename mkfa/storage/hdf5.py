@@ -368,9 +368,9 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
     found = h5py.h5a.open(at.id, key.encode())
     size, count = found.get_storage_size(), math.prod(found.shape)
     if found.dtype.hasobject:  # each value may be as long as the file, and all may share one place in it
-        if budget is None:
+        if budget is None and count > 1:  # bundled image sets have single ones
             raise BankError("file", f"has the attribute {key} with values of variable length", _OWN)
-        size = count * budget.size
+        size = count * (0 if budget is None else budget.size)
     if budget is None:
         if size > _MOST_ATTRIBUTE:
             raise BankError("file", f"has the attribute {key} of more than {_MOST_ATTRIBUTE >> 20} MiB", _OWN)
