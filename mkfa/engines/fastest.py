@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mkfa.engines.estimate import time_group
 from mkfa.errors import MkfaError, one_line
 from mkfa.images.opened import Domains
 from mkfa.storage.atomic import atomic_write
@@ -88,9 +87,7 @@ def check_networks(execution: Execution, plan: Sequence[PlannedRun], domains: Do
         check_grouped(build(spec, domains[spec.domain], None)[0])
 
 
-def choose(
-    execution: Execution, plan: Sequence[PlannedRun], domains: Domains, *, devices: int, timer: Timer | None = None
-) -> Choice:
+def choose(execution: Execution, plan: Sequence[PlannedRun], domains: Domains, *, devices: int, timer: Timer) -> Choice:
     """Return how the runs of a plan are computed on this machine; `count` is 0 where the processes decide.
 
     Parameters
@@ -98,7 +95,7 @@ def choose(
     plan : the runs that are left.
     devices : how many devices the runs may use. A group of runs is computed on one of them, so that with more than one
         the strategy "auto" takes processes.
-    timer : times `count` runs at a time; by default really.
+    timer : times 20 steps of runs that need no source.
     """
     name, most = execution.strategy, len(plan)
     if name == "auto" and (execution.kind == "cpu" or execution.jobs or devices > 1 or most < 2):
@@ -109,8 +106,8 @@ def choose(
         return Choice(name, max(1, min(execution.jobs, most)))
     names = tuple(STRATEGIES) if name == "auto" else (name,)
     spec = base_of(plan[0].spec)
-    key = _key(spec, domains, execution, names)
-    timed = _kept().get(key) or _time_all(names, spec, domains, execution, most, timer)
+    key = _key(spec, domains, execution, [*names, min(most, COUNTS[-1])])
+    timed = _kept().get(key) or _time_all(names, spec, batch_of(spec, domains), most, timer)
     _keep(key, timed)
     best = max((row for row in timed if row["images_per_second"] and row["runs"] <= most), key=_rate, default=None)
     if best is None:
@@ -123,12 +120,8 @@ def _rate(row: Mapping[str, Any]) -> float:
     return float(row["images_per_second"])
 
 
-def _time_all(
-    names: Sequence[str], spec: RunSpec, domains: Domains, execution: Execution, most: int, timer: Timer | None
-) -> list[dict[str, Any]]:
+def _time_all(names: Sequence[str], spec: RunSpec, batch: int, most: int, timer: Timer) -> list[dict[str, Any]]:
     """Time the strategies with 1, 2, 4, 8 runs at a time, each until memory is short or the rate no longer grows."""
-    time = timer or (lambda name, spec, count: _time(name, spec, count, domains, execution))
-    batch = min(recipe_of(spec).batch, len(domains[spec.domain].y_train))
     rows: list[dict[str, Any]] = []
     for name in names:
         best = 0.0
@@ -139,7 +132,7 @@ def _time_all(
                 rows.pop()
                 break
             try:
-                seconds, size = time(name, spec, count)
+                seconds, size = timer(name, spec, count)
             except (RuntimeError, MkfaError) as error:  # memory is short, or the strategy cannot do this network
                 row["problem"] = one_line(str(error))[:200]
                 break
@@ -151,13 +144,9 @@ def _time_all(
     return rows
 
 
-def _time(name: str, spec: RunSpec, count: int, domains: Domains, execution: Execution) -> tuple[float, int]:
-    if name == "processes":
-        from mkfa.engines.processes import time_processes
-
-        return time_processes(spec, count, domains, execution), 0
-    timing, size = time_group(name, spec, domains, execution=of_group(execution, name), count=count)
-    return timing.step, size
+def batch_of(spec: RunSpec, domains: Domains) -> int:
+    """Return the images of a run's batch."""
+    return min(recipe_of(spec).batch, len(domains[spec.domain].y_train))
 
 
 def of_group(execution: Execution, strategy: str) -> Execution:
@@ -165,11 +154,11 @@ def of_group(execution: Execution, strategy: str) -> Execution:
     return execution if strategy == "alone" else replace(execution, compile=False)
 
 
-def _key(spec: RunSpec, domains: Domains, execution: Execution, names: Sequence[str]) -> str:
+def _key(spec: RunSpec, domains: Domains, execution: Execution, asked: Sequence[object]) -> str:
     how, domain, recipe = execution.resolved().record, domains[spec.domain], recipe_of(spec)
-    batch = min(recipe.batch, len(domain.y_train))
-    parts = [how["device"], spec.arch, sorted(spec.options.items()), recipe.size or domain.size, domain.channels, batch]
-    parts += [sorted(recipe.identity.items()), how["amp"], how["channels_last"], how["compile"], how["versions"], names]
+    size = recipe.size or domain.size
+    parts = [how["device"], spec.arch, sorted(spec.options.items()), size, domain.channels, batch_of(spec, domains)]
+    parts += [sorted(recipe.identity.items()), how["amp"], how["channels_last"], how["compile"], how["versions"], asked]
     return json.dumps(parts, sort_keys=True)
 
 

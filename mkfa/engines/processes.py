@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Any, cast
 
 from mkfa.engines.engine import Died, End, EngineError, Place, Timing
-from mkfa.engines.estimate import is_left
-from mkfa.engines.fastest import check_networks, check_strategy, choose, of_group
+from mkfa.engines.estimate import is_left, time_group
+from mkfa.engines.fastest import Timer, check_networks, check_strategy, choose, of_group
 from mkfa.engines.group import Together
 from mkfa.engines.serial import Serial
 from mkfa.engines.unit import Outcome
@@ -92,7 +92,7 @@ def open_engine(
     check_strategy(execution)
     check_networks(execution, plan, domains)
     left = [planned for planned in plan if is_left(planned, root)]
-    choice = choose(execution, left, domains, devices=len(_devices(execution)))
+    choice = choose(execution, left, domains, devices=len(_devices(execution)), timer=_timer(domains, execution))
     if choice.strategy in ("graph", "stacked"):
         chosen = replace(of_group(execution, choice.strategy), jobs=1, share=1 / choice.count, chosen=choice.record)
         return Together(chosen, choice.strategy, choice.count, domains, root)
@@ -113,11 +113,18 @@ def _devices(execution: Execution) -> list[str]:
     return [execution.device]
 
 
-def time_processes(spec: RunSpec, count: int, domains: Domains, execution: Execution) -> float:
-    """Return the seconds per step of a run while `count` processes train at a time."""
-    executions = divide(replace(execution, jobs=count), [PlannedRun(spec, "")] * count)
-    with Workers(executions, domains, Path()) as workers:
-        return workers.time(spec).step
+def _timer(domains: Domains, execution: Execution) -> Timer:
+    """Return what times runs under any strategy on this machine."""
+
+    def time(strategy: str, spec: RunSpec, count: int) -> tuple[float, int]:
+        if strategy == "processes":
+            executions = divide(replace(execution, jobs=count), [PlannedRun(spec, "")] * count)
+            with Workers(executions, domains, Path()) as workers:
+                return workers.time(spec).step, 0
+        timing, size = time_group(strategy, spec, domains, execution=of_group(execution, strategy), count=count)
+        return timing.step, size
+
+    return time
 
 
 class _Process:
