@@ -49,10 +49,15 @@ def plan(make: Callable[..., Any], running: Running) -> Any:
 
 def carry_out(work: Work, running: Running, *, as_json: bool) -> list[Outcome] | None:
     """Show what would be trained, and train it; None after --dry-run and --estimate."""
+    from mkfa.experiments.disk import disk_needs
+
     if running.dry_run and as_json:
         rows = [row for each in work.plans for row in each.rows()]
-        print_list("plan", "runs", rows, estimate=None, runs_folder=work.plans[0].root)
+        disk = [need.record for need in disk_needs(work.plans)]
+        print_list("plan", "runs", rows, estimate=None, runs_folder=work.plans[0].root, disk=disk)
         return None
+    if not running.dry_run:
+        work.check()
     outcomes: list[Outcome] = []
     for each in work.plans:
         done = training.work(each, running, as_json=as_json)

@@ -93,12 +93,20 @@ def _train(plan: Plan, engine: Engine, *, as_json: bool) -> tuple[Outcome, ...] 
 
 def _say_plan(plan: Plan, found: Estimate, *, as_json: bool, nothing: bool = False) -> None:
     """Print a plan; `nothing`: nothing will be trained."""
+    from mkfa.experiments.disk import disk_needs
+
+    needs = disk_needs([plan], at_a_time=found.jobs) if nothing else ()
     if as_json:
-        print_list("plan", "runs", plan.rows(), estimate=found, runs_folder=plan.root)
+        disk = [need.record for need in needs]
+        print_list("plan", "runs", plan.rows(), estimate=found, runs_folder=plan.root, disk=disk)
         return
     for note in plan.notes:
         say(note)
     _print_plan(plan, found)
+    for need in needs:
+        say(f"On disk: {need}.", wrap=False)
+        if need.needed > need.free:
+            warn(f"this plan is larger than the disk: it needs {need}")
     if nothing:
         say("Nothing was trained.")
 

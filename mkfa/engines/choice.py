@@ -43,11 +43,15 @@ def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Do
     ------
     MkfaError
         An unknown engine, or one that cannot be used here: a package or a cluster is missing, nodes do not share the
-        folder of the runs or have other versions, a device is missing.
+        folder of the runs or have other versions, a device is missing, or runs were started on another kind
+        of device.
     """
+    from mkfa.engines.engine import check_devices
+
     module = import_module(find_engine(execution.engine).module)
     with module.open_engine(execution, plan, domains=domains, root=root) as engine:
         engine.check(plan)
+        check_devices(plan, engine)
         yield engine
 
 

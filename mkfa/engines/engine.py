@@ -14,6 +14,7 @@ from mkfa.engines.unit import Outcome
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
+from mkfa.training.folder import RESULT, RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.spec import RunSpec
@@ -96,6 +97,23 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Make the runs in progress save their state and end with `Stopped`."""
+
+
+def check_devices(plan: Sequence[PlannedRun], engine: Engine) -> None:
+    """Refuse to go on with runs on another kind of device than they were started on.
+
+    Raises
+    ------
+    MkfaError
+        Names the first run, both kinds and what to do.
+    """
+    kinds = {place.execution.kind for place in engine.places()}
+    for planned in plan:
+        folder = RunFolder(engine.root, planned.spec)
+        begun = folder.begun_on()
+        if begun and begun not in kinds and not (folder.path / RESULT).exists():
+            problem = f"was started on {begun} and cannot go on on {' or '.join(sorted(kinds))}"
+            raise MkfaError(planned.spec.label, problem, f"pass --device {begun}, or remove {folder.path}")
 
 
 @runtime_checkable

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from mkfa.evidence.programme import Entry, Experiment, check_scale, scales
+from mkfa.experiments.disk import check_disk, open_silently
 from mkfa.experiments.planning import Plan, TrainingOptions, TransferOptions, plan_curve, plan_matrix, plan_train
 from mkfa.images.opened import Domains
+from mkfa.progress import Progress
 from mkfa.storage.folders import home
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import Recipe, parse_changes
@@ -40,6 +42,16 @@ class Work:
     scale: str
     parts: tuple[Part, ...]
     plans: tuple[Plan, ...]
+
+    def check(self) -> None:
+        """Refuse what is larger than the disk, all plans together, before the first is carried out."""
+        check_disk(self.plans)
+
+    def carry_out(self, progress: Progress = None) -> None:
+        """Check, and train what is not finished; raises as `mkfa.experiments.planning.Plan.carry_out`."""
+        self.check()
+        for plan in self.plans:
+            plan.carry_out(progress)
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -72,7 +84,11 @@ def plan_work(
     """
     for entry in entries:
         check_scale(scale, of=entry.title, known=tuple(entry.runs))
-    opened = _shared(_blind if without_images else open_domains)
+
+    def check() -> None:
+        check_disk(plan_work(entries, scale, options, name=name, without_images=True).plans)
+
+    opened = _shared(_blind if without_images else open_domains, check)
     parts = [
         Part(entry, experiment, plan)
         for entry in entries
@@ -149,21 +165,18 @@ def as_the_scale_says(options: TrainingOptions) -> bool:
     return not any(options.get(key) for key in changing)
 
 
-def _shared(open_domains: OpenDomains | None) -> OpenDomains:
-    """Return what opens the images of one size once for all plans."""
+def _shared(open_domains: OpenDomains | None, before_packing: Callable[[], None]) -> OpenDomains:
+    """Return what opens the images of one size once for all plans; `before_packing` as in `Domains`."""
     opened: dict[tuple[int, ...], Domains] = {}
 
     def get(recipe: Recipe) -> Domains:
         sizes = (recipe.size, recipe.max_size, recipe.crop_from, recipe.eval_size)
         if sizes not in opened:
-            opened[sizes] = (open_domains or _silent)(recipe)
+            opened[sizes] = (open_domains or open_silently)(recipe)
+            opened[sizes].before_packing = before_packing
         return opened[sizes]
 
     return get
-
-
-def _silent(recipe: Recipe) -> Domains:
-    return Domains(recipe.size, recipe.max_size, crop_from=recipe.crop_from, eval_size=recipe.eval_size)
 
 
 def _blind(recipe: Recipe) -> Domains:

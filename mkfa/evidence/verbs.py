@@ -134,8 +134,8 @@ def run_claims(
     """
     chosen = find_claims(ids)
     work = plan_claims(chosen, scale, options)
-    for plan in work.plans if work is not None else ():
-        plan.carry_out(progress)
+    if work is not None:
+        work.carry_out(progress)
     return judge_work(chosen, scale, work, keep=as_the_scale_says(options))
 
 
@@ -196,8 +196,7 @@ def reproduce(
     """
     entry = find_entry(name)
     work = plan_entry(entry, scale, options)
-    for plan in work.plans:
-        plan.carry_out(progress)
+    work.carry_out(progress)
     return reproduction_of(entry, work)
 
 

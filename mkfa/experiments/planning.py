@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 from mkfa.engines.choice import ENGINES, check_options
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.defaults import default_arms, default_options, describe_choice
+from mkfa.experiments.disk import check_disk, open_silently, undecoded_first
 from mkfa.experiments.filter_shapes import filter_shapes, tell_ratios, width_ratios
 from mkfa.experiments.named_arms import open_named
 from mkfa.experiments.plan import (
@@ -205,17 +206,20 @@ class Plan(Result):
         with self.engine() as engine:
             return estimate_on(engine, self.runs)
 
-    def engine(self) -> AbstractContextManager[Engine]:
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
         """Open the engine that trains the runs; refuse, before anything is written, what cannot be carried out.
 
         Raises
         ------
         MkfaError
-            As `mkfa.engines.choice.open_engine`.
+            As `mkfa.engines.choice.open_engine`; or the disk is too small.
         """
         from mkfa.engines.choice import open_engine
 
-        return open_engine(self.execution, self.runs, domains=self.domains, root=self.root)
+        with open_engine(self.execution, self.runs, domains=self.domains, root=self.root) as engine:
+            check_disk([self], at_a_time=len(engine.places()))
+            yield engine
 
     def prepare(self) -> None:
         """Create the folders; refuse a network that cannot be built, or an unwritable folder.
@@ -374,6 +378,7 @@ def folders(out: str | Path | None, name: str) -> tuple[Path, Path]:
     return (default_root(), home() / "results" / name) if out is None else (Path(out) / "runs", Path(out))
 
 
+@undecoded_first
 def plan_train(
     domain: str | Path, options: TrainingOptions, *, open_domains: Callable[[Recipe], Domains] | None = None
 ) -> Plan:
@@ -389,6 +394,7 @@ def plan_train(
     return Plan("train", setting, runs, domains, name, root, results, make_execution(options), {}, notes)
 
 
+@undecoded_first
 def plan_curve(
     options: TransferOptions,
     *,
@@ -462,6 +468,7 @@ def plan_curve(
     return Plan(kind, setting, runs, domains, name, root, results, execution, parameters, notes)
 
 
+@undecoded_first
 def plan_matrix(
     options: TransferOptions,
     *,
@@ -520,11 +527,6 @@ def plan_matrix(
     told = (note, tell_ratios(shapes), left, tell_followers(setting, sets[asked[0]], count))
     notes = tuple(text for text in told if text)
     return Plan("matrix", setting, runs, sets, "", root, results, make_execution(options), parameters, notes)
-
-
-def open_silently(recipe: Recipe) -> Domains:
-    """Return the domains of a recipe, opened without a word."""
-    return Domains(recipe.size, recipe.max_size, crop_from=recipe.crop_from, eval_size=recipe.eval_size)
 
 
 def _short(names: Sequence[str]) -> str:

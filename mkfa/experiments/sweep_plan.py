@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.defaults import KERNELS, SWEEP_ARMS, WIDTHS, sweep_options
+from mkfa.experiments.disk import open_silently, undecoded_first
 from mkfa.experiments.filter_shapes import filter_shapes
 from mkfa.experiments.layer_numbers import parse_numbers
-from mkfa.experiments.planning import Layers, Names, Plan, TransferOptions, folders, open_silently, plan_curve
+from mkfa.experiments.planning import Layers, Names, Plan, TransferOptions, folders, plan_curve
 from mkfa.images.opened import Domains
 from mkfa.networks.build import find_small
 from mkfa.networks.hornet import plain_name
@@ -29,6 +30,7 @@ _MOST = 100
 """Largest number of settings."""
 
 
+@undecoded_first
 def plan_sweep(
     options: TransferOptions,
     *,

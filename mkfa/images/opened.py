@@ -42,6 +42,8 @@ class Domains:
         self.crop_from, self.eval_size = crop_from, eval_size
         self._sizes = {"size": size, "max_size": max_size, "crop_from": crop_from, "eval_size": eval_size}
         self._notify, self._progress = notify, progress
+        self.before_packing: Callable[[], object] | None = None
+        """Called once, before images are packed for the first time; what it raises prevents that."""
         self._read: dict[str, Domain] = {}
         self._named: dict[str, tuple[str, Domain]] = {}
 
@@ -63,13 +65,21 @@ class Domains:
         if not self.decode and not (facts := self.facts(name)).digest:
             domain = _stand_in(facts)
         else:
-            domain = load_to_train(name, **self._sizes, notify=self._notify, progress=self._progress)
+            domain = load_to_train(name, **self._sizes, notify=self._say, progress=self._progress)
         asked, other = self._named.setdefault(domain.name, (name, domain))
         if other.digest != domain.digest:
             problem = f"has the same name ({domain.name}) as {asked}, but different images"
             raise MkfaError(name, problem, "rename one of them: a domain is named after its folder")
         self._read[name] = domain
         return domain
+
+    def _say(self, sentence: str) -> None:
+        """Pass a sentence on; the first one that opening a domain says is that it is about to be packed."""
+        before, self.before_packing = self.before_packing, None
+        if before is not None:
+            before()
+        if self._notify is not None:
+            self._notify(sentence)
 
     def facts(self, name: str) -> DomainFacts:
         """Return a domain's properties without decoding it; raises as `[name]`."""

@@ -118,14 +118,21 @@ class RunFolder:
 
     def begun(self) -> int:
         """Return the optimiser step of the checkpoint without reading its tensors; 0 if there is none."""
+        return int(self._of_checkpoint("step", 0))
+
+    def begun_on(self) -> str:
+        """Return the kind of device that the checkpoint is from, without reading its tensors; "" if there is none."""
+        return str(self._of_checkpoint("device", ""))
+
+    def _of_checkpoint(self, key: str, otherwise: Any) -> Any:
         if not (self.path / CHECKPOINT).is_file():
-            return 0
+            return otherwise
         import torch
 
         try:
-            return int(torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["step"])
+            return torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)[key]
         except Exception:  # damaged: reported when the run is started
-            return 0
+            return otherwise
 
     def finish(self, result: Mapping[str, Any]) -> RunResult:
         """Write result.json, remove the files that only an unfinished run needs, and return the result."""

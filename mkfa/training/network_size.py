@@ -7,11 +7,14 @@ from typing import Any
 
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
+from mkfa.networks.names import parse_name
 from mkfa.training.base_runs import base_of
 from mkfa.training.run import build, recipe_of
 from mkfa.training.spec import RunSpec
 
 _KINDS = ("depthwise", "pointwise", "conv")
+TENSOR = 400
+"""About the bytes that a file needs for a tensor beside its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +25,17 @@ class NetworkSize:
     ----------
     multiply_adds : float
         Of the forward pass of one image.
-    parameter_bytes, state_bytes : int
-        Bytes of the parameters, and of all that is saved of a network: parameters and buffers.
+    file_bytes : int
+        About the size of the file that its weights and buffers are saved in.
+    filter_bytes : int
+        Bytes of its depthwise filters.
     layers : mapping
         Number of layers of each kind.
     """
 
     multiply_adds: float
-    parameter_bytes: int
-    state_bytes: int
+    file_bytes: int
+    filter_bytes: int
     layers: dict[str, int]
 
 
@@ -44,8 +49,8 @@ def network_size(spec: RunSpec, domain: Domain) -> NetworkSize:
     >>> digits = load_domain("digits")
     >>> spec = RunSpec("convnext_8_2", "digits", digits.digest, "fast", load_recipe("fast").identity, 0)
     >>> size = network_size(spec, digits)
-    >>> size.multiply_adds, size.parameter_bytes == size.state_bytes, size.layers["depthwise"]
-    (121936.0, True, 2)
+    >>> size.multiply_adds, size.filter_bytes, size.layers["depthwise"]
+    (121936.0, 3136, 2)
     """
     side = recipe_of(spec).size or domain.size
     key = (spec.arch, tuple(sorted(spec.options.items())), len(domain.classes), domain.channels, side)
@@ -61,15 +66,40 @@ _KNOWN: dict[tuple[object, ...], NetworkSize] = {}
 def _measured(model: Any, shape: tuple[int, ...]) -> NetworkSize:
     from mkfa.networks.layers import spatial_layers
 
-    layers = {}
+    found: dict[str, Any] = {}
     for kind in _KINDS:
         try:
-            layers[kind] = len(spatial_layers(model, kind))
+            found[kind] = spatial_layers(model, kind)
         except MkfaError:  # it has none
-            layers[kind] = 0
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    state = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    return NetworkSize(_multiply_adds(model, shape), parameters, state, layers)
+            found[kind] = ()
+    saved = sum(t.numel() * t.element_size() + TENSOR for t in model.state_dict().values())
+    filters = sum(layer.weight.numel() * layer.weight.element_size() for _, layer in found["depthwise"])
+    layers = {kind: len(named) for kind, named in found.items()}
+    return NetworkSize(_multiply_adds(model, shape), saved, filters, layers)
+
+
+def bytes_by_name(spec: RunSpec, domain: Domain) -> tuple[int, int]:
+    """Return at most the `file_bytes` and `filter_bytes` of a network of one resolution, from its name alone.
+
+    Of other networks the numbers themselves. Thus plans of small networks need neither torch nor timm.
+
+    Examples
+    --------
+    >>> from mkfa.images.load import load_domain
+    >>> digits = load_domain("digits")
+    >>> bytes_by_name(RunSpec("resmixer_32_6", "digits", digits.digest, "fast", {}, 0), digits)
+    (120360, 37632)
+    """
+    name = parse_name(spec.arch)
+    if name is None:
+        size = network_size(spec, domain)
+        return size.file_bytes, size.filter_bytes
+    kernel, patch = (int(spec.options.get(key, getattr(name.defaults, key))) for key in ("kernel", "patch"))
+    mixing = 8 if name.kind == "convnext" else 1  # ConvNeXt's two layers have four times the channels between them
+    w, layer = name.width, name.width * kernel**2
+    block = layer + mixing * w**2 + 16 * w
+    around = w * (patch**2 * domain.channels + len(domain.classes) + 8) + len(domain.classes)
+    return 4 * (name.layers * block + around) + TENSOR * 16 * (name.layers + 1), 4 * name.layers * layer
 
 
 def _multiply_adds(model: Any, shape: tuple[int, ...]) -> float:
