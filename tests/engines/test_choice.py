@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -33,7 +34,7 @@ SMALL = {"arch": "resmixer_8_2", "equal_steps": 2, "set": {"batch": 8}, "seeds":
 class Toy:
     """Trains the folders that it is given one by one, and loses the first of them once."""
 
-    calls: list[str] = []
+    calls: ClassVar[list[str]] = []
 
     def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
         self.execution, self.domains, self.root = execution, domains, root
