@@ -8,22 +8,36 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from mkfa.banks.library import library_folder
 from mkfa.engines.estimate import is_left
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.images.registry import datasets_folder
+from mkfa.training.device import Execution
 from mkfa.training.network_size import bytes_by_name
+from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import Recipe
 from mkfa.training.run import recipe_of
 from mkfa.training.spec import BASE
 
-if TYPE_CHECKING:
-    from mkfa.experiments.planning import Plan
+
+class Runs(Protocol):
+    """What is counted of a plan: its runs, their images, their folder, and how many run at a time."""
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]: ...
+    @property
+    def domains(self) -> Domains: ...
+    @property
+    def root(self) -> Path: ...
+    @property
+    def execution(self) -> Execution: ...
+
 
 P = ParamSpec("P")
+T = TypeVar("T", bound=Runs)
 _RECORDS = 40_000
 """Bytes of the small files of a run: specification, metrics, result, attempts, each in blocks of its own."""
 _BANK = 12_000
@@ -65,7 +79,7 @@ class DiskNeed:
         return f"about {in_words(self.needed)} ({parts}), and {in_words(self.free)} are free in {self.folder}"
 
 
-def disk_needs(plans: Iterable[Plan], *, at_a_time: int = 0) -> tuple[DiskNeed, ...]:
+def disk_needs(plans: Iterable[Runs], *, at_a_time: int = 0) -> tuple[DiskNeed, ...]:
     """Return what plans need on each file system.
 
     Checkpoints are those of the runs in progress, each twice while it is replaced; weights and banks are those that
@@ -109,7 +123,7 @@ def disk_needs(plans: Iterable[Plan], *, at_a_time: int = 0) -> tuple[DiskNeed, 
     return tuple(found.values())
 
 
-def check_disk(plans: Sequence[Plan], *, at_a_time: int = 0) -> None:
+def check_disk(plans: Sequence[Runs], *, at_a_time: int = 0) -> None:
     """Refuse plans that are larger than the disk.
 
     Raises
@@ -122,15 +136,15 @@ def check_disk(plans: Sequence[Plan], *, at_a_time: int = 0) -> None:
             raise MkfaError("this plan", f"needs {need}", "free some space, or choose another --out or MKFA_HOME")
 
 
-def undecoded_first(make: Callable[P, Plan]) -> Callable[P, Plan]:
+def undecoded_first(make: Callable[P, T]) -> Callable[P, T]:
     """Let a function that plans check the disk before it decodes the first image set, by a plan that decodes none.
 
     Its keyword `open_domains` makes the `Domains` of a recipe.
     """
-    plan: Callable[..., Plan] = make
+    plan: Callable[..., T] = make
 
     @functools.wraps(make)
-    def planning(*words: Any, open_domains: Callable[[Recipe], Domains] | None = None, **options: Any) -> Plan:
+    def planning(*words: Any, open_domains: Callable[[Recipe], Domains] | None = None, **options: Any) -> T:
         def check() -> None:
             check_disk([plan(*words, **options, open_domains=functools.partial(open_silently, decode=False))])
 
@@ -141,7 +155,7 @@ def undecoded_first(make: Callable[P, Plan]) -> Callable[P, Plan]:
 
         return plan(*words, **options, open_domains=opened)
 
-    return cast("Callable[P, Plan]", planning)
+    return cast("Callable[P, T]", planning)
 
 
 def open_silently(recipe: Recipe, *, decode: bool = True) -> Domains:
