@@ -71,7 +71,9 @@ def compare(
     kernel_size: Annotated[
         str | None, option("--kernel-size", "5x5", "Sizes, by commas; default: all that the banks share.")
     ] = None,
-    draws: Annotated[int, option("--draws", "N", "Draws of each null.", min=19, max=MOST_DRAWS)] = 999,
+    draws: Annotated[
+        int, option("--draws", "N", "Draws of each null; permutations of groups.", min=19, max=MOST_DRAWS)
+    ] = 999,
     sample: Annotated[int, option("--sample", "N", "Filters from each bank, evenly over its layers.")] = 192,
     threshold: Annotated[float, option("--threshold", "X", "|cos| that counts as covered.")] = 0.9,
     seed: Seed = 0,
@@ -86,7 +88,7 @@ def compare(
     if groups:
         _refuse_beside_groups(names, nulls, threshold)
         _compare_groups(
-            groups, output, measures=measures, kernel_size=kernel_size, permutations=draws, sample=sample, seed=seed
+            groups, output, measures=measures, kernel_size=kernel_size, draws=draws, sample=sample, seed=seed
         )
         return
     output.check(names)
@@ -98,7 +100,7 @@ def compare(
         measures=measures,
         nulls=nulls,
         kernel_size=kernel_size,
-        permutations=draws,
+        draws=draws,
         sample=sample,
         threshold=threshold,
         seed=seed,

@@ -73,6 +73,8 @@ def harvest(
 
     if name is not None and not name.strip():
         raise MkfaError("--name", "is empty", "name the bank, or leave the option out")
+    if name and {"/", "\\"} & {*name}:
+        raise MkfaError(f"--name {name}", "has a slash in it", "give a name, not a path")
     options: dict[str, Any] = {
         "name": name,
         "arch": arch,

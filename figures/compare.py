@@ -36,7 +36,7 @@ def draw(data: Comparison | Comparisons, fig: Figure | SubFigure | None = None, 
     Examples
     --------
     >>> import mkfa
-    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", permutations=19, measures="coverage")
+    >>> comparison = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", draws=19, measures="coverage")
     >>> draw(comparison).savefig("comparison.png")
     """
     if isinstance(data, Comparisons):

@@ -32,7 +32,7 @@ def draw(data: GroupComparison, fig: Figure | SubFigure | None = None, *, width:
     --------
     >>> import mkfa
     >>> groups = {"text": ["ppocrv4_det", "ppocrv4_rec"], "imagenet": ["mobilenet_v2", "efficientnet_lite0"]}
-    >>> figure = draw(mkfa.compare_groups(groups, kernel_size="3x3", permutations=19))
+    >>> figure = draw(mkfa.compare_groups(groups, kernel_size="3x3", draws=19))
     >>> figure.axes[0].get_title(loc="left").split(",")[0]
     '3x3: map of 4 networks by coverage'
     """

@@ -234,7 +234,7 @@ def read_sweep(path: Path) -> Any:
 def make_comparison(folder: Path) -> Path:
     from mkfa.similarity.comparing import compare
 
-    return compare("ppocrv4_det", "ppocrv4_rec", kernel_size="3x3", sample=32, permutations=19).save(folder / "c.json")
+    return compare("ppocrv4_det", "ppocrv4_rec", kernel_size="3x3", sample=32, draws=19).save(folder / "c.json")
 
 
 def read_comparison(path: Path) -> Any:

@@ -131,7 +131,7 @@ def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[
     units: list[Effect] = []
     with follow(progress, "pairs of banks", len(pairs)) as advance:
         for a, b in pairs:
-            found = compare(a, b, measures=PRIMARY[0], nulls=PRIMARY[1], permutations=COMPARED)
+            found = compare(a, b, measures=PRIMARY[0], nulls=PRIMARY[1], draws=COMPARED)
             parent = "common parent" if found.lineage.found else ""
             for kind in found.kinds:
                 null = next(n for n in kind.nulls if n.null == PRIMARY[1])

@@ -125,7 +125,7 @@ def _comparisons(
                 f"{a.name} and {b.name}: not compared; give the file of 'mkfa compare {a.name} {b.name} --out X.json'."
             )
         return
-    options: dict[str, Any] = {"permutations": wanted.draws, "seed": wanted.seed, "progress": progress}
+    options: dict[str, Any] = {"draws": wanted.draws, "seed": wanted.seed, "progress": progress}
     for a, b in missing[: max(limits.most_pairs - (len(pairs) - len(missing)), 0)]:
         try:
             entry = compare(a, b, **options).record()

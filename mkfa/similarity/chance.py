@@ -10,7 +10,7 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, BoolArray
 from mkfa.similarity.kind_comparison import NullResult, fraction
-from mkfa.similarity.measures.table import BY_LAYER, MEASURES
+from mkfa.similarity.measures.table import MEASURES, layer_measures
 from mkfa.similarity.replacement import Draws
 from mkfa.similarity.score import Scores
 from mkfa.stats.p_values import holm, p_value
@@ -26,7 +26,8 @@ def summarise(
     p_sides, farther = (_one_sided(value, parts, larger) for larger in (alike, ~alike))
     mean = np.array([part.mean() for part in parts])
     low, high = np.array([np.quantile(part, (0.025, 0.975)) for part in parts]).reshape(-1, 2).T
-    sign = np.array([1 if MEASURES[name].alike_is_more else -1 for name in BY_LAYER], np.float32)[:, None, None]
+    alike_is_more = [MEASURES[name].alike_is_more for name in layer_measures(measures)]
+    sign = np.where(alike_is_more, np.float32(1), np.float32(-1))[:, None, None]
     layer_p, layer_p_max = pair_p(sign * layers, sign * draws.layers)
     stage_p, _ = pair_p(by_stage(sign * layers, groups), by_stage(sign * draws.layers, groups))
     apart = (floor < low) | (floor > high)  # else the gap is noise, and a place in it would mean nothing
@@ -106,7 +107,7 @@ def pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:
 
     Parameters
     ----------
-    observed : (3, L_a, L_b); draws : (m, 2, 3, L_a, L_b). NaN stays NaN.
+    observed : (J, L_a, L_b); draws : (m, 2, J, L_a, L_b). NaN stays NaN.
 
     The adjusted p-value is the share of draws in which the largest standardised statistic of any pair reaches the
     pair's own (Westfall & Young 1993, single step). Standardisation is by all draws with the observed one, which
@@ -120,7 +121,7 @@ def pair_p(observed: np.ndarray, draws: np.ndarray) -> tuple[F32, F32]:
         part -= part.mean(axis=0)
         part /= np.where(sd > 0, sd, 1)
         plain.append(np.where(gap, np.nan, (part >= part[0]).mean(axis=0)))
-        top = np.sort(np.where(gap, -np.inf, part).max(axis=(2, 3)), axis=0)  # (1 + m, 3)
+        top = np.sort(np.where(gap, -np.inf, part).max(axis=(2, 3)), axis=0)  # (1 + m, J)
         reached = np.stack([len(top) - np.searchsorted(top[:, i], part[0, i]) for i in range(len(top.T))])
         adjusted.append(np.where(gap, np.nan, reached / len(top)))
     return np.maximum(*plain).astype(np.float32), np.maximum(*adjusted).astype(np.float32)

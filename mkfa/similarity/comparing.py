@@ -62,7 +62,8 @@ def compare(  # noqa: PLR0913 (options are keywords)
     a: BankLike,
     b: BankLike,
     *,
-    permutations: int = 999,
+    draws: int = 999,
+    permutations: int | None = None,
     measures: str | Sequence[str] | None = None,
     nulls: str | Sequence[str] | None = None,
     kernel_size: str | Sequence[Any] | None = None,
@@ -80,7 +81,8 @@ def compare(  # noqa: PLR0913 (options are keywords)
     Parameters
     ----------
     a, b : name, path or bank.
-    permutations : draws of each null, and exchanges of layers; at least 19.
+    draws : draws of each null, and exchanges of layers; at least 19.
+    permutations : former name of `draws`.
     measures : names in `mkfa.similarity.measures.table.MEASURES`; "moments" stands for three. Default: all built-in.
     nulls : names in `mkfa.nulls.draws.NULLS`. Default: all but "init".
     kernel_size : sizes to compare, e.g. "5x5" or ["3x3", "5x5"]. Default: all that both banks have.
@@ -105,7 +107,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
     --------
     >>> import mkfa
     >>> comparison = mkfa.compare(
-    ...     "efficientnet_lite0", "ppocrv4_rec", kernel_size="5x5", permutations=19, measures=["coverage", "energy"]
+    ...     "efficientnet_lite0", "ppocrv4_rec", kernel_size="5x5", draws=19, measures=["coverage", "energy"]
     ... )
     >>> comparison
     <Comparison: efficientnet_lite0 and ppocrv4_rec, 5x5 coverage 0.7... (p = 0.0...)>
@@ -117,6 +119,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
         measures=measures,
         nulls=nulls,
         kernel_size=kernel_size,
+        draws=draws,
         permutations=permutations,
         sample=sample,
         threshold=threshold,
@@ -148,7 +151,7 @@ def compare_many(banks: Sequence[BankLike], *, progress: Progress = None, **opti
     --------
     >>> import mkfa
     >>> banks = ["ppocrv4_det", "ppocrv4_rec", "mobilenet_v2"]
-    >>> result = mkfa.compare_many(banks, kernel_size="3x3", permutations=19, measures="energy", nulls="gaussian")
+    >>> result = mkfa.compare_many(banks, kernel_size="3x3", draws=19, measures="energy", nulls="gaussian")
     >>> result
     <Comparisons: ppocrv4_det, ppocrv4_rec, mobilenet_v2: 3 of 3 pairs compared>
     >>> result.matrices[0].value.shape
@@ -318,6 +321,7 @@ def _compare_kind(
         bandwidth=bandwidth,
         all_filters=FrozenDict(full),
         **_coverage_facts(observed, floors, settings.threshold),
+        layer_measures=plan.by_layer,
         layer_value=layers,
         layer_floor=layer_floor,
         stage_value=by_stage(layers, groups),
@@ -388,7 +392,7 @@ def _floor_between_layers(clouds: tuple[Cloud, Cloud], n: int, plan: Plan, rng: 
 
 
 def _layer_floor(floors: list[list[Scores]]) -> F32:
-    """Return for each pair of layers the mean of both layers' own floors, (3, L_a, L_b)."""
+    """Return for each pair of layers the mean of both layers' own floors, (J, L_a, L_b)."""
     own = []
     for halves in floors:
         diagonal = np.stack([np.einsum("kll->kl", s.layers[0]) for s in halves])

@@ -12,7 +12,6 @@ import numpy as np
 from mkfa.array_types import AnyArray
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.lineage import Lineage
-from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.settings import CompareSettings
 from mkfa.similarity.wording import in_words, leading_measure
 from mkfa.storage.records import Result
@@ -67,7 +66,8 @@ class Comparison(Result):
         """Return the entry of this pair in the attributes of an HDF5 file."""
 
         def more(kind: KindComparison) -> dict[str, Any]:
-            return {"nulls": {n.null: n.m for n in kind.nulls}, "exchange": kind.exchange.p, "by_layer": BY_LAYER}
+            nulls = {n.null: n.m for n in kind.nulls}
+            return {"nulls": nulls, "exchange": kind.exchange.p, "by_layer": kind.layer_measures}
 
         return self._entry(more)
 

@@ -141,7 +141,8 @@ def compare_groups(
     *,
     measures: str | Sequence[str] | None = None,
     kernel_size: str | Sequence[Any] | None = None,
-    permutations: int = 999,
+    draws: int = 999,
+    permutations: int | None = None,
     sample: int = 192,
     seed: int = 0,
     progress: Progress = None,
@@ -154,7 +155,8 @@ def compare_groups(
     measures : names in `mkfa.similarity.measures.table.MEASURES`, the primary one first. Default: coverage, energy,
         frobenius.
     kernel_size : sizes to compare. Default: all that banks of two groups have.
-    permutations : of banks; where they can be divided in fewer ways, all of these are looked at.
+    draws : permutations of banks; where they can be divided in fewer ways, all of these are looked at.
+    permutations : former name of `draws`.
     sample : filters taken from each bank, evenly over its layers; fewer where a bank has fewer.
     seed : of every random draw.
     progress : True for a bar, or a function of (done, total) banks.
@@ -174,7 +176,7 @@ def compare_groups(
     >>> print(found.in_words()[0][:87])
     At 3x3, with banks as units (2 of text, 2 of imagenet), no test can say anything at 5 %
     """
-    settings = make_settings(kernel_size=kernel_size, permutations=permutations, sample=sample, seed=seed)
+    settings = make_settings(kernel_size=kernel_size, draws=draws, permutations=permutations, sample=sample, seed=seed)
     chosen = _measures(measures)
     named = [(group, bank) for group, banks in groups.items() for bank in banks]
     _check(groups, named)
@@ -208,7 +210,7 @@ def compare_groups(
         families=families,
         left_out=tuple(left_out),
         notes=tuple(_notes(families, members)),
-        permutations=permutations,
+        permutations=settings.permutations,
         sample=sample,
         seed=seed,
     )

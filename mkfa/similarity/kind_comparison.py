@@ -13,7 +13,6 @@ from mkfa.banks.bank import Kind
 from mkfa.frozen import ByContent
 from mkfa.similarity.depth_trend import DepthTrend
 from mkfa.similarity.layer_tests import Exchange
-from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.settings import PRIMARY
 
 DECIMALS = 5
@@ -36,9 +35,10 @@ class NullResult(ByContent):
     p_farther : (M,) the same for "at least as different": are the banks farther apart than chance?
     fraction : (M,) (value - floor) / (mean - floor); NaN where the floor lies among the draws.
     curve : (3, T) mean, 2.5 % and 97.5 % of the coverage curve.
-    layer_mean, layer_p, layer_p_holm, layer_p_max : (3, L_a, L_b) by measure of `BY_LAYER`; p adjusted over all layer
-        pairs by Holm, and by the maximum statistic of the joint draws (Westfall & Young), which m draws can support.
-    stage_p, stage_p_holm : (3, S_a, S_b) the same for pairs of stages.
+    layer_mean, layer_p, layer_p_holm, layer_p_max : (J, L_a, L_b) by measure of `layer_measures`; p adjusted over all
+        layer pairs by Holm, and by the maximum statistic of the joint draws (Westfall & Young), which m draws can
+        support.
+    stage_p, stage_p_holm : (J, S_a, S_b) the same for pairs of stages.
     """
 
     null: str
@@ -86,8 +86,8 @@ class KindComparison(ByContent):
     bandwidth : the kernel width used.
     all_filters : the measures that were computed on all usable filters instead of the samples.
     thresholds, curve : (T,) and (2, T), the coverage curve of A in B and of B in A; curve_floor : (T,).
-    layer_value, layer_floor : (3, L_a, L_b) by measure of `BY_LAYER`.
-    stages_a, stages_b : names of the groups of layers; stage_value, stage_floor : (3, S_a, S_b).
+    layer_measures : names, J; layer_value, layer_floor : (J, L_a, L_b), NaN for those that were not asked for.
+    stages_a, stages_b : names of the groups of layers; stage_value, stage_floor : (J, S_a, S_b).
     depth_trend : does coverage depend on depth?
     shared : filters of A that occur in B bit for bit; same : True where both banks have the same filters.
     """
@@ -120,6 +120,7 @@ class KindComparison(ByContent):
     thresholds: F64
     curve: F64
     curve_floor: F64
+    layer_measures: tuple[str, ...]
     layer_value: F32
     layer_floor: F32
     stages_a: tuple[str, ...]
@@ -155,7 +156,7 @@ class KindComparison(ByContent):
     @property
     def by_layer(self) -> list[tuple[int, str]]:
         """The measures that were computed for pairs of layers, and their place in the arrays."""
-        return [(i, name) for i, name in enumerate(BY_LAYER) if name in self.measures]
+        return [(i, name) for i, name in enumerate(self.layer_measures) if name in self.measures]
 
     def summary(self) -> dict[str, Any]:
         """Return sizes and names, as JSON and HDF5 files have them."""

@@ -19,7 +19,6 @@ from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
-from mkfa.similarity.measures.table import BY_LAYER
 from mkfa.similarity.samples import Cloud, make_cloud
 from mkfa.similarity.score import THRESHOLDS, Sample, Scores, coverage_curve, null_sample, score, take
 from mkfa.threads import in_threads
@@ -57,7 +56,7 @@ class Draws:
     ----------
     values : (m, 2, M) float64.
     counts : (M,) int64, draws that each measure was computed for: the first ones. Its other values do not count.
-    layers : (m, 2, 3, L_a, L_b) float32, measures of `BY_LAYER`; half the memory, precise enough for ranks.
+    layers : (m, 2, J, L_a, L_b) float32, measures of the plan's `by_layer`; half the memory, precise enough for ranks.
     curve : (m, T) float64, coverage curve, mean over sides and directions.
     """
 
@@ -87,7 +86,7 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
     measures = np.array(a.plan.measures)
     counts = np.where(measures == "matching", slow_draws(m), m)
     values = np.full((m, 2, len(measures)), np.nan)
-    layers = np.empty((m, 2, len(BY_LAYER), len(a.size), len(b.size)), np.float32)
+    layers = np.empty((m, 2, len(a.plan.by_layer), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))
 
     def draw(first: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64
 from mkfa.similarity.measures import transport
 from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
-from mkfa.similarity.measures.table import BY_LAYER, MEASURES
+from mkfa.similarity.measures.table import BY_LAYER, MEASURES, layer_measures
 from mkfa.similarity.samples import Cloud
 
 EXACT_TRANSPORT = 64
@@ -46,9 +46,13 @@ class once(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), stimuli (S, K)."""
+    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), stimuli (S, K).
+
+    `by_layer` are the J measures of pairs of layers, `mkfa.similarity.measures.table.layer_measures`.
+    """
 
     measures: tuple[str, ...]
+    by_layer: tuple[str, ...]
     threshold: float
     bandwidth: float
     theta: F32
@@ -62,7 +66,7 @@ def make_plan(
     k = size[0] * size[1]
     theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
     patches = stimuli(*size) if "responses" in chosen else np.zeros((0, k), np.float32)
-    return Plan(chosen, threshold, bandwidth, theta, patches)
+    return Plan(chosen, layer_measures(chosen), threshold, bandwidth, theta, patches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +179,8 @@ class Scores:
     Attributes
     ----------
     values : (D, M) float64, in the order of the measures.
-    layers : (D, 3, L_a, L_b) float32, the measures of `BY_LAYER`; NaN where a layer has no filter in the sample.
+    layers : (D, J, L_a, L_b) float32, the measures of the plan's `by_layer`; NaN where a layer has no filter in the
+        sample.
     nearest_a, nearest_b : (D, n) float32, |cos| of each filter to its nearest in the other sample; (D, 0) where
         coverage was not asked for.
     """
@@ -190,12 +195,15 @@ def score(a: Sample, b: Sample, *, measures: Sequence[str] | None = None) -> Sco
     """Score two samples by the plan's measures, or some of them; where one has D = 1 it meets all of the other."""
     pair, measures = Pair(a, b), a.plan.measures if measures is None else measures
     values = np.stack([np.broadcast_to(pair.by(name), pair.depth) for name in measures], axis=1)
-    layers = np.full((pair.depth, len(BY_LAYER), len(a.size), len(b.size)), np.nan, np.float32)
+    layers = np.full((pair.depth, len(a.plan.by_layer), len(a.size), len(b.size)), np.nan, np.float32)
     near_a = near_b = np.zeros((pair.depth, 0), np.float32)
     if {"coverage", "coverage_at"} & set(measures):
         near_a, near_b, layers[:, 0] = pair.nearest
     if {"mmd", "energy"} & set(measures):
-        layers[:, 1:] = pair.discrepancies[1].swapaxes(0, 1)
+        layers[:, 1 : len(BY_LAYER)] = pair.discrepancies[1].swapaxes(0, 1)
+    for i, name in enumerate(a.plan.by_layer):
+        if i >= len(BY_LAYER) and name in measures:
+            layers[:, i] = pair.between_layers(name)
     return Scores(values, layers, near_a, near_b)
 
 
@@ -214,6 +222,18 @@ class Pair:
             value: F64 = getattr(self, name)
             return value
         return np.array([single(x, y) for x, y in self._one_by_one()], np.float64)
+
+    def between_layers(self, name: str) -> F32:
+        """Return a user's measure of all pairs of layers, (D, L_a, L_b)."""
+        a, b = self.a, self.b
+        own = MEASURES.find(name).score
+        assert own is not None
+        out = np.full((self.depth, len(a.size), len(b.size)), np.nan, np.float32)
+        for d, (x, y) in enumerate(self._one_by_one()):
+            for i, j in np.ndindex(out.shape[1:]):
+                if a.size[i] and b.size[j]:
+                    out[d, i, j] = own(x[a.layer == i], y[b.layer == j])
+        return out
 
     def _one_by_one(self) -> Iterator[tuple[F32, F32]]:
         x, y = self.a.vector, self.b.vector

@@ -23,7 +23,7 @@ measures, and covariance keeps everything that second moments explain. All other
 
 @dataclass(frozen=True, slots=True)
 class CompareSettings:
-    """Parameters of a comparison; see `mkfa.compare`. `kernels` are the kernel sizes, all common ones where empty."""
+    """Parameters of a comparison; see `mkfa.compare`. `permutations` is its `draws`, as result files call them."""
 
     measures: tuple[str, ...]
     nulls: tuple[str, ...]
@@ -37,9 +37,10 @@ class CompareSettings:
     ceiling: str = "gaussian"
 
     def __post_init__(self) -> None:
-        for name, least in (("permutations", 19), ("sample", 16), ("splits", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise MkfaError(f"{name} {getattr(self, name)}", f"is less than {least}", f"give {least} or more")
+        counts = (("draws", self.permutations, 19), ("sample", self.sample, 16), ("splits", self.splits, 1))
+        for name, count, least in (*counts, ("seed", self.seed, 0)):
+            if count < least:
+                raise MkfaError(f"{name} {count}", f"is less than {least}", f"give {least} or more")
         if not 0 < self.threshold < 1:
             raise MkfaError(f"threshold {self.threshold}", "is not between 0 and 1", "give a |cos|, e.g. 0.9")
         if self.bandwidth is not None and self.bandwidth <= 0:
@@ -53,6 +54,8 @@ def make_settings(
     measures: str | Sequence[str] | None = None,
     nulls: str | Sequence[str] | None = None,
     kernel_size: str | Sequence[Any] | None = None,
+    draws: int = 999,
+    permutations: int | None = None,
     bootstrap: int | None = None,
     **others: Any,
 ) -> CompareSettings:
@@ -67,6 +70,7 @@ def make_settings(
         measures=chosen,
         nulls=tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS))),
         kernels=tuple(map(_size, _listed("kernel_size", kernel_size, ()))),
+        permutations=draws if permutations is None else permutations,
         **others,
     )
 

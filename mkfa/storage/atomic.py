@@ -28,7 +28,7 @@ def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True
     """
     check_target(path, overwrite=overwrite)
     _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = _temporary(path)
     try:
         try:
             with temporary.open("xb") as f:
@@ -66,6 +66,16 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
         raise _exists(path)
     if not os.access(path.parent, os.W_OK):
         raise MkfaError(path, f"the folder {path.parent} may not be written to", "choose another --out")
+    trial = _temporary(path)  # permissions do not tell of file systems that take no files, such as /proc
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _exists(path: Path) -> MkfaError:

@@ -114,7 +114,7 @@ def open_file(path: Path, *, compressed: bool = False) -> Iterator[Any]:
 
     if path.is_dir():
         raise BankError(path, "is a folder, not a bank file", "name a .h5 file")
-    find = "check the path; 'mkfa banks' lists the banks at hand"
+    find = "check the path; a bank's name, as 'mkfa banks' lists them, is for mkfa.load_bank"
     head = read_head(path, error=BankError, kind="a bank", give="name a .h5 file", find=find)
     if not head.startswith(b"\x89HDF\r\n\x1a\n"):
         raise BankError(path, "is not an HDF5 file", "name a bank that 'mkfa harvest' wrote")

@@ -159,7 +159,7 @@ def compare_pair(rng: np.random.Generator, *, null: str, share: float, sizes: Se
     a = NOISE[null](sizes, rng)
     b = planted(a, NOISE[null](sizes, rng), share, rng)
     seed = int(rng.integers(2**31))
-    result = compare(bank_of(a, "a"), bank_of(b, "b"), measures=JUDGED, nulls=null, permutations=m, splits=1, seed=seed)
+    result = compare(bank_of(a, "a"), bank_of(b, "b"), measures=JUDGED, nulls=null, draws=m, splits=1, seed=seed)
     kind = result.kinds[0]
     chance = kind.nulls[0]
     out = {f"p {name}": float(p) for name, p in zip(kind.measures, chance.p, strict=True)}
@@ -189,7 +189,7 @@ def trend_pair(rng: np.random.Generator, *, related: bool, sizes: Sequence[int])
     other = one if related else [unit(rng.standard_normal((3, TAPS))) for _ in range(2)]
     ends = zip((one, other), "ab", strict=True)
     banks = [bank_of(steady(first, last, sizes, rng), name) for (first, last), name in ends]
-    settings: dict[str, Any] = dict(measures="coverage", nulls="covariance", permutations=19, splits=1)
+    settings: dict[str, Any] = dict(measures="coverage", nulls="covariance", draws=19, splits=1)
     trend = compare(*banks, seed=int(rng.integers(2**31)), **settings).kinds[0].depth_trend
     out = {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
     return out | {"share with a negative correlation": float(trend.r[0] < 0)}
@@ -205,7 +205,7 @@ def exchange_pair(
         one, other, foreign = white(a, rng), white(b, rng), patterned(b, rng)
     mixed = [np.where((rng.random(len(x)) < share)[:, None], y, x) for x, y in zip(other, foreign, strict=True)]
     seed = int(rng.integers(2**31))
-    settings: dict[str, Any] = dict(measures=("coverage", "mmd", "energy"), nulls="gaussian", permutations=99, splits=1)
+    settings: dict[str, Any] = dict(measures=("coverage", "mmd", "energy"), nulls="gaussian", draws=99, splits=1)
     kind = compare(bank_of(one, "a"), bank_of(mixed, "b"), seed=seed, **settings).kinds[0]
     return {f"p differ, {name}": p for name, p in kind.exchange.p.items()}
 
@@ -343,7 +343,7 @@ def groups_of_banks(
                     layer[rows] = unit(copies + LOUD * unit(rng.standard_normal(copies.shape)))
             groups["ab"[group]].append(bank_of(made, f"{group}{number}"))
     seed = int(rng.integers(2**31))
-    kind = compare_groups(groups, measures="coverage,energy,frobenius", permutations=199, seed=seed).kinds[0]
+    kind = compare_groups(groups, measures="coverage,energy,frobenius", draws=199, seed=seed).kinds[0]
     found = {}
     for measure in kind.measures:
         found[f"p PERMANOVA, {measure.measure}"] = measure.between.p

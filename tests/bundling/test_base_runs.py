@@ -48,7 +48,7 @@ def test_the_notice_names_them_and_says_what_they_are():
 
 def test_owners_of_convnexts_can_compare_at_once(bank_maker):
     own = bank_maker(((96, 7, 7),) * 3, name="own")
-    kind = mkfa.compare(own, "convnext_fashion", permutations=19, measures="coverage", splits=1).kinds[0]
+    kind = mkfa.compare(own, "convnext_fashion", draws=19, measures="coverage", splits=1).kinds[0]
     assert str(kind.kind) == "7x7" and np.isfinite(kind.value[0])
 
 

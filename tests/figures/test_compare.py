@@ -26,7 +26,7 @@ def bank(name: str, seed: int) -> FilterBank:
 @pytest.fixture(scope="module")
 def three() -> Comparisons:
     banks = [bank(name, i) for i, name in enumerate("abc")]
-    return compare_many(banks, permutations=19, sample=32, splits=2)
+    return compare_many(banks, draws=19, sample=32, splits=2)
 
 
 def test_layer_pairs_curves_and_places(three: Comparisons):

@@ -63,7 +63,7 @@ def experiment(name):
     return rebuild(find_experiment(read_experiments(bundled_file()), name))
 
 
-SMALL_COMPARISON = {"permutations": 19, "sample": 32, "splits": 2}
+SMALL_COMPARISON = {"draws": 19, "sample": 32, "splits": 2}
 NAMES = ("efficientnet_lite0", "a_network_with_quite_a_long_name.in12k_ft_in1k", "c")
 
 
@@ -94,7 +94,7 @@ def grouped():
             "text and more": [bank(f"t{i}", i) for i in range(3)],
             "images": [bank(f"{NAMES[1]}_{i}", 9 + i) for i in range(2)],
         },
-        permutations=19,
+        draws=19,
     )
 
 

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     row = np.arange(len(atlas.pool))
     made_map = FilterMap(row, atlas.pool.vector[:, :2].astype(np.float32))
     atlas = dataclasses.replace(atlas, map=made_map)
-    comparison = compare(one, other, permutations=39, sample=24, kernel_size="3x3", measures="coverage,mmd")
+    comparison = compare(one, other, draws=39, sample=24, kernel_size="3x3", measures="coverage,mmd")
     verdicts = folder / "verdicts.json"
     verdicts.write_text(json.dumps(claims()))
     items = [one, other, atlas, comparison, "bundled", str(verdicts)]

@@ -311,7 +311,7 @@ def further(tmp_path_factory):
     (folder / "graft.json").write_text(json.dumps(graft_record()))
     banks = [small_bank(f"{'ab'[i % 2]}{i} {HOSTILE if i == 0 else ''}", i) for i in range(6)]
     groups = {f"first {HOSTILE}": banks[:3], "second": banks[3:]}
-    compared = compare_groups(groups, kernel_size="3x3", measures="coverage,energy", sample=24, permutations=19)
+    compared = compare_groups(groups, kernel_size="3x3", measures="coverage,energy", sample=24, draws=19)
     keys = find_keys(banks[:1], kernel_size="3x3", most=4, candidates=8, keys=3)
     write_report([str(folder / "graft.json"), keys, compared], folder / "r.html")
     return folder / "r.html", keys, compared

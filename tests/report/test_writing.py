@@ -122,7 +122,7 @@ def test_a_stored_assignment_is_shown_and_none_is_computed(tmp_path, bank_file, 
 
 def test_results_that_are_given_are_not_computed_again(tmp_path, nothing_is_computed):
     one, other = small_bank("one", 1), small_bank("other", 2)
-    comparison = compare(one, other, permutations=19, sample=16, kernel_size="3x3", measures="coverage")
+    comparison = compare(one, other, draws=19, sample=16, kernel_size="3x3", measures="coverage")
     comparison.save(tmp_path / "c.json")
     for item in (comparison, tmp_path / "c.json"):
         inputs = sort_inputs([one, other, item])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mkfa
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import DEFAULT_NULLS
@@ -28,7 +29,7 @@ from mkfa.stats.p_values import holm
 from mkfa.storage.records import to_json
 from mkfa.storage.result_files import read_arrays
 
-QUICK: dict[str, Any] = {"permutations": 99, "splits": 4, "sample": 96}
+QUICK: dict[str, Any] = {"draws": 99, "splits": 4, "sample": 96}
 
 
 def planted(
@@ -97,7 +98,7 @@ def test_one_test_is_primary_and_the_rest_is_labelled_exploratory(shared: Compar
     words = " ".join(in_words(kind, "a", "b"))
     assert "primary test, coverage under covariance, gives p = 0.010" in words
     assert "Chance alone gives 0.5 of 10 under each null" in words
-    other = compare(planted("a", 1), planted("b", 2), **QUICK | {"permutations": 19}, nulls="gaussian").kinds[0]
+    other = compare(planted("a", 1), planted("b", 2), **QUICK | {"draws": 19}, nulls="gaussian").kinds[0]
     assert other.primary is None and "was not asked for" in " ".join(in_words(other, "a", "b"))
 
 
@@ -129,7 +130,7 @@ def test_pca_kl_is_a_value_of_all_filters_without_chance(shared: Comparison):
         assert np.isnan(part).all()
     assert all(np.isnan(n.p[i]) and np.isnan(n.mean[i]) and n.draws[i] == 0 for n in kind.nulls)
     assert kind.facts(0.9)["measures"]["pca_kl"]["filters"] == (320, 320)
-    alone = compare(planted("a", 1), planted("b", 2), **QUICK | {"permutations": 19}, measures="pca_kl").kinds[0]
+    alone = compare(planted("a", 1), planted("b", 2), **QUICK | {"draws": 19}, measures="pca_kl").kinds[0]
     assert alone.measures == ("coverage", "pca_kl") and alone.value[1] == kind.value[i]
 
 
@@ -170,7 +171,7 @@ def test_unrelated_prototypes_are_not_close():
 
 def test_a_bank_against_itself_lies_at_the_floor():
     a = planted("a", 1)
-    result = compare(a, a, permutations=39, splits=16, sample=128)
+    result = compare(a, a, draws=39, splits=16, sample=128)
     kind = result.kinds[0]
     assert kind.same and any("disjoint halves" in note for note in result.notes)
     for measure in ("coverage", "matching", "transport", "mmd", "energy", "bures", "responses"):
@@ -183,7 +184,7 @@ def test_a_bank_against_itself_lies_at_the_floor():
 
 def test_two_null_banks_have_no_place_between_floor_and_ceiling(bank_maker: Callable[..., FilterBank]):
     a, b = (bank_maker([(60, 5, 5)] * 3, seed=s, name=f"n{s}") for s in (1, 2))
-    settings: dict[str, Any] = dict(permutations=39, measures=("coverage", "energy"))
+    settings: dict[str, Any] = dict(draws=39, measures=("coverage", "energy"))
     kind = compare(a, b, **settings).kinds[0]
     gaussian = next(n for n in kind.nulls if n.null == "gaussian")
     assert np.isnan(gaussian.fraction).all() and (gaussian.p_sides > 0.02).all()
@@ -200,9 +201,7 @@ def test_copied_filters_are_noticed():
 
 def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
     a, b = planted("a", 1), planted("b", 2)
-    settings: dict[str, Any] = dict(
-        permutations=19, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures")
-    )
+    settings: dict[str, Any] = dict(draws=19, sample=160, nulls=("gaussian",), measures=("coverage", "energy", "bures"))
     rng = np.random.default_rng(0)
     moved = []
     for layer, weight in b.iter_layers():
@@ -216,31 +215,64 @@ def test_order_sign_gain_and_offset_of_a_bank_do_not_matter():
 
 def test_the_seed_decides_everything_and_is_recorded():
     a, b = planted("a", 1), planted("b", 2)
-    settings: dict[str, Any] = dict(permutations=19, splits=2, sample=64, seed=5)
+    settings: dict[str, Any] = dict(draws=19, splits=2, sample=64, seed=5)
     one, two = (compare(a, b, **settings) for _ in range(2))
     assert one == two
-    other = compare(a, b, permutations=19, splits=2, sample=64, seed=6)
+    other = compare(a, b, draws=19, splits=2, sample=64, seed=6)
     assert not np.array_equal(one.kinds[0].value, other.kinds[0].value)
     assert one.settings.seed == 5 and one.attributes()["settings"].seed == 5
+
+
+def test_a_measure_of_ones_own_has_the_same_values_by_layer_as_a_built_in_one():
+    def own_coverage(a: np.ndarray, b: np.ndarray) -> float:
+        cosine = np.abs(a @ b.T)
+        return float(cosine.max(axis=0).mean() + cosine.max(axis=1).mean()) / 2
+
+    mkfa.register(mkfa.Measure("own", "", own_coverage, alike_is_more=True))
+    try:
+        kind = compare(planted("a", 1), planted("b", 2), **QUICK, nulls="gaussian", measures="coverage,own").kinds[0]
+    finally:
+        MEASURES.unregister("own")
+    (built_in, first), (mine, second) = kind.by_layer
+    assert (first, second) == ("coverage", "own")
+    null = kind.nulls[0]
+    for array in (kind.layer_value, kind.layer_floor, kind.stage_value, null.layer_mean, null.layer_p, null.stage_p):
+        np.testing.assert_allclose(array[mine], array[built_in], atol=2e-6)
+    assert {"bank", "stage", "layer"} == {row["scope"] for row in kind.rows() if row["measure"] == "own"}
+
+
+def test_a_measure_may_have_no_values_by_layer():
+    mkfa.register(mkfa.Measure("whole_only", "", lambda a, b: float(len(a)), by_layer=False))
+    try:
+        kind = compare(planted("a", 1), planted("b", 2), **QUICK, nulls="gaussian", measures="whole_only").kinds[0]
+    finally:
+        MEASURES.unregister("whole_only")
+    assert kind.by_layer == [] and {row["scope"] for row in kind.rows()} == {"bank"}
+
+
+def test_draws_may_still_be_called_permutations():
+    a, b = planted("a", 1, layers=2, each=20), planted("b", 2, layers=2, each=20)
+    options: dict[str, Any] = dict(measures="energy", nulls="gaussian", splits=1)
+    assert compare(a, b, permutations=21, **options) == compare(a, b, draws=21, **options)
 
 
 def test_progress_ends_at_the_total():
     a, b = planted("a", 1, layers=2, each=20), planted("b", 2, layers=2, each=20)
     seen: list[tuple[float, float | None]] = []
     options = {"nulls": "gaussian,shuffled", "measures": "coverage"}
-    compare(a, b, permutations=21, progress=lambda *done: seen.append(done), **options)
+    compare(a, b, draws=21, progress=lambda *done: seen.append(done), **options)
     assert seen[-1] == (42, 42)
 
 
 def test_several_kinds_are_compared_apart_and_the_rest_is_said(bank_maker: Callable[..., FilterBank]):
     a = bank_maker([(40, 3, 3), (40, 5, 5), (30, 7, 7)], seed=1, name="a")
     b = bank_maker([(40, 3, 3), (90, 5, 5)], seed=2, name="b")
-    settings: dict[str, Any] = dict(permutations=19, measures=("coverage", "pca_kl"))
+    settings: dict[str, Any] = dict(draws=19, measures=("coverage", "pca_kl"))
     result = compare(a, b, **settings)
     assert [str(k.kind) for k in result.kinds] == ["3x3", "5x5"]
     assert [k.n for k in result.kinds] == [20, 20]
     assert "a: 30 filters of 7x7 in 1 layer left out, b has none" in map(str, result.left_out)
-    settings: dict[str, Any] = dict(permutations=19, measures=("coverage",), kernel_size="5x5")
+    settings: dict[str, Any] = dict(draws=19, measures=("coverage",), kernel_size="5x5")
     only = compare(a, b, **settings)
     assert [str(k.kind) for k in only.kinds] == ["5x5"]
     assert any("3x3" in str(x) and "not asked for" in str(x) for x in only.left_out)
@@ -262,7 +294,7 @@ def test_what_cannot_be_compared_is_one_sentence(case: str, bank_maker: Callable
 
 def test_a_layer_with_one_filter_and_a_bank_of_one_layer_do_not_break(bank_maker: Callable[..., FilterBank]):
     a, b = bank_maker([(1, 5, 5), (40, 5, 5)], name="a"), bank_maker([(60, 5, 5)], seed=3, name="b")
-    result = compare(a, b, permutations=19)
+    result = compare(a, b, draws=19)
     kind = result.kinds[0]
     assert np.isfinite(kind.value).all() and kind.layers_a == ("blocks.1.conv.weight",)
     assert "too few layers" in " ".join(in_words(kind, result.a, result.b))
@@ -292,7 +324,7 @@ def test_transport_has_the_same_directions_with_every_seed(monkeypatch: pytest.M
 
     monkeypatch.setattr(comparing, "make_plan", record)
     for seed in (1, 2):
-        compare(planted("a", 1), planted("b", 2), seed=seed, measures="transport", nulls="gaussian", permutations=19)
+        compare(planted("a", 1), planted("b", 2), seed=seed, measures="transport", nulls="gaussian", draws=19)
     assert seen[0].theta.shape == (25, 64) and np.array_equal(seen[0].theta, seen[1].theta)
 
 
@@ -305,7 +337,7 @@ def test_the_former_option_bootstrap_is_accepted_and_said_to_do_nothing():
 
 
 BAD: list[tuple[dict[str, object], str]] = [
-    ({"permutations": 18}, "permutations 18: is less than 19"),
+    ({"draws": 18}, "draws 18: is less than 19"),
     ({"sample": 15}, "sample 15: is less than 16"),
     ({"splits": 0}, "splits 0: is less than 1"),
     ({"threshold": 1.5}, "threshold 1.5: is not"),
@@ -364,7 +396,7 @@ def test_many_banks_make_a_matrix_and_seeds_a_floor(bank_maker: Callable[..., Fi
     same = {"architecture": "net", "training_set": "letters"}
     banks = [planted("a", 1, **same), planted("b", 2, **same), planted("c", 3, proto_seed=9)]
     banks.append(bank_maker([(9, 3, 3)], name="d"))
-    settings: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures=("coverage", "energy"))
+    settings: dict[str, Any] = dict(draws=39, splits=2, sample=64, measures=("coverage", "energy"))
     result = compare_many(banks, **settings)
     assert [r is None for r in result.pairs] == [False, False, True, False, True, True] and len(result.skipped) == 3
     coverage, energy = result.matrices
@@ -383,7 +415,7 @@ def test_banks_of_one_parent_count_once():
     a, c = planted("a", 1), planted("c", 3, proto_seed=9)
     rng = np.random.default_rng(0)
     tuned = [(x, (w + 0.02 * rng.standard_normal(w.shape)).astype(np.float32), None) for x, w in a.iter_layers()]
-    options: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures="coverage")
+    options: dict[str, Any] = dict(draws=39, splits=2, sample=64, measures="coverage")
     result = compare_many([a, make_bank("b", tuned, Provenance()), c], **options)
     assert result.families == (("a", "b"),) and result.tests == 1
     same, *others = result.primary
@@ -400,7 +432,7 @@ def test_banks_of_one_parent_count_once():
 
 def test_primary_tests_are_adjusted_over_pairs_and_kernel_sizes():
     banks = [planted(name, seed, proto_seed=seed) for seed, name in enumerate("abc")]
-    options: dict[str, Any] = dict(permutations=39, splits=2, sample=64, measures="coverage")
+    options: dict[str, Any] = dict(draws=39, splits=2, sample=64, measures="coverage")
     result = compare_many(banks, **options, nulls="covariance")
     assert result.families == () and result.tests == 3
     assert [t.p_holm for t in result.primary] == pytest.approx(holm([t.p for t in result.primary]).tolist())
@@ -434,7 +466,7 @@ def test_a_comparison_prints_in_one_line_and_survives_pickle(shared: Comparison)
 
 def test_a_measure_has_an_interval_or_a_sentence_that_says_why_not():
     banks = [planted(name, seed, layers=8, each=24) for name, seed in (("a", 1), ("b", 2))]
-    result = compare(*banks, nulls="gaussian", permutations=19)
+    result = compare(*banks, nulls="gaussian", draws=19)
     kind, measures = result.kinds[0], result.to_dict()["comparisons"][0]["kinds"][0]["measures"]
     printed = ("coverage", "transport", "bures", "frobenius")
     for i, name in enumerate(kind.measures):
@@ -445,5 +477,5 @@ def test_a_measure_has_an_interval_or_a_sentence_that_says_why_not():
         else:
             assert facts["low"] is None and facts["high"] is None and kind.no_interval[i] == facts["no_interval"]
     assert measures["mmd"]["no_interval"].startswith("simulated intervals held the mean in less than 92 %")
-    same = compare(banks[0], banks[0], nulls="gaussian", permutations=19, measures="coverage").kinds[0]
+    same = compare(banks[0], banks[0], nulls="gaussian", draws=19, measures="coverage").kinds[0]
     assert np.isnan(same.interval).all() and same.no_interval == ("the layers of the two banks are not independent",)

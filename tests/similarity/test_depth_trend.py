@@ -84,7 +84,7 @@ def along(name: str, seed: int, *, layers: int = 8, each: int = 40) -> FilterBan
 
 
 def test_a_comparison_says_and_stores_the_trend():
-    result = compare(along("a", 1), along("b", 2), permutations=19, sample=128, measures="coverage")
+    result = compare(along("a", 1), along("b", 2), draws=19, sample=128, measures="coverage")
     kind = result.kinds[0]
     assert kind.depth_trend.r[0] < -0.5 and kind.depth_trend.p_holm[0] <= 0.01
     assert "In this pair, layers of similar relative depth are more alike than others (r = -0." in " ".join(

@@ -35,7 +35,7 @@ def network(name: str, seed: int, patterns: int = 0, layers: int = 4, size: int 
 
 def test_groups_that_share_patterns_are_found_and_others_are_not():
     planted = {g: [network(f"{g}{i}", 10 * k + i, patterns=k + 1) for i in range(5)] for k, g in enumerate("ab")}
-    found = compare_groups(planted, permutations=199)
+    found = compare_groups(planted, draws=199)
     [kind] = found.kinds
     assert kind.sizes == {"a": 5, "b": 5} and [m.measure for m in kind.measures] == ["coverage", "energy", "frobenius"]
     test = kind.measures[0].between

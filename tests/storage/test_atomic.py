@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *a, **k: False)
     with pytest.raises(MkfaError, match="may not be written to"):
         check_target(tmp_path / "a.bin")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux only")
+def test_a_folder_that_takes_no_files_is_refused_before_the_work():
+    with pytest.raises(WorkError, match="/proc/x.json: could not be written"):
+        check_target(Path("/proc/x.json"))
+
+
+def test_a_check_leaves_nothing(tmp_path):
+    check_target(tmp_path / "a.bin")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EIO, "could not be written")])

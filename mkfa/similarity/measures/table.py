@@ -8,7 +8,7 @@ Users add their own with `mkfa.register(mkfa.Measure(...))` in a file that MKFA_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -42,6 +42,9 @@ class Measure:
     interval : "", "linear" or "log"
         Scale of its 95 % interval over layers (`mkfa.similarity.layer_intervals`); "" for none. A scale is given where
         simulated intervals hold the mean in 92 to 97 %.
+    by_layer : bool
+        False for a `score` that needs more filters than a layer gives (a dozen, or few), or is too slow to be called
+        for every pair of layers and every draw.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class Measure:
     whole: Callable[[F32, F32], float] | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
     interval: Literal["", "linear", "log"] = ""
+    by_layer: bool = True
 
 
 def _pca_kl(a: F32, b: F32) -> float:
@@ -112,7 +116,19 @@ DEFAULT_MEASURES = tuple(measure.name for measure in _BUILT_IN)
 SAMPLED_MEASURES = tuple(measure.name for measure in _BUILT_IN if measure.whole is None)
 """Those that are computed on samples, beside floor and chance."""
 BY_LAYER = ("coverage", "mmd", "energy")
-"""Measures that a dozen filters of a layer suffice for; the others need more filters than taps."""
+"""Built-in measures that a dozen filters of a layer suffice for; the others need more filters than taps."""
+
+
+def layer_measures(chosen: Iterable[str]) -> tuple[str, ...]:
+    """Return the measures that arrays by pairs of layers have, in their order: `BY_LAYER`, and users' own among these.
+
+    Examples
+    --------
+    >>> layer_measures(("coverage", "bures"))
+    ('coverage', 'mmd', 'energy')
+    """
+    own = (MEASURES.find(name) for name in chosen)
+    return (*BY_LAYER, *(measure.name for measure in own if measure.score is not None and measure.by_layer))
 
 
 def choose(names: tuple[str, ...]) -> tuple[str, ...]:
