@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,6 @@ from mkfa.cli.shared.options import (
     add,
     option,
 )
-from mkfa.cli.shared.printing import print_json
 from mkfa.experiments.defaults import SIX
 
 
@@ -89,13 +88,10 @@ def transfer_matrix(
         layers=layers,
         open_domains=training.domains(running),
     )
-    outcomes = training.work(plan, running, as_json=as_json)
-    if outcomes is None:
-        return
-    found: Any = plan.summarise()
-    paths = training.write_results(plan, "matrix", found, figure=draw(found, paper=paper, width=width))
-    if as_json:
-        print_json(found.to_dict() | {"files": paths})
-    else:
-        tables.print_matrix(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"])
-    training.exit_code(outcomes)
+    training.train_and_show(
+        plan,
+        running,
+        draw=lambda found: draw(found, paper=paper, width=width),
+        show=tables.print_matrix,
+        as_json=as_json,
+    )

@@ -24,7 +24,6 @@ from mkfa.cli.shared.options import (
     add,
     option,
 )
-from mkfa.cli.shared.printing import print_json
 from mkfa.experiments.defaults import KERNELS, PAIR, SWEEP_ARMS, WIDTHS
 
 _DEFAULT = f"Default, where no axis is named: {','.join(map(str, WIDTHS))}"
@@ -91,13 +90,6 @@ def transfer_sweep(
         layers=layers,
         open_domains=training.domains(running),
     )
-    outcomes = training.work(plan, running, as_json=as_json)
-    if outcomes is None:
-        return
-    found = plan.summarise()
-    paths = training.write_results(plan, plan.kind, found, figure=sweep.draw(found, width=width))
-    if as_json:
-        print_json(found.to_dict() | {"files": paths})
-    else:
-        tables.print_sweep(found, notes=[f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"])
-    training.exit_code(outcomes)
+    training.train_and_show(
+        plan, running, draw=lambda found: sweep.draw(found, width=width), show=tables.print_sweep, as_json=as_json
+    )

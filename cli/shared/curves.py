@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared import training
-from mkfa.cli.shared.printing import print_json
 
 if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
-    from mkfa.experiments.planning import TransferOptions
+    from mkfa.experiments.options import TransferOptions
 
 
 def show_curve(
@@ -40,18 +39,14 @@ def show_curve(
     )
     table = plan.kind == "table"
     paper = _paper(plan.setting.what, table=table, sources=plan.sources > 1) if with_paper else None
-    outcomes = training.work(plan, running, as_json=as_json)
-    if outcomes is None:
-        return
-    found: Any = plan.summarise()
-    paths = training.write_results(plan, plan.kind, found, figure=_figure(found, paper, table=table, width=width))
-    if as_json:
-        print_json(found.to_dict() | {"files": paths})
-    else:
-        wrote = f"Wrote {', '.join(p.name for p in paths)} in {plan.results}"
-        show = tables.print_scenarios if table else tables.print_curve
-        show(found, test_images=len(plan.domains[target].y_test), notes=[wrote])
-    training.exit_code(outcomes)
+    show = tables.print_scenarios if table else tables.print_curve
+    training.train_and_show(
+        plan,
+        running,
+        draw=lambda found: _figure(found, paper, table=table, width=width),
+        show=lambda found, notes: show(found, test_images=len(plan.domains[target].y_test), notes=notes),
+        as_json=as_json,
+    )
 
 
 def _paper(what: str, *, table: bool, sources: bool) -> Any:

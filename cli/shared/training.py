@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from mkfa.cli.shared.outputs import save_figure
-from mkfa.cli.shared.printing import print_list, print_table, say, warn
+from mkfa.cli.shared.printing import print_json, print_list, print_table, say, warn
 from mkfa.cli.shared.progress import SweepBar, shown
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from mkfa.engines.engine import Engine
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.unit import Outcome
-    from mkfa.experiments.planning import Plan, TransferOptions
+    from mkfa.experiments.options import TransferOptions
+    from mkfa.experiments.planning import Plan
     from mkfa.images.opened import Domains
     from mkfa.training.planned import PlannedRun
     from mkfa.training.recipe import Recipe
@@ -169,10 +169,26 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def write_results(plan: Plan, name: str, data: Any, *, figure: Any) -> list[Path]:
-    """Write a result as JSON, CSV and PNG into the results folder; returns the paths."""
-    paths = [plan.results / f"{name}.{ending}" for ending in ("json", "csv", "png")]
+def train_and_show(
+    plan: Plan, running: Running, *, draw: Callable[[Any], Any], show: Callable[..., None], as_json: bool
+) -> None:
+    """Train a plan's runs, write the result as JSON, CSV and PNG into its folder of results, and print it.
+
+    Parameters
+    ----------
+    draw : makes the figure of a result.
+    show : prints a result; takes `notes`, the lines below it.
+    """
+    outcomes = work(plan, running, as_json=as_json)
+    if outcomes is None:
+        return
+    found: Any = plan.summarise()
+    paths = [plan.results / f"{plan.kind}.{ending}" for ending in ("json", "csv", "png")]
     for path in paths[:2]:
-        data.save(path, overwrite=True)
-    save_figure(figure, paths[2], overwrite=True)
-    return paths
+        found.save(path, overwrite=True)
+    save_figure(draw(found), paths[2], overwrite=True)
+    if as_json:
+        print_json(found.to_dict() | {"files": paths})
+    else:
+        show(found, notes=[f"Wrote {', '.join(path.name for path in paths)} in {plan.results}"])
+    exit_code(outcomes)

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from mkfa.evidence.programme import Entry, Experiment, check_scale, scales
 from mkfa.experiments.disk import check_disk, open_silently
-from mkfa.experiments.planning import Plan, TrainingOptions, TransferOptions, plan_curve, plan_matrix, plan_train
+from mkfa.experiments.options import TrainingOptions, TransferOptions
+from mkfa.experiments.planning import Plan, plan_curve, plan_matrix, plan_train
 from mkfa.images.opened import Domains
 from mkfa.progress import Progress
 from mkfa.storage.folders import home

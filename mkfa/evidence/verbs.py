@@ -14,7 +14,7 @@ from mkfa.evidence.plans import Work, as_the_scale_says, plan_work
 from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
 from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
-from mkfa.experiments.planning import TrainingOptions
+from mkfa.experiments.options import TrainingOptions
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def run_claims(
     scale : "laptop", "gpu" or "paper".
     progress : as in `mkfa.train`; counts runs.
     **options
-        Of the training verbs (`mkfa.experiments.planning.TrainingOptions`); they replace those of the scale. With
+        Of the training verbs (`mkfa.experiments.options.TrainingOptions`); they replace those of the scale. With
         another network, recipe or number of steps than the scale's, verdicts are returned and not kept.
 
     Raises

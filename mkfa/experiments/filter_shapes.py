@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mkfa.experiments.plan import Setting, base_run
+from mkfa.experiments.needed_runs import Setting, base_run
 from mkfa.images.domain import Domain
 from mkfa.networks.build import find_small
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.plan import check_arms, source_label
+from mkfa.experiments.needed_runs import check_arms, source_label
 from mkfa.experiments.sources import Source, find_source
 from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
@@ -132,7 +132,7 @@ def check_arm(arm: str, *, what: str) -> None:
 def plan_rows(
     rows: Rows, *, targets: Sequence[str], arm: str, layers: int, controls: Sequence[str]
 ) -> list[tuple[Source, str, str, int]]:
-    """Return a matrix's cells as `mkfa.experiments.plan.plan_cells` takes them: sources row by row, then controls."""
+    """Return a matrix's cells, as `plan_cells` takes them: sources row by row, then controls."""
     cells = [
         (source, target, SELFFER if row == column else arm, layers)
         for row, source in zip(rows.names, rows.sources, strict=True)

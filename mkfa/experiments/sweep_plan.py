@@ -16,7 +16,8 @@ from mkfa.experiments.defaults import KERNELS, SWEEP_ARMS, WIDTHS, sweep_options
 from mkfa.experiments.disk import open_silently, undecoded_first
 from mkfa.experiments.filter_shapes import filter_shapes
 from mkfa.experiments.layer_numbers import parse_numbers
-from mkfa.experiments.planning import Layers, Names, Plan, TransferOptions, folders, plan_curve
+from mkfa.experiments.options import Layers, Names, TransferOptions, folders
+from mkfa.experiments.planning import Plan, plan_curve
 from mkfa.images.opened import Domains
 from mkfa.networks.build import find_small
 from mkfa.networks.hornet import plain_name

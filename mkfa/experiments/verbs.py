@@ -1,7 +1,7 @@
 """The training verbs: base runs, a transfer, a curve over layers, a matrix of domains.
 
 Each plans its runs, trains the unfinished ones, and returns a result. The shared options are those of
-`mkfa.experiments.planning.TrainingOptions`, named as on the command line.
+`mkfa.experiments.options.TrainingOptions`, named as on the command line.
 """
 
 from __future__ import annotations
@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
 from mkfa.experiments.defaults import LAYERS, PAIR, SIX
-from mkfa.experiments.planning import (
-    Layers,
-    Names,
-    TrainingOptions,
-    TransferOptions,
-    plan_curve,
-    plan_matrix,
-    plan_train,
-)
+from mkfa.experiments.options import Layers, Names, TrainingOptions, TransferOptions
+from mkfa.experiments.planning import plan_curve, plan_matrix, plan_train
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,7 +35,7 @@ def train(
     progress : bool or callable
         True for a progress bar over runs; a function is called with (runs done, runs in total).
     **options
-        See `mkfa.experiments.planning.TrainingOptions`. Default: arch "convnext_femto", recipe "fast", 3 seeds.
+        See `mkfa.experiments.options.TrainingOptions`. Default: arch "convnext_femto", recipe "fast", 3 seeds.
 
     Returns
     -------
@@ -94,7 +87,7 @@ def transfer(
     layers : int or "all"
         Number of layers to set, from the first.
     progress, **options
-        As in `train`, and those of `mkfa.experiments.planning.TransferOptions`.
+        As in `train`, and those of `mkfa.experiments.options.TransferOptions`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mkfa.engines.engine import Place, Timing
 from mkfa.engines.estimate import count_steps, estimate, time_run
 from mkfa.engines.schedule import Job, makespan
-from mkfa.experiments.plan import Setting, plan_cells
+from mkfa.experiments.needed_runs import Setting, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains

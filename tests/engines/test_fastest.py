@@ -10,8 +10,8 @@ import torch
 from mkfa.engines import fastest, group, processes
 from mkfa.engines.fastest import check_networks, check_strategy, choose
 from mkfa.errors import MkfaError
-from mkfa.experiments.plan import Setting, plan_bases
-from mkfa.experiments.planning import make_execution
+from mkfa.experiments.needed_runs import Setting, plan_bases
+from mkfa.experiments.options import make_execution
 from mkfa.images.opened import Domains
 from mkfa.storage.folders import home
 from mkfa.training.device import Execution

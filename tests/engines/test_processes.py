@@ -28,7 +28,7 @@ from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
 from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, unexpected
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
-from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
+from mkfa.experiments.needed_runs import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
@@ -214,7 +214,7 @@ import sys
 from pathlib import Path
 from mkfa.training.device import Execution
 from mkfa.training.stopping import Stop
-from mkfa.experiments.plan import Setting, plan_bases
+from mkfa.experiments.needed_runs import Setting, plan_bases
 from mkfa.images.opened import Domains
 from mkfa.training.recipe import load_recipe
 from mkfa.engines.estimate import estimate_on

@@ -17,7 +17,7 @@ from mkfa.engines.estimate import estimate_on
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
-from mkfa.experiments.plan import Domains, Setting, Source, base_run, check_arms, plan_bases, plan_cells
+from mkfa.experiments.needed_runs import Domains, Setting, Source, base_run, check_arms, plan_bases, plan_cells
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain
 from mkfa.results.gather import records_of

@@ -16,7 +16,7 @@ from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
 from mkfa.engines.unit import Outcome
 from mkfa.errors import DeviceMemoryError, MkfaError, WorkError
-from mkfa.experiments.plan import Setting, plan_bases, plan_cells
+from mkfa.experiments.needed_runs import Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution

@@ -23,8 +23,8 @@ from mkfa.engines.unit import Outcome
 from mkfa.engines.work import FAILED, OVER, PROGRESS, SAVED, STOP_FILE, exit_code, listening, read_progress, work
 from mkfa.engines.worker import SOURCE_BANK, TASK, Task
 from mkfa.errors import MkfaError, WorkError
-from mkfa.experiments.plan import Domains, Setting, plan_bases, plan_cells
-from mkfa.experiments.planning import make_execution
+from mkfa.experiments.needed_runs import Domains, Setting, plan_bases, plan_cells
+from mkfa.experiments.options import make_execution
 from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution

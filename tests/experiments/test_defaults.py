@@ -10,7 +10,8 @@ import mkfa
 from mkfa.cli.transfer import transfer
 from mkfa.cli.transfer_curve import transfer_curve
 from mkfa.cli.transfer_matrix import transfer_matrix
-from mkfa.experiments.planning import make_setting, plan_curve
+from mkfa.experiments.options import make_setting
+from mkfa.experiments.planning import plan_curve
 from mkfa.training.recipe import load_recipe
 
 CPU = {"device": "cpu"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mkfa.experiments.filter_shapes import filter_shapes, tell_ratios, width_ratios
-from mkfa.experiments.planning import make_setting, plan_curve
+from mkfa.experiments.options import make_setting
+from mkfa.experiments.planning import plan_curve
 from mkfa.images.load import load_domain
 from mkfa.networks.layers import spatial_layers
 from mkfa.training.run import build
@@ -23,7 +24,7 @@ from mkfa.training.run import build
     ],
 )
 def test_shapes_are_those_of_the_network_that_is_built(options):
-    from mkfa.experiments.plan import base_run
+    from mkfa.experiments.needed_runs import base_run
 
     domain = load_domain("digits")
     setting, _ = make_setting(options | {"recipe": "smoke"})

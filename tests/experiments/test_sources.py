@@ -14,7 +14,7 @@ from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
 from mkfa.engines.unit import borrow
 from mkfa.errors import MkfaError, UnknownNameError
-from mkfa.experiments.plan import Setting, check_sources, choose_layers, plan_cells, tell_followers
+from mkfa.experiments.needed_runs import Setting, check_sources, choose_layers, plan_cells, tell_followers
 from mkfa.experiments.sources import Source, find_sources, parse_network
 from mkfa.images import load as domain_module
 from mkfa.images.domain import Domain

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.planning import make_setting
+from mkfa.experiments.options import make_setting
 from mkfa.experiments.sources import Source
 from mkfa.networks import hornet
 from mkfa.networks.build import build_network

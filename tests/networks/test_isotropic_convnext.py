@@ -7,7 +7,7 @@ import timm
 import torch
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.planning import make_setting
+from mkfa.experiments.options import make_setting
 from mkfa.networks import isotropic_convnext
 from mkfa.networks.build import build_network
 from mkfa.networks.layers import norms_after, spatial_layers

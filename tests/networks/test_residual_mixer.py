@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.planning import make_setting
+from mkfa.experiments.options import make_setting
 from mkfa.experiments.sources import parse_network
 from mkfa.networks import residual_mixer
 from mkfa.networks.build import build_network

@@ -139,7 +139,7 @@ def test_banks_are_replaced_by_draws_of_the_null(null: str):
         seen.append(b.T @ b / len(b))
         return 0.0
 
-    mkfa.register(mkfa.Measure("moment", "", moment))
+    mkfa.register(mkfa.Measure("moment", "", moment, by_layer=False))
     try:
         plan = make_plan((5, 5), ("moment",), threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
         a = b = side(cloud, rows, plan)

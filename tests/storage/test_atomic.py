@@ -56,7 +56,7 @@ def test_targets_that_cannot_be_written(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux only")
 def test_a_folder_that_takes_no_files_is_refused_before_the_work():
-    with pytest.raises(WorkError, match="/proc/x.json: could not be written"):
+    with pytest.raises(WorkError, match=r"/proc/x\.json: could not be written"):
         check_target(Path("/proc/x.json"))
 
 
