@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,9 @@ class _Images:
 
     def packed(self) -> Domain | None:
         """Return the packed domain, or None if there is none, or the images or the rules of decoding changed since."""
-        if self.out.is_file():
-            domain = read_domain(self.out)
-            facts = open_arrays(self.out, kind="domain")[1]
+        for path in filter(Path.is_file, _names_of(self.out)):
+            domain = read_domain(path)
+            facts = open_arrays(path, kind="domain")[1]
             same = facts.get("decoding", 1) == DECODING and _sizes_of(domain, facts) == self.sizes
             if same and facts.get("listing") == self.images.digest():
                 return domain
@@ -315,7 +316,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     decoding = Decoding(background=parse_colour(background), levels=levels)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
-        target = out or packed_folder(path, side, crop_from)
+        target = out or packed_folder(path, side, crop_from, eval_size=eval_size)
     else:
         info = domain_info(str(domain))
         if info.how == "bundled":
@@ -323,7 +324,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
         if info.how == "build":
             raise MkfaError(info.name, "is built from packages, not from images on disk", info.remedy)
         images, side = list_named(info), size or info.size
-        target = out or info.packed(side, crop_from)
+        target = out or info.packed(side, crop_from, eval_size=eval_size)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"pack {images.name}", len(images.train) + len(images.test)) as advance:
@@ -345,11 +346,17 @@ def folder_size(folder: Path) -> int:
     return info.size if info else FOLDER_SIZE
 
 
-def packed_folder(folder: Path, size: int, crop_from: int = 0) -> Path:
+def packed_folder(folder: Path, size: int, crop_from: int = 0, *, eval_size: int = 0) -> Path:
     """Return the file that an image folder is packed into; folders with the same name get different files."""
     path = folder.expanduser().resolve()
     name = f"{readable(path.name)}-{hashlib.sha256(str(path).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return datasets_folder() / "packed" / file_name(name, size, crop_from)
+    return datasets_folder() / "packed" / file_name(name, size, crop_from, eval_size=eval_size)
+
+
+def _names_of(out: Path) -> tuple[Path, ...]:
+    """Return a packed file's path, and the one that earlier versions gave it."""
+    former = out.with_name(re.sub(r"_eval_\d+\.h5$", ".h5", out.name))
+    return (out,) if former == out else (out, former)
 
 
 def _locate_whole(domain: str | Path, sizes: Sizes) -> Domain | _Images:
@@ -363,17 +370,19 @@ def _locate_whole(domain: str | Path, sizes: Sizes) -> Domain | _Images:
     if path.suffix == ".h5" or path.is_file():
         return _whole(read_domain(path), path, sizes, options)
     if _is_folder(domain):
-        return _Images(list_path(path), packed_folder(path, sizes.size, sizes.crop_from), sizes, str(path))
+        out = packed_folder(path, sizes.size, sizes.crop_from, eval_size=sizes.eval_size)
+        return _Images(list_path(path), out, sizes, str(path))
     if str(domain).startswith((".", "/", "~")):
         raise DomainError(domain, "does not exist", "check the path, or name a domain; 'mkfa domains' lists them")
     info = domain_info(str(domain))
-    out = info.packed(sizes.size, sizes.crop_from)
+    out = info.packed(sizes.size, sizes.crop_from, eval_size=sizes.eval_size)
     if info.how in ("bundled", "build"):
         return read_domain(_own_file(info))
     if info.root.is_dir():
         return _Images(list_named(info), out, sizes, info.name)
-    if out.is_file():
-        return _whole(read_domain(out), out, sizes, options)
+    for file in _names_of(out):
+        if file.is_file():
+            return _whole(read_domain(file), file, sizes, options)
     for size in (sizes.size, info.size):
         if info.packed(size).is_file():
             return _whole(read_domain(info.packed(size)), info.packed(size), sizes, options)

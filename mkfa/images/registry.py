@@ -67,10 +67,10 @@ class DomainInfo:
         """ "bundled", "packed at 64, 224 px", "here" (images, not packed) or "missing"."""
         if self.how == "bundled":
             return "bundled"
-        pattern = re.compile(rf"domain_{re.escape(self.name)}_(\d+)(?:_from_(\d+))?\.h5")
+        pattern = re.compile(rf"domain_{re.escape(self.name)}_(\d+)(?:_from_(\d+))?(?:_eval_\d+)?\.h5")
         folder = self.packed(0).parent
         names = [pattern.fullmatch(p.name) for p in folder.glob("domain_*.h5")] if folder.is_dir() else []
-        if sizes := sorted((int(match[1]), int(match[2] or 0)) for match in names if match):
+        if sizes := sorted({(int(match[1]), int(match[2] or 0)) for match in names if match}):
             texts = [f"{size}" + (f" (crops from {larger})" if larger else "") for size, larger in sizes]
             return f"packed at {', '.join(texts)} px"
         return "here" if self.how != "build" and self.root.is_dir() else "missing"
@@ -80,9 +80,9 @@ class DomainInfo:
         """Where the data set is expected."""
         return datasets_folder() / (self.folder or self.name)
 
-    def packed(self, size: int, crop_from: int = 0) -> Path:
+    def packed(self, size: int, crop_from: int = 0, *, eval_size: int = 0) -> Path:
         """Where `mkfa domains pack` stores this domain at a size, and where it is expected."""
-        return datasets_folder() / "packed" / file_name(self.name, size, crop_from)
+        return datasets_folder() / "packed" / file_name(self.name, size, crop_from, eval_size=eval_size)
 
     @property
     def remedy(self) -> str:
@@ -91,15 +91,18 @@ class DomainInfo:
         return f"{self.fetch.format(root=self.root)}{size}"
 
 
-def file_name(name: str, size: int, crop_from: int = 0) -> str:
+def file_name(name: str, size: int, crop_from: int = 0, *, eval_size: int = 0) -> str:
     """Return the file name of a domain at a size, both in the package and in the user's folder.
+
+    Earlier versions left `eval_size` out of it.
 
     Examples
     --------
-    >>> file_name("pets", 64), file_name("pets", 224, 448)
-    ('domain_pets_64.h5', 'domain_pets_224_from_448.h5')
+    >>> file_name("pets", 64), file_name("pets", 224, 448, eval_size=256)
+    ('domain_pets_64.h5', 'domain_pets_224_from_448_eval_256.h5')
     """
-    return f"domain_{name}_{size}{f'_from_{crop_from}' if crop_from else ''}.h5"
+    parts = [f"_from_{crop_from}"] * bool(crop_from) + [f"_eval_{eval_size}"] * bool(eval_size)
+    return f"domain_{name}_{size}{''.join(parts)}.h5"
 
 
 def datasets_folder() -> Path:

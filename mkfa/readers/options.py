@@ -142,7 +142,12 @@ def follow(reading: Reading, options: ReadOptions, thing: object) -> Reading:
         which = " ".join(f"--exclude {pattern}" for pattern in options.exclude)
         problem = f"has no depthwise layer left: {which} leaves out all {len(reading.layers)}"
         raise SourceError(thing, problem, "give narrower patterns")
+    chosen = [f"--{name} {pattern}" for name in ("include", "exclude") for pattern in getattr(options, name)]
+    if options.weights:
+        chosen.insert(0, f"--weights {options.weights}")
     notes, doubtful = list(reading.notes), reading.doubtful
+    if chosen:
+        notes.append(f"layers chosen by the user: {' '.join(chosen)}")
     if options.dilation:
         given_for = [name for name in names if matches(name, [pattern for pattern, _ in options.dilation])]
         doubtful = FrozenDict({k: why for k, why in doubtful.items() if why != UNTOLD or k not in given_for})

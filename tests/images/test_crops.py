@@ -212,7 +212,7 @@ def test_larger_images_are_made_smaller_and_small_ones_are_left(tmp_path):
             picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
             Image.fromarray(picture).save(tmp_path / "set" / side / name / "a.png")
     packed = pack_domain(tmp_path / "set", size=16, crop_from=40, eval_size=20)
-    assert packed.path.name.endswith("_16_from_40.h5")
+    assert packed.path.name.endswith("_16_from_40_eval_20.h5")
     domain = load_to_train(tmp_path / "set", size=16, max_size=0, crop_from=40, eval_size=20)
     assert domain.extents.tolist() == [[40, 52, 0], [13, 60, 0], [10, 12, 0]]
     assert np.asarray(domain.x_train).shape == (3, 40, 60, 3)
@@ -222,6 +222,17 @@ def test_larger_images_are_made_smaller_and_small_ones_are_left(tmp_path):
     assert (facts.size, facts.digest) == (16, domain.digest)
     again = load_to_train(tmp_path / "set", size=16, max_size=0, crop_from=40, eval_size=24)  # packed anew
     assert again.eval_size == 24
+    first = packed.path.stat()
+    for eval_size in (20, 24, 20):  # each recipe keeps its own file
+        assert (
+            load_to_train(tmp_path / "set", size=16, max_size=0, crop_from=40, eval_size=eval_size).eval_size
+            == eval_size
+        )
+    assert packed.path.stat().st_ino == first.st_ino and packed.path.stat().st_mtime_ns == first.st_mtime_ns
+    former = packed.path.with_name(packed.path.name.replace("_eval_20", ""))  # as earlier versions called it
+    packed.path.rename(former)
+    assert load_to_train(tmp_path / "set", size=16, max_size=0, crop_from=40, eval_size=20).eval_size == 20
+    assert former.exists() and not packed.path.exists()
     assert again.digest != domain.digest
     with pytest.raises(MkfaError, match="whole images"):
         place(domain, load_recipe("fast"), device=CPU, channels_last=False)
