@@ -42,6 +42,23 @@ def test_layers_are_taken_by_name_whatever_the_rules_say() -> None:
     assert names(include="*upconv*") == [*names(), "head.upconv.weight"]
 
 
+def test_the_options_that_chose_layers_are_recorded(tmp_path: Path) -> None:
+    bank = mkfa.harvest(NET, include="*upconv*", exclude=["blocks.1.*", "*.2.dw"])
+    write_bank(bank, tmp_path / "b.h5")
+    said = "layers chosen by the user: --include *upconv* --exclude blocks.1.* --exclude *.2.dw"
+    assert read_bank(tmp_path / "b.h5").provenance.notes[-1] == said
+    copies = {f"ema_state_dict.{key}": value + 1 for key, value in NET.items()}
+    both = {**{f"state_dict.{key}": value for key, value in NET.items()}, **copies}
+    for options, words in (
+        ({"include": "ema_state_dict.*dw*"}, "--include ema_state_dict.*dw*"),
+        ({"weights": "ema"}, "--weights ema"),
+        ({"weights": "raw", "exclude": "*.0.*"}, "--weights raw --exclude *.0.*"),
+    ):
+        bank = mkfa.harvest(both, **options)  # type: ignore[arg-type]
+        assert f"layers chosen by the user: {words}" in bank.provenance.notes
+    assert not any("chosen by the user" in note for note in mkfa.harvest(NET).provenance.notes)
+
+
 def test_dilations_are_given_by_name() -> None:
     for given in ({"blocks.1.*": 3, "blocks.2.*": (1, 2)}, ["blocks.1.*=3", "blocks.2.*=1x2"]):
         bank = mkfa.harvest(NET, dilation=given)  # type: ignore[arg-type]
