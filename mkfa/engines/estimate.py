@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mkfa.engines.engine import Engine, Place, Timer, Timing
 from mkfa.engines.schedule import Job, frozen_layers, longest_first, makespan
 from mkfa.errors import MkfaError
+from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
 from mkfa.training.base_runs import base_of
 from mkfa.training.device import Execution, is_available
@@ -195,7 +196,7 @@ def time_group(
 class Specimen:
     """A run that is built only for timing."""
 
-    def __init__(self, spec: RunSpec, domains: Domains, execution: Execution) -> None:
+    def __init__(self, spec: RunSpec, domains: Domains | Mapping[str, Domain], execution: Execution) -> None:
         self.how = execution.resolved()
         with self.how.in_force():
             self.run = Run(RunFolder(Path(), spec), domains[spec.domain], None, self.how)

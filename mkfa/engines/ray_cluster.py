@@ -210,21 +210,20 @@ class Ray:
         return found
 
     def _found(self) -> list[Place]:
-        nodes = [(node["NodeManagerHostname"], node["Resources"]) for node in _ray().nodes() if node["Alive"]]
+        nodes = [(node["NodeID"], node["Resources"]) for node in _ray().nodes() if node["Alive"]]
         threads = self.execution.threads or 1
         gpus = self.execution.device in ("auto", "cuda") and any(have.get("GPU", 0) >= 1 for _, have in nodes)
         device = "cuda" if gpus else "cpu" if self.execution.device == "auto" else self.execution.device
         how = replace(self.execution, engine="local", device=device, threads=threads, jobs=1)
         key, needs = ("GPU", 1) if gpus else ("CPU", threads)
-        found = [Place(how, name) for name, have in nodes for _ in range(int(have.get(key, 0)) // needs)]
+        found = [Place(how, node) for node, have in nodes for _ in range(int(have.get(key, 0)) // needs)]
         return found[: self.execution.jobs or None]
 
     def time(self, spec: RunSpec) -> Timing:
         """Time steps on every node that has a place, on all of them at once; the mean."""
         places = self.places()
         record = Task.of(PlannedRun(spec, ""), self.domains, places[0].execution).record
-        named = {place.node for place in places}
-        asked = [_remote_on(node, time_task).remote(record) for node, name in _nodes().items() if name in named]
+        asked = [_remote_on(node, time_task).remote(record) for node in {place.node for place in places}]
         timings = _ray().get(asked)
         return Timing(*(sum(getattr(t, key) for t in timings) / len(timings) for key in ("step", "image")))
 

@@ -10,7 +10,6 @@ machine, by `measure_rate`), "given" (by the caller), "published", "derived" fro
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,13 @@ from importlib.resources import files
 from typing import Any, ClassVar
 
 from mkfa.errors import MkfaError
+from mkfa.images.domain import Domain
 from mkfa.images.registry import registry
 from mkfa.progress import Progress, follow
 from mkfa.storage.records import Result
+from mkfa.training.device import Execution
 from mkfa.training.recipe import load_recipe
+from mkfa.training.spec import RunSpec
 
 OPERATIONS = 2
 """Operations of a multiply-add."""
@@ -215,44 +217,32 @@ def _rates(
     return made
 
 
-def measure_rate(network: str, *, size: int = 224, device: str = "auto", seconds: float = 2.0) -> float:
-    """Return the images a second of training steps on random images: forward, backward, AdamW.
+def measure_rate(network: str, *, size: int = 224, device: str = "auto", classes: int = 1000) -> float:
+    """Return the images a second of training steps as a run takes them: the recipe "paper" with its augmentation.
 
-    In bfloat16 with batches of 128 on CUDA, in float32 with batches of 4 elsewhere; without augmentation and reading.
+    Batches are 128 images on a GPU and 4 elsewhere, random ones that are in memory: nothing is read or decoded. Steps
+    are timed as for an estimate, after one that warms up.
 
     Parameters
     ----------
     network : any name that `mkfa.networks.build.build_network` takes.
     size : pixels.
     device : "auto", "cpu", "cuda".
-    seconds : how long steps are timed, after one that warms up.
+    classes : of the classifier.
     """
-    import torch
+    import numpy as np
 
-    from mkfa.networks.build import build_network
-    from mkfa.training.device import Execution
+    from mkfa.engines.estimate import Specimen
 
-    how = Execution(device).resolved()
-    batch = 128 if how.device.type == "cuda" else 4
-    model = build_network(network, classes=1000, channels=3, size=size, seed=0).to(how.device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    images = torch.randn(batch, 3, size, size, device=how.device)
-    labels = torch.zeros(batch, dtype=torch.long, device=how.device)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        with torch.autocast(how.device.type, torch.bfloat16, enabled=how.amp):
-            loss = torch.nn.functional.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        float(loss.detach())  # waits for the device
-
-    step()
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        step()
-        count += 1
-    return count * batch / (time.perf_counter() - start)
+    execution = Execution(device)
+    batch = 128 if execution.resolved().device.type == "cuda" else 4
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8), np.arange(batch) % classes
+    names = tuple(map(str, range(classes)))
+    domain = Domain("random images", names, images, labels, images[:1], labels[:1], digest="")
+    recipe = load_recipe("paper", {"batch": batch, "size": size})
+    spec = RunSpec(network, domain.name, "", recipe.name, recipe.identity, 0)
+    return batch / Specimen(spec, {domain.name: domain}, execution).time().step
 
 
 def _cost(runs: int, train: int, test: int, macs: float, rate: Rate) -> Cost:

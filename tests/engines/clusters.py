@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -88,15 +89,16 @@ RAY = "127.0.0.1:6390"
 """Address of the head that `start_ray` starts."""
 
 
-def start_ray(inside: Namespace, *, nodes: int = 2) -> None:
-    """Start a head without places for runs, and nodes with one CPU each."""
+def start_ray(inside: Namespace, *, nodes: int = 2, before: str = "") -> None:
+    """Start a head without places for runs, and nodes with one CPU each; `before` starts each node in a shell."""
     ray = Path(sys.executable).with_name("ray")
     small = ("--object-store-memory=80000000", "--disable-usage-stats")
     # short: the path of a Unix socket has 107 characters at most
     head = ("--head", "--node-ip-address=127.0.0.1", "--port=6390", "--num-cpus=0", "--include-dashboard=false")
     inside.run([ray, "start", *head, f"--temp-dir={inside.folder / 'r'}", *small])
     for _ in range(nodes):
-        inside.run([ray, "start", f"--address={RAY}", "--num-cpus=1", *small[:1]])
+        join = shlex.join([str(ray), "start", f"--address={RAY}", "--num-cpus=1", *small[:1]])
+        inside.run(["unshare", "-m", "sh", "-c", f"{before} exec {join}"] if before else shlex.split(join))
 
 
 def raylets(inside: Namespace) -> list[int]:
@@ -123,10 +125,12 @@ def _processes(holder: int) -> list[int]:
     return [pid for pid in pids if _namespace(pid) == _namespace(holder)]
 
 
+# cred_expire is also how long a requeued job waits before it starts again; by default 120 seconds
 SLURM = """ClusterName=mkfatest
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=15
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -145,7 +149,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 JobAcctGatherType=jobacct_gather/none
 SlurmdParameters=config_overrides
-SchedulerParameters=sched_interval=2,batch_sched_delay=1,requeue_delay=2
+SchedulerParameters=sched_interval=2,batch_sched_delay=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """

@@ -54,6 +54,8 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
     with Namespace(Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0") as inside:
         try:
             start_ray(inside)
+            guess = inside.mkfa(*words, "--out", "ray", "--engine", "ray", "--address", RAY, "--estimate").stdout
+            assert "2 runs at a time on 2 nodes, 1 thread each, timed so" in _joined(guess)
             sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
 
             def seen(name: str) -> int:
@@ -77,6 +79,32 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
 
 
 @needs_ray
+@pytest.mark.parametrize("odd", ["version", "folder"])
+def test_a_node_with_another_version_or_another_folder_is_refused_and_nothing_is_written(odd):
+    """The node's Python changes the version as it starts; or an empty file system hides the folder from the node."""
+    folder = Path(f"/tmp/mkfa-ray-{os.getpid()}-{odd}")
+    with Namespace(folder, RAY_USAGE_STATS_ENABLED="0") as inside:
+        try:
+            (folder / "odd").mkdir()
+            (folder / "apart").mkdir()
+            (folder / "odd" / "sitecustomize.py").write_text("import mkfa.version\nmkfa.version.VERSION = '0.0.1'\n")
+            before = {
+                "version": f"export PYTHONPATH={folder / 'odd'};",
+                "folder": f"mount -t tmpfs none {folder / 'apart'} &&",
+            }
+            start_ray(inside, nodes=1, before=before[odd])
+            words = ["train", "digits", "--seeds", "1", *SMALL, "--equal-steps", "3", "--out", "apart"]
+            done = inside.mkfa(*words, "--engine", "ray", "--address", RAY, check=False)
+            left = list((folder / "apart").iterdir())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    said = _joined(done.stderr)
+    expected = {"version": "has mkfa 0.0.1 instead of", "folder": "apart/runs: is not the same folder on node"}
+    assert done.returncode == 2 and expected[odd] in said, said
+    assert "Traceback" not in said and not left
+
+
+@needs_ray
 def test_a_cluster_that_is_not_there_is_refused(tmp_path):
     with Namespace(tmp_path / "n") as inside:
         done = inside.mkfa(*curve(3, 1, "x"), "--engine", "ray", "--address", "127.0.0.1:6399", check=False)
@@ -90,7 +118,9 @@ def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_pat
     with Namespace(tmp_path / "n") as inside:
         start_slurm(inside)
         first = inside.mkfa(*words)
-        assert "0 of 6 runs are done: 4 runs that need no other were submitted" in _joined(first.stderr + first.stdout)
+        said = _joined(first.stderr + first.stdout)
+        assert "0 of 6 runs are done: 4 submitted as job" in said and "2 submitted as job" in said
+        assert "runs at a time" in said
         until = time.monotonic() + 150
         while not (begun := list(inside.folder.glob("slurm/runs/*/progress.json"))):
             assert time.monotonic() < until, _queue(inside)
@@ -103,7 +133,7 @@ def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_pat
             assert time.monotonic() < until, _queue(inside)
             time.sleep(0.2)
         again = inside.mkfa(*words)
-        assert "runs are queued or in progress already" in _joined(again.stderr + again.stdout)
+        assert "in the queue or in progress already" in _joined(again.stderr + again.stdout)
         while inside.run(["squeue", "--noheader"]).stdout.strip():
             assert time.monotonic() < until + 240, _queue(inside)
             time.sleep(1)

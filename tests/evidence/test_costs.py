@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.evidence.costs import images_of, measure_rate, paper_costs
+from mkfa.images import rand_augment
 
 
 def test_runs_images_and_operations_of_a_table_counted_by_hand():
@@ -55,9 +58,23 @@ def test_the_recorded_multiply_adds_are_those_of_the_networks():
         assert counter.get_total_flops() == 2 * table[name]["macs"]
 
 
-@pytest.mark.slow
+def test_a_rate_is_measured_on_a_real_network_with_the_augmentation_of_the_recipe(monkeypatch):
+    """Steps of the trainer: as many as are timed, each with RandAugment; the rate is that of a clock around them."""
+    augmented: list[float] = []
+
+    def seen(x: object, operations: object) -> object:
+        augmented.append(time.perf_counter())
+        return augment(x, operations)
+
+    augment = rand_augment.rand_augment
+    monkeypatch.setattr(rand_augment, "rand_augment", seen)
+    rate = measure_rate("convnext_16_2", size=32, device="cpu", classes=10)
+    assert len(augmented) >= 4
+    apart = (augmented[-1] - augmented[2]) / (len(augmented) - 3)  # seconds between the steps that were timed
+    assert rate == pytest.approx(4 / apart, rel=0.5)
+
+
 def test_a_measured_rate_is_that_of_this_machine(monkeypatch):
-    assert measure_rate("resmixer_8_2", size=32, device="cpu", seconds=0.05) > 1
     monkeypatch.setattr("mkfa.evidence.costs.measure_rate", lambda network, **_: 7.0)
     costs = paper_costs(measure=True, rates={"resnet50": 8.0})
     assert {rate.network: rate.kind for rate in costs.rates}["convnext_tiny"] == "measured"
