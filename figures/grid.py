@@ -13,7 +13,8 @@ from mkfa.figures.style import SMALL, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+
+    from mkfa.array_types import F64
 
 Value = Callable[[int, int], tuple[float, float] | None]
 FLAT = 2.0
@@ -81,7 +82,7 @@ def draw_grid(ax: Axes, value: Value, words: Words, *, narrow: bool = False) -> 
     ax.figure.colorbar(picture, ax=ax, label=label, extend=ends, fraction=0.046, **where)
 
 
-def _largest(change: NDArray[np.float64]) -> float:
+def _largest(change: F64) -> float:
     """Return the largest change in points, at least 1."""
     known = np.abs(change[np.isfinite(change)])
     return max(1.0, float(known.max(initial=0.0)))

@@ -122,10 +122,16 @@ def wide_strides(n: int) -> Files:
     step = struct.pack("<I", size // 4)
     storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuJ" + struct.pack("<i", size) + b"tQ"
     parts = b"".join(
-        text(f"b{i}.weight") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K" + bytes([i % 200])
-        + b"(K\4K\1K\3K\3t(J" + step + b"K\x09K\3K\1t\x89NtR"
+        text(f"b{i}.weight")
+        + b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + b"K"
+        + bytes([i % 200])
+        + b"(K\4K\1K\3K\3t(J"
+        + step
+        + b"K\x09K\3K\1t\x89NtR"
         for i in range(20 * n)
-    )  # fmt: skip
+    )
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("m/data.pkl", b"\x80\2}(" + parts + b"u.")
         archive.writestr("m/data/0", bytes(range(64, 128)) * (4 * size // 64 + 16))

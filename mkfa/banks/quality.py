@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64
 from mkfa.banks.bank import FilterBank
@@ -93,7 +92,7 @@ def variance_entropy(weight: F32) -> float:
 
 
 @lru_cache(maxsize=256)
-def random_entropy(filters: int, taps: int, *, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:
+def random_entropy(filters: int, taps: int, *, draws: int = DRAWS, seed: int = 0) -> F64:
     """Return the variance entropy of independent normal filters, (draws,) float64.
 
     The scatter matrix of N centred normal filters is Wishart with N - 1 degrees of freedom; for N > K it is drawn by

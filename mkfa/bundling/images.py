@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import U8
+from mkfa.array_types import U8, BoolArray
 from mkfa.bundling.drawn import SEED, Samples, clipart, emoji, letters, rank, scripts
 from mkfa.bundling.photographed import digits, fashion, photos
 from mkfa.errors import MkfaError, WorkError
@@ -211,7 +210,7 @@ def box_average(pixels: U8, size: int) -> U8:
     return np.asarray(np.rint(boxes), np.uint8)
 
 
-def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float = 0.2) -> NDArray[np.bool_]:
+def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float = 0.2) -> BoolArray:
     """Choose the test images: whole groups, in the order of `rank`, until each class has its share.
 
     A group that exceeds its class's share by more than 5 % of the class stays on the train side.
@@ -231,7 +230,7 @@ def split_by_group(labels: Sequence[int], groups: Sequence[str], *, share: float
     return np.array([side[group] for group in groups], bool)
 
 
-def leaked(pixels: U8, test: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def leaked(pixels: U8, test: BoolArray) -> BoolArray:
     """Find the test images with a thumbnail (8x8, 16 levels) that is also on the train side."""
     keys = [thumbnail.tobytes() for thumbnail in box_average(pixels, 8) >> 4]
     train = {key for key, is_test in zip(keys, test, strict=True) if not is_test}

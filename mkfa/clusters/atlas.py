@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32, AnyArray
+from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
 from mkfa.clusters.count import STRICT, Choice, choose_clusters, counts_tried, null_cloud, pair_rand
@@ -76,7 +76,7 @@ class FilterMap(ByContent):
     position : (n, 2) float32, UMAP.
     """
 
-    row: NDArray[np.int64]
+    row: I64
     position: F32
 
 
@@ -117,7 +117,7 @@ class Atlas(Result):
     prototype_r2: F32
     density: DensityClusters
     null_density: DensityClusters
-    density_row: NDArray[np.int64]
+    density_row: I64
     map: FilterMap | None
     seed: int
     sample: int

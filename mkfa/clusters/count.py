@@ -68,7 +68,7 @@ class Criteria(ByContent):
     silhouette, null_silhouette : (S,) mean silhouette; NaN for one cluster.
     """
 
-    counts: NDArray[np.int64]
+    counts: I64
     energy: F64
     null_energy: F64
     gap: F64
@@ -80,7 +80,7 @@ class Criteria(ByContent):
     silhouette: F64
     null_silhouette: F64
 
-    def columns(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+    def columns(self) -> dict[str, F64 | I64]:
         """Return the arrays by name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 

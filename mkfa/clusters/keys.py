@@ -12,9 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, AnyArray
+from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
 from mkfa.clusters.count import STRICT, described, null_cloud
@@ -280,7 +279,7 @@ def eliminate(vector: F32, candidates: int, most: int, *, seed: int) -> list[F32
     return [polish_lines(vector, start[order[-n:]], tolerance=_TOLERANCE).prototype for n in range(1, most + 1)]
 
 
-def elimination_order(r2: F32) -> NDArray[np.int64]:
+def elimination_order(r2: F32) -> I64:
     """Return the candidates in the order in which they are best removed, (M,) int64.
 
     Parameters
@@ -332,7 +331,7 @@ def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:
     return np.array([x.mean() for x in r2]), np.array([(x >= COVERED).mean() for x in r2])
 
 
-def _two_best(score: F32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _two_best(score: F32) -> tuple[I64, I64]:
     if score.shape[1] == 1:
         zero = np.zeros(len(score), np.int64)
         return zero, zero

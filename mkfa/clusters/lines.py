@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, I32
+from mkfa.array_types import F32, I32, I64
 from mkfa.frozen import ByContent
 from mkfa.threads import in_threads
 
@@ -136,7 +136,7 @@ def silhouette(vector: F32, label: NDArray[np.integer], *, seed: int, most: int 
     return float(silhouette_score(distances(vector[rows]), label[rows], metric="precomputed"))
 
 
-def subsample(n: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def subsample(n: int, most: int, rng: np.random.Generator) -> I64:
     """Return at most `most` of n rows, ascending, without replacement."""
     if n <= most:
         return np.arange(n)

@@ -6,9 +6,8 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32, I32
+from mkfa.array_types import F32, F64, I32
 from mkfa.clusters.lines import distances, projectors
 from mkfa.frozen import ByContent
 
@@ -85,7 +84,7 @@ def density_clusters(vector: F32) -> DensityClusters:
     if len(vector) < max(smallest, _CORE) + 1:
         return DensityClusters(np.full(len(vector), -1, np.int32), smallest)
     model = HDBSCAN(min_cluster_size=smallest, min_samples=_CORE, metric="precomputed", copy=False)
-    chord: NDArray[np.float64] = np.sqrt(distances(vector)).astype(np.float64)
+    chord: F64 = np.sqrt(distances(vector)).astype(np.float64)
     return DensityClusters(np.asarray(model.fit(chord).labels_, np.int32), smallest)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from mkfa.engines.estimate import is_left
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.images.registry import datasets_folder
+from mkfa.threads import cores
 from mkfa.training.device import Execution
 from mkfa.training.network_size import bytes_by_name
 from mkfa.training.planned import PlannedRun
@@ -101,7 +101,7 @@ def disk_needs(plans: Iterable[Runs], *, at_a_time: int = 0) -> tuple[DiskNeed, 
     packed: set[tuple[str, int]] = set()
     for plan in plans:
         left = [run for run in plan.runs if is_left(run, plan.root)]
-        most = at_a_time or plan.execution.jobs or os.cpu_count() or 1
+        most = at_a_time or plan.execution.jobs or cores()
         checkpoints = []
         for run in left:
             spec, domain = run.spec, plan.domains[run.spec.domain]

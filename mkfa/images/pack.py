@@ -46,6 +46,7 @@ from mkfa.storage.file_rows import row_crcs
 from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import map_arrays, reserve_arrays
+from mkfa.threads import cores
 
 PENDING, DECODED, CORRUPT = 0, 1, 2
 _BATCH = 32
@@ -147,7 +148,7 @@ def pack(
     sizes = size if isinstance(size, Sizes) else Sizes(size)
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.partial")
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     with _only_one(out):
         decoding, scaling = _with_ranges(images, decoding or USUAL, workers)
         arrays = _begin(images, partial, sizes, decoding, workers)

@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I64
+from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.banks.canonical import normalise
 
 _RANK = 1e-7
@@ -93,7 +92,7 @@ def _fit(weight: F32, layer: I64, rows: I64, *, by_layer: bool) -> Callable[[np.
     def draw(rng: np.random.Generator) -> F32:
         drawn = rng.standard_normal((len(place), taps), dtype=np.float32)
         for i, root in enumerate(roots):
-            here: slice | NDArray[np.bool_] = slice(None) if len(roots) == 1 else place == i
+            here: slice | BoolArray = slice(None) if len(roots) == 1 else place == i
             drawn[here] = drawn[here] @ root
         bank = exact_moment(drawn, moment, half) if size else _unit(drawn)
         return bank[: len(rows)].reshape(shape)
@@ -209,7 +208,7 @@ def symmetric_root(covariance: F64) -> F64:
     return np.asarray((vector * np.sqrt(np.clip(value, 0, None))) @ vector.T, np.float64)
 
 
-def _inverse_root(matrix: NDArray[np.float64]) -> F64:
+def _inverse_root(matrix: F64) -> F64:
     """Return the symmetric inverse root on the range of a positive semidefinite matrix."""
     value, vector = np.linalg.eigh(matrix)
     keep = value > 1e-10 * max(float(value[-1]), 1e-300)

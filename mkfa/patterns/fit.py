@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32
+from mkfa.array_types import F32, I32
 from mkfa.frozen import ByContent
 from mkfa.patterns.dictionary import COORDINATES, Dictionary
 from mkfa.patterns.families import coordinate_to_scale
@@ -221,7 +221,7 @@ def _fit_chunk(vectors: F32, book: Dictionary, refine: bool, out: Fit) -> None:
     out.coordinates[empty], out.cosine[empty], out.runner_up_r2[empty] = 0, 0, 0
 
 
-def _best_atoms(vectors: F32, book: Dictionary, price: F32) -> tuple[NDArray[np.int32], F32, F32]:
+def _best_atoms(vectors: F32, book: Dictionary, price: F32) -> tuple[I32, F32, F32]:
     """Return the best atom of each class, (N, C) int32, its |cosine| and its R² less its price; -1 without atoms."""
     n, classes = len(vectors), len(book.names)
     atom = np.zeros((n, classes), np.int32)

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, F64, I32, BoolArray
+from mkfa.array_types import F32, F64, I32, I64, BoolArray
 from mkfa.patterns.dictionary import COORDINATES, Dictionary, ranges, same
 
 _RADIUS = {0: 0, 1: 3, 2: 3, 3: 2}  # positions on either side of the atom, by number of coordinates
@@ -108,7 +108,7 @@ def _exclude(inside: BoolArray, rows: NDArray[np.intp], found: F32, book: Dictio
             inside[rows[i], inside[rows[i]]] = np.square(np.abs(here @ close.T).max(axis=1)) < limit
 
 
-def refine(vectors: F32, pick: NDArray[np.int32], book: Dictionary) -> tuple[F64, F32]:
+def refine(vectors: F32, pick: I32, book: Dictionary) -> tuple[F64, F32]:
     """Refine M pairs of a filter and an atom.
 
     Parameters
@@ -169,7 +169,7 @@ def _newton(score: F32, best: NDArray[np.intp], inside: BoolArray, count: int) -
     stride = np.array([side ** (count - 1 - i) for i in range(count)])
     every = np.arange(len(score))
 
-    def at(shift: NDArray[np.int64]) -> tuple[F64, BoolArray]:
+    def at(shift: I64) -> tuple[F64, BoolArray]:
         moved = index + shift
         flat = np.clip(moved, 0, side - 1) @ stride
         valid: BoolArray = ((moved >= 0) & (moved < side)).all(axis=1) & inside[every, flat]

@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mkfa.array_types import F64
+from mkfa.array_types import F64, I64
 from mkfa.frozen import FrozenDict
 
 Difference = Callable[[F64], F64]
@@ -92,7 +92,7 @@ _OPERATORS: FrozenDict[str, tuple[Difference, int, int]] = FrozenDict(
 OPERATORS = tuple(_OPERATORS)
 
 
-def positions(taps: int) -> NDArray[np.int64]:
+def positions(taps: int) -> I64:
     """Return the pixel coordinate of each of `taps` taps, ascending, with 0 at index taps // 2."""
     return np.arange(taps, dtype=np.int64) - taps // 2
 

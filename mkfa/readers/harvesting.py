@@ -21,6 +21,7 @@ from mkfa.readers.options import ReadOptions, make_options
 from mkfa.readers.options import follow as follow_options
 from mkfa.readers.reading import DepthwiseLayer, Reading
 from mkfa.readers.tensors.shard_names import shard_name
+from mkfa.storage.heading import now
 from mkfa.version import VERSION
 
 if TYPE_CHECKING:
@@ -259,5 +260,4 @@ def _few(doubtful: Mapping[str, str]) -> FrozenDict[str, str]:
 def _now() -> str:
     """Return the time, or SOURCE_DATE_EPOCH for banks that are equal byte for byte (reproducible-builds.org)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch.isdigit() else dt.datetime.now(dt.UTC)
-    return now.replace(microsecond=0).isoformat()
+    return dt.datetime.fromtimestamp(int(epoch), dt.UTC).isoformat() if epoch.isdigit() else now()

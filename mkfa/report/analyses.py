@@ -8,9 +8,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32, I64, AnyArray
+from mkfa.array_types import F32, I32, I64, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError
@@ -34,11 +33,11 @@ class FilterPlaces:
 
     kind: Kind
     banks: tuple[str, ...]
-    bank: NDArray[np.int32]
+    bank: I32
     row: I64
     """Rows of `bank.of_kind(kind)`."""
     position: F32
-    cluster: NDArray[np.int32]
+    cluster: I32
     facts: Mapping[str, Any]
     source: str
 

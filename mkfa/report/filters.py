@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mkfa.array_types import F32, I64, AnyArray
+from mkfa.array_types import F32, I32, I64, AnyArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.usable import usable_filters
 from mkfa.patterns.basis_assignment import BasisAssignment
@@ -36,8 +36,8 @@ class Shown:
     bank: int
     kind: Kind
     row: I64
-    layer: NDArray[np.int32]
-    channel: NDArray[np.int32]
+    layer: I32
+    channel: I32
     """Of the shown filters."""
     whole: bool = field(default=True)
     """True if all filters are shown."""

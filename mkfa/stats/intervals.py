@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from mkfa.array_types import F64
 
 LEVEL = 0.95
 """Confidence level of all intervals."""
@@ -139,7 +141,7 @@ SHARE_RULE = (
 """When `share_over_groups` gives an interval, in a sentence."""
 
 
-def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
     """Return the interval of shares of all members of groups of unequal sizes, such as the layers of a network.
 
     Groups are the sampling units. Delete-one-group jackknife for unequal groups (Busing, Meijer, van der Leeden 1999,
@@ -186,7 +188,7 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.f
     return np.minimum(low, whole / total), np.maximum(high, whole / total)
 
 
-def _log_odds(count: NDArray[np.float64], total: Any) -> NDArray[np.float64]:
+def _log_odds(count: F64, total: Any) -> F64:
     return np.asarray(np.log((count + 0.5) / (total - count + 0.5)), np.float64)
 
 

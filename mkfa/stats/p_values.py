@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from mkfa.array_types import F64
 
 
-def p_value(observed: ArrayLike, draws: ArrayLike, *, larger: bool) -> NDArray[np.float64]:
+def p_value(observed: ArrayLike, draws: ArrayLike, *, larger: bool) -> F64:
     """Return the Monte Carlo p-value (1 + b) / (1 + m), never 0 (Phipson & Smyth 2010, equation 2).
 
     Parameters
@@ -26,7 +28,7 @@ def p_value(observed: ArrayLike, draws: ArrayLike, *, larger: bool) -> NDArray[n
     return np.asarray((1 + beyond.sum(axis=0)) / (1 + len(draws)), dtype=np.float64)
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
+def holm(p: ArrayLike) -> F64:
     """Return p-values adjusted for a family of tests by Holm (1979); NaN entries stay NaN and do not count.
 
     Examples

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.array_types import I64, U8, BoolArray
 from mkfa.errors import WorkError
 
 _SLAB = 1 << 24
@@ -58,7 +59,7 @@ class Rows:
     piece: int = 0
     pieces: tuple[tuple[int, int], ...] = ()
     crcs: NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
-    checked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    checked: BoolArray | None = field(default=None, compare=False, repr=False)
 
     dtype = np.dtype(np.uint8)
 
@@ -86,7 +87,7 @@ class Rows:
         """Return the rows with the CRC-32 that each must have."""
         return replace(self, crcs=crcs, checked=np.zeros(len(self), bool))
 
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+    def __getitem__(self, key: Any) -> U8:
         """Read the rows of a number or slice; any other numpy index reads all rows."""
         if isinstance(key, int | np.integer):
             if not -len(self) <= key < len(self):
@@ -99,7 +100,7 @@ class Rows:
         out = self.read(wanted)
         return out if rest is None else out[rest]
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+    def __iter__(self) -> Iterator[U8]:
         for _, part in self.slabs():
             yield from part
 
@@ -108,20 +109,20 @@ class Rows:
         self.load(out)
         return out if dtype is None else out.astype(dtype, copy=False)
 
-    def slabs(self, nbytes: int = _SLAB) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def slabs(self, nbytes: int = _SLAB) -> Iterator[tuple[int, U8]]:
         """Yield (number of the first row, rows) in order, about `nbytes` at a time."""
         step = max(1, nbytes // max(1, self.row_bytes), self.piece)
         for start in range(0, len(self), step):
             yield start, self[start : start + step]
 
-    def load(self, out: NDArray[np.uint8]) -> None:
+    def load(self, out: U8) -> None:
         """Read all rows into `out`, of the same shape, with only one piece of further memory."""
         step = max(1, _SLAB // max(1, self.row_bytes), self.piece)
         for start in range(0, len(self), step):
             stop = min(start + step, len(self))
             self.read(np.arange(start, stop), out[start:stop])
 
-    def read(self, rows: NDArray[np.integer[Any]], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def read(self, rows: NDArray[np.integer[Any]], out: U8 | None = None) -> U8:
         """Read rows in any order, (B,) integers, and return them in that order, (B, ...) uint8.
 
         The file is read from beginning to end; contiguous rows are read at once.
@@ -135,7 +136,7 @@ class Rows:
         ReadError
             The file is missing, was replaced, is too short or cannot be read, or a row differs from its CRC-32.
         """
-        numbers: NDArray[np.int64] = np.asarray(rows, np.int64)
+        numbers: I64 = np.asarray(rows, np.int64)
         filled = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
         if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
             raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
@@ -164,7 +165,7 @@ class Rows:
             self._check(numbers, flat)
         return filled
 
-    def _check(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+    def _check(self, rows: I64, values: U8) -> None:
         """Compare rows that were read for the first time with their CRC-32; raises ReadError."""
         assert self.crcs is not None and self.checked is not None
         places = np.flatnonzero(~self.checked[rows])
@@ -176,9 +177,7 @@ class Rows:
     def _error(self, problem: str) -> ReadError:
         return ReadError(self.path, problem, "bring the file back or pack the data set again, and start again")
 
-    def _gather(
-        self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64], out: NDArray[np.uint8]
-    ) -> None:
+    def _gather(self, handle: int, rows: I64, *, order: I64, out: U8) -> None:
         breaks = np.flatnonzero(np.diff(rows[order]) != 1) + 1
         for run in np.split(order, breaks):  # places in `out` of contiguous rows in the file
             if not len(run):
@@ -190,9 +189,7 @@ class Rows:
             for i in range(0, len(run), _VECTORS):
                 _fill(handle, [out[place] for place in run[i : i + _VECTORS]], at + i * self.row_bytes)
 
-    def _inflate(
-        self, handle: int, rows: NDArray[np.int64], *, order: NDArray[np.int64], out: NDArray[np.uint8]
-    ) -> None:
+    def _inflate(self, handle: int, rows: I64, *, order: I64, out: U8) -> None:
         number = rows[order] // self.piece
         for part in np.split(order, np.flatnonzero(np.diff(number)) + 1):
             if not len(part):
@@ -208,7 +205,7 @@ class Rows:
             out[part] = values.reshape(self.piece, self.row_bytes)[rows[part] - index * self.piece]
 
 
-def row_crcs(rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def row_crcs(rows: U8) -> NDArray[np.uint32]:
     """Return the CRC-32 of each row of an array of bytes, (N, ...) uint8, as (N,) uint32.
 
     Examples
@@ -249,7 +246,7 @@ def find_rows(path: Path, dataset: Any) -> Rows | None:
     return Rows(path, shape, stamp, piece=piece, pieces=tuple(places[i] for i in range(count)))
 
 
-def _fill(handle: int, views: Sequence[NDArray[np.uint8]], at: int) -> None:
+def _fill(handle: int, views: Sequence[U8], at: int) -> None:
     """Fill buffers, one after the other, with the bytes of a file from `at` on; raises EOFError at its end."""
     buffers: list[Any] = list(views)
     if os.preadv(handle, buffers, at) == sum(v.nbytes for v in views):

@@ -15,12 +15,17 @@ def set_command(text: str) -> None:
     _command[0] = text
 
 
+def now() -> str:
+    """Return date and time in UTC as files have them, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
 def heading(kind: str, version: int = 1) -> dict[str, Any]:
     """Return the heading: format, its version, mkfa's version, date, command."""
     return {
         "format": f"mkfa.{kind}",
         "format_version": version,
         "mkfa_version": VERSION,
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "command": _command[0],
     }

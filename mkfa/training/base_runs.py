@@ -7,7 +7,6 @@ that cannot be read, is never overwritten.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from mkfa.banks.bank_file import read_bank, replace_bank
 from mkfa.banks.library import bank_file_name, library_folder
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
+from mkfa.storage.heading import now
 from mkfa.training.folder import BANK, RESULT, WEIGHTS, RunFolder, load_tensors
 from mkfa.training.run import build, state_digest
 from mkfa.training.spec import BASE, RunSpec
@@ -97,7 +97,7 @@ def run_bank(model: torch.nn.Module, spec: RunSpec, domain: Domain, *, digest: s
         licence=domain.licence,
         rule="graph",
         mkfa_version=VERSION,
-        created=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
+        created=now(),
         notes=(f"base run, recipe {spec.recipe_name}, seed {spec.seed}",),
     )
     return make_bank(domain.name, layers, provenance)

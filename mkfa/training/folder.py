@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.storage.atomic import atomic_write
 from mkfa.storage.files import read_regular
+from mkfa.storage.heading import now
 from mkfa.storage.json_text import JsonError, parse_json, with_checksum, without_checksum
 from mkfa.storage.locks import LockHeldError, hold, is_held
 from mkfa.storage.zip_records import damaged_record
@@ -147,8 +147,7 @@ class RunFolder:
 
         A process that dies leaves a start without an end. That a line cannot be written is no reason to stop.
         """
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        line = {"time": now, "host": platform.node(), "pid": os.getpid(), "event": one_line(event), **facts}
+        line = {"time": now(), "host": platform.node(), "pid": os.getpid(), "event": one_line(event), **facts}
         with contextlib.suppress(OSError), (self.path / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

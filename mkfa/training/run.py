@@ -8,7 +8,6 @@ results to an uninterrupted one.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import gc
 import hashlib
 import math
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from mkfa.errors import DeviceMemoryError, MkfaError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import ReadError
+from mkfa.storage.heading import now
 from mkfa.storage.lease import LeaseLostError
 from mkfa.training.device import Execution, Resolved
 from mkfa.training.evaluation import evaluate
@@ -555,7 +555,7 @@ class Run:
             "flip": self.take_step.flip,
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "created": dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
+            "created": now(),
             "execution": self.how.record | {"data": self.train_set.kind},
         }
 

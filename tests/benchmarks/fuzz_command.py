@@ -161,7 +161,7 @@ KINDS = {
     "packed runs": Kind(stored("archive.json.gz"), ("runs", "--from", "{file}"), 0.3, in_gzip),
     "runs": Kind(runs_folder, ("runs", "--from", "{folder}/in"), 0.3),
     "recipe": Kind(recipe, ("train", "letters", "--arch", "convmixer_8_3", "--recipe", "{file}", "--dry-run"), 0.05),
-}  # fmt: skip
+}
 SHARED = 0.02
 """Part of the inputs that builders of shared references make: one costs as much as fifty mutated files."""
 

@@ -160,9 +160,15 @@ def test_statistics_that_are_those_of_the_images_change_little(pictures):
 
 def test_curves_over_layers_and_similarity(pictures):
     result = graft(
-        network(), images=pictures, vocabulary="eight", curves="layers,similarity", at=8, batch_norm="kept",
-        thresholds=(0.7, 1.0), **LOOSE,
-    )  # fmt: skip
+        network(),
+        images=pictures,
+        vocabulary="eight",
+        curves="layers,similarity",
+        at=8,
+        batch_norm="kept",
+        thresholds=(0.7, 1.0),
+        **LOOSE,
+    )
     first, alone = result.curve("first", "eight"), result.curve("alone", "eight")
     assert [p.layers for p in first] == [(1,), (1, 2)] and [p.layers for p in alone] == [(1,), (2,)]
     assert first[0].kl.mean == alone[0].kl.mean > 0
@@ -295,7 +301,7 @@ def test_the_real_networks_of_the_bundled_banks(tmp_path, name, recipe):
     weights = bundled.member_file(entry, tmp_path, tmp_path)
     result = graft(
         name, weights=weights, images="emoji", vocabulary=recipe, sizes=["all"], count=24, draws=1, device="cpu"
-    )  # fmt: skip
+    )
     assert result.sha256 == entry.member_sha256
     (own,) = result.curve("size", recipe)
     assert own.agreement.mean == 1 and own.kl.mean < 1e-4

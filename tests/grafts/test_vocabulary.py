@@ -28,13 +28,26 @@ def test_names_and_controls(own, bank_maker):
     other = bank_maker(((50, 3, 3),), seed=2, name="other")
     asked = [find_vocabulary(other, own)]
     assert names(controls_of(asked, own)) == [
-        "gaussian", "shuffled:other", "blurred", "covariance:other", "keys:own", "delta",
-    ]  # fmt: skip
+        "gaussian",
+        "shuffled:other",
+        "blurred",
+        "covariance:other",
+        "keys:own",
+        "delta",
+    ]
     asked = [find_vocabulary("keys:ppocrv4_rec", own), find_vocabulary("eight", own)]
     assert names(controls_of(asked, own)) == [
-        "keys:gaussian", "keys:shuffled:ppocrv4_rec", "keys:blurred", "keys:covariance:ppocrv4_rec",
-        "gaussian", "shuffled:own", "blurred", "covariance:own", "keys:own", "delta",
-    ]  # fmt: skip
+        "keys:gaussian",
+        "keys:shuffled:ppocrv4_rec",
+        "keys:blurred",
+        "keys:covariance:ppocrv4_rec",
+        "gaussian",
+        "shuffled:own",
+        "blurred",
+        "covariance:own",
+        "keys:own",
+        "delta",
+    ]
     assert "keys:own" not in names(controls_of([find_vocabulary("keys:own", own)], own))
     assert names(controls_of([find_vocabulary("gaussian", own)], own)) == ["keys:own", "delta"]
 

@@ -420,7 +420,7 @@ def test_results_without_numbers_are_said_and_take_nothing_with_them(browser, tm
         "keys": {"kernel": "x", "curve": {"r2": [None, 1]}, "each": [{"key": ["a"]}]},
         "group_comparison": {"groups": [], "kinds": [{"members": [{}], "measures": [{"map": [[1, None]]}, {}]}]},
         "claims": {"claims": [{"id": "C1", "verdict": {"state": "supported", "effect": {}, "findings": [{}]}}]},
-    }  # fmt: skip
+    }
     paths = []
     for name, record in records.items():
         kind = name.rstrip("2")

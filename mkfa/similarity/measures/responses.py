@@ -11,9 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mkfa.array_types import F32
+from mkfa.array_types import F32, F64
 
 NATURAL = 64
 """Patches of scikit-learn's two sample photographs (china.jpg, flower.jpg), half of each."""
@@ -37,9 +36,9 @@ def stimuli(kh: int, kw: int) -> F32:
     return out
 
 
-def _natural(kh: int, kw: int, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+def _natural(kh: int, kw: int, rng: np.random.Generator) -> list[F64]:
     """Cut patches with contrast (above the median of what is drawn) out of the photographs, in grey."""
-    patches: list[NDArray[np.float64]] = []
+    patches: list[F64] = []
     for picture in _photographs():
         top = rng.integers(0, picture.shape[0] - kh, NATURAL)
         left = rng.integers(0, picture.shape[1] - kw, NATURAL)
@@ -49,7 +48,7 @@ def _natural(kh: int, kw: int, rng: np.random.Generator) -> list[NDArray[np.floa
     return patches
 
 
-def _photographs() -> list[NDArray[np.float64]]:
+def _photographs() -> list[F64]:
     """Read scikit-learn's sample photographs without importing scikit-learn, which takes a second."""
     from importlib.util import find_spec
 
@@ -64,7 +63,7 @@ def _photographs() -> list[NDArray[np.float64]]:
     return pictures
 
 
-def _synthetic(sort: str, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+def _synthetic(sort: str, size: tuple[int, int], rng: np.random.Generator) -> F64:
     kh, kw = size
     y, x = np.mgrid[:kh, :kw].astype(np.float64)
     y, x = y - (kh - 1) / 2, x - (kw - 1) / 2
@@ -112,14 +111,14 @@ def u_centred(matrix: F32) -> F32:
     return out.astype(np.float32)
 
 
-def debiased_cka(a: F32, b: F32) -> NDArray[np.float64]:
+def debiased_cka(a: F32, b: F32) -> F64:
     """Return debiased CKA of U-centred Gram matrices (..., S, S), at most 1 and about 0 for unrelated responses.
 
     The ratio of unbiased HSIC estimates (Song et al. 2012, equation 4; Nguyen et al. 2021); unlike plain CKA it does
     not rise with the number of filters. NaN where either Gram matrix is constant.
     """
 
-    def product(x: F32, y: F32) -> NDArray[np.float64]:
+    def product(x: F32, y: F32) -> F64:
         return np.asarray(np.einsum("...st,...st->...", x, y), np.float64)
 
     with np.errstate(invalid="ignore", divide="ignore"):
