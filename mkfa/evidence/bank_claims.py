@@ -8,6 +8,7 @@ take no part.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _finding(statement: Statement, claim: Claim, units: tuple[Effect, ...], side
         return Finding(text, side, None, rule=statement.rule)
     if statement.rule == "share":
         margin, above = claim.margin_of(statement) / 100, statement.side == "above"
-        worst = min(units, key=lambda e: e.low if above else e.high)
+        worst = min(units, key=lambda e: -math.inf if not e.known else e.low if above else e.high)
         shown = [e.label for e in units if (e.above(margin) if above else e.below(margin))]
         holds = len(shown) == len(units) if above else bool(shown)  # of every bank; one without contradicts
         return Finding(text, side, holds, worst, units, note=_count(shown, units), rule=statement.rule, every=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from mkfa.evidence.programme import Entry, Experiment, check_scale, scales
 from mkfa.experiments.disk import check_disk, open_silently
-from mkfa.experiments.options import TrainingOptions, TransferOptions
+from mkfa.experiments.options import NETWORK_OPTIONS, TrainingOptions, TransferOptions
 from mkfa.experiments.planning import Plan, plan_curve, plan_matrix, plan_train
 from mkfa.images.opened import Domains
 from mkfa.progress import Progress
@@ -162,7 +162,7 @@ def _given(options: TrainingOptions) -> dict[str, Any]:
 
 def as_the_scale_says(options: TrainingOptions) -> bool:
     """True if options leave network, recipe and steps to the scale; only such verdicts are kept."""
-    changing = ("arch", "recipe", "set", "epochs", "equal_steps", "kernel", "patch", "stem_stride")
+    changing = (*NETWORK_OPTIONS, "arch", "recipe", "set", "epochs", "equal_steps")
     return not any(options.get(key) for key in changing)
 
 

@@ -278,7 +278,11 @@ def _bend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
 
 
 def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> Finding:
-    """Weighted least squares of the difference on log2(D / f^2), and the difference at both ends."""
+    """Weighted least squares of the difference on log2(D / f^2), and the difference at both ends.
+
+    The line of `mkfa.results.trends` describes the settings that were trained. A claim is about others too, so settings
+    count by their errors here, and what they differ by beyond these widens the interval.
+    """
     margin = claim.margin_of(s) * POINT
     found = []
     for table in sorted(tables, key=lambda t: t.ratio):

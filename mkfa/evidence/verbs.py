@@ -15,7 +15,7 @@ from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
 from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
 from mkfa.experiments.options import TrainingOptions
-from mkfa.progress import Progress
+from mkfa.progress import Progress, follow
 
 if TYPE_CHECKING:
     from mkfa.banks.library import BankLike
@@ -90,8 +90,6 @@ def check_claims(
     >>> found["C12"].chosen.claim
     'C12'
     """
-    from mkfa.progress import follow
-
     if scale:
         check_scale(scale)
     chosen = find_claims(ids)

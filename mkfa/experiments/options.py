@@ -16,6 +16,8 @@ from mkfa.storage.folders import home
 from mkfa.training.device import Execution
 from mkfa.training.recipe import Recipe, load_recipe, parse_changes
 
+NETWORK_OPTIONS = ("kernel", "patch", "stem_stride", "branch_gain")
+"""Options of a network beside its name, as `mkfa.networks.build.build_network` takes them."""
 Names = str | Path | Sequence[str | Path]
 """One name, several joined by commas, or a list of them."""
 Layers = int | str | Iterable[int]
@@ -132,8 +134,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     changes: Any = options.get("set") or {}
     changes = dict(changes) if isinstance(changes, Mapping) else parse_changes(list(changes))
     epochs, steps = options.get("epochs"), options.get("equal_steps")
-    keys = ("kernel", "patch", "stem_stride", "branch_gain")
-    network: dict[str, Any] = {key: options[key] for key in keys if options.get(key) is not None}  # type: ignore[literal-required]
+    network: dict[str, Any] = {key: options[key] for key in NETWORK_OPTIONS if options.get(key) is not None}  # type: ignore[literal-required]
     arch = plain_name(arch)  # the same network under two names is the same run
     default: dict[str, Any] = {}
     if not arch:

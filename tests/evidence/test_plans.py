@@ -105,6 +105,11 @@ def test_options_of_the_user_replace_those_of_the_scale_field_by_field():
     assert as_the_scale_says({"seeds": 3, "device": "cpu"})
 
 
+@pytest.mark.parametrize("change", [{"branch_gain": 1.0}, {"kernel": 3}, {"equal_steps": 5}, {"set": {"lr": 0.1}}])
+def test_another_network_or_recipe_is_not_the_scales(change):
+    assert not as_the_scale_says(change)
+
+
 def test_a_claim_has_the_scales_of_its_experiments():
     claims = all_claims()
     assert claims["C12"].scales == ("laptop", "gpu", "paper")
