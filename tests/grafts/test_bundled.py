@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SAID = {
         ("eight", 8),
         ("keys:own", 64),
     ),
+    "graft_mobilenet_v2_layers.json": (),
     "graft_efficientnet_lite0_3x3.json": (("keys:mobilenet_v2", 7132), ("keys:gaussian", 7132), ("keys:own", 8)),
     "graft_efficientnet_lite0_5x5.json": (("keys:ppocrv4_rec", 2611), ("keys:own", 8), ("keys:blurred", 2611)),
 }
@@ -35,3 +37,19 @@ def test_it_is_a_result_of_the_verb_and_the_page_says_its_numbers(name):
         (point,) = (p for p in found["points"] if (p["vocabulary"], p["size"]) == (vocabulary, size))
         share, low, high = (100 * point[key] for key in ("agreement", "agreement_low", "agreement_high"))
         assert f"{share:.0f} % ({low:.0f} to {high:.0f})" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "said"),
+    [
+        ("keys:own", "48 %, 34 to 62"),
+        ("keys:efficientnet_lite0", "44 % (30 to 58)"),
+        ("keys:gaussian", "10 %\n  (4 to 23)"),
+    ],
+)
+def test_the_page_says_what_is_kept_with_ten_layers_replaced(vocabulary, said):
+    found = json.loads(data_file("graft_mobilenet_v2_layers.json").read_text("utf-8"))
+    wanted = ("first", vocabulary, "1..10")
+    (point,) = (p for p in found["points"] if (p["curve"], p["vocabulary"], p["layers"]) == wanted)
+    numbers = [round(100 * point[key]) for key in ("agreement", "agreement_low", "agreement_high")]
+    assert said in PAGE and [int(n) for n in re.findall(r"\d+", said)] == numbers
