@@ -27,6 +27,7 @@ import time
 import types
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,8 +231,18 @@ def in_pickle(rng: random.Random, data: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             records = {info.filename: archive.read(info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, ValueError, LookupError, EOFError, NotImplementedError, struct.error, OverflowError):
-        return mutated(rng, data, b"")
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        ValueError,
+        LookupError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        OverflowError,
+    ):
+        return mutated(rng, data, b"")  # a former change damaged the archive
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
         warnings.simplefilter("ignore")
