@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import math
@@ -368,8 +369,12 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
     found = h5py.h5a.open(at.id, key.encode())
     size, count = found.get_storage_size(), math.prod(found.shape)
     if found.dtype.hasobject:  # each value may be as long as the file, and all may share one place in it
-        if budget is None and count > 1:  # bundled image sets have single ones
+        if budget is None and (count > 1 or at.file.driver == "fileobj"):  # packed images have single ones
             raise BankError("file", f"has the attribute {key} with values of variable length", _OWN)
+        if budget is None:
+            status = os.stat(at.file.filename)
+            lengths = at.file.id.get_create_plist().get_sizes()[1]
+            _check_own_heaps(at.file.filename, lengths, (status.st_size, status.st_mtime_ns))
         size = count * (0 if budget is None else budget.size)
     if budget is None:
         if size > _MOST_ATTRIBUTE:
@@ -378,6 +383,13 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
         budget.step(count)
         budget.produce(_BYTES_A_TEXT * count + 2 * size)
     return at.attrs[key]
+
+
+@functools.lru_cache(maxsize=256)
+def _check_own_heaps(path: str, length_bytes: int, state: tuple[int, int]) -> None:
+    """Check the heaps of a file of mkfa's once for each state that it is in."""
+    with open(path, "rb") as stream:
+        check_heaps(stream, length_bytes=length_bytes)
 
 
 def encode(text: str) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mkfa.errors import DamagedBankError
+from mkfa.storage.hdf5 import get_text, open_file
 from mkfa.storage.hdf5_heaps import check_heaps
 
 
@@ -72,6 +73,21 @@ def test_heaps_in_one_place_are_refused():
     nested = one * 2000
     with pytest.raises(DamagedBankError):
         check_heaps(io.BytesIO(nested + bytes(1 << 16)))
+
+
+def test_packed_images_whose_texts_have_a_heap_are_read_and_refused_if_it_is_damaged(tmp_path):
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w") as f:
+        f.attrs["format"] = "mkfa.domain"  # as h5py writes a text by default
+    with open_file(path) as f:
+        assert get_text(f, "format") == "mkfa.domain"
+    data = bytearray(path.read_bytes())
+    at, number, _ = objects(data)[1][-1]
+    assert number == 0
+    struct.pack_into("<Q", data, at + 8, 0)
+    path.write_bytes(data)
+    with pytest.raises(DamagedBankError, match="places in it are damaged"), open_file(path) as f:
+        get_text(f, "format")
 
 
 def test_a_mark_across_the_border_of_two_blocks_is_seen():
