@@ -372,9 +372,10 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
         if budget is None and (count > 1 or at.file.driver == "fileobj"):  # packed images have single ones
             raise BankError("file", f"has the attribute {key} with values of variable length", _OWN)
         if budget is None:
-            status = os.stat(at.file.filename)
+            path = Path(at.file.filename)
+            status = path.stat()
             lengths = at.file.id.get_create_plist().get_sizes()[1]
-            _check_own_heaps(at.file.filename, lengths, (status.st_size, status.st_mtime_ns))
+            _check_own_heaps(path, lengths, (status.st_size, status.st_mtime_ns))
         size = count * (0 if budget is None else budget.size)
     if budget is None:
         if size > _MOST_ATTRIBUTE:
@@ -386,9 +387,9 @@ def _attribute(at: Any, key: str, default: Any, budget: Budget | None = None) ->
 
 
 @functools.lru_cache(maxsize=256)
-def _check_own_heaps(path: str, length_bytes: int, state: tuple[int, int]) -> None:
+def _check_own_heaps(path: Path, length_bytes: int, state: tuple[int, int]) -> None:
     """Check the heaps of a file of mkfa's once for each state that it is in."""
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         check_heaps(stream, length_bytes=length_bytes)
 
 
