@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Json, add
+from mkfa.cli.shared.options import Json, add, option
 from mkfa.cli.shared.printing import print_list, print_table, say
 
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
@@ -20,9 +21,23 @@ def register(app: typer.Typer) -> None:
     add(app, "doctor", doctor)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Check this installation: versions, devices, home folder, locks, space."""
+def doctor(
+    device: Annotated[
+        str | None,
+        option(
+            "--device",
+            "NAME",
+            "Also try every path of training on a device, five steps each, within a minute: auto, cpu, cuda, mps.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this installation: versions, devices, home folder, locks, space; with --device, what a device does."""
     checks = [*_versions(), *_devices(), *_home()]
+    if device is not None:
+        from mkfa.engines.device_checks import check_device
+
+        checks += [asdict(check) for check in check_device(device)]
     good = all(check["state"] != "fails" for check in checks)
     if as_json:
         print_list("doctor", "checks", checks, good=good)

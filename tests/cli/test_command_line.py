@@ -249,6 +249,31 @@ def test_doctor_finds_what_is_needed(mkfa):
     assert {"mkfa", "torch", "devices", "home folder", "locks", "free space"} <= {c["check"] for c in shown["checks"]}
 
 
+def test_doctor_tells_what_a_device_does(mkfa, monkeypatch):
+    from mkfa.engines import device_checks
+    from mkfa.engines.device_checks import Check
+
+    checks = [
+        Check("training", "works", "a second time as the plain path"),
+        Check("graph", "does not apply", "needs CUDA"),
+    ]
+    monkeypatch.setattr(device_checks, "check_device", lambda device: checks if device == "cpu" else None)
+    code, out, _ = mkfa("doctor", "--device", "cpu", "--json")
+    shown = json.loads(out)
+    assert (code, shown["good"]) == (0, True)
+    assert shown["checks"][-1] == {"check": "graph", "state": "does not apply", "found": "needs CUDA"}
+    checks.append(Check("stream", "fails", "RuntimeError: planted"))
+    code, out, _ = mkfa("doctor", "--device", "cpu")
+    assert code == 1
+    assert "RuntimeError: planted" in out
+
+
+def test_doctor_refuses_a_device_that_is_not_there(mkfa):
+    code, _, said = mkfa("doctor", "--device", "mps")
+    assert code == 2
+    assert "--device mps: is not available on this machine; take one of auto, cpu" in said
+
+
 def test_banks_are_exported_renamed_and_removed(mkfa, tmp_path):
     import numpy as np
 
