@@ -13,7 +13,7 @@ from mkfa.cli.shared.printing import print_json, print_table, say
 from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
-    from mkfa.evidence.costs import Costs
+    from mkfa.evidence.costs import Costs, Rate
 
 
 def register(app: typer.Typer) -> None:
@@ -29,10 +29,13 @@ def plan(
         option("--rate", "NET=IMAGES", "Images a second that your device trains of a network; may be repeated."),
     ] = None,
     measure: Annotated[bool, flag("--measure", "Time training steps of every network on this machine.")] = False,
-    without_sources: Annotated[
-        bool, flag("--without-sources", "Leave out networks that only lend filters and whose weights are published.")
+    download_sources: Annotated[
+        bool,
+        flag("--download-sources", "Networks that only lend filters are downloaded, not trained: Table 3's sources."),
     ] = False,
-    every: Annotated[int, option("--every", "K", "Figure 2b at every K-th number of layers only.", min=1)] = 1,
+    every: Annotated[
+        int, option("--every", "K", "Thin Figure 2b: train it at every K-th number of layers only.", min=1)
+    ] = 1,
     device: Annotated[str, option("--device", "NAME", "Where --measure times: auto, cpu, cuda.")] = "auto",
     out: Annotated[Path | None, option("--out -o", "FILE", "Write the result: .json or .csv.")] = None,
     force: Force = False,
@@ -55,7 +58,7 @@ def plan(
         seeds=seeds,
         rates=_rates(rate or []),
         measure=measure,
-        without_sources=without_sources,
+        download_sources=download_sources,
         every=every,
         device=device,
         progress=shown(),
@@ -83,16 +86,23 @@ def _rates(words: list[str]) -> dict[str, float]:
     return rates
 
 
+def _from(rate: Rate) -> str:
+    return f"{rate.kind}: {rate.note}" if rate.note else rate.kind
+
+
 def _print(costs: Costs) -> None:
     rows = []
     for c in (*costs.costs, costs.total):
         millions = (f"{c.train_images / 1e6:,.1f}", f"{c.test_images / 1e6:,.1f}")
-        rows.append((c.title, c.runs, *millions, f"{c.operations / 1e18:,.2f}", f"{c.hours:,.1f}"))
-    columns = ("one seed", "runs", "training images, M", "test images, M", "EFLOP", "device-hours")
-    rates = ", ".join(f"{r.network} {r.images_per_second:,.0f} ({r.kind})" for r in costs.rates)
-    notes = [f"Images a second: {rates}."]
+        days = (f"{value:,.2f}" for value in c.days.values())
+        rows.append((c.title, c.runs, *millions, f"{c.operations / 1e18:,.2f}", f"{c.hours:,.1f}", *days))
+    more = (f"days on {count}" for count in costs.total.days)
+    columns = ("one seed", "runs", "training, M", "test, M", "EFLOP", "hours", *more)
+    rates = ", ".join(f"{r.network} {r.images_per_second:,.0f} ({_from(r)})" for r in costs.rates)
+    notes = ["Training and test: millions of images. Hours of one device; days on 1, 8 and 64 devices."]
+    notes.append(f"Images a second: {rates}.")
     if any(r.kind not in ("measured", "given") for r in costs.rates):
-        notes.append(f"Of these, assumed, derived and published ones are about {costs.device}.")
+        notes.append(f"Of these, assumed and published ones are about {costs.device}.")
     notes.append(
         "300 epochs at 224 px, test images after every epoch; frozen layers get no discount, reading of images costs "
         "nothing. mkfa's own programme adds controls: 'mkfa reproduce NAME --scale paper --dry-run' lists its runs."

@@ -5,7 +5,8 @@
 no discount, and reading and decoding of images costs nothing here: both are said, not corrected.
 
 **Device-hours** need to know how many images a second a device trains. Each such rate is marked: "measured" (on this
-machine, by `measure_rate`), "given" (by the caller), "published", "derived" from a published one, or "assumed".
+machine, by `measure_rate`), "given" (by the caller), "published" (with what it
+follows from), or "assumed".
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ DEVICES = (1, 8, 64)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Images a second that a device trains, and where the number comes from."""
+    """Images a second that a device trains, where the number comes from, and what a published one follows from."""
 
     network: str
     images_per_second: float
     kind: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Cost:
     test_images: int
     operations: float
     hours: float
+
+    @property
+    def days(self) -> dict[int, float]:
+        """Days on 1, 8 and 64 devices."""
+        return {count: self.hours / count / 24 for count in DEVICES}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -82,7 +89,7 @@ class Costs(Result):
 
     def days(self) -> dict[int, float]:
         """Return the days that all seeds take on 1, 8 and 64 devices."""
-        return {count: self.seeds * self.total.hours / count / 24 for count in DEVICES}
+        return {count: self.seeds * days for count, days in self.total.days.items()}
 
     def headline(self) -> str:
         """Return the total of one seed."""
@@ -94,13 +101,15 @@ class Costs(Result):
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per figure and table, and their sum."""
         keys = ("title", "runs", "train_images", "test_images", "operations", "hours")
-        return [{key: getattr(cost, key) for key in keys} for cost in (*self.costs, self.total)]
+        return [
+            {key: getattr(cost, key) for key in keys} | {f"days_on_{count}": days for count, days in cost.days.items()}
+            for cost in (*self.costs, self.total)
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Return the content of the JSON file."""
         rates = [
-            {"network": rate.network, "images_per_second": rate.images_per_second, "kind": rate.kind}
-            for rate in self.rates
+            {key: getattr(rate, key) for key in ("network", "images_per_second", "kind", "note")} for rate in self.rates
         ]
         return {
             "of": self.of,
@@ -122,7 +131,7 @@ def paper_costs(
     seeds: int = 5,
     rates: Mapping[str, float] | None = None,
     measure: bool = False,
-    without_sources: bool = False,
+    download_sources: bool = False,
     every: int = 1,
     device: str = "auto",
     progress: Progress = None,
@@ -137,8 +146,8 @@ def paper_costs(
         Images a second by network, instead of the known ones.
     measure : bool
         Time training steps of every network on this machine.
-    without_sources : bool
-        Leave out networks that are trained only to lend their filters and whose weights are published.
+    download_sources : bool
+        Networks that only lend their filters are downloaded, since their weights are published, and not trained.
     every : int
         Figure 2b with every so many numbers of layers only.
     device : str
@@ -155,14 +164,15 @@ def paper_costs(
     >>> costs
     <Costs: 200 runs, 15.8 G images, 532 EFLOP one seed>
     >>> [(rate.network, rate.kind) for rate in costs.rates if rate.kind != "assumed"]
-    [('resnet50', 'derived')]
+    [('resnet50', 'published')]
     """
     table = _table()
     if every < 1:
         raise MkfaError(f"--every {every}", "is no number of layers", "choose 1 or more")
-    rows = [row for row in table["row"] if not (without_sources and row.get("sources"))]
+    rows = [row for row in table["row"] if not (download_sources and row.get("sources"))]
     networks = list(dict.fromkeys(network for row in rows for network, _, _ in row["runs"]))
-    known = {name: Rate(name, table["networks"][name]["rate"], table["networks"][name]["kind"]) for name in networks}
+    facts = {name: table["networks"][name] for name in networks}
+    known = {name: Rate(name, each["rate"], each["kind"], each.get("note", "")) for name, each in facts.items()}
     known = _rates(known, rates or {}, measure=measure, device=device, progress=progress)
     recipe = load_recipe("paper")
     costs = []

@@ -17,11 +17,12 @@ def test_runs_images_and_operations_of_a_table_counted_by_hand():
     assert (figure4.runs, figure4.train_images, figure4.test_images) == (24, 24 * 300 * 3072, 24 * 300 * 3669)
     assert figure4.operations == 24 * 300 * (3 * 3072 + 3669) * 2 * 779_629_824
     assert figure4.hours == pytest.approx(24 * 300 * (3072 + 3669 / 3) / 9000 / 3600)
+    assert figure4.days == {count: pytest.approx(figure4.hours / 24 / count) for count in (1, 8, 64)}
     assert costs["Figure 2b"].runs == 51
 
 
 def test_options_leave_out_what_they_say():
-    whole, thin = paper_costs(seeds=5), paper_costs(seeds=5, without_sources=True, every=4)
+    whole, thin = paper_costs(seeds=5), paper_costs(seeds=5, download_sources=True, every=4)
     assert whole.total.runs - thin.total.runs == 5 + 36  # five sources; 13 of 49 numbers of layers
     assert whole.days()[1] == pytest.approx(5 * whole.total.hours / 24)
     assert whole.days()[8] == pytest.approx(whole.days()[1] / 8)
@@ -29,6 +30,8 @@ def test_options_leave_out_what_they_say():
 
 def test_rates_say_where_they_come_from():
     costs = paper_costs(rates={"resnet50": 8400.0})
+    [known] = [rate for rate in paper_costs().rates if rate.kind == "published"]
+    assert known.network == "resnet50" and "2,470 on an A100" in known.note
     kinds = {rate.network: rate.kind for rate in costs.rates}
     assert kinds == {**dict.fromkeys(kinds, "assumed"), "resnet50": "given"}
     before = {cost.title: cost.hours for cost in paper_costs().costs}
