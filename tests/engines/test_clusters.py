@@ -79,6 +79,29 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
 
 
 @needs_ray
+def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
+    words = ["train", "digits", "--seeds", "2", *SMALL, "--equal-steps", "2000"]
+    with Namespace(Path(f"/tmp/mkfa-ray-{os.getpid()}-d"), RAY_USAGE_STATS_ENABLED="0") as inside:
+        try:
+            start_ray(inside, nodes=1)
+            on_ray = [*words, "--out", "ray", "--engine", "ray", "--address", RAY]
+            driver = inside.start([*mkfa(), *on_ray])
+            while not list(inside.folder.glob("ray/runs/*/checkpoint.pt")):
+                assert driver.poll() is None, driver.communicate()[0][-3000:]
+                time.sleep(0.2)
+            driver.kill()
+            driver.communicate()
+            inside.mkfa(*on_ray)
+            inside.mkfa(*words, "--out", "local")
+            local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
+            resumed = [json.loads(p.read_text())["resumed"] for p in inside.folder.glob("ray/runs/*/result.json")]
+        finally:
+            shutil.rmtree(inside.folder, ignore_errors=True)
+    assert cluster == local and len(local) == 2
+    assert sum(resumed) >= 1
+
+
+@needs_ray
 @pytest.mark.parametrize("odd", ["version", "folder"])
 def test_a_node_with_another_version_or_another_folder_is_refused_and_nothing_is_written(odd):
     """The node's Python changes the version as it starts; or an empty file system hides the folder from the node."""
