@@ -32,7 +32,7 @@ from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.progress import Progress, follow
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind, GroupMeasure, GroupMember, Quota
-from mkfa.similarity.lineage import EXCESS, family_of, find_lineage
+from mkfa.similarity.lineage import EXCESS, families, family_of, find_lineage
 from mkfa.similarity.measures.table import MEASURES, choose
 from mkfa.similarity.samples import MIN_FILTERS, allocate, make_cloud
 from mkfa.similarity.score import DIRECTIONS_SEED, Plan, Sample, make_plan, score
@@ -202,14 +202,13 @@ def compare_groups(
         raise MkfaError(
             "groups", f"share no kernel size with {LEAST} usable filters in banks of two groups", "choose other banks"
         )
-    groups_of = {i: tuple(n for n, f in zip(names, family, strict=True) if f == i) for i in sorted(set(family))}
-    families = tuple(names for names in groups_of.values() if len(names) > 1)
+    relatives = families(names, related)
     return GroupComparison(
         groups=FrozenDict({group: tuple(m.name for m in members if m.group == group) for group in groups}),
         kinds=tuple(_adjusted(kinds)),
-        families=families,
+        families=relatives,
         left_out=tuple(left_out),
-        notes=tuple(_notes(families, members)),
+        notes=tuple(_notes(relatives, members)),
         permutations=settings.permutations,
         sample=sample,
         seed=seed,
@@ -437,9 +436,9 @@ def _adjusted(kinds: Sequence[GroupKind]) -> Iterator[GroupKind]:
         yield replace(kind, measures=tuple(measures))
 
 
-def _notes(families: Sequence[tuple[str, ...]], members: Sequence[GroupMember]) -> Iterator[str]:
+def _notes(relatives: Sequence[tuple[str, ...]], members: Sequence[GroupMember]) -> Iterator[str]:
     group = {m.name: m.group for m in members}
-    for family in families:
+    for family in relatives:
         text = f"{', '.join(family)}: one parent, so that {family[0]} counts for them"
         across = dict.fromkeys(group[name] for name in family)
         yield text + (f" (they stand in {' and '.join(across)})" if len(across) > 1 else "")

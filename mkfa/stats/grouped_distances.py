@@ -7,10 +7,9 @@ squared distances that are unbiased can be negative; nothing here needs their ro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ class GroupTest:
 
     Attributes
     ----------
-    statistic : pseudo-F; NaN where it does not exist.
+    statistic : pseudo-F; NaN where it does not exist, infinite where members of a group do not differ.
     share : R², the share of all squared distances that is between groups; NaN for tests of dispersion.
     p : the share of arrangements with a statistic at least as large.
     least : the smallest p that so few members allow.
@@ -65,7 +64,8 @@ def permanova(squared: F64, group: Sequence[int], *, permutations: int = 999, se
 
     Pseudo-F = (SS_A / (a - 1)) / (SS_W / (N - a)), where SS_T is the sum of the squared distances of all pairs over N,
     SS_W for each group that of its pairs over its size, and SS_A = SS_T - SS_W. Members are permuted; where there are
-    no more arrangements than `permutations`, all of them are looked at and p is exact.
+    no more arrangements than `permutations`, all of them are looked at and p is exact. Arrangements are ordered by
+    SS_W, which is the order of pseudo-F, and goes on where unbiased distances make SS_W zero or negative.
 
     Parameters
     ----------
@@ -83,22 +83,21 @@ def permanova(squared: F64, group: Sequence[int], *, permutations: int = 999, se
     total = len(labels)
     if len(sizes) < 2 or total <= len(sizes):
         return _nothing()
-    whole = squared.sum() / (2 * total)
-    scale = (total - len(sizes)) / (len(sizes) - 1)
+    whole = float(squared.sum() / (2 * total))
 
     def within(some: Labels) -> F64:
         member = (some[:, None, :] == np.arange(len(sizes))[None, :, None]).astype(np.float64)  # (m, a, N)
         sums = np.einsum("man,man->ma", member @ squared, member)
         return np.asarray((sums / (2 * member.sum(axis=2))).sum(axis=1))
 
-    def statistic(some: Labels) -> F64:
-        inside = within(some)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((whole - inside) / inside * scale)
-
-    observed = float(statistic(labels[None])[0])
-    share = float(1 - within(labels[None])[0] / whole) if whole > 0 else math.nan
-    return _tested(observed, share, labels, sizes, statistic, permutations, seed)
+    inside = float(within(labels[None])[0])
+    if whole == 0:
+        return _nothing()
+    test = _tested(-inside, labels, sizes, lambda some: -within(some), permutations, seed, same=_SAME * abs(whole))
+    if whole < 0:
+        return replace(test, statistic=math.nan)
+    ratio = (whole - inside) / inside if inside > _SAME * whole else math.inf
+    return replace(test, statistic=ratio * (total - len(sizes)) / (len(sizes) - 1), share=1 - inside / whole)
 
 
 def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, seed: int = 0) -> GroupTest:
@@ -141,7 +140,8 @@ def dispersion(squared: F64, group: Sequence[int], *, permutations: int = 999, s
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((variance - mean[:, None]) ** 2 @ weight / mean**2)
 
-    return _tested(float(statistic(labels[None])[0]), math.nan, labels, sizes, statistic, permutations, seed)
+    observed = float(statistic(labels[None])[0])
+    return _tested(observed, labels, sizes, statistic, permutations, seed, same=_SAME * abs(observed))
 
 
 def _moved(squared: F64, labels: Labels) -> F64:
@@ -269,21 +269,29 @@ def _nothing() -> GroupTest:
 
 
 def _tested(
-    observed: float, share: float, labels: Labels, sizes: list[int], statistic: Any, permutations: int, seed: int
+    observed: float,
+    labels: Labels,
+    sizes: list[int],
+    statistic: Callable[[Labels], F64],
+    permutations: int,
+    seed: int,
+    *,
+    same: float,
 ) -> GroupTest:
+    """Test whether a statistic is large among those of other arrangements; what differs by up to `same` is equal."""
     if math.isnan(observed):
         return _nothing()
     ways = arrangements(sizes)
     exact = ways <= permutations
     if exact:
         drawn = np.concatenate([statistic(block) for block in _blocks(_divisions(labels, sizes))])
-        beyond = int((drawn >= observed - _SAME * abs(observed)).sum())
-        return GroupTest(observed, share, beyond / len(drawn), 1 / ways, len(drawn), True)
+        beyond = int((drawn >= observed - same).sum())
+        return GroupTest(observed, math.nan, beyond / len(drawn), 1 / ways, len(drawn), True)
     rng = np.random.default_rng([seed, 1])
     shuffled = (rng.permutation(labels) for _ in range(permutations))
     drawn = np.concatenate([statistic(block) for block in _blocks(shuffled)])
-    beyond = int((drawn >= observed - _SAME * abs(observed)).sum())
-    return GroupTest(observed, share, (1 + beyond) / (1 + permutations), 1 / (1 + permutations), permutations, False)
+    p = (1 + int((drawn >= observed - same).sum())) / (1 + permutations)
+    return GroupTest(observed, math.nan, p, 1 / (1 + permutations), permutations, False)
 
 
 def _blocks(rows: Iterator[Labels], size: int = 256) -> Iterator[Labels]:

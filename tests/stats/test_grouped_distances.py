@@ -40,6 +40,22 @@ def test_pseudo_f_is_that_of_scikit_bio(distances, groups, statistic):
     assert found.statistic == pytest.approx(statistic, abs=1e-6)
 
 
+@pytest.mark.parametrize("own", [0.0, -0.1])
+def test_groups_whose_members_do_not_differ_have_the_least_p(own: float):
+    """Unbiased squared distances within a group may be zero or negative: nothing can lie farther apart."""
+    squared = np.array([[0, own, 4, 4], [own, 0, 4, 4], [4, 4, 0, own], [4, 4, own, 0]])
+    test = permanova(squared, [0, 0, 1, 1])
+    assert (test.statistic, test.p, test.least) == (np.inf, pytest.approx(1 / 3), pytest.approx(1 / 3))
+    larger = np.kron(squared + 0.0, np.ones((3, 3)))
+    np.fill_diagonal(larger, 0)
+    drawn = permanova(larger, np.repeat([0, 0, 1, 1], 3), permutations=99)
+    assert not drawn.exact and drawn.p <= 0.03
+
+
+def test_things_that_all_coincide_are_not_tested():
+    assert np.isnan(permanova(np.zeros((4, 4)), [0, 0, 1, 1]).p)
+
+
 def test_in_one_dimension_it_is_the_f_of_the_analysis_of_variance():
     rng = np.random.default_rng(0)
     x, group = rng.normal(size=(17, 1)), np.repeat([0, 1, 2], [4, 6, 7])
