@@ -199,7 +199,7 @@ class Workers:
 
     def check(self, plan: Sequence[PlannedRun]) -> None:
         """Refuse devices that this machine lacks, and options that they cannot use."""
-        for execution in set(self.executions):
+        for execution in self.executions:
             execution.resolved()
 
     def places(self) -> tuple[Place, ...]:
