@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +17,10 @@ FILE = Path(__file__).parent / "benchmarks" / "calibrate.py"
 
 
 @pytest.fixture(scope="module")
-def calibrate() -> ModuleType:
-    return load_script(FILE)
+def calibrate() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FILE.parent))  # it imports the file beside it
+        yield load_script(FILE)
 
 
 def column(calibrate: ModuleType, part: str, name: str) -> Any:
@@ -37,7 +40,7 @@ def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: Mod
     for part in ("keys", "atlas"):
         assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    parts = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "keys", "atlas"}
+    parts = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "runs", "graft", "keys", "atlas"}
     assert {p for p, _ in names} == parts
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
 
@@ -73,6 +76,15 @@ def test_rates_are_shares_of_small_p_and_of_intervals_that_hold_the_mean(calibra
     assert rates["95 %: x"] == f"0.750 ({2 / (3.92 * 1.5):.2f})"  # the mean is 0.75
     found[0] |= {"x|low": float("nan"), "x|high": float("nan")}
     assert calibrate.rates(found)["95 %: x"] == f"0.667 ({2 / (3.92 * 1.5):.2f}), printed in 75%"
+
+
+def test_made_runs_find_a_difference_that_is_there(calibrate: ModuleType):
+    """Five seeds and 400 images tell five points from none, and a slope of half a point a layer."""
+    none, some = (column(calibrate, "runs", f"5 seeds, {points} points") for points in (0, 5))
+    p = [[s.make(np.random.default_rng(i))["p of a difference"] for i in range(4)] for s in (none, some)]
+    assert np.median(p[0]) > 0.05 and max(p[1]) < 0.05
+    curve = column(calibrate, "runs", "5 seeds, 0.5 points a layer").make(np.random.default_rng(1))
+    assert curve["p of the slope"] < 0.01 and curve["slope|low"] < -0.005 < curve["slope|high"]
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ GLOSSARY = {
     "harvest": "Read the depthwise filters of a trained network or checkpoint into a bank.",
     "jackknife": "How the 95 % intervals of a comparison are found: everything is computed again without each layer in "
     "turn. They are over the layers that another training could have given, and are printed for the measures whose "
-    "intervals hold in simulation, from eight layers of each bank on.",
+    "intervals hold in simulation, from eight layers of each bank on, unless the banks have too little in common.",
     "key filter": "One of a few filters that explain all others up to gain and offset; 'mkfa keys' finds them.",
     "kind": "Filters of one kernel size, such as 5x5. Only filters of one kind can be compared.",
     "layer": "A depthwise layer. Layers count from 1, in order of execution, over the whole network.",

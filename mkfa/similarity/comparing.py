@@ -35,7 +35,7 @@ from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, 
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.depth_trend import PERMUTATIONS, depth_trend
 from mkfa.similarity.kind_comparison import KindComparison
-from mkfa.similarity.layer_intervals import layer_intervals, no_interval
+from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.layer_tests import exchange_layers
 from mkfa.similarity.lineage import families, find_lineage
 from mkfa.similarity.matrix import Comparisons, bank_matrices, primary_tests, related_pairs
@@ -261,7 +261,8 @@ def _compare_kind(
         observed = score(one.sample, other.sample)
         floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
         layers_in = len(np.unique(one.sample.layer)), len(np.unique(other.sample.layer))
-        lacking = no_interval(settings.measures, layers_in, shared=same or related)
+        apart = unlike(one.sample, other.sample)
+        lacking = no_interval(settings.measures, layers_in, shared=same or related, apart=apart)
         interval = np.full((2, len(measures)), np.nan)
         if not all(lacking):
             interval = layer_intervals(one.sample, other.sample, observed.values[0])

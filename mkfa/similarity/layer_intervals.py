@@ -2,8 +2,8 @@
 
 The value of a comparison depends on which layers the two networks happen to have, and on which of their filters are in
 the sample. An interval is to hold the mean value over such pairs of networks, in 92 to 97 % of pairs whatever the
-layers are like. In simulation (tests/benchmarks/CALIBRATION.md) that is so for a few measures, and from `FEWEST` layers
-on; others have no interval, and `no_interval` says why.
+layers are like. In simulation (tests/benchmarks/CALIBRATION.md) that is so for two measures, from `FEWEST` layers on
+and for banks that are not too `unlike`; elsewhere there is no interval, and `no_interval` says why.
 """
 
 from __future__ import annotations
@@ -21,21 +21,26 @@ from mkfa.stats.intervals import LEVEL
 FEWEST = 8
 """Layers of each bank from which on intervals hold."""
 UNPROVEN = "simulated intervals held the mean in less than 92 % or more than 97 %"
+UNLIKE = 2.2
+"""Between banks that are farther from one another, in distances between layers of one bank, intervals do not hold."""
 INTERPLAY = 8
 """Most layers of a bank whose interplay with the other bank's is computed, evenly spaced."""
 
 
-def no_interval(measures: Sequence[str], layers: tuple[int, int], *, shared: bool) -> tuple[str, ...]:
+def no_interval(
+    measures: Sequence[str], layers: tuple[int, int], *, shared: bool, apart: float = 1.0
+) -> tuple[str, ...]:
     """Return for each measure why it has no interval, "" for those that have one.
 
     Parameters
     ----------
     layers : of each bank in its sample.
     shared : True where both banks have the same filters, or a common parent.
+    apart : `unlike` of both samples.
 
     Examples
     --------
-    >>> no_interval(("coverage", "mmd"), (9, 8), shared=False)
+    >>> no_interval(("coverage", "mmd"), (9, 8), shared=False, apart=1.3)
     ('', 'simulated intervals held the mean in less than 92 % or more than 97 %')
     >>> no_interval(("coverage",), (9, 6), shared=False)
     ('intervals need 8 layers of each bank, and one has 6',)
@@ -51,9 +56,39 @@ def no_interval(measures: Sequence[str], layers: tuple[int, int], *, shared: boo
             return "the layers of the two banks are not independent"
         if min(layers) < FEWEST:
             return f"intervals need {FEWEST} layers of each bank, and one has {min(layers)}"
+        if apart > UNLIKE:
+            return f"the banks are {apart:.1f} times as far apart as layers of one, and intervals hold up to {UNLIKE}"
         return ""
 
     return tuple(map(reason, measures))
+
+
+def unlike(a: Sample, b: Sample) -> float:
+    """Return how far filters are from the other bank, over how far they are from other layers of their own.
+
+    Both as the mean of 1 less the largest |cos|, over the filters of either bank: 1 for banks of one law. Where two
+    banks have little in common, one sort of layer can bear most of what they have; a network may lack it, and the
+    layers that are there cannot tell.
+
+    Examples
+    --------
+    >>> from mkfa.similarity.score import make_plan
+    >>> plan = make_plan((1, 2), ("coverage",), threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
+    >>> layer = np.array([0, 0, 1, 1])
+    >>> right, steep = (np.array([[[x, y]] * 4], np.float32) for x, y in ((1.0, 0.0), (0.6, 0.8)))
+    >>> mixed = np.concatenate([right[:, :2], steep[:, :2]], axis=1)
+    >>> round(unlike(Sample(mixed, layer, 2, plan), Sample(right, layer, 2, plan)), 2)
+    0.5
+    """
+    one, other = a.vector[0], b.vector[0]
+    across = np.abs(one @ other.T)
+    away = 2 - float(across.max(axis=1).mean()) - float(across.max(axis=0).mean())
+    own = 2.0
+    for sample, vector in ((a, one), (b, other)):
+        beside = np.abs(vector @ vector.T)
+        beside[sample.layer[:, None] == sample.layer[None]] = 0
+        own -= float(beside.max(axis=1).mean())
+    return away / own if own > 0 else np.inf
 
 
 def layer_intervals(a: Sample, b: Sample, value: F64) -> F64:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import calibrate_runs
 import numpy as np
 
 import mkfa
@@ -36,7 +38,7 @@ from mkfa.patterns.summary import summarise
 from mkfa.similarity.comparing import compare
 from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.groups import compare_groups
-from mkfa.similarity.layer_intervals import layer_intervals
+from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
 from mkfa.similarity.samples import make_cloud, sample_size, split
 from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score, take
@@ -53,6 +55,8 @@ LOUD = 10 ** (-15 / 20)
 """Noise of copies beside their norm: 15 dB below."""
 SHARES = (0.0, 0.05, 0.10, 0.25)
 Layers = list[np.ndarray]
+Law = Callable[[Sequence[int], np.random.Generator], Layers]
+"""How the layers of a bank are drawn, from their sizes."""
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -122,7 +126,7 @@ def other_patterned(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
     return patterned(sizes, rng, seed=98)
 
 
-NOISE: dict[str, Callable[[Sequence[int], np.random.Generator], Layers]] = {
+NOISE: dict[str, Law] = {
     "shuffled": shuffled,
     "gaussian": white,
     "blurred": blurred,
@@ -134,8 +138,9 @@ NOISE: dict[str, Callable[[Sequence[int], np.random.Generator], Layers]] = {
 
 def bank_of(layers: Layers, name: str) -> FilterBank:
     """Return a bank of these layers, at even depths."""
+    k = math.isqrt(layers[0].shape[1])
     table = [
-        (Layer(i, f"l{i}", -1, i / len(layers), len(w), SIDE, SIDE), w.reshape(-1, SIDE, SIDE).astype(np.float32), None)
+        (Layer(i, f"l{i}", -1, i / len(layers), len(w), k, k), w.reshape(-1, k, k).astype(np.float32), None)
         for i, w in enumerate(layers)
     ]
     return make_bank(name, table, Provenance())
@@ -211,17 +216,17 @@ def exchange_pair(
 
 
 @cache
-def real_layers(names: tuple[str, ...]) -> Layers:
-    """Return the filters of all 5x5 layers of bundled banks, canonical."""
-    clouds = [make_cloud(mkfa.load_bank(name), Kind(SIDE, SIDE)) for name in names]
+def real_layers(names: tuple[str, ...], side: int) -> Layers:
+    """Return the filters of all layers of bundled banks with kernels of this side, canonical."""
+    clouds = [make_cloud(mkfa.load_bank(name), Kind(side, side)) for name in names]
     return [cloud.vector[cloud.layer == i] for cloud in clouds for i in range(len(cloud.layers))]
 
 
-def real(*names: str) -> Callable[[Sequence[int], np.random.Generator], Layers]:
+def real(*names: str, side: int = SIDE) -> Law:
     """Return a law whose layers are those of bundled banks, drawn with replacement, and some filters of each."""
 
     def law(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
-        pool = real_layers(names)
+        pool = real_layers(names, side)
         chosen = [pool[rng.integers(len(pool))] for _ in sizes]
         return [x[rng.choice(len(x), n, replace=n > len(x))] for x, n in zip(chosen, sizes, strict=True)]
 
@@ -238,22 +243,35 @@ def half_other(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
     return out
 
 
+def mixture(one: Law, other: Law, share: float) -> Law:
+    """Return a law whose layers are of one law with this probability, else of the other."""
+
+    def law(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+        return [(one if rng.random() < share else other)([n], rng)[0] for n in sizes]
+
+    return law
+
+
+either, rarely_other = mixture(patterned, layered_noise, 0.5), mixture(patterned, other_patterned, 0.9)
+
+
 def interval_pair(
-    rng: np.random.Generator,
-    *,
-    laws: tuple[Callable[..., Layers], Callable[..., Layers]],
-    sizes: tuple[Sequence[int], Sequence[int]],
+    rng: np.random.Generator, *, laws: tuple[Law, Law], sizes: tuple[Sequence[int], Sequence[int]]
 ) -> Found:
     """Return value and interval of every measure that prints one, for banks of two laws; as `compare` finds them."""
     banks = [bank_of(law(n, rng), name) for law, n, name in zip(laws, sizes, "ab", strict=True)]
-    one, other = (make_cloud(bank, Kind(SIDE, SIDE)) for bank in banks)
+    kind = banks[0].kinds[0]
+    one, other = (make_cloud(bank, kind) for bank in banks)
     n = sample_size(one, other, 192)
-    directions = np.random.default_rng([DIRECTIONS_SEED, SIDE, SIDE])
-    plan = make_plan((SIDE, SIDE), WITH_INTERVAL, threshold=0.9, bandwidth=0.25, rng=directions)
+    directions = np.random.default_rng([DIRECTIONS_SEED, kind.kh, kind.kw])
+    plan = make_plan((kind.kh, kind.kw), WITH_INTERVAL, threshold=0.9, bandwidth=0.25, rng=directions)
     with one_thread():
         a, b = (take(cloud, split(cloud, n, rng)[0], plan) for cloud in (one, other))
         value = score(a, b).values[0]
-        interval = layer_intervals(a, b, value)
+        interval = np.full((2, len(value)), np.nan)
+        in_layers = len(np.unique(a.layer)), len(np.unique(b.layer))
+        if not any(no_interval(WITH_INTERVAL, in_layers, shared=False, apart=unlike(a, b))):
+            interval = layer_intervals(a, b, value)
     out = {}
     for name, x, (low, high) in zip(WITH_INTERVAL, value, interval.T, strict=True):
         out |= {f"{name}|value": float(x), f"{name}|low": float(low), f"{name}|high": float(high)}
@@ -325,7 +343,7 @@ def _with_patterns(rng: np.random.Generator, share: float, size: int) -> np.ndar
 def groups_of_banks(
     rng: np.random.Generator,
     *,
-    law: Callable[[Sequence[int], np.random.Generator], Layers],
+    law: Law,
     banks: Sequence[int] = (6, 6),
     layers: Sequence[int] = (8, 8),
     share: float = 0.0,
@@ -349,6 +367,8 @@ def groups_of_banks(
         found[f"p PERMANOVA, {measure.measure}"] = measure.between.p
         found[f"p PERMDISP, {measure.measure}"] = measure.dispersion.p
         found[f"share of groups, {measure.measure}"] = measure.parts.group_share
+        ends = {"value": measure.parts.group, "low": measure.parts.group_low, "high": measure.parts.group_high}
+        found |= {f"variance of groups, {measure.measure}|{end}": value for end, value in ends.items()}
     return found
 
 
@@ -384,8 +404,10 @@ def settings() -> Iterator[Setting]:
         make = partial(assign_bank, null="covariance", share=share, sizes=[48] * 8)
         yield Setting("assign", "covariance noise with patterns", f"{share:.0%}", 30, make)
     for name in ("efficientnet_lite0", "mobilenet_v2", "ppocrv4_det", "ppocrv4_rec"):
-        title = "networks with layers of a bundled one, in its sizes"
+        title = "networks with layers of a bundled one, in its sizes, by class"
         yield Setting("share", title, name, 1000, partial(share_bank, bank=name))
+    for part, title, column, count, make in calibrate_runs.settings():
+        yield Setting(part, title, column, count, make)
     for part, make_row in (("keys", keys_bank), ("atlas", atlas_bank)):
         for share in SHARES:
             make = partial(make_row, share=share)
@@ -443,21 +465,29 @@ def _exchange_settings() -> Iterator[Setting]:
 def _interval_settings() -> Iterator[Setting]:
     uneven = [16, 16, 24, 32, 64, 64, 128, 192, 256]
     objects, text = real("efficientnet_lite0"), real("ppocrv4_det", "ppocrv4_rec")
+    mobile, small_text = real("mobilenet_v2", side=3), real("ppocrv4_det", "ppocrv4_rec", side=3)
     cases = {
         "one law, 8 x 48": ((patterned, patterned), ([48] * 8, [48] * 8)),
         "two laws, 9 x 48": ((patterned, other_patterned), ([48] * 9, [48] * 9)),
         "two laws, 17 x 48 and 8 x 48": ((patterned, other_patterned), ([48] * 17, [48] * 8)),
         "two laws, 9 of 16 to 256": ((patterned, other_patterned), (uneven, uneven)),
+        "two laws, 10 x 16": ((patterned, other_patterned), ([16] * 10, [16] * 10)),
         "half the patterns shared, 8 x 48": ((patterned, half_other), ([48] * 8, [48] * 8)),
         "patterns and noise, 8 x 48": ((patterned, layered_noise), ([48] * 8, [48] * 8)),
+        "layers of patterns or noise, 9 x 48": ((either, either), ([48] * 9, [48] * 9)),
         "noise of one law, 8 x 48": ((noise, noise), ([48] * 8, [48] * 8)),
         "noise of few sorts of layers, 9 x 64": ((layered_noise, layered_noise), ([64] * 9, [64] * 9)),
         "layers of lite0, 9 x 64": ((objects, objects), ([64] * 9, [64] * 9)),
         "layers of lite0 and of text, 9 x 64": ((objects, text), ([64] * 9, [64] * 9)),
+        "layers of mobilenet, 3x3, 17 x 48": ((mobile, mobile), ([48] * 17, [48] * 17)),
+        "layers of mobilenet and of text, 3x3, 12 x 48": ((mobile, small_text), ([48] * 12, [48] * 12)),
     }
     for column, (laws, sizes) in cases.items():
-        title = "pairs of banks, 192 filters of each at most"
-        yield Setting("interval", title, column, 400, partial(interval_pair, laws=laws, sizes=sizes))
+        yield Setting("interval", "by kind of banks", column, 300, partial(interval_pair, laws=laws, sizes=sizes))
+    title = "one layer in ten of another sort"
+    for column, each in (("9 x 48", [48] * 9), ("18 x 48", [48] * 18)):
+        make = partial(interval_pair, laws=(rarely_other, rarely_other), sizes=(each, each))
+        yield Setting("interval", title, column, 200, make)
 
 
 def run(rows: Path, chosen: Sequence[Setting], *, scale: float = 1.0) -> None:
@@ -532,7 +562,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
-    parts = "compare, exchange, interval, groups, trend, assign, share, keys, atlas"
+    parts = "compare, exchange, interval, groups, trend, assign, share, runs, graft, keys, atlas"
     parser.add_argument("--part", nargs="*", default=[], help=parts)
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
     parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")

@@ -90,7 +90,7 @@ def test_of_equal_groups_it_is_the_ordinary_jackknife_of_log_odds():
 
     value, without = log_odds(whole, groups * size), log_odds(rest, (groups - 1) * size)
     error = math.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
-    reach = t.ppf((1 + LEVEL) / 2, 0.7 * (groups - 1)) * error
+    reach = t.ppf((1 + LEVEL) / 2, 0.5 * (groups - 1)) * error
     low, high = share_over_groups(counts[:, None], np.full(groups, size))
     assert (low[0], high[0]) == pytest.approx([1 / (1 + np.exp(-value - sign * reach)) for sign in (-1, 1)], rel=1e-9)
 

@@ -93,11 +93,11 @@ _BUILT_IN = (
         "mean 1 - |cos| of the best one-to-one assignment; slow, so on a tenth of the draws, at least 39",
         bounds=_SHARE,
     ),
-    Measure("transport", "optimal transport (sliced) between the sets of filters", bounds=_DISTANCE, interval="log"),
+    Measure("transport", "optimal transport (sliced) between the sets of filters", bounds=_DISTANCE),
     Measure("mmd", "maximum mean discrepancy, Gaussian kernel"),
     Measure("energy", "energy distance"),
     Measure("bures", "Bures distance of the second moments", group="moments", bounds=_DISTANCE, interval="log"),
-    Measure("frobenius", "Frobenius distance of the second moments", group="moments", bounds=_DISTANCE, interval="log"),
+    Measure("frobenius", "Frobenius distance of the second moments", group="moments", bounds=_DISTANCE),
     Measure("angles", "mean angle between the leading subspaces, in degrees", group="moments", bounds=(0.0, 90.0)),
     Measure(
         "pca_kl",
