@@ -82,7 +82,7 @@ def test_made_runs_find_a_difference_that_is_there(calibrate: ModuleType):
     """Five seeds and 400 images tell five points from none, and a slope of half a point a layer."""
     none, some = (column(calibrate, "runs", f"5 seeds, {points} points") for points in (0, 5))
     p = [[s.make(np.random.default_rng(i))["p of a difference"] for i in range(4)] for s in (none, some)]
-    assert np.median(p[0]) > 0.05 and max(p[1]) < 0.05
+    assert min(p[0]) > 0.01 and np.median(p[1]) < 0.05
     curve = column(calibrate, "runs", "5 seeds, 0.5 points a layer").make(np.random.default_rng(1))
     assert curve["p of the slope"] < 0.01 and curve["slope|low"] < -0.005 < curve["slope|high"]
 
