@@ -95,6 +95,7 @@ def show_run(
     as_json: Json = False,
 ) -> None:
     """Show one run: specification, result, accuracy epoch by epoch."""
+    from mkfa.engines.work import read_progress
     from mkfa.results.runs import find_place, load_run, run_details
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
@@ -121,6 +122,8 @@ def show_run(
         "path",
     ]
     facts = [(key, entry[key]) for key in own if entry[key] not in ("", None)]
+    if entry["state"] == "running" and (report := read_progress(Path(entry["path"]))):
+        facts.append(("progress", f"step {report.step} of {report.steps}"))
     keys = "top1_last top1_best best_epoch chance loss_test images_per_second seconds resumed train_images test_images"
     keys += " parameters trained_parameters planted weights_sha256"
     facts += [(key, result[key]) for key in keys.split() if result.get(key) is not None]

@@ -26,9 +26,8 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
     """
     from mkfa.engines.work import describe, exit_code, listening
     from mkfa.engines.work import work as train
-    from mkfa.engines.worker import TASK
     from mkfa.errors import MkfaError
-    from mkfa.training.folder import read_result
+    from mkfa.training.folder import TASK, read_result
 
     if not folder.is_dir():
         raise MkfaError(folder, "is not a folder", "name a run folder, which has a task.json")

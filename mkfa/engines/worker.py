@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
-from mkfa.training.folder import RunFolder, read_json
+from mkfa.training.folder import TASK, RunFolder, read_json
 from mkfa.training.planned import PlannedRun
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mkfa.engines.unit import Outcome
     from mkfa.training.run import Report
 
-TASK, SOURCE_BANK = "task.json", "source.h5"
-"""Files in a run folder: the task, and the bank that provides the run's filters."""
+SOURCE_BANK = "source.h5"
+"""The bank that provides the run's filters, beside its task."""
 RATE = 5
 """Progress reports per second."""
 

@@ -36,7 +36,7 @@ class RunRecord(Shown):
     hash : str
     status : str
         For a run without a result: "running" (a process holds its lock), "failed" (`error` gives the reason; starting
-        it again continues from its checkpoint) or "stopped".
+        it again continues from its checkpoint), "waiting" (it was ordered, and no process has begun it) or "stopped".
     error : str
     path : Path or None
         The run's folder, or the file of packed runs.

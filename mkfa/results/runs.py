@@ -10,11 +10,11 @@ from mkfa.errors import MkfaError, UnknownNameError, WorkError
 from mkfa.results.archive import BUNDLED, bundled_file, find_experiment, read_experiments
 from mkfa.results.record import RunRecord
 from mkfa.storage.folders import home
-from mkfa.training.folder import FAILURE, SPEC, is_locked, read_json, read_result, read_spec
+from mkfa.training.folder import ATTEMPTS, FAILURE, SPEC, TASK, is_locked, read_json, read_result, read_spec
 from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE, RunSpec
 
-STATES = ("done", "running", "stopped", "failed", "diverged")
+STATES = ("done", "running", "waiting", "stopped", "failed", "diverged")
 
 
 def default_root() -> Path:
@@ -121,7 +121,8 @@ def read_run(folder: Path) -> RunRecord:
         return RunRecord("", "", "", 0, 0, hash=folder.name, status="failed", error=str(error), path=folder)
     if spec is None:
         raise UnknownNameError(folder, "is not a run folder", "'mkfa runs' lists the runs")
-    status = "running" if is_locked(folder) else "failed" if failure else "stopped"
+    ordered = (folder / TASK).exists() and not (folder / ATTEMPTS).exists()
+    status = "running" if is_locked(folder) else "failed" if failure else "waiting" if ordered else "stopped"
     reason = str(failure.get("error", "")) if failure and result is None and status == "failed" else ""
     base_hash = spec.source.removeprefix("run:")
     base = read_spec(folder.parent / base_hash) if base_hash != spec.source else None

@@ -30,6 +30,8 @@ SPEC, METRICS, CHECKPOINT, RESULT, FAILURE, WEIGHTS, LOCK = (
     "weights.pt",
     "lock",
 )
+TASK = "task.json"
+"""The order to train a run, for a process that reads it from the run's folder; there until the run is over."""
 ATTEMPTS = "attempts.jsonl"
 """Every start of a run and how it ended, a line each; see `RunFolder.note_attempt`."""
 BANK = "bank.h5"

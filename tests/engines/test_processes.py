@@ -26,13 +26,13 @@ from mkfa.engines.estimate import estimate_on
 from mkfa.engines.processes import Workers, divide, open_engine
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
-from mkfa.engines.worker import SOURCE_BANK, TASK, Task, Worker, unexpected
+from mkfa.engines.worker import SOURCE_BANK, Task, Worker, unexpected
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.needed_runs import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
-from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, RunFolder
+from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, TASK, RunFolder
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import Report

@@ -24,7 +24,7 @@ from mkfa.results.gather import records_of
 from mkfa.results.runs import find_run, list_runs, load_run, run_details
 from mkfa.training.base_runs import RUN_PREFIX, store_bank, trained_network
 from mkfa.training.device import Execution
-from mkfa.training.folder import WEIGHTS, RunFolder, RunLocked
+from mkfa.training.folder import TASK, WEIGHTS, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
 from mkfa.training.run import train_run
@@ -193,15 +193,16 @@ def test_arms_are_checked_before_any_work():
 
 
 def test_runs_are_listed_with_their_state(domains, tmp_path):
-    specs = [base_run(experiment(), domains["letters"], seed) for seed in range(5)]
+    specs = [base_run(experiment(), domains["letters"], seed) for seed in range(6)]
     work(plan_bases(experiment(), domains, names=["letters"], seeds=1), domains, tmp_path)
     for spec in specs[1:]:
         RunFolder(tmp_path, spec).prepare()
     RunFolder(tmp_path, specs[2]).fail(WorkError("disk", "is full", "free some"))
     RunFolder(tmp_path, specs[3]).finish({"state": "diverged", "step": 3})
+    RunFolder(tmp_path, specs[5]).write_json(TASK, {})  # as in the queue of a cluster
     with RunFolder(tmp_path, specs[4]).lock():
         entries = {e.seed: e for e in list_runs(tmp_path)}
-    assert [entries[s].state for s in range(5)] == ["done", "stopped", "failed", "diverged", "running"]
+    assert [entries[s].state for s in range(6)] == ["done", "stopped", "failed", "diverged", "running", "waiting"]
     assert entries[2].error == "disk: is full; free some."
     assert [entries[s].row()["top1"] is None for s in range(5)] == [False, True, True, True, True]
     assert find_run(tmp_path, specs[0].hash[:10]).name == specs[0].hash

@@ -21,14 +21,14 @@ from mkfa.engines.engine import Died, HandedOver
 from mkfa.engines.sweep import carry_out
 from mkfa.engines.unit import Outcome
 from mkfa.engines.work import FAILED, OVER, PROGRESS, SAVED, STOP_FILE, exit_code, listening, read_progress, work
-from mkfa.engines.worker import SOURCE_BANK, TASK, Task
+from mkfa.engines.worker import SOURCE_BANK, Task
 from mkfa.errors import MkfaError, WorkError
 from mkfa.experiments.needed_runs import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.options import make_execution
 from mkfa.experiments.sources import Source
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
-from mkfa.training.folder import CHECKPOINT, FAILURE, METRICS, RESULT, RunFolder
+from mkfa.training.folder import CHECKPOINT, FAILURE, METRICS, RESULT, TASK, RunFolder
 from mkfa.training.recipe import load_recipe
 from mkfa.training.stopping import Stop, Stopped
 
