@@ -128,13 +128,13 @@ def _print_classes(summary: AssignmentSummary) -> None:
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
     every = [x.beyond_low for k in summary.kinds for x in k.coverage] + [x.beyond_low for x in summary.whole]
     absent = any(low != low for low in (*(c.low for c in shown), *every))
-    print_table(title, columns, rows, notes=(*_merged(summary), *((f"–: {SHARE_RULE}.",) if absent else ())))
+    print_table(
+        title, columns, rows, notes=[note for note in (_merged(summary), f"–: {SHARE_RULE}." if absent else "") if note]
+    )
 
 
-def _merged(summary: AssignmentSummary) -> tuple[str, ...]:
-    """Return lines on the rows that count several classes: which, at which kernel size, and why."""
-    from textwrap import wrap
-
+def _merged(summary: AssignmentSummary) -> str:
+    """Return a sentence on rows that count several classes: which, at which kernel size, why; "" without any."""
     from mkfa.patterns.coincidence import MERGED, SCALES
 
     titles, said = dict(zip(summary.names, summary.titles, strict=True)), []
@@ -146,12 +146,12 @@ def _merged(summary: AssignmentSummary) -> tuple[str, ...]:
             each = ", ".join(f"{name} ({', '.join(shares)})" for name, shares in guests.items())
             said.append(f"{titles[row.name.split('/')[0]]} and {each}")
     if not said:
-        return ()
+        return ""
     rule = (
         f"Classes share a row at sizes where at least {100 * MERGED:.0f} % of one's range, for sigmas of "
         f"{SCALES[0]} to {SCALES[1]} pixels, carries other names: "
     )
-    return tuple(wrap(rule + "; ".join(said) + ".", 98, break_on_hyphens=False))
+    return f"{rule}{'; '.join(said)}."
 
 
 def _print_coverage(summary: AssignmentSummary) -> None:
