@@ -16,7 +16,7 @@ from mkfa.cli.shared.progress import shown
 if TYPE_CHECKING:
     from mkfa.readers.collect import HarvestedBank
 
-SILENT = "Provenance, if the source does not record it."
+SILENT = "Provenance, if the checkpoint does not record it."
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
 def harvest(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
+        typer.Argument(metavar="NETWORK...", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
     ],
-    name: Annotated[str | None, option("--name", "NAME", "Name of the bank, for one source.")] = None,
+    name: Annotated[str | None, option("--name", "NAME", "Name of the bank, for one network.")] = None,
     arch: Annotated[str, option("--arch", "NAME", "timm architecture of a local checkpoint.")] = "",
     weights: Annotated[
         str, option("--weights", "raw|ema", "The copy to take where a checkpoint has both; default: the averaged one.")
@@ -56,7 +56,7 @@ def harvest(
     ] = False,
     out: Annotated[
         Path | None,
-        option("--out -o", "FILE.h5", "Write the bank here, for one source; default: the library.", **OUTPUT),
+        option("--out -o", "FILE.h5", "Write the bank here, for one network; default: the library.", **OUTPUT),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -91,7 +91,7 @@ def harvest(
     if len(wanted) > 1 and (out or name):
         raise MkfaError(
             "--out and --name",
-            f"name one bank, but there are {len(wanted)} sources",
+            f"name one bank, but there are {len(wanted)} networks",
             "leave them out: each bank goes into the library under its network's name",
         )
     if out is not None:

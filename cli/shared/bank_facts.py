@@ -51,7 +51,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layer{'s' * (len(bank.layers) != 1)}")
     say(f"  {'file':15} {path}", wrap=False)
     facts = (
-        ("source", origin.source),
+        ("from", origin.source),
         ("architecture", origin.architecture),
         ("trained on", origin.training_set),
         ("task", origin.task),
@@ -76,7 +76,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     if warning := dead_warning(bank):
         warn(warning)
     if bank.unknown_dilation:
-        say("The source does not give the dilation of some layers; it is taken as 1.")
+        say("The checkpoint does not give the dilation of some layers; it is taken as 1.")
     if layers:
         say("")
         print_table("", COLUMNS, [_row(layer_facts(bank, i + 1)) for i in range(len(bank.layers))], left=2)

@@ -86,11 +86,11 @@ class Harvests(Result):
             return None
         names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
         problem, remedy = f"failed ({names})", "see the lines above; the others are done"
-        return WorkError(f"{len(failed)} of {len(self)} sources", problem, remedy)
+        return WorkError(f"{len(failed)} of {len(self)} networks", problem, remedy)
 
     def headline(self) -> str:
         counts = {state: sum(bank.state == state for bank in self) for state in STATES}
-        return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no sources"
+        return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no networks"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -115,7 +115,7 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
     expanded: dict[str, None] = {}
     for source in sources:
         if not source.strip():  # as a path it would be the current folder
-            raise MkfaError("a source", "is empty", "name a checkpoint, a folder or a timm network")
+            raise MkfaError("a network", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():
             expanded[repository_of_page(source)] = None
             continue
@@ -205,7 +205,7 @@ def harvest_all(
     """
     sources = expand_sources(sources)
     if name is not None and len(sources) > 1:
-        problem = f"names one bank, but there are {len(sources)} sources"
+        problem = f"names one bank, but there are {len(sources)} networks"
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
     labels = {source: name or label for source, label in default_names(sources, folder).items()}
@@ -353,7 +353,9 @@ def _written(source: str, path: Path, bank: FilterBank, former: Former, twins: _
     if former.bank is not None:
         old = former.bank.provenance
         if not same_source(source, old):
-            notes.append(f"The former bank of this name, harvested from {old.source or 'an unknown source'}, is gone.")
+            notes.append(
+                f"The former bank of this name, harvested from {old.source or 'an unknown checkpoint'}, is gone."
+            )
         elif not same_network(former.bank, bank):
             notes.append("The weights differ from those of the former bank, which is gone.")
         notes += no_longer_recorded(old, bank.provenance)

@@ -97,11 +97,11 @@ def refuse_other(path: Path, source: str, *, old: Provenance, new: Provenance) -
     if same_source(source, old):
         then = f"sha256 {old.source_sha256[:12]}..." if old.source_sha256 else "digest not recorded"
         now = f"sha256 {new.source_sha256[:12]}..." if new.source_sha256 else "digest not known"
-        problem = f"was harvested from this source when it had other weights ({then}, now {now}); the bank was kept"
+        problem = f"was harvested from this checkpoint when it had other weights ({then}, now {now}); the bank was kept"
         if old.source_sha256 == new.source_sha256:
-            problem = "was harvested from this source when the files beside it had other weights; the bank was kept"
+            problem = "was harvested from this checkpoint when the files beside it had other weights; the bank was kept"
         return MkfaError(path.stem, problem, remedy)
-    problem = f"is in the library already, harvested from another source ({old.source or 'not recorded'})"
+    problem = f"is in the library already, harvested from another network ({old.source or 'not recorded'})"
     return MkfaError(path.stem, problem, remedy)
 
 

@@ -217,7 +217,7 @@ def _of_memory(source: Any) -> tuple[str, str]:
     if isinstance(source, Mapping):
         return "the state dict", "memory:state_dict"
     problem = f"cannot be harvested ({type(source).__name__})"
-    raise MkfaError("source", problem, "pass a path, a name, a torch.nn.Module or a state dict")
+    raise MkfaError("network", problem, "pass a path, a name, a torch.nn.Module or a state dict")
 
 
 def _recorded(source: str) -> str:

@@ -246,7 +246,7 @@ def test_several_sources_one_broken(checkpoint, tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "page.safetensors: is a web page" in done.stderr
-    assert "1 of 2 sources: failed" in done.stderr
+    assert "1 of 2 networks: failed" in done.stderr
     assert (library_folder() / "net.h5").is_file()
 
 

@@ -49,7 +49,7 @@ def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_pa
     error = done.failure
     assert error is not None
     assert error.exit_code == 1
-    assert "1 of 3 sources" in str(error)
+    assert "1 of 3 networks" in str(error)
     assert "broken" in str(error)
     assert not (library_folder() / "broken.h5").exists()
 

@@ -82,7 +82,7 @@ def test_another_network_of_the_same_name_in_another_folder_is_refused(first, mo
     for source in ("best.safetensors", other):
         (done,) = run(source)
         assert done.state == "failed" and done.layers == 0
-        text = f"best: is in the library already, harvested from another source ({first}); pass --name"
+        text = f"best: is in the library already, harvested from another network ({first}); pass --name"
         assert str(done.error).startswith(text)
     assert_kept()
     (named,) = run(other, name="second")
@@ -201,7 +201,7 @@ def test_weights_beside_the_source_belong_to_its_identity(tmp_path):
     assert run(paths[0])[0].state == "harvested"
     assert run(paths[0])[0].state == "skipped"
     (done,) = run(paths[1])
-    assert done.state == "failed" and "another source" in str(done.error)
+    assert done.state == "failed" and "another network" in str(done.error)
     (tmp_path / "run1" / "w.bin").write_bytes((W + 2).tobytes())
     (done,) = run(paths[0])
     assert done.state == "failed" and "the files beside it had other weights" in str(done.error)
@@ -284,7 +284,7 @@ def test_an_old_bank_without_digest_is_judged_by_its_filters(first):
     assert done.state == "failed" and "digest not recorded" in str(done.error)
     other = replace(old.provenance, source_sha256="", source="")
     write_bank(replace(old, provenance=other), bank_file("best"))
-    assert "another source (not recorded)" in str(run(first)[0].error)
+    assert "another network (not recorded)" in str(run(first)[0].error)
     assert not same_source(str(first), other)
 
 
@@ -319,7 +319,7 @@ def test_repositories_of_two_owners_are_two_networks(hub):
     (done,) = run("hf-hub:me/net")
     assert done.state == "harvested", done.error
     (done,) = run("hf-hub:you/net")
-    assert done.state == "failed" and "harvested from another source (hf-hub:me/net)" in str(done.error)
+    assert done.state == "failed" and "harvested from another network (hf-hub:me/net)" in str(done.error)
     both = run("hf-hub:me/net", "hf-hub:you/net")
     assert [(d.name, d.state) for d in both] == [("net", "skipped"), ("you-net", "harvested")]
 
