@@ -44,6 +44,15 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mixer, 16 channels": changed(MIXER, arch="resmixer_16_18"),
     "convnext, branch gain .3, rate .01": changed(NEXT, branch_gain=0.3),
     "convnext, branch gain .3, 300 steps": changed(NEXT, lr=0.003, branch_gain=0.3, equal_steps=300),
+    "convnext, 6 layers, branch gain .3, rate .006, warm-up .3, 300 steps": changed(
+        NEXT, arch="convnext_32_6", branch_gain=0.3, lr=0.006, warmup=0.3, equal_steps=300
+    ),
+    "convnext, 6 layers, branch gain 1, rate .006, 600 steps": changed(
+        NEXT, arch="convnext_32_6", branch_gain=1.0, lr=0.006, equal_steps=600
+    ),
+    "convnext, 6 layers of 64 channels, branch gain .3, 300 steps": changed(
+        NEXT, arch="convnext_64_6", branch_gain=0.3, lr=0.003, equal_steps=300
+    ),
     "mixer, 300 steps": changed(MIXER, equal_steps=300),
     "mixer, 64 channels": changed(MIXER, arch="resmixer_64_18"),
     "mixer, patches of 2": changed(MIXER, patch=2),
