@@ -44,11 +44,11 @@ _COLLECTION, _TEXT, _NOTE, _OBJECT = 88, 60, 100, 200
 _SOME, _STEPS_OF_SOME = 1 << 10, 600  # an instruction takes less than half a microsecond
 _MOST_NOTES = 1 << 32
 _POP = 0x30
-_STORAGE_ID = re.compile(
+_STORAGE_ID = (
     r"\('storage', <class '(?P<kind>[\w.]{1,200})'>, '(?P<key>[^'\\]*)', '(?P<device>[^'\\]*)', (?P<numel>\d{1,19})"
     r"(?:, (?:None|\('(?P<view>[^'\\]*)', (?P<first>\d{1,19}), (?P<size>\d{1,19})\)))?\)"
 )
-_MODULE_ID = re.compile(r"\('module', <class '(?P<kind>[\w.]{1,200})'>, ")
+_MODULE_ID = r"\('module', <class '(?P<kind>[\w.]{1,200})'>, "
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 MAGIC = 0x1950A86A20F9469CFC6C
 """First value in files of torch.save before PyTorch 1.6."""
@@ -150,11 +150,11 @@ class Interpreter:
     def _written_id(self, text: str) -> Any:
         """Return a persistent id that protocol 0 writes as the text of a tuple, which not even torch.load reads."""
         self._charge(text)
-        if found := _STORAGE_ID.fullmatch(text):
+        if found := re.fullmatch(_STORAGE_ID, text):
             kind = self._global(*found["kind"].rpartition(".")[::2])
             view = (found["view"], int(found["first"]), int(found["size"])) if found["view"] else None
             return ("storage", kind, found["key"], found["device"], int(found["numel"]), view)
-        if found := _MODULE_ID.match(text):
+        if found := re.match(_MODULE_ID, text):
             return ("module", self._global(*found["kind"].rpartition(".")[::2]), "", "")
         return text
 

@@ -10,10 +10,9 @@ from pathlib import Path
 INDEX = re.compile(r"(?P<stem>.+)\.(?P<format>safetensors|bin)\.index(\.(?P<variant>\w+))?\.json")
 """Name of the file that lists the shards of a checkpoint (Hugging Face)."""
 
-_SHARD = re.compile(
+_SHARD = (  # compiled when a name has "of" in it: that takes a millisecond
     r"(?P<before>.*?)(?P<joint>[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_]|(?<=shard\d)of|(?<=shard\d\d)of)"
-    r"(?P<total>\d{1,9})(?P<variant>\.\w+)?(?P<ending>\.(?:safetensors|bin|pth|pt|ckpt|h5))",
-    re.IGNORECASE,
+    r"(?P<total>\d{1,9})(?P<variant>\.\w+)?(?P<ending>\.(?:safetensors|bin|pth|pt|ckpt|h5))"
 )
 
 
@@ -49,7 +48,7 @@ def shard_name(name: str) -> ShardName | None:
     >>> shard.stem, shard.number, shard.total, shard.sibling(3)
     ('model.fp16', 2, 3, 'model-00003-of-00003.fp16.safetensors')
     """
-    found = _SHARD.fullmatch(name)
+    found = re.fullmatch(_SHARD, name, re.IGNORECASE) if "of" in name.lower() else None
     if found is None or not (found["joint"] or found["before"].lower().endswith("shard")):
         return None
     number, total, variant = int(found["number"]), int(found["total"]), found["variant"] or ""
