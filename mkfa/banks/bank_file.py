@@ -39,7 +39,6 @@ from mkfa.storage.hdf5 import (
     read_array,
     text_type,
 )
-from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import get_parameters
 
 LOCK_WAIT = 60.0
@@ -322,6 +321,8 @@ def write_analysis(path: str | Path, analysis: Analysis, *, of: FilterBank | Non
 @contextlib.contextmanager
 def changing(path: Path) -> Iterator[None]:
     """Lock a bank file for a change that reads and writes it. Raises WorkError after `LOCK_WAIT` seconds."""
+    from mkfa.storage.locks import LockHeldError, hold  # takes 10 ms, which reading and first writing need not
+
     try:
         with hold(path.with_name(f".{path.name}.lock"), wait=LOCK_WAIT):
             yield

@@ -19,7 +19,7 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.keras_shards import INDEX as KERAS_INDEX
 from mkfa.readers.graphs.keras_shards import shards_of
 from mkfa.readers.graphs.tfjs import is_tfjs
-from mkfa.readers.tensors.shard_names import INDEX, families, missing, shard_name
+from mkfa.readers.tensors.shard_names import INDEX, distributed, families, missing, shard_name
 from mkfa.readers.tensors.shards import are_networks, json_file, open_any
 from mkfa.storage.files import read_regular
 from mkfa.storage.json_text import parse_json
@@ -117,6 +117,11 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
         below = _choose(folder / name, depth - 1, ema)
         others = [other for other in inner if other != name]
         return Chosen(below.path, (*_note(name, why, others), *below.notes))
+    if any(name.endswith(".distcp") for name in names):
+        raise distributed(folder)
+    for name in names:  # Accelerate writes them into a folder beside its own files
+        if (folder / name).is_dir() and any(inner.endswith(".distcp") for inner in _names(folder / name)):
+            raise distributed(folder / name)
     if any(_PART.fullmatch(_stripped(name)) for name in names if name.endswith(_FORMATS)):
         problem = "has parts of a checkpoint, but not the index that lists them (*.index.json)"
         raise SourceError(folder, problem, "fetch the index too")

@@ -12,7 +12,10 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
-from mkfa.readers.tensors.shard_names import shard_name
+from mkfa.readers.tensors.shard_names import distributed, shard_name
+
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED |= {b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR"}
 
 
 def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
@@ -38,6 +41,8 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.graphs.keras_shards import read_keras_shards
 
         return read_keras_shards
+    if path.suffix == ".distcp":
+        raise distributed(path)
     if path.name == "weights_manifest.json":
         raise _of_tensorflow(path)
     if path.suffix == ".json":
@@ -83,6 +88,8 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         return read_torch
     if path.suffix in (".pb", ".pbtxt", ".index") or ".data-" in path.suffix:
         raise _of_tensorflow(path)
+    if packed := next((name for start, name in _PACKED.items() if head.startswith(start)), ""):
+        raise SourceError(path, f"is packed by {packed}", "unpack it and give the checkpoint in it")
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
 
 

@@ -100,3 +100,14 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(SourceError, match=r"cannot be read \(Permission denied\)"):
         harvest(str(tmp_path))
+
+
+@pytest.mark.parametrize("packed", ["gzip", "bz2", "lzma"])
+def test_packed_files_are_called_that(tmp_path, packed):
+    import importlib
+
+    path = tmp_path / "net.pth.packed"
+    path.write_bytes(importlib.import_module(packed).compress(b"content"))
+    name = {"gzip": "gzip", "bz2": "bzip2", "lzma": "xz"}[packed]
+    with pytest.raises(SourceError, match=f"is packed by {name}; unpack it"):
+        harvest(path)

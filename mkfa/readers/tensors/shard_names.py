@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mkfa.errors import SourceError
+
 INDEX = re.compile(r"(?P<stem>.+)\.(?P<format>safetensors|bin)\.index(\.(?P<variant>\w+))?\.json")
 """Name of the file that lists the shards of a checkpoint (Hugging Face)."""
 
@@ -64,6 +66,14 @@ def shards_beside(path: Path) -> list[ShardName]:
     if own is None:
         return []
     return families(entry.name for entry in path.parent.iterdir()).get(own.family, [own])
+
+
+def distributed(path: Path) -> SourceError:
+    """Return the error for a checkpoint of torch.distributed, whose files hold slices of tensors."""
+    problem = "is a distributed checkpoint of PyTorch (.distcp), whose slices are not put together"
+    folder = path if path.is_dir() else path.parent
+    remedy = f"run: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE.pth"
+    return SourceError(path, problem, remedy)
 
 
 def families(names: Iterable[str]) -> dict[tuple[str, ...], list[ShardName]]:
