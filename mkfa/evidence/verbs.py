@@ -14,7 +14,7 @@ from mkfa.evidence.plans import Work, as_the_scale_says, plan_work
 from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
 from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
-from mkfa.experiments.options import TrainingOptions
+from mkfa.experiments.options import TrainingOptions, check_names
 from mkfa.progress import Progress, follow
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def run_claims(
     >>> found["C15"].chosen.missing[0]
     'seeds: 1 of 5'
     """
+    check_names(options, TrainingOptions)
     chosen = find_claims(ids)
     work = plan_claims(chosen, scale, options)
     if work is not None:
@@ -192,6 +193,7 @@ def reproduce(
     >>> [(v.label, v.paper) for v in found.values if v.paper == v.paper][1]
     ('transfer, imagenet-manmade -> imagenet-natural', 0.869)
     """
+    check_names(options, TrainingOptions)
     entry = find_entry(name)
     work = plan_entry(entry, scale, options)
     work.carry_out(progress)

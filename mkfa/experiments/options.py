@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mkfa.engines.choice import ENGINES, check_options
-from mkfa.errors import MkfaError
+from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.experiments.defaults import default_options, describe_choice
 from mkfa.experiments.needed_runs import Setting
 from mkfa.networks.hornet import plain_name
@@ -46,7 +46,7 @@ class TrainingOptions(TypedDict, total=False):
         Options of the network, as in `mkfa.networks.build.build_network`.
     out : path
         Folder for run folders and results; by default below mkfa's data folder.
-    device, data, threads, jobs, amp, channels_last, compile, quick, strategy, tensorboard
+    device, data, threads, jobs, amp, channels_last, compile, quick, strategy, tensorboard, engine, address, sbatch
         As in `mkfa.training.device.Execution` (`tensorboard` is its `events`).
     """
 
@@ -99,6 +99,26 @@ class TransferOptions(TrainingOptions, total=False):
     with_bias: bool
     with_norm: bool
     fit_kernel: str
+
+
+def check_names(options: Mapping[str, Any], known: type[TrainingOptions], *, without: Sequence[str] = ()) -> None:
+    """Refuse options that do not exist, which would otherwise change nothing.
+
+    Parameters
+    ----------
+    known : `TrainingOptions` or `TransferOptions`.
+    without : options of these that a verb does not have.
+
+    Raises
+    ------
+    UnknownNameError
+        As above.
+    """
+    names = [name for name in known.__annotations__ if name not in without]
+    for name in options:
+        if name not in names:
+            remedy = nearest(name, names) or f"choose from {', '.join(names)}"
+            raise UnknownNameError(f"option {name}", "unknown option", remedy)
 
 
 def make_recipe(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
 from mkfa.experiments.defaults import LAYERS, PAIR, SIX
-from mkfa.experiments.options import Layers, Names, TrainingOptions, TransferOptions
+from mkfa.experiments.options import Layers, Names, TrainingOptions, TransferOptions, check_names
 from mkfa.experiments.planning import plan_curve, plan_matrix, plan_train
 from mkfa.progress import Progress
 
@@ -45,7 +45,7 @@ def train(
     Raises
     ------
     MkfaError
-        An unknown domain, network or recipe, or a request that cannot be carried out.
+        An unknown domain, network, recipe or option, or a request that cannot be carried out.
     WorkError
         A run failed, or none ended with a result.
 
@@ -60,6 +60,7 @@ def train(
     """
     from mkfa.results.runs import load_run
 
+    check_names(options, TrainingOptions)
     plan = plan_train(domain, options)
     plan.carry_out(progress)
     return tuple(load_run(plan.root, run.spec.hash) for run in plan.runs)
@@ -108,6 +109,7 @@ def transfer(
     >>> [row.label for row in table.scenarios]
     ['random', 'delta']
     """
+    check_names(options, TransferOptions)
     chosen: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}
     plan = plan_curve(chosen, source=source, target=target, layers=layers, arms=arms, kind="table", verb="transfer")
     plan.carry_out(progress)
@@ -155,6 +157,7 @@ def transfer_curve(
     >>> [(cell.arm, cell.layers) for cell in curve.cells]
     [('random', 1)]
     """
+    check_names(options, TransferOptions)
     plan = plan_curve(options, source=source, target=target, layers=layers, arms=arms, kind="curve")
     plan.carry_out(progress)
     return cast("Curve", plan.summarise())
@@ -207,6 +210,7 @@ def transfer_sweep(
     """
     from mkfa.experiments.sweep_plan import plan_sweep
 
+    check_names(options, TransferOptions)
     plan = plan_sweep(
         options, source=source, target=target, channels=channels, kernels=kernels, steps=steps, arms=arms, layers=layers
     )
@@ -257,6 +261,7 @@ def transfer_matrix(
     >>> len(matrix.cells)
     4
     """
+    check_names(options, TransferOptions, without=["source_arch"])
     plan = plan_matrix(options, target=target, source=source, arms=arms, controls=controls, layers=layers)
     plan.carry_out(progress)
     return cast("Matrix", plan.summarise())
