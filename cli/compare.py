@@ -237,6 +237,11 @@ def _null_notes(kind: KindComparison) -> list[str]:
     notes = [f"{name}: {d} draws." for d, name in slow.items()]
     if kind.primary:
         notes.append(f"Primary: {' under '.join(PRIMARY)}, chosen beforehand. All else is exploratory.")
+        if all(null.null != "covariance-layer" for null in kind.nulls):
+            notes.append(
+                f"{PRIMARY[1]} takes all layers together: banks that share second moments layer by layer pass it too, "
+                "--nulls covariance-layer tells."
+            )
     notes += [
         f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
         f"draw): {counts}."

@@ -40,8 +40,21 @@ def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: Mod
     for part in ("keys", "atlas"):
         assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    parts = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "runs", "graft", "keys", "atlas"}
-    assert {p for p, _ in names} == parts
+    parts = {
+        "compare",
+        "exchange",
+        "interval",
+        "groups",
+        "trend",
+        "assign",
+        "share",
+        "structure",
+        "runs",
+        "graft",
+        "keys",
+        "atlas",
+    }
+    assert {p for p, _ in names} == of_filters | {"runs", "graft"}
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
 
 
@@ -85,6 +98,12 @@ def test_made_runs_find_a_difference_that_is_there(calibrate: ModuleType):
     assert min(p[0]) > 0.01 and np.median(p[1]) < 0.05
     curve = column(calibrate, "runs", "5 seeds, 0.5 points a layer").make(np.random.default_rng(1))
     assert curve["p of the slope"] < 0.01 and curve["slope|low"] < -0.005 < curve["slope|high"]
+
+
+def test_layers_of_noise_pass_the_null_of_all_layers_together_and_not_that_of_each(calibrate: ModuleType):
+    pooled, own = (column(calibrate, "structure", null) for null in ("covariance", "covariance-layer"))
+    p = [[s.make(np.random.default_rng([88, i]))["keys, p of the curve"] for i in (1, 3)] for s in (pooled, own)]
+    assert max(p[0]) <= 0.05 < min(p[1])
 
 
 @pytest.mark.slow

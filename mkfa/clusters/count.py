@@ -179,7 +179,8 @@ def decide(
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
             why = f"the gap over the {null} null stops growing there and the clustering recurs on halves"
-            return k, "clusters", f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
+            text = f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
+            return k, "clusters", text + pooling(null)
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
     if len(recurring):
         row, which, limit = int(recurring[-1]), "{} is the finest division that recurs on halves", "at least"
@@ -189,7 +190,8 @@ def decide(
     k = int(counts[row])
     what = f"the gap over the {null} null names no number up to {int(counts[-1])} that recurs ({structure})"
     recurs = f"{which.format(k)} (adjusted Rand {stability[row]:.2f}, {limit} {STABLE})"
-    return k, "continuum", f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
+    text = f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
+    return k, "continuum", text + pooling(null)
 
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
@@ -240,6 +242,13 @@ def null_cloud(
         raise MkfaError(f"null {null}", problem, "choose one that is drawn from filters, e.g. covariance")
     drawn = part.sample(vector.reshape(-1, *(size or (vector.shape[1], 1))), rng, layer=layer)
     return normalise(drawn.reshape(len(vector), -1))[0]
+
+
+def pooling(null: str) -> str:
+    """Return a sentence on what else passes the null, with a space before it; "" for nulls that keep layers apart."""
+    if null != STRICT:
+        return ""
+    return " Noise whose second moments differ from layer to layer passes this null too, covariance-layer not."
 
 
 def described(null: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import STRICT, described, null_cloud
+from mkfa.clusters.count import STRICT, described, null_cloud, pooling
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
@@ -322,7 +322,8 @@ def choose_count(
         return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
     reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
     largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})"
-    return n, "elbow", f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
+    text = f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
+    return n, "elbow", text + pooling(null)
 
 
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:

@@ -159,8 +159,10 @@ def planted(a: Layers, b: Layers, share: float, rng: np.random.Generator) -> Lay
 Found = dict[str, float]
 
 
-def compare_pair(rng: np.random.Generator, *, null: str, share: float, sizes: Sequence[int], m: int = 39) -> Found:
-    """Compare two banks that are draws of a null, B with some of A's filters."""
+def compare_pair(
+    rng: np.random.Generator, *, null: str, share: float, sizes: Sequence[int], m: int = 39, against: str = ""
+) -> Found:
+    """Compare two banks that are draws of a null, B with some of A's filters, with that null or another."""
     a = NOISE[null](sizes, rng)
     b = planted(a, NOISE[null](sizes, rng), share, rng)
     seed = int(rng.integers(2**31))
@@ -333,6 +335,15 @@ def atlas_bank(rng: np.random.Generator, *, share: float, size: int = 400) -> Fo
     return {"p of structure": choose_clusters(rows, seed=int(rng.integers(2**31)), counts=(2, 4, 8)).p}
 
 
+def layered_structure(rng: np.random.Generator, *, null: str) -> Found:
+    """Find keys and clusters of noise whose second moments differ from layer to layer."""
+    layers, seed = layered_noise([50] * 8, rng), int(rng.integers(2**31))
+    keys = find_keys([bank_of(layers, "a")], most=8, candidates=24, seed=seed, null=null)
+    rows, layer = np.concatenate(layers), np.repeat(np.arange(8), 50)
+    atlas = choose_clusters(rows, seed=seed, counts=(2, 4, 8), null=null, layer=layer, size=(SIDE, SIDE))
+    return {"keys, p of the curve": keys.p, "atlas, p of structure": atlas.p}
+
+
 def _with_patterns(rng: np.random.Generator, share: float, size: int) -> np.ndarray:
     rows = noise([size], rng)[0]
     hit = rng.random(size) < share
@@ -406,6 +417,9 @@ def settings() -> Iterator[Setting]:
     for name in ("efficientnet_lite0", "mobilenet_v2", "ppocrv4_det", "ppocrv4_rec"):
         title = "networks with layers of a bundled one, in its sizes, by class"
         yield Setting("share", title, name, 1000, partial(share_bank, bank=name))
+    for null in ("covariance", "covariance-layer"):
+        make = partial(layered_structure, null=null)
+        yield Setting("structure", "noise with layers of own covariance, 8 x 50, under two nulls", null, 40, make)
     for part, title, column, count, make in calibrate_runs.settings():
         yield Setting(part, title, column, count, make)
     for part, make_row in (("keys", keys_bank), ("atlas", atlas_bank)):
@@ -438,6 +452,9 @@ def _compare_settings() -> Iterator[Setting]:
             count = (40 if strict else 25) if share else (120 if strict else 60)
             make = partial(compare_pair, null=null, share=share, sizes=[96] * 8)
             yield Setting("compare", title, f"8 x 96, {share:.0%}", count, make)
+    for null in ("covariance", "covariance-layer"):
+        make = partial(compare_pair, null="covariance-layer", share=0.0, sizes=[48] * 8, against=null)
+        yield Setting("compare", "layers of own covariance, of one population, under two nulls", null, 40, make)
     make = partial(compare_pair, null="covariance", share=0.0, sizes=[128] * 3, m=199)
     yield Setting("compare", "draws of covariance, 199 draws of the null", "3 x 128, 0%", 60, make)
 
@@ -562,7 +579,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path, default=Path("calibrate.jsonl"), help="file of rows, added to")
-    parts = "compare, exchange, interval, groups, trend, assign, share, runs, graft, keys, atlas"
+    parts = "compare, exchange, interval, groups, trend, assign, share, structure, runs, graft, keys, atlas"
     parser.add_argument("--part", nargs="*", default=[], help=parts)
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of banks of each setting")
     parser.add_argument("--table", action="store_true", help="print the tables of the file and compute nothing")
