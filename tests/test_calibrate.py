@@ -40,20 +40,7 @@ def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: Mod
     for part in ("keys", "atlas"):
         assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    parts = {
-        "compare",
-        "exchange",
-        "interval",
-        "groups",
-        "trend",
-        "assign",
-        "share",
-        "structure",
-        "runs",
-        "graft",
-        "keys",
-        "atlas",
-    }
+    of_filters = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "structure", "keys", "atlas"}
     assert {p for p, _ in names} == of_filters | {"runs", "graft"}
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
 

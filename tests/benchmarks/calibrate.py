@@ -539,7 +539,7 @@ def rates(found: Sequence[Found]) -> dict[str, str]:
     out = {}
     for key in found[0]:
         name, _, what = key.partition("|")
-        x = np.array([row[key] for row in found], float)
+        x = np.array([row.get(key, np.nan) for row in found], float)
         if what == "value":
             low, high = (np.array([row[f"{name}|{end}"] for row in found], float) for end in ("low", "high"))
             printed = np.isfinite(low)
