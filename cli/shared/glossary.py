@@ -53,6 +53,8 @@ GLOSSARY = {
     "exchange of layers": "The test behind 'p differ': layers are swapped between two networks at random, and every "
     "layer gives the same number of filters. A small p says that the networks' layers are of different populations.",
     "explained variance": "R²: the square of the cosine between a filter and the best pattern, both less their mean.",
+    "engine": "What carries training runs out: this machine (local), the nodes of a Ray cluster (ray), or the queue of "
+    "Slurm (slurm). On CPUs results do not depend on it, to the bit.",
     "floor": "The value of a measure between two disjoint halves of one network: as alike as two sets can be.",
     "fraction": "Where a value lies between floor (0) and ceiling (1). With white noise as the ceiling any two "
     "networks look near; 'strictest' takes the null whose mean is most alike instead.",

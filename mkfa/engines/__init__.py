@@ -1,2 +1,3 @@
-"""How runs are executed: one after the other in this process, or concurrently in separate processes. An engine trains
-runs that are ready and reports the outcomes; it makes no decisions about the experiment."""
+"""How runs are executed: in this process or several, on a Ray cluster, through the queue of Slurm. An engine trains
+runs and reports how they end (`mkfa.engines.engine`); `mkfa.engines.sweep` decides which run is next and what becomes
+of those that fail, whatever the engine."""

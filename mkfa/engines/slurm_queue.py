@@ -59,6 +59,7 @@ class Slurm:
         device = execution.device if execution.device != "auto" else "cuda" if asks_for_gpu else "cpu"
         threads = execution.threads or 1
         self.execution = replace(execution, engine="local", device=device, threads=threads, jobs=1)
+        self.at_a_time = execution.jobs or None
         self.domains, self.root = domains, root.resolve()
         self.jobs: dict[str, str] = {}
         """The job of every run that is in the queue, by the run's hash."""
@@ -100,7 +101,7 @@ class Slurm:
         found = [
             Place(self.execution, node) for node, cpus in nodes.items() for _ in range(cpus // self.execution.threads)
         ]
-        return found or [Place(self.execution, "a node")]
+        return found[: self.at_a_time] or [Place(self.execution, "a node")]
 
     def submit(self, planned: PlannedRun) -> bool:
         """Take any run; those that came together go into one array."""
@@ -157,7 +158,12 @@ class Slurm:
             "$SLURM_ARRAY_TASK_ID"
         )
         command = ["sbatch", "--parsable", "--requeue", "--open-mode=append", f"--job-name=mkfa-{what}"]
-        command += [f"--array=0-{count - 1}", f"--cpus-per-task={self.execution.threads}", f"--signal=B:USR1@{NOTICE}"]
+        most = f"%{self.at_a_time}" if self.at_a_time else ""  # runs of an array at a time
+        command += [
+            f"--array=0-{count - 1}{most}",
+            f"--cpus-per-task={self.execution.threads}",
+            f"--signal=B:USR1@{NOTICE}",
+        ]
         command += [f"--chdir={self.root}", f"--output={listed.parent / 'output' / '%A_%a.txt'}"]
         if after:
             command.append("--dependency=afterany:" + ":".join(after))

@@ -187,6 +187,17 @@ def test_slurm_gets_an_array_of_base_runs_and_one_of_borrowers_that_wait_for_it(
     assert len(queue.submitted) == 4
 
 
+def test_slurm_is_told_how_many_runs_may_train_at_a_time(images, tmp_path, queue):
+    domains = Domains(setting().recipe.size, setting().recipe.max_size)
+    plan = plan_bases(setting(), domains, names=[images], seeds=3)
+    execution = replace(ONE, engine="slurm", jobs=2)
+    with open_engine(execution, plan, domains=domains, root=tmp_path) as engine:
+        assert len(engine.places()) == 2
+        with pytest.raises(HandedOver, match="3 submitted as job 1"):
+            carry_out(plan, engine, stop=Stop())
+    assert "--array=0-2%2" in queue.submitted[0]
+
+
 @pytest.mark.parametrize(
     ("device", "sbatch", "expected"),
     [("auto", "", "cpu"), ("auto", "--gres=gpu:1", "cuda"), ("auto", "--gpus 1", "cuda"), ("cpu", "--gpus 1", "cpu")],
