@@ -51,7 +51,9 @@ def curve(steps: int, seeds: int, out: str) -> list[str]:
 def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
     words = ["train", "digits", "--seeds", "4", *SMALL, "--equal-steps", "4000"]
     # a short path: those of Ray's sockets have 107 characters at most
-    with Namespace(Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0") as inside:
+    with Namespace(
+        Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
+    ) as inside:
         try:
             start_ray(inside)
             guess = inside.mkfa(*words, "--out", "ray", "--engine", "ray", "--address", RAY, "--estimate").stdout
@@ -81,7 +83,9 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
 @needs_ray
 def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
     words = ["train", "digits", "--seeds", "2", *SMALL, "--equal-steps", "2000"]
-    with Namespace(Path(f"/tmp/mkfa-ray-{os.getpid()}-d"), RAY_USAGE_STATS_ENABLED="0") as inside:
+    with Namespace(
+        Path(f"/tmp/mkfa-ray-{os.getpid()}-d"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
+    ) as inside:
         try:
             start_ray(inside, nodes=1)
             on_ray = [*words, "--out", "ray", "--engine", "ray", "--address", RAY]
@@ -106,7 +110,7 @@ def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
 def test_a_node_with_another_version_or_another_folder_is_refused_and_nothing_is_written(odd):
     """The node's Python changes the version as it starts; or an empty file system hides the folder from the node."""
     folder = Path(f"/tmp/mkfa-ray-{os.getpid()}-{odd}")
-    with Namespace(folder, RAY_USAGE_STATS_ENABLED="0") as inside:
+    with Namespace(folder, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0") as inside:
         try:
             (folder / "odd").mkdir()
             (folder / "apart").mkdir()
