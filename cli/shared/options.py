@@ -120,19 +120,15 @@ class CurveRecipe(RecipeOptions):
     ] = ""
 
 
+SMALL = "resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers)"
+"""Names of the networks for small images."""
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """Which network is trained."""
 
-    arch: Annotated[
-        str,
-        option(
-            "--arch",
-            "NAME",
-            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers).",
-            **NETWORK,
-        ),
-    ] = "convnext_femto"
+    arch: Annotated[str, option("--arch", "NAME", f"timm name, {SMALL}.", **NETWORK)] = "convnext_femto"
     kernel: Annotated[int | None, option("--kernel", "N", "Kernel size of a NAME_C_L; default: 7.", **NETWORK)] = None
     patch: Annotated[
         int | None, option("--patch", "N", "Patch size of a NAME_C_L; default: 4, of a convmixer 2.", **NETWORK)
@@ -167,8 +163,7 @@ class SweepNetwork(NetworkOptions):
         option(
             "--arch",
             "NAME",
-            "resmixer_C_L, convnext_C_L or convmixer_C_L (C channels: see --channels; L layers); with --steps "
-            "alone any timm name; default: resmixer_32_6.",
+            f"{SMALL}, C by --channels; with --steps alone any timm name; default: resmixer_32_6.",
             **NETWORK,
         ),
     ] = ""
@@ -178,30 +173,14 @@ class SweepNetwork(NetworkOptions):
 class CurveNetwork(NetworkOptions):
     """The same, with the default of a curve."""
 
-    arch: Annotated[
-        str,
-        option(
-            "--arch",
-            "NAME",
-            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers); default: resmixer_32_18.",
-            **NETWORK,
-        ),
-    ] = ""
+    arch: Annotated[str, option("--arch", "NAME", f"timm name, {SMALL}; default: resmixer_32_18.", **NETWORK)] = ""
 
 
 @dataclass(frozen=True)
 class MatrixNetwork(NetworkOptions):
     """The same, with the default of a matrix."""
 
-    arch: Annotated[
-        str,
-        option(
-            "--arch",
-            "NAME",
-            "timm name, resmixer_C_L, convnext_C_L or convmixer_C_L (C channels, L layers).",
-            **NETWORK,
-        ),
-    ] = "convmixer_48_6"
+    arch: Annotated[str, option("--arch", "NAME", f"timm name, {SMALL}.", **NETWORK)] = "convmixer_48_6"
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,14 @@ def _resolve(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolved
 
 
-_HERE, _SHAPES, _SHARED = "mkfa.arms.fillings:", "mkfa.arms.shapes:", "mkfa.arms.shared:"
+_HERE, _SHAPES = "mkfa.arms.fillings:", "mkfa.arms.shapes:"
+
+
+def _shared(name: str, help: str, fill_network: str, **more: Any) -> Arm:
+    """Return an arm whose k filters are shared by all channels of a layer, with a trained constant for each."""
+    function = f"mkfa.arms.shared:{fill_network}"
+    return Arm(name, help, fill_network=function, depthwise_only=True, number=8, offset=True, **more)
+
 
 ARMS: Table[Arm] = Table(
     "arm",
@@ -267,88 +274,51 @@ ARMS: Table[Arm] = Table(
             fill_network=f"{_SHAPES}pca_kernels",
             depthwise_only=True,
         ),
-        Arm(
+        _shared(
             "random-k",
             "k filters that all channels share (random-8: eight; k alone: 8), with independent normal taps. In all "
             "arms with -k, filter j mod k stands in channel j of every layer, without its mean, at one gain for each "
             "layer (the initial kernels' root mean square norm), frozen; a constant per channel is added to all taps "
             "and trained (a f + b, b from 0).",
-            fill_network=f"{_SHARED}shared_random",
-            depthwise_only=True,
-            number=8,
-            offset=True,
+            "shared_random",
         ),
-        Arm(
-            "blurred-k",
-            "as random-k, of smooth noise: normal taps blurred with sigma 1.",
-            fill_network=f"{_SHARED}shared_blurred",
-            depthwise_only=True,
-            number=8,
-            offset=True,
-        ),
-        Arm(
+        _shared("blurred-k", "as random-k, of smooth noise: normal taps blurred with sigma 1.", "shared_blurred"),
+        _shared(
             "covariance-k",
             "as random-k, drawn with the second moments of the source's filters.",
-            fill_network=f"{_SHARED}shared_covariant",
+            "shared_covariant",
             source="needed",
             whole_source=True,
-            depthwise_only=True,
-            number=8,
-            offset=True,
         ),
-        Arm(
+        _shared(
             "keys-k",
             "as random-k, the first k of the eight key patterns (keys-8: all).",
-            fill_network=f"{_SHARED}shared_keys",
-            depthwise_only=True,
+            "shared_keys",
             checked=True,
-            number=8,
             largest=8,
-            offset=True,
         ),
-        Arm(
+        _shared(
             "keys-k:NAME",
             "as random-k, the k key filters that 'mkfa keys NAME --keys k' finds for this kernel size.",
-            fill_network=f"{_SHARED}shared_from_source",
+            "shared_from_source",
             source="named",
-            depthwise_only=True,
             checked=True,
-            number=8,
-            offset=True,
         ),
-        Arm(
+        _shared(
             "file-k:PATH",
             "as random-k, the first k filters of a file (see file:PATH).",
-            fill_network=f"{_SHARED}shared_from_source",
+            "shared_from_source",
             source="named",
-            depthwise_only=True,
             checked=True,
-            number=8,
-            offset=True,
         ),
-        Arm(
-            "impulse-k",
-            "as random-k, one tap each, at k different random places.",
-            fill_network=f"{_SHARED}shared_impulses",
-            depthwise_only=True,
-            number=8,
-            offset=True,
+        _shared("impulse-k", "as random-k, one tap each, at k different random places.", "shared_impulses"),
+        _shared(
+            "gauss-k", "as random-k, Gaussians as in gauss, centred on k different random taps.", "shared_gaussians"
         ),
-        Arm(
-            "gauss-k",
-            "as random-k, Gaussians as in gauss, centred on k different random taps.",
-            fill_network=f"{_SHARED}shared_gaussians",
-            depthwise_only=True,
-            number=8,
-            offset=True,
-        ),
-        Arm(
+        _shared(
             "pca-k",
             "as random-k, the k leading principal components of the target's patches, each patch less its mean.",
-            fill_network=f"{_SHARED}shared_components",
-            depthwise_only=True,
-            number=8,
-            offset=True,
+            "shared_components",
         ),
         Arm(
             "delta",
