@@ -107,7 +107,8 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
                 raise SourceError(each, f"has {key[:80]!r}, as another shard has", "fetch the shards again")
             tensors[key], places[key] = info, file
     file = _joined(tensors, places, files)
-    note = "source_sha256 is that of the lines 'digest  name' of the shards, by number"
+    lines = "source_sha256 is that of the lines 'digest  name' of them, by number"
+    note = f"the {len(shards)} shards were read together; {lines}"
     hint = next((file.metadata[name] for name in ("architecture", "arch") if name in file.metadata), "")
     order = None if path.suffix.lower() in _PICKLES else False  # each safetensors file is sorted by name
     about = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(note,), keeps_order=order)
