@@ -198,14 +198,24 @@ def test_files_of_equal_names_within_are_networks_of_their_own(tmp_path: Path) -
 
     for i in range(1, 4):
         torch.save(
-            {key: torch.from_numpy(value + i) for key, value in shapes().items()}, tmp_path / f"fold_{i}_of_3.pth"
+            {key: torch.from_numpy(value + i) for key, value in shapes().items()}, tmp_path / f"net_{i}_of_3.pth"
         )
-    bank = harvest(tmp_path / "fold_2_of_3.pth")
+    bank = harvest(tmp_path / "net_2_of_3.pth")
     np.testing.assert_array_equal(bank.of_layer(0).weight, shapes()["blocks.0.dw.weight"][:, 0] + np.float32(2))
     with pytest.raises(SourceError, match="has 3 checkpoints"):
         harvest(tmp_path)
-    done = harvest_all([str(tmp_path / "fold_*_of_3.pth")])
-    assert [each.name for each in done] == ["fold_1_of_3", "fold_2_of_3", "fold_3_of_3"]
+    done = harvest_all([str(tmp_path / "net_*_of_3.pth")])
+    assert [each.name for each in done] == ["net_1_of_3", "net_2_of_3", "net_3_of_3"]
+
+
+@pytest.mark.parametrize(
+    "name", ["fold_1_of_5.pth", "net-epoch-9-of-10.pt", "step_100_of_1000.bin", "seed_2_of_3.ckpt"]
+)
+def test_a_number_may_count_networks(tmp_path: Path, name: str) -> None:
+    import torch
+
+    torch.save({key: torch.from_numpy(value) for key, value in shapes(2).items()}, tmp_path / name)
+    assert len(harvest(tmp_path / name).layers) == len(harvest(tmp_path).layers) == 2
 
 
 def test_shards_given_by_a_pattern_are_one_bank(tmp_path: Path) -> None:

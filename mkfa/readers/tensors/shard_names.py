@@ -17,6 +17,12 @@ _SHARD = (  # compiled when a name has "of" in it: that takes a millisecond
     r"(?P<total>\d{1,9})(?P<variant>\.\w+)?(?P<ending>\.(?:safetensors|bin|pth|pt|ckpt|h5))"
 )
 
+_WHOLE = (
+    r"(?:^|.*[-_. ])(?:k?folds?|cv|seed|run|trial|member|repl\w*|rep|exp\w*|epochs?|ep|steps?|"
+    r"iter\w*|round|stage|phase|task)"
+)
+"""Words before a number that counts whole networks: `fold_1_of_5`, `epoch_9_of_10`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShardName:
@@ -54,7 +60,7 @@ def shard_name(name: str) -> ShardName | None:
     if found is None or not (found["joint"] or found["before"].lower().endswith("shard")):
         return None
     number, total, variant = int(found["number"]), int(found["total"]), found["variant"] or ""
-    if not number <= total or not total:
+    if not number <= total or not total or re.fullmatch(_WHOLE, found["before"], re.IGNORECASE):
         return None
     family = tuple(found[part] or "" for part in ("before", "joint", "of", "total", "variant", "ending"))
     return ShardName(name, (found["before"] or "shard") + variant, number, total, family, found.span("number"))
