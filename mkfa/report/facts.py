@@ -22,7 +22,7 @@ from mkfa.report.inputs import Inputs, NamedBank
 from mkfa.report.keys import key_facts
 from mkfa.report.limits import Limits
 from mkfa.report.sweeps import sweep_facts
-from mkfa.report.values import mapping, number, rows, text, texts, whole
+from mkfa.report.values import mapping, number, numbers, pick, rows, text, texts, whole
 from mkfa.report.verdicts import verdict_facts
 from mkfa.storage.records import plain
 
@@ -125,43 +125,28 @@ def _others(found: Any, banks: Sequence[FilterBank]) -> list[Mapping[str, Any]]:
 
 def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return what the page shows of a summary of an assignment: shares, coverage and its curves, layers."""
-    numbers = ("share", "low", "high", "median_r2", "on", "null_share")
-    coverage = (
-        "median_r2",
-        "null_median_r2",
-        "fixed",
-        "null_fixed",
-        "threshold",
-        "beyond",
-        "beyond_low",
-        "beyond_high",
-    )
+    coverage = "median_r2 null_median_r2 fixed null_fixed threshold beyond beyond_low beyond_high"
     return {
         "bank": text(summary.get("bank"), most=200),
         "from": text(source),
-        "basis": text(summary.get("basis")),
-        "null": text(summary.get("null")),
-        "draws": whole(summary.get("draws")),
-        "seed": whole(summary.get("seed")),
+        **pick(summary, text, "basis null"),
+        **pick(summary, whole, "draws seed filters"),
         "r2": number(summary.get("r2")),
-        "filters": whole(summary.get("filters")),
         "unscored": {text(key): whole(value) for key, value in mapping(summary.get("unscored")).items()},
         "classes": [
             {
-                "name": text(one.get("name")),
-                "title": text(one.get("title")),
+                **pick(one, text, "name title"),
                 "colour": class_look(text(one.get("name"))).colour,
                 "filters": whole(one.get("filters")),
-                **{key: number(one.get(key)) for key in numbers},
+                **pick(one, number, "share low high median_r2 on null_share"),
             }
             for one in rows(summary.get("classes"))
         ],
         "coverage": [
             {
                 "null": text(one.get("null")),
-                **{key: number(one.get(key)) for key in coverage},
-                "curve": _curve(one.get("curve")),
-                "null_curve": _curve(one.get("null_curve")),
+                **pick(one, number, coverage),
+                **pick(one, numbers, "curve null_curve", digits=3),
             }
             for one in rows(summary.get("whole"))
         ],
@@ -170,19 +155,14 @@ def _summary_facts(summary: Mapping[str, Any], source: str) -> dict[str, Any]:
                 "layer": whole(one.get("layer")),
                 "kind": text(one.get("kind")),
                 "filters": whole(one.get("filters")),
-                "median_r2": number(one.get("median_r2"), 3),
-                "beyond": number(one.get("beyond"), 3),
-                "shares": _curve(one.get("shares")),
+                **pick(one, number, "median_r2 beyond", digits=3),
+                "shares": numbers(one.get("shares"), 3),
             }
             for one in rows(summary.get("layers"))
         ],
         "skipped": [f"{text(key)}: {text(value)}" for key, value in mapping(summary.get("skipped")).items()],
         "at": [number(x) for x in CURVE.tolist()],
     }
-
-
-def _curve(values: Any) -> list[float | None]:
-    return [number(value, 3) for value in values] if isinstance(values, list | tuple) else []
 
 
 def _map(one: FilterPlaces, number_: int, shown: Sequence[Shown], blobs: Blobs) -> dict[str, Any]:
@@ -216,18 +196,14 @@ def _map(one: FilterPlaces, number_: int, shown: Sequence[Shown], blobs: Blobs) 
         "groups": groups,
         "banks": list(one.banks),
         "from": text(one.source),
-        "clusters": whole(facts.get("clusters")),
-        "filters": whole(facts.get("filters")),
+        **pick(facts, whole, "clusters filters seed"),
         "p": number(facts.get("p")),
-        "verdict": text(facts.get("verdict")),
-        "reason": text(facts.get("reason")),
-        "seed": whole(facts.get("seed")),
+        **pick(facts, text, "verdict reason"),
         "prototypes": [
             {
                 "size": whole(one.get("size")),
-                "share": number(one.get("share")),
+                **pick(one, number, "share recurrence"),
                 "class": text(one.get("class")),
-                "recurrence": number(one.get("recurrence")),
                 "of_bank": {text(name): number(share) for name, share in mapping(one.get("share_of_bank")).items()},
             }
             for one in rows(facts.get("prototypes"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mkfa.errors import printable
@@ -43,6 +43,17 @@ def number(value: Any, digits: int = 5) -> float | None:
 def whole(value: Any) -> int:
     """Return a whole number, 0 for anything else."""
     return int(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else 0
+
+
+def pick(entry: Mapping[str, Any], make: Callable[..., Any], names: str, **options: Any) -> dict[str, Any]:
+    """Return values of a mapping by their names, each as `make` gives it: `text`, `number`, `whole`.
+
+    Examples
+    --------
+    >>> pick({"share": 0.1234567, "p": "x"}, number, "share p")
+    {'share': 0.12346, 'p': None}
+    """
+    return {name: make(entry.get(name), **options) for name in names.split()}
 
 
 def numbers(value: Any, digits: int = 5) -> list[float | None]:

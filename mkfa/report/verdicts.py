@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mkfa.report.inputs import Found
-from mkfa.report.values import number, rows, text, texts, whole
+from mkfa.report.values import number, pick, rows, text, texts, whole
 
 STATES = ("supported", "contradicted", "inconclusive")
 
@@ -23,12 +23,7 @@ def _claim(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     if verdict is None and printed is None:
         return None
     return {
-        "id": text(entry.get("id")),
-        "sentence": text(entry.get("sentence")),
-        "source": text(entry.get("source")),
-        "number": text(entry.get("number")),
-        "judged": text(entry.get("judged")),
-        "place": text(entry.get("place")),
+        **pick(entry, text, "id sentence source number judged place"),
         "verdict": verdict,
         "others": [one for other in rows(entry.get("others")) if (one := _verdict(other)) is not None],
         "printed": printed,
@@ -41,26 +36,18 @@ def _verdict(entry: Any) -> dict[str, Any] | None:
         return None
     scale = entry.get("scale")
     return {
-        "state": text(entry.get("state")),
-        "sentence": text(entry.get("sentence")),
+        **pick(entry, text, "state sentence setting basis reason command"),
         "scale": text(scale.get("name")) if isinstance(scale, Mapping) else "",
-        "setting": text(entry.get("setting")),
-        "basis": text(entry.get("basis")),
         "seeds": whole(entry.get("seeds")),
         "effect": _effect(entry.get("effect")),
-        "sensitivity": number(entry.get("sensitivity")),
-        "smallest_visible_difference": number(entry.get("smallest_visible_difference")),
-        "reason": text(entry.get("reason")),
+        **pick(entry, number, "sensitivity smallest_visible_difference"),
         "missing": texts(entry.get("missing")),
-        "command": text(entry.get("command")),
         "findings": [
             {
-                "text": text(one.get("text")),
-                "side": text(one.get("side")),
+                **pick(one, text, "text side note"),
                 "holds": one["holds"] if isinstance(one.get("holds"), bool) else None,
                 "effect": _effect(one.get("effect")),
                 "p": number(one.get("p")),
-                "note": text(one.get("note")),
             }
             for one in rows(entry.get("findings"))
         ],
@@ -70,5 +57,4 @@ def _verdict(entry: Any) -> dict[str, Any] | None:
 def _effect(effect: Any) -> dict[str, Any] | None:
     if not isinstance(effect, Mapping):
         return None
-    known = {key: number(effect.get(key)) for key in ("difference", "low", "high", "p")}
-    return {"label": text(effect.get("label")), "unit": text(effect.get("unit")), **known}
+    return pick(effect, text, "label unit") | pick(effect, number, "difference low high p")
