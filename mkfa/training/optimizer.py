@@ -85,6 +85,6 @@ def as_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Non
     import torch
 
     for group in optimizer.param_groups:
-        group["lr"], group["capturable"] = torch.tensor(float(group["lr"]), device=device), True
+        group["lr"], group["capturable"] = torch.full((), float(group["lr"]), device=device), True
     for state in optimizer.state.values():
         state["step"] = state["step"].to(device)

@@ -18,7 +18,9 @@ from mkfa.arms.plant import set_filters
 from mkfa.images import augment
 from mkfa.networks.build import build_network
 from mkfa.networks.drop_path import give_drop_paths
+from mkfa.networks.grouped import group_networks
 from mkfa.training import step as step_module
+from mkfa.training import strategies
 from mkfa.training.batches import Resident
 from mkfa.training.device import Resolved
 from mkfa.training.evaluation import evaluate
@@ -144,6 +146,71 @@ def test_a_step_and_an_evaluation_stay_on_the_gpu(waiting, monkeypatch, name, ar
     monkeypatch.setattr(torch.Tensor, "__float__", lambda t: read.append(t) or 1.0)
     evaluate(model, side_of(size), amp=True)
     assert [tuple(t.shape) for t in read] == [(), ()]  # both at the end
+
+
+def drawn_outside(monkeypatch: pytest.MonkeyPatch, models: list[torch.nn.Module], size: int) -> None:
+    """Find the stochastic depth of networks before their tensors are fake, which cannot be copied."""
+    drops = [give_drop_paths(model, (3, size, size)) for model in models]
+    monkeypatch.setattr(step_module, "give_drop_paths", lambda model, _: drops[models.index(model)])
+
+
+@pytest.mark.parametrize(("name", "arch", "size"), [("fast", "convmixer_32_6", 32), ("paper", "convnext_femto", 64)])
+def test_a_captured_step_copies_nothing_and_keeps_its_learning_rate_on_the_gpu(waiting, monkeypatch, name, arch, size):
+    recipe = load_recipe(name)
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        model = build_network(arch, classes=10, channels=3, size=size, seed=0, drop_path=recipe.drop_path).train()
+        drawn_outside(monkeypatch, [model], size)
+    step = prepared(monkeypatch, on_gpu(model), recipe, size)
+    for group in step.optimizer.param_groups:  # the fused update with a rate on the GPU has no fake
+        group["fused"], group["foreach"] = False, True
+    captured = []
+
+    def capture(compute: Any, device: torch.device) -> Any:
+        before = waiting.uploads
+        captured.append([compute() for _ in range(2)])
+        assert waiting.uploads == before
+        return lambda: None, lambda: None, captured[-1][-1]
+
+    monkeypatch.setattr(strategies, "capture", capture)
+    graphs = strategies.Graphs()
+    graphs.add(step)
+    for number in range(4):
+        (loss,) = graphs.step([step.prepare(number, rows(BATCH))])
+        assert (loss.device, tuple(loss.shape)) == (GPU, ())
+    assert len(captured) == 1
+    assert {group["lr"].device for group in step.optimizer.param_groups} == {GPU}
+
+
+@pytest.mark.parametrize(("name", "arch", "size"), [("fast", "convmixer_32_6", 32), ("paper", "convnext_femto", 64)])
+def test_a_stacked_step_stays_on_the_gpu(waiting, monkeypatch, name, arch, size):
+    recipe = load_recipe(name)
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        models = [
+            build_network(arch, classes=10, channels=3, size=size, seed=s, drop_path=recipe.drop_path).train()
+            for s in range(2)
+        ]
+        set_filters(models[1], "delta", layers=2, source=None, seed=0)
+        drawn_outside(monkeypatch, models, size)
+        network = group_networks(models)
+    steps = [prepared(monkeypatch, on_gpu(model), recipe, size) for model in models]
+    on_gpu(network)
+
+    def backward(*_: Any, **__: Any) -> None:
+        for p in network.parameters():
+            if p.requires_grad:
+                p.grad = torch.empty_like(p)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    group = strategies.Stacked()
+    for step in steps:
+        group.add(step)
+    group.network = network
+    for number in range(4):
+        batches = [step.prepare(number, rows(BATCH)) for step in steps]
+        before = waiting.uploads
+        losses = group.step(batches)
+        assert waiting.uploads == before
+        assert [(loss.device, tuple(loss.shape)) for loss in losses] == [(GPU, ())] * 2
 
 
 def _item(x: torch.Tensor, _: Any) -> torch.Tensor:
