@@ -92,7 +92,7 @@ def open_engine(
     check_strategy(execution)
     check_networks(execution, plan, domains)
     left = [planned for planned in plan if is_left(planned, root)]
-    choice = choose(execution, left, domains, devices=len(_devices(execution)), timer=_timer(domains, execution))
+    choice = choose(execution, left, domains, devices=len(_devices(execution)), timer=timer_of(domains, execution))
     if choice.strategy in ("graph", "stacked"):
         chosen = replace(of_group(execution, choice.strategy), jobs=1, share=1 / choice.count, chosen=choice.record)
         return Together(chosen, choice.strategy, choice.count, domains, root)
@@ -113,7 +113,7 @@ def _devices(execution: Execution) -> list[str]:
     return [execution.device]
 
 
-def _timer(domains: Domains, execution: Execution) -> Timer:
+def timer_of(domains: Domains, execution: Execution) -> Timer:
     """Return what times runs under any strategy on this machine."""
 
     def time(strategy: str, spec: RunSpec, count: int) -> tuple[float, int]:

@@ -90,8 +90,8 @@ class Ours:
         self.order = torch.randperm(len(run.train_set), device=self.how.device)
         run.model.train()
         if form == "synthetic":
-            fixed = self.step.batch(np.random.default_rng(0), self.order[: self.batch])
-            self.step.batch = lambda *_: fixed  # type: ignore[method-assign]
+            fixed = self.step.augment(self.order[: self.batch], self.step.draw(0, self.batch))
+            self.step.augment = lambda *_: fixed  # type: ignore[method-assign]
         self.rate(WARM)
 
     def rate(self, steps: int) -> float:
