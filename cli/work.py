@@ -19,25 +19,36 @@ def register(app: typer.Typer) -> None:
 def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder with a task.json.")]) -> None:
     """Train the run that a folder's task.json describes.
 
-    Commands that train write such folders; schedulers of your own can start this command in them, on any machine that
-    sees the folder. Progress is in progress.json beside the task. Exit code 0: the run is over; 75: its state is saved
-    and the same command goes on; 1: it failed. SIGTERM and SIGUSR1 save the state, and so does a file named stop beside
-    the run folders.
+    Commands that train write such folders, with --engine orders nothing else; schedulers of your own can start this
+    command in them, on any machine that sees the folder. Progress is in progress.json beside the task. Exit code 0:
+    the run is over; 75: its state is saved and the same command goes on; 1: it failed. SIGTERM and SIGUSR1 save the
+    state, and so does a file named stop beside the run folders.
+
+    torchrun --nproc-per-node N -m mkfa work FOLDER trains the run in N processes, each on its own GPU or with its own
+    threads; on several machines with torchrun's own options. They share each batch: the run is the same, up to
+    rounding, and its checkpoint goes on in any number of processes. A machine needs as many GPUs as processes, a batch
+    at least two images for each. torchrun's exit code is 1 for all that is not 0: 'mkfa runs' tells what was saved.
     """
-    from mkfa.engines.work import describe, exit_code, listening
+    from mkfa.engines.work import SIGNAL_ECHO, describe, exit_code, listening
     from mkfa.engines.work import work as train
     from mkfa.errors import MkfaError
     from mkfa.training.folder import TASK, read_result
+    from mkfa.training.ranks import is_told_elsewhere, joined
 
     if not folder.is_dir():
         raise MkfaError(folder, "is not a folder", "name a run folder, which has a task.json")
-    if not (folder / TASK).exists() and (result := read_result(folder)) is not None:
-        say(f"{folder}: {result.state}, and its result is there.", wrap=False)
-        return
-    with listening() as stop:
-        end = train(folder.resolve(), stop=stop)
-    if isinstance(end, MkfaError):
-        raise end
-    say(describe(end), wrap=False)
+    with listening() as stop, joined() as ranks:
+        stop.echo = SIGNAL_ECHO if ranks.world > 1 else 0.0
+        if not (folder / TASK).exists() and (result := read_result(folder)) is not None:
+            if ranks.leads:
+                say(f"{folder}: {result.state}, and its result is there.", wrap=False)
+            return
+        end = train(folder.resolve(), stop=stop, ranks=ranks)
+        if is_told_elsewhere(end):
+            raise typer.Exit(exit_code(end))
+        if isinstance(end, MkfaError):
+            raise end
+    if ranks.leads:
+        say(describe(end), wrap=False)
     if code := exit_code(end):
         raise typer.Exit(code)

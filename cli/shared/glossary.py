@@ -114,6 +114,9 @@ GLOSSARY = {
     "versions, which did not record these, get an upper bound.",
     "training version": "Number of the training's meaning, a part of what identifies a run. Runs of an earlier "
     "version can be read, but are not resumed, taken as done or compared with newer ones.",
+    "torchrun": "PyTorch's command that starts one program in several processes, its ranks, on one machine or several. "
+    "'torchrun --nproc-per-node N -m mkfa work FOLDER' trains one run on N devices: each rank computes its rows of "
+    "every batch, and all have the same weights.",
     "transfer": "Copy filters from a source into the first layers, freeze them, train the rest on the target.",
     "usable": "A filter that is neither dead, flat (all taps equal) nor non-finite; analyses use these alone.",
     "variance component": "A part of the squared distance of two networks: from their groups, from the networks "

@@ -17,7 +17,8 @@ from mkfa.training.device import Execution, is_available
 from mkfa.training.evaluation import EVALUATION_BATCH
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import Run, epochs_between_evaluations, recipe_of, steps_of
+from mkfa.training.recipe import epochs_between_evaluations, steps_of
+from mkfa.training.run import Run, recipe_of
 from mkfa.training.spec import RunSpec
 
 TIMED_STEPS = 20

@@ -23,8 +23,9 @@ from mkfa.engines.worker import unexpected
 from mkfa.errors import DeviceMemoryError, MkfaError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution, Resolved
+from mkfa.training.memory import is_out_of_memory
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import Report, is_out_of_memory, recipe_of
+from mkfa.training.run import Report, recipe_of
 from mkfa.training.spec import BASE, RunSpec
 from mkfa.training.stopping import Stop, Stopped
 from mkfa.training.strategies import GROUPS, Group

@@ -16,7 +16,8 @@ from mkfa.images.opened import Domains
 from mkfa.training.folder import RunFolder
 from mkfa.training.network_size import network_size
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import recipe_of, steps_of
+from mkfa.training.recipe import steps_of
+from mkfa.training.run import recipe_of
 from mkfa.training.spec import RunSpec
 
 _FROZEN = 0.1

@@ -15,6 +15,7 @@ from mkfa.training.device import Execution, Resolved
 from mkfa.training.events import write_missing
 from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
+from mkfa.training.ranks import ALONE, Ranks
 from mkfa.training.result import RunResult
 from mkfa.training.run import Report, run_in_steps, train_run
 from mkfa.training.spec import BASE
@@ -63,8 +64,9 @@ def train_planned(
     execution: Execution,
     stop: Stop,
     tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
-    """Train one run of a plan with the filters of its source.
+    """Train one run of a plan with the filters of its source; `ranks` as in `train_run`.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def train_planned(
         The run failed.
     """
     try:
-        source = borrow(planned, domains, root)
+        source = ranks.together(lambda: borrow(planned, domains, root))
         result = train_run(
             planned.spec,
             domains[planned.spec.domain],
@@ -83,6 +85,7 @@ def train_planned(
             execution=execution,
             stop=stop,
             tell=lambda report: tell(planned, report),
+            ranks=ranks,
         )
     except _NOT_NOW as error:
         return _not_now(planned, error)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mkfa.errors import MkfaError, WorkError
 from mkfa.storage.atomic import atomic_write
 from mkfa.training.folder import read_json
+from mkfa.training.ranks import ALONE, Ranks
 from mkfa.training.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ STOP_FILE = "stop"
 """Its presence in the folder of the run folders makes all runs that look for it save their state and end."""
 _LOOK = 1.0
 """Seconds between looks at the stop file, and between writes of progress."""
+SIGNAL_ECHO = 5.0
+"""Seconds in which torchrun's processes may get one request to stop several times."""
 _PATIENCE = 60.0
 """Seconds that a run waits for the process that trained it before to be gone."""
 
 
-def work(folder: Path, *, stop: Stop) -> End:
+def work(folder: Path, *, stop: Stop, ranks: Ranks = ALONE) -> End:
     """Train the run of a folder's task; return how it ended, without raising.
 
     Parameters
@@ -49,6 +52,8 @@ def work(folder: Path, *, stop: Stop) -> End:
         A run folder with `task.json`.
     stop : Stop
         A request to save the run's state and end. The file `STOP_FILE` beside the run folders is one too.
+    ranks : Ranks
+        The processes that share the run (`mkfa.training.ranks.joined`); each calls this function.
 
     Returns
     -------
@@ -58,15 +63,15 @@ def work(folder: Path, *, stop: Stop) -> End:
     from mkfa.engines.engine import Died
     from mkfa.engines.worker import train_task, unexpected
 
-    beside = _Beside(folder, stop)
+    beside = _Beside(folder, stop, writes=ranks.leads)
     try:
-        return _small(_patiently(lambda: train_task(folder, stop=stop, tell=beside.tell), stop))
+        return _small(_patiently(lambda: train_task(folder, stop=stop, tell=beside.tell, ranks=ranks), stop, ranks))
     except (MkfaError, Stopped) as error:
         return error
     except MemoryError:
         return Died("it ran out of memory", memory=True)
     except Exception as error:
-        return unexpected(error)
+        return ranks.lost_one(folder.name) if ranks.is_loss(error) else unexpected(error)
     finally:
         beside.clear()
 
@@ -133,12 +138,12 @@ def listening() -> Iterator[TimedStop]:
                 signal.signal(signal.SIGUSR1, former)
 
 
-def _patiently(train: Any, stop: Stop) -> Outcome:
+def _patiently(train: Any, stop: Stop, ranks: Ranks) -> Outcome:
     """Train, and wait a while where the run's former process has not gone yet, as after a requeue."""
     patience = time.monotonic() + _PATIENCE
     while True:
         outcome: Outcome = train()
-        if outcome.state != "running" or time.monotonic() > patience or stop.requested:
+        if outcome.state != "running" or any(ranks.in_any(time.monotonic() > patience, stop.requested)):
             return outcome
         time.sleep(_LOOK)
 
@@ -150,13 +155,14 @@ def _small(outcome: Outcome) -> Outcome:
 class _Beside:
     """The files beside a run: progress is written, and a stop file looked for, about once a second."""
 
-    def __init__(self, folder: Path, stop: Stop) -> None:
+    def __init__(self, folder: Path, stop: Stop, *, writes: bool) -> None:
+        self.writes = writes
         self.path, self.stop_file, self.stop = folder / PROGRESS, folder.parent / STOP_FILE, stop
         self.at = -_LOOK
 
     def tell(self, report: Report) -> None:
         now = time.monotonic()
-        if now - self.at < _LOOK:
+        if not self.writes or now - self.at < _LOOK:
             return
         self.at = now
         record: dict[str, Any] = asdict(report) | {"host": platform.node(), "pid": os.getpid()}
@@ -165,5 +171,6 @@ class _Beside:
         self.stop.requested |= self.stop_file.exists()
 
     def clear(self) -> None:
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        if self.writes:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.folder import TASK, RunFolder, read_json
 from mkfa.training.planned import PlannedRun
+from mkfa.training.ranks import ALONE, Ranks
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -148,24 +149,30 @@ def _domains(size: int, max_size: int, crop_from: int, eval_size: int) -> Domain
     return Domains(size, max_size, crop_from=crop_from, eval_size=eval_size)
 
 
-def train_task(folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None) -> Outcome:
-    """Train the run described by a folder's task; raises as `mkfa.engines.unit.train_planned`."""
+def train_task(
+    folder: Path, *, stop: Stop, tell: Callable[[Report], None] = lambda _: None, ranks: Ranks = ALONE
+) -> Outcome:
+    """Train the run described by a folder's task, with other processes if `ranks` are several.
+
+    Raises as `mkfa.engines.unit.train_planned`.
+    """
     import torch
 
     from mkfa.engines.unit import train_planned
 
-    task = Task.read(folder)
-    if task.execution.threads:
+    task = ranks.together(lambda: Task.read(folder))
+    if task.execution.threads and ranks.world == 1:
         torch.set_num_threads(task.execution.threads)
     outcome = train_planned(
         task.planned,
-        task.open_domains(),
+        ranks.together(task.open_domains),
         root=folder.parent,
         execution=task.execution,
         stop=stop,
         tell=lambda _, report: tell(report),
+        ranks=ranks,
     )
-    if outcome.result is not None:
+    if outcome.result is not None and ranks.leads:
         for name in (TASK, SOURCE_BANK):
             (folder / name).unlink(missing_ok=True)
     return outcome

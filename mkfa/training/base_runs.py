@@ -20,7 +20,8 @@ from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
 from mkfa.storage.heading import now
 from mkfa.training.folder import BANK, RESULT, WEIGHTS, RunFolder, load_tensors
-from mkfa.training.run import build, state_digest
+from mkfa.training.result import state_digest
+from mkfa.training.run import build
 from mkfa.training.spec import BASE, RunSpec
 from mkfa.version import VERSION
 

@@ -34,6 +34,8 @@ TASK = "task.json"
 """The order to train a run, for a process that reads it from the run's folder; there until the run is over."""
 ATTEMPTS = "attempts.jsonl"
 """Every start of a run and how it ended, a line each; see `RunFolder.note_attempt`."""
+OUT_OF_MEMORY = "runs out of memory"
+"""Words of the failure of a run whose device has too little memory."""
 BANK = "bank.h5"
 """The filters of a base run."""
 
@@ -152,6 +154,12 @@ class RunFolder:
         line = {"time": now(), "host": platform.node(), "pid": os.getpid(), "event": one_line(event), **facts}
         with contextlib.suppress(OSError), (self.path / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def ran_out_of_memory(self) -> bool:
+        """Return whether the run's last attempt failed for lack of a device's memory."""
+        with contextlib.suppress(WorkError):
+            return OUT_OF_MEMORY in str((read_json(self.path / FAILURE) or {}).get("error"))
+        return False
 
     def forget_failure(self) -> None:
         """Remove the failure note of an earlier call, since the run is resumed."""

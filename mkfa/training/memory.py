@@ -81,6 +81,13 @@ def _storage(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether a device, not the host, has too little memory; mps has no exception of its own for that."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
 def free_host_bytes(meminfo: Path = Path("/proc/meminfo"), group: Path | None = None) -> int:
     """Return the bytes of memory available without swapping, within the limits of machine and container.
 

@@ -88,3 +88,12 @@ def as_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Non
         group["lr"], group["capturable"] = torch.full((), float(group["lr"]), device=device), True
     for state in optimizer.state.values():
         state["step"] = state["step"].to(device)
+
+
+def moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:
+    """Return timm's moving average of the weights; None if the recipe has none."""
+    if not recipe.ema:
+        return None
+    from timm.utils.model_ema import ModelEmaV3
+
+    return ModelEmaV3(model, decay=recipe.ema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -194,6 +195,23 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     if changed.identity == recipe.identity:
         return recipe
     return replace(changed, name=f"{recipe.name}-{_digest(changed)}")
+
+
+def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
+    """Return the optimiser steps per run and per epoch for a training set of this many images."""
+    epoch = images // min(recipe.batch, images)
+    return recipe.equal_steps or recipe.epochs * epoch, epoch
+
+
+def epochs_between_evaluations(recipe: Recipe, *, steps: int, epoch_steps: int) -> int:
+    """Return after how many epochs the test images are evaluated again; the end of a run is always evaluated.
+
+    Examples
+    --------
+    >>> epochs_between_evaluations(load_recipe("paper"), steps=300, epoch_steps=1)
+    6
+    """
+    return recipe.evaluate_every or max(1, math.ceil(math.ceil(steps / epoch_steps) / EVALUATIONS))
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,3 +91,12 @@ def decode_right(text: str, count: int) -> tuple[bool, ...]:
     if len(packed) != -(-count // 8):
         return ()
     return tuple(bool(byte >> (7 - i) & 1) for byte in packed for i in range(8))[:count]
+
+
+def state_digest(state: dict[str, Any]) -> str:
+    """Return the SHA-256 over the names, types, shapes and bytes of a state dict, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

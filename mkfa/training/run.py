@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,10 @@ from mkfa.storage.heading import now
 from mkfa.storage.lease import LeaseLostError
 from mkfa.training.device import Execution, Resolved
 from mkfa.training.evaluation import evaluate
-from mkfa.training.folder import CHECKPOINT, WEIGHTS, RunFolder
-from mkfa.training.recipe import EVALUATIONS, Recipe
-from mkfa.training.result import RunResult, encode_right
+from mkfa.training.folder import CHECKPOINT, OUT_OF_MEMORY, WEIGHTS, RunFolder
+from mkfa.training.ranks import ALONE, Ranks, is_told_elsewhere
+from mkfa.training.recipe import Recipe, epochs_between_evaluations, steps_of
+from mkfa.training.result import RunResult, encode_right, state_digest
 from mkfa.training.spec import BASE, TRAINING_VERSION, RunSpec, as_record
 from mkfa.training.stopping import Stop, Stopped
 
@@ -63,6 +64,7 @@ def train_run(
     execution: Execution | None = None,
     stop: Stop | None = None,
     tell: Callable[[Report], None] = lambda _: None,
+    ranks: Ranks = ALONE,
 ) -> RunResult:
     """Train or resume one run in its folder below `root`; return its result if it is already finished.
 
@@ -70,6 +72,7 @@ def train_run(
     ----------
     source : the source that `mkfa.arms.plant.set_filters` expects for the arm; None for arms without a source.
     stop : checked after each step; if a stop was requested, the state is saved and `Stopped` raised.
+    ranks : the processes that share the run; each calls this function, and rank 0 writes.
 
     Returns
     -------
@@ -84,17 +87,32 @@ def train_run(
     WorkError
         The disk is full, or one of the run's files is damaged; files already written are kept.
     """
-    folder = _folder(root, spec)
-    with folder.lock():
-        if (result := folder.result()) is not None:
+
+    def prepare() -> RunFolder:
+        ranks.check(min(recipe_of(spec).batch, len(domain.y_train)))
+        return _folder(root, spec)
+
+    folder = ranks.together(prepare)
+    with contextlib.ExitStack() as held:
+
+        def begin() -> tuple[RunResult | None, dict[str, Any] | None, bool]:
+            held.enter_context(folder.lock())
+            if (result := folder.result()) is not None:
+                return result, None, False
+            return None, folder.load(CHECKPOINT), folder.ran_out_of_memory()
+
+        result, saved, streams = ranks.lead(begin)
+        if result is not None:
             return result
-        resolved = (execution or Execution()).resolved()
-        saved = folder.load(CHECKPOINT)
+        ranks, resolved = ranks.placed(execution or Execution())
         if saved is not None:
-            resolved = _as_begun(resolved, saved, folder)
-        with _attempt(folder, resolved, saved):
-            result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell)
-        folder.note_attempt(result.state)
+            resolved = ranks.together(partial(_as_begun, resolved, saved, folder, ranks))
+        if streams and ranks.world > 1 and resolved.data == "auto":
+            resolved = replace(resolved, data="stream")
+        with _attempt(folder, resolved, saved, ranks):
+            result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell, ranks)
+        if ranks.leads:
+            folder.note_attempt(result.state)
         return result
 
 
@@ -165,54 +183,67 @@ def _folder(root: Path, spec: RunSpec) -> RunFolder:
 
 
 @contextlib.contextmanager
-def _attempt(folder: RunFolder, how: Resolved, saved: dict[str, Any] | None) -> Iterator[None]:
+def _attempt(folder: RunFolder, how: Resolved, saved: dict[str, Any] | None, ranks: Ranks = ALONE) -> Iterator[None]:
     """Record in the folder that a run is started and, if the body does not end with a result, why."""
     try:
-        folder.forget_failure()
-        folder.note_attempt("started", device=str(how.device), step=int(saved["step"]) if saved else 0)
+        if ranks.leads:
+            folder.forget_failure()
+            step = int(saved["step"]) if saved else 0
+            folder.note_attempt("started", device=str(how.device), step=step, **ranks.record)
         yield
     except (Stopped, LeaseLostError, GeneratorExit) as end:
         said = {Stopped: "stopped", GeneratorExit: "set aside with its group"}
-        folder.note_attempt(said.get(type(end), str(end)))
+        if ranks.leads:
+            folder.note_attempt(said.get(type(end), str(end)))
         raise
     except Exception as error:
-        folder.note_attempt(f"failed: {error}")
-        folder.fail(error)
+        if ranks.is_loss(error):
+            folder.note_attempt(f"process {ranks.rank} of {ranks.world} lost another")
+        elif not is_told_elsewhere(error):
+            folder.note_attempt(f"failed: {error}")
+            folder.fail(error)
         raise
 
 
 def _train_in_memory(
-    folder: RunFolder, domain: Domain, source: Any, how: Resolved, saved: dict[str, Any] | None, stop: Stop, tell: Any
+    folder: RunFolder,
+    domain: Domain,
+    source: Any,
+    how: Resolved,
+    saved: dict[str, Any] | None,
+    stop: Stop,
+    tell: Any,
+    ranks: Ranks,
 ) -> RunResult:
     """Train; where the device has too little memory, go on from the last checkpoint with streamed images.
 
-    Raises DeviceMemoryError if that is not enough either.
+    Raises DeviceMemoryError if that is not enough either, or if other processes train the same run: they cannot be told
+    in the middle of a step. Then the next start streams.
     """
     import torch
 
+    from mkfa.training.memory import is_out_of_memory
+
     try:
         with how.in_force():
-            return compute_alone(Run(folder, domain, source, how).in_steps(saved, stop, tell))
+            return compute_alone(Run(folder, domain, source, how, ranks).in_steps(saved, stop, tell))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        if how.data != "auto":
+        if how.data != "auto" or ranks.world > 1:
             recipe = recipe_of(folder.spec)
-            problem = f"runs out of memory on {how.device} with batches of {recipe.batch} images"
+            problem = f"{OUT_OF_MEMORY} on {how.device} with batches of {recipe.batch} images"
             remedy = "train fewer runs at a time (--jobs), leave out --data resident or take a smaller batch"
+            if ranks.world > 1:
+                problem += f" in {ranks.world} processes"
+                remedy = "give the same command, which then streams the images, or start more processes"
             raise DeviceMemoryError(f"run {folder.spec.hash}", problem, remedy) from None
     # Outside the handler, whose traceback keeps the failed run's tensors alive.
     gc.collect()
     if how.device.type == "cuda":
         torch.cuda.empty_cache()
-    return _train_in_memory(folder, domain, source, replace(how, data="stream"), folder.load(CHECKPOINT), stop, tell)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a device, not the host, has too little memory; mps has no exception of its own for that."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+    how = replace(how, data="stream")
+    return _train_in_memory(folder, domain, source, how, folder.load(CHECKPOINT), stop, tell, ranks)
 
 
 def network_seed(spec: RunSpec) -> int:
@@ -264,32 +295,17 @@ def recipe_of(spec: RunSpec) -> Recipe:
     return Recipe(name=spec.recipe_name, **dict(spec.recipe))
 
 
-def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
-    """Return the optimiser steps per run and per epoch for a training set of this many images."""
-    epoch = images // min(recipe.batch, images)
-    return recipe.equal_steps or recipe.epochs * epoch, epoch
+def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder, ranks: Ranks = ALONE) -> Resolved:
+    """Keep the threads and switches that a run started with, since they affect rounding. Refuse another device.
 
-
-def epochs_between_evaluations(recipe: Recipe, *, steps: int, epoch_steps: int) -> int:
-    """Return after how many epochs the test images are evaluated again; the end of a run is always evaluated.
-
-    Examples
-    --------
-    >>> from mkfa.training.recipe import load_recipe
-    >>> epochs_between_evaluations(load_recipe("paper"), steps=300, epoch_steps=1)
-    6
+    Threads are kept by as many processes as before; others round differently anyway.
     """
-    return recipe.evaluate_every or max(1, math.ceil(math.ceil(steps / epoch_steps) / EVALUATIONS))
-
-
-def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> Resolved:
-    """Keep the threads and switches that a run started with, since they affect rounding. Refuse another device."""
     if saved["device"] != resolved.device.type:
         problem = f"was started on {saved['device']} and cannot continue on {resolved.device.type}"
         raise MkfaError(f"run {folder.spec.hash}", problem, f"pass --device {saved['device']} or remove {folder.path}")
     return replace(
         resolved,
-        threads=int(saved["threads"]),
+        threads=int(saved["threads"]) if int(saved.get("world", 1)) == ranks.world else resolved.threads,
         amp=bool(saved["amp"]),
         channels_last=bool(saved["channels_last"]),
         quick=bool(saved.get("quick")),
@@ -299,16 +315,18 @@ def _as_begun(resolved: Resolved, saved: dict[str, Any], folder: RunFolder) -> R
 class Run:
     """The state of one run during training."""
 
-    def __init__(self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved) -> None:
+    def __init__(
+        self, folder: RunFolder, domain: Domain, source: Any, resolved: Resolved, ranks: Ranks = ALONE
+    ) -> None:
         import torch
 
         from mkfa.networks.cpu_gradients import use_cpu_gradients
         from mkfa.training.batches import place
         from mkfa.training.memory import keep_freed_memory, training_bytes
-        from mkfa.training.optimizer import build_optimizer
+        from mkfa.training.optimizer import build_optimizer, moving_average
         from mkfa.training.step import Step
 
-        self.folder, self.domain, self.how = folder, domain, resolved
+        self.folder, self.domain, self.how, self.ranks = folder, domain, resolved, ranks
         self.spec, self.recipe = folder.spec, recipe_of(folder.spec)
         self.seed = network_seed(self.spec)
         device = resolved.device
@@ -330,12 +348,14 @@ class Run:
             reserve=reserve,
         )
         self.optimizer = build_optimizer(self.model, self.recipe)
-        self.average = _moving_average(self.model, self.recipe)
+        self.average = moving_average(self.model, self.recipe)
         self.evaluated: Any = torch.compile(self.final, dynamic=False) if resolved.compile else self.final
         self.steps, self.epoch_steps = steps_of(self.recipe, len(self.train_set))
         every = epochs_between_evaluations(self.recipe, steps=self.steps, epoch_steps=self.epoch_steps)
         self.evaluated_steps = every * self.epoch_steps
         self.batch = min(self.recipe.batch, len(self.train_set))
+        self.batch_rows = ranks.rows(self.batch)
+        """The rows of a batch that this process computes."""
         self.take_step = Step(
             self.model,
             self.optimizer,
@@ -345,6 +365,7 @@ class Run:
             seed=self.seed,
             steps=self.steps,
             how=resolved,
+            ranks=ranks,
         )
         self.step, self.seconds, self.resumed, self.marked = 0, 0.0, 0, 0.0
         self.rows: list[dict[str, Any]] = []
@@ -359,7 +380,8 @@ class Run:
 
     def _batch_shape(self) -> tuple[int, int, int, int]:
         side = self.recipe.size or self.domain.size
-        return min(self.recipe.batch, len(self.domain.y_train)), self.domain.channels, side, side
+        rows = self.ranks.rows(min(self.recipe.batch, len(self.domain.y_train)))
+        return len(rows), self.domain.channels, side, side
 
     @property
     def final(self) -> torch.nn.Module:
@@ -371,7 +393,7 @@ class Run:
         """Train to the end; see `run_in_steps`."""
         if saved is not None:
             self._restore(saved)
-        with self.train_set.read_ahead(self._batches(self.step), self.batch):
+        with self.train_set.read_ahead(self._batches(self.step), len(self.batch_rows)):
             return (yield from self._train(stop, tell))
 
     def _train(self, stop: Stop, tell: Callable[[Report], None]) -> Work:
@@ -389,8 +411,9 @@ class Run:
             try:
                 batch = self.take_step.prepare(self.step, order[position * self.batch : (position + 1) * self.batch])
             except ReadError:  # this step has changed nothing yet
-                self.seconds += time.perf_counter() - since
-                self._save()
+                if self.ranks.world == 1:  # others are in this step already
+                    self.seconds += time.perf_counter() - since
+                    self._save()
                 raise
             loss = yield self.take_step, batch
             if self.average is not None:
@@ -399,17 +422,20 @@ class Run:
             self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), self.step, self.bad)
             self.step += 1
             if self.step % self.evaluated_steps == 0 or self.step == self.steps:
-                if (bad := int(self.bad)) >= 0:
+                if (bad := self.ranks.earliest(int(self.bad))) >= 0:
                     return self._diverged(bad)
                 self.seconds += time.perf_counter() - since
                 self._end_epoch()
                 since = time.perf_counter()
-            if stop.requested or time.perf_counter() - saved_at >= self.how.checkpoint_seconds:
-                if (bad := int(self.bad)) >= 0:
+            stopping, due = self.ranks.in_any(
+                stop.requested, time.perf_counter() - saved_at >= self.how.checkpoint_seconds
+            )
+            if stopping or due:
+                if (bad := self.ranks.earliest(int(self.bad))) >= 0:
                     return self._diverged(bad)
                 self.seconds += time.perf_counter() - since
                 self._save()
-                if stop.requested and self.step < self.steps:
+                if stopping and self.step < self.steps:
                     raise Stopped
                 since = saved_at = time.perf_counter()
             last = self.rows[-1] if self.rows else {}
@@ -431,7 +457,7 @@ class Run:
                 epoch = number // self.epoch_steps
                 rows = self._permutation(epoch)
             position = number % self.epoch_steps
-            yield rows[position * self.batch : (position + 1) * self.batch]
+            yield rows[position * self.batch : (position + 1) * self.batch][self.batch_rows]
 
     def _end_epoch(self) -> None:
         steps = self.step - (self.rows[-1]["step"] if self.rows else 0)
@@ -440,7 +466,7 @@ class Run:
             "epoch": math.ceil(self.step / self.epoch_steps),
             "step": self.step,
             "top1": top1,
-            "loss_train": float(self.epoch_loss) / steps,
+            "loss_train": float(self.ranks.total(self.epoch_loss)) / steps,
             "loss_test": loss if math.isfinite(loss) else None,
             "lr": self.take_step.lr,
         }
@@ -458,12 +484,16 @@ class Run:
 
         `right` is filled with whether each image is classified correctly.
         """
-        return evaluate(self.evaluated, images, amp=self.how.amp, one_shape=self.how.compile, right=right)
+        return evaluate(
+            self.evaluated, images, amp=self.how.amp, one_shape=self.how.compile, right=right, ranks=self.ranks
+        )
 
     def _publish(self) -> None:
         """Write the metrics and, if requested, the events; otherwise remove an earlier call's events as outdated."""
         from mkfa.training.events import remove_events, write_events
 
+        if not self.ranks.leads:
+            return
         self.folder.write_metrics(self.rows)
         if self.how.events:
             write_events(self.folder.path, self.rows, self.marks)
@@ -471,18 +501,22 @@ class Run:
             remove_events(self.folder.path)
 
     def _save(self) -> None:
+        loss = self.ranks.total(self.epoch_loss)
+        if not self.ranks.leads:
+            return
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
             "rows": self.rows,
-            "epoch_loss": self.epoch_loss,
+            "epoch_loss": loss,
             "bad": self.bad,
             "seconds": self.seconds,
             "resumed": self.resumed,
             "device": self.how.device.type,
             "threads": self.how.threads,
+            "world": self.ranks.world,
             "amp": self.how.amp,
             "channels_last": self.how.channels_last,
             "quick": self.how.quick,
@@ -499,7 +533,8 @@ class Run:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         self.step, self.rows, self.seconds = int(saved["step"]), list(saved["rows"]), float(saved["seconds"])
-        self.epoch_loss.copy_(saved["epoch_loss"])
+        if self.ranks.leads:  # it is a sum over ranks
+            self.epoch_loss.copy_(saved["epoch_loss"])
         self.bad.copy_(saved["bad"])
         self.resumed = int(saved["resumed"]) + 1
         self.marks = list(saved.get("marks", [None] * len(self.rows)))  # absent from older checkpoints
@@ -507,7 +542,10 @@ class Run:
         self._publish()
 
     def _diverged(self, step: int) -> RunResult:
-        return self.folder.finish(self._result("diverged") | {"step": step})
+        return self._finish(self._result("diverged") | {"step": step})
+
+    def _finish(self, result: dict[str, Any]) -> RunResult:
+        return self.ranks.lead(lambda: self.folder.finish(result))
 
     def _done(self) -> RunResult:
         if self.right_at != self.steps:  # killed between the last evaluation and the result
@@ -521,7 +559,7 @@ class Run:
 
             check_planted(self.final, self.planted)
         if self.spec.arm == BASE:
-            self.folder.save(WEIGHTS, state)
+            self.ranks.lead(lambda: self.folder.save(WEIGHTS, state))
         result = self._result("done") | {
             "top1_last": last["top1"],
             "top1_best": best["top1"],
@@ -532,7 +570,7 @@ class Run:
             "epochs": last["epoch"],
             "test_right": encode_right(self.right.tolist()),
         }
-        return self.folder.finish(result)
+        return self._finish(result)
 
     def _result(self, state: str) -> dict[str, Any]:
         parameters = list(self.model.parameters())
@@ -556,22 +594,5 @@ class Run:
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "created": now(),
-            "execution": self.how.record | {"data": self.train_set.kind},
+            "execution": self.how.record | {"data": self.train_set.kind} | self.ranks.record,
         }
-
-
-def state_digest(state: dict[str, Any]) -> str:
-    """Return the SHA-256 over the names, types, shapes and bytes of a state dict, in order."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _moving_average(model: torch.nn.Module, recipe: Recipe) -> Any:
-    if not recipe.ema:
-        return None
-    from timm.utils.model_ema import ModelEmaV3
-
-    return ModelEmaV3(model, decay=recipe.ema)

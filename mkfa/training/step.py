@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mkfa.errors import MkfaError
 from mkfa.images import augment
 from mkfa.images.upload import to_device
 from mkfa.networks.drop_path import give_drop_paths
@@ -18,6 +19,7 @@ from mkfa.training.batches import Side
 from mkfa.training.device import Resolved, seed_generators
 from mkfa.training.draws import Draws, draw
 from mkfa.training.optimizer import lr_at, set_lr
+from mkfa.training.ranks import ALONE, Ranks
 from mkfa.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class Step:
     """Callable as `step(number, index)`: does one update and returns the loss as a device tensor, without waiting.
 
     All randomness is seeded by (seed, number). The call is `compute(augment(index, draw(number, B)))` with the learning
-    rate of the step's number.
+    rate of the step's number. Where several processes share a run, each does this for its rows of the batch, and the
+    loss is its part of the mean.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Step:
         seed: int,
         steps: int,
         how: Resolved,
+        ranks: Ranks = ALONE,
     ) -> None:
         import torch
 
@@ -67,7 +71,9 @@ class Step:
         self.flip = augment.effective_flip(recipe.flip, domain)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.drop_paths = give_drop_paths(model, (images.mean.shape[1], images.side, images.side))
-        self.forward: Any = torch.compile(model, dynamic=False) if how.compile else model
+        self.ranks, self.count = ranks, min(recipe.batch, len(images))
+        shared = self._shared(model) if ranks.world > 1 else model
+        self.forward: Any = torch.compile(shared, dynamic=False) if how.compile else shared
         self.classes = _outputs(model)
         self.lr = 0.0
 
@@ -76,11 +82,28 @@ class Step:
         return self.compute(self.prepare(number, index))
 
     def prepare(self, number: int, index: torch.Tensor) -> Batch:
-        """Return the batch of step `number`, and set the learning rate; changes no weights."""
-        batch = self.augment(index, self.draw(number, len(index)))
+        """Return the batch of step `number`, or this process's rows, and set the learning rate; changes no weights."""
+        draws = self.draw(number, len(index))
+        if self.ranks.world > 1:
+            rows = self.ranks.rows(len(index))
+            index, draws = index.index_select(0, to_device(rows, index)), draws.of_rows(rows)
+        batch = self.augment(index, draws)
         self.lr = lr_at(number, self.recipe, steps=self.steps)
         set_lr(self.optimizer, self.lr)
         return batch
+
+    def _shared(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return a network whose gradients and batch statistics are those of all processes."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        from mkfa.networks.batch_norm import share_batch_norms
+
+        name = type(model).__name__
+        if self.drop_paths is None:
+            problem = "has stochastic depth that cannot be drawn for a batch shared by processes"
+            raise MkfaError(name, problem, "train it in one process, or set drop_path to 0 in the recipe")
+        share_batch_norms(model, name, self.ranks.group)
+        return DistributedDataParallel(model, process_group=self.ranks.group, broadcast_buffers=False)
 
     def draw(self, number: int, count: int) -> Draws:
         """Draw for a batch of `count` images in step `number`; on the host."""
@@ -124,9 +147,10 @@ class Step:
             self.drop_paths.use(batch.drop_path)
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.how.amp):
             logits = self.forward(batch.images)
-        loss = -(batch.targets * logits.float().log_softmax(1)).sum(1).mean()
+        losses = -(batch.targets * logits.float().log_softmax(1)).sum(1)
+        loss = losses.mean() if self.ranks.world == 1 else losses.sum() / self.count
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * self.ranks.world if self.ranks.world > 1 else loss).backward()  # gradients of ranks are averaged
         self.update()
         done: torch.Tensor = loss.detach()
         return done

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -27,11 +28,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.echo = 0.0
+        """Seconds in which further signals are taken for the first: torchrun passes on what a terminal sent to all."""
+        self.asked_at = 0.0
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:  # second request: stop immediately and resume from the last checkpoint
+            if time.monotonic() - self.asked_at < self.echo:
+                return
             raise Stopped
-        self.requested = True
+        self.requested, self.asked_at = True, time.monotonic()
         name = signal.Signals(number).name
         text = f"\nmkfa: {name} received, saving the current run; repeat to stop immediately"
         with contextlib.suppress(RuntimeError, OSError):  # the signal may come while the same stream is written to

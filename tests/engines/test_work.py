@@ -232,10 +232,10 @@ def test_bad_requests(images, tmp_path, monkeypatch):
     ):
         pass
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(MkfaError, match="is not an engine; choose from local, ray, slurm"):
+    with pytest.raises(MkfaError, match="is not an engine; choose from local, orders, ray, slurm"):
         make_execution({"engine": "condor"})
     with pytest.raises(MkfaError, match="is for --engine ray"):
         make_execution({"address": "1.2.3.4:6379"})
     with pytest.raises(MkfaError, match="is for --engine slurm"):
         make_execution({"engine": "ray", "sbatch": "-p gpu"})
-    assert set(ENGINES) == {"local", "ray", "slurm"}
+    assert set(ENGINES) == {"local", "orders", "ray", "slurm"}

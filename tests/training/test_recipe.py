@@ -9,8 +9,7 @@ import pytest
 
 from mkfa.errors import MkfaError
 from mkfa.training.optimizer import build_optimizer, lr_at, warmup_steps
-from mkfa.training.recipe import RECIPES, change, load_recipe, parse_changes
-from mkfa.training.run import epochs_between_evaluations
+from mkfa.training.recipe import RECIPES, change, epochs_between_evaluations, load_recipe, parse_changes
 
 PAPER = {
     "epochs": 300,

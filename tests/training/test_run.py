@@ -17,13 +17,13 @@ import pytest
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images.domain import Domain
 from mkfa.training import evaluation
-from mkfa.training import run as engine
 from mkfa.training import step as step_module
 from mkfa.training.device import Execution
 from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
-from mkfa.training.recipe import Recipe, load_recipe
-from mkfa.training.run import Report, network_seed, steps_of, train_run
+from mkfa.training.recipe import Recipe, load_recipe, steps_of
+from mkfa.training.result import state_digest
+from mkfa.training.run import Report, network_seed, train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -79,7 +79,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert sum(right) / len(right) == result["top1_last"]
     assert result["top1_last"] == rows[-1]["top1"]
     assert result["top1_best"] == max(r["top1"] for r in rows)
-    assert engine.state_digest(load_tensors(folder / WEIGHTS)) == result["weights_sha256"]
+    assert state_digest(load_tensors(folder / WEIGHTS)) == result["weights_sha256"]
     assert run(made, tmp_path, tell=lambda _: pytest.fail("trained again")) == result
 
 
