@@ -11,10 +11,10 @@ from mkfa.engines.choice import open_engine
 from mkfa.engines.engine import HandedOver
 from mkfa.engines.sweep import carry_out
 from mkfa.engines.work import work
-from mkfa.engines.worker import TASK
-from mkfa.experiments.plan import Domains, Setting, plan_bases
+from mkfa.experiments.needed_runs import Domains, Setting, plan_bases
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
+from mkfa.training.folder import TASK
 from mkfa.training.recipe import load_recipe
 from mkfa.training.stopping import Stop
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mkfa.engines.worker import Task
-from mkfa.experiments.plan import Domains, Setting, plan_bases
+from mkfa.experiments.needed_runs import Domains, Setting, plan_bases
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.training.device import Execution
 from mkfa.training.folder import ATTEMPTS, CHECKPOINT, FAILURE, RESULT, WEIGHTS
