@@ -65,6 +65,7 @@ def harvest(
 
     Files: safetensors, PyTorch (state dicts, training checkpoints, networks pickled whole), TorchScript, ONNX,
     TFLite, Keras (.h5, .weights.h5, .keras) and TensorFlow.js (model.json). No code in them is run or imported.
+    A checkpoint in several files is given by its folder, its index or any of its shards, and read whole.
     """
     from mkfa.banks.bank_file import read_bank
     from mkfa.banks.counts import dead_warning

@@ -19,6 +19,7 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.graphs.keras_shards import INDEX as KERAS_INDEX
 from mkfa.readers.graphs.keras_shards import shards_of
 from mkfa.readers.graphs.tfjs import is_tfjs
+from mkfa.readers.graphs.tfjs import shards_of as shards_of_web
 from mkfa.readers.tensors.shard_names import INDEX, distributed, families, missing, shard_name
 from mkfa.readers.tensors.shards import are_networks, json_file, open_any
 from mkfa.storage.files import read_regular
@@ -146,7 +147,7 @@ def is_saved_model(folder: Path) -> bool:
 
 def _listed(folder: Path, names: Iterable[str]) -> set[str]:
     """Return the shards that the folder's indexes list; an index that cannot be read is left to its reader."""
-    shards: set[str] = set()
+    shards = set(shards_of_web(folder / _WEB_MODEL)) if _WEB_MODEL in names else set[str]()
     for name in names:
         if name.endswith(KERAS_INDEX):
             with contextlib.suppress(SourceError):

@@ -56,6 +56,12 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
     if (shard := shard_name(path.name)) and path.suffix.lower() == ".h5" and shard.total > 1:
         problem = f"is one of {shard.total} shards of a Keras network, which are not read together"
         raise SourceError(path, problem, "save the network as one file, or as safetensors")
+    if shard and path.suffix == ".bin" and (path.parent / "model.json").is_file():
+        from mkfa.readers.graphs.tfjs import read_tfjs, shards_of
+
+        model = path.parent / "model.json"
+        if path.name in shards_of(model):
+            return lambda _, options: read_tfjs(model, options)
     if shard and path.suffix.lower() != ".h5":
         from mkfa.readers.tensors.shards import read_shard
 

@@ -54,9 +54,9 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
     Parameters
     ----------
     source : str, Path, torch.nn.Module or mapping
-        A path (safetensors, PyTorch, TorchScript, ONNX, TFLite, Keras, TensorFlow.js's model.json, or a folder of
-        these), a timm name with or without tag, `hf-hub:OWNER/NAME[@REVISION]`, a network in memory, or a state dict
-        (name -> torch tensor or array).
+        A path (safetensors, PyTorch, TorchScript, ONNX, TFLite, Keras, TensorFlow.js's model.json, a folder of these,
+        or one of several shards, which are read together), a timm name with or without tag,
+        `hf-hub:OWNER/NAME[@REVISION]`, a network in memory, or a state dict (name -> torch tensor or array).
     name : str, optional
         Name of the bank; None takes the network's name.
     arch : str

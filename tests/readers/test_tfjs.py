@@ -233,5 +233,21 @@ def test_the_folder_of_a_model_will_do(tmp_path: Path) -> None:
     nodes, weights = graph(np.random.default_rng(0))
     (tmp_path / "web").mkdir()
     write(tmp_path / "web", {"node": nodes}, weights)
-    for folder in (tmp_path / "web", tmp_path):
-        assert len(harvest(str(folder)).layers) == 4
+    shards = sorted((tmp_path / "web").glob("*.bin"))
+    for source in (tmp_path / "web", tmp_path, *shards[:2]):
+        assert len(harvest(str(source)).layers) == 4
+
+
+def test_weights_as_a_browser_saves_them_belong_to_the_model(tmp_path: Path) -> None:
+    """`model.save("downloads://model")` writes model.json and model.weights.bin."""
+    nodes, weights = graph(np.random.default_rng(0))
+    write(tmp_path, {"node": nodes}, weights)
+    content = json.loads((tmp_path / "model.json").read_text())
+    (group,) = content["weightsManifest"]
+    data = b"".join((tmp_path / name).read_bytes() for name in group["paths"])
+    for name in group["paths"]:
+        (tmp_path / name).unlink()
+    group["paths"] = ["model.weights.bin"]
+    (tmp_path / "model.weights.bin").write_bytes(data)
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert len(harvest(tmp_path).layers) == 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
@@ -45,6 +46,16 @@ def is_tfjs(path: Path) -> bool:
     with open_file(path) as f:
         size = f.seek(0, 2)
         return size <= LONGEST_MODEL and b'"weightsManifest"' in read_span(f, 0, size, thing=path)
+
+
+def shards_of(path: Path) -> list[str]:
+    """Return the names of the shards that a model.json lists, [] for any other file."""
+    with contextlib.suppress(SourceError, ValueError, RecursionError, TypeError, LookupError, AttributeError):
+        if is_tfjs(path):
+            with open_file(path) as f:
+                groups = json.loads(read_span(f, 0, f.seek(0, 2), thing=path))["weightsManifest"]
+            return [name for group in groups for name in group["paths"] if isinstance(name, str)]
+    return []
 
 
 def read_tfjs(path: Path, options: ReadOptions = DEFAULT) -> Reading:
