@@ -107,6 +107,8 @@ GLOSSARY = {
     "stack": "The arm that takes the source's filters as one row, so that networks of other shapes can be sources.",
     "stood in for": "Said of objects in a pickle that are not tensors: mkfa reads their names and content as data and "
     "imports or runs nothing. A bank lists which and how many.",
+    "strategy": "How runs share a device: one alone, in processes of their own, captured as CUDA graphs, or stacked: "
+    "computed as one network whose channels lie side by side. Results differ by rounding at most.",
     "tap": "One weight of a kernel; a 5x5 kernel has 25.",
     "target": "In transfer, the domain that the network is trained and tested on.",
     "test error": "What the choice of test images adds to the uncertainty of an accuracy. All arms are tested on the "

@@ -79,7 +79,9 @@ def _train(plan: Plan, engine: Engine, *, as_json: bool) -> tuple[Outcome, ...] 
     if not as_json:
         _say_plan(plan, counted, as_json=False)
         nodes = len({place.node for place in places})
-        say(f"{at_a_time(len(places), places[0].execution.threads, nodes)}.")
+        strategy = places[0].execution.chosen.get("strategy", "")
+        how = f", {strategy}" if strategy in ("graph", "stacked") else ""
+        say(f"{at_a_time(len(places), places[0].execution.threads, nodes)}{how}.")
     with Stop().listening() as stop, SweepBar(len(plan.runs), counted.steps) as bar:
         try:
             outcomes = carry_out(plan.runs, engine, stop=stop, tell=bar.tell, ended=bar.ended, notify=bar.say)

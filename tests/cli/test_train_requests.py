@@ -46,6 +46,12 @@ def refused(*words: object) -> tuple[str, str]:
         (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
         (("runs", "--json", "show", "abc"), "--json: stands before show"),
         (("runs", "--from", "x", "draw", "bundled"), "--from: stands before draw"),
+        (("train", "digits", "--strategy", "stack"), "--strategy stack: is not a strategy; choose from auto, alone,"),
+        (
+            ("train", "digits", "--strategy", "graph", "--device", "cpu"),
+            "--strategy graph: needs CUDA, and the device is",
+        ),
+        (("train", "digits", "--strategy", "alone", "--engine", "slurm"), "--strategy: is for --engine local;"),
         (("train", "digits", "--recipe", "smoke", "--epochs", "5"), "--epochs 5: would change nothing, as every run"),
         (("train", "digits", "--epochs", "5", "--equal-steps", "9"), "as every run takes 9 optimiser steps"),
         (("train", "digits", "--arch", "convmixer_8_2", "--kernel", "4"), "--kernel 4: is even:"),
@@ -139,6 +145,16 @@ def test_two_runs_at_a_time_from_the_command_line(domain, tmp_path):
 
     assert len(digests("two")) == 2
     assert digests("two") == digests("one")
+
+
+def test_stacked_runs_from_the_command_line(domain, tmp_path):
+    words = ["train", str(domain), "--seeds", "2", "--strategy", "stacked", "--jobs", "2", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, [*words, *SMALL], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "2 runs at a time, 1 thread each, stacked." in done.stdout
+    for path in tmp_path.glob("runs/*/result.json"):
+        how = json.loads(path.read_text())["execution"]["strategy"]
+        assert how == {"strategy": "stacked", "runs_at_a_time": 2, "timed": []}
 
 
 def test_a_lost_run_makes_the_exit_code_1_and_nothing_else_does():
