@@ -29,8 +29,8 @@ class Row:
 
 ENGINES: dict[str, Row] = {
     "local": Row("mkfa.engines.processes", "this machine", ("strategy",)),
-    "ray": Row("mkfa.engines.ray_cluster", "a running Ray cluster", ("address",)),
     "orders": Row("mkfa.engines.orders", "orders for 'mkfa work', which torchrun may start"),
+    "ray": Row("mkfa.engines.ray_cluster", "a running Ray cluster", ("address",)),
     "slurm": Row("mkfa.engines.slurm_queue", "job arrays of Slurm", ("sbatch",)),
 }
 """Engines by name."""
