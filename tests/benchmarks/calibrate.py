@@ -166,7 +166,8 @@ def compare_pair(
     a = NOISE[null](sizes, rng)
     b = planted(a, NOISE[null](sizes, rng), share, rng)
     seed = int(rng.integers(2**31))
-    result = compare(bank_of(a, "a"), bank_of(b, "b"), measures=JUDGED, nulls=null, draws=m, splits=1, seed=seed)
+    options: dict[str, Any] = dict(measures=JUDGED, nulls=against or null, draws=m, splits=1, seed=seed)
+    result = compare(bank_of(a, "a"), bank_of(b, "b"), **options)
     kind = result.kinds[0]
     chance = kind.nulls[0]
     out = {f"p {name}": float(p) for name, p in zip(kind.measures, chance.p, strict=True)}
