@@ -2,7 +2,8 @@
 
 The first signal raises `Interrupted` in the main thread, so that the work can close what it has open. Every file is
 written whole or not at all; therefore the process may also end at once, and does so where an exception would be lost or
-would come too late: while modules are imported, after a second signal, and when the work does not end by itself.
+would come too late: while modules are imported or compiled, after a second signal, and when the work does not end by
+itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import _thread
 import atexit
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -27,6 +29,8 @@ _AGAIN = 0.05
 """Seconds until an interrupt that was lost in a callback is raised again."""
 _BELOW_BAR = "\r\x1b[K\x1b[?25h"
 """Erases the line of a progress bar and shows the cursor, which it had hidden."""
+_COMPILER = re.compile(r"[/\\\\](numba|llvmlite)[/\\\\]")
+"""Files of the compiler that UMAP uses: a process that was interrupted in it once ended with a segmentation fault."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -96,7 +100,7 @@ class Interrupts:
         self.repeating = False
         if self.code:  # an error was reported already
             os._exit(self.code)
-        if second or self.code is not None or _imports(frame):
+        if second or self.code is not None or _loads(frame):
             self.leave()
         self.raised = True
         raise Interrupted
@@ -150,10 +154,10 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """True while a module is imported: libraries turn an exception into errors of their own, or crash."""
+def _loads(frame: FrameType | None) -> bool:
+    """True while a module is imported or compiled: libraries turn an exception into errors of their own, or crash."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code.co_filename.startswith("<frozen importlib") or _COMPILER.search(frame.f_code.co_filename):
             return True
         frame = frame.f_back
     return False

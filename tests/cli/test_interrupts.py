@@ -142,6 +142,16 @@ def test_during_imports(tmp_path):
     assert seconds < 80
 
 
+@posix
+def test_while_a_function_is_compiled(tmp_path):
+    """The compiler is native code with callbacks into Python: an exception out of one has crashed it."""
+    inner = "print('in', flush=True)\ntry:\n    time.sleep(100)\nexcept BaseException:\n    raise OSError\n"
+    body = f"def work():\n    exec(compile({inner!r}, '/lib/numba/core/compiler.py', 'exec'), {{'time': time}})\n"
+    code, errors, seconds = stop(body, signal.SIGINT)
+    assert (code, errors) == (130, LINE)
+    assert seconds < 80
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted") / "work"
