@@ -49,7 +49,7 @@ def curve(steps: int, seeds: int, out: str) -> list[str]:
 
 @needs_ray
 def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
-    words = ["train", "digits", "--seeds", "4", *SMALL, "--equal-steps", "2000"]
+    words = ["train", "digits", "--seeds", "4", *SMALL, "--equal-steps", "800"]
     # a short path: those of Ray's sockets have 107 characters at most
     with Namespace(
         Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
@@ -60,10 +60,11 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
             assert "2 runs at a time on 2 nodes, 1 thread each, timed so" in _joined(guess)
             sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
 
-            def seen(name: str) -> int:
-                return len(list(inside.folder.glob(f"ray/runs/*/{name}")))
+            def at_work() -> int:
+                begun = inside.folder.glob("ray/runs/*/progress.json")
+                return sum(not path.with_name("result.json").exists() for path in begun)
 
-            while not seen("result.json") or seen("progress.json") < 2:  # until both nodes are busy again
+            while not list(inside.folder.glob("ray/runs/*/result.json")) or at_work() < 2:  # both nodes are busy again
                 assert sweep.poll() is None, sweep.communicate()[0][-3000:]
                 time.sleep(0.2)
             os.kill(raylets(inside)[1], signal.SIGKILL)
@@ -82,7 +83,7 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
 
 @needs_ray
 def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
-    words = ["train", "digits", "--seeds", "2", *SMALL, "--equal-steps", "1500"]
+    words = ["train", "digits", "--seeds", "2", *SMALL, "--equal-steps", "800"]
     with Namespace(
         Path(f"/tmp/mkfa-ray-{os.getpid()}-d"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
     ) as inside:
@@ -139,7 +140,7 @@ def test_a_cluster_that_is_not_there_is_refused(tmp_path):
 
 @needs_slurm
 def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_path):
-    words = [*curve(1000, 1, "slurm"), "--engine", "slurm"]
+    words = [*curve(600, 1, "slurm"), "--engine", "slurm"]
     with Namespace(tmp_path / "n") as inside:
         start_slurm(inside)
         first = inside.mkfa(*words)
@@ -163,7 +164,7 @@ def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_pat
             assert time.monotonic() < until + 240, _queue(inside)
             time.sleep(1)
         last = inside.mkfa(*words)
-        inside.mkfa(*curve(1000, 1, "local"))
+        inside.mkfa(*curve(600, 1, "local"))
         resumed = [json.loads(path.read_text())["resumed"] for path in inside.folder.glob("slurm/runs/*/result.json")]
         local, queue = what_counts(inside.folder / "local"), what_counts(inside.folder / "slurm")
     assert queue == local and len(local) == 6
