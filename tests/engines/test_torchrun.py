@@ -154,7 +154,7 @@ def rank_of(process: int) -> str:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_a_run_outlives_the_loss_of_a_process(images, tmp_path):
-    folder = order(images, tmp_path, steps=400, checkpoint_seconds=0.3)
+    folder = order(images, tmp_path, steps=150, checkpoint_seconds=0.3)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "mkfa", "work", str(folder)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
