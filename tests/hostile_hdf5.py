@@ -213,7 +213,7 @@ def keras_shards_that_share(n: int) -> Files:
             f.create_dataset(f"{LAYERS}_{i}/vars/0", data=np.ones((3, 3, 1, 1), "f4"))
 
     (image,) = hdf5_file("x", fill).values()
-    names = [f"m_{i:05d}.weights.h5" for i in range(min(5 * n, 300))]
+    names = [f"m_{i:05d}.weights.h5" for i in range(min(5 * n, 30))]
     places = {f"/{LAYERS}_{i}/vars": names for i in range(20 * n)}
     index = json.dumps({"weight_map": places}).encode()
     return {"m.weights.json": index, **dict.fromkeys(names, image)}

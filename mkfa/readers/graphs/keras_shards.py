@@ -29,6 +29,7 @@ INDEX = ".weights.json"
 _SHARD = re.compile(r"(.+)_\d{5}\.weights\.h5")
 _LONGEST_INDEX = 1 << 26
 _STEPS_A_FILE = 20_000  # opening a file takes milliseconds
+_STEPS_A_PART = 30
 _AGAIN = "fetch index and shards again"
 
 
@@ -95,7 +96,7 @@ def read_keras_shards(index: Path, options: ReadOptions = DEFAULT) -> Reading:
             read_head(path)  # refuses missing files, LFS pointers and web pages
             budget.grow(path.stat().st_size)
             files[name] = stack.enter_context(hdf5.open_weights(path, path))
-        _check(index, places, files)
+        _check(index, places, files, budget)
         try:
             layers = _merged(layer for f in files.values() for layer in stored_layers(f, config, budget))
             stated = [take_layer(layer, tally) for layer in layers.values()]
@@ -107,12 +108,13 @@ def read_keras_shards(index: Path, options: ReadOptions = DEFAULT) -> Reading:
     return reading if stated and all(stated) else replace(reading, rule="shape")
 
 
-def _check(index: Path, places: Mapping[str, list[str]], files: Mapping[str, Any]) -> None:
+def _check(index: Path, places: Mapping[str, list[str]], files: Mapping[str, Any], budget: Budget) -> None:
     """Refuse shards that lack a group of weights that the index puts into them."""
     for group, names in places.items():
         for name in names:
             at = files[name]
             for part in group.strip("/").split("/"):
+                budget.step(_STEPS_A_PART)
                 if not hdf5.is_group(at) or not hdf5.is_inside(at, part):
                     raise SourceError(index, f"lists {group[:80]!r} in {name[:80]}, which lacks it", _AGAIN)
                 at = at[part]
