@@ -129,7 +129,11 @@ class Task:
         WorkError
             The images have changed since the task was written.
         """
-        domains = _domains(self.size, self.max_size, self.crop_from, self.eval_size)
+        sizes = self.size, self.max_size, self.crop_from, self.eval_size
+        domains = _domains(*sizes)
+        if any(domains.asked_as(own) not in (own, name) for own, name in self.names.items()):
+            _domains.cache_clear()  # this process trained on other images of the same name before
+            domains = _domains(*sizes)
         for spec in (self.planned.spec, self.planned.source_run):
             if spec is not None and domains[self.names[spec.domain]].digest != spec.domain_digest:
                 raise WorkError(self.names[spec.domain], "has changed since the plan was made", "run the command again")
@@ -146,6 +150,7 @@ def _reachable(domain: str) -> str:
 
 @lru_cache(maxsize=2)
 def _domains(size: int, max_size: int, crop_from: int, eval_size: int) -> Domains:
+    """Return the domains of this process, which opens each once for all of its runs."""
     return Domains(size, max_size, crop_from=crop_from, eval_size=eval_size)
 
 

@@ -66,6 +66,16 @@ def test_a_run_is_trained_from_its_folder(images, tmp_path):
     assert (folder / RESULT).exists()
 
 
+def test_a_process_trains_on_other_images_of_the_same_name(images, tmp_path):
+    first, other = order(images, tmp_path / "runs"), tmp_path / "other" / "a.h5"
+    assert exit_code(work(first, stop=Stop())) == OVER
+    x, y = np.zeros((36, 16, 16, 1), np.uint8), np.arange(36, dtype=np.int64) % 3
+    other.parent.mkdir()
+    made = make_domain("a", ("k", "l", "m"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
+    second = order(str(write_domain(made, other, facts={"source": "made"})), tmp_path / "runs")
+    assert exit_code(work(second, stop=Stop())) == OVER and first != second
+
+
 def test_the_command_says_how_it_ended(images, tmp_path):
     folder = order(images, tmp_path / "runs")
     first = subprocess.run(command(folder), capture_output=True, text=True, check=False)
@@ -99,6 +109,7 @@ def test_a_file_stops_all_runs_of_a_folder(images, tmp_path):
     thread = threading.Thread(target=lambda: ends.append(work(folder, stop=Stop())))
     thread.start()
     while (seen := read_progress(folder)) is None:
+        assert thread.is_alive(), ends
         time.sleep(0.02)
     (folder.parent / STOP_FILE).touch()
     thread.join(60)
