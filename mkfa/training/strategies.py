@@ -62,6 +62,13 @@ class Alone:
         del self.steps[r]
 
 
+def _check_drawn(step: Step, strategy: str) -> None:
+    """Raise MkfaError if the network draws in its forward pass, which the strategy cannot repeat run by run."""
+    if step.drop_paths is None:
+        problem = "has stochastic depth that cannot be drawn before the forward pass"
+        raise MkfaError(f"--strategy {strategy}", problem, "choose another strategy, such as alone")
+
+
 class Stacked(Alone):
     """The networks of all runs computed as one: a `Group`. They are put together anew when a run comes or goes."""
 
@@ -70,9 +77,7 @@ class Stacked(Alone):
         self.network: Any = None
 
     def add(self, step: Step) -> None:
-        if step.drop_paths is None:
-            problem = "has stochastic depth that cannot be drawn before the forward pass"
-            raise MkfaError("--strategy stacked", problem, "choose another strategy, such as alone")
+        _check_drawn(step, "stacked")
         super().add(step)
         self.network = None
 
@@ -122,9 +127,7 @@ class Graphs(Alone):
         self.captured: list[_Captured | None] = []
 
     def add(self, step: Step) -> None:
-        if step.drop_paths is None:
-            problem = "has stochastic depth that cannot be drawn before the forward pass"
-            raise MkfaError("--strategy graph", problem, "choose another strategy, such as alone")
+        _check_drawn(step, "graph")
         super().add(step)
         self.captured.append(None)
 
