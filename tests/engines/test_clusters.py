@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.clusters import RAY, Namespace, can_unshare, raylets, start_ray, start_slurm
+from tests.engines.clusters import (
+    RAY,
+    Namespace,
+    can_unshare,
+    processes_of,
+    raylets,
+    start_ray,
+    start_slurm,
+    stopped,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -60,14 +69,9 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
             assert "2 runs at a time on 2 nodes, 1 thread each, timed so" in _joined(guess)
             sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
 
-            def at_work() -> int:
-                begun = inside.folder.glob("ray/runs/*/progress.json")
-                return sum(not path.with_name("result.json").exists() for path in begun)
-
-            while not list(inside.folder.glob("ray/runs/*/result.json")) or at_work() < 2:  # both nodes are busy again
+            while not list(inside.folder.glob("ray/runs/*/result.json")) or not lose_node_at_work(inside):
                 assert sweep.poll() is None, sweep.communicate()[0][-3000:]
                 time.sleep(0.2)
-            os.kill(raylets(inside)[1], signal.SIGKILL)
             said, _ = sweep.communicate(timeout=900)
             assert sweep.returncode == 0, said[-3000:]
             assert len(raylets(inside)) == 2  # mkfa neither started nor stopped any
@@ -79,6 +83,22 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
     assert cluster == local and len(local) == 4
     assert "was lost" in attempts
     assert "it is tried again" in said
+
+
+def lose_node_at_work(inside: Namespace) -> bool:
+    """Kill the second node in the middle of a run; False, and nothing is killed, if none of its processes trains.
+
+    Its processes stand still while this looks: a run would otherwise end between the look and the kill.
+    """
+    node = raylets(inside)[1]
+    with stopped(processes_of(node)) as workers:
+        attempts = [path for path in inside.folder.glob("ray/runs/*/attempts.jsonl")]
+        last = {path: json.loads(path.read_text().splitlines()[-1]) for path in attempts}
+        if not any(record["event"] == "started" and record["pid"] in workers for record in last.values()):
+            return False
+        for pid in (node, *workers):
+            os.kill(pid, signal.SIGKILL)
+    return True
 
 
 @needs_ray
