@@ -13,16 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.clusters import (
-    RAY,
-    Namespace,
-    can_unshare,
-    processes_of,
-    raylets,
-    start_ray,
-    start_slurm,
-    stopped,
-)
+from tests.engines.clusters import RAY, Namespace, can_unshare, processes_of, raylets, start_ray, start_slurm, stopped
 
 pytestmark = [
     pytest.mark.slow,
