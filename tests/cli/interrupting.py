@@ -18,7 +18,10 @@ import numpy as np
 from PIL import Image
 from small import SMALL, pack_small_domain
 
+from mkfa.engines.work import SAVED
+
 MKFA = (sys.executable, "-m", "mkfa.cli.app")
+SMALL_RUN = f"{' '.join(SMALL)} --seeds 1 --out out/runs"
 VERBS: dict[str, str] = {
     "harvest": "harvest in/ppocr_cls.safetensors --out out/bank.h5",
     "banks": "banks",
@@ -29,9 +32,20 @@ VERBS: dict[str, str] = {
     "atlas": "atlas ppocrv4_det --kernel-size 3x3 --clusters 4 --sample 150 --out out/a.json --figure out/a.png",
     "keys": "keys ppocrv4_det --kernel-size 3x3 --keys 4 --candidates 12 --sample 300 --out out/k.csv",
     "figure": "figure filters ppocrv4_det --out out/f.pdf",
+    "graft": "graft mobilenetv2_035 --weights in/network.pt --images in/pictures --vocabulary keys:in/bank.h5 "
+    "--sizes 2 --count 8 --size 32 --device cpu --draws 1 --out out/g.json --figure out/g.png",
     "pack": "domains pack in/pictures --size 16 --workers 2 --out out/d.h5",
     "train": f"train in/bright.h5 {' '.join(SMALL)} --seeds 2 --out out/runs",
     "train in processes": f"train in/bright.h5 {' '.join(SMALL)} --seeds 2 --jobs 2 --out out/runs",
+    "transfer": f"transfer --source in/dark.h5 --target in/bright.h5 --layers all --arms transfer,random {SMALL_RUN}",
+    "transfer-curve": f"transfer-curve --source in/dark.h5 --target in/bright.h5 --layers 1..2 {SMALL_RUN}",
+    "transfer-sweep": "transfer-sweep --source in/dark.h5 --target in/bright.h5 --channels 4,8 --arms transfer,random "
+    f"{SMALL_RUN}",
+    "transfer-matrix": f"transfer-matrix --target in/bright.h5,in/dark.h5 --layers 1 {SMALL_RUN}",
+    "work": "work out/orders/runs/*",
+    "claims": "claims check --out out/v.json",
+    "reproduce": "reproduce figure4 --scale paper --dry-run",
+    "plan": "plan paper --out out/p.csv",
     "runs": "runs draw bundled --experiment letters-table --out out/r.png",
     "report": "report in/bank.h5 bundled --no-compute --out out/page.html",
     "explain": "explain selffer",
@@ -57,11 +71,28 @@ def prepare(folder: Path) -> None:
             pixels = rng.integers(0, 256, (48, 48, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(given / "pictures" / name / f"{i}.png")
     pack_small_domain(given, "bright")
+    pack_small_domain(given, "dark")
     _run(folder, "harvest in/ppocr_cls.safetensors --out in/bank.h5", check=True)
+    _run(folder, f"train in/dark.h5 {' '.join(SMALL)} --seeds 1 --engine orders --out out/orders", check=True)
+    write_network(given / "network.pt")
+
+
+def write_network(path: Path) -> None:
+    """Write the weights of an untrained network for photographs."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    torch.save(timm.create_model("mobilenetv2_035").state_dict(), path)
+
+
+def _words(command: str, folder: Path) -> list[str]:
+    """Return the words that start a command; a word with an asterisk stands for the folder that it matches."""
+    return [*MKFA, *(str(next(folder.glob(word))) if "*" in word else word for word in command.split())]
 
 
 def _run(folder: Path, command: str, *, check: bool = False) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MKFA, *command.split()], cwd=folder, capture_output=True, text=True, check=check)
+    return subprocess.run(_words(command, folder), cwd=folder, capture_output=True, text=True, check=check)
 
 
 def content(folder: Path) -> dict[str, object]:
@@ -133,7 +164,7 @@ class Calm:
             shutil.rmtree(copy)
 
     def _interrupt(self, copy: Path, after: float, number: int) -> str:
-        words = [*MKFA, *VERBS[self.verb].split()]
+        words = _words(VERBS[self.verb], copy)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(words, cwd=copy, text=True, start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
             try:
@@ -146,10 +177,13 @@ class Calm:
                 process.kill()
                 return f"still there a minute after the signal at {after:.2f} s"
         waited = time.monotonic() - asked
-        lines = [line for line in errors.splitlines() if "mkfa: stopped" in line]
+        saved = self.verb == "work" and process.returncode == SAVED  # schedulers read it, and start it again
+        lines = [
+            line for line in errors.splitlines() if ("saving the current run" if saved else "mkfa: stopped") in line
+        ]
         if process.returncode == 0:
             wrong = "" if not lines and content(copy) == self.result else "exit code 0, yet not as if undisturbed"
-        elif process.returncode != 128 + number or len(lines) != 1:
+        elif process.returncode != (SAVED if saved else 128 + number) or len(lines) != 1:
             wrong = f"exit code {process.returncode}"
         elif waited > 12:
             wrong = f"ended {waited:.0f} s later"
