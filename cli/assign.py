@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from mkfa.cli.shared.options import Bank, Seed, add, flag, option
+from mkfa.cli.shared.options import Bank, Seed, flag, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
 MOST_DRAWS = 10_000_000
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "assign", assign, former={"--layers": "--by-layer"})
+FORMER = {"--layers": "--by-layer"}
 
 
 def assign(

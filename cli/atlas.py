@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import percent, print_table, say
 from mkfa.cli.shared.progress import shown
@@ -18,9 +16,7 @@ MOST_BANKS = 4
 """Banks that have a column of their own in the printed table."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module to the command line."""
-    add(app, "atlas", atlas, former={"--kernel": "--kernel-size"})
+FORMER = {"--kernel": "--kernel-size"}
 
 
 def atlas(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Seed, add, option
+from mkfa.cli.shared.options import Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say, warn
 from mkfa.cli.shared.progress import shown
@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 MOST_DRAWS = 1_000_000
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    former = {"--bank": "BANK", "--kernel": "--kernel-size", "--permutations": "--draws", "--null": "--nulls"}
-    add(
-        app,
-        "compare",
-        compare,
-        former=former,
-        epilog="\n\n".join([*_listed("Measures", MEASURES), *_listed("Nulls", NULLS)]),
-    )
+FORMER = {"--bank": "BANK", "--kernel": "--kernel-size", "--permutations": "--draws", "--null": "--nulls"}
+
+
+def epilog() -> str:
+    """Return what the help ends in."""
+    return "\n\n".join([*_listed("Measures", MEASURES), *_listed("Nulls", NULLS)])
 
 
 def _listed(title: str, table: Table[Any]) -> list[str]:

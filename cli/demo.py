@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, add, option
+from mkfa.cli.shared.options import OUTPUT, Force, option
 from mkfa.cli.shared.printing import VOICE, say
 
 STEPS: tuple[tuple[str, str, str], ...] = (
@@ -69,12 +69,6 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 """Heading, explanation, command."""
 MARK = "Written by 'mkfa demo'."
 """How the README.txt of the demo's folder begins: the demo may replace its own files."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-
-    add(app, "demo", demo)
 
 
 def demo(

@@ -7,18 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import Json, add, option
+from mkfa.cli.shared.options import Json, option
 from mkfa.cli.shared.printing import print_list, print_table, say
 
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
 EXTRAS |= {"pandas": "to_frame() in Python", "ray": "train --engine ray"}
 SPACE = 1 << 30
 """Bytes that should be free in the home folder."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "doctor", doctor)
 
 
 def doctor(

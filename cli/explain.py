@@ -7,13 +7,8 @@ from typing import Annotated
 import typer
 
 from mkfa.cli.shared.glossary import GLOSSARY
-from mkfa.cli.shared.options import Json, add
+from mkfa.cli.shared.options import Json
 from mkfa.cli.shared.printing import print_list, say
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "explain", explain)
 
 
 def explain(

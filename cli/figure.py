@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, Width, add, flag, option
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, Width, flag, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say
 from mkfa.figures import FIGURES
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "figure", figure, former={"--banks": "BANK"})
+FORMER = {"--banks": "BANK"}
 
 
 def figure(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared.options import NETWORK, RUNNING, Seed, add, option
+from mkfa.cli.shared.options import NETWORK, RUNNING, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say, warn, words
 from mkfa.cli.shared.progress import shown
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from mkfa.grafts.result import Graft, Point
 
 IMAGES = {"rich_help_panel": "Images"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "graft", graft)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mkfa.cli.shared.bank_facts import print_bank
-from mkfa.cli.shared.options import OUTPUT, Force, Json, add, flag, option
+from mkfa.cli.shared.options import OUTPUT, Force, Json, flag, option
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from mkfa.readers.collect import HarvestedBank
 
 SILENT = "Provenance, if the checkpoint does not record it."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "harvest", harvest)
 
 
 def harvest(

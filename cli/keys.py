@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mkfa.cli.shared.options import Banks, KernelSize, Seed, add, option
+from mkfa.cli.shared.options import Banks, KernelSize, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
@@ -15,9 +13,7 @@ if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module to the command line."""
-    add(app, "keys", keys, former={"--kernel": "--kernel-size"})
+FORMER = {"--kernel": "--kernel-size"}
 
 
 def keys(

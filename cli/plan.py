@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mkfa.cli.shared.options import Force, Json, add, flag, option
+from mkfa.cli.shared.options import Force, Json, flag, option
 from mkfa.cli.shared.outputs import check_output, say_wrote
 from mkfa.cli.shared.printing import print_json, print_table, say
 from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
     from mkfa.evidence.costs import Costs, Rate
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "plan", plan)
 
 
 def plan(

@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, add, flag, option
+from mkfa.cli.shared.options import OUTPUT, Force, Json, Seed, flag, option
 from mkfa.cli.shared.printing import print_json, say
 from mkfa.cli.shared.progress import shown
 from mkfa.report.limits import DRAWS, MAP_FILTERS, MOST_FILTERS, MOST_PAIRS, MOST_RUNS
 
 LIMITS = {"rich_help_panel": "Limits"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "report", report)
 
 
 def report(

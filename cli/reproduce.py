@@ -8,7 +8,7 @@ import typer
 
 from mkfa.cli.shared import evidence, training
 from mkfa.cli.shared.evidence import Changes, Scale
-from mkfa.cli.shared.options import Json, OutFolder, Running, add
+from mkfa.cli.shared.options import Json, OutFolder, Running
 from mkfa.cli.shared.outputs import save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from mkfa.evidence.plans import Part, Work
     from mkfa.evidence.programme import Entry
     from mkfa.evidence.reproduction import Reproduction
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "reproduce", reproduce)
 
 
 def reproduce(

@@ -105,23 +105,9 @@ def show_run(
         print_json(heading("run_details") | plain(details))
         return
     entry, result = details["run"], details["result"] or {}
-    own = [
-        "hash",
-        "state",
-        "domain",
-        "arch",
-        "arm",
-        "layers",
-        "what",
-        "recipe",
-        "training_version",
-        "seed",
-        "source",
-        "error",
-        "experiment",
-        "path",
-    ]
-    facts = [(key, entry[key]) for key in own if entry[key] not in ("", None)]
+    own = "hash state domain arch arm layers what recipe training_version seed source"
+    own += " error experiment path"
+    facts = [(key, entry[key]) for key in own.split() if entry[key] not in ("", None)]
     if entry["state"] == "running" and (report := read_progress(Path(entry["path"]))):
         facts.append(("progress", f"step {report.step} of {report.steps}"))
     keys = "top1_last top1_best best_epoch chance loss_test images_per_second seconds resumed train_images test_images"

@@ -8,14 +8,11 @@ from typing import Annotated
 import typer
 
 from mkfa.cli.shared.bank_facts import bank_facts, layer_facts, print_bank, print_layer
-from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, Width, add, option
+from mkfa.cli.shared.options import OUTPUT, Bank, Force, Json, Width, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, say_wrote, warn
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "show", show, former={"--out": "--figure"})
+FORMER = {"--out": "--figure"}
 
 
 def show(

@@ -7,13 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from mkfa.cli.shared import training
-from mkfa.cli.shared.options import DOMAIN, Json, NetworkOptions, OutFolder, RecipeOptions, Running, Seeds, add
+from mkfa.cli.shared.options import DOMAIN, Json, NetworkOptions, OutFolder, RecipeOptions, Running, Seeds
 from mkfa.cli.shared.printing import print_list, print_table, say
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "train", train)
 
 
 def train(

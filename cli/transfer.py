@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from mkfa.cli.shared import training
-from mkfa.cli.shared.arm_help import epilog
+from mkfa.cli.shared.arm_help import epilog as epilog
 from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
@@ -22,14 +20,10 @@ from mkfa.cli.shared.options import (
     Target,
     Width,
     WithPaper,
-    add,
     option,
 )
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "transfer", transfer, former={"--arm": "--arms"}, epilog=epilog())
+FORMER = {"--arm": "--arms"}
 
 
 def transfer(

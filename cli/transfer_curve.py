@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.cli.shared import training
-from mkfa.cli.shared.arm_help import epilog
+from mkfa.cli.shared.arm_help import epilog as epilog
 from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
@@ -23,15 +21,9 @@ from mkfa.cli.shared.options import (
     Target,
     Width,
     WithPaper,
-    add,
     option,
 )
 from mkfa.experiments.defaults import LAYERS, PAIR
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "transfer-curve", transfer_curve, epilog=epilog())
 
 
 def transfer_curve(

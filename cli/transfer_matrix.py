@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared import training
 from mkfa.cli.shared.options import (
@@ -18,16 +16,11 @@ from mkfa.cli.shared.options import (
     Seeds,
     Width,
     WithPaper,
-    add,
     option,
 )
 from mkfa.experiments.defaults import SIX
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    former = {"--domains": "--target", "--sources": "--source", "--arm": "--arms"}
-    add(app, "transfer-matrix", transfer_matrix, former=former)
+FORMER = {"--domains": "--target", "--sources": "--source", "--arm": "--arms"}
 
 
 def transfer_matrix(

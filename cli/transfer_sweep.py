@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared import training
-from mkfa.cli.shared.arm_help import epilog
+from mkfa.cli.shared.arm_help import epilog as epilog
 from mkfa.cli.shared.options import (
     SOURCE,
     CurveRecipe,
@@ -21,17 +19,11 @@ from mkfa.cli.shared.options import (
     SweepNetwork,
     Target,
     Width,
-    add,
     option,
 )
 from mkfa.experiments.defaults import KERNELS, PAIR, SWEEP_ARMS, WIDTHS
 
 _DEFAULT = f"Default, where no axis is named: {','.join(map(str, WIDTHS))}"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "transfer-sweep", transfer_sweep, epilog=epilog())
 
 
 def transfer_sweep(

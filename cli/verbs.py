@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from mkfa.cli.shared.interrupts import INTERRUPTS
-from mkfa.cli.shared.options import Group, Quiet, Verbose, flag, option
+from mkfa.cli.shared.options import Group, Quiet, Verbose, add, flag, option
 from mkfa.cli.shared.printing import VOICE, clean, warn
 from mkfa.cli.shared.streams import emit, output_error
 
@@ -43,7 +43,9 @@ VERBS = {
     "explain": ("Help", "Explain a word, such as selffer, floor or null."),
     "doctor": ("Help", "Check this installation: versions, devices, home folder, locks, space."),
 }
-"""Name -> heading in the help, summary. Each is the module of its name, imported when it is used."""
+"""Name -> heading in the help, summary. Each is the function of its name in the module of its name, imported when it is
+used. The module may have `FORMER` spellings of options and an `epilog` of the help; one whose verb has verbs of its own
+has a function `register` instead."""
 
 VARIABLES = {
     "MKFA_HOME": "Folder for banks, runs and fetched data; default: $XDG_DATA_HOME/mkfa or ~/.local/share/mkfa.",
@@ -58,6 +60,19 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 """What parsers return when Ctrl-C stopped the verb."""
+
+
+def load_verb(name: str) -> typer.Typer:
+    """Import a verb; return an application that has it alone."""
+    alone = typer.Typer(add_completion=False)
+    function = name.replace("-", "_")
+    module = import_module(f"mkfa.cli.{function}")
+    if hasattr(module, "register"):
+        module.register(alone)
+    else:
+        former, epilog = getattr(module, "FORMER", None), getattr(module, "epilog", str)
+        add(alone, name, getattr(module, function), former=former, epilog=epilog())
+    return alone
 
 
 class Verbs(Group):  # type: ignore[misc]
@@ -75,10 +90,7 @@ class Verbs(Group):  # type: ignore[misc]
         """Return a verb; for the list of verbs its name and summary alone."""
         if self.listing or cmd_name not in VERBS:
             return self.commands.get(cmd_name)
-        alone = typer.Typer(add_completion=False)
-        module = import_module(f"mkfa.cli.{cmd_name.replace('-', '_')}")
-        module.register(alone)
-        return typer.main.get_group(alone).commands[cmd_name]
+        return typer.main.get_group(load_verb(cmd_name)).commands[cmd_name]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help without importing the verbs."""

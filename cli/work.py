@@ -7,13 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mkfa.cli.shared.options import add
 from mkfa.cli.shared.printing import say
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb of this module to the command line."""
-    add(app, "work", work)
 
 
 def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder with a task.json.")]) -> None:

@@ -14,7 +14,4 @@ if TYPE_CHECKING:
     from mkfa.arms.arms import find_arm as find_arm
     from mkfa.arms.plant import set_filters as set_filters
 
-__getattr__, __dir__, __all__ = face(
-    __name__,
-    {"ARMS": "mkfa.arms.arms", "Arm": "mkfa.arms.arms", "find_arm": "mkfa.arms.arms", "set_filters": "mkfa.arms.plant"},
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -18,18 +18,4 @@ if TYPE_CHECKING:
     from mkfa.banks.library import load_bank as load_bank
     from mkfa.banks.quality import layer_quality as layer_quality
 
-__getattr__, __dir__, __all__ = face(
-    __name__,
-    {
-        "FilterBank": "mkfa.banks.bank",
-        "FilterGroup": "mkfa.banks.bank",
-        "Kind": "mkfa.banks.bank",
-        "Layer": "mkfa.banks.bank",
-        "Provenance": "mkfa.banks.bank",
-        "read_bank": "mkfa.banks.bank_file",
-        "write_bank": "mkfa.banks.bank_file",
-        "list_banks": "mkfa.banks.library",
-        "load_bank": "mkfa.banks.library",
-        "layer_quality": "mkfa.banks.quality",
-    },
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

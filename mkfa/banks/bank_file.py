@@ -50,18 +50,8 @@ LONGEST_NAME = 4096
 BANK_FORMAT = "mkfa.filterbank"
 BANK_VERSION = 1
 
-_TEXT_ATTRIBUTES = (
-    "source",
-    "source_sha256",
-    "hub_commit",
-    "architecture",
-    "training_set",
-    "task",
-    "licence",
-    "rule",
-    "mkfa_version",
-    "created",
-    "weights",
+_TEXT_ATTRIBUTES = tuple(
+    "source source_sha256 hub_commit architecture training_set task licence rule mkfa_version created weights".split()
 )
 
 

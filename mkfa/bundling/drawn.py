@@ -56,25 +56,9 @@ _CLIPART = {
 """Class -> folders of the package; the longest matching one names an image's class."""
 _NO_SCRIPT = frozenset(
     (
-        "?",
-        "LATIN",
-        "MATHEMATICAL",
-        "CJK",
-        "MODIFIER",
-        "COMBINING",
-        "SIGNWRITING",
-        "MASCULINE",
-        "FEMININE",
-        "BLACK-LETTER",
-        "DOUBLE-STRUCK",
-        "SCRIPT",
-        "HANGUL",
-        "KATAKANA",
-        "HIRAGANA",
-        "MASU",
-        "ALEF",
-        "DUPLOYAN",
-    )
+        "? LATIN MATHEMATICAL CJK MODIFIER COMBINING SIGNWRITING MASCULINE FEMININE BLACK-LETTER DOUBLE-STRUCK SCRIPT "
+        "HANGUL KATAKANA HIRAGANA MASU ALEF DUPLOYAN"
+    ).split()
 )
 """First words of Unicode names that are not writing systems, or too close to another one."""
 _TWO_WORDS = frozenset(("OLD", "NEW", "LINEAR", "TAI", "PAU", "PAHAWH", "MENDE", "WARANG", "CAUCASIAN", "KAYAH"))

@@ -16,32 +16,12 @@ from mkfa.bundling.drawn import MASTER, SEED, Samples, rank
 from mkfa.errors import WorkError
 
 _FASHION = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"]
-_NATURE = (
-    "Aqua",
-    "Blinds",
-    "Dune",
-    "FreshFlower",
-    "Garden",
-    "GreenMeadow",
-    "LadyBird",
-    "RainDrops",
-    "TwoWings",
-    "Wood",
-    "YellowFlower",
-)
-_UBUNTU_TOUCH = (
-    "Bridge_by",
-    "Dragonfly_by",
-    "Picture_0B",
-    "Picture_1A",
-    "Wine_by",
-    "aitzgorri_by",
-    "friends_by",
-    "greentock_by",
-    "life_by",
-    "picosdeeuropa_by",
-    "seeding_by",
-    "sunset_by",
+_NATURE = tuple("Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops TwoWings Wood YellowFlower".split())
+_UBUNTU_TOUCH = tuple(
+    (
+        "Bridge_by Dragonfly_by Picture_0B Picture_1A Wine_by aitzgorri_by friends_by greentock_by life_by "
+        "picosdeeuropa_by seeding_by sunset_by"
+    ).split()
 )
 _PLASMA = ("BytheWater", "ColdRipple", "ColorfulCups", "EveningGlow", "FallenLeaf", "Grey", "OneStandsOut", "Path")
 PHOTOS = (

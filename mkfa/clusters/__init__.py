@@ -13,12 +13,4 @@ if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys as Keys
     from mkfa.clusters.keys import find_keys as find_keys
 
-__getattr__, __dir__, __all__ = face(
-    __name__,
-    {
-        "build_atlas": "mkfa.clusters.atlas",
-        "Atlas": "mkfa.clusters.atlas",
-        "find_keys": "mkfa.clusters.keys",
-        "Keys": "mkfa.clusters.keys",
-    },
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

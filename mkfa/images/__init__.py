@@ -15,14 +15,4 @@ if TYPE_CHECKING:
     from mkfa.images.load import load_domain as load_domain
     from mkfa.images.load import pack_domain as pack_domain
 
-__getattr__, __dir__, __all__ = face(
-    __name__,
-    {
-        "list_domains": "mkfa.images.load",
-        "load_domain": "mkfa.images.load",
-        "domain_facts": "mkfa.images.load",
-        "pack_domain": "mkfa.images.load",
-        "describe_domain": "mkfa.images.load",
-        "Domain": "mkfa.images.domain",
-    },
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

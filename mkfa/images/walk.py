@@ -22,39 +22,9 @@ SYSTEM_NAMES = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume i
 
 UNREAD = frozenset(
     (
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".jpe",
-        ".jfif",
-        ".pbm",
-        ".pnm",
-        ".pfm",
-        ".tga",
-        ".psd",
-        ".svg",
-        ".exr",
-        ".hdr",
-        ".dng",
-        ".nef",
-        ".cr2",
-        ".cr3",
-        ".arw",
-        ".raw",
-        ".dcm",
-        ".nii",
-        ".npy",
-        ".npz",
-        ".mat",
-        ".webm",
-        ".mp4",
-        ".zip",
-        ".tar",
-        ".gz",
-    )
+        ".heic .heif .avif .jxl .jp2 .j2k .jpe .jfif .pbm .pnm .pfm .tga .psd .svg .exr .hdr .dng .nef .cr2 .cr3 .arw "
+        ".raw .dcm .nii .npy .npz .mat .webm .mp4 .zip .tar .gz"
+    ).split()
 )
 """Endings of pictures, videos, arrays and archives that are not read: a note says how many there are."""
 

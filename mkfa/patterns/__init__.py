@@ -11,6 +11,4 @@ if TYPE_CHECKING:
     from mkfa.patterns.assigning import assign as assign
     from mkfa.patterns.assignment import Assignment as Assignment
 
-__getattr__, __dir__, __all__ = face(
-    __name__, {"assign": "mkfa.patterns.assigning", "Assignment": "mkfa.patterns.assignment"}
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -12,4 +12,4 @@ from mkfa.lazy import face
 if TYPE_CHECKING:
     from mkfa.readers.harvesting import harvest as harvest
 
-__getattr__, __dir__, __all__ = face(__name__, {"harvest": "mkfa.readers.harvesting"})
+__getattr__, __dir__, __all__ = face(__name__, __file__)

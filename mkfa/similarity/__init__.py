@@ -14,13 +14,4 @@ if TYPE_CHECKING:
     from mkfa.similarity.matrix import Comparisons as Comparisons
     from mkfa.similarity.measures.table import Measure as Measure
 
-__getattr__, __dir__, __all__ = face(
-    __name__,
-    {
-        "compare": "mkfa.similarity.comparing",
-        "compare_many": "mkfa.similarity.comparing",
-        "Comparison": "mkfa.similarity.comparison",
-        "Comparisons": "mkfa.similarity.matrix",
-        "Measure": "mkfa.similarity.measures.table",
-    },
-)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

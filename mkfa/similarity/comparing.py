@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -33,8 +32,8 @@ from mkfa.nulls.draws import NULLS
 from mkfa.progress import Advance, Progress, follow
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
-from mkfa.similarity.depth_trend import PERMUTATIONS, depth_trend
-from mkfa.similarity.kind_comparison import KindComparison
+from mkfa.similarity.depth_trend import PERMUTATIONS, DepthTrend, depth_trend
+from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.layer_tests import exchange_layers
 from mkfa.similarity.lineage import families, find_lineage
@@ -237,108 +236,179 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
     return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes), lineage)
 
 
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Two banks at one kernel size: equal samples of their filters, and how they are scored.
+
+    `rows` are the filters of each sample. `judged` are the places of the plan's measures among all that were asked for;
+    the others are computed on all filters and have a value only.
+    """
+
+    kind: Kind
+    settings: CompareSettings
+    clouds: tuple[Cloud, Cloud]
+    rows: tuple[I64, I64]
+    sides: tuple[Side, Side]
+    plan: Plan
+    judged: tuple[int, ...]
+    same: bool
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """Return the random numbers of one part of the comparison; recorded results depend on the streams."""
+        return _rng(self.settings, self.kind, *stream)
+
+    def widen(self, values: F64) -> F64:
+        """Return values (..., J) of the judged measures as values of all, NaN for the others."""
+        return widen(values, self.judged, len(self.settings.measures))
+
+
+def _rng(settings: CompareSettings, kind: Kind, *stream: int) -> np.random.Generator:
+    return np.random.default_rng([settings.seed, kind.kh, kind.kw, kind.dh, kind.dw, *stream])
+
+
 def _compare_kind(
     a: FilterBank, b: FilterBank, kind: Kind, *, settings: CompareSettings, related: bool, advance: Advance
 ) -> KindComparison:
-    def rng(*stream: int) -> np.random.Generator:
-        return np.random.default_rng([settings.seed, kind.kh, kind.kw, kind.dh, kind.dw, *stream])
-
-    clouds = make_cloud(a, kind), make_cloud(b, kind)
-    same, n = same_filters(*clouds), sample_size(*clouds, settings.sample)
-    draw = rng(0)
-    rows = split(clouds[0], n, draw) if same else (split(clouds[0], n, draw)[0], split(clouds[1], n, draw)[0])
-    pooled = np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
-    bandwidth = settings.bandwidth or median_bandwidth(pooled)
-    judged = [i for i, name in enumerate(settings.measures) if MEASURES.find(name).whole is None]
-    measures = tuple(settings.measures[i] for i in judged)
-    directions = np.random.default_rng([DIRECTIONS_SEED, kind.kh, kind.kw])
-    plan = make_plan((kind.kh, kind.kw), measures, threshold=settings.threshold, bandwidth=bandwidth, rng=directions)
-    one, other = (
-        Side(bank, cloud, np.sort(chosen), take(cloud, chosen, plan))
-        for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
-    )
+    samples = _draw_samples(a, b, kind, settings)
+    one, other = samples.sides
     with one_thread():
         observed = score(one.sample, other.sample)
-        floors = [_halves(cloud, n, settings.splits, plan, rng(2, i)) for i, cloud in enumerate(clouds)]
-        layers_in = len(np.unique(one.sample.layer)), len(np.unique(other.sample.layer))
-        apart = unlike(one.sample, other.sample)
-        lacking = no_interval(settings.measures, layers_in, shared=same or related, apart=apart)
-        interval = np.full((2, len(measures)), np.nan)
-        if not all(lacking):
-            interval = layer_intervals(one.sample, other.sample, observed.values[0])
-        parts = _disjoint(clouds[0], rows) if same else (None, None)
-        exchange = exchange_layers(*clouds, parts, plan=plan, m=settings.permutations, rng=rng(4))
-        floor_layers = _floor_between_layers(clouds, n, plan, rng(5))
-    layers = observed.layers[0]
+        floors = [
+            _halves(cloud, len(one.rows), settings.splits, samples.plan, samples.rng(2, i))
+            for i, cloud in enumerate(samples.clouds)
+        ]
+        interval, no_interval = _intervals(samples, observed, related=related)
+        parts = _disjoint(samples.clouds[0], samples.rows) if samples.same else (None, None)
+        exchange = exchange_layers(
+            *samples.clouds, parts, plan=samples.plan, m=settings.permutations, rng=samples.rng(4)
+        )
+        floor_layers = samples.widen(_floor_between_layers(samples.clouds, len(one.rows), samples.plan, samples.rng(5)))
     floor = np.concatenate([half.values for halves in floors for half in halves]).mean(axis=0)
-    layer_floor = _layer_floor(floors)
-    stages = [_stages(side) for side in (one, other)]
+    stages = [_stages(side) for side in samples.sides]
     groups = stages[0][1], stages[1][1]
-    nulls = []
-    for null in map(NULLS.find, settings.nulls):
-        draws = draw_against(null, (one, other), m=settings.permutations, seed=settings.seed, advance=advance)
-        nulls.append(summarise(draws, observed, floor, measures=measures, groups=groups))
-    place = partial(widen, places=judged, total=len(settings.measures))
-    value, full = place(observed.values[0]), _on_all_filters(settings.measures, clouds)
-    value[[settings.measures.index(name) for name in full]] = list(full.values())
-    interval, floor, floor_layers = place(interval), place(floor), place(floor_layers)
-    lacking = tuple(
-        why or ("" if np.isfinite(low) else "its value does not differ between layers")
-        for why, low in zip(lacking, interval[0], strict=True)
-    )
-    nulls = [widened(null, judged, len(settings.measures)) for null in nulls]
-    hardest = strictest_nulls(nulls, settings.measures)
-    by_name = {null.null: null.fraction for null in nulls}
-    ceiling = next((null for null in nulls if null.null == settings.ceiling), nulls[0])
-    sizes = np.concatenate([side.sample.size for side in (one, other)])
-    at = next((n for n in nulls if n.null == PRIMARY[1]), ceiling)
-    trend = depth_trend(
-        layers[0] - at.layer_mean[0],
-        (_depths(clouds[0]), _depths(clouds[1])),
-        null=at.null,
-        same=same,
-        m=PERMUTATIONS,
-        seed=settings.seed,
-        rng=rng(6),
-    )
+    nulls = _against_nulls(samples, observed, floor, groups, advance)
+    sizes = np.concatenate([side.sample.size for side in samples.sides])
+    layers, layer_floor = observed.layers[0], _layer_floor(floors)
     return KindComparison(
         kind=kind,
-        n=n,
-        usable=(len(clouds[0]), len(clouds[1])),
+        n=len(one.rows),
+        usable=(len(samples.clouds[0]), len(samples.clouds[1])),
         **_layer_facts("a", one, stages[0][0]),
         **_layer_facts("b", other, stages[1][0]),
         per_layer=(int(sizes[sizes > 0].min()), int(sizes.max())),
         measures=settings.measures,
-        value=value,
+        **_values(samples, observed),
         interval=interval,
-        no_interval=lacking,
-        floor=floor,
+        no_interval=no_interval,
+        floor=samples.widen(floor),
         floor_layers=floor_layers,
-        ceiling=ceiling.mean,
-        ceiling_null=ceiling.null,
-        fraction=ceiling.fraction,
-        strictest=hardest,
-        fraction_strictest=np.array([by_name[n][i] if n else np.nan for i, n in enumerate(hardest)]),
-        bandwidth=bandwidth,
-        all_filters=FrozenDict(full),
+        **_chance_facts(nulls, settings),
+        bandwidth=samples.plan.bandwidth,
         **_coverage_facts(observed, floors, settings.threshold),
-        layer_measures=plan.by_layer,
+        layer_measures=samples.plan.by_layer,
         layer_value=layers,
         layer_floor=layer_floor,
         stage_value=by_stage(layers, groups),
         stage_floor=by_stage(layer_floor, groups),
-        nulls=tuple(nulls),
+        nulls=nulls,
         exchange=exchange,
-        depth_trend=trend,
-        shared=shared_filters(*clouds),
-        same=same,
+        depth_trend=_trend(samples, layers, nulls),
+        shared=shared_filters(*samples.clouds),
+        same=samples.same,
     )
 
 
-def _on_all_filters(measures: tuple[str, ...], clouds: tuple[Cloud, Cloud]) -> dict[str, float]:
-    weights = [cloud.weight.reshape(len(cloud), -1) for cloud in clouds]
-    whole = {name: MEASURES.find(name).whole for name in measures}
-    return {name: float(measure(*weights)) for name, measure in whole.items() if measure is not None}
+def _draw_samples(a: FilterBank, b: FilterBank, kind: Kind, settings: CompareSettings) -> _Samples:
+    """Draw equal samples of both banks, disjoint halves where these have the same filters, and plan the measures."""
+    clouds = make_cloud(a, kind), make_cloud(b, kind)
+    same, n = same_filters(*clouds), sample_size(*clouds, settings.sample)
+    rng = _rng(settings, kind, 0)
+    rows = split(clouds[0], n, rng) if same else (split(clouds[0], n, rng)[0], split(clouds[1], n, rng)[0])
+    pooled = np.concatenate([cloud.vector[chosen] for cloud, chosen in zip(clouds, rows, strict=True)])
+    judged = tuple(i for i, name in enumerate(settings.measures) if MEASURES.find(name).whole is None)
+    plan = make_plan(
+        (kind.kh, kind.kw),
+        tuple(settings.measures[i] for i in judged),
+        threshold=settings.threshold,
+        bandwidth=settings.bandwidth or median_bandwidth(pooled),
+        rng=np.random.default_rng([DIRECTIONS_SEED, kind.kh, kind.kw]),
+    )
+    one, other = (
+        Side(bank, cloud, np.sort(chosen), take(cloud, chosen, plan))
+        for bank, cloud, chosen in zip((a, b), clouds, rows, strict=True)
+    )
+    return _Samples(kind, settings, clouds, rows, (one, other), plan, judged, same)
+
+
+def _intervals(samples: _Samples, observed: Scores, *, related: bool) -> tuple[F64, tuple[str, ...]]:
+    """Return the interval of each measure, (2, M), and why it has none, "" where it has one."""
+    one, other = (side.sample for side in samples.sides)
+    layers = len(np.unique(one.layer)), len(np.unique(other.layer))
+    measures = samples.settings.measures
+    lacking = no_interval(measures, layers, shared=samples.same or related, apart=unlike(one, other))
+    interval = np.full((2, len(samples.judged)), np.nan)
+    if not all(lacking):
+        interval = layer_intervals(one, other, observed.values[0])
+    interval = samples.widen(interval)
+    reasons = (
+        why or ("" if np.isfinite(low) else "its value does not differ between layers")
+        for why, low in zip(lacking, interval[0], strict=True)
+    )
+    return interval, tuple(reasons)
+
+
+def _against_nulls(
+    samples: _Samples, observed: Scores, floor: F64, groups: tuple[F32, F32], advance: Advance
+) -> tuple[NullResult, ...]:
+    """Put null banks of every null in the place of each side, and set the observed values beside the draws."""
+    settings, nulls = samples.settings, []
+    for null in map(NULLS.find, settings.nulls):
+        draws = draw_against(null, samples.sides, m=settings.permutations, seed=settings.seed, advance=advance)
+        found = summarise(draws, observed, floor, measures=samples.plan.measures, groups=groups)
+        nulls.append(widened(found, samples.judged, len(settings.measures)))
+    return tuple(nulls)
+
+
+def _values(samples: _Samples, observed: Scores) -> dict[str, Any]:
+    """Return the values of all measures, and those among them that were computed on all usable filters."""
+    weights = [cloud.weight.reshape(len(cloud), -1) for cloud in samples.clouds]
+    whole = {name: MEASURES.find(name).whole for name in samples.settings.measures}
+    full = {name: float(measure(*weights)) for name, measure in whole.items() if measure is not None}
+    value = samples.widen(observed.values[0])
+    value[[samples.settings.measures.index(name) for name in full]] = list(full.values())
+    return {"value": value, "all_filters": FrozenDict(full)}
+
+
+def _ceiling(nulls: Sequence[NullResult], settings: CompareSettings) -> NullResult:
+    return next((null for null in nulls if null.null == settings.ceiling), nulls[0])
+
+
+def _chance_facts(nulls: Sequence[NullResult], settings: CompareSettings) -> dict[str, Any]:
+    """Return the ceiling, the null that is hardest to be closer than, and the places of the values under both."""
+    ceiling, hardest = _ceiling(nulls, settings), strictest_nulls(nulls, settings.measures)
+    by_name = {null.null: null.fraction for null in nulls}
+    return {
+        "ceiling": ceiling.mean,
+        "ceiling_null": ceiling.null,
+        "fraction": ceiling.fraction,
+        "strictest": hardest,
+        "fraction_strictest": np.array([by_name[name][i] if name else np.nan for i, name in enumerate(hardest)]),
+    }
+
+
+def _trend(samples: _Samples, layers: F32, nulls: Sequence[NullResult]) -> DepthTrend:
+    """Test whether coverage beyond that under the primary null, or the ceiling's, depends on depth."""
+    settings = samples.settings
+    null = next((null for null in nulls if null.null == PRIMARY[1]), _ceiling(nulls, settings))
+    return depth_trend(
+        layers[0] - null.layer_mean[0],
+        (_depths(samples.clouds[0]), _depths(samples.clouds[1])),
+        null=null.null,
+        same=samples.same,
+        m=PERMUTATIONS,
+        seed=settings.seed,
+        rng=samples.rng(6),
+    )
 
 
 def _layer_facts(letter: str, side: Side, stages: tuple[str, ...]) -> dict[str, Any]:

@@ -47,8 +47,6 @@ MEASURES_OF_GROUPS = (PRIMARY[0], "energy", "frobenius")
 """Measures where none are named; the first is the primary one, chosen beforehand."""
 LEAST = 4 * MIN_FILTERS
 """A bank with fewer usable filters of a kernel size takes no part there: it would lower the quota of all."""
-SQUARED = ("mmd", "energy")
-"""Measures that are squared distances already."""
 _BLOCK = 64
 """Banks that are scored against one at a time."""
 _MARKS, _MARK_CHANNELS = 4, 64
@@ -421,9 +419,10 @@ def _measure(
 
 
 def _squared(name: str, value: F64) -> F64:
-    if name in SQUARED:
+    measure = MEASURES.find(name)
+    if measure.squared:
         return value.copy()
-    return np.asarray((1 - value) ** 2 if MEASURES.find(name).alike_is_more else value**2)
+    return np.asarray((1 - value) ** 2 if measure.alike_is_more else value**2)
 
 
 def _adjusted(kinds: Sequence[GroupKind]) -> Iterator[GroupKind]:

@@ -19,6 +19,7 @@ from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
+from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.samples import Cloud, make_cloud
 from mkfa.similarity.score import THRESHOLDS, Sample, Scores, coverage_curve, null_sample, score, take
 from mkfa.threads import in_threads
@@ -31,7 +32,7 @@ BATCH = 4
 
 
 def slow_draws(m: int) -> int:
-    """Return for how many of m draws `matching` is computed: it takes as long as all other measures together, twice."""
+    """Return for how many of m draws a slow measure is computed: `matching` takes twice as long as all others."""
     return min(m, max(39, m // 10))
 
 
@@ -84,7 +85,7 @@ def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, adv
     n = len(a)
     drawers = [_drawer(null, side) for side in sides]
     measures = np.array(a.plan.measures)
-    counts = np.where(measures == "matching", slow_draws(m), m)
+    counts = np.where([MEASURES.find(name).slow for name in a.plan.measures], slow_draws(m), m)
     values = np.full((m, 2, len(measures)), np.nan)
     layers = np.empty((m, 2, len(a.plan.by_layer), len(a.size), len(b.size)), np.float32)
     curve = np.empty((m, len(THRESHOLDS)))

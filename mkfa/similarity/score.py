@@ -7,21 +7,18 @@ NumPy then computes outside Python's lock for long enough that threads run side 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
-from mkfa.similarity.measures import transport
-from mkfa.similarity.measures.responses import debiased_cka, gram, stimuli, u_centred
-from mkfa.similarity.measures.table import BY_LAYER, MEASURES, layer_measures
+from mkfa.similarity.measures.responses import gram, stimuli, u_centred
+from mkfa.similarity.measures.table import MEASURES, layer_measures
+from mkfa.similarity.measures.transport import directions
 from mkfa.similarity.samples import Cloud
 
-EXACT_TRANSPORT = 64
-"""Up to this many filters `transport` is exact with cost 1 - |cos| (then, samples being equal, it is `matching`);
-beyond, it is sliced."""
 DIRECTIONS = 64
 DIRECTIONS_SEED = 20261
 """The directions of `transport` are fixed, as the stimuli of `responses` are: its value does not scatter with the seed
@@ -46,7 +43,7 @@ class once(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), stimuli (S, K).
+    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), kernel size.
 
     `by_layer` are the J measures of pairs of layers, `mkfa.similarity.measures.table.layer_measures`.
     """
@@ -56,17 +53,15 @@ class Plan:
     threshold: float
     bandwidth: float
     theta: F32
-    patches: F32
+    size: tuple[int, int]
 
 
 def make_plan(
     size: tuple[int, int], chosen: tuple[str, ...], *, threshold: float, bandwidth: float, rng: np.random.Generator
 ) -> Plan:
-    """Draw the directions and make the stimuli for one kernel size."""
-    k = size[0] * size[1]
-    theta = transport.directions(k, DIRECTIONS, rng) if "transport" in chosen else np.zeros((k, 0), np.float32)
-    patches = stimuli(*size) if "responses" in chosen else np.zeros((0, k), np.float32)
-    return Plan(chosen, layer_measures(chosen), threshold, bandwidth, theta, patches)
+    """Draw the directions of `transport` for one kernel size, and plan the measures."""
+    theta = directions(size[0] * size[1], DIRECTIONS, rng)
+    return Plan(chosen, layer_measures(chosen), threshold, bandwidth, theta, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +145,7 @@ class Sample:
     @once
     def gram(self) -> F32:
         """(D, S, S) centred Gram matrices of the responses to the stimuli."""
-        return u_centred(gram(self.vector, self.plan.patches))
+        return u_centred(gram(self.vector, stimuli(*self.plan.size)))
 
 
 def take(cloud: Cloud, rows: I64, plan: Plan) -> Sample:
@@ -196,19 +191,16 @@ def score(a: Sample, b: Sample, *, measures: Sequence[str] | None = None) -> Sco
     pair, measures = Pair(a, b), a.plan.measures if measures is None else measures
     values = np.stack([np.broadcast_to(pair.by(name), pair.depth) for name in measures], axis=1)
     layers = np.full((pair.depth, len(a.plan.by_layer), len(a.size), len(b.size)), np.nan, np.float32)
-    near_a = near_b = np.zeros((pair.depth, 0), np.float32)
-    if {"coverage", "coverage_at"} & set(measures):
-        near_a, near_b, layers[:, 0] = pair.nearest
-    if {"mmd", "energy"} & set(measures):
-        layers[:, 1 : len(BY_LAYER)] = pair.discrepancies[1].swapaxes(0, 1)
-    for i, name in enumerate(a.plan.by_layer):
-        if i >= len(BY_LAYER) and name in measures:
-            layers[:, i] = pair.between_layers(name)
+    for name in measures:
+        for known, of_layers in pair.by_layer(name).items():
+            layers[:, a.plan.by_layer.index(known)] = of_layers
+    nothing = np.zeros((pair.depth, 0), np.float32)
+    near_a, near_b, _ = pair.nearest if "nearest" in vars(pair) else (nothing,) * 3  # known if a measure needed it
     return Scores(values, layers, near_a, near_b)
 
 
 class Pair:
-    """Two samples. Each built-in measure is the property of its name, (D,) float64."""
+    """Two samples, and what several measures need of them; `mkfa.similarity.measures.table` has the measures."""
 
     def __init__(self, a: Sample, b: Sample) -> None:
         self.a, self.b = a, b
@@ -216,26 +208,30 @@ class Pair:
         self.depth = max(len(a.vector), len(b.vector))
 
     def by(self, name: str) -> F64:
-        """Return a measure of all D pairs; those of users are computed pair by pair."""
-        single = MEASURES.find(name).score
-        if single is None:
-            value: F64 = getattr(self, name)
-            return value
-        return np.array([single(x, y) for x, y in self._one_by_one()], np.float64)
+        """Return a measure of all D pairs."""
+        measure = MEASURES.find(name)
+        if measure.pairs is not None:
+            return measure.pairs(self)
+        assert measure.score is not None
+        return np.array([measure.score(x, y) for x, y in self.one_by_one()], np.float64)
 
-    def between_layers(self, name: str) -> F32:
-        """Return a user's measure of all pairs of layers, (D, L_a, L_b)."""
+    def by_layer(self, name: str) -> Mapping[str, F32]:
+        """Return what a measure says of all pairs of layers: name in the plan's `by_layer` -> (D, L_a, L_b)."""
+        measure = MEASURES.find(name)
+        if measure.layers is not None:
+            return measure.layers(self)
+        if measure.score is None or not measure.by_layer:
+            return {}
         a, b = self.a, self.b
-        own = MEASURES.find(name).score
-        assert own is not None
         out = np.full((self.depth, len(a.size), len(b.size)), np.nan, np.float32)
-        for d, (x, y) in enumerate(self._one_by_one()):
+        for d, (x, y) in enumerate(self.one_by_one()):
             for i, j in np.ndindex(out.shape[1:]):
                 if a.size[i] and b.size[j]:
-                    out[d, i, j] = own(x[a.layer == i], y[b.layer == j])
-        return out
+                    out[d, i, j] = measure.score(x[a.layer == i], y[b.layer == j])
+        return {name: out}
 
-    def _one_by_one(self) -> Iterator[tuple[F32, F32]]:
+    def one_by_one(self) -> Iterator[tuple[F32, F32]]:
+        """Yield the filters of both samples, (n_a, K) and (n_b, K), for each of the D pairs."""
         x, y = self.a.vector, self.b.vector
         return ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(self.depth))
 
@@ -274,85 +270,12 @@ class Pair:
                 layers.append(sign * (sums / pairs - middle))
         return np.stack(whole), np.stack(layers)
 
-    @property
-    def coverage(self) -> F64:
-        near_a, near_b, _ = self.nearest
-        return np.asarray((near_a.mean(axis=1, dtype=np.float64) + near_b.mean(axis=1, dtype=np.float64)) / 2)
-
-    @property
-    def coverage_at(self) -> F64:
-        near_a, near_b, _ = self.nearest
-        cut = self.plan.threshold
-        return np.asarray(((near_a >= cut).mean(axis=1) + (near_b >= cut).mean(axis=1)) / 2)
-
-    @property
-    def matching(self) -> F64:
-        return np.array([costs.mean() for costs in matched_costs(self.a, self.b)])
-
-    @property
-    def transport(self) -> F64:
-        """Sliced 2-Wasserstein distance of the symmetrised sets {f, -f} (Bonneel et al. 2015, equation 9), or exact.
-
-        A projected symmetrised set is symmetric about zero, so absolute values suffice and nothing is doubled.
-        """
-        if max(len(self.a), len(self.b)) <= EXACT_TRANSPORT:
-            return np.array([transport.transport_exact(x, y) for x, y in self._one_by_one()])
-        a, b = self.a.slices, self.b.slices
-        if a.shape[2] != b.shape[2]:  # a layer is left out of one
-            return np.array([transport.slices_distance(a[0], b[0])])
-        return np.asarray(np.sqrt(np.square(a - b).mean(axis=(1, 2), dtype=np.float64)))
-
-    @property
-    def mmd(self) -> F64:
-        """Squared MMD with kernel exp(-(1 - cos^2) / h), a Gaussian of the distance between projectors ff^T and gg^T.
-
-        The polynomial kernel cos^2 would give `frobenius` squared. Gretton et al. 2012, equation 3.
-        """
-        return np.asarray(self.discrepancies[0][0])
-
-    @property
-    def energy(self) -> F64:
-        """Energy distance of d = sqrt(1 - cos^2), the chordal distance of projective space (Szekely & Rizzo 2013).
-
-        It is of strong negative type, so that the distance vanishes only for equal distributions.
-        """
-        return np.asarray(self.discrepancies[0][1])
-
-    @property
-    def bures(self) -> F64:
-        """Square root of tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2 of the second moments A and B."""
-        one, other = (self.b, self.a) if self.a.drawn else (self.a, self.b)
-        fidelity = np.sqrt(np.clip(np.linalg.eigvalsh(one.root @ other.moment @ one.root), 0, None)).sum(axis=1)
-        traces = sum(np.trace(s.moment, axis1=1, axis2=2) for s in (self.a, self.b))
-        return np.asarray(np.sqrt(np.clip(traces - 2 * fidelity, 0, None)))
-
-    @property
-    def frobenius(self) -> F64:
-        return np.asarray(np.linalg.norm(self.a.moment - self.b.moment, axis=(1, 2)), np.float64)
-
-    @property
-    def angles(self) -> F64:
-        cosine = np.linalg.svd(self.a.leading.swapaxes(1, 2) @ self.b.leading, compute_uv=False)
-        return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(axis=1))
-
-    @property
-    def responses(self) -> F64:
-        return debiased_cka(self.a.gram, self.b.gram)
-
 
 def coverage_curve(best: F32) -> F64:
     """Return the share of filters whose nearest neighbour has |cos| >= t, for each of `THRESHOLDS`."""
     order = np.sort(best)
     below = np.searchsorted(order, np.asarray(THRESHOLDS, order.dtype), side="left")
     return np.asarray(1 - below / max(len(order), 1), np.float64)
-
-
-def matched_costs(a: Sample, b: Sample) -> list[F64]:
-    """Return for each of D pairs the cost 1 - |cos| of every matched filter, in the order of A's filters."""
-    from scipy.optimize import linear_sum_assignment
-
-    cost = 1 - np.minimum(np.abs(a.vector @ b.vector.swapaxes(1, 2)), np.float32(1))
-    return [c[linear_sum_assignment(c)].astype(np.float64) for c in cost]
 
 
 def _squares(x: F32, y: F32) -> F32:

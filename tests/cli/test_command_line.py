@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors.numpy import save_file
 from mkfa.cli import app as command_line
 from mkfa.cli.app import VARIABLES, VERBS
 from mkfa.cli.shared.glossary import GLOSSARY
+from mkfa.cli.verbs import load_verb
 
 VERBS_OF = {
     "banks": ("rm", "rename", "export"),
@@ -117,9 +117,7 @@ def mkfa(monkeypatch, capsys, tmp_path):
 
 def command(words):
     """Return the parser of a verb."""
-    alone = typer.Typer(add_completion=False)
-    import_module(f"mkfa.cli.{words[0].replace('-', '_')}").register(alone)
-    found = typer.main.get_group(alone)
+    found = typer.main.get_group(load_verb(words[0]))
     for word in words:
         found = found.commands[word]
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import math
+import re
 
 import numpy as np
 import ot
@@ -15,10 +18,11 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
+import mkfa
 from mkfa.banks.canonical import normalise
 from mkfa.similarity.comparing import median_bandwidth
 from mkfa.similarity.measures import pca_kl, transport
-from mkfa.similarity.measures.table import SAMPLED_MEASURES
+from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
 from mkfa.similarity.score import THRESHOLDS, Pair, Sample, coverage_curve, make_plan
 
 
@@ -52,9 +56,9 @@ def test_nearest_is_the_brute_force_maximum():
     best_a, best_b, _ = pair(A, B).nearest
     np.testing.assert_allclose(best_a[0], cos.max(1), atol=1e-6)
     np.testing.assert_allclose(best_b[0], cos.max(0), atol=1e-6)
-    assert pair(A, B).coverage[0] == pytest.approx((cos.max(1).mean() + cos.max(0).mean()) / 2, abs=1e-6)
+    assert pair(A, B).by("coverage")[0] == pytest.approx((cos.max(1).mean() + cos.max(0).mean()) / 2, abs=1e-6)
     at = ((cos.max(1) >= 0.8).mean() + (cos.max(0) >= 0.8).mean()) / 2
-    assert pair(A, B).coverage_at[0] == pytest.approx(at)
+    assert pair(A, B).by("coverage_at")[0] == pytest.approx(at)
 
 
 def test_area_under_the_coverage_curve_is_the_mean():
@@ -69,7 +73,7 @@ def test_matching_is_the_best_of_all_permutations():
     x, y = A[:6], B[:6]
     cost = 1 - np.abs(x @ y.T)
     brute = min(cost[range(6), p].mean() for p in itertools.permutations(range(6)))
-    assert pair(x, y).matching[0] == pytest.approx(brute, abs=1e-6)
+    assert pair(x, y).by("matching")[0] == pytest.approx(brute, abs=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (40, 55), (13, 31)])
@@ -85,7 +89,7 @@ def test_sliced_transport_is_pots_on_the_symmetrised_sets(m: int):
     assert np.allclose(theta.sum(0), 0, atol=1e-6) and np.allclose(np.linalg.norm(theta, axis=0), 1, atol=1e-6)
     x, y = cloud(80, seed=1, protos=3), cloud(m, seed=7, protos=2)
     both = ot.sliced_wasserstein_distance(np.concatenate([x, -x]), np.concatenate([y, -y]), projections=theta)
-    assert pair(x, y).transport[0] == pytest.approx(float(both), rel=1e-4)
+    assert pair(x, y).by("transport")[0] == pytest.approx(float(both), rel=1e-4)
 
 
 def test_mmd_is_scikit_learns_kernel_on_projectors():
@@ -94,7 +98,7 @@ def test_mmd_is_scikit_learns_kernel_on_projectors():
     kxx, kyy, kxy = (rbf_kernel(*pair, gamma=1 / (2 * h)) for pair in ((x, x), (y, y), (x, y)))
     n, m = len(A), len(B)
     unbiased = (kxx.sum() - n) / (n * (n - 1)) + (kyy.sum() - m) / (m * (m - 1)) - 2 * kxy.mean()
-    assert pair(A, B).mmd[0] == pytest.approx(unbiased, abs=1e-6)
+    assert pair(A, B).by("mmd")[0] == pytest.approx(unbiased, abs=1e-6)
 
 
 def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
@@ -102,7 +106,7 @@ def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
         return float(polynomial_kernel(x, y, degree=2, gamma=1, coef0=0).mean())
 
     squared = kernel(A, A) + kernel(B, B) - 2 * kernel(A, B)
-    assert pair(A, B).frobenius[0] ** 2 == pytest.approx(squared, abs=1e-6)
+    assert pair(A, B).by("frobenius")[0] ** 2 == pytest.approx(squared, abs=1e-6)
 
 
 def test_energy_is_its_definition_pair_by_pair():
@@ -110,7 +114,7 @@ def test_energy_is_its_definition_pair_by_pair():
         return float(np.mean([np.linalg.norm(np.outer(f, f) - np.outer(g, g)) / np.sqrt(2) for f, g in pairs]))
 
     direct = 2 * mean(list(itertools.product(A, B))) - sum(mean(list(itertools.combinations(x, 2))) for x in (A, B))
-    assert pair(A, B).energy[0] == pytest.approx(direct, abs=1e-5)
+    assert pair(A, B).by("energy")[0] == pytest.approx(direct, abs=1e-5)
 
 
 def test_median_bandwidth_is_the_median_over_pairs():
@@ -123,13 +127,13 @@ def test_bures_is_scipys_matrix_root():
     x, y = (v.T @ v / len(v) for v in (A, B))
     r = scipy.linalg.sqrtm(x).real
     direct = np.trace(x + y - 2 * scipy.linalg.sqrtm(r @ y @ r).real)
-    assert pair(A, B).bures[0] ** 2 == pytest.approx(direct, abs=1e-4)
-    assert pair(A, A).bures[0] == pytest.approx(0, abs=1e-3)
+    assert pair(A, B).by("bures")[0] ** 2 == pytest.approx(direct, abs=1e-4)
+    assert pair(A, A).by("bures")[0] == pytest.approx(0, abs=1e-3)
 
 
 def test_angles_are_scipys():
     x, y = (np.linalg.eigh((v.T @ v).astype(float))[1][:, -2:] for v in (A, B))
-    assert pair(A, B).angles[0] == pytest.approx(np.degrees(scipy.linalg.subspace_angles(x, y)).mean(), abs=1e-3)
+    assert pair(A, B).by("angles")[0] == pytest.approx(np.degrees(scipy.linalg.subspace_angles(x, y)).mean(), abs=1e-3)
 
 
 def test_matching_assigns_every_filter():
@@ -137,7 +141,7 @@ def test_matching_assigns_every_filter():
     x, y = (rng.standard_normal((100, 25)).astype(np.float32) for _ in range(2))
     x, y = normalise(x)[0], normalise(y)[0]
     cost = 1 - np.abs(x.astype(float) @ y.T)
-    assert pair(x, y).matching[0] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), abs=1e-6)
+    assert pair(x, y).by("matching")[0] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), abs=1e-6)
 
 
 def test_pca_kl_is_cnn_filter_dbs_recipe_written_with_scikit_learn():
@@ -170,5 +174,39 @@ def test_order_sign_gain_and_offset_do_not_matter(seed: int, name: str):
     gain, offset = rng.choice([-1, 1], 12) * 10.0 ** rng.uniform(-3, 3, 12), rng.uniform(-1, 1, 12)
     moved = gain[:, None] * (x.astype(float) + offset[:, None])
     again = normalise(moved[rng.permutation(12)].astype(np.float32))[0]
-    assert getattr(pair(again, y), name)[0] == pytest.approx(getattr(pair(x, y), name)[0], abs=2e-4)
-    assert getattr(pair(y, again), name)[0] == pytest.approx(getattr(pair(y, x), name)[0], abs=2e-4)
+    assert pair(again, y).by(name)[0] == pytest.approx(pair(x, y).by(name)[0], abs=2e-4)
+    assert pair(y, again).by(name)[0] == pytest.approx(pair(y, x).by(name)[0], abs=2e-4)
+
+
+def test_nothing_but_the_table_names_a_built_in_measure():
+    """Those who compute, draw and print look a measure's facts up in the table, so that one file adds one."""
+    from mkfa.similarity import chance, comparing, replacement, score
+    from mkfa.similarity.measures.table import DEFAULT_MEASURES
+
+    for module in (chance, comparing, replacement, score):
+        code = re.sub(r'""".*?"""', "", inspect.getsource(module), flags=re.DOTALL)
+        assert not {name for name in DEFAULT_MEASURES if f'"{name}"' in code}, module.__name__
+
+
+def test_a_measure_of_pairs_is_computed_for_all_draws_at_once_and_for_layers_by_its_own_function():
+    """As the built-in ones are: from what a pair shares, with values by layer, slow, in one registration."""
+    calls = []
+
+    def gap(pair: Pair) -> np.ndarray:
+        calls.append(pair.depth)
+        return np.linalg.norm(pair.a.moment - pair.b.moment, axis=(1, 2))
+
+    def layers(pair: Pair) -> dict[str, np.ndarray]:
+        return {"gap": np.ones((pair.depth, len(pair.a.size), len(pair.b.size)), np.float32)}
+
+    mkfa.register(mkfa.Measure("gap", "gap of moments", pairs=gap, layers=layers, slow=True, bounds=(0.0, math.inf)))
+    try:
+        chosen = {"kernel_size": "5x5", "draws": 60, "nulls": "gaussian"}
+        kind = mkfa.compare("efficientnet_lite0", "ppocrv4_rec", measures="gap,frobenius", **chosen).kinds[0]
+    finally:
+        MEASURES.unregister("gap")
+    own, built_in = kind.row("gap"), kind.row("frobenius")
+    assert kind.value[own] == pytest.approx(kind.value[built_in])
+    assert kind.nulls[0].draws[[own, built_in]].tolist() == [39, 60]
+    assert [name for _, name in kind.by_layer] == ["gap"] and np.all(kind.layer_value[-1] == 1)
+    assert max(calls) > 1

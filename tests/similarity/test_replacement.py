@@ -97,8 +97,8 @@ def test_one_bank_stays_where_the_other_is_replaced():
     plan = make_plan((5, 5), ("energy",), threshold=0.9, bandwidth=0.25, rng=rng)
     a, b = (side(c, np.arange(200), plan) for c in clouds)
     drawn = draw_against(NULLS["gaussian"], (a, b), m=19, seed=0, advance=lambda _: None)
-    observed = Pair(a.sample, b.sample).energy[0]
-    assert Pair(*(side(c, np.arange(200), plan).sample for c in nulls)).energy[0] < observed < drawn.values.min()
+    observed = Pair(a.sample, b.sample).by("energy")[0]
+    assert Pair(*(side(c, np.arange(200), plan).sample for c in nulls)).by("energy")[0] < observed < drawn.values.min()
 
 
 def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.MonkeyPatch):

@@ -51,7 +51,7 @@ def test_layer_pairs_are_the_measures_of_the_layers():
     for i in range(3):
         for j in range(2):
             alone = Pair(only(a, i), only(b, j))
-            wanted = alone.coverage[0], alone.mmd[0], alone.energy[0]
+            wanted = alone.by("coverage")[0], alone.by("mmd")[0], alone.by("energy")[0]
             np.testing.assert_allclose(found[:, i, j], wanted, atol=1e-5)
 
 

@@ -23,39 +23,10 @@ from mkfa.readers.graphs.onnx_operands import Operands
 from mkfa.readers.graphs.onnx_scopes import STANDARD, Carried, Scope
 
 _PASSED = frozenset(
-    {
-        "Identity",
-        "Cast",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Pad",
-        "Slice",
-        "Clip",
-        "Relu",
-        "LeakyRelu",
-        "PRelu",
-        "Elu",
-        "Selu",
-        "Gelu",
-        "Sigmoid",
-        "HardSwish",
-        "HardSigmoid",
-        "Mish",
-        "Softplus",
-        "Tanh",
-        "Erf",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Neg",
-        "Max",
-        "Min",
-        "Pow",
-        "Sqrt",
-        "BatchNormalization",
-        "Dropout",
-    }
+    (
+        "Identity Cast QuantizeLinear DequantizeLinear Pad Slice Clip Relu LeakyRelu PRelu Elu Selu Gelu Sigmoid "
+        "HardSwish HardSigmoid Mish Softplus Tanh Erf Add Sub Mul Div Neg Max Min Pow Sqrt BatchNormalization Dropout"
+    ).split()
 )
 """Operators that leave pixels where they are."""
 _OVER_CHANNELS = frozenset({"Conv", "FusedConv", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool"})

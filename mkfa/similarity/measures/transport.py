@@ -6,6 +6,10 @@ import numpy as np
 
 from mkfa.array_types import F32
 
+EXACT = 64
+"""Up to this many filters `transport` is exact with cost 1 - |cos| (then, samples being equal, it is `matching`);
+beyond, it is sliced."""
+
 
 def transport_exact(a: F32, b: F32) -> float:
     """Return the optimal transport cost between uniform sets (N, K), ground cost 1 - |cos|; sizes may differ.

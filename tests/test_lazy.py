@@ -1,0 +1,25 @@
+"""The faces of packages: names that are imported when they are first used."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+FACES = ["mkfa", *(f"mkfa.{name}" for name in "arms banks clusters images patterns readers similarity".split())]
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_a_face_has_the_names_that_its_file_imports_for_type_checkers(name: str):
+    package = importlib.import_module(name)
+    (block,) = (node for node in ast.parse(Path(str(package.__file__)).read_text()).body if isinstance(node, ast.If))
+    written = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert package.__all__ == written and set(written) <= set(dir(package))
+    assert all(getattr(package, word).__name__ == word for word in written if word[0].isupper() and not word.isupper())
+
+
+def test_a_name_that_a_face_does_not_have_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'mkfa\.banks' has no attribute 'harvest'"):
+        importlib.import_module("mkfa.banks").harvest  # noqa: B018
