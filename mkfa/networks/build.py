@@ -145,13 +145,13 @@ def _small(
         return model
     import timm
 
-    from mkfa.networks import isotropic_convnext, residual_mixer
+    from mkfa.networks.registry import register
 
     gain = usual.branch_gain if branch_gain is None else branch_gain
     if not 0 < gain < math.inf:
         problem = "is not a weight that a branch could start with and learn"
         raise MkfaError(f"--branch-gain {gain:g}", problem, "choose a number above 0, such as 0.3")
-    (residual_mixer if name.kind == "resmixer" else isotropic_convnext).register(arch)
+    register(arch)
     options |= {"kernel_size": size, "patch_size": stride, "branch_gain": gain, "drop_path_rate": drop_path}
     return timm.create_model(arch, **options)
 

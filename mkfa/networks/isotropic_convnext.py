@@ -14,10 +14,9 @@ blocks start so small that a few hundred steps hardly train them.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mkfa.networks.names import KINDS, parse_name
-from mkfa.networks.one_resolution import base_class, drop_rates
+from mkfa.networks.one_resolution import base_class
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def network_class() -> type[nn.Module]:
-    """Return the class IsotropicConvNeXt (torch.nn.Module), created on first use.
-
-    Parameters as those of `mkfa.networks.residual_mixer.network_class`.
+    """Return the class IsotropicConvNeXt, created on first use; its parameters are those of `base_class`.
 
     Examples
     --------
@@ -40,60 +37,17 @@ def network_class() -> type[nn.Module]:
     from timm.models.convnext import ConvNeXtBlock
     from torch import nn
 
-    usual = KINDS["convnext"]
-
-    class IsotropicConvNeXt(base_class()):  # type: ignore[misc]
+    class IsotropicConvNeXt(base_class("convnext")):  # type: ignore[misc]
         """Patches, ConvNeXt blocks at one resolution, mean over positions, layer norm, linear classifier."""
 
-        def __init__(
-            self,
-            width: int,
-            layers: int,
-            *,
-            kernel_size: int = usual.kernel,
-            patch_size: int = usual.patch,
-            branch_gain: float = usual.branch_gain,
-            in_chans: int = 3,
-            num_classes: int = 1000,
-            drop_path_rate: float = 0.0,
-        ) -> None:
-            super().__init__(
-                width,
-                in_chans=in_chans,
-                num_classes=num_classes,
-                stem=nn.Sequential(nn.Conv2d(in_chans, width, patch_size, patch_size), LayerNorm2d(width)),
-                blocks=[
-                    ConvNeXtBlock(width, kernel_size=kernel_size, ls_init_value=branch_gain, drop_path=rate)
-                    for rate in drop_rates(drop_path_rate, layers)
-                ],
-                norm=nn.LayerNorm(width, eps=1e-6),
-            )
+        def make_stem(self, in_chans: int, width: int, patch: int) -> nn.Module:
+            return nn.Sequential(nn.Conv2d(in_chans, width, patch, patch), LayerNorm2d(width))
+
+        def make_block(self, width: int, kernel: int, gain: float, drop_path: float) -> nn.Module:
+            block: nn.Module = ConvNeXtBlock(width, kernel_size=kernel, ls_init_value=gain, drop_path=drop_path)
+            return block
+
+        def make_norm(self, width: int) -> nn.Module:
+            return nn.LayerNorm(width, eps=1e-6)
 
     return IsotropicConvNeXt
-
-
-default_cfgs: dict[str, Any] = {}
-"""Read by timm's registry, which expects it in the module of an entry point."""
-
-
-def register(name: str) -> None:
-    """Register a `convnext_C_L` with timm; repeated calls have no effect.
-
-    Raises
-    ------
-    ValueError
-        The name is not of this form.
-
-    Examples
-    --------
-    >>> import timm
-    >>> register("convnext_8_2")
-    >>> timm.create_model("convnext_8_2", num_classes=3).blocks[0].conv_dw.weight.shape
-    torch.Size([8, 1, 7, 7])
-    """
-    from mkfa.networks.registry import register_small
-
-    said = parse_name(name)
-    if said is None or said.kind != "convnext":
-        raise ValueError(f"{name}: no isotropic ConvNeXt, whose names are convnext_C_L")
-    register_small(said, name, module=__name__, configs=default_cfgs, network=network_class)

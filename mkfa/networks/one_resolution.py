@@ -1,33 +1,29 @@
-"""What networks of one resolution share: everything around the blocks, with the methods that timm expects (torch inside
+"""What networks of one resolution share: all but stem and blocks, with the methods that timm expects (torch inside
 functions)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from mkfa.networks.names import KINDS
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@lru_cache(maxsize=1)
-def base_class() -> type[nn.Module]:
-    """Return the class OneResolution (torch.nn.Module), created on first use.
+@lru_cache(maxsize=2)
+def base_class(kind: str) -> type[nn.Module]:
+    """Return the class OneResolution (torch.nn.Module) for a kind of `mkfa.networks.names.KINDS`.
 
-    Its parameters are the number of channels, timm's `in_chans` and `num_classes`, and the parts: the stem, the blocks,
-    and the norm of the mean over positions, if there is one.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> model = base_class()(8, in_chans=1, num_classes=3, stem=nn.Conv2d(1, 8, 4, 4), blocks=[nn.ReLU()])
-    >>> model(torch.zeros(5, 1, 16, 16)).shape, model.forward_features(torch.zeros(5, 1, 16, 16)).shape
-    (torch.Size([5, 3]), torch.Size([5, 8, 4, 4]))
+    Its parameters are the channels and layers, `kernel_size`, `patch_size`, `branch_gain`, and timm's `in_chans`,
+    `num_classes` and `drop_path_rate` (stochastic depth, rising linearly from 0 with depth). Classes derived from it
+    make the parts: stem, blocks, and the norm of the mean over positions.
     """
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from torch import Tensor, nn
+
+    usual = KINDS[kind]
 
     class OneResolution(nn.Module):
         """Stem, blocks at one resolution, mean over positions, norm, linear classifier."""
@@ -35,20 +31,32 @@ def base_class() -> type[nn.Module]:
         def __init__(
             self,
             width: int,
+            layers: int,
             *,
-            in_chans: int,
-            num_classes: int,
-            stem: nn.Module,
-            blocks: Iterable[nn.Module],
-            norm: nn.Module | None = None,
+            kernel_size: int = usual.kernel,
+            patch_size: int = usual.patch,
+            branch_gain: float = usual.branch_gain,
+            in_chans: int = 3,
+            num_classes: int = 1000,
+            drop_path_rate: float = 0.0,
         ) -> None:
             super().__init__()
             self.num_features, self.in_chans = width, in_chans
-            self.stem = stem
-            self.blocks = nn.Sequential(*blocks)
+            self.stem = self.make_stem(in_chans, width, patch_size)
+            rates = drop_rates(drop_path_rate, layers)
+            self.blocks = nn.Sequential(*(self.make_block(width, kernel_size, branch_gain, rate) for rate in rates))
             self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
-            self.norm = nn.Identity() if norm is None else norm
+            self.norm = self.make_norm(width)
             self.reset_classifier(num_classes)
+
+        def make_stem(self, in_chans: int, width: int, patch: int) -> nn.Module:
+            raise NotImplementedError
+
+        def make_block(self, width: int, kernel: int, gain: float, drop_path: float) -> nn.Module:
+            raise NotImplementedError
+
+        def make_norm(self, width: int) -> nn.Module:
+            return nn.Identity()
 
         def get_classifier(self) -> nn.Module:
             return self.head

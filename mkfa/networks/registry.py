@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from mkfa.networks.names import Name
+from mkfa.networks.names import parse_name
+
+default_cfgs: dict[str, Any] = {}
+"""Read by timm's registry, which expects it in the module of an entry point."""
 
 
-def register_small(said: Name, arch: str, *, module: str, configs: dict[str, Any], network: Callable[[], Any]) -> None:
-    """Register a network unless timm has one of that name.
+def register(arch: str) -> None:
+    """Let timm know a `resmixer_C_L` or `convnext_C_L`, unless it has a network of that name.
 
-    Parameters
-    ----------
-    said : Name
-        Its channels and layers.
-    arch : str
-        Its name.
-    module, configs
-        The name of the module that the network belongs to, and that module's `default_cfgs`, where timm looks.
-    network : callable
-        Returns the class, whose first two parameters are channels and layers.
+    Raises
+    ------
+    ValueError
+        The name is not of this form.
+
+    Examples
+    --------
+    >>> import timm
+    >>> register("resmixer_8_2")
+    >>> timm.create_model("resmixer_8_2", num_classes=3).blocks[0].depthwise.conv.weight.shape
+    torch.Size([8, 1, 7, 7])
     """
     import timm
     from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
+    from mkfa.networks import isotropic_convnext, residual_mixer
+
+    said = parse_name(arch)
+    if said is None or said.kind == "convmixer":
+        raise ValueError(f"{arch}: neither a residual mixer nor an isotropic ConvNeXt: resmixer_C_L, convnext_C_L")
     if timm.is_model(arch):
         return
+    network = (residual_mixer if said.kind == "resmixer" else isotropic_convnext).network_class()
 
     def build(pretrained: bool = False, **options: Any) -> Any:
-        return build_model_with_cfg(network(), arch, pretrained, width=said.width, layers=said.layers, **options)
+        return build_model_with_cfg(network, arch, pretrained, width=said.width, layers=said.layers, **options)
 
     facts = {
         "url": "",
@@ -42,7 +51,7 @@ def register_small(said: Name, arch: str, *, module: str, configs: dict[str, Any
         "first_conv": "stem.0",
         "classifier": "head",
     }
-    configs.update(generate_default_cfgs({f"{arch}.untrained": facts}))
-    build.__name__, build.__module__ = arch, module
-    build.__doc__ = f"{network().__name__} with {said.width} channels and {said.layers} layers."
+    default_cfgs.update(generate_default_cfgs({f"{arch}.untrained": facts}))
+    build.__name__ = arch
+    build.__doc__ = f"{network.__name__} with {said.width} channels and {said.layers} layers."
     register_model(build)

@@ -12,30 +12,23 @@ both start small:
 with the weight of either batch norm starting at `branch_gain`, by default .3, so that 18 layers begin near the identity
 (the idea of SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0 so that filters have gradients at once).
 
-**Names.** `resmixer_C_L` has C channels and L layers. Every such name is registered with timm when it is first asked
-for, `DEFAULT` by `register` alone: `timm.create_model("resmixer_32_18", kernel_size=7, patch_size=4)` then works.
+**Names.** `resmixer_C_L` has C channels and L layers; `mkfa.networks.registry` makes such names known to timm.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mkfa.networks.names import KINDS, parse_name
-from mkfa.networks.one_resolution import base_class, drop_rates
+from mkfa.networks.one_resolution import base_class
 
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT = "resmixer_32_18"
-
 
 @lru_cache(maxsize=1)
 def network_class() -> type[nn.Module]:
-    """Return the class ResidualMixer (torch.nn.Module), created on first use.
-
-    Its parameters are the channels and layers, `kernel_size`, `patch_size`, `branch_gain`, and timm's `in_chans`,
-    `num_classes` and `drop_path_rate` (stochastic depth of both branches, rising linearly from 0 with depth).
+    """Return the class ResidualMixer, created on first use; its parameters are those of `base_class`.
 
     Examples
     --------
@@ -46,8 +39,6 @@ def network_class() -> type[nn.Module]:
     """
     from timm.layers.drop import DropPath
     from torch import Tensor, nn
-
-    usual = KINDS["resmixer"]
 
     class Branch(nn.Module):
         """x + BN(GELU(convolution x)), with the weight of the batch norm starting at `gain`."""
@@ -75,59 +66,13 @@ def network_class() -> type[nn.Module]:
         def forward(self, x: Tensor) -> Tensor:
             return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
 
-    class ResidualMixer(base_class()):  # type: ignore[misc]
+    class ResidualMixer(base_class("resmixer")):  # type: ignore[misc]
         """Patches, blocks of two residual branches at one resolution, mean over positions, linear classifier."""
 
-        def __init__(
-            self,
-            width: int,
-            layers: int,
-            *,
-            kernel_size: int = usual.kernel,
-            patch_size: int = usual.patch,
-            branch_gain: float = usual.branch_gain,
-            in_chans: int = 3,
-            num_classes: int = 1000,
-            drop_path_rate: float = 0.0,
-        ) -> None:
-            super().__init__(
-                width,
-                in_chans=in_chans,
-                num_classes=num_classes,
-                stem=nn.Sequential(
-                    nn.Conv2d(in_chans, width, patch_size, patch_size), nn.GELU(), nn.BatchNorm2d(width)
-                ),
-                blocks=[
-                    Block(width, kernel=kernel_size, gain=branch_gain, drop_path=rate)
-                    for rate in drop_rates(drop_path_rate, layers)
-                ],
-            )
+        def make_stem(self, in_chans: int, width: int, patch: int) -> nn.Module:
+            return nn.Sequential(nn.Conv2d(in_chans, width, patch, patch), nn.GELU(), nn.BatchNorm2d(width))
+
+        def make_block(self, width: int, kernel: int, gain: float, drop_path: float) -> nn.Module:
+            return Block(width, kernel=kernel, gain=gain, drop_path=drop_path)
 
     return ResidualMixer
-
-
-default_cfgs: dict[str, Any] = {}
-"""Read by timm's registry, which expects it in the module of an entry point."""
-
-
-def register(name: str = DEFAULT) -> None:
-    """Register a `resmixer_C_L` with timm; repeated calls have no effect.
-
-    Raises
-    ------
-    ValueError
-        The name is not of this form.
-
-    Examples
-    --------
-    >>> import timm
-    >>> register("resmixer_8_2")
-    >>> timm.create_model("resmixer_8_2", num_classes=3).blocks[0].depthwise.conv.weight.shape
-    torch.Size([8, 1, 7, 7])
-    """
-    from mkfa.networks.registry import register_small
-
-    said = parse_name(name)
-    if said is None or said.kind != "resmixer":
-        raise ValueError(f"{name}: no residual mixer, whose names are resmixer_C_L")
-    register_small(said, name, module=__name__, configs=default_cfgs, network=network_class)

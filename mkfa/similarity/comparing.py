@@ -39,6 +39,7 @@ from mkfa.similarity.layer_tests import exchange_layers
 from mkfa.similarity.lineage import families, find_lineage
 from mkfa.similarity.matrix import Comparisons, bank_matrices, primary_tests, related_pairs
 from mkfa.similarity.measures.table import MEASURES
+from mkfa.similarity.pairs import Plan, take
 from mkfa.similarity.replacement import NETWORK_DRAWS, Side, curves_of, draw_against
 from mkfa.similarity.samples import (
     MIN_FILTERS,
@@ -52,7 +53,7 @@ from mkfa.similarity.samples import (
     split,
     split_layers,
 )
-from mkfa.similarity.score import DIRECTIONS_SEED, THRESHOLDS, Plan, Scores, coverage_curve, make_plan, score, take
+from mkfa.similarity.score import DIRECTIONS_SEED, THRESHOLDS, Scores, coverage_curve, make_plan, score
 from mkfa.similarity.settings import BANDWIDTH, PRIMARY, CompareSettings, make_settings
 from mkfa.threads import one_thread
 

@@ -34,8 +34,9 @@ from mkfa.progress import Progress, follow
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind, GroupMeasure, GroupMember, Quota
 from mkfa.similarity.lineage import EXCESS, families, family_of, find_lineage
 from mkfa.similarity.measures.table import MEASURES, choose
+from mkfa.similarity.pairs import Plan, Sample
 from mkfa.similarity.samples import MIN_FILTERS, allocate, make_cloud
-from mkfa.similarity.score import DIRECTIONS_SEED, Plan, Sample, make_plan, score
+from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score
 from mkfa.similarity.settings import BANDWIDTH, PRIMARY, make_settings
 from mkfa.stats.grouped_distances import dispersion, permanova, principal_coordinates, variance_components
 from mkfa.stats.p_values import holm

@@ -15,7 +15,8 @@ import numpy as np
 
 from mkfa.array_types import F64, I64
 from mkfa.similarity.measures.table import MEASURES
-from mkfa.similarity.score import Sample, score
+from mkfa.similarity.pairs import Sample
+from mkfa.similarity.score import score
 from mkfa.stats.intervals import LEVEL
 
 FEWEST = 8

@@ -13,8 +13,8 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.frozen import FrozenDict
+from mkfa.similarity.pairs import Plan
 from mkfa.similarity.samples import Cloud
-from mkfa.similarity.score import Plan
 from mkfa.stats.p_values import p_value
 
 POOLED = 1024

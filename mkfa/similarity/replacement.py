@@ -20,8 +20,9 @@ from mkfa.banks.bank import FilterBank
 from mkfa.nulls.draws import Null
 from mkfa.progress import Advance
 from mkfa.similarity.measures.table import MEASURES
+from mkfa.similarity.pairs import Sample, null_sample, take
 from mkfa.similarity.samples import Cloud, make_cloud
-from mkfa.similarity.score import THRESHOLDS, Sample, Scores, coverage_curve, null_sample, score, take
+from mkfa.similarity.score import THRESHOLDS, Scores, coverage_curve, score
 from mkfa.threads import in_threads
 
 NETWORK_DRAWS = 19

@@ -1,59 +1,22 @@
-"""All measures between two equal samples at once, sharing what they have in common.
-
-A comparison scores some ten thousand pairs of samples (null banks, split halves, banks less a layer). So whatever
-depends on one sample is computed once, in float32 blocks that stay in the cache, for several null banks at a time:
-NumPy then computes outside Python's lock for long enough that threads run side by side.
-"""
+"""All measures between two samples at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from mkfa.array_types import F32, F64, I64
-from mkfa.similarity.measures.responses import gram, stimuli, u_centred
+from mkfa.array_types import F32, F64
 from mkfa.similarity.measures.table import MEASURES, layer_measures
 from mkfa.similarity.measures.transport import directions
-from mkfa.similarity.samples import Cloud
+from mkfa.similarity.pairs import Pair, Plan, Sample
 
 DIRECTIONS = 64
 DIRECTIONS_SEED = 20261
 """The directions of `transport` are fixed, as the stimuli of `responses` are: its value does not scatter with the seed
 of a comparison, and intervals need not allow for that."""
 THRESHOLDS: F64 = np.linspace(0, 1, 41)
-
-T = TypeVar("T")
-
-
-class once(Generic[T]):
-    """A property that is computed when first needed; without the lock of `cached_property` before Python 3.12."""
-
-    def __init__(self, compute: Callable[[Any], T]) -> None:
-        self.compute = compute
-        self.name = compute.__name__
-
-    def __get__(self, item: Any, owner: Any = None) -> T:
-        value: T = self.compute(item)
-        item.__dict__[self.name] = value
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is the same for every pair: names of measures, threshold, bandwidth, directions (K, D), kernel size.
-
-    `by_layer` are the J measures of pairs of layers, `mkfa.similarity.measures.table.layer_measures`.
-    """
-
-    measures: tuple[str, ...]
-    by_layer: tuple[str, ...]
-    threshold: float
-    bandwidth: float
-    theta: F32
-    size: tuple[int, int]
 
 
 def make_plan(
@@ -62,109 +25,6 @@ def make_plan(
     """Draw the directions of `transport` for one kernel size, and plan the measures."""
     theta = directions(size[0] * size[1], DIRECTIONS, rng)
     return Plan(chosen, layer_measures(chosen), threshold, bandwidth, theta, size)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Filters of some layers of a bank, or D null banks in its place, which have its layers.
-
-    The properties are what a sample contributes to every pair that it takes part in.
-
-    Attributes
-    ----------
-    vector : (D, n, K) float32, canonical; D is 1 for filters of a bank.
-    layer : (n,) int64, ascending, position among the layers of the cloud.
-    layers : number of layers of the cloud, L.
-    drawn : True for null banks.
-    """
-
-    vector: F32
-    layer: I64
-    layers: int
-    plan: Plan
-    drawn: bool = False
-
-    def __len__(self) -> int:
-        return len(self.layer)
-
-    @once
-    def size(self) -> I64:
-        """(L,) number of rows of each layer."""
-        return np.asarray(np.bincount(self.layer, minlength=self.layers), np.int64)
-
-    @once
-    def members(self) -> F32:
-        """(L, n) indicator of layers: sums over layers are matrix products, ten times faster than `reduceat`."""
-        return np.asarray(np.arange(self.layers)[:, None] == self.layer[None], np.float32)
-
-    @once
-    def padded(self) -> I64:
-        """(L, longest) rows of each layer, the last one repeated."""
-        start, step = np.cumsum(self.size) - self.size, np.arange(max(int(self.size.max(initial=1)), 1))
-        rows = np.minimum(start[:, None] + step[None], (start + self.size - 1)[:, None])
-        return np.asarray(np.maximum(rows, 0), np.int64)
-
-    @once
-    def within(self) -> tuple[F64, F64]:
-        """Mean kernel and mean distance over pairs of different filters, (2, D), and inside each layer, (2, D, L).
-
-        NaN where the sample has fewer than two filters of the layer.
-        """
-        n, depth, size = len(self), len(self.vector), self.size
-        whole, layers = np.empty((2, depth)), np.empty((2, depth, self.layers))
-        for i, block in enumerate(_transform(_squares(self.vector, self.vector), self.plan.bandwidth)):
-            block.reshape(depth, -1)[:, :: n + 1] = 0  # a filter with itself does not count
-            sums = self.members @ block  # (D, L, n)
-            whole[i] = sums.sum(axis=(1, 2), dtype=np.float64) / (n * (n - 1))
-            pairs = np.where(size > 1, size * (size - 1.0), np.nan)
-            layers[i] = np.einsum("dln,ln->dl", sums, self.members) / pairs
-        return whole, layers
-
-    @once
-    def slices(self) -> F32:
-        """(D, directions, n) sorted |projections|."""
-        return np.sort(np.abs(self.plan.theta.T @ self.vector.swapaxes(1, 2)), axis=2)
-
-    @once
-    def moment(self) -> F64:
-        """(D, K, K) second moments."""
-        return (self.vector.swapaxes(1, 2) @ self.vector).astype(np.float64) / len(self)
-
-    @once
-    def root(self) -> F64:
-        """(1, K, K) symmetric square root of the first second moment."""
-        value, vector = np.linalg.eigh(self.moment[0])
-        return np.asarray((vector * np.sqrt(np.clip(value, 0, None))) @ vector.T)[None]
-
-    @once
-    def leading(self) -> F64:
-        """(D, K, r) leading eigenvectors of the second moments, a quarter of the zero-mean ones (6 of 24 for 5x5)."""
-        rank = max((self.vector.shape[2] - 1) // 4, 1)
-        return np.asarray(np.linalg.eigh(self.moment)[1][..., -rank:])
-
-    @once
-    def gram(self) -> F32:
-        """(D, S, S) centred Gram matrices of the responses to the stimuli."""
-        return u_centred(gram(self.vector, stimuli(*self.plan.size)))
-
-
-def take(cloud: Cloud, rows: I64, plan: Plan) -> Sample:
-    """Return the filters of these rows, in order of layers."""
-    rows = np.sort(rows)
-    return Sample(cloud.vector[rows][None], cloud.layer[rows], len(cloud.layers), plan)
-
-
-def null_sample(sample: Sample, weight: F32) -> Sample:
-    """Put D null banks in a sample's place.
-
-    Parameters
-    ----------
-    weight : (D, n, K) float32, null filters of any scale; a flat one leaves the filter that it would replace.
-    """
-    vector = weight - weight.mean(axis=2, keepdims=True)
-    norm = np.sqrt(np.einsum("dnk,dnk->dn", vector, vector))[..., None]
-    vector = np.where(norm > 0, vector / np.where(norm > 0, norm, 1), sample.vector)
-    return replace(sample, vector=vector, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,86 +49,39 @@ class Scores:
 def score(a: Sample, b: Sample, *, measures: Sequence[str] | None = None) -> Scores:
     """Score two samples by the plan's measures, or some of them; where one has D = 1 it meets all of the other."""
     pair, measures = Pair(a, b), a.plan.measures if measures is None else measures
-    values = np.stack([np.broadcast_to(pair.by(name), pair.depth) for name in measures], axis=1)
+    values = np.stack([np.broadcast_to(measured(pair, name), pair.depth) for name in measures], axis=1)
     layers = np.full((pair.depth, len(a.plan.by_layer), len(a.size), len(b.size)), np.nan, np.float32)
     for name in measures:
-        for known, of_layers in pair.by_layer(name).items():
+        for known, of_layers in by_layer(pair, name).items():
             layers[:, a.plan.by_layer.index(known)] = of_layers
     nothing = np.zeros((pair.depth, 0), np.float32)
     near_a, near_b, _ = pair.nearest if "nearest" in vars(pair) else (nothing,) * 3  # known if a measure needed it
     return Scores(values, layers, near_a, near_b)
 
 
-class Pair:
-    """Two samples, and what several measures need of them; `mkfa.similarity.measures.table` has the measures."""
+def measured(pair: Pair, name: str) -> F64:
+    """Return a measure of all D pairs."""
+    measure = MEASURES.find(name)
+    if measure.pairs is not None:
+        return measure.pairs(pair)
+    assert measure.score is not None
+    return np.array([measure.score(x, y) for x, y in pair.one_by_one()], np.float64)
 
-    def __init__(self, a: Sample, b: Sample) -> None:
-        self.a, self.b = a, b
-        self.plan = a.plan
-        self.depth = max(len(a.vector), len(b.vector))
 
-    def by(self, name: str) -> F64:
-        """Return a measure of all D pairs."""
-        measure = MEASURES.find(name)
-        if measure.pairs is not None:
-            return measure.pairs(self)
-        assert measure.score is not None
-        return np.array([measure.score(x, y) for x, y in self.one_by_one()], np.float64)
-
-    def by_layer(self, name: str) -> Mapping[str, F32]:
-        """Return what a measure says of all pairs of layers: name in the plan's `by_layer` -> (D, L_a, L_b)."""
-        measure = MEASURES.find(name)
-        if measure.layers is not None:
-            return measure.layers(self)
-        if measure.score is None or not measure.by_layer:
-            return {}
-        a, b = self.a, self.b
-        out = np.full((self.depth, len(a.size), len(b.size)), np.nan, np.float32)
-        for d, (x, y) in enumerate(self.one_by_one()):
-            for i, j in np.ndindex(out.shape[1:]):
-                if a.size[i] and b.size[j]:
-                    out[d, i, j] = measure.score(x[a.layer == i], y[b.layer == j])
-        return {name: out}
-
-    def one_by_one(self) -> Iterator[tuple[F32, F32]]:
-        """Yield the filters of both samples, (n_a, K) and (n_b, K), for each of the D pairs."""
-        x, y = self.a.vector, self.b.vector
-        return ((x[min(d, len(x) - 1)], y[min(d, len(y) - 1)]) for d in range(self.depth))
-
-    @once
-    def squares(self) -> F32:
-        """(D, n_a, n_b) cos^2; `discrepancies` uses it up."""
-        return _squares(self.a.vector, self.b.vector)
-
-    @once
-    def nearest(self) -> tuple[F32, F32, F32]:
-        """Return |cos| of each filter to its nearest, (D, n_a) and (D, n_b), and the coverage of layer pairs."""
-        a, b = self.a, self.b
-        back = _squares(b.vector, a.vector)  # both ways: maxima over rows are ten times faster
-        best_in_a, best_in_b = _block_max(self.squares, a), _block_max(back, b)  # (D, L_a, n_b), (D, L_b, n_a)
-        layers = (_mean_best(best_in_b, a, b).swapaxes(1, 2) + _mean_best(best_in_a, b, a)) / 2
-        return best_in_b.max(axis=1), best_in_a.max(axis=1), np.asarray(layers, np.float32)
-
-    @once
-    def discrepancies(self) -> tuple[F64, F32]:
-        """Return mmd and energy of the samples, (2, D), and of layer pairs, (2, D, L_a, L_b).
-
-        The means over pairs leave out each filter with itself, so both are unbiased (mmd may be negative).
-        """
-        a, b = self.a, self.b
-        pairs = a.size[:, None] * b.size[None]
-        square = self.squares
-        del self.__dict__["squares"]
-        whole, layers = [], []
-        for i, (block, sign) in enumerate(zip(_transform(square, self.plan.bandwidth), (-2, 2), strict=True)):
-            sums = a.members @ block @ b.members.T  # (D, L_a, L_b)
-            cross = sums.sum(axis=(1, 2), dtype=np.float64) / pairs.sum()
-            (all_a, layers_a), (all_b, layers_b) = a.within, b.within
-            whole.append(sign * (cross - (all_a[i] + all_b[i]) / 2))
-            with np.errstate(invalid="ignore"):
-                middle = (layers_a[i][:, :, None] + layers_b[i][:, None]) / 2
-                layers.append(sign * (sums / pairs - middle))
-        return np.stack(whole), np.stack(layers)
+def by_layer(pair: Pair, name: str) -> Mapping[str, F32]:
+    """Return what a measure says of all pairs of layers: name in the plan's `by_layer` -> (D, L_a, L_b)."""
+    measure = MEASURES.find(name)
+    if measure.layers is not None:
+        return measure.layers(pair)
+    if measure.score is None or not measure.by_layer:
+        return {}
+    a, b = pair.a, pair.b
+    out = np.full((pair.depth, len(a.size), len(b.size)), np.nan, np.float32)
+    for d, (x, y) in enumerate(pair.one_by_one()):
+        for i, j in np.ndindex(out.shape[1:]):
+            if a.size[i] and b.size[j]:
+                out[d, i, j] = measure.score(x[a.layer == i], y[b.layer == j])
+    return {name: out}
 
 
 def coverage_curve(best: F32) -> F64:
@@ -276,33 +89,3 @@ def coverage_curve(best: F32) -> F64:
     order = np.sort(best)
     below = np.searchsorted(order, np.asarray(THRESHOLDS, order.dtype), side="left")
     return np.asarray(1 - below / max(len(order), 1), np.float64)
-
-
-def _squares(x: F32, y: F32) -> F32:
-    """Return cos^2 between all filters, (D, n_x, n_y)."""
-    out = x @ y.swapaxes(1, 2)
-    return np.asarray(np.multiply(out, out, out=out))
-
-
-def _transform(square: F32, bandwidth: float) -> tuple[F32, F32]:
-    """Turn cos^2 into the kernel of `mmd` and the distance of `energy`; `square` is used up."""
-    np.subtract(np.float32(1), square, out=square)
-    np.maximum(square, np.float32(0), out=square)
-    kernel = square * np.float32(-1 / bandwidth)
-    return np.exp(kernel, out=kernel), np.sqrt(square, out=square)
-
-
-def _block_max(square: F32, rows: Sample) -> F32:
-    """Return the largest |cos| within each layer's rows, (D, L, columns); 0 for layers without rows."""
-    out = square.take(rows.padded, axis=1).max(axis=2)
-    out[:, rows.size == 0] = 0
-    np.minimum(out, np.float32(1), out=out)
-    return np.asarray(np.sqrt(out, out=out))
-
-
-def _mean_best(best: F32, counted: Sample, near: Sample) -> F32:
-    """Return the mean over each layer's filters of their best |cos| in every layer of `near`, (D, L_near, L)."""
-    with np.errstate(invalid="ignore"):
-        mean = best @ counted.members.T / counted.size.astype(np.float32)
-    mean[:, near.size == 0] = np.nan
-    return np.asarray(mean)

@@ -40,8 +40,9 @@ from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.groups import compare_groups
 from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
+from mkfa.similarity.pairs import take
 from mkfa.similarity.samples import make_cloud, sample_size, split
-from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score, take
+from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score
 from mkfa.stats.intervals import share_over_groups
 from mkfa.threads import one_thread
 

@@ -8,9 +8,9 @@ import torch
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.options import make_setting
-from mkfa.networks import isotropic_convnext
 from mkfa.networks.build import build_network
 from mkfa.networks.layers import norms_after, spatial_layers
+from mkfa.networks.registry import register
 
 torch.set_num_threads(1)  # small maps: threads only get into each other's way
 
@@ -55,11 +55,11 @@ def test_layers_gain_and_norms_are_what_name_and_options_say():
 
 
 def test_timm_knows_it():
-    isotropic_convnext.register("convnext_12_2")
+    register("convnext_12_2")
     model = timm.create_model("convnext_12_2", kernel_size=5, patch_size=2, num_classes=7, in_chans=1)
     assert model(torch.zeros(1, 1, 16, 16)).shape == (1, 7)
     with pytest.raises(ValueError, match="convnext_C_L"):
-        isotropic_convnext.register("resmixer_8_2")
+        register("convmixer_8_2")
 
 
 def test_a_default_that_is_spelled_out_is_the_same_run_and_the_papers_names_stay():

@@ -10,9 +10,9 @@ import torch.nn.functional as functional
 from mkfa.errors import MkfaError
 from mkfa.experiments.options import make_setting
 from mkfa.experiments.sources import parse_network
-from mkfa.networks import residual_mixer
 from mkfa.networks.build import build_network
 from mkfa.networks.layers import norms_after, spatial_layers
+from mkfa.networks.registry import register
 
 torch.set_num_threads(1)  # small maps: threads only get into each other's way
 
@@ -88,8 +88,8 @@ def test_stochastic_depth_rises_in_both_branches_and_has_no_weights():
 
 
 def test_timm_knows_it_with_its_options():
-    residual_mixer.register()
-    assert timm.is_model(residual_mixer.DEFAULT)
+    register("resmixer_32_18")
+    assert timm.is_model("resmixer_32_18")
     model = timm.create_model("resmixer_32_18", kernel_size=5, patch_size=2, branch_gain=0.5, num_classes=7, in_chans=1)
     assert len(model.blocks) == 18
     assert model.blocks[0].pointwise.norm.weight[0] == 0.5
@@ -99,7 +99,7 @@ def test_timm_knows_it_with_its_options():
     assert model(torch.zeros(1, 1, 16, 16)).shape == (1, 32)
     assert model.default_cfg["first_conv"] == "stem.0"
     with pytest.raises(ValueError, match="resmixer_C_L"):
-        residual_mixer.register("convmixer_8_2")
+        register("convmixer_8_2")
 
 
 def test_the_registered_network_is_the_built_one():

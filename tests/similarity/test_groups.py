@@ -14,7 +14,8 @@ from mkfa.banks.bank_file import write_bank
 from mkfa.errors import MkfaError
 from mkfa.similarity import groups as module
 from mkfa.similarity.groups import compare_groups, read_groups
-from mkfa.similarity.score import Sample, make_plan, score
+from mkfa.similarity.pairs import Sample
+from mkfa.similarity.score import make_plan, score
 
 
 def network(name: str, seed: int, patterns: int = 0, layers: int = 4, size: int = 5, filters: int = 40):

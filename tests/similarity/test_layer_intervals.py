@@ -16,8 +16,9 @@ from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_cova
 from mkfa.nulls.draws import draw_null
 from mkfa.similarity.layer_intervals import FEWEST, UNLIKE, layer_intervals, no_interval, unlike
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES, SAMPLED_MEASURES
+from mkfa.similarity.pairs import Plan, Sample, take
 from mkfa.similarity.samples import Cloud, make_cloud, split
-from mkfa.similarity.score import Plan, Sample, make_plan, score, take
+from mkfa.similarity.score import make_plan, score
 from mkfa.stats.intervals import welch
 
 WITH = ("coverage", "bures")

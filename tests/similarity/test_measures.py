@@ -23,7 +23,8 @@ from mkfa.banks.canonical import normalise
 from mkfa.similarity.comparing import median_bandwidth
 from mkfa.similarity.measures import pca_kl, transport
 from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
-from mkfa.similarity.score import THRESHOLDS, Pair, Sample, coverage_curve, make_plan
+from mkfa.similarity.pairs import Pair, Sample
+from mkfa.similarity.score import THRESHOLDS, coverage_curve, make_plan, measured
 
 
 def cloud(n: int, k: int = 9, seed: int = 0, protos: int = 0) -> np.ndarray:
@@ -56,9 +57,9 @@ def test_nearest_is_the_brute_force_maximum():
     best_a, best_b, _ = pair(A, B).nearest
     np.testing.assert_allclose(best_a[0], cos.max(1), atol=1e-6)
     np.testing.assert_allclose(best_b[0], cos.max(0), atol=1e-6)
-    assert pair(A, B).by("coverage")[0] == pytest.approx((cos.max(1).mean() + cos.max(0).mean()) / 2, abs=1e-6)
+    assert measured(pair(A, B), "coverage")[0] == pytest.approx((cos.max(1).mean() + cos.max(0).mean()) / 2, abs=1e-6)
     at = ((cos.max(1) >= 0.8).mean() + (cos.max(0) >= 0.8).mean()) / 2
-    assert pair(A, B).by("coverage_at")[0] == pytest.approx(at)
+    assert measured(pair(A, B), "coverage_at")[0] == pytest.approx(at)
 
 
 def test_area_under_the_coverage_curve_is_the_mean():
@@ -73,7 +74,7 @@ def test_matching_is_the_best_of_all_permutations():
     x, y = A[:6], B[:6]
     cost = 1 - np.abs(x @ y.T)
     brute = min(cost[range(6), p].mean() for p in itertools.permutations(range(6)))
-    assert pair(x, y).by("matching")[0] == pytest.approx(brute, abs=1e-6)
+    assert measured(pair(x, y), "matching")[0] == pytest.approx(brute, abs=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (40, 55), (13, 31)])
@@ -89,7 +90,7 @@ def test_sliced_transport_is_pots_on_the_symmetrised_sets(m: int):
     assert np.allclose(theta.sum(0), 0, atol=1e-6) and np.allclose(np.linalg.norm(theta, axis=0), 1, atol=1e-6)
     x, y = cloud(80, seed=1, protos=3), cloud(m, seed=7, protos=2)
     both = ot.sliced_wasserstein_distance(np.concatenate([x, -x]), np.concatenate([y, -y]), projections=theta)
-    assert pair(x, y).by("transport")[0] == pytest.approx(float(both), rel=1e-4)
+    assert measured(pair(x, y), "transport")[0] == pytest.approx(float(both), rel=1e-4)
 
 
 def test_mmd_is_scikit_learns_kernel_on_projectors():
@@ -98,7 +99,7 @@ def test_mmd_is_scikit_learns_kernel_on_projectors():
     kxx, kyy, kxy = (rbf_kernel(*pair, gamma=1 / (2 * h)) for pair in ((x, x), (y, y), (x, y)))
     n, m = len(A), len(B)
     unbiased = (kxx.sum() - n) / (n * (n - 1)) + (kyy.sum() - m) / (m * (m - 1)) - 2 * kxy.mean()
-    assert pair(A, B).by("mmd")[0] == pytest.approx(unbiased, abs=1e-6)
+    assert measured(pair(A, B), "mmd")[0] == pytest.approx(unbiased, abs=1e-6)
 
 
 def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
@@ -106,7 +107,7 @@ def test_frobenius_is_the_biased_mmd_of_the_polynomial_kernel():
         return float(polynomial_kernel(x, y, degree=2, gamma=1, coef0=0).mean())
 
     squared = kernel(A, A) + kernel(B, B) - 2 * kernel(A, B)
-    assert pair(A, B).by("frobenius")[0] ** 2 == pytest.approx(squared, abs=1e-6)
+    assert measured(pair(A, B), "frobenius")[0] ** 2 == pytest.approx(squared, abs=1e-6)
 
 
 def test_energy_is_its_definition_pair_by_pair():
@@ -114,7 +115,7 @@ def test_energy_is_its_definition_pair_by_pair():
         return float(np.mean([np.linalg.norm(np.outer(f, f) - np.outer(g, g)) / np.sqrt(2) for f, g in pairs]))
 
     direct = 2 * mean(list(itertools.product(A, B))) - sum(mean(list(itertools.combinations(x, 2))) for x in (A, B))
-    assert pair(A, B).by("energy")[0] == pytest.approx(direct, abs=1e-5)
+    assert measured(pair(A, B), "energy")[0] == pytest.approx(direct, abs=1e-5)
 
 
 def test_median_bandwidth_is_the_median_over_pairs():
@@ -127,13 +128,15 @@ def test_bures_is_scipys_matrix_root():
     x, y = (v.T @ v / len(v) for v in (A, B))
     r = scipy.linalg.sqrtm(x).real
     direct = np.trace(x + y - 2 * scipy.linalg.sqrtm(r @ y @ r).real)
-    assert pair(A, B).by("bures")[0] ** 2 == pytest.approx(direct, abs=1e-4)
-    assert pair(A, A).by("bures")[0] == pytest.approx(0, abs=1e-3)
+    assert measured(pair(A, B), "bures")[0] ** 2 == pytest.approx(direct, abs=1e-4)
+    assert measured(pair(A, A), "bures")[0] == pytest.approx(0, abs=1e-3)
 
 
 def test_angles_are_scipys():
     x, y = (np.linalg.eigh((v.T @ v).astype(float))[1][:, -2:] for v in (A, B))
-    assert pair(A, B).by("angles")[0] == pytest.approx(np.degrees(scipy.linalg.subspace_angles(x, y)).mean(), abs=1e-3)
+    assert measured(pair(A, B), "angles")[0] == pytest.approx(
+        np.degrees(scipy.linalg.subspace_angles(x, y)).mean(), abs=1e-3
+    )
 
 
 def test_matching_assigns_every_filter():
@@ -141,7 +144,7 @@ def test_matching_assigns_every_filter():
     x, y = (rng.standard_normal((100, 25)).astype(np.float32) for _ in range(2))
     x, y = normalise(x)[0], normalise(y)[0]
     cost = 1 - np.abs(x.astype(float) @ y.T)
-    assert pair(x, y).by("matching")[0] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), abs=1e-6)
+    assert measured(pair(x, y), "matching")[0] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), abs=1e-6)
 
 
 def test_pca_kl_is_cnn_filter_dbs_recipe_written_with_scikit_learn():
@@ -174,8 +177,8 @@ def test_order_sign_gain_and_offset_do_not_matter(seed: int, name: str):
     gain, offset = rng.choice([-1, 1], 12) * 10.0 ** rng.uniform(-3, 3, 12), rng.uniform(-1, 1, 12)
     moved = gain[:, None] * (x.astype(float) + offset[:, None])
     again = normalise(moved[rng.permutation(12)].astype(np.float32))[0]
-    assert pair(again, y).by(name)[0] == pytest.approx(pair(x, y).by(name)[0], abs=2e-4)
-    assert pair(y, again).by(name)[0] == pytest.approx(pair(y, x).by(name)[0], abs=2e-4)
+    assert measured(pair(again, y), name)[0] == pytest.approx(measured(pair(x, y), name)[0], abs=2e-4)
+    assert measured(pair(y, again), name)[0] == pytest.approx(measured(pair(y, x), name)[0], abs=2e-4)
 
 
 def test_nothing_but_the_table_names_a_built_in_measure():

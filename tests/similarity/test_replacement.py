@@ -13,9 +13,10 @@ from mkfa.banks.bank import FilterBank, Kind, Layer, Provenance, make_bank
 from mkfa.nulls.covariance import sample_covariance, sphere_covariance, tap_covariance
 from mkfa.nulls.draws import NULLS, draw_null
 from mkfa.similarity.measures.table import MEASURES, SAMPLED_MEASURES
+from mkfa.similarity.pairs import Pair, Plan, take
 from mkfa.similarity.replacement import Side, draw_against
 from mkfa.similarity.samples import Cloud, make_cloud, split
-from mkfa.similarity.score import Pair, Plan, make_plan, score, take
+from mkfa.similarity.score import make_plan, measured, score
 from mkfa.stats.p_values import p_value
 
 
@@ -97,8 +98,12 @@ def test_one_bank_stays_where_the_other_is_replaced():
     plan = make_plan((5, 5), ("energy",), threshold=0.9, bandwidth=0.25, rng=rng)
     a, b = (side(c, np.arange(200), plan) for c in clouds)
     drawn = draw_against(NULLS["gaussian"], (a, b), m=19, seed=0, advance=lambda _: None)
-    observed = Pair(a.sample, b.sample).by("energy")[0]
-    assert Pair(*(side(c, np.arange(200), plan).sample for c in nulls)).by("energy")[0] < observed < drawn.values.min()
+    observed = measured(Pair(a.sample, b.sample), "energy")[0]
+    assert (
+        measured(Pair(*(side(c, np.arange(200), plan).sample for c in nulls)), "energy")[0]
+        < observed
+        < drawn.values.min()
+    )
 
 
 def test_draws_do_not_depend_on_processors_or_batches(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,8 @@ import pytest
 from mkfa.banks.canonical import normalise
 from mkfa.errors import UnknownNameError
 from mkfa.similarity.measures.table import SAMPLED_MEASURES, choose
-from mkfa.similarity.score import Pair, Plan, Sample, make_plan, null_sample, score
+from mkfa.similarity.pairs import Pair, Plan, Sample, null_sample
+from mkfa.similarity.score import make_plan, measured, score
 
 
 def plan_for(size: tuple[int, int] = (3, 3), chosen: tuple[str, ...] = SAMPLED_MEASURES) -> Plan:
@@ -51,7 +52,7 @@ def test_layer_pairs_are_the_measures_of_the_layers():
     for i in range(3):
         for j in range(2):
             alone = Pair(only(a, i), only(b, j))
-            wanted = alone.by("coverage")[0], alone.by("mmd")[0], alone.by("energy")[0]
+            wanted = measured(alone, "coverage")[0], measured(alone, "mmd")[0], measured(alone, "energy")[0]
             np.testing.assert_allclose(found[:, i, j], wanted, atol=1e-5)
 
 

@@ -17,7 +17,7 @@ from mkfa.tables import Table
 
 if TYPE_CHECKING:
     from mkfa.array_types import F32, F64
-    from mkfa.similarity.score import Pair
+    from mkfa.similarity.pairs import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Measure:
         Takes the canonical filters of both banks, (N, K) float32, each of zero mean and unit norm; their signs are
         arbitrary. It is called some thousand times, from several threads.
     pairs : callable (pair) -> (D,) float64
-        Instead of `score`: computes all D pairs of samples at once from what a `mkfa.similarity.score.Pair` shares.
+        Instead of `score`: computes all D pairs of samples at once from what a `mkfa.similarity.pairs.Pair` shares.
     layers : callable (pair) -> mapping
         Values of pairs of layers that are computed along with `pairs`: name of the measure -> (D, L_a, L_b) float32.
     alike_is_more : bool
