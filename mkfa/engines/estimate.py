@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from mkfa.engines.engine import Engine, Place, Timer, Timing
 from mkfa.engines.schedule import Job, frozen_layers, longest_first, makespan
 from mkfa.errors import MkfaError
@@ -176,15 +178,17 @@ def time_group(
             torch.cuda.reset_peak_memory_stats(how.device)
         specimens = [Specimen(replace(spec, seed=seed), domains, shared) for seed in range(count)]
         runs = [specimen.run for specimen in specimens]
-        group, index = GROUPS[strategy](), torch.arange(runs[0].batch, device=runs[0].train_set.labels.device)
+        group, rows = GROUPS[strategy](), np.arange(runs[0].batch)
         for run in runs:
             train_mode(run.model, run.planted)
             group.add(run.take_step)
 
         def steps(first: int, last: int) -> float:
             start = time.perf_counter()
+            drawn = [run.take_step.draw_ahead(first, [rows] * (last - first)) for run in runs]
             for number in range(first, last):
-                losses = group.step([run.take_step.prepare(number, index) for run in runs])
+                ahead = zip(runs, drawn, strict=True)
+                losses = group.step([run.take_step.prepare(number, *next(one)) for run, one in ahead])
             float(sum(losses))  # waits for the device
             return (time.perf_counter() - start) / (last - first)
 
@@ -204,21 +208,18 @@ class Specimen:
 
     def time(self) -> Timing:
         """Return the means over about a second of steps (2 to 20), after warming up."""
-        import torch
-
         from mkfa.arms.plant import train_mode
 
         run = self.run
         with self.how.in_force():
-            index = torch.arange(run.batch, device=self.how.device)
             train_mode(run.model, run.planted)
             number = 0
 
             def steps(count: int) -> float:
                 nonlocal number
                 start = time.perf_counter()
-                for _ in range(count):
-                    loss = run.take_step(number, index)
+                for drawn in run.take_step.draw_ahead(number, [np.arange(run.batch)] * count):
+                    loss = run.take_step.compute(run.take_step.prepare(number, *drawn))
                     number += 1
                 float(loss)  # waits for the device
                 return (time.perf_counter() - start) / count

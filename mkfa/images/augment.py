@@ -92,11 +92,11 @@ def shift_and_flip(x: torch.Tensor, shifts: Shifts | None) -> torch.Tensor:
     if shifts is None:
         return x
     count, _, height, width = x.shape
-    rows = np.clip(np.arange(height) + shifts.down[:, None], 0, height - 1)
-    columns = np.clip(np.arange(width) + shifts.right[:, None], 0, width - 1)
-    columns = np.where(shifts.mirrored[:, None], columns[:, ::-1], columns)
-    at_row = to_device(rows, x).view(count, 1, height, 1)
-    at_column = to_device(columns, x).view(count, 1, 1, width)
+    down, right, mirrored = (to_device(drawn, x)[:, None] for drawn in (shifts.down, shifts.right, shifts.mirrored))
+    rows = (torch.arange(height, device=x.device) + down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) + right).clamp(0, width - 1)
+    at_row = rows.view(count, 1, height, 1)
+    at_column = torch.where(mirrored, columns.flip(1), columns).view(count, 1, 1, width)
     sample = torch.arange(count, device=x.device).view(count, 1, 1, 1)
     channel = torch.arange(x.shape[1], device=x.device).view(1, -1, 1, 1)
     return x[sample, channel, at_row, at_column]  # (B, C, H, W)
@@ -208,10 +208,10 @@ def erase(x: torch.Tensor, erased: Erased | None) -> torch.Tensor:
     noise = torch.randn((erased.drawn, channels, side, side), device=x.device)
     if len(erased.noise) < erased.drawn:
         noise = noise.index_select(0, to_device(erased.noise, x))
-    line, box = np.arange(side), erased.boxes
-    rows = (line >= box.top[:, None]) & (line < (box.top + box.height)[:, None])
-    columns = (line >= box.left[:, None]) & (line < (box.left + box.width)[:, None])
-    mask = to_device(rows, x)[:, None, :, None] & to_device(columns, x)[:, None, None, :]
+    line, box = torch.arange(side, device=x.device), erased.boxes
+    top, left, height, width = (to_device(n, x)[:, None] for n in (box.top, box.left, box.height, box.width))
+    rows, columns = (line >= top) & (line < top + height), (line >= left) & (line < left + width)
+    mask = rows[:, None, :, None] & columns[:, None, None, :]
     return x.index_copy_(0, images, torch.where(mask, noise, part))
 
 

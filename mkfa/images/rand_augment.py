@@ -87,21 +87,13 @@ def passes_of_rows(passes: tuple[Pass, ...], rows: I64) -> tuple[Pass, ...]:
 
 
 def rand_augment(x: torch.Tensor, passes: tuple[Pass, ...]) -> torch.Tensor:
-    """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values.
-
-    Everything is copied to the device at once: on a GPU each small copy costs as much as an operation.
-    """
+    """Augment images, (B, C, H, W) in 0-255, rounded to integers first; returns float32 with integer values."""
     import torch
 
     x = torch.round(x.float())  # a copy: the operations write into it
-    if not passes:
-        return x
-    index = to_device(np.concatenate([one.rows for one in passes]), x)
-    parameters = to_device(np.concatenate([one.parameters.ravel() for one in passes]), x)
-    indices = torch.split(index, [len(one.rows) for one in passes])
-    parts = torch.split(parameters, [one.parameters.size for one in passes])
-    for one, rows, part in zip(passes, indices, parts, strict=True):
-        x.index_copy_(0, rows, one.operation.apply(x.index_select(0, rows), part.view(one.parameters.shape)))
+    for one in passes:
+        rows = to_device(one.rows, x)
+        x.index_copy_(0, rows, one.operation.apply(x.index_select(0, rows), to_device(one.parameters, x)))
     return x
 
 
@@ -237,7 +229,7 @@ def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     out = functional.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False)
     outside = (grid.abs() > 1).any(-1)[:, None]
     colour = FILL if x.shape[1] == 3 else (float(np.rint(np.mean(FILL))),)
-    fill = to_device(np.array(colour, np.float32), x).view(1, -1, 1, 1)
+    fill = torch.stack([torch.full((1, 1), value, device=x.device) for value in colour])  # no copy to the device
     return torch.where(outside, fill, out.clamp(0, 255).round())
 
 

@@ -48,7 +48,7 @@ def draw_crops(rng: np.random.Generator, count: int) -> F32:
     return np.concatenate([shares, ratios, rng.random((2, count))]).astype(np.float32)
 
 
-def place_crops(crops: F32, height: torch.Tensor, width: torch.Tensor) -> CropBoxes:
+def place_crops(crops: F32 | torch.Tensor, height: torch.Tensor, width: torch.Tensor) -> CropBoxes:
     """Return the crops that `draw_crops` drew for images of these sizes; nothing waits for the device.
 
     Each sample gets the first of its ten rectangles that fits; if none does, its centre in the nearest aspect.

@@ -20,7 +20,7 @@ _STREAM = 2
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What is drawn for a batch of `count` images; numpy arrays, nothing on a device.
+    """What is drawn for a batch of `count` images: numpy arrays, or tensors once it is on a device.
 
     Attributes
     ----------

@@ -401,15 +401,14 @@ class Run:
 
         from mkfa.arms.plant import train_mode
 
-        order = self._order()
         since = saved_at = time.perf_counter()
+        drawn: Any = None
         while self.step < self.steps:
-            position = self.step % self.epoch_steps
-            if position == 0:
-                order = self._order()
+            if drawn is None or self.step % self.epoch_steps == 0:
+                drawn = self.take_step.draw_ahead(self.step, self._epoch(self.step))
             train_mode(self.model, self.planted)
             try:
-                batch = self.take_step.prepare(self.step, order[position * self.batch : (position + 1) * self.batch])
+                batch = self.take_step.prepare(self.step, *next(drawn))
             except ReadError:  # this step has changed nothing yet
                 if self.ranks.world == 1:  # others are in this step already
                     self.seconds += time.perf_counter() - since
@@ -442,22 +441,19 @@ class Run:
             tell(Report(self.step, self.steps, self.batch, last.get("loss_train"), last.get("top1")))
         return self._done()
 
-    def _order(self) -> torch.Tensor:
-        """Return the order of the training images in the current epoch; (N,) int64, on the device of the labels."""
-        return self.train_set.index(self._permutation(self.step // self.epoch_steps))
-
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.train_set))
+    def _epoch(self, step: int) -> list[NDArray[np.int64]]:
+        """Return the rows of the batches from a step to the end of its epoch, or of the run."""
+        epoch, position = divmod(step, self.epoch_steps)
+        rows = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.train_set))
+        last = min(self.epoch_steps, self.steps - epoch * self.epoch_steps)
+        return [rows[at * self.batch : (at + 1) * self.batch] for at in range(position, last)]
 
     def _batches(self, step: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows of every batch from a step to the end, for the read-ahead thread."""
-        epoch, rows = -1, np.empty(0, np.int64)
-        for number in range(step, self.steps):
-            if number // self.epoch_steps != epoch:
-                epoch = number // self.epoch_steps
-                rows = self._permutation(epoch)
-            position = number % self.epoch_steps
-            yield rows[position * self.batch : (position + 1) * self.batch][self.batch_rows]
+        """Yield this process's rows of every batch from a step to the end, for the read-ahead thread."""
+        while step < self.steps:
+            batches = self._epoch(step)
+            yield from (rows[self.batch_rows] for rows in batches)
+            step += len(batches)
 
     def _end_epoch(self) -> None:
         steps = self.step - (self.rows[-1]["step"] if self.rows else 0)

@@ -25,6 +25,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DOMAIN = "emoji"
 AIRBENCH = {
     "images_per_second": 154_000,
@@ -167,11 +169,11 @@ def waits(options: argparse.Namespace) -> list[dict[str, Any]]:
     run = Specimen(spec, domains, execution_of(options)).run
     with run.how.in_force(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        order = torch.arange(len(run.train_set), device=run.train_set.labels.device)
-        run.take_step(0, order[: run.batch])
+        batches = np.split(np.arange(run.epoch_steps * run.batch), run.epoch_steps)
+        run.take_step(0, run.train_set.index(batches[0]))
         torch.cuda.set_sync_debug_mode("warn")
-        for step in range(run.epoch_steps):
-            run.take_step(step, order[step * run.batch : (step + 1) * run.batch])
+        for number, drawn in enumerate(run.take_step.draw_ahead(0, batches)):
+            run.take_step.compute(run.take_step.prepare(number, *drawn))
         torch.cuda.set_sync_debug_mode("default")
     return [{"steps": run.epoch_steps, "waits": sum("synchroniz" in str(w.message) for w in caught)}]
 

@@ -20,6 +20,7 @@ from mkfa.experiments.sources import Source
 from mkfa.images.opened import Domains
 from mkfa.training import strategies
 from mkfa.training.device import Execution
+from mkfa.training.draws import Draws
 from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, RunFolder, load_tensors, read_metrics
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
@@ -116,8 +117,8 @@ def test_a_diverged_run_ends_as_such_and_leaves_its_neighbours_as_they_were(base
     real = Step.prepare
     sick = bases[1].spec
 
-    def spoilt(self: Step, number: int, index: torch.Tensor):
-        batch = real(self, number, index)
+    def spoilt(self: Step, number: int, index: torch.Tensor, draws: Draws):
+        batch = real(self, number, index, draws)
         if number == 4 and self.seed == seeds[1]:
             batch.images.fill_(float("nan"))
         return batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -23,6 +24,7 @@ from mkfa.training import step as step_module
 from mkfa.training import strategies
 from mkfa.training.batches import Resident
 from mkfa.training.device import Resolved
+from mkfa.training.draws import Draws
 from mkfa.training.evaluation import evaluate
 from mkfa.training.optimizer import build_optimizer
 from mkfa.training.recipe import Recipe, load_recipe
@@ -122,6 +124,10 @@ def rows(count: int) -> torch.Tensor:
     return torch.empty(count, dtype=torch.int64, device=GPU)
 
 
+def ahead(step: Step, number: int) -> tuple[torch.Tensor, Draws]:
+    return next(step.draw_ahead(number, [np.arange(BATCH)]))
+
+
 @pytest.mark.parametrize(
     ("name", "arch", "size", "frozen"),
     [("fast", "convmixer_32_6", 32, 4), ("paper", "convnext_femto", 64, 0), ("paper", "hornet_tiny", 64, 6)],
@@ -154,6 +160,25 @@ def drawn_outside(monkeypatch: pytest.MonkeyPatch, models: list[torch.nn.Module]
     monkeypatch.setattr(step_module, "give_drop_paths", lambda model, _: drops[models.index(model)])
 
 
+@pytest.mark.parametrize("crop", ["resized", "shift"])
+def test_the_draws_of_an_epoch_go_to_the_gpu_in_one_copy(waiting, monkeypatch, crop):
+    """Everything that can be drawn; nothing else is copied in its steps, and the host never waits."""
+    everything = {"crop": crop, "shift": 0.1, "erasing": 0.9, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.3}
+    recipe = load_recipe("paper", {**everything, "size": 32, "crop_from": 0, "eval_size": 0, "batch": BATCH})
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        model = build_network("convmixer_8_3", classes=10, channels=3, size=32, seed=0, drop_path=0.3).train()
+        drawn_outside(monkeypatch, [model], 32)
+    step = prepared(monkeypatch, on_gpu(model), recipe, 32)
+    before = waiting.uploads
+    for number, drawn in enumerate(step.draw_ahead(0, np.split(np.arange(8 * BATCH), 8))):
+        loss = step.compute(step.prepare(number, *drawn))
+        assert (loss.device, tuple(loss.shape)) == (GPU, ())
+    assert number == 7 and waiting.uploads == before + 1
+    monkeypatch.setattr(step_module, "DRAWN_AT_ONCE", 3 * BATCH)  # as an epoch that is too large
+    assert len(list(step.draw_ahead(8, np.split(np.arange(8 * BATCH), 8)))) == 8
+    assert waiting.uploads == before + 1 + 3
+
+
 @pytest.mark.parametrize(("name", "arch", "size"), [("fast", "convmixer_32_6", 32), ("paper", "convnext_femto", 64)])
 def test_a_captured_step_copies_nothing_and_keeps_its_learning_rate_on_the_gpu(waiting, monkeypatch, name, arch, size):
     recipe = load_recipe(name)
@@ -175,7 +200,7 @@ def test_a_captured_step_copies_nothing_and_keeps_its_learning_rate_on_the_gpu(w
     graphs = strategies.Graphs()
     graphs.add(step)
     for number in range(4):
-        (loss,) = graphs.step([step.prepare(number, rows(BATCH))])
+        (loss,) = graphs.step([step.prepare(number, *ahead(step, number))])
         assert (loss.device, tuple(loss.shape)) == (GPU, ())
     assert len(captured) == 1
     assert {group["lr"].device for group in step.optimizer.param_groups} == {GPU}
@@ -206,7 +231,7 @@ def test_a_stacked_step_stays_on_the_gpu(waiting, monkeypatch, name, arch, size)
         group.add(step)
     group.network = network
     for number in range(4):
-        batches = [step.prepare(number, rows(BATCH)) for step in steps]
+        batches = [step.prepare(number, *ahead(step, number)) for step in steps]
         before = waiting.uploads
         losses = group.step(batches)
         assert waiting.uploads == before

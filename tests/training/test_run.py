@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,31 @@ def test_killed_at_random_steps_it_ends_as_if_it_never_was(tmp_path, changes):
     assert kills >= 3
     assert result["resumed"] >= 2
     assert what_counts(tmp_path / "killed", made) == what_counts(tmp_path / "calm", made)
+
+
+def test_an_epoch_is_drawn_at_once_and_its_parts_change_nothing(tmp_path, monkeypatch):
+    """Three epochs of four steps; then drawn in parts of three steps and one, and stopped in the middle of an epoch."""
+    made, copies = recipe(**EVERYTHING), []
+
+    def counted(drawn: tuple, *more: object, real: Any = step_module.all_to_device) -> Any:
+        copies.append(len(drawn))
+        return real(drawn, *more)
+
+    monkeypatch.setattr(step_module, "all_to_device", counted)
+    run(made, tmp_path / "calm")
+    assert copies == [4, 4, 4]
+    monkeypatch.setattr(step_module, "DRAWN_AT_ONCE", 3 * made.batch + 1)
+    stop = Stop()
+
+    def tell(report: Report) -> None:
+        stop.requested = report.step == 5  # heard at the end of step 6
+
+    with pytest.raises(Stopped):
+        run(made, tmp_path / "parts", stop=stop, tell=tell)
+    stop.requested = False
+    assert run(made, tmp_path / "parts")["resumed"] == 1
+    assert copies[3:] == [3, 1, 3, 2, 3, 1]
+    assert what_counts(tmp_path / "parts", made) == what_counts(tmp_path / "calm", made)
 
 
 def test_an_arm_with_a_trained_offset_is_resumed_bit_for_bit(tmp_path):

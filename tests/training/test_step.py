@@ -37,8 +37,9 @@ def begun(arch: str, name: str = "paper", changes: dict | None = None, **options
     return run
 
 
-def rows(number: int) -> slice:
-    return slice(number * BATCH, (number + 1) * BATCH)
+def order_of(run: Run) -> list[torch.Tensor]:
+    """Return the rows of the batches of the first epoch."""
+    return [torch.from_numpy(rows) for rows in run._epoch(0)]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,7 @@ def test_draws_are_those_of_the_training_version(arch, options, name, changes, l
     assert TRAINING_VERSION == 2
     with Execution(device="cpu", threads=1).resolved().in_force():
         run = begun(arch, name, changes, **options)
-        order = run._order()
-        found = [float(run.take_step(number, order[rows(number)])) for number in range(3)]
+        found = [float(run.take_step(number, index)) for number, index in enumerate(order_of(run)[:3])]
     assert found == pytest.approx(losses, rel=2e-3)
 
 
@@ -66,7 +66,7 @@ def test_computing_draws_nothing_and_repeats_to_the_bit():
         for _ in range(2):
             run = begun("convnext_atto")
             step = run.take_step
-            batch = step.augment(run._order()[rows(0)], step.draw(0, BATCH))
+            batch = step.augment(order_of(run)[0], step.draw(0, BATCH))
             torch.manual_seed(len(results))
             before = torch.get_rng_state()
             loss = step.compute(batch)
@@ -81,7 +81,7 @@ def test_computing_draws_nothing_and_repeats_to_the_bit():
 def test_what_is_drawn_for_some_rows_gives_their_images_of_the_whole_batch(name):
     with Execution(device="cpu", threads=1).resolved().in_force():
         run = begun("convnext_atto", name, {**PAPER, "crop": "resized" if name == "paper" else "shift", "shift": 0.1})
-        step, index = run.take_step, run._order()[rows(0)]
+        step, index = run.take_step, order_of(run)[0]
         for number in range(4):
             draws = step.draw(number, BATCH)
             whole = step.augment(index, draws)

@@ -19,7 +19,7 @@ from mkfa.training.batches import Resident
 from mkfa.training.device import Resolved
 from mkfa.training.optimizer import build_optimizer, load_state
 from mkfa.training.recipe import load_recipe
-from mkfa.training.step import Step
+from mkfa.training.step import Batch, Step
 from mkfa.training.strategies import GROUPS, Alone, Graphs, Group, Stacked
 
 CPU = torch.device("cpu")
@@ -60,13 +60,14 @@ def made(
     return steps
 
 
-def rows(run: Step, number: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng([run.seed, number]).permutation(COUNT)[:8])
+def batch(run: Step, number: int) -> Batch:
+    rows = np.random.default_rng([run.seed, number]).permutation(COUNT)[:8]
+    return run.prepare(number, *next(run.draw_ahead(number, [rows])))
 
 
 def train(group: Group, runs: Sequence[Step], numbers: range) -> torch.Tensor:
     """Return the losses, (steps, runs)."""
-    losses = [torch.stack(list(group.step([run.prepare(n, rows(run, n)) for run in runs]))) for n in numbers]
+    losses = [torch.stack(list(group.step([batch(run, n) for run in runs]))) for n in numbers]
     return torch.stack(losses)
 
 
@@ -203,7 +204,7 @@ def test_a_run_that_comes_later_is_trained_as_alone(name, recomputed):
 
 
 def train_each(group: Group, runs: Sequence[Step], numbers: Sequence[int]) -> None:
-    group.step([run.prepare(n, rows(run, n)) for run, n in zip(runs, numbers, strict=True)])
+    group.step([batch(run, n) for run, n in zip(runs, numbers, strict=True)])
 
 
 @pytest.mark.parametrize("name", ["stacked", "graph"])
