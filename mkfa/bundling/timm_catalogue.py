@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError
+from mkfa.networks.layers import spatial_layers
 from mkfa.readers.timm.module_graph import ModuleGraph, architectures, deprecated_names, module_graph, tags_of
 from mkfa.storage.atomic import atomic_write
+from mkfa.training.network_size import TENSOR
 
 FORMAT = 1
 
@@ -39,6 +41,7 @@ def build_catalogue(progress: Path) -> dict[str, Any]:
             try:
                 graph = module_graph(name)
                 entry: dict[str, Any] = {"timm": timm.__version__, "name": name, **_pack(graph)}
+                entry["bytes"] = _saved_bytes(name, graph) if graph.layers else 0
             except MkfaError as error:
                 entry = {"timm": timm.__version__, "name": name, "failed": error.problem}
             done[name] = entry
@@ -65,6 +68,21 @@ def _pack(graph: ModuleGraph) -> dict[str, Any]:
     return {"order": graph.order, "layers": layers, "aliases": dict(graph.aliases), "names": graph.names}
 
 
+def _saved_bytes(name: str, graph: ModuleGraph) -> int:
+    """Return about the bytes of the saved weights; 0 if transfers count other layers than those of the graph."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    model.image_shape = tuple(model.pretrained_cfg["input_size"])
+    layers: Any = spatial_layers(model, "depthwise")
+    counted = [(f"{key}.weight", tuple(layer.weight.shape)) for key, layer in layers]
+    if counted != [(layer.key, layer.shape) for layer in graph.layers]:
+        return 0
+    return sum(t.numel() * t.element_size() + TENSOR for t in model.state_dict().values())
+
+
 def _assemble(done: Mapping[str, Mapping[str, Any]], version: str) -> dict[str, Any]:
     """Return the catalogue; equal layers share one entry in `specs`."""
     specs: dict[str, int] = {}
@@ -80,6 +98,8 @@ def _assemble(done: Mapping[str, Mapping[str, Any]], version: str) -> dict[str, 
             "stages": [layer[6] for layer in entry["layers"]],
             "names": entry["names"],
         }
+        if entry["bytes"]:
+            graphs[name]["bytes"] = entry["bytes"]
         if entry["aliases"]:
             graphs[name]["aliases"] = entry["aliases"]
     return {

@@ -12,17 +12,13 @@ from typing import Any
 
 from mkfa.experiments.needed_runs import Setting, base_run
 from mkfa.images.domain import Domain
-from mkfa.networks.build import find_small
-
-Shape = tuple[int, int, int]
-"""Channels, and height and width of the kernels."""
+from mkfa.training.network_size import Shape, shapes_by_name
 
 
 def filter_shapes(setting: Setting, domain: Domain) -> tuple[Shape, ...]:
     """Return the shape of each depthwise layer, in order of execution; by the network's name, or by building it."""
-    if (name := find_small(setting.arch)) is not None:
-        kernel = int(setting.options.get("kernel", name.defaults.kernel))
-        return ((name.width, kernel, kernel),) * name.layers
+    if shapes := shapes_by_name(setting.arch, setting.options):
+        return shapes
     from mkfa.errors import MkfaError
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build

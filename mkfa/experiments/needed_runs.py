@@ -11,7 +11,7 @@ from mkfa.experiments.sources import Source
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
-from mkfa.networks.names import parse_name
+from mkfa.training.network_size import shapes_by_name
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE, RunSpec
@@ -158,7 +158,7 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
     """
     from mkfa.experiments.layer_numbers import parse_numbers
 
-    named = _layers_by_name(setting)
+    named = len(shapes_by_name(setting.arch, setting.options)) if setting.what == "depthwise" else 0
     first = parse_numbers(text, last=named or 9999)  # malformed text is refused before a network is built
     if named:
         _refuse_more(first, named, setting)
@@ -166,12 +166,6 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
     numbers = parse_numbers(text, last=count)
     _refuse_more(numbers, count, setting)
     return numbers, count
-
-
-def _layers_by_name(setting: Setting) -> int:
-    """Return the number of layers given by a network's name, without torch and timm; 0 if the name has none."""
-    name = parse_name(setting.arch)
-    return name.layers if name and setting.what == "depthwise" else 0
 
 
 def _refuse_more(numbers: Sequence[int], count: int, setting: Setting) -> None:

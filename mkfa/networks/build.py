@@ -15,7 +15,11 @@ the network is unchanged.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import math
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
@@ -107,11 +111,17 @@ def find_small(arch: str) -> Name | None:
     (Name(kind='convmixer', width=48, layers=6), None)
     """
     name = parse_name(arch)
-    if name is None or name.kind != "convmixer":
-        return name
+    return None if name is not None and name.kind == "convmixer" and _is_timms(arch) else name
+
+
+def _is_timms(arch: str) -> bool:
+    """True for a ConvMixer of timm's; its source is searched instead of importing timm, which takes seconds."""
+    if "timm" not in sys.modules and (spec := importlib.util.find_spec("timm")) and spec.origin:
+        with contextlib.suppress(OSError):
+            return f"\ndef {arch}(" in Path(spec.origin).with_name("models").joinpath("convmixer.py").read_text("utf-8")
     import timm
 
-    return None if timm.is_model(arch) else name
+    return bool(timm.is_model(arch))
 
 
 def _small(

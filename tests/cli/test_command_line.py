@@ -300,6 +300,33 @@ def test_a_dry_run_opens_no_engine(mkfa, monkeypatch):
     assert json.loads(mkfa(*words.split(), "--json")[1])["estimate"]["seconds"] is None
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train digits",
+        "transfer-curve --arch convnext_atto --source digits --target digits --layers 1..12",
+        "transfer-curve",
+        "transfer-matrix --target digits,letters",
+        "transfer-sweep --source digits --target digits",
+    ],
+)
+def test_a_dry_run_builds_no_network_whose_name_says_enough(words, tmp_path):
+    code = """if True:
+        import sys
+        from mkfa.cli.app import main
+        try:
+            main()
+        except SystemExit as end:
+            assert not end.code
+        print("IMPORTED", sorted({"torch", "timm", "scipy", "sklearn"} & sys.modules.keys()))
+    """
+    command = [sys.executable, "-c", code, *words.split(), "--dry-run", "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert "Nothing was trained." in run.stdout, run.stderr
+    assert run.stdout.endswith("IMPORTED []\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_harvest_into_a_pipe_imports_nothing_that_it_does_not_need(tmp_path):
     weight = np.ones((8, 1, 3, 3), np.float32) + np.arange(8, dtype=np.float32)[:, None, None, None]
     save_file({"block.conv_dw.weight": weight}, tmp_path / "net.safetensors")

@@ -94,7 +94,7 @@ def test_hovering_a_filter_tells_weights_class_fit_and_the_nearest_in_the_other_
     assert weights == pytest.approx(weight.tolist(), abs=float(np.abs(weight).max()) / 127)
     near = texts(page, ".near")[0]
     assert near.startswith("otherlayer 1, channel 7,")  # planted there, upside down and with another mean
-    assert near.endswith("|cos| 1.000, of the other sign")
+    assert near.endswith("|cos| 1.000, with opposite sign")
 
 
 def test_the_filters_can_be_read_with_the_keyboard_alone(page):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from torch import nn
 
 from mkfa.images.domain import Domain
-from mkfa.networks.build import build_network
-from mkfa.training.network_size import bytes_by_name, network_size
+from mkfa.networks.build import build_network, find_small
+from mkfa.networks.layers import spatial_layers
+from mkfa.training.network_size import bytes_by_name, network_size, shapes_by_name
 from mkfa.training.recipe import load_recipe
 from mkfa.training.spec import RunSpec
 
@@ -30,6 +33,7 @@ def spec_of(arch: str, **options: int) -> RunSpec:
         ("resmixer_16_2", {"kernel": 5, "patch": 8}),
         ("convnext_48_4", {}),
         ("convmixer_64_8", {}),
+        ("convnext_atto", {}),
     ],
 )
 def test_a_name_says_at_most_and_about_what_the_file_takes(tmp_path: Path, arch, options):
@@ -38,7 +42,8 @@ def test_a_name_says_at_most_and_about_what_the_file_takes(tmp_path: Path, arch,
     told, filters = bytes_by_name(spec_of(arch, **options), DOMAIN)
     size = network_size(spec_of(arch, **options), DOMAIN)
     true = (tmp_path / "weights.pt").stat().st_size
-    assert true <= told <= 1.5 * true
+    classes = 4000 * getattr(model, "num_features", 0)  # those of timm are counted with 1000
+    assert true <= told <= 1.5 * true + classes
     assert 0.8 * true <= size.file_bytes <= 1.3 * true
     assert filters == size.filter_bytes
 
@@ -60,3 +65,28 @@ def test_multiply_adds_are_those_of_a_plain_count():
     size = network_size(spec_of("convnext_atto"), DOMAIN)
     assert size.multiply_adds == counted
     assert (size.layers["depthwise"], size.layers["conv"]) == (12, 0) or size.layers["conv"] > 12
+
+
+@pytest.mark.parametrize("arch", ["convnext_atto", "mobilenetv3_small_050", "mixnet_s", "efficientnet_lite0"])
+def test_the_layers_of_a_name_are_those_that_the_network_has(arch):
+    for size in (32, 96):
+        model = build_network(arch, classes=4, channels=1, size=size, seed=0)
+        weights = [layer.weight for _, layer in spatial_layers(model)]
+        assert shapes_by_name(arch, {}) == tuple((w.shape[0], *w.shape[2:]) for w in weights)
+
+
+def test_a_name_says_nothing_of_a_network_that_is_unknown_or_changed():
+    assert shapes_by_name("nonsense", {}) == shapes_by_name("resnet18", {}) == ()
+    assert shapes_by_name("convnext_atto", {"kernel": 5}) == ()  # refused when it is built
+    assert shapes_by_name("convnext_atto", {"stem_stride": 2}) == shapes_by_name("convnext_atto", {})
+    assert shapes_by_name("convmixer_768_32", {}) == ((768, 7, 7),) * 32 or not shapes_by_name("convmixer_768_32", {})
+
+
+@pytest.mark.parametrize("arch", ["convmixer_768_32", "convmixer_8_2", "convmixer_1536_20"])
+def test_whose_convmixer_a_name_means_does_not_depend_on_whether_timm_is_imported(arch):
+    import timm
+
+    code = f"import sys; from mkfa.networks.build import find_small; print(find_small({arch!r}), 'timm' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"{find_small(arch)} False\n"
+    assert (find_small(arch) is None) == timm.is_model(arch)

@@ -107,6 +107,15 @@ def graph_of(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, st
     raise _unknown(architecture)
 
 
+def saved_size(architecture: str) -> int:
+    """Return about the bytes of an architecture's saved weights, for RGB images and 1000 classes; 0 if unknown.
+
+    Known are those, of the installed timm, whose depthwise layers as recorded are also the ones that transfers count
+    (`mkfa.networks.layers.spatial_layers`).
+    """
+    return int(_catalogue()["graphs"].get(architecture, {}).get("bytes", 0)) if is_recorded_version() else 0
+
+
 def match_layers(
     shapes: Mapping[str, Sequence[int]], names: Iterable[str] = ()
 ) -> tuple[str, tuple[GraphLayer, ...]] | None:

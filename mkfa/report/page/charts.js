@@ -10,7 +10,7 @@ function roundTicks(low, high, count = 5) {
   return out;
 }
 
-// The width of a chart in a place: as wide as that, so that its text keeps its size.
+// A chart is as wide as its place, so that its text keeps its size.
 function chartWidth(place) {
   return Math.max(300, Math.min(760, place.clientWidth || 760));
 }
@@ -39,7 +39,7 @@ function pathOf(points) {
   return points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 }
 
-// A mark that tells `text` on hover and focus.
+// A mark that shows `text` when it is pointed at or has the focus.
 function telling(element, text) {
   element.setAttribute("tabindex", "0");
   element.setAttribute("role", "img");
@@ -52,7 +52,7 @@ function telling(element, text) {
   return element;
 }
 
-// Cells of a matrix. One of them takes the focus; arrow keys move to the others, so that Tab passes on.
+// Cells of a matrix. One of them takes the focus; arrow keys move to the others, so that Tab leaves the matrix.
 function cells({ label, rows, columns, size, text, colour, tell, wide, open }) {
   const left = Math.min(200, 14 + 7.4 * Math.max(...rows.map((name) => shortName(name).length)));
   const top = wide ? 24 : Math.min(200, 14 + 7.4 * Math.max(...columns.map((name) => shortName(name).length)));

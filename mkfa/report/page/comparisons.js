@@ -102,7 +102,7 @@ function openLayer(name, layer) {
   if (at >= 0) filtersPart.show(bank, at);
 }
 
-// Short names of layers: their numbers in the network where it is on the page, and what tells the names apart.
+// Short names of layers: their numbers in the network where it is on the page, and the parts in which the names differ.
 function layerLabels(bank, names) {
   const known = facts.banks.find((one) => one.name === bank);
   const words = names.map((name) => name.split("."));

@@ -1,7 +1,7 @@
-// The panel that tells everything of one filter.
+// The panel with all that is known of one filter.
 
 function detailsPanel() {
-  const body = make("div", {}, make("p", { class: "faint" }, "Hover a filter, or move to it with the arrow keys."));
+  const body = make("div", {}, make("p", { class: "faint" }, "Point at a filter, or move to it with the arrow keys."));
   const spoken = make("p", { class: "faint", role: "status", "aria-live": "polite", style: { position: "absolute", left: "-100rem" } });
   const panel = make("div", { class: "details" }, make("h3", {}, "Filter"), body, spoken);
   let asked = 0;
@@ -47,13 +47,13 @@ function weightsTable(data, known) {
 function nearestList(data, found) {
   if (!found.length) {
     const others = facts.groups.some((group) => group.bank !== data.facts.bank && group.kind === data.facts.kind);
-    return [make("p", { class: "faint" }, others ? "No nearest filter: this one has no shape." : "No other bank here has filters of this kernel size.")];
+    return [make("p", { class: "faint" }, others ? "No nearest filter: this one is flat or dead." : "No other bank here has filters of this kernel size.")];
   }
   return [make("h3", {}, "Nearest in the other banks"), ...found.slice(0, 8).map(({ data: other, row, cosine }) => {
     const known = filterFacts(other, row);
     return make("div", { class: "near" }, picture(other, row, 44), make("div", {},
       make("b", {}, known.bank), make("br"),
       `layer ${known.layer}, channel ${known.channel}, ${known.title}`, make("br"),
-      `|cos| ${fixed(Math.abs(cosine), 3)}${cosine < 0 ? ", of the other sign" : ""}`));
+      `|cos| ${fixed(Math.abs(cosine), 3)}${cosine < 0 ? ", with opposite sign" : ""}`));
   })];
 }

@@ -1,4 +1,4 @@
-// The filters of each layer: choose a bank, click a layer, hover a filter.
+// The filters of each layer: choose a bank, click a layer, point at a filter.
 
 function filtersSection() {
   const state = { bank: 0, layer: 0, order: "channel", only: "all", rows: [], data: null, lie: null, at: 0 };
@@ -106,7 +106,7 @@ function filtersSection() {
       (value) => { state.order = value; state.at = 0; refresh(); }),
     only);
   const whole = section("filters", "Filters",
-    make("p", {}, "Click a layer; its bar shows which patterns its filters follow. Hover a filter for its weights, class, fit, and the nearest filters in the other banks."),
+    make("p", {}, "Click a layer; its bar shows which patterns its filters follow. Point at a filter for its weights, class, fit, and the nearest filters in the other banks."),
     controls, layers, make("div", { class: "split" }, make("div", {}, mark, box), make("div", { class: "side" }, details.panel)));
   // Show a layer of a bank; another part of the page asks for it.
   function show(bank, layer) {

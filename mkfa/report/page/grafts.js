@@ -10,7 +10,7 @@ const GRAFT_CURVES = {
 function graftsSection() {
   const blocks = facts.grafts.map(graftBlock);
   return { whole: section("grafts", "Grafts",
-    make("p", {}, "A trained network whose depthwise filters are each replaced by the nearest of a vocabulary, times a gain plus an offset. Nothing is trained. How many of its answers (first classes) stay the same?"),
+    make("p", {}, "A trained network whose depthwise filters are each replaced by the nearest of a vocabulary, times a gain plus an offset. Nothing is trained. How many of its answers (top-1 classes) stay the same?"),
     blocks.map((block) => block.whole)), refresh: () => blocks.forEach((block) => block.refresh()) };
 }
 

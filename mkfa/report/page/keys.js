@@ -5,7 +5,7 @@ const KEY_LEVELS = 127;
 function keysSection() {
   const blocks = facts.keys.map(keysBlock);
   return { whole: section("keys", "Keys",
-    make("p", {}, "The smallest sets of filters that explain the others up to gain and offset. Every library is explained better by more keys, so the curves stand beside those of null libraries with keys of their own."),
+    make("p", {}, "The smallest sets of filters that explain the others up to gain and offset. Every library is explained better by more keys, so the curves are shown beside those of null libraries with their own keys."),
     blocks.map((block) => block.whole)), refresh: () => blocks.forEach((block) => block.refresh()) };
 }
 

@@ -1,4 +1,4 @@
-// The map of filters: hover a point for its picture, draw round points to see them side by side.
+// The map of filters: point at one for its picture, draw around several to see them side by side.
 
 async function mapSection(map) {
   const [place, steps, cluster] = await Promise.all(["place", "row", "cluster"].map((name) => unpack(`${map.blob}-${name}`)));
@@ -18,7 +18,7 @@ async function mapSection(map) {
 
   const canvas = make("canvas", {
     tabindex: "0", role: "application", style: { height: "34rem" },
-    "aria-label": `Map of ${count} filters of ${map.kind}. Arrow keys move the map, plus and minus scale it, N and P go to the next and the last filter, Enter tells everything of it, Escape clears what is chosen.`,
+    "aria-label": `Map of ${count} filters of ${map.kind}. Arrow keys move the map, plus and minus zoom, N and P go to the next and the previous filter, Enter shows its details, Escape clears the selection.`,
   });
   const over = make("canvas", { style: { "pointer-events": "none", height: "34rem" }, "aria-hidden": "true" });
   const legend = make("div", { class: "controls legend" });
@@ -197,16 +197,16 @@ async function mapSection(map) {
   const offered = ["class", "network", "depth", ...(map.clusters ? ["cluster"] : [])].filter((by) =>
     by !== "network" || map.banks.length > 1);
   const controls = make("div", { class: "controls" }, mode("move", "Move"), mode("lasso", "Lasso"),
-    make("button", { type: "button", onclick: () => view.zoom(1.4, canvas.clientWidth / 2, canvas.clientHeight / 2) }, "Nearer"),
-    make("button", { type: "button", onclick: () => view.zoom(1 / 1.4, canvas.clientWidth / 2, canvas.clientHeight / 2) }, "Farther"),
+    make("button", { type: "button", onclick: () => view.zoom(1.4, canvas.clientWidth / 2, canvas.clientHeight / 2) }, "Zoom in"),
+    make("button", { type: "button", onclick: () => view.zoom(1 / 1.4, canvas.clientWidth / 2, canvas.clientHeight / 2) }, "Zoom out"),
     make("button", { type: "button", onclick: () => { view.reset(); select(() => false, ""); } }, "All"),
     choice("colour by", offered.map((by) => [by, by]), "class", (by) => { state.by = by; hidden.clear(); drawLegend(); paint(); }));
   const clustered = map.clusters ? ` Its atlas has ${many(map.clusters, "cluster")} (${map.verdict}, p = ${fixed(map.p, 3)}): ${map.reason}` : "";
   const sample = map.points < map.filters ? `${map.points.toLocaleString("en")} of ${map.filters.toLocaleString("en")}` : map.points.toLocaleString("en");
   const whole = make("div", {},
     make("h3", {}, `Filters of ${map.kind}`),
-    make("p", {}, `Near points are filters alike up to gain, offset and sign (UMAP, seed ${map.seed}); distances between far groups mean little. ${sample} filters of ${map.banks.join(", ")}.${clustered}`),
-    make("p", { class: "faint screen" }, "Hover a point for its picture, click it for everything. With Lasso, draw round points to see them side by side; 'choose all of' does the same without a pointer. Click the map, then turn the wheel to scale it."),
+    make("p", {}, `Points that are close together are filters that are alike up to gain, offset and sign (UMAP, seed ${map.seed}); distances between groups that are far apart mean little. ${sample} filters of ${map.banks.join(", ")}.${clustered}`),
+    make("p", { class: "faint screen" }, "Point at a filter for its picture, click it for its details. With Lasso, draw around points to see them side by side; 'choose all of' does the same without a pointer. Click the map, then turn the wheel to zoom."),
     controls, legend, make("div", { class: "mapbox" }, canvas, over), says, gallery, details.panel, counts,
     map.clusters ? asTable(`Clusters of ${map.kind}`, clusterColumns(map), () => map.prototypes.map((one, i) => ({ number: i + 1, ...one }))) : null);
   return { whole, refresh: () => {

@@ -1,4 +1,4 @@
-// A view of many points that can be moved and scaled: WebGL, or a 2D canvas where there is none.
+// A view of many points that can be moved and zoomed: WebGL, or a 2D canvas where there is none.
 
 const VERTEX = `attribute vec2 place; attribute vec3 colour; attribute float size; uniform vec4 view; varying vec3 ink;
 void main() { gl_Position = vec4((place * 2.0 - 1.0) * view.zw + view.xy, 0.0, 1.0); gl_PointSize = size; ink = colour; }`;

@@ -1,4 +1,4 @@
-// The nearest filters in the other banks, by |cos| of what is left without the mean; computed here from 8-bit weights.
+// The nearest filters in the other banks, by |cos| after subtracting the mean; computed here from 8-bit weights.
 
 const units = new Map();
 

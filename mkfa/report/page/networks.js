@@ -1,9 +1,9 @@
-// Groups of networks: a map on which near networks are alike, tests between groups, and the distances of all pairs.
+// Groups of networks: a map on which networks close together are alike, tests between groups, and the distances of all pairs.
 
 function networksSection() {
   const blocks = facts.groups_compared.flatMap((one) => one.kinds.map((kind, i) => networksBlock(one, kind, i)));
   return { whole: section("networks", "Groups of networks",
-    make("p", {}, "Do kinds of networks differ in their filters? Networks are the units: PERMANOVA tests whether groups lie at different places, PERMDISP whether they scatter differently, which alone can make the first test pass."),
+    make("p", {}, "Do kinds of networks differ in their filters? Networks are the units: PERMANOVA tests whether groups have different centres, PERMDISP whether they differ in spread, which alone can make the first test significant."),
     blocks.map((block) => block.whole)), refresh: () => blocks.forEach((block) => block.refresh()) };
 }
 
@@ -26,7 +26,7 @@ function networksBlock(one, kind, place) {
     chart.replaceChildren(networksMap(kind, measure, { shown, order, colourOf, width: chartWidth(chart) }));
     if (!measure.distance) {
       bar.replaceChildren();
-      return heat.replaceChildren(make("p", { class: "faint" }, "No distances of pairs: they are in the .h5 of 'mkfa compare --group', and are left out for more than 141 networks."));
+      return heat.replaceChildren(make("p", { class: "faint" }, "Distances of pairs are not shown: they are in the .h5 file of 'mkfa compare --group', unless there are more than 141 networks."));
     }
     const value = (i, j) => measure.distance[order[i]][order[j]], high = Math.max(...measure.distance.flat(), 1e-9);
     const side = Math.max(6, Math.min(30, Math.floor(560 / order.length)));
@@ -45,7 +45,7 @@ function networksBlock(one, kind, place) {
   const whole = make("article", {}, make("h3", {}, `${one.groups.map((group) => group.name).join(", ")}, ${kind.kernel}`),
     one.sentences[place] ? make("p", {}, one.sentences[place]) : null,
     place ? null : one.notes.map((text) => make("p", { class: "faint" }, text)),
-    make("figure", {}, toggles, controls, chart, make("figcaption", {}, "Each point is a network; the nearer two are, the more alike are their filters. Numbers stand in the order of the distances below. +: mean of a group; hollow: networks with a parent in common with an earlier one, which are shown and not tested."),
+    make("figure", {}, toggles, controls, chart, make("figcaption", {}, "Each point is a network; the closer two are, the more alike are their filters. Numbers are those of the table of distances below. +: mean of a group; hollow: networks that share a parent with an earlier one, which are shown but not tested."),
       heat, bar, asTable("Networks", [["network", (m) => m.name], ["group", (m) => m.group], ["tested", (m) => (m.counted ? "yes" : "no")], ["family", (m) => m.family || "–"]], () => order.map((i) => kind.members[i]))),
     tests, pairs.length ? table("Pairs of groups", [["measure", (p) => p.measure], ["groups", (p) => `${p.a}, ${p.b}`], ["pseudo-F", (p) => fixed(p.statistic), true], ["p", (p) => fixed(p.p, 3), true], ["p, Holm", (p) => fixed(p.p_holm, 3), true]], pairs) : null,
     place || !one.command ? null : make("p", { class: "faint" }, "Command: ", make("code", {}, one.command)));

@@ -3,7 +3,7 @@
 function patternsSection() {
   const blocks = facts.assignments.map(assignmentBlock);
   return { whole: section("patterns", "Patterns",
-    make("p", {}, "Each filter is assigned the Gaussian-derivative pattern that explains most of its variance (R²), up to gain and offset. Small kernels fit almost anything, so each share stands beside that of null filters."),
+    make("p", {}, "Each filter is assigned the Gaussian-derivative pattern that explains most of its variance (R²), up to gain and offset. Small kernels fit almost anything, so each share is shown beside that of null filters."),
     blocks.map((block) => block.whole)), refresh: () => blocks.forEach((block) => block.refresh()) };
 }
 

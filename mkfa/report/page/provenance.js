@@ -10,7 +10,7 @@ function provenanceSection() {
   return section("provenance", "Provenance",
     make("p", {}, `Written by mkfa ${facts.mkfa_version} on ${facts.created}. Paths of the machine that wrote it are shortened to their last part.`),
     facts.command ? make("p", {}, "Command: ", make("code", {}, facts.command)) : null,
-    facts.data ? make("p", {}, `The same data are files in the folder ${facts.data}/ beside this page: report.json, filters.h5 and tables (.csv).`) : null, banks);
+    facts.data ? make("p", {}, `The same data are in the folder ${facts.data}/ beside this page: report.json, filters.h5 and tables (.csv).`) : null, banks);
 }
 
 function pair([a, b]) {
@@ -30,12 +30,12 @@ function leftOutSection() {
     for (const [why, count] of Object.entries(bank.skipped)) rows.push(`${bank.name}: ${many(count, "tensor")} of the source skipped, ${why}.`);
     for (const [layer, why] of Object.entries(bank.doubtful)) rows.push(`${bank.name}, ${layer}: doubtful, ${why}.`);
     const stood = Object.entries(bank.stood_in).map(([name, count]) => `${count} ${name}`).join(", ");
-    if (stood) rows.push(`${bank.name}: inert data stand for objects of its source: ${stood}.`);
+    if (stood) rows.push(`${bank.name}: objects of its source were read as inert data: ${stood}.`);
   }
   rows.push(...facts.left_out, ...facts.limits.filter((one) => one.reached).map((one) => one.sentence));
   return section("left-out", "What was left out",
     rows.length ? make("ul", {}, rows.map((text) => make("li", {}, text))) : make("p", {}, "Nothing."),
     make("h3", {}, "Limits"),
     table("Limits of this page and the options that change them", [["option", (one) => one.name], ["limit", (one) => one.value.toLocaleString("en"), true], ["there", (one) => one.there.toLocaleString("en"), true], ["", (one) => one.sentence]], facts.limits),
-    make("p", { class: "faint" }, `Weights are here in ${facts.levels} steps of each filter's largest one, so that they are right to ${fixed(50 / facts.levels, 1)} % of it; nearest filters are found from these. R² is right to 0.2 %, p to 2 %. filters.h5 has them exactly.`));
+    make("p", { class: "faint" }, `Weights are stored in ${facts.levels} steps of each filter's largest weight, so they are accurate to ${fixed(50 / facts.levels, 1)} % of it; nearest filters are computed from these. R² is accurate to 0.2 %, p to 2 %. filters.h5 has exact values.`));
 }

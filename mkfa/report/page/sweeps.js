@@ -1,4 +1,4 @@
-// Curves, tables, matrices and lists of runs; the paper's values apart from ours.
+// Curves, tables, matrices and lists of runs; the paper's values separate from ours.
 
 const MOST_BANDS = 3;
 
@@ -135,7 +135,7 @@ function matrixBody(one) {
   return { whole, refresh };
 }
 
-// Cells with their values; with `change` less the diagonal of their column, red above and blue below.
+// Cells with their values, or with `change` their difference from the diagonal of the column, red above and blue below.
 function drawMatrix(place, bar, { rows, columns, change, top1, reference, more }) {
   if (!rows.length || !columns.length) return place.replaceChildren(make("p", {}, "No cell is done."));
   const value = (i, j) => {
@@ -198,11 +198,11 @@ function runsBody(one) {
   return { whole: make("details", {}, make("summary", {}, note), table(note, [...columns.map((key) => [key, (run) => run[key]]), ["top-1", (run) => percent(run.top1), true]], one.runs)), refresh: () => {} };
 }
 
-// What the paper printed, never in one picture with ours.
+// What the paper printed, never in the same picture as ours.
 function paperApart(paper, body) {
   if (!paper) return null;
   const place = make("div", { class: "apart", hidden: true });
-  const toggle = make("div", { class: "controls" }, tick("show the paper's values, apart", false, (on) => {
+  const toggle = make("div", { class: "controls" }, tick("show the paper's values separately", false, (on) => {
     place.hidden = !on;
     if (on && !place.children.length) place.append(make("p", { class: "faint" }, `As printed by ${paper.citation}; not trained here.`), body(paper));
   }));

@@ -39,7 +39,7 @@ function picture(data, row, size) {
   return canvas;
 }
 
-// Draw filters side by side into a canvas of a width; returns how they lie.
+// Draw filters side by side into a canvas of a width; returns their layout.
 function drawGrid(canvas, data, rows, width) {
   const { kh, kw } = data.facts;
   const unit = Math.max(2, Math.round(28 / Math.max(kh, kw)));

@@ -1,4 +1,4 @@
-// Verdicts on claims: what was judged, at which scale, by how many seeds, and what could have been seen.
+// Verdicts on claims: what was judged, at which scale, with how many seeds, and how sensitive the experiment was.
 
 const SIGNS = { supported: "✓", contradicted: "✗", inconclusive: "?" };
 
@@ -12,7 +12,7 @@ function verdictsSection() {
   const toggles = make("div", { class: "controls" }, make("fieldset", {}, make("legend", {}, "Shown"), [...counts].map(([state, count]) =>
     tick(`${state} (${count})`, true, (on) => { on ? hidden.delete(state) : hidden.add(state); show(); }))));
   return { whole: section("verdicts", "Verdicts",
-    make("p", {}, "Each claim was judged by a criterion that was fixed before the data were seen. An inconclusive verdict says what is missing. What the paper's own printed numbers give by the same criterion stands apart."),
+    make("p", {}, "Each claim was judged by a criterion that was fixed before the data were seen. An inconclusive verdict says what is missing. The verdict on the paper's own printed numbers by the same criterion is shown separately."),
     toggles, cards.map(({ card }) => card),
     asTable("Verdicts", [["claim", (one) => one.id], ["verdict", (one) => (one.verdict ? one.verdict.state : "–")], ["as printed", (one) => (one.printed ? one.printed.state : "–")],
       ["sentence", (one) => one.sentence], ["effect", (one) => (one.verdict ? effectText(one.verdict.effect) : "–")], ["seeds", (one) => (one.verdict ? one.verdict.seeds : "–"), true],
