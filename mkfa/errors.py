@@ -13,12 +13,9 @@ class MkfaError(Exception):
 
     Parameters
     ----------
-    thing : str
-        What it is about: a path, a name, an option.
-    problem : str
-        What is wrong with it.
-    remedy : str
-        What the user can do next.
+    thing : what it is about: a path, a name, an option.
+    problem : what is wrong with it.
+    remedy : what the user can do next.
     """
 
     exit_code = 2

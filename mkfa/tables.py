@@ -113,10 +113,7 @@ _loaded: set[str] = set()
 def load_plugins() -> None:
     """Import what MKFA_PLUGINS names, each once.
 
-    Raises
-    ------
-    MkfaError
-        A module or file cannot be imported.
+    Raises MkfaError: a module or file cannot be imported.
     """
     for name in os.environ.get(PLUGINS, "").split(","):
         if (name := name.strip()) and name not in _loaded:

@@ -56,10 +56,7 @@ def log_to_stderr() -> None:
 def log_to_file(path: Path) -> None:
     """Append what is printed, done and gone wrong to a file, each with its time.
 
-    Raises
-    ------
-    MkfaError
-        The file cannot be written.
+    Raises MkfaError: the file cannot be written.
     """
     from mkfa.errors import MkfaError
 

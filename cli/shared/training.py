@@ -50,10 +50,7 @@ def domains(running: Running) -> Callable[[Recipe], Domains]:
 def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] | None:
     """Print what would be trained, and train it; None after --dry-run and --estimate.
 
-    Raises
-    ------
-    WorkError
-        No run ended with a result.
+    Raises WorkError: no run ended with a result.
     """
     from mkfa.engines.estimate import estimate_on
 

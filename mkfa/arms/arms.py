@@ -34,36 +34,26 @@ class Arm:
     Attributes
     ----------
     name : str
-    help : str
-        Which filters are set, and in which order; printed by `mkfa transfer --help`.
+    help : which filters are set, and in which order; printed by `mkfa transfer --help`.
     fill : callable (layer, rng) -> (out, in, kh, kw) float32, or its location "module:function"
         Computes the kernels of one layer. `layer` is a `mkfa.arms.fillings.Weights`: the target's layer as initialised
         or, for an arm with a source, the corresponding source layer.
     fill_network : callable (request) -> filling, or its location
         Computes the kernels of all layers at once from a `mkfa.arms.fillings.Request`; instead of `fill`.
-    source : str
-        Whether filters come from a source: "none", "needed", "optional", "own" (the target domain's own base run), or
-        "named" (the arm's name says from where, after a colon).
-    whole_source : bool
-        True if the arm also uses the source's layers after the first n.
-    frozen : bool
-        False if the filters are trained further.
-    depthwise_only : bool
-        True if the arm sets patterns within a kernel; pointwise and dense layers are refused.
-    must_hurt : bool
-        True if accuracy must fall, so that the arm shows whether an experiment can detect a difference.
+    source : whether filters come from a source: "none", "needed", "optional", "own" (the target domain's own base run),
+        or "named" (the arm's name says from where, after a colon).
+    whole_source : True if the arm also uses the source's layers after the first n.
+    frozen : False if the filters are trained further.
+    depthwise_only : True if the arm sets patterns within a kernel; pointwise and dense layers are refused.
+    must_hurt : True if accuracy must fall, so that the arm shows whether an experiment can detect a difference.
     copies_norm : bool
         True if, with `with_norm`, the norm layers of the set layers are copied too; False: they stay as initialised.
-    number : int
-        For an arm whose name has a number in it, "k" or "N": its value. "first-5" is the arm "first-k" with number 5,
-        "box9" the arm "boxN" with number 9.
-    largest : int
-        Largest number; 0: any.
-    offset : bool
-        True if each channel gets a trained constant that is added to all taps of its frozen kernel
+    number : for an arm whose name has a number in it, "k" or "N": its value. "first-5" is the arm "first-k" with number
+        5, "box9" the arm "boxN" with number 9.
+    largest : largest number; 0: any.
+    offset : True if each channel gets a trained constant that is added to all taps of its frozen kernel
         (`mkfa.networks.offset`).
-    checked : bool
-        True if the arm may not suit a network, so that it is tried on an untrained one before any work.
+    checked : True if the arm may not suit a network, so that it is tried on an untrained one before any work.
 
     Notes
     -----
@@ -106,10 +96,7 @@ class Arm:
     def kernels(self, request: Request) -> Filling:
         """Return the kernels and biases of each target layer, without writing them into the network.
 
-        Raises
-        ------
-        MkfaError
-            The source does not fit, or the arm returned kernels of a wrong shape or non-finite kernels.
+        Raises MkfaError: the source does not fit, or the arm returned kernels of a wrong shape or non-finite kernels.
         """
         from mkfa.arms.fillings import check_filling, fitted
 

@@ -51,16 +51,11 @@ class Request:
 
     Attributes
     ----------
-    source : sequence of Weights
-        The source's layers in order of execution; empty without a source.
-    target : sequence of Weights
-        The layers to set, as initialised.
-    rng : numpy.random.Generator
-        For permutations and random draws; seeded by the run's seed and the arm's name.
-    fit : str
-        "pad" or "crop": how kernels of a different size are fitted; "" refuses them.
-    number : int
-        The number of a numbered arm; see `Arm.number`.
+    source : the source's layers in order of execution; empty without a source.
+    target : the layers to set, as initialised.
+    rng : for permutations and random draws; seeded by the run's seed and the arm's name.
+    fit : "pad" or "crop": how kernels of a different size are fitted; "" refuses them.
+    number : the number of a numbered arm; see `Arm.number`.
     images : (N, H, W, C) uint8 or None
         The training images; needed by arms that look at them.
     """
@@ -284,10 +279,7 @@ def normalised(filters: F64, *, of: F64) -> F64:
     ----------
     of : what the filters were before their mean was taken off, so that rounding errors count as zero.
 
-    Raises
-    ------
-    MkfaError
-        Nothing is left of a filter.
+    Raises MkfaError: nothing is left of a filter.
     """
     norm = np.linalg.norm(filters, axis=(1, 2), keepdims=True)
     scale = np.linalg.norm(of, axis=(1, 2), keepdims=True)

@@ -48,15 +48,11 @@ class PlantedFilters:
     ----------
     arm : str
     frozen : bool
-    names : tuple of str
-        Parameters that were set, e.g. "stages.0.blocks.0.conv_dw.weight", in order of execution.
+    names : parameters that were set, e.g. "stages.0.blocks.0.conv_dw.weight", in order of execution.
     values : tuple of float32 tensors, copies on the CPU.
-    digest : str
-        SHA-256 over names, shapes and bytes.
-    notes : tuple of str
-        Remarks for readers of the results, e.g. a different dilation.
-    norms : tuple of str
-        Norm layers whose statistics are frozen; `train_mode` keeps them in evaluation mode.
+    digest : SHA-256 over names, shapes and bytes.
+    notes : remarks for readers of the results, e.g. a different dilation.
+    norms : norm layers whose statistics are frozen; `train_mode` keeps them in evaluation mode.
     """
 
     arm: str
@@ -87,23 +83,16 @@ def set_filters(  # noqa: PLR0913 (options are keywords)
     ----------
     model : torch.nn.Module
         From `build_network`, untrained; modified in place.
-    arm : str
-        A name accepted by `mkfa.arms.arms.find_arm`.
-    layers : int
-        Number of layers to set, from the first; the others stay as initialised and are trained.
+    arm : a name accepted by `mkfa.arms.arms.find_arm`.
+    layers : number of layers to set, from the first; the others stay as initialised and are trained.
     source : FilterBank, mapping from parameter names to tensors, tuple of Weights, or None
         See `FilterSource`.
-    seed : int
-        Seed of permutations and random draws; it does not affect the network's initial weights.
-    what : str
-        Kind of layers: "depthwise", "pointwise" or "conv".
-    with_bias : bool
-        Also copy (and freeze) biases.
-    with_norm : bool
-        Also copy (and freeze) the norm layers of the set layers, see above; ignored by arms that copy none
+    seed : seed of permutations and random draws; it does not affect the network's initial weights.
+    what : kind of layers: "depthwise", "pointwise" or "conv".
+    with_bias : also copy (and freeze) biases.
+    with_norm : also copy (and freeze) the norm layers of the set layers, see above; ignored by arms that copy none
         (`Arm.copies_norm`). Needs the state dict of a network of the same architecture as the source.
-    fit_kernel : str
-        "pad" or "crop": how source kernels of a different size are fitted; "" refuses them.
+    fit_kernel : "pad" or "crop": how source kernels of a different size are fitted; "" refuses them.
     images : (N, H, W, C) uint8 or None
         The target's training images; needed by the arms `pca` and `pca-k`.
 
@@ -179,10 +168,7 @@ def _with_followers(model: nn.Module, what: str, count: int | None = None) -> li
 def check_planted(model: nn.Module, planted: PlantedFilters) -> None:
     """Check that frozen filters are bit-identical to what was set; filters that are not frozen are not checked.
 
-    Raises
-    ------
-    WorkError
-        A frozen filter changed, which makes the run's result meaningless.
+    Raises WorkError: a frozen filter changed, which makes the run's result meaningless.
     """
     import torch
 
@@ -234,8 +220,7 @@ def _source_layers(
 
     Parameters
     ----------
-    names : sequence of str
-        The target layers that the arm sets, or all of them for an arm that uses the whole source.
+    names : the target layers that the arm sets, or all of them for an arm that uses the whole source.
     """
     where = "source"
     if source is None:

@@ -29,10 +29,7 @@ def impulse_kernels(layer: Weights, rng: np.random.Generator) -> F32:
 def box_kernels(request: Request) -> Filling:
     """Return kernels of `request.number` equal positive taps at different random places; (out, 1, kh, kw) each.
 
-    Raises
-    ------
-    MkfaError
-        The kernels have fewer taps.
+    Raises MkfaError: the kernels have fewer taps.
     """
     filling: Filling = []
     for layer in request.target:
@@ -77,10 +74,7 @@ def pca_kernels(request: Request) -> Filling:
     has the norm of the initial one and the sign of its inner product with it; the sign of a component has no meaning.
     The frozen first layer of Jordan's airbench (github.com/KellerJordan/cifar10-airbench) consists of such filters.
 
-    Raises
-    ------
-    MkfaError
-        There are no images, or all their patches are constant.
+    Raises MkfaError: there are no images, or all their patches are constant.
     """
     filling: Filling = []
     for layer in request.target:

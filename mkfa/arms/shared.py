@@ -59,10 +59,7 @@ def shared_gaussians(request: Request) -> Filling:
 def shared_components(request: Request) -> Filling:
     """Share the K leading principal components of the target's image patches, each patch less its mean.
 
-    Raises
-    ------
-    MkfaError
-        There are fewer components.
+    Raises MkfaError: there are fewer components.
     """
 
     def draw(size: tuple[int, int]) -> F32:
@@ -100,10 +97,7 @@ def shared_keys(request: Request) -> Filling:
 def shared_from_source(request: Request) -> Filling:
     """Share the source's first K filters of each kernel size.
 
-    Raises
-    ------
-    MkfaError
-        The source has fewer of that size.
+    Raises MkfaError: the source has fewer of that size.
     """
 
     def draw(size: tuple[int, int]) -> F32:
@@ -132,10 +126,7 @@ def _shared(request: Request, draw: Draw) -> Filling:
 
     Sizes are drawn in ascending order.
 
-    Raises
-    ------
-    MkfaError
-        A filter is constant, so that nothing is left of it without its mean.
+    Raises MkfaError: a filter is constant, so that nothing is left of it without its mean.
     """
     filters: dict[tuple[int, int], F64] = {}
     for size in sorted({layer.size for layer in request.target}):

@@ -43,10 +43,7 @@ class Kind:
     def parse(cls, text: str | Kind) -> Kind:
         """Return the kind for a text such as "5x5" or "7x7 dilated 3x3"; a kind is returned unchanged.
 
-        Raises
-        ------
-        MkfaError
-            The text is not a kernel size.
+        Raises MkfaError: the text is not a kernel size.
 
         Examples
         --------
@@ -67,27 +64,17 @@ class Layer:
 
     Attributes
     ----------
-    index : int
-        Row in the layer table, 0 for the layer executed first.
-    name : str
-        Key of the weight in the checkpoint.
-    stage : int
-        Stage of the network that the layer belongs to, `UNKNOWN` if the checkpoint does not record it.
-    depth : float
-        0 for the first layer to 1 for the last.
-    channels : int
-        Number of filters (output channels).
-    kh, kw : int
-        Kernel height and width.
-    stride, dilation : tuple of two ints
-        Vertical, horizontal; `UNKNOWN` if the checkpoint does not record it.
-    multiplier : int
-        Filters per input channel; filter i reads input channel i // multiplier. `UNKNOWN` as above.
+    index : row in the layer table, 0 for the layer executed first.
+    name : key of the weight in the checkpoint.
+    stage : stage of the network that the layer belongs to, `UNKNOWN` if the checkpoint does not record it.
+    depth : 0 for the first layer to 1 for the last.
+    channels : number of filters (output channels).
+    kh, kw : kernel height and width.
+    stride, dilation : vertical, horizontal; `UNKNOWN` if the checkpoint does not record it.
+    multiplier : filters per input channel; filter i reads input channel i // multiplier. `UNKNOWN` as above.
     has_bias : bool
-    dtype : str
-        Type as stored in the checkpoint, e.g. "float16" (weights in the bank are float32).
-    bn_folded : bool
-        True if a batch normalisation was folded into the weights.
+    dtype : type as stored in the checkpoint, e.g. "float16" (weights in the bank are float32).
+    bn_folded : True if a batch normalisation was folded into the weights.
     """
 
     index: int

@@ -28,14 +28,11 @@ def read_filters(path: str | Path) -> FilterBank:
 
     Parameters
     ----------
-    path : str or Path
-        .npy: an array (N, kh, kw), (N, 1, kh, kw), or (kh, kw) for one filter; .npz: one such array, or several with
+    path : .npy: an array (N, kh, kw), (N, 1, kh, kw), or (kh, kw) for one filter; .npz: one such array, or several with
         different kernel sizes (other arrays are ignored); .h5: a bank, or the result of `mkfa keys --out`.
 
-    Raises
-    ------
-    BankError
-        The file is missing or damaged, has another ending or no filters, or has filters that are not finite or zero.
+    Raises BankError: the file is missing or damaged, has another ending or no filters, or has filters that are not
+    finite or zero.
 
     Examples
     --------

@@ -69,10 +69,7 @@ def list_banks() -> tuple[BankEntry, ...]:
 def resolve_path(name: str) -> Path:
     """Return the file of a bank: a path is returned unchanged, a name is looked up in the library and bundled banks.
 
-    Raises
-    ------
-    UnknownNameError
-        The name is unknown; the message gives the nearest ones or says how to get it.
+    Raises UnknownNameError: the name is unknown; the message gives the nearest ones or says how to get it.
     """
     if not name:
         raise UnknownNameError("bank ''", "is an empty name", "name a bank; 'mkfa banks' lists the banks at hand")

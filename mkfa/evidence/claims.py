@@ -148,10 +148,8 @@ def all_claims() -> FrozenDict[str, Claim]:
 def parse_claims(text: str) -> FrozenDict[str, Claim]:
     """Read claims from TOML.
 
-    Raises
-    ------
-    MkfaError
-        The text is not TOML, or an entry lacks a field, has an unknown one, or names an unknown rule or scale.
+    Raises MkfaError: the text is not TOML, or an entry lacks a field, has an unknown one, or names an unknown rule or
+    scale.
     """
     try:
         content = tomllib.loads(text)
@@ -167,10 +165,7 @@ def parse_claims(text: str) -> FrozenDict[str, Claim]:
 def find_claims(ids: str | Sequence[str] = ()) -> tuple[Claim, ...]:
     """Return claims by their ids, joined by commas or in a list; none means all. "C8" means C8a and C8b.
 
-    Raises
-    ------
-    UnknownNameError
-        An id is unknown.
+    Raises UnknownNameError: an id is unknown.
 
     Examples
     --------

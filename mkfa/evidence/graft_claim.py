@@ -25,10 +25,7 @@ KEPT = "kept"
 def judge_grafts(claim: Claim, files: Sequence[str | Path]) -> Verdict:
     """Judge the claim by the networks of these results; without any, it is inconclusive.
 
-    Raises
-    ------
-    MkfaError
-        A file cannot be read or is not a result of `mkfa graft`.
+    Raises MkfaError: a file cannot be read or is not a result of `mkfa graft`.
     """
     grafts = [read_graft(path) for path in files]
     findings = tuple(

@@ -24,10 +24,8 @@ class PaperMatrix:
 
     Attributes
     ----------
-    accuracy : mapping
-        Top-1 in percent by target, then by source; for equal target and source, the paper's selffer.
-    bases : mapping
-        Top-1 in percent of plain training by target (Table 7).
+    accuracy : top-1 in percent by target, then by source; for equal target and source, the paper's selffer.
+    bases : top-1 in percent of plain training by target (Table 7).
     """
 
     table: str
@@ -96,10 +94,7 @@ def citation() -> str:
 def paper_matrix(what: str) -> PaperMatrix:
     """Return the table for a kind of layer: Table 2 for "depthwise", Table 5 for "pointwise".
 
-    Raises
-    ------
-    MkfaError
-        The paper has no table for it.
+    Raises MkfaError: the paper has no table for it.
 
     Examples
     --------
@@ -122,10 +117,7 @@ def paper_matrix(what: str) -> PaperMatrix:
 def paper_curves(what: str) -> tuple[PaperCurve, ...]:
     """Return the paper's three curves, for a curve of "depthwise" or "conv" layers.
 
-    Raises
-    ------
-    MkfaError
-        The paper has no curve of such layers.
+    Raises MkfaError: the paper has no curve of such layers.
     """
     if what not in ("depthwise", "conv"):
         remedy = "leave it out; 'mkfa transfer-matrix --what pointwise' has the paper's Table 5"
@@ -144,10 +136,7 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
 def paper_rows(*, sources: bool, what: str) -> PaperRows:
     """Return Table 1, the scenarios of one source, or with `sources` Tables 3 and 4, one row a source.
 
-    Raises
-    ------
-    MkfaError
-        The paper has no such table for these layers.
+    Raises MkfaError: the paper has no such table for these layers.
     """
     if what != "depthwise":
         raise MkfaError("--with-paper", f"the paper has no table of scenarios of {what} layers", "leave it out")

@@ -78,10 +78,7 @@ def plan_work(
     open_domains : as in `mkfa.experiments.planning.plan_curve`.
     without_images : plan without the images of domains that are not on this machine; nothing can then be trained.
 
-    Raises
-    ------
-    MkfaError
-        An entry has no such scale; or as the training verbs.
+    Raises MkfaError: an entry has no such scale; or as the training verbs.
     """
     for entry in entries:
         check_scale(scale, of=entry.title, known=tuple(entry.runs))

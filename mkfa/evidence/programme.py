@@ -119,10 +119,7 @@ def programme() -> FrozenDict[str, Entry]:
 def find_entry(name: str) -> Entry:
     """Return an entry; "Figure 4", "fig4" and "figure4" are the same.
 
-    Raises
-    ------
-    UnknownNameError
-        There is none of that name.
+    Raises UnknownNameError: there is none of that name.
     """
     known = programme()
     short = name.lower().replace(" ", "").replace("fig.", "fig")
@@ -135,10 +132,7 @@ def find_entry(name: str) -> Entry:
 def check_scale(scale: str, *, of: str = "", known: Sequence[str] = SCALES) -> None:
     """Refuse a scale that there is not, or that something does not have.
 
-    Raises
-    ------
-    MkfaError
-        As above.
+    Raises MkfaError: as above.
     """
     if scale not in SCALES:
         raise MkfaError(f"--scale {scale}", "is not a scale", f"choose one of {', '.join(SCALES)}")

@@ -43,10 +43,7 @@ def verdicts_here() -> dict[str, Judgement]:
 def read_claims(path: str | Path, *, place: str = "") -> Claims:
     """Read verdicts from a file of `mkfa claims check --out` or `mkfa claims run`.
 
-    Raises
-    ------
-    MkfaError
-        The file cannot be read, is of another format or a newer version, or is damaged.
+    Raises MkfaError: the file cannot be read, is of another format or a newer version, or is damaged.
     """
     path = Path(path)
     remedy = "'mkfa claims check --out FILE.json' makes one"

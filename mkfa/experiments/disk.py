@@ -52,12 +52,9 @@ class DiskNeed:
 
     Attributes
     ----------
-    folder : Path
-        The first folder of it that is written to.
-    parts : dict
-        Bytes of "checkpoints", "weights", "banks", "records" and "packed images".
-    free : int
-        Bytes that are free there.
+    folder : the first folder of it that is written to.
+    parts : bytes of "checkpoints", "weights", "banks", "records" and "packed images".
+    free : bytes that are free there.
     """
 
     folder: Path
@@ -126,10 +123,7 @@ def disk_needs(plans: Iterable[Runs], *, at_a_time: int = 0) -> tuple[DiskNeed, 
 def check_disk(plans: Sequence[Runs], *, at_a_time: int = 0) -> None:
     """Refuse plans that are larger than the disk.
 
-    Raises
-    ------
-    MkfaError
-        Says what is needed, what is free, and where.
+    Raises MkfaError: says what is needed, what is free, and where.
     """
     for need in disk_needs(plans, at_a_time=at_a_time):
         if need.needed > need.free:

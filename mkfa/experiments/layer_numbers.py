@@ -12,10 +12,7 @@ def parse_numbers(text: str, option: str = "--layers", *, last: int | None = Non
 
     "all" stands for `last` if that is not None, alone or as an end: "all", "1..all", "0,all".
 
-    Raises
-    ------
-    MkfaError
-        Invalid syntax, a descending range, a step of 0, or more than 10,000 numbers.
+    Raises MkfaError: invalid syntax, a descending range, a step of 0, or more than 10,000 numbers.
     """
     if not text.strip():
         raise MkfaError(option, "names no number", "write it like 1..18, 0..12..3 or 1,2,4")

@@ -21,12 +21,9 @@ class Rows:
 
     Attributes
     ----------
-    domains : tuple of str
-        Targets by their own names; each is also a source.
-    names : tuple of str
-        All rows: sources that are not targets, then `domains`.
-    sources : tuple of Source
-        Sources of the rows, in order.
+    domains : targets by their own names; each is also a source.
+    names : all rows: sources that are not targets, then `domains`.
+    sources : sources of the rows, in order.
     """
 
     domains: tuple[str, ...]
@@ -42,10 +39,7 @@ def find_rows(targets: Sequence[str], domains: Domains, *, more: Sequence[str] =
     targets : names or paths of the targets.
     more : sources that are not targets: domains, packed files, image folders; for "depthwise" also banks, checkpoints.
 
-    Raises
-    ------
-    MkfaError
-        There are fewer than two sources, two have the same name, or as `find_source` and `Domains`.
+    Raises MkfaError: there are fewer than two sources, two have the same name, or as `find_source` and `Domains`.
     """
     names = [domains[name].name for name in targets]
     least = 1 if more else 2
@@ -75,10 +69,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
     ----------
     text : names joined by commas, "none", or None for those of `CONTROLS` that can set such layers.
 
-    Raises
-    ------
-    MkfaError
-        A name is not an arm, or the arm needs a source or cannot set these layers.
+    Raises MkfaError: a name is not an arm, or the arm needs a source or cannot set these layers.
     """
     from mkfa.arms.arms import ARMS, find_arm
 
@@ -110,10 +101,7 @@ def find_controls(text: str | None, *, what: str) -> tuple[tuple[str, ...], str]
 def check_arm(arm: str, *, what: str) -> None:
     """Refuse an arm for which sources make no difference.
 
-    Raises
-    ------
-    MkfaError
-        The arm uses no source, or always the target's own base run; or as `check_arms`.
+    Raises MkfaError: the arm uses no source, or always the target's own base run; or as `check_arms`.
     """
     from mkfa.arms.arms import find_arm
 

@@ -27,17 +27,12 @@ def open_named(
 
     Parameters
     ----------
-    arms : sequence of str
-        As users name them: "file:filters.npy", "keys-8:efficientnet_lite0"; others stay as they are.
+    arms : as users name them: "file:filters.npy", "keys-8:efficientnet_lite0"; others stay as they are.
     sizes : sequence of (height, width)
         Kernel sizes of the layers that are set: the keys of a bank are found for each.
-    fit : str
-        `fit_kernel` of the runs. Unless it is "", keys are found at the bank's most frequent size where it lacks one.
+    fit : `fit_kernel` of the runs. Unless it is "", keys are found at the bank's most frequent size where it lacks one.
 
-    Raises
-    ------
-    MkfaError
-        The file or bank cannot be read or has no filters of these sizes; or two arms would have one name.
+    Raises MkfaError: the file or bank cannot be read or has no filters of these sizes; or two arms would have one name.
     """
     names: list[str] = []
     sources: dict[str, Source] = {}

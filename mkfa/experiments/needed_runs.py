@@ -132,10 +132,7 @@ def check_arms(arms: Sequence[str], *, what: str) -> None:
 def check_norm(arms: Sequence[str], *, with_norm: bool) -> str:
     """Return a sentence about arms that leave norm layers alone although `with_norm` is set; "" if there are none.
 
-    Raises
-    ------
-    MkfaError
-        No arm copies norm layers.
+    Raises MkfaError: no arm copies norm layers.
     """
     from mkfa.arms.arms import find_arm
 
@@ -151,10 +148,7 @@ def check_norm(arms: Sequence[str], *, with_norm: bool) -> str:
 def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
     """Return the requested numbers of layers ("all" means all of the network's), and the network's number of layers.
 
-    Raises
-    ------
-    MkfaError
-        As `mkfa.experiments.layer_numbers.parse_numbers`, or more layers than the network has.
+    Raises MkfaError: as `mkfa.experiments.layer_numbers.parse_numbers`, or more layers than the network has.
     """
     from mkfa.experiments.layer_numbers import parse_numbers
 
@@ -206,11 +200,8 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
     Depthwise filters from the same network always fit and are not checked. Arms that may not suit a network
     (`Arm.checked`) are tried too.
 
-    Raises
-    ------
-    MkfaError
-        They do not fit: different numbers of layers or filters (the message suggests the arm `stack`), different
-        kernel sizes, no such layers, or no biases.
+    Raises MkfaError: they do not fit: different numbers of layers or filters (the message suggests the arm `stack`),
+    different kernel sizes, no such layers, or no biases.
     """
     from mkfa.arms.arms import find_arm
     from mkfa.training.base_runs import borrowed_filters

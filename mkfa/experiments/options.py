@@ -29,23 +29,17 @@ class TrainingOptions(TypedDict, total=False):
 
     Attributes
     ----------
-    arch : str
-        A timm name, "resmixer_C_L", "convnext_C_L" or "convmixer_C_L".
-    recipe : str
-        "paper", "fast", "smoke", or the path of a .toml file.
+    arch : a timm name, "resmixer_C_L", "convnext_C_L" or "convmixer_C_L".
+    recipe : "paper", "fast", "smoke", or the path of a .toml file.
     set : mapping, or sequence of "FIELD=VALUE"
         Changes to the recipe.
-    epochs, equal_steps : int
-        Epochs, or optimiser steps of every run regardless of the domain's size.
+    epochs, equal_steps : epochs, or optimiser steps of every run regardless of the domain's size.
     evaluate_every : int
         Epochs between evaluations; 0: at most 50 evaluations in a run. The end of a run is always evaluated.
-    seeds : int
-        Seeds 0, 1, ... of every run.
+    seeds : seeds 0, 1, ... of every run.
     kernel, patch, stem_stride : int
-    branch_gain : float
-        Options of the network, as in `mkfa.networks.build.build_network`.
-    out : path
-        Folder for run folders and results; by default below mkfa's data folder.
+    branch_gain : options of the network, as in `mkfa.networks.build.build_network`.
+    out : folder for run folders and results; by default below mkfa's data folder.
     device, data, threads, jobs, amp, channels_last, compile, quick, strategy, tensorboard, engine, address, sbatch
         As in `mkfa.training.device.Execution` (`tensorboard` is its `events`).
     """
@@ -84,14 +78,10 @@ class TransferOptions(TrainingOptions, total=False):
     ----------
     source_arch : str
         A different network for the sources' base runs, e.g. "convmixer_96_6:kernel=5"; several joined by commas.
-    what : str
-        Kind of layers: "depthwise", "pointwise" or "conv".
-    with_bias : bool
-        Copy and freeze biases too.
-    with_norm : bool
-        Copy and freeze norm layers too, in arms that copy layer by layer; see `mkfa.arms.plant`.
-    fit_kernel : str
-        "pad" or "crop" kernels of a different size; "" refuses them.
+    what : kind of layers: "depthwise", "pointwise" or "conv".
+    with_bias : copy and freeze biases too.
+    with_norm : copy and freeze norm layers too, in arms that copy layer by layer; see `mkfa.arms.plant`.
+    fit_kernel : "pad" or "crop" kernels of a different size; "" refuses them.
     """
 
     source_arch: str
@@ -109,10 +99,7 @@ def check_names(options: Mapping[str, Any], known: type[TrainingOptions], *, wit
     known : `TrainingOptions` or `TransferOptions`.
     without : options of these that a verb does not have.
 
-    Raises
-    ------
-    UnknownNameError
-        As above.
+    Raises UnknownNameError: as above.
     """
     names = [name for name in known.__annotations__ if name not in without]
     for name in options:
@@ -131,10 +118,7 @@ def make_recipe(
 ) -> Recipe:
     """Return a recipe with its changes.
 
-    Raises
-    ------
-    MkfaError
-        As `load_recipe`; or `epochs` for a recipe that counts optimiser steps instead.
+    Raises MkfaError: as `load_recipe`; or `epochs` for a recipe that counts optimiser steps instead.
     """
     counts = {"epochs": epochs, "equal_steps": equal_steps, "evaluate_every": evaluate_every}
     made = load_recipe(name, {**changes, **{field: count for field, count in counts.items() if count is not None}})
@@ -185,10 +169,7 @@ def make_execution(options: TrainingOptions) -> Execution:
 def split_names(names: Names, option: str) -> list[str]:
     """Return names once each, in order.
 
-    Raises
-    ------
-    MkfaError
-        There are none, or one is empty.
+    Raises MkfaError: there are none, or one is empty.
     """
     parts = names.split(",") if isinstance(names, str) else [names] if isinstance(names, Path) else list(names)
     unique = list(dict.fromkeys(str(part).strip() for part in parts))

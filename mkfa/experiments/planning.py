@@ -67,21 +67,15 @@ class Plan(Result):
 
     Attributes
     ----------
-    kind : str
-        "train", "curve", "table", "matrix" or "sweep": the result that `summarise` returns.
+    kind : "train", "curve", "table", "matrix" or "sweep": the result that `summarise` returns.
     setting : Setting
-    runs : tuple of PlannedRun
-        Base runs first.
+    runs : base runs first.
     domains : Domains
-    target : str
-        The training domain, by its own name; "" for a matrix.
-    root, results : Path
-        The folder of the run folders, and the folder of the result files.
+    target : the training domain, by its own name; "" for a matrix.
+    root, results : the folder of the run folders, and the folder of the result files.
     execution : Execution
-    parameters : mapping
-        What the result records.
-    notes : tuple of str
-        Sentences for the reader.
+    parameters : what the result records.
+    notes : sentences for the reader.
     """
 
     KIND: ClassVar[str] = "plan"
@@ -136,10 +130,7 @@ class Plan(Result):
     def engine(self) -> Iterator[Engine]:
         """Open the engine that trains the runs; refuse, before anything is written, what cannot be carried out.
 
-        Raises
-        ------
-        MkfaError
-            As `mkfa.engines.choice.open_engine`; or the disk is too small.
+        Raises MkfaError: as `mkfa.engines.choice.open_engine`; or the disk is too small.
         """
         from mkfa.engines.choice import open_engine
 
@@ -150,10 +141,7 @@ class Plan(Result):
     def prepare(self) -> None:
         """Create the folders; refuse a network that cannot be built, or an unwritable folder.
 
-        Raises
-        ------
-        MkfaError, WorkError
-            As above.
+        Raises MkfaError or WorkError: as above.
         """
         from mkfa.training.run import build
 
@@ -248,10 +236,7 @@ def plan_curve(
     kind : "" chooses a table for several arms or sources at one number of layers, else a curve.
     open_domains : makes the `Domains` of a recipe; by default silent ones.
 
-    Raises
-    ------
-    MkfaError
-        Unknown arms, sources, layers; or filters that do not fit the target's network.
+    Raises MkfaError: unknown arms, sources, layers; or filters that do not fit the target's network.
     """
     from mkfa.experiments.sources import find_sources
 

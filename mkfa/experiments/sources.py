@@ -30,16 +30,11 @@ class Source:
 
     Attributes
     ----------
-    name : str
-        Name of the domain or bank.
-    domain : str
-        Domain whose base run with the same seed provides the filters; "" for a bank.
-    bank : FilterBank or None
-        Provides the filters for all seeds.
-    arch : str
-        Network of the domain's base run as requested, e.g. "hornet_tiny"; "" for the target's own.
-    options : mapping
-        Options of that network.
+    name : name of the domain or bank.
+    domain : domain whose base run with the same seed provides the filters; "" for a bank.
+    bank : provides the filters for all seeds.
+    arch : network of the domain's base run as requested, e.g. "hornet_tiny"; "" for the target's own.
+    options : options of that network.
     """
 
     name: str
@@ -61,20 +56,14 @@ def find_sources(
 
     Parameters
     ----------
-    sources : str
-        Names of domains, banks, checkpoints or folders of base runs, joined by commas; an existing path may contain
-        commas.
-    what : str
-        Kind of layers to borrow.
-    networks : str
-        Names of the sources' networks, joined by commas; "" for the target's own.
+    sources : names of domains, banks, checkpoints or folders of base runs, joined by commas; an existing path may
+        contain commas.
+    what : kind of layers to borrow.
+    networks : names of the sources' networks, joined by commas; "" for the target's own.
     target : (str, mapping)
         The target's network and its options; a source's network inherits the options that apply to it.
 
-    Raises
-    ------
-    MkfaError
-        As `find_source` and `parse_network`, or a network was named for a bank.
+    Raises MkfaError: as `find_source` and `parse_network`, or a network was named for a bank.
     """
     names = [sources] if Path(sources).expanduser().exists() else _split(sources, "--source")
     chosen = [find_source(name, what=what) for name in names]
@@ -95,10 +84,7 @@ def find_source(name: str, *, what: str) -> Source:
 
     The folder of a base run stands for its bank.
 
-    Raises
-    ------
-    MkfaError
-        The name is unknown, or it is a bank and `what` is not "depthwise", or it is a run without a bank.
+    Raises MkfaError: the name is unknown, or it is a bank and `what` is not "depthwise", or it is a run without a bank.
     """
     from mkfa.banks.library import load_bank
     from mkfa.images.load import is_domain
@@ -129,10 +115,7 @@ def _is_bank(path: Path) -> bool:
 def parse_network(text: str, *, target: tuple[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
     """Return the text and the options of a source's network; see above.
 
-    Raises
-    ------
-    MkfaError
-        An unknown option, or a value that is not a number.
+    Raises MkfaError: an unknown option, or a value that is not a number.
     """
     from mkfa.networks.build import find_small
     from mkfa.networks.names import without_defaults

@@ -46,10 +46,8 @@ def plan_sweep(
 ) -> Plan:
     """Plan the runs of a sweep; parameters as `mkfa.experiments.verbs.transfer_sweep`.
 
-    Raises
-    ------
-    MkfaError
-        As `plan_curve`; or an axis that the network does not have, or that is named twice; or more than 100 settings.
+    Raises MkfaError: as `plan_curve`; or an axis that the network does not have, or that is named twice; or more than
+    100 settings.
     """
     options = {**options}
     if not any((channels, kernels, steps)):

@@ -219,10 +219,7 @@ def _with_checkpoint(make: Any, path: Path) -> tuple[Any, tuple[str, ...], str]:
 def read_tensors(path: Path) -> dict[str, F32]:
     """Return all float tensors of a checkpoint by key, without running anything in it.
 
-    Raises
-    ------
-    SourceError
-        The file is missing, damaged or neither a safetensors nor a PyTorch file.
+    Raises SourceError: the file is missing, damaged or neither a safetensors nor a PyTorch file.
     """
     from mkfa.readers.formats import looks_like_safetensors
     from mkfa.readers.reading import read_head

@@ -56,10 +56,7 @@ class Pictures:
     def read(self, row: int) -> Any:
         """Return one image in mode RGB (Pillow).
 
-        Raises
-        ------
-        DomainError, OSError, ValueError
-            The file is damaged or no image.
+        Raises DomainError, OSError, ValueError: the file is damaged or no image.
         """
         if self.domain is None:
             from mkfa.images.decode import open_image, to_rgb

@@ -118,10 +118,7 @@ def _torchvision_transform(how: Preprocessing) -> Transform:
 def changed(own: Preprocessing, changes: Changes) -> Preprocessing:
     """Return a preprocessing with what the user changes.
 
-    Raises
-    ------
-    MkfaError
-        A transform was given as well, or a mean or deviation has another number of channels.
+    Raises MkfaError: a transform was given as well, or a mean or deviation has another number of channels.
 
     Examples
     --------

@@ -268,10 +268,7 @@ def build_program(model: nn.Module, names: Sequence[str], *, device: torch.devic
     names : its depthwise modules, in order of execution as far as it is known.
     example : (N, C, H, W) images of the size that will be used; N >= 2.
 
-    Raises
-    ------
-    MkfaError
-        The network does not take the images, or does not return one row of numbers an image.
+    Raises MkfaError: the network does not take the images, or does not return one row of numbers an image.
 
     Examples
     --------

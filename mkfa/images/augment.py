@@ -165,12 +165,10 @@ class Erased:
     ----------
     images : (K,) int64
         Rows of the batch.
-    boxes : Boxes
-        Theirs, K.
+    boxes : theirs, K.
     noise : (K,) int64
         Which of the `drawn` images of noise each of them gets.
-    drawn : int
-        How many images of noise are drawn: one for each erased image of the whole batch.
+    drawn : how many images of noise are drawn: one for each erased image of the whole batch.
     """
 
     images: I64
@@ -237,8 +235,7 @@ class Mix:
 
     Attributes
     ----------
-    share : float
-        Share of the image itself, 0-1.
+    share : share of the image itself, 0-1.
     box : (top, bottom, left, right) in pixels, which comes from the counterpart (CutMix); None: a mean (Mixup).
     """
 

@@ -117,10 +117,8 @@ def _wrong_levels(text: str) -> MkfaError:
 def open_image(path: Path) -> Iterator[Image]:
     """Open an image file; nothing but its header is read yet.
 
-    Raises
-    ------
-    DomainError
-        The file is not a regular one, empty, not an image in one of `FORMATS`, or has more than `MAX_PIXELS`.
+    Raises DomainError: the file is not a regular one, empty, not an image in one of `FORMATS`, or has more than
+    `MAX_PIXELS`.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -216,10 +214,7 @@ def is_turned(picture: Image) -> bool:
 def to_rgb(picture: Image, decoding: Decoding = USUAL) -> Image:
     """Return an image in mode RGB, by the rules of this module.
 
-    Raises
-    ------
-    OSError, ValueError
-        The file is damaged or truncated, or its mode cannot be converted.
+    Raises OSError or ValueError: the file is damaged or truncated, or its mode cannot be converted.
 
     Examples
     --------

@@ -22,16 +22,14 @@ class Domain(Shown):
     classes : tuple of str
     x_train, x_test : (N, H, W, C) uint8, C = 1 (grayscale) or 3; `Rows` stay in their file until they are indexed.
     y_train, y_test : (N,) int64
-    digest : str
-        SHA-256 over pixels, labels and classes; part of a run's identity.
+    digest : SHA-256 over pixels, labels and classes; part of a run's identity.
     licence : str
     extents : (N, 3) int64 or None
         Of a domain packed for training crops: height and width of each training image, which lies in the upper left of
         its row (the rest repeats its border), and 1 if its rows and columns were exchanged, so that its longer side is
         horizontal; None: images fill their rows.
-    eval_size : int
-        Shorter side that test images were scaled to before their centre was cut out, if they were packed for a recipe
-        with this `eval_size`; else 0.
+    eval_size : shorter side that test images were scaled to before their centre was cut out, if they were packed for a
+        recipe with this `eval_size`; else 0.
     """
 
     name: str

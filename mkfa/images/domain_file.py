@@ -111,10 +111,7 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
 def read_domain(path: str | Path) -> Domain:
     """Open a domain file: labels are read, pixels stay in the file until they are indexed.
 
-    Raises
-    ------
-    DomainError
-        The file is missing, damaged, in another format, unfinished, or with inconsistent tables.
+    Raises DomainError: the file is missing, damaged, in another format, unfinished, or with inconsistent tables.
     """
     try:
         arrays, facts = open_arrays(path, kind="domain")

@@ -64,10 +64,8 @@ class ImageSet:
     name, licence, source : str
     classes : tuple of str
     train, test : Side
-    dated : bool
-        True if an image's modification time is part of the digest; else only its name and size are.
-    notes : tuple of str
-        Sentences on what was left out and which folders were chosen.
+    dated : True if an image's modification time is part of the digest; else only its name and size are.
+    notes : sentences on what was left out and which folders were chosen.
     """
 
     name: str
@@ -173,13 +171,9 @@ def list_folder(
     ----------
     keep : sequence of int or None
         Indices of the domain's classes among the class folders sorted by name.
-    classes : int or None
-        Required number of class folders.
+    classes : required number of class folders.
 
-    Raises
-    ------
-    DomainError
-        A side is missing or empty, a class has no training image, or a folder cannot be read.
+    Raises DomainError: a side is missing or empty, a class has no training image, or a folder cannot be read.
     """
     train = train_folder(root)
     candidates = _named(root, _TEST_FOLDERS)

@@ -40,12 +40,9 @@ class DomainFacts:
     ----------
     name : str
     classes : tuple of str
-    train, test : int
-        Numbers of images; decoding may find that some are damaged.
-    size : int
-        Size of the images, pixels.
-    digest : str
-        SHA-256 over pixels, labels and classes; "" if the images are not decoded yet.
+    train, test : numbers of images; decoding may find that some are damaged.
+    size : size of the images, pixels.
+    digest : SHA-256 over pixels, labels and classes; "" if the images are not decoded yet.
     """
 
     name: str
@@ -222,16 +219,11 @@ def load_to_train(
 
     Parameters
     ----------
-    size, max_size : int
-        From the recipe: image size, 0 for the domain's own; limit on the domain's own size, 0 for none.
-    crop_from, eval_size : int
-        From the recipe: see `mkfa.training.recipe.Recipe`.
+    size, max_size : from the recipe: image size, 0 for the domain's own; limit on the domain's own size, 0 for none.
+    crop_from, eval_size : from the recipe: see `mkfa.training.recipe.Recipe`.
     Other parameters and errors as `load_domain`.
 
-    Raises
-    ------
-    DomainError
-        As `load_domain`; or `crop_from` is set and the domain is a file that was packed in another way.
+    Raises DomainError: as `load_domain`; or `crop_from` is set and the domain is a file that was packed in another way.
     """
     if crop_from:
         place = _locate_whole(domain, Sizes(size, crop_from, eval_size))

@@ -50,11 +50,8 @@ class Domains:
     def __getitem__(self, name: str) -> Domain:
         """Return a domain.
 
-        Raises
-        ------
-        MkfaError
-            As `mkfa.images.load.load_domain`; or two different domains have the same name, by which runs refer to
-            them.
+        Raises MkfaError: as `mkfa.images.load.load_domain`; or two different domains have the same name, by which runs
+        refer to them.
         """
         if name in self._read:
             return self._read[name]

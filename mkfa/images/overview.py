@@ -33,28 +33,18 @@ class Overview(Result):
     ----------
     name : str
     classes : tuple of str
-    train, test : tuple of int
-        Images of each class.
+    train, test : images of each class.
     size, channels : int
-    mean, sd : float
-        Of all pixels of the training images looked at, levels of 0 to 255.
-    lowest, highest : int
-        The darkest and brightest value of all images looked at.
-    looked_at : int
-        Number of images that contrast was measured on, of both sides.
-    uniform, black, white : int
-        How many of them are uniform (`UNIFORM_SD`), and of these nearly black or white.
-    example : str
-        The first uniform image; "" if there is none.
-    dark : tuple of str
-        Classes without a pixel brighter than `DARK` in the training images looked at.
-    shared : int or None
-        Test images whose pixels equal a training image's, uniform ones aside; None if the set is larger than
+    mean, sd : of all pixels of the training images looked at, levels of 0 to 255.
+    lowest, highest : the darkest and brightest value of all images looked at.
+    looked_at : number of images that contrast was measured on, of both sides.
+    uniform, black, white : how many of them are uniform (`UNIFORM_SD`), and of these nearly black or white.
+    example : the first uniform image; "" if there is none.
+    dark : classes without a pixel brighter than `DARK` in the training images looked at.
+    shared : test images whose pixels equal a training image's, uniform ones aside; None if the set is larger than
         `COMPARED`.
-    mixed : int or None
-        Different training images whose pixels occur in another class too.
-    notes : tuple of str
-        What was left out of a folder, and which folders were chosen.
+    mixed : different training images whose pixels occur in another class too.
+    notes : what was left out of a folder, and which folders were chosen.
     """
 
     KIND: ClassVar[str] = "domain_overview"

@@ -60,16 +60,11 @@ class Packed:
     Attributes
     ----------
     path : Path
-    train, test : int
-        Numbers of images in the file.
-    skipped : tuple of str
-        Images that could not be decoded and were left out.
-    resumed : int
-        Number of images already present in an unfinished file.
-    problems : tuple of str
-        What is wrong with each of `skipped`.
-    notes : tuple of str
-        Sentences on what was left out of the folder, which folders were chosen and how values were scaled.
+    train, test : numbers of images in the file.
+    skipped : images that could not be decoded and were left out.
+    resumed : number of images already present in an unfinished file.
+    problems : what is wrong with each of `skipped`.
+    notes : sentences on what was left out of the folder, which folders were chosen and how values were scaled.
     """
 
     path: Path
@@ -130,12 +125,9 @@ def pack(
     ----------
     size : int or Sizes
         Side of the images, pixels; or also that training images are packed whole.
-    workers : int
-        Number of processes; 0: one per core.
-    strict : bool
-        Fail on an image that cannot be decoded instead of leaving it out.
-    decoding : Decoding or None
-        Background of transparent images and range of values; the ranges of the data set are filled in.
+    workers : number of processes; 0: one per core.
+    strict : fail on an image that cannot be decoded instead of leaving it out.
+    decoding : background of transparent images and range of values; the ranges of the data set are filled in.
     advance : called with the numbers of images as they are processed.
 
     Raises

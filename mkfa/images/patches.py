@@ -22,15 +22,10 @@ def patch_covariance(images: U8 | Rows, kh: int, kw: int, *, centred: bool = Fal
     ----------
     images : (N, H, W, C) uint8
         Colours are averaged. Patches come from at most `IMAGES` images and `PLACES` x `PLACES` places in each.
-    kh, kw : int
-        Height and width of a patch.
-    centred : bool
-        True: each patch less its own mean; False: less the mean patch.
+    kh, kw : height and width of a patch.
+    centred : True: each patch less its own mean; False: less the mean patch.
 
-    Raises
-    ------
-    MkfaError
-        The images are smaller than a patch.
+    Raises MkfaError: the images are smaller than a patch.
 
     Examples
     --------
@@ -65,10 +60,7 @@ def patch_components(images: U8 | Rows, kh: int, kw: int, *, centred: bool = Fal
     Each has unit norm, and its largest tap is positive. Components without variance are left out, so that n is at most
     kh kw, with `centred` kh kw - 1. Parameters and errors as `patch_covariance`.
 
-    Raises
-    ------
-    MkfaError
-        No patch differs from the mean.
+    Raises MkfaError: no patch differs from the mean.
     """
     value, vector = np.linalg.eigh(patch_covariance(images, kh, kw, centred=centred))
     kept = np.flatnonzero(value > 1e-9 * max(value[-1], 1e-9))[::-1]

@@ -39,10 +39,7 @@ class Policy:
 def parse_notation(text: str) -> Policy:
     """Read timm's notation, e.g. "rand-m9-mstd0.5-inc1".
 
-    Raises
-    ------
-    MkfaError
-        The notation is invalid, or the variant is not implemented (only inc1 is).
+    Raises MkfaError: the notation is invalid, or the variant is not implemented (only inc1 is).
     """
     values = {"m": 10.0, "mstd": 0.0, "n": 2.0, "p": 0.5, "inc": 0.0}
     first, *rest = text.split("-")

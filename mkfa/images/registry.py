@@ -30,23 +30,16 @@ class DomainInfo:
     Attributes
     ----------
     name, title : str
-    how : str
-        "bundled": in the package; "torchvision": that library's loader; "lists": files listed in text files;
+    how : "bundled": in the package; "torchvision": that library's loader; "lists": files listed in text files;
         "folders": train/ and val/ with one folder per class; "build": `python -m mkfa.bundling.images`.
     classes : int
-    size : int
-        Default size to which images are decoded, pixels.
-    train, test : int
-        Numbers of images; 0 if unknown before the images are listed.
-    channels : int
-        1 for grayscale images, else 3.
+    size : default size to which images are decoded, pixels.
+    train, test : numbers of images; 0 if unknown before the images are listed.
+    channels : 1 for grayscale images, else 3.
     licence : str
-    folder : str
-        Name of the data set's folder below `datasets_folder()`; several domains may share one.
-    fetch : str
-        Command or place to get the data set; {root} stands for the folder.
-    megabytes : int
-        Approximate download size.
+    folder : name of the data set's folder below `datasets_folder()`; several domains may share one.
+    fetch : command or place to get the data set; {root} stands for the folder.
+    megabytes : approximate download size.
     """
 
     name: str

@@ -17,11 +17,9 @@ class Sizes:
 
     Attributes
     ----------
-    size : int
-        Side of the square images.
-    crop_from : int
-        0: training images are squares of `size`. Else they are packed whole, made smaller (Lanczos) only where their
-        shorter side exceeds this.
+    size : side of the square images.
+    crop_from : 0: training images are squares of `size`. Else they are packed whole, made smaller (Lanczos) only where
+        their shorter side exceeds this.
     eval_size : int
         0: the shorter side of test images is scaled to `size`. Else to this, and the centre of `size` is cut out.
     """

@@ -113,10 +113,7 @@ def class_folders(side: Path, left: LeftOut) -> list[str]:
 def class_images(folder: Path, left: LeftOut) -> list[Path]:
     """Return the images in a class folder and the folders within it, sorted by path.
 
-    Raises
-    ------
-    DomainError
-        A folder cannot be read.
+    Raises DomainError: a folder cannot be read.
     """
     found: list[Path] = []
     seen = _above(folder)

@@ -20,15 +20,11 @@ def share_batch_norms(model: nn.Module, name: str, group: Any = None) -> None:
 
     Parameters
     ----------
-    name : str
-        Of the network, for messages.
+    name : of the network, for messages.
     group
         torch's process group; None: the default one.
 
-    Raises
-    ------
-    MkfaError
-        The network has a batch norm of another kind than torch's or timm's.
+    Raises MkfaError: the network has a batch norm of another kind than torch's or timm's.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 

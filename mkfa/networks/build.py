@@ -51,21 +51,14 @@ def build_network(  # noqa: PLR0913 (options are keywords)
 
     Parameters
     ----------
-    arch : str
-        See above.
-    classes, channels, size : int
-        From the domain: number of classes, colour channels, image size in pixels.
-    seed : int
-        Seed of the initial weights.
-    drop_path : float
-        Maximum rate of stochastic depth; the rate rises linearly from 0 with depth.
-    stem_stride : int or None
-        Stride of the first convolution; None: the default for the image size, see above.
-    kernel, patch : int or None
-        Kernel and patch size; networks of one resolution only.
-    branch_gain : float or None
-        Initial weight of the batch norms that end the branches of a `resmixer_C_L`, and of the layer scale of a
-        `convnext_C_L`; others have no such option.
+    arch : see above.
+    classes, channels, size : from the domain: number of classes, colour channels, image size in pixels.
+    seed : seed of the initial weights.
+    drop_path : maximum rate of stochastic depth; the rate rises linearly from 0 with depth.
+    stem_stride : stride of the first convolution; None: the default for the image size, see above.
+    kernel, patch : kernel and patch size; networks of one resolution only.
+    branch_gain : initial weight of the batch norms that end the branches of a `resmixer_C_L`, and of the layer scale of
+        a `convnext_C_L`; others have no such option.
 
     Raises
     ------

@@ -60,8 +60,7 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor, size: int) -> torch.Tensor
     ----------
     x, g : (N, C, H, W) float
         Input, and gradient of the output.
-    size : int
-        Kernel size, odd.
+    size : kernel size, odd.
 
     Returns
     -------

@@ -47,10 +47,7 @@ def group_networks(models: Sequence[nn.Module]) -> nn.Module:
     torch.nn.Module
         (B, k C, H, W) to (B, k classes); in training mode where the first model is.
 
-    Raises
-    ------
-    MkfaError
-        A layer has no grouped form, or the models differ.
+    Raises MkfaError: a layer has no grouped form, or the models differ.
 
     Examples
     --------

@@ -27,10 +27,7 @@ _SCALE = 1 / 3
 def plain_name(arch: str) -> str:
     """Return a network's name without the authors' ending for 7x7 kernels; other names are unchanged.
 
-    Raises
-    ------
-    MkfaError
-        It is the authors' name of a variant with global filters.
+    Raises MkfaError: it is the authors' name of a variant with global filters.
 
     Examples
     --------

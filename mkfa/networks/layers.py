@@ -27,10 +27,7 @@ def spatial_layers(model: nn.Module, what: str = "depthwise") -> tuple[tuple[str
 
     The order is that of a forward pass over one blank image of the size that the network was built for.
 
-    Raises
-    ------
-    MkfaError
-        `what` is not one of these three, or the network has no such layers.
+    Raises MkfaError: `what` is not one of these three, or the network has no such layers.
 
     Examples
     --------

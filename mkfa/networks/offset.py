@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 def add_offset(name: str, conv: nn.Module) -> nn.Parameter:
     """Give a convolution a trained offset per output channel, in place; return the offset.
 
-    Raises
-    ------
-    MkfaError
-        The layer is a class of its own, whose way of convolving is unknown.
+    Raises MkfaError: the layer is a class of its own, whose way of convolving is unknown.
 
     Examples
     --------

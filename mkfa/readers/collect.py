@@ -42,13 +42,10 @@ class HarvestedBank:
 
     Attributes
     ----------
-    state : str
-        "harvested", "skipped" (the bank exists), "updated" (the bank exists and got the provenance that options state)
-        or "failed" (`error` says why).
-    notes : tuple of str
-        Sentences of the bank's provenance, with `changes`.
-    changes : tuple of str
-        Sentences on a bank that was there before.
+    state : "harvested", "skipped" (the bank exists), "updated" (the bank exists and got the provenance that options
+        state) or "failed" (`error` says why).
+    notes : sentences of the bank's provenance, with `changes`.
+    changes : sentences on a bank that was there before.
     """
 
     source: str
@@ -101,10 +98,7 @@ class Harvests(Result):
 def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
     """Replace patterns by the files that they match, else by timm names with pretrained weights; list each file once.
 
-    Raises
-    ------
-    MkfaError
-        A name is empty, or a pattern matches neither a file nor a timm name.
+    Raises MkfaError: a name is empty, or a pattern matches neither a file nor a timm name.
 
     Examples
     --------

@@ -90,13 +90,9 @@ def choose(folder: Path, *, prefer_ema: bool = False) -> Chosen:
 
     Parameters
     ----------
-    prefer_ema : bool
-        Of two states that differ only in "ema", take that one.
+    prefer_ema : of two states that differ only in "ema", take that one.
 
-    Raises
-    ------
-    SourceError
-        The folder cannot be read, has no checkpoint, only shards without an index, or several networks.
+    Raises SourceError: the folder cannot be read, has no checkpoint, only shards without an index, or several networks.
     """
     return _choose(folder, DEEPEST, prefer_ema)
 

@@ -145,10 +145,7 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
 def repository_of_page(source: str) -> str:
     """Return `hf-hub:OWNER/NAME[@REVISION]` for the address of a repository's page; other sources as they are.
 
-    Raises
-    ------
-    SourceError
-        An address of anything else.
+    Raises SourceError: an address of anything else.
     """
     if not source.startswith(("https://", "http://")):
         return source

@@ -32,10 +32,7 @@ def read_module(model: nn.Module) -> Reading:
     definition and a note says so. Wrappers (DataParallel, DistributedDataParallel, torch.compile) are removed. Weights
     of any float type, on any device, are copied.
 
-    Raises
-    ------
-    SourceError
-        Weights are on the meta device, or lazy and without a shape.
+    Raises SourceError: weights are on the meta device, or lazy and without a shape.
     """
     from torch.nn.parameter import is_lazy
 

@@ -52,10 +52,7 @@ def make_options(
 ) -> ReadOptions:
     """Return the options of `mkfa.harvest`, checked.
 
-    Raises
-    ------
-    MkfaError
-        `weights` is neither "raw" nor "ema", a pattern is empty, or a dilation is no number from 1 on.
+    Raises MkfaError: `weights` is neither "raw" nor "ema", a pattern is empty, or a dilation is no number from 1 on.
 
     Examples
     --------
@@ -114,11 +111,8 @@ def follow(reading: Reading, options: ReadOptions, thing: object) -> Reading:
 
     `include` and `weights` are followed by the reader, which knows more than the layers; here they are checked.
 
-    Raises
-    ------
-    SourceError
-        A pattern matches no layer, or no layer is left; a dilation contradicts the graph; the source has one copy of
-        the weights, and it is not known to be the one that was asked for.
+    Raises SourceError: a pattern matches no layer, or no layer is left; a dilation contradicts the graph; the source
+    has one copy of the weights, and it is not known to be the one that was asked for.
     """
     names = [layer.key for layer in reading.layers]
     _check_patterns("--include", options.include, names, thing)

@@ -37,12 +37,10 @@ class DepthwiseLayer:
 
     Attributes
     ----------
-    key : str
-        Raw name of the weight in the source.
+    key : raw name of the weight in the source.
     weight : (m * C, kh, kw) float32
     bias : (m * C,) float32 or None
-    dtype : str
-        Type as stored, e.g. "bfloat16", "int8".
+    dtype : type as stored, e.g. "bfloat16", "int8".
     stride, dilation, multiplier, stage
         As in `mkfa.banks.bank.Layer`; `UNKNOWN` if the source does not record it.
     """

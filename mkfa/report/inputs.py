@@ -76,10 +76,8 @@ class Inputs:
 def sort_inputs(items: Sequence[Item]) -> Inputs:
     """Read what was named.
 
-    Raises
-    ------
-    MkfaError
-        Nothing was named, or one of the things is neither a bank nor a result; the message says what it is.
+    Raises MkfaError: nothing was named, or one of the things is neither a bank nor a result; the message says what it
+    is.
     """
     if not items:
         remedy = "name a bank, a result file or a folder of runs; 'mkfa banks' lists the banks at hand"

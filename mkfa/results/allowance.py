@@ -48,15 +48,11 @@ class Allowance(ByContent):
 
     Attributes
     ----------
-    series, arm : str
-        Its name as in `mkfa.results.contrasts.series_of`, and its arm.
-    layers : tuple of int
-        Numbers of layers that were tried and finished.
-    estimate : int
-        Largest of these up to which no mean loses more than the margin; 0 if the first loses more.
-    low, high : int or None
-        The 95 % interval; `high` is one less than the fewest layers that are shown to lose more. None without one, as
-        with one seed.
+    series, arm : its name as in `mkfa.results.contrasts.series_of`, and its arm.
+    layers : numbers of layers that were tried and finished.
+    estimate : largest of these up to which no mean loses more than the margin; 0 if the first loses more.
+    low, high : the 95 % interval; `high` is one less than the fewest layers that are shown to lose more. None without
+        one, as with one seed.
     """
 
     series: str
@@ -79,12 +75,9 @@ class Answer(ByContent):
     Attributes
     ----------
     sentence : str
-    margin : float
-        Loss that counts as none, as a share.
-    refused : str
-        Why the curve cannot say anything; "" if it can.
-    allowances : tuple of Allowance
-        For every series, also if the curve cannot say anything.
+    margin : loss that counts as none, as a share.
+    refused : why the curve cannot say anything; "" if it can.
+    allowances : for every series, also if the curve cannot say anything.
     """
 
     sentence: str
@@ -98,14 +91,10 @@ def answer(base: Cell, cells: Sequence[Cell], *, contrasts: Sequence[Contrast] =
 
     Parameters
     ----------
-    base : Cell
-        The base runs.
-    cells : sequence of Cell
-        The points of the curve, compared with these base runs.
-    contrasts : sequence of Contrast
-        Those of `contrasts_of`; the sentence ends with what borrowed filters are worth beside random ones.
-    margin : float
-        Loss that counts as none, as a share.
+    base : the base runs.
+    cells : the points of the curve, compared with these base runs.
+    contrasts : those of `contrasts_of`; the sentence ends with what borrowed filters are worth beside random ones.
+    margin : loss that counts as none, as a share.
 
     Examples
     --------

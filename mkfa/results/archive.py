@@ -52,11 +52,8 @@ class PackedExperiment:
 def write_experiments(path: Path, experiments: Sequence[PackedExperiment], *, overwrite: bool) -> None:
     """Write a results file atomically.
 
-    Raises
-    ------
-    MkfaError
-        The path does not end in .json.gz, two experiments have the same name, or as
-        `mkfa.storage.atomic.atomic_write`.
+    Raises MkfaError: the path does not end in .json.gz, two experiments have the same name, or as
+    `mkfa.storage.atomic.atomic_write`.
     """
     check_ending(path)
     names = [e.name for e in experiments]
@@ -73,10 +70,7 @@ def write_experiments(path: Path, experiments: Sequence[PackedExperiment], *, ov
 def read_experiments(path: Path) -> tuple[PackedExperiment, ...]:
     """Read a results file and check that each result belongs to the specification beside it.
 
-    Raises
-    ------
-    MkfaError
-        The file is missing, damaged, in another format or from a newer version.
+    Raises MkfaError: the file is missing, damaged, in another format or from a newer version.
     """
     text = _text(path)
     try:
@@ -104,10 +98,7 @@ def bundled_file() -> Path:
 def find_experiment(experiments: Sequence[PackedExperiment], name: str) -> PackedExperiment:
     """Return an experiment by name; "" if the file has only one.
 
-    Raises
-    ------
-    UnknownNameError
-        No experiment has that name, or the name is "" and there are several.
+    Raises UnknownNameError: no experiment has that name, or the name is "" and there are several.
     """
     names = [e.name for e in experiments]
     if name in names:

@@ -27,27 +27,17 @@ class Cell(ByContent):
     ----------
     source, target, arm : str
     layers : int
-    seeds : tuple of int
-        Of the finished runs.
-    top1 : tuple of float
-        Last epoch, seed by seed.
-    mean, std : float
-        Of `top1`; std with n - 1, NaN for one seed.
-    relative : float
-        `mean` minus the base runs' mean.
-    half_width : float
-        Half-width of the 95 % interval of `relative`: Welch's t over the seeds of both, with the variance that other
-        test images would add (`mkfa.results.image_error`); NaN if either has one seed.
-    diverged : int
-        Runs whose loss became NaN or infinite; excluded from the mean.
-    missing : int
-        Unfinished runs.
-    seeds_half_width : float
-        Half-width of the interval over seeds alone, on these test images.
-    test_error : float
-        Standard error of `relative` that the test images cause; 0 if unknown.
-    test_error_exact : bool
-        True if it is from the images that each run got right, False for its upper bound.
+    seeds : of the finished runs.
+    top1 : last epoch, seed by seed.
+    mean, std : of `top1`; std with n - 1, NaN for one seed.
+    relative : `mean` minus the base runs' mean.
+    half_width : half-width of the 95 % interval of `relative`: Welch's t over the seeds of both, with the variance that
+        other test images would add (`mkfa.results.image_error`); NaN if either has one seed.
+    diverged : runs whose loss became NaN or infinite; excluded from the mean.
+    missing : unfinished runs.
+    seeds_half_width : half-width of the interval over seeds alone, on these test images.
+    test_error : standard error of `relative` that the test images cause; 0 if unknown.
+    test_error_exact : True if it is from the images that each run got right, False for its upper bound.
     """
 
     source: str

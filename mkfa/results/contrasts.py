@@ -38,30 +38,19 @@ class Contrast(ByContent):
 
     Attributes
     ----------
-    what : str
-        "last": at the largest number of layers; "all": the mean over `layers`, first averaged within each seed;
+    what : "last": at the largest number of layers; "all": the mean over `layers`, first averaged within each seed;
         "step": from `against_layers` to `layers` within one series.
-    series, against : str
-        Names from `series_of`; "baseline" for the base.
-    layers, against_layers : tuple of int
-        Numbers of layers included; (0,) for the base.
+    series, against : names from `series_of`; "baseline" for the base.
+    layers, against_layers : numbers of layers included; (0,) for the base.
     difference : float
-    half_width, p : float
-        Of Welch's interval and test; NaN if either side has one seed.
-    paired : float
-        Half-width of the interval of the per-seed differences; NaN against the base and for one common seed.
-    seeds : tuple of two ints
-        Number of seeds included on each side.
-    common : int
-        Number of seeds in common; 0 against the base.
-    seeds_half_width : float
-        Half-width of Welch's interval over seeds alone, on these test images.
-    test_error : float
-        Standard error of the difference that the test images cause; 0 if unknown.
-    test_error_exact : bool
-        True if it is from the images that each run got right, False for its upper bound.
-    detectable : float
-        Smallest true difference that shows (p < .05, Welch) in four of five such experiments.
+    half_width, p : of Welch's interval and test; NaN if either side has one seed.
+    paired : half-width of the interval of the per-seed differences; NaN against the base and for one common seed.
+    seeds : number of seeds included on each side.
+    common : number of seeds in common; 0 against the base.
+    seeds_half_width : half-width of Welch's interval over seeds alone, on these test images.
+    test_error : standard error of the difference that the test images cause; 0 if unknown.
+    test_error_exact : True if it is from the images that each run got right, False for its upper bound.
+    detectable : smallest true difference that shows (p < .05, Welch) in four of five such experiments.
     """
 
     what: str

@@ -25,11 +25,9 @@ class Difference:
 
     Attributes
     ----------
-    value, low, high : float
-        Shares. The interval, at `level`, is paired by image (`mkfa.stats.intervals.paired_shares`) if both runs
-        recorded which images they got right, else Newcombe's (`mkfa.stats.intervals.newcombe`).
-    first, second : int
-        Number of test images, out of `images`, that each run classified correctly.
+    value, low, high : shares. The interval, at `level`, is paired by image (`mkfa.stats.intervals.paired_shares`) if
+        both runs recorded which images they got right, else Newcombe's (`mkfa.stats.intervals.newcombe`).
+    first, second : number of test images, out of `images`, that each run classified correctly.
     """
 
     value: float
@@ -48,13 +46,10 @@ class RunComparison:
     Attributes
     ----------
     hashes, labels : tuple of str
-    differing : mapping
-        Specification fields that differ between runs, with one value per run. A recipe field is "recipe.lr", a
+    differing : specification fields that differ between runs, with one value per run. A recipe field is "recipe.lr", a
         network option "options.patch"; the value is None if a run has no such option.
-    facts : mapping
-        The result fields in `FACTS`, with one value per run; None if a run lacks the field.
-    difference : Difference or None
-        Only for two finished runs tested on the same images; otherwise `note` explains why it is missing.
+    facts : the result fields in `FACTS`, with one value per run; None if a run lacks the field.
+    difference : only for two finished runs tested on the same images; otherwise `note` explains why it is missing.
     """
 
     hashes: tuple[str, ...]

@@ -81,10 +81,7 @@ def read_result(path: Path) -> dict[str, Any]:
 def gather_folder(root: Path, *, name: str, command: str = "") -> PackedExperiment:
     """Gather every finished run below a folder, in order of hash.
 
-    Raises
-    ------
-    MkfaError
-        No run is finished.
+    Raises MkfaError: no run is finished.
     """
     specs = {spec.hash: spec for folder in sorted(root.glob(f"*/{SPEC}")) if (spec := read_spec(folder.parent))}
     results = {key: read_run_result(root / key) for key in specs}
@@ -109,10 +106,7 @@ def recorded_command(out: Path) -> str:
 def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix | Sweep:
     """Rebuild the curve, table, matrix or sweep of an experiment from its runs, as the training command built it.
 
-    Raises
-    ------
-    MkfaError
-        It is a folder of runs, or its parameters are not those of a sweep.
+    Raises MkfaError: it is a folder of runs, or its parameters are not those of a sweep.
     """
     p = experiment.parameters
     if experiment.kind == "runs":
@@ -136,10 +130,7 @@ def make_result(
 ) -> Curve | Scenarios | Matrix | Sweep:
     """Return the "curve", "table", "matrix" or "sweep" of runs.
 
-    Raises
-    ------
-    MkfaError
-        The runs were trained by different versions of the training, so that they cannot be compared.
+    Raises MkfaError: the runs were trained by different versions of the training, so that they cannot be compared.
     """
     versions = sorted({run.spec.training_version for run in runs if run.spec is not None})
     if len(versions) > 1:

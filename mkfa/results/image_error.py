@@ -36,12 +36,9 @@ class ImageError:
 
     Attributes
     ----------
-    variance : float
-        In units of squared shares; 0 if the number of images is unknown.
-    images : int
-        Number of test images; 0 if unknown.
-    exact : bool
-        True if it was computed from the images that both sides got right; False for the binomial upper bound.
+    variance : in units of squared shares; 0 if the number of images is unknown.
+    images : number of test images; 0 if unknown.
+    exact : True if it was computed from the images that both sides got right; False for the binomial upper bound.
     """
 
     variance: float

@@ -33,18 +33,13 @@ class Overall(ByContent):
 
     Attributes
     ----------
-    arm : str
-        The arm off the diagonal.
-    against : str
-        "baseline", "selffer" (the diagonal) or "random" (the control).
-    difference : float
-        Each target's mean over its sources minus the reference, averaged over targets with equal weight. This equals
-        the mean over cells if all targets have the same number of cells.
-    half_width : float
-        Half-width of the 95 % interval with targets as units: Student's t of their differences; NaN for one target.
-        Each target has test images of its own, whose part is therefore in the variance between targets.
-    cells, targets : int
-        Numbers included: those for which both accuracies are known.
+    arm : the arm off the diagonal.
+    against : "baseline", "selffer" (the diagonal) or "random" (the control).
+    difference : each target's mean over its sources minus the reference, averaged over targets with equal weight. This
+        equals the mean over cells if all targets have the same number of cells.
+    half_width : half-width of the 95 % interval with targets as units: Student's t of their differences; NaN for one
+        target. Each target has test images of its own, whose part is therefore in the variance between targets.
+    cells, targets : numbers included: those for which both accuracies are known.
     """
 
     arm: str
@@ -61,22 +56,15 @@ class Matrix(Result):
 
     Attributes
     ----------
-    domains : tuple of str
-        Targets, which are also sources.
-    bases : mapping
-        By target.
-    cells : tuple of Cell
-        Ordered by row (source).
-    chance : mapping
-        By target.
+    domains : targets, which are also sources.
+    bases : by target.
+    cells : ordered by row (source).
+    chance : by target.
     parameters : mapping
-    sources : tuple of str
-        All rows: those that are only sources, then `domains`.
-    controls : tuple of Cell
-        Ordered by row (arm); their source is "".
-    sensitivity : mapping
-        By target: how far its worst control lies below its base, in units of the spread over seeds of all its runs;
-        None if there is no control.
+    sources : all rows: those that are only sources, then `domains`.
+    controls : ordered by row (arm); their source is "".
+    sensitivity : by target: how far its worst control lies below its base, in units of the spread over seeds of all its
+        runs; None if there is no control.
     overall : tuple of Overall
     """
 
@@ -111,10 +99,7 @@ def make_matrix(
     ----------
     sources : names of all rows in order; by default `domains`.
 
-    Raises
-    ------
-    MkfaError
-        A run's source is not a row.
+    Raises MkfaError: a run's source is not a row.
     """
     rows = tuple(sources) or tuple(domains)
     bases: dict[str, Cell] = {}

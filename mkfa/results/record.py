@@ -29,19 +29,15 @@ class RunRecord(Shown):
     source, target, arm : str
         Names used in results; `source` is the domain or bank that provided the filters, "" if none did.
     layers, seed : int
-    result : RunResult or None
-        None if the run is unfinished.
-    spec : RunSpec or None
-        None if the run was planned but never started, or its folder is damaged.
+    result : None if the run is unfinished.
+    spec : None if the run was planned but never started, or its folder is damaged.
     hash : str
     status : str
         For a run without a result: "running" (a process holds its lock), "failed" (`error` gives the reason; starting
         it again continues from its checkpoint), "waiting" (it was ordered, and no process has begun it) or "stopped".
     error : str
-    path : Path or None
-        The run's folder, or the file of packed runs.
-    experiment : str
-        Name of the experiment in a file of packed runs; "" in a folder.
+    path : the run's folder, or the file of packed runs.
+    experiment : name of the experiment in a file of packed runs; "" in a folder.
     """
 
     source: str
@@ -71,10 +67,7 @@ class RunRecord(Shown):
     def metrics(self) -> tuple[Mapping[str, Any], ...]:
         """Read the metrics, one mapping per epoch; files of packed runs contain none.
 
-        Raises
-        ------
-        WorkError
-            The file is damaged.
+        Raises WorkError: the file is damaged.
         """
         path = (self.path or Path()) / METRICS
         rows = read_metrics(path)

@@ -25,10 +25,8 @@ def default_root() -> Path:
 def find_place(out: str | Path | None) -> Path:
     """Return where runs are read from: the run folders of an `out` folder, a file, or the default folder.
 
-    Raises
-    ------
-    MkfaError
-        It is neither a folder nor a file; or it is "bundled" and no results are bundled with this version of mkfa.
+    Raises MkfaError: it is neither a folder nor a file; or it is "bundled" and no results are bundled with this version
+    of mkfa.
     """
     if out is None:
         return default_root()
@@ -138,10 +136,7 @@ def record_of(spec: RunSpec, source: str, result: RunResult | None, **more: Any)
 def find_run(root: Path, name: str) -> Path:
     """Return the folder of a run by its hash, a prefix of it, or its path.
 
-    Raises
-    ------
-    UnknownNameError
-        The name matches no run or several runs.
+    Raises UnknownNameError: the name matches no run or several runs.
     """
     path = Path(name).expanduser()
     if _is_run(path):

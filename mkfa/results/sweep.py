@@ -28,14 +28,10 @@ class SweepPoint(ByContent):
 
     Attributes
     ----------
-    width, kernel : int
-        Channels, and size of the kernels, of the narrowest depthwise layer.
-    ratio : float
-        D / f^2 of that layer.
-    steps : int
-        Optimiser steps of each run; 0 if runs count epochs.
-    curve : Curve
-        Base and arms, as of a curve with one number of layers.
+    width, kernel : channels, and size of the kernels, of the narrowest depthwise layer.
+    ratio : d / f^2 of that layer.
+    steps : optimiser steps of each run; 0 if runs count epochs.
+    curve : base and arms, as of a curve with one number of layers.
     """
 
     width: int

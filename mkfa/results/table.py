@@ -21,14 +21,10 @@ class Scenario(ByContent):
 
     Attributes
     ----------
-    label : str
-        The arm, the source, or both: what distinguishes the rows.
-    cell : Cell
-        The row's accuracies; `cell.relative` and `cell.half_width` are its change from the base.
-    p : float
-        Two-sided p-value of that change (Welch's t, seeds and test images); NaN if either side has one seed.
-    spreads : float
-        The change in units of the standard deviation over seeds, pooled over all rows; NaN without two seeds.
+    label : the arm, the source, or both: what distinguishes the rows.
+    cell : the row's accuracies; `cell.relative` and `cell.half_width` are its change from the base.
+    p : two-sided p-value of that change (Welch's t, seeds and test images); NaN if either side has one seed.
+    spreads : the change in units of the standard deviation over seeds, pooled over all rows; NaN without two seeds.
     """
 
     label: str

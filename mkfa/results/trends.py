@@ -41,29 +41,20 @@ class Trend(ByContent):
 
     Attributes
     ----------
-    axis : str
-        "layers", "D / f^2" or "steps".
-    series, against : str
-        Names of arms; `against` is "" for a series alone.
-    x : tuple of float
-        The settings' places on the axis; `doubling` says whether the line is one in their logarithm.
-    values, half_widths : tuple of float
-        Accuracies, or differences, at these settings, and half the width of their 95 % intervals.
-    doubling : bool
-        True: `slope` is the change for each doubling of x; False: for each unit.
+    axis : "layers", "D / f^2" or "steps".
+    series, against : names of arms; `against` is "" for a series alone.
+    x : the settings' places on the axis; `doubling` says whether the line is one in their logarithm.
+    values, half_widths : accuracies, or differences, at these settings, and half the width of their 95 % intervals.
+    doubling : True: `slope` is the change for each doubling of x; False: for each unit.
     slope, half_width, p : float
         The slope, half the width of its interval, and the p-value of its test against 0; NaN with one seed.
-    paired : float
-        Half the width of the interval of the slopes seed by seed; NaN for one common seed.
-    rho, p_rho : float
-        Spearman's rank correlation of the values with x, and its two-sided permutation p over settings; NaN for fewer
-        than `LEAST` settings.
-    margin : float
-        `crossing` is where the line reaches it; NaN where the slope's interval contains 0.
+    paired : half the width of the interval of the slopes seed by seed; NaN for one common seed.
+    rho, p_rho : spearman's rank correlation of the values with x, and its two-sided permutation p over settings; NaN
+        for fewer than `LEAST` settings.
+    margin : `crossing` is where the line reaches it; NaN where the slope's interval contains 0.
     crossing : tuple of three floats
         The place, and its 95 % interval (Fieller 1954); NaN as above, and for a series alone.
-    seeds : int
-        Fewest seeds of a side.
+    seeds : fewest seeds of a side.
     """
 
     axis: str

@@ -61,10 +61,7 @@ def read_groups(texts: Sequence[str]) -> dict[str, list[str]]:
 
     A bank that is a folder stands for all banks (.h5) in it. Paths in a file are relative to it.
 
-    Raises
-    ------
-    MkfaError
-        A text is neither, a file cannot be read, or a group is named twice or has no bank.
+    Raises MkfaError: a text is neither, a file cannot be read, or a group is named twice or has no bank.
 
     Examples
     --------

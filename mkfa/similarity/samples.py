@@ -72,10 +72,7 @@ def _make_cloud(bank: FilterBank, kind: Kind) -> Cloud:
 def common_kinds(a: FilterBank, b: FilterBank, only: Sequence[tuple[int, int]] = ()) -> tuple[Kind, ...]:
     """Return the kinds that both banks have, those with most filters in the smaller bank first.
 
-    Raises
-    ------
-    MkfaError
-        The banks share no kind (of the sizes in `only`); the message lists the kinds of each.
+    Raises MkfaError: the banks share no kind (of the sizes in `only`); the message lists the kinds of each.
     """
     count_a = {c.kind: c.usable for c in count_kinds(a)}
     count_b = {c.kind: c.usable for c in count_kinds(b)}

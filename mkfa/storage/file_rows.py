@@ -41,10 +41,8 @@ class Rows:
     shape : (N, ...)
     stamp : (int, int)
         Size of the file, bytes, and its time of change, ns; a file that was replaced is not read.
-    offset : int
-        Offset of the first row of contiguous rows.
-    piece : int
-        Rows in a compressed piece, which is read whole; 0 if rows are not compressed.
+    offset : offset of the first row of contiguous rows.
+    piece : rows in a compressed piece, which is read whole; 0 if rows are not compressed.
     pieces : tuple of (offset, bytes)
     crcs : (N,) uint32 or None
         CRC-32 of each row. A row is compared when it is first read; later reads of it take no longer than without.
@@ -131,10 +129,8 @@ class Rows:
         ----------
         out : (B, ...) uint8, C-contiguous, to be filled; None creates it.
 
-        Raises
-        ------
-        ReadError
-            The file is missing, was replaced, is too short or cannot be read, or a row differs from its CRC-32.
+        Raises ReadError: the file is missing, was replaced, is too short or cannot be read, or a row differs from its
+        CRC-32.
         """
         numbers: I64 = np.asarray(rows, np.int64)
         filled = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out

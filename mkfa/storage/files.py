@@ -38,10 +38,8 @@ def read_head(
     kind : what the file should be, "a checkpoint"
     give, find : remedies for a path that is not a file and for a path that does not exist
 
-    Raises
-    ------
-    MkfaError
-        `error`: the file is missing, unreadable, empty, not a regular file, a web page or a Git LFS pointer.
+    Raises MkfaError: `error`: the file is missing, unreadable, empty, not a regular file, a web page or a Git LFS
+    pointer.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
@@ -92,11 +90,8 @@ def _open_regular(path: Path) -> int:
 def read_regular(path: Path, *, most_bytes: int = 1 << 28) -> bytes:
     """Return the content of a regular file; for a pipe, socket or device, whose opening could wait, it raises.
 
-    Raises
-    ------
-    OSError
-        The file is missing, unreadable, not a regular file, longer than `most_bytes`, or its name is impossible;
-        `strerror` says which.
+    Raises OSError: the file is missing, unreadable, not a regular file, longer than `most_bytes`, or its name is
+    impossible; `strerror` says which.
     """
     with os.fdopen(_open_regular(path), "rb") as f:
         data = f.read(most_bytes + 1)

@@ -100,8 +100,7 @@ def open_file(path: Path, *, compressed: bool = False) -> Iterator[Any]:
 
     Parameters
     ----------
-    compressed : bool
-        Accept images (four dimensions, uint8) that gzip compresses; `mkfa.storage.file_rows` reads those.
+    compressed : accept images (four dimensions, uint8) that gzip compresses; `mkfa.storage.file_rows` reads those.
 
     Raises
     ------
@@ -260,11 +259,8 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
 def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
     """Refuse a file of `size` bytes with links or data that mkfa does not write; nothing is read or allocated.
 
-    Raises
-    ------
-    BankError
-        A link is not a hard link or leads to an object that has another name, or a dataset is virtual, external,
-        chunked, filtered, of variable length, wider than `WIDEST`, outside the file or overlaps another one.
+    Raises BankError: a link is not a hard link or leads to an object that has another name, or a dataset is virtual,
+    external, chunked, filtered, of variable length, wider than `WIDEST`, outside the file or overlaps another one.
     """
     import h5py
 
@@ -428,10 +424,7 @@ def put_array(at: Any, name: str, array: np.ndarray[Any, Any], *, checked: bool 
 def read_array(at: Any, key: str) -> np.ndarray[Any, Any]:
     """Read one dataset whole.
 
-    Raises
-    ------
-    BankError
-        It is not a dataset, or does not match its checksum. What `open_file` refuses is not met here.
+    Raises BankError: it is not a dataset, or does not match its checksum. What `open_file` refuses is not met here.
     """
     import h5py
 

@@ -22,13 +22,9 @@ def check_heaps(stream: IO[bytes], *, length_bytes: int = 8) -> None:
     ----------
     stream : binary stream
         Of the whole file, seekable; its position is changed.
-    length_bytes : int
-        Bytes of a length in this file, as its superblock says.
+    length_bytes : bytes of a length in this file, as its superblock says.
 
-    Raises
-    ------
-    DamagedBankError
-        An object of a heap is smaller than its header or ends behind its heap, or heaps overlap.
+    Raises DamagedBankError: an object of a heap is smaller than its header or ends behind its heap, or heaps overlap.
     """
     size = stream.seek(0, 2)
     left, offset, kept = size, 0, b""

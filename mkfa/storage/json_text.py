@@ -23,11 +23,8 @@ def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
 
     A byte order mark is skipped. NaN and infinity, which JSON does not have, are accepted only with `nan`.
 
-    Raises
-    ------
-    JsonError
-        The text is not UTF-8 or not JSON, is nested too deeply, has a key twice in one object, or has NaN, infinity
-        or an integer of thousands of digits.
+    Raises JsonError: the text is not UTF-8 or not JSON, is nested too deeply, has a key twice in one object, or has
+    NaN, infinity or an integer of thousands of digits.
 
     Examples
     --------

@@ -42,8 +42,7 @@ def hold(path: Path, *, wait: float = WAIT) -> Iterator[Callable[[], None]]:
 
     Parameters
     ----------
-    wait : float
-        Seconds to wait for another process to release the lock.
+    wait : seconds to wait for another process to release the lock.
 
     Raises
     ------

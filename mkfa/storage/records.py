@@ -141,10 +141,8 @@ class Result(Shown):
 
         JSON and arrays have checksums.
 
-        Raises
-        ------
-        MkfaError
-            The ending is unknown, the file exists and `overwrite` is False, or the folder cannot be written to.
+        Raises MkfaError: the ending is unknown, the file exists and `overwrite` is False, or the folder cannot be
+        written to.
         """
         path = Path(path)
         if path.suffix.lower() not in ENDINGS:

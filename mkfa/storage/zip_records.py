@@ -22,10 +22,8 @@ def damaged_record(file: IO[bytes], *, most_bytes: int) -> str:
     ----------
     most_bytes : bytes of all records together, unpacked, above which the file is not sound
 
-    Raises
-    ------
-    zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, zlib.error
-        The file is not a sound zip file.
+    Raises zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, zlib.error: the file is not a sound
+    zip file.
     """
     with zipfile.ZipFile(file) as archive:
         if sum(info.file_size for info in archive.infolist()) > most_bytes:
@@ -44,10 +42,7 @@ def damaged_record(file: IO[bytes], *, most_bytes: int) -> str:
 def check_span(f: FileIO, span: tuple[int, int, int], *, name: str, thing: object) -> None:
     """Compare the bytes of a span, (first byte, byte after the last, CRC-32), with its CRC-32; 0 is not compared.
 
-    Raises
-    ------
-    SourceError
-        They differ, or cannot be read. `name` is that of the record, `thing` that of the file.
+    Raises SourceError: they differ, or cannot be read. `name` is that of the record, `thing` that of the file.
     """
     first, last, crc = span
     if not crc:

@@ -45,10 +45,7 @@ class BaseBanks:
 def trained_network(root: Path, spec: RunSpec, domain: Domain) -> torch.nn.Module:
     """Return the network of a finished base run, with its final weights, on the CPU.
 
-    Raises
-    ------
-    WorkError
-        The run is not done, or its weights are missing or damaged.
+    Raises WorkError: the run is not done, or its weights are missing or damaged.
     """
     folder = RunFolder(root, spec)
     result = folder.result()
@@ -113,8 +110,7 @@ def borrowed_filters(
     ----------
     model, spec, domain, digest
         The network, its run, its training domain, and the digest of its weights.
-    to : RunSpec
-        The run that receives the filters. Layers are matched by name only if both runs have the same network.
+    to : the run that receives the filters. Layers are matched by name only if both runs have the same network.
     """
     from mkfa.arms.plant import weights_of_layers
 

@@ -41,13 +41,11 @@ class Side:
     ----------
     labels : (N,) int64
     mean, scale : (1, C, 1, 1) float32 on the device, in units of the stored bytes.
-    side : int
-        Size that the images are scaled to: their own or the recipe's.
+    side : size that the images are scaled to: their own or the recipe's.
     channels_last : bool
     extents : (N, 3) int64 or None
         On the device of the labels; see `mkfa.images.domain.Domain`.
-    eval_size : int
-        Shorter side that images are scaled to before their centre is cut out; 0: they are scaled to `side`.
+    eval_size : shorter side that images are scaled to before their centre is cut out; 0: they are scaled to `side`.
     """
 
     kind: ClassVar[str] = ""
@@ -188,8 +186,7 @@ def place(
     ----------
     data, share
         As in `mkfa.training.device.Execution`.
-    reserve : int
-        Bytes on the device that training itself needs besides the images.
+    reserve : bytes on the device that training itself needs besides the images.
 
     Raises
     ------

@@ -25,38 +25,25 @@ class Execution:
 
     Attributes
     ----------
-    device : str
-        "auto", "cpu", "cuda", "cuda:1", "mps".
-    threads : int
-        CPU threads; 0: torch's default. A resumed run keeps its original number.
+    device : "auto", "cpu", "cuda", "cuda:1", "mps".
+    threads : CPU threads; 0: torch's default. A resumed run keeps its original number.
     amp, channels_last, compile : bool or None
         bfloat16 autocast, memory format, torch.compile of training and evaluation. None: chosen by device (all three on
         CUDA, but amp only where the GPU computes in bfloat16 itself; only channels_last elsewhere).
-    quick : bool or None
-        Use the faster CPU gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's. None: on a CPU, unless the
-        step is compiled. Gradients differ by rounding; a resumed run keeps its original choice.
-    checkpoint_seconds : float
-        Wall time between checkpoints.
-    data : str
-        "resident": all images stay on the device; "stream": batches are read ahead from disk; "auto": resident if they
-        fit (`mkfa.training.memory`). Results are identical.
-    share : float
-        Share (0-1) of the device's image memory that this process may use; concurrent runs share it.
-    jobs : int
-        Number of concurrent runs, each in its own process; 0: chosen automatically from the devices and the plan
+    quick : use the faster CPU gradients of `mkfa.networks.cpu_gradients` instead of PyTorch's. None: on a CPU, unless
+        the step is compiled. Gradients differ by rounding; a resumed run keeps its original choice.
+    checkpoint_seconds : wall time between checkpoints.
+    data : "resident": all images stay on the device; "stream": batches are read ahead from disk; "auto": resident if
+        they fit (`mkfa.training.memory`). Results are identical.
+    share : share (0-1) of the device's image memory that this process may use; concurrent runs share it.
+    jobs : number of concurrent runs, each in its own process; 0: chosen automatically from the devices and the plan
         (`mkfa.engines.processes.divide`).
-    events : bool
-        Write TensorBoard events next to the metrics.
-    engine : str
-        What carries runs out; see `mkfa.engines.choice.ENGINES`.
-    address : str
-        Where the Ray cluster is; "auto": the one on this machine.
-    sbatch : str
-        Further options of Slurm's sbatch, as in a shell.
-    strategy : str
-        How runs share a device; "auto", or one of `mkfa.engines.fastest.STRATEGIES`.
-    chosen : mapping
-        The strategy that was chosen, and the timings that say why (`mkfa.engines.fastest.Choice.record`).
+    events : write TensorBoard events next to the metrics.
+    engine : what carries runs out; see `mkfa.engines.choice.ENGINES`.
+    address : where the Ray cluster is; "auto": the one on this machine.
+    sbatch : further options of Slurm's sbatch, as in a shell.
+    strategy : how runs share a device; "auto", or one of `mkfa.engines.fastest.STRATEGIES`.
+    chosen : the strategy that was chosen, and the timings that say why (`mkfa.engines.fastest.Choice.record`).
     """
 
     device: str = "auto"

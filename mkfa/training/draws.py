@@ -24,10 +24,8 @@ class Draws:
 
     Attributes
     ----------
-    seed : int
-        Of the device's generator, from which erasing noise and then stochastic depth are drawn for the whole batch.
-    count : int
-        Images of the whole batch.
+    seed : of the device's generator, from which erasing noise and then stochastic depth are drawn for the whole batch.
+    count : images of the whole batch.
     rows : (B,) int64 or None
         The rows of the batch that are kept (`of_rows`), to which everything below belongs; None: all.
     crops, shifts : how images are cut or shifted, and mirrored; one of them at most.
@@ -65,12 +63,9 @@ def draw(recipe: Recipe, *, seed: int, number: int, count: int, side: int, flip:
 
     Parameters
     ----------
-    count : int
-        Images in the batch.
-    side : int
-        Size of the images that the network sees, pixels.
-    flip : float
-        Probability of a mirror image; see `mkfa.images.augment.effective_flip`.
+    count : images in the batch.
+    side : size of the images that the network sees, pixels.
+    flip : probability of a mirror image; see `mkfa.images.augment.effective_flip`.
 
     Examples
     --------

@@ -29,13 +29,11 @@ def evaluate(
 
     Parameters
     ----------
-    one_shape : bool
-        Fill the last batch with the last image, which does not count: a compiled network is compiled for each shape of
-        batches anew.
+    one_shape : fill the last batch with the last image, which does not count: a compiled network is compiled for each
+        shape of batches anew.
     right : (N,) bool on the device of the images, or None
         Is filled with whether each image is classified correctly.
-    ranks : Ranks
-        Processes that share the batches; all return the same.
+    ranks : processes that share the batches; all return the same.
     """
     import torch
     import torch.nn.functional as functional

@@ -30,10 +30,7 @@ Mark = Sequence[float]
 def check_tensorboard() -> None:
     """Fail before training starts if tensorboard is not installed.
 
-    Raises
-    ------
-    MkfaError
-        It is not installed; the message gives the install command.
+    Raises MkfaError: it is not installed; the message gives the install command.
     """
     try:
         import tensorboard  # noqa: F401
@@ -51,10 +48,7 @@ def write_events(folder: Path, rows: Sequence[Mapping[str, Any]], marks: Sequenc
     rows : the metrics, one row per epoch.
     marks : one per epoch; None if its time was not recorded, in which case the rate is omitted.
 
-    Raises
-    ------
-    WorkError
-        The disk is full or has failed.
+    Raises WorkError: the disk is full or has failed.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

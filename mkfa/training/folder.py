@@ -213,10 +213,7 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if the file is missing.
 
-    Raises
-    ------
-    WorkError
-        The file cannot be read, is not a JSON object, or differs from what `RunFolder.write_json` wrote.
+    Raises WorkError: the file cannot be read, is not a JSON object, or differs from what `RunFolder.write_json` wrote.
     """
     try:
         value = parse_json(read_regular(path))

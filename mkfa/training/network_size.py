@@ -28,14 +28,10 @@ class NetworkSize:
 
     Attributes
     ----------
-    multiply_adds : float
-        Of the forward pass of one image.
-    file_bytes : int
-        About the size of the file that its weights and buffers are saved in.
-    filter_bytes : int
-        Bytes of its depthwise filters.
-    layers : mapping
-        Number of layers of each kind.
+    multiply_adds : of the forward pass of one image.
+    file_bytes : about the size of the file that its weights and buffers are saved in.
+    filter_bytes : bytes of its depthwise filters.
+    layers : number of layers of each kind.
     """
 
     multiply_adds: float

@@ -39,10 +39,8 @@ class Ranks:
 
     Attributes
     ----------
-    rank, world : int
-        Number of this process, from 0, and of all.
-    local, beside : int
-        The same among the processes of this machine.
+    rank, world : number of this process, from 0, and of all.
+    local, beside : the same among the processes of this machine.
     group : torch's process group for tensors on the run's device; None: the default group.
     places : tuple of mappings
         Host and device of each rank, for the records of a run; empty for a single process.
@@ -88,11 +86,8 @@ class Ranks:
     def placed(self, execution: Execution) -> tuple[Ranks, Resolved]:
         """Return the ranks, ready to share tensors of the run's device, and how this one computes.
 
-        Raises
-        ------
-        MkfaError
-            The ranks have devices of different kinds or other versions of mkfa or torch; or a machine has fewer GPUs
-            than processes; or the run is to be compiled.
+        Raises MkfaError: the ranks have devices of different kinds or other versions of mkfa or torch; or a machine has
+        fewer GPUs than processes; or the run is to be compiled.
         """
         if self.world == 1:
             return self, execution.resolved()
@@ -246,10 +241,7 @@ def is_told_elsewhere(error: object) -> bool:
 def ranks_of(environment: Mapping[str, str]) -> Ranks:
     """Return the ranks that torchrun has set in an environment; a single process if it has not.
 
-    Raises
-    ------
-    MkfaError
-        Some variables are missing or are not numbers that fit each other.
+    Raises MkfaError: some variables are missing or are not numbers that fit each other.
 
     Examples
     --------

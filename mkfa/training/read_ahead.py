@@ -44,8 +44,7 @@ class ReadAhead:
     images : (N, H, W, C) uint8
     batches : iterable of (B,) int64
         Row numbers, batch by batch; iterated in the thread.
-    largest : int
-        Number of images in the largest batch.
+    largest : number of images in the largest batch.
     device : where batches are delivered.
     """
 
@@ -85,10 +84,7 @@ class ReadAhead:
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Return the next batch on the device, (B, H, W, C) uint8; it must be the batch with these rows.
 
-        Raises
-        ------
-        ReadError
-            Reading the file failed; every further call raises this again.
+        Raises ReadError: reading the file failed; every further call raises this again.
         """
         if self.side is None:
             arrived, pixels, memory = self._accept(self.ready.get())

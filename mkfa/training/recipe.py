@@ -27,47 +27,30 @@ class Recipe:
 
     Attributes
     ----------
-    name : str
-        The file's name; a changed recipe's name gets a digest of its fields, e.g. "fast-1a2b3c".
+    name : the file's name; a changed recipe's name gets a digest of its fields, e.g. "fast-1a2b3c".
     epochs : int
-    equal_steps : int
-        Optimiser steps of every run, regardless of the domain's size; 0: train for `epochs`.
-    warmup : float
-        Share of the steps during which the learning rate rises linearly from 0.
-    batch : int
-        Images per step; a smaller training set is one batch per epoch. The last, incomplete batch is dropped.
-    lr, lr_min : float
-        Peak and final value of the cosine schedule.
-    weight_decay, clip : float
-        AdamW's decoupled weight decay (none on biases and norms); gradient norm limit, 0 for none.
+    equal_steps : optimiser steps of every run, regardless of the domain's size; 0: train for `epochs`.
+    warmup : share of the steps during which the learning rate rises linearly from 0.
+    batch : images per step; a smaller training set is one batch per epoch. The last, incomplete batch is dropped.
+    lr, lr_min : peak and final value of the cosine schedule.
+    weight_decay, clip : adamW's decoupled weight decay (none on biases and norms); gradient norm limit, 0 for none.
     drop_path : float
     label_smoothing : float
     mixup, cutmix : float
         Alpha of the Beta distribution, 0 for none; if both are set, each batch uses one of them with equal probability.
-    erasing : float
-        Probability of replacing a rectangle of an image with noise.
-    crop : str
-        "resized" (random area 8-100 % and aspect 3/4-4/3), "shift" or "none".
-    shift : float
-        Maximum shift as a share of the side length, for crop = "shift".
-    flip : float
-        Probability of a horizontal flip; not applied to domains in which left and right are meaningful.
-    rand_augment : str
-        timm's notation, e.g. "rand-m9-mstd0.5-inc1"; "" for none.
-    size, max_size : int
-        Image size in pixels, 0 for the domain's own; limit on the domain's own size, 0 for none.
-    normalise : str
-        "domain" (per-channel mean and standard deviation of the training set) or "imagenet".
-    ema : float
-        Decay of an exponential moving average of the weights, which is then evaluated and saved; 0 for none.
-    crop_from : int
-        With crop = "resized": limit on the shorter side of the images that training crops are cut from, pixels; larger
-        images are packed at this size, uncut, smaller ones as they are. 0: crops are cut from images of `size`.
-    interpolation : str
-        "bicubic" or "bilinear": how training crops are scaled.
-    eval_size : int
-        Test images are scaled to this shorter side (bicubic) and their centre of `size` is cut out; 0: they are scaled
-        to `size`.
+    erasing : probability of replacing a rectangle of an image with noise.
+    crop : "resized" (random area 8-100 % and aspect 3/4-4/3), "shift" or "none".
+    shift : maximum shift as a share of the side length, for crop = "shift".
+    flip : probability of a horizontal flip; not applied to domains in which left and right are meaningful.
+    rand_augment : timm's notation, e.g. "rand-m9-mstd0.5-inc1"; "" for none.
+    size, max_size : image size in pixels, 0 for the domain's own; limit on the domain's own size, 0 for none.
+    normalise : "domain" (per-channel mean and standard deviation of the training set) or "imagenet".
+    ema : decay of an exponential moving average of the weights, which is then evaluated and saved; 0 for none.
+    crop_from : with crop = "resized": limit on the shorter side of the images that training crops are cut from, pixels;
+        larger images are packed at this size, uncut, smaller ones as they are. 0: crops are cut from images of `size`.
+    interpolation : "bicubic" or "bilinear": how training crops are scaled.
+    eval_size : test images are scaled to this shorter side (bicubic) and their centre of `size` is cut out; 0: they are
+        scaled to `size`.
     evaluate_every : int
         Epochs between evaluations on the test images; the last epoch is always evaluated. 0: as few as make at most
         `EVALUATIONS` evaluations in a run. It belongs to a run's identity, since a run records its best epoch.
@@ -160,10 +143,8 @@ class Recipe:
 def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a packaged recipe or a TOML file, and change some of its fields.
 
-    Raises
-    ------
-    MkfaError
-        No such recipe, invalid TOML, an unknown or missing field, or a value of the wrong type or out of range.
+    Raises MkfaError: no such recipe, invalid TOML, an unknown or missing field, or a value of the wrong type or out of
+    range.
     """
     path = Path(name).expanduser()
     if name in RECIPES:

@@ -16,20 +16,14 @@ class RunResult:
 
     Attributes
     ----------
-    state : str
-        "done", or "diverged": from `step` on, the loss was NaN or infinite.
-    top1_last, top1_best : float
-        Test accuracy (0-1) of the last and the best epoch; NaN if the run diverged.
-    chance : float
-        Accuracy of guessing the most frequent class.
+    state : "done", or "diverged": from `step` on, the loss was NaN or infinite.
+    top1_last, top1_best : test accuracy (0-1) of the last and the best epoch; NaN if the run diverged.
+    chance : accuracy of guessing the most frequent class.
     loss_test, seconds, images_per_second : float or None
     test_images : int
-    weights_sha256 : str
-        Digest of the final weights.
-    test_right : str
-        Which test images the final network classified correctly (`right`); "" for runs of earlier versions.
-    record : mapping
-        All fields of result.json.
+    weights_sha256 : digest of the final weights.
+    test_right : which test images the final network classified correctly (`right`); "" for runs of earlier versions.
+    record : all fields of result.json.
     """
 
     state: str

@@ -130,8 +130,7 @@ def run_in_steps(
 
     Parameters
     ----------
-    how : Resolved
-        In force while this runs. A resumed run uses it too, unless it began with another precision or device.
+    how : in force while this runs. A resumed run uses it too, unless it began with another precision or device.
 
     Yields
     ------

@@ -31,19 +31,15 @@ class RunSpec:
     Attributes
     ----------
     arch : str
-    options : mapping
-        `kernel`, `patch`, `stem_stride`, `branch_gain` if they differ from the network's defaults.
+    options : `kernel`, `patch`, `stem_stride`, `branch_gain` if they differ from the network's defaults.
     arm, layers, what, with_bias, with_norm, fit_kernel
         As in `mkfa.arms.plant.set_filters`; a baseline has 0 layers.
-    source : str
-        Source of the filters: "run:HASH" for a base run, "bank:DIGEST" for a file, "" for arms without a source.
+    source : source of the filters: "run:HASH" for a base run, "bank:DIGEST" for a file, "" for arms without a source.
     domain, domain_digest : str
     recipe_name : str
-    recipe : mapping
-        All fields of the recipe.
+    recipe : all fields of the recipe.
     seed : int
-    training_version : int
-        `TRAINING_VERSION` of the program that trains the run. Records without it are of version 1.
+    training_version : `TRAINING_VERSION` of the program that trains the run. Records without it are of version 1.
     """
 
     arch: str

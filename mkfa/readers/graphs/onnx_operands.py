@@ -80,10 +80,7 @@ class Operands:
     def steps_of(self, name: str, scope: Scope, axis: int, *, backwards: bool) -> list[Operand]:
         """Return the operands that the steps of a Scan get from one that is known, [] from any other.
 
-        Raises
-        ------
-        DamagedError
-            The operand does not have the axis.
+        Raises DamagedError: the operand does not have the axis.
         """
         try:
             whole = _once(self.find(name, scope), scope)

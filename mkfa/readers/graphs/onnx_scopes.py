@@ -23,8 +23,7 @@ class Scope:
 
     Attributes
     ----------
-    path : str
-        Identifies the body; two calls of one function share it.
+    path : identifies the body; two calls of one function share it.
     stored : name -> TensorProto or SparseTensorProto (initialisers)
     made : name -> the node that computes it
     inputs : names of values known at run time only

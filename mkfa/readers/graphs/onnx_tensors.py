@@ -64,10 +64,8 @@ class ExternalFiles:
     def read(self, tensor: Any, size: int, budget: Budget) -> bytes:
         """Return the `size` bytes of a tensor that is stored outside the model file.
 
-        Raises
-        ------
-        SourceError
-            The location is absolute, leaves the folder (also through a link), or is missing or too short.
+        Raises SourceError: the location is absolute, leaves the folder (also through a link), or is missing or too
+        short.
         """
         budget.step(len(tensor.external_data))
         entries = {entry.key: entry.value for entry in tensor.external_data}

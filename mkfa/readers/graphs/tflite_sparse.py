@@ -50,10 +50,7 @@ def densify(
     block_map : (k,) the dimension that each block splits
     levels : n + k levels, outermost first
 
-    Raises
-    ------
-    DamagedError
-        The parts do not fit each other.
+    Raises DamagedError: the parts do not fit each other.
     """
     rank = len(shape)
     grid, blocks = _extents(shape, traversal, block_map, levels)

@@ -28,10 +28,8 @@ def choose(
     stem : name of the first convolution, without ".weight", of a one-channel network; "" for others.
     context : if its options name the architecture, a file without its layers is refused.
 
-    Raises
-    ------
-    MkfaError
-        The user named the architecture, and the file does not have the architecture's layers, or timm does not know it.
+    Raises MkfaError: the user named the architecture, and the file does not have the architecture's layers, or timm
+    does not know it.
     """
     if not architecture:
         return identify(infos, stem=stem, context=context)

@@ -47,18 +47,12 @@ class Pinned:
 
     Attributes
     ----------
-    commit : str
-        "" if the server does not state it.
-    sha256 : str
-        Digest that the hub states, else "". It is not verified, since only parts are fetched.
-    size : int
-        Bytes.
-    url : str
-        Address at this commit, on the hub.
-    etag : str
-        Version of the file, as the server that has it states it; "" if that is another server.
-    location : str
-        Signed address on another server that the hub redirects to; "" if the hub serves the file itself.
+    commit : "" if the server does not state it.
+    sha256 : digest that the hub states, else "". It is not verified, since only parts are fetched.
+    size : bytes.
+    url : address at this commit, on the hub.
+    etag : version of the file, as the server that has it states it; "" if that is another server.
+    location : signed address on another server that the hub redirects to; "" if the hub serves the file itself.
     """
 
     repo: str

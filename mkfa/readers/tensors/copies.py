@@ -109,11 +109,8 @@ def settle_copies(
     read : False to go by names alone, without numbers.
     thing : named in errors.
 
-    Raises
-    ------
-    SourceError
-        The file has several numbered states (folds, epochs) or networks with a common parent, and no rule tells which
-        to take.
+    Raises SourceError: the file has several numbered states (folds, epochs) or networks with a common parent, and no
+    rule tells which to take.
     """
     infos = file.tensors
     verdict = _Verdict({key: OPTIMISER for key in infos if is_optimiser(key)})

@@ -99,11 +99,8 @@ def parse_header(data: bytes, file_size: int, thing: object, *, budget: Budget |
     thing : named in errors.
     budget : that of several files, grown by this one; None for one of its own.
 
-    Raises
-    ------
-    SourceError
-        The JSON is malformed; a type is unknown; shapes and bytes disagree; data overlap, leave holes or do not end
-        with the file; names are too long, or too many for the file's size.
+    Raises SourceError: the JSON is malformed; a type is unknown; shapes and bytes disagree; data overlap, leave holes
+    or do not end with the file; names are too long, or too many for the file's size.
     """
     size = header_size(data, file_size, thing)
     if len(data) < size:

@@ -137,10 +137,7 @@ def select(
         whole; they decide before the shape rule.
     context : None goes by names and shapes alone.
 
-    Raises
-    ------
-    SourceError
-        The file does not have the layers of `graph`.
+    Raises SourceError: the file does not have the layers of `graph`.
     """
     context = context or Context()
     role = roles(infos) if context.role is None else context.role

@@ -80,10 +80,7 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     Files that are so named but have the same tensors are networks of their own (folds, seeds), and one is read.
     Parameters and errors as for `mkfa.readers.formats.reader_for`.
 
-    Raises
-    ------
-    SourceError
-        Also: a shard is missing, or two have a tensor of the same name.
+    Raises SourceError: also: a shard is missing, or two have a tensor of the same name.
     """
     if index := index_of(path):
         return read_index(index, options)

@@ -52,18 +52,12 @@ class Entry:
 
     Attributes
     ----------
-    name : str
-        `architecture.tag`, or the architecture alone if timm has no tag.
-    repo, file : str
-        Hub repository and file; `file` "" means timm's usual `model.safetensors`, else `pytorch_model.bin`.
-    url : str
-        Address of weights that are not on a hub, else "".
-    training_set, licence : str
-        "" if timm does not record it.
-    stem : str
-        First convolution of a one-channel network (which has the shape of a depthwise one), else "".
-    task : str
-        What the network was last trained for, "" if timm does not record it.
+    name : `architecture.tag`, or the architecture alone if timm has no tag.
+    repo, file : hub repository and file; `file` "" means timm's usual `model.safetensors`, else `pytorch_model.bin`.
+    url : address of weights that are not on a hub, else "".
+    training_set, licence : "" if timm does not record it.
+    stem : first convolution of a one-channel network (which has the shape of a depthwise one), else "".
+    task : what the network was last trained for, "" if timm does not record it.
     """
 
     name: str
@@ -81,10 +75,7 @@ class Entry:
 def layers_of(architecture: str) -> tuple[GraphLayer, ...]:
     """Return an architecture's depthwise layers in order of execution, perhaps (). A tag is ignored.
 
-    Raises
-    ------
-    UnknownNameError
-        Neither the catalogue nor the installed timm has it.
+    Raises UnknownNameError: neither the catalogue nor the installed timm has it.
     """
     return graph_of(architecture)[0]
 
@@ -207,10 +198,7 @@ def expand(pattern: str) -> tuple[str, ...]:
     As `timm.list_models(pattern, pretrained=True)`, without networks that have no depthwise layers and those whose
     weights are not on the hub. A pattern without a dot is matched with every tag.
 
-    Raises
-    ------
-    UnknownNameError
-        Nothing matches.
+    Raises UnknownNameError: nothing matches.
     """
     if is_recorded_version():
         known: Mapping[str, Sequence[Mapping[str, Any]]] = _catalogue()["tags"]

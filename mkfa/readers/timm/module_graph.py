@@ -46,10 +46,7 @@ def names_digest(keys: Iterable[str]) -> str:
 def module_graph(architecture: str) -> ModuleGraph:
     """Build `architecture` on the meta device and return its depthwise layers; takes seconds.
 
-    Raises
-    ------
-    UnknownNameError
-        The installed timm does not have it or cannot build it.
+    Raises UnknownNameError: the installed timm does not have it or cannot build it.
     """
     with quiet_timm():
         model = meta_model(architecture)

@@ -35,10 +35,8 @@ class Measure:
         Instead of `score`: computes all D pairs of samples at once from what a `mkfa.similarity.pairs.Pair` shares.
     layers : callable (pair) -> mapping
         Values of pairs of layers that are computed along with `pairs`: name of the measure -> (D, L_a, L_b) float32.
-    alike_is_more : bool
-        True for similarities; the others are distances.
-    group : str
-        Name that stands for several measures, beside their own.
+    alike_is_more : True for similarities; the others are distances.
+    group : name that stands for several measures, beside their own.
     whole : callable (a, b) -> float
         Instead of `score`, for a measure that depends on the number of filters. Takes all usable filters of both
         banks as harvested, (N, K) float32. Such a measure is a value only: it has no floor, interval or chance.
@@ -47,13 +45,10 @@ class Measure:
     interval : "", "linear" or "log"
         Scale of its 95 % interval over layers (`mkfa.similarity.layer_intervals`); "" for none. A scale is given where
         simulated intervals hold the mean in 92 to 97 %.
-    by_layer : bool
-        False for a measure without values for pairs of layers: it needs more filters than a layer gives (a dozen, or
-        few), or is too slow to be called for every pair of layers and every draw.
-    slow : bool
-        True to compute it on a tenth of the draws, at least 39.
-    squared : bool
-        True for a squared distance.
+    by_layer : False for a measure without values for pairs of layers: it needs more filters than a layer gives (a
+        dozen, or few), or is too slow to be called for every pair of layers and every draw.
+    slow : True to compute it on a tenth of the draws, at least 39.
+    squared : True for a squared distance.
 
     Examples
     --------
