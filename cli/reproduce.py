@@ -11,11 +11,12 @@ from mkfa.cli.shared.evidence import Changes, Scale
 from mkfa.cli.shared.options import Json, OutFolder, Running
 from mkfa.cli.shared.outputs import save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say
+from mkfa.cli.shared.result_tables import draw_result, papers_values
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mkfa.evidence.plans import Part, Work
+    from mkfa.evidence.plans import Work
     from mkfa.evidence.programme import Entry
     from mkfa.evidence.reproduction import Reproduction
 
@@ -118,20 +119,9 @@ def _write(entry: Entry, work: Work, found: Reproduction) -> list[Path]:
             result.save(results / f"{stem}.{ending}", overwrite=True)
             paths.append(results / f"{stem}.{ending}")
         picture = results / f"{stem}.png"
-        save_figure(_figure(part, result), picture, overwrite=True)
+        kind, what = part.plan.kind, part.plan.setting.what
+        printed = part.entry.paper and (kind != "table" or what == "depthwise")
+        paper = papers_values(kind, what, sources=part.plan.sources > 1) if printed else None
+        save_figure(draw_result(result, paper), picture, overwrite=True)
         paths.append(picture)
     return paths
-
-
-def _figure(part: Part, result: Any) -> Any:
-    """Draw a result with the paper's values apart, where it has some of that kind."""
-    from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
-    from mkfa.figures import curve, matrix, scenarios
-
-    what, paper = part.plan.setting.what, part.entry.paper
-    if part.plan.kind == "matrix":
-        return matrix.draw(result, paper=paper_matrix(what) if paper else None)
-    if part.plan.kind == "curve":
-        return curve.draw(result, paper=paper_curves(what) if paper else ())
-    rows = paper_rows(sources=part.plan.sources > 1, what=what) if paper and what == "depthwise" else None
-    return scenarios.draw(result, paper=rows)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared.options import OUTPUT, Force, Json, Width, WithPaper, add, flag, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, say
+from mkfa.cli.shared.result_tables import draw_result, papers_values, print_result
 
 if TYPE_CHECKING:
     from mkfa.results.archive import PackedExperiment
@@ -98,11 +98,8 @@ def draw(
     """Make a sweep's result from its runs again, without training: table and figure."""
     from mkfa.errors import MkfaError
     from mkfa.results.archive import find_experiment, read_experiments
-    from mkfa.results.curve import Curve
     from mkfa.results.gather import count_test_images, rebuild
-    from mkfa.results.matrix import Matrix
     from mkfa.results.runs import find_place
-    from mkfa.results.sweep import Sweep
 
     check_output(out, PICTURES, force=force)
     check_width(width, out, "--out")
@@ -113,25 +110,23 @@ def draw(
         chosen = _gather(path, None, name="", command="")
     else:
         chosen = find_experiment(read_experiments(_results_file(find_place(Path(file)))), experiment)
-    found = rebuild(chosen)
+    found: Any = rebuild(chosen)
     if out is not None:
-        save_figure(_figure(found, with_paper=with_paper, width=width), out, overwrite=force)
+        sources = (
+            {row.cell.source for row in found.scenarios} - {"", found.base.target} if found.KIND == "table" else ()
+        )
+        what = found.parameters["what"]
+        paper = papers_values(found.KIND, what, sources=len(sources) > 1) if with_paper else None
+        save_figure(draw_result(found, paper, width=width), out, overwrite=force)
     if as_json:
         print_json(found.to_dict() | {"experiment": chosen.name, "files": [out] if out else []})
         return
+    images = 0
     notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
     notes += [f"Wrote {out}"] if out else []
-    if isinstance(found, Matrix):
-        tables.print_matrix(found, notes=notes)
-        return
-    if isinstance(found, Sweep):
-        tables.print_sweep(found, notes=notes)
-        return
-    images = count_test_images(chosen, found.base.target)
-    if isinstance(found, Curve):
-        tables.print_curve(found, test_images=images, notes=notes)
-    else:
-        tables.print_scenarios(found, test_images=images, notes=notes)
+    if found.KIND in ("curve", "table"):
+        images = count_test_images(chosen, found.base.target)
+    print_result(found, test_images=images, notes=notes)
 
 
 def print_experiments(place: Path, name: str) -> None:
@@ -166,22 +161,3 @@ def _results_file(place: Path) -> Path:
         remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json, matrix.json or sweep.json in it"
         raise MkfaError(place, "is a folder of runs, and no results file", remedy)
     return place
-
-
-def _figure(found: Any, *, with_paper: bool, width: str) -> Any:
-    from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
-    from mkfa.figures import curve, matrix, scenarios, sweep
-    from mkfa.results.curve import Curve
-    from mkfa.results.matrix import Matrix
-    from mkfa.results.sweep import Sweep
-
-    what = found.parameters["what"]
-    if isinstance(found, Matrix):
-        return matrix.draw(found, paper=paper_matrix(what) if with_paper else None, width=width)
-    if isinstance(found, Sweep):
-        return sweep.draw(found, width=width)
-    if isinstance(found, Curve):
-        return curve.draw(found, paper=paper_curves(what) if with_paper else (), width=width)
-    sources = {row.cell.source for row in found.scenarios} - {"", found.base.target}
-    rows = paper_rows(sources=len(sources) > 1, what=what) if with_paper else None
-    return scenarios.draw(found, paper=rows, width=width)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from mkfa.cli.shared import training
 from mkfa.cli.shared.arm_help import epilog as epilog
-from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
     FilterOptions,
@@ -56,15 +55,15 @@ def transfer(
 
     Several arms or sources at one number of layers make a table: --arms transfer,shuffle,first-k --layers all.
     """
-    show_curve(
+    from mkfa.experiments.planning import plan_curve
+
+    plan = plan_curve(
         training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
-        arms=arms,
         layers=layers,
+        arms=arms,
         verb="transfer",
-        with_paper=with_paper,
-        width=width,
-        running=running,
-        as_json=as_json,
+        open_domains=training.domains(running),
     )
+    training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -7,7 +7,6 @@ from typing import Annotated
 from mkfa.arms.arms import DEFAULT_ARMS
 from mkfa.cli.shared import training
 from mkfa.cli.shared.arm_help import epilog as epilog
-from mkfa.cli.shared.curves import show_curve
 from mkfa.cli.shared.options import (
     SOURCE,
     CurveNetwork,
@@ -58,15 +57,15 @@ def transfer_curve(
     as_json: Json = False,
 ) -> None:
     """How does accuracy change as more layers are borrowed and frozen?"""
-    show_curve(
+    from mkfa.experiments.planning import plan_curve
+
+    plan = plan_curve(
         training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
-        arms=arms,
         layers=layers,
+        arms=arms,
         verb="transfer-curve",
-        with_paper=with_paper,
-        width=width,
-        running=running,
-        as_json=as_json,
+        open_domains=training.domains(running),
     )
+    training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared import training
 from mkfa.cli.shared.options import (
     FilterOptions,
@@ -18,6 +17,7 @@ from mkfa.cli.shared.options import (
     WithPaper,
     option,
 )
+from mkfa.cli.shared.result_tables import papers_values
 from mkfa.experiments.defaults import SIX
 
 FORMER = {"--domains": "--target", "--sources": "--source", "--arm": "--arms"}
@@ -67,11 +67,10 @@ def transfer_matrix(
 
     On the diagonal is selffer: a target with filters of its own. Changes are against each target's base runs.
     """
-    from mkfa.evidence.paper import paper_matrix
     from mkfa.experiments.planning import plan_matrix
-    from mkfa.figures.matrix import draw
 
-    paper = paper_matrix(filters.what) if with_paper else None
+    if with_paper:
+        papers_values("matrix", filters.what, sources=True)  # refuses before images are decoded
     plan = plan_matrix(
         training.options(recipe, network, running, filters, seeds=seeds, out=out),
         target=target,
@@ -81,10 +80,4 @@ def transfer_matrix(
         layers=layers,
         open_domains=training.domains(running),
     )
-    training.train_and_show(
-        plan,
-        running,
-        draw=lambda found: draw(found, paper=paper, width=width),
-        show=tables.print_matrix,
-        as_json=as_json,
-    )
+    training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mkfa.cli.shared import result_tables as tables
 from mkfa.cli.shared import training
 from mkfa.cli.shared.arm_help import epilog as epilog
 from mkfa.cli.shared.options import (
@@ -69,7 +68,6 @@ def transfer_sweep(
     steps, and where it reaches one point.
     """
     from mkfa.experiments.sweep_plan import plan_sweep
-    from mkfa.figures import sweep
 
     plan = plan_sweep(
         training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
@@ -82,6 +80,4 @@ def transfer_sweep(
         layers=layers,
         open_domains=training.domains(running),
     )
-    training.train_and_show(
-        plan, running, draw=lambda found: sweep.draw(found, width=width), show=tables.print_sweep, as_json=as_json
-    )
+    training.train_and_show(plan, running, with_paper=False, width=width, as_json=as_json)

@@ -17,6 +17,34 @@ if TYPE_CHECKING:
     from mkfa.results.trends import Trend
 
 
+def print_result(found: Any, *, test_images: int = 0, notes: Sequence[str] = ()) -> None:
+    """Print a curve, a table of scenarios, a matrix or a sweep; `test_images` of the target, for the first two."""
+    if found.KIND in ("matrix", "sweep"):
+        (print_matrix if found.KIND == "matrix" else print_sweep)(found, notes=notes)
+    else:
+        (print_curve if found.KIND == "curve" else print_scenarios)(found, test_images=test_images, notes=notes)
+
+
+def papers_values(kind: str, what: str, *, sources: bool) -> Any:
+    """Return what the paper has to put beside a result of a kind; refuses where it has nothing. A sweep has nothing."""
+    from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
+
+    if kind == "table":
+        return paper_rows(sources=sources, what=what)
+    return {"curve": paper_curves, "matrix": paper_matrix}[kind](what) if kind != "sweep" else None
+
+
+def draw_result(found: Any, paper: Any = None, *, width: str = "page") -> Any:
+    """Draw a curve, a table of scenarios, a matrix or a sweep, with the paper's values apart."""
+    from mkfa.figures import curve, matrix, scenarios, sweep
+
+    if found.KIND == "sweep":
+        return sweep.draw(found, width=width)
+    if found.KIND == "curve":
+        return curve.draw(found, paper=paper or (), width=width)
+    return (matrix if found.KIND == "matrix" else scenarios).draw(found, paper=paper, width=width)
+
+
 def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
     """Print a curve: a row a cell, against the base."""
     from mkfa.results.contrasts import series_of

@@ -11,6 +11,7 @@ import typer
 from mkfa.cli.shared.outputs import save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, warn
 from mkfa.cli.shared.progress import SweepBar, shown
+from mkfa.cli.shared.result_tables import draw_result, papers_values, print_result
 
 if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
@@ -168,16 +169,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def train_and_show(
-    plan: Plan, running: Running, *, draw: Callable[[Any], Any], show: Callable[..., None], as_json: bool
-) -> None:
-    """Train a plan's runs, write the result as JSON, CSV and PNG into its folder of results, and print it.
-
-    Parameters
-    ----------
-    draw : makes the figure of a result.
-    show : prints a result; takes `notes`, the lines below it.
-    """
+def train_and_show(plan: Plan, running: Running, *, with_paper: bool, width: str, as_json: bool) -> None:
+    """Train a plan's runs, write the result as JSON, CSV and PNG into its folder of results, and print it."""
+    paper = papers_values(plan.kind, plan.setting.what, sources=plan.sources > 1) if with_paper else None
     outcomes = work(plan, running, as_json=as_json)
     if outcomes is None:
         return
@@ -185,9 +179,11 @@ def train_and_show(
     paths = [plan.results / f"{plan.kind}.{ending}" for ending in ("json", "csv", "png")]
     for path in paths[:2]:
         found.save(path, overwrite=True)
-    save_figure(draw(found), paths[2], overwrite=True)
+    save_figure(draw_result(found, paper, width=width), paths[2], overwrite=True)
     if as_json:
         print_json(found.to_dict() | {"files": paths})
     else:
-        show(found, notes=[f"Wrote {', '.join(path.name for path in paths)} in {plan.results}"])
+        images = len(plan.domains[plan.target].y_test) if plan.target else 0
+        notes = [f"Wrote {', '.join(path.name for path in paths)} in {plan.results}"]
+        print_result(found, test_images=images, notes=notes)
     exit_code(outcomes)
