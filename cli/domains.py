@@ -42,21 +42,10 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
 
     if context.invoked_subcommand:
         return
+    facts = ("name", "title", "classes", "train", "test", "size", "channels", "licence", "state", "root", "megabytes")
     rows: list[dict[str, Any]] = [
-        {
-            "name": i.name,
-            "title": i.title,
-            "classes": i.classes,
-            "train": i.train or None,
-            "test": i.test or None,
-            "size": i.size,
-            "channels": i.channels,
-            "licence": i.licence,
-            "state": i.state,
-            "root": i.root,
-            "fetch": i.remedy,
-            "megabytes": i.megabytes or None,
-        }
+        {key: getattr(i, key) for key in facts}
+        | {"fetch": i.remedy, "train": i.train or None, "test": i.test or None, "megabytes": i.megabytes or None}
         for i in list_domains()
     ]
     if as_json:

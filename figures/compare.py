@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.colours import AMOUNT, null_colour, null_look
+from mkfa.colours import AMOUNT, null_look
 from mkfa.figures.style import NARROW, SMALL, beyond_axis, hatch, ink, new_figure, shortened, style, width_of
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
@@ -144,9 +144,9 @@ def _places(ax: Axes, kind: KindComparison) -> None:
         outside = []
         for name, places in nulls.items():
             if left <= places[at] <= right or not np.isfinite(places[at]):
-                ax.plot(places[at], row, "|", color=null_colour(name), ms=7, mew=1.5, zorder=3)
+                ax.plot(places[at], row, "|", color=null_look(name).colour, ms=7, mew=1.5, zorder=3)
             else:
-                outside.append((abs(places[at]), places[at], null_colour(name)))
+                outside.append((abs(places[at]), places[at], null_look(name).colour))
         for _, beyond, colour in sorted(outside)[-1:]:  # the farthest: more than one would cover one another
             more = f" (+{len(outside) - 1})" if len(outside) > 1 else ""
             beyond_axis(ax, beyond, row + 0.3, text=f"{beyond:.1f}{more}", colour=colour)

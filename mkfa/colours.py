@@ -52,8 +52,6 @@ NULLS: Mapping[str, Look] = {
     "init": Look("#ccbb44", SPARSE, "v"),
 }
 """Null -> its look."""
-NULL_COLOURS = {name: look.colour for name, look in NULLS.items()}
-"""Null -> its colour."""
 OTHER_NULL = Look("#66ccee", (6.0, 1.0, 1.0, 1.0, 1.0, 1.0), "P")
 """The look of a null of the user's own."""
 
@@ -126,17 +124,6 @@ def null_look(null: str) -> Look:
     '#ee6677'
     """
     return NULLS.get(null, OTHER_NULL)
-
-
-def null_colour(null: str) -> str:
-    """Return the colour of a null.
-
-    Examples
-    --------
-    >>> null_colour("covariance")
-    '#ee6677'
-    """
-    return null_look(null).colour
 
 
 def class_look(name: str) -> Look:

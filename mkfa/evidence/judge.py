@@ -150,7 +150,8 @@ def _missing_units(claim: Claim, table: RunTable, findings: Sequence[Finding]) -
     needed = claim.units.get(table.scale.name, 1)
     if not units or units >= needed:
         return ()
-    return (f"runs: {units} of {needed} {'pairs' if _by_pair(claim) else 'targets'}",)
+    kind = "pairs" if any(statement.by == "pair" for statement in claim.statements) else "targets"
+    return (f"runs: {units} of {needed} {kind}",)
 
 
 def _lacks(claim: Claim, finding: Finding, *, printed: bool) -> tuple[str, ...]:
@@ -231,10 +232,6 @@ def _reason(state: State, decided: Finding | None, missing: Sequence[str]) -> st
     effect = f": {effect_text(decided.effect)} ({decided.effect.label})" if decided.effect is not None else ""
     note = f"; {decided.note}" if decided.note else ""
     return f"{state.capitalize()}: {decided.text}{effect}{note}."
-
-
-def _by_pair(claim: Claim) -> bool:
-    return any(statement.by == "pair" for statement in claim.statements)
 
 
 def _basis(claim: Claim, tables: Sequence[RunTable]) -> str:

@@ -52,11 +52,6 @@ def default_options() -> dict[str, Any]:
     return {"arch": "resmixer_32_18", "network": {}, "equal_steps": 150, "set": {"batch": 32, "lr": 0.01}}
 
 
-def sweep_options() -> dict[str, Any]:
-    """Return the default network of a sweep, which is small as it is trained many times, and its recipe's changes."""
-    return {**default_options(), "arch": "resmixer_32_6"}
-
-
 def describe_choice(arch: str, network: Mapping[str, float], recipe: Recipe) -> str:
     """Say which network was chosen, how it is trained, and why."""
     words = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mkfa.errors import MkfaError
-from mkfa.experiments.defaults import KERNELS, SWEEP_ARMS, WIDTHS, sweep_options
+from mkfa.experiments.defaults import KERNELS, SWEEP_ARMS, WIDTHS, default_options
 from mkfa.experiments.disk import open_silently, undecoded_first
 from mkfa.experiments.filter_shapes import filter_shapes
 from mkfa.experiments.layer_numbers import parse_numbers
@@ -137,7 +137,7 @@ def _with_defaults(options: TransferOptions, *, timed: bool) -> TransferOptions:
 
     `timed`: the numbers of steps are swept.
     """
-    default = sweep_options()
+    default = {**default_options(), "arch": "resmixer_32_6"}  # small, as it is trained many times
     made: dict[str, Any] = {**options, "arch": default["arch"]}
     if not options.get("recipe"):
         from mkfa.training.recipe import parse_changes

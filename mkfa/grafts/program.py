@@ -168,15 +168,12 @@ class Program:
             return _with(module, *self._effective(fold, weights, statistics), args)
         if seen is None and (fold := self._folded.get(node)) is not None:
             return _after_norm(fold.norm, args[0])
-        index = self._norm_index(module)
+        index = self._index.get(id(module))
         if index is not None:
             return _normalise(module, index, args, statistics, seen)
         if node.target in self.names and (weight := weights[self.names.index(node.target)]) is not None:
             return _with(module, weight, module.bias, args)
         return module(*args, **kwargs)
-
-    def _norm_index(self, module: Any) -> int | None:
-        return self._index.get(id(module))
 
     def _effective(self, fold: _Fold, weights: Any, statistics: Any) -> tuple[Any, Any]:
         replaced = weights[fold.layer] if fold.layer >= 0 else None

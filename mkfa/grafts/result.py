@@ -15,6 +15,7 @@ from mkfa.storage.records import Result
 
 KEPT, RENEWED = "kept", "re-estimated"
 """What becomes of batch statistics."""
+_ANSWER = ("vocabulary", "role", "batch_norm", "reached", "size", "low", "high", "largest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +250,7 @@ class Graft(Result):
             "caveat": self.caveat(),
             "answers": [
                 {
-                    "vocabulary": a.vocabulary,
-                    "role": a.role,
-                    "batch_norm": a.batch_norm,
-                    "reached": a.reached,
-                    "size": a.size,
-                    "low": a.low,
-                    "high": a.high,
-                    "largest": a.largest,
+                    **{key: getattr(a, key) for key in _ANSWER},
                     "agreement": a.agreement.mean,
                     "agreement_low": a.agreement.low,
                     "agreement_high": a.agreement.high,

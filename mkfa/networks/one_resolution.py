@@ -43,7 +43,7 @@ def base_class(kind: str) -> type[nn.Module]:
             super().__init__()
             self.num_features, self.in_chans = width, in_chans
             self.stem = self.make_stem(in_chans, width, patch_size)
-            rates = drop_rates(drop_path_rate, layers)
+            rates = [drop_path_rate * i / max(1, layers - 1) for i in range(layers)]
             self.blocks = nn.Sequential(*(self.make_block(width, kernel_size, branch_gain, rate) for rate in rates))
             self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
             self.norm = self.make_norm(width)
@@ -76,14 +76,3 @@ def base_class(kind: str) -> type[nn.Module]:
             return self.forward_head(self.forward_features(x))
 
     return OneResolution
-
-
-def drop_rates(rate: float, layers: int) -> list[float]:
-    """Return each block's rate of stochastic depth: rising linearly from 0 to `rate`.
-
-    Examples
-    --------
-    >>> drop_rates(0.2, 3), drop_rates(0.2, 1)
-    ([0.0, 0.1, 0.2], [0.0])
-    """
-    return [rate * i / max(1, layers - 1) for i in range(layers)]

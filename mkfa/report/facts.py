@@ -11,7 +11,6 @@ from mkfa.array_types import I64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.colours import CATEGORIES, class_look, null_look
 from mkfa.nulls.draws import NULLS
-from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.summary import CURVE, summarise
 from mkfa.report.analyses import Analyses, FilterPlaces
 from mkfa.report.comparisons import comparison_facts
@@ -49,7 +48,7 @@ def page_facts(inputs: Inputs, analyses: Analyses, limits: Limits) -> tuple[dict
         "most_runs": max((len(list(rows(f.record.get("runs")))) for f in inputs.of("run_list")), default=0),
     }
     verdicts = [verdict_facts(found) for found in inputs.of("claims")]
-    assignments = [_assigned(one) for one in analyses.assignments if one is not None]
+    assignments = [_summary_facts(plain(summarise(one)), "") for one in analyses.assignments if one is not None]
     assignments += [
         _summary_facts(entry, found.source) for found in inputs.of("assignment") for entry in _others(found, banks)
     ]
@@ -111,10 +110,6 @@ def _bank(one: NamedBank) -> dict[str, Any]:
         "stood_in": {text(key): whole(value) for key, value in known.stood_in.items()},
         "analyses": [text(name) for name in one.analyses],
     }
-
-
-def _assigned(assignment: BasisAssignment) -> dict[str, Any]:
-    return _summary_facts(plain(summarise(assignment)), "")
 
 
 def _others(found: Any, banks: Sequence[FilterBank]) -> list[Mapping[str, Any]]:

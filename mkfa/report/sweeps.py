@@ -198,19 +198,8 @@ def _paper(make: Any) -> dict[str, Any] | None:
 
 
 def _paper_curve(what: str) -> dict[str, Any]:
-    return {
-        "curves": [
-            {
-                "figure": one.figure,
-                "model": one.model,
-                "data": one.data,
-                "layers": one.layers,
-                "worst": one.worst,
-                "observation": one.observation,
-            }
-            for one in paper_curves(what)
-        ]
-    }
+    keys = ("figure", "model", "data", "layers", "worst", "observation")
+    return {"curves": [{key: getattr(one, key) for key in keys} for one in paper_curves(what)]}
 
 
 def _paper_table(several: bool, what: str) -> dict[str, Any]:

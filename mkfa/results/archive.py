@@ -158,12 +158,7 @@ def _as_record(entry: PackedExperiment) -> dict[str, Any]:
 
 def _run_record(run: RunRecord) -> dict[str, Any]:
     return {
-        "hash": run.hash,
-        "source": run.source,
-        "target": run.target,
-        "arm": run.arm,
-        "layers": run.layers,
-        "seed": run.seed,
+        **{key: getattr(run, key) for key in ("hash", "source", "target", "arm", "layers", "seed")},
         "spec": None if run.spec is None else run.spec.record,
         "result": None if run.result is None else _result_record(run.result),
     }

@@ -202,7 +202,7 @@ def first_of_one_channel(
     weights = _weights(infos)
     dense = [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
     wanted = set(candidates)
-    if not wanted or not dense or any(_takes_three(shape) for shape in dense):
+    if not wanted or not dense or any(len(shape) == 4 and shape[1] == 3 for shape in dense):
         return None
     first = weights[0] if keeps_order else naming.execution_order(weights)[0]
     shape = infos[first].shape
@@ -212,10 +212,6 @@ def first_of_one_channel(
     if staged and sum(_pattern(key) == _pattern(first) for key in candidates) > 1:
         return None
     return first
-
-
-def _takes_three(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and shape[1] == 3
 
 
 def _weights(infos: Mapping[str, TensorInfo]) -> list[str]:
