@@ -254,7 +254,17 @@ def wrapped(key: str, wrapper: str) -> str:
 
 @pytest.mark.parametrize(
     "wrapper",
-    ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fsdp_wrapped_module._orig_mod"],
+    [
+        "_orig_mod",
+        "module",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "_fsdp_wrapped_module._orig_mod",
+        "_forward_module",
+        "_original_module",
+        "_fpw_module",
+        "base_layer",
+    ],
 )
 def test_wrappers_inside_keys_do_not_hide_the_architecture(wrapper: str) -> None:
     from mkfa.readers.timm.catalogue import layers_of
@@ -294,3 +304,36 @@ def test_modules_named_like_an_optimiser_are_the_networks(name: str) -> None:
     rng = np.random.default_rng(0)
     state = {"stem.weight": rng.standard_normal((8, 3, 3, 3)), f"{name}.0.dw.weight": rng.standard_normal((8, 1, 3, 3))}
     assert [layer.name for layer in mkfa.harvest(state).layers] == [f"{name}.0.dw.weight"]
+
+
+@pytest.mark.parametrize("scale", ["weight_scale", "weight._scale", "weight_scale_inv", "scale_weight"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("one", [True, False])
+def test_numbers_with_a_scale_beside_them(scale: str, dtype: torch.dtype, one: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    step = torch.rand(()) if one else torch.rand(8, 1, 1, 1)
+    numbers = (20 * torch.randn(8, 1, 5, 5)).clamp(-100 * (dtype != torch.uint8), 100).to(dtype)
+    state = {"stem.weight": torch.randn(8, 3, 3, 3), "pw.weight": torch.randn(4, 8, 1, 1)}
+    state |= {f"a.{'weight._data' if '._' in scale else 'weight'}": numbers, f"a.{scale}": step}
+    real = numbers.float()
+    if dtype == torch.uint8:
+        state["a.weight_zero_point"] = torch.tensor(7)
+        real = real - 7
+    torch.save(state, tmp_path / "x.pth")
+    bank = mkfa.harvest(tmp_path / "x.pth")
+    assert [layer.name for layer in bank.layers] == ["a.weight"]
+    np.testing.assert_allclose(bank.of_layer(0).weight, (real * step)[:, 0].numpy(), rtol=1e-6)
+    assert any("times a scale" in note for note in bank.provenance.notes)
+
+
+def test_names_of_haiku() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((5, 5, 1, 8))
+    state = {
+        "net/~/stem": {"w": rng.standard_normal((3, 3, 3, 8)), "b": np.zeros(8)},
+        "net/~/block_0/~/depthwise": {"w": weight, "b": np.ones(8)},
+        "net/~/block_0/~/pointwise": {"w": rng.standard_normal((1, 1, 8, 8))},
+    }
+    bank = mkfa.harvest(state)
+    np.testing.assert_array_equal(bank.of_layer(0).weight, weight[:, :, 0].transpose(2, 0, 1).astype("f4"))
+    assert bank.layers[0].has_bias and len(bank.layers) == 1

@@ -118,6 +118,17 @@ def test_networks_that_do_not_correlate_are_all_taken(names: tuple[str, str]) ->
     assert "different networks" in bank.provenance.notes[0] and "r = " in bank.provenance.notes[0]
 
 
+@pytest.mark.parametrize("names", [("model", "copy"), ("fold_0", "fold_1"), ("net_a", "net_b")])
+def test_equal_copies_are_one_network(names: tuple[str, str]) -> None:
+    bank = mkfa.harvest({names[0]: RAW, names[1]: dict(RAW)})
+    assert is_of(bank, RAW) and "states of one network, r = 1.00" in bank.provenance.notes[0]
+
+
+@pytest.mark.parametrize("name", ["avg_model", "model_smoothed", "ewma"])
+def test_words_for_an_average(name: str) -> None:
+    assert is_of(mkfa.harvest({"model": RAW, name: EMA}), EMA)
+
+
 def test_a_module_with_ema_in_its_name_is_no_average() -> None:
     state = {**prefixed(net(0), "decoder.plain."), **prefixed(net(1), "decoder.ema_attention.")}
     bank = mkfa.harvest(state)

@@ -119,6 +119,27 @@ def test_the_first_layer_of_a_grey_network_is_its_stem() -> None:
     assert names(grey) == LAYERS
 
 
+@pytest.mark.parametrize("name", ["patch_embed.proj", "patch_embeddings.0", "stem.conv"])
+def test_patches_of_one_channel_are_a_stem_of_any_size(name: str) -> None:
+    first: Shapes = {f"{name}.weight": (48, 1, 16, 16)}
+    rest: Shapes = {f"blocks.{i}.attn.qkv.weight": (144, 48) for i in range(3)}
+    rest |= {f"blocks.{i}.cpe.weight": (48, 1, 3, 3) for i in range(3)}
+    assert names({**first, **rest}) == [f"blocks.{i}.cpe.weight" for i in range(3)]
+
+
+def test_one_kernel_for_every_channel_is_no_layer() -> None:
+    """The buffer of a Gaussian smoothing; a layer named depthwise that starts so is kept."""
+    rng = np.random.default_rng(0)
+    state = {key: rng.standard_normal(shape) for key, shape in mobile().items()}
+    kernel = np.repeat(rng.standard_normal((1, 1, 5, 5)), 32, axis=0)
+    state |= {"gaussian.weight": kernel, "blur.kernel": 2 * kernel}
+    bank = mkfa.harvest(state)
+    assert [layer.name for layer in bank.layers] == LAYERS
+    assert bank.provenance.skipped == {"fixed kernel, the same in every channel": 2}
+    state["a.dwconv.weight"] = 3 * kernel
+    assert "a.dwconv.weight" in [layer.name for layer in mkfa.harvest(state).layers]
+
+
 def test_depthwise_layers_without_the_rest_of_the_network_are_taken() -> None:
     shapes = {key: shape for key, shape in mobile().items() if shape[1] == 1}
     assert names({**shapes, "head.weight": (2, 3, 1, 1)}) == LAYERS
@@ -140,6 +161,11 @@ def test_depthwise_layers_without_the_rest_of_the_network_are_taken() -> None:
         ("score.upscore8", 16),
         ("seg.bilinear_up", 4),
         ("unet.unpool4", 5),
+        ("head.trans_conv.0", 4),
+        ("decoder.conv_t1", 3),
+        ("dec.convtr", 5),
+        ("seg.upproj", 4),
+        ("inv_conv", 4),
     ],
 )
 def test_grouped_transposed_convolutions_are_left_out(name: str, kernel: int) -> None:

@@ -117,6 +117,34 @@ FORMS: dict[str, tuple[str, tuple[list[Any], list[Any]]]] = {
             [stored("r", W.reshape(C, 9)), stored("t", np.array([0, 1, -1, 3], np.int64))],
         ),
     ),
+    "masked": (
+        "float32",
+        (
+            [helper.make_node("Mul", ["m", "k"], ["p"]), helper.make_node("Sub", ["p", "z"], ["w"])],
+            [stored("m", W), stored("k", (W > 0).astype(np.float32)), stored("z", np.zeros(1, np.float32))],
+        ),
+    ),
+    "scaled by channel": (
+        "float32",
+        (
+            [helper.make_node("Div", ["m", "k"], ["p"]), helper.make_node("Add", ["z", "p"], ["w"])],
+            [stored("m", W), stored("k", EACH.reshape(C, 1, 1, 1)), stored("z", W[:1])],
+        ),
+    ),
+    "squeezed": (
+        "float32",
+        (
+            [helper.make_node("Squeeze", ["q", "a"], ["p"]), helper.make_node("Unsqueeze", ["p", "b"], ["w"])],
+            [stored("q", W[None]), stored("a", np.array([0, 2], np.int64)), stored("b", np.array([-3], np.int64))],
+        ),
+    ),
+    "8-bit floats": (
+        "float8_e4m3fn",
+        (
+            [helper.make_node("DequantizeLinear", ["q", "s"], ["w"])],
+            [helper.make_tensor("q", TensorProto.FLOAT8E4M3FN, W.shape, W.reshape(-1)), stored("s", ONE[0])],
+        ),
+    ),
     "rounded by a cast": (
         "float32",
         (
@@ -295,9 +323,20 @@ def test_what_pytorch_exports(tmp_path):
 
 
 def test_types_that_no_weights_have_are_listed(read):
-    tensor = helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, W.shape, W.reshape(-1))
+    tensor = helper.make_tensor("w", TensorProto.BOOL, W.shape, (W > 0).reshape(-1))
     reading = read(model([conv("w")], [tensor]))
-    assert not reading.layers and list(reading.skipped) == ["weights of ONNX type 17"]
+    assert not reading.layers and list(reading.skipped) == ["weights of ONNX type 9"]
+
+
+def test_results_of_arithmetic_are_tensors_of_their_own_and_bounded(read):
+    scales = [stored("a", ONE), stored("b", 2 * ONE)]
+    nodes = [helper.make_node("Mul", ["m", "a"], ["v"]), helper.make_node("Mul", ["m", "b"], ["w"])]
+    reading = read(model([*nodes, conv("v", y="z"), conv("w", x="z")], [stored("m", W), *scales]))
+    assert [layer.weight[0, 0, 0] / W[0, 0, 0, 0] for layer in reading.layers] == [ONE[0], 2 * ONE[0]]
+    long = [stored("m", np.ones((60_000, 1), np.float32)), stored("a", np.ones((1, 60_000), np.float32))]
+    shape = [stored("t", np.array([60_000, 1, 300, 200], np.int64)), helper.make_node("Reshape", ["v", "t"], ["w"])]
+    with pytest.raises(SourceError, match="bytes"):
+        read(model([nodes[0], shape[1], conv("w", group=60_000)], [*long, shape[0]], channels=60_000))
 
 
 def test_missing_package_names_the_remedy(read, monkeypatch):

@@ -20,6 +20,7 @@ import torch
 
 from mkfa.errors import SourceError
 from mkfa.readers.harvesting import harvest
+from mkfa.readers.reading import Why
 from mkfa.readers.tensors.pytorch import open_torch, read_torch
 
 
@@ -303,11 +304,13 @@ class Depthwise(torch.nn.Module):  # type: ignore[misc,name-defined]
     def __init__(self) -> None:
         super().__init__()
         self.stem = torch.nn.Conv2d(3, 8, 3)
-        self.zz = torch.nn.Conv2d(8, 16, 3, groups=8)
-        self.aa = torch.nn.Conv2d(16, 16, (1, 5), groups=16, bias=False)
+        self.zz = torch.nn.Conv2d(8, 16, 3, groups=8, stride=(2, 1), padding=1)
+        self.fuse = torch.nn.ConvTranspose2d(16, 16, 3, groups=16)
+        self.few = torch.nn.Conv2d(16, 16, 3, groups=4)
+        self.aa = torch.nn.Conv2d(16, 16, (1, 5), groups=16, dilation=(1, 2), padding="same", bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.aa(self.zz(self.stem(x)))
+        return self.aa(self.few(self.fuse(self.zz(self.stem(x)))))
 
 
 @pytest.mark.parametrize("how", ["trace", "script"])
@@ -325,6 +328,9 @@ def test_torchscript_is_read_without_being_run(tmp_path: Path, how: str, monkeyp
         ("zz.weight", 3, 3, True),
         ("aa.weight", 1, 5, False),
     ]
+    found = [(layer.stride, layer.dilation, layer.multiplier) for layer in bank.layers]
+    assert found == [((2, 1), (1, 1), 2), ((1, 1), (1, 2), 1)]
+    assert bank.provenance.rule == "graph" and set(bank.provenance.skipped) == {Why.TRANSPOSED, Why.GROUPED}
     for layer, weight in bank.iter_layers():
         np.testing.assert_array_equal(weight, model.get_parameter(layer.name)[:, 0].detach().numpy())
 
@@ -333,7 +339,7 @@ def test_a_frozen_torchscript_module_says_why_it_does_not_work(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.freeze(torch.jit.script(Depthwise().eval())).save(tmp_path / "x.pt")
-    with pytest.raises(SourceError, match=r"frozen TorchScript module: 2 depthwise weights .* torch\.jit\.freeze"):
+    with pytest.raises(SourceError, match=r"frozen TorchScript module: 3 depthwise weights .* torch\.jit\.freeze"):
         harvest(str(tmp_path / "x.pt"))
 
 

@@ -76,6 +76,7 @@ _FORMS = {
     ("com.microsoft", "FusedConv"): _Form(),
     ("", "ConvInteger"): _Form(bias=-1, zero=3),
     ("", "QLinearConv"): _Form(weight=3, bias=8, scale=4, zero=5),
+    ("com.microsoft", "QLinearConv"): _Form(weight=3, bias=8, scale=4, zero=5),
 }
 
 

@@ -21,6 +21,10 @@ from mkfa.storage.budget import Budget
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
 _SAME_ELSEWHERE = (("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear"))
+_LAYOUTS = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear", "QuantizeLinear")
+_ARITHMETIC: dict[str, Callable[[AnyArray, AnyArray], AnyArray]]
+_ARITHMETIC = {"Mul": np.multiply, "Div": np.divide, "Add": np.add, "Sub": np.subtract}
+"""Of two known operands: a mask of pruned weights, a scale, kernels of branches that are added up."""
 _CONSTANTS = {
     "value_float": ("f", "f4"),
     "value_floats": ("floats", "f4"),
@@ -57,7 +61,7 @@ class Operands:
         Raises
         ------
         LeftOutError
-            It is an input, or computed by more than changes of type, layout or quantisation.
+            It is an input, or computed by more than changes of type, layout or quantisation and plain arithmetic.
         DamagedError
             Its shape, or that of a scale, does not fit.
         """
@@ -137,15 +141,20 @@ class Operands:
             raise LeftOutError(Why.RUN_TIME)
         if kind == "Constant":
             return self._constant(node, scope, name)
-        if kind not in ("Identity", "Cast", "Transpose", "Reshape", "DequantizeLinear", "QuantizeLinear"):
+        if kind not in _LAYOUTS and kind not in _ARITHMETIC:
             raise LeftOutError(Why.RUN_TIME)
         source = _once(self.find(_input(node, 0), scope, depth + 1), scope)
+        if kind in _ARITHMETIC:
+            return _computed(node, scope, name, source, _once(self.find(_input(node, 1), scope, depth + 1), scope))
         if kind == "Cast":
             return _cast(node, scope, source)
         if kind == "Transpose":
             return _transposed(node, scope, source)
         if kind == "Reshape":
             return _reshaped(node, scope, source, self.find(_input(node, 1), scope, depth + 1))
+        if kind in ("Squeeze", "Unsqueeze"):
+            axes = self.find(node.input[1], scope, depth + 1) if len(node.input) > 1 and node.input[1] else None
+            return _squeezed(node, scope, source, axes)
         if kind == "Identity":
             return source
         scale = _once(self.find(_input(node, 1), scope, depth + 1), scope)
@@ -240,6 +249,41 @@ def _reshaped(node: Any, scope: Scope, source: Operand, shape: Operand) -> Opera
     if any(v < 0 for v in wanted) or math.prod(wanted) != count:
         raise DamagedError(f"shape {list(source.shape)} made into {wanted}")
     return replace(source, shape=tuple(wanted), load=lambda: source.load().reshape(wanted))
+
+
+def _squeezed(node: Any, scope: Scope, source: Operand, given: Operand | None) -> Operand:
+    """Apply Squeeze or Unsqueeze; the axes are an attribute before opset 13, an input since."""
+    if given is not None and math.prod(given.shape) > DEEPEST:
+        raise DamagedError(f"a {node.op_type} of {math.prod(given.shape)} axes")
+    axes = scope.wholes(node, "axes") if given is None else tuple(int(axis) for axis in given.load().reshape(-1))
+    shape, more = list(source.shape), node.op_type == "Unsqueeze"
+    rank = len(shape) + more * len(axes or ())
+    if axes is None and not more:
+        axes = tuple(i for i, n in enumerate(shape) if n == 1)
+    if axes is None or not all(-rank <= axis < rank for axis in axes):
+        raise DamagedError(f"a {node.op_type} of shape {shape}")
+    at = sorted({axis % rank for axis in axes})
+    for axis in at if more else reversed(at):
+        shape[axis : axis + (not more)] = [1] * more
+    if math.prod(shape) != math.prod(source.shape):
+        raise DamagedError(f"a {node.op_type} of shape {list(source.shape)} at {list(axes)}")
+    return replace(source, shape=tuple(shape), load=lambda: source.load().reshape(shape))
+
+
+def _computed(node: Any, scope: Scope, name: str, a: Operand, b: Operand) -> Operand:
+    """Apply plain arithmetic; the result is a tensor of its own, named after the larger operand."""
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise DamagedError(f"a {node.op_type} of shapes {list(a.shape)} and {list(b.shape)}") from None
+
+    def load() -> AnyArray:
+        scope.budget.produce(8 * math.prod(shape))  # before it is allocated
+        with np.errstate(all="ignore"):
+            return _ARITHMETIC[node.op_type](a.load(), b.load())
+
+    larger = a if math.prod(a.shape) >= math.prod(b.shape) else b
+    return replace(larger, root=(scope.path, name), shape=shape, load=load, steps=max(a.steps, b.steps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def read_checkpoint(file: TensorFile, checkpoint: CheckpointInfo, options: ReadO
     view = as_state_dict(file)
     context = context_of(view, options, checkpoint.thing)
     if whole is not None and whole.facts and not options.architecture:
-        name = whole.architecture
+        name = whole.architecture or identify(view.tensors, keeps_order=checkpoint.keeps_order, context=context)[0]
         selection = select(view.tensors, facts=whole.facts, keeps_order=True, context=context)
     else:
         name, selection = _selected(view.tensors, checkpoint, context)

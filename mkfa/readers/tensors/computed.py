@@ -1,8 +1,10 @@
-"""Weights that a file stores in parts: pruned, weight-normalised, spectrally normalised, sparse.
+"""Weights that a file stores in parts: pruned, weight-normalised, spectrally normalised, sparse, with a scale.
 
 PyTorch's pruning keeps `weight_orig` and `weight_mask`, its weight norm `weight_g` and `weight_v`, its spectral norm
 `weight_orig`, `weight_u` and `weight_v`; `torch.nn.utils.parametrizations` keeps the same parts under other names. The
-weight that the network uses is computed from them as PyTorch does in evaluation mode.
+weight that the network uses is computed from them as PyTorch does in evaluation mode. Whole numbers and 8-bit floats
+have their scale beside them: `weight_scale` (compressed-tensors, ModelOpt), `scale_weight` (ComfyUI), `weight._scale`
+(quanto).
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ PRUNED = "pruned weights (weight times mask)"
 WEIGHT_NORM = "weight-normalised weights (g v / |v|)"
 SPECTRAL = "spectrally normalised weights (weight / sigma)"
 SPARSE = "weights of a sparse network, (taps, channels)"
+SCALED = "quantised weights (whole numbers or 8-bit floats times a scale)"
+
+_STORED_AS = {"int8": "qint8", "uint8": "quint8"}
 
 Parts = Mapping[str, TensorInfo]
 
@@ -40,15 +45,15 @@ def computed(
     used: set[str] = set()
     counts: Counter[str] = Counter()
     for key, info in infos.items():
-        found = _pruned_or_normalised(key, info, infos) or _sparse(key, info, infos)
-        if found is None or found[0] in infos:
+        found = _pruned_or_normalised(key, info, infos) or _sparse(key, info, infos) or _scaled(key, info, infos)
+        if found is None or (found[0] in infos and found[3] != SCALED):
             if key not in used:
                 out[key] = info
             continue
         name, shape, recipe, kind = found
-        out[name] = replace(info, key=name, shape=shape)
+        out[name] = replace(info, key=name, shape=shape, dtype=_STORED_AS.get(info.dtype, info.dtype))
         made[name] = recipe
-        used.update(recipe.sources)
+        used.update(set(recipe.sources) - {name})
         counts[kind] += 1
     kept = {key: info for key, info in out.items() if key not in used}
     return kept, made, tuple(f"{count} {kind} were computed from their parts" for kind, count in counts.items())
@@ -133,3 +138,23 @@ def _sparse(key: str, info: TensorInfo, infos: Parts) -> tuple[str, tuple[int, .
         return parts[0].T.reshape(-1, 1, size, size).transpose(0, 1, 3, 2)
 
     return f"{head}.weight", (info.shape[1], 1, size, size), Made((key,), compute), SPARSE
+
+
+def _scaled(key: str, info: TensorInfo, infos: Parts) -> tuple[str, tuple[int, ...], Made, str] | None:
+    """Return the weight (number - zero) * scale; one scale for all, or one for each first index."""
+    if info.dtype not in _STORED_AS and not info.dtype.startswith("float8"):
+        return None
+    name = key.removesuffix("._data")
+    head, dot, _ = name.rpartition(".")
+    scales = (f"{name}_scale", f"{name}._scale", f"{name}.scale", f"{name}_scale_inv", f"{head}{dot}scale_weight")
+    scale = next((k for k in scales if k in infos and infos[k].dtype in FLOATS), "")
+    zero = next((k for k in (f"{name}_zero_point", f"{name}.zero_point") if k in infos), "")
+    sizes = {math.prod(infos[part].shape) for part in (scale, zero) if part}
+    if not scale or not sizes <= {1, info.shape[:1] and info.shape[0]}:
+        return None
+
+    def compute(parts: Sequence[F32]) -> F32:
+        step, *shift = (part.reshape(-1, *[1] * (len(info.shape) - 1)) for part in parts[1:])
+        return (parts[0] - shift[0] if shift else parts[0]) * step
+
+    return name, info.shape, Made((key, scale, *([zero] if zero else [])), compute), SCALED

@@ -40,6 +40,7 @@ Root = tuple[str, ...]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _EMA = frozenset(["ema", "emas", "modelema", "averaged", "average", "averaging", "swa", "shadow", "polyak"])
+_EMA |= {"avg", "smoothed", "ewma"}
 _PARTS = frozenset(["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"])
 _PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
 _SOFT = frozenset(["teacher", "target", "momentum"])
@@ -331,7 +332,9 @@ def _settle_states(
             words = f"{_listed(states)} are different networks of one architecture (r = {r:.2f}): all were taken"
             verdict.notes.append(words)
         return
-    enumerated = len({re.sub(r"\d+", "#", state.name) for state in states}) < len(states)
+    if r == 1 and all(np.array_equal(numbers[id(states[0])], numbers[id(state)]) for state in states):
+        one_network = True  # one network stored again
+    enumerated = r < 1 and len({re.sub(r"\d+", "#", state.name) for state in states}) < len(states)
     if not one_network or enumerated:
         what = f"have a common parent (r = {r:.2f})" if r >= ALIKE else "are several states or networks"
         problem = f"has {len(states)} sets of the same layers, {_listed(states)}, which {what}"

@@ -39,7 +39,8 @@ EXPANDED = "expanded view of fewer numbers"
 Read = Callable[[Sequence[str]], Mapping[str, F32]]
 """Returns the values of tensors by key."""
 
-_TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv", "upscore", "unpool")
+_TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv", "upscore", "upproj", "unpool")
+_TRANSPOSED_NAME = re.compile(r"(?:^|[._])(?:conv_?tr?|t_conv|trans_?conv|inv_?conv)\d*[._]")
 _UP = frozenset(["up", "ups", "upsample", "upsampler", "upsamplers", "upsampling", "upscale", "upscaling", "bilinear"])
 _DECODER = _UP | {"decoder", "decode", "ida", "deconvs", "upper", "expand", "expanding"}
 _DEPTHWISE = frozenset(
@@ -103,7 +104,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
 def bias_name(key: str) -> str:
     """Return the name of the bias for a weight's name."""
     head, dot, leaf = key.rpartition(".")
-    return head + dot + leaf.replace("weight", "bias").replace("kernel", "bias")
+    return head + dot + ("b" if leaf == "w" else leaf.replace("weight", "bias").replace("kernel", "bias"))
 
 
 def _is_transposed(key: str, shape: tuple[int, ...]) -> bool:
@@ -115,7 +116,7 @@ def _is_transposed(key: str, shape: tuple[int, ...]) -> bool:
     even = shape[2] % 2 == 0 and shape[3] % 2 == 0
     if _is_named_depthwise(parts[-1:]) and not even:
         return False
-    if any(word in key.lower() for word in _TRANSPOSED_WORDS):
+    if any(word in key.lower() for word in _TRANSPOSED_WORDS) or _TRANSPOSED_NAME.search(key.lower()):
         return True
     own = next((part for part in reversed(parts) if not part.isdigit()), "")
     if set(_tokens(own)) & _UP and (even or own == parts[-1]) and not _is_named_depthwise([own]):
@@ -196,8 +197,8 @@ def first_of_one_channel(
     """Return the first convolution of a network that takes one channel, else None.
 
     It is the first weight of a network that also has other weights. No weight takes three channels, and it does not
-    give three (as a depthwise layer on an RGB image would). Its kernel is no larger than 11x11, and it is not named
-    as one of several layers inside a stage.
+    give three (as a depthwise layer on an RGB image would). Its kernel is no larger than 11x11, unless it is named as
+    that of patches, and it is not named as one of several layers inside a stage.
     """
     weights = _weights(infos)
     dense = [infos[key].shape for key in weights if not is_depthwise_shape(infos[key].shape)]
@@ -206,7 +207,10 @@ def first_of_one_channel(
         return None
     first = weights[0] if keeps_order else naming.execution_order(weights)[0]
     shape = infos[first].shape
-    if first not in wanted or shape[0] == 3 or min(shape[2:]) > LARGEST_STEM or is_named_depthwise(first):
+    if first not in wanted or shape[0] == 3 or is_named_depthwise(first):
+        return None
+    of_patches = any({"patch", "stem"} & set(_tokens(part)) for part in _modules(first))
+    if min(shape[2:]) > LARGEST_STEM and not of_patches:
         return None
     staged = re.search(r"(?:^|[._])stages?[._]?\d+[._].*\d", first)
     if staged and sum(_pattern(key) == _pattern(first) for key in candidates) > 1:

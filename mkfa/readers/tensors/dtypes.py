@@ -33,8 +33,8 @@ _SHORT = {"float8_e4m3fn": (4, 7), "float8_e4m3fnuz": (4, 8), "float8_e5m2fnuz":
 FLOATS = frozenset(["float64", "float32", "float16", "bfloat16", "float8_e5m2", *_SHORT, *QUANTISED])
 """Types that weights can be converted from."""
 
-READABLE = FLOATS | {"bool"}
-"""Types that can be read: those of weights and of the masks of pruned ones."""
+READABLE = FLOATS | {"bool", "int8", "uint8", "int32", "int64"}
+"""Types that can be read: those of weights, of masks of pruned ones, and of whole numbers that have a scale."""
 
 _NUMPY = {"float64": "f8", "float32": "f4", "float16": "f2", "qint8": "i1", "quint8": "u1", "qint32": "i4"}
 _NUMPY |= {"int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1", "bool": "?"}

@@ -52,20 +52,20 @@ def _part_rank(part: str) -> tuple[object, ...]:
     return (place, number, shade, natural, part)
 
 
-_WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"])
+_WRAPPER = re.compile(r"_(?:[a-z]+_)?(?:orig|original|wrapped|forward|fpw)_mod(?:ule)?|base_layer")
 
 
 def plain_name(key: str) -> str:
-    """Return a key without the components that torch.compile, FSDP and activation checkpointing put into it.
+    """Return a key without the components that torch.compile, FSDP, checkpointing, Fabric and PEFT put into it.
 
     Examples
     --------
     >>> plain_name("stages.0._checkpoint_wrapped_module.dwconv.weight")
     'stages.0.dwconv.weight'
     """
-    if not any(wrapper in key for wrapper in _WRAPPERS):
+    if not _WRAPPER.search(key):
         return key
-    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in key.split(".") if not _WRAPPER.fullmatch(part))
 
 
 def spellings(keys: Iterable[str]) -> Iterator[dict[str, str]]:

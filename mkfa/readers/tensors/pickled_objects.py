@@ -42,6 +42,7 @@ class Contents:
     facts : weight -> its depthwise layer, or the reason why its module is not one ("" for a dense convolution).
     architecture : name that a network keeps of itself (timm's `pretrained_cfg`), else "".
     packed : weight -> configuration (whole numbers, or a tensor of them) and weight of a packed quantised convolution.
+    called : class of a TorchScript module -> what its code says of its convolution.
     budget : of the file; a pickle can use one tensor, one key and one collection again and again.
     """
 
@@ -49,10 +50,13 @@ class Contents:
     facts: dict[str, GraphLayer | str] = field(default_factory=dict)
     architecture: str = ""
     packed: dict[str, tuple[Any, TensorRef]] = field(default_factory=dict)
+    called: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
 
 
-def contents_of(value: Any, budget: Budget | None = None) -> Contents:
+def contents_of(
+    value: Any, budget: Budget | None = None, called: Mapping[str, Mapping[str, Any]] | None = None
+) -> Contents:
     """Find all tensors in a value; a container or object that occurs twice is read once.
 
     Raises
@@ -62,7 +66,7 @@ def contents_of(value: Any, budget: Budget | None = None) -> Contents:
     SourceError
         The file's budget is spent.
     """
-    found = Contents(budget=budget or Budget())
+    found = Contents(budget=budget or Budget(), called=called or {})
     entered: set[int] = set()
     waiting: list[Step] = [((), value, False)]
     while waiting:
@@ -150,6 +154,12 @@ def _parts(item: Inert, path: Path, found: Contents) -> Iterator[Step]:
         yield from _quantised_parts(item, path, found)
         return
     attributes, others = _attributes(item.state)
+    weight = attributes.get("weight")
+    if item.name in found.called and isinstance(weight, TensorRef) and len(weight.shape) == 4:
+        said = found.called[item.name]
+        sizes = {"out_channels": weight.shape[0], "in_channels": weight.shape[1] * said["groups"]}
+        state = {**said, **sizes, "kernel_size": weight.shape[2:], "_parameters": attributes}
+        _note_convolution(state, (*path, "weight"), found)
     tensors = [part for part in item.args if isinstance(part, TensorRef | Array)]
     for i, part in enumerate(item.args):
         if isinstance(part, _CONTAINERS):  # the only tensor of a call is the tensor that the call wraps

@@ -25,6 +25,7 @@ from mkfa.readers.tensors.inert_values import DamagedPickleError, Inert
 from mkfa.readers.tensors.pickled_objects import contents_of
 from mkfa.readers.tensors.roles import is_depthwise_shape
 from mkfa.readers.tensors.torch_file import MAX_PICKLE, Numbers, TorchFile, checked_span, torch_file
+from mkfa.readers.tensors.torchscript import convolutions
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 from mkfa.storage.zip_records import check_span
@@ -92,7 +93,8 @@ def _open_zip(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
             raise SourceError(path, f"lacks the data record {key[:40]!r}", _AGAIN)
         spans[key] = checked_span(record[:2], ref, path)
     crcs = FrozenDict({key: records[f"{top}data/{key}"] for key in spans})
-    file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter), records=crcs)
+    called = {} if constants is None else convolutions(f, top, budget)
+    file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter, called), records=crcs)
     if constants is None:
         return file
     _, frozen = _record_pickle(f, constants, path, budget)

@@ -29,9 +29,13 @@ def is_optimiser(key: str) -> bool:
 
 
 def is_weight_name(key: str) -> bool:
-    """True if the last component of a path names a convolution's weight, not a buffer such as `filt`."""
+    """True if the last component of a path names a convolution's weight (Haiku: `w`), not a buffer such as `filt`."""
     leaf = key.rsplit(".", 1)[-1].lower()
-    return ("weight" in leaf or leaf.endswith("kernel")) and "blur" not in leaf and not is_reparametrised(key)
+    return (
+        ("weight" in leaf or leaf.endswith("kernel") or leaf == "w")
+        and "blur" not in leaf
+        and not is_reparametrised(key)
+    )
 
 
 def is_reparametrised(key: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 from mkfa.readers.tensors.view import View
 
 TIED = str(Why.TIED)
+FIXED = "fixed kernel, the same in every channel"
 OUTSIDE = "not in the architecture's graph"
 
 
@@ -197,28 +198,52 @@ def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLay
 
     Copies of an earlier layer (equal weights that are not constant: tied modules) are skipped, and `take` counts them.
     """
+    return tuple(layer for layer in _read(file, selection) if isinstance(layer, DepthwiseLayer))
+
+
+def _read(file: TensorFile, selection: Selection) -> Iterator[DepthwiseLayer | str]:
+    """Yield the layers that are taken, and the reason for each that is not."""
     tensors = dict(file.read(selection.keys))
     seen: set[bytes] = set()
-    layers: list[DepthwiseLayer] = []
     for layer in selection.layers:
         weight = _filters(layer, tensors.pop(layer.key))
         bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
         if selection.once and weight.min() != weight.max():
             digest = hashlib.blake2b(repr(weight.shape).encode() + weight.tobytes()).digest()
             if digest in seen:
+                yield TIED
                 continue
             seen.add(digest)
+            if _is_fixed(layer.key, weight, selection):
+                yield FIXED
+                continue
+        bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
+        if selection.once and weight.min() != weight.max():
+            digest = hashlib.blake2b(repr(weight.shape).encode() + weight.tobytes()).digest()
+            if digest in seen:
+                yield TIED
+                continue
+            seen.add(digest)
+            if selection.rule == "shape" and not depthwise.is_named_depthwise(layer.key) and len(selection.layers) > 1:
+                if len(weight) > 2 and (weight == weight[0]).all():  # of smoothing, of an edge detector
+                    yield FIXED
+                    continue
         shared = {name: getattr(layer, name) for name in ("dtype", "stride", "dilation", "multiplier", "stage")}
-        layers.append(DepthwiseLayer(layer.key, weight, bias, **shared))
-    return tuple(layers)
+        yield DepthwiseLayer(layer.key, weight, bias, **shared)
+
+
+def _is_fixed(key: str, weight: F32, selection: Selection) -> bool:
+    """True for the same kernel in every channel, as of a smoothing or an edge detector."""
+    guessed = selection.rule == "shape" and len(selection.layers) > 1 and not depthwise.is_named_depthwise(key)
+    return guessed and len(weight) > 2 and bool((weight == weight[0]).all())
 
 
 def take(file: TensorFile, selection: Selection, *, architecture: str = "", source_sha256: str = "") -> Reading:
     """Read the chosen layers and count those that are skipped; raises as `read_selection`."""
-    layers = read_selection(file, selection)
-    skipped = dict(selection.skipped)
-    if len(layers) < len(selection.layers):
-        skipped[TIED] = len(selection.layers) - len(layers)
+    read = list(_read(file, selection))
+    layers = tuple(layer for layer in read if isinstance(layer, DepthwiseLayer))
+    late = Counter(reason for reason in read if isinstance(reason, str))
+    skipped, found = {**selection.skipped, **late}, "; ".join(f"{n} left out as {why}" for why, n in late.items())
     return Reading(
         layers,
         selection.rule,
@@ -226,7 +251,7 @@ def take(file: TensorFile, selection: Selection, *, architecture: str = "", sour
         source_sha256,
         skipped=FrozenDict(dict(sorted(skipped.items()))),
         notes=selection.notes,
-        contents=selection.contents,
+        contents=f"{selection.contents}; {found}" if found else selection.contents,
         copy=selection.copy,
         left_out=selection.left_out,
         doubtful=selection.doubtful,

@@ -154,10 +154,12 @@ def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[
     return record[0], record[0] + nbytes
 
 
-def torch_file(numbers: Numbers, value: Any, interpreter: Interpreter) -> TorchFile:
-    """Return an open file from the content of its pickle and the places of its storages."""
+def torch_file(
+    numbers: Numbers, value: Any, interpreter: Interpreter, called: Mapping[str, Mapping[str, Any]] | None = None
+) -> TorchFile:
+    """Return an open file from the content of its pickle, the places of its storages and what its code calls."""
     path, budget = numbers.path, interpreter.budget
-    found = contents_of(value, budget)
+    found = contents_of(value, budget, called)
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
     for key, ref in found.tensors:
