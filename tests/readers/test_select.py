@@ -10,7 +10,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.readers.reading import GraphLayer, TensorInfo
 from mkfa.readers.tensors.depthwise import STEM, TRANSPOSED, UNCOMPUTED
-from mkfa.readers.tensors.select import OUTSIDE, TIED, Context, read_selection, select, take
+from mkfa.readers.tensors.select import OUTSIDE, TIED, Context, select, take
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -285,7 +285,7 @@ def draw(shapes: Shapes, seed: int = 0) -> Memory:
 
 def test_filters_and_biases_are_read_as_stored() -> None:
     file = draw(convnext())
-    layers = read_selection(file, select(file.tensors))
+    layers = take(file, select(file.tensors)).layers
     assert len(layers) == 17
     for layer in layers:
         np.testing.assert_array_equal(layer.weight, file.arrays[layer.key][:, 0])
@@ -307,7 +307,7 @@ def test_every_expert_of_a_conditional_convolution_is_taken() -> None:
     file = Memory({"cc.weight": weight.astype(np.float32), "cc.bias": bias.astype(np.float32)})
     graph = (GraphLayer("cc.weight", (4, 90), (1, 1), (1, 1), 1, True, experts=4, kernel=(3, 5)),)
     plan = select(file.tensors, graph=graph)
-    (layer,) = read_selection(file, plan)
+    (layer,) = take(file, plan).layers
     np.testing.assert_array_equal(layer.weight, file.arrays["cc.weight"].reshape(4, 6, 3, 5).reshape(24, 3, 5))
     np.testing.assert_array_equal(layer.bias, np.arange(24))
     assert "every expert" in plan.notes[0]
@@ -318,7 +318,7 @@ def test_a_tensor_of_another_shape_than_its_header_says_is_refused() -> None:
     plan = select(file.tensors)
     file.arrays["a.weight"] = file.arrays["a.weight"][:4]
     with pytest.raises(SourceError, match=r"a\.weight as \(4, 1, 3, 3\)"):
-        read_selection(file, plan)
+        take(file, plan)
 
 
 def test_unknown_is_unknown() -> None:

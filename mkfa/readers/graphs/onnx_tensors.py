@@ -17,7 +17,6 @@ from mkfa.errors import SourceError
 from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError, LeftOutError
 from mkfa.readers.graphs.onnx_wire import Trimmed
 from mkfa.readers.graphs.quantised import unpack_nibbles
-from mkfa.readers.tensors.dtypes import to_float32
 from mkfa.storage.budget import DEEPEST, Budget
 
 
@@ -42,10 +41,6 @@ TYPES = {
     10: StoredType("float16", "<f2", "int32_data", 16),
     11: StoredType("float64", "<f8", "double_data", 64),
     16: StoredType("bfloat16", "<u2", "int32_data", 16),
-    17: StoredType("float8_e4m3fn", "u1", "int32_data", 8),
-    18: StoredType("float8_e4m3fnuz", "u1", "int32_data", 8),
-    19: StoredType("float8_e5m2", "u1", "int32_data", 8),
-    20: StoredType("float8_e5m2fnuz", "u1", "int32_data", 8),
     21: StoredType("uint4", "u1", "int32_data", 4),
     22: StoredType("int4", "u1", "int32_data", 4),
 }
@@ -180,7 +175,7 @@ def _stored_type(tensor: Any) -> StoredType:
 def tensor_array(tensor: Any, external: ExternalFiles, budget: Budget | None = None) -> AnyArray:
     """Return a TensorProto or SparseTensorProto as an array of its shape.
 
-    bfloat16 and 8-bit floats become float32, 4-bit integers become 8-bit ones.
+    bfloat16 becomes float32, 4-bit integers become 8-bit ones.
 
     Raises
     ------
@@ -212,8 +207,8 @@ def tensor_array(tensor: Any, external: ExternalFiles, budget: Budget | None = N
         return _typed(tensor, stored, count).reshape(shape)
     if len(data) != size:
         raise DamagedError(f"{len(data)} bytes for a tensor of shape {list(shape)} and type {stored.name}")
-    if stored.bits == 4 or stored.name.startswith(("bfloat16", "float8")):
-        budget.produce(4 * len(data))
+    if stored.bits == 4 or stored.name == "bfloat16":
+        budget.produce(2 * len(data))
     return _decode(np.frombuffer(data, stored.memory), stored, count).reshape(shape)
 
 
@@ -232,8 +227,8 @@ def _typed(tensor: Any, stored: StoredType, count: int) -> AnyArray:
 
 
 def _decode(values: AnyArray, stored: StoredType, count: int) -> AnyArray:
-    if stored.name.startswith(("bfloat16", "float8")):
-        return to_float32(np.ascontiguousarray(values).tobytes(), stored.name)
+    if stored.name == "bfloat16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
     if stored.bits == 4:
         return unpack_nibbles(values, count, signed=stored.name == "int4")
     return values

@@ -94,7 +94,7 @@ def _open_zip(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
         spans[key] = checked_span(record[:2], ref, path)
     crcs = FrozenDict({key: records[f"{top}data/{key}"] for key in spans})
     called = {} if constants is None else convolutions(f, top, budget)
-    file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter, called), records=crcs)
+    file = replace(torch_file(Numbers(path, f, spans, big_endian), value, interpreter, called=called), records=crcs)
     if constants is None:
         return file
     _, frozen = _record_pickle(f, constants, path, budget)

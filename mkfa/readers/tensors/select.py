@@ -193,16 +193,11 @@ def select(
     )
 
 
-def read_selection(file: TensorFile, selection: Selection) -> tuple[DepthwiseLayer, ...]:
-    """Read the chosen layers, one tensor at a time; raises SourceError.
+def read_selection(file: TensorFile, selection: Selection) -> Iterator[DepthwiseLayer | str]:
+    """Yield the chosen layers, and the reason for each that is not taken; raises SourceError.
 
-    Copies of an earlier layer (equal weights that are not constant: tied modules) are skipped, and `take` counts them.
+    Copies of an earlier layer (equal weights that are not constant: tied modules) are not taken, nor fixed kernels.
     """
-    return tuple(layer for layer in _read(file, selection) if isinstance(layer, DepthwiseLayer))
-
-
-def _read(file: TensorFile, selection: Selection) -> Iterator[DepthwiseLayer | str]:
-    """Yield the layers that are taken, and the reason for each that is not."""
     tensors = dict(file.read(selection.keys))
     seen: set[bytes] = set()
     for layer in selection.layers:
@@ -217,17 +212,6 @@ def _read(file: TensorFile, selection: Selection) -> Iterator[DepthwiseLayer | s
             if _is_fixed(layer.key, weight, selection):
                 yield FIXED
                 continue
-        bias = None if layer.bias_key is None else tensors.pop(layer.bias_key).reshape(-1)
-        if selection.once and weight.min() != weight.max():
-            digest = hashlib.blake2b(repr(weight.shape).encode() + weight.tobytes()).digest()
-            if digest in seen:
-                yield TIED
-                continue
-            seen.add(digest)
-            if selection.rule == "shape" and not depthwise.is_named_depthwise(layer.key) and len(selection.layers) > 1:
-                if len(weight) > 2 and (weight == weight[0]).all():  # of smoothing, of an edge detector
-                    yield FIXED
-                    continue
         shared = {name: getattr(layer, name) for name in ("dtype", "stride", "dilation", "multiplier", "stage")}
         yield DepthwiseLayer(layer.key, weight, bias, **shared)
 
@@ -240,7 +224,7 @@ def _is_fixed(key: str, weight: F32, selection: Selection) -> bool:
 
 def take(file: TensorFile, selection: Selection, *, architecture: str = "", source_sha256: str = "") -> Reading:
     """Read the chosen layers and count those that are skipped; raises as `read_selection`."""
-    read = list(_read(file, selection))
+    read = list(read_selection(file, selection))
     layers = tuple(layer for layer in read if isinstance(layer, DepthwiseLayer))
     late = Counter(reason for reason in read if isinstance(reason, str))
     skipped, found = {**selection.skipped, **late}, "; ".join(f"{n} left out as {why}" for why, n in late.items())

@@ -155,7 +155,7 @@ def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[
 
 
 def torch_file(
-    numbers: Numbers, value: Any, interpreter: Interpreter, called: Mapping[str, Mapping[str, Any]] | None = None
+    numbers: Numbers, value: Any, interpreter: Interpreter, *, called: Mapping[str, Mapping[str, Any]] | None = None
 ) -> TorchFile:
     """Return an open file from the content of its pickle, the places of its storages and what its code calls."""
     path, budget = numbers.path, interpreter.budget

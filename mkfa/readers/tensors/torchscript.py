@@ -19,8 +19,8 @@ _MOST_CODE = 1 << 24
 _CLASS = re.compile(r"^class (\w{1,200})\(Module\):\n((?:(?:[ \t].*)?\n)*)", re.MULTILINE)
 _NUMBERS = r"\[([\d, ]{1,40})\]"
 _CALL = re.compile(
-    rf"torch\.(conv2d|_convolution|conv_transpose2d)\(\w+, weight, \w+, {_NUMBERS}, (?:\[[\d, ]*\]|\"\w+\"), "
-    rf"(?:{_NUMBERS}, (?:(True|False), \[[\d, ]*\], )?(\d{{1,9}})|\w+)"
+    rf"torch\.(conv2d|_convolution|_convolution_mode|conv_transpose2d)\(\w+, weight, \w+, {_NUMBERS}, "
+    rf"(?:\[[\d, ]*\]|\"\w+\"), (?:{_NUMBERS}, (?:(True|False), \[[\d, ]*\], )?(\d{{1,9}})|\w+)"
 )
 
 
