@@ -8,6 +8,7 @@ from mkfa.cli.shared.options import Banks, KernelSize, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import percent, print_table, say
 from mkfa.cli.shared.progress import shown
+from mkfa.nulls.draws import STRICT
 
 if TYPE_CHECKING:
     from mkfa.clusters.atlas import Atlas
@@ -28,7 +29,7 @@ def atlas(
     sample: Annotated[int, option("--sample", "N", "Filters that the number is chosen on and the map shows.")] = 4000,
     null: Annotated[
         str, option("--null", "NAME", "Null that clusters are judged by; see 'mkfa compare --help', but not init.")
-    ] = "covariance",
+    ] = STRICT,
     seed: Seed = 0,
     *,
     output: Output,

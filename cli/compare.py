@@ -11,9 +11,9 @@ from mkfa.cli.shared.options import Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say, warn
 from mkfa.cli.shared.progress import shown
-from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
+from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.similarity.measures.table import MEASURES
-from mkfa.similarity.settings import PRIMARY
+from mkfa.similarity.settings import PAIR_NULLS, PRIMARY
 from mkfa.tables import Table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compare(
         ),
     ] = None,
     nulls: Annotated[
-        str | None, option("--nulls", "NAMES", f"By commas; default: {', '.join(DEFAULT_NULLS)}. See below.")
+        str | None, option("--nulls", "NAMES", f"By commas; default: {', '.join(PAIR_NULLS)}. See below.")
     ] = None,
     kernel_size: Annotated[
         str | None, option("--kernel-size", "5x5", "Sizes, by commas; default: all that the banks share.")
@@ -233,11 +233,11 @@ def _null_notes(kind: KindComparison) -> list[str]:
     notes = [f"{name}: {d} draws." for d, name in slow.items()]
     if kind.primary:
         notes.append(f"Primary: {' under '.join(PRIMARY)}, chosen beforehand. All else is exploratory.")
-        if all(null.null != "covariance-layer" for null in kind.nulls):
-            notes.append(
-                f"{PRIMARY[1]} takes all layers together: banks that share second moments layer by layer pass it too, "
-                "--nulls covariance-layer tells."
-            )
+    elif any(null.null == "covariance" for null in kind.nulls):
+        notes.append(
+            "covariance takes all layers together: banks that share second moments layer by layer pass it too, "
+            f"--nulls {STRICT} tells."
+        )
     notes += [
         f"Layer pairs closer than chance ({name}, p <= 0.05 adjusted over all {pairs} by the largest of each "
         f"draw): {counts}."

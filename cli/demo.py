@@ -28,8 +28,8 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     (
         "compare: did a network for objects and one for text learn the same filters?",
         "Each measure stands between its floor (two halves of one network) and chance. 'shuffled' and 'gaussian' "
-        "are weak nulls, 'blurred' (any smooth pattern) and 'covariance' (the same second moments) are strict "
-        "ones.",
+        "are weak nulls, 'blurred' (any smooth pattern) and 'covariance-layer' (the second moments of every layer) are "
+        "strict ones.",
         "compare --a efficientnet_lite0 --b ppocrv4_rec --kernel-size 5x5 --figure {out}/compare.png --out "
         "{out}/compare.json",
     ),

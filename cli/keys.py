@@ -8,6 +8,7 @@ from mkfa.cli.shared.options import Banks, KernelSize, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
+from mkfa.nulls.draws import STRICT
 
 if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
@@ -24,7 +25,7 @@ def keys(
     sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
     null: Annotated[
         str, option("--null", "NAME", "Null of the libraries beside; see 'mkfa compare --help', but not init.")
-    ] = "covariance",
+    ] = STRICT,
     seed: Seed = 0,
     *,
     output: Output,

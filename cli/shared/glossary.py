@@ -26,9 +26,10 @@ GLOSSARY = {
     "independent evidence: they count once.",
     "coverage": "How well each filter of one bank is matched in the other: the mean |cos| with its nearest there, both "
     "ways round. coverage_at is the share of filters whose nearest has |cos| above a threshold.",
-    "covariance": "The strict null: normal filters with the bank's own second moments (the mean products of two taps), "
-    "in which smoothness and orientation are kept and single patterns are not. 'covariance-layer' keeps the second "
-    "moments of every layer.",
+    "covariance": "The null of normal filters with the bank's own second moments (the mean products of two taps), in "
+    "which smoothness and orientation are kept and single patterns are not.",
+    "covariance-layer": "The strict null: as 'covariance', but with the second moments of every layer. Noise whose "
+    "layers differ passes 'covariance', and this one no more often than it should.",
     "curve": "Accuracy against the number of layers, counted from the first, that are set and frozen.",
     "D / f^2": "Channels of a depthwise layer over the taps of its kernels. With D >= k f^2 channels and inputs of "
     "rank k, mixing channels alone can imitate any filters (arXiv 2404.01139), so that learned filters should matter "
@@ -88,7 +89,7 @@ GLOSSARY = {
     "possible p is said.",
     "PERMDISP": "The test beside it: do the networks of one group scatter more than those of another? Where they do, "
     "PERMANOVA may pass for that reason alone. Here it compares variances, and keeps its level for any distance.",
-    "primary": "The one test that was chosen before looking, coverage under covariance. All other p-values are "
+    "primary": "The one test that was chosen before looking, coverage under covariance-layer. All other p-values are "
     "exploratory: with so many of them, some are small by chance.",
     "recipe": "All that decides how a network is trained: epochs or steps, optimiser, augmentation, image size.",
     "residual mixer": "The default network of a curve, resmixer_C_L: C channels, L layers, one resolution, residuals "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import STRICT, Choice, choose_clusters, counts_tried, null_cloud, pair_rand
+from mkfa.clusters.count import Choice, choose_clusters, counts_tried, null_clouds, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
+from mkfa.nulls.draws import STRICT
 from mkfa.progress import Advance, Progress, follow
 from mkfa.storage.records import Result
 from mkfa.threads import in_threads, one_thread
@@ -278,7 +278,8 @@ def _build(
         found = LineClusters(found.prototype, label, cosine, energy, found.seed, found.restarts)
     row = np.flatnonzero(pool.counted)[subsample(len(independent), sample, rng)]
     cloud = pool.vector[row]
-    null_filters = null_cloud(cloud, rng, layer=pool.place[row], **chance)
+    among = (np.cumsum(pool.counted) - 1)[row]
+    null_filters = null_clouds(independent, among, layer=place, **chance)(rng)
     density, null_density = in_threads(density_clusters, (cloud, null_filters))
     filter_class = _classes(pool.vector, pool.kind)[0]
     _, titles, r2 = _classes(found.prototype, pool.kind)
@@ -287,7 +288,7 @@ def _build(
         pool=pool,
         choice=choice,
         clusters=found,
-        stability=_stability(fitted, found, seed, partial(null_cloud, fitted, layer=place[chosen], **chance)),
+        stability=_stability(fitted, found, seed, null_clouds(independent, chosen, layer=place, **chance)),
         bank_share=_shares(pool.bank, found, len(pool.banks)),
         third_share=_shares(pool.third[pool.counted], found.label[pool.counted], len(DEPTHS), len(found.prototype)),
         layer_share=_shares(of_layer, found, len(layer_rows)),

@@ -16,10 +16,10 @@ is taken, and called that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,9 @@ from mkfa.banks.canonical import normalise
 from mkfa.clusters.lines import cluster_lines, halves, silhouette, subsample
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
+from mkfa.nulls.covariance import pooled_in_words
 from mkfa.nulls.draws import NULLS as NULL_TABLE
+from mkfa.nulls.draws import STRICT
 from mkfa.progress import Advance
 from mkfa.stats.p_values import p_value
 from mkfa.threads import in_threads, one_thread
@@ -38,8 +40,6 @@ Verdict = Literal["clusters", "continuum", "none", "given"]
 
 SWEEP = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
 """Numbers of clusters tried."""
-STRICT = "covariance"
-"""The null unless another is named."""
 STABLE = 0.8
 """Adjusted Rand index between halves from which a clustering counts as recurring."""
 ALPHA = 0.05
@@ -133,7 +133,7 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
     asked : a number to use; criteria are then measured at 1 and there.
     sample : filters used; drawn without replacement where there are more.
     nulls : null clouds drawn, at least 19.
-    null, layer, size : see `null_cloud`.
+    null, layer, size : see `null_clouds`.
     advance : called with 1 after each count, for a progress bar.
 
     Raises
@@ -148,8 +148,8 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
-    of_layer = None if layer is None else layer[rows]
-    chance = [null_cloud(cloud, rng, null=null, layer=of_layer, size=size) for _ in range(nulls)]
+    draw = null_clouds(vector, rows, null=null, layer=layer, size=size)
+    chance = [draw(rng) for _ in range(nulls)]
     tried = counts_tried(len(cloud), asked, counts)
     with one_thread():
         left, shape = _measure(cloud, chance, tried, seed=int(rng.integers(2**31)), advance=advance)
@@ -160,6 +160,7 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
     p = float(p_value(drop[0], drop[1:], larger=True))
     measured = Criteria(np.array(tried), 1 - left[:, 0], 1 - left[:, 1:].mean(axis=1), gap, error, *shape.T)
     clusters, verdict, reason = decide(measured, p, nulls=nulls, asked=asked, null=null)
+    reason += pooling(null, layer, found=verdict in ("clusters", "continuum"))
     return Choice(clusters, verdict, reason, p, measured, len(cloud), nulls, seed)
 
 
@@ -179,8 +180,7 @@ def decide(
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
             why = f"the gap over the {null} null stops growing there and the clustering recurs on halves"
-            text = f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
-            return k, "clusters", text + pooling(null)
+            return k, "clusters", f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
     if len(recurring):
         row, which, limit = int(recurring[-1]), "{} is the finest division that recurs on halves", "at least"
@@ -190,8 +190,7 @@ def decide(
     k = int(counts[row])
     what = f"the gap over the {null} null names no number up to {int(counts[-1])} that recurs ({structure})"
     recurs = f"{which.format(k)} (adjusted Rand {stability[row]:.2f}, {limit} {STABLE})"
-    text = f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
-    return k, "continuum", text + pooling(null)
+    return k, "continuum", f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
 
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:
@@ -210,21 +209,27 @@ def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
     return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
 
 
-def null_cloud(
+def null_cloud(vector: F32, rng: np.random.Generator, **options: Any) -> F32:
+    """Draw as many filters of a null as there are; see `null_clouds`."""
+    return null_clouds(vector, **options)(rng)
+
+
+def null_clouds(
     vector: F32,
-    rng: np.random.Generator,
+    rows: I64 | None = None,
     *,
     null: str = STRICT,
     layer: I64 | None = None,
     size: tuple[int, int] | None = None,
-) -> F32:
-    """Draw as many filters of a null, in canonical form, (N, K) float32.
+) -> Callable[[np.random.Generator], F32]:
+    """Return a function of a generator that draws filters of a null, in canonical form, (n, K) float32.
 
-    The default has the same second moment and no other pattern: the strict null.
+    The default has the same second moments, layer by layer, and no other pattern: the strict null.
 
     Parameters
     ----------
     vector : (N, K) float32, canonical filters.
+    rows : (n,) int64, those that the draws stand for; None: all.
     null : a name in `mkfa.nulls.draws.NULLS`.
     layer : (N,) int64, the layer of each filter, for nulls that keep layers apart.
     size : kernel height and width, for nulls that look at them.
@@ -240,20 +245,38 @@ def null_cloud(
     if part.network is not None:
         problem = "is a whole network, and filters of several banks have none"
         raise MkfaError(f"null {null}", problem, "choose one that is drawn from filters, e.g. covariance")
-    drawn = part.sample(vector.reshape(-1, *(size or (vector.shape[1], 1))), rng, layer=layer)
-    return normalise(drawn.reshape(len(vector), -1))[0]
+    draw = part.prepare(vector.reshape(-1, *(size or (vector.shape[1], 1))), layer, rows)
+
+    def cloud(rng: np.random.Generator) -> F32:
+        drawn = draw(rng)
+        return normalise(drawn.reshape(len(drawn), -1))[0]
+
+    return cloud
 
 
-def pooling(null: str) -> str:
-    """Return a sentence on what else passes the null, with a space before it; "" for nulls that keep layers apart."""
+def pooling(null: str, layer: I64 | None, *, found: bool) -> str:
+    """Return a sentence on layers that a covariance null takes together, with a space before it, or "".
+
+    Parameters
+    ----------
+    layer : (N,) the layer of each filter; None: they are not known.
+    found : whether structure was found, which the pooled null may owe to layers that differ.
+    """
+    if null == "covariance":
+        passes = " Noise whose second moments differ from layer to layer passes this null too, covariance-layer not."
+        return passes if found else ""
     if null != STRICT:
         return ""
-    return " Noise whose second moments differ from layer to layer passes this null too, covariance-layer not."
+    if layer is None:
+        return " Layers are not known, so that covariance-layer is covariance."
+    text = pooled_in_words(layer)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def described(null: str) -> str:
     """Return in words what the clouds of a null are."""
-    return "filters of the same second moments" if null == STRICT else f"filters of the null {null}"
+    moments = {"covariance": "filters of the same second moments", STRICT: "filters of each layer's second moments"}
+    return moments.get(null, f"filters of the null {null}")
 
 
 def _measure(

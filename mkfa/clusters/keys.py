@@ -16,12 +16,13 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import BankLike
-from mkfa.clusters.count import STRICT, described, null_cloud, pooling
+from mkfa.clusters.count import described, null_clouds, pooling
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
 from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
+from mkfa.nulls.draws import STRICT
 from mkfa.progress import Progress, follow
 from mkfa.stats.p_values import p_value
 from mkfa.storage.records import Result
@@ -208,15 +209,15 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     rng = np.random.default_rng(seed)
     independent = pool.independent
     rows = subsample(len(independent), sample, rng)
-    cloud, layer = independent[rows], pool.place[pool.counted][rows]
+    cloud, layer = independent[rows], pool.place[pool.counted]
     _check(pool, sample, candidates=candidates, nulls=nulls)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
     _check_count(keys, most)
+    draw = null_clouds(independent, rows, null=null, layer=layer, size=(pool.kind.kh, pool.kind.kw))
     drawn = [(cloud, int(rng.integers(2**31)))]
     for _ in range(nulls):
-        library = null_cloud(cloud, rng, null=null, layer=layer, size=(pool.kind.kh, pool.kind.kw))
-        drawn.append((library, int(rng.integers(2**31))))
+        drawn.append((draw(rng), int(rng.integers(2**31))))
     ladders = []
     with follow(progress, "libraries of filters", 1 + nulls) as advance:
         for ladder in in_threads(lambda library: eliminate(library[0], candidates, most, seed=library[1]), drawn):
@@ -232,6 +233,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     )
     p = float(p_value(r2[0].mean(), r2[1:].mean(axis=1), larger=True))
     n, chosen, reason = choose_count(curve, p, nulls=nulls, count=keys, null=null)
+    reason += pooling(null, layer, found=chosen == "elbow")
     label, cosine = assign_lines(pool.vector, ladder[n - 1])
     r2 = np.square(cosine[pool.counted], dtype=np.float64)
     energy = float(r2.mean())
@@ -322,8 +324,7 @@ def choose_count(
         return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
     reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
     largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})"
-    text = f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
-    return n, "elbow", text + pooling(null)
+    return n, "elbow", f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
 
 
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:

@@ -6,10 +6,10 @@ Patterns that are turned copies of each other are one shape: of the eight publis
 edge, central edge, blob), so these three questions are about three shapes. The fourth asks for each pattern once in
 its own orientation, up to sign: only there are eight patterns compared.
 
-The nulls: `blurred`, sets of smooth random filters; `covariance`, the keys of null libraries with the second moments,
-and so the preferred orientations, of the real one (or of another null, under its name); and for the fourth question
-`turned`, the keys themselves, each turned or mirrored at random, which keeps their shapes and asks for their
-orientations alone.
+The nulls: `blurred`, sets of smooth random filters; `covariance-layer`, the keys of null libraries with the second
+moments, and so the preferred orientations, of the real one's layers (or of another null, under its name); and for the
+fourth question `turned`, the keys themselves, each turned or mirrored at random, which keeps their shapes and asks for
+their orientations alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mkfa.array_types import F32, F64, I32
 from mkfa.banks.bank import Kind
 from mkfa.banks.canonical import normalise
 from mkfa.frozen import ByContent, FrozenDict
-from mkfa.nulls.draws import draw_null
+from mkfa.nulls.draws import STRICT, draw_null
 from mkfa.patterns.named_sets import named_set
 from mkfa.stats.p_values import p_value
 
@@ -74,7 +74,7 @@ class Match(ByContent):
     Attributes
     ----------
     name, labels : the named set.
-    libraries : under which name the answers have the keys of null libraries, "covariance" unless another was chosen.
+    libraries : under which name the answers have the keys of null libraries, "covariance-layer" by default.
     shape : (A,) int32, which patterns are one shape, numbered from 0.
     alike : (A, A) float32, |cos| between the patterns, the best over all symmetries.
     nearest : (n,) int32, the most similar pattern of each key.
@@ -136,7 +136,7 @@ def match_keys(
     null_keys: Sequence[F32],
     rng: np.random.Generator,
     name: str = "eight",
-    null: str = "covariance",
+    null: str = STRICT,
 ) -> Match:
     """Compare (n, K) unit keys to a named set; `null_keys` are the key sets of libraries of `null`."""
     libraries = f"{null}-keys" if null in ("blurred", "turned") else null

@@ -120,7 +120,7 @@ def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, nu
 
 
 def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[Effect, ...], str]:
-    """Return for every pair of domains and kernel size the primary test: coverage under covariance noise."""
+    """Return for every pair of domains and kernel size the primary test, under noise of each layer's covariance."""
     from mkfa.similarity.comparing import compare
     from mkfa.similarity.settings import PRIMARY
 

@@ -141,7 +141,7 @@ def words(statement: Statement, claim: Claim) -> str:
         "share": f"of every bank, by {points} more filters are a x + b of eight than of covariance noise"
         if s.side == "above"
         else f"of some bank, not by {points} more filters are a x + b of eight than of covariance noise",
-        "likeness": "two domains' filters are closer than covariance noise, without a common parent"
+        "likeness": "two domains' filters are closer than noise of their layers' covariance, without a common parent"
         if s.side == "closer"
         else "all pairs of domains that are closer than chance have a common parent",
         "agreement": f"with eight filters ({s.of}) a network keeps "

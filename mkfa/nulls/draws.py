@@ -193,7 +193,10 @@ NULLS: Table[Null] = Table(
 Null.TABLE = NULLS
 
 DEFAULT_NULLS = ("shuffled", "gaussian", "blurred", "covariance")
-"""The nulls that results are compared with unless others are named."""
+"""The nulls that shares of patterns are compared with unless others are named."""
+STRICT = "covariance-layer"
+"""The null that groups, keys and likeness are judged by unless another is named. Noise whose second moments differ from
+layer to layer, as those of trained networks do, passes "covariance" in most cases (tests/benchmarks/CALIBRATION.md)."""
 
 
 def draw_null(null: str, weight: F32, rng: np.random.Generator, *, layer: I64 | None = None) -> F32:

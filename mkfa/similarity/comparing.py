@@ -28,7 +28,8 @@ from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, load_bank
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
-from mkfa.nulls.draws import NULLS
+from mkfa.nulls.covariance import pooled_in_words
+from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.progress import Advance, Progress, follow
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
@@ -228,6 +229,9 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
     for bank in (a, b):
         if bank.unknown_dilation:
             notes.append(f"{bank.name}: the checkpoint does not record the dilation of some layers; it was taken as 1")
+    for kind in kinds if STRICT in settings.nulls else ():
+        pooled = [(bank.name, pooled_in_words(make_cloud(bank, kind).layer)) for bank in (a, b)]
+        notes += [f"{name}, {kind}: {text}" for name, text in pooled if text]
     for kind in compared:
         if kind.same:
             notes.append(f"{kind.kind}: both banks have the same filters; disjoint halves of them were compared")

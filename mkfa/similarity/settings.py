@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mkfa.errors import MkfaError
-from mkfa.nulls.draws import DEFAULT_NULLS, NULLS
+from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES, choose
 
 BANDWIDTH = 0.25
 """Kernel width of `mmd`: 1 - cos^2 is at most 1, so a fixed width makes values of different pairs comparable."""
 
 
-PRIMARY = "coverage", "covariance"
+PAIR_NULLS = ("shuffled", "gaussian", "blurred", STRICT)
+"""The nulls that banks are compared with unless others are named."""
+PRIMARY = "coverage", STRICT
 """Measure and null of the primary test, chosen beforehand: coverage finds planted shared filters most often of all
-measures, and covariance keeps everything that second moments explain. All other tests are exploratory."""
+measures, and covariance-layer keeps everything that the second moments of layers explain. All other tests are
+exploratory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def make_settings(
         chosen = choose((PRIMARY[0], *chosen))
     return CompareSettings(
         measures=chosen,
-        nulls=tuple(dict.fromkeys(_listed("nulls", nulls, DEFAULT_NULLS))),
+        nulls=tuple(dict.fromkeys(_listed("nulls", nulls, PAIR_NULLS))),
         kernels=tuple(map(_size, _listed("kernel_size", kernel_size, ()))),
         permutations=draws if permutations is None else permutations,
         **others,

@@ -86,7 +86,7 @@ def test_rule_calls_a_growing_gap_a_continuum_and_takes_the_finest_division_that
     measured = criteria((1, 2, 3, 4, 5), (0, 0.2, 0.31, 0.305, 0.6), (1, 0.9, 0.95, 0.85, 0.5))
     count, verdict, reason = decide(measured, 0.05, nulls=19)
     assert (count, verdict) == (4, "continuum")
-    assert "continuum" in reason and reason.endswith("passes this null too, covariance-layer not.")
+    assert "continuum" in reason
     shaky = criteria((1, 2, 3), (0, 0.2, 0.4), (1, 0.5, 0.6))
     count, verdict, reason = decide(shaky, 0.05, nulls=19)
     assert (count, verdict) == (3, "continuum")
@@ -130,11 +130,40 @@ def test_null_clouds_by_name_keep_what_the_null_keeps():
     own = moments(vector)
     apart = np.linalg.norm(own[0] - own[1])
     by_layer = moments(null_cloud(vector, rng, null="covariance-layer", layer=layer))
-    pooled = moments(null_cloud(vector, rng, layer=layer))
+    pooled = moments(null_cloud(vector, rng, null="covariance", layer=layer))
     assert max(np.linalg.norm(a - b) for a, b in zip(by_layer, own, strict=True)) < 0.7 * apart
     assert np.linalg.norm(pooled[0] - pooled[1]) < 0.7 * apart
     shuffled = null_cloud(vector, rng, null="shuffled")
     np.testing.assert_allclose(np.sort(shuffled, axis=1), np.sort(vector, axis=1), atol=1e-5)
+
+
+def test_noise_whose_layers_differ_is_no_structure_unless_layers_are_taken_together():
+    """Filters of each layer lie about a plane of its own: second moments, and nothing else."""
+    rng, layer = np.random.default_rng(4), np.repeat(np.arange(25), 16)
+    scale = np.where(np.arange(24) < 2, 1, 0.2)
+    turned = [np.linalg.qr(rng.standard_normal((24, 24)))[0] * scale for _ in range(25)]
+    vector = normalise(np.concatenate([rng.standard_normal((16, 24)) @ x.T for x in turned]).astype(np.float32))[0]
+    options = {"seed": 0, "counts": (2, 4, 8), "layer": layer}
+    strict, pooled = choose_clusters(vector, **options), choose_clusters(vector, null="covariance", **options)
+    assert strict.verdict == "none" and "each layer's second moments" in strict.reason and strict.p > ALPHA
+    assert pooled.p <= ALPHA and pooled.reason.endswith("passes this null too, covariance-layer not.")
+
+
+def test_layers_that_are_not_known_or_too_thin_are_said():
+    vector = planted(3, 200, noise=0.7)
+    thin = np.r_[np.zeros(190, int), np.arange(1, 11)]
+    for layer, said in (
+        (None, "Layers are not known, so that covariance-layer is covariance."),
+        (np.zeros(200, int), "All filters are of one layer, so that covariance-layer is covariance."),
+        (np.arange(200), "No layer has 4 filters, so that covariance-layer is covariance."),
+        (thin, "10 of 11 layers have fewer than 4 filters, and covariance-layer takes these together."),
+        (np.arange(200) // 50, "at least 0.8)."),
+    ):
+        choice = choose_clusters(vector, seed=0, asked=3, layer=layer)
+        assert choice.reason.endswith(said) or said == "at least 0.8)." and "covariance-layer is" not in choice.reason
+    one = choose_clusters(vector, seed=0, asked=3, layer=np.arange(200)).criteria.null_energy
+    other = choose_clusters(vector, seed=0, asked=3, layer=None, null="covariance").criteria.null_energy
+    np.testing.assert_allclose(one, other)
 
 
 def test_a_null_of_whole_networks_is_refused():
