@@ -38,10 +38,10 @@ def test_its_noise_has_the_steep_spectrum_of_trained_filters(calibrate: ModuleTy
 def test_every_part_is_there_with_and_without_what_is_to_be_found(calibrate: ModuleType):
     names = {(s.part, s.column) for s in calibrate.settings()}
     for part in ("keys", "atlas"):
-        assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%"}
+        assert {column for p, column in names if p == part} == {"0%", "5%", "10%", "25%", "0%, null covariance"}
     assert {"8 x 96, 0%", "8 x 96, 5%", "8 x 96, 10%", "8 x 96, 25%"} <= {c for p, c in names if p == "compare"}
-    of_filters = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "structure", "keys", "atlas"}
-    assert {p for p, _ in names} == of_filters | {"runs", "graft"}
+    of_filters = {"compare", "exchange", "interval", "groups", "trend", "assign", "share", "keys", "atlas"}
+    assert {p for p, _ in names} == of_filters | {"runs", "graft", "matrix"}
     assert len({s.stream for s in calibrate.settings()}) == len(list(calibrate.settings()))
 
 
@@ -87,10 +87,36 @@ def test_made_runs_find_a_difference_that_is_there(calibrate: ModuleType):
     assert curve["p of the slope"] < 0.01 and curve["slope|low"] < -0.005 < curve["slope|high"]
 
 
-def test_layers_of_noise_pass_the_null_of_all_layers_together_and_not_that_of_each(calibrate: ModuleType):
-    pooled, own = (column(calibrate, "structure", null) for null in ("covariance", "covariance-layer"))
-    p = [[s.make(np.random.default_rng([88, i]))["keys, p of the curve"] for i in (1, 3)] for s in (pooled, own)]
-    assert max(p[0]) <= 0.05 < min(p[1])
+@pytest.mark.parametrize("part", ["keys", "atlas"])
+def test_layers_of_noise_pass_the_null_of_all_layers_together_and_not_the_one_that_is_used(
+    calibrate: ModuleType, part: str
+):
+    """With eight layers of 50 filters, each with the second moments of a layer of a trained network."""
+    own = {s.column: s for s in calibrate.settings() if s.part == part and "own covariance" in s.table}
+    none, pooled, some = (
+        [min(own[name].make(np.random.default_rng([88, i])).values()) for i in (1, 3)]
+        if part == "atlas"
+        else [own[name].make(np.random.default_rng([88, i]))["p of the curve"] for i in (1, 3)]
+        for name in ("0%", "0%, null covariance", "25%")
+    )
+    assert max(pooled) <= 0.05 < min(none) and max(some) <= 0.05
+
+
+def test_several_banks_of_noise_whose_layers_differ_do_not_pass_the_primary_test(calibrate: ModuleType):
+    none, some = (column(calibrate, "matrix", share) for share in ("0%", "25%"))
+    assert min(none.make(np.random.default_rng(i))["any pair without shared filters, Holm"] for i in range(2)) > 0.05
+    found = some.make(np.random.default_rng(0))
+    assert found["the pair with shared filters, Holm"] <= 0.05 < found["any pair without shared filters, Holm"]
+
+
+def test_shares_of_made_networks_are_without_the_error_of_small_layers(calibrate: ModuleType):
+    """Layers of one share that differ by sampling alone get that share; layers that do differ keep theirs."""
+    rng, sizes = np.random.default_rng(1), np.array([16, 16, 32, 64, 128, 256, 400, 400, 400, 400])
+    same = rng.binomial(sizes, 0.1) / sizes
+    differ = rng.binomial(sizes, np.linspace(0.05, 0.8, 10)) / sizes
+    found = calibrate.without_sampling_error(sizes, np.stack([same, differ], axis=1))
+    assert np.ptp(same) > 0.05 and np.ptp(found[:, 0]) < 0.03
+    assert np.abs(found[4:, 1] - differ[4:]).max() < 0.02 < np.abs(found[:2, 1] - differ[:2]).min()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ points of top-1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
@@ -20,6 +21,7 @@ from mkfa.results.cells import group_cells, make_cell
 from mkfa.results.contrasts import contrasts_of
 from mkfa.results.record import RunRecord
 from mkfa.results.trends import depth_trends
+from mkfa.stats.intervals import newcombe, paired_shares
 from mkfa.training.result import RunResult, encode_right
 
 IMAGES = 400
@@ -120,6 +122,40 @@ def knee(rng: np.random.Generator, *, seeds: int, sd: float) -> Found:
     return {"share of intervals that hold the knee": float(bend.low <= KNEE <= bend.high)}
 
 
+def crossing(rng: np.random.Generator, *, seeds: int) -> Found:
+    """Find where an arm that is ahead of another by 2.5 points, less .25 a layer, is ahead by one: at 6 layers."""
+    ease = rng.normal(0, EASE, IMAGES)
+    runs = [
+        run
+        for layers in LAYERS
+        for arm, ahead in (("transfer", 2.5 - 0.25 * layers), ("random", 0.0))
+        for run in made_runs(ease, arm, layers, 0.8 + ahead / 100, range(seeds), rng)
+    ]
+    (trend,) = (trend for trend in depth_trends(runs) if trend.against)
+    at, low, high = trend.crossing
+    if np.isnan(at):  # the slope may be 0: none is printed
+        return {"share of trends with a crossing": 0.0, "share of crossings that are held": math.nan}
+    return {"share of trends with a crossing": 1.0, "share of crossings that are held": float(low <= 6 <= high)}
+
+
+def two_runs(rng: np.random.Generator, *, points: float) -> Found:
+    """Compare two runs on the same images; where images are drawn again, they keep what they learned."""
+    ease, luck = rng.normal(0, EASE, 20 * IMAGES), rng.normal(0, LUCK, 2)
+    logits = [
+        ease + rng.normal(0, OWN, len(ease)) + logit_of(0.8 - less / 100) + more
+        for less, more in zip((0, points), luck, strict=True)
+    ]
+    true = float(_chance(logits[0]).mean() - _chance(logits[1]).mean())
+    first, second = (rng.random(IMAGES) < _chance(x[:IMAGES]) for x in logits)
+    ends = {
+        "paired by image (Agresti and Min)": paired_shares(
+            int((first > second).sum()), int((second > first).sum()), IMAGES
+        ),
+        "unpaired (Newcombe)": newcombe((int(first.sum()), IMAGES), (int(second.sum()), IMAGES)),
+    }
+    return {f"share of intervals that hold the difference, {k}": float(x <= true <= y) for k, (x, y) in ends.items()}
+
+
 def graft(rng: np.random.Generator, *, draws: int, images: int, share: float) -> Found:
     """Ask whether grafted networks give the same answer, on so many images with so many draws of filters."""
     ease = rng.normal(0, EASE, images)
@@ -140,6 +176,12 @@ def settings() -> Iterator[Made]:
     for seeds, sd in ((3, 1.0), (5, 1.0), (5, 3.0)):
         title = "curves with a knee at 8 of 18 layers, 1 point a layer beyond"
         yield "runs", title, f"{seeds} seeds, SD {sd:g} points", 100, partial(knee, seeds=seeds, sd=sd)
+    for seeds in (3, 5):
+        title = "where an arm's lead over another falls to one point, 0.25 points a layer"
+        yield "runs", title, f"{seeds} seeds", 200, partial(crossing, seeds=seeds)
+    for points in (0.0, 5.0):
+        title = f"two runs, {IMAGES} test images"
+        yield "runs", title, f"{points:g} points", 1000, partial(two_runs, points=points)
     for draws, images, share in ((1, 100, 0.6), (3, 100, 0.6), (5, 300, 0.9)):
         make = partial(graft, draws=draws, images=images, share=share)
         yield "graft", "answers that stay the same", f"{images} images, {draws} draws, {share:g}", 400, make

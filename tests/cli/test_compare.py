@@ -41,7 +41,7 @@ def test_the_table_fits_a_hundred_columns_and_names_null_seed_and_size(two: list
     for part in (
         "one and two, 5x5: 32 filters of each, of 70 and 70",
         "19 draws, seed 3",
-        "covariance",
+        "covariance-layer",
         "pca_kl",
         "responses",
         "one and two, 3x3: ",

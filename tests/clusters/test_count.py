@@ -160,7 +160,7 @@ def test_layers_that_are_not_known_or_too_thin_are_said():
         (np.arange(200) // 50, "at least 0.8)."),
     ):
         choice = choose_clusters(vector, seed=0, asked=3, layer=layer)
-        assert choice.reason.endswith(said) or said == "at least 0.8)." and "covariance-layer is" not in choice.reason
+        assert choice.reason.endswith(said) or (said == "at least 0.8)." and "covariance-layer is" not in choice.reason)
     one = choose_clusters(vector, seed=0, asked=3, layer=np.arange(200)).criteria.null_energy
     other = choose_clusters(vector, seed=0, asked=3, layer=None, null="covariance").criteria.null_energy
     np.testing.assert_allclose(one, other)

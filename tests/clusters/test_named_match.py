@@ -22,7 +22,7 @@ def test_a_turned_flipped_negated_set_is_found_again(turn, sign):
     assert np.allclose(match.cosine, 1, atol=1e-5)
     assert np.allclose(match.reverse, 1, atol=1e-5)
     assert np.allclose(match.partner, keys, atol=1e-3)  # turned and signed as the key
-    assert match.answers["keys_to_set"].nulls["covariance"].tolist() == pytest.approx([1.0])
+    assert match.answers["keys_to_set"].nulls["covariance-layer"].tolist() == pytest.approx([1.0])
     assert match.answers["one_to_one"].mean_cosine == pytest.approx(1, abs=1e-5)
 
 
@@ -50,8 +50,8 @@ def test_chance_is_what_random_sets_reach():
     summary = match.summary()["keys_to_set"]
     assert summary["mean_cosine"] == pytest.approx(float(match.cosine.mean()))
     assert summary["blurred"]["p"] > 0.5  # white noise is less alike to smooth patterns than blurred noise is
-    assert summary["covariance"]["draws"] == 0
-    assert summary["covariance"]["mean"] is None
+    assert summary["covariance-layer"]["draws"] == 0
+    assert summary["covariance-layer"]["mean"] is None
     again = match_keys(noise, Kind(7, 7), null_keys=[], rng=np.random.default_rng(1))
     means = [m.answers["keys_to_set"].nulls["blurred"].mean() for m in (match, again)]
     assert means[0] == pytest.approx(means[1], abs=0.01)

@@ -9,7 +9,7 @@ import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.figures.compare import LIMITS, draw
-from mkfa.nulls.draws import DEFAULT_NULLS
+from mkfa.similarity.settings import PAIR_NULLS
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.matrix import Comparisons
 
@@ -41,10 +41,10 @@ def test_layer_pairs_curves_and_places(three: Comparisons):
     assert pairs.get_xlabel() == "layer of b" and pairs.get_ylabel() == "layer of a"
     assert [t.get_text() for t in pairs.get_xticklabels()] == ["2", "3", "4"]  # layer 1 is of another kernel size
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == [*DEFAULT_NULLS, "floor (halves)", "a in b", "b in a"]
+    assert labels == [*PAIR_NULLS, "floor (halves)", "a in b", "b in a"]
     drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
     np.testing.assert_allclose(drawn["a in b"], kind.curve[0])
-    np.testing.assert_allclose(drawn["covariance"], kind.nulls[3].curve[0])
+    np.testing.assert_allclose(drawn["covariance-layer"], kind.nulls[3].curve[0])
     assert [t.get_text() for t in places.get_yticklabels()] == [name for name in kind.measures if name != "pca_kl"]
     figure.draw_without_rendering()
 

@@ -19,8 +19,8 @@ def test_curves_and_keys():
     explained = figure.axes[0]
     drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in explained.lines}
     assert np.allclose(drawn["these filters, their own keys"], keys.curve.r2)
-    assert np.allclose(drawn["covariance null, its own keys (mean of 19)"], keys.curve.null_r2)
-    assert np.allclose(drawn["covariance null, the real keys"], keys.curve.cross_r2)
+    assert np.allclose(drawn["covariance-layer null, its own keys (mean of 19)"], keys.curve.null_r2)
+    assert np.allclose(drawn["covariance-layer null, the real keys"], keys.curve.cross_r2)
     pictures = [ax for ax in figure.axes if ax.images]
     shown = [np.asarray(ax.images[0].get_array()).ravel() for ax in pictures]
     assert np.allclose(shown[:3], keys.clusters.prototype)

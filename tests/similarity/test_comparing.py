@@ -16,7 +16,7 @@ import pytest
 import mkfa
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
-from mkfa.nulls.draws import DEFAULT_NULLS
+from mkfa.similarity.settings import PAIR_NULLS
 from mkfa.similarity.chance import pair_p
 from mkfa.similarity.comparing import compare, compare_many, distinct_names
 from mkfa.similarity.comparison import Comparison
@@ -67,36 +67,36 @@ def shared() -> Comparison:
 
 def test_shared_prototypes_are_found_beyond_second_moments(shared: Comparison):
     kind = shared.kinds[0]
-    assert [n.null for n in kind.nulls] == list(DEFAULT_NULLS) and kind.measures == DEFAULT_MEASURES
+    assert [n.null for n in kind.nulls] == list(PAIR_NULLS) and kind.measures == DEFAULT_MEASURES
     for null in kind.nulls:
         for measure in ("coverage", "coverage_at", "matching", "mmd", "energy"):
             assert null.p[kind.row(measure)] == 1 / (1 + null.draws[kind.row(measure)]), (null.null, measure)
         assert null.draws[kind.row("coverage")] == 99 and null.draws[kind.row("matching")] == 39
-    moments = next(n for n in kind.nulls if n.null == "covariance")
+    moments = next(n for n in kind.nulls if n.null == "covariance-layer")
     assert moments.p[kind.row("frobenius")] > 0.05  # the null has the same second moments
     judged = [i for i, name in enumerate(kind.measures) if name != "pca_kl"]
     assert np.isfinite(kind.value[judged]).all() and np.isnan(kind.interval).all()  # of four layers
     assert kind.no_interval[0] == "intervals need 8 layers of each bank, and one has 4"
     words = " ".join(in_words(kind, shared.a, shared.b))
-    assert "closer than chance under shuffled, gaussian, blurred and covariance (p <= 0.010)" in words
+    assert "closer than chance under shuffled, gaussian, blurred and covariance-layer (p <= 0.010)" in words
     assert "do not differ more than layers exchanged at random" in words
 
 
 def test_one_test_is_primary_and_the_rest_is_labelled_exploratory(shared: Comparison):
     kind = shared.kinds[0]
-    i, covariance = kind.row("coverage"), next(n for n in kind.nulls if n.null == "covariance")
+    i, layered = kind.row("coverage"), next(n for n in kind.nulls if n.null == "covariance-layer")
     assert kind.primary == {
         "measure": "coverage",
-        "null": "covariance",
+        "null": "covariance-layer",
         "value": kind.value[i],
-        "null_mean": covariance.mean[i],
-        "p": covariance.p[i],
+        "null_mean": layered.mean[i],
+        "p": layered.p[i],
         "m": 99,
     }
     rows = [r for r in shared.rows() if r["role"] == "primary"]
-    assert [(r["scope"], r["measure"], r["null"]) for r in rows] == [("bank", "coverage", "covariance")]
+    assert [(r["scope"], r["measure"], r["null"]) for r in rows] == [("bank", "coverage", "covariance-layer")]
     words = " ".join(in_words(kind, "a", "b"))
-    assert "primary test, coverage under covariance, gives p = 0.010" in words
+    assert "primary test, coverage under covariance-layer, gives p = 0.010" in words
     assert "Chance alone gives 0.5 of 10 under each null" in words
     other = compare(planted("a", 1), planted("b", 2), **QUICK | {"draws": 19}, nulls="gaussian").kinds[0]
     assert other.primary is None and "was not asked for" in " ".join(in_words(other, "a", "b"))
@@ -155,8 +155,8 @@ def test_unlike_smooth_banks_are_close_to_each_other_but_not_to_noise():
     by_name = {n.null: n for n in kind.nulls}
     row = kind.row("energy")
     assert by_name["gaussian"].p[row] == 0.01 and by_name["shuffled"].p[row] == 0.01
-    assert by_name["covariance"].p[row] > 0.05  # nothing shared but smoothness, which is second moments
-    assert strictest(kind, "energy").null in ("covariance", "blurred")
+    assert by_name["covariance-layer"].p[row] > 0.05  # nothing shared but smoothness, which is second moments
+    assert strictest(kind, "energy").null in ("covariance-layer", "blurred")
 
 
 def test_unrelated_prototypes_are_not_close():
@@ -433,7 +433,7 @@ def test_banks_of_one_parent_count_once():
 def test_primary_tests_are_adjusted_over_pairs_and_kernel_sizes():
     banks = [planted(name, seed, proto_seed=seed) for seed, name in enumerate("abc")]
     options: dict[str, Any] = dict(draws=39, splits=2, sample=64, measures="coverage")
-    result = compare_many(banks, **options, nulls="covariance")
+    result = compare_many(banks, **options, nulls="covariance-layer")
     assert result.families == () and result.tests == 3
     assert [t.p_holm for t in result.primary] == pytest.approx(holm([t.p for t in result.primary]).tolist())
     assert [(t.a, t.b, t.kind) for t in result.primary] == [("a", "b", "5x5"), ("a", "c", "5x5"), ("b", "c", "5x5")]
