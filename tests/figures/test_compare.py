@@ -9,9 +9,9 @@ import pytest
 
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.figures.compare import LIMITS, draw
-from mkfa.similarity.settings import PAIR_NULLS
 from mkfa.similarity.comparing import compare_many
 from mkfa.similarity.matrix import Comparisons
+from mkfa.similarity.settings import PAIR_NULLS
 
 
 def bank(name: str, seed: int) -> FilterBank:

@@ -16,14 +16,13 @@ import pytest
 import mkfa
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError
-from mkfa.similarity.settings import PAIR_NULLS
 from mkfa.similarity.chance import pair_p
 from mkfa.similarity.comparing import compare, compare_many, distinct_names
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import fraction
 from mkfa.similarity.measures.pca_kl import pca_kl, peak_scaled
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
-from mkfa.similarity.settings import make_settings
+from mkfa.similarity.settings import PAIR_NULLS, make_settings
 from mkfa.similarity.wording import in_words, strictest
 from mkfa.stats.p_values import holm
 from mkfa.storage.records import to_json
