@@ -229,9 +229,9 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
     for bank in (a, b):
         if bank.unknown_dilation:
             notes.append(f"{bank.name}: the checkpoint does not record the dilation of some layers; it was taken as 1")
-    for kind in kinds if STRICT in settings.nulls else ():
-        pooled = [(bank.name, pooled_in_words(make_cloud(bank, kind).layer)) for bank in (a, b)]
-        notes += [f"{name}, {kind}: {text}" for name, text in pooled if text]
+    if STRICT in settings.nulls:
+        pooled = [(bank.name, size, pooled_in_words(make_cloud(bank, size).layer)) for size in kinds for bank in (a, b)]
+        notes += [f"{name}, {size}: {text}" for name, size, text in pooled if text]
     for kind in compared:
         if kind.same:
             notes.append(f"{kind.kind}: both banks have the same filters; disjoint halves of them were compared")

@@ -478,3 +478,11 @@ def test_a_measure_has_an_interval_or_a_sentence_that_says_why_not():
     assert measures["mmd"]["no_interval"].startswith("simulated intervals held the mean in less than 92 %")
     same = compare(banks[0], banks[0], nulls="gaussian", draws=19, measures="coverage").kinds[0]
     assert np.isnan(same.interval).all() and same.no_interval == ("the layers of the two banks are not independent",)
+
+
+def test_a_bank_of_one_layer_is_said_to_have_no_covariances_of_layers():
+    one, many = planted("one", 1, layers=1), planted("many", 2)
+    quick: dict[str, Any] = dict(draws=19, splits=1, sample=32, measures="coverage")
+    text = "all filters are of one layer, so that covariance-layer is covariance"
+    assert f"one, 5x5: {text}" in compare(one, many, **quick).notes
+    assert not any(text in note for note in compare(one, many, **quick, nulls="covariance").notes)
