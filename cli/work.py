@@ -21,7 +21,8 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
     torchrun --nproc-per-node N -m mkfa work FOLDER trains the run in N processes, each on its own GPU or with its own
     threads; on several machines with torchrun's own options. They share each batch: the run is the same, up to
     rounding, and its checkpoint goes on in any number of processes. A machine needs as many GPUs as processes, a batch
-    at least two images for each. torchrun's exit code is 1 for all that is not 0: 'mkfa runs' tells what was saved.
+    at least two images for each. Only the first process speaks. torchrun itself turns exit codes 75 and 1 into 1, and
+    names the first in its report (exitcode); the last line of the folder's attempts.jsonl says stopped or failed.
     """
     from mkfa.engines.work import SIGNAL_ECHO, describe, exit_code, listening
     from mkfa.engines.work import work as train
@@ -38,11 +39,10 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
                 say(f"{folder}: {result.state}, and its result is there.", wrap=False)
             return
         end = train(folder.resolve(), stop=stop, ranks=ranks)
-        if is_told_elsewhere(end):
-            raise typer.Exit(exit_code(end))
-        if isinstance(end, MkfaError):
+        if isinstance(end, MkfaError) and not is_told_elsewhere(end):
             raise end
-    if ranks.leads:
-        say(describe(end), wrap=False)
-    if code := exit_code(end):
-        raise typer.Exit(code)
+        if ranks.leads:
+            say(describe(end), wrap=False)
+        if code := end.exit_code if isinstance(end, MkfaError) else exit_code(end):
+            ranks.let_leader_speak()
+            raise typer.Exit(code)

@@ -144,9 +144,9 @@ class Ranks:
             answer = error
         errors: list[Any] = [None] * self.world
         dist.all_gather_object(errors, answer if isinstance(answer, MkfaError) else None)
-        for rank, found in enumerate(errors):
+        for found in errors:
             if found is not None:
-                raise found if rank == self.rank else _told_elsewhere(found)
+                raise self._said(found)
         return answer  # type: ignore[return-value]
 
     def lead(self, make: Callable[[], T]) -> T:
@@ -207,6 +207,15 @@ class Ranks:
 
         known = isinstance(error, dist.DistError)
         return known or any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer"))
+
+    def let_leader_speak(self) -> None:
+        """Return in rank 0 at once, in others when rank 0 has gone: torchrun ends all after the first that failed."""
+        if self.world == 1 or self.leads:
+            return
+        import torch.distributed as dist
+
+        with contextlib.suppress(RuntimeError):  # rank 0 never comes to this barrier, and its end breaks it
+            dist.barrier()
 
     def lost_one(self, run: str) -> WorkError:
         """Return the error of a run that lost one of its processes."""

@@ -225,7 +225,9 @@ def _train_in_memory(
 
     try:
         with how.in_force():
-            return compute_alone(Run(folder, domain, source, how, ranks).in_steps(saved, stop, tell))
+            # kept by no name: a run that failed must not live on
+            work = ranks.together(lambda: Run(folder, domain, source, how, ranks)).in_steps(saved, stop, tell)
+            return compute_alone(work)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mkfa.engines.work import SAVED, STOP_FILE
 from mkfa.engines.worker import Task
 from mkfa.experiments.needed_runs import Domains, Setting, plan_bases
 from mkfa.images.domain_file import make_domain, write_domain
@@ -82,6 +84,13 @@ def order(images: str, root: Path, arch: str = "convmixer_16_4", *, steps: int =
 
 def train(world: int, last: int, *folders: Path) -> list[str]:
     """Train run folders in so many processes, up to a step; return what each printed."""
+    ends = processes(world, TRAIN, str(last), *map(str, folders))
+    assert [code for code, _, _ in ends] == [0] * world, ends
+    return [out for _, out, _ in ends]
+
+
+def processes(world: int, code: str, *words: str) -> list[tuple[int, str, str]]:
+    """Run a program in processes as torchrun starts them; return the exit code, output and errors of each."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
@@ -89,12 +98,11 @@ def train(world: int, last: int, *folders: Path) -> list[str]:
     started = []
     for rank in range(world):
         ours = {name: str(value) for name, value in (variables | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-        command = [sys.executable, "-c", TRAIN, str(last), *map(str, folders)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | ours
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=900)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * world
-    return said
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([sys.executable, "-c", code, *words], env=environment, **pipes))
+    said = [process.communicate(timeout=900) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
 
 
 def distance(one: Path, two: Path) -> float:
@@ -143,6 +151,49 @@ def test_a_checkpoint_goes_on_in_any_number_of_processes(images, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def torchrun(folder: Path) -> list[str]:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mkfa", "work"]
+    return [sys.executable, *words, str(folder)]
+
+
+def test_torchrun_says_once_that_a_run_is_saved_and_its_report_has_the_exit_code(images, tmp_path):
+    folder = order(images, tmp_path)
+    (folder.parent / STOP_FILE).touch()
+    saved = subprocess.run(torchrun(folder), capture_output=True, text=True, check=False)
+    assert saved.returncode == 1  # as of any process that does not end with 0
+    assert (saved.stdout + saved.stderr).count("its state is saved, and the same command goes on") == 1
+    assert f"exitcode  : {SAVED}" in saved.stderr
+    assert json.loads((folder / ATTEMPTS).read_text().splitlines()[-1])["event"] == "stopped"
+    assert (folder / CHECKPOINT).exists() and not (folder / FAILURE).exists()
+    (folder.parent / STOP_FILE).unlink()
+    again = subprocess.run(torchrun(folder), capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and again.stdout.count("done") == 1, again.stderr
+    assert json.loads((folder / RESULT).read_text())["resumed"] == 1
+
+
+REFUSED = """
+import sys
+from mkfa.cli.app import main
+from mkfa.errors import MkfaError
+from mkfa.networks import batch_norm
+
+def refuse(model, name, group):
+    raise MkfaError(name, "cannot be wrapped", "train it in one process")
+
+batch_norm.share_batch_norms = refuse
+sys.argv = ["mkfa", "work", sys.argv[1]]
+main()
+"""
+
+
+def test_a_network_that_cannot_be_wrapped_is_refused_by_one_sentence_of_all_processes(images, tmp_path):
+    folder = order(images, tmp_path)
+    first, *others = processes(3, REFUSED, str(folder))
+    assert (first[0], first[1]) == (2, "") and "cannot be wrapped; train it in one process." in first[2]
+    assert others == [(2, "", "")] * 2
+    assert (folder / FAILURE).exists()
+
+
 def children(parent: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
@@ -155,8 +206,7 @@ def rank_of(process: int) -> str:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_a_run_outlives_the_loss_of_a_process(images, tmp_path):
     folder = order(images, tmp_path, steps=150, checkpoint_seconds=0.3)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "mkfa", "work", str(folder)]
+    command = torchrun(folder)
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (folder / CHECKPOINT).exists():
         assert started.poll() is None, started.communicate()
