@@ -130,18 +130,35 @@ def test_a_hundred_stacked_steps_are_those_of_each_run_alone(arch):
 
 
 def test_deep_stacked_runs_part_no_farther_than_a_nudge_moves_one():
-    """At this depth and learning rate, rounding grows a thousandfold: no bar could hold that is not the run's own."""
-    changes = {"lr": 0.05, "clip": 0.0, "warmup": 0.0, "drop_path": 0.0}
-    alone, stacked, nudged = (made("convmixer_8_12", 2, frozen=(0, 4), **changes) for _ in range(3))
-    with torch.no_grad():
-        for run in nudged:
-            run.trained[0].mul_(1 + 1e-7)
-    for kind, runs in ((Alone, alone), (Stacked, stacked), (Alone, nudged)):
-        train(grouped(kind, runs), runs, range(40))
-    for run, other, moved in zip(alone, stacked, nudged, strict=True):
-        own = distance(moved.model.state_dict(), run.model.state_dict())
-        assert own > 1e-5
-        assert distance(other.model.state_dict(), run.model.state_dict()) < 10 * own
+    """At this depth and learning rate, rounding grows a thousandfold: no bar could hold that is not the run's own.
+
+    A nudge changes every weight, also a frozen one, by a random part of the size of its rounding, 1e-7 of it. Of four
+    nudges, the one that moves a run farthest moves it farther than stacking, at every one of three moments: by 1.7 to
+    4.6 times.
+    """
+    changes = {"lr": 0.01, "clip": 0.0, "warmup": 0.0, "drop_path": 0.0}
+    parts = (range(10), range(10, 20), range(20, 40))
+    rng = torch.Generator().manual_seed(0)
+
+    def states(kind: Callable[[], Group], nudge: float = 0.0) -> list[list[dict[str, torch.Tensor]]]:
+        """Return the weights of both runs after each part."""
+        runs = made("convmixer_8_12", 2, frozen=(0, 4), **changes)
+        group, found = grouped(kind, runs), []
+        with torch.no_grad():
+            for weight in (p for run in runs for p in run.model.parameters()):
+                weight.mul_(1 + nudge * torch.randn(weight.shape, generator=rng))
+        for numbers in parts:
+            train(group, runs, numbers)
+            found.append([{name: t.clone() for name, t in run.model.state_dict().items()} for run in runs])
+        return found
+
+    alone, stacked, nudged = states(Alone), states(Stacked), [states(Alone, 1e-7) for _ in range(4)]
+    apart, moved = (
+        [[max(distance(one[part][r], alone[part][r]) for one in ones) for r in range(2)] for part in range(len(parts))]
+        for ones in ([stacked], nudged)
+    )
+    assert all(a < b for one, other in zip(apart, moved, strict=True) for a, b in zip(one, other, strict=True))
+    assert moved[-1][0] > 50 * moved[0][0]  # 200, measured
 
 
 @pytest.mark.parametrize("spoil", ["nan", "rate"])
