@@ -1,8 +1,8 @@
 """Try every path of training on a device, five steps each, and say what holds: `mkfa doctor --device`.
 
-The checks run in a process of their own, which is ended when the time is over; what it had not come to, or died of, is
-said as such. Each check compares the weights that its path ends with with those of the plain path: one run at a time,
-float32, nothing compiled.
+The checks run in a process of their own, and the compiler, which takes longer than all others together, in another one
+beside it. They are ended when the time is over; what they had not come to, or died of, is said as such. Each check
+compares the weights that its path ends with with those of the plain path: one run at a time, float32, nothing compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -38,6 +39,8 @@ from mkfa.training.stopping import Stop
 SECONDS = 60.0
 """Time for all checks."""
 STEPS = 5
+_COMPILE = "compile"
+"""The check with a process of its own: 38 seconds of a CPU, of which a C++ compiler takes most; all others take 19."""
 NETWORK, DOMAIN = "convmixer_8_2", "digits"
 CLOSE, _TF32, _AMP = 5e-3, 2e-2, 1e-1
 """Relative distance of weights that counts as rounding in float32, TF32 and bfloat16. Five steps move them by 0.25, and
@@ -75,33 +78,60 @@ def check_device(device: str, *, seconds: float = SECONDS, names: Sequence[str] 
     """
     named = str(Execution(device=device).resolved().device)
     wanted = tuple(names) or tuple(CHECKS)
+    parts = [[name for name in wanted if (name == _COMPILE) == alone] for alone in (False, True)]
+    parts = [part for part in parts if part]
+    until = time.monotonic() + seconds
+    with contextlib.ExitStack() as files:
+        outs = [files.enter_context(tempfile.TemporaryFile()) for _ in parts]
+        with contextlib.ExitStack() as stack:
+            children = [stack.enter_context(_child(named, *one)) for one in zip(parts, outs, strict=True)]
+            codes = [_wait(child, until) for child in children]
+        ends = zip(parts, outs, codes, strict=True)
+        found = {check.check: check for end in ends for check in _checks_of(*end, f"{seconds:.0f}")}
+    return tuple(found[name] for name in wanted)
+
+
+@contextlib.contextmanager
+def _child(device: str, names: Sequence[str], out: Any) -> Iterator[Any]:
+    """Return a process that makes these checks; it is killed after the body, with whatever it has started."""
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    command = [sys.executable, "-P", "-m", "mkfa.engines.device_checks", named, *wanted]
-    how = f"the {seconds:.0f} seconds were over"
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-        )
-        try:
-            if code := child.wait(seconds):
-                how = f"the process of the checks died ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # with whatever it has started
-            child.wait()
-        out.seek(0)
-        found = [Check(**json.loads(line)) for line in out.read().splitlines()]
-    missing = wanted[len(found) :]
-    if missing and "died" in how:
-        found.append(Check(missing[0], "fails", how))
-    return (*found, *(Check(name, "not tried", how) for name in wanted[len(found) :]))
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mkfa.engines.device_checks", device, *names],
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _wait(child: Any, until: float) -> int | None:
+    """Return a process's exit code, None if it has not ended by a moment of the monotonic clock."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return int(child.wait(max(0.0, until - time.monotonic())))
+    return None
+
+
+def _checks_of(names: Sequence[str], out: Any, code: int | None, seconds: str) -> Iterator[Check]:
+    """Return what a process has found, and of other checks why it has not."""
+    out.seek(0)
+    found = [Check(**json.loads(line)) for line in out.read().splitlines()]
+    yield from found
+    how, state = f"the {seconds} seconds were over", "not tried"
+    if list(names) == [_COMPILE]:
+        how = f"the compiler needs more than {seconds} s here"
+    if code:
+        how = f"the process of the checks died ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
+        state = "fails"
+    for name in names[len(found) :]:
+        yield Check(name, state, how)
+        state = "not tried"
 
 
 class _DoesNotApplyError(Exception):
@@ -266,7 +296,7 @@ CHECKS: dict[str, Callable[[_Bench], str]] = {
     "graph": _graph,
     "augmentations": _augmentations,
     "processes": _processes,
-    "compile": _compile,
+    _COMPILE: _compile,
 }
 """The paths, those that may take long last."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from typing import Any
+
 import pytest
 
 from mkfa.engines import device_checks
@@ -62,6 +66,34 @@ def test_what_the_time_does_not_suffice_for_is_said():
     found = check_device("cpu", seconds=0.2, names=["training", "compile"])
     assert [check.state for check in found] == ["not tried", "not tried"]
     assert found[0].found == "the 0 seconds were over"
+    assert found[1].found == "the compiler needs more than 0 s here"
+
+
+def test_the_compiler_has_the_whole_time_to_itself(monkeypatch):
+    """Processes in name only: one never ends, and the compiler's ends at once."""
+    commands, killed = [], []
+
+    class Child:
+        def __init__(self, command: list[str], *, stdout: Any, **_: Any) -> None:
+            commands.append(command[command.index("cpu") + 1 :])
+            self.compiles, self.pid = commands[-1] == ["compile"], len(commands)
+            if self.compiles:
+                stdout.write(json.dumps({"check": "compile", "state": "works", "found": "quick"}).encode())
+                stdout.flush()
+
+        def wait(self, seconds: float | None = None) -> int:
+            if seconds is not None and not self.compiles:
+                raise subprocess.TimeoutExpired("a child", seconds)
+            return 0
+
+    monkeypatch.setattr(device_checks.subprocess, "Popen", Child)
+    monkeypatch.setattr(device_checks.os, "killpg", lambda pid, _: killed.append(pid))
+    found = check_device("cpu")
+    assert [check.check for check in found] == list(CHECKS)
+    assert commands == [[name for name in CHECKS if name != "compile"], ["compile"]]
+    assert found[-1] == Check("compile", "works", "quick")
+    assert {(check.state, check.found) for check in found[:-1]} == {("not tried", "the 60 seconds were over")}
+    assert set(killed) == {1, 2}
 
 
 def test_a_process_that_dies_is_said(monkeypatch):
