@@ -79,10 +79,7 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
 
         return read_onnx
     if head.startswith(b"\x89HDF\r\n\x1a\n") or path.suffix == ".keras":
-        from mkfa.readers.graphs.keras import is_bank, read_keras
-
-        if is_bank(path):
-            raise SourceError(path, "is a file of mkfa, not a checkpoint", "a bank is compared or assigned by its path")
+        from mkfa.readers.graphs.keras import read_keras
         from mkfa.readers.graphs.keras_shards import index_of, read_keras_shards
 
         if index := index_of(path):

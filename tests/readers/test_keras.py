@@ -273,3 +273,15 @@ def test_a_file_that_is_being_written_is_in_use_not_damaged(tmp_path: Path) -> N
             harvest(str(tmp_path / "x.h5"))
         writer.communicate(b"")
     assert len(harvest(str(tmp_path / "x.h5")).layers) == 4
+
+
+def test_the_heaps_of_a_file_are_searched_once(tmp_path, monkeypatch):
+    """The search reads the whole file; whether mkfa wrote it is told from the open file."""
+    from mkfa.storage import hdf5
+
+    with h5py.File(tmp_path / "w.h5", "w") as f:
+        f["layers/depthwise/vars/0"] = np.ones((3, 3, 8, 1), np.float32)
+    searched, search = [], hdf5.check_heaps
+    monkeypatch.setattr(hdf5, "check_heaps", lambda *a, **k: (searched.append(1), search(*a, **k)))
+    assert len(harvest(str(tmp_path / "w.h5")).layers) == 1
+    assert len(searched) == 1

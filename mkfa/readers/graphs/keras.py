@@ -64,6 +64,12 @@ def read_keras(path: Path, options: ReadOptions = DEFAULT) -> Reading:
                 stated = _read(f, config, tally, budget)
         else:
             with hdf5.open_weights(path, path) as f:
+                if _is_mkfas(f):
+                    problem, remedy = (
+                        "is a file of mkfa, not a checkpoint",
+                        "a bank is compared or assigned by its path",
+                    )
+                    raise SourceError(path, problem, remedy)
                 stated = _read(f, _stored_config(f, budget) or config_beside(path, budget), tally, budget)
     except DamagedError as error:
         raise damaged(path, error) from None
@@ -74,8 +80,12 @@ def read_keras(path: Path, options: ReadOptions = DEFAULT) -> Reading:
 def is_bank(path: Path) -> bool:
     """True for an HDF5 file that mkfa wrote."""
     with contextlib.suppress(SourceError), hdf5.open_weights(path, path) as f:
-        return hdf5.get_text(f, "format").startswith("mkfa.")
+        return _is_mkfas(f)
     return False
+
+
+def _is_mkfas(f: Any) -> bool:
+    return hdf5.get_text(f, "format").startswith("mkfa.")
 
 
 def _read(f: Any, config: Mapping[str, Any] | None, tally: Tally, budget: Budget) -> bool:
