@@ -214,7 +214,7 @@ def _rates(
     """Return the rates of networks, with given and measured ones in place of known ones."""
     for network, rate in given.items():
         if network not in known:
-            raise MkfaError(f"--rate {network}", "is a network that is not trained", f"choose of {', '.join(known)}")
+            raise MkfaError(f"--rate {network}", "is a network that is not trained", f"choose from {', '.join(known)}")
         if not rate > 0:
             raise MkfaError(f"--rate {network}={rate:g}", "is no number of images a second", "give one above 0")
     made = dict(known) | {network: Rate(network, rate, "given") for network, rate in given.items()}

@@ -126,7 +126,7 @@ def find_entry(name: str) -> Entry:
     for one in (short, short.replace("fig", "figure", 1), short.replace("tab", "table", 1)):
         if one in known:
             return known[one]
-    raise UnknownNameError(name, "unknown figure or table", nearest(short, known) or f"choose of {', '.join(known)}")
+    raise UnknownNameError(name, "unknown figure or table", nearest(short, known) or f"choose from {', '.join(known)}")
 
 
 def check_scale(scale: str, *, of: str = "", known: Sequence[str] = SCALES) -> None:

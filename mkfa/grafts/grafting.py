@@ -44,7 +44,7 @@ _DECODERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One point to be: its variants are one a draw."""
+    """A point to compute, with one variant for each draw."""
 
     curve: str
     vocabulary: Vocabulary | None
@@ -139,7 +139,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     curves : of "size" (over K), "layers" (layers 1 to n, and each alone) and "similarity" (over |cos|).
     at : K of the curves over layers and similarity; "all" for all.
     thresholds : |cos| from which filters are replaced, for the curve over similarity.
-    keep : share of answers that is asked for.
+    keep : share of answers to keep.
     count : images, chosen by `seed`.
     draws : of each random vocabulary, and of keys, whose clustering starts at random.
     batch_norm : "kept"; "re-estimated", on half of the images, while the other half is asked; or "both".
@@ -415,17 +415,17 @@ def _chosen(own: FilterBank, layers: Sequence[int] | str, kernel_size: str | Kin
     text = layers if isinstance(layers, str) else ",".join(str(int(n)) for n in layers)
     numbers = parse_numbers("1..all" if text == "all" else text, last=count)
     if numbers[0] < 1 or numbers[-1] > count:
-        raise MkfaError(f"--layers {text}", f"names layers that {own.name} does not have", f"choose of 1 to {count}")
+        raise MkfaError(f"--layers {text}", f"names layers that {own.name} does not have", f"choose from 1 to {count}")
     rows = [n - 1 for n in numbers]
     if kernel_size:
         kind = Kind.parse(kernel_size)
         rows = [i for i in rows if own.layers[i].kind == kind]
         if not rows:
             there = ", ".join(str(k) for k in own.kinds)
-            raise MkfaError(f"--kernel-size {kind}", f"no chosen layer of {own.name} has it", f"choose of {there}")
+            raise MkfaError(f"--kernel-size {kind}", f"no chosen layer of {own.name} has it", f"choose from {there}")
     bad = [own.layers[i].name for i in rows if not np.isfinite(own.of_layer(i).weight).all()]
     if bad:
-        raise MkfaError(own.name, f"has NaN or infinite weights in {bad[0]}", "graft sound weights")
+        raise MkfaError(own.name, f"has NaN or infinite weights in {bad[0]}", "graft a network with finite weights")
     return rows
 
 
@@ -503,9 +503,9 @@ def _curves(curves: Sequence[str] | str) -> tuple[str, ...]:
     names = [part.strip() for part in curves.split(",")] if isinstance(curves, str) else list(curves)
     for name in names:
         if name not in CURVES:
-            raise MkfaError(f"--curves {name}", "is not a curve", f"choose of {', '.join(CURVES)}")
+            raise MkfaError(f"--curves {name}", "is not a curve", f"choose from {', '.join(CURVES)}")
     if not names:
-        raise MkfaError("--curves", "names none", f"choose of {', '.join(CURVES)}")
+        raise MkfaError("--curves", "names none", f"choose from {', '.join(CURVES)}")
     return tuple(names)
 
 
@@ -532,6 +532,6 @@ def _check(*, keep: float, count: int, draws: int, batch: int, batch_norm: str, 
         if value < least:
             raise MkfaError(f"--{name}", f"is {value}", f"give at least {least}")
     if batch_norm not in BATCH_NORM:
-        raise MkfaError(f"--batch-norm {batch_norm}", "is not known", f"choose of {', '.join(BATCH_NORM)}")
+        raise MkfaError(f"--batch-norm {batch_norm}", "is not known", f"choose from {', '.join(BATCH_NORM)}")
     if not all(0 <= t <= 1 for t in thresholds):
         raise MkfaError("--thresholds", "has a number outside 0 to 1", "give |cos| such as 0.8,0.9")

@@ -24,7 +24,7 @@ _STATISTICS = "num_batches_tracked"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A trained network, ready to be asked.
+    """A trained network with its preprocessing and the names of its classes.
 
     Attributes
     ----------

@@ -27,10 +27,10 @@ class Point:
     curve : "size", "first" (layers 1 to n), "alone" (one layer), "similarity", or "unchanged" (no filter replaced).
     vocabulary, role : its name; "asked", "control" or "unchanged".
     size : number of filters of each kernel size that could be chosen from, 0 for none.
-    layers : the layers that were replaced, numbered from 1 among the chosen ones' network.
+    layers : the layers that were replaced, numbered from 1 in the whole network.
     threshold : |cos| from which filters were replaced; 0 for all.
     batch_norm : "kept" or "re-estimated".
-    draws, images : that the numbers are over.
+    draws, images : how many the numbers are means over.
     agreement, kl, correlation, accuracy : share of images with the network's own first class; Kullback-Leibler
         divergence of the probabilities from the network's own, nats; correlation of the logits; share of right answers.
     own_accuracy : share of right answers of the unchanged network on these images; NaN without labels.
@@ -75,7 +75,7 @@ class Answer:
 
     Attributes
     ----------
-    vocabulary, title, role, batch_norm : whose.
+    vocabulary, title, role, batch_norm : of the curve.
     size : number of filters of each kernel size, interpolated between the sizes that were tried; infinity where the
         share is not reached.
     low, high : interval: where the upper and the lower end of the agreement's interval reach the share.
@@ -198,7 +198,7 @@ class Graft(Result):
         return tuple(out)
 
     def sentence(self, batch_norm: str | None = None) -> str:
-        """Return the answer in one sentence: how many filters keep the share of answers, the controls beside."""
+        """Return the answer in one sentence: how many filters keep the share of answers, with the controls."""
         norm = batch_norm or self.norms[0]
         answers = self.answers(norm)
         if not answers:

@@ -223,7 +223,7 @@ def _no_side(root: Path, side: str) -> DomainError:
 
 
 def _plain(name: str) -> str:
-    """Return a name as it looks: capitals and the two ways to write an accent aside."""
+    """Return a name in lower case and in one Unicode form, to compare names that look alike."""
     return unicodedata.normalize("NFC", readable(name)).casefold()
 
 

@@ -389,7 +389,7 @@ def _own_file(info: DomainInfo) -> Path:
 
 
 def _whole(domain: Domain, path: Path, sizes: Sizes, options: str) -> Domain:
-    """Return a domain whose images packing has not cut otherwise than the recipe asks for; raises DomainError."""
+    """Return a domain whose images were cut by packing only as the recipe asks for; raises DomainError."""
     facts = open_arrays(path, kind="domain")[1]
     found = _sizes_of(domain, facts)
     if domain.extents is not None:

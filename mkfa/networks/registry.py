@@ -11,7 +11,7 @@ default_cfgs: dict[str, Any] = {}
 
 
 def register(arch: str) -> None:
-    """Let timm know a `resmixer_C_L` or `convnext_C_L`, unless it has a network of that name.
+    """Register a `resmixer_C_L` or `convnext_C_L` with timm; repeated calls have no effect.
 
     Raises
     ------

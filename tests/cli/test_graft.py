@@ -55,7 +55,7 @@ def test_tables_sentences_figure_and_file(run, tmp_path):
         ("--vocabulary nothing_such", "or one of own, eight"),
         ("--thresholds a,b", "is not a list of numbers"),
         ("--interpolation magic", "choose bilinear, bicubic, nearest"),
-        ("--batch-norm maybe", "choose of both, kept, re-estimated"),
+        ("--batch-norm maybe", "choose from both, kept, re-estimated"),
         ("--layers 99", "names layers that lcnet_035 does not have"),
     ],
 )
