@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
-from mkfa.images.registry import registry
+from mkfa.images.registry import images_of
 from mkfa.progress import Progress, follow
 from mkfa.storage.records import Result
 from mkfa.training.device import Execution
@@ -64,7 +64,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Costs(Result):
-    """The costs of a programme.
+    """What the runs of a programme cost: images, operations and device-hours.
 
     Attributes
     ----------
@@ -191,21 +191,6 @@ def paper_costs(
             )
         costs.append(_sum(row["title"], parts))
     return Costs("the paper's own runs", table["device"], seeds, tuple(costs), tuple(known.values()))
-
-
-def images_of(domain: str) -> tuple[int, int]:
-    """Return the numbers of training and test images of a domain; halves of ImageNet get their share of classes.
-
-    Examples
-    --------
-    >>> images_of("pets"), images_of("imagenet-natural")
-    ((3680, 3669), (575244, 22450))
-    """
-    info = registry()[domain]
-    if info.train or not info.folder:
-        return info.train, info.test
-    whole = registry()[info.folder]
-    return round(whole.train * info.classes / whole.classes), info.test
 
 
 def _rates(

@@ -59,7 +59,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reproduction(Result, ByContent):
-    """A figure or table, at a scale.
+    """A figure or table of the paper, trained at a scale, beside the paper's values.
 
     Attributes
     ----------

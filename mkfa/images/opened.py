@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mkfa.array_types import I64, U8
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
-from mkfa.images.registry import bundled_domains, registry
+from mkfa.images.registry import bundled_domains, images_of, registry
 from mkfa.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Domains:
             if not self.absent or info is None:
                 raise
             size = self.size or min(info.size, self.max_size or info.size)
-            return DomainFacts(info.name, tuple(map(str, range(info.classes))), info.train, info.test, size)
+            return DomainFacts(info.name, tuple(map(str, range(info.classes))), *images_of(name), size)
 
     def asked_as(self, name: str) -> str:
         """Return the name or path from which a domain was read, so that another process can read it."""

@@ -131,3 +131,18 @@ def registry() -> FrozenDict[str, DomainInfo]:
     }
     built = {name: info for name, info in listed.items() if info.how == "build"}
     return FrozenDict({name: info for name, info in listed.items() if name not in built} | bundled | built)
+
+
+def images_of(domain: str) -> tuple[int, int]:
+    """Return the numbers of training and test images of a domain; halves of ImageNet get their share of classes.
+
+    Examples
+    --------
+    >>> images_of("pets"), images_of("imagenet-natural")
+    ((3680, 3669), (575244, 22450))
+    """
+    info = registry()[domain]
+    if info.train or not info.folder:
+        return info.train, info.test
+    whole = registry()[info.folder]
+    return round(whole.train * info.classes / whole.classes), info.test

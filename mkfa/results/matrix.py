@@ -52,7 +52,7 @@ class Overall(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Matrix(Result):
-    """Every source on every target.
+    """Accuracy with the filters of every source on every target, with controls.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ class SweepPoint(ByContent):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sweep(Result):
-    """The settings, and how the difference between learned and random filters changes along each axis that varies.
+    """Arms at several widths, kernel sizes or numbers of steps, and how learned less random filters change with each.
 
     `trends` has a line for each arm that borrows less `random`, and for `random` and these less the base.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -110,6 +111,18 @@ def test_run_says_what_it_would_train_at_the_papers_scale_without_its_images():
     assert "convnextv2_tiny" in shown and "30 runs in all, at paper scale" in shown
     assert "keys-8" in shown and "imagenet" in shown
     assert "is not one at which C2 can be run" in mkfa_of("claims", "run", "C2", "--dry-run", code=2).stderr
+
+
+def test_a_dry_run_at_the_papers_scale_counts_the_images_of_halves_of_imagenet_that_are_not_here():
+    """An epoch of the natural half has 575,244 of the 1,281,167 images, its share of the classes."""
+    shown = mkfa_of("reproduce", "table1", "--scale", "paper", "--dry-run", "--json").stdout
+    plans = json.loads(shown)
+    assert {run["domain"] for run in plans["runs"]} == {"imagenet-natural", "imagenet-manmade"}
+    told = mkfa_of("reproduce", "table1", "--scale", "paper", "--dry-run").stdout
+    steps = int(re.search(r"0 done; (\d+) steps to go", told)[1])
+    images = {"imagenet-natural": 575_244, "imagenet-manmade": 705_923}
+    batch, epochs = 1024, 300
+    assert steps == sum(epochs * (images[run["domain"]] // batch) for run in plans["runs"])
 
 
 def test_reproduce_writes_the_comparison_and_what_the_verb_writes(tmp_path):

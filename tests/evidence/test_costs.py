@@ -7,8 +7,9 @@ import time
 import pytest
 
 from mkfa.errors import MkfaError
-from mkfa.evidence.costs import images_of, measure_rate, paper_costs
+from mkfa.evidence.costs import measure_rate, paper_costs
 from mkfa.images import rand_augment
+from mkfa.images.registry import images_of
 
 
 def test_runs_images_and_operations_of_a_table_counted_by_hand():
