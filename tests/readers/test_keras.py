@@ -149,6 +149,16 @@ def test_bfloat16_and_half_precision(tmp_path: Path) -> None:
     np.testing.assert_array_equal(second, filters((short.astype("u4") << 16).view("f4")))
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2"])
+def test_numbers_of_the_other_byte_order(tmp_path: Path, dtype: str) -> None:
+    layers = network()
+    turned = {name: (node, {k: w.astype(dtype) for k, w in own.items()}) for name, (node, own) in layers.items()}
+    write_old(tmp_path / "x.h5", turned, config=True)
+    bank = harvest(str(tmp_path / "x.h5"))
+    same(bank, {name: (node, {k: w.astype("f4") for k, w in own.items()}) for name, (node, own) in turned.items()})
+    assert bank.layers[0].dtype == str(np.dtype(dtype).newbyteorder("="))
+
+
 def test_keras_is_not_loaded(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections import OrderedDict, defaultdict
@@ -333,6 +334,24 @@ def test_torchscript_is_read_without_being_run(tmp_path: Path, how: str, monkeyp
     assert bank.provenance.rule == "graph" and set(bank.provenance.skipped) == {Why.TRANSPOSED, Why.GROUPED}
     for layer, weight in bank.iter_layers():
         np.testing.assert_array_equal(weight, model.get_parameter(layer.name)[:, 0].detach().numpy())
+
+
+def test_code_in_an_archive_that_unpacks_to_much_is_left_alone(tmp_path: Path) -> None:
+    """Blank lines cost a pattern with nested repetitions gigabytes; a bomb is unpacked up to 16 MB."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Depthwise().eval()).save(tmp_path / "x.pt")
+    for body in (b"\n" * 15_000_000, b"  x = torch.conv2d(" * 4_000_000):
+        with zipfile.ZipFile(tmp_path / "x.pt") as old, zipfile.ZipFile(tmp_path / "y.pt", "w") as new:
+            for info in old.infolist():
+                data = old.read(info)
+                text = b"class Conv2d(Module):\n" + body + data if info.filename.endswith("conv.py") else data
+                kind = zipfile.ZIP_DEFLATED if info.filename.endswith(".py") else zipfile.ZIP_STORED
+                new.writestr(info.filename, text, kind)
+        tracemalloc.start()
+        assert harvest(str(tmp_path / "y.pt")).provenance.rule in ("graph", "shape")
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+        tracemalloc.stop()
 
 
 def test_a_frozen_torchscript_module_says_why_it_does_not_work(tmp_path: Path) -> None:

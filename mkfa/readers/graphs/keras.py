@@ -212,7 +212,7 @@ class _Weights:
     def weight(self, key: str, data: Any) -> Weight:
         self.budget.step(_STEPS_A_WEIGHT)
         self.budget.key(key, LONGEST_NAME)
-        dtype = str(data.dtype)
+        dtype = str(data.dtype.newbyteorder("="))
         if data.dtype.kind == "V" and data.dtype.itemsize == 2:
             dtype = "bfloat16" if hdf5.get_text(data, "dtype", budget=self.budget) == "bfloat16" else dtype
         shape = tuple(int(n) for n in data.shape or ())

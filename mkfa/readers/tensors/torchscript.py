@@ -16,7 +16,7 @@ from typing import Any
 from mkfa.storage.budget import Budget
 
 _MOST_CODE = 1 << 24
-_CLASS = re.compile(r"^class (\w{1,200})\(Module\):\n((?:(?:[ \t].*)?\n)*)", re.MULTILINE)
+_CLASS = re.compile(r"^class (\w{1,200})\(Module\):$", re.MULTILINE)
 _NUMBERS = r"\[([\d, ]{1,40})\]"
 _CALL = re.compile(
     rf"torch\.(conv2d|_convolution|_convolution_mode|conv_transpose2d)\(\w+, weight, \w+, {_NUMBERS}, "
@@ -34,12 +34,14 @@ def convolutions(f: FileIO, top: str, budget: Budget) -> dict[str, Mapping[str, 
     """
     found: dict[str, Mapping[str, Any]] = {}
     for package, text in _code(f, f"{top}code/", budget):
-        for name, body in _CLASS.findall(text):
-            calls = _CALL.findall(body)
+        starts = [*_CLASS.finditer(text)]
+        ends = [*(match.start() for match in starts[1:]), len(text)]
+        for match, end in zip(starts, ends, strict=True):
+            calls = _CALL.findall(text, match.end(), end)
             if len(calls) != 1:
                 continue
             kind, stride, dilation, transposed, groups = calls[0]
-            found[f"{package}.{name}"] = {
+            found[f"{package}.{match[1]}"] = {
                 "stride": _numbers(stride),
                 "dilation": _numbers(dilation or "1, 1"),
                 "groups": int(groups or 2),
