@@ -262,6 +262,9 @@ def fuzz(until: int, seed: int, tally: Tally, *, log: Path | None = None) -> Tal
             had = peak()
             code, said, seconds = fuzzer.run(files, words)
             grown = peak() - had
+            if seconds > SECONDS:  # of a busy machine, or of the input: only the latter takes them again
+                print(f"input {tally.inputs} ({kind}): {seconds:.1f} s, so run again", file=sys.stderr, flush=True)
+                code, said, seconds = fuzzer.run(files, words)
             if problem := problem_of(code, said, seconds, grown):
                 tally.failures.append(f"input {tally.inputs} ({kind}): {problem}")
                 print(tally.failures[-1], file=sys.stderr, flush=True)
