@@ -72,7 +72,8 @@ def cost_of(name: str, n: int, folder: Path) -> Cost:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
                 harvest = ["harvest", str(source), "--name", f"n{os.getpid()}"]
                 export = ["banks", "export", str(source), str(folder / "out.h5"), "--force"]
-                sys.argv = ["mkfa", *(export if source.name == "bank.h5" else harvest)]
+                show = ["domains", "show", str(source)]
+                sys.argv = ["mkfa", *{"bank.h5": export, "domain.h5": show}.get(source.name, harvest)]
                 main()
                 code = 0
         except SystemExit as stop:
@@ -108,6 +109,7 @@ def import_all() -> None:
     import tflite  # noqa: F401
 
     import mkfa.cli.banks
+    import mkfa.cli.domains
     import mkfa.cli.harvest
     import mkfa.cli.verbs
     import mkfa.readers

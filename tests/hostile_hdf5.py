@@ -1,16 +1,19 @@
 """HDF5 files that claim much: chunks that nobody wrote, texts that share one place, tables of gigabytes.
 
 Each builder takes a number that scales the file and returns name -> bytes, as those in `hostile_files`. Files called
-`bank.h5` are banks, the others Keras files.
+`bank.h5` are banks, `domain.h5` packed domains, the others Keras files.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +43,7 @@ def unwritten_chunks(n: int) -> Files:
 
 def chunks_of_one_number(n: int) -> Files:
     def fill(f: Any) -> None:
-        f.create_dataset(f"{LAYERS}/vars/0", (3, 3, 10_000 * n, 1), "f4", chunks=(1, 1, 1, 1))
+        f.create_dataset(f"{LAYERS}/vars/0", (3, 3, 5_000 * n, 1), "f4", chunks=(1, 1, 1, 1))
 
     return hdf5_file("m.weights.h5", fill)
 
@@ -191,8 +194,6 @@ def many_attributes(n: int) -> Files:
 
 
 def bank_file() -> bytes:
-    from pathlib import Path
-
     return (Path(__file__).parent / "old_files" / "bank.h5").read_bytes()
 
 
@@ -251,6 +252,49 @@ def bank_with_texts_that_share(n: int) -> Files:
     return {"bank.h5": sharing(made["bank.h5"], 3901, 50_000 * n)}
 
 
+@functools.cache
+def domain_file() -> bytes:
+    """A packed domain of 24 images."""
+    from mkfa.images.domain_file import make_domain, write_domain
+
+    x, y = np.zeros((24, 16, 16, 3), np.uint8), np.arange(24) % 3
+    domain = make_domain("d", ("a", "b", "c"), train=(x, y), test=(x[:9], y[:9]))
+    with tempfile.TemporaryDirectory() as folder:
+        return write_domain(domain, Path(folder) / "d.h5", facts={"source": "made"}).read_bytes()
+
+
+def packed_images(shape: tuple[int, ...], **options: Any) -> Files:
+    """A packed domain with other training images, none of which is written unless `data` is among the options."""
+    import h5py
+
+    buffer = io.BytesIO(domain_file())
+    with h5py.File(buffer, "r+") as f:
+        del f["x_train"], f["y_train"]
+        f.create_dataset("x_train", shape, "u1", **{"compression": "gzip", **options})
+        f["y_train"] = np.zeros(shape[0], "u1")
+    return {"domain.h5": buffer.getvalue()}
+
+
+def images_of_unwritten_pieces(n: int) -> Files:
+    return packed_images((20_000 * n, 16, 16, 3), chunks=(1024, 16, 16, 3))
+
+
+def images_of_one_piece(n: int) -> Files:
+    """Zeros that gzip packs to a thousandth, in one piece, which is unpacked whole for the first image."""
+    zeros = np.zeros((2000 * min(n, 500), 32, 32, 3), "u1")
+    return packed_images(zeros.shape, chunks=zeros.shape, data=zeros)
+
+
+def images_of_many_pieces(n: int) -> Files:
+    noise = np.arange(1000 * min(n, 200), dtype="u1").reshape(-1, 1, 1, 1)
+    return packed_images(noise.shape, chunks=(1, 1, 1, 1), data=noise)
+
+
+def images_of_parts(n: int) -> Files:
+    """Images whose channels are pieces of their own, unwritten and not compressed."""
+    return packed_images((20_000 * n, 16, 16, 3), chunks=(1024, 16, 16, 1), compression=None)
+
+
 HDF5: tuple[Callable[[int], Files], ...] = (
     unwritten_chunks,
     chunks_of_one_number,
@@ -269,4 +313,8 @@ HDF5: tuple[Callable[[int], Files], ...] = (
     bank_with_a_wide_table,
     bank_of_many_objects,
     bank_with_texts_that_share,
+    images_of_unwritten_pieces,
+    images_of_one_piece,
+    images_of_many_pieces,
+    images_of_parts,
 )

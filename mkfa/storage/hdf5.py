@@ -36,7 +36,7 @@ WIDEST = 1 << 16
 """Most bytes of one row of a table and of one text."""
 
 _STEPS_AN_OBJECT, _STEPS_A_CHECK, _STEPS_A_CHUNK = 100, 150, 4
-_BYTES_AN_OBJECT, _BYTES_A_TEXT = 1500, 120
+_BYTES_AN_OBJECT, _BYTES_A_TEXT, _BYTES_A_CHUNK = 1500, 120, 2300
 _ATTRIBUTES_A_STEP = 20  # attributes, and members of small groups, are looked for one by one
 _MOST_ATTRIBUTE = 1 << 26
 _VERSION = ("v110", "v110")  # from 1.10 on, HDF5's tables have checksums
@@ -240,8 +240,7 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
     budget.produce(2 * size)
     if data.chunks:
         budget.produce(math.prod(data.chunks) * data.dtype.itemsize)
-        pieces = math.prod(-(-n // step) for n, step in zip(data.shape, data.chunks, strict=True))
-        budget.step(_STEPS_A_CHUNK * pieces)
+        _charge_chunks(data, budget)
     if data.chunks is None and data.id.get_storage_size() < size:
         raise BankError("file", f"claims more numbers of {name} than it contains", "fetch the file again")
     layout = data.id.get_create_plist()
@@ -254,6 +253,13 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
     if data.size:
         data.read_direct(out)
     return out
+
+
+def _charge_chunks(data: Any, budget: Budget) -> None:
+    """Charge what HDF5 needs for the chunks of a dataset, whatever they hold; raises SourceError if there are too many."""
+    pieces = math.prod(-(-n // step) for n, step in zip(data.shape, data.chunks, strict=True))
+    budget.step(_STEPS_A_CHUNK * pieces)
+    budget.produce(_BYTES_A_CHUNK * pieces)
 
 
 def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
@@ -283,7 +289,7 @@ def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
             if isinstance(item, h5py.Group):
                 groups.append((name, item))
             elif isinstance(item, h5py.Dataset):
-                spans += _span(item, name, compressed=compressed)
+                spans += _span(item, name, budget, compressed=compressed)
             else:
                 raise BankError("file", f"has {name[:80]}, which is neither a group nor a dataset", _OWN)
     at_byte = 0
@@ -295,12 +301,16 @@ def _check_layout(f: Any, size: int, *, compressed: bool) -> None:
         at_byte = last
 
 
-def _span(data: Any, name: str, *, compressed: bool) -> list[tuple[int, int, str]]:
+def _span(data: Any, name: str, budget: Budget, *, compressed: bool) -> list[tuple[int, int, str]]:
     """Return the place of a dataset in the file: its first byte and the one after its last; [] if it is empty."""
     import h5py
 
     layout = data.id.get_create_plist()
     if compressed and data.chunks is not None and data.dtype == np.uint8 and data.ndim == 4:
+        if [layout.get_filter(i)[0] for i in range(layout.get_nfilters())] != [h5py.h5z.FILTER_DEFLATE]:
+            raise BankError("file", f"has {name[:80]} packed otherwise than with gzip alone", _OWN)
+        budget.produce(int(data.size) + math.prod(data.chunks))  # a piece can be larger than the images
+        _charge_chunks(data, budget)
         return []
     if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_nfilters() or layout.get_external_count():
         raise BankError("file", f"has {name[:80]} in pieces, compressed or outside the file", _OWN)

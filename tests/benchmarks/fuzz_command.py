@@ -185,7 +185,8 @@ class Fuzzer:
             first = next(iter(files))
             if rng.random() < 0.5:
                 files[first] = mutated(rng, files[first], b"")
-            return name, files, KINDS["bank, exported"].words if first == "bank.h5" else HARVEST
+            reader = {"bank.h5": "bank, exported", "domain.h5": "domain"}.get(first)
+            return name, files, KINDS[reader].words if reader else HARVEST
         kind = rng.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
         if kind not in self.sound:
             self.sound[kind] = KINDS[kind].sound()
