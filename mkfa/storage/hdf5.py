@@ -256,7 +256,7 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
 
 
 def _charge_chunks(data: Any, budget: Budget) -> None:
-    """Charge what HDF5 needs for the chunks of a dataset, whatever they hold; raises SourceError if there are too many."""
+    """Charge what HDF5 needs for the chunks of a dataset, whatever they hold; raises SourceError if too many."""
     pieces = math.prod(-(-n // step) for n, step in zip(data.shape, data.chunks, strict=True))
     budget.step(_STEPS_A_CHUNK * pieces)
     budget.produce(_BYTES_A_CHUNK * pieces)

@@ -89,18 +89,21 @@ def read_manifest(model: Path, groups: Any) -> Manifest:
     budget = Budget(model, model.stat().st_size)
     manifest = Manifest(budget=budget)
     sizes: dict[Path, int] = {}
+    places: dict[str, Path] = {}
     for entry in groups if isinstance(groups, list) else ():
         paths, specs = (entry.get("paths"), entry.get("weights")) if isinstance(entry, dict) else (None, None)
         if not isinstance(paths, list) or not isinstance(specs, list):
             raise DamagedError("a group of weights without paths")
-        files = tuple(_beside(model, name) for name in paths)
-        for file in files:
+        for name in paths:
             budget.step(_STEPS_A_WEIGHT)
-            if file not in sizes:
+            if str(name) not in places:
                 budget.step(_STEPS_A_READ)
+                file = places[str(name)] = _beside(model, name)
                 read_head(file)  # refuses missing files, LFS pointers and web pages
-                sizes[file] = file.stat().st_size
-                budget.grow(sizes[file])
+                if file not in sizes:
+                    sizes[file] = file.stat().st_size
+                    budget.grow(sizes[file])
+        files = tuple(places[str(name)] for name in paths)
         own = [sizes[file] for file in files]
         starts = tuple(itertools.accumulate((0, *own[:-1]))) if own else ()
         group = _Group(model, files, starts, sum(own), budget)
