@@ -131,8 +131,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 10
-SKEWED = 0.5
+FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 25
+SKEWED = 0.55
 """Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold."""
 SHARE_RULE = (
     f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and "
@@ -146,9 +146,11 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
 
     Groups are the sampling units. Delete-one-group jackknife for unequal groups (Busing, Meijer, van der Leeden 1999,
     Statistics and Computing 9, 3-8) of the log odds, half a member added to either side, with Student's t. Its degrees
-    of freedom are those of the effective number of groups, (sum of sizes)^2 / sum of sizes^2 - 1, times `SKEWED`. With
-    few groups or few members the intervals do not hold, and there is none: see `SHARE_RULE`. Simulations:
-    tests/benchmarks/CALIBRATION.md.
+    of freedom are those of the effective number of groups, n = (sum of sizes)^2 / sum of sizes^2, less 1, times
+    `SKEWED`. The interval is shifted towards the longer tail of the groups by m3 / (2 m2 n), as that of Johnson's
+    modified t (1978, Journal of the American Statistical Association 73, 536-544) is at |t| = 1, at most by one
+    standard error; m2 and m3 are central moments of the pseudo-values. With few groups or few members the intervals do
+    not hold, and there is none: see `SHARE_RULE`. Simulations: tests/benchmarks/CALIBRATION.md.
 
     Parameters
     ----------
@@ -180,11 +182,14 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
     pseudo = (value - (1 - weight) * without) / weight
     estimate = len(sizes) * value - ((1 - weight) * without).sum(axis=0)
     variance = ((pseudo - estimate) ** 2 * weight / (1 - weight)).mean(axis=0)
-    reach = t.ppf((1 + LEVEL) / 2, SKEWED * (effective - 1))
-    reach = reach * np.sqrt(variance)
+    error = np.sqrt(variance)
+    away = pseudo - (weight * pseudo).sum(axis=0)
+    second, third = ((weight * away**power).sum(axis=0) for power in (2, 3))
+    shift = np.clip(third / np.maximum(2 * second * effective, np.finfo(np.float64).tiny), -error, error)
+    reach = t.ppf((1 + LEVEL) / 2, SKEWED * (effective - 1)) * error
     reach[np.minimum(whole, total - whole) < FEWEST_MEMBERS] = np.nan
     with np.errstate(over="ignore"):
-        low, high = (1 / (1 + np.exp(-(value + sign * reach))) for sign in (-1, 1))
+        low, high = (1 / (1 + np.exp(-(value + shift + sign * reach))) for sign in (-1, 1))
     return np.minimum(low, whole / total), np.maximum(high, whole / total)
 
 
