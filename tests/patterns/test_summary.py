@@ -98,7 +98,7 @@ def test_intervals_are_over_layers():
     assert each.beyond == pytest.approx(0.5, abs=0.03)
     assert each.beyond_low < 0.25 and each.beyond_high > 0.75
     for row in summary.classes:
-        if 10 <= row.filters <= 230:
+        if 25 <= row.filters <= 215:
             assert row.low < row.share < row.high
         else:
             assert np.isnan(row.low) and np.isnan(row.high)
