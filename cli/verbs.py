@@ -231,6 +231,11 @@ def _as_sentence(error: BaseException) -> MkfaError:
         return usage
     if isinstance(error, MemoryError):
         return WorkError("memory", "there is not enough of it", "close other programs or name fewer banks")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # Path.resolve before 3.13
+        path = one_line(str(error).removeprefix("Symlink loop from ").strip("'\""))
+        return MkfaError(path, "is a link that leads back to itself", "check the path")
+    if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
+        return MkfaError("a path with ~", "names a user that this machine does not know", "give the whole path")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return MkfaError(f"{str(error.filename)[:60]}...", "is too long for a file name", "give a shorter one")
     if isinstance(error, OSError) and error.strerror:

@@ -284,7 +284,7 @@ def _by_lists(info: DomainInfo) -> ImageSet:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise DomainError(index, f"cannot be read ({reason})", info.remedy) from None
         rows = [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
-        if not rows or not all(len(r) == 2 and r[1].isdigit() and len(Path(r[0]).parts) == 3 for r in rows):
+        if not rows or not all(len(r) == 2 and r[1].isdecimal() and len(Path(r[0]).parts) == 3 for r in rows):
             raise DomainError(index, "does not have lines 'sketch/CLASS/FILE LABEL'", info.remedy)
         labels = np.array([int(label) for _, label in rows], np.int64)
         classes |= {int(label): Path(file).parts[1] for file, label in rows}

@@ -257,4 +257,4 @@ def _few(doubtful: Mapping[str, str]) -> FrozenDict[str, str]:
 def _now() -> str:
     """Return the time, or SOURCE_DATE_EPOCH for banks that are equal byte for byte (reproducible-builds.org)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return dt.datetime.fromtimestamp(int(epoch), dt.UTC).isoformat() if epoch.isdigit() else now()
+    return dt.datetime.fromtimestamp(int(epoch), dt.UTC).isoformat() if epoch.isdecimal() else now()

@@ -311,6 +311,10 @@ def test_names_and_paths_that_no_bank_can_have_are_refused(checkpoint, tmp_path)
     assert_refused(mkfa("harvest", checkpoint, "--name", "..."), ["name '...'", "pass another --name"])
     assert_refused(mkfa("harvest", checkpoint, "--name", "x" * 300), "too long for a file name")
     assert_refused(mkfa("show", "x" * 300), "too long for a file name")
+    loop = tmp_path / "loop.pth"
+    loop.symlink_to(loop.name)
+    assert_refused(mkfa("harvest", loop), "loop.pth: ")
+    assert_refused(mkfa("show", "~nobody-of-that-name/x.h5"), "a user that this machine does not know")
     assert_refused(mkfa("show", ""), "is an empty name")
     assert not list(library_folder().glob("*")) and not (tmp_path / "bank.txt").exists()
 

@@ -156,6 +156,7 @@ def test_resolve() -> None:
         ("convnext_base.fb_in2k", "did you mean fb_in22k"),
         ("convnext_base.zzz", "its tags are fb_in22k_ft_in1k"),
         ("qqqqq", "give a path"),
+        ("\u00b2", "give a path"),
         ("coatnet_0_224", "no pretrained weights"),
     ],
 )

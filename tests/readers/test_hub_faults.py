@@ -15,6 +15,7 @@ from hub_server import CONVNEXT_ATTO, Client, Fault, HubServer, Run, write_safet
 
 from mkfa.errors import WorkError
 from mkfa.readers.hub import cache as hub_cache
+from mkfa.readers.hub import ranges as hub_ranges
 from mkfa.readers.hub import requests as hub_http
 
 REPO = "timm/convnext_atto.d2_in1k"
@@ -210,8 +211,17 @@ def test_waiting_time_that_a_server_asks_for(headers: dict[str, str], seconds: f
 
 @pytest.mark.parametrize("zone", [dt.UTC, dt.timezone(dt.timedelta(hours=-5))])
 def test_a_date_to_wait_for_is_a_waiting_time(zone: dt.tzinfo) -> None:
-    until = format_datetime(dt.datetime.now(zone) + dt.timedelta(seconds=20), usegmt=zone is dt.UTC)
-    assert 18 <= hub_http._retry_after({"retry-after": until}) <= 20
+    start = dt.datetime.now(zone)
+    until = format_datetime(start + dt.timedelta(seconds=20), usegmt=zone is dt.UTC)
+    wait = hub_http._retry_after({"retry-after": until})
+    assert 19 - (dt.datetime.now(zone) - start).total_seconds() <= wait <= 20
+
+
+@pytest.mark.parametrize("size", ["\u00b2", "9" * 5000, "-1", "1e3", ""])
+def test_a_size_that_is_no_number(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setattr(hub_ranges, "head", lambda *_, **__: hub_http.Reply(200, {"content-length": size}))
+    with pytest.raises(WorkError, match="does not state its size"):
+        hub_ranges.pin("some/one", "model.safetensors")
 
 
 def test_a_token_does_not_follow_a_redirect_to_another_server(harvest: Client, hub: HubServer) -> None:

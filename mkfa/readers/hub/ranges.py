@@ -105,7 +105,7 @@ def pin(repo: str, file: str, revision: str = "", *, retries: int | None = None)
         url = target
     digest = etag.removeprefix("W/").strip('"').lower()
     sha256 = digest if re.fullmatch(r"[0-9a-f]{64}", digest) else ""
-    if not size.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", size):
         raise WorkError(f"{repo}/{file}", "is on a hub that does not state its size", "fetch the file by other means")
     pinned = hf_hub_url(repo, file, revision=commit or revision or None, endpoint=endpoint())
     return Pinned(repo, file, commit, sha256, int(size), pinned, own_etag, location)

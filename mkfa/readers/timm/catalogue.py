@@ -358,7 +358,7 @@ def _unknown(name: str) -> UnknownNameError:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
 
 
 def _live_graph(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, str]]:
