@@ -9,6 +9,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,30 +49,38 @@ def curve(steps: int, seeds: int, out: str) -> list[str]:
     return [*CURVE, "--equal-steps", str(steps), "--seeds", str(seeds), "--out", out]
 
 
+@contextmanager
+def machine(name: str) -> Iterator[Namespace]:
+    """Open a namespace for a Ray cluster in a folder that is removed afterwards.
+
+    Its path is short: those of Ray's sockets have 107 characters at most.
+    """
+    folder = Path(f"/tmp/mkfa-ray-{os.getpid()}{name}")
+    with Namespace(folder, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0") as inside:
+        try:
+            yield inside
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @needs_ray
 def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
     words = ["train", "digits", "--seeds", "4", *SMALL, "--equal-steps", "800"]
-    # a short path: those of Ray's sockets have 107 characters at most
-    with Namespace(
-        Path(f"/tmp/mkfa-ray-{os.getpid()}"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
-    ) as inside:
-        try:
-            start_ray(inside)
-            guess = inside.mkfa(*words, "--out", "ray", "--engine", "ray", "--address", RAY, "--estimate").stdout
-            assert "2 runs at a time on 2 nodes, 1 thread each, timed so" in _joined(guess)
-            sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
+    with machine("") as inside:
+        start_ray(inside)
+        guess = inside.mkfa(*words, "--out", "ray", "--engine", "ray", "--address", RAY, "--estimate").stdout
+        assert "2 runs at a time on 2 nodes, 1 thread each, timed so" in _joined(guess)
+        sweep = inside.start([*mkfa(), *words, "--out", "ray", "--engine", "ray", "--address", RAY])
 
-            while not list(inside.folder.glob("ray/runs/*/result.json")) or not lose_node_at_work(inside):
-                assert sweep.poll() is None, sweep.communicate()[0][-3000:]
-                time.sleep(0.2)
-            said, _ = sweep.communicate(timeout=900)
-            assert sweep.returncode == 0, said[-3000:]
-            assert len(raylets(inside)) == 2  # mkfa neither started nor stopped any
-            inside.mkfa(*words, "--out", "local")
-            local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
-            attempts = "".join(path.read_text() for path in inside.folder.glob("ray/runs/*/attempts.jsonl"))
-        finally:
-            shutil.rmtree(inside.folder, ignore_errors=True)
+        while not list(inside.folder.glob("ray/runs/*/result.json")) or not lose_node_at_work(inside):
+            assert sweep.poll() is None, sweep.communicate()[0][-3000:]
+            time.sleep(0.2)
+        said, _ = sweep.communicate(timeout=900)
+        assert sweep.returncode == 0, said[-3000:]
+        assert len(raylets(inside)) == 2  # mkfa neither started nor stopped any
+        inside.mkfa(*words, "--out", "local")
+        local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
+        attempts = "".join(path.read_text() for path in inside.folder.glob("ray/runs/*/attempts.jsonl"))
     assert cluster == local and len(local) == 4
     assert "was lost" in attempts
     assert "it is tried again" in said
@@ -95,23 +105,18 @@ def lose_node_at_work(inside: Namespace) -> bool:
 @needs_ray
 def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
     words = ["train", "digits", "--seeds", "2", *SMALL, "--equal-steps", "800"]
-    with Namespace(
-        Path(f"/tmp/mkfa-ray-{os.getpid()}-d"), RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"
-    ) as inside:
-        try:
-            start_ray(inside, nodes=1)
-            on_ray = [*words, "--out", "ray", "--engine", "ray", "--address", RAY]
-            driver = inside.start([*mkfa(), *on_ray])
-            while not list(inside.folder.glob("ray/runs/*/progress.json")):
-                assert driver.poll() is None, driver.communicate()[0][-3000:]
-                time.sleep(0.2)
-            driver.kill()
-            driver.communicate()
-            inside.mkfa(*on_ray)
-            inside.mkfa(*words, "--out", "local")
-            local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
-        finally:
-            shutil.rmtree(inside.folder, ignore_errors=True)
+    with machine("-d") as inside:
+        start_ray(inside, nodes=1)
+        on_ray = [*words, "--out", "ray", "--engine", "ray", "--address", RAY]
+        driver = inside.start([*mkfa(), *on_ray])
+        while not list(inside.folder.glob("ray/runs/*/progress.json")):
+            assert driver.poll() is None, driver.communicate()[0][-3000:]
+            time.sleep(0.2)
+        driver.kill()
+        driver.communicate()
+        inside.mkfa(*on_ray)
+        inside.mkfa(*words, "--out", "local")
+        local, cluster = what_counts(inside.folder / "local"), what_counts(inside.folder / "ray")
     assert cluster == local and len(local) == 2
 
 
@@ -119,22 +124,19 @@ def test_a_driver_that_is_killed_on_a_ray_cluster_costs_nothing():
 @pytest.mark.parametrize("odd", ["version", "folder"])
 def test_a_node_with_another_version_or_another_folder_is_refused_and_nothing_is_written(odd):
     """The node's Python changes the version as it starts; or an empty file system hides the folder from the node."""
-    folder = Path(f"/tmp/mkfa-ray-{os.getpid()}-{odd}")
-    with Namespace(folder, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0") as inside:
-        try:
-            (folder / "odd").mkdir()
-            (folder / "apart").mkdir()
-            (folder / "odd" / "sitecustomize.py").write_text("import mkfa.version\nmkfa.version.VERSION = '0.0.1'\n")
-            before = {
-                "version": f"export PYTHONPATH={folder / 'odd'};",
-                "folder": f"mount -t tmpfs none {folder / 'apart'} &&",
-            }
-            start_ray(inside, nodes=1, before=before[odd])
-            words = ["train", "digits", "--seeds", "1", *SMALL, "--equal-steps", "3", "--out", "apart"]
-            done = inside.mkfa(*words, "--engine", "ray", "--address", RAY, check=False)
-            left = list((folder / "apart").iterdir())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with machine(f"-{odd}") as inside:
+        folder = inside.folder
+        (folder / "odd").mkdir()
+        (folder / "apart").mkdir()
+        (folder / "odd" / "sitecustomize.py").write_text("import mkfa.version\nmkfa.version.VERSION = '0.0.1'\n")
+        before = {
+            "version": f"export PYTHONPATH={folder / 'odd'};",
+            "folder": f"mount -t tmpfs none {folder / 'apart'} &&",
+        }
+        start_ray(inside, nodes=1, before=before[odd])
+        words = ["train", "digits", "--seeds", "1", *SMALL, "--equal-steps", "3", "--out", "apart"]
+        done = inside.mkfa(*words, "--engine", "ray", "--address", RAY, check=False)
+        left = list((folder / "apart").iterdir())
     said = _joined(done.stderr)
     expected = {"version": "has mkfa 0.0.1 instead of", "folder": "apart/runs: is not the same folder on node"}
     assert done.returncode == 2 and expected[odd] in said, said
