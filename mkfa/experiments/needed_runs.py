@@ -11,7 +11,7 @@ from mkfa.experiments.sources import Source
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
-from mkfa.training.network_size import shapes_by_name
+from mkfa.training.network_size import Shape, shapes_by_name
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE, RunSpec
@@ -215,6 +215,7 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
         if cell[3] and (arm.checked or (not same and arm.source == "needed")):
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
     networks: dict[str, Any] = {}
+    shapes = shapes_by_name(setting.arch, setting.options)
     for cell in largest.values():
         planned = _planned(setting, domains, cell, 0, needs=find_arm(cell[2]).needs_source)
         filters: Any = planned.bank
@@ -224,7 +225,10 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
                 networks[base.hash] = build(base, domain, None)[0]
             filters = borrowed_filters(networks[base.hash], base, domain, to=planned.spec, digest="")
         try:
-            build(planned.spec, domains[cell[1]], filters)
+            if filters is None and setting.what == "depthwise" and shapes:
+                _fill(shapes[: cell[3]], cell[2], setting.fit_kernel)
+            else:
+                build(planned.spec, domains[cell[1]], filters)
         except MkfaError as error:  # the arm does not know the name of its source
             named = error.thing
             if named.startswith("source"):
@@ -232,6 +236,21 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
                 if not planned.source:
                     named = f"arm {cell[2]}"
             raise type(error)(named, error.problem, error.remedy) from None
+
+
+def _fill(shapes: Sequence[Shape], arm: str, fit: str) -> None:
+    """Compute the kernels of an arm without a source for layers of these shapes; raises as the arm does."""
+    import numpy as np
+
+    from mkfa.arms.arms import find_arm
+    from mkfa.arms.fillings import Request, Weights
+
+    rng = np.random.default_rng(0)
+    layers = [
+        Weights(f"layer {i}", rng.standard_normal((width, 1, *size), np.float32))
+        for i, (width, *size) in enumerate(shapes, 1)
+    ]
+    find_arm(arm).kernels(Request((), layers, rng, fit))
 
 
 def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:
