@@ -3,7 +3,8 @@
 `python tests/benchmarks/bench_strategies.py [--device auto] [--arch convmixer_32_18] [--patch 4] [--batch 32]
 [--counts 1,2,4,8] [--rounds 3] [--only strategies] [--json FILE]` writes a table for whatever device is at hand. Every
 figure is measured in a process of its own, in turn with one run alone, which the speed-up is relative to. On a machine
-that other programs use, only the speed-up is worth something.
+that other programs use, only the speed-up is worth something; `--clock cpu` counts seconds of processor time instead,
+for the strategies of one process.
 
 Counted on any device: the weight gradients of a step with frozen and with trained layers. With a GPU also:
 ConvNeXt-Femto at 32, 64 and 224 px beside timm's loop (`bench_train.py`) and beside airbench, and how often the host
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,8 @@ def measure(options: argparse.Namespace, strategy: str, count: int) -> dict[str,
     from mkfa.engines.processes import timer_of
 
     spec, domains = spec_of(options)
+    if options.clock == "cpu":
+        time.perf_counter = time.process_time
     seconds, size = timer_of(domains, execution_of(options))(strategy, spec, count)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if strategy == "processes":  # all are as large as the largest
@@ -70,7 +74,7 @@ def measure(options: argparse.Namespace, strategy: str, count: int) -> dict[str,
 
 
 def child(options: argparse.Namespace, strategy: str, count: int) -> dict[str, Any]:
-    words = [f"--{key}={getattr(options, key)}" for key in ("device", "arch", "patch", "batch")]
+    words = [f"--{key}={getattr(options, key)}" for key in ("device", "arch", "patch", "batch", "clock")]
     command = [sys.executable, __file__, *words, f"--one={strategy},{count}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -83,6 +87,8 @@ def strategies(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the table's rows."""
     rows = []
     names = ("alone", "processes", "stacked", *(("graph",) if execution_of(options).kind == "cuda" else ()))
+    if options.clock == "cpu":
+        names = ("alone", "stacked")
     for name in names:
         for count in options.counts:
             if name == "alone" and count > 1:
@@ -201,6 +207,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=9, help="frozen layers in the comparison")
     parser.add_argument("--counts", default="1,2,4,8", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", default="wall", choices=("wall", "cpu"))
     parser.add_argument("--only", default="", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
