@@ -17,7 +17,7 @@ def drawn(name: str) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "points", "seeds"),
-    [("letters-sensitive", 36, 3), ("digits-18-layers", 15, 5), ("letters-convnext", 12, 3)],
+    [("letters-sensitive", 36, 3), ("digits-18-layers", 15, 5), ("letters-convnext", 12, 3), ("digits-convnext", 12, 5)],
 )
 def test_a_curve_is_complete_with_its_seeds(name: str, points: int, seeds: int) -> None:
     found = drawn(name)
@@ -78,6 +78,9 @@ def test_the_matrix_is_complete() -> None:
         ("letters-sensitive", "selffer", "last", 4.1),
         ("letters-sensitive", "covariance", "all", -1.6),
         ("letters-convnext", "transfer", "last", -0.9),
+        ("digits-convnext", "transfer", "last", -0.8),
+        ("digits-convnext", "transfer", "all", -0.8),
+        ("digits-convnext", "delta", "last", -52.5),
         ("digits-18-layers", "transfer", "last", 7.2),
         ("digits-18-layers", "covariance", "last", 2.7),
         ("fashion-digits-600-steps", "transfer", "last", 0.5),
