@@ -17,7 +17,12 @@ def drawn(name: str) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "points", "seeds"),
-    [("letters-sensitive", 36, 3), ("digits-18-layers", 15, 5), ("letters-convnext", 12, 3), ("digits-convnext", 12, 5)],
+    [
+        ("letters-sensitive", 36, 3),
+        ("digits-18-layers", 15, 5),
+        ("letters-convnext", 12, 3),
+        ("digits-convnext", 12, 5),
+    ],
 )
 def test_a_curve_is_complete_with_its_seeds(name: str, points: int, seeds: int) -> None:
     found = drawn(name)
