@@ -332,12 +332,7 @@ DEFAULT_ARMS = "transfer,selffer,random,delta"
 def find_arm(name: str) -> Arm:
     """Return an arm by name: "first-5" is `first-k` with number 5, "keys-8:mine" is `keys-k:NAME` with number 8.
 
-    Raises
-    ------
-    UnknownNameError
-        No such arm.
-    MkfaError
-        Its number is too large, or nothing stands after its colon.
+    Raises UnknownNameError: no such arm. Raises MkfaError: its number is too large, or nothing stands after its colon.
 
     Examples
     --------

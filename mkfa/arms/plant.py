@@ -96,12 +96,8 @@ def set_filters(  # noqa: PLR0913 (options are keywords)
     images : (N, H, W, C) uint8 or None
         The target's training images; needed by the arms `pca` and `pca-k`.
 
-    Raises
-    ------
-    UnknownNameError
-        No such arm.
-    MkfaError
-        The network has fewer layers than requested, or the source is missing, or of the wrong kind or shape.
+    Raises UnknownNameError: no such arm. Raises MkfaError: the network has fewer layers than requested, or the source
+    is missing, or of the wrong kind or shape.
 
     Examples
     --------

@@ -290,12 +290,8 @@ def write_analysis(path: str | Path, analysis: Analysis, *, of: FilterBank | Non
     ----------
     of : the bank that was analysed; None where nobody else can have replaced it.
 
-    Raises
-    ------
-    BankError
-        The file is not a bank, or holds another bank than the one that was analysed.
-    WorkError
-        Another process changes the file for longer than `LOCK_WAIT`, or the result cannot be written.
+    Raises BankError: the file is not a bank, or holds another bank than the one that was analysed. Raises WorkError:
+    another process changes the file for longer than `LOCK_WAIT`, or the result cannot be written.
     """
     path = Path(path)
     with changing(path):

@@ -164,12 +164,8 @@ class Plan(Result):
     def carry_out(self, progress: Progress = None) -> tuple[Outcome, ...]:
         """Train the unfinished runs; `progress` counts runs.
 
-        Raises
-        ------
-        Stopped
-            SIGINT or SIGTERM was received; the active runs saved their state.
-        MkfaError, WorkError
-            A run failed, or no run ended with a result.
+        Raises Stopped: SIGINT or SIGTERM was received; the active runs saved their state. Raises MkfaError or
+        WorkError: a run failed, or no run ended with a result.
         """
         from mkfa.engines.sweep import carry_out
         from mkfa.training.stopping import Stop

@@ -90,12 +90,7 @@ def find_vocabulary(text: BankLike, own: FilterBank) -> Vocabulary:
         named. "keys:" before any of these, such as "keys:BANK", takes its keys instead of filters at random.
     own : the network's filters.
 
-    Raises
-    ------
-    UnknownNameError
-        Nothing has that name.
-    MkfaError
-        Keys were asked of a set that has one size.
+    Raises UnknownNameError: nothing has that name. Raises MkfaError: keys were asked of a set that has one size.
 
     Examples
     --------

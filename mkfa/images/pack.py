@@ -130,12 +130,8 @@ def pack(
     decoding : background of transparent images and range of values; the ranges of the data set are filled in.
     advance : called with the numbers of images as they are processed.
 
-    Raises
-    ------
-    DomainError
-        An image cannot be decoded, with `strict`; or no image of a side or no training image of a class can be.
-    WorkError
-        The disk is full, memory is short, or another process is packing the same file.
+    Raises DomainError: an image cannot be decoded, with `strict`; or no image of a side or no training image of a class
+    can be. Raises WorkError: the disk is full, memory is short, or another process is packing the same file.
     """
     sizes = size if isinstance(size, Sizes) else Sizes(size)
     check_target(out, overwrite=overwrite)

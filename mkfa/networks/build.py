@@ -60,12 +60,8 @@ def build_network(  # noqa: PLR0913 (options are keywords)
     branch_gain : initial weight of the batch norms that end the branches of a `resmixer_C_L`, and of the layer scale of
         a `convnext_C_L`; others have no such option.
 
-    Raises
-    ------
-    UnknownNameError
-        No such architecture.
-    MkfaError
-        The network cannot be built with these options or does not accept images of this size.
+    Raises UnknownNameError: no such architecture. Raises MkfaError: the network cannot be built with these options or
+    does not accept images of this size.
 
     Examples
     --------

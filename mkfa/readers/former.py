@@ -37,12 +37,8 @@ class Former:
 def former_bank(path: Path, *, force: bool) -> Former:
     """Return what is at a bank's path.
 
-    Raises
-    ------
-    InUseError
-        Another program has the file open for writing.
-    MkfaError
-        It is neither a bank nor a damaged one, and `force` is False.
+    Raises InUseError: another program has the file open for writing. Raises MkfaError: it is neither a bank nor a
+    damaged one, and `force` is False.
     """
     if not path.exists() and not path.is_symlink():
         return Former()

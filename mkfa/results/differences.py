@@ -63,12 +63,7 @@ class RunComparison:
 def compare_runs(records: Sequence[RunRecord]) -> RunComparison:
     """Compare runs.
 
-    Raises
-    ------
-    MkfaError
-        There are fewer than two runs, or one is named twice.
-    WorkError
-        A run is unfinished.
+    Raises MkfaError: there are fewer than two runs, or one is named twice. Raises WorkError: a run is unfinished.
     """
     if len(records) < 2:
         raise MkfaError(f"{len(records)} run", "is not enough for a comparison", "name two or more")

@@ -41,12 +41,8 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     root : folder of the run folders.
     command : the command line that produced it; "" for the one recorded in the file.
 
-    Raises
-    ------
-    MkfaError
-        The file is not a sweep's result, lists no runs, or none of its runs is finished below `root`.
-    WorkError
-        A run folder is damaged.
+    Raises MkfaError: the file is not a sweep's result, lists no runs, or none of its runs is finished below `root`.
+    Raises WorkError: a run folder is damaged.
     """
     record = read_result(path)
     parameters = dict(record["parameters"])

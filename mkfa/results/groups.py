@@ -75,12 +75,8 @@ def group_runs(records: Sequence[RunRecord], by: Sequence[str]) -> tuple[GroupTa
     tuple of GroupTable
         One for each network, domain and recipe, except for fields in `by`.
 
-    Raises
-    ------
-    MkfaError
-        There are no runs or no fields, or "seed" is one of the fields.
-    UnknownNameError
-        A field is not in `FIELDS`.
+    Raises MkfaError: there are no runs or no fields, or "seed" is one of the fields. Raises UnknownNameError: a field
+    is not in `FIELDS`.
     """
     _check(by)
     if not records:

@@ -87,12 +87,7 @@ def list_runs(place: Path, *, experiment: str = "") -> tuple[RunRecord, ...]:
 def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
     """Return one run from a folder or a results file, by its hash or a prefix of it, or by its folder's path.
 
-    Raises
-    ------
-    UnknownNameError
-        The name matches no run or several runs.
-    WorkError
-        The run's folder is damaged.
+    Raises UnknownNameError: the name matches no run or several runs. Raises WorkError: the run's folder is damaged.
     """
     if place.is_dir() or not place.exists() or _is_run(Path(name)):
         run = read_run(find_run(place, name))

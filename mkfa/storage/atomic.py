@@ -19,12 +19,8 @@ _LONGEST = 220
 def atomic_write(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
     """Write `data` to `path` so that a reader sees either the old file or the whole new one.
 
-    Raises
-    ------
-    MkfaError
-        The folder is missing or read-only, `path` is a folder, or `path` exists and `overwrite` is False.
-    WorkError
-        The disk is full or failed; no temporary file is left.
+    Raises MkfaError: the folder is missing or read-only, `path` is a folder, or `path` exists and `overwrite` is False.
+    Raises WorkError: the disk is full or failed; no temporary file is left.
     """
     check_target(path, overwrite=overwrite)
     _remove_stale(path)

@@ -102,13 +102,8 @@ def open_file(path: Path, *, compressed: bool = False) -> Iterator[Any]:
     ----------
     compressed : accept images (four dimensions, uint8) that gzip compresses; `mkfa.storage.file_rows` reads those.
 
-    Raises
-    ------
-    InUseError
-        Another program has the file open for writing.
-    BankError
-        The file is missing, unreadable, not HDF5, has links or data that mkfa does not write, or (raised while the body
-        reads it) is damaged.
+    Raises InUseError: another program has the file open for writing. Raises BankError: the file is missing, unreadable,
+    not HDF5, has links or data that mkfa does not write, or (raised while the body reads it) is damaged.
     """
     import h5py
 
@@ -141,12 +136,8 @@ def open_file(path: Path, *, compressed: bool = False) -> Iterator[Any]:
 def open_weights(source: Path | IO[bytes], thing: object) -> Iterator[Any]:
     """Open an HDF5 file that another program wrote, or an open stream of one, and yield the h5py.File.
 
-    Raises
-    ------
-    InUseError
-        Another program has the file open for writing.
-    SourceError
-        The file is not HDF5, or (raised while the body reads it) damaged. `thing` names it.
+    Raises InUseError: another program has the file open for writing. Raises SourceError: the file is not HDF5, or
+    (raised while the body reads it) damaged. `thing` names it.
     """
     import h5py
 
@@ -224,12 +215,8 @@ def has_attribute(at: Any, key: str, budget: Budget) -> bool:
 def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
     """Read a dataset of numbers whole; its bytes are charged twice, since the reader makes them float32.
 
-    Raises
-    ------
-    BankError
-        It is outside the file, not of numbers, or packed by a filter that is not HDF5's own.
-    SourceError
-        It has more bytes or chunks than are left of the budget.
+    Raises BankError: it is outside the file, not of numbers, or packed by a filter that is not HDF5's own. Raises
+    SourceError: it has more bytes or chunks than are left of the budget.
     """
     name, size = data.name, data.size * data.dtype.itemsize
     if data.is_virtual or data.external:

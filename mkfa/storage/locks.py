@@ -44,12 +44,7 @@ def hold(path: Path, *, wait: float = WAIT) -> Iterator[Callable[[], None]]:
     ----------
     wait : seconds to wait for another process to release the lock.
 
-    Raises
-    ------
-    LockHeldError
-        Another process holds it for longer than `wait`.
-    WorkError
-        The file cannot be opened.
+    Raises LockHeldError: another process holds it for longer than `wait`. Raises WorkError: the file cannot be opened.
 
     Examples
     --------

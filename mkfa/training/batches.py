@@ -188,13 +188,8 @@ def place(
         As in `mkfa.training.device.Execution`.
     reserve : bytes on the device that training itself needs besides the images.
 
-    Raises
-    ------
-    MkfaError
-        "resident" was requested, but the device has too little free memory; or the domain was packed for training crops
-        and the recipe takes whole images.
-    ReadError
-        The domain's file can no longer be read.
+    Raises MkfaError: "resident" was requested, but the device has too little free memory; or the domain was packed for
+    training crops and the recipe takes whole images. Raises ReadError: the domain's file can no longer be read.
     """
     import torch
 

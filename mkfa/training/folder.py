@@ -74,12 +74,7 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Lock the run for this process; the operating system releases the lock however the process ends.
 
-        Raises
-        ------
-        RunLocked
-            Another process holds the lock.
-        WorkError, MkfaError
-            The folder cannot be written.
+        Raises RunLocked: another process holds the lock. Raises WorkError or MkfaError: the folder cannot be written.
         """
         self.prepare()
         with contextlib.ExitStack() as held:

@@ -277,12 +277,8 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
 def joined() -> Iterator[Ranks]:
     """Return the ranks of this process, connected to each other while the body runs.
 
-    Raises
-    ------
-    MkfaError
-        As `ranks_of`, or torch was built without distributed training.
-    WorkError
-        The others cannot be reached.
+    Raises MkfaError: as `ranks_of`, or torch was built without distributed training. Raises WorkError: the others
+    cannot be reached.
     """
     ranks = ranks_of(os.environ)
     if ranks.world == 1:

@@ -58,12 +58,8 @@ class Operands:
     def find(self, name: str, scope: Scope, depth: int = 0) -> Operand:
         """Return the operand of that name.
 
-        Raises
-        ------
-        LeftOutError
-            It is an input, or computed by more than changes of type, layout or quantisation and plain arithmetic.
-        DamagedError
-            Its shape, or that of a scale, does not fit.
+        Raises LeftOutError: it is an input, or computed by more than changes of type, layout or quantisation and plain
+        arithmetic. Raises DamagedError: its shape, or that of a scale, does not fit.
         """
         scope.budget.step(3)
         known = scope.found.get(name)

@@ -79,12 +79,8 @@ class Manifest:
 def read_manifest(model: Path, groups: Any) -> Manifest:
     """Return the weights that the manifest of a model.json lists.
 
-    Raises
-    ------
-    SourceError
-        A shard is missing, or named outside the model's folder; the weights claim far more than the files have.
-    DamagedError
-        The manifest is malformed.
+    Raises SourceError: a shard is missing, or named outside the model's folder; the weights claim far more than the
+    files have. Raises DamagedError: the manifest is malformed.
     """
     budget = Budget(model, model.stat().st_size)
     manifest = Manifest(budget=budget)

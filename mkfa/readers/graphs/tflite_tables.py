@@ -94,12 +94,7 @@ class Tables:
     def values(self, tensor: Any, data: AnyArray) -> AnyArray:
         """Return a tensor's stored values in its shape, dense but not dequantised.
 
-        Raises
-        ------
-        LeftOutError
-            Weights cannot have this type.
-        DamagedError
-            The bytes do not fit the shape.
+        Raises LeftOutError: weights cannot have this type. Raises DamagedError: the bytes do not fit the shape.
         """
         shape, (name, memory) = self.shape(tensor), stored_type(tensor)
         if any(n < 0 for n in shape):

@@ -50,12 +50,7 @@ def offline() -> bool:
 def download(repo: str, file: str, revision: str) -> LocalCopy:
     """Fetch a whole file into the user's cache, resuming a broken download.
 
-    Raises
-    ------
-    WorkError
-        The network, the hub or the disk failed.
-    SourceError
-        The hub refuses the file.
+    Raises WorkError: the network, the hub or the disk failed. Raises SourceError: the hub refuses the file.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

@@ -74,12 +74,8 @@ def pin(repo: str, file: str, revision: str = "", *, retries: int | None = None)
 
     `retries` as for `mkfa.readers.hub.requests.head`.
 
-    Raises
-    ------
-    SourceError
-        The repository or revision does not exist, or is private or gated.
-    WorkError
-        The hub cannot be reached, or every attempt failed.
+    Raises SourceError: the repository or revision does not exist, or is private or gated. Raises WorkError: the hub
+    cannot be reached, or every attempt failed.
     """
     from huggingface_hub import hf_hub_url
 

@@ -102,12 +102,7 @@ def _read_pinned(pinned: Pinned, wanted: Wanted) -> Reading:
 def state_of(source: str) -> tuple[str, str]:
     """Return the commit and digest that a name means now, "" where they are not known; at most one request is made.
 
-    Raises
-    ------
-    WorkError
-        The hub does not answer.
-    MkfaError
-        As `read_hub`.
+    Raises WorkError: the hub does not answer. Raises MkfaError: as `read_hub`.
     """
     wanted = _wanted(source, DEFAULT)
     copy = _cached(wanted)

@@ -107,12 +107,8 @@ def get_range(
 
     No further attempt is made once `stop` is set (another range failed, or the user interrupted).
 
-    Raises
-    ------
-    RangeIgnoredError
-        The server answers with the whole file.
-    WorkError
-        Every attempt failed: the server cannot be reached, or sends errors or wrong replies.
+    Raises RangeIgnoredError: the server answers with the whole file. Raises WorkError: every attempt failed: the server
+    cannot be reached, or sends errors or wrong replies.
     """
     asked = {**headers, "range": f"bytes={span[0]}-{span[1] - 1}"}
     return _retried("GET", url, asked, thing=thing, follow=True, span=(*span, size), stop=stop)

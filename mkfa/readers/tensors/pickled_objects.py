@@ -59,12 +59,8 @@ def contents_of(
 ) -> Contents:
     """Find all tensors in a value; a container or object that occurs twice is read once.
 
-    Raises
-    ------
-    DamagedPickleError
-        Containers are nested deeper than `MAX_DEPTH`. Within objects, what is deeper is left out.
-    SourceError
-        The file's budget is spent.
+    Raises DamagedPickleError: containers are nested deeper than `MAX_DEPTH`. Within objects, what is deeper is left
+    out. Raises SourceError: the file's budget is spent.
     """
     found = Contents(budget=budget or Budget(), called=called or {})
     entered: set[int] = set()

@@ -163,12 +163,8 @@ def under_keys(
 def resolve(name: str) -> Entry:
     """Return the pretrained weights of a timm name; without a tag, the architecture's default ones.
 
-    Raises
-    ------
-    UnknownNameError
-        The architecture, tag or weights do not exist; the message names the nearest ones.
-    SourceError
-        The architecture has no depthwise layer.
+    Raises UnknownNameError: the architecture, tag or weights do not exist; the message names the nearest ones. Raises
+    SourceError: the architecture has no depthwise layer.
     """
     architecture, _, tag = name.partition(".")
     if not is_recorded_version():
