@@ -24,6 +24,7 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
     at least two images for each. Only the first process speaks. torchrun itself turns exit codes 75 and 1 into 1, and
     names the first in its report (exitcode); the last line of the folder's attempts.jsonl says stopped or failed.
     """
+    from mkfa.engines.engine import Died
     from mkfa.engines.work import SIGNAL_ECHO, describe, exit_code, listening
     from mkfa.engines.work import work as train
     from mkfa.errors import MkfaError
@@ -41,8 +42,10 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
         end = train(folder.resolve(), stop=stop, ranks=ranks)
         if isinstance(end, MkfaError) and not is_told_elsewhere(end):
             raise end
-        if ranks.leads:
+        alone = isinstance(end, Died)  # the others train on, until they miss this process
+        if ranks.leads or alone:
             say(describe(end), wrap=False)
         if code := end.exit_code if isinstance(end, MkfaError) else exit_code(end):
-            ranks.let_leader_speak()
+            if not alone:
+                ranks.let_leader_speak()
             raise typer.Exit(code)

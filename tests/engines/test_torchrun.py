@@ -217,6 +217,28 @@ def test_a_network_that_cannot_be_wrapped_is_refused_by_one_sentence_of_all_proc
     assert (folder / FAILURE).exists()
 
 
+SHORT = """
+import sys
+from mkfa.cli.app import main
+from mkfa.training.step import Step
+
+def compute(self, batch, real=Step.compute):
+    if self.ranks.rank == 1:
+        raise MemoryError
+    return real(self, batch)
+
+Step.compute = compute
+sys.argv = ["mkfa", "work", sys.argv[1]]
+main()
+"""
+
+
+def test_a_process_that_dies_of_its_own_memory_says_so_and_the_others_do_not_wait_for_it(images, tmp_path):
+    first, second = processes(2, SHORT, str(order(images, tmp_path)))
+    assert (second[0], second[1]) == (1, "it ran out of memory\n")
+    assert first[0] == 1 and "has lost another of its 2 processes; see what that one says" in first[2]
+
+
 def children(parent: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
