@@ -312,7 +312,9 @@ def _state(stem: str) -> _State | None:
             last = True
         elif word in _COUNTED or word in _PLAIN:
             ema = ema or word == "ema"
-        elif word[0].isdigit() and before in _COUNTED and "." not in word:
+        elif word == "v" and (best or last):
+            pass  # Lightning's second "last.ckpt" is "last-v1.ckpt"
+        elif word[0].isdigit() and before in {"v", *_COUNTED} and "." not in word:
             numbers.append(int(word))
             counted = True
         elif not word[0].isdigit():

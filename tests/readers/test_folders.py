@@ -156,6 +156,8 @@ def test_weights_in_another_framework_are_the_same_network(tmp_path):
         (["model_0004999.pth", "model_final.pth"], "model_final.pth", "last"),  # detectron2
         (["convnext_best.pth", "convnext_last.pth"], "convnext_best.pth", "best"),
         (["iter_1000.pth", "iter_20000.pth"], "iter_20000.pth", "number"),
+        (["last.ckpt", "last-v1.ckpt", "last-v2.ckpt"], "last-v2.ckpt", "last by its name"),  # Lightning, run again
+        (["best-v1.ckpt", "best.ckpt", "last.ckpt"], "best-v1.ckpt", "best"),
     ],
 )
 def test_of_the_states_of_one_training_the_best_is_taken_else_the_last(tmp_path, names, right, why):
