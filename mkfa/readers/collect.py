@@ -21,6 +21,7 @@ from mkfa.readers.former import (
     no_longer_recorded,
     option_name,
     options_given,
+    real_path,
     refuse_other,
     same_network,
     same_source,
@@ -132,7 +133,7 @@ def _given_once(sources: Iterable[str]) -> tuple[str, ...]:
     """Leave out paths to a file that is among the sources by another path, if both have the same default name."""
     unique: dict[tuple[str, str], str] = {}
     for source in sources:
-        real = str(_first_of(Path(source).expanduser().resolve())) if is_path(source) else source
+        real = str(_first_of(real_path(source))) if is_path(source) else source
         unique.setdefault((real, network_name(source)), source)
     return tuple(unique.values())
 

@@ -6,6 +6,7 @@ A network is identified by where it comes from (the resolved path, or the reposi
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +72,7 @@ def same_source(source: str, provenance: Provenance) -> bool:
     """True if a bank was harvested from a path, or a name, that means the same file or network now."""
     if not is_path(source):
         return source == provenance.source
-    return bool(provenance.source) and is_path(provenance.source) and _real(source) == _real(provenance.source)
+    return bool(provenance.source) and is_path(provenance.source) and real_path(source) == real_path(provenance.source)
 
 
 def same_network(old: FilterBank, new: FilterBank) -> bool:
@@ -129,8 +130,9 @@ def option_name(keyword: str) -> str:
     return f"--{keyword.replace('_', '-')}"
 
 
-def _real(path: str) -> Path:
-    return Path(path).expanduser().resolve()
+def real_path(path: str) -> Path:
+    """Return a path without links; a link that leads to itself stays as it is."""
+    return Path(os.path.realpath(Path(path).expanduser()))
 
 
 def _external(provenance: Provenance) -> list[str]:

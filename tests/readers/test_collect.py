@@ -44,12 +44,15 @@ def test_each_source_becomes_a_bank_and_a_second_run_skips_it(checkpoints):
 def test_one_failure_does_not_stop_the_rest_and_is_summed_up(checkpoints, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    done = harvest_all([str(checkpoints[0]), str(broken), str(checkpoints[1])])
-    assert states(done) == ["harvested", "failed", "harvested"]
+    loop = tmp_path / "loop.pth"
+    loop.symlink_to(loop.name)
+    done = harvest_all([str(checkpoints[0]), str(broken), str(checkpoints[1]), str(loop)])
+    assert states(done) == ["harvested", "failed", "harvested", "failed"]
+    assert "symbolic links" in str(done[3].error)
     error = done.failure
     assert error is not None
     assert error.exit_code == 1
-    assert "1 of 3 networks" in str(error)
+    assert "2 of 4 networks" in str(error)
     assert "broken" in str(error)
     assert not (library_folder() / "broken.h5").exists()
 
