@@ -272,13 +272,47 @@ def test_a_lazy_minus_sign_is_heeded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(negated, -plain)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 def test_tensors_without_numbers_say_why(tmp_path: Path) -> None:
-    sparse = torch.randn(6, 1, 3, 3).relu().to_sparse()
+    sparse = torch.ones(6, 1, 3, 3).to_sparse_csr()
     meta = torch.empty(6, 1, 3, 3, device="meta")
     torch.save({"a.weight": sparse, "b.weight": meta, "c.weight": torch.randn(6, 1, 3, 3)}, tmp_path / "x.pth")
     bank = harvest(str(tmp_path / "x.pth"))
     assert [layer.name for layer in bank.layers] == ["c.weight"]
     assert bank.provenance.skipped == {"sparse float32 weight": 1, "meta float32 weight": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("legacy", [False, True])
+def test_sparse_tensors_in_coordinates_are_read_as_to_dense_gives_them(tmp_path: Path, legacy: bool) -> None:
+    dense, other, last = torch.randn(3, 6, 1, 3, 3).relu()
+    index = torch.tensor([[0, 0, 5, 3], [0, 0, 0, 0], [1, 1, 2, 0], [2, 2, 0, 1]])
+    twice = torch.sparse_coo_tensor(index, torch.tensor([1.0, 2.0, -4.0, 0.5]), (6, 1, 3, 3))  # two in one place
+    tensors = {"a.weight": dense.to_sparse(), "b.weight": other.to_sparse(2), "c.weight": twice}
+    tensors |= {
+        "d.weight": (dense - other).half().to_sparse().coalesce(),
+        "e.weight": torch.nn.Parameter(last.to_sparse()),
+    }
+    torch.save(tensors, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
+    file = open_torch(tmp_path / "x.pth")
+    found = dict(file.read(list(tensors)))
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor.detach().to_dense().float().numpy())
+    bank = harvest(str(tmp_path / "x.pth"), include="*.weight")
+    assert {layer.name for layer in bank.layers} == set(tensors) and not bank.provenance.skipped
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_damaged_and_vast_sparse_tensors_are_refused(tmp_path: Path) -> None:
+    index = torch.tensor([[0, 5], [0, 0], [1, 2], [2, 0]])
+    values = torch.tensor([1.0, 2.0])
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        far = torch.sparse_coo_tensor(index + 3, values, (6, 1, 3, 3))
+    vast = torch.sparse_coo_tensor(index, values, (1 << 30, 1, 7, 7))
+    for tensor, said in ((far, "beyond its shape"), (vast, "memory|budget|larger|more")):
+        torch.save({"a.weight": tensor}, tmp_path / "x.pth")
+        with pytest.raises(SourceError, match=said):
+            list(open_torch(tmp_path / "x.pth").read(["a.weight"]))
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -61,7 +61,8 @@ class TensorRef:
     """A tensor over a storage; offset and strides in numbers, not bytes.
 
     `negated` is torch's lazy minus sign; `scale` belongs to quantised integers. `without` says why there are no
-    numbers to read ("sparse", "meta"); then `storage` is empty.
+    numbers to read ("sparse", "meta"); then `storage` is empty. `entries` are the indices (D, E) and the values
+    (E, ...) of a sparse tensor in coordinates, whose own `storage` is empty too.
     """
 
     storage: StorageRef
@@ -72,6 +73,7 @@ class TensorRef:
     negated: bool = False
     scale: QuantScale | None = None
     without: str = ""
+    entries: tuple[TensorRef, TensorRef] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -248,7 +250,15 @@ def _numbers(value: Any) -> Any:
 def _sparse(layout: Any, data: Any, *rest: Any) -> TensorRef | None:
     parts = [part for part in data if isinstance(part, TensorRef)] if isinstance(data, tuple) else []
     size = next((part for part in data[2:] if isinstance(part, tuple | list)), None) if parts else None
-    return no_values("sparse", parts[-1].dtype, wholes(size)) if size is not None else None
+    if size is None:
+        return None
+    shape, (index, *_, values) = wholes(size), (parts[0], *parts)
+    plain = all(not part.without and part.entries is None and part.scale is None for part in parts)
+    if len(parts) == 2 and plain and index.dtype == "int64" and len(index.shape) == 2:  # not compressed rows
+        deep, count = index.shape
+        if 0 < deep <= len(shape) and values.shape == (count, *shape[deep:]):
+            return TensorRef(StorageRef("", values.dtype, 0), 0, shape, (), values.dtype, entries=(index, values))
+    return no_values("sparse", parts[-1].dtype, shape)
 
 
 def _meta(dtype: Any, shape: Any, *rest: Any) -> TensorRef:

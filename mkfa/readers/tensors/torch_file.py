@@ -73,7 +73,8 @@ class TorchFile:
         wanted = dict.fromkeys(self.refs[key] for key in keys)
         for ref in wanted:  # views of one storage may overlap, and reach from its first number to its last
             self.budget.step(_STEPS_A_READ)
-            self.budget.produce((math.prod(ref.shape) * 4 + _reach(ref) * BITS[ref.dtype] // 8) * 2 // 3)
+            stored = sum(_reach(part) * BITS[part.dtype] // 8 for part in ref.entries or (ref,))
+            self.budget.produce((math.prod(ref.shape) * 4 + stored) * 2 // 3)
         with open_file(self.path) as f:
             for storage in dict.fromkeys(key for ref in wanted for key in _storages(ref)):
                 if storage in self.records:
@@ -97,7 +98,9 @@ class Numbers:
     big_endian: bool = False
 
     def tensor(self, ref: TensorRef) -> F32:
-        """Return a tensor as float32; quantised integers become real numbers."""
+        """Return a tensor as float32; quantised integers become real numbers, and sparse tensors dense."""
+        if ref.entries is not None:
+            return self._dense(ref.shape, *ref.entries)
         flat = self._flat(ref)
         values = to_float32(flat, ref.dtype, big_endian=self._is_big_endian(ref))
         steps = tuple(step * 4 for step in ref.stride)
@@ -106,6 +109,17 @@ class Numbers:
         if ref.scale is not None:
             out = self._real(out, ref.scale, ref)
         return -out if ref.negated else out
+
+    def _dense(self, shape: tuple[int, ...], index: TensorRef, values: TensorRef) -> F32:
+        """Return a sparse tensor as an array; numbers in one place add up, as in torch's to_dense()."""
+        kind = (">" if self._is_big_endian(index) else "<") + "i8"
+        flat, steps = np.frombuffer(self._flat(index), kind), tuple(step * 8 for step in index.stride)
+        places = np.lib.stride_tricks.as_strided(flat, index.shape, steps)
+        if ((places < 0) | (places >= np.array(shape[: len(places)])[:, None])).any():
+            raise SourceError(self.path, "has a sparse tensor with numbers beyond its shape", _AGAIN)
+        out = np.zeros(shape, np.float32)
+        np.add.at(out, tuple(places), self.tensor(values))
+        return out
 
     def whole_numbers(self, ref: TensorRef) -> list[int]:
         """Return a short list of 16-bit whole numbers."""
@@ -170,9 +184,12 @@ def torch_file(
         dtype, count = ref.dtype, math.prod(ref.shape)
         if ref.without:
             dtype = f"{ref.without} {dtype}"
+        elif ref.entries is not None:
+            if any(_beyond(part) for part in ref.entries):
+                raise SourceError(path, f"claims the tensor {key[:80]!r} beyond its data", _AGAIN)
         elif ref.dtype not in _SUB_BYTE:
             available = ref.storage.numel if ref.storage.dtype else ref.storage.numel // size
-            if ref.offset + _reach(ref) > available:
+            if _beyond(ref):
                 raise SourceError(path, f"claims the tensor {key[:80]!r} beyond its data", _AGAIN)
             # An expanded tensor (stride 0) repeats few numbers and may be larger than any memory.
             dtype = dtype if count <= available else f"expanded {dtype}"
@@ -196,7 +213,7 @@ def torch_file(
 
 def _storages(ref: TensorRef) -> list[str]:
     """Return the storages in the file that a tensor and its scales are in."""
-    parts = [ref, ref.scale.zero, ref.scale.scale] if ref.scale is not None else [ref]
+    parts = [ref, ref.scale.zero, ref.scale.scale] if ref.scale is not None else list(ref.entries or (ref,))
     return [part.storage.key for part in parts if isinstance(part, TensorRef) and part.storage.data is None]
 
 
@@ -217,6 +234,12 @@ def _note_packed(numbers: Numbers, found: Contents) -> None:
                 continue
             config = numbers.whole_numbers(config)
         note_packed(found, key, config)
+
+
+def _beyond(ref: TensorRef) -> bool:
+    """True for a tensor that reaches beyond its storage."""
+    size = BITS[ref.dtype] // 8
+    return ref.offset + _reach(ref) > (ref.storage.numel if ref.storage.dtype else ref.storage.numel // size)
 
 
 def _reach(ref: TensorRef) -> int:
