@@ -36,7 +36,7 @@ def convolutions(f: FileIO, top: str, budget: Budget) -> dict[str, Mapping[str, 
     for package, text in _code(f, f"{top}code/", budget):
         starts = [*_CLASS.finditer(text)]
         ends = [*(match.start() for match in starts[1:]), len(text)]
-        for match, end in zip(starts, ends, strict=True):
+        for match, end in zip(starts, ends, strict=False):
             calls = _CALL.findall(text, match.end(), end)
             if len(calls) != 1:
                 continue
