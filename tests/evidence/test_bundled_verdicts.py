@@ -60,7 +60,7 @@ def test_what_six_pairs_and_five_seeds_say_of_learned_filters():
         ("C14", "supported", 3.1),
         ("C15", "supported", 17.4),  # keys less random one-tap filters
         ("C16", "contradicted", -4.1),  # eight keys less the base
-        ("C17", "contradicted", 5.0),  # percent of a MobileNetV2's answers that eight keys keep
+        ("C17", "contradicted", 3.5),  # percent of a MobileNetV2's answers that eight keys keep
     ],
 )
 def test_what_the_bundled_verdicts_say(id, state, points):
