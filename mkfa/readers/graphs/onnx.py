@@ -55,6 +55,7 @@ LARGEST_FILE = 1 << 31
 MOST_UNROLLED = 300_000
 """Most nodes visited in calls of functions, which could call each other without end."""
 
+_STEPS_A_VISIT = 80  # of a graph, subgraph or body, beside those of its nodes
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
 _NORMALISATIONS = frozenset(f"{kind}Normalization" for kind in ("Batch", "Instance", "Layer", "Group", "RMS", "Lp"))
 _PASSED = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"})
@@ -125,6 +126,7 @@ class _Walk:
 
     def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
         """Visit a graph, a subgraph or a function body (anything with `node`)."""
+        scope.budget.step(_STEPS_A_VISIT)
         for node in body.node:
             scope.budget.step(4 + len(node.input) + len(node.output))
             for text in (node.op_type, node.domain, node.name, *node.input, *node.output):

@@ -185,7 +185,7 @@ def _once(operand: Operand, scope: Scope) -> Operand:
 
 
 def _step_of(whole: Operand, index: int, axis: int) -> AnyArray:
-    step: AnyArray = whole.load().take(index, axis)
+    step: AnyArray = whole.load()[(slice(None),) * axis + (index,)]  # `take` would copy an unaligned whole for each
     return step
 
 
