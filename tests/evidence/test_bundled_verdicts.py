@@ -45,6 +45,12 @@ def test_the_bundled_runs_still_give_the_bundled_verdicts():
             assert found[id].chosen.effect.difference == pytest.approx(VERDICTS[id].chosen.effect.difference), id
 
 
+def test_pointwise_layers_are_not_judged_where_random_ones_cost_too_little_to_see():
+    v = mkfa.claims("C10")["C10"].chosen
+    assert (v.state, v.seeds) == ("inconclusive", 5)
+    assert v.missing and all(reason.startswith("sensitivity: random on") for reason in v.missing)
+
+
 def test_what_six_pairs_and_five_seeds_say_of_learned_filters():
     v = mkfa.claims("C12")["C12"].chosen
     assert (v.state, v.seeds, len(v.findings[0].units)) == ("supported", 5, 6)
