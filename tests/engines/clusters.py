@@ -102,7 +102,7 @@ def start_ray(inside: Namespace, *, nodes: int = 2, before: str = "") -> None:
 
 
 def raylets(inside: Namespace) -> list[int]:
-    """Return the processes of the nodes, the head first."""
+    """Return the processes of the nodes, the head among them."""
     found = []
     for pid in _processes(inside.holder.pid):
         with contextlib.suppress(OSError):
@@ -145,8 +145,8 @@ def _namespace(pid: int) -> str:
 
 
 def _processes(holder: int) -> list[int]:
-    """Return the processes in the namespace of one of them, in the order in which they started."""
-    pids = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+    """Return the processes in the namespace of one of them."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     return [pid for pid in pids if _namespace(pid) == _namespace(holder)]
 
 

@@ -87,19 +87,19 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_bits_of_this_machine():
 
 
 def lose_node_at_work(inside: Namespace) -> bool:
-    """Kill the second node in the middle of a run; False, and nothing is killed, if none of its processes trains.
+    """Kill a node in the middle of a run; False, and nothing is killed, if no node trains.
 
-    Its processes stand still while this looks: a run would otherwise end between the look and the kill.
+    A node's processes stand still while this looks: a run would otherwise end between the look and the kill.
     """
-    node = raylets(inside)[1]
-    with stopped(processes_of(node)) as workers:
-        attempts = [path for path in inside.folder.glob("ray/runs/*/attempts.jsonl")]
-        last = {path: json.loads(path.read_text().splitlines()[-1]) for path in attempts}
-        if not any(record["event"] == "started" and record["pid"] in workers for record in last.values()):
-            return False
-        for pid in (node, *workers):
-            os.kill(pid, signal.SIGKILL)
-    return True
+    for node in raylets(inside):
+        with stopped(processes_of(node)) as workers:
+            attempts = [path.read_text().splitlines() for path in inside.folder.glob("ray/runs/*/attempts.jsonl")]
+            last = [json.loads(lines[-1]) for lines in attempts if lines]
+            if any(record["event"] == "started" and record["pid"] in workers for record in last):
+                for pid in (node, *workers):
+                    os.kill(pid, signal.SIGKILL)
+                return True
+    return False
 
 
 @needs_ray
