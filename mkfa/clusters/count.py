@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,11 +207,6 @@ def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
 
     pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
-
-
-def null_cloud(vector: F32, rng: np.random.Generator, **options: Any) -> F32:
-    """Draw as many filters of a null as there are; see `null_clouds`."""
-    return null_clouds(vector, **options)(rng)
 
 
 def null_clouds(

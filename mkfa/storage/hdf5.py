@@ -230,9 +230,7 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
         _charge_chunks(data, budget)
     if data.chunks is None and data.id.get_storage_size() < size:
         raise BankError("file", f"claims more numbers of {name} than it contains", "fetch the file again")
-    layout = data.id.get_create_plist()
-    filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
-    if not filters <= _OWN_FILTERS:
+    if not set(_filters(data.id.get_create_plist())) <= _OWN_FILTERS:
         raise BankError(
             "file", f"has {name} packed by a filter that is not HDF5's own", "store it unpacked or with gzip"
         )
@@ -240,6 +238,11 @@ def read_weight(data: Any, budget: Budget) -> np.ndarray[Any, Any]:
     if data.size:
         data.read_direct(out)
     return out
+
+
+def _filters(layout: Any) -> list[int]:
+    """Return the numbers of the filters that pack a dataset, in their order."""
+    return [layout.get_filter(i)[0] for i in range(layout.get_nfilters())]
 
 
 def _charge_chunks(data: Any, budget: Budget) -> None:
@@ -294,7 +297,7 @@ def _span(data: Any, name: str, budget: Budget, *, compressed: bool) -> list[tup
 
     layout = data.id.get_create_plist()
     if compressed and data.chunks is not None and data.dtype == np.uint8 and data.ndim == 4:
-        if [layout.get_filter(i)[0] for i in range(layout.get_nfilters())] != [h5py.h5z.FILTER_DEFLATE]:
+        if _filters(layout) != [h5py.h5z.FILTER_DEFLATE]:
             raise BankError("file", f"has {name[:80]} packed otherwise than with gzip alone", _OWN)
         budget.produce(int(data.size) + math.prod(data.chunks))  # a piece can be larger than the images
         _charge_chunks(data, budget)

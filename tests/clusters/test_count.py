@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mkfa.banks.canonical import normalise
-from mkfa.clusters.count import ALPHA, Criteria, choose_clusters, decide, half_stability, null_cloud, pair_rand
+from mkfa.clusters.count import ALPHA, Criteria, choose_clusters, decide, half_stability, null_clouds, pair_rand
 from mkfa.errors import MkfaError, UnknownNameError
 
 COUNTS = (1, 2, 3, 4, 6, 7, 8)
@@ -50,7 +50,7 @@ def test_planted_clusters_are_counted(k):
 def test_clouds_of_second_moments_only_rarely_have_clusters():
     none = 0
     for seed in range(20):
-        cloud = null_cloud(planted(6, 300, noise=0.7, seed=seed), np.random.default_rng(seed))
+        cloud = null_clouds(planted(6, 300, noise=0.7, seed=seed))(np.random.default_rng(seed))
         choice = choose_clusters(cloud, seed=seed, counts=(1, 2, 4), nulls=19)
         none += choice.verdict == "none"
         assert (choice.clusters == 1) == (choice.verdict == "none")
@@ -58,7 +58,7 @@ def test_clouds_of_second_moments_only_rarely_have_clusters():
 
 
 def test_a_null_cloud_has_none_and_says_so():
-    cloud = null_cloud(planted(6, 400, noise=0.7), np.random.default_rng(1))
+    cloud = null_clouds(planted(6, 400, noise=0.7))(np.random.default_rng(1))
     choice = choose_clusters(cloud, seed=0, counts=(1, 2, 4, 6), nulls=19)
     assert (choice.clusters, choice.verdict) == (1, "none")
     assert choice.p > ALPHA
@@ -68,7 +68,7 @@ def test_a_null_cloud_has_none_and_says_so():
 
 def test_null_cloud_keeps_the_second_moment():
     vector = planted(3, 4000, noise=0.3)
-    cloud = null_cloud(vector, np.random.default_rng(0))
+    cloud = null_clouds(vector)(np.random.default_rng(0))
     assert np.allclose(np.linalg.norm(cloud, axis=1), 1, atol=1e-5)
     assert np.allclose(cloud.T @ cloud / 4000, vector.T @ vector / 4000, atol=0.02)
     assert np.linalg.eigvalsh(vector.T @ vector / 4000)[-1] == pytest.approx(
@@ -129,11 +129,11 @@ def test_null_clouds_by_name_keep_what_the_null_keeps():
 
     own = moments(vector)
     apart = np.linalg.norm(own[0] - own[1])
-    by_layer = moments(null_cloud(vector, rng, null="covariance-layer", layer=layer))
-    pooled = moments(null_cloud(vector, rng, null="covariance", layer=layer))
+    by_layer = moments(null_clouds(vector, null="covariance-layer", layer=layer)(rng))
+    pooled = moments(null_clouds(vector, null="covariance", layer=layer)(rng))
     assert max(np.linalg.norm(a - b) for a, b in zip(by_layer, own, strict=True)) < 0.7 * apart
     assert np.linalg.norm(pooled[0] - pooled[1]) < 0.7 * apart
-    shuffled = null_cloud(vector, rng, null="shuffled")
+    shuffled = null_clouds(vector, null="shuffled")(rng)
     np.testing.assert_allclose(np.sort(shuffled, axis=1), np.sort(vector, axis=1), atol=1e-5)
 
 

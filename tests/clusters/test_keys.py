@@ -9,7 +9,7 @@ import pytest
 
 from mkfa.banks.bank import Layer, Provenance, make_bank
 from mkfa.banks.canonical import normalise
-from mkfa.clusters.count import null_cloud
+from mkfa.clusters.count import null_clouds
 from mkfa.clusters.keys import COVERED, Curve, choose_count, elimination_order, find_keys
 from mkfa.clusters.lines import assign_lines
 from mkfa.errors import MkfaError
@@ -46,7 +46,8 @@ def test_planted_keys_are_found_exactly(k):
 
 
 def test_a_null_library_has_no_keys():
-    cloud = null_cloud(normalise(planted_bank(6).groups[5, 5].weight.reshape(-1, 25))[0], np.random.default_rng(2))
+    planted_filters = normalise(planted_bank(6).groups[5, 5].weight.reshape(-1, 25))[0]
+    cloud = null_clouds(planted_filters)(np.random.default_rng(2))
     keys = find_keys([bank_of(cloud)], most=8, candidates=20, nulls=19)
     assert (keys.chosen, len(keys.clusters.prototype)) == ("none", 1)
     assert keys.p > 0.05

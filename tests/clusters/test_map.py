@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from mkfa.banks.canonical import normalise
-from mkfa.clusters.count import null_cloud
+from mkfa.clusters.count import null_clouds
 from mkfa.clusters.map import density_clusters, map_filters
 
 
@@ -26,7 +26,7 @@ def test_density_finds_planted_clusters_and_none_in_a_null_cloud():
     assert found.count == 4
     assert adjusted_rand_score(owner, found.label) > 0.95
     assert np.array_equal(density_clusters(-vector).label, found.label)
-    null = density_clusters(null_cloud(vector, np.random.default_rng(0)))
+    null = density_clusters(null_clouds(vector)(np.random.default_rng(0)))
     assert found.outside < 0.1 < 0.8 < null.outside  # chance clumps of the least size may be found, no more
 
 
