@@ -21,6 +21,8 @@ class Why(StrEnum):
     """Why a convolution is skipped."""
 
     RUN_TIME = "weights computed at run time"
+    LOOP = "weights that change from step to step of a loop"
+    OLD_SCAN = "weights handed to a Scan of operator set 8"
     TRANSPOSED = "transposed convolution"
     STEM = "one-channel stem"
     ONE_BY_ONE = "1x1 depthwise convolution"

@@ -179,7 +179,48 @@ def test_weights_that_a_loop_changes_are_not_taken(read):
         ["on", "o", "k2"],
     )
     reading = read(model([helper.make_node("Loop", ["n", "flag", "x", "w"], ["y", "k3"], body=body)], FLAGS))
-    assert not reading.layers and reading.skipped == {Why.RUN_TIME: 1}
+    assert not reading.layers and reading.skipped == {Why.LOOP: 1}
+
+
+def counting(go, *, count=3, flag=True):
+    """A loop whose step i convolves with the i-th of three weights."""
+    nodes = [helper.make_node("Gather", ["stack", "i"], ["k"]), padded("k", "c", "o"), *go]
+    body = graph(nodes, ["i", "go", "c"], ["on", "o"])
+    weights = [taps() for _ in range(3)]
+    tensors = [stored("n", np.array(count)), stored("flag", np.array(flag)), stored("stack", np.stack(weights))]
+    return weights, model([helper.make_node("Loop", ["n", "flag", "x"], ["y"], body=body)], tensors)
+
+
+KEEP_GOING = [helper.make_node("Cast", ["go"], ["on"], to=TensorProto.BOOL)]
+
+
+def test_a_loops_counter_chooses_the_weights_of_each_step(read):
+    weights, proto = counting(KEEP_GOING)
+    reading = read(proto)
+    assert [layer.key for layer in reading.layers] == ["stack[0]", "stack[1]", "stack[2]"]
+    for layer, weight in zip(reading.layers, weights, strict=True):
+        np.testing.assert_array_equal(layer.weight, weight[:, 0])
+    x = np.random.default_rng(0).normal(size=(1, C, 9, 9)).astype(np.float32)
+    plain = [padded(f"w{i}", f"v{i}", f"v{i + 1}") for i in range(3)]
+    plain[0].input[0], plain[2].output[0] = "x", "y"
+    expected = model(plain, [stored(f"w{i}", weight) for i, weight in enumerate(weights)])
+    got, right = (ReferenceEvaluator(each).run(["y"], {"x": x})[0] for each in (proto, expected))
+    np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-3)
+
+
+def test_a_loop_whose_steps_are_not_stated_is_said(read):
+    ends = [helper.make_node("ReduceMax", ["o"], ["m"], keepdims=0), helper.make_node("Cast", ["m"], ["on"], to=9)]
+    for _, proto in (counting(ends), counting(KEEP_GOING, flag=False)):
+        reading = read(proto)
+        assert not reading.layers and reading.skipped == {Why.LOOP: 1}
+
+
+def test_a_counter_that_no_weight_asks_for_unrolls_nothing(read):
+    nodes = [helper.make_node("Cast", ["i"], ["f"], to=F), helper.make_node("Add", ["c", "f"], ["d"])]
+    body = graph([*nodes, padded("w", "d", "o"), *KEEP_GOING], ["i", "go", "c"], ["on", "o"])
+    tensors = [stored("n", np.array(1000)), stored("flag", np.array(True)), stored("w", W)]
+    reading = read(model([helper.make_node("Loop", ["n", "flag", "x"], ["y"], body=body)], tensors))
+    assert [layer.key for layer in reading.layers] == ["w"] and not reading.skipped
 
 
 @pytest.mark.parametrize(("axis", "backwards"), [(0, False), (0, True), (2, False), (-1, False)])
@@ -215,7 +256,7 @@ def test_the_older_form_of_scan_is_left_alone(read):
     body = graph([padded("k", "c", "o")], ["c", "k"], ["o"])
     node = helper.make_node("Scan", ["", "x", "stack"], ["y"], body=body, num_scan_inputs=1)
     reading = read(model([node], [stored("stack", np.stack([W, W])[None])], opset=8))
-    assert not reading.layers and reading.skipped == {Why.RUN_TIME: 1}
+    assert not reading.layers and reading.skipped == {Why.OLD_SCAN: 1}
 
 
 def test_a_whole_network_in_a_scan_of_pytorch(read):

@@ -59,7 +59,7 @@ def test_weights_given_to_a_loop_body_are_known_at_run_time_only(read):
     )
     # the outer graph has a tensor of the same name, which the body's input hides
     reading = read(model([helper.make_node("Scan", ["v"], ["y"], body=body, num_scan_inputs=1)], [stored("w", W)]))
-    assert not reading.layers and reading.skipped == {Why.RUN_TIME: 1}
+    assert not reading.layers and reading.skipped == {Why.LOOP: 1}
 
 
 def test_functions_are_unrolled_with_their_arguments(read):

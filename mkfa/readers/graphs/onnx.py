@@ -102,7 +102,10 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     external = ExternalFiles(path, trimmed)
     tally = Tally()
     try:
-        _Walk(model, Operands(external), tally).graph(model.graph, graph_scope(model.graph, "", None, budget=budget))
+        functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+        _Walk(Operands(external, functions), tally).graph(
+            model.graph, graph_scope(model.graph, "", None, budget=budget)
+        )
     except (ValueError, OverflowError, TypeError) as error:  # bytes that are not UTF-8 raise TypeError
         raise damaged(path, error) from None
     tally.notes += [f"weights from {name}, SHA-256 {d}" for name, d in external.digests.items()]
@@ -110,19 +113,34 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
 
 
 @dataclass(slots=True)
+class _Counter:
+    """The number of a Loop's step, "" if it is not known; `asked` tells whether a weight depends on it."""
+
+    name: str = ""
+    steps: int = 1
+    asked: bool = False
+
+    def operand(self, step: int) -> Operand:
+        """Return the counter's value in a step."""
+
+        def load() -> AnyArray:
+            self.asked = True
+            return np.array(step, np.int64)
+
+        return Operand(self.name, ("step", str(step)), (), "int64", load)
+
+
+@dataclass(slots=True)
 class _Walk:
     """Visits the nodes of a model in order of execution."""
 
-    model: Any
     operands: Operands
     tally: Tally
-    functions: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     unrolled: int = 0
     blocks: Blocks = field(init=False)
 
     def __post_init__(self) -> None:
         self.blocks = Blocks(self.operands)
-        self.functions = {(f.domain, f.name, f.overload): f for f in self.model.functions}
 
     def graph(self, body: Any, scope: Scope, depth: int = 0) -> None:
         """Visit a graph, a subgraph or a function body (anything with `node`)."""
@@ -145,7 +163,7 @@ class _Walk:
     def _node(self, node: Any, scope: Scope, depth: int) -> None:
         scope.budget.step(4)
         domain = "" if node.domain in STANDARD else node.domain
-        function = self.functions.get((node.domain, node.op_type, node.overload)) if domain else None
+        function = self.operands.functions.get((node.domain, node.op_type, node.overload)) if domain else None
         if function is not None:
             self._count(function, depth)
             inner = call_scope(function, node, scope)
@@ -163,10 +181,12 @@ class _Walk:
         for name, body in subgraphs(node):
             path = f"{scope.path}/{node.name or next(iter(node.output), '')}.{name}"
             around = carried(node, body, scope)
-            if around.inputs:
+            if around.inputs or around.outputs:
                 self._loop(node, body, around, graph_scope(body, path, scope), depth)
             else:
                 inner = graph_scope(body, path, scope)
+                why = Why.OLD_SCAN if node.op_type == "Scan" else Why.LOOP
+                inner.changing = dict.fromkeys(inner.inputs, why)
                 self.graph(body, inner, depth + 1)
                 bodies.append((inner, [(value.name, None) for value in body.output]))
         if bodies:
@@ -178,7 +198,7 @@ class _Walk:
             raise DamagedError("functions that call each other without end")
 
     def _loop(self, node: Any, body: Any, around: Carried, inner: Scope, depth: int) -> None:
-        """Visit the body of Loop or Scan: once, or for each slice of weights that a Scan gets stacked."""
+        """Visit the body of Loop or Scan: once, or in each step if a Scan's slices or a Loop's counter give weights."""
         scope = inner.outer
         assert scope is not None
         inner.entering = {inside: (outside, scope, axis) for inside, outside, axis in around.inputs}
@@ -192,17 +212,39 @@ class _Walk:
         steps = {len(operands) for operands in slices.values() if operands}
         if len(steps) > 1:
             raise DamagedError(f"a Scan over {sorted(steps)} steps")
-        before = len(self.tally.layers)
-        for step in range(steps.pop() if steps else 1):
+        inner.changing = dict.fromkeys(inner.inputs, Why.LOOP)
+        before, counter = len(self.tally.layers), self._counter(node, body, inner)
+        for step in range(steps.pop() if steps else counter.steps):
+            if step and not slices and not counter.asked:
+                break
             self._count(body, depth)
             inner.found.clear()
-            inner.sliced = {inside: operands[step] for inside, operands in slices.items() if operands}
+            inner.sliced |= {inside: operands[step] for inside, operands in slices.items() if operands}
+            if counter.name:
+                inner.sliced[counter.name] = counter.operand(step)
             self.graph(body, inner, depth + 1)
         if self.blocks.changed(around, inner, scope):  # the distance of neighbours differs from step to step
             self.tally.layers[before:] = [spread(layer, NOT_KNOWN) for layer in self.tally.layers[before:]]
             self.blocks.forget(node, scope)
         else:
             self.blocks.returned(node, scope, [(inner, [(name, axis) for name, _, axis in around.outputs])])
+
+    def _counter(self, node: Any, body: Any, inner: Scope) -> _Counter:
+        """Return the counter of a Loop whose number of steps the file states; of others the counter of one step."""
+        if node.op_type != "Loop" or len(body.input) < 2 or len(node.input) < 2 or not body.output or not inner.outer:
+            return _Counter()
+        go = Operand("", ("", "go"), (), "bool", lambda: np.array(True))
+        inner.sliced[body.input[1].name] = go
+        try:
+            count = int(self.operands.find(node.input[0], inner.outer).load().reshape(()))
+            first = self.operands.find(node.input[1], inner.outer) if node.input[1] else go
+            always = all(known.load().all() for known in (first, self.operands.find(body.output[0].name, inner)))
+        except LeftOutError:
+            count, always = 0, False
+        if not always or count < 1:
+            del inner.sliced[body.input[1].name]
+            return _Counter()
+        return _Counter(body.input[0].name, count)
 
     def _convolution(self, node: Any, scope: Scope, form: _Form) -> None:
         self.tally.convolutions += 1

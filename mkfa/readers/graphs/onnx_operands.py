@@ -1,9 +1,10 @@
-"""Follow an operand of an ONNX node back to its stored tensor, through casts, layouts and quantisation."""
+"""Follow an operand of an ONNX node back to stored tensors: through layouts, quantisation, functions of constants."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -12,19 +13,19 @@ import numpy as np
 
 from mkfa.array_types import F32, AnyArray
 from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
-from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope
+from mkfa.readers.graphs.onnx_folding import OF_PARTS, TABLE, Call, fold, left_out
+from mkfa.readers.graphs.onnx_scopes import DEEPEST, STANDARD, Scope, call_scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor_shape, type_name
 from mkfa.readers.graphs.quantised import dequantise, spread
 from mkfa.readers.reading import Why
 from mkfa.storage.budget import Budget
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
+_CASTS |= {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2"), 6: np.dtype("i4")}
+_CASTS |= {7: np.dtype("i8"), 9: np.dtype("?"), 12: np.dtype("u4"), 13: np.dtype("u8")}
 _QUANTISED: dict[int, np.dtype[Any]] = {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2")}
 _SAME_ELSEWHERE = (("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear"))
 _LAYOUTS = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear", "QuantizeLinear")
-_ARITHMETIC: dict[str, Callable[[AnyArray, AnyArray], AnyArray]]
-_ARITHMETIC = {"Mul": np.multiply, "Div": np.divide, "Add": np.add, "Sub": np.subtract}
-"""Of two known operands: a mask of pruned weights, a scale, kernels of branches that are added up."""
 _CONSTANTS = {
     "value_float": ("f", "f4"),
     "value_floats": ("floats", "f4"),
@@ -51,15 +52,16 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """Finds the operands of one model."""
+    """Finds the operands of one model; `functions` are its own, by (domain, name, overload)."""
 
     external: ExternalFiles
+    functions: Mapping[tuple[str, str, str], Any] = field(default_factory=dict)
 
     def find(self, name: str, scope: Scope, depth: int = 0) -> Operand:
         """Return the operand of that name.
 
-        Raises LeftOutError: it is an input, or computed by more than changes of type, layout or quantisation and plain
-        arithmetic. Raises DamagedError: its shape, or that of a scale, does not fit.
+        Raises LeftOutError: it is an input, or computed from one, or by an operator that is not evaluated. Raises
+        DamagedError: its shape, or that of a scale, does not fit.
         """
         scope.budget.step(3)
         known = scope.found.get(name)
@@ -116,7 +118,7 @@ class Operands:
                 inner, caller = at.bound[name]
                 return self.find(inner, caller, depth + 1)
             if name in at.inputs:
-                break
+                raise LeftOutError(at.changing.get(name, Why.RUN_TIME))
             if name in at.made:
                 return self._made(at.made[name], at, name, depth)
             at = at.outer
@@ -134,14 +136,16 @@ class Operands:
     def _made(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
         kind = node.op_type
         if node.domain not in STANDARD and (node.domain, kind) not in _SAME_ELSEWHERE:
-            raise LeftOutError(Why.RUN_TIME)
+            function = self.functions.get((node.domain, kind, node.overload))
+            at = list(node.output).index(name)
+            if function is None or at >= len(function.output):
+                raise LeftOutError(Why.RUN_TIME)
+            return self.find(function.output[at], call_scope(function, node, scope), depth + 1)
         if kind == "Constant":
             return self._constant(node, scope, name)
-        if kind not in _LAYOUTS and kind not in _ARITHMETIC:
-            raise LeftOutError(Why.RUN_TIME)
+        if kind not in _LAYOUTS:
+            return self._folded(node, scope, name, depth)
         source = _once(self.find(_input(node, 0), scope, depth + 1), scope)
-        if kind in _ARITHMETIC:
-            return _computed(node, scope, name, source, _once(self.find(_input(node, 1), scope, depth + 1), scope))
         if kind == "Cast":
             return _cast(node, scope, source)
         if kind == "Transpose":
@@ -163,6 +167,29 @@ class Operands:
             return replace(source, load=lambda: change.dequantise(source.load()))
         kinds = scope.whole(node, "output_dtype", 0)
         return replace(source, load=lambda: change.quantise(source.load(), kinds))
+
+    def _folded(self, node: Any, scope: Scope, name: str, depth: int) -> Operand:
+        """Compute an operator of which all operands are known; the result is a tensor of its own."""
+        kind = node.op_type
+        scope.budget.step(4 * len(node.input))
+        # of an operator that is not evaluated only the reason depends on its operands: a short look at them will do
+        deeper = depth + 1 if kind in TABLE else max(depth + 1, DEEPEST - 4)
+        known = [_once(self.find(each, scope, deeper), scope) if each else None for each in node.input]
+        given = [operand for operand in known if operand is not None]
+        if not given:  # random numbers
+            raise LeftOutError(Why.RUN_TIME)
+        if kind not in TABLE:
+            raise left_out(kind)
+        values = fold(Call(node, list(node.output).index(name), known, scope, self.external))
+        largest = max(given, key=lambda operand: math.prod(operand.shape))
+        key, dtype = largest.key, largest.dtype
+        if kind == "ConstantOfShape":
+            key, dtype = name, str(values.dtype)
+        elif kind in OF_PARTS and values.size != math.prod(largest.shape):
+            key = _name_of_part(kind, name, known)
+        roots = hashlib.blake2b(repr([operand.root for operand in given]).encode(), digest_size=16).hexdigest()
+        load = _Once(None, scope.budget, values)
+        return Operand(key, (f"{scope.path}/{name}", roots), values.shape, dtype, load, max(o.steps for o in given))
 
     def _constant(self, node: Any, scope: Scope, name: str) -> Operand:
         for attribute in node.attribute:
@@ -195,7 +222,7 @@ class _Once:
 
     make: Callable[[], AnyArray] | None
     budget: Budget
-    made: AnyArray | None = field(default=None, init=False)
+    made: AnyArray | None = None
 
     def __call__(self) -> AnyArray:
         if self.made is None:
@@ -206,6 +233,14 @@ class _Once:
         return self.made
 
 
+def _name_of_part(kind: str, name: str, known: Sequence[Operand | None]) -> str:
+    """Return the name of a part of a tensor: its place if one number tells it, as for the steps of a Scan."""
+    whole, at = known[0], known[1] if len(known) > 1 else None
+    if kind == "Gather" and whole is not None and at is not None and not at.shape:
+        return f"{whole.key}[{int(at.load())}]"
+    return name
+
+
 def _input(node: Any, index: int) -> str:
     if len(node.input) <= index:
         raise DamagedError(f"a {node.op_type} with {len(node.input)} inputs")
@@ -213,12 +248,13 @@ def _input(node: Any, index: int) -> str:
 
 
 def _cast(node: Any, scope: Scope, source: Operand) -> Operand:
-    dtype = _CASTS.get(scope.whole(node, "to", 0))
+    to = scope.whole(node, "to", 0)
+    dtype = _CASTS.get(to)
     if dtype is None:
-        raise LeftOutError(Why.RUN_TIME)
+        raise left_out(f"Cast to type {to}")
 
     def load() -> AnyArray:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return source.load().astype(dtype)
 
     return replace(source, load=load)
@@ -264,22 +300,6 @@ def _squeezed(node: Any, scope: Scope, source: Operand, given: Operand | None) -
     if math.prod(shape) != math.prod(source.shape):
         raise DamagedError(f"a {node.op_type} of shape {list(source.shape)} at {list(axes)}")
     return replace(source, shape=tuple(shape), load=lambda: source.load().reshape(shape))
-
-
-def _computed(node: Any, scope: Scope, name: str, a: Operand, b: Operand) -> Operand:
-    """Apply plain arithmetic; the result is a tensor of its own, named after the larger operand."""
-    try:
-        shape = np.broadcast_shapes(a.shape, b.shape)
-    except ValueError:
-        raise DamagedError(f"a {node.op_type} of shapes {list(a.shape)} and {list(b.shape)}") from None
-
-    def load() -> AnyArray:
-        scope.budget.produce(8 * math.prod(shape))  # before it is allocated
-        with np.errstate(all="ignore"):
-            return _ARITHMETIC[node.op_type](a.load(), b.load())
-
-    larger = a if math.prod(a.shape) >= math.prod(b.shape) else b
-    return replace(larger, root=(scope.path, name), shape=shape, load=load, steps=max(a.steps, b.steps))
 
 
 @dataclass(frozen=True, slots=True)

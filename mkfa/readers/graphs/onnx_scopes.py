@@ -30,7 +30,9 @@ class Scope:
     outer : scope of the enclosing graph, None for the main graph and for functions
     bound : input of a function, or of a loop that does not change it -> (name, scope) at the call
     entering : input of a loop's body -> (name, scope) at the loop, and the axis along which Scan slices it, else None
-    sliced : input of a Scan's body -> the operand of one of its steps (`mkfa.readers.graphs.onnx_operands`)
+    sliced : input of a Scan's body, or counter of a Loop's -> its operand in one step
+        (`mkfa.readers.graphs.onnx_operands`)
+    changing : input of a loop's body -> why it is not known
     attributes : a function's attribute -> its value at the call
     readers : name -> the nodes that read it
     budget : charged for what is looked up
@@ -45,6 +47,7 @@ class Scope:
     bound: dict[str, tuple[str, Scope]] = field(default_factory=dict)
     entering: dict[str, tuple[str, Scope, int | None]] = field(default_factory=dict)
     sliced: dict[str, Any] = field(default_factory=dict)
+    changing: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     readers: dict[str, list[Any]] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)

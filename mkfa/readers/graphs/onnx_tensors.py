@@ -38,13 +38,14 @@ TYPES = {
     5: StoredType("int16", "<i2", "int32_data", 16),
     6: StoredType("int32", "<i4", "int32_data", 32),
     7: StoredType("int64", "<i8", "int64_data", 64),
+    9: StoredType("bool", "u1", "int32_data", 8),
     10: StoredType("float16", "<f2", "int32_data", 16),
     11: StoredType("float64", "<f8", "double_data", 64),
     16: StoredType("bfloat16", "<u2", "int32_data", 16),
     21: StoredType("uint4", "u1", "int32_data", 4),
     22: StoredType("int4", "u1", "int32_data", 4),
 }
-"""Types of weights, scales, zero points and shapes, by number in TensorProto.DataType."""
+"""Types of weights, masks, scales, zero points and shapes, by number in TensorProto.DataType."""
 
 
 @dataclass(slots=True)
