@@ -124,6 +124,7 @@ class Interpreter:
 
     def _charge(self, *values: Any) -> None:
         """Charge a call with these arguments: a pickle can name one collection again and again."""
+        self.budget.step(len(values) // 4)
         bytes_, items = 0, len(values)
         for value in values:
             if isinstance(value, str | bytes):
@@ -131,7 +132,7 @@ class Interpreter:
             elif isinstance(value, dict):
                 items += 12 * len(value)
             elif isinstance(value, list | tuple):
-                items += len(value)
+                items += 4 * len(value)
         self.budget.step(1 + items // 8 + bytes_ // 64)
         self.budget.produce(_OBJECT + 8 * items + bytes_)
 
@@ -321,10 +322,12 @@ class Interpreter:
             elif op == 0x75:  # SETITEMS
                 items, stack = stack, marks.pop()
                 made += _NOTE * len(items) // 2
+                budget.step(len(items) // 2)
                 _set_items(stack[-1], items)
             elif op == 0x73:  # SETITEM
                 value, key = stack.pop(), stack.pop()
                 made += _NOTE
+                budget.step(2)  # a key that is a tuple takes longer than an instruction
                 _set_items(stack[-1], [key, value])
             elif op in (0x65, 0x90):  # APPENDS, ADDITEMS
                 items, stack = stack, marks.pop()
