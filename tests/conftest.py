@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: the threads of two workers wait for each other's cores
 
 import numpy as np
 import pytest
@@ -18,10 +22,35 @@ settings.register_profile("mkfa", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("mkfa")  # a busy machine is no fault of an example that takes 200 ms
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every worker of pytest-xdist begin with files that have slow tests: at the end it would run them alone.
+
+    `--dist worksteal` gives each worker one part of the list, from the end of which others take what it has not begun.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [path for path, tests in files.items() if any(test.get_closest_marker("slow") for test in tests)]
+    quick = [path for path in files if path not in slow]
+    parts = [slow[number::workers] + quick[number::workers] for number in range(workers)]
+    items[:] = [test for path in itertools.chain(*parts) for test in files[path]]
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return paths of new folders, without a look at all that are there."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give every test its own empty library and keep it off the hub."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("MKFA_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "100")
     return home
