@@ -2,7 +2,8 @@
 
 It answers what a client needs to read a file, as the real hub does: HEAD and GET of `/OWNER/NAME/resolve/REV/FILE`
 with commit, ETag (the SHA-256 of large files) and byte ranges; large files by a redirect to a signed address on
-another origin (a second port), which refuses an Authorization header.
+another origin (a second port), which refuses an Authorization header. `/api/models/OWNER/NAME/revision/REV` lists the
+files.
 """
 
 from __future__ import annotations
@@ -164,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(fault.value, fault.headers)
         if origin == "store":
             return self._store(hub, path, parse_qs(url.query), fault)
+        if listed := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", path):
+            return self._list(hub, *listed.groups())
         match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if not match:
             return self._fail(404)
@@ -189,6 +192,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(file, head, fault)
 
     do_HEAD = do_GET = _answer
+
+    def _list(self, hub: HubServer, repo: str, revision: str) -> None:
+        folder = hub.root / repo
+        if not folder.is_dir() or revision not in ("main", hub.commit(repo)):
+            return self._fail(404)
+        names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        told = {"sha": hub.commit(repo), "siblings": [{"rfilename": name} for name in names]}
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
     def _store(self, hub: HubServer, path: str, query: dict[str, list[str]], fault: Fault | None) -> None:
         if "Authorization" in self.headers or "signature" not in query:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -221,6 +222,68 @@ def test_repository_with_only_a_pickle(harvest: Client, hub: HubServer) -> None:
     assert len(got) == 4
     assert all(np.array_equal(weight, made[key].numpy()[:, 0]) for key, weight in got.items())
     assert run.imported == ()
+
+
+def shards(hub: HubServer, repo: str, ending: str, absent: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Store a network in three shards without an index, and return its tensors; one shard may be absent."""
+    import torch
+
+    made: dict[str, np.ndarray[Any, Any]] = {}
+    for number in range(1, 4):
+        shapes = {f"stages.{number}.conv_dw.weight": (16, 1, 7, 7), f"stages.{number}.fc.weight": (400, 400)}
+        stem = "model" if ending == "safetensors" else "pytorch_model"
+        path = hub.root / repo / f"{stem}-{number:05d}-of-00003.{ending}"
+        part = write_safetensors(path.with_name("model.part"), shapes, seed=number)
+        if ending == "safetensors":
+            path.with_name("model.part").rename(path)
+        else:
+            torch.save({key: torch.from_numpy(value) for key, value in part.items()}, path)
+            path.with_name("model.part").unlink()
+        if number == absent:
+            path.unlink()
+        made |= part
+    return made
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_shards_without_an_index_are_read_together(
+    harvest: Client, hub: HubServer, tmp_path: Path, ending: str
+) -> None:
+    made = shards(hub, f"me/sharded-{ending}", ending)
+    run = harvest(f"hf-hub:me/sharded-{ending}")
+    assert run.code == 0 and run.bank is not None, run.message
+    got = {layer.name: weight for layer, weight in run.bank.iter_layers()}
+    assert list(got) == [f"stages.{number}.conv_dw.weight" for number in (1, 2, 3)]
+    assert all(np.array_equal(got[key], made[key][:, 0]) for key in got)
+    provenance = run.bank.provenance
+    assert provenance.hub_commit == hub.commit(f"me/sharded-{ending}")
+    assert any("3 shards were read together" in note for note in provenance.notes)
+    files = sorted((hub.root / f"me/sharded-{ending}").iterdir())
+    lines = "".join(f"{hub.sha256(file)}  {file.name}\n" for file in files)
+    assert provenance.source_sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    if ending == "safetensors":  # three headers and three layers, not the matrices
+        assert hub.sent < 0.3 * sum(file.stat().st_size for file in files)
+    else:  # a whole revision in the user's cache needs no request
+        refs = tmp_path / "hf/hub/models--me--sharded-bin/refs"
+        refs.mkdir(exist_ok=True)
+        (refs / "main").write_text(provenance.hub_commit)
+        hub.log.clear()
+        again = harvest(f"hf-hub:me/sharded-{ending}", env={"HF_HUB_OFFLINE": "1"})
+        assert again.code == 0 and again.bank is not None and hub.log == [], again.message
+        assert again.bank.provenance.source_sha256 == provenance.source_sha256
+
+
+def test_a_missing_shard_is_named(harvest: Client, hub: HubServer) -> None:
+    shards(hub, "me/lacking", "safetensors", absent=2)
+    run = harvest("hf-hub:me/lacking")
+    assert run.code == 2 and "3 shards, of which model-00002-of-00003.safetensors is missing" in run.message
+
+
+def test_other_checkpoints_of_a_repository_are_named(harvest: Client, hub: HubServer) -> None:
+    (hub.root / "me/other").mkdir(parents=True, exist_ok=True)
+    (hub.root / "me/other/yolov8n.pt").write_bytes(b"x")
+    run = harvest("hf-hub:me/other")
+    assert run.code == 2 and "on the hub, but yolov8n.pt" in run.message, run.message
 
 
 def test_repository_with_a_network_that_was_saved_whole(harvest: Client, hub: HubServer) -> None:

@@ -35,6 +35,21 @@ def cached(repo: str, file: str, revision: str = "") -> LocalCopy | None:
     return _copy(Path(path)) if isinstance(path, str) else None
 
 
+def snapshot(repo: str, revision: str = "") -> dict[str, LocalCopy]:
+    """Return the files of a revision in the user's cache by name, without any request."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    try:
+        ref = folder / "refs" / (revision or "main")
+        commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+        if re.fullmatch(r"[0-9a-f]{40}", commit):
+            return {path.name: _copy(path) for path in sorted((folder / "snapshots" / commit).iterdir())}
+    except (OSError, ValueError):
+        pass
+    return {}
+
+
 def bad_name(repo: str) -> MkfaError:
     """Return the error for a malformed repository name."""
     return SourceError(repo, "is not a valid name of a hub repository", "write hf-hub:OWNER/NAME")

@@ -6,9 +6,10 @@ header and depthwise tensors are fetched, or the whole file if that is not possi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from mkfa.readers.hub import requests as hub_http
 from mkfa.readers.hub.cache import LocalCopy
 from mkfa.readers.hub.choose_layers import choose
 from mkfa.readers.hub.ranges import ChangedError, Pinned, RangedFile, pin
+from mkfa.readers.hub.sharded import cached_shards, digest_of, listing, pinned_shards
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import ModuleFile, Reading, TensorFile
 from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
 from mkfa.readers.tensors.conversion import as_state_dict
 from mkfa.readers.tensors.select import Selection, context_of, take
+from mkfa.readers.tensors.shards import ShardedFile, joined, open_any, shards_note
 from mkfa.readers.tensors.view import View
 from mkfa.readers.timm import catalogue as timm_catalogue
+from mkfa.storage.budget import Budget
 
 PREFIX = "hf-hub:"
 WHOLE_SHARE = 0.5
@@ -77,12 +81,15 @@ def read_hub(source: str, options: ReadOptions = DEFAULT) -> Reading:
     copy = _cached(wanted)
     if copy is not None:
         return _read_copy(copy, wanted)
+    if copies := cached_shards(wanted.repo, wanted.revision):
+        return _read_shards(copies, wanted)
     if hub_cache.offline():
         problem = f"is not in the cache ({wanted.repo}), and HF_HUB_OFFLINE forbids fetching it"
         raise WorkError(source, problem, "unset HF_HUB_OFFLINE")
     for start in range(STARTS):
         try:
-            return _read_pinned(_pinned(wanted), wanted)
+            pinned = _pinned(wanted)
+            return _read_pinned_shards(wanted) if pinned is None else _read_pinned(pinned, wanted)
         except ChangedError:
             if start == STARTS - 1:
                 raise
@@ -100,7 +107,7 @@ def _read_pinned(pinned: Pinned, wanted: Wanted) -> Reading:
 
 
 def state_of(source: str) -> tuple[str, str]:
-    """Return the commit and digest that a name means now, "" where they are not known; at most one request is made.
+    """Return the commit and digest that a name means now, "" where they are not known; few requests are made.
 
     Raises WorkError: the hub does not answer. Raises MkfaError: as `read_hub`.
     """
@@ -108,13 +115,15 @@ def state_of(source: str) -> tuple[str, str]:
     copy = _cached(wanted)
     if copy is not None:
         return copy.commit, copy.sha256
+    if copies := cached_shards(wanted.repo, wanted.revision):
+        return copies[0].commit, digest_of([copy.sha256 for copy in copies], [copy.path.name for copy in copies])
     if hub_cache.offline():
         return "", ""
     for file in wanted.files:
         pinned = pin(wanted.repo, file, wanted.revision, retries=0)
         if pinned is not None:
             return pinned.commit, pinned.sha256
-    return "", ""
+    return listing(wanted.repo, wanted.revision).commit, ""
 
 
 def _wanted(source: str, options: ReadOptions) -> Wanted:
@@ -157,13 +166,43 @@ def _cached(wanted: Wanted) -> LocalCopy | None:
     return None
 
 
-def _pinned(wanted: Wanted) -> Pinned:
-    for file in wanted.files:
-        pinned = pin(wanted.repo, file, wanted.revision)
-        if pinned is not None:
-            return pinned
-    problem = f"has neither of the files {' and '.join(wanted.files)} on the hub"
-    raise SourceError(wanted.repo, problem, "download its checkpoint and harvest that file")
+def _pinned(wanted: Wanted) -> Pinned | None:
+    pins = (pin(wanted.repo, file, wanted.revision) for file in wanted.files)
+    return next((pinned for pinned in pins if pinned is not None), None)
+
+
+def _read_pinned_shards(wanted: Wanted) -> Reading:
+    """Read the shards of a repository that has no file of a usual name; raises SourceError if it has none."""
+    pins, told = pinned_shards(wanted.repo, wanted.revision)
+    if not pins:
+        problem = f"has neither of the files {' and '.join(wanted.files)} on the hub"
+        if others := told.checkpoints:
+            problem += f", but {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        raise SourceError(wanted.repo, problem, "download its checkpoint and harvest that file")
+    wanted = _with_config(wanted, pins[0])
+    if all(pinned.file.endswith(".safetensors") for pinned in pins):
+        with contextlib.suppress(hub_http.RangeIgnoredError):
+            file = joined({pinned.thing: RangedFile(pinned) for pinned in pins})
+            digest = digest_of([pinned.sha256 for pinned in pins], [pinned.file for pinned in pins])
+            return _of_shards(file, len(pins), wanted, pins[0].commit, digest)
+    return _read_shards([_downloaded(pinned) for pinned in pins], wanted)
+
+
+def _read_shards(copies: Sequence[LocalCopy], wanted: Wanted) -> Reading:
+    """Read shards that are whole local files."""
+    wanted = _with_local_config(wanted, copies[0].path.parent)
+    budget = Budget(wanted.repo)
+    file = joined({str(copy.path): open_any(copy.path, budget) for copy in copies})
+    digest = digest_of([copy.sha256 for copy in copies], [copy.path.name for copy in copies])
+    return _of_shards(file, len(copies), wanted, copies[0].commit, digest)
+
+
+def _of_shards(file: ShardedFile, count: int, wanted: Wanted, commit: str, digest: str) -> Reading:
+    view = as_state_dict(file)
+    name, selection = _chosen(view, wanted, wanted.repo)
+    reading = take(view, selection, architecture=name)
+    notes = (*reading.notes, shards_note(count))
+    return _provenance(replace(reading, stood_in=file.stood_in, notes=notes), wanted, commit, digest)
 
 
 def _with_config(wanted: Wanted, pinned: Pinned) -> Wanted:
@@ -173,6 +212,13 @@ def _with_config(wanted: Wanted, pinned: Pinned) -> Wanted:
     url = pinned.url.rpartition("/")[0] + "/config.json"
     reply = hub_http.get_small(url, f"{wanted.repo}/config.json", limit=_LONGEST_CONFIG)
     return _configured(wanted, reply.body) if reply.status == 200 else wanted
+
+
+def _with_local_config(wanted: Wanted, folder: Path) -> Wanted:
+    config = folder / "config.json"
+    if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
+        return _configured(wanted, config.read_bytes())
+    return wanted
 
 
 def _configured(wanted: Wanted, config: bytes) -> Wanted:
@@ -226,9 +272,7 @@ def _downloaded(pinned: Pinned) -> LocalCopy:
 
 def _read_copy(copy: LocalCopy, wanted: Wanted) -> Reading:
     """Read a whole local file; its folder in the cache may contain the configuration too."""
-    config = copy.path.parent / "config.json"
-    if not wanted.architecture and config.is_file() and config.stat().st_size <= _LONGEST_CONFIG:
-        wanted = _configured(wanted, config.read_bytes())
+    wanted = _with_local_config(wanted, copy.path.parent)
     file = _open(copy.path)
     whole = file if isinstance(file, ModuleFile) else None
     if whole is not None and whole.facts and not wanted.options.architecture:  # a network that was saved whole

@@ -67,7 +67,7 @@ def read_index(path: Path, options: ReadOptions = DEFAULT) -> Reading:
             problem = f"lists {key[:80]!r} in {name[:80]}, which lacks it"
             raise SourceError(path, problem, "fetch index and shards again")
         tensors[key], places[key] = info, shards[name]
-    file = _joined(tensors, places, shards.values())
+    file = _with_facts(tensors, places, shards.values())
     hashed = (path, *(paths[name] for name in sorted(paths)))
     note = "source_sha256 is that of the lines 'digest  name' of the index and its shards, sorted by name"
     # An index is sorted by name, even if its shards are not.
@@ -95,20 +95,10 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
         raise SourceError(path, "has a shard of the same number beside it", "leave one checkpoint in the folder")
     paths = [path.parent / shard.name for shard in shards]
     budget = Budget(path)
-    files = [open_any(each, budget) for each in paths]
-    tensors: dict[str, TensorInfo] = {}
-    places: dict[str, TensorFile] = {}
-    for each, file in zip(paths, files, strict=True):
-        for key, info in file.tensors.items():
-            if key in places:
-                raise SourceError(each, f"has {key[:80]!r}, as another shard has", "fetch the shards again")
-            tensors[key], places[key] = info, file
-    file = _joined(tensors, places, files)
-    lines = "source_sha256 is that of the lines 'digest  name' of them, by number"
-    note = f"the {len(shards)} shards were read together; {lines}"
+    file = joined({str(each): open_any(each, budget) for each in paths})
     hint = next((file.metadata[name] for name in ("architecture", "arch") if name in file.metadata), "")
     order = None if path.suffix.lower() in _PICKLES else False  # each safetensors file is sorted by name
-    about = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(note,), keeps_order=order)
+    about = CheckpointInfo(path, hint=hint, hashed=tuple(paths), notes=(shards_note(len(paths)),), keeps_order=order)
     return read_checkpoint(file, about, options)
 
 
@@ -149,7 +139,25 @@ def _alone(path: Path, options: ReadOptions) -> Reading:
     return read_safetensors(path, options)
 
 
-def _joined(
+def joined(files: Mapping[str, TensorFile]) -> ShardedFile:
+    """Return several files, by what to name in an error, as one; raises SourceError if two have the same tensor."""
+    tensors: dict[str, TensorInfo] = {}
+    places: dict[str, TensorFile] = {}
+    for thing, file in files.items():
+        for key, info in file.tensors.items():
+            if key in places:
+                raise SourceError(thing, f"has {key[:80]!r}, as another shard has", "fetch the shards again")
+            tensors[key], places[key] = info, file
+    return _with_facts(tensors, places, files.values())
+
+
+def shards_note(count: int) -> str:
+    """Return the sentence for the bank on shards that their names put together."""
+    lines = "source_sha256 is that of the lines 'digest  name' of them, by number"
+    return f"the {count} shards were read together; {lines}"
+
+
+def _with_facts(
     tensors: Mapping[str, TensorInfo], places: Mapping[str, TensorFile], files: Iterable[TensorFile]
 ) -> ShardedFile:
     """Return several files as one, with what each says of its modules and objects."""
