@@ -176,7 +176,7 @@ def show_one(j: Judgement) -> None:
 
 def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> None:
     """Print a verdict: the sentence, its setting, every statement, and what is missing."""
-    from mkfa.evidence.verdict import effect_text, sensitivity_in_errors
+    from mkfa.evidence.verdict import effect_text, sensitivity_in_errors, visible_text
 
     say(f"\n{title}: {v.reason}")
     if v.scale is not None and not v.printed:
@@ -187,7 +187,7 @@ def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> No
         if ratio == ratio:
             facts.append(f"sensitivity {100 * e.sensitivity:.1f} points by {e.control} ({ratio:.0f} standard errors)")
         if e.detectable == e.detectable:
-            facts.append(f"smallest visible difference {100 * e.detectable:.1f} points")
+            facts.append(f"smallest visible difference {visible_text(e)}")
         say(f"{'; '.join(facts)}.")
     rows = [
         (

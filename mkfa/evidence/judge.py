@@ -16,7 +16,7 @@ from mkfa.evidence.effects import MOST_SEEDS, Effect
 from mkfa.evidence.printed import printed_table
 from mkfa.evidence.run_table import Point, RunTable, Scale, tables_of
 from mkfa.evidence.statements import SEEN_BESIDE_CONTROLS, Finding, evaluate, sensitive, words
-from mkfa.evidence.verdict import State, Verdict, effect_text, sensitivity_in_errors
+from mkfa.evidence.verdict import State, Verdict, effect_text, sensitivity_in_errors, visible_text
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean
@@ -207,7 +207,7 @@ def _between(findings: Sequence[Finding]) -> str:
     what = "settings" if opened.needs else "seeds"
     text = f"{what}: {effect_text(opened.effect)} does not settle whether {opened.text}"
     if not math.isnan(opened.effect.detectable):
-        text += f"; these show {100 * opened.effect.detectable:.1f} points or more"
+        text += f"; these show {visible_text(opened.effect)} or more"
     return text + _would_settle(opened)
 
 

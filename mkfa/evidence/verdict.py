@@ -80,12 +80,30 @@ def effect_text(effect: Effect) -> str:
     >>> effect_text(Effect("digits", 0.094, 0.045, 0.142))
     '+9.4 (4.5 to 14.2)'
     """
-    factor, digits = (100, 1) if effect.unit in ("points", "%") else (1, 2)
-    text = f"{factor * effect.difference:{'' if effect.unit == '%' else '+'}.{digits}f}"
+    text = _scaled(effect, effect.difference, "" if effect.unit == "%" else "+")
     text += " %" if effect.unit == "%" else ""
     if effect.printed or math.isnan(effect.low):
         return text
-    return f"{text} ({factor * effect.low:.{digits}f} to {factor * effect.high:.{digits}f})"
+    return f"{text} ({_scaled(effect, effect.low)} to {_scaled(effect, effect.high)})"
+
+
+def visible_text(effect: Effect) -> str:
+    """Return the smallest difference that the experiment shows, with its unit.
+
+    Examples
+    --------
+    >>> visible_text(Effect("digits", 0.094, detectable=0.021))
+    '2.1 points'
+    >>> visible_text(Effect("digits", 0.23, detectable=0.474, unit="rho"))
+    '0.47 of rho'
+    """
+    unit = {"rho": "of rho"}.get(effect.unit, effect.unit)
+    return f"{_scaled(effect, effect.detectable)} {unit}"
+
+
+def _scaled(effect: Effect, value: float, sign: str = "") -> str:
+    factor, digits = (100, 1) if effect.unit in ("points", "%") else (1, 2)
+    return f"{factor * value:{sign}.{digits}f}"
 
 
 def sensitivity_in_errors(effect: Effect) -> float:

@@ -35,8 +35,8 @@ def small_bank(name: str, seed: int, *, planted: np.ndarray | None = None) -> Fi
 def claims() -> dict[str, object]:
     """Return a result of `mkfa claims` with one claim of each state."""
 
-    def verdict(state: str, **more: object) -> dict[str, object]:
-        effect = {"label": "digits", "unit": "points", "difference": 0.094, "low": 0.045, "high": 0.142, "p": 0.001}
+    def verdict(state: str, unit: str = "points", **more: object) -> dict[str, object]:
+        effect = {"label": "digits", "unit": unit, "difference": 0.094, "low": 0.045, "high": 0.142, "p": 0.001}
         finding = {"text": "transfer above random", "side": "supports", "holds": True, "effect": effect, "p": 0.001}
         known = {"state": state, "sentence": HOSTILE, "scale": {"name": "laptop"}, "setting": "a mixer", "seeds": 5}
         known |= {"effect": effect, "sensitivity": 0.41, "smallest_visible_difference": 0.012, "missing": ["runs: x"]}
@@ -47,11 +47,13 @@ def claims() -> dict[str, object]:
             "id": f"C{i}",
             "sentence": HOSTILE,
             "source": "Table 1",
-            "verdict": verdict(state),
+            "verdict": verdict(state, unit),
             "others": [],
             "printed": verdict("supported", printed=True),
         }
-        for i, state in enumerate(("supported", "contradicted", "inconclusive"))
+        for i, (state, unit) in enumerate(
+            zip(("supported", "contradicted", "inconclusive"), ("points", "%", "rho"), strict=True)
+        )
     ]
     return {"format": "mkfa.claims", "format_version": 1, "command": "", "claims": entries}
 

@@ -33,7 +33,7 @@ function claimCard(one) {
 function verdictDetails(verdict, claim) {
   const rows = [["scale", [verdict.scale, verdict.setting].filter(Boolean).join(": ")], ["judged from", verdict.basis], ["seeds", verdict.seeds || ""],
     ["effect", effectText(verdict.effect)], ["sensitivity", verdict.sensitivity === null ? "" : `${fixed(100 * verdict.sensitivity, 1)} points`],
-    ["smallest visible difference", verdict.smallest_visible_difference === null ? "" : `${fixed(100 * verdict.smallest_visible_difference, 1)} points`],
+    ["smallest visible difference", verdict.smallest_visible_difference === null || !verdict.effect ? "" : `${amount(verdict.effect, verdict.smallest_visible_difference)} ${verdict.effect.unit || "points"}`],
     ["missing", verdict.missing.join("; ")], ["command", verdict.command], ["judged", claim ? claim.judged : ""], ["found in", claim ? claim.place : ""]]
     .filter(([, value]) => value !== "" && value !== "–");
   const findings = verdict.findings.length ? table("Statements of the criterion", [["statement", (one) => one.text], ["would", (one) => one.side.replace("supports", "support").replace("contradicts", "contradict")],
@@ -44,10 +44,14 @@ function verdictDetails(verdict, claim) {
 }
 
 // A difference in points, or in its own unit, with its interval.
+function amount(effect, value) {
+  const share = !effect.unit || effect.unit === "points" || effect.unit === "%";
+  return fixed(share ? 100 * value : value, share ? 1 : 2);
+}
+
 function effectText(effect) {
   if (!effect || effect.difference === null) return "–";
-  const points = !effect.unit || effect.unit === "points";
-  const show = (value) => fixed(points ? 100 * value : value, points ? 1 : 2);
-  const interval = effect.low === null || effect.high === null ? "" : ` (${show(effect.low)} to ${show(effect.high)})`;
-  return `${effect.label ? `${effect.label}: ` : ""}${effect.difference > 0 ? "+" : ""}${show(effect.difference)}${interval}${points ? " points" : ` ${effect.unit}`}`;
+  const interval = effect.low === null || effect.high === null ? "" : ` (${amount(effect, effect.low)} to ${amount(effect, effect.high)})`;
+  const sign = effect.difference > 0 && effect.unit !== "%" ? "+" : "";
+  return `${effect.label ? `${effect.label}: ` : ""}${sign}${amount(effect, effect.difference)}${interval} ${effect.unit || "points"}`;
 }
