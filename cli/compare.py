@@ -297,6 +297,8 @@ def _print_primary(result: Comparisons) -> None:
 
 
 def _print_matrix(matrices: Sequence[BankMatrix]) -> None:
+    from mkfa.stats.p_values import p_text
+
     for matrix in matrices:
         if matrix.measure != matrices[0].measure:
             continue
@@ -307,7 +309,7 @@ def _print_matrix(matrices: Sequence[BankMatrix]) -> None:
                 [
                     name,
                     *(
-                        "–" if v != v else f"{v:.2f} {'–' if p != p else f'{p:.3f}'}"
+                        "–" if v != v else f"{v:.2f} {'–' if p != p else p_text(p)}"
                         for v, p in zip(places, ps, strict=True)
                     ),
                 ]

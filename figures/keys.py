@@ -10,6 +10,7 @@ from mkfa.clusters.keys import COVERED, Keys
 from mkfa.clusters.named_match import AS_ORIENTED, KEYS_TO_SET
 from mkfa.colours import DASHED, null_look
 from mkfa.figures.style import NARROW, draw_filter, new_figure, style, width_of, wrapped
+from mkfa.stats.p_values import p_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ def _keys(figure: Figure | SubFigure, data: Keys, shown: int, most: int, width: 
     title = (
         f"Keys{more} with their share of filters, over the nearest of '{match.name}' up to sign and symmetry; "
         f"mean |cos| {near['mean_cosine']:.2f}, keys of {data.null} nulls {near[match.libraries]['mean']:.2f} "
-        f"(p = {near[match.libraries]['p']:.2f}); one to one, as oriented: {oriented['mean_cosine']:.2f}, "
-        f"{oriented[match.libraries]['mean']:.2f} (p = {oriented[match.libraries]['p']:.2f})"
+        f"(p = {p_text(near[match.libraries]['p'])}); one to one, as oriented: {oriented['mean_cosine']:.2f}, "
+        f"{oriented[match.libraries]['mean']:.2f} (p = {p_text(oriented[match.libraries]['p'])})"
     )
     figure.suptitle(wrapped(title, width), x=0.01, ha="left", fontsize=8)

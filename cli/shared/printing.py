@@ -100,11 +100,12 @@ def terminal_width() -> int:
 
 
 def show(value: Any) -> str:
-    """Return a cell's text: floats with three decimals, None as a dash."""
+    """Return a cell's text: floats with three decimals, or one digit where those would be zeros, None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.3f}"
+        text = "–" if value != value else f"{value:.3f}"
+        return f"{value:.1g}" if value and text.strip("-") == "0.000" else text
     return str(value)
 
 

@@ -33,7 +33,7 @@ from mkfa.nulls.covariance import pooled_in_words
 from mkfa.nulls.draws import NULLS as NULL_TABLE
 from mkfa.nulls.draws import STRICT
 from mkfa.progress import Advance
-from mkfa.stats.p_values import p_value
+from mkfa.stats.p_values import p_text, p_value
 from mkfa.threads import in_threads, one_thread
 
 Verdict = Literal["clusters", "continuum", "none", "given"]
@@ -170,12 +170,12 @@ def decide(
     """Apply the rule of this module; return the number, the verdict and the reason."""
     counts, gap, error, stability = measured.counts, measured.gap, measured.gap_error, measured.stability
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
-    structure = f"structure beyond the {null} null: p = {p:.3f}{least}"
+    structure = f"structure beyond the {null} null: p = {p_text(p)}{least}"
     if asked is not None:
         at = float(stability[counts == asked][0])
         return asked, "given", f"{asked} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
     if p > ALPHA:
-        return 1, "none", f"No clusters beyond {described(null)} (p = {p:.3f}, {nulls} nulls)."
+        return 1, "none", f"No clusters beyond {described(null)} (p = {p_text(p)}, {nulls} nulls)."
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])

@@ -24,7 +24,7 @@ from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
 from mkfa.nulls.draws import STRICT
 from mkfa.progress import Progress, follow
-from mkfa.stats.p_values import p_value
+from mkfa.stats.p_values import p_text, p_value
 from mkfa.storage.records import Result
 from mkfa.threads import in_threads, one_thread
 
@@ -318,12 +318,16 @@ def choose_count(
     least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
     if count is not None:
         r2, chance = curve.r2[count - 1], curve.null_r2[count - 1]
-        return count, "given", f"{count} keys were asked for; mean R² {r2:.3f}, null {chance:.3f} (p = {p:.3f}{least})."
+        return (
+            count,
+            "given",
+            f"{count} keys were asked for; mean R² {r2:.3f}, null {chance:.3f} (p = {p_text(p)}{least}).",
+        )
     if p > ALPHA or lead[top] <= 0:
-        why = f"explained no better than {described(null)} (p = {p:.3f}, {nulls} nulls)"
+        why = f"explained no better than {described(null)} (p = {p_text(p)}, {nulls} nulls)"
         return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
     reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
-    largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p:.3f}{least})"
+    largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p_text(p)}{least})"
     return n, "elbow", f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
 
 

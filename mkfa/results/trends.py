@@ -227,6 +227,8 @@ def rank_correlation(x: F64, y: F64) -> tuple[float, float]:
 
 def tell_trend(trend: Trend) -> str:
     """Return the answer in a sentence: the slope, its interval, the rank correlation, and where a point is reached."""
+    from mkfa.stats.p_values import p_text
+
     unit = "each doubling of " + trend.axis if trend.doubling else "each further layer"
     subject = f"{trend.series} minus {trend.against}" if trend.against else trend.series
     text = f"{subject} changes by {_points(trend.slope)} points with {unit}"
@@ -236,7 +238,7 @@ def tell_trend(trend: Trend) -> str:
     text += f" (95 % interval {_points(low)} to {_points(high)}, {trend.seeds} seeds, {len(trend.x)} settings"
     if not math.isnan(trend.paired):
         text += f"; seed by seed {_points(trend.slope - trend.paired)} to {_points(trend.slope + trend.paired)}"
-    text += f"; rank correlation {trend.rho:+.2f}, p = {trend.p_rho:.3f})" if not math.isnan(trend.rho) else ")"
+    text += f"; rank correlation {trend.rho:+.2f}, p = {p_text(trend.p_rho)})" if not math.isnan(trend.rho) else ")"
     if not trend.shown:
         return f"{text}: no trend is shown."
     if not trend.against:

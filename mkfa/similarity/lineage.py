@@ -19,6 +19,7 @@ from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.usable import usable_filters
 from mkfa.frozen import ByContent
+from mkfa.stats.p_values import p_text
 from mkfa.threads import one_thread
 
 PERMUTATIONS = 499
@@ -67,7 +68,7 @@ class Lineage(ByContent):
         return (
             f"{a} and {b} have a common parent (one was trained from the other, or both from the same initial "
             f"weights): in {self.layers} of {self.of} layers of equal shape, filters of the same channel have mean "
-            f"|cos| {self.cosine:.2f}, with channels permuted {self.permuted:.2f} (p = {self.p:.3f}, {self.m} "
+            f"|cos| {self.cosine:.2f}, with channels permuted {self.permuted:.2f} (p = {p_text(self.p)}, {self.m} "
             f"permutations); they are not independent evidence"
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.settings import PRIMARY
-from mkfa.stats.p_values import holm
+from mkfa.stats.p_values import holm, p_text
 
 ALPHA = 0.05
 
@@ -35,7 +35,9 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     what = "halves of the same bank" if kind.same else f"{a} and {b}"
     parts = []
     if near:
-        parts.append(f"closer than chance under {_join(n.null for n in near)} (p <= {max(n.p[i] for n in near):.3f})")
+        parts.append(
+            f"closer than chance under {_join(n.null for n in near)} (p <= {p_text(max(n.p[i] for n in near))})"
+        )
     beyond = [n for n in far if n.p_farther[i] <= ALPHA]
     if len(beyond) < len(far):
         same = [_with_p(n.null, n.p[i]) for n in far if n.p_farther[i] > ALPHA]
@@ -57,7 +59,7 @@ def _primary_in_words(kind: KindComparison) -> str:
     test = kind.primary
     if test is None:
         return f"The primary test, {measure} under {null}, was not asked for: every p here is exploratory."
-    return f"The primary test, {measure} under {null}, gives p = {test['p']:.3f}; every other p is exploratory."
+    return f"The primary test, {measure} under {null}, gives p = {p_text(test['p'])}; every other p is exploratory."
 
 
 def _count_in_words(kind: KindComparison) -> str:
@@ -92,7 +94,7 @@ def _trend_in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     for name, r, p in zip(TRENDS, trend.r, trend.p_holm, strict=True):
         if p > ALPHA or p != p:
             continue
-        shown = f"(r = {r:.2f}, p = {p:.3f}, Holm)"
+        shown = f"(r = {r:.2f}, p = {p_text(p)}, Holm)"
         when = "earlier" if r < 0 else "later"
         if name == "difference":
             out.append(f"layers of similar relative depth are {'more' if r < 0 else 'less'} alike than others {shown}")
@@ -103,7 +105,7 @@ def _trend_in_words(kind: KindComparison, a: str, b: str) -> list[str]:
             out.append(f"the {when} a layer, the closer it is to the others {shown}")
     if out:
         return [f"In this pair, {_join(out)}."]
-    return [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {min(tested):.3f})."]
+    return [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {p_text(min(tested))})."]
 
 
 def _exchange_in_words(kind: KindComparison) -> list[str]:
@@ -121,7 +123,7 @@ def _exchange_in_words(kind: KindComparison) -> list[str]:
 
 
 def _with_p(name: str, p: float) -> str:
-    return f"{name} (p = {p:.3f})"
+    return f"{name} (p = {p_text(p)})"
 
 
 def _join(names: Any) -> str:

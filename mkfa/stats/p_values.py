@@ -28,6 +28,18 @@ def p_value(observed: ArrayLike, draws: ArrayLike, *, larger: bool) -> F64:
     return np.asarray((1 + beyond.sum(axis=0)) / (1 + len(draws)), dtype=np.float64)
 
 
+def p_text(p: float) -> str:
+    """Return a p-value with three decimals, or its first digit where those would be zeros: no p-value is zero.
+
+    Examples
+    --------
+    >>> p_text(0.0104), p_text(0.0002)
+    ('0.010', '0.0002')
+    """
+    text = f"{p:.3f}"
+    return f"{p:.1g}" if p > 0 and float(text) == 0 else text
+
+
 def holm(p: ArrayLike) -> F64:
     """Return p-values adjusted for a family of tests by Holm (1979); NaN entries stay NaN and do not count.
 

@@ -13,7 +13,7 @@ function comparisonBlock(one, kind, place) {
     [["measure", (m) => `${m.name}${m.alike_is_more ? " ^" : ""}${m.name === kind.primary[0] ? " (primary)" : ""}`],
       ["value", (m) => fixed(m.value, 3), true], ["95 %", (m) => (m.low === null ? "–" : `${fixed(m.low, 3)} to ${fixed(m.high, 3)}`), true],
       ["floor", (m) => fixed(m.floor, 3), true], ["ceiling", (m) => fixed(m.ceiling, 3), true],
-      ...nulls.flatMap((name, i) => [[name, (m) => (m.nulls[i] ? fixed(m.nulls[i].mean, 3) : "–"), true], ["p", (m) => (m.nulls[i] ? fixed(m.nulls[i].p, 3) : "–"), true]])],
+      ...nulls.flatMap((name, i) => [[name, (m) => (m.nulls[i] ? fixed(m.nulls[i].mean, 3) : "–"), true], ["p", (m) => (m.nulls[i] ? pText(m.nulls[i].p) : "–"), true]])],
     kind.measures);
   const words = kind.words.map((text) => make("p", {}, text));
   const notes = place ? [] : [...one.notes, ...(one.one_parent ? ["The two networks have a common parent: they are not independent evidence."] : [])];
@@ -40,7 +40,7 @@ function heatMap(one, kind) {
 
   function tell(i, j) {
     const p = ofPair(i, j), chance = null_() && null_().mean ? `; mean under ${null_().name} ${fixed(null_().mean[i][j], 3)}` : "";
-    return `${one.a}, ${layers.a[i]}; ${one.b}, ${layers.b[j]}; ${measure().name} ${fixed(measure().value[i][j], 3)}${chance}${p === null ? "" : `; ${names[state.how]} ${fixed(p, 3)} (${null_().name})`}`;
+    return `${one.a}, ${layers.a[i]}; ${one.b}, ${layers.b[j]}; ${measure().name} ${fixed(measure().value[i][j], 3)}${chance}${p === null ? "" : `; ${names[state.how]} ${pText(p)} (${null_().name})`}`;
   }
 
   function refresh() {
@@ -86,13 +86,9 @@ function heatMap(one, kind) {
     hows.length ? make("label", {}, "hide p above ", slider, " ", shown) : null);
   const rows = () => layers.a.flatMap((a, i) => layers.b.map((b, j) => ({ a, b, value: measure().value[i][j], p: ofPair(i, j) })));
   const whole = make("figure", {}, controls, place, bar, make("figcaption", { role: "status" }, count,
-    ". Layers in order of execution; click a pair to see the filters of its row; pale pairs are above the threshold. With 199 draws no p is below 0.005.".replace("199", String(one.draws)).replace("0.005", fixed(1 / (1 + one.draws), 3))),
-  asTable("Pairs of layers", [["layer of the first", (r) => r.a], ["layer of the second", (r) => r.b], ["value", (r) => fixed(r.value, 3), true], ["p", (r) => fixed(r.p, 3), true]], rows));
+    ". Layers in order of execution; click a pair to see the filters of its row; pale pairs are above the threshold. With 199 draws no p is below 0.005.".replace("199", String(one.draws)).replace("0.005", pText(1 / (1 + one.draws)))),
+  asTable("Pairs of layers", [["layer of the first", (r) => r.a], ["layer of the second", (r) => r.b], ["value", (r) => fixed(r.value, 3), true], ["p", (r) => pText(r.p), true]], rows));
   return { whole, refresh };
-}
-
-function pText(p) {
-  return p >= 1 ? "1" : p < 0.0095 ? fixed(p, 4) : fixed(p, 3);
 }
 
 // Show a layer among the filters, where its bank is on the page.

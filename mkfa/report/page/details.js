@@ -17,7 +17,7 @@ function detailsPanel() {
       ["channel", String(known.channel)],
       ["class", known.title],
       ["R²", fixed(known.r2, 3)],
-      ["p, chance", known.p === null ? "–" : known.p < 0.001 ? known.p.toExponential(0) : fixed(known.p, 3)],
+      ["p, chance", pText(known.p)],
       ["largest |w|", known.scale.toPrecision(3)],
     ];
     body.replaceChildren(

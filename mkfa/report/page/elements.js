@@ -63,6 +63,10 @@ function fixed(value, digits = 2) {
   return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(?=0*\.?0*$)/, "").replace("-", "−");
 }
 
+function pText(p) {
+  return p > 0 && p < 0.0005 ? String(Number(p.toPrecision(1))) : fixed(p, 3);
+}
+
 function percent(value, digits = 1) {
   return value === null || value === undefined ? "–" : `${fixed(100 * value, digits)} %`;
 }

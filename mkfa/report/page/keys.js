@@ -46,7 +46,7 @@ function keysBlock(one) {
   const whole = make("article", {}, make("h3", {}, `${one.banks.join(", ")}, ${one.kind}`),
     make("p", { class: "faint" }, `${one.filters.toLocaleString("en")} filters, ${one.sample.toLocaleString("en")} of them for the search, ${many(one.nulls, "null library").replace("librarys", "libraries")}, seed ${one.seed}, from ${one.from}`),
     make("p", {}, one.reason),
-    make("figure", {}, make("div", { class: "controls legend" }, toggles), controls, place, make("figcaption", {}, `Band: two standard deviations of the null libraries. Dotted: the number of keys. Mean R² of all filters ${fixed(one.mean_r2, 3)}, p = ${fixed(one.p, 3)}.`),
+    make("figure", {}, make("div", { class: "controls legend" }, toggles), controls, place, make("figcaption", {}, `Band: two standard deviations of the null libraries. Dotted: the number of keys. Mean R² of all filters ${fixed(one.mean_r2, 3)}, p = ${pText(one.p)}.`),
       asTable("What keys explain", [["keys", (r) => r.n, true], ["mean R²", (r) => fixed(r.r2, 3), true], ["null's", (r) => fixed(r.null_r2, 3), true], ["null, real keys", (r) => fixed(r.cross_r2, 3), true],
         ["covered", (r) => percent(r.coverage), true], ["null's", (r) => percent(r.null_coverage), true]],
       () => one.curve.r2.map((r2, i) => ({ n: i + 1, ...Object.fromEntries(Object.entries(one.curve).map(([name, values]) => [name, values[i]])) })))),

@@ -201,7 +201,7 @@ async function mapSection(map) {
     make("button", { type: "button", onclick: () => view.zoom(1 / 1.4, canvas.clientWidth / 2, canvas.clientHeight / 2) }, "Zoom out"),
     make("button", { type: "button", onclick: () => { view.reset(); select(() => false, ""); } }, "All"),
     choice("colour by", offered.map((by) => [by, by]), "class", (by) => { state.by = by; hidden.clear(); drawLegend(); paint(); }));
-  const clustered = map.clusters ? ` Its atlas has ${many(map.clusters, "cluster")} (${map.verdict}, p = ${fixed(map.p, 3)}): ${map.reason}` : "";
+  const clustered = map.clusters ? ` Its atlas has ${many(map.clusters, "cluster")} (${map.verdict}, p = ${pText(map.p)}): ${map.reason}` : "";
   const sample = map.points < map.filters ? `${map.points.toLocaleString("en")} of ${map.filters.toLocaleString("en")}` : map.points.toLocaleString("en");
   const whole = make("div", {},
     make("h3", {}, `Filters of ${map.kind}`),

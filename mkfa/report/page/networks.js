@@ -39,15 +39,15 @@ function networksBlock(one, kind, place) {
     tick(group.name, true, (on) => { on ? state.hidden.delete(group.name) : state.hidden.add(group.name); refresh(); }, colourOf(group.name)))));
   const controls = kind.measures.length > 1 ? make("div", { class: "controls" }, choice("measure", kind.measures.map((measure, i) => [String(i), measure.measure]), "0", (i) => { state.measure = Number(i); refresh(); })) : null;
   const tests = table(`Tests between groups, ${kind.kernel}: ${kind.filters} filters of each network, ${one.permutations} permutations, seed ${one.seed}`,
-    [["measure", (m) => m.measure], ["pseudo-F", (m) => fixed(m.between.statistic), true], ["R²", (m) => fixed(m.between.share), true], ["p", (m) => fixed(m.between.p, 3), true], ["p, Holm", (m) => fixed(m.p_holm, 3), true],
-      ["least p", (m) => fixed(m.between.least, 3), true], ["PERMDISP p", (m) => fixed(m.dispersion.p, 3), true], ["variance between groups", (m) => percent(m.group_share, 0), true]], kind.measures);
+    [["measure", (m) => m.measure], ["pseudo-F", (m) => fixed(m.between.statistic), true], ["R²", (m) => fixed(m.between.share), true], ["p", (m) => pText(m.between.p), true], ["p, Holm", (m) => pText(m.p_holm), true],
+      ["least p", (m) => fixed(m.between.least, 3), true], ["PERMDISP p", (m) => pText(m.dispersion.p), true], ["variance between groups", (m) => percent(m.group_share, 0), true]], kind.measures);
   const pairs = kind.measures.flatMap((m) => m.pairs.map((pair) => ({ measure: m.measure, ...pair })));
   const whole = make("article", {}, make("h3", {}, `${one.groups.map((group) => group.name).join(", ")}, ${kind.kernel}`),
     one.sentences[place] ? make("p", {}, one.sentences[place]) : null,
     place ? null : one.notes.map((text) => make("p", { class: "faint" }, text)),
     make("figure", {}, toggles, controls, chart, make("figcaption", {}, "Each point is a network; the closer two are, the more alike are their filters. Numbers are those of the table of distances below. +: mean of a group; hollow: networks that share a parent with an earlier one, which are shown but not tested."),
       heat, bar, asTable("Networks", [["network", (m) => m.name], ["group", (m) => m.group], ["tested", (m) => (m.counted ? "yes" : "no")], ["family", (m) => m.family || "–"]], () => order.map((i) => kind.members[i]))),
-    tests, pairs.length ? table("Pairs of groups", [["measure", (p) => p.measure], ["groups", (p) => `${p.a}, ${p.b}`], ["pseudo-F", (p) => fixed(p.statistic), true], ["p", (p) => fixed(p.p, 3), true], ["p, Holm", (p) => fixed(p.p_holm, 3), true]], pairs) : null,
+    tests, pairs.length ? table("Pairs of groups", [["measure", (p) => p.measure], ["groups", (p) => `${p.a}, ${p.b}`], ["pseudo-F", (p) => fixed(p.statistic), true], ["p", (p) => pText(p.p), true], ["p, Holm", (p) => pText(p.p_holm), true]], pairs) : null,
     place || !one.command ? null : make("p", { class: "faint" }, "Command: ", make("code", {}, one.command)));
   return { whole, refresh };
 }

@@ -99,7 +99,7 @@ function tableBody(one) {
       svg.append(draw("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, shortened(row.label, Math.floor(left / 6.6)), draw("title", {}, row.label)));
       if (relative === null) return;
       if (half !== null) svg.append(draw("path", { class: "axis", d: `M${x(relative - half)},${y}H${x(relative + half)}` }));
-      svg.append(telling(draw("circle", { class: "mark", cx: x(relative), cy: y, r: 5.5, fill: shade(row.colour) }), `${row.label}; top-1 ${percent(row.cell.mean)} over ${many(row.cell.seeds, "seed")}; ${fixed(100 * relative, 1)} points from the base${half === null ? "" : ` ± ${fixed(100 * half, 1)}`}; p ${fixed(row.p, 3)}`));
+      svg.append(telling(draw("circle", { class: "mark", cx: x(relative), cy: y, r: 5.5, fill: shade(row.colour) }), `${row.label}; top-1 ${percent(row.cell.mean)} over ${many(row.cell.seeds, "seed")}; ${fixed(100 * relative, 1)} points from the base${half === null ? "" : ` ± ${fixed(100 * half, 1)}`}; p ${pText(row.p)}`));
     });
     place.replaceChildren(svg);
   }
@@ -107,7 +107,7 @@ function tableBody(one) {
   const controls = make("div", { class: "controls" }, make("fieldset", {}, make("legend", {}, "Rows"), one.rows.map((row) =>
     tick(row.label, true, (on) => { on ? state.hidden.delete(row.label) : state.hidden.add(row.label); refresh(); }, shade(row.colour)))));
   const whole = make("div", {}, make("figure", {}, controls, place, make("figcaption", {}, `Base ${percent(one.base && one.base.mean)}. Lines: 95 % intervals.`),
-    asTable(`Table ${one.from}`, [...cellColumns("row"), ["p", (cell) => fixed(cell.p, 3), true]], () => one.rows.map((row) => ({ ...row.cell, label: row.label, p: row.p })))),
+    asTable(`Table ${one.from}`, [...cellColumns("row"), ["p", (cell) => pText(cell.p), true]], () => one.rows.map((row) => ({ ...row.cell, label: row.label, p: row.p })))),
   paperApart(one.paper, paperTable));
   return { whole, refresh };
 }

@@ -37,7 +37,7 @@ function verdictDetails(verdict, claim) {
     ["missing", verdict.missing.join("; ")], ["command", verdict.command], ["judged", claim ? claim.judged : ""], ["found in", claim ? claim.place : ""]]
     .filter(([, value]) => value !== "" && value !== "–");
   const findings = verdict.findings.length ? table("Statements of the criterion", [["statement", (one) => one.text], ["would", (one) => one.side.replace("supports", "support").replace("contradicts", "contradict")],
-    ["holds", (one) => (one.holds === null ? "unknown" : one.holds ? "yes" : "no")], ["effect", (one) => effectText(one.effect)], ["p", (one) => fixed(one.p, 3), true], ["", (one) => one.note]], verdict.findings) : null;
+    ["holds", (one) => (one.holds === null ? "unknown" : one.holds ? "yes" : "no")], ["effect", (one) => effectText(one.effect)], ["p", (one) => pText(one.p), true], ["", (one) => one.note]], verdict.findings) : null;
   if (!rows.length && !findings) return null;
   return make("details", {}, make("summary", {}, "Scale, seeds, sensitivity and statements"),
     make("dl", {}, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])), findings);

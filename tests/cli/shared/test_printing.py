@@ -14,6 +14,7 @@ def test_tables_show_text_as_it_is_and_numbers_short(capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["[bold]"], ["name", "x"], ["[red]a[/red]", "0.333"], ["b", "–"], ["–", "12"], ["A", "note."]]
     assert show(2.0) == "2.000"
+    assert [show(x) for x in (2e-4, -2e-5, 0.0, 4e-4, 6e-4)] == ["0.0002", "-2e-05", "0.000", "0.0004", "0.001"]
 
 
 def test_prose_is_wrapped_at_100_characters_or_at_the_terminal(capsys, monkeypatch):
