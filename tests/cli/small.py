@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from typer.testing import CliRunner
@@ -22,6 +23,14 @@ def pack_small_domain(folder: Path, name: str) -> Path:
     x = (rng.integers(0, 160, (36, 16, 16, 1)) + 30 * y[:, None, None, None]).astype(np.uint8)
     made = make_domain(name, ("a", "b", "c"), train=(x[:24], y[:24]), test=(x[24:], y[24:]))
     return write_domain(made, folder / f"{name}.h5", facts={"source": "made"})
+
+
+class Ended(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
 
 
 def call(*words: object) -> str:

@@ -13,7 +13,6 @@ import pytest
 import typer
 from safetensors.numpy import save_file
 
-from mkfa.cli import app as command_line
 from mkfa.cli.app import VARIABLES, VERBS
 from mkfa.cli.shared.glossary import GLOSSARY
 from mkfa.cli.verbs import load_verb
@@ -98,21 +97,6 @@ PAPER_WORDS = [
     "source",
     "target",
 ]
-
-
-@pytest.fixture
-def mkfa(monkeypatch, capsys, tmp_path):
-    """Run the command as `main` does; return exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["mkfa", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            command_line.main()
-        shown = capsys.readouterr()
-        return stopped.value.code or 0, shown.out, shown.err
-
-    return run
 
 
 def command(words):
