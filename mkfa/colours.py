@@ -102,6 +102,7 @@ ARMS: Mapping[str, Look] = {
     "gauss": Look("#777777", DASHED, "H"),
     "impulse": Look("#000000", DASHED, "+"),
     "stack": Look("#56b4e9", (), "<"),
+    "stack-gain": Look("#56b4e9", DOTTED, "<"),
     "first-k": Look("#56b4e9", DASHED, ">"),
     "basis": Look("#999933", (), "p"),
     "keys": Look("#882255", (), "h"),

@@ -193,6 +193,14 @@ ARMS: Table[Arm] = Table(
             source="needed",
             whole_source=True,
         ),
+        Arm(
+            "stack-gain",
+            "as stack, with each layer scaled to the root mean square norm of its initial kernels: sources differ in "
+            "shape alone, not in gain. Biases stay as initialised.",
+            fill_network=f"{_HERE}stacked_at_initial_gain",
+            source="needed",
+            whole_source=True,
+        ),
         Arm("random", "as initialised, frozen: untrained filters.", fill=f"{_HERE}initial_kernels"),
         Arm(
             "covariance",

@@ -194,6 +194,22 @@ def stacked(request: Request) -> Filling:
     return [filling[i] for i in range(len(request.target))]
 
 
+def stacked_at_initial_gain(request: Request) -> Filling:
+    """Fill as `stacked`, then scale each layer to the root mean square norm of its initial kernels.
+
+    Filters within a layer keep their proportions, so that dead ones stay dead. Raises MkfaError: a layer would get zero
+    filters alone.
+    """
+    filling: Filling = []
+    for layer, (kernel, _) in zip(request.target, stacked(request), strict=True):
+        found = np.sqrt((kernel.astype(np.float64) ** 2).mean())
+        if not found:
+            raise MkfaError("source", f"has zero filters alone for {layer.name}", "use --arm stack, or another source")
+        gain = np.sqrt((layer.kernel.astype(np.float64) ** 2).mean()) / found
+        filling.append((np.asarray(gain * kernel, np.float32), None))
+    return filling
+
+
 def _count(layer: Weights) -> int:
     return int(np.prod(layer.kernel.shape[:2]))
 

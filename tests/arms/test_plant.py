@@ -200,6 +200,16 @@ def test_stack_fills_wider_and_narrower_targets_without_gaps(widths, layers):
     assert np.array_equal(got, row[np.arange(len(got)) % len(row)])
 
 
+def test_stack_gain_takes_the_shapes_of_the_source_and_the_gain_of_the_target():
+    stacked, scaled, untouched = net(), net(), [w.clone() for w in filters(net())]
+    plant(stacked, "stack", layers=DEPTH)
+    plant(scaled, "stack-gain", layers=DEPTH)
+    for raw, got, initial in zip(filters(stacked), filters(scaled), untouched, strict=True):
+        assert torch.allclose(got / got.norm(), raw / raw.norm(), atol=1e-6)
+        assert torch.isclose(got.norm(), initial.norm(), rtol=1e-5)
+        assert not torch.allclose(raw.norm(), initial.norm(), rtol=1e-2)
+
+
 @pytest.mark.parametrize(("arm", "k"), [("first-k", 3), ("first-1", 1), ("first-2", 2)])
 def test_first_k_repeats_the_first_layers(arm, k):
     source, model = bank(), net()
@@ -256,7 +266,7 @@ def test_the_seed_decides_what_is_drawn_and_nothing_else(arm):
     drawn = arm in ("shuffle", "shuffle-network", "covariance", "basis", "impulse", "boxN", "gauss")
     drawn |= arm in ("random-k", "blurred-k", "covariance-k", "impulse-k", "gauss-k")
     assert (digest(0, 0) != digest(1, 0)) == drawn
-    copied = find_arm(arm).source in ("needed", "own") and arm != "covariance-k"
+    copied = find_arm(arm).source in ("needed", "own") and arm not in ("covariance-k", "stack-gain")
     assert (digest(0, 0) != digest(0, 1)) != copied  # all others are scaled to, or are, the initial weights
 
 
