@@ -185,8 +185,14 @@ def layers_text(layers: Layers) -> str:
     return layers if isinstance(layers, str) else ",".join(map(str, [layers] if isinstance(layers, int) else layers))
 
 
+_FILES = (".json", ".csv", ".h5", ".png", ".pdf", ".svg", ".html")
+
+
 def folders(out: str | Path | None, name: str) -> tuple[Path, Path]:
-    """Return the folders of the runs and of the results."""
+    """Return the folders of the runs and of the results; raises MkfaError if `out` is named like a file."""
     from mkfa.results.runs import default_root
 
+    if out is not None and Path(out).suffix in _FILES and not Path(out).is_dir():
+        problem = "is named like a file, and runs, tables and figures are written into a folder"
+        raise MkfaError(str(out), problem, f"name a folder, for example --out {Path(out).with_suffix('')}")
     return (default_root(), home() / "results" / name) if out is None else (Path(out) / "runs", Path(out))

@@ -110,6 +110,12 @@ def test_a_file_as_out_is_a_wrong_request(domain, tmp_path, below):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_out_that_is_named_like_a_file_is_no_folder_for_runs(domain, tmp_path):
+    sentence, _ = refused("train", domain, "--out", tmp_path / "curve.json", *SMALL)
+    assert "curve.json" in sentence and f"--out {tmp_path / 'curve'}" in sentence.replace("\n", " ")
+    assert [path.name for path in tmp_path.iterdir()] == [Path(domain).name]
+
+
 def test_tensorboard_that_is_missing_is_said_before_any_training(domain, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     sentence, _ = refused("train", domain, "--out", tmp_path / "out", "--tensorboard", *SMALL)
