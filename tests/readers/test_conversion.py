@@ -244,6 +244,57 @@ def test_pytorch_layouts_of_strips_and_odd_kernels_stay() -> None:
         assert layout_of(infos, {}) == PYTORCH
 
 
+def layers_and_doubts(shapes: list[tuple[int, ...]], vectors: tuple[int, ...] = ()) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    state = {f"blocks.{i}.dwconv.weight": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
+    bank = mkfa.harvest(state | {f"norms.{i}.weight": np.ones(n) for i, n in enumerate(vectors)})
+    return state, bank
+
+
+@pytest.mark.parametrize("vectors", [(), (64,)])
+def test_other_layers_tell_the_layout_of_an_ambiguous_one(vectors: tuple[int, ...]) -> None:
+    """(64, 1, 11, 1) is 11x1 in PyTorch and 1x11 in MLX; no layer of PyTorch's has 7 input channels here."""
+    state, bank = layers_and_doubts([(64, 1, 11, 1), (64, 7, 7, 1), (64, 11, 1, 1)], vectors)
+    assert [(layer.kh, layer.kw) for layer in bank.layers] == [(1, 11), (7, 7), (11, 1)]
+    assert not bank.provenance.doubtful
+    for layer, weight in bank.iter_layers():
+        np.testing.assert_array_equal(weight, state[layer.name][..., 0].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kernel", "words"),
+    [
+        ([(64, 1, 11, 1)], (11, 1), "may be a weight of shape (64, 1, 1, 11) that is stored as (O, kh, kw, I)"),
+        ([(7, 7, 7, 1)] * 3, (7, 7), "may be a weight of shape (7, 7, 7, 1) that is stored as (O, I, kh, kw)"),
+    ],
+)
+def test_layers_of_a_layout_that_nothing_settles_are_doubtful(
+    shapes: list[tuple[int, ...]], kernel: tuple[int, int], words: str
+) -> None:
+    _, bank = layers_and_doubts(shapes)
+    assert {(layer.kh, layer.kw) for layer in bank.layers} == {kernel}
+    assert set(bank.provenance.doubtful) == {layer.name for layer in bank.layers}
+    assert all(words in why for why in bank.provenance.doubtful.values())
+
+
+def test_plain_weights_of_pytorch_are_not_doubtful() -> None:
+    for shapes in ([(64, 1, 1, 11), (64, 1, 11, 1)], [(7, 1, 7, 7)], [(8, 1, 3, 3), (16, 8, 1, 1)]):
+        assert not layers_and_doubts(shapes)[1].provenance.doubtful
+
+
+def test_keras_3_names_a_depthwise_kernel_as_any_other() -> None:
+    rng = np.random.default_rng(0)
+    depthwise = rng.standard_normal((3, 3, 16, 1)).astype(np.float32)
+    state = {
+        "conv.kernel": rng.standard_normal((3, 3, 3, 16)),
+        "depthwise_conv2d.kernel": depthwise,
+        "head.kernel": rng.standard_normal((3, 3, 16, 1)),
+    }
+    bank = mkfa.harvest(state)
+    assert [layer.name for layer in bank.layers] == ["depthwise_conv2d.kernel"]
+    np.testing.assert_array_equal(bank.of_layer(0).weight, depthwise[..., 0].transpose(2, 0, 1))
+
+
 # Wrappers in the middle of keys
 
 

@@ -12,7 +12,7 @@ from mkfa.array_types import F32
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import TensorFile
 from mkfa.readers.tensors.computed import computed
-from mkfa.readers.tensors.layouts import transposed
+from mkfa.readers.tensors.layouts import doubtful_layers, transposed
 from mkfa.readers.tensors.view import Made, View
 
 
@@ -23,9 +23,11 @@ def as_state_dict(file: TensorFile) -> View:
     with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
     A file may state its layout in `metadata`, a mapping of texts ({"format": "mlx"}).
     """
-    view = _renamed(file)
+    view, metadata = _renamed(file), getattr(file, "metadata", {})
     for step in (computed, transposed):
-        tensors, made, notes = step(view.tensors, getattr(file, "metadata", {}))
+        if step is transposed:
+            view = replace(view, doubtful=FrozenDict(doubtful_layers(view.tensors, metadata)))
+        tensors, made, notes = step(view.tensors, metadata)
         composed = {key: _over(recipe, view.made) for key, recipe in made.items()}
         view = replace(
             view, tensors=FrozenDict(tensors), made=FrozenDict({**view.made, **composed}), notes=(*view.notes, *notes)

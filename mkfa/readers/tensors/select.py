@@ -92,6 +92,7 @@ class Context:
     role : which tensors are the network; None decides by names alone.
     read : returns values by key, where numbers tell more than names; None goes without.
     notes : sentences for the user about how the tensors are stored.
+    doubtful : key -> why its filters may be others; of `mkfa.readers.tensors.view.View`.
     """
 
     thing: str = "the checkpoint"
@@ -99,12 +100,13 @@ class Context:
     role: Roles | None = None
     read: depthwise.Read | None = None
     notes: tuple[str, ...] = ()
+    doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
 
 
 def context_of(file: View, options: ReadOptions, thing: object) -> Context:
     """Return the context of an open file, with copies settled; raises as `settle_copies`."""
     role = settle_copies(file, options, thing=thing)
-    return Context(str(thing), options, role, lambda keys: dict(file.read(keys)), file.notes)
+    return Context(str(thing), options, role, lambda keys: dict(file.read(keys)), file.notes, file.doubtful)
 
 
 def select(
@@ -175,6 +177,7 @@ def select(
         layers = _by_names(alive, kept if keeps_order else naming.execution_order(kept), notes)
         layers = [_stated(layer, alive, facts) for layer in layers]
         several = of_several(layer.key for layer in layers if UNKNOWN in layer.dilation)
+        doubtful |= {layer.key: context.doubtful[layer.key] for layer in layers if layer.key in context.doubtful}
         doubtful |= {key: UNTOLD for key in several if key not in doubtful}
         stated = sum(layer.key in facts for layer in layers)
         rule = "graph" if stated and stated == len(layers) else "shape"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mkfa.array_types import F32
+from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import TensorFile, TensorInfo
 
 
@@ -28,12 +29,14 @@ class View:
     tensors : as a PyTorch state dict would have them.
     made : key -> how it is computed, for those that the file does not store so.
     notes : sentences for the user.
+    doubtful : key -> why what is taken for a depthwise layer's weight may be stored in another layout.
     """
 
     file: TensorFile
     tensors: Mapping[str, TensorInfo]
     made: Mapping[str, Made]
     notes: tuple[str, ...] = ()
+    doubtful: Mapping[str, str] = field(default_factory=lambda: FrozenDict({}))
 
     def sources(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of the file that these tensors are read from."""
