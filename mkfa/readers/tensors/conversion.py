@@ -13,18 +13,19 @@ from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import TensorFile
 from mkfa.readers.tensors.computed import computed
 from mkfa.readers.tensors.layouts import doubtful_layers, transposed
+from mkfa.readers.tensors.shadows import named_shadows
 from mkfa.readers.tensors.view import Made, View
 
 
 def as_state_dict(file: TensorFile) -> View:
     """Return a file's view as a PyTorch state dict.
 
-    Names with slashes get dots; weights that pruning, weight norm or spectral norm keep in parts are computed; weights
-    with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
+    Names with slashes get dots; weights that pruning, weight norm or spectral norm keep in parts are computed; lists of averaged weights get
+    names; weights with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
     A file may state its layout in `metadata`, a mapping of texts ({"format": "mlx"}).
     """
     view, metadata = _renamed(file), getattr(file, "metadata", {})
-    for step in (computed, transposed):
+    for step in (named_shadows, computed, transposed):
         if step is transposed:
             view = replace(view, doubtful=FrozenDict(doubtful_layers(view.tensors, metadata)))
         tensors, made, notes = step(view.tensors, metadata)

@@ -90,7 +90,7 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
     if is_reparametrised(key):
         return UNCOMPUTED
     if not named:
-        return "buffer"
+        return "averaged weight without a name" if "shadow_params" in key.split(".") else "buffer"
     if info.dtype not in FLOATS:
         if " " in info.dtype or info.dtype.startswith("complex"):  # sparse, on the meta device, quantised without scale
             return EXPANDED if info.dtype.startswith("expanded") else f"{info.dtype} weight"
