@@ -20,8 +20,8 @@ from mkfa.readers.tensors.view import Made, View
 def as_state_dict(file: TensorFile) -> View:
     """Return a file's view as a PyTorch state dict.
 
-    Names with slashes get dots; weights that pruning, weight norm or spectral norm keep in parts are computed; lists of averaged weights get
-    names; weights with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
+    Names with slashes get dots; lists of averaged weights get names; weights that pruning, weight norm or spectral norm
+    keep in parts are computed; weights with channels last (MLX, Flax, TensorFlow) are transposed to (C, I, kh, kw).
     A file may state its layout in `metadata`, a mapping of texts ({"format": "mlx"}).
     """
     view, metadata = _renamed(file), getattr(file, "metadata", {})
