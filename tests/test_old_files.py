@@ -23,7 +23,7 @@ from mkfa.results.groups import group_runs
 from mkfa.results.runs import list_runs
 from mkfa.storage.result_files import read_arrays
 from mkfa.training.folder import read_spec
-from mkfa.training.run import train_run
+from mkfa.training.run import compute_alone, train_run
 from mkfa.training.spec import TRAINING_VERSION
 
 OLD = Path(__file__).parent / "old_files"
@@ -142,7 +142,7 @@ def test_runs_of_an_earlier_training_read_as_such_and_are_not_trained_on(tmp_pat
     runs = list_runs(OLD / "sweep/runs")
     assert {run.spec.training_version for run in runs} == {run.row()["training_version"] for run in runs} == {1}
     with pytest.raises(MkfaError, match="version 1 of the training, and this mkfa trains version 2"):
-        train_run(runs[0].spec, read_domain(OLD / "strokes.h5"), source=None, root=tmp_path)
+        compute_alone(train_run(runs[0].spec, read_domain(OLD / "strokes.h5"), source=None, root=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from mkfa.arms.arms import find_arm
 from mkfa.engines.engine import End, Place, Timing
 from mkfa.engines.estimate import time_group
-from mkfa.engines.unit import planned_in_steps
+from mkfa.engines.unit import train_planned
 from mkfa.engines.worker import unexpected
 from mkfa.errors import DeviceMemoryError, MkfaError
 from mkfa.images.opened import Domains
@@ -97,11 +97,11 @@ class Together:
 
     def _begin(self, planned: PlannedRun) -> None:
         """Prepare the first batch of a run; it may also end at once."""
-        steps = planned_in_steps(
+        steps = train_planned(
             planned,
             self.domains,
             root=self.root,
-            how=self.how,
+            group=self.how,
             stop=self.request,
             tell=lambda planned, report: self.tell(planned, report),
         )

@@ -11,7 +11,7 @@ from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import Report
+from mkfa.training.run import Report, compute_alone
 from mkfa.training.stopping import Stop, Stopped
 
 
@@ -48,7 +48,8 @@ class Serial:
             return []
         end: End
         try:
-            end = train_planned(planned, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell)
+            work = train_planned(planned, self.domains, root=self.root, execution=self.execution, stop=stop, tell=tell)
+            end = compute_alone(work)
         except (MkfaError, Stopped) as error:
             end = error
         except MemoryError:

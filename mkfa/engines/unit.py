@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
 from mkfa.storage.lease import LeaseLostError
 from mkfa.training.base_runs import BaseBanks, borrowed_filters, store_bank, trained_network
@@ -17,7 +16,7 @@ from mkfa.training.folder import METRICS, Diverged, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
 from mkfa.training.ranks import ALONE, Ranks
 from mkfa.training.result import RunResult
-from mkfa.training.run import Report, run_in_steps, train_run
+from mkfa.training.run import Report, train_run
 from mkfa.training.spec import BASE
 from mkfa.training.stopping import Stop
 
@@ -61,12 +60,13 @@ def train_planned(
     domains: Domains,
     *,
     root: Path,
-    execution: Execution,
+    execution: Execution | None = None,
+    group: Resolved | None = None,
     stop: Stop,
     tell: Callable[[PlannedRun, Report], None] = lambda *_: None,
     ranks: Ranks = ALONE,
-) -> Outcome:
-    """Train one run of a plan with the filters of its source; `ranks` as in `train_run`.
+) -> Generator[tuple[Step, Batch], torch.Tensor, Outcome]:
+    """Train one run of a plan with the filters of its source; what is yielded, and the options, as in `train_run`.
 
     Raises
     ------
@@ -77,53 +77,20 @@ def train_planned(
     """
     try:
         source = ranks.together(lambda: borrow(planned, domains, root))
-        result = train_run(
+        result = yield from train_run(
             planned.spec,
             domains[planned.spec.domain],
             source=source,
             root=root,
             execution=execution,
+            group=group,
             stop=stop,
             tell=lambda report: tell(planned, report),
             ranks=ranks,
         )
-    except _NOT_NOW as error:
-        return _not_now(planned, error)
+    except (RunLocked, LeaseLostError, Diverged) as error:  # another trains it, or its base run has no filters to give
+        return Outcome(planned, "impossible" if isinstance(error, Diverged) else "running", False, note=str(error))
     return Outcome(planned, result.state, True, result)
-
-
-def planned_in_steps(
-    planned: PlannedRun,
-    domains: Domains,
-    *,
-    root: Path,
-    how: Resolved,
-    stop: Stop,
-    tell: Callable[[PlannedRun, Report], None],
-) -> Generator[tuple[Step, Batch], torch.Tensor, Outcome]:
-    """As `train_planned`, with the steps computed by whoever iterates; see `mkfa.training.run.run_in_steps`."""
-    try:
-        source = borrow(planned, domains, root)
-        result = yield from run_in_steps(
-            planned.spec,
-            domains[planned.spec.domain],
-            source=source,
-            root=root,
-            how=how,
-            stop=stop,
-            tell=lambda report: tell(planned, report),
-        )
-    except _NOT_NOW as error:
-        return _not_now(planned, error)
-    return Outcome(planned, result.state, True, result)
-
-
-_NOT_NOW = (RunLocked, LeaseLostError, Diverged)
-
-
-def _not_now(planned: PlannedRun, error: MkfaError) -> Outcome:
-    """Return the outcome of a run that another process trains, or whose base run has no filters to give."""
-    return Outcome(planned, "impossible" if isinstance(error, Diverged) else "running", False, note=str(error))
 
 
 def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:

@@ -164,11 +164,12 @@ def train_task(
     import torch
 
     from mkfa.engines.unit import train_planned
+    from mkfa.training.run import compute_alone
 
     task = ranks.together(lambda: Task.read(folder))
     if task.execution.threads and ranks.world == 1:
         torch.set_num_threads(task.execution.threads)
-    outcome = train_planned(
+    work = train_planned(
         task.planned,
         ranks.together(task.open_domains),
         root=folder.parent,
@@ -177,6 +178,7 @@ def train_task(
         tell=lambda _, report: tell(report),
         ranks=ranks,
     )
+    outcome = compute_alone(work)
     if outcome.result is not None and ranks.leads:
         for name in (TASK, SOURCE_BANK):
             (folder / name).unlink(missing_ok=True)

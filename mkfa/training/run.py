@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     Work = Generator[tuple[Step, Batch], torch.Tensor, RunResult]
     """A run in progress: yields each step and its batch, is sent the step's loss, and returns the result."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -62,37 +64,48 @@ def train_run(
     source: Any,
     root: Path,
     execution: Execution | None = None,
+    group: Resolved | None = None,
     stop: Stop | None = None,
     tell: Callable[[Report], None] = lambda _: None,
     ranks: Ranks = ALONE,
-) -> RunResult:
+) -> Work:
     """Train or resume one run in its folder below `root`; return its result if it is already finished.
 
     Parameters
     ----------
     source : the source that `mkfa.arms.plant.set_filters` expects for the arm; None for arms without a source.
+    execution : how the run is computed, unless it began with other threads or switches.
+    group : instead of `execution`, how several runs are computed together; in force while this iterates. Whoever
+        iterates computes the steps. Without it the run computes them itself and yields nothing (see `compute_alone`).
     stop : checked after each step; if a stop was requested, the state is saved and `Stopped` raised.
     ranks : the processes that share the run; each calls this function, and rank 0 writes.
 
-    Returns
-    -------
-    RunResult
+    Yields
+    ------
+    (Step, Batch)
+        The loss of this step, which changes the run's weights, must be sent.
 
     Raises
     ------
     RunLocked
         Another process is training this run.
     MkfaError
-        The specification is of another version of the training.
+        The specification is of another version of the training; or the run began with another precision than its group
+        has.
     WorkError
         The disk is full, or one of the run's files is damaged; files already written are kept.
+    RuntimeError
+        What the device raises where it has too little memory for a run of a group.
     """
 
     def prepare() -> RunFolder:
         ranks.check(min(recipe_of(spec).batch, len(domain.y_train)))
-        return _folder(root, spec)
+        if (version := spec.training_version) != TRAINING_VERSION:
+            problem = f"is of version {version} of the training, and this mkfa trains version {TRAINING_VERSION}"
+            raise MkfaError(f"run {spec.hash}", problem, "run its command again: it is then planned and trained anew")
+        return RunFolder(root, spec)
 
-    folder = ranks.together(prepare)
+    folder, stop = ranks.together(prepare), stop or Stop()
     with contextlib.ExitStack() as held:
 
         def begin() -> tuple[RunResult | None, dict[str, Any] | None, bool]:
@@ -104,81 +117,36 @@ def train_run(
         result, saved, streams = ranks.lead(begin)
         if result is not None:
             return result
-        ranks, resolved = ranks.placed(execution or Execution())
+        ranks, how = (ranks, group) if group else ranks.placed(execution or Execution())
         if saved is not None:
-            resolved = ranks.together(partial(_as_begun, resolved, saved, folder, ranks))
-        if streams and ranks.world > 1 and resolved.data == "auto":
-            resolved = replace(resolved, data="stream")
-        with _attempt(folder, resolved, saved, ranks):
-            result = _train_in_memory(folder, domain, source, resolved, saved, stop or Stop(), tell, ranks)
+            begun = ranks.together(partial(_as_begun, how, saved, folder, ranks))
+            if group and (begun.amp, begun.channels_last) != (how.amp, how.channels_last):
+                problem = "was begun with another precision or memory format than its group has"
+                remedy = "pass --strategy alone, or --amp and --channels-last as then"
+                raise MkfaError(f"run {spec.hash}", problem, remedy)
+            how = group or begun
+        if streams and ranks.world > 1 and how.data == "auto":
+            how = replace(how, data="stream")
+        with _attempt(folder, how, saved, ranks):
+            if group:
+                result = yield from Run(folder, domain, source, how).in_steps(saved, stop, tell)
+            else:
+                result = _train_in_memory(folder, domain, source, how, saved, stop, tell, ranks)
         if ranks.leads:
             folder.note_attempt(result.state)
         return result
 
 
-def run_in_steps(
-    spec: RunSpec,
-    domain: Domain,
-    *,
-    source: Any,
-    root: Path,
-    how: Resolved,
-    stop: Stop,
-    tell: Callable[[Report], None] = lambda _: None,
-) -> Work:
-    """Train a run as `train_run` does, but leave the computing of its steps to whoever iterates.
-
-    Parameters
-    ----------
-    how : in force while this runs. A resumed run uses it too, unless it began with another precision or device.
-
-    Yields
-    ------
-    (Step, Batch)
-        The loss of this step, which changes the run's weights, must be sent.
-
-    Raises
-    ------
-    As `train_run`; a run without enough memory raises what the device raises.
-    """
-    folder = _folder(root, spec)
-    with folder.lock():
-        if (result := folder.result()) is not None:
-            return result
-        saved = folder.load(CHECKPOINT)
-        if saved is not None:
-            begun = _as_begun(how, saved, folder)
-            if (begun.amp, begun.channels_last) != (how.amp, how.channels_last):
-                problem = "was begun with another precision or memory format than its group has"
-                raise MkfaError(
-                    f"run {spec.hash}", problem, "pass --strategy alone, or --amp and --channels-last as then"
-                )
-        with _attempt(folder, how, saved):
-            result = yield from Run(folder, domain, source, how).in_steps(saved, stop, tell)
-        folder.note_attempt(result.state)
-        return result
-
-
-def compute_alone(work: Work) -> RunResult:
-    """Compute the steps of a run by themselves, to its end; return its result."""
+def compute_alone(work: Generator[tuple[Step, Batch], torch.Tensor, T]) -> T:
+    """Compute the steps that a run yields, if any, by themselves; return what it returns at its end."""
     with contextlib.closing(work):
         try:
             step, batch = next(work)
             while True:
                 step, batch = work.send(step.compute(batch))
         except StopIteration as end:
-            result: RunResult = end.value
+            result: T = end.value
             return result
-
-
-def _folder(root: Path, spec: RunSpec) -> RunFolder:
-    """Return a run's folder; raises MkfaError if the run is of another version of the training."""
-    if spec.training_version != TRAINING_VERSION:
-        problem = (
-            f"is of version {spec.training_version} of the training, and this mkfa trains version {TRAINING_VERSION}"
-        )
-        raise MkfaError(f"run {spec.hash}", problem, "run its command again: it is then planned and trained anew")
-    return RunFolder(root, spec)
 
 
 @contextlib.contextmanager
@@ -391,7 +359,7 @@ class Run:
         return kept
 
     def in_steps(self, saved: dict[str, Any] | None, stop: Stop, tell: Callable[[Report], None]) -> Work:
-        """Train to the end; see `run_in_steps`."""
+        """Train to the end; see `train_run`."""
         if saved is not None:
             self._restore(saved)
         with self.train_set.read_ahead(self._batches(self.step), len(self.batch_rows)):

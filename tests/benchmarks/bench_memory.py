@@ -71,7 +71,7 @@ def train(mode: str, work: Path) -> tuple[float, float]:
     from mkfa.networks.build import build_network
     from mkfa.training.device import Execution
     from mkfa.training.recipe import load_recipe
-    from mkfa.training.run import train_run
+    from mkfa.training.run import compute_alone, train_run
     from mkfa.training.spec import RunSpec
 
     build_network(ARCH, classes=2, channels=3, size=32, seed=0)  # what timm loads with its first network
@@ -86,7 +86,7 @@ def train(mode: str, work: Path) -> tuple[float, float]:
     spec = RunSpec(ARCH, domain.name, domain.digest, used.name, used.identity, 0)
     how = Execution(device="cpu", threads=1, data="stream" if mode == "stream" else "resident")
     with tempfile.TemporaryDirectory(dir=work) as root:
-        train_run(spec, domain, source=None, root=Path(root), execution=how)
+        compute_alone(train_run(spec, domain, source=None, root=Path(root), execution=how))
     return peak_megabytes() - before, (domain.x_train.nbytes + domain.x_test.nbytes) / 1e6
 
 

@@ -27,7 +27,7 @@ from mkfa.training.device import Execution
 from mkfa.training.folder import TASK, WEIGHTS, RunFolder, RunLocked
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
-from mkfa.training.run import train_run
+from mkfa.training.run import compute_alone, train_run
 from mkfa.training.stopping import Stop, Stopped
 
 SMOKE = load_recipe("smoke")
@@ -224,7 +224,7 @@ def test_a_run_that_failed_once_is_running_when_it_is_taken_up_and_stopped_after
     stop = Stop()
     stop.requested = True
     with pytest.raises(Stopped):
-        train_run(spec, domains["letters"], source=None, root=tmp_path, stop=stop)
+        compute_alone(train_run(spec, domains["letters"], source=None, root=tmp_path, stop=stop))
     [entry] = list_runs(tmp_path)
     assert (entry.state, entry.error) == ("stopped", "")
 

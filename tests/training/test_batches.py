@@ -33,7 +33,7 @@ from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import CHECKPOINT, METRICS, RunFolder, load_tensors
 from mkfa.training.read_ahead import DEPTH, ReadAhead
 from mkfa.training.recipe import Recipe, load_recipe
-from mkfa.training.run import train_run
+from mkfa.training.run import compute_alone, train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -76,7 +76,9 @@ def spec_of(domain: Domain, used: Recipe) -> RunSpec:
 
 
 def run(domain: Domain, used: Recipe, root: Path, *, execution: Execution, **more: object) -> dict:
-    return train_run(spec_of(domain, used), domain, source=None, root=root, execution=execution, **more).record
+    return compute_alone(
+        train_run(spec_of(domain, used), domain, source=None, root=root, execution=execution, **more)
+    ).record
 
 
 def what_counts(domain: Domain, used: Recipe, root: Path) -> tuple[bytes, dict]:

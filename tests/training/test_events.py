@@ -20,7 +20,7 @@ from mkfa.training.events import EVENTS, FILE, TAGS, check_tensorboard
 from mkfa.training.folder import METRICS, RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import load_recipe
-from mkfa.training.run import train_run
+from mkfa.training.run import compute_alone, train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop
 
@@ -37,7 +37,7 @@ def domain() -> Domain:
 
 
 def train(root: Path, execution: Execution, **more: object) -> dict:
-    return train_run(SPEC, domain(), source=None, root=root, execution=execution, **more)
+    return compute_alone(train_run(SPEC, domain(), source=None, root=root, execution=execution, **more))
 
 
 def scalars(root: Path) -> dict[str, list[tuple[int, float]]]:

@@ -24,7 +24,7 @@ from mkfa.training.evaluation import evaluate
 from mkfa.training.folder import ATTEMPTS, CHECKPOINT, METRICS, RESULT, WEIGHTS, RunFolder, RunLocked, load_tensors
 from mkfa.training.recipe import Recipe, load_recipe, steps_of
 from mkfa.training.result import state_digest
-from mkfa.training.run import Report, network_seed, train_run
+from mkfa.training.run import Report, compute_alone, network_seed, train_run
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop, Stopped
 
@@ -54,7 +54,7 @@ def spec(made: Recipe, seed: int = 0) -> RunSpec:
 
 
 def run(made: Recipe, root: Path, *, execution: Execution = ONE, **more: object) -> dict:
-    return train_run(spec(made), stripes(), source=None, root=root, execution=execution, **more).record
+    return compute_alone(train_run(spec(made), stripes(), source=None, root=root, execution=execution, **more)).record
 
 
 def what_counts(root: Path, made: Recipe) -> tuple[bytes, str]:
@@ -88,7 +88,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
 def test_the_seed_decides(tmp_path, changes):
     made = recipe(**changes)
     first, again = run(made, tmp_path / "a"), run(made, tmp_path / "b")
-    other = train_run(spec(made, 1), stripes(), source=None, root=tmp_path, execution=ONE).record
+    other = compute_alone(train_run(spec(made, 1), stripes(), source=None, root=tmp_path, execution=ONE)).record
     assert first["weights_sha256"] == again["weights_sha256"] != other["weights_sha256"]
     assert what_counts(tmp_path / "a", made) == what_counts(tmp_path / "b", made)
 
@@ -160,10 +160,10 @@ def test_an_arm_with_a_trained_offset_is_resumed_bit_for_bit(tmp_path):
         if count == 5:
             raise Killed
 
-    calm = train_run(planned, stripes(), source=None, root=tmp_path / "calm", execution=ONE).record
+    calm = compute_alone(train_run(planned, stripes(), source=None, root=tmp_path / "calm", execution=ONE)).record
     with pytest.raises(Killed):
-        train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=OFTEN, tell=tell)
-    resumed = train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=ONE).record
+        compute_alone(train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=OFTEN, tell=tell))
+    resumed = compute_alone(train_run(planned, stripes(), source=None, root=tmp_path / "killed", execution=ONE)).record
     assert resumed["resumed"] == 1 and calm["planted"] == resumed["planted"]
     assert calm["weights_sha256"] == resumed["weights_sha256"]
     base = run(made, tmp_path / "base")  # frozen: two layers of 49 taps and 8 channels; trained: an offset a channel
