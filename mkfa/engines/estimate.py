@@ -117,7 +117,7 @@ def estimate_on(engine: Engine, plan: Sequence[PlannedRun]) -> Estimate:
     if isinstance(engine, Timer):
         return estimate(plan, engine.domains, root=engine.root, places=places, timer=engine.time)
     execution, elsewhere = places[0].execution, bool(places[0].node)
-    if elsewhere and execution.device != "auto" and not is_available(execution.device.split(":")[0]):
+    if elsewhere and execution.device != "auto" and not is_available(execution.device):
         execution = replace(execution, device="cpu")
 
     def timer(spec: RunSpec) -> Timing:

@@ -93,17 +93,16 @@ def choose(execution: Execution, plan: Sequence[PlannedRun], domains: Domains, *
     Parameters
     ----------
     plan : the runs that are left.
-    devices : how many devices the runs may use. A group of runs is computed on one of them, so that with more than one
-        the strategy "auto" takes processes.
-    timer : times 20 steps of runs that need no source.
+    devices : how many devices the runs may use, which count as alike: `count` is that of each.
+    timer : times 20 steps of runs that need no source, on one device.
     """
-    name, most = execution.strategy, len(plan)
-    if name == "auto" and (execution.kind == "cpu" or execution.jobs or devices > 1 or most < 2):
+    name, most = execution.strategy, -(-len(plan) // devices)
+    if name == "auto" and (execution.kind == "cpu" or execution.jobs or most < 2):
         name = "processes"
     if name in ("alone", "processes"):
         return Choice(name, int(name == "alone"))
     if execution.jobs or not most:
-        return Choice(name, max(1, min(execution.jobs, most)))
+        return Choice(name, max(1, min(-(-execution.jobs // devices), most)))
     names = tuple(STRATEGIES) if name == "auto" else (name,)
     spec = base_of(plan[0].spec)
     key = _key(spec, domains, execution, [*names, min(most, COUNTS[-1])])

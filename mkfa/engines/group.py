@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
@@ -195,4 +195,5 @@ class Together:
 
     def time(self, spec: RunSpec) -> Timing:
         """Time steps of as many runs at a time."""
-        return time_group(self.strategy, spec, self.domains, execution=self.execution, count=self.count)[0]
+        whole = replace(self.execution, share=self.execution.share * self.count)
+        return time_group(self.strategy, spec, self.domains, execution=whole, count=self.count)[0]

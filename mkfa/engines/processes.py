@@ -23,7 +23,7 @@ from typing import Any, cast
 from mkfa.engines.engine import Died, End, EngineError, Place, Timing
 from mkfa.engines.estimate import is_left, time_group
 from mkfa.engines.fastest import Timer, check_networks, check_strategy, choose, of_group
-from mkfa.engines.group import Together
+from mkfa.engines.group import Together, kind_of
 from mkfa.engines.serial import Serial
 from mkfa.engines.unit import Outcome
 from mkfa.engines.worker import Task, Worker, no_signals
@@ -92,16 +92,36 @@ def open_engine(
     check_strategy(execution)
     check_networks(execution, plan, domains)
     left = [planned for planned in plan if is_left(planned, root)]
-    choice = choose(execution, left, domains, devices=len(_devices(execution)), timer=timer_of(domains, execution))
+    devices = _devices(execution)
+    timer = timer_of(domains, replace(execution, device=devices[0]))
+    choice = choose(execution, left, domains, devices=len(devices), timer=timer)
     if choice.strategy in ("graph", "stacked"):
-        chosen = replace(of_group(execution, choice.strategy), jobs=1, share=1 / choice.count, chosen=choice.record)
-        return Together(chosen, choice.strategy, choice.count, domains, root)
-    executions = divide(replace(execution, jobs=choice.count or execution.jobs), plan)[: max(1, len(left))]
+        runs = max(1, min(execution.jobs or choice.count * len(devices), len(left)))
+        group = replace(of_group(execution, choice.strategy), strategy=choice.strategy, chosen=choice.record)
+        groups = _divide_group(group, devices[:runs], runs)
+        if len(groups) == 1:
+            return Together(groups[0], choice.strategy, choice.count, domains, root)
+        return Workers(groups, domains, root)
+    each = 1 if execution.strategy == "alone" else len(devices)
+    executions = divide(replace(execution, jobs=choice.count * each or execution.jobs), plan)[: max(1, len(left))]
     record = replace(choice, count=len(executions)).record
     executions = tuple(replace(one, chosen=record) for one in executions)
     if len(executions) == 1:
         return Serial(executions[0], domains, root)
     return Workers(executions, domains, root)
+
+
+def _divide_group(group: Execution, devices: Sequence[str], runs: int) -> list[Execution]:
+    """Return the executions of the groups, one on each device, that together train so many runs at a time."""
+    import torch
+
+    count = len(devices)
+    threads = group.threads if count == 1 else group.threads or max(1, torch.get_num_threads() // count)
+    sizes = [len(range(number, runs, count)) for number in range(count)]
+    return [
+        replace(group, device=device, threads=threads, jobs=size, share=1 / size)
+        for device, size in zip(devices, sizes, strict=True)
+    ]
 
 
 def _devices(execution: Execution) -> list[str]:
@@ -148,7 +168,8 @@ class _Process:
             problem = f"cannot be started ({error.strerror or error})"
             raise EngineError("a training process", problem, "pass fewer --jobs, or --jobs 1") from error
         self.execution = execution
-        self.planned: PlannedRun | None = None
+        self.runs: dict[str, PlannedRun] = {}
+        """The runs that it trains, by their hashes."""
         self.ready = False
         self.idle_since = time.monotonic()
 
@@ -181,7 +202,7 @@ class _Process:
 
 
 class Workers:
-    """Several processes, each training one run at a time: an `mkfa.engines.engine.Engine`."""
+    """Several processes, each training one run at a time, or a group: an `mkfa.engines.engine.Engine`."""
 
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
@@ -203,7 +224,7 @@ class Workers:
             execution.resolved()
 
     def places(self) -> tuple[Place, ...]:
-        return tuple(map(Place, self.executions))
+        return tuple(Place(execution) for execution in self.executions for _ in range(_room(execution)))
 
     def time(self, spec: RunSpec) -> Timing:
         """Time steps in all processes simultaneously."""
@@ -227,17 +248,36 @@ class Workers:
                 answers.append(message)
         return answers
 
+    def takes(self, planned: PlannedRun) -> bool:
+        return bool(self._fitting(planned))
+
     def submit(self, planned: PlannedRun) -> bool:
-        """Give a run to the first idle process."""
-        taken = {number for number, process in self.processes.items() if process.planned is not None}
-        number = next((number for number in range(len(self.executions)) if number not in taken), None)
-        if number is None:
+        """Give a run to the process that has the fewest."""
+        fitting = self._fitting(planned)
+        if not fitting:
             return False
+        number = min(fitting, key=lambda number: len(self._runs(number)))
         folder = Task.of(planned, self.domains, self.executions[number]).write(self.root)
         process = self._process(number)
-        process.planned = planned
+        process.runs[planned.spec.hash] = planned
         process.send(folder)
         return True
+
+    def _fitting(self, planned: PlannedRun) -> list[int]:
+        """Return the numbers of the processes that have room for a run, and train no others of another kind."""
+
+        def fits(number: int, how: Execution) -> bool:
+            runs = self._runs(number)
+            other = next(iter(runs.values()), planned)
+            free = len(runs) < _room(how)
+            return free and (
+                other is planned or kind_of(other.spec, self.domains) == kind_of(planned.spec, self.domains)
+            )
+
+        return [number for number, how in enumerate(self.executions) if fits(number, how)]
+
+    def _runs(self, number: int) -> dict[str, PlannedRun]:
+        return self.processes[number].runs if number in self.processes else {}
 
     def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
         """Tell the progress that the processes report within a moment, and return the runs that ended.
@@ -251,21 +291,21 @@ class Workers:
         self.unbegun = []
         self._drop_idle()
         for process, message in self._listen():
-            planned = process.planned
             if message is None:
                 self._drop(process)
                 if not process.ready:
                     raise self._broken(process)
-                if planned is not None:
-                    ends.append((planned, Died(f"its process {process.end}", memory=process.was_killed)))
+                for planned in process.runs.values():
+                    first = planned is next(iter(process.runs.values()))  # memory was short once
+                    ends.append((planned, Died(f"its process {process.end}", memory=first and process.was_killed)))
                 continue
-            if planned is None:
-                continue
+            name, message = message
             if isinstance(message, Report):
-                tell(planned, message)
+                tell(process.runs[name], message)
                 continue
-            process.planned, process.idle_since = None, time.monotonic()
-            if isinstance(message, Stopped):
+            planned = process.runs.pop(name)
+            process.idle_since = time.monotonic()
+            if isinstance(message, Stopped) and not process.runs:
                 self._drop(process)
             ends.append((planned, _end(message, planned)))
         return ends
@@ -275,13 +315,12 @@ class Workers:
             if process.ready:
                 process.send(Worker.STOP)
             else:  # it still imports and has trained nothing
-                if process.planned is not None:
-                    self.unbegun.append(process.planned)
+                self.unbegun += process.runs.values()
                 self._drop(process, kill=True)
 
     def _drop_idle(self) -> None:
         for process in list(self.processes.values()):
-            if process.planned is None and time.monotonic() - process.idle_since > _IDLE:
+            if not process.runs and time.monotonic() - process.idle_since > _IDLE:
                 self._drop(process)
 
     def _process(self, number: int) -> _Process:
@@ -313,6 +352,11 @@ class Workers:
 
     def _broken(self, process: _Process) -> EngineError:
         return EngineError("a training process", f"{process.end} before it started a run", "pass --jobs 1")
+
+
+def _room(execution: Execution) -> int:
+    """Return how many runs a process trains at a time."""
+    return execution.jobs if execution.is_group else 1
 
 
 def _named(error: BaseException, label: str) -> BaseException:

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,65 +180,121 @@ def train_task(
     )
     outcome = compute_alone(work)
     if outcome.result is not None and ranks.leads:
-        for name in (TASK, SOURCE_BANK):
-            (folder / name).unlink(missing_ok=True)
+        clear_task(folder)
     return outcome
 
 
-class Worker:
-    """Trains run folders received through a pipe.
+def clear_task(folder: Path) -> None:
+    """Remove the task of a run that is over."""
+    for name in (TASK, SOURCE_BANK):
+        (folder / name).unlink(missing_ok=True)
 
-    Messages are Python objects. Orders: the folder of a run to train; a `Task` to build for timing; `TIME`. Answers:
-    `READY` once, a `Report` a few times per second, then an `Outcome`, a `Timing` or the error. Any other message
-    during training, or the end of the pipe, makes the run save its state and stop, so no run outlives its parent.
+
+class Worker:
+    """Trains run folders received through a pipe: one after another or, if their strategy computes runs together, as a
+    group (`mkfa.engines.group`).
+
+    Messages are Python objects. Orders: the folder of a run to train; a `Task` to build for timing; `TIME`; `STOP`.
+    Answers: `READY` once; with the name of a run's folder, a `Report` a few times per second, then an `Outcome` or the
+    error; `BUILT` and a `Timing`, or the error. `STOP` during training, or the end of the pipe, makes the runs save
+    their state and stop, so no run outlives its parent.
     """
 
     READY, BUILT, TIME, STOP = "ready", "built", "time", "stop"
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe, self.stop = pipe, Stop()
-        self.specimen: Any = None
-        self.told_at = 0.0
+        self.timer: Any = None
+        self.told_at: dict[str, float] = {}
+        self.group: Any = None
+        self.folders: dict[str, Path] = {}
+        """The folders of the group's runs, by their names."""
 
     def work(self) -> None:
         """Carry out orders until the pipe closes or the process is asked to stop."""
         self.pipe.send(self.READY)
-        while not self.stop.requested:
-            if not self.pipe.poll(1):
-                continue
+        while self.folders or not self.stop.requested:
             try:
-                order = self.pipe.recv()
-                if order != self.STOP:
-                    self.pipe.send(self.answer(order))
+                if not self.stop.requested and self.pipe.poll(0 if self.folders else 1):
+                    order = self.pipe.recv()
+                    if order == self.STOP:
+                        self.stop.requested |= bool(self.folders)
+                    elif (answer := self.answer(order)) is not None:
+                        self.pipe.send(answer)
+                    continue
+                if self.folders:
+                    self.train_together()
             except (EOFError, OSError):
-                return
+                self.stop.requested = True
 
     def answer(self, order: Path | Task | str) -> Any:
-        """Return the result of an order; errors are returned, not raised."""
+        """Return the result of an order, None for a run that joins the group; errors are returned, not raised."""
         from mkfa.engines.estimate import Specimen
 
-        try:
+        def answer() -> Any:
             if isinstance(order, Path):
-                return train_task(order, stop=self.stop, tell=self.tell)
+                task = Task.read(order)
+                if not task.execution.is_group:
+                    return train_task(order, stop=self.stop, tell=partial(self.tell, task.planned))
+                if self.group is None:
+                    self.group = self._group(task, order.parent)
+                self.group.domains = task.open_domains()
+                if not self.group.submit(task.planned):
+                    self.group.aside.append(task.planned)
+                self.folders[order.name] = order
+                return None
             if isinstance(order, Task):
-                self.specimen = Specimen(order.planned.spec, order.open_domains(), order.execution)
+                if order.execution.is_group:
+                    self.timer = partial(self._group(order, Path()).time, order.planned.spec)
+                else:
+                    self.timer = Specimen(order.planned.spec, order.open_domains(), order.execution).time
                 return self.BUILT
-            timing, self.specimen = self.specimen.time(), None
+            timing, self.timer = self.timer(), None
             return timing
-        except (Stopped, MkfaError, MemoryError) as error:
-            return error
-        except Exception as error:
-            return unexpected(error)
 
-    def tell(self, report: Report) -> None:
-        """Report a step, and check for a stop request."""
-        now = time.monotonic()
-        if now - self.told_at < 1 / RATE and report.step < report.steps:
-            return
-        self.told_at = now
+        end: Any
         try:
-            self.pipe.send(report)
-            self.stop.requested |= self.pipe.poll()
+            end = answer()
+        except (Stopped, MkfaError, MemoryError) as error:
+            end = error
+        except Exception as error:
+            end = unexpected(error)
+        return (order.name, end) if isinstance(order, Path) and end is not None else end
+
+    def _group(self, task: Task, root: Path) -> Any:
+        from mkfa.engines.group import Together
+
+        how = task.execution
+        return Together(how, how.strategy, how.jobs, task.open_domains(), root)
+
+    def train_together(self) -> None:
+        """Train the group for a moment; send the ends of its runs. Raises OSError if nobody listens any more."""
+        from mkfa.engines.engine import Died
+        from mkfa.engines.unit import Outcome
+
+        ends: list[tuple[str, Any]]
+        try:
+            ends = [(planned.spec.hash, end) for planned, end in self.group.events(self.tell, self.stop)]
+        except Exception as error:  # the device may be unusable now
+            died = Died(f"its group {unexpected(error).problem}", memory=isinstance(error, MemoryError))
+            ends = [(name, died) for name in self.folders]
+            self.stop.requested = True
+        for name, end in ends:
+            folder = self.folders.pop(name)
+            if isinstance(end, Outcome) and end.result is not None:
+                clear_task(folder)
+        for end in ends:
+            self.pipe.send(end)
+
+    def tell(self, planned: PlannedRun, report: Report) -> None:
+        """Report a step of a run; where it is trained alone, check for a stop request."""
+        now, name = time.monotonic(), planned.spec.hash
+        if now - self.told_at.get(name, 0.0) < 1 / RATE and report.step < report.steps:
+            return
+        self.told_at[name] = now
+        try:
+            self.pipe.send((name, report))
+            self.stop.requested |= not self.folders and self.pipe.poll()
         except OSError:
             self.stop.requested = True
 

@@ -68,6 +68,11 @@ class Execution:
         """ "cpu", "cuda" or "mps"; torch is imported only for "auto"."""
         return self.resolved().device.type if self.device == "auto" else self.device.split(":")[0]
 
+    @property
+    def is_group(self) -> bool:
+        """Whether `jobs` runs at a time are computed in one process."""
+        return self.strategy in ("graph", "stacked")
+
     def resolved(self) -> Resolved:
         """Resolve the defaults for this machine. Raises MkfaError for a missing device or an invalid option."""
         import torch
@@ -80,7 +85,7 @@ class Execution:
             raise MkfaError(
                 f"--data {self.data}", "is not a known image storage mode", f"take one of {', '.join(DATA)}"
             )
-        if not is_available(kind):
+        if not is_available(name):
             known = ", ".join(filter(is_available, ("cpu", "cuda", "mps")))
             raise MkfaError(f"--device {self.device}", "is not available on this machine", f"take one of auto, {known}")
         cuda = kind == "cuda"
@@ -104,13 +109,14 @@ class Execution:
         )
 
 
-def is_available(kind: str) -> bool:
-    """Return whether this machine has a kind of device: "cpu", "cuda" or "mps"."""
+def is_available(name: str) -> bool:
+    """Return whether this machine has a device, such as "cpu", "cuda", "cuda:1" or "mps"."""
     import torch
 
-    if kind == "cuda":
-        return torch.cuda.is_available()
-    return kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
+    kind, numbered, number = name.partition(":")
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(kind, False)
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    return found and (not numbered or (number.isdecimal() and int(number) < count))
 
 
 @dataclass(frozen=True, slots=True)

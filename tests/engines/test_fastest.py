@@ -88,6 +88,15 @@ def test_another_batch_or_fewer_runs_are_another_question(plan, domains, on_a_de
     assert (two.strategy, two.count) == ("graph", 2)
 
 
+def test_several_devices_share_the_runs_and_one_of_them_is_timed(plan, domains, on_a_device):
+    timed, timer = on_a_device
+    choice = choose(ONE, plan[:4], domains, devices=2, timer=timer)
+    assert (choice.strategy, choice.count) == ("graph", 2)
+    assert max(count for _, count in timed) == 2
+    asked = Execution(device="cpu", strategy="stacked", jobs=5)
+    assert choose(asked, plan, domains, devices=2, timer=timer).count == 3
+
+
 def test_a_damaged_file_is_made_anew(plan, domains, on_a_device):
     _, timer = on_a_device
     home().mkdir(parents=True, exist_ok=True)
@@ -95,7 +104,7 @@ def test_a_damaged_file_is_made_anew(plan, domains, on_a_device):
     assert choose(ONE, plan, domains, devices=1, timer=timer).strategy == "stacked"
 
 
-@pytest.mark.parametrize(("options", "runs", "devices"), [({}, 9, 2), ({}, 1, 1), ({"jobs": 3}, 9, 1)])
+@pytest.mark.parametrize(("options", "runs", "devices"), [({}, 2, 2), ({}, 1, 1), ({"jobs": 3}, 9, 1)])
 def test_nothing_is_timed_where_processes_are_the_answer(plan, domains, on_a_device, options, runs, devices):
     timed, timer = on_a_device
     made = Execution(device="cpu", **options)

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from mkfa.banks.library import load_bank
-from mkfa.engines import processes
+from mkfa.engines import group, processes
+from mkfa.engines.engine import Died
 from mkfa.engines.estimate import estimate_on
 from mkfa.engines.processes import Workers, divide, open_engine
 from mkfa.engines.serial import Serial
@@ -108,6 +109,130 @@ def test_two_at_a_time_give_the_bits_of_one_after_the_other(paths, tmp_path):
         assert not any(o.trained for o in carry_out(plan, engine, stop=Stop()))
 
 
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three GPUs by name, and twelve cores."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("mkfa.training.device._has_bfloat16", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+
+
+@pytest.fixture
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> Execution:
+    """Two devices for groups of runs, for which the CPU stands in twice."""
+    monkeypatch.setattr(processes, "_devices", lambda _: ["cpu", "cpu"])
+    return replace(ONE, strategy="stacked", jobs=4, checkpoint_seconds=0.0)
+
+
+def events_of(planned: PlannedRun, root: Path) -> list[dict]:
+    return [json.loads(line) for line in (RunFolder(root, planned.spec).path / ATTEMPTS).read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_groups_are_spread_over_all_devices_and_a_lost_one_goes_on(paths, tmp_path, two_devices):
+    """Each device has a process of its own, which trains runs together; one of them is killed."""
+    made = experiment(equal_steps=40)
+    domains = Domains(made.recipe.size, made.recipe.max_size)
+    plan = plan_bases(made, domains, names=[paths[0]], seeds=5)
+    hit: list[list[PlannedRun]] = []
+    said: list[str] = []
+    with open_engine(two_devices, plan, domains=domains, root=tmp_path / "both") as engine:
+        assert len(engine.places()) == 4
+
+        def tell(planned: PlannedRun, report: Report) -> None:
+            if not hit:
+                assert [len(process.runs) for process in engine.processes.values()] == [2, 2]
+                [process] = [p for p in engine.processes.values() if planned.spec.hash in p.runs]
+                hit.append(list(process.runs.values()))
+                process.child.kill()
+
+        outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
+    assert [o.state for o in outcomes] == ["done"] * 5
+    assert sum("with 2 at a time" in sentence for sentence in said) == 1  # it may have been for want of memory
+    pids = [{event["pid"] for event in events_of(p, tmp_path / "both") if event["event"] == "started"} for p in plan]
+    assert os.getpid() not in set.union(*pids) and len(set.union(*pids)) >= 3
+    for p in hit[0]:
+        assert "was killed (SIGKILL)" in " ".join(event["event"] for event in events_of(p, tmp_path / "both"))
+    assert not list((tmp_path / "both").glob(f"*/{TASK}"))
+    carry_out(plan[:2], Serial(ONE, domains, tmp_path / "alone"), stop=Stop())
+    for p in plan[:2]:
+        mine, theirs = (RunFolder(tmp_path / where, p.spec).result().record for where in ("both", "alone"))
+        assert mine["execution"]["strategy"]["strategy"] == "stacked"
+        assert mine["loss_test"] == pytest.approx(theirs["loss_test"], abs=1e-3)
+
+
+def test_a_device_trains_runs_of_one_kind_at_a_time(paths, tmp_path, two_devices):
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
+    one, two = (
+        plan_bases(replace(experiment(), arch=arch), domains, names=[paths[0]], seeds=5)
+        for arch in ("convmixer_8_3", "convmixer_8_2")
+    )
+    with open_engine(two_devices, (*one, *two), domains=domains, root=tmp_path) as engine:
+        busy = {0: {"a": one[0]}, 1: {"b": two[0], "c": two[1]}}
+        engine.processes = {number: SimpleNamespace(runs=runs) for number, runs in busy.items()}
+        assert engine.takes(one[1]) and not engine.takes(two[2])
+        assert not engine.submit(two[2])
+        engine.processes.clear()
+        assert engine.takes(two[2])
+
+
+@pytest.mark.slow
+def test_asked_to_stop_the_groups_of_all_devices_save_their_runs(paths, tmp_path, two_devices):
+    made = experiment(equal_steps=20000)
+    domains = Domains(made.recipe.size, made.recipe.max_size)
+    plan = plan_bases(made, domains, names=[paths[0]], seeds=5)
+    stop, seen = Stop(), set()
+
+    def tell(planned: PlannedRun, _: Report) -> None:
+        seen.add(planned.spec.seed)
+        stop.requested = len(seen) == 4
+
+    with pytest.raises(Stopped), open_engine(two_devices, plan, domains=domains, root=tmp_path) as engine:
+        carry_out(plan, engine, stop=stop, tell=tell)
+    begun = [p for p in plan if RunFolder(tmp_path, p.spec).begun()]
+    assert {p.spec.seed for p in begun} == seen
+    assert all(events_of(p, tmp_path)[-1]["event"] == "stopped" for p in begun)
+
+
+def test_a_group_that_its_device_fails_ends_its_process_and_each_of_its_runs(paths, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(group.Together, "events", broken)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
+    plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=1)
+    how = replace(ONE, strategy="stacked", jobs=2)
+    [folder] = [Task.of(planned, domains, how).write(tmp_path) for planned in plan]
+    _, (name, end) = conversation([folder], tmp_path)
+    assert name == folder.name
+    assert end == Died("its group failed with an unexpected RuntimeError: CUDA error: unspecified launch failure")
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "expected"),
+    [
+        ("auto", 0, [("cuda:0", 2), ("cuda:1", 2), ("cuda:2", 1)]),  # five runs are left
+        ("auto", 4, [("cuda:0", 2), ("cuda:1", 1), ("cuda:2", 1)]),
+        ("cuda", 2, [("cuda:0", 1), ("cuda:1", 1)]),
+        ("cuda:1", 0, [("cuda:1", 4)]),
+    ],
+)
+def test_every_gpu_gets_a_group(gpus, paths, tmp_path, monkeypatch, device, jobs, expected):
+    monkeypatch.setattr(processes, "timer_of", lambda _, how: lambda name, spec, count: (1.0 / count, 0))
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
+    plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=5)
+    execution = Execution(device=device, jobs=jobs, strategy="stacked")
+    engine = open_engine(execution, plan, domains=domains, root=tmp_path)
+    places = [place.execution for place in engine.places()]
+    assert [(how.device, how.jobs) for how in places] == [one for one in expected for _ in range(one[1])]
+    assert all(how.share == 1 / how.jobs and how.is_group and not how.compile for how in places)
+    assert isinstance(engine, Workers) == (len(expected) > 1)
+
+
 @pytest.mark.slow
 def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_other(paths, tmp_path, bank_maker):
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
@@ -166,7 +291,7 @@ def test_a_killed_process_loses_no_run_and_its_own_goes_on(paths, tmp_path, numb
         def tell(planned: PlannedRun, report: object) -> None:
             if not hit and (RunFolder(tmp_path / "hit", planned.spec).path / CHECKPOINT).exists():
                 hit.append(planned.spec.hash)
-                [process] = [p for p in engine.processes.values() if p.planned is planned]
+                [process] = [p for p in engine.processes.values() if planned.spec.hash in p.runs]
                 process.child.send_signal(number)
 
         if number == signal.SIGKILL:
@@ -197,7 +322,7 @@ def test_a_run_whose_process_dies_every_time_is_lost_and_the_others_are_done(pat
     with open_engine(TWO, plan, domains=domains, root=tmp_path) as engine:
 
         def tell(planned: PlannedRun, report: object) -> None:
-            [process] = [p for p in engine.processes.values() if p.planned is planned]
+            [process] = [p for p in engine.processes.values() if planned.spec.hash in p.runs]
             if planned.spec.seed == 0 and process.child.pid not in killed:
                 killed.append(process.child.pid)
                 process.child.kill()
@@ -324,7 +449,7 @@ def conversation(orders: list[object], root: Path) -> list[object]:
     for order in orders:
         ours.send(order)
         answers.append(ours.recv())
-        while isinstance(answers[-1], Report):
+        while isinstance(answers[-1], tuple) and isinstance(answers[-1][1], Report):
             answers.append(ours.recv())
     ours.close()
     thread.join()
@@ -348,9 +473,11 @@ def test_a_worker_reads_its_order_from_the_runs_folder(paths, tmp_path, bank_mak
     stale = replace(planned.spec, domain_digest="another")
     changed = Task.of(replace(planned, spec=stale), domains, ONE).write(tmp_path / "runs")
     answers = conversation([specimen, Worker.TIME, folder, changed, tmp_path], tmp_path / "runs")
-    ready, built, timing, *reports, outcome, error, without = answers
+    ready, built, timing, *runs = answers
+    named, (*reports, outcome, error, without) = zip(*runs, strict=True)
     assert (ready, built) == (Worker.READY, Worker.BUILT)
     assert timing.step > 0 < timing.image
+    assert named == (*[folder.name] * (len(reports) + 1), changed.name, tmp_path.name)
     assert [report.step for report in reports][-1] == 3
     assert (outcome.state, outcome.trained, outcome.planned.spec) == ("done", True, planned.spec)
     assert "has changed since the plan was made" in str(error)
@@ -410,13 +537,7 @@ def test_cores_are_divided(monkeypatch, cores, given, expected):
         ("auto", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
     ],
 )
-def test_gpus_get_a_run_each(monkeypatch, device, jobs, expected):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("mkfa.training.device._has_bfloat16", lambda _: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+def test_gpus_get_a_run_each(gpus, device, jobs, expected):
     found = divide(Execution(device=device, jobs=jobs), [SimpleNamespace(source_run=None)] * 5)
     assert [e.device for e in found] == expected
     assert {e.threads for e in found} == {12 // len(expected)}

@@ -72,6 +72,7 @@ def test_the_quick_gradient_is_for_cpus_without_compilation(cuda):
     [
         ({"device": "cuda"}, "--device cuda: is not available on this machine"),
         ({"device": "tpu"}, "take one of auto, cpu"),
+        ({"device": "cpu:a"}, "--device cpu:a: is not available on this machine"),
         ({"data": "both"}, "--data both: is not a known image storage mode"),
     ],
 )
@@ -79,6 +80,15 @@ def test_what_is_not_there_is_refused(monkeypatch, given, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MkfaError, match=told):
         Execution(**given).resolved()
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:-1", "cuda:0,cuda:1", "cuda:"])
+def test_a_gpu_that_is_not_there_is_refused(cuda, name):
+    assert Execution(device="cuda:1").resolved().device.index == 1
+    with pytest.raises(
+        MkfaError, match=f"--device {name}: is not available on this machine; take one of auto, cpu, cuda"
+    ):
+        Execution(device=name).resolved()
 
 
 def test_bfloat16_is_chosen_only_where_the_gpu_computes_in_it(cuda, monkeypatch):
