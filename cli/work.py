@@ -40,6 +40,8 @@ def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run fo
                 say(f"{folder}: {result.state}, and its result is there.", wrap=False)
             return
         end = train(folder.resolve(), stop=stop, ranks=ranks)
+        if isinstance(end, MkfaError) and (folder / TASK).exists():  # else there was nothing to train
+            end.exit_code = exit_code(end)
         if isinstance(end, MkfaError) and not is_told_elsewhere(end):
             raise end
         alone = isinstance(end, Died)  # the others train on, until they miss this process

@@ -144,11 +144,14 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
 
 
 def at_a_time(runs: int, threads: int, nodes: int = 1) -> str:
-    """Return "2 runs at a time, 1 thread each"; with nodes "2 runs at a time on 2 nodes, 1 thread each"."""
-    text = f"{threads} thread{'s' if threads != 1 else ''}"
+    """Return "2 runs at a time, 1 thread each"; with nodes "2 runs at a time on 2 nodes, 1 thread each".
+
+    Threads are left out where they are 0: whoever trains decides.
+    """
+    text = f", {threads} thread{'s' if threads != 1 else ''}{' each' if runs > 1 else ''}" if threads else ""
     if runs == 1:
-        return f"One run at a time, {text}"
-    return f"{runs} runs at a time{f' on {nodes} nodes' if nodes > 1 else ''}, {text} each"
+        return f"One run at a time{text}"
+    return f"{runs} runs at a time{f' on {nodes} nodes' if nodes > 1 else ''}{text}"
 
 
 def spans(numbers: set[int]) -> str:

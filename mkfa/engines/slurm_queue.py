@@ -78,15 +78,17 @@ class Slurm:
         Raises
         ------
         MkfaError
-            This machine has no Slurm.
-        WorkError
-            Slurm does not answer.
+            This machine has no Slurm, or none that answers.
         """
         for command in ("sbatch", "squeue", "sinfo"):
             if shutil.which(command) is None:
                 remedy = "give the command on a machine that submits jobs, or leave out --engine"
                 raise MkfaError("--engine slurm", f"needs Slurm's {command}, which this machine does not have", remedy)
-        self.jobs = self._queued()
+        try:
+            self.jobs = self._queued()
+        except WorkError as error:
+            problem = f"finds no Slurm that answers ({error.thing} {error.problem})"
+            raise MkfaError("--engine slurm", problem, "see 'sinfo', or leave out --engine") from error
 
     def places(self) -> list[Place]:
         """Return a place for every run that the nodes have CPUs for; jobs of others and limits of GPUs may leave fewer.

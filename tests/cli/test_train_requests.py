@@ -174,6 +174,7 @@ def test_a_lost_run_makes_the_exit_code_1_and_nothing_else_does():
 def test_a_plan_says_how_many_runs_at_a_time():
     assert trainer.at_a_time(2, 1) == "2 runs at a time, 1 thread each"
     assert trainer.at_a_time(1, 4) == "One run at a time, 4 threads"
+    assert trainer.at_a_time(1, 0) == "One run at a time"  # of orders: nobody knows yet
 
 
 def test_a_dry_run_decodes_nothing_and_leaves_nothing(tmp_path, own_home):

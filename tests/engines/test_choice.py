@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ def test_its_help_and_its_estimate_are_those_of_any_engine(tmp_path, toy):
     assert f"is not an engine; choose from {', '.join(ENGINES)}" in str(bad.exception) and "toy" in ENGINES
 
 
-def _without_ray(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def _without_ray(monkeypatch: pytest.MonkeyPatch, _: Path) -> dict[str, str]:
     def missing() -> None:
         raise ImportError("ray")
 
@@ -114,7 +115,7 @@ def _without_ray(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {"engine": "ray"}
 
 
-def _without_cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def _without_cluster(monkeypatch: pytest.MonkeyPatch, _: Path) -> dict[str, str]:
     fake = ModuleType("ray")
     fake.is_initialized = lambda: False
     monkeypatch.setattr(ray_cluster, "_ray", lambda: fake)
@@ -123,8 +124,16 @@ def _without_cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         return {"engine": "ray", "address": f"127.0.0.1:{free.getsockname()[1]}"}
 
 
-def _without_slurm(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def _without_slurm(monkeypatch: pytest.MonkeyPatch, _: Path) -> dict[str, str]:
     monkeypatch.setattr(slurm_queue.shutil, "which", lambda _: None)
+    return {"engine": "slurm"}
+
+
+def _without_answer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, str]:
+    for name in ("sbatch", "squeue", "sinfo"):
+        (folder / name).write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return {"engine": "slurm"}
 
 
@@ -134,12 +143,14 @@ def _without_slurm(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         (_without_ray, r"--engine ray: needs the package ray; install it: pip install 'mkfa\[ray\]'"),
         (_without_cluster, r"--address 127.0.0.1:\d+: no Ray cluster answers there"),
         (_without_slurm, "--engine slurm: needs Slurm's sbatch, which this machine does not have"),
+        (_without_answer, r"--engine slurm: finds no Slurm that answers \(squeue failed: Unable to contact slurm"),
     ],
 )
 def test_an_engine_that_is_missing_is_one_sentence_and_nothing_is_written(
     tmp_path, own_home, monkeypatch, lacking, sentence
 ):
-    options = lacking(monkeypatch)
+    (tmp_path / "bin").mkdir()
+    options = lacking(monkeypatch, tmp_path / "bin")
     plan = plan_train("digits", {**SMALL, **options, "out": tmp_path / "out"})
     before = sorted(own_home.rglob("*"))
     for use in (plan.carry_out, plan.estimate):

@@ -84,6 +84,10 @@ def test_the_command_says_how_it_ended(images, tmp_path):
     assert again.returncode == 0 and "done, and its result is there" in again.stdout
     nothing = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
     assert nothing.returncode == 2 and "has no task.json" in nothing.stderr and "Traceback" not in nothing.stderr
+    elsewhere = order(images, tmp_path / "gpu", device="cuda:99")
+    failed = subprocess.run(command(elsewhere), capture_output=True, text=True, check=False)
+    assert (failed.returncode, len(failed.stderr.splitlines())) == (FAILED, 1) and "cuda:99" in failed.stderr
+    assert (elsewhere / TASK).exists()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
