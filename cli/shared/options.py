@@ -209,7 +209,7 @@ class FilterOptions:
 class Running:
     """Device, threads and precision of the runs. They are recorded but do not identify a run."""
 
-    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda, cuda:1, mps.", **RUNNING)] = "auto"
+    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda: all GPUs, cuda:1, mps.", **RUNNING)] = "auto"
     data: Annotated[
         str,
         option(
@@ -247,8 +247,8 @@ class Running:
             "--strategy",
             "NAME",
             "How runs share a device: alone; processes; graph: captured CUDA graphs; stacked: as one network; auto: "
-            "processes on a CPU, else the fastest of a few timed steps. With graph and stacked, --jobs is the runs at "
-            "a time.",
+            "processes on a CPU, else the fastest of a few timed steps. With graph and stacked, each GPU has a "
+            "process, and --jobs is the runs at a time on all.",
             **RUNNING,
         ),
     ] = "auto"

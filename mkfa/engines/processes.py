@@ -1,7 +1,7 @@
 """The engine that trains several runs at a time, each in a process of its own; and the choice of an engine.
 
-Each worker trains one run folder after another. Results are the same as when the runs are trained one after the other
-with the same number of threads.
+Each worker trains one run folder after another, with the results of runs that are trained one after the other with the
+same number of threads. On several devices a worker of each may train a group of runs at a time.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Execution:
 
     Attributes
     ----------
-    device : "auto", "cpu", "cuda", "cuda:1", "mps".
+    device : "auto", "cpu", "cuda" (a sweep then uses all GPUs), "cuda:1", "mps".
     threads : CPU threads; 0: torch's default. A resumed run keeps its original number.
     amp, channels_last, compile : bool or None
         bfloat16 autocast, memory format, torch.compile of training and evaluation. None: chosen by device (all three on
