@@ -5,6 +5,7 @@ A further engine is a module with `open_engine` and a row of `mkfa.engines.choic
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,14 @@ def check_devices(plan: Sequence[PlannedRun], engine: Engine) -> None:
         if begun and begun not in kinds and not (folder.path / RESULT).exists():
             problem = f"was started on {begun} and cannot go on on {' or '.join(sorted(kinds))}"
             raise MkfaError(planned.spec.label, problem, f"pass --device {begun}, or remove {folder.path}")
+
+
+def unexpected(error: Exception) -> WorkError:
+    """Convert any error to one that can be sent to another process; a note has the traceback."""
+    problem = f"failed with an unexpected {type(error).__name__}: {str(error)[:300]}"
+    made = WorkError("a run", problem, "run again as 'mkfa --debug ...' with --jobs 1 and report it")
+    made.add_note("".join(traceback.format_exception(error)))
+    return made
 
 
 @runtime_checkable

@@ -16,10 +16,9 @@ from time import monotonic
 from typing import Any
 
 from mkfa.arms.arms import find_arm
-from mkfa.engines.engine import End, Place, Timing
+from mkfa.engines.engine import End, Place, Timing, unexpected
 from mkfa.engines.estimate import time_group
 from mkfa.engines.unit import train_planned
-from mkfa.engines.worker import unexpected
 from mkfa.errors import DeviceMemoryError, MkfaError
 from mkfa.images.opened import Domains
 from mkfa.training.device import Execution, Resolved

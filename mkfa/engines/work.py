@@ -60,8 +60,8 @@ def work(folder: Path, *, stop: Stop, ranks: Ranks = ALONE) -> End:
     End
         As of any engine; the outcome is without the bank that provided the filters, so that it is small.
     """
-    from mkfa.engines.engine import Died
-    from mkfa.engines.worker import train_task, unexpected
+    from mkfa.engines.engine import Died, unexpected
+    from mkfa.engines.worker import train_task
 
     beside = _Beside(folder, stop, writes=ranks.leads)
     try:

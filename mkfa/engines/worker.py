@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -229,6 +228,7 @@ class Worker:
 
     def answer(self, order: Path | Task | str) -> Any:
         """Return the result of an order, None for a run that joins the group; errors are returned, not raised."""
+        from mkfa.engines.engine import unexpected
         from mkfa.engines.estimate import Specimen
 
         def answer() -> Any:
@@ -269,7 +269,7 @@ class Worker:
 
     def train_together(self) -> None:
         """Train the group for a moment; send the ends of its runs. Raises OSError if nobody listens any more."""
-        from mkfa.engines.engine import Died
+        from mkfa.engines.engine import Died, unexpected
         from mkfa.engines.unit import Outcome
 
         ends: list[tuple[str, Any]]
@@ -297,14 +297,6 @@ class Worker:
             self.stop.requested |= not self.folders and self.pipe.poll()
         except OSError:
             self.stop.requested = True
-
-
-def unexpected(error: Exception) -> WorkError:
-    """Convert any error to one that can be sent to another process; a note has the traceback."""
-    problem = f"failed with an unexpected {type(error).__name__}: {str(error)[:300]}"
-    made = WorkError("a run", problem, "run again as 'mkfa --debug ...' with --jobs 1 and report it")
-    made.add_note("".join(traceback.format_exception(error)))
-    return made
 
 
 @contextlib.contextmanager

@@ -22,12 +22,12 @@ import pytest
 
 from mkfa.banks.library import load_bank
 from mkfa.engines import group, processes
-from mkfa.engines.engine import Died
+from mkfa.engines.engine import Died, unexpected
 from mkfa.engines.estimate import estimate_on
 from mkfa.engines.processes import Workers, divide, open_engine
 from mkfa.engines.serial import Serial
 from mkfa.engines.sweep import carry_out
-from mkfa.engines.worker import SOURCE_BANK, Task, Worker, unexpected
+from mkfa.engines.worker import SOURCE_BANK, Task, Worker
 from mkfa.errors import MkfaError, UnknownBankError, WorkError
 from mkfa.experiments.needed_runs import Domains, Setting, plan_bases, plan_cells
 from mkfa.experiments.sources import Source
