@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,9 +120,8 @@ def set_filters(  # noqa: PLR0913 (options are keywords)
     modules = _with_followers(model, what, layers)
     target = [_weights_of(name, module) for name, module in modules]
     names = [name for name, _ in (_with_followers(model, what) if chosen.whole_source else modules)]
-    source_layers = _source_layers(source, names, whole=chosen.whole_source, with_bias=with_bias)
-    rng = np.random.default_rng([seed, zlib.crc32(arm.encode())])
-    filling = chosen.kernels(Request(source_layers, target, rng, fit_kernel, images=images))
+    asked = Request((), target, np.random.default_rng([seed, zlib.crc32(arm.encode())]), fit_kernel, images=images)
+    source_layers, filling = _filling(chosen, asked, source, names, with_bias=with_bias)
     names, parameters = _write(modules, filling, with_bias=with_bias)
     if chosen.offset:
         for name, module in modules:
@@ -141,6 +140,32 @@ def set_filters(  # noqa: PLR0913 (options are keywords)
         notes += (f"arm {arm} has no biases to copy: the set layers keep their initial biases",)
     held = norms if chosen.frozen else ()
     return PlantedFilters(arm, chosen.frozen, tuple(names), values, _digest(names, values), notes, held)
+
+
+def check_fit(
+    arm: str, target: Sequence[Weights], source: FilterSource | None, *, what: str, with_bias: bool, fit_kernel: str
+) -> None:
+    """Refuse what `set_filters` would refuse for a network with these layers, but for its norm layers.
+
+    Raises MkfaError: as `set_filters`.
+
+    Examples
+    --------
+    >>> layers = (Weights("first", np.ones((8, 1, 5, 5), np.float32)),)
+    >>> check_fit("transfer", layers, layers, what="depthwise", with_bias=False, fit_kernel="")
+    """
+    chosen = find_arm(arm)
+    _check(chosen, source, what, fit_kernel)
+    asked = Request((), target, np.random.default_rng(0), fit_kernel)
+    _filling(chosen, asked, source, [layer.name for layer in target], with_bias=with_bias)
+
+
+def _filling(
+    arm: Arm, asked: Request, source: FilterSource | None, names: Sequence[str], *, with_bias: bool
+) -> tuple[Sequence[Weights], Filling]:
+    """Return the source's layers, and the kernels that the arm computes from them; `names` as in `_source_layers`."""
+    layers = _source_layers(source, names, whole=arm.whole_source, with_bias=with_bias)
+    return layers, arm.kernels(replace(asked, source=layers))
 
 
 def train_mode(model: nn.Module, planted: PlantedFilters | None) -> None:

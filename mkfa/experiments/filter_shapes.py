@@ -12,13 +12,16 @@ from typing import Any
 
 from mkfa.experiments.needed_runs import Setting, base_run
 from mkfa.images.domain import Domain
-from mkfa.training.network_size import Shape, shapes_by_name
+from mkfa.training.known_layers import known_layers
+
+Shape = tuple[int, int, int]
+"""Channels, and height and width of the kernels."""
 
 
 def filter_shapes(setting: Setting, domain: Domain) -> tuple[Shape, ...]:
     """Return the shape of each depthwise layer, in order of execution; by the network's name, or by building it."""
-    if shapes := shapes_by_name(setting.arch, setting.options):
-        return shapes
+    if (known := known_layers(setting.arch, setting.options)) is not None:
+        return tuple((layer.shape[0], *layer.shape[2:]) for layer in known)
     from mkfa.errors import MkfaError
     from mkfa.networks.layers import spatial_layers
     from mkfa.training.run import build

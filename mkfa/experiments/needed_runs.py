@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError
 from mkfa.experiments.sources import Source
 from mkfa.frozen import FrozenDict
 from mkfa.images.domain import Domain
 from mkfa.images.opened import Domains
-from mkfa.training.network_size import Shape, shapes_by_name
+from mkfa.training.known_layers import KnownLayer, known_layers
 from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
+from mkfa.training.run import recipe_of
 from mkfa.training.spec import BASE, RunSpec
+
+if TYPE_CHECKING:
+    from mkfa.arms.fillings import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,8 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
     """
     from mkfa.experiments.layer_numbers import parse_numbers
 
-    named = len(shapes_by_name(setting.arch, setting.options)) if setting.what == "depthwise" else 0
+    known = _known(base_run(setting, domain, 0), domain, setting.what)
+    named = len(known or ())
     first = parse_numbers(text, last=named or 9999)  # malformed text is refused before a network is built
     if named:
         _refuse_more(first, named, setting)
@@ -184,8 +189,12 @@ def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
 
     if setting.what != "conv":
         return ""
-    along = followers(build(base_run(setting, domain, 0), domain, None)[0], setting.what)
-    number = sum(len(names) for names in along.values())
+    base = base_run(setting, domain, 0)
+    if (known := _known(base, domain, setting.what)) is not None:
+        number = sum(len(layer.along) for layer in known)
+    else:
+        along = followers(build(base, domain, None)[0], setting.what)
+        number = sum(len(names) for names in along.values())
     if not number:
         return ""
     return (
@@ -215,9 +224,11 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
         if cell[3] and (arm.checked or (not same and arm.source == "needed")):
             largest[key] = max(cell, largest.get(key, cell), key=lambda c: c[3])
     networks: dict[str, Any] = {}
-    shapes = shapes_by_name(setting.arch, setting.options)
+    known: set[object] = set()
     for cell in largest.values():
         planned = _planned(setting, domains, cell, 0, needs=find_arm(cell[2]).needs_source)
+        if _fits_by_name(planned, domains, domains[cell[1]], known):
+            continue
         filters: Any = planned.bank
         if (base := planned.source_run) is not None:
             domain = domains[base.domain]
@@ -225,10 +236,7 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
                 networks[base.hash] = build(base, domain, None)[0]
             filters = borrowed_filters(networks[base.hash], base, domain, to=planned.spec, digest="")
         try:
-            if filters is None and setting.what == "depthwise" and shapes:
-                _fill(shapes[: cell[3]], cell[2], setting.fit_kernel)
-            else:
-                build(planned.spec, domains[cell[1]], filters)
+            build(planned.spec, domains[cell[1]], filters)
         except MkfaError as error:  # the arm does not know the name of its source
             named = error.thing
             if named.startswith("source"):
@@ -238,19 +246,62 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
             raise type(error)(named, error.problem, error.remedy) from None
 
 
-def _fill(shapes: Sequence[Shape], arm: str, fit: str) -> None:
-    """Compute the kernels of an arm without a source for layers of these shapes; raises as the arm does."""
+def _fits_by_name(planned: PlannedRun, domains: Domains, target: Domain, tried: set[object]) -> bool:
+    """True if a run's filters fit as far as the names of the networks tell; if not, the networks themselves say why.
+
+    Parameters
+    ----------
+    tried : what was found to fit before; it is added to.
+    """
+    from mkfa.arms.plant import check_fit
+
+    spec, base = planned.spec, planned.source_run
+    same = base is not None and (base.arch, dict(base.options)) == (spec.arch, dict(spec.options))
+    if spec.with_norm and not same:
+        return False
+    onto = _known(spec, target, spec.what)
+    source = _known(base, domains[base.domain], spec.what) if base is not None else ()
+    if onto is None or source is None or (base is not None and not source):
+        return False
+    key = (spec.arm, spec.layers, onto, source, id(planned.bank))
+    if key in tried:
+        return True
+    try:
+        filters = planned.bank or (_weights(source) if base is not None else None)
+        check_fit(
+            spec.arm,
+            _weights(onto[: spec.layers]),
+            filters,
+            what=spec.what,
+            with_bias=spec.with_bias,
+            fit_kernel=spec.fit_kernel,
+        )
+    except MkfaError:
+        return False
+    tried.add(key)
+    return True
+
+
+def _known(spec: RunSpec, domain: Domain, what: str) -> tuple[KnownLayer, ...] | None:
+    """Return the layers of a run's network as its name tells them, None if it does not."""
+    size = recipe_of(spec).size or domain.size
+    return known_layers(spec.arch, spec.options, what, channels=domain.channels, size=size)
+
+
+def _weights(layers: Sequence[KnownLayer]) -> tuple[Weights, ...]:
+    """Return layers of these shapes, each followed by those along with it, with weights that stand for any."""
     import numpy as np
 
-    from mkfa.arms.arms import find_arm
-    from mkfa.arms.fillings import Request, Weights
+    from mkfa.arms.fillings import Weights
 
-    rng = np.random.default_rng(0)
-    layers = [
-        Weights(f"layer {i}", rng.standard_normal((width, 1, *size), np.float32))
-        for i, (width, *size) in enumerate(shapes, 1)
-    ]
-    find_arm(arm).kernels(Request((), layers, rng, fit))
+    drawn = np.random.default_rng(0).standard_normal(65_537, np.float32)
+    every = [one for layer in layers for one in (layer, *layer.along)]
+    return tuple(
+        Weights(
+            f"layer {i}", np.resize(drawn, layer.shape), np.resize(drawn, layer.shape[0]) if layer.has_bias else None
+        )
+        for i, layer in enumerate(every, 1)
+    )
 
 
 def members(plan: Sequence[PlannedRun]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import contextlib
 import importlib.util
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,10 @@ def build_network(  # noqa: PLR0913 (options are keywords)
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
-        if (name := find_small(arch)) is not None:
-            if stem_stride is not None and stem_stride != (patch or name.defaults.patch):
-                raise MkfaError(arch, "has patches, whose size is the stride of the stem", "pass --patch instead")
-            options = {"in_chans": channels, "num_classes": classes}
-            model = _small(arch, name, drop_path, kernel=kernel, patch=patch, branch_gain=branch_gain, **options)
+        options: dict[str, Any] = {"kernel": kernel, "patch": patch, "branch_gain": branch_gain}
+        if (name := check_options(arch, stem_stride=stem_stride, **options)) is not None:
+            model = _small(arch, name, drop_path, options, in_chans=channels, num_classes=classes)
         else:
-            if kernel is not None or patch is not None:
-                remedy = f"use --kernel and --patch with {FORMS} only"
-                raise MkfaError(arch, "has fixed kernels and patches", remedy)
-            _refuse_gain(arch, branch_gain)
             model = _timm(arch, classes=classes, channels=channels, size=size, drop_path=drop_path)
             _fit_stem(arch, model, stem_stride, size)
     model.image_shape = (channels, size, size)
@@ -113,52 +108,67 @@ def _is_timms(arch: str) -> bool:
     return bool(timm.is_model(arch))
 
 
-def _small(
+def check_options(
     arch: str,
-    name: Name,
-    drop_path: float,
     *,
-    kernel: int | None,
-    patch: int | None,
-    branch_gain: float | None,
-    **options: Any,
-) -> Any:
-    """Return the network of one resolution with that name."""
-    width, depth, usual = name.width, name.layers, name.defaults
-    size, stride = usual.kernel if kernel is None else kernel, usual.patch if patch is None else patch
-    if width < 2 or depth < 1 or size < 3 or stride < 1:
-        problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
-        raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
-    weights = depth * width * (width * (8 if name.kind == "convnext" else 1) + size * size)
-    if weights > LARGEST:
-        raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "choose fewer channels or layers")
-    if size % 2 == 0:  # torch would pad one side only, on a copy of the feature map
-        problem = "is even: it has no centre, so every layer would shift the feature map by half a pixel"
-        raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
+    stem_stride: int | None = None,
+    kernel: int | None = None,
+    patch: int | None = None,
+    branch_gain: float | None = None,
+) -> Name | None:
+    """Return what `find_small` returns; raises MkfaError for options of `build_network` that the network cannot have.
+
+    Examples
+    --------
+    >>> check_options("convnext_tiny", stem_stride=2), check_options("resmixer_32_6", kernel=5)
+    (None, Name(kind='resmixer', width=32, layers=6))
+    """
+    name = find_small(arch)
+    if name is None:
+        if kernel is not None or patch is not None:
+            raise MkfaError(arch, "has fixed kernels and patches", f"use --kernel and --patch with {FORMS} only")
+        if stem_stride is not None and stem_stride < 1:
+            raise MkfaError("--stem-stride", f"is {stem_stride}", "choose 1 or more")
+    else:
+        if stem_stride is not None and stem_stride != (patch or name.defaults.patch):
+            raise MkfaError(arch, "has patches, whose size is the stride of the stem", "pass --patch instead")
+        width, depth, usual = name.width, name.layers, name.defaults
+        size, stride = usual.kernel if kernel is None else kernel, usual.patch if patch is None else patch
+        if width < 2 or depth < 1 or size < 3 or stride < 1:
+            problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
+            raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
+        weights = depth * width * (width * (8 if name.kind == "convnext" else 1) + size * size)
+        if weights > LARGEST:
+            raise MkfaError(arch, f"would have {weights / 1e9:,.0f} billion weights", "choose fewer channels or layers")
+        if size % 2 == 0:  # torch would pad one side only, on a copy of the feature map
+            problem = "is even: it has no centre, so every layer would shift the feature map by half a pixel"
+            raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
+    if branch_gain is not None:
+        if name is None or name.kind == "convmixer":
+            problem = "has no branches that could start at another gain"
+            raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L or convnext_C_L only")
+        if not 0 < branch_gain < math.inf:
+            problem = "is not a weight that a branch could start with and learn"
+            raise MkfaError(f"--branch-gain {branch_gain:g}", problem, "choose a number above 0, such as 0.3")
+    return name
+
+
+def _small(arch: str, name: Name, drop_path: float, asked: Mapping[str, Any], **options: Any) -> Any:
+    """Return the network of one resolution with that name; `asked` are options of `build_network`, None for default."""
+    made = {key: getattr(name.defaults, key) if value is None else value for key, value in asked.items()}
+    options |= {"kernel_size": made["kernel"], "patch_size": made["patch"]}
     if name.kind == "convmixer":
         from timm.models.convmixer import ConvMixer
 
-        _refuse_gain(arch, branch_gain)
-        model = ConvMixer(width, depth, kernel_size=size, patch_size=stride, **options)
+        model = ConvMixer(name.width, name.layers, **options)
         _add_drop_path(model, drop_path)
         return model
     import timm
 
     from mkfa.networks.registry import register
 
-    gain = usual.branch_gain if branch_gain is None else branch_gain
-    if not 0 < gain < math.inf:
-        problem = "is not a weight that a branch could start with and learn"
-        raise MkfaError(f"--branch-gain {gain:g}", problem, "choose a number above 0, such as 0.3")
     register(arch)
-    options |= {"kernel_size": size, "patch_size": stride, "branch_gain": gain, "drop_path_rate": drop_path}
-    return timm.create_model(arch, **options)
-
-
-def _refuse_gain(arch: str, gain: float | None) -> None:
-    if gain is not None:
-        problem = "has no branches that could start at another gain"
-        raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L or convnext_C_L only")
+    return timm.create_model(arch, branch_gain=made["branch_gain"], drop_path_rate=drop_path, **options)
 
 
 def _add_drop_path(model: Any, rate: float) -> None:
@@ -178,8 +188,7 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
     register()
     arch = plain_name(arch)
     if not timm.is_model(arch):
-        remedy = nearest(arch, timm.list_models()) or f"choose from timm.list_models(), {FORMS}"
-        raise UnknownNameError(arch, "unknown architecture, neither in timm nor of one resolution", remedy)
+        raise unknown_network(arch, timm.list_models())
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
@@ -196,6 +205,12 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
         raise MkfaError(arch, f"cannot be built for {size} px ({error})", "choose another size or network") from error
 
 
+def unknown_network(arch: str, known: Sequence[str]) -> UnknownNameError:
+    """Return the error for a name that neither is of one resolution nor among timm's names."""
+    remedy = nearest(arch, known) or f"choose from timm.list_models(), {FORMS}"
+    return UnknownNameError(arch, "unknown architecture, neither in timm nor of one resolution", remedy)
+
+
 def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
     """Set the stride of the first convolution (in every branch); see the module's docstring."""
     import torch
@@ -207,8 +222,6 @@ def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
             continue
         old = conv.stride[0]
         new = stride if stride is not None else (max(1, old // 2) if size <= SMALL else old)
-        if new < 1:
-            raise MkfaError("--stem-stride", f"is {new}", "choose 1 or more")
         if new != old:
             _set_stride(model, name, new)
         stride = stride if stride is not None else new

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.networks.build import find_small
-from mkfa.readers.timm.catalogue import layers_of, saved_size
 from mkfa.training.base_runs import base_of
+from mkfa.training.known_layers import known_bytes, known_layers
 from mkfa.training.run import build, recipe_of
 from mkfa.training.spec import RunSpec
 
-Shape = tuple[int, int, int]
-"""Channels, and height and width of the kernels."""
 _KINDS = ("depthwise", "pointwise", "conv")
 TENSOR = 400
 """About the bytes that a file needs for a tensor beside its data."""
@@ -79,24 +76,6 @@ def _measured(model: Any, shape: tuple[int, ...]) -> NetworkSize:
     return NetworkSize(_multiply_adds(model, shape), saved, filters, layers)
 
 
-def shapes_by_name(arch: str, options: Mapping[str, float]) -> tuple[Shape, ...]:
-    """Return the shape of each depthwise layer as the network's name tells it; () if it does not.
-
-    So plans of networks of one resolution, and of timm's that the catalogue has, need neither torch nor timm.
-
-    Examples
-    --------
-    >>> shapes_by_name("resmixer_32_2", {"kernel": 5}), shapes_by_name("convnext_atto", {})[0]
-    (((32, 5, 5), (32, 5, 5)), (40, 7, 7))
-    """
-    if (name := find_small(arch)) is not None:
-        kernel = int(options.get("kernel", name.defaults.kernel))
-        return ((name.width, kernel, kernel),) * name.layers
-    if set(options) - {"stem_stride"} or not saved_size(arch):
-        return ()
-    return tuple((layer.shape[0], layer.shape[2], layer.shape[3]) for layer in layers_of(arch))
-
-
 def bytes_by_name(spec: RunSpec, domain: Domain) -> tuple[int, int]:
     """Return at most the `file_bytes` and `filter_bytes` of a network, from its name alone if that tells its layers.
 
@@ -109,14 +88,14 @@ def bytes_by_name(spec: RunSpec, domain: Domain) -> tuple[int, int]:
     >>> bytes_by_name(RunSpec("resmixer_32_6", "digits", digits.digest, "fast", {}, 0), digits)
     (123688, 37632)
     """
-    shapes = shapes_by_name(spec.arch, spec.options)
-    if not shapes:
+    name, saved = find_small(spec.arch), 0
+    layers = known_layers(spec.arch, spec.options)
+    if layers is None or (name is None and not (saved := known_bytes(spec.arch))):
         size = network_size(spec, domain)
         return size.file_bytes, size.filter_bytes
-    filters = 4 * sum(math.prod(shape) for shape in shapes)
-    name = find_small(spec.arch)
+    filters = 4 * sum(math.prod(layer.shape) for layer in layers)
     if name is None:
-        return saved_size(spec.arch), filters
+        return saved, filters
     patch = int(spec.options.get("patch", name.defaults.patch))
     mixing = 8 if name.kind == "convnext" else 1  # ConvNeXt's two layers have four times the channels between them
     w = name.width

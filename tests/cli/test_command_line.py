@@ -293,6 +293,13 @@ def test_a_dry_run_opens_no_engine(mkfa, monkeypatch):
         "transfer --source digits --target digits --arms keys-8,box3 --arch resmixer_16_2",
         "transfer-matrix --target digits,letters",
         "transfer-sweep --source digits --target digits",
+        "transfer --source digits --target letters --what conv --arch resnet18 --arms transfer,shuffle",
+        "transfer --source digits --target letters --what pointwise --arch convnext_atto",
+        "transfer --source digits --target letters --arch mobilenetv2_100 --source-arch convnext_atto,hornet_tiny "
+        "--arms stack --fit-kernel crop --layers 3",
+        "transfer --source mobilenet_v2 --target letters --arch mobilenetv2_100",
+        "reproduce table3 --scale paper",
+        "reproduce table5 --scale paper",
     ],
 )
 def test_a_dry_run_builds_no_network_whose_name_says_enough(words, tmp_path):

@@ -98,6 +98,12 @@ def graph_of(architecture: str) -> tuple[tuple[GraphLayer, ...], Mapping[str, st
     raise _unknown(architecture)
 
 
+def names() -> set[str]:
+    """Return the names of all recorded architectures, deprecated ones too."""
+    catalogue = _catalogue()
+    return {name for part in ("graphs", "plain", "failed", "deprecated") for name in catalogue[part]}
+
+
 def saved_size(architecture: str) -> int:
     """Return about the bytes of an architecture's saved weights, for RGB images and 1000 classes; 0 if unknown.
 
