@@ -116,8 +116,8 @@ def _catalogued(arch: str) -> tuple[KnownLayer, ...] | None:
 
 def _recorded(arch: str) -> Mapping[str, Any]:
     """Return what is recorded of a network with the installed version of timm; {} if nothing is."""
-    known: Mapping[str, Any] = _file()["networks"] if catalogue.installed_version() == _file()["timm"] else {}
-    return known.get(arch, {})
+    found: dict[str, Any] = _file()["networks"].get(arch, {})
+    return found if catalogue.installed_version() == _file()["timm"] else {}
 
 
 @functools.cache
