@@ -48,7 +48,7 @@ def compute(banks: Sequence[FilterBank], *, seed: int) -> FilterRows:
         No bank was named.
     """
     if not banks:
-        raise MkfaError("figure filters", "no bank was named", "name some: --banks A,B")
+        raise MkfaError("figure filters", "no bank was named", "name some: mkfa figure filters A B")
     rows = []
     for number, bank in enumerate(banks):
         last = len(bank.layers) - 1

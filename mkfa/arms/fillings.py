@@ -95,7 +95,7 @@ def fitted(request: Request) -> list[Weights]:
     """Return the source layer for each target layer, in order, fitted to its kernel size; raises MkfaError."""
     if len(request.source) < len(request.target):
         problem = f"has {len(request.source)} layers, but {len(request.target)} are to be set"
-        raise MkfaError("source", problem, "lower --layers, or use --arm stack")
+        raise MkfaError("source", problem, "lower --layers, or use --arms stack")
     layers = []
     for target, source in zip(request.target, request.source, strict=False):
         kernel = fit_kernels(source.kernel, target.size, request.fit)
@@ -103,7 +103,7 @@ def fitted(request: Request) -> list[Weights]:
             raise _size_error(source, target)
         if kernel.shape != target.kernel.shape:
             problem = f"has {_shape(source)} where {target.name} has {_shape(target)}"
-            raise MkfaError(f"source layer {source.name}", problem, "use --arm stack: it takes any number of filters")
+            raise MkfaError(f"source layer {source.name}", problem, "use --arms stack: it takes any number of filters")
         layers.append(Weights(source.name, kernel, source.bias, source.dilation))
     return layers
 
@@ -204,7 +204,7 @@ def stacked_at_initial_gain(request: Request) -> Filling:
     for layer, (kernel, _) in zip(request.target, stacked(request), strict=True):
         found = np.sqrt((kernel.astype(np.float64) ** 2).mean())
         if not found:
-            raise MkfaError("source", f"has zero filters alone for {layer.name}", "use --arm stack, or another source")
+            raise MkfaError("source", f"has zero filters alone for {layer.name}", "use --arms stack, or another source")
         gain = np.sqrt((layer.kernel.astype(np.float64) ** 2).mean()) / found
         filling.append((np.asarray(gain * kernel, np.float32), None))
     return filling

@@ -259,7 +259,7 @@ def _source_layers(
         missing = [name for name in names if f"{name}.weight" not in source]
         if missing:
             problem = f"has no {missing[0]}.weight ({len(missing)} of {len(names)} layers are missing)"
-            raise MkfaError("source", problem, "name a run of the same architecture, or a bank with --arm stack")
+            raise MkfaError("source", problem, "name a run of the same architecture, or a bank with --arms stack")
         layers = [_as_weights(name, source[f"{name}.weight"], source.get(f"{name}.bias")) for name in names]
     bad = next((layer.name for layer in layers if not np.isfinite(layer.kernel).all()), None)
     if bad:

@@ -72,6 +72,8 @@ class DiskNeed:
         return {"folder": str(self.folder), "free": self.free, "needed": self.needed, "parts": self.parts}
 
     def __str__(self) -> str:
+        if not self.needed:
+            return f"nothing, and {in_words(self.free)} are free in {self.folder}"
         parts = ", ".join(f"{name} {in_words(count)}" for name, count in self.parts.items() if count)
         return f"about {in_words(self.needed)} ({parts}), and {in_words(self.free)} are free in {self.folder}"
 

@@ -45,19 +45,19 @@ def find_rows(targets: Sequence[str], domains: Domains, *, more: Sequence[str] =
     least = 1 if more else 2
     if len(set(names)) < max(least, len(targets)):
         problem = f"does not name {'one' if least == 1 else 'two'} or more different domains"
-        raise MkfaError(f"--domains {','.join(targets)}", problem, "name each domain once")
+        raise MkfaError(f"--target {','.join(targets)}", problem, "name each domain once")
     above = [find_source(name, what=what) for name in more]
     rows = [source_label(source, domains) for source in above]
     for i, name in enumerate(rows):
         if name in names:
             raise MkfaError(
-                f"--sources {more[i]}",
-                f"is called {name}, as one of --domains is",
+                f"--source {more[i]}",
+                f"is called {name}, as one of --target is",
                 "leave it out: every target is a source too",
             )
         if name in rows[:i]:
             problem = f"is called {name}, as another of them is"
-            raise MkfaError(f"--sources {more[i]}", problem, "name each source once, or rename a file")
+            raise MkfaError(f"--source {more[i]}", problem, "name each source once, or rename a file")
     below = [Source(name, text) for name, text in zip(names, targets, strict=True)]
     return Rows(tuple(names), (*rows, *names), (*above, *below))
 
@@ -108,13 +108,13 @@ def check_arm(arm: str, *, what: str) -> None:
     check_arms([arm], what=what)
     if find_arm(arm).source not in ("needed", "own"):
         raise MkfaError(
-            f"--arm {arm}",
+            f"--arms {arm}",
             "takes no filters from a source, so that all rows would be one",
             f"name it as a row apart: --controls {arm}",
         )
     if find_arm(arm).source == "own":
         problem = "borrows from the target's own network whatever the source"
-        raise MkfaError(f"--arm {arm}", problem, "leave it out: selffer is on the diagonal")
+        raise MkfaError(f"--arms {arm}", problem, "leave it out: selffer is on the diagonal")
 
 
 def plan_rows(

@@ -106,7 +106,7 @@ def rebuild(experiment: PackedExperiment) -> Curve | Scenarios | Matrix | Sweep:
     """
     p = experiment.parameters
     if experiment.kind == "runs":
-        remedy = f"pack it with --experiment and {_KNOWN} that its command wrote"
+        remedy = f"pack it with --result and {_KNOWN} that its command wrote"
         raise MkfaError(experiment.name, "is a folder of runs, not a sweep's result", remedy)
     runs = experiment.runs
     listed = [{key: getattr(r, key) for key in _FIELDS} for r in experiment.runs]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import typer
 from safetensors.numpy import save_file
 
+import mkfa as package
 from mkfa.cli.app import VARIABLES, VERBS
 from mkfa.cli.shared.glossary import GLOSSARY
 from mkfa.cli.verbs import load_verb
@@ -151,6 +154,33 @@ def test_former_spellings_mean_what_the_present_ones_do(capsys, verb):
 
 def test_every_former_spelling_is_tested():
     assert {" ".join(words) for words in ALL if command(words).former} == set(FORMER)
+
+
+OTHERS = {"--help", "--debug", "--log-file", "--head", "--rdzv-endpoint", "--nproc-per-node", "--me"}
+"""Options of mkfa itself, and of ray, torchrun and squeue, which errors name."""
+
+
+def named_options(file):
+    """The options that a module's errors name."""
+    for call in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "").endswith("Error"):
+            for part in ast.walk(call):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield from re.findall(r"(?<!\\S)--[a-z][a-z-]+", part.value)
+
+
+def test_errors_name_options_that_there_are():
+    present = {name for words in ALL for p in command(words).params for name in p.opts if not p.hidden}
+    present |= {f"--no-{name[2:]}" for name in present}
+    files = [
+        path
+        for folder in {*package.__path__, *package.cli.__path__, *package.figures.__path__}
+        for path in Path(folder).rglob("*.py")
+        if "bundling" not in path.parts
+    ]
+    named = {(file.name, option) for file in files for option in named_options(file)}
+    assert len(named) > 100
+    assert {one for one in named if one[1] not in present | OTHERS} == set()
 
 
 @pytest.mark.parametrize("word", PAPER_WORDS)

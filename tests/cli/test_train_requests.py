@@ -37,7 +37,7 @@ def refused(*words: object) -> tuple[str, str]:
         (("transfer-curve", "--arms", "random,,delta"), "has an empty name in it;"),
         (("transfer-curve", "--layers", ""), "--layers: names no number;"),
         (("transfer-matrix", "--target", " "), "--target: names nothing;"),
-        (("transfer-matrix", "--target", "digits"), "--domains digits: does not name two or more different domains;"),
+        (("transfer-matrix", "--target", "digits"), "--target digits: does not name two or more different domains;"),
         (("transfer-matrix", "--target", "digits,emoji,digits"), "does not name two or more different domains;"),
         (("transfer-matrix", "--target", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
         (("transfer-matrix", "--target", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),

@@ -182,8 +182,8 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--source-arch", "convmixer_8_1"), "--arm stack"),
-        (("--source-arch", "convmixer_6_2"), "--arm stack"),
+        (("--source-arch", "convmixer_8_1"), "--arms stack"),
+        (("--source-arch", "convmixer_6_2"), "--arms stack"),
         (("--source-arch", "convmixer_6_2:depth=3"), "write it like"),
         (("--arms", "transfer,,stack"), "empty name"),
         (("--layers", "alle"), "or all"),

@@ -118,7 +118,7 @@ def test_pointwise_layers_have_one_control_and_say_why(pair, tmp_path):
         (("--controls", "rando"), "did you mean"),
         (("--controls", "baseline"), "is always included"),
         (("--controls", "delta", "--what", "pointwise"), "arm delta: sets"),
-        (("--arms", "random"), "--arm random: takes no filters from a source"),
+        (("--arms", "random"), "--arms random: takes no filters from a source"),
         (("--arms", "keys"), "--controls keys"),
         (("--arms", "selffer+"), "selffer is on the diagonal"),
         (("--source", ""), "--source: names nothing"),
@@ -140,7 +140,7 @@ def test_two_rows_of_one_name_are_refused(pair, tmp_path, bank_maker):
     for path in banks:
         write_bank(bank_maker(((8, 7, 7), (8, 7, 7)), name="lent"), path)
     for words, told in (
-        ((here,), "is called here, as one of --domains is; leave it out"),
+        ((here,), "is called here, as one of --target is; leave it out"),
         ((f"{banks[0]},{banks[1]}",), "is called lent, as another of them is"),
     ):
         done = CliRunner().invoke(

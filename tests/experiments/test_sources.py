@@ -205,12 +205,12 @@ def test_layers_of_a_residual_network_have_their_projection_behind_their_block()
 @pytest.mark.parametrize(
     ("networks", "arm", "more", "told"),
     [
-        ("convmixer_8_2", "transfer", {}, r"source emoji\+convmixer_8_2: has 2 layers, but 3 .*--arm stack"),
-        ("convmixer_12_3", "shuffle", {}, r"source emoji\+convmixer_12_3 layer .*12 filters .* 8 .*--arm stack"),
+        ("convmixer_8_2", "transfer", {}, r"source emoji\+convmixer_8_2: has 2 layers, but 3 .*--arms stack"),
+        ("convmixer_12_3", "shuffle", {}, r"source emoji\+convmixer_12_3 layer .*12 filters .* 8 .*--arms stack"),
         ("convmixer_8_3:kernel=5", "stack", {}, "--fit-kernel pad"),
         ("resnet18", "stack", {}, "has no depthwise layers"),
-        ("convmixer_12_3", "transfer", {"what": "pointwise"}, "use --arm stack"),
-        ("convmixer_8_2", "transfer", {"what": "pointwise"}, "--arm stack"),
+        ("convmixer_12_3", "transfer", {"what": "pointwise"}, "use --arms stack"),
+        ("convmixer_8_2", "transfer", {"what": "pointwise"}, "--arms stack"),
         ("convnext_fento", "stack", {}, "did you mean"),
     ],
 )
