@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small import call
 
 import mkfa
 from mkfa.banks.bank_file import read_analyses
@@ -119,7 +118,7 @@ def test_a_result_is_made_again_from_its_runs(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
-def test_the_same_command_trains_anew_beside_the_runs_of_an_earlier_training(name, tmp_path):
+def test_the_same_command_trains_anew_beside_the_runs_of_an_earlier_training(name, tmp_path, monkeypatch):
     """Runs of an earlier version of the training are neither taken as done nor touched, and no result mixes both."""
     shutil.copytree(OLD / "sweep", tmp_path / "sweep")
     for file in ("shapes.h5", "strokes.h5"):
@@ -127,10 +126,8 @@ def test_the_same_command_trains_anew_beside_the_runs_of_an_earlier_training(nam
     command = json.loads((OLD / f"sweep/{name}.json").read_text())["parameters"]["command"]
     words = shlex.split(command)[1:]
     before = {p: p.read_bytes() for p in tmp_path.glob("sweep/runs/*/result.json")}
-    done = subprocess.run(
-        [sys.executable, "-m", "mkfa.cli.app", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    call(*words)
     assert {p: p.read_bytes() for p in before} == before
     listed = json.loads((tmp_path / f"sweep/{name}.json").read_text())["parameters"]["runs"]
     hashes = {run["hash"] for run in listed}

@@ -101,8 +101,8 @@ def domain(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
+def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path):
+    """In two processes: each has to import the plugin too."""
     (tmp_path / "plugin.py").write_text(PLUGIN)
     words = [
         "transfer",
@@ -113,7 +113,7 @@ def test_an_arm_of_a_plugin_trains_by_name_on_the_command_line(tmp_path, jobs):
         "--arms",
         "mine,delta",
     ]
-    words += ["--layers", 1, "--seeds", 2, "--jobs", jobs, "--out", tmp_path / "out", "--arch", "convmixer_6_2"]
+    words += ["--layers", 1, "--seeds", 2, "--jobs", 2, "--out", tmp_path / "out", "--arch", "convmixer_6_2"]
     words += ["--recipe", "smoke", "--equal-steps", 2, "--set", "batch=4", "--threads", 1, "--device", "cpu", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "mkfa.cli.app", *map(str, words)],
