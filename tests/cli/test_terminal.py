@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import sys
-from functools import cache
 
 import pytest
 
-termios = pytest.importorskip("termios")  # no pseudo-terminals elsewhere
+pytest.importorskip("termios")  # no pseudo-terminals elsewhere
 
 SWEEP = ("transfer-curve --layers 1,2 --recipe smoke --arch convmixer_8_2 --source letters --target digits --dry-run",)
 COMMANDS = (
@@ -37,17 +35,31 @@ NUMBER = re.compile(r"(?<![\w.…-])[-+]?\d[\d,]*(?:\.\d+)?(?![\w…]|\.\d)")
 TIMES = re.compile(r"about [\d.]+ (s|min|h) left")
 
 
-def in_terminal(command: str, columns: int, home: str) -> str:
-    """Run a command in a pseudo-terminal of a width and return what it shows."""
-    import fcntl
+PROGRAM = """
+import fcntl, os, struct, sys, termios
+from mkfa.cli.app import main
+words = sys.argv[2:]
+for columns in map(int, sys.argv[1].split(",")):
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    sys.stdout.flush()
+    os.write(1, b"\\f")
+"""
+
+
+def in_terminal(command: str, home: str, *columns: int) -> list[str]:
+    """Run a command in a pseudo-terminal of some widths, one after the other; return what it shows in each."""
     import pty
 
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"TERM": "dumb", "MKFA_HOME": home}
-        program = "import time; time.sleep(0.2); from mkfa.cli.app import main; main()"
-        os.execve(sys.executable, [sys.executable, "-c", program, *command.split()], environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        words = [sys.executable, "-c", PROGRAM, ",".join(map(str, columns)), *command.split()]
+        os.execve(sys.executable, words, environment)
     shown = b""
     try:
         while piece := os.read(terminal, 1 << 16):
@@ -57,7 +69,8 @@ def in_terminal(command: str, columns: int, home: str) -> str:
     assert os.waitpid(pid, 0)[1] == 0, shown.decode()
     os.close(terminal)
     text = TIMES.sub("about as long left", shown.decode().replace("\r\n", "\n"))
-    return re.sub(r"\d+\.\d GB", "some GB", text)  # free space changes while other programs run
+    *pages, _ = re.sub(r"\d+\.\d GB", "some GB", text).split("\f")  # free space changes while other programs run
+    return pages
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +81,15 @@ def home(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(scope="module")
-def terminal(home):
-    return cache(lambda command, columns: in_terminal(command, columns, home))
-
-
-@pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_is_cut(terminal, command, columns):
-    wide, narrow = terminal(command, 200), terminal(command, columns)
-    too_long = [line for line in narrow.splitlines() if len(line) > columns and "/" not in line]  # paths are left whole
-    assert not too_long
-    missing = set(NUMBER.findall(wide)) - set(NUMBER.findall(narrow))
-    assert not missing
-    whole = set(re.findall(r"[^\W\d_]{4,}", wide))
-    cut = {word for word in re.findall(r"(?<![\w…._/-])[^\W\d_]{4,}(?![\w…._/-])", narrow)} - whole
-    assert not cut
+def test_nothing_is_cut(home, command):
+    pages = in_terminal(command, home, 200, 80, 120)
+    wide = pages[0]
+    for columns, narrow in zip((80, 120), pages[1:], strict=True):
+        long = [line for line in narrow.splitlines() if len(line) > columns and "/" not in line]  # paths are left whole
+        assert not long
+        missing = set(NUMBER.findall(wide)) - set(NUMBER.findall(narrow))
+        assert not missing
+        whole = set(re.findall(r"[^\W\d_]{4,}", wide))
+        cut = {word for word in re.findall(r"(?<![\w…._/-])[^\W\d_]{4,}(?![\w…._/-])", narrow)} - whole
+        assert not cut
