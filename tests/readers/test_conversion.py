@@ -377,6 +377,27 @@ def test_numbers_with_a_scale_beside_them(scale: str, dtype: torch.dtype, one: b
     assert any("times a scale" in note for note in bank.provenance.notes)
 
 
+@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("channels", [8, 7])
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_that_quanto_packs_into_bytes(bits: int, channels: int, whole: bool, tmp_path: Path) -> None:
+    """Byte r has the numbers of the filters r, r + rows, ... from its lowest bits on; (numbers - shift) * scale."""
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 2**bits, (channels, 1, 5, 5))
+    scale = rng.uniform(0.5, 2, (channels, 1, 1, 1)).astype(np.float32)
+    zero = rng.integers(0, 2**bits, scale.shape)
+    rows = -(-channels * bits // 8)
+    packed = np.zeros((rows, 1, 5, 5), np.uint8)
+    for channel in range(channels):
+        packed[channel % rows] |= (numbers[channel] << bits * (channel // rows)).astype(np.uint8)
+    shift = zero.astype(np.int8) if whole else (zero * scale).astype(np.float32)
+    state = {"a.weight._data._data": packed, "a.weight._scale": scale, "a.weight._shift": shift}
+    torch.save({key: torch.from_numpy(value) for key, value in state.items()}, tmp_path / "x.pth")
+    bank = mkfa.harvest(tmp_path / "x.pth")
+    assert [layer.name for layer in bank.layers] == ["a.weight"]
+    np.testing.assert_allclose(bank.of_layer(0).weight, ((numbers - zero) * scale)[:, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_names_of_haiku() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((5, 5, 1, 8))

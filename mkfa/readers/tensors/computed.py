@@ -4,7 +4,7 @@ PyTorch's pruning keeps `weight_orig` and `weight_mask`, its weight norm `weight
 `weight_orig`, `weight_u` and `weight_v`; `torch.nn.utils.parametrizations` keeps the same parts under other names. The
 weight that the network uses is computed from them as PyTorch does in evaluation mode. Whole numbers and 8-bit floats
 have their scale beside them: `weight_scale` (compressed-tensors, ModelOpt), `scale_weight` (ComfyUI), `weight._scale`
-(quanto).
+(quanto, which packs numbers of 4 and 2 bits into bytes).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WEIGHT_NORM = "weight-normalised weights (g v / |v|)"
 SPECTRAL = "spectrally normalised weights (weight / sigma)"
 SPARSE = "weights of a sparse network, (taps, channels)"
 SCALED = "quantised weights (whole numbers or 8-bit floats times a scale)"
+PACKED = "quantised weights (numbers of 4 or 2 bits, packed into bytes, times a scale)"
 
 _STORED_AS = {"int8": "qint8", "uint8": "quint8"}
 
@@ -45,8 +46,9 @@ def computed(
     used: set[str] = set()
     counts: Counter[str] = Counter()
     for key, info in infos.items():
-        found = _pruned_or_normalised(key, info, infos) or _sparse(key, info, infos) or _scaled(key, info, infos)
-        if found is None or (found[0] in infos and found[3] != SCALED):
+        found = _pruned_or_normalised(key, info, infos) or _sparse(key, info, infos)
+        found = found or _packed(key, info, infos) or _scaled(key, info, infos)
+        if found is None or (found[0] in infos and found[3] not in (SCALED, PACKED)):
             if key not in used:
                 out[key] = info
             continue
@@ -158,3 +160,29 @@ def _scaled(key: str, info: TensorInfo, infos: Parts) -> tuple[str, tuple[int, .
         return (parts[0] - shift[0] if shift else parts[0]) * step
 
     return name, info.shape, Made((key, scale, *([zero] if zero else [])), compute), SCALED
+
+
+def _packed(key: str, info: TensorInfo, infos: Parts) -> tuple[str, tuple[int, ...], Made, str] | None:
+    """Return the weight number * scale - shift that quanto packs, the lowest bits of a byte being the first filters.
+
+    A shift of whole numbers is subtracted before the scale is applied. Groups of taps (two axes) are not unpacked.
+    """
+    name = key.removesuffix("._data._data")
+    scale, shift = f"{name}._scale", f"{name}._shift"
+    if name == key or info.dtype != "uint8" or scale not in infos or shift not in infos:
+        return None
+    shapes = {infos[part].shape for part in (scale, shift)}
+    out, rows = infos[scale].shape[:1], info.shape[:1]
+    if shapes != {(*out, *[1] * (len(info.shape) - 1))} or not out or not rows:
+        return None
+    values = next((n for n in (2, 4) if -(-out[0] // n) == rows[0]), 0)
+    if not values:
+        return None
+    whole = infos[shift].dtype not in FLOATS
+
+    def compute(parts: Sequence[F32]) -> F32:
+        data, bits = parts[0].astype(np.uint8), 8 // values
+        numbers = np.concatenate([data >> bits * i & 2**bits - 1 for i in range(values)])[: out[0]].astype(np.float32)
+        return (numbers - parts[2]) * parts[1] if whole else numbers * parts[1] - parts[2]
+
+    return name, (out[0], *info.shape[1:]), Made((key, scale, shift), compute), PACKED
