@@ -17,6 +17,29 @@ from mkfa.readers.tensors.shard_names import distributed, shard_name
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _PACKED |= {b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR"}
 
+_TO_ONNX = "export the network to ONNX, or save its weights as safetensors"
+_FOREIGN = {
+    ".caffemodel": ("a Caffe model", _TO_ONNX),
+    ".engine": ("a TensorRT engine", _TO_ONNX),
+    ".gguf": ("a GGUF file", _TO_ONNX),
+    ".mlmodel": ("a Core ML model", _TO_ONNX),
+    ".param": ("an ncnn model", _TO_ONNX),
+    ".params": ("an MXNet checkpoint", _TO_ONNX),
+    ".pdiparams": ("a PaddlePaddle inference model", "convert it with paddle2onnx, or give the .pdparams"),
+    ".pdmodel": ("a PaddlePaddle inference model", "convert it with paddle2onnx, or give the .pdparams"),
+    ".pte": ("an ExecuTorch program", _TO_ONNX),
+    ".t7": ("a Lua Torch file", _TO_ONNX),
+    ".weights": ("a Darknet file", _TO_ONNX),
+    ".xml": ("an OpenVINO model", _TO_ONNX),
+    ".msgpack": (
+        "a Flax file",
+        "pass what flax.serialization.msgpack_restore returns to mkfa.harvest, or use safetensors",
+    ),
+    ".npy": ("a NumPy array", "pass a dictionary of arrays by name to mkfa.harvest, or save it as safetensors"),
+    ".npz": ("a NumPy archive", "pass dict(numpy.load(FILE)) to mkfa.harvest, or save it as safetensors"),
+}
+"""Ending of a format that is not read -> what it is and what to do."""
+
 
 def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
     """Return the reader `(path, options) -> Reading` for a local file or folder.
@@ -36,6 +59,8 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
     """
     if path.is_dir():
         return read_folder
+    if path.suffix in (".npz", ".xml") and path.is_file():  # these look like PyTorch's zip file and a web page
+        raise _foreign(path)
     head = read_head(path, 512)
     if path.name.endswith(".weights.json"):
         from mkfa.readers.graphs.keras_shards import read_keras_shards
@@ -93,7 +118,14 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         raise _of_tensorflow(path)
     if packed := next((name for start, name in _PACKED.items() if head.startswith(start)), ""):
         raise SourceError(path, f"is packed by {packed}", "unpack it and give the checkpoint in it")
+    if path.suffix in _FOREIGN:
+        raise _foreign(path)
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
+
+
+def _foreign(path: Path) -> SourceError:
+    kind, remedy = _FOREIGN[path.suffix]
+    return SourceError(path, f"is by its name {kind}, which is not read", remedy)
 
 
 def _of_tensorflow(path: Path) -> SourceError:

@@ -64,6 +64,22 @@ def test_other_bytes_are_of_an_unknown_format(tmp_path: Path) -> None:
         harvest(str(tmp_path / "x.pth"))
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("flax_model.msgpack", b"\x81\xa6params\x80", "is by its name a Flax file, which is not read; pass what flax"),
+        ("x.npz", b"PK\x03\x04", r"a NumPy archive, which is not read; pass dict\(numpy.load"),
+        ("x.xml", b'<?xml version="1.0"?><net name="m">', "an OpenVINO model, which is not read; export"),
+        ("x.gguf", b"GGUF\x03", "a GGUF file, which is not read"),
+        ("inference.pdiparams", bytes(64), "give the .pdparams"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match=words):
+        harvest(str(tmp_path / name))
+
+
 def test_missing_files_dangling_links_and_pipes(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         harvest(str(tmp_path / "x.pth"))

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,15 @@ def test_a_damaged_module_is_one_sentence(tmp_path: Path) -> None:
             harvest(str(tmp_path / "x.pt"))
         except SourceError as error:
             assert "\n" not in str(error)
+
+
+def test_arrays_of_paddle_with_their_names_in_the_program(tmp_path: Path) -> None:
+    """In a dictionary within another, paddle.save stores a parameter as (name in the program, array)."""
+    rng = np.random.default_rng(0)
+    weights = {f"blocks.{i}.dw.weight": rng.standard_normal((8, 1, 5, 5)).astype(np.float32) for i in range(2)}
+    state = {key: (f"conv2d_{i}.w_0", weight) for i, (key, weight) in enumerate(weights.items())}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({"model": state}, protocol=2))
+    bank = harvest(str(tmp_path / "net.pdparams"))
+    got = {layer.name: weight for layer, weight in bank.iter_layers()}
+    assert got.keys() == {f"model.{key}" for key in weights}
+    assert all(np.array_equal(got[f"model.{key}"], weight[:, 0]) for key, weight in weights.items())

@@ -119,14 +119,23 @@ def _joined(path: Path, found: Contents) -> str:
 
 
 def _named(item: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is in a container by name; a pair of name and tensor, as `dict.items()` gives, has that name."""
+    """Yield what is in a container by name; a pair of name and tensor, as `dict.items()` gives, has that name.
+
+    In a dictionary its key is the name: PaddlePaddle stores (name in the program, array) there.
+    """
     if isinstance(item, dict):
-        yield from ((_text(key), part) for key, part in item.items() if isinstance(part, _CONTAINERS))
+        for key, part in item.items():
+            if isinstance(part, _CONTAINERS):
+                yield _text(key), part[1] if _is_pair(part) else part
     for i, part in enumerate(item if isinstance(item, list | tuple) else ()):
-        if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str) and _is_tensor(part[1]):
+        if _is_pair(part):
             yield _text(part[0]), part[1]
         elif isinstance(part, _CONTAINERS):
             yield str(i), part
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and _is_tensor(item[1])
 
 
 def _is_tensor(item: Any) -> bool:
