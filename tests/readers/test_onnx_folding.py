@@ -179,6 +179,14 @@ def test_parts_of_one_tensor_are_layers_of_their_own(read):
         np.testing.assert_array_equal(layer.weight, weight[:, 0])
 
 
+def test_a_mask_gives_a_weight_no_name(read):
+    nodes = [node("Where", ["mask", "a", "z"], ["w"]), conv("w")]
+    tensors = [stored("mask", OTHER > 0), stored("a", W), stored("z", np.zeros(1, np.float32))]
+    (layer,) = read(model(nodes, tensors)).layers
+    assert (layer.key, layer.dtype) == ("a", "float32")
+    np.testing.assert_array_equal(layer.weight, np.where(OTHER > 0, W, 0)[:, 0])
+
+
 def test_weights_that_a_function_computes(read):
     """Each call has weights of its own, although the body is one."""
     made = helper.make_function(

@@ -181,7 +181,7 @@ class Operands:
         if kind not in TABLE:
             raise left_out(kind)
         values = fold(Call(node, list(node.output).index(name), known, scope, self.external))
-        largest = max(given, key=lambda operand: math.prod(operand.shape))
+        largest = max(given, key=lambda operand: (math.prod(operand.shape), "float" in operand.dtype))  # not a mask
         key, dtype = largest.key, largest.dtype
         if kind == "ConstantOfShape":
             key, dtype = name, str(values.dtype)

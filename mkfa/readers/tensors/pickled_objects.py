@@ -126,7 +126,7 @@ def _named(item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, dict):
         for key, part in item.items():
             if isinstance(part, _CONTAINERS):
-                yield _text(key), part[1] if _is_pair(part) else part
+                yield _text(key), part[1] if isinstance(part, tuple) and _is_pair(part) else part
     for i, part in enumerate(item if isinstance(item, list | tuple) else ()):
         if _is_pair(part):
             yield _text(part[0]), part[1]
