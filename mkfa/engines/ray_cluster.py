@@ -22,15 +22,18 @@ from typing import Any
 
 from mkfa.engines.engine import Died, End, EngineError, Place, Timing
 from mkfa.engines.estimate import time_run
+from mkfa.engines.fastest import batch_of
+from mkfa.engines.group import kind_of
 from mkfa.engines.unit import Outcome
 from mkfa.engines.work import STOP_FILE, read_progress, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
+from mkfa.training.base_runs import base_of
 from mkfa.training.device import Execution
 from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
-from mkfa.training.run import Report
+from mkfa.training.run import Report, build, recipe_of
 from mkfa.training.spec import RunSpec
 from mkfa.training.stopping import Stop
 
@@ -38,6 +41,9 @@ _LOOK = 0.2
 """Seconds to wait for a task to end before progress is read."""
 _ANSWER = 120.0
 """Seconds that nodes get to start a process and answer the first question."""
+
+LIBRARIES = 1 << 29
+"""Bytes of a process that has imported everything and trains nothing."""
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Ray:
@@ -150,6 +156,8 @@ class Ray:
         self.connected = False
         """True if this object made the connection."""
         self.tasks: dict[Any, PlannedRun] = {}
+        self.memory: dict[tuple[object, ...], int] = {}
+        """Bytes that runs of a kind need."""
         self.known: list[Place] = []
         """The places that there were at the beginning: all nodes may be lost for a while."""
 
@@ -195,7 +203,8 @@ class Ray:
     def places(self) -> list[Place]:
         """Return a place for every run that the cluster can train at a time.
 
-        A run takes a whole GPU where there are any and the device allows it, else as many CPUs as threads.
+        A run takes a GPU where there are any and the device allows it, or a share of one if more runs at a time are
+        asked for than there are GPUs; else as many CPUs as threads.
 
         Raises
         ------
@@ -214,10 +223,33 @@ class Ray:
         threads = self.execution.threads or 1
         gpus = self.execution.device in ("auto", "cuda") and any(have.get("GPU", 0) >= 1 for _, have in nodes)
         device = "cuda" if gpus else "cpu" if self.execution.device == "auto" else self.execution.device
-        how = replace(self.execution, engine="local", device=device, threads=threads, jobs=1)
         key, needs = ("GPU", 1) if gpus else ("CPU", threads)
-        found = [Place(how, node) for node, have in nodes for _ in range(int(have.get(key, 0)) // needs)]
+        sizes = [(node, int(have.get(key, 0)) // needs) for node, have in nodes]
+        total = sum(size for _, size in sizes)
+        each = max(1, -(-self.execution.jobs // total)) if gpus else 1
+        how = replace(self.execution, engine="local", device=device, threads=threads, jobs=1, share=1 / each)
+        found = [Place(how, node) for node, size in sizes for _ in range(size * each)]
         return found[: self.execution.jobs or None]
+
+    def _memory(self, spec: RunSpec, how: Execution) -> int:
+        """Return about the bytes of its node's memory that a run needs, at most what the largest node has.
+
+        Images do not count: they stay in memory only where it is free (`mkfa.training.memory`).
+        """
+        from mkfa.training.memory import training_bytes
+
+        spec, domain = base_of(spec), self.domains[spec.domain]
+        key = kind_of(spec, self.domains)
+        if key not in self.memory:
+            side = recipe_of(spec).size or domain.size
+            shape = batch_of(spec, self.domains), domain.channels, side, side
+            model, _ = build(spec, domain, None)
+            weights = sum(p.numel() * p.element_size() for p in model.parameters())
+            steps = training_bytes(model, shape, amp=False) if how.device == "cpu" else 0
+            self.memory[key] = LIBRARIES + weights + steps
+        nodes = (node["Resources"] for node in _ray().nodes() if node["Alive"])
+        most = max((int(have.get("memory", 0)) for have in nodes if have.get("CPU", 0) >= how.threads), default=0)
+        return min(self.memory[key], most or self.memory[key])
 
     def time(self, spec: RunSpec) -> Timing:
         """Time steps on every node that has a place, on all of them at once; the mean."""
@@ -235,6 +267,7 @@ class Ray:
         how = places[0].execution  # places are alike
         folder = Task.of(planned, self.domains, how).write(self.root)
         needs = {"num_cpus": how.threads, "num_gpus": how.share if how.device == "cuda" else 0}
+        needs["memory"] = self._memory(planned.spec, how)
         try:
             self.tasks[_ray().remote(max_retries=0, **needs)(train).remote(str(folder))] = planned
         except Exception as error:

@@ -44,6 +44,7 @@ class Node:
     name: str
     cpus: int = 1
     gpus: int = 0
+    memory: float = 8e9
     alive: bool = True
     before: Callable[[Any], Any] = lambda function: function
 
@@ -101,7 +102,8 @@ class Cluster(ModuleType):
                 "NodeID": node.name,
                 "NodeManagerHostname": node.name,
                 "Alive": node.alive,
-                "Resources": {"CPU": float(node.cpus)} | ({"GPU": float(node.gpus)} if node.gpus else {}),
+                "Resources": {"CPU": float(node.cpus), "memory": node.memory}
+                | ({"GPU": float(node.gpus)} if node.gpus else {}),
             }
             for node in self.found
         ]
@@ -211,9 +213,7 @@ def test_a_cluster_that_was_joined_before_stays_joined(cluster, tmp_path):
     ray.connected = True
     runs = mkfa.train("digits", out=tmp_path / "ray", **ON_RAY)
     assert ray.calls == []
-    assert [needs for name, needs in ray.asked if name == "train"] == [
-        {"max_retries": 0, "num_cpus": 1, "num_gpus": 0}
-    ] * 2
+    assert [name for name, _ in ray.asked].count("train") == 2
     local = mkfa.train("digits", jobs=1, out=tmp_path / "local", **SMALL)
     assert [run.result.weights_sha256 for run in runs] == [run.result.weights_sha256 for run in local]
 
@@ -267,5 +267,25 @@ def test_gpus_of_nodes_are_places_and_runs_take_one_each(cluster, tmp_path):
     ray.connected = True
     engine = ray_cluster.Ray(Execution(engine="ray"), SimpleNamespace(), tmp_path)
     assert [(place.node, place.execution.device) for place in engine.places()] == [("a", "cuda")] * 2
+    shared = ray_cluster.Ray(Execution(engine="ray", jobs=3), SimpleNamespace(), tmp_path)
+    assert [(place.node, place.execution.share) for place in shared.places()] == [("a", 0.5)] * 3
     by_cpu = ray_cluster.Ray(Execution(engine="ray", device="cpu", threads=2), SimpleNamespace(), tmp_path)
     assert [place.node for place in by_cpu.places()] == ["a"] * 2 + ["b"] * 4
+
+
+@pytest.mark.parametrize("memory", [8e9, 5e8])
+def test_a_task_asks_for_cpus_and_memory_that_a_node_has(cluster, tmp_path, memory):
+    """Ray would wait for ever for a node with more memory than any has."""
+    ray = cluster(Node("a", memory=memory))
+    mkfa.train("digits", out=tmp_path / "small", **ON_RAY)
+    mkfa.train("digits", out=tmp_path / "large", **{**ON_RAY, "set": {"batch": 512}})
+    needs = [need for name, need in ray.asked if name == "train"]
+    assert {(need["num_cpus"], need["num_gpus"]) for need in needs} == {(1, 0)}
+    asked = [need["memory"] for need in needs]
+    assert len(asked) == 4 and asked[0] == asked[1] and asked[2] == asked[3]
+    if memory > 2e9:
+        extra = asked[2] - asked[0]  # the activations and copies of 504 images of 32 x 32
+        assert ray_cluster.LIBRARIES < asked[0] < asked[2] < 2 * ray_cluster.LIBRARIES
+        assert extra > 504 * 32 * 32 * 4 * 8
+    else:
+        assert asked == [memory] * 4
