@@ -31,9 +31,9 @@ DEEPEST = 3
 PIPELINE = "model_index.json"
 """The file that makes a folder a pipeline of several networks (diffusers)."""
 
-_FORMATS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".tflite", ".keras", ".h5", ".pkl")
+_TENSORS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_FORMATS = (*_TENSORS, ".onnx", ".tflite", ".keras", ".h5", ".pdparams", ".pkl")
 """Endings of checkpoints, the preferred one first; `.tar` behind them is ignored."""
-_TENSORS = _FORMATS[:5]
 _WEB_MODEL = "model.json"
 """What TensorFlow.js calls a model, whose shards lie beside it."""
 _PART = re.compile(r".+\.part\d+")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,16 @@ def test_several_networks_are_refused_by_name(tmp_path, names):
     with pytest.raises(SourceError, match=r"has 2 checkpoints \(.*\); name one of them") as error:
         harvest(tmp_path)
     assert all(name.split("/")[0] in str(error.value) for name in names)
+
+
+def test_a_folder_of_paddle_is_its_weights(tmp_path):
+    """PaddleClas and PaddleSeg write weights, optimiser and states side by side."""
+    weights = {f"blocks.{i}.dw.weight": np.random.default_rng(i).standard_normal((8, 1, 3, 3)) for i in range(2)}
+    for ending, content in ((".pdparams", weights), (".pdopt", {"moment": weights}), (".pdstates", {"epoch": 3})):
+        (tmp_path / f"model{ending}").write_bytes(pickle.dumps(content, protocol=4))
+    bank = harvest(str(tmp_path))
+    assert [layer.name for layer in bank.layers] == list(weights)
+    np.testing.assert_array_equal(bank.of_layer(1).weight, weights["blocks.1.dw.weight"][:, 0].astype(np.float32))
 
 
 def test_states_with_other_shapes_are_several_networks(tmp_path):

@@ -265,3 +265,14 @@ def test_small_files_that_ask_for_much_are_refused(read, nodes, numbers):
 def test_operands_that_do_not_fit_are_damage(read, nodes):
     with pytest.raises(SourceError, match="damaged"):
         read(model([*nodes, conv("w")], [stored("a", W), whole("t", 99, 98), whole("m", -1)]))
+
+
+@pytest.mark.parametrize(
+    ("op", "operands"), [("ReduceMean", ["none"]), ("Expand", ["deep", "t"]), ("Add", ["deep", "a"])]
+)
+def test_no_values_and_many_axes_are_damage(read, op, operands):
+    """NumPy warns of a mean of nothing, and does not broadcast beyond 32 axes."""
+    tensors = [stored("none", np.zeros((0, 3), np.float32)), stored("a", W), whole("t", C, 1, 3, 3)]
+    nodes = [constant("axes", value_ints=list(range(44))), node("Unsqueeze", ["a", "axes"], ["deep"])]
+    with pytest.raises(SourceError, match="damaged"):
+        read(model([*nodes, node(op, operands, ["w"]), conv("w")], tensors))

@@ -78,7 +78,7 @@ def fold(call: Call) -> AnyArray:
     try:
         with np.errstate(all="ignore"):
             return np.asarray(TABLE[kind](call))
-    except (IndexError, ValueError, TypeError, ArithmeticError) as error:
+    except (IndexError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # NumPy raises all of them
         if isinstance(error, DamagedError):
             raise
         shapes = [list(known.shape) for known in call.operands if known is not None]
@@ -245,6 +245,8 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Call], Any]:
         if not axes and call.scope.whole(call.node, "noop_with_empty_axes", 0):
             return values
         call.reserve(values.shape)
+        if not values.size:
+            raise DamagedError(f"a {call.node.op_type} of no values")
         keep = bool(call.scope.whole(call.node, "keepdims", 1))
         return np.asarray(function(values, axis=tuple(axes) if axes else None, keepdims=keep), values.dtype)
 
