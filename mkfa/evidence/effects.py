@@ -8,7 +8,7 @@ interval is about other seeds and other images, not about other domains.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -224,11 +224,12 @@ def effects_of(
 ) -> tuple[Effect, ...]:
     """Return the difference of two arms on every target, or for every pair of source and target.
 
-    Sources of an arm on one target are averaged seed by seed, since they share the target's images and seeds.
+    Sources of an arm on one target are averaged seed by seed, since they share the target's images and seeds. Where
+    both arms have sources of some domains in common, only these count.
 
     Parameters
     ----------
-    of, than : arms; those with a source are compared with the same source's, if the other arm has it.
+    of, than : arms.
     controls : arms whose worst, on the same target, says what the experiment could have seen.
     factor : `than` is multiplied by it.
     layers : number of layers; default: the table's largest.
@@ -246,17 +247,31 @@ def effects_of(
 def _sides(
     table: RunTable, arms: tuple[str, str], target: str, *, by: str, layers: int
 ) -> list[tuple[str, Answers, Answers]]:
-    of, than = (table.at(arm, target, layers) for arm in arms)
     if by == "target":
-        a, b = average(of), average(than)
+        lent = [{_domain(source) for source in table.sources(arm, target)} - {""} for arm in arms]
+        common = lent[0] & lent[1]
+        a, b = (average(_of_domains(table, arm, target, layers, common)) for arm in arms)
         return [(target, a, b)] if a is not None and b is not None else []
     pairs = []
     for source in table.sources(arms[0], target):
-        same = table.at(arms[1], target, layers, source) or than
-        a, b = average(table.at(arms[0], target, layers, source)), average(same)
+        same = _of_domains(table, arms[1], target, layers, {_domain(source)})
+        a, b = average(table.at(arms[0], target, layers, source)), average(same or table.at(arms[1], target, layers))
         if a is not None and b is not None:
             pairs.append((f"{source or arms[0]} -> {target}", a, b))
     return pairs
+
+
+def _domain(source: str) -> str:
+    """Return the domain of a source; one of another network is called "domain+network"."""
+    return source.partition("+")[0]
+
+
+def _of_domains(table: RunTable, arm: str, target: str, layers: int, domains: Collection[str]) -> list[Answers]:
+    """Return an arm's points whose sources are of these domains; all of them for no domains."""
+    if not domains:
+        return table.at(arm, target, layers)
+    sources = [source for source in table.sources(arm, target) if _domain(source) in domains]
+    return [answers for source in sources for answers in table.at(arm, target, layers, source)]
 
 
 def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layers: int) -> tuple[float, str]:
@@ -274,9 +289,13 @@ def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layer
 
 
 def curve_of(table: RunTable, arm: str, target: str) -> Mapping[int, Answers]:
-    """Return an arm's points on a target by number of layers, averaged over sources, with the base runs at 0."""
+    """Return an arm's points on a target by number of layers, averaged over sources, with the base runs at 0.
+
+    Only sources that every number of layers has count, if there are some: else a step would be one between sources.
+    """
     numbers = sorted({p.layers for p in table.points if (p.arm, p.target) == (arm, target)})
-    found = {n: average(table.at(arm, target, n)) for n in numbers}
+    common = {s for s in table.sources(arm, target) if all(table.at(arm, target, n, s) for n in numbers)}
+    found = {n: average(_of_domains(table, arm, target, n, common)) for n in numbers}
     base = average(table.at(BASE, target, 0))
     points = {n: answers for n, answers in found.items() if answers is not None}
     return ({0: base} if base is not None else {}) | points

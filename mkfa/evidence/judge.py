@@ -32,7 +32,7 @@ def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -
     known = [scale] if scale else claim.scales
     groups = _groups(claim, [t for t in tables_of(records) if t.scale.name in known and t.scale.name in claim.scales])
     verdicts = [(_evidence(claim, group), judge_tables(claim, group)) for group in groups]
-    ranked = [verdict for _, verdict in sorted(verdicts, key=lambda pair: pair[0], reverse=True)]
+    ranked = [verdict for _, verdict in sorted(verdicts, key=lambda pair: (_spoken(pair[1]), pair[0]), reverse=True)]
     return tuple(ranked) or (without_evidence(claim, scale),)
 
 
@@ -277,6 +277,11 @@ def _best(tables: Sequence[RunTable]) -> RunTable:
             if before is None or mean(list(answers.top1.values())) > mean(list(before.top1.values())):
                 points[point] = answers
     return replace(tables[0], points=points)
+
+
+def _spoken(verdict: Verdict) -> bool:
+    """True if the runs of a setting let any statement be evaluated, whatever came out."""
+    return any(finding.holds is not None for finding in verdict.findings)
 
 
 def _evidence(claim: Claim, tables: Sequence[RunTable]) -> tuple[int, int, int, int, int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted_runs import around, runs, setting
+from planted_runs import TRAIN, around, runs, setting
 from scipy import stats
 
 from mkfa.evidence.claims import all_claims
@@ -117,8 +117,6 @@ def test_eight_keys_must_suffice_and_beat_eight_others(arms, state):
 
 def matrix(harm=()):
     """Return 6 targets with five sources each, and cells of (source, target) where transfer does harm."""
-    from planted_runs import TRAIN
-
     made = []
     for target in TRAIN:
         for arm, mean in {**CONTROLS, "selffer": 0.92}.items():
@@ -154,8 +152,6 @@ def test_every_target_is_needed_for_selffer_to_cost_nothing():
 
 
 def test_larger_sources_by_rank_over_sources():
-    from planted_runs import TRAIN
-
     def with_gain(sign):
         made = [r for r in matrix() if r.arm != "transfer"]
         for target in TRAIN:
@@ -177,8 +173,6 @@ def test_sources_trained_for_unequal_steps_say_nothing_about_size():
 
 
 def matrix_of_epochs():
-    from planted_runs import TRAIN
-
     recipe = {"equal_steps": 0}
     made = []
     for target in TRAIN:
@@ -266,6 +260,35 @@ def test_the_setting_with_most_evidence_is_shown_whatever_it_says():
     large = setting({**CONTROLS, "transfer": 0.9, "random": 0.9}, recipe={"lr": 0.02})
     first, second = judge_runs(CLAIMS["C12"], [*small, *large])
     assert (first.state, first.seeds, second.seeds) == ("contradicted", 5, 3)
+
+
+def test_arms_are_compared_over_the_sources_that_both_have():
+    records = setting({**CONTROLS, "transfer": 0.904, "shuffle": 0.904, "stack": 0.884})
+    for source in ("letters", "emoji"):  # which no shuffled run has
+        records += runs("transfer", source=source, means=around(0.80))
+    assert verdict("C3", records).effect.difference == pytest.approx(0, abs=1e-9)
+    assert verdict("C12", records + runs("random", means=around(0.8))).effect.difference == pytest.approx(0.104 / 3)
+    records = [replace(r, source="fashion+convnext_32_12") if r.arm == "stack" else r for r in records]
+    assert verdict("C9", records).effect.difference == pytest.approx(-0.02)  # of another network, but the same domain
+
+
+def test_a_curve_is_of_the_sources_that_it_has_at_every_depth():
+    records = curve(lambda n: 0.93)
+    for source in ("letters", "emoji"):
+        records += runs("transfer", source=source, means=around(0.80), layers=18)
+    assert verdict("C11", records).effect.difference == pytest.approx(0, abs=1e-9)
+
+
+def test_a_setting_that_lets_nothing_be_judged_does_not_hide_another():
+    records = []
+    for width, gap in ((8, 0.09), (16, 0.06), (32, 0.03), (64, 0.001)):
+        arms = {**CONTROLS, "transfer": 0.9, "random": 0.9 - gap}
+        records += setting(arms, arch=f"resmixer_{width}_6", layers=6, spread=0.002)
+    for target in TRAIN:  # more runs, but of one width
+        for arm, mean in {**CONTROLS, "transfer": 0.9, "random": 0.85}.items():
+            source = "fashion" if arm == "transfer" else ""
+            records += runs(arm, target=target, source=source, means=around(mean))
+    assert verdict("C13", records).state == "supported"
 
 
 def test_a_run_that_is_at_two_places_counts_once():
