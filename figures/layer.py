@@ -81,8 +81,9 @@ def draw(data: LayerMosaic, ax: Axes | None = None, *, width: str = "page") -> F
         top = float(np.abs(finite).max()) or 1.0
         sheet[y * (kh + 1) : y * (kh + 1) + kh, x * (kw + 1) : x * (kw + 1) + kw] = finite / top
     with style():
-        tall = (1.4 if wide < NARROW else 0.9) + wide * 0.94 * sheet.shape[0] / sheet.shape[1]
         title = wrapped(data.title, wide if wide < NARROW else 0.85 * wide) if ax is None else data.title
+        part, around = (0.94, 0.7) if wide < NARROW else (0.88, 0.2)  # of the width, and inches of the bar below
+        tall = around + 0.14 * len(title.splitlines()) + part * wide * sheet.shape[0] / sheet.shape[1]
         ax = ax or new_figure(wide, tall).add_subplot()
         picture = ax.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
         for i in (i for i, good in enumerate(data.usable) if not good):

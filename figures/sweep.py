@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.colours import MARKERS, arm_looks, bank_looks
+from mkfa.colours import MARKERS, arm_looks
 from mkfa.figures.style import NARROW, in_few_words, inches, new_figure, signed, style, wrapped
 from mkfa.results.contrasts import REFERENCE, series_of
 from mkfa.results.sweep import STEPS, WIDTH_RATIO, Sweep, SweepPoint
@@ -64,7 +64,7 @@ def draw(sweep: Sweep, *, width: str = "page") -> Figure:
         for panel in panels.ravel():
             shown |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
         if shown:
-            ncols = min(len(shown), 5 if columns == 2 else 3)
+            ncols = min(len(shown), 5 if columns == 2 else 2 if max(map(len, shown)) > 12 else 3)
             figure.legend(
                 handles=list(shown.values()), labels=list(shown), loc="outside lower center", ncols=ncols, frameon=False
             )
@@ -95,18 +95,19 @@ def _draw_lines(ax: Any, sweep: Sweep, axis: str) -> None:
     lines = [trend for trend in sweep.trends if trend.axis == axis and trend.against == REFERENCE]
     groups = _groups(sweep.points, axis)
     names = list(dict.fromkeys(groups))
-    colours = bank_looks(names)
+    greys = [f"{grey:.2f}" for grey in np.linspace(0.1, 0.65, len(names))]  # colours are the arms'
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     for trend in lines:
         x, y, width = (np.array(values) for values in (trend.x, trend.values, trend.half_widths))
+        beside = 0.02 * np.log2(x.max() / x.min()) if axis == STEPS else 0.0  # or they would hide one another
         for i, name in enumerate(names):
             chosen = np.array([group == name for group in groups])
             ax.errorbar(
-                x[chosen],
+                x[chosen] * 2 ** (beside * (i - (len(names) - 1) / 2)),
                 100 * y[chosen],
                 100 * np.nan_to_num(width[chosen]),
                 fmt=MARKERS[i % len(MARKERS)],
-                color=colours[name].colour,
+                color=greys[i],
                 markersize=4,
                 linewidth=0.9,
                 capsize=2,
@@ -134,7 +135,7 @@ def _draw_line(ax: Any, trend: Trend, x: Any, y: Any) -> None:
 
 
 def _groups(points: Sequence[SweepPoint], axis: str) -> list[str]:
-    """Return what the colours of points say: the kernels along D / f^2, the filters along the steps."""
+    """Return what the marks of points say: the kernels along D / f^2, the filters along the steps."""
     if axis == WIDTH_RATIO:
         return [f"{point.kernel}x{point.kernel}" for point in points]
     return [f"{point.width} channels, {point.kernel}x{point.kernel}" for point in points]
