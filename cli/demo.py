@@ -35,7 +35,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "assign: which Gaussian-derivative pattern does each filter follow?",
-        "Every filter gets the best pattern, its parameters, R² and the runner-up; the null's shares stand beside.",
+        "Every filter gets the best pattern, its parameters, R² and the runner-up; the null's shares are shown beside.",
         "assign efficientnet_lite0 --figure {out}/assign.png --out {out}/assign.json",
     ),
     (

@@ -69,7 +69,7 @@ def graft(
     ] = "8,32,128,512",
     layers: Annotated[str, option("--layers", "NUMBERS", "Depthwise layers to replace, such as 1..8.")] = "all",
     kernel_size: Annotated[
-        str, option("--kernel-size", "5x5", "Replace layers of this kernel alone; others keep their filters.")
+        str, option("--kernel-size", "5x5", "Replace only layers of this kernel size; others keep their filters.")
     ] = "",
     curves: Annotated[
         str,
@@ -84,7 +84,7 @@ def graft(
     thresholds: Annotated[
         str, option("--thresholds", "NUMBERS", "|cos| of the curve over similarity.")
     ] = "0.5,0.7,0.8,0.9,0.95,0.99",
-    keep: Annotated[float, option("--keep", "X", "Share of answers that has to be kept.")] = 0.9,
+    keep: Annotated[float, option("--keep", "X", "Share of answers to keep.")] = 0.9,
     draws: Annotated[int, option("--draws", "N", "Draws of each vocabulary that is chosen at random.", min=1)] = 3,
     batch_norm: Annotated[
         str,
@@ -101,7 +101,7 @@ def graft(
     """How many filters of another network, or keys, does a trained network need to keep its answers?
 
     Each depthwise filter becomes a f + b, f the nearest of the vocabulary; nothing is trained. The answers are those of
-    the unchanged network on your images, so that no labels are needed. Controls of the same size stand beside.
+    the unchanged network on your images, so that no labels are needed. Controls of the same size are shown beside them.
     """
     from mkfa.figures.graft import draw
     from mkfa.grafts.grafting import graft as run

@@ -78,7 +78,7 @@ def _list(*, as_json: bool) -> None:
     rows = [(e.name, e.title, e.question, ", ".join(e.claims) or "–", ", ".join(e.runs) or "–") for e in entries]
     notes = [
         "'mkfa reproduce figure4' trains one at laptop scale; --scale paper --dry-run shows what the paper's takes.",
-        "Figures 1, 2a and 3 are not listed: no numbers of theirs are known that runs could stand beside.",
+        "Figures 1, 2a and 3 are not listed: their numbers are not known, so runs cannot be compared with them.",
     ]
     print_table("Programme", ("name", "of", "question", "claims", "scales"), rows, left=5, notes=notes)
 

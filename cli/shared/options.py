@@ -90,7 +90,8 @@ class RecipeOptions:
     ] = None
     epochs: Annotated[int | None, option("--epochs", "N", "Epochs, instead of the recipe's.", **RECIPE)] = None
     equal_steps: Annotated[
-        int | None, option("--equal-steps", "N", "Optimiser steps of every run, whatever the domain's size.", **RECIPE)
+        int | None,
+        option("--equal-steps", "N", "Optimiser steps of every run, regardless of the domain's size.", **RECIPE),
     ] = None
     evaluate_every: Annotated[
         int | None,
@@ -185,7 +186,7 @@ class MatrixNetwork(NetworkOptions):
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """Which layers get filters, and what of them."""
+    """Which layers get filters, and which of their weights."""
 
     what: Annotated[
         str, option("--what", "KIND", "depthwise, pointwise or conv (every convolution of the main path).")
@@ -215,7 +216,7 @@ class Running:
         option(
             "--data",
             "WHERE",
-            "Images: resident on the device, stream: read from disk ahead of the training, auto: resident if they fit.",
+            "Images: resident on the device; stream: read from disk ahead of training; auto: resident if they fit.",
             **RUNNING,
         ),
     ] = "auto"
@@ -224,7 +225,7 @@ class Running:
         option(
             "--threads",
             "N",
-            "Threads of the CPU; 0 for all. One is often faster where other programs run.",
+            "CPU threads; 0 for all. One is often faster if other programs are running.",
             min=0,
             max=1024,
             **RUNNING,

@@ -1,7 +1,7 @@
 """Ask a network and its variants about images, batch by batch, and compare their answers.
 
 Variants are put in an order in which neighbours share as many of their first layers as possible; what they share is
-computed once for a batch. The unchanged network is asked once for all of them.
+computed once per batch. The unchanged network is asked once for all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 Key = tuple[int, ...]
-"""What stands in each layer of a variant: 0 for the network's own filters, else the number of a replacement."""
+"""The filters in each layer of a variant: 0 for the network's own, else the number of a replacement."""
 WeightOf = Callable[[int, int], F32]
 """(layer, number of the replacement) -> its filters, (C, kh, kw)."""
 Batch = tuple[list[int], "torch.Tensor"]
@@ -29,7 +29,7 @@ Batch = tuple[list[int], "torch.Tensor"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A variant's turn: which, from which layer it goes on, and before which layers its state is kept for others."""
+    """One variant, the layer that it continues from, and the layers before which its state is kept for others."""
 
     variant: int
     resume: int
@@ -42,11 +42,11 @@ class Answers:
 
     Attributes
     ----------
-    rows : (N,) int64, the images.
+    rows : (N,) int64, row of each image.
     agree : (V, N) float32, 1 where the first class is the unchanged network's.
     kl : (V, N) float32, Kullback-Leibler divergence of the variant's probabilities from the network's, in nats.
     correlation : (V, N) float32, Pearson's, of the logits.
-    correct : (V, N) float32, 1 where the first class is the image's; NaN where that is unknown.
+    correct : (V, N) float32, 1 where the first class is the image's own; NaN where that is unknown.
     own_correct : (N,) float32, the same of the unchanged network.
     """
 
@@ -96,8 +96,8 @@ def calibrate(
 ) -> list[Statistics]:
     """Return the statistics of every batch normalisation of each variant, estimated from images.
 
-    Each batch is normalised by its own statistics, as in training. The mean is that of the batches, the variance theirs
-    and that of their means.
+    Each batch is normalised by its own statistics, as in training. The mean is the mean over batches; the variance is
+    the mean variance within batches plus the variance of their means.
     """
     sums: list[list[Any]] = [[None] * len(program.norms) for _ in keys]
     total = 0
@@ -214,7 +214,7 @@ def _tensor(weight: F32, device: torch.device) -> Any:
 
 
 def _compared(own: Any, other: Any, right: Any) -> tuple[Any, Any, Any, Any]:
-    """Return agreement, KL, correlation and whether the class is right, each (n,)."""
+    """Return agreement, KL, correlation, and whether the first class is right, each (n,)."""
     import torch
 
     first = other.argmax(1)

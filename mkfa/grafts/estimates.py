@@ -28,14 +28,14 @@ def estimate(values: AnyArray, *, share: bool = False) -> Estimate:
     """Return the mean of values over draws and images, with its interval.
 
     Draws and images vary independently: the squared half width is that of the draws' means plus that of the images'
-    means, each with Student's t of its own degrees of freedom. It errs on the wide side, since the scatter of the
-    draws' means contains a part of that of the images, and is wide with few draws. With one draw it holds for that
-    draw alone.
+    means, each with Student's t of its own degrees of freedom. The interval is conservative, since the spread of the
+    draws' means contains part of the images' spread, and it is wide with few draws. With one draw, it holds for that
+    draw only.
 
     Parameters
     ----------
     values : (draws, images); NaN for images that do not count.
-    share : values are 0 or 1: Wilson's interval (1927), with as many images as give that half width.
+    share : True for values of 0 and 1: Wilson's interval (1927), with the number of images that gives that half width.
 
     Examples
     --------
@@ -76,8 +76,8 @@ def _wilson(share: float, z: float) -> tuple[float, float]:
 def reach(sizes: Sequence[int], values: Sequence[float], target: float) -> float:
     """Return the number of filters at which a curve first reaches a value; infinity if it does not.
 
-    Between two sizes the curve is taken as straight in the logarithm of the size. A curve that begins at or above the
-    value gives its first size.
+    Between two sizes, the curve is interpolated linearly in the logarithm of the size. If it starts at or above the
+    value, its first size is returned.
 
     Examples
     --------

@@ -38,7 +38,7 @@ SIZES = (8, 32, 128, 512)
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 BATCH_NORM = ("both", KEPT, RENEWED)
 ALL = 1 << 30
-"""Size that stands for all filters of a vocabulary."""
+"""The size that means all filters of a vocabulary."""
 _DECODERS = 2
 
 
@@ -59,7 +59,7 @@ class Setting:
 
 @dataclass(slots=True)
 class _Fillings:
-    """What replaces the filters: a number for each vocabulary, size, draw and threshold, and each layer's fit."""
+    """What replaces the filters: numbers of vocabulary, size, draw and threshold, and the fit of each layer."""
 
     own: list[F32]
     usable: list[Any]
@@ -124,7 +124,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
 
     Each filter w of the chosen layers becomes a f + b: f is the vocabulary's filter of largest |cos| with w less its
     mean, a and b are the least-squares gain and offset. Nothing is trained. Dead and flat filters stay as they are.
-    Beside each vocabulary stand controls of the same size, see `mkfa.grafts.vocabulary.controls_of`.
+    Each vocabulary has controls of the same size, see `mkfa.grafts.vocabulary.controls_of`.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     thresholds : |cos| from which filters are replaced, for the curve over similarity.
     keep : share of answers to keep.
     count : images, chosen by `seed`.
-    draws : of each random vocabulary, and of keys, whose clustering starts at random.
+    draws : number of draws of each random vocabulary, and of keys, whose clustering starts at random.
     batch_norm : "kept"; "re-estimated", on half of the images, while the other half is asked; or "both".
     size, crop_pct, interpolation, mean, std : instead of the network's own preprocessing; `mkfa.grafts.preprocessing`.
     transform : instead of all that: from an RGB image (Pillow) to (C, H, W) float32.
@@ -185,7 +185,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     banks: list[BankLike] = [vocabulary] if isinstance(vocabulary, str | Path | FilterBank) else list(vocabulary)
     asked = list({v.name: v for v in (find_vocabulary(bank, own) for bank in banks)}.values())
     if not asked:
-        raise MkfaError("--vocabulary", "names none", "name a bank, or one of own, eight, basis")
+        raise MkfaError("--vocabulary", "is empty", "name a bank, or one of own, eight, basis")
     controls = controls_of(asked, own)
     roles = {v.name: "asked" for v in asked} | {v.name: "control" for v in controls}
     vocabularies = (*asked, *controls)
@@ -202,7 +202,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
         order = [place[name] for name in program.names]
         norms = _norms(batch_norm, program, found.name, notes)
         renewed = len(rows) // 2 if RENEWED in norms else 0
-        if RENEWED in norms and renewed < 2:  # one image has no variance where maps are a single pixel
+        if RENEWED in norms and renewed < 2:  # one image has no variance where feature maps are a single pixel
             problem = f"has {len(rows)} images, and batch statistics take half of them and two at least"
             raise MkfaError(pictures.name, problem, "give four images or more, or pass --batch-norm kept")
         fillings = _Fillings(
@@ -246,7 +246,8 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     if reader.damaged:
         row, why = next(iter(reader.damaged.items()))
         what = pictures.files[row] if pictures.files else f"image {row}"
-        notes.append(f"{len(reader.damaged)} images could not be decoded and were left out, such as {what} ({why}).")
+        count, were = len(reader.damaged), "image" if len(reader.damaged) == 1 else "images"
+        notes.append(f"{count} {were} could not be decoded and left out, such as {what} ({why}).")
     own_right = answers.own_correct[np.isfinite(answers.own_correct)]
     return Graft(
         network=found.name,
@@ -360,7 +361,7 @@ def _settings(
     out = [own]
     most = {v.name: max(v.size(kind) for kind in fillings.kinds) for v in vocabularies}
     asked = [v for v in vocabularies if roles[v.name] == "asked"]
-    # controls have the sizes that the vocabularies have: also those of sets of one size, and of small banks
+    # controls have the sizes of the vocabularies, including those of sets of one size and of small banks
     ends = {most[v.name] for v in asked if v.pool != "delta" and (v.fixed or most[v.name] < max(sizes))}
     grid = sorted({*sizes, *ends})
 
@@ -505,7 +506,7 @@ def _curves(curves: Sequence[str] | str) -> tuple[str, ...]:
         if name not in CURVES:
             raise MkfaError(f"--curves {name}", "is not a curve", f"choose from {', '.join(CURVES)}")
     if not names:
-        raise MkfaError("--curves", "names none", f"choose from {', '.join(CURVES)}")
+        raise MkfaError("--curves", "is empty", f"choose from {', '.join(CURVES)}")
     return tuple(names)
 
 
@@ -517,7 +518,7 @@ def _sizes(sizes: Sequence[int | str] | str, option: str = "--sizes") -> tuple[i
     if "all" in text:
         found.add(ALL)
     if not found or min(found) < 1:
-        raise MkfaError(option, "names a number below 1, or none", "give numbers of filters such as 8,64,all")
+        raise MkfaError(option, "is empty or has a number below 1", "give numbers of filters such as 8,64,all")
     return tuple(sorted(found))
 
 

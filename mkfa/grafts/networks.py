@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TORCHVISION = "torchvision:"
-"""Before a name: torchvision's network of this name, where timm has one too."""
+"""Prefix of a name that means torchvision's network where timm has one of the same name."""
 
 _STATISTICS = "num_batches_tracked"
 
@@ -73,7 +73,7 @@ def find_network(
     SourceError
         The checkpoint is not readable or does not fit the network.
     WorkError
-        The weights could not be downloaded.
+        The weights cannot be downloaded.
     """
     if not isinstance(network, str | Path):
         found = _in_memory(network, weights)
@@ -163,7 +163,7 @@ def _torchvision(name: str, weights: str | Path | None) -> Network:
         others = ", ".join(e.name for e in entries)
         notes = (
             *notes,
-            f"{path.name} is none of torchvision's own files ({others}); the first one's transforms are used.",
+            f"{path.name} is not one of torchvision's own files ({others}); the first one's transforms are used.",
         )
     known_classes = labels if _classes(model) == len(labels) else ()
     return Network(name, model, of_torchvision(entry), known_classes, str(weights), digest, notes)
@@ -256,7 +256,7 @@ def _match(
         return renamed, ("Names of the weights were translated by timm.",)
     order = [key for key in tensors if not key.endswith(_STATISTICS)]
     if [tensors[key].shape for key in order] == list(wanted.values()):
-        note = "The checkpoint has other names than the network; weights were matched in order, and all shapes agree."
+        note = "The checkpoint's names differ from the network's; weights were matched in order, and all shapes agree."
         return dict(zip(wanted, (tensors[key] for key in order), strict=True)), (note,)
     return None
 

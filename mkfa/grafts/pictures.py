@@ -56,7 +56,7 @@ class Pictures:
     def read(self, row: int) -> Any:
         """Return one image in mode RGB (Pillow).
 
-        Raises DomainError, OSError, ValueError: the file is damaged or no image.
+        Raises DomainError, OSError, ValueError: the file is damaged or not an image.
         """
         if self.domain is None:
             from mkfa.images.decode import open_image, to_rgb
@@ -73,8 +73,8 @@ class Pictures:
 def find_pictures(images: str | Path | Domain) -> Pictures:
     """Return the images of a folder, of a packed file (.h5), or of a domain that `mkfa domains` lists.
 
-    In a folder, images count at any depth. The folders right in it are classes; of `train/` and `val/` (or `test/`),
-    only the images of the latter are taken, since the network may have been trained on the others.
+    In a folder, images are found at any depth, and its immediate subfolders are classes. If it has `train/` and `val/`
+    (or `test/`), only the images of the latter are used, since the network may have been trained on the others.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _of_folder(root: Path) -> Pictures:
 def network_labels(
     pictures: Pictures, labels: Sequence[str], classes: int, *, given: Mapping[str, int] | None = None
 ) -> tuple[I64 | None, str]:
-    """Return each image's class among a network's logits, -1 where unknown, and a sentence on where it is from.
+    """Return each image's class as an index into a network's logits, -1 where unknown, and a sentence on its origin.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def network_labels(
         if labels and pictures.domain is None and len(labels) != len(pictures.classes):
             return None, "The classes of the images are not the network's, so accuracy is not measured."
         table = np.arange(classes)
-        said = f"Accuracy takes the {classes} classes, sorted by name, for the network's outputs in order."
+        said = f"For accuracy, the {classes} classes, sorted by name, are matched with the network's outputs in order."
     else:
         problem = f"The {len(pictures.classes)} classes of the images are not the network's {classes}"
         return None, f"{problem}, so accuracy is not measured."
@@ -166,7 +166,7 @@ class Reader:
     Parameters
     ----------
     pictures, transform : what is read, and how it is prepared.
-    threads : that decode.
+    threads : number of decoding threads.
 
     Attributes
     ----------

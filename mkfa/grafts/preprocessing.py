@@ -1,4 +1,4 @@
-"""How images are prepared for a network: its own evaluation transform, with what the user changes."""
+"""How images are prepared for a network: its own evaluation transform, with the user's changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Changes:
         if self.interpolation is not None and self.interpolation not in INTERPOLATIONS:
             raise MkfaError("--interpolation", f"is {self.interpolation[:40]!r}", f"choose {', '.join(INTERPOLATIONS)}")
         if self.std is not None and not all(0 < s < float("inf") for s in self.std):
-            raise MkfaError("--std", "has a value that is not above 0", "give the deviation of each channel")
+            raise MkfaError("--std", "has a value that is not above 0", "give the standard deviation of each channel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def _torchvision_transform(how: Preprocessing) -> Transform:
 
 
 def changed(own: Preprocessing, changes: Changes) -> Preprocessing:
-    """Return a preprocessing with what the user changes.
+    """Return a preprocessing with the user's changes.
 
-    Raises MkfaError: a transform was given as well, or a mean or deviation has another number of channels.
+    Raises MkfaError: a transform was given as well, or the mean or standard deviation has the wrong number of channels.
 
     Examples
     --------
@@ -130,11 +130,11 @@ def changed(own: Preprocessing, changes: Changes) -> Preprocessing:
     if not new:
         return own
     if own.transform is not None:
-        raise MkfaError("transform", "stands for the whole preprocessing", "leave size, mean and the others out")
+        raise MkfaError("transform", "replaces the whole preprocessing", "leave size, mean and the others out")
     for name in ("mean", "std"):
         values: Sequence[float] = new.get(name, own.mean)
         if len(values) != len(own.mean):
-            raise MkfaError(f"--{name}", f"has {len(values)} values", f"give {len(own.mean)}, one a channel")
+            raise MkfaError(f"--{name}", f"has {len(values)} values", f"give {len(own.mean)}, one per channel")
     facts = {name: getattr(own, name) for name in ("size", "crop_pct", "interpolation", "mean", "std", "crop_mode")}
     *most, last = new
     named = f"{', '.join(most)} and {last}" if most else last
@@ -183,5 +183,5 @@ def assumed(model: Any) -> Preprocessing:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     if channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)  # type: ignore[assignment]
-    source = "assumed, as the network does not say: ImageNet's mean and deviation"
+    source = "assumed, since the network does not say: ImageNet's mean and standard deviation"
     return Preprocessing(size, 1.0 if shape is not None else 0.875, "bilinear", mean, std, source)

@@ -2,9 +2,8 @@
 
 The network is traced into a list of operations (torch.fx) and cut before each layer whose filters are replaced.
 Variants with the same filters in the first layers share everything up to the layer where they differ, which is
-computed once. Each convolution takes up the batch normalisation that follows it, and tensors have their channels last:
-on a CPU this takes a third of the time of the network as it is called. A network that cannot be traced is called as a
-whole.
+computed once. Batch normalisation is folded into the convolution before it, and tensors are stored channels last: on
+a CPU this takes a third of the time of calling the network. A network that cannot be traced is called as a whole.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Statistics = list[tuple["torch.Tensor", "torch.Tensor"]]
 """Mean and variance of every batch normalisation, in the order of `Program.norms`."""
 
 _CLOSE = 1e-3
-"""Largest difference of the logits of the traced network to the network's own, relative to their spread."""
+"""Largest difference between the logits of the traced network and the network's own, relative to their spread."""
 
 
 @dataclass(slots=True)
 class State:
-    """A batch on its way through the network, before one of the cuts.
+    """A batch part way through the network, before one of the cuts.
 
     Attributes
     ----------
@@ -105,10 +104,10 @@ class Program:
         Parameters
         ----------
         images : (N, C, H, W), on the device.
-        weights : one a layer of `names`; None: the network's own.
+        weights : one per layer of `names`; None: the network's own.
         statistics : of batch normalisations; None: the network's own.
         calibrate : normalise by the batch's own statistics, and return them by index of the normalisation.
-        state : to go on from; its filters must be those of `weights`.
+        state : to continue from; its filters must be those of `weights`.
         keep : layers (indices) before which the state is returned.
         """
         import torch
@@ -206,7 +205,7 @@ class Program:
 
 
 def _with(module: Any, weight: Any, bias: Any, args: Any) -> Any:
-    """Call a convolution with another weight and bias, in whatever way its class pads."""
+    """Call a convolution with another weight and bias; it pads as its class does."""
     own = module.weight.data, module.bias
     try:
         module.weight.data = weight
@@ -265,7 +264,7 @@ def build_program(model: nn.Module, names: Sequence[str], *, device: torch.devic
     names : its depthwise modules, in order of execution as far as it is known.
     example : (N, C, H, W) images of the size that will be used; N >= 2.
 
-    Raises MkfaError: the network does not take the images, or does not return one row of numbers an image.
+    Raises MkfaError: the network does not take the images, or does not return one row of numbers per image.
 
     Examples
     --------
@@ -421,7 +420,7 @@ def _untraced() -> tuple[type, ...]:
 
 
 def _keep_values(model: Any, nodes: Sequence[Any], calls: dict[str, list[Any]]) -> None:
-    """Let no operation change its input, which another variant may need; right after a layer it may."""
+    """Stop operations from changing their input, which another variant may need; directly after a layer they may."""
     import operator
 
     import torch
@@ -456,9 +455,9 @@ def _keep_values(model: Any, nodes: Sequence[Any], calls: dict[str, list[Any]]) 
 
 
 def _folds_of(program: Program, nodes: Sequence[Any], calls: Any, names: Sequence[str]) -> Any:
-    """Return the convolutions that take up the batch normalisation after them, by their node and by that of the norm.
+    """Return the convolutions that batch normalisation is folded into, by their own node and by the norm's node.
 
-    Only where each is called once and nothing else reads the convolution.
+    Only where each is called once and nothing else uses the convolution's output.
     """
     import torch
 

@@ -27,7 +27,7 @@ class Fit:
     vocabulary : (K, taps) float32.
     chosen : (C,) int64, row of f in the vocabulary; -1 for filters that are not usable (dead, flat), which stay.
     gain, offset : (C,) float64, a and b.
-    cosine : (C,) float32, |cos| of each filter less its mean and its f; 0 where the filter stays.
+    cosine : (C,) float32, |cos| between each filter, less its mean, and its f; 0 where the filter stays.
     """
 
     own: F32

@@ -14,7 +14,7 @@ from mkfa.grafts.estimates import Estimate, reach
 from mkfa.storage.records import Result
 
 KEPT, RENEWED = "kept", "re-estimated"
-"""What becomes of batch statistics."""
+"""What is done with batch statistics."""
 _ANSWER = ("vocabulary", "role", "batch_norm", "reached", "size", "low", "high", "largest")
 
 
@@ -30,8 +30,8 @@ class Point:
     layers : the layers that were replaced, numbered from 1 in the whole network.
     threshold : |cos| from which filters were replaced; 0 for all.
     batch_norm : "kept" or "re-estimated".
-    draws, images : how many the numbers are means over.
-    agreement, kl, correlation, accuracy : share of images with the network's own first class; Kullback-Leibler
+    draws, images : numbers of draws and images that the values are means over.
+    agreement, kl, correlation, accuracy : share of images with the unchanged network's first class; Kullback-Leibler
         divergence of the probabilities from the network's own, nats; correlation of the logits; share of right answers.
     own_accuracy : share of right answers of the unchanged network on these images; NaN without labels.
     cosine : mean |cos| of replaced filters to what replaces them.
@@ -162,7 +162,7 @@ class Graft(Result):
 
     @property
     def norms(self) -> tuple[str, ...]:
-        """What became of batch statistics: "kept", "re-estimated" or both."""
+        """What was done with batch statistics: "kept", "re-estimated" or both."""
         return tuple(dict.fromkeys(p.batch_norm for p in self.points))
 
     def unchanged(self, batch_norm: str = KEPT) -> Point:
@@ -237,7 +237,7 @@ class Graft(Result):
         return f"{self.network}, {self.asked} images of {self.images}{first}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a setting."""
+        """Return one row per setting."""
         return [p.row() for p in self.points]
 
     def facts(self) -> dict[str, Any]:

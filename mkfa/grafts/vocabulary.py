@@ -33,7 +33,7 @@ EIGHT = "eight"
 BASES = {"basis": "families", "basis:families": "families", "basis:wide": "wide"}
 KEYS = "keys:"
 CONTROLS = ("gaussian", "shuffled", "blurred", "covariance")
-"""Nulls that stand beside every vocabulary, with as many filters, chosen in the same way."""
+"""Nulls shown beside every vocabulary, with as many filters, chosen in the same way."""
 _RESTARTS = 2
 _TOLERANCE = 1e-4
 
@@ -150,7 +150,7 @@ def with_keys(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def controls_of(asked: Sequence[Vocabulary], own: FilterBank) -> tuple[Vocabulary, ...]:
-    """Return the controls that stand beside vocabularies, without those that were asked for.
+    """Return the controls of vocabularies, without those that were asked for.
 
     For each vocabulary: the nulls in `CONTROLS`, of its bank (of the network's own filters if it has none), chosen in
     the same way; and once, the network's own keys and the identity.
@@ -165,7 +165,7 @@ def controls_of(asked: Sequence[Vocabulary], own: FilterBank) -> tuple[Vocabular
             control = with_keys(control) if vocabulary.keys else control
             there = out.setdefault(control.name, control)
             if there.bank is not None and len(there.bank) < len(bank):
-                out[control.name] = control  # noise imitates no bank: as many as the largest has
+                out[control.name] = control  # noise imitates no bank: take as many filters as the largest has
     keys = with_keys(find_vocabulary(OWN, own))
     for control in (keys, find_vocabulary(DELTA, own)):
         out[control.name] = control

@@ -1,7 +1,7 @@
 """Batch norm over a batch that several processes share (torch inside functions).
 
-Each process normalises its images by the statistics of the whole batch. torch's SyncBatchNorm does the same on GPUs
-only, and makes other modules; here parameters, buffers and their names stay.
+Each process normalises its images by the statistics of the whole batch. torch's SyncBatchNorm does this on GPUs
+only and replaces modules; here modules, parameters, buffers and their names stay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def share_batch_norms(model: nn.Module, name: str, group: Any = None) -> None:
-    """Make a network's batch norms, in training, use the statistics of all processes' images.
+    """Make a network's batch norms use the statistics of all processes' images in training.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def share_batch_norms(model: nn.Module, name: str, group: Any = None) -> None:
     group
         torch's process group; None: the default one.
 
-    Raises MkfaError: the network has a batch norm of another kind than torch's or timm's.
+    Raises MkfaError: the network has a batch norm that is neither torch's nor timm's.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -85,7 +85,7 @@ def _shared() -> dict[type, Any]:
             return (g - mean - out * slope) * inverse.view(shape), None, None
 
     def normalised(norm: Any, x: torch.Tensor) -> torch.Tensor:
-        """Return what `norm` makes of x in training; its running statistics are updated as torch's are."""
+        """Return `norm` applied to x in training; its running statistics are updated as in torch."""
         out, mean, variance = Normalise.apply(x, norm.eps, norm.group)
         if norm.track_running_stats:
             with torch.no_grad():
@@ -97,7 +97,7 @@ def _shared() -> dict[type, Any]:
             shape = (1, -1, *[1] * (x.ndim - 2))
             out = out * norm.weight.view(shape) + norm.bias.view(shape)
         else:
-            out = out.clone()  # an activation may write into it, and the backward pass needs it
+            out = out.clone()  # an activation may overwrite it, and the backward pass needs it
         return out.to(x.dtype)  # type: ignore[no-any-return]
 
     class SharedBatchNorm1d(nn.BatchNorm1d):

@@ -1,7 +1,7 @@
 """Stochastic depth whose draws are inputs: drawn for a whole batch before the forward pass (torch inside functions).
 
-timm's `DropPath` draws in the forward pass, for the images it is given there. A step whose draws are made before can be
-captured, and a process that computes a part of a batch can use the draws of the whole one.
+timm's `DropPath` draws in the forward pass, for the images that it gets there. A step whose draws are made before it
+can be captured as a CUDA graph, and a process that computes a part of a batch can use the draws of the whole batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _IMAGES = 2
-"""Images of the pass that finds the calls."""
+"""Images in the pass that finds the calls."""
 
 
 class DropPaths:
@@ -24,7 +24,7 @@ class DropPaths:
     Attributes
     ----------
     calls : tuple of modules
-        In order of execution; a module that is called twice in a forward pass stands twice.
+        In order of execution; a module that is called twice in a forward pass appears twice.
     """
 
     def __init__(self, calls: tuple[Any, ...]) -> None:
@@ -52,7 +52,7 @@ class DropPaths:
         return factors
 
     def use(self, factors: torch.Tensor | None) -> None:
-        """Use these factors, (calls, B), in the forward passes that follow."""
+        """Use these factors, (calls, B), in the next forward passes."""
         for module in self.calls:
             module.factors = factors
 
@@ -69,8 +69,8 @@ def give_drop_paths(model: nn.Module, shape: tuple[int, int, int]) -> DropPaths 
     Returns
     -------
     DropPaths or None
-        None, and nothing is changed, if the network has stochastic depth that does not act on whole images, or cannot
-        run without data (device "meta"), by which the calls are found.
+        None, with nothing changed, if the network has stochastic depth that does not act on whole images, or if it
+        cannot run without data (device "meta"), which is how the calls are found.
 
     Examples
     --------

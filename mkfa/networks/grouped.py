@@ -1,16 +1,16 @@
 """Several networks of one architecture computed as one, for devices that a small network cannot fill (torch inside).
 
-The channels of k networks lie side by side: images enter as (B, k C, H, W), logits leave as (B, k classes). Every
-tensor of the group is the networks' own tensors one after the other along the first dimension, and keeps its name.
+The channels of k networks are concatenated: images enter as (B, k C, H, W), logits leave as (B, k classes). Every
+tensor of the group is the networks' own tensors concatenated along the first dimension, and keeps its name.
 
 - Convolutions have k times as many groups; 1x1 convolutions and linear layers are batched matrix products, (k, N, C) by
   (k, C, O).
-- Batch norm needs no change, since it treats each channel by itself. Layer norm and global response normalisation
-  (ConvNeXt V2) take each network's channels by themselves.
+- Batch norm needs no change, since it treats each channel separately. Layer norm and global response normalisation
+  (ConvNeXt V2) treat each network's channels separately.
 - Stochastic depth is drawn for each image and network, by the network's own `mkfa.networks.drop_path.DropPaths`.
 
-A network whose layers are not among these, or whose code between them mixes channels of its own accord, has no grouped
-form. The second is found by computing: the logits of two grouped networks with random weights must be their own.
+A network with other layers, or whose own code mixes channels between layers, has no grouped form. The second case is
+detected by a test: two networks with random weights must have the same logits grouped and alone.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _TOLERANCE = 1e-9
 
 
 def group_networks(models: Sequence[nn.Module]) -> nn.Module:
-    """Return one network that computes several of one architecture.
+    """Return one network that computes several networks of one architecture.
 
-    The models' parameters and buffers become views of the group's tensors: what changes one changes the other, and
-    each model keeps its state dict, can be evaluated and be updated by an optimiser of its own. A parameter of the
+    The models' parameters and buffers become views of the group's tensors: a change of one changes the other. Each
+    model keeps its state dict and can be evaluated, and updated by its own optimiser. A parameter of the
     group is trained if it is trained in any of the models.
 
     Parameters
@@ -45,7 +45,7 @@ def group_networks(models: Sequence[nn.Module]) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        (B, k C, H, W) to (B, k classes); in training mode where the first model is.
+        From (B, k C, H, W) to (B, k classes); in training mode if the first model is.
 
     Raises MkfaError: a layer has no grouped form, or the models differ.
 
@@ -70,7 +70,7 @@ def group_networks(models: Sequence[nn.Module]) -> nn.Module:
 
 
 def hand_out_gradients(group: nn.Module, models: Sequence[nn.Module]) -> None:
-    """Give the trained parameters of each network their part of the group's gradients, and clear the group's own."""
+    """Give each network's trained parameters their part of the group's gradients, and clear the group's gradients."""
     k = len(models)
     for whole, *own in zip(group.parameters(), *(m.parameters() for m in models), strict=True):
         parts = (None,) * k if whole.grad is None else whole.grad.chunk(k)
@@ -143,7 +143,7 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _join(module: nn.Module, own: Sequence[nn.Module]) -> None:
-    """Put the modules' own tensors one after the other into the group's, and make theirs views of it."""
+    """Concatenate the modules' tensors into the group's, and make them views of it."""
     import torch
 
     for holder, name in _named_tensors(module):

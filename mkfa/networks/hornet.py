@@ -36,7 +36,7 @@ def plain_name(arch: str) -> str:
     """
     name, _, ending = arch.rpartition("_")
     if name in WIDTHS and ending == "gf":
-        problem = "has global filters, which are no kernels that another network could borrow"
+        problem = "has global filters, which are not kernels that another network could borrow"
         raise MkfaError(arch, problem, f"choose {name}, which has 7x7 kernels throughout")
     return name if name in WIDTHS and ending == "7x7" else arch
 

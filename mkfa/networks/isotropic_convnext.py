@@ -4,11 +4,11 @@ Source: Liu et al., A ConvNet for the 2020s (CVPR 2022, arXiv 2201.03545), secti
 blocks of ConvNeXt at one resolution (depthwise convolution, layer norm, two pointwise layers with GELU between, layer
 scale, residual), layer norm of the mean over positions, linear classifier. Here in any size: `convnext_C_L` has C
 channels and L blocks of timm's class, without downsampling. In ConvNeXts with stages on small images, the stem and the
-downsampling convolutions do most of the mixing of pixels (`tests/benchmarks/sensitivity.py` measures it).
+downsampling convolutions do most of the pixel mixing (`tests/benchmarks/sensitivity.py` measures it).
 
-`branch_gain` is the initial layer scale, by default the published 1e-6. Weights start as PyTorch initialises them, with
-a spread that depends on the number of inputs: the published .02 suits hundreds of channels, and with tens of them the
-blocks start so small that a few hundred steps hardly train them.
+`branch_gain` is the initial layer scale, by default the published 1e-6. Weights have PyTorch's initialisation, whose
+spread depends on the number of inputs: the published .02 suits hundreds of channels; with tens of channels, the blocks
+start so small that a few hundred steps hardly train them.
 """
 
 from __future__ import annotations

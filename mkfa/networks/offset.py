@@ -1,7 +1,7 @@
 """A trained constant for each channel of a frozen depthwise layer, added to all taps of its kernel (torch inside).
 
-The layer convolves with weight + offset. The weight keeps its name and stays as it is; the offset is a parameter of
-its own beside it, `offset`, of shape (channels, 1, 1, 1) and zero at first.
+The layer convolves with weight + offset. The weight keeps its name and value; the offset is a separate parameter,
+`offset`, of shape (channels, 1, 1, 1), initially zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_offset(name: str, conv: nn.Module) -> nn.Parameter:
     """Give a convolution a trained offset per output channel, in place; return the offset.
 
-    Raises MkfaError: the layer is a class of its own, whose way of convolving is unknown.
+    Raises MkfaError: the layer is of another class than torch's, which may convolve in another way.
 
     Examples
     --------

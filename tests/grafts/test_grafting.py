@@ -69,7 +69,7 @@ def test_a_vocabulary_that_has_all_the_filters_keeps_every_answer(pictures):
     assert f"of the network's own filters about {answer.size:.0f}" in result.sentence()
     unchanged = result.unchanged("kept")
     assert unchanged.agreement.mean == 1 and unchanged.kl.mean == 0
-    assert "accuracy takes the 10 classes" in " ".join(result.notes).lower()
+    assert "for accuracy, the 10 classes" in " ".join(result.notes).lower()
     assert 0 <= result.own_accuracy < 0.6
 
 
@@ -243,7 +243,7 @@ def test_damaged_images_are_left_out_and_said(pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     result = graft(network(), images=tmp_path, vocabulary="delta", batch_norm="kept", **LOOSE)
     assert result.asked == 30
-    assert any("1 images could not be decoded" in note and "broken.png" in note for note in result.notes)
+    assert any("1 image could not be decoded" in note and "broken.png" in note for note in result.notes)
     assert any("no labels" in note for note in result.notes)
 
 
@@ -261,13 +261,13 @@ def test_a_live_network_without_data_configuration_says_what_is_assumed(pictures
     [
         ({"keep": 0}, "--keep: is 0"),
         ({"count": 1}, "--count: is 1"),
-        ({"sizes": "0,4"}, "names a number below 1"),
+        ({"sizes": "0,4"}, "is empty or has a number below 1"),
         ({"sizes": "4,x"}, "--sizes 4,x"),
         ({"curves": "depth"}, "choose from size, layers, similarity"),
         ({"layers": "3"}, "choose from 1 to 2"),
         ({"kernel_size": "7x7"}, "choose from 5x5, 3x3|choose from 3x3, 5x5"),
         ({"batch_norm": "no"}, "choose from both"),
-        ({"vocabulary": []}, "--vocabulary: names none"),
+        ({"vocabulary": []}, "--vocabulary: is empty"),
         ({"std": (0.0, 1, 1)}, "above 0"),
         ({"mean": (0.5,)}, "has 1 values; give 3"),
         ({"thresholds": (2.0,)}, "outside 0 to 1"),

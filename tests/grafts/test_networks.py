@@ -89,7 +89,7 @@ def test_preprocessing_is_overridden_and_said(network, tmp_path):
     assert found.preprocessing.source.endswith("with another size, mean and std")
     given = find_network(NAME, weights=tmp_path / "x.pth", transform=lambda picture: torch.zeros(3, 5, 5))
     assert given.preprocessing.make()(white).shape == (3, 5, 5) and given.preprocessing.facts() == {"source": "given"}
-    with pytest.raises(MkfaError, match="stands for the whole preprocessing"):
+    with pytest.raises(MkfaError, match="replaces the whole preprocessing"):
         find_network(NAME, weights=tmp_path / "x.pth", transform=lambda picture: picture, changes=changes)
 
 
