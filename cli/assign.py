@@ -219,7 +219,7 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
 
 
 def _coincide(kind: KindSummary, titles: dict[str, str]) -> list[str]:
-    """Return a sentence on the classes that carry another's name at this size over a tenth of their range or more."""
+    """Return a sentence on the classes that have another's name at this size over a tenth of their range or more."""
     from mkfa.patterns.coincidence import SCALES
 
     found: dict[str, list[str]] = {}

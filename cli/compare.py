@@ -111,7 +111,7 @@ def _refuse_beside_groups(names: Sequence[str], nulls: str | None, threshold: fl
     if names:
         raise MkfaError(names[0], "stands in no group", "put every bank into a --group, or leave out --group")
     if nulls is not None:
-        raise MkfaError("--nulls", "is for pairs of banks: groups are held against one another", "leave it out")
+        raise MkfaError("--nulls", "is for pairs of banks; groups are compared with one another", "leave it out")
     if threshold != 0.9:
         raise MkfaError("--threshold", "is for pairs of banks", "leave it out")
 
@@ -206,7 +206,7 @@ def _intervals(kind: KindComparison) -> str:
 
 
 def _not_exchanged(kind: KindComparison) -> str:
-    """Say which layers took no part in the exchange, by name where they are few."""
+    """Say which layers were not exchanged, by name where they are few."""
     texts = []
     for which, names in zip(("first", "second"), kind.exchange.left_out, strict=True):
         if names:

@@ -68,7 +68,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 )
 """Heading, explanation, command."""
 MARK = "Written by 'mkfa demo'."
-"""How the README.txt of the demo's folder begins: the demo may replace its own files."""
+"""First line of the README.txt in the demo's folder, by which the demo knows files that it may replace."""
 
 
 def demo(
@@ -115,11 +115,11 @@ def run_demo(app: typer.Typer, out: Path, *, force: bool) -> None:
 
 
 def prepare(out: Path, *, force: bool) -> None:
-    """Make the demo's folder; refuses one with files of others unless `force`."""
+    """Make the demo's folder; refuse one with files that the demo did not write unless `force`."""
     from mkfa.errors import MkfaError
 
     if out.exists() and not out.is_dir():
-        raise MkfaError(out, "is a file, where the demo needs a folder", "choose another --out")
+        raise MkfaError(out, "is a file, not a folder", "choose another --out")
     mark = out / "README.txt"
     ours = mark.is_file() and mark.read_text("utf-8", errors="replace").startswith(MARK)
     if out.is_dir() and any(out.iterdir()) and not (ours or force):

@@ -13,7 +13,7 @@ from mkfa.cli.shared.printing import print_list, print_table, say
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
 EXTRAS |= {"pandas": "to_frame() in Python", "ray": "train --engine ray"}
 SPACE = 1 << 30
-"""Bytes that should be free in the home folder."""
+"""Bytes that should be free on the home folder's disk."""
 
 
 def doctor(

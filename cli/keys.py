@@ -24,7 +24,12 @@ def keys(
     candidates: Annotated[int, option("--candidates", "N", "Prototypes that elimination starts from.")] = 100,
     sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
     null: Annotated[
-        str, option("--null", "NAME", "Null of the libraries beside; see 'mkfa compare --help', but not init.")
+        str,
+        option(
+            "--null",
+            "NAME",
+            "Null of the libraries that keys are compared with; see 'mkfa compare --help', but not init.",
+        ),
     ] = STRICT,
     seed: Seed = 0,
     *,

@@ -39,7 +39,7 @@ def report(
     kernel_size: Annotated[
         str | None,
         option(
-            "--kernel-size", "5x5", "Of the map that is computed, or of several: 5x5,3x3; default: the most frequent."
+            "--kernel-size", "5x5", "Kernel size of the computed map, or several: 5x5,3x3; default: the most frequent."
         ),
     ] = None,
     draws: Annotated[

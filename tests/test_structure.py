@@ -184,3 +184,31 @@ def test_public_functions_are_documented_and_take_at_most_three_positional_argum
             assert item.__doc__, f"{name}.{label} has no docstring"
         elif inspect.isclass(item):
             assert item.__doc__, f"{name}.{label} has no docstring"
+
+
+def hasty_asserts(source: str) -> list[int]:
+    """Return the lines of asserts that something took less than ten seconds: a busy machine takes longer."""
+    clocks = {"monotonic", "perf_counter", "process_time", "time"}
+    names = {"seconds", "elapsed", "took", "duration", "wall"}
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Assert) or not isinstance(test := node.test, ast.Compare):
+            continue
+        bound = test.comparators[-1]
+        parts = list(ast.walk(test.left))
+        calls = [p.func for p in parts if isinstance(p, ast.Call)]
+        timed = any(isinstance(call, ast.Attribute) and call.attr in clocks for call in calls)
+        timed = timed or any(isinstance(p, ast.Name) and p.id in names for p in parts)
+        below = isinstance(test.ops[-1], ast.Lt | ast.LtE) and isinstance(bound, ast.Constant)
+        if timed and below and isinstance(bound.value, int | float) and bound.value < 10:
+            found.append(node.lineno)
+    return found
+
+
+def test_no_test_fails_because_the_machine_is_busy():
+    hasty = "import time\nstart = time.monotonic()\nassert time.monotonic() - start < 0.5\nassert elapsed <= 2\n"
+    assert hasty_asserts(hasty) == [3, 4]
+    assert hasty_asserts("assert time.monotonic() < until\nassert seconds < 80\nassert len(found) < 2\n") == []
+    tests = Path(__file__).parent
+    files = [path for path in tests.rglob("*.py") if "benchmarks" not in path.parts]
+    assert not [(path.name, lines) for path in files if (lines := hasty_asserts(path.read_text("utf-8")))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.array_types import F32, I64
+from mkfa.array_types import F32, I64, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike
 from mkfa.errors import MkfaError
@@ -191,7 +191,8 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     vocabularies = (*asked, *controls)
     _check_kinds(found.name, own, chosen, asked=asked)
     pictures = find_pictures(images)
-    notes = [*found.notes, *pictures.notes, *_notes_on(own, chosen, asked=asked)]
+    usable = usable_by_layer(own)
+    notes = [*found.notes, *pictures.notes, *_notes_on(own, chosen, usable, asked=asked)]
     with resolved.in_force():
         reader = Reader(pictures, found.preprocessing.make(), threads=_DECODERS)
         rows = np.random.default_rng([seed, 1]).permutation(len(pictures))[:count]
@@ -207,7 +208,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
             raise MkfaError(pictures.name, problem, "give four images or more, or pass --batch-norm kept")
         fillings = _Fillings(
             [own.of_layer(i).weight for i in order],
-            [usable for i, usable in _usable(own, order)],
+            [usable[i] for i in order],
             [own.layers[i].kind for i in order],
             Drawer(seed),
         )
@@ -257,7 +258,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
         images=pictures.name,
         asked=len(answers.rows),
         calibrated=renewed,
-        layers=tuple(_layer_row(own, i) for i in order),
+        layers=tuple(_layer_row(own, i, usable[i]) for i in order),
         vocabularies=tuple(_vocabulary_row(v, roles[v.name], fillings.kinds) for v in vocabularies),
         keep=keep,
         points=points,
@@ -430,12 +431,6 @@ def _chosen(own: FilterBank, layers: Sequence[int] | str, kernel_size: str | Kin
     return rows
 
 
-def _usable(own: FilterBank, order: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    usable = usable_by_layer(own)
-    for i in order:
-        yield i, usable[i]
-
-
 def _check_kinds(name: str, own: FilterBank, chosen: Sequence[int], *, asked: Sequence[Vocabulary]) -> None:
     """Refuse a vocabulary without filters of a kernel size that is to be replaced: filters are never resampled."""
     kinds = list(dict.fromkeys(own.layers[i].kind for i in chosen))
@@ -450,12 +445,13 @@ def _check_kinds(name: str, own: FilterBank, chosen: Sequence[int], *, asked: Se
         raise MkfaError(vocabulary.name, problem, other)
 
 
-def _notes_on(own: FilterBank, chosen: Sequence[int], *, asked: Sequence[Vocabulary]) -> Iterator[str]:
+def _notes_on(
+    own: FilterBank, chosen: Sequence[int], usable: Sequence[BoolArray], *, asked: Sequence[Vocabulary]
+) -> Iterator[str]:
     """Yield sentences on what stays as it is, and on vocabularies that are relatives of the network."""
     left = len(own.layers) - len(chosen)
     if left:
         yield f"{left} of the {len(own.layers)} depthwise layers keep their filters, as the options ask."
-    usable = usable_by_layer(own)
     dead = sum(int((~usable[i]).sum()) for i in chosen)
     if dead:
         filters = sum(len(usable[i]) for i in chosen)
@@ -489,9 +485,8 @@ def _classes(program: Program, example: Any) -> int:
     return int(program.run(images, [None] * len(program.names))[0].shape[1])
 
 
-def _layer_row(own: FilterBank, i: int) -> dict[str, Any]:
-    layer = own.layers[i]
-    dead = int((~usable_by_layer(own)[i]).sum())
+def _layer_row(own: FilterBank, i: int, usable: BoolArray) -> dict[str, Any]:
+    layer, dead = own.layers[i], int((~usable).sum())
     return {"layer": i + 1, "name": layer.name, "kernel": str(layer.kind), "filters": layer.channels, "dead": dead}
 
 

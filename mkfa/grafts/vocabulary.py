@@ -64,11 +64,6 @@ class Vocabulary:
         """True for a set with one size, whatever K is asked for."""
         return self.pool in ("set", "delta")
 
-    @property
-    def random(self) -> bool:
-        """True if its draws differ."""
-        return not self.fixed
-
     def size(self, kind: Kind) -> int:
         """Return the number of filters of a kind that there are to choose from, 0 if it has none of that size."""
         if self.pool == "delta":
@@ -200,7 +195,7 @@ class Drawer:
         return np.random.default_rng([self.seed, stream, number, size])
 
     def _pool(self, vocabulary: Vocabulary, kind: Kind, number: int) -> F32:
-        drawn = number if vocabulary.random else 0
+        drawn = 0 if vocabulary.fixed else number
         key = vocabulary.name.removeprefix(KEYS), kind, drawn, vocabulary.size(kind)
         if key not in self._pools:
             rng = self._rng(vocabulary, kind, drawn)
