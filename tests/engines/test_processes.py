@@ -233,6 +233,26 @@ def test_every_gpu_gets_a_group(gpus, paths, tmp_path, monkeypatch, device, jobs
     assert isinstance(engine, Workers) == (len(expected) > 1)
 
 
+@pytest.mark.parametrize(
+    ("fastest", "expected"),
+    [("alone", ["cuda:0", "cuda:1", "cuda:2"]), ("processes", ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"])],
+)
+def test_the_fastest_strategy_of_one_gpu_is_used_on_all(gpus, paths, tmp_path, monkeypatch, fastest, expected):
+    asked = []
+
+    def timer_of(_: Domains, how: Execution):
+        asked.append(how.device)
+        return lambda name, spec, count: (1.0 if name == fastest else 9.0 * count, 0)
+
+    monkeypatch.setattr(processes, "timer_of", timer_of)
+    domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
+    plan = plan_bases(experiment(), domains, names=[paths[0]], seeds=5)
+    engine = open_engine(Execution(), plan, domains=domains, root=tmp_path)
+    assert asked == ["cuda:0"]
+    assert [place.execution.device for place in engine.places()] == expected
+    assert {place.execution.chosen["strategy"] for place in engine.places()} == {fastest}
+
+
 @pytest.mark.slow
 def test_a_bank_is_borrowed_and_what_cannot_be_borrowed_fails_as_one_after_the_other(paths, tmp_path, bank_maker):
     domains = Domains(experiment().recipe.size, experiment().recipe.max_size)
