@@ -42,7 +42,7 @@ def test_every_mosaic_is_scaled_about_zero_and_holds_its_filters(bank_maker):
 
 
 def test_no_bank_is_refused():
-    with pytest.raises(MkfaError, match="--banks"):
+    with pytest.raises(MkfaError, match="mkfa figure filters A B"):
         compute([], seed=0)
 
 
