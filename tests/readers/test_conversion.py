@@ -398,6 +398,35 @@ def test_numbers_that_quanto_packs_into_bytes(bits: int, channels: int, whole: b
     np.testing.assert_allclose(bank.of_layer(0).weight, ((numbers - zero) * scale)[:, 0], rtol=1e-5, atol=1e-6)
 
 
+def test_values_of_flax_nnx() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((7, 7, 1, 8))
+    state = {
+        "stem.kernel.value": rng.standard_normal((4, 4, 3, 8)),
+        "blocks.0.dwconv.kernel.value": weight,
+        "blocks.0.dwconv.bias.value": np.ones(8),
+        "blocks.0.pwconv.kernel.value": rng.standard_normal((8, 32)),
+    }
+    bank = mkfa.harvest(state)
+    assert [(layer.name, layer.has_bias) for layer in bank.layers] == [("blocks.0.dwconv.kernel", True)]
+    np.testing.assert_array_equal(bank.of_layer(0).weight, weight[:, :, 0].transpose(2, 0, 1).astype("f4"))
+
+
+def test_factors_of_adapters_are_no_filters() -> None:
+    """The depthwise layer of a network with LoRA is its base layer; a factor (rank, 1, kh, kw) only looks like one."""
+    rng = np.random.default_rng(0)
+    at = "base_model.model.blocks.0.dwconv"
+    state = {
+        "base_model.model.stem.weight": rng.standard_normal((8, 3, 4, 4)),
+        f"{at}.base_layer.weight": rng.standard_normal((8, 1, 7, 7)),
+        f"{at}.lora_A.default.weight": rng.standard_normal((4, 1, 7, 7)),
+        f"{at}.lora_B.default.weight": rng.standard_normal((8, 4, 1, 1)),
+    }
+    bank = mkfa.harvest(state)
+    assert [layer.name for layer in bank.layers] == [f"{at}.base_layer.weight"]
+    assert bank.provenance.skipped["factor of a LoRA adapter"] == 1
+
+
 def test_names_of_haiku() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((5, 5, 1, 8))

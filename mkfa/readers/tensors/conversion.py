@@ -37,15 +37,20 @@ def as_state_dict(file: TensorFile) -> View:
 
 
 def _renamed(file: TensorFile) -> View:
-    """Return a view with dots for slashes and without TensorFlow's ":0", where names have slashes and no dots."""
-    slashed = [key for key in file.tensors if "/" in key]
-    if 2 * len(slashed) <= len(file.tensors) or any("." in key for key in slashed):
-        return View(file, file.tensors, FrozenDict({}))
-    names = {key: key.removesuffix(":0").replace("/", ".") for key in file.tensors}
-    if len(set(names.values())) < len(names):
+    """Return a view with the names of a state dict: dots for slashes, no ":0" of TensorFlow, no ".value" of Flax NNX.
+
+    Slashes stay where some names have dots or most have no slash.
+    """
+    names = {key: key for key in file.tensors}
+    slashed = [key for key in names if "/" in key]
+    if 2 * len(slashed) > len(names) and not any("." in key for key in slashed):
+        names = {key: key.removesuffix(":0").replace("/", ".") for key in names}
+    if all(name.endswith(".value") for name in names.values()):
+        names = {key: name.removesuffix(".value") for key, name in names.items()}
+    made = {name: Made((key,), _same) for key, name in names.items() if name != key}
+    if not made or len(set(names.values())) < len(names):
         return View(file, file.tensors, FrozenDict({}))
     tensors = {names[key]: replace(info, key=names[key]) for key, info in file.tensors.items()}
-    made = {name: Made((key,), _same) for key, name in names.items() if name != key}
     return View(file, FrozenDict(tensors), FrozenDict(made))
 
 

@@ -89,6 +89,8 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
         return kinds[len(shape)] if named and not one_tap else ""
     if is_reparametrised(key):
         return UNCOMPUTED
+    if any(part.lower().startswith("lora_") for part in key.split(".")):
+        return "factor of a LoRA adapter"
     if not named:
         return "averaged weight without a name" if "shadow_params" in key.split(".") else "buffer"
     if info.dtype not in FLOATS:
