@@ -64,7 +64,7 @@ OutFolder = Annotated[
         "--out -o", "FOLDER", "Write runs, tables and figures here; default: the home folder (MKFA_HOME).", **OUTPUT
     ),
 ]
-DOMAIN = "Name of a domain, a packed file, or a folder of images: train/ and test/ (or val/), one folder a class."
+DOMAIN = "Name of a domain, a packed file, or a folder of images: train/ and test/ (or val/), one folder per class."
 SOURCE = "Domains, folders of images, banks, checkpoints or folders of base runs, by commas."
 Target = Annotated[str, option("--target", "NAME", "Domain, packed file or folder of images to train on.")]
 SourceArch = Annotated[

@@ -25,7 +25,7 @@ def shown() -> bool:
 
 
 class SweepBar:
-    """A bar over all steps with the images a second of all runs together, and one for each run in progress.
+    """A bar over all steps with the images per second of all runs together, and one for each run in progress.
 
     The time left is what the steps of this call took, not what was estimated before.
     """

@@ -4,7 +4,7 @@
 (forward, gradients of activations, gradients of weights). Frozen layers, which need no gradient of their weights, get
 no discount, and reading and decoding of images costs nothing here: both are said, not corrected.
 
-**Device-hours** need to know how many images a second a device trains. Each such rate is marked: "measured" (on this
+**Device-hours** need to know how many images per second a device trains. Each such rate is marked: "measured" (on this
 machine, by `measure_rate`), "given" (by the caller), "published" (with what it
 follows from), or "assumed".
 """
@@ -201,7 +201,7 @@ def _rates(
         if network not in known:
             raise MkfaError(f"--rate {network}", "is a network that is not trained", f"choose from {', '.join(known)}")
         if not rate > 0:
-            raise MkfaError(f"--rate {network}={rate:g}", "is no number of images a second", "give one above 0")
+            raise MkfaError(f"--rate {network}={rate:g}", "is not a number of images per second", "give one above 0")
     made = dict(known) | {network: Rate(network, rate, "given") for network, rate in given.items()}
     left = [network for network in made if network not in given]
     if measure:
@@ -213,7 +213,7 @@ def _rates(
 
 
 def measure_rate(network: str, *, size: int = 224, device: str = "auto", classes: int = 1000) -> float:
-    """Return the images a second of training steps as a run takes them: the recipe "paper" with its augmentation.
+    """Return the images per second of training steps as a run takes them: the recipe "paper" with its augmentation.
 
     Batches are 128 images on a GPU and 4 elsewhere, random ones that are in memory: nothing is read or decoded. Steps
     are timed as for an estimate, after one that warms up.

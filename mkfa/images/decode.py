@@ -2,7 +2,7 @@
 
 What the values of an image mean depends on its mode:
 
-- 8 bits a channel or fewer: as Pillow converts them; no colour profile (ICC) is applied.
+- 8 bits per channel or fewer: as Pillow converts them; no colour profile (ICC) is applied.
 - 16-bit integers: the full range, of which the high byte is kept (`v >> 8`); 12-bit TIFFs: `v >> 4`. Values of 12 bits
   in a file of 16 bits are therefore dark; `levels` says where black and white are.
 - 32-bit integers, signed 16-bit integers and floats, which have no usual range: one range for the whole data set, see
@@ -54,7 +54,7 @@ class Decoding:
     background : (red, green, blue)
         What transparent pixels show.
     levels : (low, high) or None
-        Values that become black and white in images of more than 8 bits a channel; None: as the mode demands.
+        Values that become black and white in images of more than 8 bits per channel; None: as the mode demands.
     integers, floats : (low, high) or None
         The same for images of 32-bit or signed integers and of floats; None: `usual_range` of each image.
     """
@@ -192,7 +192,7 @@ def _channels_of_tiff(path: Path) -> str:
 
 
 def _unread(path: Path, found: str) -> DomainError:
-    remedy = "convert it to 8 or 16 bits a channel, gray or RGB; floats of one channel are read at 32 bits"
+    remedy = "convert it to 8 or 16 bits per channel, gray or RGB; floats of one channel are read at 32 bits"
     return DomainError(path, f"is a TIFF of {found}, which Pillow does not read", remedy)
 
 

@@ -291,7 +291,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     background : str
         Colour that transparent pixels show, by name or as "#rrggbb".
     levels : (low, high) or None
-        Values that become black and white in images of more than 8 bits a channel, such as (0, 4095); None: the full
+        Values that become black and white in images of more than 8 bits per channel, such as (0, 4095); None: the full
         range of 16-bit integers, and see `mkfa.images.decode` for others.
     progress : see `mkfa.progress.Progress`; counts images.
     Other parameters as in `mkfa.images.pack.pack` and `load_domain`; raises as both.

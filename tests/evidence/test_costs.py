@@ -88,7 +88,7 @@ def test_a_measured_rate_is_that_of_this_machine(monkeypatch):
 def test_bad_rates_are_refused():
     with pytest.raises(MkfaError, match="is a network that is not trained"):
         paper_costs(rates={"vgg": 1.0})
-    with pytest.raises(MkfaError, match="is no number of images a second"):
+    with pytest.raises(MkfaError, match="is not a number of images per second"):
         paper_costs(rates={"resnet50": 0.0})
     with pytest.raises(MkfaError, match="choose 1 or more"):
         paper_costs(every=0)
