@@ -268,15 +268,18 @@ def _print_trend(kind: KindComparison, a: str, b: str) -> None:
     if all(p != p for p in trend.p):
         return
     names = ("difference of relative depth", f"depth in {a}", f"depth in {b}")
+    how = f"under {trend.null}; {trend.m} permutations of layers"
+    if not kind.same:
+        how = (
+            f"over {trend.m} turned banks, for the difference without what each layer has in general. The larger p of "
+            f"two: of the turned banks, all filters of {b} rotated together at random, which keeps how its layers "
+            "change with depth, and of as many permutations of layers"
+        )
     print_table(
         "Trend with depth: correlation with the coverage of layer pairs",
         ("", "r", "p", "p (Holm)"),
         list(zip(names, trend.r, trend.p, trend.p_holm, strict=True))[: 2 if kind.same else 3],
-        notes=[
-            f"Coverage less its mean under {trend.null}; two-sided, {trend.m} permutations of layers; for the "
-            f"difference without what each layer has in general. Seed {trend.seed}. It speaks for this pair only: "
-            "unrelated networks that change steadily with depth show trends too, of either sign."
-        ],
+        notes=[f"Coverage less its mean {how}. Two-sided. Seed {trend.seed}."],
     )
 
 

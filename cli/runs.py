@@ -183,10 +183,9 @@ def _print_comparison(found: RunComparison) -> None:
     print_table(title, ("", *(h[:8] for h in found.hashes)), rows)
     d = found.difference
     if d is not None:
-        say(
-            f"top-1 of {found.hashes[0][:8]} less that of {found.hashes[1][:8]}: {100 * d.value:+.2f} points, 95 % "
-            f"interval {100 * d.low:+.2f} to {100 * d.high:+.2f} (n {d.images})."
-        )
+        known = f", 95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}" if d.low == d.low else ""
+        names = f"top-1 of {found.hashes[0][:8]} less that of {found.hashes[1][:8]}"
+        say(f"{names}: {100 * d.value:+.2f} points{known} (n {d.images}).")
     if len(found.hashes) == 2:
         say(found.note)
 

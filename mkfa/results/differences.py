@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mkfa.errors import MkfaError, WorkError
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import LEVEL, newcombe, paired_shares
+from mkfa.stats.intervals import LEVEL, paired_shares
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
@@ -25,8 +26,9 @@ class Difference:
 
     Attributes
     ----------
-    value, low, high : shares. The interval, at `level`, is paired by image (`mkfa.stats.intervals.paired_shares`) if
-        both runs recorded which images they got right, else Newcombe's (`mkfa.stats.intervals.newcombe`).
+    value, low, high : shares. The interval, at `level`, is paired by image (`mkfa.stats.intervals.paired_shares`); NaN
+        unless both runs recorded which images they got right. An interval of two independent shares would hold the
+        difference in 98 to 99 % of simulated pairs of runs, since both meet the same images.
     first, second : number of test images, out of `images`, that each run classified correctly.
     """
 
@@ -113,10 +115,10 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
             "only the second (Agresti and Min); variation between seeds is not included."
         )
     else:
-        low, high = newcombe((right[0], images), (right[1], images))
+        low = high = math.nan
         note = (
-            f"Interval from the {images} test images of each run (two proportions, Newcombe), unpaired because a run "
-            "of an earlier version did not record which images it got right; variation between seeds is not included."
+            "No interval: a run of an earlier version did not record which images it got right, and without that the "
+            f"{images} test images, the same for both runs, would give one that is too wide."
         )
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 

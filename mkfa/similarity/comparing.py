@@ -33,7 +33,7 @@ from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.progress import Advance, Progress, follow
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
-from mkfa.similarity.depth_trend import PERMUTATIONS, DepthTrend, depth_trend
+from mkfa.similarity.depth_trend import PERMUTATIONS, TURNS, DepthTrend, depth_trend, depth_trend_within
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.layer_tests import exchange_layers
@@ -402,18 +402,16 @@ def _chance_facts(nulls: Sequence[NullResult], settings: CompareSettings) -> dic
 
 
 def _trend(samples: _Samples, layers: F32, nulls: Sequence[NullResult]) -> DepthTrend:
-    """Test whether coverage beyond that under the primary null, or the ceiling's, depends on depth."""
-    settings = samples.settings
+    """Test whether coverage depends on depth; within a network, that beyond the primary null, or the ceiling's."""
+    settings, rng = samples.settings, samples.rng(6)
+    depth = _depths(samples.clouds[0]), _depths(samples.clouds[1])
+    if not samples.same:
+        one, other = samples.sides
+        with one_thread():
+            return depth_trend(one.sample, other.sample, depth, m=TURNS, rng=rng, seed=settings.seed)
     null = next((null for null in nulls if null.null == PRIMARY[1]), _ceiling(nulls, settings))
-    return depth_trend(
-        layers[0] - null.layer_mean[0],
-        (_depths(samples.clouds[0]), _depths(samples.clouds[1])),
-        null=null.null,
-        same=samples.same,
-        m=PERMUTATIONS,
-        seed=settings.seed,
-        rng=samples.rng(6),
-    )
+    beyond = layers[0] - null.layer_mean[0]
+    return depth_trend_within(beyond, depth[0], null=null.null, m=PERMUTATIONS, rng=rng, seed=settings.seed)
 
 
 def _layer_facts(letter: str, side: Side, stages: tuple[str, ...]) -> dict[str, Any]:

@@ -1,31 +1,39 @@
-"""Does likeness depend on depth? Permutation tests on the coverage of pairs of layers.
+"""Does likeness depend on depth? Tests on the coverage of pairs of layers.
 
 Three questions: are layers of similar relative depth more alike than others, beyond what the layers have in general
-(a Mantel test, Mantel 1967, Cancer Research 27:209, on what is left after the means of rows and columns); and do the
-layers of A, or of B, become more or less alike to the other network with depth? Layers are permuted within their
-network. Coverage enters less its mean under a null, so that layers with more sampled filters have no advantage.
+(correlation with the difference of depth of what is left after the means of rows and columns); and do the layers of A,
+or of B, become more or less alike to the other network with depth?
 
-A trend is one of this pair of networks. Where the filters of both change steadily with depth, one end of A is nearer
-to one end of B than to the other even if they have nothing in common, and which end it is, is chance: such pairs give
-p <= 0.05 in two of three cases, with either sign (`tests/benchmarks/calibrate.py`, part `trend`; on Mantel tests of
-smooth fields: Guillot & Rousset 2013, Methods in Ecology and Evolution 4:336). That networks in general are alike at
-equal depth takes the same sign in many independent pairs.
+p is the larger of two. Layers are permuted within both networks (Mantel 1967, Cancer Research 27:209). Alone, that
+passes for half of the pairs of unrelated networks that change with depth or from stage to stage: their layers cannot be
+exchanged, and as one end of A is always nearer to one end of B, which one it is, is chance (Guillot & Rousset 2013,
+Methods in Ecology and Evolution 4:336). So all filters of B are also turned together, by random rotations of the space
+of zero-mean filters: whatever holds within B stays, how its layers change too, and only which patterns of A they meet
+is left to chance (on rotation tests: Langsrud 2005, Statistics and Computing 15:53). Alone, that would be wrong where
+the layers of both are of one population. Simulations: `tests/benchmarks/CALIBRATION.md`.
+
+Between the layers of one network, layers are permuted only: that a network changes steadily with depth is there what
+is sought.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 
 import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.frozen import ByContent
+from mkfa.similarity.pairs import Pair, Sample
 from mkfa.stats.p_values import holm
 
-PERMUTATIONS = 999
+PERMUTATIONS, TURNS = 999, 199
+TURNED = "turned"
 LEAST = 0.05
 """No p is given where the layers have too few arrangements to reach this."""
+BLOCK = 20
+"""Turned banks that are compared at a time."""
 TRENDS = ("difference", "a", "b")
 
 
@@ -35,11 +43,12 @@ class DepthTrend(ByContent):
 
     Attributes
     ----------
-    null : the null whose mean is subtracted.
+    null : the mean under this null is subtracted: `TURNED`, or within a network a null of `mkfa.nulls`.
     r : (3,) correlation with |difference of relative depth|, with the depth of A's layers and with that of B's. The
         first is negative where layers of similar depth are more alike. NaN where depths do not differ.
-    p, p_holm : (3,) two-sided, and adjusted for the three; NaN with too few layers.
-    m, seed : permutations and their seed.
+    p, p_holm : (3,) two-sided, and adjusted for those that are tested; NaN with too few layers, and within a network
+        for the depth of layers.
+    m, seed : turned banks and permutations of layers, and their seed.
     """
 
     null: str
@@ -51,85 +60,118 @@ class DepthTrend(ByContent):
 
 
 def depth_trend(
-    coverage: F32, depth: tuple[F64, F64], *, null: str, same: bool, m: int, rng: np.random.Generator, seed: int
+    a: Sample, b: Sample, depth: tuple[F64, F64], *, m: int, rng: np.random.Generator, seed: int
 ) -> DepthTrend:
-    """Test the trends of coverage with depth.
+    """Test the trends of coverage with depth between two networks.
 
     Parameters
     ----------
-    coverage : (L_a, L_b) coverage of the layer pairs less its mean under the null; NaN for layers without filters.
+    a, b : samples of the filters of two banks, of one plan.
     depth : (L_a,) and (L_b,) relative depths.
-    same : True for a network beside itself: layers are then permuted on both sides at once, and a layer beside itself
-        does not count.
+    m : number of turned banks, and of permutations.
+    """
+    rows, columns = a.size > 0, b.size > 0
+    value = np.concatenate([Pair(a, b).nearest[2], turned_coverage(a, b, m, rng)])[:, rows][:, :, columns]
+    left = value.astype(np.float64) - value.mean(axis=0, dtype=np.float64)
+    one, other = depth[0][rows], depth[1][columns]
+    means = _centred(left.mean(axis=2)), _centred(left.mean(axis=1))
+    gap, left = _doubly_centred(_apart(one, other)), _doubly_centred(left)
+    la, lb = gap.shape
+    orders = [(rng.permutation(la), rng.permutation(lb)) for _ in range(m)]
+    found = [
+        _larger(
+            left, np.array([left[0][np.ix_(*order)] for order in orders]), gap, arrangements=_orders(la) * _orders(lb)
+        ),
+        _larger(
+            means[0], means[0][0][np.array([order for order, _ in orders])], _centred(one), arrangements=_orders(la)
+        ),
+        _larger(
+            means[1], means[1][0][np.array([order for _, order in orders])], _centred(other), arrangements=_orders(lb)
+        ),
+    ]
+    r, p = np.array(found).T
+    return DepthTrend(TURNED, r, p, holm(p), m, seed)
+
+
+def turned_coverage(a: Sample, b: Sample, m: int, rng: np.random.Generator) -> F32:
+    """Return the coverage of layer pairs with all filters of B turned together, at random m times, (m, L_a, L_b)."""
+    k = b.vector.shape[2]
+    axes = np.linalg.qr(np.eye(k)[:, :-1] - 1 / k)[0]  # zero-mean filters
+    out = []
+    for start in range(0, m, BLOCK):
+        turn, upper = np.linalg.qr(rng.standard_normal((min(BLOCK, m - start), k - 1, k - 1)))
+        turn = axes @ (turn * np.sign(np.einsum("dii->di", upper))[:, None]) @ axes.T
+        turned = replace(b, vector=(b.vector[0] @ turn).astype(np.float32), drawn=True)
+        out.append(Pair(a, turned).nearest[2])
+    return np.concatenate(out)
+
+
+def depth_trend_within(
+    coverage: F32, depth: F64, *, null: str, m: int, rng: np.random.Generator, seed: int
+) -> DepthTrend:
+    """Test whether layers of similar depth are more alike than others within one network.
+
+    Parameters
+    ----------
+    coverage : (L, L) coverage of pairs of layers less its mean under the null, from disjoint filters; NaN for layers
+        without filters. A layer beside itself does not count.
+    depth : (L,) relative depths.
     """
     known = np.isfinite(coverage)
-    rows, columns = known.any(axis=1), known.any(axis=0)
-    if same:
-        rows = columns = rows & columns
-    value = np.asarray(coverage[np.ix_(rows, columns)], np.float64)
-    one, other = depth[0][rows], depth[1][columns]
-    if same:
-        value = (value + value.T) / 2
-    pairs = [_interaction(value, one, other, m, rng) if not same else _within(value, one, m, rng)]
-    if same and len(value) > 1:
+    some = known.any(axis=1) & known.any(axis=0)
+    value = np.asarray(coverage[np.ix_(some, some)], np.float64)
+    value = (value + value.T) / 2
+    r, p = np.full(3, np.nan), np.full(3, np.nan)
+    n = len(value)
+    if n > 3:
+        left, gap = (_symmetric_centred(x) for x in (value, _apart(depth[some], depth[some])))
+        orders: list[I64] = [rng.permutation(n) for _ in range(m)]
+        permuted = np.array([left[np.ix_(order, order)] for order in orders])
+        r[0], p[0] = _larger(left[None], permuted, gap, arrangements=_orders(n))
+    if n > 2:
         np.fill_diagonal(value, np.nan)
-    for axis, place in ((1, one), (0, other)):
-        some = value.size > 0 and np.isfinite(value).any()
-        pairs.append(_along(np.nanmean(value, axis=axis) if some else np.zeros(0), place, m, rng))
-    r, p = np.array(pairs, np.float64).T
+        r[1:] = _correlations(_centred(np.nanmean(value, axis=1))[None], _centred(depth[some]))
     return DepthTrend(null, r, p, holm(p), m, seed)
 
 
-def _interaction(value: F64, one: F64, other: F64, m: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Correlate value and |difference of depth|, both without means of rows and columns; permute both."""
-    la, lb = value.shape
-    if min(la, lb) < 2:
-        return np.nan, np.nan
-    left, gap = _doubly_centred(value), _doubly_centred(np.abs(one[:, None] - other[None]))
-    orders = [(rng.permutation(la), rng.permutation(lb)) for _ in range(m)]
-    draws = [float(np.vdot(left[np.ix_(*order)], gap)) for order in orders]
-    enough = factorial(min(la, 20)) * factorial(min(lb, 20)) / 2 >= 1 / LEAST  # turned around, both give the same
-    return _result(float(np.vdot(left, gap)), draws, _norm(left, gap), enough)
+def _larger(value: F64, permuted: F64, place: F64, *, arrangements: float) -> tuple[float, float]:
+    """Return the correlation of the first of (D, ...) centred values with places, and the larger p of both tests.
+
+    Parameters
+    ----------
+    value : the others are of turned banks; permuted : the first with its layers permuted.
+    arrangements : orders of layers.
+    """
+    r, turned = _correlations(value[:1], place)[0], _correlations(value[1:], place)
+    parts = [draws for draws in (turned, _correlations(permuted, place)) if len(draws)]
+    # Equal arrangements differ by rounding; turned around, the layers are as extreme.
+    p = max(float((1 + (np.abs(draws) >= abs(r) - 1e-9).sum()) / (1 + len(draws))) for draws in parts)
+    return r, p if arrangements / 2 >= 1 / LEAST and np.isfinite(r) else np.nan
 
 
-def _within(value: F64, depth: F64, m: int, rng: np.random.Generator) -> tuple[float, float]:
-    """The same for symmetric values between the layers of one network, without the diagonal; permute layers."""
-    n = len(value)
-    if n < 4:
-        return np.nan, np.nan
-    left, gap = (_symmetric_centred(x) for x in (value, np.abs(depth[:, None] - depth[None])))
-    orders: list[I64] = [rng.permutation(n) for _ in range(m)]
-    draws = [float(np.vdot(left[np.ix_(order, order)], gap)) for order in orders]
-    enough = factorial(min(n, 20)) / 2 >= 1 / LEAST
-    return _result(float(np.vdot(left, gap)), draws, _norm(left, gap), enough)
+def _orders(layers: int) -> float:
+    return float(factorial(min(layers, 20)))
 
 
-def _along(mean: F64, depth: F64, m: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Correlate the layers' means with their depth; permute layers."""
-    if len(mean) < 3:
-        return np.nan, np.nan
-    left, place = mean - mean.mean(), depth - depth.mean()
-    draws = [float(np.vdot(rng.permutation(left), place)) for _ in range(m)]
-    enough = factorial(min(len(mean), 20)) / 2 >= 1 / LEAST  # two-sided: turned around, the layers are as extreme
-    return _result(float(left @ place), draws, _norm(left, place), enough)
+def _correlations(x: F64, y: F64) -> F64:
+    """Return the correlations of D centred arrays with another, (D,); NaN where one is constant, or has under three."""
+    x, y = x.reshape(len(x), y.size), y.ravel()
+    scale = np.linalg.norm(x, axis=1) * np.linalg.norm(y)
+    some = (np.linalg.norm(x, axis=1) > 1e-9) & (np.linalg.norm(y) > 1e-9) & (len(y) > 2)  # constant up to rounding
+    return np.asarray(np.divide(x @ y, scale, out=np.full(len(x), np.nan), where=some))
 
 
-def _result(observed: float, draws: list[float], scale: float, enough: bool) -> tuple[float, float]:
-    if scale <= 0:
-        return np.nan, np.nan
-    reached = np.abs(draws) >= abs(observed) - 1e-9 * scale  # equal arrangements differ by rounding
-    p = float((1 + reached.sum()) / (1 + len(draws)))
-    return observed / scale, p if enough else np.nan
+def _apart(one: F64, other: F64) -> F64:
+    return np.asarray(np.abs(one[:, None] - other[None]))
 
 
-def _norm(x: F64, y: F64) -> float:
-    """Return the product of the norms, 0 where either is constant up to rounding."""
-    norms = float(np.linalg.norm(x)), float(np.linalg.norm(y))
-    return norms[0] * norms[1] if min(norms) > 1e-9 else 0.0
+def _centred(x: F64) -> F64:
+    return np.asarray(x - x.mean(axis=-1, keepdims=True))
 
 
 def _doubly_centred(x: F64) -> F64:
-    return np.asarray(x - x.mean(axis=0, keepdims=True) - x.mean(axis=1, keepdims=True) + x.mean())
+    rows, columns = x.mean(axis=-1, keepdims=True), x.mean(axis=-2, keepdims=True)
+    return np.asarray(x - rows - columns + x.mean(axis=(-2, -1), keepdims=True))
 
 
 def _symmetric_centred(x: F64) -> F64:

@@ -116,21 +116,6 @@ def one_sample(values: Sequence[float], *, further: float = 0.0) -> Welch:
     return Welch(mean(values), critical * error, p, detectable, error, freedom)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Return Wilson's score interval (1927) of a share: (low, high).
-
-    Examples
-    --------
-    >>> low, high = wilson(80, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.711, 0.867)
-    """
-    from scipy.stats import binomtest
-
-    low, high = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
-    return float(low), float(high)
-
-
 FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 25
 SKEWED = 0.55
 """Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold."""
@@ -195,23 +180,6 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
 
 def _log_odds(count: F64, total: Any) -> F64:
     return np.asarray(np.log((count + 0.5) / (total - count + 0.5)), np.float64)
-
-
-def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
-    """Return the interval of the difference of two independent shares: (low, high).
-
-    Newcombe 1998 (Statistics in Medicine 17, 873-890), method 10: from Wilson's intervals of both shares, (successes,
-    trials). Two runs are tested on the same images, but their predictions are not kept, so the interval is wider than a
-    paired one.
-
-    Examples
-    --------
-    >>> low, high = newcombe((56, 70), (48, 80))  # Newcombe's Table II
-    >>> round(low, 4), round(high, 4)
-    (0.0524, 0.3339)
-    """
-    (p, (low1, high1)), (q, (low2, high2)) = ((k / n, wilson(k, n)) for k, n in (first, second))
-    return p - q - math.hypot(p - low1, high2 - q), p - q + math.hypot(high1 - p, q - low2)
 
 
 def paired_shares(only_first: int, only_second: int, trials: int) -> tuple[float, float]:

@@ -36,7 +36,7 @@ from mkfa.nulls.draws import STRICT, draw_null
 from mkfa.patterns.dictionary import dictionary
 from mkfa.patterns.summary import summarise
 from mkfa.similarity.comparing import compare, compare_many
-from mkfa.similarity.depth_trend import TRENDS
+from mkfa.similarity.depth_trend import TRENDS, depth_trend
 from mkfa.similarity.groups import compare_groups
 from mkfa.similarity.layer_intervals import layer_intervals, no_interval, unlike
 from mkfa.similarity.measures.table import DEFAULT_MEASURES, MEASURES
@@ -185,25 +185,73 @@ def compare_pair(
     return out
 
 
-def steady(first: np.ndarray, last: np.ndarray, sizes: Sequence[int], rng: np.random.Generator) -> Layers:
-    """Draw noisy copies of patterns that change steadily with depth from `first` to `last`, (n, K) each."""
-    out = []
-    for n, u in zip(sizes, np.linspace(0, 1, len(sizes)), strict=True):
-        mixed = unit((1 - u) * first + u * last)[rng.integers(len(first), size=n)]
-        out.append(unit(mixed * rng.choice([-1, 1], (n, 1)) + 0.12 * rng.standard_normal((n, TAPS))))
+def steady(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of three patterns that turn steadily with depth into others."""
+    first, last = unit(rng.standard_normal((3, TAPS))), unit(rng.standard_normal((3, TAPS)))
+    return [
+        copies((1 - u) * first + u * last, n, rng) for n, u in zip(sizes, np.linspace(0, 1, len(sizes)), strict=True)
+    ]
+
+
+def walking(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of six patterns that move at random from layer to layer."""
+    moved, out = rng.standard_normal((6, TAPS)), []
+    for n in sizes:
+        moved = unit(moved) + 0.5 * unit(rng.standard_normal(moved.shape))
+        out.append(copies(moved, n, rng))
     return out
 
 
-def trend_pair(rng: np.random.Generator, *, related: bool, sizes: Sequence[int]) -> Found:
-    """Test the trends with depth of two banks that change steadily with it, from the same patterns or from others."""
-    one = [unit(rng.standard_normal((3, TAPS))) for _ in range(2)]
-    other = one if related else [unit(rng.standard_normal((3, TAPS))) for _ in range(2)]
-    ends = zip((one, other), "ab", strict=True)
-    banks = [bank_of(steady(first, last, sizes, rng), name) for (first, last), name in ends]
-    settings: dict[str, Any] = dict(measures="coverage", nulls=STRICT, draws=19, splits=1)
-    trend = compare(*banks, seed=int(rng.integers(2**31)), **settings).kinds[0].depth_trend
-    out = {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
-    return out | {"share with a negative correlation": float(trend.r[0] < 0)}
+def in_stages(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of four patterns, others in each third of the layers."""
+    own = rng.standard_normal((3, 4, TAPS))
+    return [copies(own[3 * i // len(sizes)], n, rng) for i, n in enumerate(sizes)]
+
+
+def copies(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw noisy copies of patterns, (n, K)."""
+    return unit(unit(rows)[rng.integers(len(rows), size=n)] + 0.12 * rng.standard_normal((n, TAPS)))
+
+
+def drifting(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+    """Draw noisy copies of twelve patterns, the same for all banks, in proportions that change steadily with depth."""
+    first, last = rng.dirichlet(np.full(12, 0.3), 2)
+    out = []
+    for n, u in zip(sizes, np.linspace(0, 1, len(sizes)), strict=True):
+        out.append(copies(patterns(99)[rng.choice(12, n, p=(1 - u) * first + u * last)], n, rng))
+    return out
+
+
+def in_order(*names: str, rotated: bool = False) -> Law:
+    """Return a law whose layers are those of a bundled bank, in their order, all filters rotated together or not."""
+
+    def law(sizes: Sequence[int], rng: np.random.Generator) -> Layers:
+        turn = np.linalg.qr(rng.standard_normal((TAPS - 1, TAPS - 1)))[0] if rotated else np.eye(TAPS - 1)
+        axes = np.linalg.qr(np.eye(TAPS)[:, :-1] - 1 / TAPS)[0]
+        pool = [
+            x[rng.choice(len(x), n, replace=n > len(x))] for x, n in zip(real_layers(names, SIDE), sizes, strict=False)
+        ]
+        return [unit(x @ axes @ turn @ axes.T) for x in pool]
+
+    return law
+
+
+def trend_pair(rng: np.random.Generator, *, laws: Sequence[Law], sizes: Sequence[int]) -> Found:
+    """Test the trends with depth of banks of two laws, or of disjoint halves of the layers of a bank of one law."""
+    if len(laws) == 2:
+        layers = [law(sizes, rng) for law in laws]
+    else:
+        layers = list(zip(*((x[::2], x[1::2]) for x in laws[0]([2 * n for n in sizes], rng)), strict=True))
+    banks = [bank_of(list(x), name) for x, name in zip(layers, "ab", strict=True)]
+    kind = banks[0].kinds[0]
+    clouds = [make_cloud(bank, kind) for bank in banks]
+    plan = make_plan((kind.kh, kind.kw), ("coverage",), threshold=0.9, bandwidth=0.25, rng=rng)
+    n = sample_size(*clouds, 192)
+    with one_thread():
+        a, b = (take(cloud, split(cloud, n, rng)[0], plan) for cloud in clouds)
+        depth = np.linspace(0, 1, len(sizes))
+        trend = depth_trend(a, b, (depth, depth), m=99, rng=rng, seed=0)
+    return {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
 
 
 def exchange_pair(
@@ -433,9 +481,7 @@ def settings() -> Iterator[Setting]:
     yield from _exchange_settings()
     yield from _interval_settings()
     yield from _group_settings()
-    for column, related in (("the same patterns", True), ("unrelated patterns", False)):
-        make = partial(trend_pair, related=related, sizes=[48] * 9)
-        yield Setting("trend", "banks that change steadily with depth, 9 x 48", column, 60, make)
+    yield from _trend_settings()
     for null in NOISE:
         make = partial(assign_bank, null=null, share=0.0, sizes=[48] * 8)
         yield Setting("assign", "draws of the null", null, 80 if null == "covariance-layer" else 30, make)
@@ -473,6 +519,31 @@ def _group_settings() -> Iterator[Setting]:
         for share in SHARES[1:]:
             make = partial(groups_of_banks, law=law, share=share)
             yield Setting("groups", f"{title}, {name}", f"6 and 6, {share:.0%}", 60, make)
+
+
+def _trend_settings() -> Iterator[Setting]:
+    objects, text = real("efficientnet_lite0"), real("ppocrv4_rec")
+    lite, rec = in_order("efficientnet_lite0"), in_order("ppocrv4_rec", rotated=True)
+    unrelated = {
+        "steady change": (steady, steady),
+        "random walk": (walking, walking),
+        "three stages": (in_stages, in_stages),
+        "layers of lite0, of rotated text": (lite, rec),
+        "layers of lite0 at random": (objects, objects),
+        "layers of lite0, of text at random": (objects, text),
+        "noise of few sorts of layers": (layered_noise, layered_noise),
+        "common patterns, steady change": (drifting, drifting),
+    }
+    for column, laws in unrelated.items():
+        yield Setting(
+            "trend", "nothing in common by depth, 8 x 48", column, 100, partial(trend_pair, laws=laws, sizes=[48] * 8)
+        )
+    related = {"steady change": steady, "random walk": walking, "three stages": in_stages}
+    for column, law in related.items():
+        make = partial(trend_pair, laws=(law,), sizes=[48] * 8)
+        yield Setting("trend", "the same patterns at equal depth, 8 x 48", column, 30, make)
+    make = partial(trend_pair, laws=(lite,), sizes=[48] * 9)
+    yield Setting("trend", "the same patterns at equal depth, 8 x 48", "layers of lite0 in order, 9 x 48", 30, make)
 
 
 def _compare_settings() -> Iterator[Setting]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from mkfa.stats.intervals import LEVEL, newcombe, paired_half_width, share_over_groups, welch, wilson
+from mkfa.stats.intervals import LEVEL, paired_half_width, share_over_groups, welch
 
 ACCURACIES = st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda x: np.ptp(x) > 1e-4)
-COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
 def near(value):
@@ -56,28 +54,6 @@ def test_equal_accuracies_have_no_p(a, b):
 def test_equal_accuracies_on_one_side_warn_of_nothing(recwarn):
     assert welch([0.5, 0.5], [0.4, 0.6]).half_width > 0
     assert not list(recwarn)
-
-
-@given(COUNTS)
-def test_wilsons_formula(counts):
-    k, n = counts
-    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    middle = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    assert wilson(k, n) == near((max(0, middle - half), min(1, middle + half)))
-
-
-def test_newcombes_own_example():
-    """56 of 70 against 48 of 80: Newcombe 1998, Table II, method 10."""
-    assert newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert newcombe((10, 10), (0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)  # the same table
-
-
-@given(COUNTS, COUNTS)
-def test_an_interval_contains_the_difference_and_turns_with_it(a, b):
-    low, high = newcombe(a, b)
-    assert -1 - 1e-9 <= low <= a[0] / a[1] - b[0] / b[1] <= high <= 1 + 1e-9
-    assert newcombe(b, a) == pytest.approx((-high, -low))
 
 
 def test_of_equal_groups_it_is_the_ordinary_jackknife_of_log_odds_shifted_to_the_longer_tail():
