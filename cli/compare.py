@@ -273,7 +273,8 @@ def _print_trend(kind: KindComparison, a: str, b: str) -> None:
         how = (
             f"over {trend.m} turned banks, for the difference without what each layer has in general. The larger p of "
             f"two: of the turned banks, all filters of {b} rotated together at random, which keeps how its layers "
-            "change with depth, and of as many permutations of layers"
+            "change with depth, and of as many permutations of layers. Where both have the same patterns, in "
+            "proportions that change with depth for reasons of their own, 11 to 17 % of made pairs pass"
         )
     print_table(
         "Trend with depth: correlation with the coverage of layer pairs",

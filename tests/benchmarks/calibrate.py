@@ -179,8 +179,6 @@ def compare_pair(
         if len(kind.layers_a) * len(kind.layers_b) <= ALPHA * (m + 1):
             out[f"any layer pair, Holm, {name}"] = float(np.nanmin(chance.layer_p_holm[i]))
         out[f"any pair of stages, Holm, {name}"] = float(np.nanmin(chance.stage_p_holm[i]))
-    trend = kind.depth_trend
-    out |= {f"depth trend, {name}": float(p) for name, p in zip(TRENDS, trend.p, strict=True)}
     out["lineage"] = float(result.lineage.p)
     return out
 
