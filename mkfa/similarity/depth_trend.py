@@ -71,7 +71,7 @@ def depth_trend(
     m : number of turned banks, and of permutations.
     """
     rows, columns = a.size > 0, b.size > 0
-    value = np.concatenate([Pair(a, b).nearest[2], turned_coverage(a, b, m, rng)])[:, rows][:, :, columns]
+    value = np.concatenate([Pair(a, b).nearest[2], turned_coverage(a, b, rng, m=m)])[:, rows][:, :, columns]
     left = value.astype(np.float64) - value.mean(axis=0, dtype=np.float64)
     one, other = depth[0][rows], depth[1][columns]
     means = _centred(left.mean(axis=2)), _centred(left.mean(axis=1))
@@ -93,7 +93,7 @@ def depth_trend(
     return DepthTrend(TURNED, r, p, holm(p), m, seed)
 
 
-def turned_coverage(a: Sample, b: Sample, m: int, rng: np.random.Generator) -> F32:
+def turned_coverage(a: Sample, b: Sample, rng: np.random.Generator, *, m: int) -> F32:
     """Return the coverage of layer pairs with all filters of B turned together, at random m times, (m, L_a, L_b)."""
     k = b.vector.shape[2]
     axes = np.linalg.qr(np.eye(k)[:, :-1] - 1 / k)[0]  # zero-mean filters

@@ -103,11 +103,11 @@ def test_turned_banks_are_rotations():
     plan = make_plan((1, 3), ("coverage",), threshold=0.9, bandwidth=0.25, rng=np.random.default_rng(0))
     layer = np.zeros(1, np.int64)
     a, b = (Sample(x[None].astype(np.float32), layer, 1, plan) for x in (one, unit(one[:, ::-1])))
-    cosine = turned_coverage(a, b, 999, np.random.default_rng(0)).ravel()
+    cosine = turned_coverage(a, b, np.random.default_rng(0), m=999).ravel()
     assert kstest(np.arccos(cosine), "uniform", args=(0, np.pi / 2)).pvalue > 0.01
     two = sample_of([unit(np.random.default_rng(1).standard_normal((2, K)))])
-    alone = turned_coverage(two, two, 1, np.random.default_rng(0))
-    assert alone[0, 0, 0] < 0.999 and turned_coverage(two, two, 45, np.random.default_rng(0)).shape == (45, 1, 1)
+    alone = turned_coverage(two, two, np.random.default_rng(0), m=1)
+    assert alone[0, 0, 0] < 0.999 and turned_coverage(two, two, np.random.default_rng(0), m=45).shape == (45, 1, 1)
 
 
 def test_within_a_network_p_is_that_of_all_orders_of_its_layers():
