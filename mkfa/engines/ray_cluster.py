@@ -10,7 +10,6 @@ Whoever reaches the port of a Ray cluster runs code on it: start clusters with `
 from __future__ import annotations
 
 import contextlib
-import platform
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from mkfa.engines.estimate import time_run
 from mkfa.engines.fastest import batch_of
 from mkfa.engines.group import kind_of
 from mkfa.engines.unit import Outcome
-from mkfa.engines.work import STOP_FILE, read_progress, work
+from mkfa.engines.work import STOP_FILE, other_versions, read_progress, versions, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError
 from mkfa.images.opened import Domains
@@ -77,12 +76,8 @@ def check_nodes(root: Path) -> None:
             except Exception as error:  # whatever a node without mkfa, or a lost one, does
                 problem = f"cannot run mkfa ({type(error).__name__})"
                 raise MkfaError(host, problem, "install the same mkfa in the Python that Ray uses there") from None
-            if odd := [
-                f"{name} {found.get(name)} instead of {value}"
-                for name, value in here.items()
-                if found.get(name) != value
-            ]:
-                raise MkfaError(host, f"has {', '.join(odd)}", "install the same versions on all nodes")
+            if refusal := other_versions(host, found, here):
+                raise refusal
             if text != token:
                 remedy = "choose an --out on a file system that all nodes share"
                 raise MkfaError(root, f"is not the same folder on {host}", remedy)
@@ -117,15 +112,6 @@ def _remote_on(node: str, function: Any) -> Any:
     on_node = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     task = _ray().remote(num_cpus=0, max_retries=0)(function)
     return task.options(scheduling_strategy=on_node(node, soft=False))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that must agree: results depend on them."""
-    from importlib.metadata import version
-
-    from mkfa.version import VERSION
-
-    return {"mkfa": VERSION, "torch": version("torch"), "timm": version("timm"), "python": platform.python_version()}
 
 
 def look_around(probe: str) -> tuple[dict[str, str], str]:

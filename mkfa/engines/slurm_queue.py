@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import secrets
 import shlex
@@ -26,13 +27,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mkfa.engines.engine import End, Place, Queued
-from mkfa.engines.work import SAVED, describe, exit_code, listening, work
+from mkfa.engines.work import FAILED, SAVED, describe, exit_code, listening, other_versions, versions, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.images.opened import Domains
 from mkfa.storage.atomic import atomic_write
 from mkfa.training.device import Execution
-from mkfa.training.folder import FAILURE, RunFolder, is_locked, read_json
+from mkfa.training.folder import FAILURE, RunFolder, is_locked, read_json, read_spec
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.stopping import Stop, Stopped
@@ -147,9 +148,10 @@ class Slurm:
         folders = [str(Task.of(p, self.domains, self.execution).write(self.root)) for p in plan]
         listed = self.root / ARRAYS / f"{what}-{secrets.token_hex(4)}.json"
         (listed.parent / "output").mkdir(parents=True, exist_ok=True)
-        atomic_write(listed, json.dumps({"folders": folders}).encode())
+        record = {"folders": folders, "versions": versions()}
+        atomic_write(listed, json.dumps(record).encode())
         job = self._sbatch(listed, len(plan), what, after)
-        atomic_write(listed, json.dumps({"job": job, "folders": folders}).encode())
+        atomic_write(listed, json.dumps({"job": job, **record}).encode())
         return job
 
     def _sbatch(self, listed: Path, count: int, what: str, after: Sequence[str]) -> str:
@@ -209,9 +211,18 @@ def _ask(command: Sequence[str]) -> str:
 
 
 def main(words: Iterable[str]) -> int:
-    """Train the run with a number in an array's list; ask for another life of the job where its time was over."""
+    """Train the run with a number in an array's list; ask for another life of the job where its time was over.
+
+    A node with other versions than the submitting machine trains nothing: the run fails with a sentence.
+    """
     listed, index = words
-    folder = Path(json.loads(Path(listed).read_text())["folders"][int(index)])
+    record = json.loads(Path(listed).read_text())
+    folder = Path(record["folders"][int(index)])
+    if error := other_versions(f"node {platform.node()}", versions(), record.get("versions", {})):
+        if spec := read_spec(folder):
+            RunFolder(folder.parent, spec).fail(error)
+        print(error, flush=True)
+        return FAILED
     with listening() as stop:
         end = work(folder, stop=stop)
     print(describe(end), flush=True)

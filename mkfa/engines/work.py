@@ -12,7 +12,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -111,6 +111,21 @@ def read_progress(folder: Path) -> Report | None:
         if record := read_json(folder / PROGRESS):
             return Report(**{key: record[key] for key in Report.__dataclass_fields__})
     return None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that must agree on all nodes: results depend on them."""
+    from importlib.metadata import version
+
+    from mkfa.version import VERSION
+
+    return {"mkfa": VERSION, "torch": version("torch"), "timm": version("timm"), "python": platform.python_version()}
+
+
+def other_versions(host: str, found: Mapping[str, str], expected: Mapping[str, str]) -> MkfaError | None:
+    """Return the refusal of a node that has other versions than expected, None if they agree."""
+    odd = [f"{name} {found.get(name)} instead of {this}" for name, this in expected.items() if found.get(name) != this]
+    return MkfaError(host, f"has {', '.join(odd)}", "install the same versions on all nodes") if odd else None
 
 
 class TimedStop(Stop):

@@ -238,6 +238,26 @@ def test_finished_runs_are_taken_over_from_the_queue(images, tmp_path, queue):
     assert [(o.state, o.trained, o.banks is not None) for o in outcomes] == [("done", False, True)] * 2
 
 
+def test_a_node_of_other_versions_trains_nothing_and_says_so(images, tmp_path, queue, capsys):
+    domains = Domains(setting().recipe.size, setting().recipe.max_size)
+    plan = plan_bases(setting(), domains, names=[images], seeds=1)
+    execution = replace(ONE, engine="slurm")
+    with open_engine(execution, plan, domains=domains, root=tmp_path / "runs") as engine, pytest.raises(HandedOver):
+        carry_out(plan, engine, stop=Stop())
+    [listed] = tmp_path.glob("runs/slurm/*.json")
+    record = json.loads(listed.read_text())
+    listed.write_text(json.dumps(record | {"versions": record["versions"] | {"mkfa": "0.0.1"}}))
+    assert slurm_queue.main([str(listed), "0"]) == FAILED
+    [folder] = map(Path, record["folders"])
+    assert "instead of 0.0.1; install the same versions on all nodes" in capsys.readouterr().out
+    assert "instead of 0.0.1" in json.loads((folder / "failure.json").read_text())["error"]
+    assert not (folder / RESULT).exists()
+    listed.write_text(
+        json.dumps({name: value for name, value in record.items() if name != "versions"})
+    )  # of former mkfa
+    assert slurm_queue.main([str(listed), "0"]) == OVER
+
+
 def test_bad_requests(images, tmp_path, monkeypatch):
     monkeypatch.setattr(slurm_queue.shutil, "which", lambda _: None)
     domains = Domains(32, 64)
