@@ -50,7 +50,7 @@ def test_a_file_of_groups_and_json(banks, tmp_path):
     ("more", "said"),
     [
         (["one/n0.h5"], "stands in no group"),
-        (["--nulls", "gaussian"], "held against one another"),
+        (["--nulls", "gaussian"], "compared with one another"),
         (["--threshold", "0.8"], "for pairs of banks"),
         (["--measures", "pca_kl"], "depends on the number of filters"),
         (["--kernel-size", "7x7"], "share no kernel size"),

@@ -212,8 +212,8 @@ main()
 def test_a_network_that_cannot_be_wrapped_is_refused_by_one_sentence_of_all_processes(images, tmp_path):
     folder = order(images, tmp_path)
     first, *others = processes(3, REFUSED, str(folder))
-    assert (first[0], first[1]) == (2, "") and "cannot be wrapped; train it in one process." in first[2]
-    assert others == [(2, "", "")] * 2
+    assert (first[0], first[1]) == (1, "") and "cannot be wrapped; train it in one process." in first[2]
+    assert others == [(1, "", "")] * 2
     assert (folder / FAILURE).exists()
 
 
