@@ -26,6 +26,9 @@ HEIGHT = 3.4
 MOST_BANDS = 3
 """Arms whose spread over seeds is a band; of more arms bands cover each other, and bars stand side by side."""
 
+SHARE_OF_PANEL = 0.7
+"""Of a panel's width, the part that its axis takes; the rest is for labels and the legend."""
+
 FLATTENED = 2.5
 """An arm with `Arm.must_hurt` that falls this many times deeper than all others gives these a panel of their own."""
 
@@ -90,27 +93,39 @@ def _draw_panels(canvas: Figure | SubFigure, curve: Curve, width: float) -> None
     if limits:
         axes[1].set_ylim(*limits)
         axes[1].set_title("the same, closer", loc="right", fontsize=8)
-        _mark_points_below(axes[1], arms)
+        _mark_points_below(axes[1], arms, width / (1 if narrow else panels))
     if arms and narrow:
         canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     elif arms:
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0)
 
 
-def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]]) -> None:
-    """Mark points below the axis by an arrowhead at its edge with the value; of an arm that is all below, the last."""
+def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]], width: float) -> None:
+    """Mark points below the axis by an arrowhead at its edge with the value, upright where values would touch.
+
+    Where even upright ones would touch, as in curves of many layers, some arrowheads have none; the last always has.
+    `width` is that of the panel in inches, labels of the axis included.
+    """
     bottom, beside = ax.get_ylim()[0], _beside(arms)
+    left, right = ax.get_xlim()
+    points = 72 * SHARE_OF_PANEL * width / (right - left)  # a layer's width on paper; the layout is not known yet
     for arm, look in arm_looks(arms).items():
         x, y, _ = _points(arms[arm])
-        x = x + beside[arm]
-        for n, value in zip(x[y < bottom], y[y < bottom], strict=True):
+        x, y = (x + beside[arm])[y < bottom], y[y < bottom]
+        upright = len(x) > 1 and np.diff(x).min() * points < 3 * SMALL
+        named = np.inf
+        for n, value in list(zip(x, y, strict=True))[::-1]:
             ax.plot([n], [bottom], "v", color=look.colour, markersize=4, clip_on=False, zorder=5)
+            if (named - n) * points < SMALL:
+                continue
+            named = n
             ax.annotate(
                 signed(value),
                 (n, bottom),
-                xytext=(0, 4),
+                xytext=(0, 6 if upright else 4),
                 textcoords="offset points",
                 ha="center",
+                rotation=90 if upright else 0,
                 fontsize=SMALL,
                 bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.3},
                 zorder=5,

@@ -30,10 +30,25 @@ def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -
     scale : only settings of this scale; "" for all.
     """
     known = [scale] if scale else claim.scales
-    groups = _groups(claim, [t for t in tables_of(records) if t.scale.name in known and t.scale.name in claim.scales])
+    tables = [t for t in tables_of(records) if t.scale.name in known and t.scale.name in claim.scales]
+    groups = _groups(claim, [_well_seeded(claim, t) for t in tables])
     verdicts = [(_evidence(claim, group), judge_tables(claim, group)) for group in groups]
     ranked = [verdict for _, verdict in sorted(verdicts, key=lambda pair: (_spoken(pair[1]), pair[0]), reverse=True)]
     return tuple(ranked) or (without_evidence(claim, scale),)
+
+
+def _well_seeded(claim: Claim, table: RunTable) -> RunTable:
+    """Return a table without the depths of a curve that have fewer seeds than others of it and than the claim asks for.
+
+    Such depths add nothing that may count, and would make the whole curve count for as few seeds as they have.
+    """
+    most: dict[tuple[str, str, str], int] = {}
+    for p, answers in table.points.items():
+        key = (p.arm, p.source, p.target)
+        most[key] = max(most.get(key, 0), len(answers.top1))
+    enough = {key: min(seeds, claim.seeds) for key, seeds in most.items()}
+    kept = {p: a for p, a in table.points.items() if len(a.top1) >= enough[p.arm, p.source, p.target]}
+    return replace(table, points=kept)
 
 
 def judge_printed(claim: Claim) -> Verdict | None:

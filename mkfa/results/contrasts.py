@@ -191,7 +191,7 @@ def sentence(contrast: Contrast) -> str:
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width, c.paired] if c.common > 1 else [c.half_width]
     if any(math.isnan(width) for width in widths):
-        return f"{subject}, {seeds}; no interval, because the seeds do not differ."
+        return f"{subject}, {seeds}; no interval, because it is the same in every seed."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
     verdict = (

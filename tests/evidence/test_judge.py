@@ -222,6 +222,14 @@ def test_no_drop_with_depth_needs_the_last_point_and_the_slope(shape, state):
     assert verdict("C1", curve(shape)).state == state
 
 
+@pytest.mark.parametrize("layers", [2, 12, 16])
+def test_more_depths_with_fewer_seeds_change_no_verdict(layers):
+    records = curve(lambda n: 0.93 - 0.002 * n)
+    more = runs("transfer", source="fashion", means=around(0.95)[:3], layers=layers)
+    before, after = verdict("C1", records), verdict("C1", records + more)
+    assert (after.state, after.effect, after.missing) == ("contradicted", before.effect, before.missing)
+
+
 @pytest.mark.parametrize(
     ("shape", "state"),
     [

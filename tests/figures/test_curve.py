@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
+
 from mkfa.arms.arms import ARMS
 from mkfa.figures.curve import draw
 from mkfa.results.curve import make_curve
@@ -34,7 +38,7 @@ def test_every_arm_has_a_line_of_its_own_look_also_beside_one_more():
     assert lines["first-5"].get_color() == lines["first-k"].get_color()
 
 
-def _curve(delta: float, transfer: float = -0.05):
+def _curve(delta: float, transfer: float = -0.05, deepest: int = 2):
     base = RunResult.of({"state": "done", "top1_last": 0.7, "chance": 0.1})
     runs = [RunRecord("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
     runs += [
@@ -46,11 +50,11 @@ def _curve(delta: float, transfer: float = -0.05):
             seed,
             RunResult.of({"state": "done", "top1_last": 0.7 + drop * layers, "chance": 0.1}),
         )
-        for arm, drop in (("transfer", transfer / 2), ("delta", delta / 2))
-        for layers in (1, 2)
+        for arm, drop in (("transfer", transfer / deepest), ("delta", delta / deepest))
+        for layers in range(1, deepest + 1)
         for seed in (0, 1)
     ]
-    return make_curve(runs, parameters=P)
+    return make_curve(runs, parameters=P | {"layers": list(range(1, deepest + 1))})
 
 
 def test_an_arm_that_must_hurt_and_falls_much_deeper_gives_the_others_a_closer_panel():
@@ -60,8 +64,20 @@ def test_an_arm_that_must_hurt_and_falls_much_deeper_gives_the_others_a_closer_p
     assert -8 < low < -5
     assert 0 < high < 3
     below = [t.get_text() for t in closer.texts]
-    assert below == ["−25.0", "−50.0"]  # what lies below this panel has an arrowhead with its value
+    assert below == ["−50.0", "−25.0"]  # what lies below this panel has an arrowhead with its value
     assert sum(line.get_marker() == "v" for line in closer.lines) == 2
+
+
+@pytest.mark.parametrize(("width", "layers", "named"), [("page", 18, 16), ("column", 18, 16), ("page", 36, 17)])
+def test_values_below_the_closer_panel_do_not_touch(width, layers, named):
+    figure = draw(_curve(-0.5, deepest=layers), width=width)
+    figure.canvas.draw()
+    closer = figure.axes[1]
+    boxes = [text.get_window_extent() for text in closer.texts]
+    assert sum(line.get_marker() == "v" for line in closer.lines) >= len(boxes) >= named
+    assert closer.texts[0].get_text() == "−50.0"  # the last has its value
+    boxes.sort(key=lambda box: box.x0)
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
 
 
 def test_where_all_arms_fall_alike_one_panel_shows_them():

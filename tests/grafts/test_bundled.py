@@ -28,6 +28,7 @@ SAID = {
         ("keys:own", 64),
     ),
     "graft_mobilenet_v2_layers.json": (),
+    "graft_mobilenet_v2_eight.json": (("eight", 8),),
     "graft_efficientnet_lite0_3x3.json": (("keys:mobilenet_v2", 7132), ("keys:gaussian", 7132), ("keys:own", 8)),
     "graft_efficientnet_lite0_5x5.json": (("keys:ppocrv4_rec", 2611), ("keys:own", 8), ("keys:blurred", 2611)),
 }

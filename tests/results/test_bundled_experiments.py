@@ -20,6 +20,7 @@ def drawn(name: str) -> dict:
     [
         ("letters-sensitive", 36, 3),
         ("digits-18-layers", 15, 5),
+        ("digits-every-layer", 72, 3),
         ("letters-convnext", 12, 3),
         ("digits-convnext", 12, 5),
     ],
@@ -89,6 +90,8 @@ def test_the_matrix_is_complete() -> None:
         ("digits-18-layers", "transfer", "last", 7.2),
         ("digits-18-layers", "covariance", "last", 2.7),
         ("fashion-digits-600-steps", "transfer", "last", 0.5),
+        ("fashion-digits-1500-steps", "transfer", "last", -0.1),
+        ("digits-every-layer", "transfer", "last", 7.4),
         ("fashion-digits", "blurred-8", "last", 6.4),
         ("fashion-digits", "impulse", "last", -10.8),
     ],
