@@ -64,11 +64,13 @@ def runs(
                 raise MkfaError(option, f"stands before {verb}, as an option of the list", f"write it behind {verb}")
         context.obj = from_
         return
+    from mkfa.engines.slurm_jobs import note_stuck
     from mkfa.results import runs as of
 
     if as_json and as_csv:
         raise MkfaError("--json and --csv", "are two forms of one list", "ask for one of them")
     place = of.find_place(from_)
+    note_stuck(place)
     entries = of.list_runs(place, experiment=experiment)
     if as_json:
         print_list("run_list", "runs", [e.row() for e in entries])
@@ -95,12 +97,15 @@ def show_run(
     as_json: Json = False,
 ) -> None:
     """Show one run: specification, result, accuracy epoch by epoch."""
+    from mkfa.engines.slurm_jobs import note_stuck
     from mkfa.engines.work import read_progress
     from mkfa.results.runs import find_place, load_run, run_details
     from mkfa.storage.heading import heading
     from mkfa.storage.records import plain
 
-    details = run_details(load_run(find_place(from_ or context.obj), run, experiment=experiment))
+    place = find_place(from_ or context.obj)
+    note_stuck(place)
+    details = run_details(load_run(place, run, experiment=experiment))
     if as_json:
         print_json(heading("run_details") | plain(details))
         return

@@ -277,7 +277,7 @@ class Running:
             "--engine",
             "NAME",
             "; ".join(f"{name}: {row.where}" for name, row in ENGINES.items())
-            + ". Nodes must share the folder of the runs.",
+            + ". Nodes must share the folder of the runs; one that does not trains nothing and is named.",
             **RUNNING,
         ),
     ] = "local"

@@ -9,10 +9,15 @@ that one failed base run stops only the runs that need it.
 **Interrupted jobs.** A job that is requeued, or whose time ends (`--signal=USR1`), saves its run and continues from the
 checkpoint in its next life. All it needs is the folder of the runs on a file system that the nodes share, and mkfa in
 the same environment.
+
+**Nodes.** Which of them an array gets is known when it gets it. The command watches the first array for some seconds:
+if the first jobs find a node that lacks the folder or the Python, it takes back what it submitted and refuses. Nodes
+that come later are told of by `mkfa.engines.slurm_jobs`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -22,11 +27,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mkfa.engines import slurm_jobs
 from mkfa.engines.engine import End, Place, Queued
+from mkfa.engines.slurm_jobs import ARRAYS, stuck
 from mkfa.engines.work import FAILED, SAVED, describe, exit_code, listening, other_versions, versions, work
 from mkfa.engines.worker import Task
 from mkfa.errors import MkfaError, WorkError, one_line
@@ -38,12 +46,14 @@ from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.stopping import Stop, Stopped
 
-ARRAYS = "slurm"
-"""Folder beside the run folders: one file per job array, which lists its run folders, and the jobs' output."""
 LARGEST_ARRAY = 1000
 """Number of runs per array: the default MaxArraySize of Slurm is 1001."""
 NOTICE = 60
 """Seconds before the end of a job's time at which it is told to save its run."""
+WATCH = 15.0
+"""Seconds for which the first array is watched; in a busy queue no job of it begins within them."""
+_LOOK = 0.5
+"""Seconds between looks at it."""
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Slurm:
@@ -64,6 +74,10 @@ class Slurm:
         self.domains, self.root = domains, root.resolve()
         self.jobs: dict[str, str] = {}
         """The job of every run that is in the queue, by the run's hash."""
+        self.stuck: list[list[str]] = []
+        """The jobs that wait for others which would stay in the queue for ever, and those others."""
+        self.submitted: dict[str, list[PlannedRun]] = {}
+        """The runs of each array that this command submitted."""
         self.taken: list[PlannedRun] = []
         """Runs to submit together."""
 
@@ -86,10 +100,16 @@ class Slurm:
                 remedy = "give the command on a machine that submits jobs, or leave out --engine"
                 raise MkfaError("--engine slurm", f"needs Slurm's {command}, which this machine does not have", remedy)
         try:
-            self.jobs = self._queued()
+            jobs = slurm_jobs.queued(self.root)
         except WorkError as error:
             problem = f"finds no Slurm that answers ({error.thing} {error.problem})"
             raise MkfaError("--engine slurm", problem, "see 'sinfo', or leave out --engine") from error
+        why = dict(stuck(jobs, self.root))
+        slurm_jobs.note(self.root, why)
+        wanted = {p.spec.hash for p in plan if p.spec.hash in why}
+        waiting = {p.spec.hash for p in plan if p.source_run is not None and p.source_run.hash in wanted} & set(jobs)
+        self.stuck = [[jobs[name].number for name in sorted(names)] for names in (waiting, wanted)]
+        self.jobs = {name: job.array for name, job in jobs.items() if name not in waiting | wanted}
 
     def places(self) -> list[Place]:
         """Return a place for every run that the nodes have CPUs for; jobs of others and limits of GPUs may leave fewer.
@@ -99,7 +119,7 @@ class Slurm:
         WorkError
             Slurm does not answer.
         """
-        lines = _ask(["sinfo", "--noheader", "--Node", "--responding", "--format=%n %c"]).splitlines()
+        lines = slurm_jobs.ask(["sinfo", "--noheader", "--Node", "--responding", "--format=%n %c"]).splitlines()
         nodes = {node: int(cpus) for node, _, cpus in (line.partition(" ") for line in lines) if cpus.isdecimal()}
         found = [
             Place(self.execution, node) for node, cpus in nodes.items() for _ in range(cpus // self.execution.threads)
@@ -118,7 +138,12 @@ class Slurm:
         ------
         WorkError
             Slurm does not answer or refuses the jobs; what it says is in the error.
+        MkfaError
+            A node that the first jobs came to lacks the folder of the runs or the Python; no job is left.
         """
+        for jobs in self.stuck:  # those that wait first: they would begin
+            self._cancel(jobs)
+        self.stuck = []
         taken, self.taken = self.taken, []
         ends: list[tuple[PlannedRun, End]] = []
         new = []
@@ -132,8 +157,13 @@ class Slurm:
         for start in range(0, len(new), LARGEST_ARRAY):
             part = new[start : start + LARGEST_ARRAY]
             before = [_failure(RunFolder(self.root, p.spec)) for p in part]
+            for planned in part:
+                RunFolder(self.root, planned.spec).forget_failure()
             job = self._submit(part, after=after)
             how = f"submitted as job {job}" + (f", which waits for {', '.join(after)}" if after else "")
+            self.submitted[job] = part
+            if not after and len(self.submitted) == 1:
+                self._watch(job, stop)
             for planned, failure in zip(part, before, strict=True):
                 self.jobs[planned.spec.hash] = job
                 ends.append((planned, Queued(how + (f", again after it failed ({failure})" if failure else ""))))
@@ -141,6 +171,29 @@ class Slurm:
 
     def stop(self) -> None:
         """Do nothing: what is in the queue stays there ('scancel' ends jobs)."""
+
+    def _watch(self, array: str, stop: Stop) -> None:
+        """Wait until the first jobs of an array train, some seconds at most; refuse nodes that lack something."""
+        output, until = self.root / ARRAYS / "output", time.monotonic() + WATCH
+        while time.monotonic() < until and not stop.requested:
+            time.sleep(_LOOK)
+            try:
+                jobs = {name: job for name, job in slurm_jobs.queued(self.root).items() if job.array == array}
+            except WorkError:  # the jobs are in the queue all the same
+                return
+            if why := dict(stuck(jobs, self.root)):
+                self._cancel(self.submitted)
+                error = next(iter(why.values()))
+                slurm_jobs.note(self.root, {p.spec.hash: error for part in self.submitted.values() for p in part})
+                raise error
+            begun = [job for job in jobs.values() if job.begun]
+            if not jobs or (begun and all((output / f"{job.number}.txt").exists() for job in begun)):
+                return
+
+    def _cancel(self, jobs: Collection[str]) -> None:
+        if jobs:
+            with contextlib.suppress(WorkError):  # some may have gone meanwhile
+                slurm_jobs.ask(["scancel", *jobs])
 
     def _submit(self, plan: Sequence[PlannedRun], *, after: Sequence[str]) -> str:
         """Submit an array of runs; return its job number."""
@@ -155,12 +208,6 @@ class Slurm:
         return job
 
     def _sbatch(self, listed: Path, count: int, what: str, after: Sequence[str]) -> str:
-        path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-        script = (
-            f"export PYTHONPATH={shlex.quote(path)}\n"
-            f"exec {shlex.quote(sys.executable)} -P -m mkfa.engines.slurm_queue {shlex.quote(str(listed))} "
-            "$SLURM_ARRAY_TASK_ID"
-        )
         command = ["sbatch", "--parsable", "--requeue", "--open-mode=append", f"--job-name=mkfa-{what}"]
         most = f"%{self.at_a_time}" if self.at_a_time else ""  # runs of an array at a time
         command += [
@@ -168,46 +215,20 @@ class Slurm:
             f"--cpus-per-task={self.execution.threads}",
             f"--signal=B:USR1@{NOTICE}",
         ]
-        command += [f"--chdir={self.root}", f"--output={listed.parent / 'output' / '%A_%a.txt'}"]
+        command += ["--chdir=/", "--output=/dev/null"]  # on any node: the script finds its own output
         if after:
             command.append("--dependency=afterany:" + ":".join(after))
-        said = _ask([*command, *shlex.split(self.more), "--wrap", script])
+        said = slurm_jobs.ask([*command, *shlex.split(self.more), "--wrap", slurm_jobs.script(listed)])
         found = re.match(r"\d+", said)
         if not found:
             raise WorkError("sbatch", f"did not name a job: {said[:200]}", "see 'squeue --me'")
         return found[0]
-
-    def _queued(self) -> dict[str, str]:
-        """Return the job of every run that is in the queue, by the run's hash."""
-        lines = _ask(["squeue", "--noheader", "--array", "--format=%F %K", f"--user={os.getuid()}"]).splitlines()
-        alive = {tuple(line.split()) for line in lines}
-        queued = {}
-        for listed in sorted((self.root / ARRAYS).glob("*.json")):
-            record = read_json(listed) or {}
-            job = str(record.get("job", ""))
-            for index, folder in enumerate(record.get("folders", ())):
-                if (job, str(index)) in alive:
-                    queued[Path(folder).name] = job
-        return queued
 
 
 def _failure(folder: RunFolder) -> str:
     """Return why a run failed before; "" if it did not."""
     record = read_json(folder.path / FAILURE)
     return str(record.get("error", "unknown")) if record is not None else ""
-
-
-def _ask(command: Sequence[str]) -> str:
-    """Return what a command of Slurm prints. Raises WorkError if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise WorkError(command[0], f"does not answer ({error})"[:300], "see 'sinfo'") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        problem = f"failed: {one_line(said[-1])[:300]}"
-        raise WorkError(command[0], problem, "see 'sinfo', or pass options for sbatch by --sbatch")
-    return done.stdout.strip()
 
 
 def main(words: Iterable[str]) -> int:

@@ -182,8 +182,11 @@ PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def start_slurm(inside: Namespace, *, within: float = 300) -> None:
-    """Start a Slurm of one node with two CPUs; where it does not come up, skip the test with what its daemons said."""
+def start_slurm(inside: Namespace, *, within: float = 300, before: str = "") -> None:
+    """Start a Slurm of one node with two CPUs; where it does not come up, skip the test with what its daemons said.
+
+    `before` starts the node in a shell with mounts of its own.
+    """
     folder = inside.folder / "slurm"
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -195,7 +198,7 @@ def start_slurm(inside: Namespace, *, within: float = 300) -> None:
         *([*owned, path] for path in ("/run/munge", "/var/log/munge", "/var/lib/munge")),
         ["runuser", "-u", "munge", "--", shutil.which("munged") or "/usr/sbin/munged", "--force"],
         [shutil.which("slurmctld") or "/usr/sbin/slurmctld"],
-        [shutil.which("slurmd") or "/usr/sbin/slurmd"],
+        ["unshare", "-m", "sh", "-c", f"{before} exec {shutil.which('slurmd') or '/usr/sbin/slurmd'}"],
     ]
     for words in daemons:
         with _or_skip(folder, words):

@@ -170,7 +170,7 @@ def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_pat
         assert "in the queue or in progress already" in _joined(again.stderr + again.stdout)
         states = inside.mkfa("runs", "--from", "slurm", "--csv").stdout
         assert states.count("waiting") >= 2, states  # those that borrow
-        inside.run(["scontrol", "update", "PartitionName=debug", "State=UP"])
+        partition(inside, "UP")
         until = time.monotonic() + 1500
         while inside.run(["squeue", "--noheader"]).stdout.strip():
             assert time.monotonic() < until, _queue(inside)
@@ -184,6 +184,44 @@ def test_slurm_arrays_one_of_them_requeued_give_the_bits_of_this_machine(tmp_pat
     assert "random" in last.stdout
 
 
+@needs_slurm
+def test_a_slurm_node_that_does_not_see_the_folder_trains_nothing_and_is_told_of(tmp_path):
+    """An empty file system hides the folder from the node: at first the node is free, then it is not at once."""
+    words = [*curve(3, 1, "apart"), "--engine", "slurm"]
+    with Namespace(tmp_path / "n") as inside:
+        apart = inside.folder / "apart"
+        apart.mkdir()
+        start_slurm(inside, before=f"mount -t tmpfs none {apart} &&")
+        sentence = f"{apart}/runs: is not the same folder on node {os.uname().nodename.split('.')[0]}; choose an --out"
+
+        first = inside.mkfa(*words, check=False)
+        said = _joined(first.stderr)
+        assert first.returncode == 2 and sentence in said and "Traceback" not in said, said
+        assert "PENDING" not in inside.run(["squeue", "--noheader", "--format=%T"]).stdout  # it was taken back
+
+        partition(inside, "DOWN")
+        second = inside.mkfa(*words)
+        assert "4 submitted as job" in _joined(second.stderr)
+        assert "6 waiting" in inside.mkfa("runs", "--from", "apart").stdout
+        partition(inside, "UP")
+        until = time.monotonic() + 120
+        while "4 failed" not in (listed := inside.mkfa("runs", "--from", "apart").stdout):
+            assert time.monotonic() < until, listed + _queue(inside)
+            time.sleep(1)
+        assert sentence in _joined(listed)
+        partition(inside, "DOWN")
+        third = _joined(inside.mkfa(*words).stderr)
+        assert f"again after it failed ({sentence}" in third and "2 submitted as job" in third, third
+        states = inside.run(["squeue", "--noheader", "--array", "--format=%T"]).stdout.split()
+        assert states.count("PENDING") == 6 and "SPECIAL_EXIT" not in states, states
+        assert not list(apart.glob("runs/*/attempts.jsonl")) and not list(apart.glob("runs/slurm/output/*"))
+
+
+def partition(inside: Namespace, state: str) -> None:
+    """Let the node begin jobs (UP) or none (DOWN)."""
+    inside.run(["scontrol", "update", "PartitionName=debug", f"State={state}"])
+
+
 def end_time_of_a_job(inside: Namespace) -> bool:
     """Signal a job in the middle of its run, as Slurm does at the end of its time; False if there is none.
 
@@ -193,7 +231,7 @@ def end_time_of_a_job(inside: Namespace) -> bool:
     for path in inside.folder.glob("slurm/runs/*/progress.json"):
         with suppress(OSError, ValueError), stopped([json.loads(path.read_text())["pid"]]) as (pid,):
             if json.loads(path.read_text())["step"] < 200:
-                inside.run(["scontrol", "update", "PartitionName=debug", "State=DOWN"])
+                partition(inside, "DOWN")
                 os.kill(pid, signal.SIGUSR1)
                 return True
     return False

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mkfa.engines import slurm_queue
+from mkfa.engines import slurm_jobs, slurm_queue
 from mkfa.engines.choice import ENGINES, open_engine
 from mkfa.engines.engine import Died, HandedOver
 from mkfa.engines.sweep import carry_out
@@ -156,7 +156,7 @@ class Queue:
         self.submitted: list[list[str]] = []
         self.alive = ""
 
-    def __call__(self, words: list[str]) -> str:
+    def __call__(self, words: list[str], **_: float) -> str:
         if words[0] == "squeue":
             return self.alive
         if words[0] == "sinfo":
@@ -168,7 +168,7 @@ class Queue:
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     made = Queue()
-    monkeypatch.setattr(slurm_queue, "_ask", made)
+    monkeypatch.setattr(slurm_jobs, "ask", made)
     monkeypatch.setattr(slurm_queue.shutil, "which", lambda name: f"/usr/bin/{name}")
     return made
 
@@ -193,10 +193,12 @@ def test_slurm_gets_an_array_of_base_runs_and_one_of_borrowers_that_wait_for_it(
     lists = {json.loads(p.read_text())["job"]: json.loads(p.read_text()) for p in tmp_path.glob("runs/slurm/*.json")}
     borrowers = {RunFolder(tmp_path / "runs", p.spec).path for p in plan if p.source_run}
     assert set(lists["2"]["folders"]) == {str(path) for path in borrowers}
-    queue.alive = "\n".join(f"{job} {i}" for job, made in lists.items() for i in range(len(made["folders"])))
+    queue.alive = "\n".join(
+        f"{job}|{i}|PENDING|Priority|(null)" for job, made in lists.items() for i in range(len(made["folders"]))
+    )
     command("0 of 10 runs are done: 10 in the queue or in progress already;")
     assert len(queue.submitted) == 2
-    queue.alive = "2 0"  # the base runs are gone from the queue without a result
+    queue.alive = "2|0|PENDING|Priority|(null)"  # the base runs are gone from the queue without a result
     (Path(lists["1"]["folders"][0]) / FAILURE).write_text('{"error": "the disk is full"}')
     command(r"1 submitted as job 3, again after it failed \(the disk is full\)")
     assert len(queue.submitted) == 4

@@ -103,15 +103,15 @@ def test_images_that_are_not_packed_yet_count_and_are_not_packed_if_they_do_not_
 def test_runs_begun_on_another_kind_of_device_are_refused_before_anything_starts(
     tmp_path, own_home, monkeypatch, engine
 ):
-    from mkfa.engines import slurm_queue
+    from mkfa.engines import slurm_jobs
 
     asked: list[str] = []
 
-    def answer(words: list[str]) -> str:
+    def answer(words: list[str], **_: float) -> str:
         asked.append(words[0])
         return "a 2" if words[0] == "sinfo" else ""
 
-    monkeypatch.setattr(slurm_queue, "_ask", answer)
+    monkeypatch.setattr(slurm_jobs, "ask", answer)
     monkeypatch.setattr(shutil, "which", lambda name: name)
     plan = plan_train("digits", {**OPTIONS, "engine": engine, "out": tmp_path / "out"})
     folder = RunFolder(plan.root, plan.runs[1].spec)

@@ -1,0 +1,142 @@
+"""The jobs of Slurm that train runs: their script, and what its queue says of them.
+
+**A node that lacks something.** Only Slurm tells what happens on a node that does not see the folder of the runs.
+The script therefore needs nothing of that folder for its own start. Where the array's list or the Python is missing, it
+trains nothing: it names the node in the job's comment, keeps the rest of the array off the node, which would otherwise
+take one run after the other, and puts the job back into the queue, held. There it is until somebody asks for it, also
+without Slurm's accounting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkfa.errors import MkfaError, WorkError, one_line
+from mkfa.training.folder import RunFolder, read_json, read_spec
+
+ARRAYS = "slurm"
+"""Folder beside the run folders: one file per job array, which lists its run folders, and the jobs' output."""
+LACKING = 77
+"""Exit code of a job whose node lacks something, where Slurm lets it end."""
+_SAYS, _LACKS = "mkfa: node ", " lacks "
+"""Words of the comment of such a job: "mkfa: node a lacks /path"."""
+_SCRIPT = """\
+for needed in {listed} {python}; do
+  for again in 1 2 3; do [ -r "$needed" ] && continue 2; sleep 1; done
+  without=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%x)
+  scontrol update JobId="$SLURM_JOB_ID" Comment="{says}$SLURMD_NODENAME{lacks}$needed"
+  scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${{without:+$without,}}$SLURMD_NODENAME"
+  scontrol requeuehold State=SpecialExit "$SLURM_JOB_ID" && sleep 60
+  exit {lacking}
+done
+output={output}/"$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID".txt
+: >>"$output"
+[ /dev/stdout -ef /dev/null ] && exec >>"$output" 2>&1
+export PYTHONPATH={path}
+exec {python} -P -m mkfa.engines.slurm_queue {listed} "$SLURM_ARRAY_TASK_ID"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of an array in the queue: its array, its number in it, its state, why it waits, and its comment."""
+
+    array: str
+    index: str
+    state: str = "PENDING"
+    reason: str = ""
+    comment: str = ""
+
+    @property
+    def number(self) -> str:
+        """What Slurm's commands call it."""
+        return f"{self.array}_{self.index}"
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has come to a node."""
+        return self.state not in ("PENDING", "CONFIGURING")
+
+    def lacking(self, root: Path) -> MkfaError | None:
+        """Return what its node lacks, None where it lacks nothing or was not reached yet."""
+        node, _, path = self.comment.removeprefix(_SAYS).partition(_LACKS)
+        if self.state != "SPECIAL_EXIT" or not path or not self.comment.startswith(_SAYS):
+            return None
+        otherwise = f"or leave the node out: --sbatch='--exclude={node}'"
+        if Path(path).is_relative_to(root):
+            remedy = f"choose an --out on a file system that all nodes share, {otherwise}"
+            return MkfaError(root, f"is not the same folder on node {node}", remedy)
+        return MkfaError(path, f"is missing on node {node}", f"install the same mkfa there, {otherwise}")
+
+
+def ask(command: Sequence[str], *, timeout: float = 120) -> str:
+    """Return what a command of Slurm prints. Raises WorkError if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WorkError(command[0], f"does not answer ({error})"[:300], "see 'sinfo'") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        problem = f"failed: {one_line(said[-1])[:300]}"
+        raise WorkError(command[0], problem, "see 'sinfo', or pass options for sbatch by --sbatch")
+    return done.stdout.strip()
+
+
+def script(listed: Path) -> str:
+    """Return what a job of the array does whose runs a file lists."""
+    return _SCRIPT.format(
+        listed=shlex.quote(str(listed)),
+        python=shlex.quote(sys.executable),
+        output=shlex.quote(str(listed.parent / "output")),
+        path=shlex.quote(os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)),
+        says=_SAYS,
+        lacks=_LACKS,
+        lacking=LACKING,
+    )
+
+
+def queued(root: Path, *, timeout: float = 120) -> dict[str, Job]:
+    """Return the job of every run of a folder that is in the queue, by the run's hash. Raises WorkError as `ask`."""
+    fields = ["--noheader", "--array", "--format=%F|%K|%T|%r|%k", f"--user={os.getuid()}"]
+    lines = [line.split("|", 4) for line in ask(["squeue", *fields], timeout=timeout).splitlines()]
+    alive = {(array, index): Job(array, index, *more) for array, index, *more in lines}
+    found = {}
+    for listed in sorted((root / ARRAYS).glob("*.json")):
+        record = read_json(listed) or {}
+        for index, folder in enumerate(record.get("folders", ())):
+            if job := alive.get((str(record.get("job", "")), str(index))):
+                found[Path(folder).name] = job
+    return found
+
+
+def stuck(jobs: dict[str, Job], root: Path) -> Iterator[tuple[str, MkfaError]]:
+    """Yield the runs whose jobs do not go on, and why: their node lacks something, and perhaps no other is left."""
+    why = {job.array: error for job in jobs.values() if (error := job.lacking(root))}
+    for name, job in jobs.items():
+        if error := job.lacking(root):
+            yield name, error
+        elif job.array in why and job.reason == "BadConstraints":
+            yield name, why[job.array]
+
+
+def note(root: Path, why: Mapping[str, MkfaError]) -> None:
+    """Write into the folders of runs why their jobs do not go on, as their nodes could not."""
+    for name, error in why.items():
+        if spec := read_spec(root / name):
+            RunFolder(root, spec).fail(error)
+
+
+def note_stuck(root: Path) -> None:
+    """Note why jobs in the queue do not go on; nothing where there is no Slurm, or it is silent."""
+    root = root.resolve()
+    if (root / ARRAYS).is_dir() and shutil.which("squeue") is not None:
+        with contextlib.suppress(WorkError):
+            note(root, dict(stuck(queued(root, timeout=10), root)))
