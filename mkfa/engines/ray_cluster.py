@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from mkfa.engines.engine import Died, End, EngineError, Place, Timing
-from mkfa.engines.estimate import time_run
+from mkfa.engines.estimate import is_left, time_run
 from mkfa.engines.fastest import batch_of
 from mkfa.engines.group import kind_of
 from mkfa.engines.unit import Outcome
@@ -47,7 +47,7 @@ LIBRARIES = 1 << 29
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Ray:
     """Return the engine."""
-    return Ray(execution, domains, root)
+    return Ray(execution, domains, root, plan)
 
 
 def _knock(address: str) -> None:
@@ -137,8 +137,8 @@ def train(folder: str) -> End:
 class Ray:
     """Tasks of a Ray cluster: an `mkfa.engines.engine.Engine`."""
 
-    def __init__(self, execution: Execution, domains: Domains, root: Path) -> None:
-        self.execution, self.domains, self.root = execution, domains, root.resolve()
+    def __init__(self, execution: Execution, domains: Domains, root: Path, plan: Sequence[PlannedRun] = ()) -> None:
+        self.execution, self.domains, self.root, self.plan = execution, domains, root.resolve(), plan
         self.connected = False
         """True if this object made the connection."""
         self.tasks: dict[Any, PlannedRun] = {}
@@ -182,15 +182,15 @@ class Ray:
                 remedy = "start one with 'ray start --head', or pass the address of its head"
                 raise MkfaError(f"--address {address}", problem, remedy) from None
             self.connected = True
-        self.known = self.places()
+        self.known = self._checked(self._found())
         check_nodes(self.root)
         (self.root / STOP_FILE).unlink(missing_ok=True)
 
     def places(self) -> list[Place]:
-        """Return a place for every run that the cluster can train at a time.
+        """Return a place for every run that the cluster can train at a time, were all as large as the plan's largest.
 
         A run takes a GPU where there are any and the device allows it, or a share of one if more runs at a time are
-        asked for than there are GPUs; else as many CPUs as threads.
+        asked for than there are GPUs; else as many CPUs as threads. It takes memory of its node besides.
 
         Raises
         ------
@@ -198,27 +198,43 @@ class Ray:
             There is none.
         """
         found = self._found()
+        need = 0
+        for planned in self.plan if found else ():
+            if is_left(planned, self.root):
+                with contextlib.suppress(MkfaError):  # the run will say so
+                    need = max(need, self._memory(planned.spec, found))
+        return self._checked(self._found(need))[: self.execution.jobs or None]
+
+    def _checked(self, found: list[Place]) -> list[Place]:
         if not found:
             have = _ray().cluster_resources()
             problem = f"has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, too few for a run"
             raise MkfaError("the Ray cluster", problem, "add a node, or pass fewer --threads")
         return found
 
-    def _found(self) -> list[Place]:
+    def _found(self, memory: int = 0) -> list[Place]:
+        """Return the places for runs that need so much memory, also those beyond the runs at a time that are asked for.
+
+        Nothing is lost where there are more runs than memory: Ray itself holds them back.
+        """
         nodes = [(node["NodeID"], node["Resources"]) for node in _ray().nodes() if node["Alive"]]
         threads = self.execution.threads or 1
         gpus = self.execution.device in ("auto", "cuda") and any(have.get("GPU", 0) >= 1 for _, have in nodes)
         device = "cuda" if gpus else "cpu" if self.execution.device == "auto" else self.execution.device
         key, needs = ("GPU", 1) if gpus else ("CPU", threads)
-        sizes = [(node, int(have.get(key, 0)) // needs) for node, have in nodes]
-        total = sum(size for _, size in sizes)
+        total = sum(int(have.get(key, 0)) // needs for _, have in nodes)
         each = max(1, -(-self.execution.jobs // total)) if gpus else 1
         how = replace(self.execution, engine="local", device=device, threads=threads, jobs=1, share=1 / each)
-        found = [Place(how, node) for node, size in sizes for _ in range(size * each)]
-        return found[: self.execution.jobs or None]
+        found = []
+        for node, have in nodes:
+            size = int(have.get(key, 0)) // needs * each
+            if memory and "memory" in have:
+                size = min(size, int(have["memory"]) // memory)
+            found += [Place(how, node)] * size
+        return found
 
-    def _memory(self, spec: RunSpec, how: Execution) -> int:
-        """Return about the bytes of its node's memory that a run needs, at most what the largest node has.
+    def _memory(self, spec: RunSpec, places: Sequence[Place]) -> int:
+        """Return about the bytes of its node's memory that a run needs, at most what the largest node of a place has.
 
         Images do not count: they stay in memory only where it is free (`mkfa.training.memory`).
         """
@@ -231,10 +247,11 @@ class Ray:
             shape = batch_of(spec, self.domains), domain.channels, side, side
             model, _ = build(spec, domain, None)
             weights = sum(p.numel() * p.element_size() for p in model.parameters())
-            steps = training_bytes(model, shape, amp=False) if how.device == "cpu" else 0
+            steps = training_bytes(model, shape, amp=False) if places[0].execution.device == "cpu" else 0
             self.memory[key] = LIBRARIES + weights + steps
-        nodes = (node["Resources"] for node in _ray().nodes() if node["Alive"])
-        most = max((int(have.get("memory", 0)) for have in nodes if have.get("CPU", 0) >= how.threads), default=0)
+        used = {place.node for place in places}
+        nodes = (node["Resources"] for node in _ray().nodes() if node["NodeID"] in used)
+        most = max((int(have.get("memory", 0)) for have in nodes), default=0)
         return min(self.memory[key], most or self.memory[key])
 
     def time(self, spec: RunSpec) -> Timing:
@@ -248,12 +265,12 @@ class Ray:
     def submit(self, planned: PlannedRun) -> bool:
         """Make a task of a run; nodes that have joined the cluster count too."""
         places = self._found() or self.known
-        if len(self.tasks) >= len(places):
+        if len(self.tasks) >= min(len(places), self.execution.jobs or len(places)):
             return False
         how = places[0].execution  # places are alike
         folder = Task.of(planned, self.domains, how).write(self.root)
         needs = {"num_cpus": how.threads, "num_gpus": how.share if how.device == "cuda" else 0}
-        needs["memory"] = self._memory(planned.spec, how)
+        needs["memory"] = self._memory(planned.spec, places)
         try:
             self.tasks[_ray().remote(max_retries=0, **needs)(train).remote(str(folder))] = planned
         except Exception as error:

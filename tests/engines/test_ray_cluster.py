@@ -16,6 +16,7 @@ import pytest
 
 import mkfa
 from mkfa.engines import ray_cluster
+from mkfa.engines.choice import open_engine
 from mkfa.errors import MkfaError
 from mkfa.experiments.planning import plan_train
 from mkfa.training.device import Execution
@@ -289,3 +290,15 @@ def test_a_task_asks_for_cpus_and_memory_that_a_node_has(cluster, tmp_path, memo
         assert extra > 504 * 32 * 32 * 4 * 8
     else:
         assert asked == [memory] * 4
+
+
+def test_runs_at_a_time_fit_into_the_memory_of_the_nodes(cluster, tmp_path):
+    """Of nodes with eight CPUs each, one has memory for two runs, the other for none."""
+    need = int(1.5 * ray_cluster.LIBRARIES)  # a run needs a little more than what its process has imported
+    cluster(Node("a", cpus=8, memory=2 * need), Node("b", cpus=8, memory=need / 2))
+    plan = plan_train("digits", {**ON_RAY, "seeds": 20, "out": tmp_path})
+    with open_engine(
+        Execution(engine="ray", device="cpu", threads=1), plan.runs, domains=plan.domains, root=plan.root
+    ) as engine:
+        assert [place.node for place in engine.places()] == ["a", "a"]
+        assert plan.estimate().jobs == 2
