@@ -182,7 +182,9 @@ class Slurm:
             except WorkError:  # the jobs are in the queue all the same
                 return
             if why := dict(stuck(jobs, self.root)):
-                self._cancel(self.submitted)
+                for _ in range(3):  # a job that puts itself back at this moment is there again
+                    self._cancel(self.submitted)
+                    time.sleep(_LOOK)
                 error = next(iter(why.values()))
                 slurm_jobs.note(self.root, {p.spec.hash: error for part in self.submitted.values() for p in part})
                 raise error

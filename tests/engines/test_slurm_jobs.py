@@ -129,7 +129,7 @@ def test_a_node_that_the_first_jobs_find_without_the_folder_is_refused_and_nothi
     with pytest.raises(MkfaError, match=sentence) as refused:
         planned(tmp_path).carry_out()
     assert refused.value.exit_code == 2
-    assert queue.words("scancel") == [["1"]] and len(queue.words("sbatch")) == 1
+    assert queue.words("scancel") == [["1"]] * 3 and len(queue.words("sbatch")) == 1
     told = read_runs(tmp_path)
     assert {run.state for run in told} == {"failed"} and all("on node b" in run.error for run in told)
 
