@@ -3,7 +3,7 @@
 Random numbers come from numpy generators on the host, seeded by (run, step). So the host never waits for the device,
 results do not depend on the device's generator, and a resumed run needs no generator state. Each augmentation is a pair
 of functions: one draws for a whole batch without its images, the other applies what was drawn to the images. What was
-drawn has `of_rows`, which keeps a part of the batch.
+drawn has a method `of_rows`, which selects rows of the batch.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Erased:
     ----------
     images : (K,) int64
         Rows of the batch.
-    boxes : theirs, K.
+    boxes : their rectangles, K.
     noise : (K,) int64
         Which of the `drawn` images of noise each of them gets.
     drawn : how many images of noise are drawn: one for each erased image of the whole batch.
@@ -177,13 +177,13 @@ class Erased:
     drawn: int
 
     def of_rows(self, rows: I64) -> Erased:
-        """Return the rectangles in these rows of the batch, by their place among them."""
+        """Return the rectangles in these rows of the batch; images are then numbered within these rows."""
         kept, images = places(self.images, rows)
         return Erased(images, self.boxes.of_rows(kept), self.noise[kept], self.drawn)
 
 
 def draw_erased(rng: np.random.Generator, count: int, side: int, *, probability: float) -> Erased | None:
-    """Draw which of `count` square images are erased, and where, as in timm's RandomErasing; None if none can be."""
+    """Draw which of `count` square images are erased, and where, as in timm's RandomErasing; None at probability 0."""
     if not probability:
         return None
     boxes = draw_boxes(rng, count, side, area=ERASED_AREA, aspect=ERASED_ASPECT)
@@ -214,7 +214,7 @@ def erase(x: torch.Tensor, erased: Erased | None) -> torch.Tensor:
 
 
 def places(images: I64, rows: I64) -> tuple[I64, I64]:
-    """Return which of `images` are among `rows`, and at which place each of those; both (K,) int64.
+    """Return which of `images` are among `rows`, and the place of each of these in `rows`; both (K,) int64.
 
     Examples
     --------

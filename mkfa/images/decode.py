@@ -41,7 +41,7 @@ DECODING = 2
 MAX_PIXELS = 1 << 27
 """Images with more pixels are not decoded: RGB of this size needs 0.5 GB of memory, other modes up to 1.7 GB."""
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "JPEG2000", "AVIF", "TGA", "PCX", "ICO")
-"""Formats that are recognised, whatever the file's ending. Others, such as EPS, would start a program."""
+"""Formats that are recognised, whatever the file's ending. For others, such as EPS, Pillow would start a program."""
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -146,7 +146,7 @@ def open_image(path: Path) -> Iterator[Image]:
 def _silence() -> None:
     """Keep Pillow's log and libtiff's own lines off the terminal: what is wrong with an image is said in one sentence.
 
-    libtiff writes to standard error from C. A build without it, or with it inside (Windows), is left as it is.
+    libtiff writes to standard error from C. Builds of Pillow without it, or with it linked in (Windows), are left as is.
     """
     import ctypes
     import logging
@@ -163,14 +163,14 @@ def _silence() -> None:
 
 
 def _is_misread(picture: Image) -> bool:
-    """True for a TIFF that Pillow opens but takes for another: signed bytes, and wide numbers in separate planes."""
+    """True for a TIFF that Pillow opens but misreads: signed bytes, or more than 8 bits in separate planes."""
     bits, kinds = _tag(picture, 258) or (1,), _tag(picture, 339) or (1,)
     planes = len(bits) > 1 and max(bits) > 8 and _tag(picture, 284) == 2
     return planes or (max(bits) <= 8 and 2 in kinds)
 
 
 def _channels_of_tiff(path: Path) -> str:
-    """Return what a TIFF has, "" for any other file."""
+    """Return the channels of a TIFF in words, "" for any other file."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     with contextlib.suppress(Exception), path.open("rb") as f:  # damaged metadata does no harm
@@ -357,8 +357,8 @@ def extremes(values: AnyArray) -> tuple[float, float]:
 def usual_range(of_images: Iterable[tuple[float, float]], *, floats: bool) -> tuple[float, float]:
     """Return the values that become black and white, from the lowest and highest value of each image.
 
-    Floats within 0 to 1 mean 0 to 1, and values within 0 to 255 mean 0 to 255, if they reach the upper half of it; any
-    others mean the lowest to the highest.
+    Floats within 0 to 1 get the range 0 to 1, and values within 0 to 255 the range 0 to 255, if they reach the upper
+    half of it; any others get the range from the lowest to the highest.
 
     Examples
     --------
@@ -388,7 +388,7 @@ def wide_range(path: Path) -> tuple[str, tuple[float, float]] | None:
                 return picture.mode, extremes(_unsigned(picture, np.asarray(picture)))
     except MemoryError:
         raise
-    except Exception:  # packing names what cannot be decoded
+    except Exception:  # packing reports images that cannot be decoded
         return None
 
 

@@ -20,7 +20,7 @@ class Domain(Shown):
     ----------
     name : str
     classes : tuple of str
-    x_train, x_test : (N, H, W, C) uint8, C = 1 (grayscale) or 3; `Rows` stay in their file until they are indexed.
+    x_train, x_test : (N, H, W, C) uint8, C = 1 (gray) or 3; `Rows` stay in their file until they are indexed.
     y_train, y_test : (N,) int64
     digest : SHA-256 over pixels, labels and classes; part of a run's identity.
     licence : str
@@ -54,7 +54,7 @@ class Domain(Shown):
         return int(self.x_train.shape[3])
 
     def picture(self, row: int) -> U8:
-        """Return a training image as it was, (H, W, C) uint8, without what fills its row."""
+        """Return a training image in its own shape, (H, W, C) uint8, without the padding of its row."""
         pixels = np.asarray(self.x_train[row])
         if self.extents is None:
             return pixels

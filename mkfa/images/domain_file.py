@@ -4,10 +4,10 @@ Format `mkfa.domain`: `x_train`, `x_test` (N, H, W, C) uint8, `y_train`, `y_test
 `parameters`, JSON with the name, classes, licence, source and digest. A file from `mkfa domains pack` stores the digest
 and the numbers of valid rows in small arrays instead, since they are known only at the end: `digest` (64,) uint8,
 `rows` (2,). One that was packed for training crops has `extent_train` (N, 3), see `mkfa.images.domain.Domain`; its
-`x_train` need not be square, and `x_test` may have another shape. To compare the digest takes as long as reading all
+`x_train` need not be square, and `x_test` may have another shape. Comparing the digest takes as long as reading all
 pixels, so a packed file also has `crc_train` and `crc_test` (N,) uint32, the CRC-32 of each image, which is compared
 when an image is first read, and `check` (64,) uint8, the digest of everything else (`tables_digest`), which is compared
-when the file is opened. Files that earlier versions packed have neither and are read unchecked. The pieces of
+when the file is opened. Files that earlier versions packed have neither and are read unchecked. The chunks of
 compressed files have checksums of their own.
 """
 
@@ -111,7 +111,7 @@ def write_domain(domain: Domain, path: Path, *, facts: Mapping[str, Any], overwr
 def read_domain(path: str | Path) -> Domain:
     """Open a domain file: labels are read, pixels stay in the file until they are indexed.
 
-    Raises DomainError: the file is missing, damaged, in another format, unfinished, or with inconsistent tables.
+    Raises DomainError: the file is missing, damaged, unfinished or in another format, or its tables are inconsistent.
     """
     try:
         arrays, facts = open_arrays(path, kind="domain")

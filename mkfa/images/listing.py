@@ -103,7 +103,7 @@ def _known_of(file: Path, *, dated: bool) -> str:
 
 
 def recognise(path: Path) -> DomainInfo | None:
-    """Return the registry's domain that is unpacked in a folder, with that folder set; None if there is none."""
+    """Return the registry's domain that is unpacked in a folder, with `folder` set to it; None if there is none."""
     for mark, name in _MARKS.items():
         if (path / mark).exists() or (path.name == mark and path.is_dir()):
             root = path if (path / mark).exists() else path.parent
@@ -216,7 +216,7 @@ _LAYOUT = "put one folder of images per class into its folders train/ and test/ 
 
 
 def _no_side(root: Path, side: str) -> DomainError:
-    """Return the error for a missing side; it names the folder within if that is what was meant."""
+    """Return the error for a missing side; if a folder within was probably meant, the error names it."""
     within = [p for p in root.iterdir() if p.is_dir() and train_folder(p)] if root.is_dir() else []
     remedy = f"name {readable(within[0])} instead" if len(within) == 1 and side == "train" else _LAYOUT
     return DomainError(readable(root), f"has no folder {side}", remedy)
@@ -266,7 +266,7 @@ def _test_side(
         foreign += [readable(c) for c in chosen if files[c]]
     problem = f"has no images of the training classes in {' or '.join(f'{p.name}/' for p in candidates)}"
     if foreign:
-        problem += f", but of {_classes(foreign)}"
+        problem += f", only of {_classes(foreign)}"
     raise DomainError(readable(root), problem, _LAYOUT)
 
 

@@ -186,7 +186,7 @@ def describe_domain(
     --------
     >>> found = describe_domain("fashion")
     >>> print(found.headline())
-    fashion: 10 classes; images a class: 977 to 1019 (median 1001.5) to train, 191 to 206 (median 200) to test; ...
+    fashion: 10 classes; images per class: 977 to 1019 (median 1001.5) to train, 191 to 206 (median 200) to test; ...
     """
     if isinstance(domain, Domain):
         return overview(domain)
@@ -389,7 +389,7 @@ def _own_file(info: DomainInfo) -> Path:
 
 
 def _whole(domain: Domain, path: Path, sizes: Sizes, options: str) -> Domain:
-    """Return a domain whose images were cut by packing only as the recipe asks for; raises DomainError."""
+    """Return the domain; raises DomainError if packing cut its images in another way than the recipe asks for."""
     facts = open_arrays(path, kind="domain")[1]
     found = _sizes_of(domain, facts)
     if domain.extents is not None:
@@ -442,7 +442,7 @@ def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
     need = packed_bytes(images, sizes)
     at = f"at {sizes.size} px" + (f" with whole images of up to {sizes.crop_from} px" if sizes.crop_from else "")
     if need > DECODE_UNASKED:
-        problem = f"is on this machine but not packed {at}, which needs {need / 1e9:.0f} GB"
+        problem = f"is on this machine but not packed {at}; packing needs {need / 1e9:.0f} GB"
         options = {"--size": sizes.size, "--crop-from": sizes.crop_from, "--eval-size": sizes.eval_size}
         words = " ".join(f"{option} {value}" for option, value in options.items() if value)
         raise DomainError(images.name, problem, f"run: mkfa domains pack {place.command} {words}")

@@ -43,7 +43,7 @@ class Domains:
         self._sizes = {"size": size, "max_size": max_size, "crop_from": crop_from, "eval_size": eval_size}
         self._notify, self._progress = notify, progress
         self.before_packing: Callable[[], object] | None = None
-        """Called once, before images are packed for the first time; what it raises prevents that."""
+        """Called once, before images are packed for the first time; an exception that it raises prevents that."""
         self._read: dict[str, Domain] = {}
         self._named: dict[str, tuple[str, Domain]] = {}
 
@@ -71,7 +71,7 @@ class Domains:
         return domain
 
     def _say(self, sentence: str) -> None:
-        """Pass a sentence on; the first one that opening a domain says is that it is about to be packed."""
+        """Pass a sentence on. The first one that comes says that a domain is about to be packed."""
         before, self.before_packing = self.before_packing, None
         if before is not None:
             before()
@@ -79,7 +79,7 @@ class Domains:
             self._notify(sentence)
 
     def facts(self, name: str) -> DomainFacts:
-        """Return a domain's properties without decoding it; raises as `[name]`."""
+        """Return a domain's properties without decoding it; raises the same errors as `self[name]`."""
         from mkfa.images.domain_file import DomainError
         from mkfa.images.load import DomainFacts, facts_to_train
 

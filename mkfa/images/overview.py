@@ -15,9 +15,9 @@ from mkfa.storage.file_rows import Rows
 from mkfa.storage.records import Result
 
 LOOKED_AT = 1 << 29
-"""Bytes of pixels that contrast is measured on; of larger sets, evenly spaced images."""
+"""Bytes of pixels on which contrast is measured; of larger sets, evenly spaced images are taken."""
 COMPARED = 1 << 33
-"""Equal images are searched for in sets of up to this many bytes; each has to be read once."""
+"""Equal images are searched for in sets of up to this many bytes; every image has to be read."""
 UNIFORM_SD = 1.0
 """An image is uniform if no channel has a larger standard deviation, levels of 0 to 255."""
 DARK, PALE = 64, 191
@@ -36,7 +36,7 @@ class Overview(Result):
     train, test : images of each class.
     size, channels : int
     mean, sd : of all pixels of the training images looked at, levels of 0 to 255.
-    lowest, highest : the darkest and brightest value of all images looked at.
+    lowest, highest : the darkest and the brightest value of all images looked at.
     looked_at : number of images that contrast was measured on, of both sides.
     uniform, black, white : how many of them are uniform (`UNIFORM_SD`), and of these nearly black or white.
     example : the first uniform image; "" if there is none.
@@ -71,7 +71,7 @@ class Overview(Result):
 
     def headline(self) -> str:
         """Return the counts and the contrast in one line."""
-        counts = f"{_count(len(self.classes), 'class', 'classes')}; images a class: {_span(self.train)} to train"
+        counts = f"{_count(len(self.classes), 'class', 'classes')}; images per class: {_span(self.train)} to train"
         return f"{self.name}: {counts}, {_span(self.test)} to test; {self.contrast()}"
 
     def contrast(self) -> str:
@@ -108,7 +108,7 @@ class Overview(Result):
             equal = "training image equals one" if self.mixed == 1 else "training images equal one"
             yield f"{self.mixed} {equal} of another class"
         if self.shared is None:
-            yield f"the set is too large to look for equal images ({COMPARED >> 30} GiB)"
+            yield f"equal images were not looked for, as the set is larger than {COMPARED >> 30} GiB"
 
 
 def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
@@ -123,7 +123,7 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
     >>> from mkfa.images import load_domain
     >>> found = overview(load_domain("digits"))
     >>> print(found.headline())
-    digits: 10 classes; images a class: 400 to train, 100 to test; pixels have mean 26 and SD 70 (of 0 to 255)
+    digits: 10 classes; images per class: 400 to train, 100 to test; pixels have mean 26 and SD 70 (of 0 to 255)
     >>> found.uniform, found.shared, list(found.warnings())
     (0, 0, [])
     """
@@ -198,7 +198,7 @@ def overview(domain: Domain, *, notes: Sequence[str] = ()) -> Overview:
 
 
 def _slabs(x: U8 | Rows, every: int) -> Iterator[tuple[int, U8]]:
-    """Yield every so many images, some at a time, each slab with the row of its first image."""
+    """Yield every `every`-th image, several at a time if that is each image; with each slab its first image's row."""
     if every > 1:
         yield from ((row, x[row : row + 1]) for row in range(0, len(x), every))
         return

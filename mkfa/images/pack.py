@@ -77,7 +77,7 @@ class Packed:
 
 
 def packed_bytes(images: ImageSet, size: int | Sizes) -> int:
-    """Return the size of the packed file in bytes, without its small tables; at most, for training crops."""
+    """Return the bytes of the packed file without its small tables; for training crops, an upper bound."""
     sizes = size if isinstance(size, Sizes) else Sizes(size)
     square = sizes.size * sizes.size * 3
     row = round(sizes.crop_from * sizes.crop_from * ASPECT) * 3 if sizes.crop_from else square
@@ -124,7 +124,7 @@ def pack(
     Parameters
     ----------
     size : int or Sizes
-        Side of the images, pixels; or also that training images are packed whole.
+        Side of the images, pixels; or `Sizes`, which also say whether training images are packed whole.
     workers : number of processes; 0: one per core.
     strict : fail on an image that cannot be decoded instead of leaving it out.
     decoding : background of transparent images and range of values; the ranges of the data set are filled in.
@@ -259,7 +259,7 @@ def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, wo
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         problem = "the disk is full" if full else f"could not be written ({error.strerror or error})"
         raise WorkError(
-            partial, problem, f"free {(packed_bytes(images, sizes) >> 20) + 1} MiB or choose --out"
+            partial, problem, f"free {(packed_bytes(images, sizes) >> 20) + 1} MiB or choose another --out"
         ) from error
     return map_arrays(partial, kind="domain", writable=True)[0]
 
@@ -305,7 +305,7 @@ def _decode(
         done.clear()
 
     context = multiprocessing.get_context("spawn")
-    with _children_ignore_sigint():  # its semaphores start a process that keeps account of them
+    with _children_ignore_sigint():  # its semaphores start a process of their own
         executor = ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent)
     with executor as pool:
         waiting: dict[Future[tuple[list[str], int]], tuple[str, Side, list[int]]] = {}
@@ -411,7 +411,7 @@ def decode_rows(
     decoding: Decoding,
     extents: _Place | None = None,
 ) -> tuple[list[str], int]:
-    """Decode images into rows of a memory-mapped file; with `extents`, whole, and their sizes are written there.
+    """Decode images into rows of a memory-mapped file; with `extents`, whole images, whose sizes are written there.
 
     Returns a problem for each image, "" if there is none, and the number of images with an EXIF orientation.
     """

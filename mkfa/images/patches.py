@@ -9,9 +9,9 @@ from mkfa.errors import MkfaError
 from mkfa.storage.file_rows import Rows
 
 IMAGES = 1000
-"""Most images that patches are taken from, evenly spaced."""
+"""Largest number of images from which patches are taken, evenly spaced."""
 PLACES = 32
-"""Most rows, and most columns, of patches in an image, evenly spaced."""
+"""Largest number of rows, and of columns, of patches in an image, evenly spaced."""
 _AT_ONCE = 50
 
 
@@ -65,7 +65,7 @@ def patch_components(images: U8 | Rows, kh: int, kw: int, *, centred: bool = Fal
     value, vector = np.linalg.eigh(patch_covariance(images, kh, kw, centred=centred))
     kept = np.flatnonzero(value > 1e-9 * max(value[-1], 1e-9))[::-1]
     if not len(kept):
-        raise MkfaError("the images", "are constant: their patches have no components", "choose another arm than pca")
+        raise MkfaError("the images", "are constant: their patches have no components", "choose an arm other than pca")
     found = vector.T[kept]
     largest = found[np.arange(len(found)), np.abs(found).argmax(axis=1)]
     return np.asarray(found * np.sign(largest)[:, None], np.float32).reshape(-1, kh, kw)

@@ -78,7 +78,7 @@ def draw_operations(rng: np.random.Generator, count: int, *, notation: str) -> t
 
 
 def passes_of_rows(passes: tuple[Pass, ...], rows: I64) -> tuple[Pass, ...]:
-    """Return the operations of these rows of the batch, by their place among them."""
+    """Return the operations of these rows of the batch; images are then numbered within these rows."""
     some = [(one, *places(one.rows, rows)) for one in passes]
     return tuple(Pass(one.operation, at, one.parameters[kept]) for one, kept, at in some if len(kept))
 
@@ -129,7 +129,7 @@ def _column(values: F64) -> F64:
 
 
 def _gray(x: torch.Tensor) -> torch.Tensor:
-    """Return luma as in PIL's conversion to L (ITU-R 601-2, 16 bits); (B, 1, H, W)."""
+    """Return luma as in Pillow's conversion to L (ITU-R 601-2, 16 bits); (B, 1, H, W)."""
     if x.shape[1] == 1:
         return x
     red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:3]
@@ -138,7 +138,7 @@ def _gray(x: torch.Tensor) -> torch.Tensor:
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
-    """Return float64, as PIL computes, or float32 on a device without float64 (mps)."""
+    """Return float64, in which Pillow computes, or float32 on a device without float64 (mps)."""
     return x if x.device.type == "mps" else x.double()
 
 
@@ -164,7 +164,7 @@ def _sharpness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
     channels = x.shape[1]
     around = functional.conv2d(x, torch.ones(channels, 1, 3, 3, device=x.device), groups=channels)
-    smooth = x.clone()  # PIL leaves the border as it is
+    smooth = x.clone()  # Pillow leaves the border as it is
     smooth[:, :, 1:-1, 1:-1] = ((around + 4 * x[:, :, 1:-1, 1:-1]) / 13 + 0.5).floor()
     return _blend(smooth, x, factor)
 
@@ -199,7 +199,7 @@ def _auto_contrast(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 
 
 def _equalize(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """As in PIL: each value becomes the number of pixels below it, in steps of 1/255 of all but the brightest."""
+    """As in Pillow, each value becomes the number of pixels below it, in steps of 1/255 of all but the brightest."""
     import torch
 
     batch, channels, height, width = x.shape
@@ -216,7 +216,7 @@ def _equalize(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """Apply the affine maps `theta`, (B, 2, 3), to images, with bicubic interpolation.
 
-    Outside is `FILL`; as in PIL, border pixels are extended. The cubic is torch's (a = -0.75) rather than PIL's
+    Outside is `FILL`; as in Pillow, border pixels are extended. The cubic is torch's (a = -0.75) rather than Pillow's
     (a = -0.5), which changes values by one or two of 255 levels.
     """
     import torch
@@ -244,7 +244,7 @@ def _rotate(degrees: F64) -> F64:
 
 def _shear(factor: F64, axis: int) -> F64:
     theta = _theta(len(factor))
-    theta[:, axis, 1 - axis] = theta[:, axis, 2] = factor  # PIL shears about the first row or column
+    theta[:, axis, 1 - axis] = theta[:, axis, 2] = factor  # Pillow shears about the first row or column
     return theta
 
 
@@ -292,4 +292,4 @@ OPERATIONS: dict[str, Operation] = {
     "TranslateXRel": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.45), lambda s: _translate(s, 0)),
     "TranslateYRel": Operation(_affine, lambda rng, m: _signed(rng, m / 10 * 0.45), lambda s: _translate(s, 1)),
 }
-"""By timm's names."""
+"""Operations, by timm's names."""

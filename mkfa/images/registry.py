@@ -35,7 +35,7 @@ class DomainInfo:
     classes : int
     size : default size to which images are decoded, pixels.
     train, test : numbers of images; 0 if unknown before the images are listed.
-    channels : 1 for grayscale images, else 3.
+    channels : 1 for gray images, else 3.
     licence : str
     folder : name of the data set's folder below `datasets_folder()`; several domains may share one.
     fetch : command or place to get the data set; {root} stands for the folder.
@@ -134,7 +134,7 @@ def registry() -> FrozenDict[str, DomainInfo]:
 
 
 def images_of(domain: str) -> tuple[int, int]:
-    """Return the numbers of training and test images of a domain; halves of ImageNet get their share of classes.
+    """Return the numbers of training and test images of a domain; those of half of ImageNet by its share of classes.
 
     Examples
     --------

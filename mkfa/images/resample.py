@@ -1,7 +1,7 @@
-"""Cut random rectangles out of images and scale them, each sample its own, on the device (torch inside functions).
+"""Cut a random rectangle out of each image and scale it, on the device (torch inside functions).
 
-Scaling is Pillow's: a convolution with a cubic (a = -0.5) or a triangle that is widened when the image is made smaller,
-and that sees nothing beyond the rectangle. It is computed as two matrix products per image.
+Scaling is Pillow's: a convolution with a cubic (a = -0.5) or a triangle, which is widened when the image is made
+smaller and uses no pixels beyond the rectangle. It is computed as two matrix products per image.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def draw_crops(rng: np.random.Generator, count: int) -> F32:
 
 
 def place_crops(crops: F32 | torch.Tensor, height: torch.Tensor, width: torch.Tensor) -> CropBoxes:
-    """Return the crops that `draw_crops` drew for images of these sizes; nothing waits for the device.
+    """Place the crops that `draw_crops` drew in images of these sizes; nothing waits for the device.
 
-    Each sample gets the first of its ten rectangles that fits; if none does, its centre in the nearest aspect.
+    Each sample gets the first of its ten rectangles that fits; if none does, its centre in the nearest aspect ratio.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def scale_boxes(x: torch.Tensor, box: CropBoxes, size: int, *, interpolation: st
 
 
 def _weights(start: torch.Tensor, length: torch.Tensor, pixels: int, size: int, interpolation: str) -> torch.Tensor:
-    """Return how much each pixel of a line counts in each pixel of the scaled line, (B, size, pixels) float32."""
+    """Return the weight of each pixel of a line in each pixel of the scaled line, (B, size, pixels) float32."""
     import torch
 
     start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from mkfa.errors import MkfaError
 
 ASPECT = 1.5
-"""Longer side over shorter side of the rows that images for training crops are packed into, as of most photographs;
-longer images are made smaller until they fit."""
+"""Longer side over shorter side of the rows into which images for training crops are packed: that of most photographs.
+Longer images are made smaller until they fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,11 @@ class Sizes:
     Attributes
     ----------
     size : side of the square images.
-    crop_from : 0: training images are squares of `size`. Else they are packed whole, made smaller (Lanczos) only where
-        their shorter side exceeds this.
+    crop_from : 0: training images are squares of `size`. Otherwise they are packed whole, and made smaller (Lanczos)
+        only where their shorter side exceeds this.
     eval_size : int
-        0: the shorter side of test images is scaled to `size`. Else to this, and the centre of `size` is cut out.
+        0: the shorter side of test images is scaled to `size`. Otherwise it is scaled to this, and the central square
+        of `size` is cut out.
     """
 
     size: int

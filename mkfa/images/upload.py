@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import torch
 
 _ALIGNED = 16
-"""Bytes of which the place of each array in a common copy is a multiple."""
+"""In a common copy, each array starts at a multiple of this many bytes."""
 
 T = TypeVar("T")
 
 
 def to_device(values: Any, like: torch.Tensor) -> torch.Tensor:
-    """Copy an array to the device of `like` without waiting for the device; a tensor is there already."""
+    """Copy an array to the device of `like` without waiting for the device; a tensor, which is there, is returned."""
     import torch
 
     if isinstance(values, torch.Tensor):
@@ -32,7 +32,7 @@ def to_device(values: Any, like: torch.Tensor) -> torch.Tensor:
 
 
 def all_to_device(values: T, like: torch.Tensor) -> T:
-    """Return dataclasses and tuples with tensors on the device of `like` for their arrays, which go there in one copy.
+    """Replace the arrays in dataclasses and tuples by tensors on the device of `like`, all sent there in one copy.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def all_to_device(values: T, like: torch.Tensor) -> T:
 
 
 def _each_array(values: T, change: Callable[[AnyArray], Any]) -> T:
-    """Return dataclasses and tuples with their arrays changed, in the order of their fields."""
+    """Apply `change` to every array in dataclasses and tuples, in the order of their fields; return the new ones."""
     if isinstance(values, np.ndarray):
         return change(values)  # type: ignore[no-any-return]
     if isinstance(values, tuple):

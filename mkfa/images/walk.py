@@ -1,8 +1,9 @@
 """Walk folders of images as `torchvision.datasets.ImageFolder` does, and say what was left out.
 
-As there: a folder in a split is a class, classes are sorted by name, files are found in folders within folders, links
-are followed, endings may be in upper case. Unlike there: GIF files count as images, hidden files and folders are left
-out, and links to folders above or read already are not followed (they would make a loop or mix the classes).
+As in ImageFolder, a folder in a split is a class, classes are sorted by name, files are found in folders within
+folders, links are followed, and endings may be in upper case. Unlike ImageFolder, GIF files count as images, hidden
+files and folders are left out, and links to folders that lie above or were read already are not followed (they would
+make a loop or mix the classes).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batch norm over a batch that several processes share (torch inside functions).
 
-Each process normalises its images by the statistics of the whole batch. torch's SyncBatchNorm does this on GPUs
-only and replaces modules; here modules, parameters, buffers and their names stay.
+Each process normalises its images by the statistics of the whole batch. torch's SyncBatchNorm does this too, but on
+GPUs only, and it replaces modules; here modules, parameters, buffers and their names stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def share_batch_norms(model: nn.Module, name: str, group: Any = None) -> None:
 
     Parameters
     ----------
-    name : of the network, for messages.
+    name : the network's name, for messages.
     group
         torch's process group; None: the default one.
 

@@ -73,7 +73,7 @@ def build_network(  # noqa: PLR0913 (options are keywords)
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all devices
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices
         options: dict[str, Any] = {"kernel": kernel, "patch": patch, "branch_gain": branch_gain}
         if (name := check_options(arch, stem_stride=stem_stride, **options)) is not None:
             model = _small(arch, name, drop_path, options, in_chans=channels, num_classes=classes)
@@ -87,7 +87,7 @@ def build_network(  # noqa: PLR0913 (options are keywords)
 
 
 def find_small(arch: str) -> Name | None:
-    """Return what the name of a network of one resolution says; None for any other name, such as one of timm's.
+    """Return the parts of the name of a network of one resolution; None for any other name, such as one of timm's.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def find_small(arch: str) -> Name | None:
 
 
 def _is_timms(arch: str) -> bool:
-    """True for a ConvMixer of timm's; its source is searched instead of importing timm, which takes seconds."""
+    """True if timm has a ConvMixer of this name. Its source is searched, since importing timm takes seconds."""
     if "timm" not in sys.modules and (spec := importlib.util.find_spec("timm")) and spec.origin:
         with contextlib.suppress(OSError):
             return f"\ndef {arch}(" in Path(spec.origin).with_name("models").joinpath("convmixer.py").read_text("utf-8")
@@ -145,16 +145,16 @@ def check_options(
             raise MkfaError(f"--kernel {size}", problem, f"choose {size - 1} or {size + 1}")
     if branch_gain is not None:
         if name is None or name.kind == "convmixer":
-            problem = "has no branches that could start at another gain"
+            problem = "has no branches whose initial gain could be chosen"
             raise MkfaError(arch, problem, "use --branch-gain with resmixer_C_L or convnext_C_L only")
         if not 0 < branch_gain < math.inf:
-            problem = "is not a weight that a branch could start with and learn"
+            problem = "is not an initial weight from which a branch can learn"
             raise MkfaError(f"--branch-gain {branch_gain:g}", problem, "choose a number above 0, such as 0.3")
     return name
 
 
 def _small(arch: str, name: Name, drop_path: float, asked: Mapping[str, Any], **options: Any) -> Any:
-    """Return the network of one resolution with that name; `asked` are options of `build_network`, None for default."""
+    """Build the network of one resolution with that name; in `asked`, options of `build_network`, None is a default."""
     made = {key: getattr(name.defaults, key) if value is None else value for key, value in asked.items()}
     options |= {"kernel_size": made["kernel"], "patch_size": made["patch"]}
     if name.kind == "convmixer":
@@ -206,9 +206,9 @@ def _timm(arch: str, *, classes: int, channels: int, size: int, drop_path: float
 
 
 def unknown_network(arch: str, known: Sequence[str]) -> UnknownNameError:
-    """Return the error for a name that neither is of one resolution nor among timm's names."""
+    """Return the error for a name that is neither one of timm's nor that of a network of one resolution."""
     remedy = nearest(arch, known) or f"choose from timm.list_models(), {FORMS}"
-    return UnknownNameError(arch, "unknown architecture, neither in timm nor of one resolution", remedy)
+    return UnknownNameError(arch, "unknown architecture: neither one of timm's nor of one resolution", remedy)
 
 
 def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:

@@ -174,7 +174,7 @@ def _quick_classes() -> tuple[Any, Any, Any]:
             return own
 
     class QuickOffset(QuickDepthwise):
-        """The same with an offset (`mkfa.networks.offset`), whose gradient is the sum of the weight gradient's taps."""
+        """The same with an offset (`mkfa.networks.offset`); its gradient is the sum of the weight gradient's taps."""
 
         offset: nn.Parameter
 

@@ -1,7 +1,7 @@
 """Stochastic depth whose draws are inputs: drawn for a whole batch before the forward pass (torch inside functions).
 
-timm's `DropPath` draws in the forward pass, for the images that it gets there. A step whose draws are made before it
-can be captured as a CUDA graph, and a process that computes a part of a batch can use the draws of the whole batch.
+timm's `DropPath` draws in the forward pass, for the images that it gets there. If the draws are made beforehand, a step
+can be captured as a CUDA graph, and a process that computes part of a batch can use the draws of the whole batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _IMAGES = 2
-"""Images in the pass that finds the calls."""
+"""Number of images in the forward pass that finds the calls."""
 
 
 class DropPaths:

@@ -1,4 +1,5 @@
-"""Several networks of one architecture computed as one, for devices that a small network cannot fill (torch inside).
+"""Several networks of one architecture computed as one, for devices that a small network cannot fill (torch inside
+functions).
 
 The channels of k networks are concatenated: images enter as (B, k C, H, W), logits leave as (B, k classes). Every
 tensor of the group is the networks' own tensors concatenated along the first dimension, and keeps its name.
@@ -105,7 +106,7 @@ def check_grouped(model: nn.Module) -> None:
     pair = [copy.deepcopy(model).to("cpu", torch.float64).eval() for _ in range(2)]
     with torch.no_grad():
         for parameter in (p for one in pair for p in one.parameters()):
-            if parameter.ndim < 2:  # gains that start near 0, as layer scale does, would hide what follows
+            if parameter.ndim < 2:  # a gain that starts near 0, such as layer scale, would hide what precedes it
                 parameter.uniform_(-1, 1, generator=generator)
             else:
                 parameter.mul_(1 + 0.5 * torch.rand(parameter.shape, generator=generator, dtype=torch.float64))
@@ -114,10 +115,10 @@ def check_grouped(model: nn.Module) -> None:
         alone = torch.cat([one(part) for one, part in zip(pair, x.chunk(2, 1), strict=True)], 1)
         try:
             grouped = group_networks(pair)(x)
-        except (RuntimeError, ValueError, IndexError) as error:  # its own code expects one network's channels
+        except (RuntimeError, ValueError, IndexError) as error:  # the network's own code expects the channels of one
             raise _refusal(model, f"cannot compute several networks at once ({str(error)[:100]})") from error
     if grouped.shape != alone.shape or float((grouped - alone).abs().max()) > _TOLERANCE * float(alone.abs().max()):
-        raise _refusal(model, "mixes channels outside of its layers")
+        raise _refusal(model, "mixes channels outside its layers")
 
 
 def _refusal(model: nn.Module, problem: str) -> MkfaError:
@@ -143,7 +144,7 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _join(module: nn.Module, own: Sequence[nn.Module]) -> None:
-    """Concatenate the modules' tensors into the group's, and make them views of it."""
+    """Concatenate the tensors of the modules `own` into the group's module, and make them views of its tensors."""
     import torch
 
     for holder, name in _named_tensors(module):
@@ -191,13 +192,13 @@ def _convert(name: str, module: Any, k: int) -> None:
     elif isinstance(module, DropPath) and module.drop_prob:
         module.__class__ = drop
     elif any(True for _ in _named_tensors(module)) and not any(True for _ in module.children()):
-        problem = f"has a layer {name} of the kind {kind.__name__}, which has no grouped form"
+        problem = f"has layer {name} of class {kind.__name__}, which has no grouped form"
         raise MkfaError("--strategy stacked", problem, "choose another strategy, such as alone")
     module.runs = k
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    """Make a convolution of `mkfa.networks` PyTorch's own, or one with an offset; False for any other class."""
+    """Turn a convolution of `mkfa.networks` back into PyTorch's or one with an offset; False for any other class."""
     from torch import nn
 
     from mkfa.networks.cpu_gradients import is_quick

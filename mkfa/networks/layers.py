@@ -62,7 +62,7 @@ def followers(model: nn.Module, what: str = "depthwise") -> dict[str, tuple[tupl
 
 
 def norms_after(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
-    """Return the norm layer of each of some layers: layer name -> norm name; layers without one are left out.
+    """Return the norm layer that belongs to each of these layers, by layer name; layers without one are left out.
 
     A layer's norm is the batch, layer or group norm that is called next after it, before any other convolution or
     linear layer, and has as many channels as the layer has outputs. An activation may lie between, as in ConvMixer.
@@ -89,7 +89,7 @@ def norms_after(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
 
 
 def _channels_of(norm: Any) -> int:
-    """Return the channels that a norm layer has weights for; -1 if it has none of one dimension."""
+    """Return a norm layer's number of channels; -1 if it normalises several dimensions at once, or none is stated."""
     for key in ("num_features", "num_channels", "normalized_shape"):
         value = getattr(norm, key, None)
         if value is not None:
@@ -98,7 +98,7 @@ def _channels_of(norm: Any) -> int:
 
 
 def _order_of_calls(model: Any, kinds: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    """Return the modules of some kinds as (name, module), in order of call; a module called twice appears twice."""
+    """Return the modules of these kinds as (name, module), in order of call; a module called twice appears twice."""
     calls: list[tuple[str, Any]] = []
 
     def note(name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Names of networks of one resolution, `KIND_C_L` with C channels and L layers, and their options (standard library).
+"""Names of networks of one resolution, `KIND_C_L` with C channels and L layers, and their options (standard library
+only).
 
 One resolution means: patches, then L blocks on a feature map of one size. Nothing but the depthwise layers mixes pixels
 after the patches, so that an experiment can see what their filters do. In networks with stages, the stem and the
@@ -26,13 +27,13 @@ class Kind:
 KINDS: Mapping[str, Kind] = FrozenDict(
     {"resmixer": Kind(7, 4, 0.3), "convnext": Kind(7, 4, 1e-6), "convmixer": Kind(7, 2, 0.0)}
 )
-"""`mkfa.networks.residual_mixer`, `mkfa.networks.isotropic_convnext`, and timm's ConvMixer."""
+"""Kinds by name. They are built by `mkfa.networks.residual_mixer`, `mkfa.networks.isotropic_convnext`, and timm."""
 FORMS = "resmixer_C_L, convnext_C_L or convmixer_C_L"
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name taken apart: what it says, and the defaults of its kind."""
+    """The parts of a name, and the defaults of its kind."""
 
     kind: str
     width: int
@@ -45,9 +46,9 @@ class Name:
 
 
 def parse_name(arch: str) -> Name | None:
-    """Return what a name says; None for a name of any other form.
+    """Return the parts of a name; None for a name of any other form.
 
-    timm has networks of the form `convmixer_C_L` too, which a caller must tell apart.
+    Some of timm's networks have names of the form `convmixer_C_L` too; the caller must tell them apart.
 
     Examples
     --------
@@ -59,9 +60,9 @@ def parse_name(arch: str) -> Name | None:
 
 
 def without_defaults(arch: str, options: Mapping[str, float]) -> dict[str, float]:
-    """Return a network's options without those at their defaults, so that two ways to ask for it name the same run.
+    """Return a network's options without those at their defaults, so that stating a default makes no other run.
 
-    Options of a ConvMixer are returned unchanged: runs of earlier versions carry theirs spelled out.
+    Options of a ConvMixer are returned unchanged, since earlier versions recorded its defaults too.
 
     Examples
     --------

@@ -1,4 +1,5 @@
-"""A trained constant for each channel of a frozen depthwise layer, added to all taps of its kernel (torch inside).
+"""A trained constant for each channel of a frozen depthwise layer, added to all taps of its kernel (torch inside
+functions).
 
 The layer convolves with weight + offset. The weight keeps its name and value; the offset is a separate parameter,
 `offset`, of shape (channels, 1, 1, 1), initially zero.
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def add_offset(name: str, conv: nn.Module) -> nn.Parameter:
     """Give a convolution a trained offset per output channel, in place; return the offset.
 
-    Raises MkfaError: the layer is of another class than torch's, which may convolve in another way.
+    Raises MkfaError: the layer's class is not torch's, and may convolve in another way.
 
     Examples
     --------

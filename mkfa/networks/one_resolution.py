@@ -1,5 +1,5 @@
-"""What networks of one resolution share: all but stem and blocks, with the methods that timm expects (torch inside
-functions)."""
+"""The base class of networks of one resolution: everything but the stem and the blocks, with the methods that timm
+expects (torch inside functions)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def base_class(kind: str) -> type[nn.Module]:
     """Return the class OneResolution (torch.nn.Module) for a kind of `mkfa.networks.names.KINDS`.
 
     Its parameters are the channels and layers, `kernel_size`, `patch_size`, `branch_gain`, and timm's `in_chans`,
-    `num_classes` and `drop_path_rate` (stochastic depth, rising linearly from 0 with depth). Classes derived from it
-    make the parts: stem, blocks, and the norm of the mean over positions.
+    `num_classes` and `drop_path_rate` (stochastic depth, rising linearly from 0 with depth). Derived classes make the
+    parts: stem, blocks, and the norm of the mean over positions.
     """
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Put networks of one resolution into timm's registry (timm inside functions)."""
+"""Register networks of one resolution with timm (timm inside functions)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def register(arch: str) -> None:
 
     said = parse_name(arch)
     if said is None or said.kind == "convmixer":
-        raise ValueError(f"{arch}: neither a residual mixer nor an isotropic ConvNeXt: resmixer_C_L, convnext_C_L")
+        raise ValueError(f"{arch}: neither a residual mixer (resmixer_C_L) nor an isotropic ConvNeXt (convnext_C_L)")
     if timm.is_model(arch):
         return
     network = (residual_mixer if said.kind == "resmixer" else isotropic_convnext).network_class()

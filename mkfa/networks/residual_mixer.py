@@ -1,4 +1,4 @@
-"""The residual mixer: a small network of one resolution in which filters can be seen (torch inside functions).
+"""The residual mixer: a small network of one resolution that shows what filters do (torch inside functions).
 
 **Why it exists.** An experiment can show an effect of filters only in a network that trains well and depends on them.
 In a network with downsampling, the stem and the downsampling convolutions mix pixels too, and filters frozen at
@@ -6,15 +6,16 @@ identity cost little.
 
 A ConvMixer (Trockman and Kolter 2022, arXiv 2201.09792) has one resolution, so that after the patches its depthwise
 layers alone mix pixels. But its pointwise half has no residual connection: with 18 layers and 32 channels it hardly
-trains in a few hundred steps, and seeds differ by more than filters do. Here both halves are residual branches, and
-both start small:
+trains in a few hundred steps, and accuracy differs more between seeds than between filters. Here both halves are
+residual branches, and both start small:
 
     x <- x + BN(GELU(depthwise x)),    x <- x + BN(GELU(pointwise x)),
 
 with the weight of either batch norm starting at `branch_gain`, by default .3, so that 18 layers start near the identity
-(the idea of SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0 so that filters have gradients at once).
+(the idea of SkipInit, De and Smith 2020, arXiv 2002.10444, with a gain above 0, so that filters get gradients from the
+first step on).
 
-**Names.** `resmixer_C_L` has C channels and L layers; `mkfa.networks.registry` makes such names known to timm.
+**Names.** `resmixer_C_L` has C channels and L layers; `mkfa.networks.registry` registers such names with timm.
 """
 
 from __future__ import annotations

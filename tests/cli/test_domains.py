@@ -79,7 +79,7 @@ def test_what_was_packed_is_described_and_drawn(run, folder, tmp_path):
         assert min(picture.size) > 100
     for words in (("show", folder), (folder,)):
         text = run(*words, "--size", 9)
-        assert "mine: 2 classes; images a class: 1 to 2 (median 1.5) to train" in " ".join(text.stdout.split())
+        assert "mine: 2 classes; images per class: 1 to 2 (median 1.5) to train" in " ".join(text.stdout.split())
         assert (
             "5 of 6 images show one colour only (2 black, 1 white), such as training image 0 of class c0" in text.stderr
         )

@@ -215,7 +215,7 @@ def test_any_image_folder_is_a_domain(mine):
     with Image.open(mine / "train/a/0.png") as first:
         assert np.array_equal(domain.x_train[0], np.asarray(first)[:, 4:20])
     assert notes[0].startswith("decoding mine once, at 16 px, into ")
-    assert notes[1].startswith("mine: 2 classes; images a class: 3 to train, 2 to test; pixels have mean ")
+    assert notes[1].startswith("mine: 2 classes; images per class: 3 to train, 2 to test; pixels have mean ")
     assert notes[2:] == ["mine: 4 test images are among the training images too, so that accuracy is too high"]
     assert counts[-1] == (10, 10)
     assert load_domain(str(mine), size=16, notify=notes.append).digest == domain.digest

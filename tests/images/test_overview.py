@@ -77,7 +77,9 @@ def test_large_sets_are_sampled_and_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr(overview, "COMPARED", 1)
     fewer = describe_domain(path)
     assert (fewer.mean, fewer.sd, fewer.looked_at) == pytest.approx((part.mean, part.sd, part.looked_at))
-    assert fewer.shared is None and list(fewer.warnings()) == ["the set is too large to look for equal images (0 GiB)"]
+    assert fewer.shared is None and list(fewer.warnings()) == [
+        "equal images were not looked for, as the set is larger than 0 GiB"
+    ]
 
 
 def test_the_bundled_sets_have_no_test_image_among_the_training_images():
@@ -88,7 +90,7 @@ def test_the_bundled_sets_have_no_test_image_among_the_training_images():
 
 def test_an_overview_is_a_result(tmp_path):
     found = described(*made())
-    assert repr(found).startswith("<Overview: made: 3 classes; images a class: 20 to train, 10 to test; pixels have")
+    assert repr(found).startswith("<Overview: made: 3 classes; images per class: 20 to train, 10 to test; pixels have")
     assert found.rows()[0] == {"class": "a", "train": 20, "test": 10}
     assert found.to_dict()["format"] == "mkfa.domain_overview"
     assert found.save(tmp_path / "o.json").is_file()

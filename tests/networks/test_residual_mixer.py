@@ -117,11 +117,11 @@ def test_the_registered_network_is_the_built_one():
         ("resmixer_99999999_2", {}, "would have 20,000,009 billion weights"),
         ("resmixer_8_2", {"patch": 64}, "does not accept images of 3x16x16.*a smaller --patch"),
         ("resmixer_8_2", {"stem_stride": 2}, "pass --patch instead"),
-        ("resmixer_8_2", {"branch_gain": 0.0}, "--branch-gain 0: is not a weight"),
+        ("resmixer_8_2", {"branch_gain": 0.0}, "--branch-gain 0: is not an initial weight"),
         ("resmixer_8_2", {"branch_gain": float("nan")}, "--branch-gain nan: "),
         ("convmixer_8_2", {"branch_gain": 0.3}, "convmixer_8_2: has no branches.*resmixer_C_L or convnext_C_L only"),
         ("convnext_atto", {"branch_gain": 0.3}, "convnext_atto: has no branches.*resmixer_C_L or convnext_C_L only"),
-        ("resmixer_8", {}, "unknown architecture, neither in timm nor of one resolution"),
+        ("resmixer_8", {}, "unknown architecture: neither one of timm's nor of one resolution"),
     ],
 )
 def test_what_it_cannot_be_is_said(arch, options, words):
