@@ -1,4 +1,4 @@
-"""Which engine carries out a plan. A further engine is a module with `open_engine` and a row of `ENGINES`."""
+"""Which engine carries out a plan. To add an engine, write a module with `open_engine` and a row of `ENGINES`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An engine: its module, where it trains, and the options of `Execution` that only it heeds."""
+    """An engine: its module, where it trains, and the options of `Execution` that it alone uses."""
 
     module: str
     where: str

@@ -1,8 +1,9 @@
 """Try every path of training on a device, five steps each, and say what holds: `mkfa doctor --device`.
 
 The checks run in a process of their own, and the compiler, which takes longer than all others together, in another one
-beside it. They are ended when the time is over; what they had not come to, or died of, is said as such. Each check
-compares the weights that its path ends with with those of the plain path: one run at a time, float32, nothing compiled.
+beside it. Both are ended when the time is over; a check that was not reached, or in which the process died, is reported
+as such. Each check compares its path's final weights with those of the plain path: one run at a time, float32, nothing
+compiled.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ SECONDS = 60.0
 """Time for all checks."""
 STEPS = 5
 _COMPILE = "compile"
-"""The check with a process of its own: 38 seconds of a CPU, of which a C++ compiler takes most; all others take 19."""
+"""The check with a process of its own. On a CPU it takes 38 seconds, most of them in a C++ compiler; all others take
+19."""
 NETWORK, DOMAIN = "convmixer_8_2", "digits"
 CLOSE, _TF32, _AMP = 5e-3, 2e-2, 1e-1
 """Relative distance of weights that counts as rounding in float32, TF32 and bfloat16. Five steps move them by 0.25, and
@@ -119,7 +121,7 @@ def _wait(child: Any, until: float) -> int | None:
 
 
 def _checks_of(names: Sequence[str], out: Any, code: int | None, seconds: str) -> Iterator[Check]:
-    """Return what a process has found, and of other checks why it has not."""
+    """Return the results of a process, and why there is none for the checks that lack one."""
     out.seek(0)
     found = [Check(**json.loads(line)) for line in out.read().splitlines()]
     yield from found
@@ -196,7 +198,7 @@ class _Bench:
         distance = max(_distance(a, b) for a, b in zip(found, self.plain, strict=False))
         if not distance <= (limit or (CLOSE if self.kind == "cpu" else _TF32)):
             raise ValueError(f"weights are {distance:.1e} from those of the plain path")
-        return f"{distance:.1e} from the plain path" if distance else "as the plain path, to the bit"
+        return f"{distance:.1e} from the plain path" if distance else "the same as the plain path, bit for bit"
 
     def only(self, *kinds: str, needs: str) -> None:
         if self.kind not in kinds:
@@ -213,9 +215,9 @@ def _distance(a: Weights, b: Weights) -> float:
 def _training(bench: _Bench) -> str:
     again = bench.compare(bench.train("again", seeds=2))
     if bench.kind == "cpu":
-        return f"a second time {again}"
+        return f"trained again: {again}"
     other = bench.compare(bench.train("cpu", device="cpu"), 2 * _TF32)
-    return f"a second time {again}; on the CPU {other}"
+    return f"trained again: {again}; on the CPU: {other}"
 
 
 def _channels_last(bench: _Bench) -> str:
@@ -298,7 +300,7 @@ CHECKS: dict[str, Callable[[_Bench], str]] = {
     "processes": _processes,
     _COMPILE: _compile,
 }
-"""The paths, those that may take long last."""
+"""The checks, by name; those that may take long come last."""
 
 
 def _run(device: str, names: Sequence[str]) -> Iterator[Check]:
@@ -314,7 +316,7 @@ def _run(device: str, names: Sequence[str]) -> Iterator[Check]:
 
 
 def main(words: list[str]) -> None:
-    """Print a JSON line for each check: DEVICE NAMES..."""
+    """Print a JSON line for each check; `words` are the device and the names of the checks."""
     for check in _run(words[0], words[1:]):
         print(json.dumps(asdict(check)), flush=True)
 

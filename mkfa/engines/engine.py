@@ -1,6 +1,6 @@
-"""What an engine is: it carries orders out, and knows nothing of experiments or of what depends on what.
+"""What an engine is: it carries orders out, and knows nothing of experiments or of which runs depend on which.
 
-A further engine is a module with `open_engine` and a row of `mkfa.engines.choice.ENGINES`.
+To add an engine, write a module with `open_engine` and a row of `mkfa.engines.choice.ENGINES`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run is in a queue that outlives this process; `how` goes on with "2 ...", such as "submitted as job 7"."""
+    """A run is in a queue that outlives this process; `how` ends a sentence that begins with a number of runs, such as
+    "submitted as job 7"."""
 
     how: str
 
@@ -64,7 +65,7 @@ class HandedOver(MkfaError):
 
 
 End = Outcome | Died | Queued | MkfaError | Stopped
-"""How a run ended for the engine."""
+"""How a run ended, as the engine sees it."""
 
 
 class Engine(Protocol):
@@ -82,7 +83,7 @@ class Engine(Protocol):
         """Raise MkfaError if runs cannot be trained here; called before any other method, and leaves nothing behind."""
 
     def places(self) -> Sequence[Place]:
-        """Return where runs can be trained at a time."""
+        """Return the places where runs can be trained, one run in each at a time."""
 
     def submit(self, planned: PlannedRun) -> bool:
         """Start a run; False if every place is taken.
@@ -91,9 +92,9 @@ class Engine(Protocol):
         """
 
     def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
-        """Wait a moment, tell the progress of the runs, and return those that are no longer in progress.
+        """Wait a moment, report the progress of the runs to `tell`, and return those that are no longer in progress.
 
-        An engine that trains in this process heeds `stop` while it waits.
+        An engine that trains in this process looks at `stop` while it waits.
         """
 
     def stop(self) -> None:
@@ -101,7 +102,7 @@ class Engine(Protocol):
 
 
 def check_devices(plan: Sequence[PlannedRun], engine: Engine) -> None:
-    """Refuse to go on with runs on another kind of device than they were started on.
+    """Refuse to continue runs on another kind of device than they were started on.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def check_devices(plan: Sequence[PlannedRun], engine: Engine) -> None:
         folder = RunFolder(engine.root, planned.spec)
         begun = folder.begun_on()
         if begun and begun not in kinds and not (folder.path / RESULT).exists():
-            problem = f"was started on {begun} and cannot go on on {' or '.join(sorted(kinds))}"
+            problem = f"was started on {begun} and cannot continue on {' or '.join(sorted(kinds))}"
             raise MkfaError(planned.spec.label, problem, f"pass --device {begun}, or remove {folder.path}")
 
 
@@ -135,7 +136,7 @@ class Timer(Protocol):
 
 @runtime_checkable
 class Choosy(Protocol):
-    """An engine that trains together only runs that fit together."""
+    """An engine that trains runs together only if they are of one kind."""
 
     def takes(self, planned: PlannedRun) -> bool:
-        """Return whether a run fits to those in progress; if there are none, every run does."""
+        """Return whether a run can join those in progress; if there are none, every run can."""

@@ -24,7 +24,7 @@ from mkfa.training.run import Run, recipe_of
 from mkfa.training.spec import RunSpec
 
 TIMED_STEPS = 20
-"""Steps of a group of runs that are timed."""
+"""Number of steps of a group of runs that are timed."""
 _LONG_STEP = 0.1
 """Seconds; steps that take longer are timed with fewer repetitions."""
 
@@ -138,7 +138,7 @@ def count_steps(plan: Sequence[PlannedRun], domains: Domains, *, root: Path) -> 
 
 
 def is_left(planned: PlannedRun, root: Path) -> bool:
-    """Return whether a run has to be trained. One with a damaged result has not: the sweep reports it as failed."""
+    """Return whether a run has to be trained. One with a damaged result need not: the sweep reports it as failed."""
     try:
         return RunFolder(root, planned.spec).result() is None
     except MkfaError:
@@ -162,7 +162,7 @@ def time_group(
     Returns
     -------
     Timing
-        Seconds for a step of all runs; and per evaluated image, for which the others wait.
+        Seconds for a step of all runs, and per evaluated image; while one run is evaluated, the others wait.
     int
         The most bytes of a CUDA device that were in use; 0 on other devices.
     """
@@ -231,7 +231,7 @@ class Specimen:
             return Timing(mean, self.time_image(mean))
 
     def time_image(self, step: float) -> float:
-        """Return the seconds per evaluated image of a network whose training steps take so many."""
+        """Return the seconds per evaluated image of a network whose training steps take `step` seconds."""
         images = self.run.test_set.first(EVALUATION_BATCH if step < _LONG_STEP else EVALUATION_BATCH // 4)
         start = time.perf_counter()
         self.run.evaluate(images)

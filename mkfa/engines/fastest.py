@@ -1,8 +1,8 @@
 """Which strategy computes runs on this machine's device: the one that is asked for, or the fastest of those timed.
 
-On a CPU, processes win, and nothing is timed. On another device, the first steps of every strategy are timed with more
-and more runs at a time, until memory is short or the rate no longer grows. What was found is kept in mkfa's folder for
-each device, network, image size, batch and version.
+On a CPU, processes are used, and nothing is timed. On another device, the first steps of every strategy are timed with
+more and more runs at a time, until memory is short or the rate no longer grows. The timings are kept in mkfa's folder
+for each device, network, image size, batch and version.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ STRATEGIES = {
     "stacked": "runs at a time computed as one network",
 }
 COUNTS = (1, 2, 4, 8)
-"""Runs at a time that are timed."""
+"""Numbers of runs at a time that are timed."""
 GAIN = 1.05
-"""Ratio of rates from which on more runs at a time are worth their memory."""
+"""More runs at a time are worth their memory if they raise the rate by this factor."""
 FILE = "strategies.json"
-"""In mkfa's folder: what was found, by device, network, size, batch and version."""
+"""In mkfa's folder: the timings, by device, network, size, batch and version."""
 Timer = Callable[[str, RunSpec, int], tuple[float, int]]
-"""Returns seconds per step of all runs, and bytes of the device at most (0: unknown)."""
+"""Returns the seconds per step of all runs, and the most bytes of the device that were in use (0: unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Choice:
 
 
 def check_strategy(execution: Execution) -> None:
-    """Raise MkfaError for an unknown strategy, or one that the device or the other options do not go with.
+    """Raise MkfaError for an unknown strategy, or one that does not go with the device or the other options.
 
     Examples
     --------
@@ -88,12 +88,12 @@ def check_networks(execution: Execution, plan: Sequence[PlannedRun], domains: Do
 
 
 def choose(execution: Execution, plan: Sequence[PlannedRun], domains: Domains, *, devices: int, timer: Timer) -> Choice:
-    """Return how the runs of a plan are computed on this machine; `count` is 0 where the processes decide.
+    """Return how the runs of a plan are computed on this machine; with strategy "processes", `count` is 0.
 
     Parameters
     ----------
     plan : the runs that are left.
-    devices : how many devices the runs may use, which count as alike: `count` is that of each.
+    devices : how many devices the runs may use. They are taken to be alike, and `count` is for each of them.
     timer : times 20 steps of runs that need no source, on one device.
     """
     name, most = execution.strategy, -(-len(plan) // devices)
@@ -132,7 +132,7 @@ def _time_all(names: Sequence[str], spec: RunSpec, batch: int, most: int, timer:
                 break
             try:
                 seconds, size = timer(name, spec, count)
-            except (RuntimeError, MkfaError) as error:  # memory is short, or the strategy cannot do this network
+            except (RuntimeError, MkfaError) as error:  # memory is short, or the strategy cannot compute this network
                 row["problem"] = one_line(str(error))[:200]
                 break
             rate = count * batch / seconds
@@ -162,7 +162,7 @@ def _key(spec: RunSpec, domains: Domains, execution: Execution, asked: Sequence[
 
 
 def _kept() -> dict[str, list[dict[str, Any]]]:
-    """Return what earlier calls found; nothing where the file is missing or damaged."""
+    """Return the timings of earlier calls; none if the file is missing or damaged."""
     try:
         return dict((read_json(home() / FILE) or {}).get("timed", {}))
     except MkfaError:

@@ -30,14 +30,14 @@ from mkfa.training.stopping import Stop, Stopped
 from mkfa.training.strategies import GROUPS, Group
 
 _MOMENT = 0.2
-"""Seconds of training between looks at what the sweep wants."""
+"""Seconds of training after which the sweep gets its turn."""
 
 
 def kind_of(spec: RunSpec, domains: Domains) -> tuple[object, ...]:
     """Return what runs must have in common to be computed together."""
     domain, recipe = domains[spec.domain], recipe_of(spec)
     arm = None if spec.arm == BASE else find_arm(spec.arm)
-    layers = (spec.what, spec.layers)  # where norms are held, or offsets added, the networks differ in kind
+    layers = (spec.what, spec.layers)  # frozen norms and added offsets make networks of another kind
     held = layers if arm and spec.with_norm and arm.copies_norm and arm.frozen else ()
     offset = layers if arm and arm.offset else ()
     shape = recipe.size or domain.size, domain.channels, len(domain.classes), min(recipe.batch, len(domain.y_train))
@@ -46,7 +46,7 @@ def kind_of(spec: RunSpec, domains: Domains) -> tuple[object, ...]:
 
 @dataclass(slots=True)
 class _Member:
-    """A run in progress: its steps, and the batch that it waits to have computed."""
+    """A run in progress: its steps, and the batch that is to be computed next."""
 
     planned: PlannedRun
     steps: Any
@@ -54,7 +54,7 @@ class _Member:
 
 
 class Together:
-    """Runs of one kind at a time in this process: an `mkfa.engines.sweep.Engine`."""
+    """Several runs of one kind at a time in this process: an `mkfa.engines.engine.Engine`."""
 
     def __init__(self, execution: Execution, strategy: str, count: int, domains: Domains, root: Path) -> None:
         self.execution, self.strategy, self.count = execution, strategy, count
@@ -64,7 +64,7 @@ class Together:
         self.group: Group = GROUPS[strategy]()
         self.members: list[_Member] = []
         self.aside: list[PlannedRun] = []
-        """Runs that were submitted, and for which memory is too short at present."""
+        """Runs that were submitted, and for which there is too little memory at present."""
         self.ended: list[tuple[PlannedRun, End]] = []
 
     @cached_property
@@ -95,7 +95,7 @@ class Together:
         return True
 
     def _begin(self, planned: PlannedRun) -> None:
-        """Prepare the first batch of a run; it may also end at once."""
+        """Prepare the first batch of a run; the run may also end at once."""
         steps = train_planned(
             planned,
             self.domains,
@@ -165,7 +165,7 @@ class Together:
         return False
 
     def _make_smaller(self) -> None:
-        """Start half of the runs again from their checkpoints, the others after them; a single one cannot be trained.
+        """Start half of the runs again from their checkpoints, and the others after them; a run that is alone fails.
 
         The step that failed may have updated some of the runs, so that their state in memory is of no use.
         """
@@ -193,6 +193,6 @@ class Together:
         """Do nothing: the runs look at `stop` themselves."""
 
     def time(self, spec: RunSpec) -> Timing:
-        """Time steps of as many runs at a time."""
+        """Time steps with as many runs at a time as the group trains."""
         whole = replace(self.execution, share=self.execution.share * self.count)
         return time_group(self.strategy, spec, self.domains, execution=whole, count=self.count)[0]

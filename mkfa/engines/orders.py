@@ -1,4 +1,4 @@
-"""The engine that writes orders and trains nothing: `mkfa work FOLDER` carries them out, alone or below torchrun."""
+"""The engine that writes orders and trains nothing: `mkfa work FOLDER` carries them out, alone or under torchrun."""
 
 from __future__ import annotations
 

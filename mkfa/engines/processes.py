@@ -1,7 +1,7 @@
 """The engine that trains several runs at a time, each in a process of its own; and the choice of an engine.
 
-Each worker trains one run folder after another, with the results of runs that are trained one after the other with the
-same number of threads. On several devices a worker of each may train a group of runs at a time.
+Each worker trains one run folder after another. The results are the same as in one process with the same number of
+threads. On several devices, the worker of each device may train a group of runs at a time.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def divide(execution: Execution, plan: Sequence[PlannedRun]) -> tuple[Execution,
 
 
 def _independent(plan: Sequence[PlannedRun]) -> int:
-    """Return how many runs can run concurrently: those without a source run, or those that wait for one."""
+    """Return how many runs can be trained concurrently: those without a source run, or those that wait for one."""
     waiting = sum(p.source_run is not None for p in plan)
     return max(waiting, len(plan) - waiting)
 
@@ -112,7 +112,7 @@ def open_engine(
 
 
 def _divide_group(group: Execution, devices: Sequence[str], runs: int) -> list[Execution]:
-    """Return the executions of the groups, one on each device, that together train so many runs at a time."""
+    """Return the executions of the groups, one on each device, that together train `runs` runs at a time."""
     import torch
 
     count = len(devices)
@@ -207,7 +207,7 @@ class Workers:
     def __init__(self, executions: Sequence[Execution], domains: Domains, root: Path) -> None:
         self.executions, self.domains, self.root = tuple(executions), domains, root
         self.processes: dict[int, _Process] = {}
-        """By the number of their `executions`."""
+        """The processes, by the index of their execution."""
         self.unbegun: list[PlannedRun] = []
         """Runs of processes that were ended before they could begin."""
 
@@ -264,7 +264,7 @@ class Workers:
         return True
 
     def _fitting(self, planned: PlannedRun) -> list[int]:
-        """Return the numbers of the processes that have room for a run, and train no others of another kind."""
+        """Return the indices of the processes that have room for a run and train no run of another kind."""
 
         def fits(number: int, how: Execution) -> bool:
             runs = self._runs(number)
@@ -280,7 +280,7 @@ class Workers:
         return self.processes[number].runs if number in self.processes else {}
 
     def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
-        """Tell the progress that the processes report within a moment, and return the runs that ended.
+        """Pass on the progress that the processes report within a moment, and return the runs that ended.
 
         Raises
         ------
@@ -296,7 +296,7 @@ class Workers:
                 if not process.ready:
                     raise self._broken(process)
                 for planned in process.runs.values():
-                    first = planned is next(iter(process.runs.values()))  # memory was short once
+                    first = planned is next(iter(process.runs.values()))  # one killed process halves the runs once
                     ends.append((planned, Died(f"its process {process.end}", memory=first and process.was_killed)))
                 continue
             name, message = message

@@ -1,10 +1,10 @@
 """The engine that trains runs as tasks of a running Ray cluster, over a folder that its nodes share.
 
-It connects to a cluster, and starts and stops nothing of it. Orders and results go through the run folders; what goes
-through Ray is a path. A task of a node that dies is lost to Ray, and the sweep tries it again elsewhere, from its
-checkpoint.
+It connects to a running cluster, and neither starts nor stops any part of it. Orders and results go through the run
+folders; what goes through Ray is a path. If a node dies, Ray gives its tasks up, and the sweep tries the runs again
+elsewhere, from their checkpoints.
 
-Whoever reaches the port of a Ray cluster runs code on it: start clusters with `RAY_AUTH_MODE=token`.
+Whoever reaches the port of a Ray cluster can run code on it: start clusters with `RAY_AUTH_MODE=token`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ANSWER = 120.0
 """Seconds that nodes get to start a process and answer the first question."""
 
 LIBRARIES = 1 << 29
-"""Bytes of a process that has imported everything and trains nothing."""
+"""Bytes that a process needs that has imported everything and trains nothing."""
 
 
 def open_engine(execution: Execution, plan: Sequence[PlannedRun], *, domains: Domains, root: Path) -> Ray:
@@ -143,9 +143,9 @@ class Ray:
         """True if this object made the connection."""
         self.tasks: dict[Any, PlannedRun] = {}
         self.memory: dict[tuple[object, ...], int] = {}
-        """Bytes that runs of a kind need."""
+        """Bytes that a run needs, by the kind of run."""
         self.known: list[Place] = []
-        """The places that there were at the beginning: all nodes may be lost for a while."""
+        """The places at the beginning, which count while all nodes are lost."""
 
     def __enter__(self) -> Ray:
         return self
@@ -187,10 +187,10 @@ class Ray:
         (self.root / STOP_FILE).unlink(missing_ok=True)
 
     def places(self) -> list[Place]:
-        """Return a place for every run that the cluster can train at a time, were all as large as the plan's largest.
+        """Return the places of runs that the cluster can train at a time if all are as large as the plan's largest.
 
-        A run takes a GPU where there are any and the device allows it, or a share of one if more runs at a time are
-        asked for than there are GPUs; else as many CPUs as threads. It takes memory of its node besides.
+        A run takes a GPU if there are any and the device allows it, or a share of one if more runs at a time are asked
+        for than there are GPUs; otherwise it takes as many CPUs as threads. It also takes memory of its node.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Ray:
         return found
 
     def _memory(self, spec: RunSpec, places: Sequence[Place]) -> int:
-        """Return about the bytes of its node's memory that a run needs, at most what the largest node of a place has.
+        """Return roughly the bytes of its node's memory that a run needs, at most those of the largest node.
 
         Images do not count: they stay in memory only where it is free (`mkfa.training.memory`).
         """
@@ -278,12 +278,12 @@ class Ray:
         return True
 
     def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
-        """Wait a moment for tasks to end, and tell the progress that their folders show.
+        """Wait a moment for tasks to end, and pass on the progress that their folders show.
 
         Raises
         ------
         EngineError
-            The cluster does not answer any more.
+            The cluster no longer answers.
         """
         ray = _ray()
         try:
@@ -320,5 +320,5 @@ def _end_of(task: Any) -> End:
 
 
 def _lost(error: Exception) -> EngineError:
-    problem = f"does not answer any more ({type(error).__name__})"
+    problem = f"no longer answers ({type(error).__name__})"
     return EngineError("the Ray cluster", problem, "start it again and give the same command: runs continue")

@@ -1,4 +1,4 @@
-"""Which run goes first, and when all are over.
+"""In which order runs start, and how long all of them take.
 
 **Order.** Runs that others wait for go first, then the longest. A run counts with the longest of those that wait for it
 (the critical path of list scheduling), so that no long run is left for the end while others idle.
@@ -34,7 +34,7 @@ class Job:
 
 
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """Return jobs in the order in which they should start; equal ones keep theirs.
+    """Return jobs in the order in which they should start; equally long ones keep their order.
 
     Examples
     --------

@@ -3,16 +3,16 @@
 **Detached.** The command ends when the jobs are submitted. Given again, it takes finished runs over, submits what is
 neither finished nor in the queue, and prints the result once all runs are done.
 
-**Order.** Runs that borrow wait with `afterany` for the base runs of their plan and look at them when they start, so
-that one failed base run stops only the runs that need it.
+**Order.** Runs that borrow wait with `afterany` for the base runs of their plan and look for their results when they
+start, so that one failed base run stops only the runs that need it.
 
 **Interrupted jobs.** A job that is requeued, or whose time ends (`--signal=USR1`), saves its run and continues from the
-checkpoint in its next life. All it needs is the folder of the runs on a file system that the nodes share, and mkfa in
-the same environment.
+checkpoint when it starts again. All it needs is the folder of the runs on a file system that the nodes share, and mkfa
+in the same environment.
 
-**Nodes.** Which of them an array gets is known when it gets it. The command watches the first array for some seconds:
-if the first jobs find a node that lacks the folder or the Python, it takes back what it submitted and refuses. Nodes
-that come later are told of by `mkfa.engines.slurm_jobs`.
+**Nodes.** Which nodes an array gets is known only when it gets them. The command watches the first array for some
+seconds: if the first jobs find a node that lacks the folder or the Python, it takes back what it submitted and refuses.
+`mkfa.engines.slurm_jobs` reports nodes that come later.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Slurm:
         self.jobs = {name: job.array for name, job in jobs.items() if name not in waiting | wanted}
 
     def places(self) -> list[Place]:
-        """Return a place for every run that the nodes have CPUs for; jobs of others and limits of GPUs may leave fewer.
+        """Return a place for every run that the nodes have CPUs for; GPUs and the jobs of others may leave fewer.
 
         Raises
         ------
@@ -127,12 +127,12 @@ class Slurm:
         return found[: self.at_a_time] or [Place(self.execution, "a node")]
 
     def submit(self, planned: PlannedRun) -> bool:
-        """Take any run; those that came together go into one array."""
+        """Take any run; those that are submitted together go into one array."""
         self.taken.append(planned)
         return True
 
     def events(self, tell: Callable[[PlannedRun, Report], None], stop: Stop) -> list[tuple[PlannedRun, End]]:
-        """Submit what was taken; every run ends as `Queued`.
+        """Submit the runs that were taken; every run ends as `Queued`.
 
         Raises
         ------
@@ -234,7 +234,7 @@ def _failure(folder: RunFolder) -> str:
 
 
 def main(words: Iterable[str]) -> int:
-    """Train the run with a number in an array's list; ask for another life of the job where its time was over.
+    """Train the run with a number in an array's list; requeue the job if its time was over.
 
     A node with other versions than the submitting machine trains nothing: the run fails with a sentence.
     """

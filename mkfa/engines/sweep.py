@@ -5,7 +5,7 @@
 - A run that another process is training is waited for, and its result taken over.
 - A run whose process died, or for which memory was short, is tried twice more; the other runs go on.
 - A run that failed is reported, and the other runs go on.
-- A base run leaves its bank in the library, also if it ended while nobody was there to store it.
+- A base run leaves its bank in the library, even if the process that trained it did not store the bank.
 - Runs that an engine has put into a queue are left to it; the same command takes their results over.
 """
 
@@ -26,7 +26,7 @@ from mkfa.training.run import Report
 from mkfa.training.stopping import Stop, Stopped
 
 TRIES = 3
-"""How often a run is started whose process dies."""
+"""How often a run whose process dies is started."""
 _LOOK = 1.0
 """Seconds between looks at runs that other processes are training."""
 
@@ -109,13 +109,13 @@ class _Sweep:
         self.looked = 0.0
 
     def add(self, plan: Sequence[PlannedRun]) -> None:
-        """Take runs over that have ended; let the others wait, in the order in which they should start."""
+        """Take over the runs that have ended; let the others wait, in the order in which they should start."""
         once = {planned.spec.hash: planned for planned in plan}
         left = [planned for planned in once.values() if not self.take_over(planned)]
         self.waiting += in_order(left, self.domains, self.root)
 
     def take_over(self, planned: PlannedRun) -> bool:
-        """End a run that has a result, whoever trained it; its bank may be missing in the library."""
+        """End a run that has a result, whoever trained it; its bank may be missing from the library."""
         try:
             before = taken_over(planned, self.root, self.execution)
         except MkfaError as error:  # its result is damaged
@@ -137,7 +137,7 @@ class _Sweep:
         self.ended(outcome)
 
     def fail(self, planned: PlannedRun, error: MkfaError) -> None:
-        """Keep that a run failed, and why."""
+        """Record that a run failed, and why."""
         self.errors.append(error)
         self.end(Outcome(planned, "failed", False, note=_labelled(planned, error)))
 
@@ -183,7 +183,7 @@ class _Sweep:
                 return
             self.tries[planned.spec.hash] -= 1
             self.elsewhere.append(planned)
-            self.notify(f"{planned.spec.label} is being trained by another process; its result is waited for")
+            self.notify(f"{planned.spec.label} is being trained by another process, whose result is awaited")
             return
         if isinstance(end, DeviceMemoryError) and self.at_a_time > 1:
             end = Died(end.problem, memory=True)
@@ -193,7 +193,7 @@ class _Sweep:
         died = Died("its process was asked to stop and saved its state") if isinstance(end, Stopped) else end
         RunFolder(self.root, planned.spec).note_attempt(event=died.how)
         if self.tries[planned.spec.hash] < TRIES:
-            how = f"with {self.at_a_time} at a time" if died.memory and self.halve() else "from its checkpoint"
+            how = f"with {self.at_a_time} runs at a time" if died.memory and self.halve() else "from its checkpoint"
             self.notify(f"{planned.spec.label}: {died.how}; it is tried again {how}")
             self.waiting.insert(0, planned)
             return
@@ -214,7 +214,7 @@ class _Sweep:
         return True
 
     def handed_over(self) -> HandedOver:
-        """Return what to say about runs that an engine has put into a queue."""
+        """Return the message about runs that an engine has put into a queue."""
         total = len(self.outcomes) + len(self.queued)
         how = Counter(queued.how for queued in self.queued.values())
         told = "; ".join(f"{count} {said}" for said, count in how.items())
@@ -222,7 +222,7 @@ class _Sweep:
         return HandedOver(f"{len(self.outcomes)} of {total} runs are done", told, remedy)
 
     def look_elsewhere(self) -> None:
-        """Take over what other processes have finished; take up what they left."""
+        """Take over the runs that other processes have finished, and take up those that they left."""
         if not self.elsewhere or time.monotonic() - self.looked < _LOOK:
             return
         self.looked = time.monotonic()

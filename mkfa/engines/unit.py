@@ -96,7 +96,7 @@ def train_planned(
 def keep_bank(outcome: Outcome, domains: Domains, root: Path) -> Outcome:
     """Store the bank of a base run that is done, unless the library has it; only one process of a sweep does this.
 
-    The run may have been trained by a process that did not live to store its bank. Raises as `store_bank`.
+    The run may have been trained by a process that died before it stored the bank. Raises as `store_bank`.
     """
     spec = outcome.planned.spec
     if spec.arm != BASE or outcome.state != "done":

@@ -1,7 +1,7 @@
 """One run carried out from the order in its folder, on whatever machine reads the folder: what clusters start.
 
-The order is the `task.json` that a sweep wrote. Progress goes into a file beside it, since a scheduler has no pipe to
-the process that submitted the work; a file too asks for a stop.
+The order is the `task.json` that a sweep wrote. Progress goes into a file beside it, since what a scheduler starts has
+no pipe to the process that submitted the work; a request to stop is a file too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOOK = 1.0
 SIGNAL_ECHO = 5.0
 """Seconds in which torchrun's processes may get one request to stop several times."""
 _PATIENCE = 60.0
-"""Seconds that a run waits for the process that trained it before to be gone."""
+"""Seconds to wait until the process that trained the run before is gone."""
 
 
 def work(folder: Path, *, stop: Stop, ranks: Ranks = ALONE) -> End:
@@ -58,7 +58,7 @@ def work(folder: Path, *, stop: Stop, ranks: Ranks = ALONE) -> End:
     Returns
     -------
     End
-        As of any engine; the outcome is without the bank that provided the filters, so that it is small.
+        As of any engine. The outcome lacks the bank that provided the filters, so that it is small.
     """
     from mkfa.engines.engine import Died, unexpected
     from mkfa.engines.worker import train_task
@@ -154,7 +154,7 @@ def listening() -> Iterator[TimedStop]:
 
 
 def _patiently(train: Any, stop: Stop, ranks: Ranks) -> Outcome:
-    """Train, and wait a while where the run's former process has not gone yet, as after a requeue."""
+    """Train; wait a while if the process that trained the run before is not gone yet, as after a requeue."""
     patience = time.monotonic() + _PATIENCE
     while True:
         outcome: Outcome = train()
@@ -181,7 +181,7 @@ class _Beside:
             return
         self.at = now
         record: dict[str, Any] = asdict(report) | {"host": platform.node(), "pid": os.getpid()}
-        with contextlib.suppress(MkfaError, OSError):  # progress is not worth a run
+        with contextlib.suppress(MkfaError, OSError):  # a run goes on even if its progress cannot be written
             atomic_write(self.path, json.dumps(record).encode())
         self.stop.requested |= self.stop_file.exists()
 

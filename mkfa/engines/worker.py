@@ -140,7 +140,7 @@ class Task:
 
 
 def _reachable(domain: str) -> str:
-    """Return a domain's name, or its path from anywhere on a file system that machines share."""
+    """Return a domain's name, or its absolute path, which holds on all machines that share the file system."""
     from mkfa.images.load import list_domains
 
     named = {info.name for info in list_domains()}
@@ -268,7 +268,7 @@ class Worker:
         return Together(how, how.strategy, how.jobs, task.open_domains(), root)
 
     def train_together(self) -> None:
-        """Train the group for a moment; send the ends of its runs. Raises OSError if nobody listens any more."""
+        """Train the group for a moment; send how runs ended. Raises OSError if nobody listens any longer."""
         from mkfa.engines.engine import Died, unexpected
         from mkfa.engines.unit import Outcome
 
@@ -324,7 +324,7 @@ def main(words: list[str]) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         worker.work()
         return 0
-    raise SystemExit("mkfa.engines.worker: is started by mkfa itself; train a run folder by 'mkfa work FOLDER'")
+    raise SystemExit("mkfa.engines.worker: is started by mkfa itself; train a run folder with 'mkfa work FOLDER'")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def open_image(path: Path) -> Iterator[Image]:
 def _silence() -> None:
     """Keep Pillow's log and libtiff's own lines off the terminal: what is wrong with an image is said in one sentence.
 
-    libtiff writes to standard error from C. Builds of Pillow without it, or with it linked in (Windows), are left as is.
+    libtiff writes to standard error from C. Builds of Pillow without it, or with it inside (Windows), are left as is.
     """
     import ctypes
     import logging

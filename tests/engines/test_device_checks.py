@@ -25,9 +25,9 @@ def test_every_path_of_a_cpu_holds_or_does_not_apply():
     states = {name: check.state for name, check in found.items()}
     apply_not = {"no waiting", "amp", "graph"}
     assert states == {name: "does not apply" if name in apply_not else "works" for name in found}
-    assert found["training"].found == "a second time as the plain path, to the bit"
-    assert found["stream"].found == "as the plain path, to the bit"
-    assert found["resume"].found == "stopped after step 2, as the plain path, to the bit"
+    assert found["training"].found == "trained again: the same as the plain path, bit for bit"
+    assert found["stream"].found == "the same as the plain path, bit for bit"
+    assert found["resume"].found == "stopped after step 2, the same as the plain path, bit for bit"
     assert found["graph"].found == "needs CUDA"
 
 

@@ -152,7 +152,7 @@ def test_groups_are_spread_over_all_devices_and_a_lost_one_goes_on(paths, tmp_pa
 
         outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
     assert [o.state for o in outcomes] == ["done"] * 5
-    assert sum("with 2 at a time" in sentence for sentence in said) == 1  # it may have been for want of memory
+    assert sum("with 2 runs at a time" in sentence for sentence in said) == 1  # it may have been for want of memory
     pids = [{event["pid"] for event in events_of(p, tmp_path / "both") if event["event"] == "started"} for p in plan]
     assert os.getpid() not in set.union(*pids) and len(set.union(*pids)) >= 3
     for p in hit[0]:

@@ -258,7 +258,7 @@ def test_a_cluster_that_dies_in_the_middle_is_one_sentence(cluster, tmp_path, mo
             return real(self, *words)
 
         monkeypatch.setattr(Task, "remote", remote)
-    with pytest.raises(MkfaError, match=r"the Ray cluster: does not answer any more \(.*\); start it again and give"):
+    with pytest.raises(MkfaError, match=r"the Ray cluster: no longer answers \(.*\); start it again and give"):
         mkfa.train("digits", out=tmp_path, **ON_RAY)
     assert not list(tmp_path.glob("runs/stop"))
 

@@ -180,7 +180,7 @@ def test_where_memory_was_short_half_as_many_run_at_a_time(plan, domains, tmp_pa
     said: list[str] = []
     carry_out(plan, engine, stop=Stop(), notify=said.append)
     assert engine.sizes[0] == 4 and max(engine.sizes[1:]) == 2
-    assert said[0].endswith("it was killed; it is tried again with 2 at a time")
+    assert said[0].endswith("it was killed; it is tried again with 2 runs at a time")
 
 
 def test_a_run_for_which_a_device_has_too_little_memory_is_tried_with_fewer_beside_it(plan, domains, tmp_path):
@@ -251,7 +251,7 @@ def test_a_run_that_another_process_trains_is_waited_for_and_taken_over(plan, do
     assert [o.trained for o in outcomes if name_of(o.planned) == "l_baseline0"] == [False]
     assert engine.order[-1] == "d_transfer0"
     assert engine.order.count("l_baseline0") == 1
-    assert "is being trained by another process; its result is waited for" in said[0]
+    assert "is being trained by another process, whose result is awaited" in said[0]
 
 
 def test_a_run_that_another_process_left_unfinished_is_taken_up(plan, domains, tmp_path):
