@@ -1,4 +1,4 @@
-"""What the training verbs do where nothing is asked for, in Python as on the command line (standard library only)."""
+"""The defaults of the training verbs, in Python as on the command line (standard library only)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SIX = "letters,fashion,scripts,digits,emoji,clipart"
 
 
 def default_arms(verb: str, source_arch: str, what: str = "depthwise") -> str:
-    """Return the arms of a verb that names none: of a curve `DEFAULT_ARMS`, else "transfer".
+    """Return a verb's default arms: for a curve `DEFAULT_ARMS`, else "transfer".
 
     A source with another network has other layers, which only `stack` takes. Arms that set patterns within kernels are
-    left out where layers other than depthwise ones are set.
+    left out if the layers to set are not depthwise.
 
     Examples
     --------
@@ -63,5 +63,5 @@ def describe_choice(arch: str, network: Mapping[str, float], recipe: Recipe) -> 
     options = [f"{words.get(key, key)} {value}" for key, value in sorted(network.items())]
     length = f"{recipe.equal_steps} steps of" if recipe.equal_steps else f"{recipe.epochs} epochs in batches of"
     setting = ", ".join([arch, *options, f"{length} {recipe.batch} images"])
-    why = "one resolution and residuals, so that seeds differ little and depthwise layers do all mixing of pixels"
+    why = "one resolution and residuals, so that seeds differ little and only depthwise layers mix pixels"
     return f"Network {setting}: {why}."

@@ -24,7 +24,7 @@ from mkfa.training.spec import BASE
 
 
 class Runs(Protocol):
-    """What is counted of a plan: its runs, their images, their folder, and how many run at a time."""
+    """The parts of a plan that are counted: its runs, their images, their folder, and how many run at a time."""
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]: ...
@@ -41,7 +41,7 @@ T = TypeVar("T", bound=Runs)
 _RECORDS = 40_000
 """Bytes of the small files of a run: specification, metrics, result, attempts, each in blocks of its own."""
 _BANK = 12_000
-"""Bytes of a bank beside its filters."""
+"""Bytes of a bank besides its filters."""
 _MOMENTS = 2
 """Copies of the weights that the optimiser keeps."""
 
@@ -52,7 +52,7 @@ class DiskNeed:
 
     Attributes
     ----------
-    folder : the first folder of it that is written to.
+    folder : the first folder on this file system that is written to.
     parts : bytes of "checkpoints", "weights", "banks", "records" and "packed images".
     free : bytes that are free there.
     """
@@ -63,7 +63,7 @@ class DiskNeed:
 
     @property
     def needed(self) -> int:
-        """All bytes."""
+        """Bytes of all parts together."""
         return sum(self.parts.values())
 
     @property
@@ -133,9 +133,9 @@ def check_disk(plans: Sequence[Runs], *, at_a_time: int = 0) -> None:
 
 
 def undecoded_first(make: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that plans check the disk before it decodes the first image set, by a plan that decodes none.
+    """Make a function that plans check the disk before the first image set is decoded, by a plan that decodes none.
 
-    Its keyword `open_domains` makes the `Domains` of a recipe.
+    The function's keyword `open_domains` makes the `Domains` of a recipe.
     """
     plan: Callable[..., T] = make
 
@@ -155,7 +155,7 @@ def undecoded_first(make: Callable[P, T]) -> Callable[P, T]:
 
 
 def open_silently(recipe: Recipe, *, decode: bool = True) -> Domains:
-    """Return the domains of a recipe, opened without a word; `decode` as in `Domains`."""
+    """Return the domains of a recipe, opened without messages; `decode` as in `Domains`."""
     r = recipe
     return Domains(r.size, r.max_size, crop_from=r.crop_from, eval_size=r.eval_size, decode=decode)
 

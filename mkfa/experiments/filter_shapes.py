@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 
 
 def filter_shapes(setting: Setting, domain: Domain) -> tuple[Shape, ...]:
-    """Return the shape of each depthwise layer, in order of execution; by the network's name, or by building it."""
+    """Return the shape of each depthwise layer, in order of execution: from the network's name, or by building it."""
     if (known := known_layers(setting.arch, setting.options)) is not None:
         return tuple((layer.shape[0], *layer.shape[2:]) for layer in known)
     from mkfa.errors import MkfaError

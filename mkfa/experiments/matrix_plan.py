@@ -12,7 +12,7 @@ from mkfa.images.opened import Domains
 from mkfa.results.matrix import SELFFER
 
 CONTROLS = ("random", "delta")
-"""Untrained filters, and an arm that must hurt."""
+"""Default controls: untrained filters, and an arm that must hurt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def check_arm(arm: str, *, what: str) -> None:
         raise MkfaError(
             f"--arms {arm}",
             "takes no filters from a source, so that all rows would be one",
-            f"name it as a row apart: --controls {arm}",
+            f"name it as a separate row: --controls {arm}",
         )
     if find_arm(arm).source == "own":
         problem = "borrows from the target's own network whatever the source"

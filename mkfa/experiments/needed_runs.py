@@ -89,7 +89,7 @@ def _planned(
     domain = domains[target]
     use = find_arm(arm).source
     if use == "own":
-        source = Source(domain.name, target)  # the target's own network, regardless of the source's
+        source = Source(domain.name, target)  # the target's own network, whatever the source's is
     spec = replace(
         base_run(setting, domain, seed),
         arm=arm,
@@ -146,7 +146,7 @@ def check_norm(arms: Sequence[str], *, with_norm: bool) -> str:
         raise MkfaError("--with-norm", problem, "leave it out, or name an arm that does, such as transfer")
     if not left:
         return ""
-    return f"--with-norm copies and freezes norm layers; {', '.join(left)}: norms as initialised, and trained."
+    return f"--with-norm copies and freezes norm layers; in {', '.join(left)} they stay as initialised and are trained."
 
 
 def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[int, ...], int]:
@@ -247,11 +247,11 @@ def check_sources(setting: Setting, domains: Domains, *, cells: Sequence[tuple[S
 
 
 def _fits_by_name(planned: PlannedRun, domains: Domains, target: Domain, tried: set[object]) -> bool:
-    """True if a run's filters fit as far as the names of the networks tell; if not, the networks themselves say why.
+    """True if the names of the networks show that a run's filters fit; if not, the networks themselves say why.
 
     Parameters
     ----------
-    tried : what was found to fit before; it is added to.
+    tried : what was found to fit before; this call adds to it.
     """
     from mkfa.arms.plant import check_fit
 
@@ -289,7 +289,7 @@ def _known(spec: RunSpec, domain: Domain, what: str) -> tuple[KnownLayer, ...] |
 
 
 def _weights(layers: Sequence[KnownLayer]) -> tuple[Weights, ...]:
-    """Return layers of these shapes, each followed by those along with it, with weights that stand for any."""
+    """Return layers of these shapes with arbitrary weights, each followed by the layers that are set with it."""
     import numpy as np
 
     from mkfa.arms.fillings import Weights

@@ -17,7 +17,7 @@ from mkfa.training.device import Execution
 from mkfa.training.recipe import Recipe, load_recipe, parse_changes
 
 NETWORK_OPTIONS = ("kernel", "patch", "stem_stride", "branch_gain")
-"""Options of a network beside its name, as `mkfa.networks.build.build_network` takes them."""
+"""Options of a network besides its name, as `mkfa.networks.build.build_network` takes them."""
 Names = str | Path | Sequence[str | Path]
 """One name, several joined by commas, or a list of them."""
 Layers = int | str | Iterable[int]
@@ -131,8 +131,8 @@ def make_recipe(
 def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     """Return the requested network and recipe and, if none was named, a sentence that says which.
 
-    An empty `arch` is that of `default_options`. An empty `recipe` is "fast", with the changes that were chosen for the
-    default network if that is used, unchanged for any other.
+    An empty `arch` stands for that of `default_options`. An empty `recipe` stands for "fast": for the default network
+    with the changes that were chosen for it, for any other unchanged.
     """
     arch, recipe = options.get("arch", ""), options.get("recipe", "")
     changes: Any = options.get("set") or {}

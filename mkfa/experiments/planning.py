@@ -75,7 +75,7 @@ class Plan(Result):
     root, results : the folder of the run folders, and the folder of the result files.
     execution : Execution
     parameters : what the result records.
-    notes : sentences for the reader.
+    notes : sentences for the user.
     """
 
     KIND: ClassVar[str] = "plan"
@@ -128,7 +128,7 @@ class Plan(Result):
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
-        """Open the engine that trains the runs; refuse, before anything is written, what cannot be carried out.
+        """Open the engine that trains the runs; before anything is written, refuse a plan that cannot be carried out.
 
         Raises MkfaError: as `mkfa.engines.choice.open_engine`; or the disk is too small.
         """
@@ -346,6 +346,6 @@ def plan_matrix(
 
 
 def _short(names: Sequence[str]) -> str:
-    """Join names to a part of a folder name."""
+    """Join names into a part of a folder name."""
     text = "_".join(names[:3]) + (f"_and_{len(names) - 3}" if len(names) > 3 else "")
     return re.sub(r"[^\w.+=@-]+", "-", text)

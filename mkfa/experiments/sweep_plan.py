@@ -119,7 +119,7 @@ def _joined(plans: list[Plan], arch: str, options: TransferOptions) -> Plan:
 
 
 def _setting(plan: Plan) -> dict[str, Any]:
-    """Return what tells a setting's runs from those of others, and its place on the axes."""
+    """Return what distinguishes a setting's runs from those of others, and its place on the axes."""
     shapes = filter_shapes(plan.setting, plan.domains[plan.target])
     width, height, across = min(shapes, key=lambda s: s[0] / (s[1] * s[2]), default=(0, 0, 0))
     return {
@@ -162,7 +162,7 @@ def _axes(
         one = single.get(axis, "")
         if one and options.get(one):
             remedy = f"leave out --{one.replace('_', '-')}"
-            raise MkfaError(f"--{axis}", f"and --{one.replace('_', '-')} both say it", remedy)
+            raise MkfaError(f"--{axis}", f"sets the same as --{one.replace('_', '-')}", remedy)
         text = given if isinstance(given, str) else ",".join(map(str, [given] if isinstance(given, int) else given))
         numbers = parse_numbers(text, f"--{axis}")
         if 0 in numbers:

@@ -117,7 +117,7 @@ def test_runs_begun_on_another_kind_of_device_are_refused_before_anything_starts
     folder = RunFolder(plan.root, plan.runs[1].spec)
     folder.prepare()
     folder.save(CHECKPOINT, {"step": 1, "device": "cuda"})
-    with pytest.raises(MkfaError, match=r"seed 1: was started on cuda and cannot go on on cpu; pass --device cuda"):
+    with pytest.raises(MkfaError, match=r"seed 1: was started on cuda and cannot continue on cpu; pass --device cuda"):
         plan.carry_out()
     assert [path.name for path in plan.root.iterdir()] == [folder.path.name]  # the run of seed 0 was not begun
     assert "sbatch" not in asked

@@ -51,8 +51,8 @@ def test_epochs_are_kept_where_no_steps_are_named(tmp_path):
     ("options", "axes", "message"),
     [
         ({"arch": "convnext_atto"}, {"channels": "8,16"}, "--channels: needs a network whose width and kernels"),
-        ({"kernel": 5}, {"kernels": "3,5"}, "--kernels: and --kernel both say it"),
-        ({"equal_steps": 5}, {"steps": "3,5"}, "--steps: and --equal-steps both say it"),
+        ({"kernel": 5}, {"kernels": "3,5"}, "--kernels: sets the same as --kernel"),
+        ({"equal_steps": 5}, {"steps": "3,5"}, "--steps: sets the same as --equal-steps"),
         ({}, {"steps": "0,5"}, "--steps 0,5: has a 0"),
         ({}, {"kernels": "4"}, "is even"),
         ({}, {"channels": "8;16"}, "has '8;16' where a number or range is expected"),
