@@ -1,1 +1,1 @@
-"""The paper's printed values, shown beside the results of runs."""
+"""Claims and their verdicts, the paper's printed values beside the results of runs, and what its runs cost."""

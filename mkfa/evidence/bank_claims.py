@@ -1,8 +1,8 @@
 """Judge claims from banks: how many filters the eight key filters explain, and whether two domains' filters are alike.
 
-Both stand beside covariance noise, which keeps the second moments of the filters and no pattern. Banks at hand are the
-bundled ones, or those that are named; untrained banks and kernels of 3x3 (which the eight explain whatever they are)
-take no part.
+Both are compared with covariance noise, which keeps the second moments of the filters and no pattern. The banks are the
+bundled ones, or those that are named; untrained banks and 3x3 kernels (which the eight explain whatever they are) are
+left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMPARED = 999
 
 
 def banks_at_hand(banks: Sequence[BankLike] = ()) -> tuple[FilterBank, ...]:
-    """Return the named banks, or else the bundled ones of published networks: no base runs of small ones."""
+    """Return the named banks; by default the bundled ones of published networks, without base runs of small ones."""
     if banks:
         return tuple(map(load_bank, banks))
     bundled = (load_bank(entry.name) for entry in list_banks() if entry.bundled)
@@ -68,7 +68,7 @@ def _finding(statement: Statement, claim: Claim, units: tuple[Effect, ...], side
         margin, above = claim.margin_of(statement) / 100, statement.side == "above"
         worst = min(units, key=lambda e: -math.inf if not e.known else e.low if above else e.high)
         shown = [e.label for e in units if (e.above(margin) if above else e.below(margin))]
-        holds = len(shown) == len(units) if above else bool(shown)  # of every bank; one without contradicts
+        holds = len(shown) == len(units) if above else bool(shown)  # it must hold for every bank; one bank contradicts
         return Finding(text, side, holds, worst, units, note=_count(shown, units), rule=statement.rule, every=True)
     closer = [e for e in units if e.p <= 1 - LEVEL]
     parents = [e for e in units if e.control]

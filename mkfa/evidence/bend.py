@@ -19,7 +19,7 @@ from mkfa.stats.intervals import LEVEL
 Shape = Literal["flat, then falling", "rising, then flat"]
 DRAWS = 999
 LEAST = 5
-"""Fewest numbers of layers, the base runs among them, of which a bend is sought."""
+"""Smallest number of points of a curve, the base runs being one, for which a bend is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def fit_bend(curves: Mapping[int, F64], *, shape: str, seed: int = 0) -> Bend | 
 
 
 def _best(numbers: F64, values: F64, knots: F64, shape: str) -> tuple[float, float]:
-    """Return the knot of least squares and the sum that is left; a slope of the wrong sign is no such bend."""
+    """Return the knot of least squares and the residual sum; a slope of the wrong sign makes no such bend."""
     sums = []
     for knot in knots:
         rising = shape == "rising, then flat"

@@ -28,7 +28,7 @@ BANK_RULES = ("share", "likeness", "agreement")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a criterion; which fields a rule uses is said in claims.toml.
+    """One statement of a criterion; claims.toml says which fields a rule uses.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ def parse_claims(text: str) -> FrozenDict[str, Claim]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MkfaError(FILE, f"does not describe claims ({error})", "correct the file") from None
     if len({claim.id for claim in made}) < len(made):
-        raise MkfaError(FILE, "has two claims of one id", "correct the file")
+        raise MkfaError(FILE, "has two claims with the same id", "correct the file")
     return FrozenDict({claim.id: claim for claim in made})
 
 

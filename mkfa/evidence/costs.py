@@ -1,12 +1,11 @@
 """What the programme costs: runs, images, operations and device-hours of every figure and table.
 
-**Operations.** A forward pass takes two operations a multiply-add, a training step three forward passes' worth
+**Operations.** A forward pass takes two operations per multiply-add, a training step as many as three forward passes
 (forward, gradients of activations, gradients of weights). Frozen layers, which need no gradient of their weights, get
-no discount, and reading and decoding of images costs nothing here: both are said, not corrected.
+no discount, and reading and decoding images costs nothing here: results say so.
 
-**Device-hours** need to know how many images per second a device trains. Each such rate is marked: "measured" (on this
-machine, by `measure_rate`), "given" (by the caller), "published" (with what it
-follows from), or "assumed".
+**Device-hours** follow from the images per second that a device trains. Each such rate is marked: "measured" (on this
+machine, by `measure_rate`), "given" (by the caller), "published" (with what it follows from), or "assumed".
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ DEVICES = (1, 8, 64)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Images a second that a device trains, where the number comes from, and what a published one follows from."""
+    """Images per second that a device trains, where the number comes from, and what a published one follows from."""
 
     network: str
     images_per_second: float
@@ -69,8 +68,8 @@ class Costs(Result):
     Attributes
     ----------
     of : what is counted, in words.
-    device : what the known rates are about.
-    seeds : how often everything is trained.
+    device : the device of the known rates.
+    seeds : how many times everything is trained.
     costs : one seed of each figure and table; a run that several share is counted where it comes first.
     rates : of all networks.
     """
@@ -141,22 +140,22 @@ def paper_costs(
     Parameters
     ----------
     seeds : int
-        How often everything is trained; the paper trained once.
+        How many times everything is trained; the paper trained once.
     rates : mapping
-        Images a second by network, instead of the known ones.
+        Images per second by network, instead of the known ones.
     measure : bool
         Time training steps of every network on this machine.
     download_sources : bool
         Networks that only lend their filters are downloaded, since their weights are published, and not trained.
     every : int
-        Figure 2b with every so many numbers of layers only.
+        Figure 2b is trained at every `every`-th number of layers only.
     device : str
         Where steps are timed.
 
     Raises
     ------
     MkfaError
-        A rate of a network that is not used, or one that is not above 0; `every` below 1.
+        A rate is of a network that is not used, or not above 0; `every` is below 1.
 
     Examples
     --------
@@ -168,7 +167,7 @@ def paper_costs(
     """
     table = _table()
     if every < 1:
-        raise MkfaError(f"--every {every}", "is no number of layers", "choose 1 or more")
+        raise MkfaError(f"--every {every}", "is below 1", "choose 1 or more")
     rows = [row for row in table["row"] if not (download_sources and row.get("sources"))]
     networks = list(dict.fromkeys(network for row in rows for network, _, _ in row["runs"]))
     facts = {name: table["networks"][name] for name in networks}
@@ -215,8 +214,8 @@ def _rates(
 def measure_rate(network: str, *, size: int = 224, device: str = "auto", classes: int = 1000) -> float:
     """Return the images per second of training steps as a run takes them: the recipe "paper" with its augmentation.
 
-    Batches are 128 images on a GPU and 4 elsewhere, random ones that are in memory: nothing is read or decoded. Steps
-    are timed as for an estimate, after one that warms up.
+    Batches are of 128 images on a GPU and of 4 elsewhere. The images are random and in memory: nothing is read or
+    decoded. Steps are timed as for an estimate, after one step of warming up.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Differences between arms with their errors: what statements are judged by (accuracies are shares, 0-1).
+"""Differences between arms with their errors, by which statements are judged (accuracies are shares, 0-1).
 
 A difference is Welch's, over seeds and test images, as in `mkfa.results.contrasts`. The mean over targets adds their
 variances: targets have test images and seeds of their own, and are taken as given (the verdict names them), so that the
@@ -145,7 +145,7 @@ def of_test(label: str, test: Welch, *, seeds: tuple[int, int], test_error: floa
 
 
 def seeds_to_decide(effect: Effect, margins: Sequence[float], *, tests: int = 1) -> int:
-    """Return the least number of seeds a side with which the interval of the same difference holds no margin.
+    """Return the smallest number of seeds per side with which the interval of the same difference contains no margin.
 
     The variance between seeds falls with their number, that of the test images stays. 0: it is decided already, or is
     not up to `MOST_SEEDS` seeds.
@@ -291,7 +291,8 @@ def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layer
 def curve_of(table: RunTable, arm: str, target: str) -> Mapping[int, Answers]:
     """Return an arm's points on a target by number of layers, averaged over sources, with the base runs at 0.
 
-    Only sources that every number of layers has count, if there are some: else a step would be one between sources.
+    If there are sources with a point at every number of layers, only these count: otherwise a step in the curve could
+    come from a change of sources.
     """
     numbers = sorted({p.layers for p in table.points if (p.arm, p.target) == (arm, target)})
     common = {s for s in table.sources(arm, target) if all(table.at(arm, target, n, s) for n in numbers)}

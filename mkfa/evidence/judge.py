@@ -1,8 +1,8 @@
 """Judge a claim by a table of runs, by printed numbers, or by everything that is at hand.
 
-The order is fixed: first it is asked whether the evidence is there and could have shown an effect (runs, targets,
-seeds, sensitivity), then what it says. A claim that several settings speak to gets a verdict for each; the one that is
-shown is chosen by how much evidence there is (arms, seeds, targets, steps), never by what it says.
+The order is fixed: the first question is whether the evidence is there and could have shown an effect (runs, targets,
+seeds, sensitivity), the second what it says. If several settings say something about a claim, each gives a verdict; the
+one that is shown is chosen by how much evidence there is (arms, seeds, targets, steps), never by what it says.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mkfa.stats.intervals import mean
 
 
 def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -> tuple[Verdict, ...]:
-    """Judge a claim by runs; one verdict a setting, the one with most evidence first; without runs, one that says so.
+    """Judge a claim by runs; one verdict per setting, that with most evidence first; without runs, one that says so.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def verdict_of(
 
     Parameters
     ----------
-    missing : targets or pairs that lack; what the single findings lack they say themselves.
+    missing : targets or pairs that are missing; findings say themselves what they lack.
     """
     decided = next((f for f in findings if f.side == "contradicts" and f.holds and _counts(f, missing)), None)
     state: State = "contradicted" if decided else "inconclusive"
@@ -123,12 +123,12 @@ def verdict_of(
 
 
 def _counts(finding: Finding, missing: Sequence[str]) -> bool:
-    """True if a statement that contradicts may decide: nothing is missing for it, or its units were chosen so."""
+    """True if a statement that contradicts may decide: it lacks nothing, or only units that lack nothing were used."""
     return finding.some or not (finding.lacks or (finding.rule == "rank" and missing))
 
 
 def without_evidence(claim: Claim, scale: str = "") -> Verdict:
-    """Return the verdict on a claim that nothing at hand speaks to."""
+    """Return the verdict on a claim about which nothing at hand says anything."""
     named = scale or (claim.scales[0] if claim.scales else "")
     missing = [f"runs: {', '.join(claim.arms)}" if claim.arms else f"runs: {claim.command}"]
     if claim.scales and named not in claim.scales:
@@ -160,7 +160,7 @@ def _shown_effect(findings: Sequence[Finding], decided: Finding | None) -> Effec
 
 
 def _missing_units(claim: Claim, table: RunTable, findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return how many targets or pairs lack at this scale."""
+    """Return how many targets or pairs are missing at this scale."""
     units = max((len(f.units) or f.effect is not None for f in findings if f.effect is not None), default=0)
     needed = claim.units.get(table.scale.name, 1)
     if not units or units >= needed:
@@ -189,7 +189,7 @@ def _lacks(claim: Claim, finding: Finding, *, printed: bool) -> tuple[str, ...]:
 
 
 def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
-    """Return why effects could not have been seen; "" if they could."""
+    """Return why effects could not have been seen; "" if they could have been."""
     none = [e for e in effects if math.isnan(e.sensitivity)]
     if none:
         return f"sensitivity: no run of {' or '.join(claim.controls)}"
@@ -205,7 +205,7 @@ def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
 
 
 def _open_one(findings: Sequence[Finding]) -> Finding:
-    """Return the first statement that supports and is not shown."""
+    """Return the first statement in support of the claim that is not shown."""
     return next((f for f in findings if f.side == "supports" and not f.holds), findings[0])
 
 
@@ -250,7 +250,7 @@ def _reason(state: State, decided: Finding | None, missing: Sequence[str]) -> st
 
 
 def _basis(claim: Claim, tables: Sequence[RunTable]) -> str:
-    """Return the pairs of source and target that the runs are of."""
+    """Return the pairs of source and target of the runs."""
     arm = next((arm for arm in claim.arms if tables[0].targets(arm)), "")
     points = [p for p in tables[0].points if p.arm == arm]
     pairs = dict.fromkeys(f"{p.source} -> {p.target}" if p.source else p.target for p in points)
@@ -295,12 +295,12 @@ def _best(tables: Sequence[RunTable]) -> RunTable:
 
 
 def _spoken(verdict: Verdict) -> bool:
-    """True if the runs of a setting let any statement be evaluated, whatever came out."""
+    """True if the runs of a setting are enough to evaluate at least one statement, whatever came out."""
     return any(finding.holds is not None for finding in verdict.findings)
 
 
 def _evidence(claim: Claim, tables: Sequence[RunTable]) -> tuple[int, int, int, int, int]:
-    """Return how much evidence tables have; verdicts do not matter to it."""
+    """Return how much evidence tables have, whatever their verdicts are."""
     table = tables[0]
     arms = len(table.arms & set(claim.arms))
     seeds = [len(a.top1) for p, a in table.points.items() if p.arm in claim.arms]

@@ -48,7 +48,7 @@ class PaperMatrix:
 
 @dataclass(frozen=True, slots=True)
 class PaperCurve:
-    """The paper's statements on a curve over borrowed layers.
+    """The paper's statements about a curve over borrowed layers.
 
     `layers` is the largest number of borrowed layers, `worst` the lowest accuracy in percent of the base's (None if not
     stated), `observation` a sentence, `named` the first and last layer that it is about.
@@ -134,7 +134,7 @@ def paper_curves(what: str) -> tuple[PaperCurve, ...]:
 
 
 def paper_rows(*, sources: bool, what: str) -> PaperRows:
-    """Return Table 1, the scenarios of one source, or with `sources` Tables 3 and 4, one row a source.
+    """Return Table 1, the scenarios of one source, or with `sources` Tables 3 and 4, one row per source.
 
     Raises MkfaError: the paper has no such table for these layers.
     """

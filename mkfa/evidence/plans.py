@@ -73,7 +73,7 @@ def plan_work(
 
     Parameters
     ----------
-    options : of the training verbs, such as seeds, out and device; the scale's own stand where they say nothing.
+    options : of the training verbs, such as seeds, out and device; those that are not given are the scale's.
     name : of the folder of results.
     open_domains : as in `mkfa.experiments.planning.plan_curve`.
     without_images : plan without the images of domains that are not on this machine; nothing can then be trained.
@@ -164,7 +164,7 @@ def as_the_scale_says(options: TrainingOptions) -> bool:
 
 
 def _shared(open_domains: OpenDomains | None, before_packing: Callable[[], None]) -> OpenDomains:
-    """Return what opens the images of one size once for all plans; `before_packing` as in `Domains`."""
+    """Return a function that opens the images of one size once for all plans; `before_packing` as in `Domains`."""
     opened: dict[tuple[int, ...], Domains] = {}
 
     def get(recipe: Recipe) -> Domains:

@@ -39,7 +39,7 @@ def printed_table(claim: Claim) -> RunTable | None:
     if not where:
         return None
     if where not in _READ:
-        raise MkfaError(f"claim {claim.id}", f"names {where}, which has no reader", f"choose from {', '.join(_READ)}")
+        raise MkfaError(f"claim {claim.id}", f"names {where}, an unknown table", f"choose from {', '.join(_READ)}")
     return _READ[where]()
 
 

@@ -1,6 +1,6 @@
 """The programme: each figure and table of the paper, and each further experiment of a claim, as a file of runs.
 
-A file says for each scale which verbs are asked for what; scales.toml says with which network, recipe and seeds.
+For each scale, a file says which verbs are asked for what; scales.toml gives the network, recipe and seeds.
 Nothing here knows how a verb plans its runs (`mkfa.evidence.plans`).
 """
 
@@ -130,7 +130,7 @@ def find_entry(name: str) -> Entry:
 
 
 def check_scale(scale: str, *, of: str = "", known: Sequence[str] = SCALES) -> None:
-    """Refuse a scale that there is not, or that something does not have.
+    """Refuse an unknown scale, or one at which something cannot be run.
 
     Raises MkfaError: as above.
     """

@@ -34,7 +34,7 @@ DOMAINS = {
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One row: what it is of, our mean with its 95 % interval over seeds, and the paper's value.
+    """One row: what it is about, our mean with its 95 % interval over seeds, and the paper's value.
 
     Shares; NaN where there is none. `seeds` is 0 without runs of ours. `setting` is that of our runs.
     """
@@ -88,7 +88,7 @@ class Reproduction(Result, ByContent):
         return f"{self.title}, {self.scale} scale, {self.done} of {self.runs} runs"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a value."""
+        """Return one row per value."""
         return [{f: getattr(value, f) for f in Value.__dataclass_fields__} for value in self.values]
 
 
@@ -146,7 +146,7 @@ def _value(table: RunTable, point: Point) -> Value:
 
 
 def _key(point: Point, table: RunTable) -> Point:
-    """Return a point as the paper's are known: all layers are 0, and an own source is the target."""
+    """Return a point in the form of the paper's: all layers are 0, and a target's own source is the target."""
     layers = 0 if point.layers == table.scale.layers else point.layers
     source = point.target if point.arm == "selffer" else "" if point.arm == BASE else point.source
     return Point(point.arm, source, point.target, layers)

@@ -1,4 +1,4 @@
-"""Runs of one setting as a table of points, with the setting in words: what a verdict is about.
+"""Runs of one setting as a table of points, with the setting in words, which a verdict is about.
 
 Runs of different networks, recipes or versions of the training are never compared; each setting is a table of its own.
 The paper's printed numbers are tables too (`mkfa.evidence.printed`), of one "seed" and without an error.
@@ -20,7 +20,7 @@ from mkfa.results.record import RunRecord
 from mkfa.training.spec import BASE, RunSpec
 
 PLANTED = ("what", "with_bias", "with_norm", "fit_kernel")
-"""Fields of a specification that only runs with planted filters differ in; base runs belong to all of them."""
+"""Fields of a specification that do not matter to base runs, which belong to tables with any of their values."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -125,7 +125,7 @@ class RunTable(ByContent):
 
 
 def tables_of(records: Iterable[RunRecord]) -> tuple[RunTable, ...]:
-    """Return the finished runs as tables, one a setting; the same run from two places counts once."""
+    """Return the finished runs as tables, one per setting; the same run from two places counts once."""
     once = {r.spec.hash: (r, r.spec) for r in records if r.spec is not None and r.result is not None and r.result.done}
     bases: dict[str, list[RunRecord]] = {}
     groups: dict[tuple[str, str], list[RunRecord]] = {}

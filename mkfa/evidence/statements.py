@@ -39,7 +39,7 @@ POINT = 0.01
 FARTHEST = 1000
 """D / f^2 beyond which no network is named."""
 SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered", "slope", "knee", "straight")
-"""Rules about accuracies, of which an experiment must have been able to see differences."""
+"""Rules about accuracies: the experiment must have been able to see differences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Finding:
     effect : what it was judged by; None without runs.
     units : the effects of the single targets or pairs.
     p : p-value of its test; NaN where there is none.
-    note : what else the reader should know; what is missing where `holds` is None.
+    note : what else the user should know; what is missing where `holds` is None.
     rule : the statement's rule.
     every, some : whether it is about every unit, or holds if it does for one.
     lacks : what must be there before it counts: runs, seeds, sensitivity.
@@ -81,7 +81,7 @@ class Finding:
 
 
 def sensitive(effect: Effect, claim: Claim) -> bool:
-    """True if the worst control costs enough standard errors of the effect to trust that an effect would be seen."""
+    """True if the worst control costs so many standard errors of the effect that an effect would have been seen."""
     return effect.error > 0 and effect.sensitivity >= claim.sensitivity * effect.error
 
 
@@ -208,7 +208,7 @@ def _p(rule: str, effect: Effect, margin: float) -> float:
 
 
 def _eligible(units: Sequence[Effect], claim: Claim) -> list[Effect]:
-    """Return the units that may decide alone: printed ones, else those with enough seeds and sensitivity."""
+    """Return the units that may decide by themselves: printed ones, or those with enough seeds and sensitivity."""
     return [e for e in units if e.printed or (min(e.seeds) >= claim.seeds and sensitive(e, claim))]
 
 

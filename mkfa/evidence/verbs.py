@@ -105,7 +105,7 @@ def check_claims(
 def run_claims(
     ids: Ids = (), *, scale: str = "laptop", progress: Progress = None, **options: Unpack[TrainingOptions]
 ) -> Claims:
-    """Train what claims need and is not there yet, judge them, and keep the verdicts on this machine.
+    """Train the runs that claims need and that are missing, judge them, and keep the verdicts on this machine.
 
     Parameters
     ----------

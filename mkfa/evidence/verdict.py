@@ -26,7 +26,7 @@ class Verdict(ByContent):
     claim : id; sentence : what is judged.
     state : "supported", "contradicted" or "inconclusive".
     scale : network, pixels, steps and layers that it is about; None without evidence.
-    basis : what it was judged from: pairs of domains, banks, or the table of the paper.
+    basis : what it was judged from: pairs of domains, banks, or a table of the paper.
     effect : of the statement that decided, or of the first one that supports; None without evidence.
     findings : every statement of the criterion with its own effect.
     missing : what an inconclusive verdict lacks, one clause each, beginning with runs, seeds, sensitivity or scale.
@@ -178,7 +178,7 @@ class Claims(Result):
         return f"{len(self.judgements)} claims: {count_states(self.judgements)}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a claim."""
+        """Return one row per claim."""
         return [judgement.row() for judgement in self.judgements]
 
     def facts(self) -> dict[str, Any]:
