@@ -70,7 +70,7 @@ def check(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Judge claims from runs, banks and grafts that are there; nothing is trained."""
+    """Judge claims from the runs, banks and grafts at hand; nothing is trained."""
     from mkfa.evidence.verbs import check_claims
 
     check_output(out, ENDINGS, force=force)
@@ -89,7 +89,7 @@ def run(
     folder: OutFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Train what claims need and is not there yet, judge them, and keep the verdicts on this machine."""
+    """Train the runs that claims need and that are missing, judge the claims, and keep the verdicts on this machine."""
     from mkfa.evidence.claims import find_claims
     from mkfa.evidence.plans import as_the_scale_says
     from mkfa.evidence.verbs import judge_work, plan_claims
@@ -113,7 +113,7 @@ def run(
 
 
 def chosen(ids: list[str] | None) -> list[str]:
-    """Return the ids that were named; none for all."""
+    """Return the ids that were named; none if all were."""
     return [word for word in ids or () if word.lower() != "all"]
 
 

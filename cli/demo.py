@@ -68,7 +68,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 )
 """Heading, explanation, command."""
 MARK = "Written by 'mkfa demo'."
-"""First line of the README.txt in the demo's folder, by which the demo knows files that it may replace."""
+"""First line of the README.txt in the demo's folder, by which the demo recognises files that it may replace."""
 
 
 def demo(

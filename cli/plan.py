@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def plan(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="paper: the runs of the paper's figures and tables.")],
-    seeds: Annotated[int, option("--seeds", "N", "How often everything is trained; the paper: once.", min=1)] = 5,
+    seeds: Annotated[int, option("--seeds", "N", "How many times everything is trained; the paper: once.", min=1)] = 5,
     rate: Annotated[
         list[str] | None,
-        option("--rate", "NET=IMAGES", "Images a second that your device trains of a network; may be repeated."),
+        option("--rate", "NET=IMAGES", "Images per second at which your device trains a network; may be repeated."),
     ] = None,
     measure: Annotated[bool, flag("--measure", "Time training steps of every network on this machine.")] = False,
     download_sources: Annotated[
@@ -44,10 +44,10 @@ def plan(
     from mkfa.evidence.costs import paper_costs
 
     if what != "paper":
-        remedy = "write paper, or plan a figure or table by 'mkfa reproduce NAME --estimate'"
+        remedy = "write paper, or plan a figure or table with 'mkfa reproduce NAME --estimate'"
         raise MkfaError(what, "is not a programme whose costs are known", remedy)
     if device != "auto" and not measure:
-        raise MkfaError(f"--device {device}", "is where steps are timed", "pass --measure, or leave it out")
+        raise MkfaError(f"--device {device}", "has no effect without --measure", "pass --measure, or leave it out")
     check_output(out, (".json", ".csv"), force=force)
     costs = paper_costs(
         seeds=seeds,
@@ -95,11 +95,11 @@ def _print(costs: Costs) -> None:
     columns = ("one seed", "runs", "training, M", "test, M", "EFLOP", "hours", *more)
     rates = ", ".join(f"{r.network} {r.images_per_second:,.0f} ({_from(r)})" for r in costs.rates)
     notes = ["Training and test: millions of images. Hours of one device; days on 1, 8 and 64 devices."]
-    notes.append(f"Images a second: {rates}.")
+    notes.append(f"Images per second: {rates}.")
     if any(r.kind not in ("measured", "given") for r in costs.rates):
         notes.append(f"Of these, assumed and published ones are about {costs.device}.")
     notes.append(
-        "300 epochs at 224 px, test images after every epoch; frozen layers get no discount, reading of images costs "
+        "300 epochs at 224 px, test images after every epoch; frozen layers get no discount, reading images costs "
         "nothing. mkfa's own programme adds controls: 'mkfa reproduce NAME --scale paper --dry-run' lists its runs."
     )
     print_table("What the paper's runs cost", columns, rows, left=1, notes=notes)

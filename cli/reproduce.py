@@ -34,8 +34,8 @@ def reproduce(
 ) -> None:
     """Train the runs of a figure or table of the paper, and show its values beside ours.
 
-    At paper scale with the paper's data, network and recipe; at others with data and networks that are affordable. The
-    two are never mixed.
+    At paper scale with the paper's data, network and recipe; at the others with affordable data and networks. Our
+    values and the paper's are never mixed.
     """
     from mkfa.evidence.programme import check_scale, find_entry
     from mkfa.evidence.reproduction import data_set_sizes

@@ -61,7 +61,7 @@ def runs(
         )
         for option, is_given in given:
             if is_given:
-                raise MkfaError(option, f"stands before {verb}, as an option of the list", f"write it behind {verb}")
+                raise MkfaError(option, f"before {verb} is an option of the list", f"write it after {verb}")
         context.obj = from_
         return
     from mkfa.engines.slurm_jobs import note_stuck
@@ -121,7 +121,7 @@ def show_run(
     print_table("Run", ("", ""), facts)
     metrics = details["metrics"]
     if entry["experiment"]:
-        say("A results file keeps no epochs.")
+        say("A results file has no values of single epochs.")
         return
     rows = [(r["epoch"], r["step"], r["loss_train"], r["loss_test"], r["top1"]) for r in metrics[-20:]]
     notes = [f"The last 20 of {len(metrics)} epochs."] if len(metrics) > 20 else []
@@ -135,7 +135,7 @@ def compare(
         typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or paths of run folders."),
     ] = None,
     by: Annotated[
-        str, option("--by", "FIELDS", "Instead of single runs, sum all up over seeds, split by fields: arm,layers.")
+        str, option("--by", "FIELDS", "Instead of single runs, compare groups over seeds, split by fields: arm,layers.")
     ] = "",
     from_: From = None,
     experiment: Within = "",
@@ -204,7 +204,7 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
                 g.cell.mean,
                 g.cell.std,
                 _points(g.cell.relative),
-                _points(g.cell.half_width or math.nan),  # 0: the seeds do not differ, which is no certainty
+                _points(g.cell.half_width or math.nan),  # 0: the seeds do not differ, which proves nothing
             )
             for g in table.groups
         ]

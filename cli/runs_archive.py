@@ -33,10 +33,10 @@ def pack(
         option(
             "--result",
             "FILE.json",
-            "A curve.json, table.json, matrix.json or sweep.json: pack exactly its runs; default: all that are over.",
+            "A curve.json, table.json, matrix.json or sweep.json: pack exactly its runs; default: all that have ended.",
         ),
     ] = None,
-    name: Annotated[str, option("--name", "NAME", "Of the experiment; default: its folder's.")] = "",
+    name: Annotated[str, option("--name", "NAME", "Name of the experiment; default: its folder's.")] = "",
     command: Annotated[
         str, option("--command", "TEXT", "The command line that made it; default: as recorded in the JSON file.")
     ] = "",
@@ -95,7 +95,7 @@ def draw(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a sweep's result from its runs again, without training: table and figure."""
+    """Make a result's table and figure again from its runs, without training."""
     from mkfa.errors import MkfaError
     from mkfa.results.archive import find_experiment, read_experiments
     from mkfa.results.gather import count_test_images, rebuild
@@ -104,7 +104,7 @@ def draw(
     check_output(out, PICTURES, force=force)
     check_width(width, out, "--out")
     if with_paper and out is None:
-        raise MkfaError("--with-paper", "draws, and no picture was asked for", "name one by --out")
+        raise MkfaError("--with-paper", "changes the picture, and none was asked for", "name one by --out")
     path = Path(file).expanduser()
     if path.suffix == ".json":
         chosen = _gather(path, None, name="", command="")
@@ -130,7 +130,7 @@ def draw(
 
 
 def print_experiments(place: Path, name: str) -> None:
-    """Print what experiments a results file holds, or that one of them, with the commands."""
+    """Print which experiments a results file holds, or one of them, with their commands."""
     from mkfa.results.archive import read_experiments
 
     for e in read_experiments(place):
@@ -159,5 +159,5 @@ def _results_file(place: Path) -> Path:
 
     if not place.is_file():
         remedy = "pack it first, mkfa runs pack, or name the curve.json, table.json, matrix.json or sweep.json in it"
-        raise MkfaError(place, "is a folder of runs, and no results file", remedy)
+        raise MkfaError(place, "is a folder of runs, not a results file", remedy)
     return place

@@ -48,7 +48,7 @@ def transfer_matrix(
             "--controls",
             "NAMES",
             "Arms that need no source, as rows below the others; 'none' for none. Default: "
-            "random,delta; random alone where delta cannot be.",
+            "random,delta; only random if these layers cannot have delta.",
         ),
     ] = None,
     layers: Annotated[str, option("--layers", "N", "The first N layers: one number, or all.")] = "all",

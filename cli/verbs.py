@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from mkfa.errors import MkfaError
 
 STOPPED = 130
-"""What parsers return when Ctrl-C stopped the verb."""
+"""The exit code that parsers return if Ctrl-C stopped the verb."""
 
 
 def load_verb(name: str) -> typer.Typer:

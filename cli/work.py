@@ -13,16 +13,17 @@ from mkfa.cli.shared.printing import say
 def work(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder with a task.json.")]) -> None:
     """Train the run that a folder's task.json describes.
 
-    Commands that train write such folders, with --engine orders nothing else; schedulers of your own can start this
-    command in them, on any machine that sees the folder. Progress is in progress.json beside the task. Exit code 0:
-    the run is over; 75: its state is saved and the same command goes on; 1: it failed. SIGTERM and SIGUSR1 save the
-    state, and so does a file named stop beside the run folders.
+    Commands that train write such folders; with --engine orders they do nothing else. A scheduler of your own can start
+    this command for each, on any machine that sees the folder. Progress is in progress.json beside the task. Exit code
+    0: the run is over; 75: its state is saved and the same command goes on; 1: it failed. SIGTERM and SIGUSR1 save the
+    state and stop the run, and so does a file named stop beside the run folders.
 
     torchrun --nproc-per-node N -m mkfa work FOLDER trains the run in N processes, each on its own GPU or with its own
     threads; on several machines with torchrun's own options. They share each batch: the run is the same, up to
-    rounding, and its checkpoint goes on in any number of processes. A machine needs as many GPUs as processes, a batch
-    at least two images for each. Only the first process speaks. torchrun itself turns exit codes 75 and 1 into 1, and
-    names the first in its report (exitcode); the last line of the folder's attempts.jsonl says stopped or failed.
+    rounding, and any number of processes can go on from its checkpoint. A machine needs as many GPUs as processes, and
+    a batch at least two images for each. Only the first process prints. torchrun itself turns exit codes 75 and 1 into
+    1, and names the original one in its report (exitcode); the last line of the folder's attempts.jsonl says stopped
+    or failed.
     """
     from mkfa.engines.engine import Died
     from mkfa.engines.work import SIGNAL_ECHO, describe, exit_code, listening

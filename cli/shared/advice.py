@@ -1,4 +1,4 @@
-"""Better advice for an unknown name: the command line alone knows image sets and timm's catalogue too."""
+"""Better advice for an unknown name: only the command line knows image sets and timm's catalogue too."""
 
 from __future__ import annotations
 

@@ -34,14 +34,14 @@ class Changes:
 
 
 def options(changes: Changes, running: Running, *, out: Path | None) -> Any:
-    """Return the options of the training verbs; those that nobody gave are the scale's."""
+    """Return the options of the training verbs; those that are not given are the scale's."""
     given = training.options(running, out=out)
     named = {"changes": "set"}
     return {**given, **{named.get(k, k): v for k, v in asdict(changes).items() if v is not None}}
 
 
 def plan(make: Callable[..., Any], running: Running) -> Any:
-    """Call what plans, with images opened as the command shows it; --dry-run needs no images at all."""
+    """Call the planning function `make`, with images opened as in training; --dry-run needs no images at all."""
     if running.dry_run:
         return make(without_images=True)
     return make(open_domains=training.domains(running))

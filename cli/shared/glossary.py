@@ -18,9 +18,10 @@ GLOSSARY = {
     "and sign do not matter.",
     "ceiling": "The value of a measure against filters without patterns: as unlike as chance makes two networks.",
     "checkpoint": "A file with the weights of a trained network; 'mkfa harvest' reads its filters into a bank.",
-    "claim": "A sentence of the paper or its follow-ups, with a criterion that was fixed before the runs were seen. "
+    "claim": "A sentence of the paper or of later ones, with a criterion that was fixed before the runs were seen. "
     "'mkfa claims' lists them with their verdicts.",
-    "control": "An arm that should hurt or should not, so that 'no drop' means something: random, delta, box.",
+    "control": "An arm that is known to cost accuracy wherever filters matter, so that 'no drop' of another arm means "
+    "something: random, delta, box.",
     "common parent": "Of two networks: one was trained from the other, or both from the same initial weights. It shows "
     "in filters of the same channel, which are far more alike than with channels permuted. Such networks are not "
     "independent evidence: they count once.",
@@ -76,7 +77,7 @@ GLOSSARY = {
     "count as equal.",
     "matrix": "Transfer from every source to every target, each beside the target's own base runs.",
     "measure": "A number for how alike two sets of filters are: coverage, matching, transport, mmd and others.",
-    "modulo sign": "A filter and its negative count as the same, since the next layer can turn the sign.",
+    "modulo sign": "A filter and its negative count as the same, since the next layer can reverse the sign.",
     "norm": "A layer that gives its input zero mean and unit spread, then a gain and an offset that are trained: "
     "batch, layer or group norm. After a frozen filter it can rescale and shift what the filter gives, "
     "unless --with-norm copies and freezes it too.",
@@ -99,15 +100,16 @@ GLOSSARY = {
     " its seeds and test images. Smaller differences may be there unseen.",
     "run": "One training with one seed. Its hash identifies it: the same request is never trained twice.",
     "scale": "What a verdict is about: laptop (bundled images of 32 px, minutes), gpu (small public data sets) or "
-    "paper (its data, network and recipe). What holds at one scale need not hold at another.",
-    "seed": "The number that all random draws of a run or an analysis follow from.",
+    "paper (the paper's data, network and recipe). What holds at one scale need not hold at another.",
+    "seed": "The number from which all random draws of a run or an analysis follow.",
     "selffer": "Transfer of a network's filters into a fresh network for the same domain: what splitting trained "
     "layers costs by itself.",
-    "sensitivity": "Whether an experiment could have seen that filters matter: how far its worst arm lies below.",
+    "sensitivity": "Whether an experiment could have seen that filters matter: how far its worst arm lies below the "
+    "base runs.",
     "source": "In transfer, the domain, bank or checkpoint that filters come from.",
     "stack": "The arm that takes the source's filters as one row, so that networks of other shapes can be sources.",
-    "stood in for": "Said of objects in a pickle that are not tensors: mkfa reads their names and content as data and "
-    "imports or runs nothing. A bank lists which and how many.",
+    "stood in for": "Said of objects in a pickle that are not tensors: inert data stand in for them. mkfa reads their "
+    "names and content as data, and imports or runs nothing. A bank lists which ones there were, and how many.",
     "strategy": "How runs share a device: one alone, in processes of their own, captured as CUDA graphs, or stacked: "
     "computed as one network whose channels lie side by side. Results differ by rounding at most.",
     "tap": "One weight of a kernel; a 5x5 kernel has 25.",

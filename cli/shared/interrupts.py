@@ -1,9 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: one line and an exit code, whenever they come.
 
-The first signal raises `Interrupted` in the main thread, so that the work can close what it has open. Every file is
-written whole or not at all; therefore the process may also end at once, and does so where an exception would be lost or
-would come too late: while modules are imported or compiled, after a second signal, and when the work does not end by
-itself.
+The first signal raises `Interrupted` in the main thread, so that the work can close what it has open. Since every file
+is written whole or not at all, the process may also end at once. It does so where an exception would be lost or would
+come too late: while modules are imported or compiled, after a second signal, and when the work does not end by itself.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """What the signals of this process lead to."""
+    """How this process answers signals."""
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -50,7 +49,7 @@ class Interrupts:
         """True once `Interrupted` was raised: whatever the work makes of it, the command was stopped."""
         self.told = False
         self.repeats, self.repeating = 0, False
-        """Signals that this process sent to itself, and whether the next one is."""
+        """Number of signals that this process sent to itself, and whether the next one is one of them."""
         self.code: int | None = None
         """The exit code, once the work is over and only the interpreter has to end."""
         self.installed = False

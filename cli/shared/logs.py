@@ -22,7 +22,7 @@ class _Lines(logging.Formatter):
 
 
 class _File(logging.FileHandler):
-    """A log file. If it cannot be written any more (a full disk), that is said once and the work goes on."""
+    """A log file. If it can no longer be written (a full disk), that is said once and the work goes on."""
 
     failed = False
 

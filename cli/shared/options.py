@@ -98,8 +98,8 @@ class RecipeOptions:
         option(
             "--evaluate-every",
             "N",
-            "Epochs between evaluations, instead of the recipe's; 0: as few as make at most 50. The end of a run is "
-            "always evaluated.",
+            "Epochs between evaluations, instead of the recipe's; 0: so that there are at most 50. The end of a run "
+            "is always evaluated.",
             min=0,
             **RECIPE,
         ),
@@ -210,7 +210,7 @@ class FilterOptions:
 class Running:
     """Device, threads and precision of the runs. They are recorded but do not identify a run."""
 
-    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda: all GPUs, cuda:1, mps.", **RUNNING)] = "auto"
+    device: Annotated[str, option("--device", "NAME", "auto, cpu, cuda (all GPUs), cuda:1 or mps.", **RUNNING)] = "auto"
     data: Annotated[
         str,
         option(
@@ -236,8 +236,8 @@ class Running:
         option(
             "--jobs",
             "N",
-            "Runs at a time, each in its own process; 0: one for each GPU, or as many as cores, of "
-            "one thread each, if the runs allow.",
+            "Runs at a time, each in its own process; 0: one per GPU, or without GPUs one per core, of one thread "
+            "each, if enough runs can be trained at a time.",
             min=0,
             **RUNNING,
         ),
@@ -282,11 +282,12 @@ class Running:
         ),
     ] = "local"
     address: Annotated[
-        str, option("--address", "ADDRESS", "With --engine ray: the cluster's head, auto: the one here.", **RUNNING)
+        str,
+        option("--address", "ADDRESS", "With --engine ray: the cluster's head; auto: that of this machine.", **RUNNING),
     ] = "auto"
     sbatch: Annotated[
         str,
-        option("--sbatch", "OPTIONS", "With --engine slurm: more options of sbatch, as '--partition gpu'.", **RUNNING),
+        option("--sbatch", "OPTIONS", "With --engine slurm: options for sbatch, such as '--partition gpu'.", **RUNNING),
     ] = ""
     dry_run: Annotated[bool, flag("--dry-run", "Print the plan; decode and train nothing.", **RUNNING)] = False
     estimate: Annotated[
@@ -312,20 +313,20 @@ Verbose = Annotated[bool, flag("--verbose -v", "Say on stderr what is done, with
 
 @dataclass(frozen=True)
 class Everywhere:
-    """Options of every verb, behind it too."""
+    """Options of every verb, which may also follow its name."""
 
     quiet: Annotated[bool, flag("--quiet -q", "", hidden=True, callback=_be_quiet)] = False
     verbose: Annotated[bool, flag("--verbose -v", "", hidden=True, callback=_be_verbose)] = False
 
 
 class _Spelled:
-    """What a verb is parsed by. Former spellings of its options still work, hidden, with a remark."""
+    """How a verb is parsed. Former spellings of its options still work; they are hidden, and a remark names the new."""
 
     former: Mapping[str, str] = {}
     """Former spelling -> present one; "BANK" where banks are arguments now (joined by commas or not)."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters; those whose names say it all show no type."""
+        """Return the parameters; no type is shown for those whose names say everything."""
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in parameters:
             if getattr(parameter, "is_flag", False):
@@ -339,17 +340,17 @@ class Command(_Spelled, TyperCommand):
     """A verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put present spellings in the place of former ones, then parse."""
+        """Replace former spellings by present ones, then parse."""
         return super().parse_args(ctx, present_spelling(args, self.former))
 
 
 class Group(_Spelled, TyperGroup):
-    """A verb with verbs of its own; `for_paths` is the one that is meant where a path stands in its place."""
+    """A verb with verbs of its own; `for_paths` is the one that is meant if a path is given in place of a verb."""
 
     for_paths = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put present spellings in the place of former ones before the verb, then parse."""
+        """Replace former spellings before the verb by present ones, then parse."""
         if self.for_paths and args and args[0] not in self.commands and Path(args[0]).expanduser().exists():
             args = [self.for_paths, *args]
         cut = next((i for i, word in enumerate(args) if word in self.commands), len(args))
@@ -357,7 +358,7 @@ class Group(_Spelled, TyperGroup):
 
 
 def present_spelling(args: Sequence[str], former: Mapping[str, str]) -> list[str]:
-    """Return the arguments in the present spelling; says once on stderr what has a new one."""
+    """Return the arguments in the present spelling; say once on stderr which ones were spelled differently."""
     made: list[str] = []
     rest = list(args)
     while rest:
@@ -376,7 +377,7 @@ def present_spelling(args: Sequence[str], former: Mapping[str, str]) -> list[str
         if not equals and rest:
             value = rest.pop(0)
         made += [part.strip() for part in value.split(",")]
-        warn(f"{name} is gone, as banks are arguments now; it works in this version only")
+        warn(f"{name} is not needed, as banks are arguments now; it works in this version only")
     return made
 
 
@@ -396,7 +397,7 @@ def new_group(
     former: Mapping[str, str] | None = None,
     for_paths: str = "",
 ) -> typer.Typer:
-    """Register a verb that has verbs of its own, and works without one too; return it. `for_paths` as in `Group`."""
+    """Register a verb that has verbs of its own and works without them too; return it. `for_paths` as in `Group`."""
     kind = type("Group", (Group,), {"former": former or {}, "for_paths": for_paths})
     made = typer.Typer(cls=kind, invoke_without_command=True, help=inspect.getdoc(verb))
     made.callback()(_grouped(verb))

@@ -33,7 +33,7 @@ class Output:
         check_width(self.width, self.figure, "--figure")
 
     def deliver(self, result: Any, *, show: Callable[[], None], draw: Callable[[str], Any]) -> None:
-        """Bring a result to where the user wants it: files first, then JSON or tables with the names of the files.
+        """Write and print a result: files first, then JSON or tables with the names of the files.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ PIPE = 200
 """Characters in a line of a table that goes into a pipe or file."""
 GAP = 2
 NAME, SHORT_NAME = 24, 12
-"""Widths that a column of names is narrowed to: where its words allow, and where nothing else helps."""
+"""Widths to which a column of names is narrowed: between words, and, if that is not enough, within them."""
 
 SAID = logging.getLogger("mkfa.said")
 """What was printed; only a log file listens."""
@@ -30,7 +30,7 @@ SAID = logging.getLogger("mkfa.said")
 
 @dataclass
 class Voice:
-    """How much the command says: set by the options before the verb or behind it."""
+    """How much the command says: set by options before or after the verb."""
 
     quiet: bool = False
     verbose: bool = False
@@ -66,7 +66,7 @@ def say(text: str, *, wrap: bool = True) -> None:
 
 
 def clean(text: str, *, err: bool = False) -> str:
-    """Return one line of text as the terminal may have it: no control characters, and none that it does not know."""
+    """Return one line of text fit for the terminal: without control characters, and none that it cannot show."""
     text = printable(text)
     return text if encodes(text, err=err) else degrade(text)
 
@@ -100,7 +100,7 @@ def terminal_width() -> int:
 
 
 def show(value: Any) -> str:
-    """Return a cell's text: floats with three decimals, or one digit where those would be zeros, None as a dash."""
+    """Return a cell's text: floats with three decimals, or one digit if these would be zeros; None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -164,8 +164,8 @@ def print_table(
     """Print a table that fits the terminal, and its notes below it.
 
     The first `left` columns hold text and are left-aligned: where the terminal is narrow their cells are wrapped
-    between words and long names are shortened in the middle. Numbers are never cut: columns that find no place follow
-    in a further table with the same first column.
+    between words and long names are shortened in the middle. Numbers are never cut: columns that do not fit follow in
+    a further table with the same first column.
     """
     title = clean(title)
     made = [_Column(clean(name), [clean(show(row[i])) for row in rows], i < left) for i, name in enumerate(columns)]

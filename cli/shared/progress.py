@@ -27,7 +27,7 @@ def shown() -> bool:
 class SweepBar:
     """A bar over all steps with the images per second of all runs together, and one for each run in progress.
 
-    The time left is what the steps of this call took, not what was estimated before.
+    The time left follows from the steps of this call, not from an earlier estimate.
     """
 
     def __init__(self, runs: int, steps: int) -> None:
@@ -81,7 +81,7 @@ class SweepBar:
             self.bar.update(line, completed=report.step, now=now)
 
     def ended(self, outcome: Outcome) -> None:
-        """Count a run; say at once what has no accuracy, and off a terminal what has."""
+        """Count a run; say at once that it has no accuracy, or, if there is no terminal, which accuracy it has."""
         self.over += 1
         line, step, steps = self.lines.pop(outcome.planned.spec.hash, (None, 0, 0))
         if line is not None:

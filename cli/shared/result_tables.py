@@ -1,4 +1,4 @@
-"""What sweeps and results drawn again share: tables of a curve and a matrix, their CSV, what they record."""
+"""Tables and figures of a curve, a table of scenarios, a matrix and a sweep, for new results and for stored ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_result(found: Any, *, test_images: int = 0, notes: Sequence[str] = ())
 
 
 def papers_values(kind: str, what: str, *, sources: bool) -> Any:
-    """Return what the paper has to put beside a result of a kind; refuses where it has nothing. A sweep has nothing."""
+    """Return the paper's values beside a result of a kind; refuse if it has none. Beside a sweep it has none."""
     from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
 
     if kind == "table":
@@ -46,7 +46,7 @@ def draw_result(found: Any, paper: Any = None, *, width: str = "page") -> Any:
 
 
 def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) -> None:
-    """Print a curve: a row a cell, against the base."""
+    """Print a curve: one row per cell, against the base."""
     from mkfa.results.contrasts import series_of
 
     p = found.parameters
@@ -73,7 +73,7 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
 
 
 def _say_trends(trends: Sequence[Trend]) -> None:
-    """Say how untrained filters, those that are borrowed, and their difference change along an axis."""
+    """Say how untrained filters, borrowed filters, and their difference change along an axis."""
     from mkfa.results.contrasts import MAIN, REFERENCE
     from mkfa.results.trends import tell_trend
 
@@ -84,7 +84,7 @@ def _say_trends(trends: Sequence[Trend]) -> None:
 
 
 def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
-    """Print a sweep: a row a setting, with each arm against the base, and the lines along the axes."""
+    """Print a sweep: one row per setting, with each arm against the base, and the lines along the axes."""
     from mkfa.results.contrasts import REFERENCE, series_of
 
     p = found.parameters
@@ -138,7 +138,7 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
 
 
 def print_contrasts(found: Sequence[Contrast]) -> None:
-    """Print differences between series, with both intervals, and those that a reader asks for in words."""
+    """Print differences between series, with both intervals, and the main ones in words too."""
     from mkfa.results.contrasts import MAIN, REFERENCE, sentence
 
     if not found:
@@ -183,7 +183,7 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
 
 
 def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
-    """Print a matrix: sources in rows, targets in columns, controls apart; and what it says on the whole."""
+    """Print a matrix: sources in rows, targets in columns, controls apart; and what the whole matrix says."""
     from mkfa.results.matrix import sentence, tell_sensitivity
 
     names, p = found.domains, found.parameters
@@ -247,13 +247,13 @@ def older(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def at_most(cells: Sequence[Any]) -> str:
-    """Return a remark if the part of the test images is an upper bound in some of the intervals, else ""."""
+    """Return a remark if, in some of the intervals, the part of the test images is an upper bound, else ""."""
     bound = any(c.test_error and not c.test_error_exact for c in cells)
     return ", whose part is an upper bound, as older runs did not record their answers" if bound else ""
 
 
 def _beyond(found: Any) -> str:
-    """Say what the experiment resolves, and whether an arm that must hurt did not."""
+    """Say which difference the experiment resolves, and which arms that must hurt did not."""
     text = ""
     if found.detectable == found.detectable:
         text += (
@@ -274,7 +274,7 @@ def _row(cell: Any) -> tuple[Any, ...]:
 
 
 def _width(half_width: float) -> float | None:
-    """Return half an interval in points; None where seeds do not differ, of which the formula makes certainty."""
+    """Return half an interval in points; None if seeds do not differ, which the formula would take for certainty."""
     from mkfa.stats.intervals import ROUNDING
 
     return 100 * half_width if half_width > ROUNDING else None

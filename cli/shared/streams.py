@@ -1,7 +1,8 @@
-"""The standard streams of the command: they never fail in the middle of the work, and pass nothing a terminal obeys.
+"""The standard streams of the command: they never fail in the middle of the work, and pass on nothing that a terminal
+would obey.
 
-Results are worth more than what is printed of them. Where the reader of the output went away (`mkfa banks | head -1`)
-the work goes on in silence; where the output could not be written the command says so at its end.
+Results are worth more than what is printed of them. If nobody reads the output any longer (`mkfa banks | head -1`), the
+work goes on in silence; if the output could not be written, the command says so at its end.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UNSAFE = re.compile(
 )
 """Control characters except tabs and ends of lines, directional marks, characters of no width, tags."""
 _STYLE = re.compile(r"(\x1b\[(?:\?25[hl]|[0-9;]*[mAGK]))")
-"""What progress bars and bold titles are made of: styles, cursor up, column, erase, cursor on and off."""
+"""Control sequences of progress bars and bold titles: styles, cursor up, column, erase, cursor on and off."""
 _PLAIN = {
     "–": "-",
     "—": "-",
@@ -65,7 +66,7 @@ _PLAIN = {
     "²": "^2",
     "³": "^3",
 }
-"""What stands for a character in a terminal that does not have it."""
+"""Replacements of characters that a terminal does not have."""
 
 
 def degrade(text: str) -> str:
@@ -100,9 +101,9 @@ class Screen(io.TextIOWrapper):
     """A standard stream."""
 
     failed: OSError | None = None
-    """Why nothing could be written any more; None also where the reader went away."""
+    """Why nothing could be written any longer; None also if nobody reads the output."""
     beneath: io.TextIOWrapper
-    """The stream that Python made; it closes the file when it is forgotten."""
+    """The stream that Python made; it is kept, since it would close the file when it is deleted."""
 
     def write(self, text: str) -> int:
         """Write what is safe to show; after a failure nothing."""
@@ -129,7 +130,7 @@ class Screen(io.TextIOWrapper):
         return "".join(part if i % 2 else _UNSAFE.sub("\ufffd", part) for i, part in enumerate(parts))
 
     def _give_up(self, error: OSError) -> None:
-        """Send everything from now on, and what is still waiting, to nowhere."""
+        """Discard everything from now on, and what is still waiting."""
         if error.errno != errno.EPIPE:
             self.failed = self.failed or error
         with contextlib.suppress(OSError):
@@ -142,7 +143,7 @@ class Screen(io.TextIOWrapper):
 def guard_streams() -> None:
     """Put a `Screen` in place of stdout and stderr; streams that are closed become the null device.
 
-    A file that is opened while stdout is closed would get its number, and with it what libraries print.
+    A file that is opened while stdout is closed would get its number, and with it all that libraries print.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
@@ -179,7 +180,7 @@ def emit(text: str, *, err: bool = False) -> None:
 
 
 def output_error() -> WorkError | None:
-    """Return the error of output that could not be written."""
+    """Return the error if output could not be written, else None."""
     from mkfa.errors import WorkError
 
     sys.stdout.flush()

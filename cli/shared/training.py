@@ -34,7 +34,7 @@ def options(*groups: Any, **more: Any) -> TransferOptions:
 
 
 def domains(running: Running) -> Callable[[Recipe], Domains]:
-    """Return what opens the domains of a recipe, with a bar while images are decoded; --dry-run decodes none."""
+    """Return a function that opens a recipe's domains, with a bar while images are decoded; --dry-run decodes none."""
     from mkfa.images.opened import Domains
 
     return lambda recipe: Domains(
@@ -112,7 +112,7 @@ def _say_plan(plan: Plan, found: Estimate, *, as_json: bool, nothing: bool = Fal
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> None:
-    """End the command with 1 where a run failed or was lost with its process, after all others were told of."""
+    """End the command with 1 if a run failed or was lost with its process, after all others were reported."""
     if any(o.state in ("failed", "lost") for o in outcomes):
         raise typer.Exit(1)
 
@@ -146,7 +146,7 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
 def at_a_time(runs: int, threads: int, nodes: int = 1) -> str:
     """Return "2 runs at a time, 1 thread each"; with nodes "2 runs at a time on 2 nodes, 1 thread each".
 
-    Threads are left out where they are 0: whoever trains decides.
+    Threads are left out if they are 0: whoever trains decides.
     """
     text = f", {threads} thread{'s' if threads != 1 else ''}{' each' if runs > 1 else ''}" if threads else ""
     if runs == 1:

@@ -43,9 +43,9 @@ def refused(*words: object) -> tuple[str, str]:
         (("transfer-matrix", "--target", "digits,emoji", "--layers", "0"), "--layers 0: is not one number of"),
         (("harvest", ""), "a network: is empty;"),
         (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
-        (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: stands before compare"),
-        (("runs", "--json", "show", "abc"), "--json: stands before show"),
-        (("runs", "--from", "x", "draw", "bundled"), "--from: stands before draw"),
+        (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: before compare is an option of"),
+        (("runs", "--json", "show", "abc"), "--json: before show is an option of the list"),
+        (("runs", "--from", "x", "draw", "bundled"), "--from: before draw is an option of the list"),
         (("train", "digits", "--strategy", "stack"), "--strategy stack: is not a strategy; choose from auto, alone,"),
         (
             ("train", "digits", "--strategy", "graph", "--device", "cpu"),
