@@ -175,7 +175,7 @@ def test_draw_with_the_papers_values(packed, tmp_path, kind):
         sizes.append(int.from_bytes(out.read_bytes()[20:24], "big"))
     assert sizes[1] > 1.5 * sizes[0]  # the height in pixels: a second panel
     assert "exists" in str(refused("runs", "draw", packed, "--experiment", kind, "--out", out))
-    assert "no picture" in str(refused("runs", "draw", packed, "--experiment", kind, "--with-paper"))
+    assert "none was asked for" in str(refused("runs", "draw", packed, "--experiment", kind, "--with-paper"))
 
 
 def facts(*words):
