@@ -213,9 +213,9 @@ class Ray:
         return found
 
     def _found(self, memory: int = 0) -> list[Place]:
-        """Return the places for runs that need so much memory, also those beyond the runs at a time that are asked for.
+        """Return the places for runs that need `memory` bytes, even more places than runs at a time are asked for.
 
-        Nothing is lost where there are more runs than memory: Ray itself holds them back.
+        Nothing is lost if there are more runs than memory: Ray itself holds them back.
         """
         nodes = [(node["NodeID"], node["Resources"]) for node in _ray().nodes() if node["Alive"]]
         threads = self.execution.threads or 1

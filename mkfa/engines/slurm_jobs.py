@@ -1,10 +1,10 @@
-"""The jobs of Slurm that train runs: their script, and what its queue says of them.
+"""The jobs of Slurm that train runs: their script, and what the queue says about them.
 
-**A node that lacks something.** Only Slurm tells what happens on a node that does not see the folder of the runs.
-The script therefore needs nothing of that folder for its own start. Where the array's list or the Python is missing, it
-trains nothing: it names the node in the job's comment, keeps the rest of the array off the node, which would otherwise
-take one run after the other, and puts the job back into the queue, held. There it is until somebody asks for it, also
-without Slurm's accounting.
+**A node that lacks something.** Only Slurm can tell what happens on a node that does not see the folder of the runs.
+The script therefore needs nothing of that folder in order to start. If the array's list or the Python is missing, the
+script trains nothing: it names the node in the job's comment, keeps the rest of the array off the node, which would
+otherwise take one run after the other, and puts the job back into the queue, held. There the job stays until somebody
+asks for it, even without Slurm's accounting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mkfa.training.folder import RunFolder, read_json, read_spec
 ARRAYS = "slurm"
 """Folder beside the run folders: one file per job array, which lists its run folders, and the jobs' output."""
 LACKING = 77
-"""Exit code of a job whose node lacks something, where Slurm lets it end."""
+"""Exit code of a job whose node lacks something, if Slurm lets it end."""
 _SAYS, _LACKS = "mkfa: node ", " lacks "
 """Words of the comment of such a job: "mkfa: node a lacks /path"."""
 _SCRIPT = """\
@@ -66,7 +66,7 @@ class Job:
         return self.state not in ("PENDING", "CONFIGURING")
 
     def lacking(self, root: Path) -> MkfaError | None:
-        """Return what its node lacks, None where it lacks nothing or was not reached yet."""
+        """Return the error of a node that lacks something, None if it lacks nothing or was not reached yet."""
         node, _, path = self.comment.removeprefix(_SAYS).partition(_LACKS)
         if self.state != "SPECIAL_EXIT" or not path or not self.comment.startswith(_SAYS):
             return None
@@ -86,12 +86,12 @@ def ask(command: Sequence[str], *, timeout: float = 120) -> str:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         problem = f"failed: {one_line(said[-1])[:300]}"
-        raise WorkError(command[0], problem, "see 'sinfo', or pass options for sbatch by --sbatch")
+        raise WorkError(command[0], problem, "see 'sinfo', or pass options for sbatch with --sbatch")
     return done.stdout.strip()
 
 
 def script(listed: Path) -> str:
-    """Return what a job of the array does whose runs a file lists."""
+    """Return the script of the jobs of an array whose runs a file lists."""
     return _SCRIPT.format(
         listed=shlex.quote(str(listed)),
         python=shlex.quote(sys.executable),
@@ -118,7 +118,7 @@ def queued(root: Path, *, timeout: float = 120) -> dict[str, Job]:
 
 
 def stuck(jobs: dict[str, Job], root: Path) -> Iterator[tuple[str, MkfaError]]:
-    """Yield the runs whose jobs do not go on, and why: their node lacks something, and perhaps no other is left."""
+    """Yield the runs whose jobs are stuck, and why: their node lacks something, or no node is left that does not."""
     why = {job.array: error for job in jobs.values() if (error := job.lacking(root))}
     for name, job in jobs.items():
         if error := job.lacking(root):
@@ -128,14 +128,14 @@ def stuck(jobs: dict[str, Job], root: Path) -> Iterator[tuple[str, MkfaError]]:
 
 
 def note(root: Path, why: Mapping[str, MkfaError]) -> None:
-    """Write into the folders of runs why their jobs do not go on, as their nodes could not."""
+    """Write into the folders of runs why their jobs are stuck, which their nodes could not do."""
     for name, error in why.items():
         if spec := read_spec(root / name):
             RunFolder(root, spec).fail(error)
 
 
 def note_stuck(root: Path) -> None:
-    """Note why jobs in the queue do not go on; nothing where there is no Slurm, or it is silent."""
+    """Note why jobs in the queue are stuck; do nothing if there is no Slurm, or none that answers."""
     root = root.resolve()
     if (root / ARRAYS).is_dir() and shutil.which("squeue") is not None:
         with contextlib.suppress(WorkError):

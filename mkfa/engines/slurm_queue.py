@@ -75,7 +75,7 @@ class Slurm:
         self.jobs: dict[str, str] = {}
         """The job of every run that is in the queue, by the run's hash."""
         self.stuck: list[list[str]] = []
-        """The jobs that wait for others which would stay in the queue for ever, and those others."""
+        """The jobs that wait for stuck ones, and the stuck ones, which would stay in the queue for ever."""
         self.submitted: dict[str, list[PlannedRun]] = {}
         """The runs of each array that this command submitted."""
         self.taken: list[PlannedRun] = []
@@ -141,7 +141,7 @@ class Slurm:
         MkfaError
             A node that the first jobs came to lacks the folder of the runs or the Python; no job is left.
         """
-        for jobs in self.stuck:  # those that wait first: they would begin
+        for jobs in self.stuck:  # first those that wait: they would begin otherwise
             self._cancel(jobs)
         self.stuck = []
         taken, self.taken = self.taken, []
