@@ -36,6 +36,12 @@ def test_every_data_file_is_packaged():
     assert [n for n in names if not any(fnmatch.fnmatch(n, g) for g in globs)] == []
 
 
+def test_the_notice_says_whose_every_data_file_is():
+    said = (ROOT / "data" / "NOTICE.txt").read_text("utf-8")
+    names = {p.name for p in (ROOT / "data").iterdir() if p.is_file() and p.suffix != ".py"} - {"NOTICE.txt"}
+    assert {n for n in names if n not in said} == set()
+
+
 def test_top_level_is_what_the_readme_says():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:  # an unpacked source archive has no history to ask
