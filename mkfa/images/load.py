@@ -274,7 +274,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     size: int | None = None,
     crop_from: int = 0,
     eval_size: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     workers: int = 0,
     strict: bool = False,
     overwrite: bool = False,
@@ -308,7 +308,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     decoding = Decoding(background=parse_colour(background), levels=levels)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
-        target = out or packed_folder(path, side, crop_from, eval_size=eval_size)
+        target = Path(out) if out else packed_folder(path, side, crop_from, eval_size=eval_size)
     else:
         info = domain_info(str(domain))
         if info.how == "bundled":
@@ -316,7 +316,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
         if info.how == "build":
             raise MkfaError(info.name, "is built from packages, not from images on disk", info.remedy)
         images, side = list_named(info), size or info.size
-        target = out or info.packed(side, crop_from, eval_size=eval_size)
+        target = Path(out) if out else info.packed(side, crop_from, eval_size=eval_size)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"pack {images.name}", len(images.train) + len(images.test)) as advance:

@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -315,7 +317,7 @@ def _decode(
                 for part, side, rows in ahead:  # keep the queue short: CIFAR-10's pixels are sent with the request
                     x = arrays[f"x_{part}"]
                     images_or_files = side.pixels if side.pixels is not None else side.files
-                    with _children_ignore_sigint():
+                    with _children_ignore_sigint(), _without_script():
                         future = pool.submit(
                             decode_rows,
                             [images_or_files[r] for r in rows],
@@ -358,6 +360,21 @@ def _decode(
 
 def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
     return [rows[i : i + _BATCH].tolist() for i in range(0, len(rows), _BATCH)]
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Start workers in the body without the caller's script.
+
+    A worker that is spawned runs the main script again, up to its `if __name__ == "__main__":`; a script that has none
+    would pack its images once more in every worker, and none would ever decode. Workers need nothing of it.
+    """
+    former = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = former
 
 
 @contextlib.contextmanager

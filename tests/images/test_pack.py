@@ -224,3 +224,12 @@ def test_a_file_packed_before_checksums_is_read_and_said_to_be_unchecked(tmp_pat
             del f[name]
     assert (np.asarray(read_domain(path).x_train) == 1).all()
     assert "without checksums" in describe_domain(path).notes[0]
+
+
+def test_a_script_without_a_main_guard_packs_once(folder, tmp_path):
+    script, out = tmp_path / "script.py", tmp_path / "packed.h5"
+    script.write_text(f"import mkfa\nprint(mkfa.pack_domain({str(folder)!r}, size=16, out={str(out)!r}, workers=2))\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Packed(") == 1 and "Traceback" not in done.stderr
+    assert len(read_domain(out).x_train) > 0
