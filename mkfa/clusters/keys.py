@@ -213,7 +213,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     _check(pool, sample, candidates=candidates, nulls=nulls)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
-    _check_count(keys, most)
+    _check_count(keys, most, candidates)
     draw = null_clouds(independent, rows, null=null, layer=layer, size=(pool.kind.kh, pool.kind.kw))
     drawn = [(cloud, int(rng.integers(2**31)))]
     for _ in range(nulls):
@@ -268,7 +268,7 @@ def key_filters(
     _check(pool, sample, candidates=candidates, nulls=NULLS)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(MOST, keys), candidates)
-    _check_count(keys, most)
+    _check_count(keys, most, candidates)
     with one_thread():
         ladder = eliminate(cloud, candidates, most, seed=int(rng.integers(2**31)))
     return ladder[keys - 1].reshape(-1, pool.kind.kh, pool.kind.kw)
@@ -362,8 +362,9 @@ def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
         raise MkfaError("candidates", f"{candidates} prototypes are too few", "give at least 1")
 
 
-def _check_count(count: int | None, most: int) -> None:
+def _check_count(count: int | None, most: int, candidates: int) -> None:
     if most < 1:
         raise MkfaError("most", f"{most} keys are too few", "give at least 1")
     if count is not None and not 1 <= count <= most:
-        raise MkfaError("keys", f"{count} keys are out of reach", f"choose 1 to {most}")
+        reach = f"at most half as many as filters can be told apart, or as candidates: {candidates}"
+        raise MkfaError("keys", f"{count} keys are out of reach", f"choose 1 to {most} ({reach})")

@@ -25,7 +25,7 @@ from mkfa.banks.bank import Kind
 from mkfa.banks.canonical import normalise
 from mkfa.frozen import ByContent, FrozenDict
 from mkfa.nulls.draws import STRICT, draw_null
-from mkfa.patterns.named_sets import named_set
+from mkfa.patterns.named_sets import all_labels, named_set
 from mkfa.stats.p_values import p_value
 
 _DRAWS = 999
@@ -73,7 +73,7 @@ class Match(ByContent):
 
     Attributes
     ----------
-    name, labels : the named set.
+    name, labels : the named set; a kernel of one row or column lacks those patterns that change across it.
     libraries : under which name the answers have the keys of null libraries, "covariance-layer" by default.
     shape : (A,) int32, which patterns are one shape, numbered from 0.
     alike : (A, A) float32, |cos| between the patterns, the best over all symmetries.
@@ -123,8 +123,10 @@ class Match(ByContent):
                 f"{inner.max(initial=0):.2f}",
             )
             parts.append(which if len(rows) == 1 else f"{which}: {low}" if low == high else f"{which}: {low} to {high}")
+        lacking = [label for label in all_labels(self.name) if label not in self.labels]
+        without = f" that kernels of one row or column can have (not {', '.join(lacking)})" if lacking else ""
         return (
-            f"Up to symmetry the {len(self.labels)} patterns of '{self.name}' are {len(parts)} shapes "
+            f"Up to symmetry the {len(self.labels)} patterns of '{self.name}'{without} are {len(parts)} shapes "
             f"(|cos| within them: {'; '.join(parts)}): only 'as oriented' compares {len(self.labels)} patterns."
         )
 
@@ -140,7 +142,7 @@ def match_keys(
 ) -> Match:
     """Compare (n, K) unit keys to a named set; `null_keys` are the key sets of libraries of `null`."""
     libraries = f"{null}-keys" if null in ("blurred", "turned") else null
-    target = named_set(name, kind.kh, kind.kw)
+    target = named_set(name, kind.kh, kind.kw, partial=True)
     turned = symmetries(target.patterns)  # (G, A, K)
     alike = best_cosine(turned[0], turned)
     shape = _shapes(alike)

@@ -46,12 +46,16 @@ _SETS = FrozenDict({"eight": _EIGHT})
 NAMED_SETS = tuple(_SETS)
 
 
-def named_set(name: str, kh: int, kw: int) -> NamedSet:
+def named_set(name: str, kh: int, kw: int, *, partial: bool = False) -> NamedSet:
     """Return a named set for kernels of kh x kw taps.
 
     "eight" models the eight master key filters of Babaiee et al. (NeurIPS 2025, arXiv 2509.11711) in discrete
     Gaussians and differences, with the scales that match variances (method B of Lindeberg, Babaiee & Kiasari,
     arXiv 2509.12746). Models, not the learned filters: those have |cosine| .84 to 1.00 with them at 7x7.
+
+    Parameters
+    ----------
+    partial : leave out the patterns that take differences along an axis of one tap, instead of refusing the kernel.
 
     Raises
     ------
@@ -62,8 +66,9 @@ def named_set(name: str, kh: int, kw: int) -> NamedSet:
     """
     if name not in _SETS:
         raise UnknownNameError(name, "unknown set of patterns", nearest(name, _SETS) or f"use {NAMED_SETS[0]}")
-    patterns = np.empty((len(_SETS[name]), kh, kw), np.float32)
-    for row, (label, along_x, along_y, (sigma_x, sigma_y), weight) in zip(patterns, _SETS[name], strict=True):
+    entries = [entry for entry in _SETS[name] if not (partial and _needs_more(entry, kh, kw))]
+    patterns = np.empty((len(entries), kh, kw), np.float32)
+    for row, (label, along_x, along_y, (sigma_x, sigma_y), weight) in zip(patterns, entries, strict=True):
         pattern = outer(profile(along_y, kh, sigma_y**2), profile(along_x, kw, sigma_x**2))
         if weight:
             pattern = pattern - weight * laplacian(kh, kw, variance_x=sigma_x**2, variance_y=sigma_y**2)
@@ -73,8 +78,18 @@ def named_set(name: str, kh: int, kw: int) -> NamedSet:
             problem = f"its pattern '{label}' is constant on a kernel of {kh}x{kw}"
             raise MkfaError(f"basis {name}", problem, "choose a bank with larger kernels or another basis")
         row[:] = pattern / norm
-    sigmas = np.array([entry[3] for entry in _SETS[name]], np.float64)
-    return NamedSet(name, tuple(entry[0] for entry in _SETS[name]), patterns, sigmas)
+    sigmas = np.array([entry[3] for entry in entries], np.float64)
+    return NamedSet(name, tuple(entry[0] for entry in entries), patterns, sigmas)
+
+
+def all_labels(name: str) -> tuple[str, ...]:
+    """Return the labels of a named set's patterns, of those too that a small kernel cannot have."""
+    return tuple(entry[0] for entry in _SETS[name])
+
+
+def _needs_more(entry: tuple[str, str, str, tuple[float, float], float], kh: int, kw: int) -> bool:
+    """True if a pattern takes differences along an axis on which the kernel has one tap."""
+    return (kw == 1 and entry[1] != "smooth") or (kh == 1 and entry[2] != "smooth")
 
 
 def outer(along_y: F64, along_x: F64) -> F64:

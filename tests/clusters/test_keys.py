@@ -108,7 +108,10 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"keys": 50, "candidates": 10}, "keys: 50 keys are out of reach"),
+        (
+            {"keys": 50, "candidates": 10},
+            r"keys: 50 keys are out of reach; choose 1 to 10 \(at most half as many as .* or as candidates: 10\)",
+        ),
         ({"sample": 3}, "sample: 3 filters are too few"),
         ({"nulls": 5}, "nulls: 5 null libraries are too few: p cannot reach 0.05; give at least 19"),
         ({"nulls": 18, "keys": 3}, "nulls: 18 null libraries are too few"),
@@ -119,6 +122,20 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
 def test_numbers_that_do_not_fit_are_refused(options, says):
     with pytest.raises(MkfaError, match=says):
         find_keys([planted_bank(3, 100)], **options)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (11, 1)])
+def test_kernels_of_one_row_or_column_have_keys_beside_the_patterns_that_fit_in(size, tmp_path):
+    rng = np.random.default_rng(0)
+    layers = [(Layer(0, f"l{i}", -1, 0.0, 1, *size), rng.standard_normal((30, *size)), None) for i in range(2)]
+    layers = [(layer, weight.astype(np.float32), bias) for layer, weight, bias in layers]
+    keys = find_keys([make_bank("strips", layers, Provenance())], keys=2, candidates=10)
+    along = "x" if size[0] == 1 else "y"
+    assert len(keys.match.labels) == 5 and all(
+        "d/d" not in label or f"d/d{along}" in label for label in keys.match.labels
+    )
+    assert "5 patterns of 'eight' that kernels of one row or column can have (not " in keys.match.shapes_in_words()
+    keys.save(tmp_path / "keys.json")
 
 
 def test_too_few_filters_are_refused():
