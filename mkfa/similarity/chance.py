@@ -30,7 +30,8 @@ def summarise(
     sign = np.where(alike_is_more, np.float32(1), np.float32(-1))[:, None, None]
     layer_p, layer_p_max = pair_p(sign * layers, sign * draws.layers)
     stage_p, _ = pair_p(by_stage(sign * layers, groups), by_stage(sign * draws.layers, groups))
-    apart = (floor < low) | (floor > high)  # else the gap is noise, and a place in it would mean nothing
+    # Elsewhere the gap is noise, or the null is more alike than halves of one network: no place in it means anything.
+    apart = np.where(alike, floor > high, floor < low)
     return NullResult(
         null=draws.null,
         m=len(draws.values),

@@ -486,3 +486,13 @@ def test_a_bank_of_one_layer_is_said_to_have_no_covariances_of_layers():
     text = "all filters are of one layer, so that covariance-layer is covariance"
     assert f"one, 5x5: {text}" in compare(one, many, **quick).notes
     assert not any(text in note for note in compare(one, many, **quick, nulls="covariance").notes)
+
+
+def test_a_null_more_alike_than_halves_of_one_network_gives_no_place():
+    options: dict[str, Any] = dict(draws=19, sample=64, measures="coverage", nulls="gaussian,blurred")
+    kind = compare("resmixer_fashion", "resmixer_clipart", **options).kinds[0]
+    gaussian, blurred = kind.nulls
+    assert blurred.low[0] > kind.floor[0] > gaussian.high[0]
+    assert np.isfinite(gaussian.fraction[0])
+    assert np.isnan(blurred.fraction[0]) and np.isnan(kind.fraction_strictest[0])
+    assert "at no measurable place before the strictest null, blurred" in " ".join(in_words(kind, "a", "b"))
