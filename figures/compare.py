@@ -149,12 +149,12 @@ def _places(ax: Axes, kind: KindComparison) -> None:
                 outside.append((abs(places[at]), places[at], null_look(name).colour))
         for _, beyond, colour in sorted(outside)[-1:]:  # the farthest: more than one would cover one another
             more = f" (+{len(outside) - 1})" if len(outside) > 1 else ""
-            beyond_axis(ax, beyond, row + 0.3, text=f"{beyond:.1f}{more}", colour=colour)
+            beyond_axis(ax, beyond, row + 0.3, text=f"{beyond:.1f}{more}", colour=colour, margin=True)
     inside = (place >= left) & (place <= right)
     ax.plot(place[inside], rows[inside], "o", color="black", ms=3.5, zorder=4)
     for row, value in zip(rows[~inside], place[~inside], strict=True):
         if np.isfinite(value):
-            beyond_axis(ax, value, row, text=f"{value:.1f}")
+            beyond_axis(ax, value, row, text=f"{value:.1f}", margin=True)
     ax.axvline(0, color="black", lw=0.7, ls="--", zorder=1)
     ax.set_yticks(rows, [kind.measures[i] for i in judged])
     ax.set_xlabel(f"0: floor, 1: {kind.ceiling_null}\n← more alike")

@@ -115,14 +115,19 @@ def ink(picture: Any, value: float) -> str:
     return ink_on(to_hex(picture.cmap(picture.norm(value))))
 
 
-def beyond_axis(ax: Axes, place: float, row: float, *, text: str, colour: str = "black", size: float = SMALL) -> None:
+def beyond_axis(
+    ax: Axes, place: float, row: float, *, text: str, colour: str = "black", size: float = SMALL, margin: bool = False
+) -> None:
     """Mark a value outside the axis at its edge: an arrowhead that points to it, and the value beside it.
 
-    The limits of the x axis must be set.
+    The limits of the x axis must be set. With `margin` the value of a place beyond the right edge stands outside the
+    axis, where it covers nothing.
     """
     left, right = ax.get_xlim()
     low = place < left
     edge, marker, side, shift = (left, "<", "left", 5) if low else (right, ">", "right", -5)
+    if margin and not low:
+        side, shift = "left", 5
     ax.plot([edge], [row], marker, color=colour, ms=4, clip_on=False, zorder=5)
     ax.annotate(
         text,

@@ -72,3 +72,15 @@ def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Com
     assert [list(line.get_xdata()) for line in heads] == [[LIMITS[1]]]
     assert "7.0" in [text.get_text() for text in places.texts]
     figure.draw_without_rendering()
+
+
+def test_values_of_nulls_beyond_the_axis_cover_nothing(three: Comparisons):
+    result = three.done[0]
+    kind = result.kinds[0]
+    far = replace(kind.nulls[2], mean=kind.floor + 4 * (kind.ceiling - kind.floor))
+    nulls = (*kind.nulls[:2], far, *kind.nulls[3:])
+    figure = draw(replace(result, kinds=(replace(kind, nulls=nulls),)))
+    figure.draw_without_rendering()
+    places = figure.axes[2]
+    values = [text for text in places.texts if text.get_text() == "4.0"]
+    assert values and all(text.get_window_extent().x0 >= places.bbox.x1 for text in values)
