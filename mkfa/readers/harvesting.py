@@ -170,7 +170,7 @@ def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
             from mkfa.readers.tensors.shards import together
 
             return shard.stem if together(path) else path.stem
-        return path.resolve().name if path.is_dir() else path.stem
+        return path.resolve().name if path.is_dir() else path.name.removesuffix(".tar").rpartition(".")[0] or path.stem
     repository, at, revision = source.removeprefix("hf-hub:").rstrip("/").partition("@")
     return repository.rpartition("/")[2] + at + revision.replace("/", "-")
 
