@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,7 +158,7 @@ def _print_coverage(summary: AssignmentSummary) -> None:
         parts.append(("all", summary.whole))
     for kind, coverage in parts:
         for i, each in enumerate(coverage):
-            limit = "each its own" if kind == "all" else f"R² > {each.threshold:.2f}"
+            limit = "each its own" if kind == "all" else f"R² > {_limit(each.threshold)}"
             first = (kind, f"{each.filters:,}", each.median_r2, _share(each.fixed)) if i == 0 else ("",) * 4
             beyond = f"{_share(each.beyond)} ({limit})", _interval(each.beyond_low, each.beyond_high)
             nulls = each.null_median_r2, _share(each.null_fixed)
@@ -165,6 +166,11 @@ def _print_coverage(summary: AssignmentSummary) -> None:
     at = f"R² >= {summary.r2:g}"
     columns = ("size", "filters", "null", "median R²", "null's", at, "null's", "above null's 1 %", "95 %, layers")
     print_table("Coverage, beside each null", columns, rows, left=1)
+
+
+def _limit(threshold: float) -> str:
+    """Format an R² that few filters exceed: never as 1.00, which none could."""
+    return f"{threshold:.2f}" if threshold < 0.995 else f"{floor(threshold * 1e4) / 1e4:.4f}"
 
 
 def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> None:

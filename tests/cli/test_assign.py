@@ -129,3 +129,9 @@ def test_force_does_not_replace_the_bank_by_its_result(run, path):
     done = run(path, *FAST, "--out", path, "--force")
     assert "is a bank that the result is made from" in str(done.exception)
     assert path.read_bytes() == before
+
+
+def test_a_limit_that_few_filters_exceed_is_never_shown_as_one():
+    from mkfa.cli.assign import _limit
+
+    assert [_limit(x) for x in (0.3249, 0.9949, 0.99996, 0.9951)] == ["0.32", "0.99", "0.9999", "0.9951"]
