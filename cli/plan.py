@@ -28,10 +28,10 @@ def plan(
         bool,
         flag("--download-sources", "Networks that only lend filters are downloaded, not trained: Table 3's sources."),
     ] = False,
-    every: Annotated[
-        int, option("--every", "K", "Thin Figure 2b: train it at every K-th number of layers only.", min=1)
-    ] = 1,
-    device: Annotated[str, option("--device", "NAME", "Where --measure times: auto, cpu, cuda.")] = "auto",
+    every: Annotated[int, option("--every", "K", "Train Figure 2b at every K-th number of layers only.", min=1)] = 1,
+    device: Annotated[
+        str, option("--device", "NAME", "Device on which --measure times steps: auto, cpu, cuda.")
+    ] = "auto",
     out: Annotated[Path | None, option("--out -o", "FILE", "Write the result: .json or .csv.")] = None,
     force: Force = False,
     as_json: Json = False,

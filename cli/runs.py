@@ -175,7 +175,8 @@ def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
     if older := sum(e.spec is not None and e.spec.training_version != TRAINING_VERSION for e in entries):
         notes.append(
             f"{older} of these runs {'was' if older == 1 else 'were'} trained by an earlier version of the training "
-            f"(now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' names it."
+            f"(now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' names the "
+            "version."
         )
     columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
     print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
@@ -224,8 +225,8 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
             notes=[" ".join(x for x in (chance, split) if x)] if chance or split else [],
         )
     say(
-        "n runs over seeds: mean and SD of top-1; change in points against the base runs of the same setting, "
-        "with half its 95 % interval (Welch; over seeds and test images)."
+        "n: number of seeds; mean and SD of top-1 are over them. change: in points against the base runs of the same "
+        "setting, with half its 95 % interval (Welch; over seeds and test images)."
     )
 
 

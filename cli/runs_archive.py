@@ -38,7 +38,8 @@ def pack(
     ] = None,
     name: Annotated[str, option("--name", "NAME", "Name of the experiment; default: its folder's.")] = "",
     command: Annotated[
-        str, option("--command", "TEXT", "The command line that made it; default: as recorded in the JSON file.")
+        str,
+        option("--command", "TEXT", "The command line that trained the runs; default: as recorded in the JSON file."),
     ] = "",
     add: Annotated[
         bool, flag("--add", "Add to a file that exists; --force replaces an experiment of the same name.")

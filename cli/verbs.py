@@ -50,8 +50,8 @@ has a function `register` instead."""
 VARIABLES = {
     "MKFA_HOME": "Folder for banks, runs and fetched data; default: $XDG_DATA_HOME/mkfa or ~/.local/share/mkfa.",
     "MKFA_PLUGINS": "Modules or .py files, by commas, that register arms, nulls or measures of your own.",
-    "COLUMNS, NO_COLOR": "Width of tables; no colours.",
-    "HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE": "Access to the Hugging Face Hub, its cache, address, and none.",
+    "COLUMNS, NO_COLOR": "Width of tables in characters; 1 for no colours.",
+    "HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE": "Token, cache and address of the hub; 1 for offline.",
 }
 """Environment variables, as the help lists them."""
 

@@ -168,8 +168,8 @@ def print_contrasts(found: Sequence[Contrast]) -> None:
     notes = [
         f"points, with half 95 % intervals over seeds and test images{at_most(found)}:",
         "Welch's, and of differences seed by seed (paired) where a seed's runs share initial weights, order and",
-        "augmentation; the base's do not. p: Welch's, as it is for one comparison: of twenty rows one falls below .05",
-        "by chance. seen: the smallest true difference that shows (p < .05) in four of five such experiments.",
+        "augmentation; the base's do not. p: Welch's, of each comparison by itself: of twenty rows, about one is below",
+        ".05 by chance. seen: the smallest true difference that shows (p < .05) in four of five such experiments.",
     ]
     print_table(
         "Differences",
@@ -230,8 +230,8 @@ def sensitivity(found: Any) -> str:
         ""
         if found.distance > found.bound
         else (
-            f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty: "
-            "that this setting can see filters at all is not shown."
+            f" Seeds alone bring the lowest of as many cells {found.bound:.1f} SD down in one experiment of twenty, "
+            "so it is not shown that this setting can see filters at all."
         )
     )
     distance = f"{found.distance:.1f} SD of the seeds (SD {100 * found.spread:.1f})"

@@ -94,7 +94,7 @@ class Costs(Result):
         """Return the total of one seed."""
         total = self.total
         return (
-            f"{total.runs} runs, {total.train_images / 1e9:.1f} G images, {total.operations / 1e18:.0f} EFLOP one seed"
+            f"{total.runs} runs, {total.train_images / 1e9:.1f} G images, {total.operations / 1e18:.0f} EFLOP per seed"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def paper_costs(
     --------
     >>> costs = paper_costs(seeds=1)
     >>> costs
-    <Costs: 200 runs, 15.8 G images, 532 EFLOP one seed>
+    <Costs: 200 runs, 15.8 G images, 532 EFLOP per seed>
     >>> [(rate.network, rate.kind) for rate in costs.rates if rate.kind != "assumed"]
     [('resnet50', 'published')]
     """

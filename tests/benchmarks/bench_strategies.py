@@ -1,4 +1,4 @@
-"""Many runs on one device: images a second, memory and speed-up of every strategy with 1, 2, 4, 8 runs at a time.
+"""Many runs on one device: images per second, memory and speed-up of every strategy with 1, 2, 4, 8 runs at a time.
 
 `python tests/benchmarks/bench_strategies.py [--device auto] [--arch convmixer_32_18] [--patch 4] [--batch 32]
 [--counts 1,2,4,8] [--rounds 3] [--only strategies] [--json FILE]` writes a table for whatever device is at hand. Every
@@ -35,7 +35,7 @@ AIRBENCH = {
     "where": "A100, 32 px, published",
     "flop_per_image": 0.36e15 / (154_000 * 3.09),
 }
-"""airbench94_compiled: 154,000 images a second; 0.36 PFLOP in 3.09 s (github.com/KellerJordan/cifar10-airbench)."""
+"""airbench94_compiled: 154,000 images per second; 0.36 PFLOP in 3.09 s (github.com/KellerJordan/cifar10-airbench)."""
 PARTS = ("strategies", "frozen", "femto", "waits")
 
 
@@ -60,7 +60,7 @@ def execution_of(options: argparse.Namespace) -> Any:
 
 
 def measure(options: argparse.Namespace, strategy: str, count: int) -> dict[str, Any]:
-    """Time one strategy in this process: images a second, and the most bytes on the GPU, else in memory."""
+    """Time one strategy in this process: images per second, and the most bytes on the GPU, else in memory."""
     from mkfa.engines.processes import timer_of
 
     spec, domains = spec_of(options)

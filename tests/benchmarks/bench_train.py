@@ -1,4 +1,4 @@
-"""Images a second of training ConvNeXt-Femto: real data, one synthetic batch, frozen filters, a plain timm loop.
+"""Images per second of training ConvNeXt-Femto: real data, one synthetic batch, frozen filters, a plain timm loop.
 
 `python tests/benchmarks/bench_train.py [--size 32] [--batch 128] [--steps 12] [--rounds 5] [--device auto]` prints all
 four. On CUDA both sides run in bfloat16, compiled, channels last. Ours are measured in one process in turns (a machine
@@ -95,7 +95,7 @@ class Ours:
         self.rate(WARM)
 
     def rate(self, steps: int) -> float:
-        """Train and return images a second; waits for the device at the end alone."""
+        """Train and return images per second; waits for the device at the end alone."""
         with self.how.in_force():
             start = time.perf_counter()
             for _ in range(steps):
@@ -107,7 +107,7 @@ class Ours:
 
 
 def timms(options: argparse.Namespace) -> Callable[[int], float]:
-    """Return a plain loop as timm's train script has it, warmed up: steps to images a second."""
+    """Return a plain loop as timm's train script has it, warmed up: steps to images per second."""
     import timm.optim
     import torch
     from timm.data import ImageDataset, create_loader
@@ -174,7 +174,7 @@ def worker(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Return images a second of every form, round by round."""
+    """Return images per second of every form, round by round."""
     given = [f"--{key}={getattr(options, key)}" for key in ("size", "batch", "steps", "device", "work")]
     workers = []
     wanted = options.forms.split(",")
@@ -242,7 +242,7 @@ JOBS = [
         [*COMMAND, "real"],
         [*COMMAND, "timm"],
         prepare=lambda work: prepare(work) and None,
-        note="with start-up; for images a second alone run bench_train.py itself",
+        note="with start-up; for images per second alone run bench_train.py itself",
     )
 ]
 

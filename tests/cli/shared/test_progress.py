@@ -1,4 +1,4 @@
-"""What is seen of a sweep while it trains: steps, estimate, images a second, loss and accuracy of each run."""
+"""What is seen of a sweep while it trains: steps, estimate, images per second, loss and accuracy of each run."""
 
 from __future__ import annotations
 
