@@ -10,6 +10,7 @@ asks for it, even without Slurm's accounting.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -20,12 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkfa.errors import MkfaError, WorkError, one_line
+from mkfa.storage.atomic import atomic_write
 from mkfa.training.folder import RunFolder, read_json, read_spec
 
 ARRAYS = "slurm"
 """Folder beside the run folders: one file per job array, which lists its run folders, and the jobs' output."""
 LACKING = 77
 """Exit code of a job whose node lacks something, if Slurm lets it end."""
+_COMPARED = ".versions"
+"""Ends the name of the file, beside a job's output, that says that it has compared versions."""
 _SAYS, _LACKS = "mkfa: node ", " lacks "
 """Words of the comment of such a job: "mkfa: node a lacks /path"."""
 _SCRIPT = """\
@@ -125,6 +129,23 @@ def stuck(jobs: dict[str, Job], root: Path) -> Iterator[tuple[str, MkfaError]]:
             yield name, error
         elif job.array in why and job.reason == "BadConstraints":
             yield name, why[job.array]
+
+
+def tell_compared(root: Path, number: str, error: MkfaError | None) -> None:
+    """Write, on a node, that a job has compared versions, and the error if they are others than they have to be."""
+    record = {} if error is None else {"thing": error.thing, "problem": error.problem, "remedy": error.remedy}
+    with contextlib.suppress(MkfaError, OSError):  # as with all notes: what matters is the run
+        atomic_write(_compared_file(root, number), json.dumps(record).encode())
+
+
+def compared(root: Path, array: str) -> dict[str, MkfaError | None]:
+    """Return what the jobs of an array that have compared versions found, by the job's number."""
+    found = {path.stem: read_json(path) for path in _compared_file(root, "").parent.glob(f"{array}_*{_COMPARED}")}
+    return {number: MkfaError(**record) if record else None for number, record in found.items()}
+
+
+def _compared_file(root: Path, number: str) -> Path:
+    return root / ARRAYS / "output" / f"{number}{_COMPARED}"
 
 
 def note(root: Path, why: Mapping[str, MkfaError]) -> None:

@@ -11,7 +11,8 @@ checkpoint when it starts again. All it needs is the folder of the runs on a fil
 in the same environment.
 
 **Nodes.** Which nodes an array gets is known only when it gets them. The command watches the first array for some
-seconds: if the first jobs find a node that lacks the folder or the Python, it takes back what it submitted and refuses.
+seconds: if the first jobs find a node that lacks the folder or the Python, or has other versions, it takes back what it
+submitted and refuses.
 `mkfa.engines.slurm_jobs` reports nodes that come later.
 """
 
@@ -139,7 +140,8 @@ class Slurm:
         WorkError
             Slurm does not answer or refuses the jobs; what it says is in the error.
         MkfaError
-            A node that the first jobs came to lacks the folder of the runs or the Python; no job is left.
+            A node that the first jobs came to lacks the folder of the runs or the Python, or has other versions; no job
+            is left.
         """
         for jobs in self.stuck:  # first those that wait: they would begin otherwise
             self._cancel(jobs)
@@ -174,22 +176,24 @@ class Slurm:
 
     def _watch(self, array: str, stop: Stop) -> None:
         """Wait until the first jobs of an array train, some seconds at most; refuse nodes that lack something."""
-        output, until = self.root / ARRAYS / "output", time.monotonic() + WATCH
+        until = time.monotonic() + WATCH
         while time.monotonic() < until and not stop.requested:
             time.sleep(_LOOK)
             try:
                 jobs = {name: job for name, job in slurm_jobs.queued(self.root).items() if job.array == array}
             except WorkError:  # the jobs are in the queue all the same
                 return
-            if why := dict(stuck(jobs, self.root)):
+            compared = slurm_jobs.compared(self.root, array)
+            refused = [*stuck(jobs, self.root), *((number, error) for number, error in compared.items() if error)]
+            if refused:
                 for _ in range(3):  # a job that puts itself back at this moment is there again
                     self._cancel(self.submitted)
                     time.sleep(_LOOK)
-                error = next(iter(why.values()))
+                error = refused[0][1]
                 slurm_jobs.note(self.root, {p.spec.hash: error for part in self.submitted.values() for p in part})
                 raise error
             begun = [job for job in jobs.values() if job.begun]
-            if not jobs or (begun and all((output / f"{job.number}.txt").exists() for job in begun)):
+            if not jobs or (begun and all(job.number in compared for job in begun)):
                 return
 
     def _cancel(self, jobs: Collection[str]) -> None:
@@ -241,7 +245,11 @@ def main(words: Iterable[str]) -> int:
     listed, index = words
     record = json.loads(Path(listed).read_text())
     folder = Path(record["folders"][int(index)])
-    if error := other_versions(f"node {platform.node()}", versions(), record.get("versions", {})):
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    error = other_versions(f"node {platform.node()}", versions(), record.get("versions", {}))
+    if job:
+        slurm_jobs.tell_compared(folder.parent, f"{job}_{index}", error)
+    if error:
         if spec := read_spec(folder):
             RunFolder(folder.parent, spec).fail(error)
         print(error, flush=True)
@@ -250,7 +258,6 @@ def main(words: Iterable[str]) -> int:
         end = work(folder, stop=stop)
     print(describe(end), flush=True)
     code = exit_code(end)
-    job = os.environ.get("SLURM_ARRAY_JOB_ID")
     if code == SAVED and isinstance(end, Stopped) and stop.time_over and job:
         asked = subprocess.run(["scontrol", "requeue", f"{job}_{index}"], capture_output=True, text=True, check=False)
         print(one_line(asked.stderr) or "the job was requeued", flush=True)

@@ -140,13 +140,27 @@ def test_the_watch_ends_when_the_first_jobs_train(queue, tmp_path, own_home):
     def tell(array: int) -> str:
         looks.append(array)
         if len(looks) == 3:
-            (tmp_path / "runs" / "slurm" / "output" / "1_0.txt").touch()
+            slurm_jobs.tell_compared(tmp_path / "runs", "1_0", None)
         return f"{array}|0|RUNNING|None|(null)\n{array}|1|PENDING|Resources|(null)" if array == 1 else ""
 
     queue.tell = tell
     with pytest.raises(HandedOver, match="2 submitted as job 1; 2 submitted as job 2, which waits for 1"):
         planned(tmp_path).carry_out()
     assert looks == [1, 1, 1]
+
+
+def test_a_node_of_other_versions_that_the_first_jobs_find_is_refused_and_nothing_is_left(queue, tmp_path, own_home):
+    def tell(array: int) -> str:
+        error = MkfaError("node b", "has mkfa 0.0.1 instead of 0.1.0", "install the same versions on all nodes")
+        slurm_jobs.tell_compared(tmp_path / "runs", f"{array}_0", error)
+        return ""  # all jobs have gone through the node, and out of the queue
+
+    queue.tell = tell
+    with pytest.raises(MkfaError, match=r"node b: has mkfa 0\.0\.1 instead of 0\.1\.0; install the same"):
+        planned(tmp_path).carry_out()
+    assert queue.words("scancel") == [["1"]] * 3 and len(queue.words("sbatch")) == 1
+    told = read_runs(tmp_path)
+    assert {run.state for run in told} == {"failed"} and all("node b" in run.error for run in told)
 
 
 def test_a_slurm_that_falls_silent_while_the_first_jobs_are_watched_has_them_all_the_same(queue, tmp_path, own_home):

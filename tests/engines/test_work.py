@@ -240,7 +240,7 @@ def test_finished_runs_are_taken_over_from_the_queue(images, tmp_path, queue):
     assert [(o.state, o.trained, o.banks is not None) for o in outcomes] == [("done", False, True)] * 2
 
 
-def test_a_node_of_other_versions_trains_nothing_and_says_so(images, tmp_path, queue, capsys):
+def test_a_node_of_other_versions_trains_nothing_and_says_so(images, tmp_path, queue, capsys, monkeypatch):
     domains = Domains(setting().recipe.size, setting().recipe.max_size)
     plan = plan_bases(setting(), domains, names=[images], seeds=1)
     execution = replace(ONE, engine="slurm")
@@ -249,7 +249,9 @@ def test_a_node_of_other_versions_trains_nothing_and_says_so(images, tmp_path, q
     [listed] = tmp_path.glob("runs/slurm/*.json")
     record = json.loads(listed.read_text())
     listed.write_text(json.dumps(record | {"versions": record["versions"] | {"mkfa": "0.0.1"}}))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "1")
     assert slurm_queue.main([str(listed), "0"]) == FAILED
+    assert "instead of 0.0.1" in str(slurm_jobs.compared(tmp_path / "runs", "1")["1_0"])
     [folder] = map(Path, record["folders"])
     assert "instead of 0.0.1; install the same versions on all nodes" in capsys.readouterr().out
     assert "instead of 0.0.1" in json.loads((folder / "failure.json").read_text())["error"]
@@ -258,6 +260,7 @@ def test_a_node_of_other_versions_trains_nothing_and_says_so(images, tmp_path, q
         json.dumps({name: value for name, value in record.items() if name != "versions"})
     )  # of former mkfa
     assert slurm_queue.main([str(listed), "0"]) == OVER
+    assert slurm_jobs.compared(tmp_path / "runs", "1") == {"1_0": None}
 
 
 def test_bad_requests(images, tmp_path, monkeypatch):
