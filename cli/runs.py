@@ -42,6 +42,11 @@ def register(app: typer.Typer) -> None:
     runs_archive.register(group)
 
 
+def _has_option(context: typer.Context, verb: str, option: str) -> bool:
+    group: Any = context.command
+    return any(option in parameter.opts for parameter in group.get_command(context, verb).params)
+
+
 def runs(
     context: typer.Context,
     from_: From = None,
@@ -61,7 +66,11 @@ def runs(
         )
         for option, is_given in given:
             if is_given:
-                raise MkfaError(option, f"before {verb} is an option of the list", f"write it after {verb}")
+                known = _has_option(context, verb, option)
+                remedy = (
+                    f"write it after {verb}" if known else f"leave it out; 'mkfa runs {verb} --help' says what it takes"
+                )
+                raise MkfaError(option, f"before {verb} is an option of the list", remedy)
         context.obj = from_
         return
     from mkfa.engines.slurm_jobs import note_stuck

@@ -317,3 +317,16 @@ def test_a_figure_of_the_paper_is_refused_before_any_training(tmp_path):
         error = refused(verb, "--what", what, "--with-paper", *layers, "--out", tmp_path / "out", *SMALL)
         assert "--with-paper" in str(error)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "remedy"),
+    [
+        ("draw", "--from=x", "leave it out"),
+        ("show", "--csv", "leave it out"),
+        ("show", "--json", "write it after show"),
+    ],
+)
+def test_an_option_before_a_word_is_sent_only_where_that_word_takes_it(mkfa, verb, option, remedy):
+    result = mkfa("runs", option, verb, "something")
+    assert result.code == 2 and remedy in result.err
