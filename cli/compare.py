@@ -177,7 +177,7 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
         f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
         f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
         f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
-        f"ceiling ({_strictest_nulls(kind)}); –: that null is as much alike as halves of one network, or more. "
+        f"ceiling ({_strictest_nulls(kind)}); –: the null's draws are as alike as halves of one network, or more. "
         f"95 %: {_intervals(kind)}. p differ: "
         f"{kind.exchange.m} exchanges of layers between the banks, {kind.exchange.per_layer} filters of each layer"
         f"{_not_exchanged(kind)}. Seed {settings.seed}."
