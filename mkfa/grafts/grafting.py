@@ -15,7 +15,7 @@ from mkfa.banks.library import BankLike
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
 from mkfa.grafts.asking import Answers, Key, ask, calibrate, cost, share
-from mkfa.grafts.estimates import NOTHING, Estimate, estimate
+from mkfa.grafts.estimates import FEWEST_DRAWS, NOTHING, Estimate, estimate
 from mkfa.grafts.networks import find_network
 from mkfa.grafts.pictures import Reader, find_pictures, network_labels
 from mkfa.grafts.preprocessing import Changes, Transform
@@ -223,8 +223,9 @@ def graft(  # noqa: PLR0913 (the options of the command line)
             curves=wanted,
             draws=draws,
         )
-        if draws == 1:
-            notes.append("One draw of each vocabulary: intervals are over images, for these draws alone.")
+        if draws < FEWEST_DRAWS:
+            few = "One draw" if draws == 1 else "Two draws"
+            notes.append(f"{few} of each vocabulary: intervals are over images, for these draws alone.")
         if not program.traced:
             notes.append(
                 "The network could not be traced, so it is called as a whole for every variant, which is slower."

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from mkfa.evidence.bend import fit_bend
-from mkfa.grafts.estimates import estimate
+from mkfa.grafts.estimates import FEWEST_DRAWS, estimate
 from mkfa.results.allowance import answer
 from mkfa.results.cells import group_cells, make_cell
 from mkfa.results.contrasts import contrasts_of
@@ -152,10 +152,14 @@ def two_runs(rng: np.random.Generator, *, points: float) -> Found:
     return {"share of intervals that hold the difference (Agresti and Min)": float(low <= true <= high)}
 
 
-def graft(rng: np.random.Generator, *, draws: int, images: int, share: float) -> Found:
-    """Ask whether grafted networks give the same answer, on so many images with so many draws of filters."""
+def graft(rng: np.random.Generator, *, draws: int, images: int, share: float, luck: float = 0.3) -> Found:
+    """Ask whether grafted networks give the same answer, on so many images with so many draws of filters.
+
+    With one draw or two intervals hold for these draws alone: they are made without luck, a standard deviation.
+    """
     ease = rng.normal(0, EASE, images)
-    logit = logit_of(share) + ease + rng.normal(0, 0.3 * (draws > 1), (draws, 1)) + rng.normal(0, OWN, (draws, images))
+    luck *= draws >= FEWEST_DRAWS
+    logit = logit_of(share) + ease + rng.normal(0, luck, (draws, 1)) + rng.normal(0, OWN, (draws, images))
     same = estimate((rng.random((draws, images)) < _chance(logit)).astype(float), share=True)
     return {"same answer|value": same.mean, "same answer|low": same.low, "same answer|high": same.high}
 
@@ -178,6 +182,10 @@ def settings() -> Iterator[Made]:
     for points in (0.0, 5.0):
         title = f"two runs, {IMAGES} test images"
         yield "runs", title, f"{points:g} points", 1000, partial(two_runs, points=points)
-    for draws, images, share in ((1, 100, 0.6), (3, 100, 0.6), (5, 300, 0.9)):
+    for draws, images, share in ((1, 100, 0.6), (2, 100, 0.6), (3, 100, 0.6), (3, 100, 0.2), (5, 300, 0.9)):
         make = partial(graft, draws=draws, images=images, share=share)
-        yield "graft", "answers that stay the same", f"{images} images, {draws} draws, {share:g}", 400, make
+        yield "graft", "answers that stay the same", f"{images} images, {draws} draws, {share:g}", 1000, make
+    for draws, images, luck in ((3, 100, 0.0), (3, 100, 0.7), (3, 1000, 0.7), (5, 100, 0.0), (5, 100, 0.7)):
+        make = partial(graft, draws=draws, images=images, share=0.4, luck=luck)
+        title = "answers that stay the same, .4, by the standard deviation of draws, logits"
+        yield "graft", title, f"{images} images, {draws} draws, SD {luck:g}", 1000, make
