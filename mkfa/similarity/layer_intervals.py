@@ -2,8 +2,8 @@
 
 The value of a comparison depends on which layers the two networks happen to have, and on which of their filters are in
 the sample. An interval is to hold the mean value over such pairs of networks, in 92 to 97 % of pairs whatever the
-layers are like. In simulation (tests/benchmarks/CALIBRATION.md) that is so for two measures, from `FEWEST` layers on
-and for banks that are not too `unlike`; elsewhere there is no interval, and `no_interval` says why.
+layers are like. In simulation (tests/benchmarks/CALIBRATION.md) that is so for coverage, from `FEWEST` layers on and
+for banks that are not too `unlike`; elsewhere there is no interval, and `no_interval` says why.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from mkfa.stats.intervals import LEVEL
 FEWEST = 8
 """Layers of each bank from which on intervals hold."""
 UNPROVEN = "simulated intervals held the mean in less than 92 % or more than 97 %"
-UNLIKE = 2.2
-"""Between banks that are farther from one another, in distances between layers of one bank, intervals do not hold."""
+UNLIKE = 1.7
+"""Between banks that are farther from one another, in distances between layers of one bank, intervals do not hold: the
+jackknife is too wide where banks have other patterns (1.7 to 2.2), too narrow between patterns and noise (2.2 on)."""
 INTERPLAY = 8
 """Most layers of a bank whose interplay with the other bank's is computed, evenly spaced."""
 
@@ -100,8 +101,7 @@ def layer_intervals(a: Sample, b: Sample, value: F64) -> F64:
     Arvesen 1969). That counts the interplay of a layer of A and one of B twice; it is estimated from the values without
     one layer of each (the second differences of Efron & Stein 1981, equation 4.1, between two samples) and taken off
     once, down to half the squared error. The factor is Student's t; its degrees of freedom follow Satterthwaite (1946)
-    from the contributions of both banks. Distances, whose error grows with them, have their interval on a logarithmic
-    scale.
+    from the contributions of both banks.
 
     Parameters
     ----------
@@ -155,15 +155,9 @@ def _interplay(value: F64, left_a: F64, left_b: F64, both: F64, *, size: F64) ->
 
 
 def _ends(name: str, value: float, half: float) -> tuple[float, float]:
-    measure = MEASURES.find(name)
     if not half > 0:  # nothing differs between layers, which is not certainty
         return np.nan, np.nan
-    if measure.interval == "log":
-        if not value > 0:
-            return np.nan, np.nan
-        factor = float(np.exp(min(half / value, 50.0)))
-        return value / factor, value * factor
-    least, largest = measure.bounds
+    least, largest = MEASURES.find(name).bounds
     return max(value - half, least), min(value + half, largest)
 
 

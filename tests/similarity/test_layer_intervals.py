@@ -21,7 +21,7 @@ from mkfa.similarity.samples import Cloud, make_cloud, split
 from mkfa.similarity.score import make_plan, score
 from mkfa.stats.intervals import welch
 
-WITH = ("coverage", "bures")
+WITH = ("coverage",)
 
 
 def layered_cloud(layers: int, each: int, seed: int, k: int = 3) -> Cloud:
@@ -52,9 +52,9 @@ def layer_means(sample: Sample) -> np.ndarray:
 
 
 @contextmanager
-def measure(score: Callable[[np.ndarray, np.ndarray], float], interval: str) -> Iterator[tuple[Sample, Sample]]:
+def measure(score: Callable[[np.ndarray, np.ndarray], float]) -> Iterator[tuple[Sample, Sample]]:
     """Register a measure and give banks of 9 layers of 12 filters and 11 of 20."""
-    mkfa.register(mkfa.Measure("mine", "", score, interval=interval))  # type: ignore[arg-type]
+    mkfa.register(mkfa.Measure("mine", "", score, interval=True))
     try:
         plan = plan_of(("mine",))
         yield whole(layered_cloud(9, 12, 1), plan), whole(layered_cloud(11, 20, 2), plan)
@@ -64,7 +64,7 @@ def measure(score: Callable[[np.ndarray, np.ndarray], float], interval: str) -> 
 
 def test_the_interval_of_a_difference_of_means_is_welchs_of_the_means_of_layers():
     """Layers of A and of B do not interplay in it: nothing is taken off."""
-    with measure(lambda a, b: tap(a) - tap(b), "linear") as (a, b):
+    with measure(lambda a, b: tap(a) - tap(b)) as (a, b):
         value = np.array([tap(a.vector[0]) - tap(b.vector[0])])
         low, high = layer_intervals(a, b, value)
     expected = welch(layer_means(a).tolist(), layer_means(b).tolist())
@@ -80,7 +80,7 @@ def test_the_interplay_of_a_product_of_means_counts_once():
     def product(a: np.ndarray, b: np.ndarray) -> float:
         return (tap(a) - centre) * (tap(b) - centre)
 
-    with measure(product, "linear") as (a, b):
+    with measure(product) as (a, b):
         x, y = layer_means(a) - centre, layer_means(b) - centre
         low, high = layer_intervals(a, b, np.array([x.mean() * y.mean()]))
     one, other = y.mean() ** 2 * x.var(ddof=1) / len(x), x.mean() ** 2 * y.var(ddof=1) / len(y)
@@ -93,26 +93,16 @@ def test_the_interplay_of_a_product_of_means_counts_once():
     assert (high[0] - low[0]) / 2 == pytest.approx(half, rel=1e-4)
 
 
-def test_distances_have_their_interval_on_a_logarithmic_scale():
-    with measure(lambda a, b: tap(a) + tap(b), "log") as (a, b):
-        value = tap(a.vector[0]) + tap(b.vector[0])
-        low, high = layer_intervals(a, b, np.array([value]))
-        none = layer_intervals(a, b, np.array([0.0]))
-    half = welch(layer_means(a).tolist(), layer_means(b).tolist()).half_width
-    assert (low[0], high[0]) == pytest.approx((value * np.exp(-half / value), value * np.exp(half / value)), rel=1e-4)
-    assert np.isnan(none).all()
-
-
 def test_a_measure_that_no_layer_changes_has_no_interval_of_width_0():
-    with measure(lambda a, b: 0.5, "linear") as (a, b):
+    with measure(lambda a, b: 0.5) as (a, b):
         assert np.isnan(layer_intervals(a, b, np.array([0.5]))).all()
 
 
 def test_an_interval_ends_where_the_measure_does():
-    plan = plan_of(("coverage", "bures"))
+    plan = plan_of(("coverage",))
     a, b = (whole(layered_cloud(8, 12, seed), plan) for seed in (1, 2))
-    low, high = layer_intervals(a, b, np.array([1.0, 0.1]))
-    assert high[0] == 1 > low[0] and 0 < low[1] < 0.1 < high[1]
+    (low,), (high,) = layer_intervals(a, b, np.array([1.0]))
+    assert high == 1 > low
 
 
 def test_only_measures_whose_intervals_hold_have_one():
@@ -133,7 +123,7 @@ def test_each_measure_without_an_interval_says_why():
     ) * len(WITH)
     assert all("not independent" in why for why in no_interval(WITH, (12, 12), shared=True))
     assert no_interval(WITH, (12, 12), shared=False, apart=2.34) == (
-        "the banks are 2.3 times as far apart as layers of one, and intervals hold up to 2.2",
+        "the banks are 2.3 times as far apart as layers of one, and intervals hold up to 1.7",
     ) * len(WITH)
 
 
@@ -149,10 +139,10 @@ def test_banks_are_unlike_by_the_distance_to_the_other_over_that_within():
     assert unlike(a, b) == pytest.approx(unlike(b, a), rel=1e-5)
 
 
-def patterned_cloud(layers: int, each: int, rng: np.random.Generator, seed: int) -> Cloud:
-    """Noisy copies of twelve smooth patterns, in proportions that differ from layer to layer."""
-    smooth = draw_null("blurred", np.empty((12, 5, 5), np.float32), np.random.default_rng(seed))
-    patterns = normalise(smooth.reshape(12, -1))[0]
+def patterned_cloud(layers: int, each: int, rng: np.random.Generator, *seeds: int) -> Cloud:
+    """Noisy copies of twelve smooth patterns, an equal number of each seed, in proportions that differ by layer."""
+    draws = [draw_null("blurred", np.empty((12, 5, 5), np.float32), np.random.default_rng(seed)) for seed in seeds]
+    patterns = normalise(np.concatenate([x[: 12 // len(seeds)] for x in draws]).reshape(12, -1))[0]
     table = []
     for i in range(layers):
         chosen = rng.choice(12, each, p=rng.dirichlet(np.full(12, 0.5)))
@@ -161,8 +151,8 @@ def patterned_cloud(layers: int, each: int, rng: np.random.Generator, seed: int)
     return make_cloud(make_bank("b", table, Provenance()), Kind(5, 5))
 
 
-def test_patterns_and_noise_are_too_unlike_for_an_interval_and_banks_of_patterns_are_not():
-    """Between these, coverage's intervals held the mean in 86 % of 400 pairs."""
+def test_banks_of_other_patterns_are_too_unlike_for_an_interval_and_those_of_half_the_patterns_are_not():
+    """Between patterns and noise coverage's intervals held the mean in 86 % of 400 pairs, between others in 98 %."""
     covariance = sphere_covariance(tap_covariance(mkfa.load_bank("efficientnet_lite0").of_kind("5x5").weight))
     plan, apart = plan_of(("coverage",), 5), []
     for seed in range(5):
@@ -170,27 +160,31 @@ def test_patterns_and_noise_are_too_unlike_for_an_interval_and_banks_of_patterns
         noise = normalise(sample_covariance(covariance, 8 * 24, rng))[0].reshape(8, 24, 5, 5)
         table = [(Layer(0, f"l{i}", 0, 0, 0, 5, 5), w.astype(np.float32), None) for i, w in enumerate(noise)]
         a = whole(patterned_cloud(8, 24, rng, 99), plan)
-        clouds = make_cloud(make_bank("b", table, Provenance()), Kind(5, 5)), patterned_cloud(8, 24, rng, 98)
-        apart.append([unlike(a, whole(cloud, plan)) for cloud in clouds])
-    noisy, patterned = np.array(apart).T
-    assert noisy.min() > UNLIKE > patterned.max(), apart
+        others = (
+            make_cloud(make_bank("b", table, Provenance()), Kind(5, 5)),
+            patterned_cloud(8, 24, rng, 98),
+            patterned_cloud(8, 24, rng, 99, 98),
+        )
+        apart.append([unlike(a, whole(cloud, plan)) for cloud in others])
+    noisy, other, half = np.array(apart).T
+    assert min(noisy.min(), other.min()) > UNLIKE > half.max(), apart
 
 
-@pytest.mark.parametrize("other", [99, 98])
-def test_intervals_hold_the_mean_over_other_pairs_of_banks(other: int):
+@pytest.mark.parametrize("others", [(99,), (99, 98)])
+def test_intervals_hold_the_mean_over_other_pairs_of_banks(others: tuple[int, ...]):
     """The neighbours in the other bank and the sample are part of what varies; the calibration has more pairs."""
     plan = plan_of(WITH, 5)
     values, intervals = [], []
     for seed in range(60):
-        rng = np.random.default_rng([3, other, seed])
-        clouds = patterned_cloud(8, 32, rng, 99), patterned_cloud(8, 32, rng, other)
+        rng = np.random.default_rng([3, others[-1], seed])
+        clouds = patterned_cloud(8, 32, rng, 99), patterned_cloud(8, 32, rng, *others)
         a, b = (take(c, split(c, 96, rng)[0], plan) for c in clouds)
         values.append(score(a, b).values[0])
         intervals.append(layer_intervals(a, b, values[-1]))
     mean = np.mean(values, axis=0)
     low, high = np.array(intervals).swapaxes(0, 1)
     held = ((low <= mean) & (mean <= high)).mean(axis=0)
-    assert (held >= 0.87).all() and held.mean() <= 0.985, dict(zip(WITH, held, strict=True))
+    assert (held >= 0.87).all(), dict(zip(WITH, held, strict=True))
     assert ((high - low).mean(axis=0) < 1.7 * 3.92 * np.std(values, axis=0)).all()
 
 

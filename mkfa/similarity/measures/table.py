@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from mkfa.errors import UnknownNameError, nearest
 from mkfa.tables import Table
@@ -42,8 +42,7 @@ class Measure:
         banks as harvested, (N, K) float32. Such a measure is a value only: it has no floor, interval or chance.
     bounds : (float, float)
         Least and largest value that it can have; intervals end there.
-    interval : "", "linear" or "log"
-        Scale of its 95 % interval over layers (`mkfa.similarity.layer_intervals`); "" for none. A scale is given where
+    interval : True where it has a 95 % interval over layers (`mkfa.similarity.layer_intervals`), which is where
         simulated intervals hold the mean in 92 to 97 %.
     by_layer : False for a measure without values for pairs of layers: it needs more filters than a layer gives (a
         dozen, or few), or is too slow to be called for every pair of layers and every draw.
@@ -67,7 +66,7 @@ class Measure:
     group: str = ""
     whole: Callable[[F32, F32], float] | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    interval: Literal["", "linear", "log"] = ""
+    interval: bool = False
     by_layer: bool = True
     pairs: Callable[[Pair], F64] | None = None
     layers: Callable[[Pair], Mapping[str, F32]] | None = None
@@ -185,7 +184,7 @@ _BUILT_IN = (
         layers=_coverage_of_layers,
         alike_is_more=True,
         bounds=_SHARE,
-        interval="linear",
+        interval=True,
     ),
     Measure(
         "coverage_at",
@@ -208,9 +207,7 @@ _BUILT_IN = (
         "mmd", "maximum mean discrepancy, Gaussian kernel", pairs=_mmd, layers=_discrepancies_of_layers, squared=True
     ),
     Measure("energy", "energy distance", pairs=_energy, layers=_discrepancies_of_layers, squared=True),
-    Measure(
-        "bures", "Bures distance of the second moments", pairs=_bures, group="moments", bounds=_DISTANCE, interval="log"
-    ),
+    Measure("bures", "Bures distance of the second moments", pairs=_bures, group="moments", bounds=_DISTANCE),
     Measure(
         "frobenius", "Frobenius distance of the second moments", pairs=_frobenius, group="moments", bounds=_DISTANCE
     ),
