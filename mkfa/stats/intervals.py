@@ -116,9 +116,10 @@ def one_sample(values: Sequence[float], *, further: float = 0.0) -> Welch:
     return Welch(mean(values), critical * error, p, detectable, error, freedom)
 
 
-FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 25
+FEWEST_GROUPS, FEWEST_EFFECTIVE, FEWEST_MEMBERS = 8, 5, 40
 SKEWED = 0.55
-"""Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold."""
+"""Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold. Where
+mere sampling of members explains the variance there are no such tails, and with these degrees of freedom 98 % would."""
 SHARE_RULE = (
     f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and "
     f"where {FEWEST_MEMBERS} filters or more count and as many do not: elsewhere simulated intervals do not hold"
@@ -132,7 +133,8 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
     Groups are the sampling units. Delete-one-group jackknife for unequal groups (Busing, Meijer, van der Leeden 1999,
     Statistics and Computing 9, 3-8) of the log odds, half a member added to either side, with Student's t. Its degrees
     of freedom are those of the effective number of groups, n = (sum of sizes)^2 / sum of sizes^2, less 1, times
-    `SKEWED`. The interval is shifted towards the longer tail of the groups by m3 / (2 m2 n), as that of Johnson's
+    `SKEWED` + (1 - `SKEWED`) r^2; r, at most 1, is the part of the variance that independent members would give. The
+    interval is shifted towards the longer tail of the groups by m3 / (2 m2 n), as that of Johnson's
     modified t (1978, Journal of the American Statistical Association 73, 536-544) is at |t| = 1, at most by one
     standard error; m2 and m3 are central moments of the pseudo-values. With few groups or few members the intervals do
     not hold, and there is none: see `SHARE_RULE`. Simulations: tests/benchmarks/CALIBRATION.md.
@@ -171,7 +173,10 @@ def share_over_groups(counts: ArrayLike, sizes: ArrayLike) -> tuple[F64, F64]:
     away = pseudo - (weight * pseudo).sum(axis=0)
     second, third = ((weight * away**power).sum(axis=0) for power in (2, 3))
     shift = np.clip(third / np.maximum(2 * second * effective, np.finfo(np.float64).tiny), -error, error)
-    reach = t.ppf((1 + LEVEL) / 2, SKEWED * (effective - 1)) * error
+    share = (whole + 0.5) / (total + 1)
+    sampling = 1 / (total * share * (1 - share))  # variance of the log odds of independent members
+    chance = np.minimum(sampling / np.maximum(variance, np.finfo(np.float64).tiny), 1)
+    reach = t.ppf((1 + LEVEL) / 2, (SKEWED + (1 - SKEWED) * chance**2) * (effective - 1)) * error
     reach[np.minimum(whole, total - whole) < FEWEST_MEMBERS] = np.nan
     with np.errstate(over="ignore"):
         low, high = (1 / (1 + np.exp(-(value + shift + sign * reach))) for sign in (-1, 1))

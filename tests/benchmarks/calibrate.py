@@ -488,7 +488,7 @@ def settings() -> Iterator[Setting]:
         yield Setting("assign", "covariance noise with patterns", f"{share:.0%}", 30, make)
     for name in ("efficientnet_lite0", "mobilenet_v2", "ppocrv4_det", "ppocrv4_rec"):
         title = "networks with layers of a bundled one, in its sizes, by class"
-        yield Setting("share", title, name, 1000, partial(share_bank, bank=name))
+        yield Setting("share", title, name, 5000, partial(share_bank, bank=name))
     for part, title, column, count, make in calibrate_runs.settings():
         yield Setting(part, title, column, count, make)
     laws = {"one covariance": noise, "layers of own covariance": layered_noise}
