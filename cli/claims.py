@@ -63,7 +63,8 @@ def check(
         option("--bank", "BANK", "Judge claims about banks by this one; may be repeated. Default: the bundled ones."),
     ] = None,
     grafts: Annotated[
-        list[Path] | None, option("--graft", "FILE", "A result of 'mkfa graft' in JSON; may be repeated.")
+        list[Path] | None,
+        option("--graft", "FILE", "A .json of 'mkfa graft'; may be repeated. Default: the bundled one."),
     ] = None,
     scale: Annotated[str, option("--scale", "NAME", "Judge only runs at this scale: laptop, gpu or paper.")] = "",
     out: Out = None,
@@ -74,9 +75,7 @@ def check(
     from mkfa.evidence.verbs import check_claims
 
     check_output(out, ENDINGS, force=force)
-    found = check_claims(
-        chosen(ids), place=places, banks=banks or (), grafts=grafts or (), scale=scale, progress=shown()
-    )
+    found = check_claims(chosen(ids), place=places, banks=banks or (), grafts=grafts, scale=scale, progress=shown())
     _deliver(found, out, force=force, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ def report(
         typer.Argument(
             metavar="BANK... [RUNS...]",
             help="Names or paths of banks; results (.json; atlases and groups .h5), folders of training commands, "
-            "files of 'mkfa runs pack', or 'bundled'.",
+            "files of 'mkfa runs pack', or 'bundled': the runs, the verdicts and the graft that come with mkfa.",
         ),
     ],
     out: Annotated[

@@ -1,6 +1,6 @@
-"""Judge every claim from the bundled runs and banks, and bundle the verdicts (`python -m mkfa.bundling.verdicts`).
+"""Judge every claim from what is bundled, and bundle the verdicts (`python -m mkfa.bundling.verdicts`).
 
-`--graft FILE` gives results of `mkfa graft`, of which no images are bundled. A claim that the bundled evidence does not
+A claim that the bundled evidence does not
 settle is bundled as inconclusive, with what it lacks and the command that trains it.
 """
 
@@ -22,9 +22,9 @@ from mkfa.storage.records import plain
 COMMAND = "python -m mkfa.bundling.verdicts --out data"
 
 
-def judge_bundled(grafts: list[Path]) -> Claims:
-    """Return the verdicts of the bundled runs and banks; those at other settings than the one shown are left out."""
-    found = check_claims(place=RUNS, grafts=grafts)
+def judge_bundled() -> Claims:
+    """Return the verdicts of what is bundled; those at other settings than the one shown are left out."""
+    found = check_claims(place=RUNS)
     return Claims(tuple(replace(judgement, others=()) for judgement in found.judgements))
 
 
@@ -32,10 +32,9 @@ def main() -> None:
     """Write the verdicts into a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of bundled data")
-    parser.add_argument("--graft", type=Path, action="append", default=[], help="result of 'mkfa graft' (.json)")
     options = parser.parse_args()
-    set_command(COMMAND + "".join(f" --graft {path.name}" for path in options.graft))
-    found = judge_bundled(options.graft)
+    set_command(COMMAND)
+    found = judge_bundled()
     text = json.dumps(plain(found.to_dict()), indent=None, separators=(",", ":"), allow_nan=False) + "\n"
     atomic_write(options.out / BUNDLED, text.encode(), overwrite=True)
     print(found.headline())

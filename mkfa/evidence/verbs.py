@@ -16,11 +16,15 @@ from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
 from mkfa.experiments.options import TrainingOptions, check_names
 from mkfa.progress import Progress, follow
+from mkfa.storage.folders import data_file
 
 if TYPE_CHECKING:
     from mkfa.banks.library import BankLike
     from mkfa.evidence.reproduction import Reproduction
     from mkfa.results.record import RunRecord
+
+BUNDLED_GRAFT = "graft_mobilenet_v2.json"
+"""The bundled result that speaks to the claim about replacement: MobileNetV2 with all vocabularies at eight filters."""
 
 Ids = str | Sequence[str]
 Places = str | Path | Sequence[str | Path] | None
@@ -60,7 +64,7 @@ def check_claims(
     *,
     place: Places = None,
     banks: Sequence[BankLike] = (),
-    grafts: Sequence[str | Path] = (),
+    grafts: Sequence[str | Path] | None = None,
     scale: str = "",
     progress: Progress = None,
 ) -> Claims:
@@ -74,7 +78,7 @@ def check_claims(
     banks : names, paths or banks
         For claims about banks. Default: the bundled ones.
     grafts : paths
-        Results of `mkfa graft` in JSON.
+        Results of `mkfa graft` in JSON. Default: the bundled one of MobileNetV2.
     scale : "laptop", "gpu", "paper" or ""
         Judge only settings of this scale.
     progress : as in `mkfa.progress.Progress`; counts claims.
@@ -93,6 +97,7 @@ def check_claims(
     if scale:
         check_scale(scale)
     chosen = find_claims(ids)
+    grafts = [data_file(BUNDLED_GRAFT)] if grafts is None else grafts
     records = read_places(place) if any(not claim.about_banks for claim in chosen) else ()
     made = []
     with follow(progress, "claims", len(chosen)) as advance:
@@ -155,7 +160,8 @@ def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None, *, keep: 
     from mkfa.results.gather import records_of
 
     records = [run for plan in (work.plans if work else ()) for run in records_of(plan.runs, plan.root)]
-    made = [_judgement(claim, _verdicts(claim, records, (), (), ""), _today()) for claim in chosen]
+    grafts = [data_file(BUNDLED_GRAFT)]
+    made = [_judgement(claim, _verdicts(claim, records, (), grafts, ""), _today()) for claim in chosen]
     for judgement in made if keep else ():
         path = verdict_file(judgement.id, scale)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,13 @@ from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import Analysis, check_bank, get_bank, read_analyses
 from mkfa.banks.library import BankLike, resolve_path
 from mkfa.errors import BankError, MkfaError, one_line
+from mkfa.evidence.stored import BUNDLED as VERDICTS
+from mkfa.evidence.verbs import BUNDLED_GRAFT
 from mkfa.results.archive import BUNDLED, ENDING, PackedExperiment, bundled_file, read_experiments
 from mkfa.results.gather import RESULTS, rebuild
 from mkfa.results.runs import list_runs
 from mkfa.storage.files import read_regular
+from mkfa.storage.folders import data_file
 from mkfa.storage.hdf5 import get_text, open_file
 from mkfa.storage.json_text import JsonError, parse_json, parse_record
 from mkfa.storage.records import Result, plain
@@ -99,6 +102,8 @@ def _read(found: Inputs, name: str) -> None:
     path = Path(name).expanduser()
     if name == BUNDLED and not path.exists():
         _read_packed(found, bundled_file())
+        for result in (VERDICTS, BUNDLED_GRAFT):
+            _read_json(found, data_file(result))
     elif path.is_dir():
         _read_folder(found, path)
     elif path.name.endswith(ENDING):

@@ -84,7 +84,8 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     ----------
     items : names or paths of banks, banks, results (comparisons of banks or groups, assignments, atlases, keys, grafts,
         curves, tables, matrices, verdicts) or their files (.json; atlases and groups also .h5), folders of training
-        commands, files of packed runs, or "bundled" for the runs that come with mkfa.
+        commands, files of packed runs, or "bundled" for the runs, the verdicts and the graft that come
+        with mkfa.
     out : the page; its data are written into a folder of its name with "_data" beside it.
     title : of the page; the names of the banks where it is empty.
     compute : compute assignments, comparisons and a map where neither the banks nor the items have them. False only

@@ -30,7 +30,7 @@ def bank(tmp_path):
 def test_what_is_written_is_said(bank, tmp_path):
     text = call("report", bank, "bundled", "--no-compute", "--most-filters", 20, "--out", tmp_path / "r.html")
     assert f"{tmp_path / 'r.html'}: 0." in text
-    assert "MB, filters, experiments" in text
+    assert "MB, filters, grafts, experiments, verdicts" in text
     assert "Of 60 filters 20 are here" in text
     assert "net: no assignment is stored; 'mkfa assign net' makes one." in text
     assert f"The same data as files: {tmp_path / 'r_data'}/" in text
@@ -43,7 +43,7 @@ def test_json_has_the_files_and_what_was_left_out(bank, tmp_path):
     assert found["bytes"] == (tmp_path / "r.html").stat().st_size
     assert not (tmp_path / "r_data").exists()
     assert "exists already" in str(refused(*words))
-    assert json.loads(call(*words, "--force"))["sections"] == ["filters", "experiments"]
+    assert json.loads(call(*words, "--force"))["sections"] == ["filters", "grafts", "experiments", "verdicts"]
 
 
 def test_bad_input_gets_a_sentence(bank, tmp_path):

@@ -15,6 +15,11 @@ VERDICTS = bundled_verdicts()
 FROM_RUNS = [id for id, claim in all_claims().items() if not claim.about_banks]
 
 
+def test_a_check_takes_the_bundled_graft_as_it_takes_the_bundled_runs_and_banks():
+    assert mkfa.check_claims("C17")["C17"].chosen == VERDICTS["C17"].chosen
+    assert mkfa.check_claims("C17", grafts=())["C17"].chosen.state == "inconclusive"
+
+
 def test_every_claim_has_a_dated_verdict_that_names_what_it_rests_on():
     assert set(VERDICTS) == set(all_claims())
     for id, judgement in VERDICTS.items():

@@ -16,6 +16,7 @@ from mkfa.banks.bank import FilterBank
 from mkfa.clusters.atlas import Atlas, FilterMap, build_atlas
 from mkfa.patterns.assigning import assign
 from mkfa.report.writing import Report, write_report
+from mkfa.results.archive import bundled_file
 from mkfa.similarity.comparing import compare
 
 
@@ -45,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     comparison = compare(one, other, draws=39, sample=24, kernel_size="3x3", measures="coverage,mmd")
     verdicts = folder / "verdicts.json"
     verdicts.write_text(json.dumps(claims()))
-    items = [one, other, atlas, comparison, "bundled", str(verdicts)]
+    items = [one, other, atlas, comparison, str(bundled_file()), str(verdicts)]
     banks = [dataclasses.replace(bank) for bank in (one, other)]
     report = write_report(items, folder / "page.html", map_filters=200)
     return Made(report, folder / "page.html", (banks[0], banks[1]), comparison, made_map, atlas)

@@ -245,6 +245,13 @@ def test_every_script_is_joined():
     assert there == {*SCRIPTS, "page.html", "page.css"}
 
 
+def test_bundled_is_runs_verdicts_and_a_graft(tmp_path):
+    report = write_report("bundled", tmp_path / "r.html", data=False)
+    facts = facts_of(tmp_path / "r.html")
+    assert {"grafts", "verdicts", "sweeps"} <= {key for key, value in facts.items() if value}, report.sections
+    assert [one["network"] for one in facts["grafts"]] == ["mobilenet_v2"]
+
+
 def test_a_curve_says_its_answer(tmp_path):
     write_report("bundled", tmp_path / "r.html", data=False)
     curve = next(one for one in facts_of(tmp_path / "r.html")["sweeps"] if one["from"] == "letters-sensitive")
