@@ -30,7 +30,6 @@ def figure(
     """Draw a figure straight from banks, such as 'mkfa figure filters BANK BANK'."""
     from importlib import import_module
 
-    from mkfa.banks.library import load_bank
     from mkfa.errors import MkfaError
     from mkfa.storage.heading import heading
 
@@ -44,7 +43,7 @@ def figure(
     if not wanted:
         raise MkfaError(f"figure {name}", "no bank was named", f"name some, as in 'mkfa figure {name} BANK BANK'")
     module = import_module(f"mkfa.figures.{name}")
-    data = module.compute([load_bank(bank) for bank in wanted], seed=seed)
+    data = module.compute(wanted, seed=seed)
     save_figure(module.draw(data, width=width), target, overwrite=force)
     if as_json:
         print_json(heading("figure") | {"figure": name, "banks": wanted, "seed": seed, "path": str(target)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.canonical import canonical
+from mkfa.banks.library import Banks, load_banks
 from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
 from mkfa.figures.style import NARROW, SMALL, letters, new_figure, shortened, style, width_of, wrapped
@@ -39,18 +39,21 @@ class FilterRows:
     seed: int
 
 
-def compute(banks: Sequence[FilterBank], *, seed: int) -> FilterRows:
+def compute(banks: Banks, *, seed: int) -> FilterRows:
     """Sample filters without replacement from the usable ones (not dead, flat or non-finite) of three layers a bank.
+
+    `banks` are one or several names, paths or banks.
 
     Raises
     ------
     MkfaError
         No bank was named.
     """
-    if not banks:
+    loaded = load_banks(banks)
+    if not loaded:
         raise MkfaError("figure filters", "no bank was named", "name some: mkfa figure filters A B")
     rows = []
-    for number, bank in enumerate(banks):
+    for number, bank in enumerate(loaded):
         last = len(bank.layers) - 1
         wanted = (("first", 0), ("middle", last // 2), ("last", last))
         samples = tuple(
@@ -82,7 +85,7 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None, *, width: str 
     --------
     >>> import mkfa
     >>> from mkfa.figures.filters import compute, draw
-    >>> figure = draw(compute([mkfa.load_bank("mobilenet_v2")], seed=0))
+    >>> figure = draw(compute("mobilenet_v2", seed=0))
     >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
     ['mobilenet_v2\\nfirst: layer 1, 3x3, 28 of 32', 'middle: layer 9, 3x3, 30 of 384']
     """

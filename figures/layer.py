@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkfa.array_types import F32
-from mkfa.banks.bank import FilterBank
 from mkfa.banks.canonical import canonical
+from mkfa.banks.library import BankLike, load_bank
 from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
 from mkfa.figures import inches
@@ -34,14 +34,15 @@ class LayerMosaic:
     usable: tuple[bool, ...] = ()
 
 
-def compute(bank: FilterBank, number: int) -> LayerMosaic:
-    """Choose the filters of one layer; layers are numbered from 1.
+def compute(bank: BankLike, number: int) -> LayerMosaic:
+    """Choose the filters of one layer of a bank (name, path or bank); layers are numbered from 1.
 
     Raises
     ------
     MkfaError
         The bank has no such layer.
     """
+    bank = load_bank(bank)
     if not 1 <= number <= len(bank.layers):
         raise MkfaError(f"layer {number}", f"is not in {bank.name}", f"choose one from 1 to {len(bank.layers)}")
     layer, group = bank.layers[number - 1], bank.of_layer(number - 1)
@@ -65,7 +66,7 @@ def draw(data: LayerMosaic, ax: Axes | None = None, *, width: str = "page") -> F
     --------
     >>> import mkfa
     >>> from mkfa.figures.layer import compute, draw
-    >>> figure = draw(compute(mkfa.load_bank("mobilenet_v2"), 1))
+    >>> figure = draw(compute("mobilenet_v2", 1))
     >>> print(figure.axes[0].get_title(loc="left"))
     mobilenet_v2, layer 1 (3x3): all 32 filters
     features.1.conv.0.0.weight; crossed: dead, flat or not finite

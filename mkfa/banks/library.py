@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_quietly
-from mkfa.errors import BankError, UnknownBankError, UnknownNameError, nearest
+from mkfa.errors import BankError, MkfaError, UnknownBankError, UnknownNameError, nearest
+from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
 
 BankLike = FilterBank | str | Path
 """A bank, its name, or the path of its file."""
+Banks = BankLike | Iterable[BankLike]
+"""One bank or several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,20 @@ def load_bank(bank: BankLike) -> FilterBank:
     """
     if isinstance(bank, FilterBank):
         return bank
-    return read_bank(resolve_path(str(bank)) if isinstance(bank, str) else bank.expanduser())
+    if not isinstance(bank, str | Path):
+        raise MkfaError("bank", f"is a {type(bank).__name__} where one bank is wanted", "give one name, path or bank")
+    return read_bank(resolve_path(bank) if isinstance(bank, str) else bank.expanduser())
+
+
+def load_banks(banks: Banks) -> tuple[FilterBank, ...]:
+    """Return one bank or several, each as `load_bank` does.
+
+    Examples
+    --------
+    >>> [bank.name for bank in load_banks("ppocrv4_det")]
+    ['ppocrv4_det']
+    """
+    return tuple(map(load_bank, as_several(banks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +168,8 @@ def export_bank(bank: BankLike, path: Path, *, overwrite: bool = False) -> BankC
     if path.suffix.lower() not in (".h5", ".npz"):
         raise BankError(path, "has an unknown ending", "end the name in .h5 or .npz")
     check_target(path, overwrite=overwrite)
-    file = None if isinstance(bank, FilterBank) else resolve_path(str(bank))
-    bank = load_bank(bank)
+    given, bank = bank, load_bank(bank)
+    file = None if isinstance(given, FilterBank) else resolve_path(str(given))
     if path.suffix.lower() == ".h5":
         kept = {} if file is None else read_analyses(file)
         lost = {name: one for name, one in stored_analyses(path).items() if name not in kept}

@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 
 from mkfa.array_types import F32, F64
-from mkfa.banks.bank import FilterBank
 from mkfa.banks.dead import filter_peaks, sparse_peaks
+from mkfa.banks.library import BankLike, load_bank
 
 DRAWS = 200
 
@@ -51,18 +51,18 @@ class LayerQuality:
         return self.entropy / self.random if self.random > 0 else float("nan")
 
 
-def layer_quality(bank: FilterBank, *, draws: int = DRAWS, seed: int = 0) -> tuple[LayerQuality, ...]:
-    """Return the quality of every layer, in order of execution.
+def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> tuple[LayerQuality, ...]:
+    """Return the quality of every layer of a bank (name, path or bank), in order of execution.
 
     Examples
     --------
     >>> import mkfa
-    >>> first = mkfa.layer_quality(mkfa.load_bank("ppocrv4_rec"), draws=20)[0]
+    >>> first = mkfa.layer_quality("ppocrv4_rec", draws=20)[0]
     >>> first.layer, first.filters
     (1, 16)
     """
     out = []
-    for layer, weight in bank.iter_layers():
+    for layer, weight in load_bank(bank).iter_layers():
         finite = weight[np.isfinite(weight).all(axis=(1, 2))]
         peaks = filter_peaks(finite) if len(finite) else np.zeros(0, np.float32)
         sparse = sparse_peaks(peaks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
-from mkfa.banks.library import BankLike
+from mkfa.banks.library import Banks
 from mkfa.clusters.count import Choice, choose_clusters, counts_tried, null_clouds, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
@@ -214,7 +214,7 @@ class Atlas(Result):
 
 
 def build_atlas(
-    banks: Sequence[BankLike],
+    banks: Banks,
     *,
     kernel_size: str | Kind | None = None,
     clusters: int | None = None,
@@ -228,7 +228,7 @@ def build_atlas(
 
     Parameters
     ----------
-    banks : names, paths or banks.
+    banks : one or several names, paths or banks.
     kernel_size : such as "5x5"; None takes the one with most filters.
     clusters : their number; None chooses it (`mkfa.clusters.count`).
     seed : of every random draw.

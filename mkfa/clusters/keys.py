@@ -15,7 +15,7 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
-from mkfa.banks.library import BankLike
+from mkfa.banks.library import Banks
 from mkfa.clusters.count import described, null_clouds, pooling
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
@@ -162,7 +162,7 @@ class Keys(Result):
 
 
 def find_keys(  # noqa: PLR0913 (options are keywords)
-    banks: Sequence[BankLike],
+    banks: Banks,
     *,
     kernel_size: str | Kind | None = None,
     keys: int | None = None,
@@ -178,7 +178,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
 
     Parameters
     ----------
-    banks : names, paths or banks.
+    banks : one or several names, paths or banks.
     kernel_size : such as "5x5"; None takes the one with most filters.
     keys : their number; None takes the elbow.
     most : largest number looked at.
@@ -244,7 +244,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
 
 
 def key_filters(
-    banks: Sequence[BankLike],
+    banks: Banks,
     *,
     keys: int,
     kernel_size: str | Kind | None = None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mkfa.array_types import F32, F64, I32, I64, AnyArray, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike, load_bank
+from mkfa.banks.library import Banks, load_banks
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.frozen import ByContent, FrozenDict
@@ -124,12 +124,12 @@ class Pool(ByContent):
         return {f"filters/{name}": getattr(self, name) for name in ("bank", "layer", "channel", "counted")}
 
 
-def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = None) -> Pool:
+def pool_banks(banks: Banks, *, kernel_size: str | Kind | None = None) -> Pool:
     """Bring the usable filters of one kernel size together.
 
     Parameters
     ----------
-    banks : names, paths or banks.
+    banks : one or several names, paths or banks.
     kernel_size : such as "5x5" or "7x7 dilated 3x3"; None takes the one with most filters over all banks.
 
     Raises
@@ -137,7 +137,7 @@ def pool_banks(banks: Sequence[BankLike], *, kernel_size: str | Kind | None = No
     MkfaError
         No bank, no filter of that kind, or no usable one.
     """
-    loaded = [load_bank(bank) for bank in banks]
+    loaded = load_banks(banks)
     count = count_kinds(loaded)
     if not count:
         raise MkfaError("banks", "no bank was named", "name at least one; 'mkfa banks' lists them")

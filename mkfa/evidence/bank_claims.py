@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkfa.banks.library import BankLike, list_banks, load_bank
+from mkfa.banks.library import Banks, list_banks, load_bank, load_banks
 from mkfa.evidence.claims import Claim, Statement
 from mkfa.evidence.effects import Effect
 from mkfa.evidence.judge import verdict_of
@@ -37,15 +37,15 @@ COMPARED = 999
 """Draws of covariance noise for a pair's p-value."""
 
 
-def banks_at_hand(banks: Sequence[BankLike] = ()) -> tuple[FilterBank, ...]:
+def banks_at_hand(banks: Banks = ()) -> tuple[FilterBank, ...]:
     """Return the named banks; by default the bundled ones of published networks, without base runs of small ones."""
-    if banks:
-        return tuple(map(load_bank, banks))
+    if named := load_banks(banks):
+        return named
     bundled = (load_bank(entry.name) for entry in list_banks() if entry.bundled)
     return tuple(bank for bank in bundled if not bank.provenance.source.startswith("run:"))
 
 
-def judge_banks(claim: Claim, banks: Sequence[BankLike] = (), *, progress: Progress = None) -> Verdict:
+def judge_banks(claim: Claim, banks: Banks = (), *, progress: Progress = None) -> Verdict:
     """Judge a claim about banks by the banks at hand."""
     loaded = banks_at_hand(banks)
     units, note = (_shares if claim.supports[0].rule == "share" else _likenesses)(loaded, progress)

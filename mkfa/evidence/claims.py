@@ -16,6 +16,7 @@ from typing import Any
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.evidence.programme import SCALES, programme
 from mkfa.frozen import FrozenDict
+from mkfa.several import as_several
 
 FILE = "claims.toml"
 RULES = (
@@ -173,7 +174,7 @@ def find_claims(ids: str | Sequence[str] = ()) -> tuple[Claim, ...]:
     ['C12', 'C8a', 'C8b']
     """
     known = all_claims()
-    words = [word.strip() for text in ([ids] if isinstance(ids, str) else ids) for word in text.split(",")]
+    words = [word.strip() for text in as_several(ids) for word in text.split(",")]
     chosen: dict[str, Claim] = {}
     for word in filter(None, words):
         asked = (word.lower(), f"c{word.lower()}")

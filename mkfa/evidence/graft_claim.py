@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mkfa.evidence.judge import verdict_of
 from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding, words
 from mkfa.evidence.verdict import Verdict
+from mkfa.several import as_several
 from mkfa.storage.json_text import JsonError, parse_record
 
 SIZE = 8
@@ -22,12 +23,12 @@ KEPT = "kept"
 """Batch statistics are the network's own."""
 
 
-def judge_grafts(claim: Claim, files: Sequence[str | Path]) -> Verdict:
+def judge_grafts(claim: Claim, files: str | Path | Iterable[str | Path]) -> Verdict:
     """Judge the claim by the networks of these results; without any, it is inconclusive.
 
     Raises MkfaError: a file cannot be read or is not a result of `mkfa graft`.
     """
-    grafts = [read_graft(path) for path in files]
+    grafts = [read_graft(path) for path in as_several(files)]
     findings = tuple(
         _finding(statement, claim, grafts, side)
         for side in ("supports", "contradicts")

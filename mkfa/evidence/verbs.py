@@ -16,10 +16,11 @@ from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
 from mkfa.experiments.options import TrainingOptions, check_names
 from mkfa.progress import Progress, follow
+from mkfa.several import as_several
 from mkfa.storage.folders import data_file
 
 if TYPE_CHECKING:
-    from mkfa.banks.library import BankLike
+    from mkfa.banks.library import BankLike, Banks
     from mkfa.evidence.reproduction import Reproduction
     from mkfa.results.record import RunRecord
 
@@ -63,8 +64,8 @@ def check_claims(
     ids: Ids = (),
     *,
     place: Places = None,
-    banks: Sequence[BankLike] = (),
-    grafts: Sequence[str | Path] | None = None,
+    banks: Banks = (),
+    grafts: str | Path | Iterable[str | Path] | None = None,
     scale: str = "",
     progress: Progress = None,
 ) -> Claims:
@@ -75,9 +76,9 @@ def check_claims(
     ids : as in `claims`.
     place : folder (the `out` of a training command), file of packed runs or "bundled", or several
         Where runs are read from. Default: mkfa's data folder and the bundled experiments.
-    banks : names, paths or banks
+    banks : name, path or bank, or several
         For claims about banks. Default: the bundled ones.
-    grafts : paths
+    grafts : path, or several
         Results of `mkfa graft` in JSON. Default: the bundled one of MobileNetV2.
     scale : "laptop", "gpu", "paper" or ""
         Judge only settings of this scale.
@@ -97,12 +98,12 @@ def check_claims(
     if scale:
         check_scale(scale)
     chosen = find_claims(ids)
-    grafts = [data_file(BUNDLED_GRAFT)] if grafts is None else grafts
     records = read_places(place) if any(not claim.about_banks for claim in chosen) else ()
+    given = as_several(banks), as_several(data_file(BUNDLED_GRAFT) if grafts is None else grafts)
     made = []
     with follow(progress, "claims", len(chosen)) as advance:
         for claim in chosen:
-            made.append(_judgement(claim, _verdicts(claim, records, banks, grafts, scale), _today()))
+            made.append(_judgement(claim, _verdicts(claim, records, *given, scale), _today()))
             advance(1)
     return Claims(tuple(made))
 
@@ -160,7 +161,7 @@ def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None, *, keep: 
     from mkfa.results.gather import records_of
 
     records = [run for plan in (work.plans if work else ()) for run in records_of(plan.runs, plan.root)]
-    grafts = [data_file(BUNDLED_GRAFT)]
+    grafts = (data_file(BUNDLED_GRAFT),)
     made = [_judgement(claim, _verdicts(claim, records, (), grafts, ""), _today()) for claim in chosen]
     for judgement in made if keep else ():
         path = verdict_file(judgement.id, scale)
@@ -228,12 +229,11 @@ def read_places(place: Places) -> tuple[RunRecord, ...]:
     if place is None:
         own = list_runs(default_root()) if default_root().is_dir() else ()
         return (*own, *list_runs(find_place(BUNDLED)))
-    places = [place] if isinstance(place, str | Path) else list(place)
-    return tuple(run for one in places for run in list_runs(find_place(one)))
+    return tuple(run for one in as_several(place) for run in list_runs(find_place(one)))
 
 
 def _verdicts(
-    claim: Claim, records: Iterable[RunRecord], banks: Sequence[BankLike], grafts: Sequence[str | Path], scale: str
+    claim: Claim, records: Iterable[RunRecord], banks: tuple[BankLike, ...], grafts: tuple[str | Path, ...], scale: str
 ) -> tuple[Verdict, ...]:
     if not claim.about_banks:
         return judge_runs(claim, records, scale=scale)

@@ -12,6 +12,7 @@ from mkfa.experiments.defaults import default_options, describe_choice
 from mkfa.experiments.needed_runs import Setting
 from mkfa.networks.hornet import plain_name
 from mkfa.networks.names import without_defaults
+from mkfa.several import as_several
 from mkfa.storage.folders import home
 from mkfa.training.device import Execution
 from mkfa.training.recipe import Recipe, load_recipe, parse_changes
@@ -171,7 +172,7 @@ def split_names(names: Names, option: str) -> list[str]:
 
     Raises MkfaError: there are none, or one is empty.
     """
-    parts = names.split(",") if isinstance(names, str) else [names] if isinstance(names, Path) else list(names)
+    parts = names.split(",") if isinstance(names, str) else as_several(names)
     unique = list(dict.fromkeys(str(part).strip() for part in parts))
     if unique in ([""], []):
         raise MkfaError(option, "names nothing", "name one or several, joined by commas")

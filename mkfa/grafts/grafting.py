@@ -11,7 +11,7 @@ import numpy as np
 
 from mkfa.array_types import F32, I64, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike
+from mkfa.banks.library import Banks
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
 from mkfa.grafts.asking import Answers, Key, ask, calibrate, cost, share
@@ -26,6 +26,7 @@ from mkfa.grafts.vocabulary import Drawer, Vocabulary, controls_of, find_vocabul
 from mkfa.images.domain import Domain
 from mkfa.progress import Progress, follow
 from mkfa.readers.harvesting import harvest
+from mkfa.several import as_several
 from mkfa.similarity.lineage import find_lineage
 from mkfa.training.device import Execution
 
@@ -94,7 +95,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     network: str | Path | nn.Module,
     *,
     images: str | Path | Domain,
-    vocabulary: BankLike | Sequence[BankLike] = "eight",
+    vocabulary: Banks = "eight",
     weights: str | Path | None = None,
     sizes: Sequence[int | str] | str = SIZES,
     layers: Sequence[int] | str = "all",
@@ -182,8 +183,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     found = find_network(network, weights=weights, changes=changes, transform=transform)
     own = harvest(found.model, name=found.name, allow_nonfinite=True)
     chosen = _chosen(own, layers, kernel_size)
-    banks: list[BankLike] = [vocabulary] if isinstance(vocabulary, str | Path | FilterBank) else list(vocabulary)
-    asked = list({v.name: v for v in (find_vocabulary(bank, own) for bank in banks)}.values())
+    asked = list({v.name: v for v in (find_vocabulary(bank, own) for bank in as_several(vocabulary))}.values())
     if not asked:
         raise MkfaError("--vocabulary", "is empty", "name a bank, or one of own, eight, basis")
     controls = controls_of(asked, own)

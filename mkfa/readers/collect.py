@@ -30,6 +30,7 @@ from mkfa.readers.former import (
 )
 from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
 from mkfa.readers.tensors.shard_names import shard_name
+from mkfa.several import as_several
 from mkfa.storage.records import Result
 
 STATES = ("harvested", "updated", "skipped", "failed")
@@ -96,7 +97,7 @@ class Harvests(Result):
         ]
 
 
-def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
+def expand_sources(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
     """Replace patterns by the files that they match, else by timm names with pretrained weights; list each file once.
 
     Raises MkfaError: a name is empty, or a pattern matches neither a file nor a timm name.
@@ -108,7 +109,7 @@ def expand_sources(sources: Sequence[str]) -> tuple[str, ...]:
     ('convnext_pico_ols.d1_in1k', 'mobilenetv3_small_050')
     """
     expanded: dict[str, None] = {}
-    for source in sources:
+    for source in map(str, as_several(sources)):
         if not source.strip():  # as a path it would be the current folder
             raise MkfaError("a network", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():
@@ -148,7 +149,7 @@ def _first_of(path: Path) -> Path:
 
 
 def harvest_all(
-    sources: Sequence[str],
+    sources: str | Path | Iterable[str | Path],
     *,
     name: str | None = None,
     force: bool = False,
@@ -165,7 +166,7 @@ def harvest_all(
 
     Parameters
     ----------
-    sources : sequence of str
+    sources : str, Path, or several
         Paths, names or patterns, as for `expand_sources` and `harvest`.
     name : str, optional
         Name of the bank, if there is one source; None takes the network's name.
@@ -198,12 +199,12 @@ def harvest_all(
     ...     mkfa.harvest_all([str(data_file("ppocr_cls.safetensors"))])
     <Harvests: 1 harvested>
     """
-    sources = expand_sources(sources)
-    if name is not None and len(sources) > 1:
-        problem = f"names one bank, but there are {len(sources)} networks"
+    wanted = expand_sources(sources)
+    if name is not None and len(wanted) > 1:
+        problem = f"names one bank, but there are {len(wanted)} networks"
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
-    labels = {source: name or label for source, label in default_names(sources, folder).items()}
+    labels = {source: name or label for source, label in default_names(wanted, folder).items()}
     hub, twins = _Hub(), _Twins(folder)
     with follow(progress, "harvest", len(labels)) as advance:
         for source, label in labels.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from mkfa.report.inputs import Item, sort_inputs
 from mkfa.report.limits import DRAWS, MAP_FILTERS, MOST_FILTERS, MOST_PAIRS, MOST_RUNS, Limits
 from mkfa.report.values import text
 from mkfa.results.archive import command_without_places
+from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
 from mkfa.storage.records import Result
@@ -57,7 +58,7 @@ class Report(Result):
 
 
 def write_report(  # noqa: PLR0913 (options are keywords)
-    items: Item | Sequence[Item],
+    items: Item | Iterable[Item],
     out: str | Path = "report.html",
     *,
     title: str = "",
@@ -114,7 +115,6 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     >>> [name.rsplit("/")[-1] for name in report.data]
     ['report.json', 'filters.h5', 'layers.csv', 'points.csv']
     """
-    named = [items] if isinstance(items, str | Path) or not isinstance(items, Sequence) else list(items)
     path = Path(out).expanduser()
     if path.suffix.lower() not in (".html", ".htm"):
         raise MkfaError(path, "has an unknown ending", "end the name in .html")
@@ -123,7 +123,7 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     if data:
         check_data(folder, overwrite=overwrite)
     limits = Limits(most_filters, map_filters, most_pairs, most_runs)
-    inputs = sort_inputs(named)
+    inputs = sort_inputs(as_several(items))
     wanted = Wanted(compute, kernel_size, draws, seed)
     analyses = analyse(inputs, wanted, limits, progress=progress)
     if not compute and not analyses.any and not inputs.results:

@@ -25,12 +25,13 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike, load_bank
+from mkfa.banks.library import BankLike, Banks, load_bank, load_banks
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.covariance import pooled_in_words
 from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.progress import Advance, Progress, follow
+from mkfa.several import as_several
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.depth_trend import PERMUTATIONS, TURNS, DepthTrend, depth_trend, depth_trend_within
@@ -135,7 +136,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
         return _compare(one, other, settings, advance)
 
 
-def compare_many(banks: Sequence[BankLike], *, progress: Progress = None, **options: Any) -> Comparisons:
+def compare_many(banks: Banks, *, progress: Progress = None, **options: Any) -> Comparisons:
     """Compare every pair of banks; pairs that share no kernel size are skipped.
 
     Parameters
@@ -159,9 +160,10 @@ def compare_many(banks: Sequence[BankLike], *, progress: Progress = None, **opti
     (3, 3)
     """
     settings = make_settings(**options)
-    if len(banks) < 2:
-        raise MkfaError("compare", f"needs two banks, got {len(banks)}", "name two or more")
-    loaded = distinct_names([load_bank(bank) for bank in banks])
+    given = as_several(banks)
+    if len(given) < 2:
+        raise MkfaError("compare", f"needs two banks, got {len(given)}", "name two or more")
+    loaded = distinct_names(load_banks(given))
     total = 0
     for a, b in combinations(loaded, 2):
         with suppress(MkfaError):  # raised again below

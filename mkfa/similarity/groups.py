@@ -27,10 +27,11 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike, load_bank
+from mkfa.banks.library import BankLike, Banks, load_bank
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.progress import Progress, follow
+from mkfa.several import as_several
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind, GroupMeasure, GroupMember, Quota
 from mkfa.similarity.lineage import EXCESS, families, family_of, find_lineage
 from mkfa.similarity.measures.table import MEASURES, choose
@@ -42,7 +43,7 @@ from mkfa.stats.grouped_distances import dispersion, permanova, principal_coordi
 from mkfa.stats.p_values import holm
 from mkfa.threads import one_thread
 
-Groups = Mapping[str, Sequence[BankLike]]
+Groups = Mapping[str, Banks]
 
 MEASURES_OF_GROUPS = (PRIMARY[0], "energy", "frobenius")
 """Measures where none are named; the first is the primary one, chosen beforehand."""
@@ -147,7 +148,7 @@ def compare_groups(
 
     Parameters
     ----------
-    groups : name of each group -> its banks, by name, path or bank. A bank may stand in one group only.
+    groups : name of each group -> its banks, one or several, by name, path or bank. A bank may stand in one group only.
     measures : names in `mkfa.similarity.measures.table.MEASURES`, the primary one first. Default: coverage, energy,
         frobenius.
     kernel_size : sizes to compare. Default: all that banks of two groups have.
@@ -174,7 +175,11 @@ def compare_groups(
     """
     settings = make_settings(kernel_size=kernel_size, draws=draws, permutations=permutations, sample=sample, seed=seed)
     chosen = _measures(measures)
-    named = [(group, bank) for group, banks in groups.items() for bank in banks]
+    if not isinstance(groups, Mapping):
+        raise MkfaError(
+            "groups", f"is a {type(groups).__name__}", "map the name of each group to its banks: {'text': [...], ...}"
+        )
+    named = [(group, bank) for group, banks in groups.items() for bank in as_several(banks)]
     _check(groups, named)
     read: list[_Read] = []
     left_out: list[str] = []

@@ -1,0 +1,21 @@
+"""One thing or several: what verbs read where they take several banks, names or paths."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+
+def as_several(given: Any) -> tuple[Any, ...]:
+    """Return the things in a list or another iterable; one thing alone as a tuple of it.
+
+    A text is one name, not its letters; a bank or a result is one thing, although some results can be iterated.
+
+    Examples
+    --------
+    >>> as_several("mobilenet_v2"), as_several(["ppocrv4_det", "ppocrv4_rec"])
+    (('mobilenet_v2',), ('ppocrv4_det', 'ppocrv4_rec'))
+    """
+    alone = isinstance(given, str | bytes) or dataclasses.is_dataclass(given) or not isinstance(given, Iterable)
+    return (given,) if alone else tuple(given)
