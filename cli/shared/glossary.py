@@ -69,10 +69,14 @@ GLOSSARY = {
     "jackknife": "How the 95 % intervals of a comparison are found: everything is computed again without each layer in "
     "turn. They are over the layers that another training could have given, and are printed for the measures whose "
     "intervals hold in simulation, from eight layers of each bank on, unless the banks have too little in common.",
+    "Holm": "Holm's correction (1979) for several tests at once: the smallest p is multiplied by the number of tests, "
+    "the next by one less, and so on. With it, the chance that any of them is below .05 for nothing is 5 % at most.",
     "key filter": "One of a few filters that explain all others up to gain and offset; 'mkfa keys' finds them.",
     "kind": "Filters of one kernel size, such as 5x5. Only filters of one kind can be compared.",
     "layer": "A depthwise layer. Layers count from 1, in order of execution, over the whole network.",
     "library": "The folder with the banks on this machine; 'mkfa banks' lists them.",
+    "lineage": "Whether two networks have a common parent. 'mkfa compare' tests it by the |cos| of filters of the same "
+    "channel, beside the same with the channels permuted.",
     "margin": "The difference that matters, in the criteria of claims a point of top-1: two arms that differ by less "
     "count as equal.",
     "matrix": "Transfer from every source to every target, each beside the target's own base runs.",
@@ -112,6 +116,8 @@ GLOSSARY = {
     "names and content as data, and imports or runs nothing. A bank lists which ones there were, and how many.",
     "strategy": "How runs share a device: one alone, in processes of their own, captured as CUDA graphs, or stacked: "
     "computed as one network whose channels lie side by side. Results differ by rounding at most.",
+    "strictest": "The null that is hardest to tell from a network: the one whose mean is most alike. 'mkfa compare' "
+    "gives the fraction with it as the ceiling, since against white noise any two networks look near.",
     "tap": "One weight of a kernel; a 5x5 kernel has 25.",
     "target": "In transfer, the domain that the network is trained and tested on.",
     "test error": "What the choice of test images adds to the uncertainty of an accuracy. All arms are tested on the "

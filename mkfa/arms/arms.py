@@ -334,6 +334,9 @@ ARMS: Table[Arm] = Table(
 Arm.TABLE = ARMS
 
 DEFAULT_ARMS = "transfer,selffer,random,delta"
+
+OWN = {"transfer": "selffer", "transfer+": "selffer+"}
+"""What an arm is that borrows from the target's own base runs, by its name."""
 """Default arms of a curve: delta, which must hurt, says whether the others could have."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mkfa.arms.arms import OWN
 from mkfa.evidence.programme import SCALES
 from mkfa.frozen import ByContent
 from mkfa.images.registry import registry
@@ -147,10 +148,12 @@ def _setting(spec: RunSpec) -> str:
 def _table(runs: Sequence[RunRecord], bases: Sequence[RunRecord]) -> RunTable:
     groups: dict[Point, list[RunRecord]] = {}
     for run in (*bases, *runs):
-        source = "" if run.arm == BASE else run.source
+        source, arm = "" if run.arm == BASE else run.source, run.arm
         if run.spec is not None:  # a source of the target's own network is called by its domain alone
             source = source.removesuffix(f"+{run.spec.arch}")
-        groups.setdefault(Point(run.arm, source, run.target, run.layers), []).append(run)
+            if source == run.target and run.spec.source.startswith("run:"):  # no transfer between domains
+                arm = OWN.get(arm, arm)
+        groups.setdefault(Point(arm, source, run.target, run.layers), []).append(run)
     points = {point: Answers.of(group) for point, group in groups.items()}
     specs = [run.spec for run in (*runs, *bases) if run.spec is not None]
     known = [run.result.record for run in (*bases, *runs) if run.result is not None]

@@ -164,6 +164,10 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
     count = named or count_layers(setting, domain)
     numbers = parse_numbers(text, last=count)
     _refuse_more(numbers, count, setting)
+    if max(numbers) == 0:
+        raise MkfaError(
+            "--layers 0", "sets no layer, so that there is nothing but base runs", f"choose from 1 to {count}"
+        )
     return numbers, count
 
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mkfa.engines.engine import Engine
     from mkfa.engines.estimate import Estimate
     from mkfa.engines.unit import Outcome
+    from mkfa.experiments.sources import Source
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
     from mkfa.results.sweep import Sweep
@@ -278,10 +279,24 @@ def plan_curve(
         "width_ratio": width_ratios(shapes) if shapes else None,
         "training_version": TRAINING_VERSION,
     }
-    told = (reason, tell_ratios(shapes), left, tell_followers(setting, domains[asked], count))
-    notes = tuple(text for text in told if text)
+    told = (reason, _tell_own(chosen, arms, domains, name), tell_ratios(shapes), left)
+    notes = tuple(text for text in (*told, tell_followers(setting, domains[asked], count)) if text)
     execution = make_execution(options)
     return Plan(kind, setting, runs, domains, name, root, results, execution, parameters, notes)
+
+
+def _tell_own(sources: Sequence[Source], arms: Sequence[str], domains: Domains, target: str) -> str:
+    """Say that an arm borrows from the target's own base runs, which a matrix calls selffer; "" if none does."""
+    from mkfa.arms.arms import OWN
+
+    own = any(one.domain and not one.arch and source_label(one, domains) == target for one in sources)
+    same = [arm for arm in OWN if arm in arms]
+    if not own or not same:
+        return ""
+    return (
+        f"{target} is both source and target: its filters come from its own base runs, so that {' and '.join(same)} "
+        f"is {' and '.join(OWN[arm] for arm in same)}, and no transfer between domains."
+    )
 
 
 @undecoded_first

@@ -180,6 +180,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     changes = Changes(size, crop_pct, interpolation, _floats(mean), _floats(std))
     resolved = Execution(device=device, threads=threads).resolved()
     notify = notify or (lambda _: None)
+    pictures = find_pictures(images)  # before weights are downloaded
     found = find_network(network, weights=weights, changes=changes, transform=transform)
     own = harvest(found.model, name=found.name, allow_nonfinite=True)
     chosen = _chosen(own, layers, kernel_size)
@@ -190,7 +191,6 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     roles = {v.name: "asked" for v in asked} | {v.name: "control" for v in controls}
     vocabularies = (*asked, *controls)
     _check_kinds(found.name, own, chosen, asked=asked)
-    pictures = find_pictures(images)
     usable = usable_by_layer(own)
     notes = [*found.notes, *pictures.notes, *_notes_on(own, chosen, usable, asked=asked)]
     with resolved.in_force():

@@ -221,7 +221,7 @@ def _number(a: Allowance, *, first: bool) -> str:
     whole = a.layers[-1]
     estimate = f"all {whole}" if a.estimate == whole else str(a.estimate)
     if a.low is None:
-        return f"{estimate}, no interval (takes two seeds that differ)"
+        return f"{estimate}, no interval (takes two seeds that differ, or more)"
     if not a.known:
         return f"anything from 0 to {whole} is possible: these seeds do not tell"
     return f"{estimate} ({'95 % interval ' if first else ''}{a.low} to {a.high})"

@@ -32,7 +32,7 @@ class Cell(ByContent):
     mean, std : of `top1`; std with n - 1, NaN for one seed.
     relative : `mean` minus the base runs' mean.
     half_width : half-width of the 95 % interval of `relative`: Welch's t over the seeds of both, with the variance that
-        other test images would add (`mkfa.results.image_error`); NaN if either has one seed.
+        other test images would add (`mkfa.results.image_error`); NaN if either has one seed, or if it is above 1.
     diverged : runs whose loss became NaN or infinite; excluded from the mean.
     missing : unfinished runs.
     seeds_half_width : half-width of the interval over seeds alone, on these test images.
@@ -99,10 +99,10 @@ def make_cell(runs: Sequence[RunRecord], base: Sequence[float], *, base_runs: Se
         mean=mean(top1),
         std=_std(top1),
         relative=mean(top1) - mean(base),
-        half_width=welch(top1, base, further=error.variance).half_width,
+        half_width=welch(top1, base, further=error.variance).of_shares().half_width,
         diverged=sum(r.result is not None and not r.result.done for r in runs),
         missing=sum(r.result is None for r in runs),
-        seeds_half_width=welch(top1, base).half_width,
+        seeds_half_width=welch(top1, base).of_shares().half_width,
         test_error=error.sd,
         test_error_exact=error.exact,
     )
@@ -123,7 +123,7 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
     drop = base.mean - worst.mean
     distance = drop / spread if spread > 0 else math.nan
     bound = _bound(len(known), freedom) * math.sqrt(1 / len(base.top1) + 1 / len(worst.top1)) if freedom else math.nan
-    smallest = [welch(c.top1, base.top1, further=c.test_error**2).detectable for c in known]
+    smallest = [welch(c.top1, base.top1, further=c.test_error**2).of_shares().detectable for c in known]
     shown = [value for value in smallest if math.isfinite(value)]
     detectable = float(np.median(shown)) if shown else math.nan
     above = tuple(

@@ -136,8 +136,9 @@ def _contrast(
         a, b = {seed: a[seed] for seed in both}, {seed: b[seed] for seed in both}
     sides = [_answers(cells, list(a), points), _answers(others, list(b), points)]
     error = error_of_difference(*sides)
-    difference = welch(list(a.values()), list(b.values()), further=error.variance)
+    difference = welch(list(a.values()), list(b.values()), further=error.variance).of_shares()
     by_pair = error_of_difference(*sides, paired=True).variance if both else 0.0
+    paired = paired_half_width([a[seed] - b[seed] for seed in both], further=by_pair)
     layers, other = (tuple(dict.fromkeys(c.layers for c in part)) for part in (cells, others))
     return Contrast(
         what,
@@ -148,10 +149,10 @@ def _contrast(
         difference.difference,
         difference.half_width,
         difference.p,
-        paired_half_width([a[seed] - b[seed] for seed in both], further=by_pair),
+        paired if paired <= 1 else math.nan,  # as `Welch.of_shares`
         (len(a), len(b)),
         len(both),
-        welch(list(a.values()), list(b.values())).half_width,
+        welch(list(a.values()), list(b.values())).of_shares().half_width,
         error.sd,
         error.exact,
         difference.detectable,
@@ -191,7 +192,7 @@ def sentence(contrast: Contrast) -> str:
     seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
     widths = [c.half_width, c.paired] if c.common > 1 else [c.half_width]
     if any(math.isnan(width) for width in widths):
-        return f"{subject}, {seeds}; no interval, because it is the same in every seed."
+        return f"{subject}, {seeds}; no interval, because it is the same in every seed, or varies too much for so few."
     spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
     within = {abs(c.difference) <= width for width in widths}
     verdict = (

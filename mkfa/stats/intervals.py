@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,21 @@ class Welch:
     detectable: float = math.nan
     error: float = math.nan
     freedom: float = math.nan
+
+    def of_shares(self) -> Welch:
+        """Return the test as that of a difference of shares, which lies between -1 and 1.
+
+        Two seeds of which one side's do not differ have one degree of freedom, and Student's t can then give a half
+        width or a detectable difference above 1. Such an interval excludes nothing that is possible, so that both are
+        unknown (NaN).
+
+        Examples
+        --------
+        >>> welch([0.2, 0.5], [0.4, 0.4]).half_width > 1, welch([0.2, 0.5], [0.4, 0.4]).of_shares().half_width
+        (True, nan)
+        """
+        width, detectable = (x if x <= 1 else math.nan for x in (self.half_width, self.detectable))
+        return replace(self, half_width=width, detectable=detectable)
 
 
 POWER = 0.8

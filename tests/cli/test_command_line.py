@@ -194,6 +194,7 @@ def test_explain_lists_its_words(mkfa):
     code, out, _ = mkfa("explain", "--json")
     assert code == 0
     assert json.loads(out)["words"] == GLOSSARY
+    assert {"strictest", "lineage", "Holm"} <= set(GLOSSARY)  # words that tables print
 
 
 def test_quiet_prints_nothing_and_the_log_file_has_it_all(mkfa, tmp_path):

@@ -49,6 +49,15 @@ def test_tables_sentences_figure_and_file(run, tmp_path):
     assert saved["command"].startswith("mkfa graft lcnet_035") and saved["answer"] in out.replace(" ", " ")
 
 
+def test_images_that_are_missing_are_told_before_weights_are_downloaded(run, monkeypatch):
+    def download(*_, **__):
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr(timm, "create_model", download)
+    shown = run("graft lcnet_035 --images nodir", 2)
+    assert "nodir" in shown.err and len(shown.err.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -82,16 +82,14 @@ def test_other_kinds_of_layers(pair, tmp_path, what, arms):
     assert found["parameters"]["what"] == what
 
 
-def test_no_layers_at_all_are_the_base_runs_alone(pair, tmp_path):
-    found = json.loads(
-        call(
-            "transfer",
-            *options(source=pair[0], target=pair[1], arms="transfer,random", layers=0, seeds=1, out=tmp_path / "out"),
-            "--json",
-            *SMALL,
-        )
+@pytest.mark.parametrize("arms", ["transfer", "transfer,selffer"])
+def test_a_target_as_its_own_source_is_said_to_be_selffer(pair, tmp_path, arms):
+    words = options(source=pair[1], target=pair[1], arms=arms, layers=2, seeds=1, out=tmp_path / "out")
+    assert "transfer is selffer, and no transfer between domains" in " ".join(
+        call("transfer", *words, "--dry-run", *SMALL).split()
     )
-    assert (found["cells"], found["contrasts"], found["base"]["seeds"]) == ([], [], [0])
+    words = options(source=pair[1], target=pair[1], arms="shuffle", layers=2, seeds=1, out=tmp_path / "out")
+    assert "no transfer between domains" not in " ".join(call("transfer", *words, "--dry-run", *SMALL).split())
 
 
 @pytest.mark.slow
@@ -187,6 +185,7 @@ def test_the_papers_tables_beside_ours(pair, tmp_path):
         (("--source-arch", "convmixer_6_2:depth=3"), "write it like"),
         (("--arms", "transfer,,stack"), "empty name"),
         (("--layers", "alle"), "or all"),
+        (("--layers", "0"), "sets no layer"),
         (("--what", "conv", "--with-paper", "--arms", "stack,transfer"), "--with-paper"),
         (("--arms", "transfer,transfr"), "did you mean"),
     ],

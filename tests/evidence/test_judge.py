@@ -255,6 +255,17 @@ def test_the_mean_over_targets_adds_their_variances():
     assert both.freedom == pytest.approx((e1 + e2) ** 2 / (e1**2 / units[0].freedom + e2**2 / units[1].freedom))
 
 
+def test_filters_of_the_targets_own_base_runs_are_no_transfer_between_domains():
+    records = runs("baseline", means=around(0.9))
+    for record in runs("transfer", source="digits", means=around(0.8)):
+        spec = replace(record.spec, source=f"run:{record.seed}")
+        records.append(replace(record, spec=spec, hash=spec.hash))
+    [table] = tables_of(records)
+    assert table.arms == {"baseline", "selffer"}
+    [table] = tables_of(runs("baseline", means=around(0.9)) + runs("transfer", source="digits", means=around(0.8)))
+    assert table.arms == {"baseline", "transfer"}  # a bank that is called like the target
+
+
 def test_runs_of_different_recipes_or_versions_are_never_compared():
     records = setting({**CONTROLS, "transfer": 0.9})
     records += setting({"random": 0.8}, recipe={"lr": 0.02})

@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
+from mkfa.cli.shared.result_tables import sensitivity as told
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
 from mkfa.results.cells import Cell, cell_rows, sensitivity
@@ -85,6 +86,15 @@ def test_the_lowest_of_equal_cells_passes_the_bound_in_one_experiment_of_twenty_
     passed = np.mean([s.distance > s.bound for s in found])
     assert 0.005 <= passed <= 0.07
     assert np.mean([s.distance > 2 for s in found]) > 0.1  # two SDs say little of the lowest of many cells or few seeds
+
+
+def test_an_interval_or_a_resolution_above_100_points_is_unknown():
+    tops = {("baseline", 0): (0.5, 0.3), ("transfer", 1): (0.4, 0.4), ("delta", 1): (0.1, 0.1)}
+    curve = make_curve([run(*point, i, x) for point, both in tops.items() for i, x in enumerate(both)], parameters={})
+    assert all(math.isnan(c.half_width) and math.isnan(c.seeds_half_width) for c in curve.cells)
+    assert curve.sensitivity is not None
+    assert math.isnan(curve.sensitivity.detectable)
+    assert "Resolution: unknown" in told(curve.sensitivity)
 
 
 def test_an_unfinished_experiment_has_no_numbers():
