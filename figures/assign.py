@@ -26,10 +26,6 @@ def draw(data: Assignment, fig: Figure | SubFigure | None = None, *, width: str 
 
     Classes have the colour of their group (as on the map of `mkfa atlas`) and differ in a group by their hatches.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

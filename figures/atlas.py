@@ -28,10 +28,6 @@ _MAP_HEIGHT = 2.9
 def draw(data: Atlas, fig: Figure | SubFigure | None = None, *, width: str = "page") -> Figure:
     """Draw prototypes with their shares and, if the atlas has one, the map below; into `fig` or a new figure.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

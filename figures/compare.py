@@ -29,10 +29,6 @@ def draw(data: Comparison | Comparisons, fig: Figure | SubFigure | None = None, 
 
     Layers are numbered from 1 over all depthwise layers of the network. Three banks or more are drawn by `draw_matrix`.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

@@ -56,10 +56,6 @@ def _square(image: U8, domain: Domain) -> U8:
 def draw(data: ContactSheet, ax: Axes | None = None, *, width: str = "page") -> Figure:
     """Draw the images into `ax` or a new figure, each below the name of its class, as they are: black is 0, white 255.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> from mkfa.figures.contact_sheet import compute, draw

@@ -77,10 +77,6 @@ def draw(data: FilterRows, fig: Figure | SubFigure | None = None, *, width: str 
 
     Each filter is scaled by its own largest |weight|; zero is white.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

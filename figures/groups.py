@@ -24,10 +24,6 @@ def draw(data: GroupComparison, fig: Figure | SubFigure | None = None, *, width:
 
     Hollow points are networks with a parent in common with another one: they are shown and not tested.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

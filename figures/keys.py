@@ -24,10 +24,6 @@ def draw(data: Keys, fig: Figure | SubFigure | None = None, *, width: str = "pag
 
     The pattern has the sign and orientation in which it is nearest to the key.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

@@ -58,10 +58,6 @@ def compute(bank: BankLike, number: int) -> LayerMosaic:
 def draw(data: LayerMosaic, ax: Axes | None = None, *, width: str = "page") -> Figure:
     """Draw the mosaic into `ax` or a new figure; each filter is scaled by its own largest |weight|, zero is white.
 
-    Parameters
-    ----------
-    width : of a new figure: "column" or "page".
-
     Examples
     --------
     >>> import mkfa

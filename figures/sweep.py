@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.colours import MARKERS, arm_looks
-from mkfa.figures.style import NARROW, in_few_words, inches, new_figure, signed, style, wrapped
+from mkfa.figures.style import NARROW, in_few_words, new_figure, signed, style, width_of, wrapped
 from mkfa.results.contrasts import REFERENCE, series_of
 from mkfa.results.sweep import STEPS, WIDTH_RATIO, Sweep, SweepPoint
 from mkfa.results.trends import Trend
@@ -15,13 +15,13 @@ from mkfa.results.trends import Trend
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 HEIGHT = 2.9
 _LABELS = {WIDTH_RATIO: "D / f² (channels over taps)", STEPS: "optimiser steps"}
 
 
-def draw(sweep: Sweep, *, width: str = "page") -> Figure:
+def draw(sweep: Sweep, fig: Figure | SubFigure | None = None, *, width: str = "page") -> Figure:
     """Draw, for each axis that varies, every arm against the base and the arms that borrow less `random`.
 
     Left: means over seeds, in points against the base of the same setting. Right: the differences with 95 % intervals,
@@ -30,7 +30,7 @@ def draw(sweep: Sweep, *, width: str = "page") -> Figure:
 
     Parameters
     ----------
-    width : "column" (the right panel below the left one) or "page".
+    width : of a new figure: "column" (the right panel below the left one) or "page".
 
     Examples
     --------
@@ -42,14 +42,14 @@ def draw(sweep: Sweep, *, width: str = "page") -> Figure:
     with style():
         axes = [axis for axis in (WIDTH_RATIO, STEPS) if any(trend.axis == axis for trend in sweep.trends)]
         axes = axes or [axis for axis in (WIDTH_RATIO, STEPS) if len(set(_places(sweep, axis))) > 1][:1]
-        wide, count = inches(width), max(1, len(axes))
+        wide, count = width_of(fig, width), max(1, len(axes))
         columns = 2 if wide >= NARROW else 1
-        figure: Figure = new_figure(wide, HEIGHT * count * (2 // columns))
+        figure: Figure | SubFigure = fig or new_figure(wide, HEIGHT * count * (2 // columns))
         p = sweep.parameters
         name = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}"
         if not axes:
             figure.text(0.5, 0.5, f"{name}: no setting is done", ha="center", wrap=True)
-            return figure
+            return figure.figure
         panels = figure.subplots(count * (2 // columns), columns, squeeze=False).reshape(count, 2)
         for (left, right), axis in zip(panels, axes, strict=True):
             _draw_arms(left, sweep, axis)
@@ -68,7 +68,7 @@ def draw(sweep: Sweep, *, width: str = "page") -> Figure:
             figure.legend(
                 handles=list(shown.values()), labels=list(shown), loc="outside lower center", ncols=ncols, frameon=False
             )
-    return figure
+    return figure.figure
 
 
 def _places(sweep: Sweep, axis: str) -> list[float]:

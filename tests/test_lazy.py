@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-FACES = ["mkfa", *(f"mkfa.{name}" for name in "arms banks clusters images patterns readers similarity".split())]
+PACKAGES = "arms banks clusters evidence experiments grafts images nulls patterns readers report results similarity"
+FACES = ["mkfa", *(f"mkfa.{name}" for name in PACKAGES.split())]
 
 
 @pytest.mark.parametrize("name", FACES)

@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib import import_module
+from inspect import signature
 
 import pytest
 from matplotlib.figure import Figure
@@ -13,9 +14,10 @@ from matplotlib.figure import Figure
 import mkfa.figures
 from mkfa.errors import MkfaError
 from mkfa.evidence.paper import paper_curves, paper_matrix, paper_rows
-from mkfa.figures import FIGURES, curve, filters, layer, matrix, scenarios
+from mkfa.figures import FIGURES, curve, filters, layer, matrix, scenarios, sweep
 from mkfa.results.archive import bundled_file, find_experiment, read_experiments
 from mkfa.results.gather import rebuild
+from mkfa.results.sweep import Sweep
 
 
 def experiment(name):
@@ -33,6 +35,12 @@ def test_the_table_loads_no_heavy_library():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_takes_axes_or_a_figure(name):
+    parameters = signature(import_module(f"mkfa.figures.{name}").draw).parameters
+    assert len({"ax", "fig"} & set(parameters)) == 1 and "width" in parameters
+
+
 def test_figures_of_one_panel_draw_into_axes(bank_maker):
     for module, data in (
         (layer, layer.compute(bank_maker(), 1)),
@@ -44,6 +52,16 @@ def test_figures_of_one_panel_draw_into_axes(bank_maker):
         assert module.draw(data, ax=ax) is figure
         assert ax.has_data() and not other.has_data()
         figure.draw_without_rendering()
+
+
+def test_a_sweep_draws_into_a_part_of_a_figure():
+    whole = Figure(layout="constrained", figsize=(7, 8))
+    upper, lower = whole.subfigures(2, 1)
+    found = next(e for e in read_experiments(bundled_file()) if e.kind == "sweep")
+    assert sweep.draw(rebuild(found), fig=lower) is whole
+    assert sweep.draw(Sweep((), (), {"source": "a", "target": "b", "arch": "c"}), fig=upper) is whole
+    assert len(lower.axes) >= 2 and not upper.axes and len(upper.texts) == 1
+    whole.draw_without_rendering()
 
 
 def test_figures_of_several_panels_draw_into_a_part_of_a_figure(bank_maker):

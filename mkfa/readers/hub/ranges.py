@@ -72,6 +72,9 @@ class Pinned:
 def pin(repo: str, file: str, revision: str = "", *, retries: int | None = None) -> Pinned | None:
     """Ask the hub for a file's commit, digest, size and address; None if the repository does not have the file.
 
+    huggingface_hub's own `get_hf_file_metadata` is not used, because here the ETag and the origin are checked at every
+    redirect, and the number of retries is bounded.
+
     `retries` as for `mkfa.readers.hub.requests.head`.
 
     Raises SourceError: the repository or revision does not exist, or is private or gated. Raises WorkError: the hub

@@ -136,7 +136,11 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def refusal(reply: Reply, repo: str, *, file: str = "", revision: str = "") -> MkfaError:
-    """Return the error for a reply whose status is not a success."""
+    """Return the error for a reply whose status is not a success.
+
+    huggingface_hub's metadata call, which raises errors of its own, is not used, because the ETag and the origin are
+    checked at every redirect (`mkfa.readers.hub.ranges.pin`) and the number of retries is bounded.
+    """
     code = reply.headers.get("x-error-code", "")
     page = f"{endpoint()}/{repo}"
     if code == "GatedRepo" or (code == "" and reply.status == 403):
