@@ -260,7 +260,7 @@ def _beyond(found: Any) -> str:
             f" Resolution: a true difference from the base of {100 * found.detectable:.1f} points or more would show "
             "(p < .05) in four of five such experiments; smaller ones may be there unseen."
         )
-    else:
+    elif found.distance == found.distance:  # else two seeds are asked for already
         text += " Resolution: unknown; it takes seeds that differ, and enough of them for intervals below 100 points."
     if found.above:
         text += f" Above the base, although the arm must hurt: {', '.join(found.above)}; there filters hardly matter."
