@@ -93,11 +93,13 @@ def same(a, b):
 def over_seeds_alone(value):
     """Return a result with intervals over seeds alone, as earlier versions gave them, and without p-values.
 
-    Where nothing differs there is no interval; earlier versions gave one of width 0.
+    Where nothing differs there is no interval; earlier versions gave one of width 0. Nor is there one wider than all
+    shares of images.
     """
     if isinstance(value, dict):
         kept = {key: over_seeds_alone(v) for key, v in value.items() if key not in ("p", "paired")}
-        kept = {key: None if key.endswith("half_width") and v == 0 else v for key, v in kept.items()}
+        widths = ("half_width", "seeds_half_width", "detectable")
+        kept = {k: None if k in widths and v is not None and not 0 < v <= 1 else v for k, v in kept.items()}
         return kept | ({"half_width": kept["seeds_half_width"]} if "seeds_half_width" in kept else {})
     return [over_seeds_alone(v) for v in value] if isinstance(value, list) else value
 

@@ -111,9 +111,9 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     >>> import mkfa
     >>> report = mkfa.write_report(["ppocrv4_rec", "bundled"], "rec.html", compute=False)
     >>> report
-    <Report: rec.html, ... MB: filters, experiments>
+    <Report: rec.html, ... MB: filters, grafts, experiments, verdicts>
     >>> [name.rsplit("/")[-1] for name in report.data]
-    ['report.json', 'filters.h5', 'layers.csv', 'points.csv']
+    ['report.json', 'filters.h5', 'layers.csv', 'grafts.csv', 'points.csv', 'verdicts.csv']
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in (".html", ".htm"):
