@@ -249,8 +249,8 @@ def plan_curve(
     shapes = filter_shapes(setting, domains[asked])
     arms, named = open_named(arms, [shape[1:] for shape in shapes], fit=setting.fit_kernel)
     if not kind:
-        kind = "table" if len(numbers) == 1 and numbers[0] > 0 and len(arms) * len(chosen) > 1 else "curve"
-    if kind == "table" and (len(numbers) > 1 or numbers[0] == 0):
+        kind = "table" if len(numbers) == 1 and len(arms) * len(chosen) > 1 else "curve"
+    if kind == "table" and len(numbers) > 1:
         raise MkfaError(f"--layers {layers_text(layers)}", "is not one number of layers", f"choose from 1 to {count}")
     sources, name = [source_label(one, domains) for one in chosen], domains[asked].name
     if twice := next((one for one in sources if sources.count(one) > 1), ""):
@@ -325,7 +325,7 @@ def plan_matrix(
         asked = [part.strip() for part in target.split(",")]
     rows = find_rows(asked, sets, more=split_names(source, "--source") if source is not None else [], what=what)
     numbers, count = choose_layers(layers_text(layers), setting, sets[asked[0]])
-    if len(numbers) > 1 or numbers[0] == 0:
+    if len(numbers) > 1:
         problem = "is not one number of layers"
         raise MkfaError(f"--layers {layers_text(layers)}", problem, f"choose from 1 to {count}, or all")
     shapes = filter_shapes(setting, sets[asked[0]])
