@@ -40,7 +40,10 @@ def refused(*words: object) -> tuple[str, str]:
         (("transfer-matrix", "--target", "digits"), "--target digits: does not name two or more different domains;"),
         (("transfer-matrix", "--target", "digits,emoji,digits"), "does not name two or more different domains;"),
         (("transfer-matrix", "--target", "digits,emoji", "--layers", "1,2"), "--layers 1,2: is not one number of"),
-        (("transfer-matrix", "--target", "digits,emoji", "--layers", "0"), "--layers 0: sets no layer, so that there is nothing but base runs"),
+        (
+            ("transfer-matrix", "--target", "digits,emoji", "--layers", "0"),
+            "--layers 0: sets no layer, so that there is nothing but base runs",
+        ),
         (("harvest", ""), "a network: is empty;"),
         (("runs", "--json", "--csv"), "--json and --csv: are two forms of one list;"),
         (("runs", "--experiment", "a", "compare", "--by", "arm"), "--experiment: before compare is an option of"),
