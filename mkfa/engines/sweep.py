@@ -193,7 +193,9 @@ class _Sweep:
         died = Died("its process was asked to stop and saved its state") if isinstance(end, Stopped) else end
         RunFolder(self.root, planned.spec).note_attempt(event=died.how)
         if self.tries[planned.spec.hash] < TRIES:
-            how = f"with {self.at_a_time} runs at a time" if died.memory and self.halve() else "from its checkpoint"
+            fewer = died.memory and self.halve()
+            runs = "one run" if self.at_a_time == 1 else f"{self.at_a_time} runs"
+            how = f"with {runs} at a time" if fewer else "from its checkpoint"
             self.notify(f"{planned.spec.label}: {died.how}; it is tried again {how}")
             self.waiting.insert(0, planned)
             return
