@@ -114,7 +114,7 @@ def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]], width: floa
         x, y = (x + beside[arm])[y < bottom], y[y < bottom]
         upright = len(x) > 1 and np.diff(x).min() * points < 3 * SMALL
         named = np.inf
-        for n, value in list(zip(x, y, strict=True))[::-1]:
+        for n, value in zip(x[::-1], y[::-1], strict=True):
             ax.plot([n], [bottom], "v", color=look.colour, markersize=4, clip_on=False, zorder=5)
             if (named - n) * points < SMALL:
                 continue

@@ -203,7 +203,7 @@ class Ray:
             if is_left(planned, self.root):
                 with contextlib.suppress(MkfaError):  # the run will say so
                     need = max(need, self._memory(planned.spec, found))
-        return self._checked(self._found(need))[: self.execution.jobs or None]
+        return self._checked(self._found(need) if need else found)[: self.execution.jobs or None]
 
     def _checked(self, found: list[Place]) -> list[Place]:
         if not found:

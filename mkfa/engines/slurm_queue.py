@@ -12,8 +12,7 @@ in the same environment.
 
 **Nodes.** Which nodes an array gets is known only when it gets them. The command watches the first array for some
 seconds: if the first jobs find a node that lacks the folder or the Python, or has other versions, it takes back what it
-submitted and refuses.
-`mkfa.engines.slurm_jobs` reports nodes that come later.
+submitted and refuses. `mkfa.engines.slurm_jobs` reports nodes that come later.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from mkfa.storage.folders import data_file, home
 from mkfa.storage.json_text import JsonError, parse_record
 
 BUNDLED = "verdicts.json"
+BUNDLED_GRAFT = "graft_mobilenet_v2.json"
+"""The bundled result that speaks to the claim about replacement: MobileNetV2 with all vocabularies at eight filters."""
 _FOLDER = "claims"
 
 
@@ -29,6 +31,11 @@ def bundled_verdicts() -> dict[str, Judgement]:
     """Return the bundled verdicts by claim."""
     path = data_file(BUNDLED)
     return {j.id: j for j in read_claims(path, place="bundled").judgements} if path.is_file() else {}
+
+
+def bundled_graft() -> Path:
+    """Return the graft that claims are judged by where none is named."""
+    return data_file(BUNDLED_GRAFT)
 
 
 def verdicts_here() -> dict[str, Judgement]:

@@ -12,20 +12,16 @@ from mkfa.evidence.claims import Claim, find_claims
 from mkfa.evidence.judge import judge_printed, judge_runs, without_evidence
 from mkfa.evidence.plans import Work, as_the_scale_says, plan_work
 from mkfa.evidence.programme import Entry, check_scale, find_entry, programme
-from mkfa.evidence.stored import bundled_verdicts, verdict_file, verdicts_here
+from mkfa.evidence.stored import bundled_graft, bundled_verdicts, verdict_file, verdicts_here
 from mkfa.evidence.verdict import Claims, Judgement, Verdict
 from mkfa.experiments.options import TrainingOptions, check_names
 from mkfa.progress import Progress, follow
 from mkfa.several import as_several
-from mkfa.storage.folders import data_file
 
 if TYPE_CHECKING:
     from mkfa.banks.library import BankLike, Banks
     from mkfa.evidence.reproduction import Reproduction
     from mkfa.results.record import RunRecord
-
-BUNDLED_GRAFT = "graft_mobilenet_v2.json"
-"""The bundled result that speaks to the claim about replacement: MobileNetV2 with all vocabularies at eight filters."""
 
 Ids = str | Sequence[str]
 Places = str | Path | Sequence[str | Path] | None
@@ -99,7 +95,7 @@ def check_claims(
         check_scale(scale)
     chosen = find_claims(ids)
     records = read_places(place) if any(not claim.about_banks for claim in chosen) else ()
-    given = as_several(banks), as_several(data_file(BUNDLED_GRAFT) if grafts is None else grafts)
+    given = as_several(banks), as_several(bundled_graft() if grafts is None else grafts)
     made = []
     with follow(progress, "claims", len(chosen)) as advance:
         for claim in chosen:
@@ -161,8 +157,7 @@ def judge_work(chosen: Sequence[Claim], scale: str, work: Work | None, *, keep: 
     from mkfa.results.gather import records_of
 
     records = [run for plan in (work.plans if work else ()) for run in records_of(plan.runs, plan.root)]
-    grafts = (data_file(BUNDLED_GRAFT),)
-    made = [_judgement(claim, _verdicts(claim, records, (), grafts, ""), _today()) for claim in chosen]
+    made = [_judgement(claim, _verdicts(claim, records, (), (bundled_graft(),), ""), _today()) for claim in chosen]
     for judgement in made if keep else ():
         path = verdict_file(judgement.id, scale)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.networks.names import FORMS, Name, parse_name
+from mkfa.several import as_several
 
 if TYPE_CHECKING:
     from torch import nn
@@ -216,7 +217,7 @@ def _fit_stem(arch: str, model: Any, stride: int | None, size: int) -> None:
     import torch
 
     first = model.pretrained_cfg.get("first_conv") or ()
-    for name in (first,) if isinstance(first, str) else tuple(first):
+    for name in as_several(first):
         conv = model.get_submodule(name)
         if not isinstance(conv, torch.nn.Conv2d):
             continue

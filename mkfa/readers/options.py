@@ -11,6 +11,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import Reading
+from mkfa.several import as_several
 
 UNTOLD = "taken, but its dilation is not known: it is of a block of several"
 """Why a layer is doubtful whose name belongs to a dilated block and does not tell which dilation it has."""
@@ -65,7 +66,7 @@ def make_options(
         raise MkfaError(f"--weights {weights}", "is unknown", f"choose {' or '.join(COPIES)}, or leave it out")
     patterns = {}
     for name, given in (("include", include), ("exclude", exclude)):
-        patterns[name] = (given,) if isinstance(given, str) else tuple(given)
+        patterns[name] = as_several(given)
         if any(not pattern.strip() for pattern in patterns[name]):
             raise MkfaError(f"--{name}", "is empty", "give a pattern of layer names, in quotes: '*.dwconv.*'")
     return ReadOptions(arch, weights, patterns["include"], patterns["exclude"], _dilations(dilation))

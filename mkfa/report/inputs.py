@@ -13,7 +13,7 @@ from mkfa.banks.bank_file import Analysis, check_bank, get_bank, read_analyses
 from mkfa.banks.library import BankLike, resolve_path
 from mkfa.errors import BankError, MkfaError, one_line
 from mkfa.evidence.stored import BUNDLED as VERDICTS
-from mkfa.evidence.verbs import BUNDLED_GRAFT
+from mkfa.evidence.stored import BUNDLED_GRAFT
 from mkfa.results.archive import BUNDLED, ENDING, PackedExperiment, bundled_file, read_experiments
 from mkfa.results.gather import RESULTS, rebuild
 from mkfa.results.runs import list_runs

@@ -24,7 +24,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
 from mkfa.results.image_error import Answers, error_of_difference
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import mean, paired_half_width, welch
+from mkfa.stats.intervals import mean, of_shares, paired_half_width, welch
 
 REFERENCE = "random"
 """The arm that all others are compared with: untrained filters."""
@@ -149,7 +149,7 @@ def _contrast(
         difference.difference,
         difference.half_width,
         difference.p,
-        paired if paired <= 1 else math.nan,  # as `Welch.of_shares`
+        of_shares(paired),
         (len(a), len(b)),
         len(both),
         welch(list(a.values()), list(b.values())).of_shares().half_width,

@@ -46,8 +46,12 @@ class Welch:
         >>> welch([0.2, 0.5], [0.4, 0.4]).half_width > 1, welch([0.2, 0.5], [0.4, 0.4]).of_shares().half_width
         (True, nan)
         """
-        width, detectable = (x if x <= 1 else math.nan for x in (self.half_width, self.detectable))
-        return replace(self, half_width=width, detectable=detectable)
+        return replace(self, half_width=of_shares(self.half_width), detectable=of_shares(self.detectable))
+
+
+def of_shares(difference: float) -> float:
+    """Return a half width or a detectable difference of shares; NaN if it is above 1, which excludes nothing."""
+    return difference if difference <= 1 else math.nan
 
 
 POWER = 0.8
