@@ -81,7 +81,8 @@ def test_a_file_system_that_fills_up_costs_a_sentence_and_no_step_before_the_che
 
 def test_a_driver_that_is_killed_costs_nothing(tmp_path):
     words = "train digits --arch resmixer_16_2 --recipe smoke --set batch=16 --threads 1 --device cpu --seeds 2"
-    command = [sys.executable, "-m", "mkfa.cli.app", *words.split(), "--equal-steps", "400"]
+    steps = 2000  # some seconds, so that the first run has not ended when the second's process has started
+    command = [sys.executable, "-m", "mkfa.cli.app", *words.split(), "--equal-steps", str(steps)]
     driver = subprocess.Popen([*command, "--jobs", "2", "--out", str(tmp_path / "hit")], stderr=subprocess.DEVNULL)
     runs = tmp_path / "hit" / "runs"
     while len(list(runs.glob(f"*/{METRICS}"))) < 2:
