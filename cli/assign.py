@@ -13,7 +13,7 @@ from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
 
 if TYPE_CHECKING:
-    from mkfa.banks.quality import LayerQuality
+    from mkfa.banks.quality import LayerQualities
     from mkfa.patterns.assignment import Assignments
     from mkfa.patterns.summary import AssignmentSummary, Coverage, KindSummary
 
@@ -173,7 +173,7 @@ def _limit(threshold: float) -> str:
     return f"{threshold:.2f}" if threshold < 0.995 else f"{floor(threshold * 1e4) / 1e4:.4f}"
 
 
-def _print_layers(summary: AssignmentSummary, quality: tuple[LayerQuality, ...]) -> None:
+def _print_layers(summary: AssignmentSummary, quality: LayerQualities) -> None:
     of = {q.layer: q for q in quality}
     rows = []
     for each in summary.layers:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mkfa.cli.shared.options import Bank, Force, Json, add, new_group
-from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
+from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote, warn
 
 if TYPE_CHECKING:
     from mkfa.banks.library import BankChange
@@ -25,25 +25,15 @@ def register(app: typer.Typer) -> None:
 
 def banks(context: typer.Context, as_json: Json = False) -> None:
     """List the banks at hand; rename, remove or export one."""
-    from mkfa.banks.bank_file import read_bank
     from mkfa.banks.library import library_folder, list_banks
-    from mkfa.errors import MkfaError
 
     if context.invoked_subcommand:
         return
-    rows: list[dict[str, Any]] = []
-    for entry in list_banks():
-        row: dict[str, Any] = {"name": entry.name, "path": entry.path, "bundled": entry.bundled, "error": None}
-        try:
-            bank = read_bank(entry.path)
-        except MkfaError as error:
-            rows.append(row | {"error": str(error)})
-            continue
-        row |= {"layers": len(bank.layers), "filters": len(bank), "kernels": " ".join(map(str, bank.kinds))}
-        rows.append(row | {"training_set": bank.provenance.training_set})
+    found = list_banks()
     if as_json:
-        print_list("bank_list", "banks", rows)
+        print_json(found)
         return
+    rows = found.rows()
     keys = ("name", "kernels", "training_set", "layers", "filters")
     cells = [[row.get(key) for key in keys] for row in rows]
     for row, cell in zip(rows, cells, strict=True):

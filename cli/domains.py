@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, Width, add, flag, new_group, option
 from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
-from mkfa.cli.shared.printing import print_json, print_list, print_table, say, say_wrote, warn
+from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
 
 if TYPE_CHECKING:
@@ -42,15 +42,11 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
 
     if context.invoked_subcommand:
         return
-    facts = ("name", "title", "classes", "train", "test", "size", "channels", "licence", "state", "root", "megabytes")
-    rows: list[dict[str, Any]] = [
-        {key: getattr(i, key) for key in facts}
-        | {"fetch": i.remedy, "train": i.train or None, "test": i.test or None, "megabytes": i.megabytes or None}
-        for i in list_domains()
-    ]
+    found = list_domains()
     if as_json:
-        print_list("domain_list", "domains", rows)
+        print_json(found)
         return
+    rows = found.rows()
     keys = ("name", "title", "state", "classes", "train", "test", "size", "megabytes")
     columns = ("domain", "images", "state", "classes", "train", "test", "pixels", "MB")
     print_table("Domains", columns, [[row[key] for key in keys] for row in rows], left=3)

@@ -75,6 +75,7 @@ def runs(
         return
     from mkfa.engines.slurm_jobs import note_stuck
     from mkfa.results import runs as of
+    from mkfa.results.record import STATES
 
     if as_json and as_csv:
         raise MkfaError("--json and --csv", "are two forms of one list", "ask for one of them")
@@ -82,17 +83,17 @@ def runs(
     note_stuck(place)
     entries = of.list_runs(place, experiment=experiment)
     if as_json:
-        print_list("run_list", "runs", [e.row() for e in entries])
+        print_json(entries)
         return
     if as_csv:
         from mkfa.storage.records import to_csv
 
-        for line in to_csv([entry.row() for entry in entries], "run_list").rstrip("\n").split("\n"):
+        for line in to_csv(entries.rows(), entries.KIND).rstrip("\n").split("\n"):
             emit(printable(line))
         return
     for name in dict.fromkeys(e.experiment for e in entries) or [""]:
         _print_entries(name, [e for e in entries if e.experiment == name])
-    counts = ", ".join(f"{sum(e.state == s for e in entries)} {s}" for s in of.STATES)
+    counts = ", ".join(f"{sum(e.state == s for e in entries)} {s}" for s in STATES)
     say(f"{counts}. In {place}", wrap=False)
     if place.is_file():
         runs_archive.print_experiments(place, experiment)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from mkfa.banks.bank import Provenance as Provenance
     from mkfa.banks.bank_file import read_bank as read_bank
     from mkfa.banks.bank_file import write_bank as write_bank
+    from mkfa.banks.library import BankList as BankList
     from mkfa.banks.library import list_banks as list_banks
     from mkfa.banks.library import load_bank as load_bank
+    from mkfa.banks.quality import LayerQualities as LayerQualities
     from mkfa.banks.quality import layer_quality as layer_quality
     from mkfa.clusters.atlas import Atlas as Atlas
     from mkfa.clusters.atlas import build_atlas as build_atlas
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
     from mkfa.images.load import pack_domain as pack_domain
+    from mkfa.images.registry import DomainList as DomainList
     from mkfa.nulls.draws import Null as Null
     from mkfa.patterns.assigning import assign as assign
     from mkfa.patterns.assignment import Assignment as Assignment
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from mkfa.report.writing import write_report as write_report
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
+    from mkfa.results.record import RunList as RunList
     from mkfa.results.record import RunRecord as RunRecord
     from mkfa.results.runs import read_runs as read_runs
     from mkfa.results.sweep import Sweep as Sweep

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from mkfa.banks.bank import Provenance as Provenance
     from mkfa.banks.bank_file import read_bank as read_bank
     from mkfa.banks.bank_file import write_bank as write_bank
+    from mkfa.banks.library import BankList as BankList
     from mkfa.banks.library import list_banks as list_banks
     from mkfa.banks.library import load_bank as load_bank
+    from mkfa.banks.quality import LayerQualities as LayerQualities
     from mkfa.banks.quality import layer_quality as layer_quality
 
 __getattr__, __dir__, __all__ = face(__name__, __file__)

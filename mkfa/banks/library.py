@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_quietly
@@ -16,6 +16,7 @@ from mkfa.errors import BankError, MkfaError, UnknownBankError, UnknownNameError
 from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
+from mkfa.storage.records import Listing
 
 BankLike = FilterBank | str | Path
 """A bank, its name, or the path of its file."""
@@ -30,6 +31,33 @@ class BankEntry:
     name: str
     path: Path
     bundled: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class BankList(Listing[BankEntry]):
+    """The banks at hand, by name."""
+
+    KIND: ClassVar[str] = "bank_list"
+    banks: tuple[BankEntry, ...]
+
+    def headline(self) -> str:
+        """Return how many banks there are, and where."""
+        bundled = sum(entry.bundled for entry in self)
+        return f"{len(self)} banks, {bundled} bundled and {len(self) - bundled} in the library"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a bank, read from its file; `error` says why a file cannot be read."""
+        rows: list[dict[str, Any]] = []
+        for entry in self:
+            row: dict[str, Any] = {"name": entry.name, "path": entry.path, "bundled": entry.bundled, "error": None}
+            try:
+                bank = read_bank(entry.path)
+            except MkfaError as error:
+                rows.append(row | {"error": str(error)})
+                continue
+            row |= {"layers": len(bank.layers), "filters": len(bank), "kernels": " ".join(map(str, bank.kinds))}
+            rows.append(row | {"training_set": bank.provenance.training_set})
+        return rows
 
 
 def library_folder(*, create: bool = False) -> Path:
@@ -55,7 +83,7 @@ def bundled_index() -> dict[str, Any]:
     return index
 
 
-def list_banks() -> tuple[BankEntry, ...]:
+def list_banks() -> BankList:
     """Return the banks of the library and the bundled ones; a bank of the library hides a bundled one of its name.
 
     Examples
@@ -63,11 +91,13 @@ def list_banks() -> tuple[BankEntry, ...]:
     >>> import mkfa
     >>> [bank.name for bank in mkfa.list_banks() if bank.bundled][:3]
     ['convnext_clipart', 'convnext_fashion', 'convnext_scripts']
+    >>> mkfa.list_banks()  # a table in notebooks; also to_frame, save
+    <BankList: ... banks, ... bundled and ... in the library>
     """
     own = {p.stem: BankEntry(p.stem, p, False) for p in sorted(library_folder().glob("*.h5"))}
     for name, entry in bundled_index()["banks"].items():
         own.setdefault(name, BankEntry(name, data_file(entry["file"]), True))
-    return tuple(own[name] for name in sorted(own))
+    return BankList(tuple(own[name] for name in sorted(own)))
 
 
 def resolve_path(name: str) -> Path:

@@ -11,14 +11,16 @@ lower than the simulation (0.85 instead of 0.89 for 32, 0.72 instead of 0.81 for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mkfa.array_types import F32, F64
 from mkfa.banks.dead import filter_peaks, sparse_peaks
 from mkfa.banks.library import BankLike, load_bank
+from mkfa.storage.records import Listing
 
 DRAWS = 200
 
@@ -51,14 +53,37 @@ class LayerQuality:
         return self.entropy / self.random if self.random > 0 else float("nan")
 
 
-def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> tuple[LayerQuality, ...]:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LayerQualities(Listing[LayerQuality]):
+    """The quality of every layer of a bank, in order of execution."""
+
+    KIND: ClassVar[str] = "layer_quality"
+    layers: tuple[LayerQuality, ...]
+
+    def headline(self) -> str:
+        """Return the number of layers, and the layer with the least entropy."""
+        known = [each for each in self if each.ratio == each.ratio]
+        if not known:
+            return f"{len(self)} layers"
+        least = min(known, key=lambda each: each.ratio)
+        entropy = f"least variance entropy {least.ratio:.2f} of that of random filters"
+        return f"{len(self)} layers, {entropy}, in layer {least.layer}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a layer, with its `ratio`."""
+        return [asdict(each) | {"ratio": each.ratio} for each in self]
+
+
+def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> LayerQualities:
     """Return the quality of every layer of a bank (name, path or bank), in order of execution.
 
     Examples
     --------
     >>> import mkfa
-    >>> first = mkfa.layer_quality("ppocrv4_rec", draws=20)[0]
-    >>> first.layer, first.filters
+    >>> quality = mkfa.layer_quality("ppocrv4_rec", draws=20)
+    >>> quality
+    <LayerQualities: 14 layers, least variance entropy 0.50 of that of random filters, in layer 11>
+    >>> quality[0].layer, quality[0].filters
     (1, 16)
     """
     out = []
@@ -71,7 +96,7 @@ def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> tuple
         sparsity = float(sparse.mean()) if len(sparse) else float("nan")
         entropies = (variance_entropy(finite), float(random.mean()), low, high)
         out.append(LayerQuality(layer.index + 1, len(finite), sparsity, *entropies))
-    return tuple(out)
+    return LayerQualities(tuple(out))
 
 
 def variance_entropy(weight: F32) -> float:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mkfa.banks.library import BankLike, Banks
     from mkfa.evidence.reproduction import Reproduction
     from mkfa.results.record import RunRecord
+    from mkfa.results.runs import Place
 
 Ids = str | Sequence[str]
-Places = str | Path | Sequence[str | Path] | None
 
 
 def claims(ids: Ids = ()) -> Claims:
@@ -59,7 +59,7 @@ def claims(ids: Ids = ()) -> Claims:
 def check_claims(
     ids: Ids = (),
     *,
-    place: Places = None,
+    place: Place | Iterable[Place] = None,
     banks: Banks = (),
     grafts: str | Path | Iterable[str | Path] | None = None,
     scale: str = "",
@@ -91,10 +91,14 @@ def check_claims(
     >>> found["C12"].chosen.claim
     'C12'
     """
+    from mkfa.results.archive import BUNDLED
+    from mkfa.results.runs import read_runs
+
     if scale:
         check_scale(scale)
     chosen = find_claims(ids)
-    records = read_places(place) if any(not claim.about_banks for claim in chosen) else ()
+    trained = any(not claim.about_banks for claim in chosen)
+    records = read_runs((None, BUNDLED) if place is None else place) if trained else ()
     given = as_several(banks), as_several(bundled_graft() if grafts is None else grafts)
     made = []
     with follow(progress, "claims", len(chosen)) as advance:
@@ -214,17 +218,6 @@ def reproduction_of(entry: Entry, work: Work) -> Reproduction:
 
     records = [run for plan in work.plans for run in records_of(plan.runs, plan.root)]
     return compare_with_paper(entry, work.scale, records)
-
-
-def read_places(place: Places) -> tuple[RunRecord, ...]:
-    """Return the runs of one or several places; see `check_claims`."""
-    from mkfa.results.archive import BUNDLED
-    from mkfa.results.runs import default_root, find_place, list_runs
-
-    if place is None:
-        own = list_runs(default_root()) if default_root().is_dir() else ()
-        return (*own, *list_runs(find_place(BUNDLED)))
-    return tuple(run for one in as_several(place) for run in list_runs(find_place(one)))
 
 
 def _verdicts(

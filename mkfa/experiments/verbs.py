@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from mkfa.experiments.sweep_plan import Numbers
     from mkfa.results.curve import Curve
     from mkfa.results.matrix import Matrix
-    from mkfa.results.record import RunRecord
+    from mkfa.results.record import RunList
     from mkfa.results.sweep import Sweep
     from mkfa.results.table import Scenarios
 
 
-def train(
-    domain: str | Path, *, progress: Progress = None, **options: Unpack[TrainingOptions]
-) -> tuple[RunRecord, ...]:
+def train(domain: str | Path, *, progress: Progress = None, **options: Unpack[TrainingOptions]) -> RunList:
     """Train base runs on a domain; each leaves its filters as a bank in the library.
 
     Parameters
@@ -39,8 +37,8 @@ def train(
 
     Returns
     -------
-    tuple of RunRecord
-        One per seed, with specification, result and metrics.
+    RunList
+        One `RunRecord` per seed, with specification, result and metrics.
 
     Raises
     ------
@@ -58,12 +56,13 @@ def train(
     >>> run.state, run.spec.label
     ('done', 'digits convmixer_4_1 seed 0')
     """
+    from mkfa.results.record import RunList
     from mkfa.results.runs import load_run
 
     check_names(options, TrainingOptions)
     plan = plan_train(domain, options)
     plan.carry_out(progress)
-    return tuple(load_run(plan.root, run.spec.hash) for run in plan.runs)
+    return RunList(tuple(load_run(plan.root, run.spec.hash) for run in plan.runs))
 
 
 def transfer(

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
     from mkfa.images.load import list_domains as list_domains
     from mkfa.images.load import load_domain as load_domain
     from mkfa.images.load import pack_domain as pack_domain
+    from mkfa.images.registry import DomainList as DomainList
 
 __getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -16,7 +16,7 @@ from mkfa.images.domain_file import DomainError, is_unchecked, read_domain
 from mkfa.images.listing import ImageSet, is_image_folder, list_named, list_path, recognise, train_folder
 from mkfa.images.overview import Overview, overview
 from mkfa.images.pack import Packed, pack, packed_bytes
-from mkfa.images.registry import DomainInfo, bundled_domains, datasets_folder, file_name, registry
+from mkfa.images.registry import DomainInfo, DomainList, bundled_domains, datasets_folder, file_name, registry
 from mkfa.images.sizes import Sizes
 from mkfa.progress import Progress, follow
 from mkfa.storage.files import readable
@@ -78,15 +78,17 @@ class _Images:
         return None
 
 
-def list_domains() -> tuple[DomainInfo, ...]:
+def list_domains() -> DomainList:
     """Return the image sets that mkfa knows by name; the `state` of each shows whether it is on this machine.
 
     Examples
     --------
     >>> [(info.name, info.classes) for info in list_domains() if info.state == "bundled"][:2]
     [('letters', 26), ('fashion', 10)]
+    >>> list_domains()  # a table in notebooks; also to_frame, save
+    <DomainList: ... domains, ... bundled and ... not here>
     """
-    return tuple(registry().values())
+    return DomainList(tuple(registry().values()))
 
 
 def domain_info(name: str) -> DomainInfo:

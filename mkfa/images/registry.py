@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mkfa.frozen import FrozenDict
 from mkfa.storage.folders import data_file
 from mkfa.storage.folders import home as home
+from mkfa.storage.records import Listing
 
 How = Literal["bundled", "torchvision", "lists", "folders", "build"]
 
@@ -82,6 +83,30 @@ class DomainInfo:
         """How to get the data set if it is missing, with its size."""
         size = f" (about {self.megabytes:,} MB)" if self.megabytes else ""
         return f"{self.fetch.format(root=self.root)}{size}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DomainList(Listing[DomainInfo]):
+    """The domains that mkfa knows by name."""
+
+    KIND: ClassVar[str] = "domain_list"
+    domains: tuple[DomainInfo, ...]
+
+    def headline(self) -> str:
+        """Return how many domains there are, and how many of them can be read at once."""
+        states = [info.state for info in self]
+        return f"{len(self)} domains, {states.count('bundled')} bundled and {states.count('missing')} not here"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a domain; `fetch` says how to get it."""
+        same = ("name", "title", "classes", "train", "test", "size", "channels", "licence", "state", "root")
+        known = {"train": None, "test": None, "megabytes": None}
+        return [
+            {key: getattr(info, key) for key in same}
+            | {key: getattr(info, key) or None for key in known}
+            | {"fetch": info.remedy}
+            for info in self
+        ]
 
 
 def file_name(name: str, size: int, crop_from: int = 0, *, eval_size: int = 0) -> str:

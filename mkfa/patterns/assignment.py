@@ -44,7 +44,7 @@ class Assigned(Result):
         first = self.each[0]
         return {
             "assignments": [summarise(one) for one in self.each],
-            "quality": layer_quality(first.bank, seed=first.seed),
+            "quality": layer_quality(first.bank, seed=first.seed).layers,
         }
 
     def attributes(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from mkfa.readers.former import (
 from mkfa.readers.harvesting import harvest, is_path, network_name, repository_of_page
 from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.several import as_several
-from mkfa.storage.records import Result
+from mkfa.storage.records import Listing
 
 STATES = ("harvested", "updated", "skipped", "failed")
 
@@ -62,20 +62,11 @@ class HarvestedBank:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Harvests(Result):
+class Harvests(Listing[HarvestedBank]):
     """The result of `harvest_all`: one entry a source, in their order."""
 
     KIND: ClassVar[str] = "harvest"
     banks: tuple[HarvestedBank, ...]
-
-    def __len__(self) -> int:
-        return len(self.banks)
-
-    def __iter__(self) -> Iterator[HarvestedBank]:
-        return iter(self.banks)
-
-    def __getitem__(self, index: int) -> HarvestedBank:
-        return self.banks[index]
 
     @property
     def failure(self) -> WorkError | None:
@@ -95,6 +86,9 @@ class Harvests(Result):
         return [
             {"bank": b.name, "state": b.state, "layers": b.layers or None, "filters": b.filters or None} for b in self
         ]
+
+    def facts(self) -> dict[str, Any]:
+        return {"banks": self.banks}
 
 
 def expand_sources(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...]:

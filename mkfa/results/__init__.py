@@ -10,6 +10,7 @@ from mkfa.lazy import face
 if TYPE_CHECKING:
     from mkfa.results.curve import Curve as Curve
     from mkfa.results.matrix import Matrix as Matrix
+    from mkfa.results.record import RunList as RunList
     from mkfa.results.record import RunRecord as RunRecord
     from mkfa.results.runs import read_runs as read_runs
     from mkfa.results.sweep import Sweep as Sweep

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mkfa.errors import WorkError
-from mkfa.storage.records import Shown
+from mkfa.storage.records import Listing, Shown
 from mkfa.training.folder import CHECKPOINT, METRICS, read_metrics
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
 
+STATES = ("done", "running", "waiting", "stopped", "failed", "diverged")
 COLUMNS = (
     *("hash", "state", "domain", "arch", "arm", "layers", "what", "recipe", "seed", "source", "top1", "seconds"),
     *("images_per_second", "error", "path", "experiment", "training_version"),
@@ -95,3 +96,21 @@ class RunRecord(Shown):
     def rows(self) -> list[dict[str, Any]]:
         """Return `row()` as the only row."""
         return [self.row()]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RunList(Listing[RunRecord]):
+    """Runs, in the order in which they were started or planned."""
+
+    KIND: ClassVar[str] = "run_list"
+    runs: tuple[RunRecord, ...]
+
+    def headline(self) -> str:
+        """Return how many runs there are, and in which states."""
+        states = [run.state for run in self]
+        counts = ", ".join(f"{states.count(state):,} {state}" for state in STATES if state in states)
+        return f"{len(self):,} runs" + (f": {counts}" if counts else "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a run."""
+        return [run.row() for run in self]

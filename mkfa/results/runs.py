@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mkfa.errors import MkfaError, UnknownNameError, WorkError
 from mkfa.results.archive import BUNDLED, bundled_file, find_experiment, read_experiments
-from mkfa.results.record import RunRecord
+from mkfa.results.record import RunList, RunRecord
+from mkfa.several import as_several
 from mkfa.storage.folders import home
 from mkfa.training.folder import ATTEMPTS, FAILURE, SPEC, TASK, is_locked, read_json, read_result, read_spec
 from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE, RunSpec
 
-STATES = ("done", "running", "waiting", "stopped", "failed", "diverged")
+Place = str | Path | None
+"""A folder or file of runs, "bundled", or None for mkfa's data folder."""
 
 
 def default_root() -> Path:
@@ -22,7 +24,7 @@ def default_root() -> Path:
     return home() / "runs"
 
 
-def find_place(out: str | Path | None) -> Path:
+def find_place(out: Place) -> Path:
     """Return where runs are read from: the run folders of an `out` folder, a file, or the default folder.
 
     Raises MkfaError: it is neither a folder nor a file; or it is "bundled" and no results are bundled with this version
@@ -41,12 +43,12 @@ def find_place(out: str | Path | None) -> Path:
     raise MkfaError(out, "is neither a folder nor a results file", remedy)
 
 
-def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple[RunRecord, ...]:
+def read_runs(place: Place | Iterable[Place] = None, *, experiment: str = "") -> RunList:
     """Read training runs with their specifications, results and metrics.
 
     Parameters
     ----------
-    place : str or Path
+    place : str or Path, or several
         The `out` folder of the training command, a file of `mkfa runs pack`, or "bundled" for the runs bundled with
         mkfa; None for mkfa's data folder.
     experiment : str
@@ -54,8 +56,9 @@ def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple
 
     Returns
     -------
-    tuple of RunRecord
-        In the order in which they were started. A damaged run folder counts as a failed run without a specification.
+    RunList
+        A sequence of `RunRecord`, in the order in which they were started, place by place. A damaged run folder counts
+        as a failed run without a specification.
 
     Raises
     ------
@@ -65,23 +68,26 @@ def read_runs(place: str | Path | None = None, *, experiment: str = "") -> tuple
     Examples
     --------
     >>> runs = read_runs("bundled")
+    >>> runs
+    <RunList: ... runs: ... done>
     >>> runs[0].state, 0 < runs[0].result.top1_last < 1
     ('done', True)
     """
-    return list_runs(find_place(place), experiment=experiment)
+    places = [find_place(one) for one in as_several(place)]
+    return RunList(tuple(run for one in places for run in list_runs(one, experiment=experiment)))
 
 
-def list_runs(place: Path, *, experiment: str = "") -> tuple[RunRecord, ...]:
+def list_runs(place: Path, *, experiment: str = "") -> RunList:
     """Return the runs below a folder or in a file, as `read_runs` does."""
     if place.is_file():
         experiments = read_experiments(place)
         if experiment:
             experiments = (find_experiment(experiments, experiment),)
-        return tuple(run for e in experiments for run in e.runs if run.spec is not None)
+        return RunList(tuple(run for e in experiments for run in e.runs if run.spec is not None))
     if experiment:
         raise MkfaError("--experiment", f"requires a results file, and {place} is a folder", "leave it out")
     folders = sorted((p.parent for p in place.glob(f"*/{SPEC}")), key=lambda f: (f.stat().st_mtime_ns, f.name))
-    return tuple(map(read_run, folders))
+    return RunList(tuple(map(read_run, folders)))
 
 
 def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:

@@ -14,7 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from mkfa.array_types import AnyArray
 from mkfa.errors import MkfaError, printable
@@ -27,8 +27,12 @@ from mkfa.storage.result_files import write_arrays
 if TYPE_CHECKING:
     import pandas
 
+T = TypeVar("T")
+
 ENDINGS = (".json", ".csv", ".h5")
 """File formats of results."""
+SHOWN = 200
+"""Most rows of a table in a notebook."""
 
 
 def to_json(value: Any) -> str:
@@ -99,7 +103,8 @@ class Shown(ByContent):
     def _repr_html_(self) -> str:
         from html import escape
 
-        rows = self.rows()[:200]
+        every = self.rows()
+        rows = every[:SHOWN]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         head = "".join(f"<th>{escape(printable(column))}</th>" for column in columns)
         body = "".join(
@@ -107,6 +112,8 @@ class Shown(ByContent):
             for row in rows
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+        if len(rows) < len(every):
+            table += f"<p>The first {len(rows)} of {len(every):,} rows; to_frame() and save() have all.</p>"
         return f"<div><b>{escape(printable(self.headline()))}</b>{table}</div>"
 
 
@@ -157,6 +164,49 @@ class Result(Shown):
         text = made or to_csv(self.rows(), self.KIND)
         atomic_write(path, text.encode(), overwrite=overwrite)
         return path
+
+
+class Listing(Result, Sequence[T]):
+    """A result that lists things of one kind: a sequence, equal to a tuple of the same things; slices are listings.
+
+    A subclass has one field, the tuple of things; its name is that of the list in JSON.
+    """
+
+    __slots__ = ()
+
+    @property
+    def _name(self) -> str:
+        return str(dataclasses.fields(self)[0].name)  # type: ignore[arg-type]
+
+    @property
+    def _things(self) -> tuple[T, ...]:
+        things: tuple[T, ...] = getattr(self, self._name)
+        return things
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> T | Self:
+        return type(self)(self._things[index]) if isinstance(index, slice) else self._things[index]  # type: ignore[call-arg]
+
+    def __add__(self, other: Sequence[T]) -> Self:
+        return type(self)((*self, *other))  # type: ignore[call-arg]
+
+    def __eq__(self, other: object) -> bool:
+        return self._things == other if isinstance(other, tuple) else super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self._things)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the rows under the name of the list."""
+        return {self._name: self.rows()}
 
 
 def _short(value: Any) -> str:

@@ -121,7 +121,7 @@ def check(found, kind, command):
 def test_the_schema_is_one_and_lists_every_format():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     formats = {name for name, entry in SCHEMA["$defs"].items() if "const" in entry["properties"].get("format", {})}
-    assert formats == {*COMMANDS.values(), "error", "report_data"}
+    assert formats == {*COMMANDS.values(), "error", "report_data", "layer_quality"}
     assert {entry["$ref"].rsplit("/")[-1] for entry in SCHEMA["anyOf"]} == formats
     assert all(SCHEMA["$defs"][name]["properties"]["format"] == {"const": f"mkfa.{name}"} for name in formats)
 
