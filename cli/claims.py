@@ -175,16 +175,16 @@ def show_one(j: Judgement) -> None:
 
 def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> None:
     """Print a verdict: the sentence, its setting, every statement, and what is missing."""
-    from mkfa.evidence.verdict import effect_text, sensitivity_in_errors, visible_text
+    from mkfa.evidence.verdict import effect_text, sensitivity_text, visible_text
 
     say(f"\n{title}: {v.reason}")
     if v.scale is not None and not v.printed:
         say(f"Setting: {v.scale.name} scale, {v.scale.text}; {v.basis}.")
-    if v.effect is not None and not v.printed and v.scale.name not in ("banks", "graft"):
-        e, ratio = v.effect, sensitivity_in_errors(v.effect)
-        facts = [f"{v.seeds} seeds"]
-        if ratio == ratio:
-            facts.append(f"sensitivity {100 * e.sensitivity:.1f} points by {e.control} ({ratio:.0f} standard errors)")
+    if v.effect is not None and not v.printed:
+        e = v.effect
+        facts = [e.sample or f"{v.seeds} seeds"]
+        if e.sensitivity == e.sensitivity:
+            facts.append(f"sensitivity {sensitivity_text(e)}")
         if e.detectable == e.detectable:
             facts.append(f"smallest visible difference {visible_text(e)}")
         say(f"{'; '.join(facts)}.")

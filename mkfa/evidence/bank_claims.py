@@ -22,7 +22,7 @@ from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding, words
 from mkfa.evidence.verdict import Verdict
 from mkfa.progress import Progress, follow
-from mkfa.stats.intervals import LEVEL, share_over_groups
+from mkfa.stats.intervals import LEVEL, error_of, share_over_groups, smallest_visible
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -35,6 +35,10 @@ LEAST = 5
 """Smallest kernels that take part: eight patterns with gain and offset nearly span all 3x3 filters."""
 COMPARED = 999
 """Draws of covariance noise for a pair's p-value."""
+SEED = 0
+"""Of all draws."""
+PARENT = "a common parent"
+"""What is named in place of a control where two banks have one parent."""
 
 
 def banks_at_hand(banks: Banks = ()) -> tuple[FilterBank, ...]:
@@ -71,12 +75,12 @@ def _finding(statement: Statement, claim: Claim, units: tuple[Effect, ...], side
         holds = len(shown) == len(units) if above else bool(shown)  # it must hold for every bank; one bank contradicts
         return Finding(text, side, holds, worst, units, note=_count(shown, units), rule=statement.rule, every=True)
     closer = [e for e in units if e.p <= 1 - LEVEL]
-    parents = [e for e in units if e.control]
+    parents = [e for e in units if e.control == PARENT]
     worst = max(units, key=lambda e: e.p)
     if statement.side == "closer":
         holds = len(closer) == len(units) and not parents
     else:
-        holds = bool(closer) and all(e.control for e in closer)
+        holds = bool(closer) and all(e.control == PARENT for e in closer)
     note = _count([f"{e.label} (p = {e.p:.3g})" for e in closer], units)
     if parents:
         note += f"; a common parent: {', '.join(e.label for e in parents)}"
@@ -95,7 +99,7 @@ def _shares(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[Effe
     with follow(progress, "banks", len(banks)) as advance:
         for bank in banks:
             if any(min(kind.kh, kind.kw) >= LEAST for kind in bank.kinds):
-                found = assign(bank, basis="eight", null="covariance", draws=DRAWS, r2=R2)
+                found = assign(bank, basis="eight", null="covariance", draws=DRAWS, seed=SEED, r2=R2)
                 units += [
                     _share(f"{bank.name}, {part.kind}", part.fit.r2, part.layer, part.usable, part.nulls[0].r2)
                     for part in found.kinds
@@ -116,7 +120,16 @@ def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, nu
     draw = 1.96 * float(np.sqrt(chance * (1 - chance) / len(null)))
     below, above = np.hypot(value - low, draw), np.hypot(high - value, draw)
     difference = value - chance
-    return Effect(label, difference, difference - float(below), difference + float(above), seeds=(1, 1))
+    return Effect(
+        label,
+        difference,
+        difference - float(below),
+        difference + float(above),
+        detectable=smallest_visible(error_of(2 * float(below))),
+        sensitivity=1 - chance,
+        control="a bank of nothing but a x + b of the eight",
+        sample=f"{usable.sum():,} filters of {len(layers)} layers; {len(null):,} draws of covariance noise, seed {SEED}",
+    )
 
 
 def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[Effect, ...], str]:
@@ -132,12 +145,23 @@ def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[
     units: list[Effect] = []
     with follow(progress, "pairs of banks", len(pairs)) as advance:
         for a, b in pairs:
-            found = compare(a, b, measures=PRIMARY[0], nulls=PRIMARY[1], draws=COMPARED)
-            parent = "common parent" if found.lineage.found else ""
+            found = compare(a, b, measures=PRIMARY[0], nulls=PRIMARY[1], draws=COMPARED, seed=SEED)
+            control = PARENT if found.lineage.found else "two halves of one network"
             for kind in found.kinds:
                 null = next(n for n in kind.nulls if n.null == PRIMARY[1])
                 i = kind.row(PRIMARY[0])
-                label, value = f"{a.name} and {b.name}, {kind.kind}", float(kind.value[i] - null.mean[i])
-                units.append(Effect(label, value, p=float(null.p[i]), control=parent, unit="cosine"))
+                error = error_of(float(null.high[i] - null.low[i]))
+                units.append(
+                    Effect(
+                        f"{a.name} and {b.name}, {kind.kind}",
+                        float(kind.value[i] - null.mean[i]),
+                        p=float(null.p[i]),
+                        detectable=smallest_visible(error, sides=1),
+                        sensitivity=float(kind.floor[i] - null.mean[i]),
+                        control=control,
+                        unit="cosine",
+                        sample=f"{kind.n:,} filters of each; {null.draws[i]:,} draws of {null.null}, seed {SEED}",
+                    )
+                )
             advance(1)
     return tuple(units), "banks of two domains with kernels of one size"

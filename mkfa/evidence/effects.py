@@ -36,11 +36,13 @@ class Effect:
     p : two-sided p-value of no difference.
     seeds : number of seeds of each side, the smaller numbers where units are averaged.
     detectable : smallest true difference that shows (p < .05) in four of five such experiments.
-    sensitivity : base runs less the worst control; NaN if there is none.
-    control : the arm and target of that control.
+    sensitivity : how large an effect of what is planted would be; NaN if that is unknown. Of runs the base runs less
+        the worst control, a share also where the effect is a rank correlation; of banks and grafts in the effect's unit.
+    control : what that is of: an arm and its target, a vocabulary, filters.
     test_error : standard error that the test images cause.
     printed : True for printed numbers.
     unit : "points" (differences of shares, times 100), "%" (a share), "rho" or "cosine".
+    sample : what an effect of banks or grafts rests on: filters, layers or images, draws and seed; "" for runs.
     """
 
     label: str
@@ -57,6 +59,7 @@ class Effect:
     test_error: float = 0.0
     printed: bool = False
     unit: str = "points"
+    sample: str = ""
 
     @property
     def known(self) -> bool:
@@ -184,7 +187,7 @@ def mean_effect(effects: Sequence[Effect], label: str) -> Effect:
         return effects[0]
     value = mean([e.difference for e in effects])
     drop = mean([e.sensitivity for e in effects])
-    control = ", ".join(dict.fromkeys(e.control for e in effects if e.control))
+    control = controls_in_words([e.control for e in effects])
     if effects[0].printed:
         return replace(printed_effect(label, value), sensitivity=drop)
     from scipy.stats import t
@@ -286,6 +289,20 @@ def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layer
         return math.nan, ""
     value, arm = min(worst)
     return mean(list(base.top1.values())) - value, f"{arm} on {target}"
+
+
+def controls_in_words(controls: Sequence[str]) -> str:
+    """Return the worst controls of several targets, each arm once.
+
+    Examples
+    --------
+    >>> controls_in_words(["delta on letters", "box on digits", "delta on emoji", ""])
+    'delta on letters, emoji; box on digits'
+    """
+    targets: dict[str, list[str]] = {}
+    for arm, _, target in (text.partition(" on ") for text in dict.fromkeys(controls) if text):
+        targets.setdefault(arm, []).append(target)
+    return "; ".join(f"{arm} on {', '.join(found)}" for arm, found in targets.items())
 
 
 def curve_of(table: RunTable, arm: str, target: str) -> Mapping[int, Answers]:

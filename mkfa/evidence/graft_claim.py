@@ -15,6 +15,7 @@ from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding, words
 from mkfa.evidence.verdict import Verdict
 from mkfa.several import as_several
+from mkfa.stats.intervals import smallest_visible
 from mkfa.storage.json_text import JsonError, parse_record
 
 SIZE = 8
@@ -65,7 +66,7 @@ def _kernels(graft: Mapping[str, Any]) -> str:
 
 def _finding(statement: Statement, claim: Claim, grafts: Sequence[Mapping[str, Any]], side: str) -> Finding:
     text, margin = words(statement, claim), claim.margin_of(statement) / 100
-    units = tuple(effect for graft in grafts if (effect := _agreement(graft, statement.of)) is not None)
+    units = tuple(effect for graft in grafts if (effect := _agreement(graft, statement.of, needed=margin)) is not None)
     if not units:
         note = f"a graft of {SIZE} filters of {statement.of}"
         return Finding(text, side, None, note=note, rule=statement.rule)
@@ -79,21 +80,31 @@ def _finding(statement: Statement, claim: Claim, grafts: Sequence[Mapping[str, A
     return Finding(text, side, holds, worst, units, rule=statement.rule, every=side == "supports")
 
 
-def _agreement(graft: Mapping[str, Any], vocabulary: str) -> Effect | None:
-    """Return the share of answers that a network keeps, with its interval over images and draws."""
+def _agreement(graft: Mapping[str, Any], vocabulary: str, *, needed: float) -> Effect | None:
+    """Return the share of answers that a network keeps, with its interval over images and draws.
+
+    The vocabulary that keeps least says what the images can show; `needed` is the share that is asked for.
+    """
     try:
-        for point in graft["points"]:
+        sized = [p for p in graft["points"] if (p["curve"], p["batch_norm"]) == ("size", KEPT)]
+        for point in sized:
             known = (point["curve"], point["vocabulary"], point["size"], point["batch_norm"])
             if known == ("size", vocabulary, SIZE, KEPT):
                 low, high = (math.nan if point[key] is None else float(point[key]) for key in _ENDS)
                 draws = int(point["draws"])
+                images = int(graft["asked"])
+                worst = min(sized, key=lambda p: (float(p["agreement"]), p["size"]))
                 return Effect(
                     f"{graft['network']}, {vocabulary}",
                     float(point["agreement"]),
                     low,
                     high,
                     seeds=(draws, draws),
+                    detectable=smallest_visible(math.sqrt(needed * (1 - needed) / images)),
+                    sensitivity=1 - float(worst["agreement"]),
+                    control=f"{worst['vocabulary']} of size {worst['size']}",
                     unit="%",
+                    sample=f"{images:,} images; draws of a vocabulary: {draws}, seed {graft.get('seed', 0)}",
                 )
     except (KeyError, TypeError, ValueError) as error:
         raise MkfaError("graft", f"has a damaged point ({error})", "run 'mkfa graft' again") from None

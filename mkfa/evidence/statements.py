@@ -21,6 +21,7 @@ from mkfa.evidence.effects import (
     Effect,
     common_seeds,
     control_drop,
+    controls_in_words,
     curve_of,
     difference,
     effects_of,
@@ -38,7 +39,7 @@ POINT = 0.01
 """One point of top-1, as a share."""
 FARTHEST = 1000
 """D / f^2 beyond which no network is named."""
-SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "ordered", "slope", "knee", "straight")
+SEEN_BESIDE_CONTROLS = ("above", "below", "within", "kept", "trend", "rank", "ordered", "slope", "knee", "straight")
 """Rules about accuracies: the experiment must have been able to see differences."""
 
 
@@ -381,7 +382,7 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
     from scipy.stats import spearmanr, t
 
     table = tables[0]
-    units, rhos, fewest = [], [], 99
+    units, rhos, drops, fewest = [], [], [], 99
     for target in table.targets(s.of):
         sources = [x for x in table.sources(s.of, target) if x != target and table.images.get(x)]
         if len(sources) < 3:
@@ -392,6 +393,7 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
         rhos.append(float(spearmanr([table.images[x] for x in sources], top1).statistic))
         seeds = min(len(a.top1) for x in sources for a in table.at(s.of, target, count, x))
         units.append((target, seeds))
+        drops.append(control_drop(table, target, claim.controls, layers=count))
     if len(rhos) < 2:
         return _open(s, claim, side, f"{s.of} from three or more sources on two or more targets")
     test = one_sample(rhos)
@@ -407,7 +409,12 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
             freedom=freedom,
             p=float(2 * t.sf(abs(test.difference) / error, freedom)),
         )
-    effect = replace(of_test(label, test, seeds=(seeds, seeds)), unit="rho")
+    effect = replace(
+        of_test(label, test, seeds=(seeds, seeds)),
+        unit="rho",
+        sensitivity=mean([drop for drop, _ in drops]),
+        control=controls_in_words([control for _, control in drops]),
+    )
     holds = effect.above(s.margin or 0.0) if s.side == "above" else effect.below(s.margin or 0.0)
     note = ", ".join(f"{target} {rho:+.2f}" for (target, _), rho in zip(units, rhos, strict=True))
     if not table.scale.equal_steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from mkfa.evidence.effects import Effect
@@ -67,6 +67,7 @@ class Verdict(ByContent):
             "sensitivity": e.sensitivity if e is not None else None,
             "sensitivity_in_errors": sensitivity_in_errors(e) if e is not None else None,
             "smallest_visible_difference": e.detectable if e is not None else None,
+            "sample": e.sample if e is not None else "",
             "setting": self.scale.text if self.scale is not None else "",
         }
         return fields | more
@@ -97,18 +98,38 @@ def visible_text(effect: Effect) -> str:
     >>> visible_text(Effect("digits", 0.23, detectable=0.474, unit="rho"))
     '0.47 of rho'
     """
-    unit = {"rho": "of rho"}.get(effect.unit, effect.unit)
-    return f"{_scaled(effect, effect.detectable)} {unit}"
+    return _with_unit(effect, effect.detectable)
+
+
+def sensitivity_text(effect: Effect) -> str:
+    """Return the sensitivity with its unit and what it is of.
+
+    Examples
+    --------
+    >>> sensitivity_text(Effect("digits", 0.094, error=0.02, sensitivity=0.42, control="delta on digits"))
+    '42.0 points by delta on digits (21 standard errors)'
+    >>> sensitivity_text(Effect("a and b", 0.012, sensitivity=0.105, control="two halves of one network", unit="cosine"))
+    '0.105 of cosine by two halves of one network'
+    """
+    shown = replace(effect, unit="points") if effect.unit == "rho" else effect  # runs lose accuracy, not rank
+    text = f"{_with_unit(shown, effect.sensitivity)} by {effect.control}"
+    ratio = sensitivity_in_errors(effect)
+    return text if math.isnan(ratio) else f"{text} ({ratio:.0f} standard errors)"
+
+
+def _with_unit(effect: Effect, value: float) -> str:
+    unit = {"rho": "of rho", "cosine": "of cosine", "%": "points"}.get(effect.unit, effect.unit)
+    return f"{_scaled(effect, value)} {unit}"
 
 
 def _scaled(effect: Effect, value: float, sign: str = "") -> str:
-    factor, digits = (100, 1) if effect.unit in ("points", "%") else (1, 2)
+    factor, digits = {"rho": (1, 2), "cosine": (1, 3)}.get(effect.unit, (100, 1))
     return f"{factor * value:{sign}.{digits}f}"
 
 
 def sensitivity_in_errors(effect: Effect) -> float:
-    """Return the sensitivity in standard errors of the contrast; NaN if either is unknown."""
-    return effect.sensitivity / effect.error if effect.error > 0 else math.nan
+    """Return the sensitivity in standard errors of the contrast; NaN if either is unknown or their units differ."""
+    return effect.sensitivity / effect.error if effect.error > 0 and effect.unit == "points" else math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -183,7 +183,7 @@ def _verdicts(facts: Mapping[str, Any]) -> Iterator[Row]:
                 if verdict is None:
                     continue
                 row: Row = {"from": one["from"], "claim": claim["id"], "whose": whose, "sentence": claim["sentence"]}
-                keys = ("state", "scale", "seeds", "sensitivity", "smallest_visible_difference", "reason")
+                keys = ("state", "scale", "seeds", "sample", "sensitivity", "smallest_visible_difference", "reason")
                 row |= {key: verdict[key] for key in keys}
                 effect = verdict["effect"] or {}
                 yield row | {key: effect.get(key) for key in ("difference", "low", "high", "p")}

@@ -36,7 +36,7 @@ def _verdict(entry: Any) -> dict[str, Any] | None:
         return None
     scale = entry.get("scale")
     return {
-        **pick(entry, text, "state sentence setting basis reason command"),
+        **pick(entry, text, "state sentence setting basis sample reason command"),
         "scale": text(scale.get("name")) if isinstance(scale, Mapping) else "",
         "seeds": whole(entry.get("seeds")),
         "effect": _effect(entry.get("effect")),
@@ -57,4 +57,4 @@ def _verdict(entry: Any) -> dict[str, Any] | None:
 def _effect(effect: Any) -> dict[str, Any] | None:
     if not isinstance(effect, Mapping):
         return None
-    return pick(effect, text, "label unit") | pick(effect, number, "difference low high p")
+    return pick(effect, text, "label unit control") | pick(effect, number, "difference low high p")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,34 @@ def of_shares(difference: float) -> float:
 
 POWER = 0.8
 """Probability with which `detectable` differences are found."""
+
+
+def smallest_visible(error: float, *, sides: int = 2) -> float:
+    """Return the smallest true difference that a normal estimate shows (p < .05) with probability `POWER`.
+
+    Parameters
+    ----------
+    error : its standard error, in its unit.
+    sides : of the test, 1 or 2.
+
+    Examples
+    --------
+    >>> round(smallest_visible(1.0), 3), round(smallest_visible(1.0, sides=1), 3)
+    (2.802, 2.486)
+    """
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - (1 - LEVEL) / sides) + normal.inv_cdf(POWER)) * error
+
+
+def error_of(width: float) -> float:
+    """Return the standard error that belongs to a normal 95 % interval of a width, both in one unit.
+
+    Examples
+    --------
+    >>> round(error_of(3.92), 3)
+    1.0
+    """
+    return width / (2 * NormalDist().inv_cdf((1 + LEVEL) / 2))
 
 
 def welch(a: Sequence[float], b: Sequence[float], *, further: float = 0.0) -> Welch:

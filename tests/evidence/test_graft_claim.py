@@ -50,6 +50,13 @@ def test_eight_keys_must_keep_the_answers_and_eight_random_filters_must_not(tmp_
     assert "net (7x7)" in found.basis and "500 images of photos" in found.scale.text
 
 
+def test_a_verdict_on_a_graft_says_what_it_rests_on_and_what_it_could_have_seen(tmp_path):
+    effect = judge_grafts(CLAIM, [graft(tmp_path / "net.json", eight=0.95, gaussian=0.40)]).effect
+    assert effect.sample == "500 images; draws of a vocabulary: 5, seed 0"
+    assert effect.detectable == pytest.approx((1.959964 + 0.841621) * (0.9 * 0.1 / 500) ** 0.5, abs=1e-6)
+    assert (effect.sensitivity, effect.control) == (pytest.approx(0.6), "gaussian of size 8")
+
+
 def test_one_network_that_fails_contradicts(tmp_path):
     files = [graft(tmp_path / "a.json", eight=0.96, gaussian=0.3), graft(tmp_path / "b.json", eight=0.5, gaussian=0.3)]
     found = judge_grafts(CLAIM, files)

@@ -163,7 +163,10 @@ def test_larger_sources_by_rank_over_sources():
 
     assert verdict("C7", with_gain(1)).state == "supported"
     assert verdict("C7", with_gain(-1)).state == "contradicted"
-    assert verdict("C7", with_gain(1)).effect.unit == "rho"
+    effect = verdict("C7", with_gain(1)).effect
+    assert effect.unit == "rho" and effect.sensitivity > 0.1 and effect.control.startswith("delta on letters, ")
+    blind = [r for r in with_gain(1) if r.arm not in ("delta", "box")]
+    assert verdict("C7", blind).missing == ("sensitivity: no run of delta or box",)
 
 
 def test_sources_trained_for_unequal_steps_say_nothing_about_size():

@@ -464,7 +464,7 @@ def test_verdicts_say_scale_seeds_and_what_could_be_seen(page):
     ):
         assert part in first
     second, third = (page.run(f"document.querySelectorAll('.verdict')[{i}].textContent") for i in (1, 2))
-    assert "digits: 9.4 (4.5 to 14.2) %" in second and "1.2 %" in second
+    assert "digits: 9.4 (4.5 to 14.2) %" in second and "1.2 points" in second
     assert "digits: +0.09 (0.04 to 0.14) rho" in third and "0.01 rho" in third
     toggle(page, "contradicted (1)")
     assert page.run("[...document.querySelectorAll('.verdict')].map((e) => e.hidden)") == [False, True, False]

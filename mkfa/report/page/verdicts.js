@@ -32,8 +32,8 @@ function claimCard(one) {
 
 function verdictDetails(verdict, claim) {
   const rows = [["scale", [verdict.scale, verdict.setting].filter(Boolean).join(": ")], ["judged from", verdict.basis], ["seeds", verdict.seeds || ""],
-    ["effect", effectText(verdict.effect)], ["sensitivity", verdict.sensitivity === null ? "" : `${fixed(100 * verdict.sensitivity, 1)} points`],
-    ["smallest visible difference", verdict.smallest_visible_difference === null || !verdict.effect ? "" : `${amount(verdict.effect, verdict.smallest_visible_difference)} ${verdict.effect.unit || "points"}`],
+    ["effect", effectText(verdict.effect)], ["rests on", verdict.sample || ""], ["sensitivity", verdict.sensitivity === null || !verdict.effect ? "" : sensitivityText(verdict.effect, verdict.sensitivity)],
+    ["smallest visible difference", verdict.smallest_visible_difference === null || !verdict.effect ? "" : visibleText(verdict.effect, verdict.smallest_visible_difference)],
     ["missing", verdict.missing.join("; ")], ["command", verdict.command], ["judged", claim ? claim.judged : ""], ["found in", claim ? claim.place : ""]]
     .filter(([, value]) => value !== "" && value !== "–");
   const findings = verdict.findings.length ? table("Statements of the criterion", [["statement", (one) => one.text], ["would", (one) => one.side.replace("supports", "support").replace("contradicts", "contradict")],
@@ -46,7 +46,16 @@ function verdictDetails(verdict, claim) {
 // A difference in points, or in its own unit, with its interval.
 function amount(effect, value) {
   const share = !effect.unit || effect.unit === "points" || effect.unit === "%";
-  return fixed(share ? 100 * value : value, share ? 1 : 2);
+  return fixed(share ? 100 * value : value, share ? 1 : effect.unit === "cosine" ? 3 : 2);
+}
+
+// A difference that could be seen, or what a planted effect would be, which is in points where ranks are judged.
+function visibleText(effect, value) {
+  return `${amount(effect, value)} ${!effect.unit || effect.unit === "%" ? "points" : effect.unit}`;
+}
+
+function sensitivityText(effect, value) {
+  return visibleText(effect.unit === "rho" ? { unit: "points" } : effect, value) + (effect.control ? ` by ${effect.control}` : "");
 }
 
 function effectText(effect) {
