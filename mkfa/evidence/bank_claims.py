@@ -128,7 +128,7 @@ def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, nu
         detectable=smallest_visible(error_of(2 * float(below))),
         sensitivity=1 - chance,
         control="a bank of nothing but a x + b of the eight",
-        sample=f"{usable.sum():,} filters of {len(layers)} layers; {len(null):,} draws of covariance noise, seed {SEED}",
+        sample=f"{usable.sum():,} filters of {len(layers)} layers; {len(null):,} draws of covariance, seed {SEED}",
     )
 
 

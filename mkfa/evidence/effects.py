@@ -37,7 +37,7 @@ class Effect:
     seeds : number of seeds of each side, the smaller numbers where units are averaged.
     detectable : smallest true difference that shows (p < .05) in four of five such experiments.
     sensitivity : how large an effect of what is planted would be; NaN if that is unknown. Of runs the base runs less
-        the worst control, a share also where the effect is a rank correlation; of banks and grafts in the effect's unit.
+        the worst control, a share also where ranks are judged; of banks and grafts in the effect's unit.
     control : what that is of: an arm and its target, a vocabulary, filters.
     test_error : standard error that the test images cause.
     printed : True for printed numbers.

@@ -108,7 +108,7 @@ def sensitivity_text(effect: Effect) -> str:
     --------
     >>> sensitivity_text(Effect("digits", 0.094, error=0.02, sensitivity=0.42, control="delta on digits"))
     '42.0 points by delta on digits (21 standard errors)'
-    >>> sensitivity_text(Effect("a and b", 0.012, sensitivity=0.105, control="two halves of one network", unit="cosine"))
+    >>> sensitivity_text(Effect("a and b", 0.01, sensitivity=0.105, control="two halves of one network", unit="cosine"))
     '0.105 of cosine by two halves of one network'
     """
     shown = replace(effect, unit="points") if effect.unit == "rho" else effect  # runs lose accuracy, not rank

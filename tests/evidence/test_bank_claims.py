@@ -93,7 +93,7 @@ def test_a_verdict_on_banks_says_what_it_rests_on_and_what_it_could_have_seen():
     rng = np.random.default_rng(0)
     mixed = rng.permutation(np.concatenate([keys(rng, 250, 0.1), rng.normal(0, 0.1, (150, 7, 7))]))
     effect = judge_banks(CLAIMS["C19"], [bank("real", mixed, layers=10)]).effect
-    assert effect.sample == "400 filters of 10 layers; 300 draws of covariance noise, seed 0"
+    assert effect.sample == "400 filters of 10 layers; 300 draws of covariance, seed 0"
     planted = judge_banks(CLAIMS["C19"], [bank("real", keys(rng, 400, 0.0), layers=10)]).effect
     assert 0.8 < planted.difference <= planted.sensitivity < 1
     # 1.43 half widths: what is shown in 80 % of cases is (1.96 + .84) standard errors, half an interval 1.96
