@@ -108,5 +108,5 @@ def test_one_bank_does_for_a_report_and_figures(tmp_path):
 def test_a_list_where_one_bank_is_wanted_is_one_sentence(ask, several):
     with pytest.raises(mkfa.MkfaError) as caught:
         ask(several)
-    kind = type(several).__name__
-    assert str(caught.value) == f"bank: is a {kind} where one bank is wanted; give one name, path or bank."
+    what = "None" if several is None else f"a {type(several).__name__}"
+    assert str(caught.value) == f"bank: is {what} where one bank is wanted; give one name, path or bank."

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
-from mkfa.errors import BankError, InUseError, WorkError
+from mkfa.errors import BankError, InUseError, WorkError, as_path, wrong_type
 from mkfa.frozen import FrozenDict
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.hdf5 import (
@@ -185,7 +185,9 @@ def write_bank(
     ...     mkfa.read_bank(path) == mkfa.load_bank("ppocrv4_rec")
     True
     """
-    path = Path(path)
+    if not isinstance(bank, FilterBank):
+        raise wrong_type("bank", bank, "a FilterBank", "mkfa.load_bank gets one by its name or path")
+    path = as_path(path, "path")
     check_target(path, overwrite=overwrite)
     lost = {name: one for name, one in stored_analyses(path).items() if name not in (analyses or {})}
     write_quietly(bank, path, analyses, overwrite=overwrite)
@@ -222,7 +224,7 @@ def read_bank(path: str | Path) -> FilterBank:
     >>> mkfa.read_bank(entry.path).name
     'mobilenet_v2'
     """
-    with open_file(Path(path)) as f:
+    with open_file(as_path(path, "bank", "the path of its file")) as f:
         check_bank(f)
         return get_bank(f)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import changing, gone, read_analyses, read_bank, stored_analyses, write_quietly
-from mkfa.errors import BankError, MkfaError, UnknownBankError, UnknownNameError, nearest
+from mkfa.errors import BankError, MkfaError, UnknownBankError, UnknownNameError, nearest, wrong_type
 from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
@@ -131,7 +131,7 @@ def load_bank(bank: BankLike) -> FilterBank:
     if isinstance(bank, FilterBank):
         return bank
     if not isinstance(bank, str | Path):
-        raise MkfaError("bank", f"is a {type(bank).__name__} where one bank is wanted", "give one name, path or bank")
+        raise wrong_type("bank", bank, "one bank", "give one name, path or bank")
     return read_bank(resolve_path(bank) if isinstance(bank, str) else bank.expanduser())
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.errors import MkfaError, UnknownNameError, as_text, nearest
 from mkfa.evidence.programme import SCALES, programme
 from mkfa.frozen import FrozenDict
 from mkfa.several import as_several
@@ -174,7 +174,7 @@ def find_claims(ids: str | Sequence[str] = ()) -> tuple[Claim, ...]:
     ['C12', 'C8a', 'C8b']
     """
     known = all_claims()
-    words = [word.strip() for text in as_several(ids) for word in text.split(",")]
+    words = [word.strip() for text in as_several(ids) for word in as_text(text, "claims", "an id").split(",")]
     chosen: dict[str, Claim] = {}
     for word in filter(None, words):
         asked = (word.lower(), f"c{word.lower()}")

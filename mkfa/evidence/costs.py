@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
-from mkfa.errors import MkfaError
+from mkfa.errors import MkfaError, wrong_type
 from mkfa.images.domain import Domain
 from mkfa.images.registry import images_of
 from mkfa.progress import Progress, follow
@@ -166,6 +166,13 @@ def paper_costs(
     [('resnet50', 'published')]
     """
     table = _table()
+    for name, number in (("seeds", seeds), ("every", every)):
+        if not isinstance(number, int):
+            raise wrong_type(name, number, "a whole number", "give 1 or more")
+    if not isinstance(rates or {}, Mapping):
+        raise wrong_type("rates", rates, "a mapping", "give {network: images per second}")
+    if seeds < 1:
+        raise MkfaError(f"--seeds {seeds}", "is below 1", "choose 1 or more")
     if every < 1:
         raise MkfaError(f"--every {every}", "is below 1", "choose 1 or more")
     rows = [row for row in table["row"] if not (download_sources and row.get("sources"))]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mkfa.errors import MkfaError
+from mkfa.errors import MkfaError, as_path
 from mkfa.evidence.claims import Claim, Statement
 from mkfa.evidence.effects import Effect
 from mkfa.evidence.judge import verdict_of
@@ -45,8 +45,9 @@ def judge_grafts(claim: Claim, files: str | Path | Iterable[str | Path]) -> Verd
 def read_graft(path: str | Path) -> Mapping[str, Any]:
     """Return the content of a result of `mkfa graft`; raises MkfaError for any other file."""
     remedy = "name a file of 'mkfa graft ... --out FILE.json'"
+    file = as_path(path, "grafts")
     try:
-        record = parse_record(Path(path).read_bytes())
+        record = parse_record(file.read_bytes())
     except OSError as error:
         raise MkfaError(path, f"cannot be read ({error.strerror})", remedy) from None
     except JsonError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mkfa.engines.choice import ENGINES, check_options
-from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest, wrong_type
 from mkfa.experiments.defaults import default_options, describe_choice
 from mkfa.experiments.needed_runs import Setting
 from mkfa.networks.hornet import plain_name
@@ -173,6 +173,8 @@ def split_names(names: Names, option: str) -> list[str]:
     Raises MkfaError: there are none, or one is empty.
     """
     parts = names.split(",") if isinstance(names, str) else as_several(names)
+    for part in parts:
+        as_path(part, option, "a name or a path")
     unique = list(dict.fromkeys(str(part).strip() for part in parts))
     if unique in ([""], []):
         raise MkfaError(option, "names nothing", "name one or several, joined by commas")
@@ -183,7 +185,11 @@ def split_names(names: Names, option: str) -> list[str]:
 
 def layers_text(layers: Layers) -> str:
     """Return numbers of layers in command-line syntax."""
-    return layers if isinstance(layers, str) else ",".join(map(str, [layers] if isinstance(layers, int) else layers))
+    if isinstance(layers, str):
+        return layers
+    if not isinstance(layers, int | Iterable):
+        raise wrong_type("layers", layers, "a number or several", "give 4, range(1, 19), [1, 2, 4] or '1..18'")
+    return ",".join(map(str, [layers] if isinstance(layers, int) else layers))
 
 
 _FILES = (".json", ".csv", ".h5", ".png", ".pdf", ".svg", ".html")
@@ -193,7 +199,10 @@ def folders(out: str | Path | None, name: str) -> tuple[Path, Path]:
     """Return the folders of the runs and of the results; raises MkfaError if `out` is named like a file."""
     from mkfa.results.runs import default_root
 
-    if out is not None and Path(out).suffix in _FILES and not Path(out).is_dir():
+    if out is None:
+        return default_root(), home() / "results" / name
+    path = as_path(out, "out")
+    if path.suffix in _FILES and not path.is_dir():
         problem = "is named like a file, and runs, tables and figures are written into a folder"
-        raise MkfaError(str(out), problem, f"name a folder, for example --out {Path(out).with_suffix('')}")
-    return (default_root(), home() / "results" / name) if out is None else (Path(out) / "runs", Path(out))
+        raise MkfaError(str(out), problem, f"name a folder, for example --out {path.with_suffix('')}")
+    return path / "runs", path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mkfa.array_types import I64
-from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest
 from mkfa.images.domain import Domain
 from mkfa.images.registry import registry
 from mkfa.images.walk import LeftOut, class_images
@@ -87,7 +87,7 @@ def find_pictures(images: str | Path | Domain) -> Pictures:
     """
     if isinstance(images, Domain):
         return _of_domain(images)
-    path = Path(images).expanduser()
+    path = as_path(images, "images", "a folder or a domain").expanduser()
     if path.is_dir():
         return _of_folder(path)
     if path.suffix == ".h5" or str(images) in registry():

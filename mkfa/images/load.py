@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mkfa.errors import MkfaError, UnknownNameError, nearest
+from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest
 from mkfa.images.decode import DECODING, Decoding, parse_colour
 from mkfa.images.domain import Domain
 from mkfa.images.domain_file import DomainError, is_unchecked, read_domain
@@ -23,6 +23,8 @@ from mkfa.storage.files import readable
 from mkfa.storage.folders import data_file
 from mkfa.storage.result_files import open_arrays
 
+DOMAIN = "the name or path of a domain"
+"""What verbs want, in error messages."""
 FOLDER_SIZE = 64
 """Default size to which the images of a user's folder are decoded, pixels."""
 DECODE_UNASKED = 4 << 30
@@ -306,11 +308,11 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     Traceback (most recent call last):
     mkfa.errors.MkfaError: digits: comes packed with mkfa; use it as it is.
     """
-    path = Path(domain).expanduser()
+    path = as_path(domain, "domain", DOMAIN).expanduser()
     decoding = Decoding(background=parse_colour(background), levels=levels)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
-        target = Path(out) if out else packed_folder(path, side, crop_from, eval_size=eval_size)
+        target = as_path(out, "out") if out else packed_folder(path, side, crop_from, eval_size=eval_size)
     else:
         info = domain_info(str(domain))
         if info.how == "bundled":
@@ -318,7 +320,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
         if info.how == "build":
             raise MkfaError(info.name, "is built from packages, not from images on disk", info.remedy)
         images, side = list_named(info), size or info.size
-        target = Path(out) if out else info.packed(side, crop_from, eval_size=eval_size)
+        target = as_path(out, "out") if out else info.packed(side, crop_from, eval_size=eval_size)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with follow(progress, f"pack {images.name}", len(images.train) + len(images.test)) as advance:
@@ -358,7 +360,7 @@ def _locate_whole(domain: str | Path, sizes: Sizes) -> Domain | _Images:
 
     Raises as `load_to_train`.
     """
-    path = Path(domain).expanduser()
+    path = as_path(domain, "domain", DOMAIN).expanduser()
     options = f"--size {sizes.size} --crop-from {sizes.crop_from}"
     options += f" --eval-size {sizes.eval_size}" if sizes.eval_size else ""
     if path.suffix == ".h5" or path.is_file():
@@ -412,7 +414,7 @@ def _sizes_of(domain: Domain, facts: Mapping[str, Any]) -> Sizes:
 
 def _locate(domain: str | Path, size: int | None) -> Path | _Images:
     """Return a domain's packed file, or its images; raises as `load_domain`."""
-    path = Path(domain).expanduser()
+    path = as_path(domain, "domain", DOMAIN).expanduser()
     if path.suffix == ".h5" or path.is_file():
         return path
     if _is_folder(domain):

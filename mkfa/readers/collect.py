@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from mkfa.banks.bank import FilterBank, Provenance
 from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, source_digest, write_bank
 from mkfa.banks.library import bank_file_name, bundled_index, library_folder
-from mkfa.errors import MkfaError, OutputExistsError, WorkError
+from mkfa.errors import MkfaError, OutputExistsError, WorkError, as_path
 from mkfa.progress import Progress, follow
 from mkfa.readers.former import (
     Former,
@@ -103,7 +103,9 @@ def expand_sources(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...
     ('convnext_pico_ols.d1_in1k', 'mobilenetv3_small_050')
     """
     expanded: dict[str, None] = {}
-    for source in map(str, as_several(sources)):
+    for given in as_several(sources):
+        as_path(given, "network", "a name or a path")
+        source = str(given)
         if not source.strip():  # as a path it would be the current folder
             raise MkfaError("a network", "is empty", "name a checkpoint, a folder or a timm network")
         if not any(c in source for c in _WILD) or Path(source).exists():

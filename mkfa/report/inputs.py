@@ -11,7 +11,7 @@ from mkfa.array_types import AnyArray
 from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import Analysis, check_bank, get_bank, read_analyses
 from mkfa.banks.library import BankLike, resolve_path
-from mkfa.errors import BankError, MkfaError, one_line
+from mkfa.errors import BankError, MkfaError, as_path, one_line
 from mkfa.evidence.stored import BUNDLED as VERDICTS
 from mkfa.evidence.stored import BUNDLED_GRAFT
 from mkfa.results.archive import BUNDLED, ENDING, PackedExperiment, bundled_file, read_experiments
@@ -93,7 +93,7 @@ def sort_inputs(items: Sequence[Item]) -> Inputs:
             arrays = item.to_arrays() if item.KIND in WITH_ARRAYS else {}
             _add(found, Found(item.KIND, "given", plain(item.to_dict()), arrays))
         else:
-            _read(found, str(item))
+            _read(found, str(as_path(item, "report", "a bank, a result or the path of one")))
     _name_apart(found.banks)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mkfa.errors import MkfaError, UnknownNameError, WorkError
+from mkfa.errors import MkfaError, UnknownNameError, WorkError, as_path
 from mkfa.results.archive import BUNDLED, bundled_file, find_experiment, read_experiments
 from mkfa.results.record import RunList, RunRecord
 from mkfa.several import as_several
@@ -32,7 +32,7 @@ def find_place(out: Place) -> Path:
     """
     if out is None:
         return default_root()
-    path = Path(out)
+    path = as_path(out, "place")
     if path.is_dir():
         return path / "runs"
     if path.is_file():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from mkfa.array_types import AnyArray
-from mkfa.errors import MkfaError, printable
+from mkfa.errors import MkfaError, as_path, printable
 from mkfa.frozen import ByContent
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
@@ -151,7 +151,7 @@ class Result(Shown):
         Raises MkfaError: the ending is unknown, the file exists and `overwrite` is False, or the folder cannot be
         written to.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         if path.suffix.lower() not in ENDINGS:
             raise MkfaError(path, "unknown file format", f"end the name in {', '.join(ENDINGS)}")
         check_target(path, overwrite=overwrite)
