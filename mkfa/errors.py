@@ -75,12 +75,12 @@ class DeviceMemoryError(WorkError):
     """A device has too little memory for a run, even with its images streamed; fewer runs at a time may fit."""
 
 
-def wrong_type(thing: object, given: object, wanted: str, remedy: str) -> MkfaError:
+def wrong_type(given: object, thing: object, *, wanted: str, remedy: str) -> MkfaError:
     """Return the error of an argument of the wrong type, to be raised; `wanted` is what it should be.
 
     Examples
     --------
-    >>> print(wrong_type("place", 3, "a path", "give a text or a Path"))
+    >>> print(wrong_type(3, "place", wanted="a path", remedy="give a text or a Path"))
     place: is an int where a path is wanted; give a text or a Path.
     """
     kind = type(given).__name__
@@ -92,14 +92,14 @@ def as_path(given: object, thing: object, wanted: str = "a path") -> Path:
     """Return a text or path as a path; raises MkfaError, as `wrong_type`, for anything else."""
     if isinstance(given, str | PathLike):
         return Path(given)
-    raise wrong_type(thing, given, wanted, "give a text or a Path")
+    raise wrong_type(given, thing, wanted=wanted, remedy="give a text or a Path")
 
 
 def as_text(given: object, thing: object, wanted: str) -> str:
     """Return a text; raises MkfaError, as `wrong_type`, for anything else."""
     if isinstance(given, str):
         return given
-    raise wrong_type(thing, given, wanted, "give a text")
+    raise wrong_type(given, thing, wanted=wanted, remedy="give a text")
 
 
 def one_line(text: str) -> str:

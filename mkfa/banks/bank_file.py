@@ -186,7 +186,7 @@ def write_bank(
     True
     """
     if not isinstance(bank, FilterBank):
-        raise wrong_type("bank", bank, "a FilterBank", "mkfa.load_bank gets one by its name or path")
+        raise wrong_type(bank, "bank", wanted="a FilterBank", remedy="mkfa.load_bank gets one by its name or path")
     path = as_path(path, "path")
     check_target(path, overwrite=overwrite)
     lost = {name: one for name, one in stored_analyses(path).items() if name not in (analyses or {})}

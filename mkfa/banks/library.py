@@ -131,7 +131,7 @@ def load_bank(bank: BankLike) -> FilterBank:
     if isinstance(bank, FilterBank):
         return bank
     if not isinstance(bank, str | Path):
-        raise wrong_type("bank", bank, "one bank", "give one name, path or bank")
+        raise wrong_type(bank, "bank", wanted="one bank", remedy="give one name, path or bank")
     return read_bank(resolve_path(bank) if isinstance(bank, str) else bank.expanduser())
 
 

@@ -168,9 +168,9 @@ def paper_costs(
     table = _table()
     for name, number in (("seeds", seeds), ("every", every)):
         if not isinstance(number, int):
-            raise wrong_type(name, number, "a whole number", "give 1 or more")
+            raise wrong_type(number, name, wanted="a whole number", remedy="give 1 or more")
     if not isinstance(rates or {}, Mapping):
-        raise wrong_type("rates", rates, "a mapping", "give {network: images per second}")
+        raise wrong_type(rates, "rates", wanted="a mapping", remedy="give {network: images per second}")
     if seeds < 1:
         raise MkfaError(f"--seeds {seeds}", "is below 1", "choose 1 or more")
     if every < 1:

@@ -188,7 +188,9 @@ def layers_text(layers: Layers) -> str:
     if isinstance(layers, str):
         return layers
     if not isinstance(layers, int | Iterable):
-        raise wrong_type("layers", layers, "a number or several", "give 4, range(1, 19), [1, 2, 4] or '1..18'")
+        raise wrong_type(
+            layers, "layers", wanted="a number or several", remedy="give 4, range(1, 19), [1, 2, 4] or '1..18'"
+        )
     return ",".join(map(str, [layers] if isinstance(layers, int) else layers))
 
 
