@@ -40,6 +40,10 @@ def assign(
     draws: Annotated[
         int, option("--draws", "N", "Filters of each null and kernel size.", min=1, max=MOST_DRAWS)
     ] = 10000,
+    kernel_size: Annotated[
+        str | None,
+        option("--kernel-size", "5x5", "Assign these sizes alone, by commas; nothing is then stored in the bank."),
+    ] = None,
     r2: Annotated[float, option("--r2", "X", "R² from which a filter counts as covered.", min=0, max=1)] = 0.9,
     by_layer: Annotated[bool, flag("--by-layer", "Print a table of layers, with their quality.")] = False,
     store: Annotated[bool, flag("--store/--no-store", "Store the result in the bank file, under /analysis.")] = True,
@@ -53,15 +57,17 @@ def assign(
     """
     from mkfa.banks.bank_file import read_analyses, read_bank, write_analysis
     from mkfa.banks.library import resolve_path
-    from mkfa.patterns.assigning import BASES, assign_bases
+    from mkfa.patterns.assigning import BASES, NOT_ASKED, assign_bases
     from mkfa.patterns.dictionary import version
 
     output.check([bank])
     path = resolve_path(bank)
     bases = BASES if basis == "all" else (basis,)
     loaded = read_bank(path)
-    result = assign_bases(loaded, bases, null=null, draws=draws, r2=r2, seed=seed, progress=shown())
-    unstored = _why_not_stored(path, store)
+    result = assign_bases(
+        loaded, bases, null=null, draws=draws, r2=r2, kernel_size=kernel_size, seed=seed, progress=shown()
+    )
+    unstored = _why_not_stored(path, store, whole=NOT_ASKED not in result.each[0].skipped.values())
     where = f"Stored in {path} under {' and '.join('/analysis/assign-' + b for b in bases)}."
     if not unstored:
         there = read_analyses(path)
@@ -77,7 +83,7 @@ def assign(
     )
 
 
-def _why_not_stored(path: Path, store: bool) -> str:
+def _why_not_stored(path: Path, store: bool, *, whole: bool) -> str:
     """Return why the result is not stored in the bank file, as a sentence; "" when it is."""
     import os
 
@@ -85,6 +91,8 @@ def _why_not_stored(path: Path, store: bool) -> str:
 
     if not store:
         return "Not stored in the bank, as --no-store asks."
+    if not whole:
+        return "Not stored: a bank keeps assignments of all its sizes. Keep this one with --out FILE.h5."
     if path.resolve() in {entry.path.resolve() for entry in list_banks() if entry.bundled}:
         return "Not stored: a bundled bank stays as it is. Keep the result with --out FILE.h5."
     if not os.access(path.parent, os.W_OK):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_BANKS = 4
 """Banks that have a column of their own in the printed table."""
 
+MOST_DRAWS = 999
+"""All of them are in memory at once."""
 
 FORMER = {"--kernel": "--kernel-size"}
 
@@ -27,6 +29,9 @@ def atlas(
         int | None, option("--clusters", "N", "Number of clusters; default: chosen by the null.")
     ] = None,
     sample: Annotated[int, option("--sample", "N", "Filters that the number is chosen on and the map shows.")] = 4000,
+    draws: Annotated[
+        int, option("--draws", "N", "Null clouds that the number of clusters is judged by.", min=19, max=MOST_DRAWS)
+    ] = 19,
     null: Annotated[
         str, option("--null", "NAME", "Null that clusters are judged by; see 'mkfa compare --help', but not init.")
     ] = STRICT,
@@ -48,6 +53,7 @@ def atlas(
         clusters=clusters,
         seed=seed,
         sample=sample,
+        draws=draws,
         null=null,
         with_map=output.figure is not None or output.out is not None,
         progress=shown(),

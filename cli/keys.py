@@ -13,6 +13,8 @@ from mkfa.nulls.draws import STRICT
 if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
 
+MOST_DRAWS = 999
+"""All of them are in memory at once."""
 
 FORMER = {"--kernel": "--kernel-size"}
 
@@ -23,6 +25,9 @@ def keys(
     count: Annotated[int | None, option("--keys", "N", "Number of keys; default: the elbow.")] = None,
     candidates: Annotated[int, option("--candidates", "N", "Prototypes that elimination starts from.")] = 100,
     sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
+    draws: Annotated[
+        int, option("--draws", "N", "Null libraries, each with keys of its own.", min=19, max=MOST_DRAWS)
+    ] = 19,
     null: Annotated[
         str,
         option(
@@ -46,6 +51,7 @@ def keys(
         keys=count,
         candidates=candidates,
         sample=sample,
+        draws=draws,
         null=null,
         seed=seed,
         progress=shown(),

@@ -45,7 +45,7 @@ def test_one_bank_does_for_an_atlas_and_keys():
     how = {"kernel_size": "3x3", "sample": 40}
     for form in (NAME, load_bank(NAME)):
         assert mkfa.build_atlas(form, clusters=4, **how).pool.banks == (NAME,)
-        assert mkfa.find_keys(form, keys=4, most=6, candidates=8, nulls=19, **how).pool.banks == (NAME,)
+        assert mkfa.find_keys(form, keys=4, most=6, candidates=8, draws=19, **how).pool.banks == (NAME,)
 
 
 def test_one_bank_is_counted_as_one_where_two_are_needed():

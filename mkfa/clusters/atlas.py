@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
-from mkfa.clusters.count import Choice, choose_clusters, counts_tried, null_clouds, pair_rand
+from mkfa.clusters.count import NULLS, Choice, choose_clusters, counts_tried, null_clouds, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
@@ -220,6 +220,7 @@ def build_atlas(
     clusters: int | None = None,
     seed: int = 0,
     sample: int = SAMPLE,
+    draws: int = NULLS,
     null: str = STRICT,
     with_map: bool = False,
     progress: Progress = None,
@@ -233,6 +234,7 @@ def build_atlas(
     clusters : their number; None chooses it (`mkfa.clusters.count`).
     seed : of every random draw.
     sample : filters used to choose the number, for density clusters and the map; drawn where there are more.
+    draws : null clouds that the number is judged against, at least 19: with fewer, p cannot reach 0.05.
     null : what clusters are judged against, a name in `mkfa.nulls.draws.NULLS` other than "init".
     with_map : also compute the UMAP map (loads umap: seconds).
     progress : True for a bar, or a function of (done, total) numbers of clusters tried.
@@ -240,7 +242,8 @@ def build_atlas(
     Raises
     ------
     MkfaError
-        Fewer than 20 usable filters, more clusters than filters, or a null that is drawn as a whole network.
+        Fewer than 20 usable filters, more clusters than filters, too few draws, or a null that is drawn as a whole
+        network.
     UnknownNameError
         Unknown bank or null.
 
@@ -257,16 +260,17 @@ def build_atlas(
     _check(pool, clusters, sample)
     total = len(counts_tried(min(len(pool.independent), sample), clusters))
     with one_thread(), follow(progress, "numbers of clusters", total) as advance:
-        return _build(pool, clusters, seed=seed, sample=sample, null=null, with_map=with_map, advance=advance)
+        how: dict[str, Any] = {"sample": sample, "draws": draws, "null": null, "with_map": with_map}
+        return _build(pool, clusters, seed=seed, advance=advance, **how)
 
 
 def _build(
-    pool: Pool, clusters: int | None, *, seed: int, sample: int, null: str, with_map: bool, advance: Advance
+    pool: Pool, clusters: int | None, *, seed: int, sample: int, draws: int, null: str, with_map: bool, advance: Advance
 ) -> Atlas:
     independent, place = pool.independent, pool.place[pool.counted]
     chance: dict[str, Any] = {"null": null, "size": (pool.kind.kh, pool.kind.kw)}
     choice = choose_clusters(
-        independent, seed=seed, asked=clusters, sample=sample, layer=place, advance=advance, **chance
+        independent, seed=seed, asked=clusters, sample=sample, nulls=draws, layer=place, advance=advance, **chance
     )
     rng = np.random.default_rng((seed, 1))
     chosen = subsample(len(independent), _FIT_MOST, rng)

@@ -144,7 +144,7 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
         Unknown null.
     """
     if nulls < NULLS:
-        raise MkfaError("nulls", f"{nulls} null clouds are too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
+        raise MkfaError("draws", f"{nulls} null clouds are too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]

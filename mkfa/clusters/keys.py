@@ -168,7 +168,8 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     keys: int | None = None,
     most: int = MOST,
     candidates: int = CANDIDATES,
-    nulls: int = NULLS,
+    draws: int = NULLS,
+    nulls: int | None = None,
     null: str = STRICT,
     sample: int = SAMPLE,
     seed: int = 0,
@@ -183,7 +184,8 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     keys : their number; None takes the elbow.
     most : largest number looked at.
     candidates : prototypes that elimination starts from.
-    nulls : null libraries, at least 19: with fewer, p cannot reach 0.05.
+    draws : null libraries, at least 19: with fewer, p cannot reach 0.05.
+    nulls : former name of `draws`.
     null : what null libraries are draws of, a name in `mkfa.nulls.draws.NULLS` other than "init".
     sample : filters that keys are found on, drawn where there are more; the result is measured on all.
     seed : of every random draw.
@@ -205,6 +207,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     >>> keys.clusters.prototype.shape, keys.curve.r2.shape
     ((4, 9), (6,))
     """
+    nulls = draws if nulls is None else nulls
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     independent = pool.independent
@@ -356,7 +359,7 @@ def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
         raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
     if nulls < NULLS:
         raise MkfaError(
-            "nulls", f"{nulls} null libraries are too few: p cannot reach {ALPHA}", f"give at least {NULLS}"
+            "draws", f"{nulls} null libraries are too few: p cannot reach {ALPHA}", f"give at least {NULLS}"
         )
     if candidates < 1:
         raise MkfaError("candidates", f"{candidates} prototypes are too few", "give at least 1")

@@ -26,10 +26,15 @@ from mkfa.patterns.dictionary import FAMILY_BASES, Dictionary, dictionary
 from mkfa.patterns.fit import Fit, fit, parameters
 from mkfa.patterns.named_sets import NAMED_SETS
 from mkfa.progress import Advance, Progress, follow
+from mkfa.several import as_several
 
 BASES = (*FAMILY_BASES, *NAMED_SETS)
 DRAWS = 10000
 """Null filters drawn for each null and kernel size: p-values down to 1e-4."""
+NOT_ASKED = "not asked for"
+"""Why a kernel size is skipped that `kernel_size` leaves out."""
+Sizes = str | Kind | Sequence[str | Kind] | None
+"""Kernel sizes: one, several by commas or in a list, or None for all."""
 
 
 def assign(
@@ -39,6 +44,7 @@ def assign(
     null: str = "shuffled",
     draws: int = DRAWS,
     r2: float = 0.9,
+    kernel_size: Sizes = None,
     seed: int = 0,
     progress: Progress = None,
 ) -> Assignment:
@@ -52,13 +58,15 @@ def assign(
     null : the null for p-values, a name in `mkfa.nulls.draws.NULLS`; the default nulls are fitted as well.
     draws : null filters for each null and kernel size; at least 99.
     r2 : R² from which a filter counts as covered.
+    kernel_size : sizes to assign, e.g. "5x5" or ["3x3", "7x7 dilated 3x3"]. Default: all of the bank. A filter gets the
+        same pattern and p-value either way; the other sizes are listed in `skipped`.
     seed : of every random draw.
     progress : True for a bar, or a function of (done, total) filters, null filters included.
 
     Raises
     ------
     UnknownNameError
-        Unknown bank, basis or null.
+        Unknown bank, basis or null, or the bank has no filter of a size.
     MkfaError
         No filter can be fitted, too few draws, or a null that cannot be drawn for this bank.
 
@@ -70,8 +78,10 @@ def assign(
     <Assignment: ppocrv4_det, 2,440 filters, basis eight: ... % fit better than 99 % of shuffled filters>
     >>> [(str(kind.kind), kind.fit.r2.shape) for kind in result.kinds]
     [('5x5', (2112,)), ('3x3', (336,))]
+    >>> mkfa.assign("ppocrv4_det", basis="eight", draws=99, kernel_size="3x3")
+    <Assignment: ppocrv4_det, 336 filters, basis eight: ... % fit better than 99 % of shuffled filters>
     """
-    options = {"null": null, "draws": draws, "r2": r2, "seed": seed}
+    options = {"null": null, "draws": draws, "r2": r2, "kernel_size": kernel_size, "seed": seed}
     return assign_bases(bank, [basis], progress=progress, **options).parts[0]
 
 
@@ -94,9 +104,33 @@ def assign_bases(
     draws = options.get("draws", DRAWS)
     if draws < 99:
         raise MkfaError(f"{draws} null draws", "are too few for a 1 % threshold", "ask for at least 99")
-    total = len(bases) * (len(loaded) + len(loaded.kinds) * draws * len(nulls))
+    kinds = asked_kinds(loaded, options.pop("kernel_size", None))
+    total = len(bases) * (sum(len(loaded.of_kind(kind).layer) for kind in kinds) + len(kinds) * draws * len(nulls))
     with follow(progress, "filters", total) as advance:
-        return Assignments(tuple(_assign(loaded, basis, advance, **options) for basis in bases))
+        return Assignments(tuple(_assign(loaded, basis, kinds, advance=advance, **options) for basis in bases))
+
+
+def asked_kinds(bank: FilterBank, kernel_size: Sizes = None) -> tuple[Kind, ...]:
+    """Return the kinds of a bank that `kernel_size` names, all dilations of a size without one; None: all.
+
+    Raises UnknownNameError: the bank has no filter of a size.
+
+    Examples
+    --------
+    >>> [str(kind) for kind in asked_kinds(load_bank("mobilenet_v2"), "3x3")]
+    ['3x3']
+    """
+    if kernel_size is None:
+        return bank.kinds
+    parts = kernel_size.split(",") if isinstance(kernel_size, str) else as_several(kernel_size)
+    sizes = [size for part in parts if (size := " ".join(str(part).lower().split()))]
+    for size in sizes:
+        if not any(size in (str(kind), f"{kind.kh}x{kind.kw}") for kind in bank.kinds):
+            there = ", ".join(map(str, bank.kinds))
+            raise UnknownNameError(f"kernel size {size}", f"{bank.name} has no filter of it", f"choose from {there}")
+    if not sizes:
+        raise MkfaError("kernel size", "names nothing", "name a size, or leave it out for all")
+    return tuple(kind for kind in bank.kinds if {str(kind), f"{kind.kh}x{kind.kw}"} & set(sizes))
 
 
 def _nulls(null: str) -> tuple[str, ...]:
@@ -108,8 +142,9 @@ def _nulls(null: str) -> tuple[str, ...]:
 def _assign(
     bank: FilterBank,
     basis: str,
-    advance: Advance,
+    asked: Sequence[Kind],
     *,
+    advance: Advance,
     null: str = "shuffled",
     draws: int = DRAWS,
     r2: float = 0.9,
@@ -122,6 +157,9 @@ def _assign(
     names: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
     for number, kind in enumerate(bank.kinds):
+        if kind not in asked:
+            skipped[str(kind)] = NOT_ASKED
+            continue
         try:
             book = dictionary(basis, kind.kh, kind.kw)
         except MkfaError as error:

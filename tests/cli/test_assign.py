@@ -90,6 +90,19 @@ def test_no_store_leaves_the_file(run, path):
     assert path.read_bytes() == before
 
 
+def test_some_sizes_alone_are_assigned_and_not_stored(run, path, tmp_path):
+    before = path.read_bytes()
+    done = run(path, *FAST, "--kernel-size", "3x3", "--out", tmp_path / "o.json")
+    assert done.exit_code == 0 and path.read_bytes() == before
+    text = " ".join(done.output.split())
+    assert "30 filters, basis families" in text and "Left out: 5x5 (not asked for)." in text
+    assert "Not stored: a bank keeps assignments of all its sizes." in text
+    [found] = json.loads((tmp_path / "o.json").read_text())["assignments"]
+    assert [kind["kind"] for kind in found["kinds"]] == ["3x3"] and found["skipped"] == {"5x5": "not asked for"}
+    assert run(path, *FAST, "--kernel-size", "5x5,3x3").exit_code == 0
+    assert list(read_analyses(path)) == ["assign-families"]
+
+
 def test_json_has_every_number_beside_its_null(run, path, tmp_path):
     done = run(path, *FAST, "--json", "--no-store", "--seed", 3, "--null", "blurred", "--out", tmp_path / "o.json")
     facts = json.loads(done.output)
@@ -113,6 +126,7 @@ def test_wrong_requests_are_refused_before_any_work(run, path, tmp_path):
         ((path, "--basis", "familes"), "families"),
         ((path, "--null", "shufled"), "shuffled"),
         ((path, "--draws", "5"), "at least 99"),
+        ((path, "--kernel-size", "7x7"), "choose from 5x5, 3x3"),
         ((path, "--out", tmp_path / "there.h5"), "--force"),
         ((path, "--out", tmp_path / "o.txt"), "end the name in"),
         ((path, "--figure", tmp_path / "no" / "f.png"), "does not exist"),

@@ -69,6 +69,18 @@ def test_keys_prints_the_elbow_beside_its_null_and_writes(banks, tmp_path):
     assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("arguments", [("atlas", "--clusters", 3), ("keys", "--keys", 3, "--candidates", 8)])
+def test_draws_are_the_null_libraries(banks, tmp_path, arguments):
+    verb, *more = arguments
+    least = []
+    for draws in (19, 39):
+        run(verb, *banks, *more, "--draws", draws, "--out", tmp_path / f"{draws}.json")
+        found = json.loads((tmp_path / f"{draws}.json").read_text())
+        assert found["nulls"] == draws
+        least.append(found["p"])
+    assert least == [1 / 20, 1 / 40]  # three planted patterns: no null library comes near them
+
+
 @pytest.mark.parametrize("verb", ["atlas", "keys"])
 @pytest.mark.parametrize(
     ("option", "path", "says"),

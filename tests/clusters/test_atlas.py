@@ -131,6 +131,7 @@ def test_the_whole_way_with_a_map():
         ({"clusters": 0}, "clusters: 0 clusters of 60 filters cannot be judged on halves; choose 1 to 30"),
         ({"clusters": 31}, "choose 1 to 30"),
         ({"sample": 5}, "sample: 5 filters are too few"),
+        ({"draws": 18}, "draws: 18 null clouds are too few: p cannot reach 0.05; give at least 19"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options, says):

@@ -35,7 +35,7 @@ def bank_of(raw, name="planted"):
 
 @pytest.mark.parametrize("k", [4, 9])
 def test_planted_keys_are_found_exactly(k):
-    keys = find_keys([planted_bank(k)], most=14, candidates=40, nulls=19)
+    keys = find_keys([planted_bank(k)], most=14, candidates=40, draws=19)
     assert keys.chosen == "elbow"
     assert len(keys.clusters.prototype) == k
     assert np.abs(keys.clusters.prototype @ patterns(k).T).max(axis=0).min() > 0.99
@@ -48,7 +48,7 @@ def test_planted_keys_are_found_exactly(k):
 def test_a_null_library_has_no_keys():
     planted_filters = normalise(planted_bank(6).groups[5, 5].weight.reshape(-1, 25))[0]
     cloud = null_clouds(planted_filters)(np.random.default_rng(2))
-    keys = find_keys([bank_of(cloud)], most=8, candidates=20, nulls=19)
+    keys = find_keys([bank_of(cloud)], most=8, candidates=20, draws=19)
     assert (keys.chosen, len(keys.clusters.prototype)) == ("none", 1)
     assert keys.p > 0.05
     assert np.abs(keys.curve.lead).max() < 0.03
@@ -113,8 +113,8 @@ def test_gain_offset_and_sign_of_the_filters_do_not_matter():
             r"keys: 50 keys are out of reach; choose 1 to 10 \(at most half as many as .* or as candidates: 10\)",
         ),
         ({"sample": 3}, "sample: 3 filters are too few"),
-        ({"nulls": 5}, "nulls: 5 null libraries are too few: p cannot reach 0.05; give at least 19"),
-        ({"nulls": 18, "keys": 3}, "nulls: 18 null libraries are too few"),
+        ({"draws": 5}, "draws: 5 null libraries are too few: p cannot reach 0.05; give at least 19"),
+        ({"nulls": 18, "keys": 3}, "draws: 18 null libraries are too few"),
         ({"most": 0}, "most"),
         ({"candidates": 0}, "candidates: 0 prototypes are too few"),
     ],

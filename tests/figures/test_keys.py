@@ -14,7 +14,7 @@ def test_curves_and_keys():
     raw = rng.standard_normal((3, 9))[rng.integers(3, size=120)] + 0.1 * rng.standard_normal((120, 9))
     layer = Layer(0, "l", -1, 0.0, 1, 3, 3)
     bank = make_bank("one", [(layer, raw.reshape(-1, 3, 3).astype(np.float32), None)], Provenance())
-    keys = find_keys([bank], keys=3, most=6, candidates=12, nulls=19)
+    keys = find_keys([bank], keys=3, most=6, candidates=12, draws=19)
     figure = draw(keys)
     explained = figure.axes[0]
     drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in explained.lines}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from mkfa.banks.bank import Layer, Provenance, make_bank
+from mkfa.banks.bank import Kind, Layer, Provenance, make_bank
 from mkfa.banks.bank_file import read_analyses, write_analysis, write_bank
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.patterns.assigning import assign
@@ -82,6 +82,42 @@ def test_the_work_is_what_the_progress_bar_counts(mixed_bank):
     done = []
     assign(mixed_bank, draws=99, progress=lambda *counts: done.append(counts))
     assert done[-1] == (87 + 3 * 4 * 99, 90 + 3 * 4 * 99)  # three filters cannot be fitted
+
+
+@pytest.mark.parametrize(
+    ("asked", "kinds"),
+    [
+        ("3x3", [1]),
+        ("5x5", [0, 2]),
+        ("5x5 dilated 2x2", [2]),
+        (["5X5  dilated 2x2", "3x3"], [1, 2]),
+        ("5x5, 3x3,", [0, 1, 2]),
+        (Kind(3, 3), [1]),
+        (None, [0, 1, 2]),
+    ],
+)
+def test_only_the_sizes_that_are_asked_for_are_assigned_and_as_among_all(mixed_bank, asked, kinds):
+    whole, done = assign(mixed_bank, draws=99, seed=3), []
+    found = assign(mixed_bank, draws=99, seed=3, kernel_size=asked, progress=lambda *counts: done.append(counts))
+    assert found.kinds == tuple(whole.kinds[i] for i in kinds)
+    left = {str(k.kind): "not asked for" for i, k in enumerate(whole.kinds) if i not in kinds}
+    assert dict(found.skipped) == left == found.to_dict()["assignments"][0]["skipped"]
+    assert done[-1][1] == sum(len(whole.kinds[i].layer) for i in kinds) + len(kinds) * 4 * 99
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("7x7", "kernel size 7x7: mixed has no filter of it; choose from 5x5, 3x3, 5x5 dilated 2x2."),
+        (5, "kernel size 5: mixed has no"),
+        ([], "kernel size: names nothing; name a size"),
+        (" ,", "kernel size: names nothing"),
+    ],
+)
+def test_a_size_that_is_not_there_is_refused(mixed_bank, asked, says):
+    with pytest.raises(MkfaError) as caught:
+        assign(mixed_bank, draws=99, kernel_size=asked)
+    assert str(caught.value).startswith(says)
 
 
 def test_what_is_stored_can_be_read_row_by_row(mixed_bank, tmp_path):
