@@ -34,9 +34,9 @@ def draw(matrix: Matrix, ax: Axes | None = None, *, paper: PaperMatrix | None = 
     --------
     >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
     >>> from mkfa.results.gather import rebuild
-    >>> matrix = rebuild(find_experiment(read_experiments(bundled_file()), "matrix"))
+    >>> matrix = rebuild(find_experiment(read_experiments(bundled_file()), "matrix-18-layers"))
     >>> draw(matrix).axes[0].texts[0].get_text()
-    '68.1\\n↓ 0.4'
+    '42.8\\n↓ 2.8'
     """
     rows, columns = len(_rows(matrix)), len(matrix.domains)
     refuse_both(ax, paper)

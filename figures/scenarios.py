@@ -62,9 +62,9 @@ def draw(
     --------
     >>> from mkfa.results.archive import bundled_file, find_experiment, read_experiments
     >>> from mkfa.results.gather import rebuild
-    >>> scenarios = rebuild(find_experiment(read_experiments(bundled_file()), "letters-table"))
+    >>> scenarios = rebuild(find_experiment(read_experiments(bundled_file()), "fashion-digits"))
     >>> [text.get_text() for text in draw(scenarios).axes[0].texts[5:7]]
-    ['baseline', '69.7 ± 1.3']
+    ['baseline', '93.9 ± 0.6']
     """
     lines = [_base(data.base), *(_line(row, data.base) for row in data.scenarios)]
     heads: tuple[str, ...] = ("", "top-1 ± SD (%)", "change [95 %]", "p", "seeds")

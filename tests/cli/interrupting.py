@@ -46,7 +46,7 @@ VERBS: dict[str, str] = {
     "claims": "claims check --out out/v.json",
     "reproduce": "reproduce figure4 --scale paper --dry-run",
     "plan": "plan paper --out out/p.csv",
-    "runs": "runs draw bundled --experiment letters-table --out out/r.png",
+    "runs": "runs draw bundled --experiment fashion-digits --out out/r.png",
     "report": "report in/bank.h5 bundled --no-compute --out out/page.html",
     "explain": "explain selffer",
     "doctor": "doctor",

@@ -115,7 +115,7 @@ def test_without_controls_no_line_is_drawn():
 
 
 def test_numbers_on_coloured_squares_can_be_read():
-    found = rebuild(find_experiment(read_experiments(bundled_file()), "matrix"))
+    found = rebuild(find_experiment(read_experiments(bundled_file()), "matrix-18-layers"))
     [ax, _] = matrix_figure.draw(found).axes
     picture = ax.images[0]
     change = picture.get_array()

@@ -44,8 +44,8 @@ def test_every_figure_takes_axes_or_a_figure(name):
 def test_figures_of_one_panel_draw_into_axes(bank_maker):
     for module, data in (
         (layer, layer.compute(bank_maker(), 1)),
-        (matrix, experiment("matrix")),
-        (curve, experiment("letters-sensitive")),
+        (matrix, experiment("matrix-18-layers")),
+        (curve, experiment("digits-18-layers")),
     ):
         figure = Figure(layout="constrained")
         ax, other = figure.subplots(1, 2)
@@ -68,7 +68,7 @@ def test_figures_of_several_panels_draw_into_a_part_of_a_figure(bank_maker):
     whole = Figure(layout="constrained", figsize=(8, 8))
     upper, lower = whole.subfigures(2, 1)
     assert filters.draw(filters.compute([bank_maker()], seed=0), fig=upper) is whole
-    assert scenarios.draw(experiment("letters-table"), fig=lower, paper=paper_rows(sources=False, what="depthwise"))
+    assert scenarios.draw(experiment("fashion-digits"), fig=lower, paper=paper_rows(sources=False, what="depthwise"))
     assert len(upper.axes) == 4 and len(lower.subfigs) == 2
     whole.draw_without_rendering()
 
@@ -76,9 +76,9 @@ def test_figures_of_several_panels_draw_into_a_part_of_a_figure(bank_maker):
 def test_the_papers_panels_do_not_fit_into_one():
     ax = Figure().add_subplot()
     with pytest.raises(MkfaError, match="ax is one panel"):
-        matrix.draw(experiment("matrix"), ax, paper=paper_matrix("depthwise"))
+        matrix.draw(experiment("matrix-18-layers"), ax, paper=paper_matrix("depthwise"))
     with pytest.raises(MkfaError, match="ax is one panel"):
-        curve.draw(experiment("letters-sensitive"), ax, paper=paper_curves("depthwise"))
+        curve.draw(experiment("digits-18-layers"), ax, paper=paper_curves("depthwise"))
 
 
 @pytest.mark.parametrize("number", [0, 4])

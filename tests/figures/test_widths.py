@@ -167,16 +167,16 @@ DRAWN: dict[str, Callable[[str], Figure]] = {
     ),
     "layer": lambda width: layer.draw(layer.compute(bank(NAMES[1], 0), 2), width=width),
     "graft": lambda width: graft.draw(grafted(), width=width),
-    "curve": lambda width: curve.draw(experiment("letters-sensitive"), width=width),
+    "curve": lambda width: curve.draw(experiment("digits-18-layers"), width=width),
     "curve paper": lambda width: curve.draw(
         experiment("digits-18-layers"), paper=paper_curves("depthwise"), width=width
     ),
     "scenarios": lambda width: scenarios.draw(
-        experiment("letters-table"), paper=paper_rows(sources=False, what="depthwise"), width=width
+        experiment("fashion-digits"), paper=paper_rows(sources=False, what="depthwise"), width=width
     ),
     "sweep": lambda width: sweep.draw(swept((150,)), width=width),
     "sweep two axes": lambda width: sweep.draw(swept((150, 600, 1500)), width=width),
-    "matrix": lambda width: matrix.draw(experiment("matrix"), paper=paper_matrix("depthwise"), width=width),
+    "matrix": lambda width: matrix.draw(experiment("matrix-18-layers"), paper=paper_matrix("depthwise"), width=width),
     "contact_sheet": lambda width: contact_sheet.draw(contact_sheet.compute(load_domain("emoji")), width=width),
 }
 

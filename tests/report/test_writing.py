@@ -254,9 +254,9 @@ def test_bundled_is_runs_verdicts_and_a_graft(tmp_path):
 
 def test_a_curve_says_its_answer(tmp_path):
     write_report("bundled", tmp_path / "r.html", data=False)
-    curve = next(one for one in facts_of(tmp_path / "r.html")["sweeps"] if one["from"] == "letters-sensitive")
+    curve = next(one for one in facts_of(tmp_path / "r.html")["sweeps"] if one["from"] == "digits-18-layers")
     assert curve["sentences"][0].startswith("How many layers may be frozen before more than a point is lost")
-    assert curve["sentences"][1].startswith("Sensitivity: the worst arm, delta at 6 layers, lies 53.4 points below")
+    assert curve["sentences"][1].startswith("Sensitivity: the worst arm, delta at 18 layers, lies 41.8 points below")
 
 
 def test_a_sweep_over_widths_is_shown_and_written(tmp_path):
