@@ -248,7 +248,10 @@ def test_bundled_stands_for_the_file_in_the_package(packed, monkeypatch, tmp_pat
     monkeypatch.setattr(result_file, "data_file", lambda name: packed.parent / name)
     monkeypatch.chdir(tmp_path)
     assert "curve: curve, 12 of 12" in call("runs", "--from", "bundled")
-    assert json.loads(call("runs", "draw", "bundled", "--experiment", "matrix-18-layers", "--json"))["format"] == "mkfa.matrix"
+    assert (
+        json.loads(call("runs", "draw", "bundled", "--experiment", "matrix-18-layers", "--json"))["format"]
+        == "mkfa.matrix"
+    )
 
 
 def test_what_is_wrong_is_one_sentence(packed, trained, tmp_path):
