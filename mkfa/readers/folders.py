@@ -31,7 +31,7 @@ DEEPEST = 3
 PIPELINE = "model_index.json"
 """The file that makes a folder a pipeline of several networks (diffusers)."""
 
-_TENSORS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_TENSORS = (".safetensors", ".bin", ".pth", ".pt", ".pt2", ".ckpt")
 _FORMATS = (*_TENSORS, ".onnx", ".tflite", ".keras", ".h5", ".pdparams", ".pkl")
 """Endings of checkpoints, the preferred one first; `.tar` behind them is ignored."""
 _WEB_MODEL = "model.json"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 LONGEST_DOUBTS = 24_000
 """Most characters that a bank records about doubtful layers; an HDF5 attribute holds 64 kB."""
 
-ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".keras", ".json", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
+_PICKLES = (".pth", ".pt", ".pt2", ".ckpt", ".bin", ".tar", ".pkl")
+ENDINGS = (".safetensors", ".onnx", ".tflite", ".h5", ".keras", ".json", *_PICKLES)
 """A source that ends like this is a path, whether the file exists or not."""
 
 
@@ -196,20 +199,32 @@ def _read(source: str | nn.Module | Mapping[str, Any], options: ReadOptions) -> 
     if not isinstance(source, Mapping):
         import torch
 
-        if not isinstance(source, torch.jit.ScriptModule):
-            from mkfa.readers.modules import read_module
+        if isinstance(source, torch.jit.ScriptModule):
+            return _read_saved(source.save, options)
+        if isinstance(source, torch.export.ExportedProgram):
+            return _read_saved(functools.partial(torch.export.save, source), options)
+        from mkfa.readers.modules import read_module
 
-            return read_module(source)
-        source = source.state_dict()
+        return read_module(source)
     from mkfa.readers.tensors.state_dict import read_state_dict
 
     return read_state_dict(source, options)
 
 
+def _read_saved(save: Callable[[str], object], options: ReadOptions) -> Reading:
+    """Read a scripted, traced or exported network as its archive, whose code or graph tells stride and dilation."""
+    from mkfa.readers.tensors.checkpoint import CheckpointInfo, read_checkpoint
+    from mkfa.readers.tensors.pytorch import open_torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(str(Path(folder) / "module.pt2"))
+        return read_checkpoint(open_torch(Path(folder) / "module.pt2"), CheckpointInfo("the network"), options)
+
+
 def _of_memory(source: Any) -> tuple[str, str]:
     """Return how errors name a network in memory, and the source that its bank records."""
     torch = sys.modules.get("torch")  # a module exists only if torch is imported already
-    if torch is not None and isinstance(source, torch.nn.Module):
+    if torch is not None and isinstance(source, (torch.nn.Module, torch.export.ExportedProgram)):
         return type(source).__name__, f"memory:{network_name(source)}"
     if isinstance(source, Mapping):
         return "the state dict", "memory:state_dict"

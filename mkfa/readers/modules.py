@@ -15,6 +15,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.networks.layers import has_one_filter_per_channel
+from mkfa.readers.called import free_weights, watch
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why
 
 if TYPE_CHECKING:
@@ -41,16 +42,23 @@ def read_module(model: nn.Module) -> Reading:
     name = type(model).__name__
     if any(is_lazy(p) for p in model.parameters()):
         raise SourceError(name, "has lazy parameters without a shape", "run the network once before you harvest it")
-    named = depthwise_modules(model)
+    named, free = depthwise_modules(model), free_weights(model)
     weights = {id(module): _weight(module) for _, module in named}
-    if any(weight.is_meta for weight in weights.values()):
+    if any(weight.is_meta for weight in (*weights.values(), *free.values())):
         raise SourceError(name, "has weights without values (meta device)", "load its weights first")
-    with _on_meta(model) as forward:
-        sizes = output_sizes(forward, [module for _, module in named], _input_shapes(model)) if named else {}
-    skipped = _skipped(model)
+    with _on_meta(model) as (forward, on_meta):
+        calls = watch(model, on_meta, len(named))
+        modules = [module for _, module in named]
+        sizes = output_sizes(forward, modules, _input_shapes(model), calls=calls) if named or free else {}
+    named += [(call.key, call) for call in calls.found]
+    weights |= {id(call): call.weight.detach() for call in calls.found}
+    fixed = {id(w) for call in calls.found if bool(((w := weights[id(call)]) == w[:1]).all())}
+    skipped = _skipped(model) + Counter({Why.FIXED: len(fixed)})
     layers, seen = [], set()
     for key, module, stage in in_order(named, sizes):
         weight = weights[id(module)]
+        if id(weight) in fixed:
+            continue
         if id(weight) in seen:
             skipped[Why.TIED] += 1
             continue
@@ -62,10 +70,19 @@ def read_module(model: nn.Module) -> Reading:
         "graph",
         architecture=_architecture(model),
         skipped=FrozenDict({str(why): n for why, n in sorted(skipped.items())}),
-        notes=() if sizes or len(named) < 2 else (_DEFINED,),
+        notes=_notes(len(named), len(free), bool(sizes)),
         copy=copy,
         contents=f"{convolutions} convolution{'s' * (convolutions != 1)}, none depthwise",
     )
+
+
+def _notes(layers: int, free: int, ran: bool) -> tuple[str, ...]:
+    """Return what a bank says where no forward pass could be made."""
+    if ran:
+        return ()
+    lost = f"{free} weights shaped like a depthwise layer's are left out: no convolution module has them, and no "
+    lost += "forward pass could show whether the network uses them so; its state_dict() is harvested by shape"
+    return ((_DEFINED,) if layers > 1 else ()) + ((lost,) if free else ())
 
 
 def unwrapped(model: Any) -> Any:
@@ -106,8 +123,9 @@ def is_depthwise(module: Any) -> bool:
 def _is_convolution(module: Any) -> bool:
     import torch
 
-    conditional = getattr(sys.modules.get("timm.layers.cond_conv2d"), "CondConv2d", torch.nn.Conv2d)
-    return isinstance(module, torch.nn.Conv2d | conditional)
+    others = (("timm.layers.cond_conv2d", "CondConv2d"), ("torch.ao.nn.quantized.modules.conv", "Conv2d"))
+    kinds = [getattr(sys.modules.get(name), kind, torch.nn.Conv2d) for name, kind in others]
+    return isinstance(module, (torch.nn.Conv2d, *kinds))
 
 
 def depthwise_modules(model: Any) -> list[tuple[str, Any]]:
@@ -115,21 +133,27 @@ def depthwise_modules(model: Any) -> list[tuple[str, Any]]:
     return [(name, module) for name, module in model.named_modules() if is_depthwise(module)]
 
 
-def output_sizes(forward: Any, modules: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+def output_sizes(
+    forward: Any, modules: Sequence[Any], shapes: Sequence[tuple[int, ...]], *, calls: Any = None
+) -> dict[int, tuple[int, ...]]:
     """Return each module's output height and width, by its index in `modules`, in order of first call.
 
-    `forward` is called with an image on the meta device, of each shape until a pass succeeds; {} if none does.
+    `forward` is called with an image on the meta device, of each shape until a pass succeeds; {} if none does. `calls`
+    adds the convolutions that no module makes (`mkfa.readers.called.watch`).
     """
     import torch
 
+    calls = contextlib.nullcontext() if calls is None else calls
+
     for shape in shapes:
         sizes: dict[int, tuple[int, ...]] = {}
+        calls.sizes = sizes
         handles = [
             module.register_forward_hook(lambda _m, _x, out, i=i, sizes=sizes: _note(sizes, i, out))
             for i, module in enumerate(modules)
         ]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), calls:
                 forward(torch.empty(shape, device="meta"))
             return sizes
         except Exception:  # a network may do anything that the meta device cannot
@@ -145,8 +169,8 @@ def _note(sizes: dict[int, tuple[int, ...]], i: int, out: Any) -> None:
 
 
 @contextlib.contextmanager
-def _on_meta(model: Any) -> Iterator[Any]:
-    """Yield a function that runs the network with parameters and buffers on the meta device.
+def _on_meta(model: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Yield a function that runs the network with parameters and buffers on the meta device, and these by name.
 
     Batch statistics go to copies, torch's random state is restored, and compiled parts run uncompiled. Pruning and the
     older normalisations of weights set the attribute `weight` in a forward pass; it is restored.
@@ -160,17 +184,27 @@ def _on_meta(model: Any) -> Iterator[Any]:
         if isinstance(value, torch.Tensor)
     ]
 
-    on_meta = {name: tensor.detach().to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in named}
+    stand_ins = {id(tensor): on_meta[name] for name, tensor in named}
 
-    def forward(images: Any) -> Any:
-        return torch.func.functional_call(model, on_meta, (images,))
+    def forward(images: Any) -> Any:  # torch.func.functional_call does not give shared modules their parameters back
+        owners = [owner for module in model.modules() for owner in (module._parameters, module._buffers)]
+        own = [(owner, key, value) for owner in owners for key, value in owner.items() if value is not None]
+        try:
+            for owner, key, value in own:
+                owner[key] = stand_ins[id(value)]
+            return model(images)
+        finally:
+            for owner, key, value in own:
+                owner[key] = value
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         if any(hasattr(module, "_orig_mod") for module in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
-            yield forward
+            yield forward, on_meta
         finally:
             for attributes, name, value in kept:
                 attributes[name] = value
@@ -182,6 +216,10 @@ def _input_shapes(model: Any) -> list[tuple[int, ...]]:
     Batches have two images, since batch normalisation in training mode refuses one.
     """
     config = getattr(model, "pretrained_cfg", None)
+    nodes = [node for node in getattr(getattr(model, "graph", None), "nodes", ()) if node.op == "placeholder"]
+    images = [node.meta.get("val") for node in nodes]  # torch.export keeps the shapes that the network was exported for
+    if exported := [tuple(map(int, image.shape)) for image in images if getattr(image, "ndim", 0) == 4]:
+        return exported
     stated = getattr(model, "image_shape", None) or (config.get("input_size") if isinstance(config, Mapping) else None)
     channels = [int(m.in_channels) for m in model.modules() if _is_convolution(m) and m.groups == 1]
     usual = [(n, _USUAL_SIZE, _USUAL_SIZE) for n in (*sorted(channels[:8], key=lambda n: n not in (1, 3)), 3)]
@@ -200,7 +238,7 @@ def in_order(named: Sequence[tuple[str, Any]], sizes: Mapping[int, tuple[int, ..
         last = called.get(i, last)
         after.append(last)
     places = sorted(range(len(named)), key=lambda i: (after[i], i not in called, i))
-    keys = [f"{name.replace('_orig_mod.', '')}.weight" for name, _ in named]
+    keys = [getattr(module, "key", f"{name}.weight").replace("_orig_mod.", "") for name, module in named]
     return [(keys[i], named[i][1], 0 if isotropic else stage_of(keys[i])) for i in places]
 
 
@@ -217,10 +255,15 @@ def _weight(module: Any) -> Any:
     try:
         for part in parts:
             part.training = False
-        return module.weight
+        weight = module.weight
+        return weight() if callable(weight) else weight  # a quantised layer has a method
     finally:
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
+
+
+def _bias(module: Any) -> Any:
+    return module.bias() if callable(module.bias) else module.bias
 
 
 def graph_layer(key: str, module: Any, stage: int, *, weight: Any = None) -> GraphLayer:
@@ -232,7 +275,7 @@ def graph_layer(key: str, module: Any, stage: int, *, weight: Any = None) -> Gra
         stride=_pair(module.stride),
         dilation=_pair(module.dilation),
         multiplier=int(module.out_channels) // int(module.in_channels),
-        has_bias=module.bias is not None,
+        has_bias=_bias(module) is not None,
         stage=stage,
         experts=int(getattr(module, "num_experts", 0)),
         kernel=_pair(module.kernel_size),
@@ -243,7 +286,7 @@ def _read_layer(layer: GraphLayer, module: Any, weight: Any) -> DepthwiseLayer:
     return DepthwiseLayer(
         key=layer.key,
         weight=to_numpy(weight).reshape(-1, *layer.kernel),
-        bias=to_numpy(module.bias).reshape(-1) if layer.has_bias else None,
+        bias=to_numpy(_bias(module)).reshape(-1) if layer.has_bias else None,
         dtype=str(weight.dtype).removeprefix("torch."),
         stride=layer.stride,
         dilation=layer.dilation,

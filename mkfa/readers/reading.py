@@ -14,7 +14,7 @@ from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.storage import files
 
-FORMATS = "safetensors, PyTorch (.pth .pt .ckpt .bin), TorchScript, ONNX, TFLite, Keras or TensorFlow.js"
+FORMATS = "safetensors, PyTorch (.pth .pt .pt2 .ckpt .bin), TorchScript, ONNX, TFLite, Keras or TensorFlow.js"
 
 
 class Why(StrEnum):
@@ -30,6 +30,7 @@ class Why(StrEnum):
     THREE_D = "3-D convolution"
     GROUPED = "grouped convolution with several channels a group"
     TIED = "tied copy"
+    FIXED = "fixed kernel, the same in every channel"
     SHARED = "further use of weights that are listed already"
 
 

@@ -160,3 +160,96 @@ def test_computed_weights_are_those_of_the_network_which_stays_as_it_is(how):
     if how != "old spectral norm":
         for (_, weight), layer in zip(bank.iter_layers(), net[1:], strict=True):
             np.testing.assert_allclose(weight, layer.weight.detach()[:, 0].numpy(), rtol=1e-5)
+
+
+class Shared(nn.Module):
+    """One depthwise module in three places, and a second module with the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.again = nn.ModuleList([nn.Conv2d(8, 8, 3, groups=8, padding=1)] * 3)
+        self.tied = nn.Conv2d(8, 8, 3, groups=8)
+        self.tied.weight = self.again[0].weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stem(images)
+        for module in self.again:
+            x = module(x)
+        return self.tied(x)
+
+
+def test_shared_modules_get_their_parameters_back():
+    net = Shared()
+    kept = dict(net.named_parameters(remove_duplicate=False))
+    bank = mkfa.harvest(net)
+    assert [x.name for x in bank.layers] == ["again.0.weight"] and bank.provenance.notes == ()
+    np.testing.assert_array_equal(bank.of_layer(0).weight, net.tied.weight.detach()[:, 0].numpy())
+    assert all(p is kept[name] for name, p in net.named_parameters(remove_duplicate=False))
+
+
+class Called(nn.Module):
+    """A depthwise layer that calls the function, after one that is a module; a fixed smoothing; a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 1, 3, 5))
+        self.shift = nn.Parameter(torch.randn(8))
+        self.smooth = nn.Parameter(torch.randn(1, 1, 3, 3).repeat(8, 1, 1, 1))
+        self.register_buffer("edges", torch.randn(8, 1, 3, 3))
+        self.unused = nn.Parameter(torch.randn(8, 1, 3, 3))
+        self.first = nn.Conv2d(3, 6, 3, groups=3)
+        self.pw = nn.Conv2d(6, 8, 1)
+        self.last = nn.Conv2d(8, 8, 3, groups=8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.pw(self.first(images))
+        for weight in (self.smooth, self.edges):
+            x = nn.functional.conv2d(x, weight, groups=8)
+        x = nn.functional.conv2d(x, self.kernel, self.shift, stride=2, dilation=(1, 3), groups=8)
+        return self.last(x)
+
+
+def test_convolutions_that_are_called_as_functions_are_found():
+    net = Called()
+    bank = mkfa.harvest(net)
+    facts = [(x.name, x.kh, x.kw, x.stride, x.dilation, x.multiplier, x.has_bias) for x in bank.layers]
+    assert facts == [
+        ("first.weight", 3, 3, (1, 1), (1, 1), 2, True),
+        ("kernel", 3, 5, (2, 2), (1, 3), 1, True),
+        ("last.weight", 3, 3, (1, 1), (1, 1), 1, True),
+    ]
+    np.testing.assert_array_equal(bank.of_layer(1).weight, net.kernel.detach()[:, 0].numpy())
+    np.testing.assert_array_equal(bank.of_layer(1).bias, net.shift.detach().numpy())
+    assert bank.provenance.skipped == {"fixed kernel, the same in every channel": 1}
+    net.forward = lambda images: 1 / 0
+    bank = mkfa.harvest(net)
+    assert [x.name for x in bank.layers] == ["first.weight", "last.weight"]
+    assert "3 weights shaped like a depthwise layer's are left out" in " ".join(bank.provenance.notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_network_in_memory():
+    engines = torch.backends.quantized.supported_engines
+    if not {"qnnpack", "fbgemm"} & {*engines}:
+        pytest.skip("this torch has no quantised convolutions")
+    before, torch.backends.quantized.engine = torch.backends.quantized.engine, engines[-1]
+    try:
+        layer = torch.ao.nn.quantized.Conv2d(8, 8, 3, groups=8, dilation=2)
+        weight = torch.quantize_per_tensor(torch.randn(8, 1, 3, 3), 0.02, 0, torch.qint8)
+        layer.set_weight_bias(weight, torch.arange(8.0))
+        bank = mkfa.harvest(nn.Sequential(nn.Identity(), layer))
+    finally:
+        torch.backends.quantized.engine = before
+    assert [(x.name, x.dilation, x.dtype, x.has_bias) for x in bank.layers] == [("1.weight", (2, 2), "qint8", True)]
+    np.testing.assert_array_equal(bank.of_layer(0).weight, weight.dequantize()[:, 0].numpy())
+    np.testing.assert_array_equal(bank.of_layer(0).bias, np.arange(8))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("how", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(1, 3, 16, 16))])
+def test_scripted_and_traced_networks_in_memory_tell_stride_and_dilation(model, how):
+    bank = mkfa.harvest(how(model.eval()))
+    found = {x.name: (x.stride, x.dilation, x.multiplier) for x in bank.layers}
+    assert found == {"early.weight": ((2, 2), (1, 1), 1), "late.weight": ((1, 1), (2, 2), 2)}
+    assert bank.provenance.rule == "graph"

@@ -226,8 +226,11 @@ def _module_parts(state: dict[Any, Any], path: Path, found: Contents) -> Iterato
             yield (*path, _text(key)), part, True
 
 
-def _convolution(state: Mapping[Any, Any], key: str) -> GraphLayer | str | None:
-    """Return the depthwise layer of a convolution, or why it is none; None if the module is not a convolution."""
+def convolution(state: Mapping[Any, Any], key: str) -> GraphLayer | str | None:
+    """Return the depthwise layer of a convolution by the attributes of its module, or why it is none.
+
+    None if they are not those of a convolution.
+    """
     facts = [state.get(name) for name in ("in_channels", "out_channels", "groups")]
     if not all(type(n) is int and 0 < n < 1 << 31 for n in facts):
         return None
@@ -350,7 +353,7 @@ def note_packed(found: Contents, key: str, config: Sequence[int]) -> None:
 def _note_convolution(state: Mapping[Any, Any], path: Path, found: Contents) -> None:
     """Note what the attributes of a module say of its weight, if it is a convolution; `path` is the weight's."""
     key = _joined(path, found)
-    fact = _convolution(state, key) if key else None
+    fact = convolution(state, key) if key else None
     if fact is not None:
         found.budget.produce(_BYTES_A_PART)
         found.facts[key] = fact

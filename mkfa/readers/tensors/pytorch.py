@@ -74,8 +74,11 @@ def _open_zip(path: Path, f: FileIO, size: int, budget: Budget) -> TorchFile:
     records = _records(f, size, path)
     pickles = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
-        if any(name.endswith("archive_format") for name in records):
-            raise SourceError(path, "is a torch.export archive", "save the module's state_dict() as safetensors")
+        if exported := next((name for name in records if name.endswith("archive_format")), ""):
+            from mkfa.readers.tensors.exported import open_exported
+
+            top = exported.removesuffix("archive_format")
+            return open_exported(path, f, {name.removeprefix(top): r for name, r in records.items()}, budget=budget)
         raise SourceError(path, "is a zip file, but not PyTorch's", "unpack it and give the checkpoint in it")
     top = pickles[0].removesuffix("data.pkl")
     constants = records.get(f"{top}constants.pkl")

@@ -28,7 +28,7 @@ from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 from mkfa.readers.tensors.view import View
 
 TIED = str(Why.TIED)
-FIXED = "fixed kernel, the same in every channel"
+FIXED = str(Why.FIXED)
 OUTSIDE = "not in the architecture's graph"
 
 

@@ -20,7 +20,7 @@ from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shards_b
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 
-_PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+_PICKLES = (".bin", ".pth", ".pt", ".pt2", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)

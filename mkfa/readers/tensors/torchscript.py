@@ -37,10 +37,10 @@ def convolutions(f: FileIO, top: str, budget: Budget) -> dict[str, Mapping[str, 
         starts = [*_CLASS.finditer(text)]
         ends = [*(match.start() for match in starts[1:]), len(text)]
         for match, end in zip(starts, ends, strict=False):
-            calls = _CALL.findall(text, match.end(), end)
+            calls = {*_CALL.findall(text, match.end(), end)}  # a traced module that is used twice has its call twice
             if len(calls) != 1:
                 continue
-            kind, stride, dilation, transposed, groups = calls[0]
+            kind, stride, dilation, transposed, groups = calls.pop()
             found[f"{package}.{match[1]}"] = {
                 "stride": _numbers(stride),
                 "dilation": _numbers(dilation or "1, 1"),
