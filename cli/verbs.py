@@ -13,8 +13,9 @@ import typer
 from typer.core import TyperCommand
 
 from mkfa.cli.shared.interrupts import INTERRUPTS
-from mkfa.cli.shared.options import Group, Quiet, Verbose, add, flag, option
+from mkfa.cli.shared.options import Config, Group, Quiet, Verbose, add, flag, option
 from mkfa.cli.shared.printing import VOICE, clean, warn
+from mkfa.cli.shared.settings import SETTINGS
 from mkfa.cli.shared.streams import emit, output_error
 
 VERBS = {
@@ -105,6 +106,7 @@ class Verbs(Group):  # type: ignore[misc]
         from mkfa.storage.heading import set_command
 
         set_command(shlex.join(["mkfa", *args]))
+        SETTINGS.start(args)
         VOICE.quiet = VOICE.verbose = False
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
@@ -142,6 +144,7 @@ def options(
     context: typer.Context,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    config: Annotated[Path | None, Config] = None,
     log_file: Annotated[
         Path | None, option("--log-file", "FILE", "Append what is printed and done here.", callback=_log_file)
     ] = None,
@@ -210,7 +213,7 @@ def report(error: BaseException) -> int:
     known = error if isinstance(error, MkfaError) else _as_sentence(error)
     emit(clean(f"mkfa: {known}", err=True), err=True)
     _log(str(known), error=True)
-    if "--json" in sys.argv:
+    if "--json" in (*sys.argv, *SETTINGS.taken):
         from mkfa.cli.shared.printing import print_json
         from mkfa.storage.heading import heading
 

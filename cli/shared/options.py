@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mkfa.cli.shared.printing import VOICE, warn
+from mkfa.cli.shared.settings import SETTINGS, read_config
 from mkfa.engines.choice import ENGINES
 from mkfa.figures import inches
 
@@ -311,10 +312,22 @@ Quiet = Annotated[bool, flag("--quiet -q", "Print nothing but errors and what --
 Verbose = Annotated[bool, flag("--verbose -v", "Say on stderr what is done, with times.", callback=_be_verbose)]
 
 
+Config = option(
+    "--config",
+    "FILE",
+    "Take options from a TOML file: a table for each verb, keys like the options; those given here win.",
+    callback=read_config,
+    is_eager=True,
+)
+
+
 @dataclass(frozen=True)
 class Everywhere:
     """Options of every verb, which may also follow its name."""
 
+    config: Annotated[Path | None, option("--config", "FILE", "", hidden=True, is_eager=True, callback=read_config)] = (
+        None
+    )
     quiet: Annotated[bool, flag("--quiet -q", "", hidden=True, callback=_be_quiet)] = False
     verbose: Annotated[bool, flag("--verbose -v", "", hidden=True, callback=_be_verbose)] = False
 
@@ -341,7 +354,9 @@ class Command(_Spelled, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Replace former spellings by present ones, then parse."""
-        return super().parse_args(ctx, present_spelling(args, self.former))
+        words = present_spelling(args, self.former)
+        parsed: list[str] = SETTINGS.parse(ctx, args, lambda: super(Command, self).parse_args(ctx, words))
+        return parsed
 
 
 class Group(_Spelled, TyperGroup):
@@ -354,7 +369,11 @@ class Group(_Spelled, TyperGroup):
         if self.for_paths and args and args[0] not in self.commands and Path(args[0]).expanduser().exists():
             args = [self.for_paths, *args]
         cut = next((i for i, word in enumerate(args) if word in self.commands), len(args))
-        return super().parse_args(ctx, [*present_spelling(args[:cut], self.former), *args[cut:]])
+        words = [*present_spelling(args[:cut], self.former), *args[cut:]]
+        if cut < len(args):  # the options of a file are for the list, not for the verb that follows
+            return super().parse_args(ctx, words)
+        parsed: list[str] = SETTINGS.parse(ctx, args, lambda: super(Group, self).parse_args(ctx, words))
+        return parsed
 
 
 def present_spelling(args: Sequence[str], former: Mapping[str, str]) -> list[str]:
