@@ -7,7 +7,7 @@ be repeated and for values joined by commas, tables for repeated NAME=VALUE. Opt
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,8 @@ class Settings:
         """Forget the file of an earlier command; `words` are those of this one."""
         self.path, self.tables, self.words, self.taken = None, {}, words, ()
 
-    def read(self, path: Path) -> None:
+    def read(self, path: Path, verbs: Collection[str]) -> None:
         """Read a file; raises MkfaError: it cannot be read, is not TOML, or names something that is not a verb."""
-        from mkfa.cli.verbs import VERBS
         from mkfa.training.recipe import parse_toml
 
         try:
@@ -44,10 +43,10 @@ class Settings:
             raise MkfaError(path, f"is not valid TOML ({error})", "correct the file") from None
         for name, table in tables.items():
             if not isinstance(table, dict):
-                remedy = f"put it into the table of a verb, such as [{next(iter(VERBS))}]"
+                remedy = f"put it into the table of a verb, such as [{next(iter(verbs))}]"
                 raise MkfaError(path, f"sets {name!r} outside of a table", remedy)
-            if _spelled(name) not in VERBS:
-                remedy = nearest(_spelled(name), VERBS) or "'mkfa --help' lists the verbs"
+            if _spelled(name) not in verbs:
+                remedy = nearest(_spelled(name), verbs) or "'mkfa --help' lists the verbs"
                 raise MkfaError(path, f"has a table [{name}], which is not a verb", remedy)
         self.path, self.tables = path, tables
 
@@ -123,7 +122,8 @@ SETTINGS = Settings()
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Read the file of --config: before a verb for it, after a verb at once, as the other options need it."""
     if path is not None:
-        SETTINGS.read(path)
+        root: Any = context.find_root().command
+        SETTINGS.read(path, root.commands)
         if context.parent is not None:
             context.default_map = SETTINGS.defaults(context)
     return path

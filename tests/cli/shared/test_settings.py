@@ -13,6 +13,7 @@ from mkfa.cli import app as command_line
 from mkfa.cli.shared.settings import SETTINGS
 from mkfa.cli.verbs import VERBS, load_verb
 from mkfa.errors import MkfaError
+from mkfa.results.archive import bundled_file, read_experiments
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def answer(run, *words):
     return found
 
 
+EXPERIMENT = read_experiments(bundled_file())[0].name
 ASSIGN = '[assign]\nbasis = "eight"\ndraws = 99\nkernel_size = ["3x3"]\nstore = false\njson = true\n'
 
 
@@ -78,11 +80,11 @@ def test_results_record_the_command_that_needs_no_file(mkfa, lab, tmp_path):
 
 
 def test_a_verb_of_a_verb_has_its_own_table(mkfa, lab):
-    lab('[runs]\nfrom = "bundled"\nexperiment = "letters-sensitive"\n[runs.compare]\nby = ["arm", "layers"]')
+    lab(f'[runs]\nfrom = "bundled"\nexperiment = "{EXPERIMENT}"\n[runs.compare]\nby = ["arm", "layers"]')
     listed = answer(mkfa, "--config", "lab.toml", "runs", "--json")
-    assert {run["experiment"] for run in listed["runs"]} == {"letters-sensitive"}
-    assert listed["command"] == "mkfa runs --from bundled --experiment letters-sensitive --json"
-    place = ("--from", "bundled", "--experiment", "letters-sensitive", "--json")
+    assert {run["experiment"] for run in listed["runs"]} == {EXPERIMENT}
+    assert listed["command"] == f"mkfa runs --from bundled --experiment {EXPERIMENT} --json"
+    place = ("--from", "bundled", "--experiment", EXPERIMENT, "--json")
     compared = answer(mkfa, "--config", "lab.toml", "runs", "compare", *place)
     assert compared["tables"] == answer(mkfa, "runs", "compare", "--by", "arm,layers", *place)["tables"]
 
@@ -193,11 +195,11 @@ def test_every_option_of_every_verb_can_stand_in_a_file(verb, tmp_path):
         path = tmp_path / "all.toml"
         path.write_text(f"[{table}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
         SETTINGS.start([])
-        SETTINGS.read(path)
+        SETTINGS.read(path, VERBS)
         expected = {p.name: True if p.is_flag else ["x", "y"] if p.multiple else "x" for p in known.values()}
         assert SETTINGS.defaults(context) == expected
         path.write_text(f"[{table}]\nnosuch = 1")
-        SETTINGS.read(path)
+        SETTINGS.read(path, VERBS)
         with pytest.raises(MkfaError, match="unknown option 'nosuch'"):
             SETTINGS.defaults(context)
     SETTINGS.start([])
