@@ -11,6 +11,7 @@ from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.banks.quality import LayerQualities
@@ -129,7 +130,7 @@ def _print_classes(summary: AssignmentSummary) -> None:
         (c.title, c.filters, _share(c.share), _interval(c.low, c.high), c.median_r2, _share(c.on), _share(c.null_share))
         for c in shown
     ]
-    title = f"{summary.bank}: {summary.filters:,} filters, basis {summary.basis}"
+    title = f"{summary.bank}: {counted(summary.filters, 'filter')}, basis {summary.basis}"
     columns = ("class", "filters", "share", "95 %, over layers", "median R²", "on", f"share, {summary.null}")
     every = [x.beyond_low for k in summary.kinds for x in k.coverage] + [x.beyond_low for x in summary.whole]
     absent = any(low != low for low in (*(c.low for c in shown), *every))
@@ -213,7 +214,7 @@ def _sentences(summary: AssignmentSummary) -> list[str]:
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
         f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R²: "
         "read a single class with its margin.",
-        f"Nulls: {summary.draws:,} filters for each size and null, seed {summary.seed}; "
+        f"Nulls: {counted(summary.draws, 'filter')} for each size and null, seed {summary.seed}; "
         "intervals: jackknife over layers.",
     ]
     if any(summary.unscored.values()):

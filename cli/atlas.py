@@ -9,6 +9,7 @@ from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import percent, print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import STRICT
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.clusters.atlas import Atlas
@@ -81,8 +82,8 @@ def print_atlas(result: Atlas) -> None:
         left=0,
         notes=[
             f"R²: mean cos² with the prototype. Recurs: adjusted Rand between halves ({STABLE} or more is good).",
-            f"Null: {described(result.null)}, no patterns; {choice.nulls} clouds of {choice.sample} filters, "
-            f"seed {choice.seed}.",
+            f"Null: {described(result.null)}, no patterns; {counted(choice.nulls, 'cloud')} of "
+            f"{counted(choice.sample, 'filter')}, seed {choice.seed}.",
         ],
     )
     say(f"Choice: {choice.reason}")
@@ -104,12 +105,12 @@ def print_atlas(result: Atlas) -> None:
         "Recurs: Jaccard index on random halves (0.75 and above recurs, under 0.5 dissolves).",
     ]
     if len(result.pool.banks) > MOST_BANKS:
-        notes.append(f"Shares of the {len(result.pool.banks)} banks: see --json or --out.")
+        notes.append(f"Shares of the {counted(len(result.pool.banks), 'bank')}: see --json or --out.")
     print_table("Clusters", columns, table, left=2, notes=notes)
     real, null = (f"{x.mean():.3f} ({x.min():.3f} to {x.max():.3f})" for x in (stable.seeds, stable.null_seeds))
-    say(f"Over {stable.refits} seeds: adjusted Rand {real}; null {null}.")
+    say(f"Over {counted(stable.refits, 'seed')}: adjusted Rand {real}; null {null}.")
     say(
-        f"By density (HDBSCAN, {len(result.density_row)} filters): {result.density.count} dense regions, "
-        f"{percent(result.density.outside)} of filters in none; null: {result.null_density.count}, "
-        f"{percent(result.null_density.outside)} in none."
+        f"By density (HDBSCAN, {counted(len(result.density_row), 'filter')}): "
+        f"{counted(result.density.count, 'dense region')}, {percent(result.density.outside)} of filters in none; "
+        f"null: {result.null_density.count}, {percent(result.null_density.outside)} in none."
     )

@@ -13,6 +13,7 @@ from mkfa.cli.shared.options import OUTPUT, Force, Json, OutFolder, Running, add
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote
 from mkfa.cli.shared.progress import shown
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.evidence.verdict import Claims, Judgement
@@ -137,7 +138,7 @@ def show(found: Claims) -> None:
 
     dates = sorted({j.judged for j in found.judgements if j.judged})
     notes = [
-        f"{len(rows)} claims: {count_states(found.judgements)}.",
+        f"{counted(len(rows), 'claim')}: {count_states(found.judgements)}.",
         "As printed: the paper's own numbers, without seeds or error bars, by the same rules.",
         "'mkfa claims list C12' says everything about one; 'mkfa claims run C12' trains what it lacks.",
     ]
@@ -182,7 +183,7 @@ def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> No
         say(f"Setting: {v.scale.name} scale, {v.scale.text}; {v.basis}.")
     if v.effect is not None and not v.printed:
         e = v.effect
-        facts = [e.sample or f"{v.seeds} seeds"]
+        facts = [e.sample or counted(v.seeds, "seed")]
         if e.sensitivity == e.sensitivity:
             facts.append(f"sensitivity {sensitivity_text(e)}")
         if e.detectable == e.detectable:

@@ -15,6 +15,7 @@ from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.similarity.measures.table import MEASURES
 from mkfa.similarity.settings import PAIR_NULLS, PRIMARY
 from mkfa.tables import Table
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.similarity.comparison import Comparison
@@ -142,7 +143,7 @@ def _print_comparison(result: Comparison) -> None:
 
     settings = result.settings
     for kind in result.kinds:
-        each = f"{kind.n} filters of each, of {kind.usable[0]} and {kind.usable[1]}"
+        each = f"{counted(kind.n, 'filter')} of each, of {kind.usable[0]:,} and {kind.usable[1]:,}"
         names = [f"{name} {'^' * MEASURES.find(name).alike_is_more}".strip() for name in kind.measures]
         intervals = [f"{low:.3f} {high:.3f}" for low, high in kind.interval.T]
         intervals = ["–" if "nan" in text else text for text in intervals]
@@ -155,7 +156,7 @@ def _print_comparison(result: Comparison) -> None:
             list(zip(names, *numbers, differ, strict=True)),
             notes=_place_notes(kind, settings),
         )
-        draws = ", ".join(f"{m} draws" for m in sorted({n.m for n in kind.nulls}))
+        draws = ", ".join(counted(m, "draw") for m in sorted({n.m for n in kind.nulls}))
         names = [f"{name} (primary)" if name == PRIMARY[0] and kind.primary else name for name in kind.measures]
         cells = [column for n in kind.nulls for column in (n.mean, n.p)]
         print_table(
@@ -174,13 +175,13 @@ def _print_comparison(result: Comparison) -> None:
 
 def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
     notes = [
-        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, {settings.splits} "
-        f"splits of each; layers: every other layer against the rest; ceiling: {kind.ceiling_null}; fraction: 0 at "
-        f"the floor, 1 at the ceiling; strictest: the same with the null whose mean is most alike in place of the "
-        f"ceiling ({_strictest_nulls(kind)}); –: the null's draws are as alike as halves of one network, or more. "
-        f"95 %: {_intervals(kind)}. p differ: "
-        f"{kind.exchange.m} exchanges of layers between the banks, {kind.exchange.per_layer} filters of each layer"
-        f"{_not_exchanged(kind)}. Seed {settings.seed}."
+        f"^: more is more alike; the others are distances. Floor: disjoint halves of one bank, "
+        f"{counted(settings.splits, 'split')} of each; layers: every other layer against the rest; ceiling: "
+        f"{kind.ceiling_null}; fraction: 0 at the floor, 1 at the ceiling; strictest: the same with the "
+        f"null whose mean is most alike in place of the ceiling ({_strictest_nulls(kind)}); –: the null's draws "
+        "are as alike as halves of one network, or more. "
+        f"95 %: {_intervals(kind)}. p differ: {counted(kind.exchange.m, 'exchange')} of layers between the banks, "
+        f"{counted(kind.exchange.per_layer, 'filter')} of each layer{_not_exchanged(kind)}. Seed {settings.seed}."
     ]
     if "coverage" in kind.measures:
         one, other = kind.directed_at
@@ -189,7 +190,7 @@ def _place_notes(kind: KindComparison, settings: CompareSettings) -> list[str]:
             "other way round."
         )
     if kind.all_filters:
-        names, sizes = ", ".join(kind.all_filters), f"{kind.usable[0]} and {kind.usable[1]}"
+        names, sizes = ", ".join(kind.all_filters), f"{kind.usable[0]:,} and {kind.usable[1]:,}"
         notes.append(
             f"{names}: of all {sizes} usable filters, as its value falls with their number; without floor and chance."
         )
@@ -211,7 +212,7 @@ def _not_exchanged(kind: KindComparison) -> str:
     texts = []
     for which, names in zip(("first", "second"), kind.exchange.left_out, strict=True):
         if names:
-            text = f"{len(names)} layer{'s' * (len(names) > 1)} of the {which} bank"
+            text = f"{counted(len(names), 'layer')} of the {which} bank"
             texts.append(text + (f" ({', '.join(names)})" if len(names) <= 3 else ""))
     return f", without {' and '.join(texts)}, which have fewer" if texts else ""
 
@@ -231,7 +232,7 @@ def _null_notes(kind: KindComparison) -> list[str]:
     (i, name), pairs = kind.by_layer[0], len(kind.layers_a) * len(kind.layers_b)
     counts = ", ".join(f"{n.null} {int((n.layer_p_max[i] <= 0.05).sum())}" for n in kind.nulls)
     slow = {int(d): name for n in kind.nulls for name, d in zip(kind.measures, n.draws, strict=True) if 0 < d < n.m}
-    notes = [f"{name}: {d} draws." for d, name in slow.items()]
+    notes = [f"{name}: {counted(d, 'draw')}." for d, name in slow.items()]
     if kind.primary:
         notes.append(f"Primary: {' under '.join(PRIMARY)}, chosen beforehand. All else is exploratory.")
     elif any(null.null == "covariance" for null in kind.nulls):
@@ -245,7 +246,10 @@ def _null_notes(kind: KindComparison) -> list[str]:
     ]
     m = min(n.m for n in kind.nulls)
     if pairs > 0.05 * (m + 1):
-        notes.append(f"(Holm over {pairs} pairs would need {20 * pairs - 1} draws before any pair could pass.)")
+        notes.append(
+            f"(Holm over {counted(pairs, 'pair')} would need {counted(20 * pairs - 1, 'draw')} "
+            "before any pair could pass.)"
+        )
     return notes
 
 
@@ -269,12 +273,12 @@ def _print_trend(kind: KindComparison, a: str, b: str) -> None:
     if all(p != p for p in trend.p):
         return
     names = ("difference of relative depth", f"depth in {a}", f"depth in {b}")
-    how = f"under {trend.null}; {trend.m} permutations of layers"
+    how = f"under {trend.null}; {counted(trend.m, 'permutation')} of layers"
     if not kind.same:
         how = (
-            f"over {trend.m} turned banks, for the difference without what each layer has in general. The larger p of "
-            f"two: of the turned banks, all filters of {b} rotated together at random, which keeps how its layers "
-            "change with depth, and of as many permutations of layers. Where both have the same patterns, in "
+            f"over {counted(trend.m, 'turned bank')}, for the difference without what each layer has in general. The "
+            f"larger p of two: of the turned banks, all filters of {b} rotated together at random, which keeps how its "
+            "layers change with depth, and of as many permutations of layers. Where both have the same patterns, in "
             "proportions that change with depth for reasons of their own, 11 to 17 % of made pairs pass"
         )
     print_table(
@@ -290,12 +294,14 @@ def _print_primary(result: Comparisons) -> None:
         return
     rows = [(f"{t.a}, {t.b}", t.kind, t.value, t.null_mean, t.p, t.p_holm) for t in result.primary]
     tests = result.tests
-    notes = [f"Holm: adjusted over {tests} test{'s' * (tests != 1)}, pairs and kernel sizes."]
+    notes = [f"Holm: adjusted over {counted(tests, 'test')}, pairs and kernel sizes."]
     for family in result.families:
         notes.append(f"{', '.join(family)}: one parent, so they count as one bank and are not tested with each other.")
     m = min(t.m for t in result.primary)
     if tests > 0.05 * (m + 1):
-        notes.append(f"With {m} draws none of {tests} tests can pass; give at least {20 * tests - 1}.")
+        notes.append(
+            f"With {counted(m, 'draw')} none of {counted(tests, 'test')} can pass; give at least {20 * tests - 1}."
+        )
     measure, null = PRIMARY
     columns = ("banks", "kernel", measure, f"under {null}", "p", "p (Holm)")
     print_table(f"Primary tests: {measure} under {null}", columns, rows, left=2, notes=notes)

@@ -9,6 +9,7 @@ import typer
 
 from mkfa.cli.shared.options import Json, option
 from mkfa.cli.shared.printing import print_list, print_table, say
+from mkfa.words import counted
 
 EXTRAS = {"onnx": "harvest .onnx files", "tflite": "harvest .tflite files", "tensorboard": "train --tensorboard"}
 EXTRAS |= {"pandas": "to_frame() in Python", "ray": "train --engine ray"}
@@ -71,7 +72,10 @@ def _devices() -> list[dict[str, Any]]:
     try:
         import torch
 
-        found = [f"cpu ({cores()} cores)", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
+        found = [
+            f"cpu ({counted(cores(), 'core')})",
+            *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        ]
         found += ["mps"] if torch.backends.mps.is_available() else []
     except Exception as error:  # a broken installation raises anything
         return [_check("devices", "fails", f"torch cannot be loaded ({type(error).__name__}: {error})")]

@@ -11,6 +11,7 @@ from mkfa.cli.shared.options import DOMAIN, OUTPUT, Force, Json, Width, add, fla
 from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.images.domain import Domain
@@ -137,7 +138,8 @@ def pack(
     for skipped, problem in list(zip(done.skipped, done.problems, strict=True))[:_NAMED]:
         warn(f"{skipped} was left out as it cannot be decoded: {problem}")
     if len(done.skipped) > _NAMED:
-        warn(f"{len(done.skipped) - _NAMED} more images cannot be decoded and were left out; --json lists them")
+        more = counted(len(done.skipped) - _NAMED, "more image was", "more images were")
+        warn(f"{more} left out as undecodable; --json lists all")
     domain = read_domain(done.path)
     found = overview(domain, notes=done.notes)
     _draw(domain, contact_sheet, width, force)
@@ -146,7 +148,7 @@ def pack(
         return
     left = f", {len(done.skipped)} left out" if done.skipped else ""
     again = f" ({done.resumed} were there already)" if done.resumed else ""
-    say(f"Packed {done.train} train and {done.test} test images{left}{again}.")
+    say(f"Packed {done.train} train and {counted(done.test, 'test image')}{left}{again}.")
     _say_overview(found)
     say_wrote(done.path, contact_sheet)
 

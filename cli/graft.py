@@ -12,6 +12,7 @@ from mkfa.cli.shared.options import NETWORK, RUNNING, Seed, option
 from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say, warn, words
 from mkfa.cli.shared.progress import shown
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.grafts.estimates import Estimate
@@ -175,7 +176,7 @@ def _print_sizes(result: Graft, norm: str) -> None:
     columns = ("vocabulary", "", "filters", "same answer", "95 %", "KL", "correlation", "|cos|", "accuracy")
     kept = 9 if labelled else 8
     print_table(
-        f"{result.network}: answers on {result.asked} images of {result.images}, batch statistics {norm}",
+        f"{result.network}: answers on {counted(result.asked, 'image')} of {result.images}, batch statistics {norm}",
         columns[:kept],
         [row[:kept] for row in rows],
         left=2,

@@ -12,6 +12,7 @@ from mkfa.cli.shared.options import OUTPUT, Force, Json, flag, option
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_list, print_table, say, say_wrote, warn
 from mkfa.cli.shared.progress import shown
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.readers.collect import HarvestedBank
@@ -87,7 +88,7 @@ def harvest(
     if len(wanted) > 1 and (out or name):
         raise MkfaError(
             "--out and --name",
-            f"name one bank, but there are {len(wanted)} networks",
+            f"name one bank, but there are {counted(len(wanted), 'network')}",
             "leave them out: each bank goes into the library under its network's name",
         )
     if out is not None:

@@ -9,6 +9,7 @@ from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import STRICT
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.clusters.keys import Keys
@@ -76,13 +77,14 @@ def print_keys(result: Keys) -> None:
     columns = ("keys", "R²", "null R²", "lead", "null by these", "covered", "null covered")
     print_table("How many keys?", columns, rows, left=0)
     say(
-        f"R²: mean of each filter's best key. Covered: share with R² of {COVERED} or more. Null: {result.nulls} "
-        f"libraries of {described(result.null)} with keys of their own; 'null by these': null filters explained by "
-        f"the real keys. {result.sample} filters, seed {result.seed}."
+        f"R²: mean of each filter's best key. Covered: share with R² of {COVERED} or more. Null: "
+        f"{counted(result.nulls, 'library', 'libraries')} of {described(result.null)} with keys of their "
+        "own; 'null by these': null filters explained by the real keys. "
+        f"{counted(result.sample, 'filter')}, seed {result.seed}."
     )
     say(f"Choice: {result.reason}")
-    counted = int(result.pool.counted.sum())
-    say(f"All {counted} filters: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
+    usable = int(result.pool.counted.sum())
+    say(f"All {counted(usable, 'filter')}: mean R² {clusters.energy:.3f}, covered {100 * result.coverage:.0f}%.")
     say("")
     names = ("nearest", "cosine", "assigned", "assigned_cosine")
     table = [
@@ -103,8 +105,8 @@ def print_keys(result: Keys) -> None:
     say(match.shapes_in_words())
     drawn = {null: len(draws) for null, draws in match.answers[AS_ORIENTED].nulls.items()}
     say(
-        f"All up to sign; symmetries: flips and quarter turns. Blurred: {drawn['blurred']} sets of as many smoothed "
-        f"random filters; {match.libraries}: the keys of {drawn[match.libraries]} null libraries, the "
-        f"strict comparison; turned: these keys, each turned or flipped at random, {drawn['turned']} times. "
-        f"Seed {result.seed}."
+        f"All up to sign; symmetries: flips and quarter turns. Blurred: {counted(drawn['blurred'], 'set')} of as many "
+        f"smoothed random filters; {match.libraries}: the keys of "
+        f"{counted(drawn[match.libraries], 'null library', 'null libraries')}, the strict comparison; "
+        f"turned: these keys, each turned or flipped at random, {counted(drawn['turned'], 'time')}. Seed {result.seed}."
     )

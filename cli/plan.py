@@ -11,6 +11,7 @@ from mkfa.cli.shared.options import Force, Json, flag, option
 from mkfa.cli.shared.outputs import check_output, say_wrote
 from mkfa.cli.shared.printing import print_json, print_table, say
 from mkfa.cli.shared.progress import shown
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.evidence.costs import Costs, Rate
@@ -103,5 +104,5 @@ def _print(costs: Costs) -> None:
         "nothing. mkfa's own programme adds controls: 'mkfa reproduce NAME --scale paper --dry-run' lists its runs."
     )
     print_table("What the paper's runs cost", columns, rows, left=1, notes=notes)
-    parts = ", ".join(f"{value:,.1f} days on {count}" for count, value in costs.days().items())
-    say(f"{costs.seeds} seed{'s' if costs.seeds != 1 else ''}: {parts} devices.")
+    parts = ", ".join(f"{value:,.1f} days on {counted(count, 'device')}" for count, value in costs.days().items())
+    say(f"{counted(costs.seeds, 'seed')}: {parts}.")

@@ -15,6 +15,7 @@ from mkfa.cli.shared.printing import print_json, print_list, print_table, say, s
 from mkfa.cli.shared.streams import emit
 from mkfa.errors import printable
 from mkfa.training.spec import TRAINING_VERSION
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.results.differences import RunComparison
@@ -134,7 +135,7 @@ def show_run(
         say("A results file has no values of single epochs.")
         return
     rows = [(r["epoch"], r["step"], r["loss_train"], r["loss_test"], r["top1"]) for r in metrics[-20:]]
-    notes = [f"The last 20 of {len(metrics)} epochs."] if len(metrics) > 20 else []
+    notes = [f"The last 20 of {counted(len(metrics), 'epoch')}."] if len(metrics) > 20 else []
     print_table("Epochs", ("epoch", "step", "training loss", "test loss", "top-1"), rows, left=0, notes=notes)
 
 
@@ -184,9 +185,9 @@ def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
     notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
     if older := sum(e.spec is not None and e.spec.training_version != TRAINING_VERSION for e in entries):
         notes.append(
-            f"{older} of these runs {'was' if older == 1 else 'were'} trained by an earlier version of the training "
-            f"(now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' names the "
-            "version."
+            f"{counted(older, 'of these runs was', 'of these runs were')} trained by an earlier version of the "
+            f"training (now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' "
+            "names the version."
         )
     columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
     print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
@@ -224,7 +225,7 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
         parts = [str(v) for v in setting.values() if v]
         parts += [f"training version {version}"] if version != TRAINING_VERSION else []
         title = "Runs" + (f": {', '.join(parts)}" if parts else "")
-        images = f", {table.test_images} test images" if table.test_images else ""
+        images = f", {counted(table.test_images, 'test image')}" if table.test_images else ""
         chance = f"Chance {table.chance:.3f}{images}." if table.chance == table.chance else ""
         split = f"Split by {', '.join(table.added)} too, as runs differ in it." if table.added else ""
         print_table(

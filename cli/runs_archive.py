@@ -11,6 +11,7 @@ from mkfa.cli.shared.options import OUTPUT, Force, Json, Width, WithPaper, add, 
 from mkfa.cli.shared.outputs import PICTURES, check_output, check_width, save_figure
 from mkfa.cli.shared.printing import print_json, say
 from mkfa.cli.shared.result_tables import draw_result, papers_values, print_result
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.results.archive import PackedExperiment
@@ -77,8 +78,8 @@ def pack(
         )
         return
     missing = f", {len(found.runs) - over} of its runs are not over" if over < len(found.runs) else ""
-    say(f"Packed {found.name} ({found.kind}): {over} runs{missing}.")
-    say(f"Wrote {file}, {file.stat().st_size:,} bytes.", wrap=False)
+    say(f"Packed {found.name} ({found.kind}): {counted(over, 'run')}{missing}.")
+    say(f"Wrote {file}, {counted(file.stat().st_size, 'byte')}.", wrap=False)
 
 
 def draw(
@@ -137,7 +138,10 @@ def print_experiments(place: Path, name: str) -> None:
     for e in read_experiments(place):
         if name in ("", e.name):
             over = sum(r.result is not None for r in e.runs)
-            say(f"{e.name}: {e.kind}, {over} of {len(e.runs)} runs over; {e.command or 'command not recorded'}")
+            say(
+                f"{e.name}: {e.kind}, {over} of {counted(len(e.runs), 'run')} over; "
+                f"{e.command or 'command not recorded'}"
+            )
 
 
 def _gather(experiment: Path | None, out: Path | None, *, name: str, command: str) -> PackedExperiment:

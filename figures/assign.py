@@ -9,6 +9,7 @@ import numpy as np
 from mkfa.colours import GROUPS, NO_CLASS, class_look, group_of, null_look
 from mkfa.figures.style import NARROW, SMALL, draw_filter, new_figure, shortened, style, width_of, wrapped
 from mkfa.patterns.summary import CURVE, AssignmentSummary, Example, Examples, examples, summarise
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def draw(data: Assignment, fig: Figure | SubFigure | None = None, *, width: str 
         _draw_shares(left, summary, narrow=narrow)
         _draw_coverage(right, summary)
         _draw_examples(parts[-1], best, worst, wide)
-        title = f"{shortened(summary.bank, 30)}: {summary.filters:,} filters, basis {summary.basis}"
+        title = f"{shortened(summary.bank, 30)}: {counted(summary.filters, 'filter')}, basis {summary.basis}"
         figure.suptitle(title, fontsize=7 if narrow else 9)
     return figure.figure
 

@@ -13,6 +13,7 @@ from mkfa.clusters.pool import DEPTHS
 from mkfa.colours import AMOUNT, SIGNED, bank_looks, group_look
 from mkfa.figures.style import NARROW, draw_filter, new_figure, shortened, style, width_of, wrapped
 from mkfa.patterns.families import FAMILIES
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +140,7 @@ def _maps(figure: Figure | SubFigure, data: Atlas, width: float) -> None:
         **small,
     )
     title = (
-        f"UMAP of {len(row)} of {len(data.pool)} filters, modulo sign, gain, offset (seed {data.seed}); "
+        f"UMAP of {len(row)} of {counted(len(data.pool), 'filter')}, modulo sign, gain, offset (seed {data.seed}); "
         "thumbnails: filters at their places"
     )
     figure.suptitle(wrapped(title, width, 9), x=0.01, ha="left")

@@ -13,6 +13,7 @@ from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.kind_comparison import KindComparison
 from mkfa.similarity.matrix import BankMatrix, Comparisons
 from mkfa.similarity.wording import strictest
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +112,7 @@ def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
     ax.set_ylim(0, 1.02)
     ax.set_xlabel("|cos| of nearest\nneighbour ≥ t")
     ax.set_ylabel("share of filters")
-    ax.set_title(f"coverage,\n{kind.n} filters each\nbands: 95 % of draws", loc="left")
+    ax.set_title(f"coverage,\n{counted(kind.n, 'filter')} each\nbands: 95 % of draws", loc="left")
 
 
 def _places(ax: Axes, kind: KindComparison) -> None:

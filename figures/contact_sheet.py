@@ -12,6 +12,7 @@ from mkfa.errors import one_line
 from mkfa.figures import WIDTHS, inches
 from mkfa.figures.style import NARROW, SMALL, new_figure, shortened, style, wrapped
 from mkfa.images.domain import Domain
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,11 @@ def compute(domain: Domain) -> ContactSheet:
     labels = sorted(first)
     chosen = [labels[i] for i in np.unique(np.linspace(0, len(labels) - 1, min(MOST, len(labels))).round().astype(int))]
     images = np.stack([_square(domain.picture(first[c]), domain) for c in chosen])
-    part = f"{len(chosen)} of {len(domain.classes)} classes" if len(chosen) < len(domain.classes) else "each class"
+    part = (
+        f"{len(chosen)} of {counted(len(domain.classes), 'class', 'classes')}"
+        if len(chosen) < len(domain.classes)
+        else "each class"
+    )
     title = f"{domain.name}: the first training image of {part}, {domain.size}x{domain.size} pixels"
     return ContactSheet(title, tuple(domain.classes[c] for c in chosen), images)
 

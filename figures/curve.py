@@ -15,6 +15,7 @@ from mkfa.figures.style import NARROW, SMALL, in_few_words, new_figure, refuse_b
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
 from mkfa.results.curve import Curve
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -232,7 +233,7 @@ def _closer(arms: Mapping[str, Sequence[Cell]]) -> tuple[float, float] | None:
 def _title(curve: Curve) -> str:
     p = curve.parameters
     seeds = len(curve.base.seeds)
-    line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}, {seeds} seed{'' if seeds == 1 else 's'}"
+    line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}, {counted(seeds, 'seed')}"
     sensitivity = curve.sensitivity
     if sensitivity is None:
         return line

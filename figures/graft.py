@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mkfa.colours import Look, vocabulary_looks
 from mkfa.figures.style import NARROW, SMALL, letters, new_figure, style, width_of, wrapped
 from mkfa.grafts.result import KEPT
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def draw(
         most = letters(wide / legend, 7) - 8
         shown = [label if len(label) <= most else f"{label[: most - 1]}…" for label in labels]
         figure.legend(handles, shown, loc="outside lower center", ncols=legend, frameon=False)
-        title = f"{data.network}: first class as without replacement, {data.asked} images of {data.images}"
+        title = f"{data.network}: first class as without replacement, {counted(data.asked, 'image')} of {data.images}"
         figure.suptitle(wrapped(title, wide, 9), x=0.01, ha="left")
     return figure.figure
 

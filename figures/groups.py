@@ -10,6 +10,7 @@ import numpy as np
 from mkfa.colours import AMOUNT, bank_looks
 from mkfa.figures.style import NARROW, SMALL, new_figure, shortened, style, width_of, wrapped
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,12 +67,12 @@ def _map(ax: Axes, kind: GroupKind, groups: list[str], width: float) -> None:
         if not rows:
             continue
         look, x = looks[group], measure.place[rows]
-        counted = np.array([kind.members[i].counted for i in rows])
+        once = np.array([kind.members[i].counted for i in rows])
         point: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": "", "markersize": 5}
-        ax.plot(*x[counted].T, label=group, **point)
-        ax.plot(*x[~counted].T, markerfacecolor="none", **point)
-        if counted.sum() > 1:
-            ax.plot(*x[counted].mean(axis=0), marker="+", color=look.colour, markersize=9, markeredgewidth=1.4)
+        ax.plot(*x[once].T, label=group, **point)
+        ax.plot(*x[~once].T, markerfacecolor="none", **point)
+        if once.sum() > 1:
+            ax.plot(*x[once].mean(axis=0), marker="+", color=look.colour, markersize=9, markeredgewidth=1.4)
     if len(kind.members) <= NAMED:
         _number_points(ax, kind, width)
     first, second = measure.map_share
@@ -81,7 +82,7 @@ def _map(ax: Axes, kind: GroupKind, groups: list[str], width: float) -> None:
     ax.set_ylabel(f"second axis ({second:.0%})")
     test = measure.between
     p = f", p = {test.p:.3g} (at least {test.least:.2g})" if np.isfinite(test.p) else ", not tested"
-    title = f"{kind.kind}: map of {len(kind.members)} networks by {measure.measure}{p}; +: mean of a group"
+    title = f"{kind.kind}: map of {counted(len(kind.members), 'network')} by {measure.measure}{p}; +: mean of a group"
     ax.set_title(wrapped(title, 0.62 * width if width < NARROW else 0.8 * width), loc="left")
 
 
@@ -137,4 +138,4 @@ def _distances(ax: Axes, kind: GroupKind, width: float) -> None:
         ax.set_xticks(middles, names, rotation=90, fontsize=SMALL)
         ax.set_yticks(middles, names, fontsize=SMALL)
     ax.tick_params(length=0)
-    ax.set_title(f"{kind.kind}: distances, {kind.n} filters of each", loc="left")
+    ax.set_title(f"{kind.kind}: distances, {counted(kind.n, 'filter')} of each", loc="left")

@@ -11,6 +11,7 @@ from mkfa.clusters.named_match import AS_ORIENTED, KEYS_TO_SET
 from mkfa.colours import DASHED, null_look
 from mkfa.figures.style import NARROW, draw_filter, new_figure, style, width_of, wrapped
 from mkfa.stats.p_values import p_text
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def _explained(ax: Axes, data: Keys) -> None:
     ax.fill_between(count, *band, color=look.colour, alpha=0.25, linewidth=0, label="band: ±2 SD of the nulls")
     ax.plot(count, curve.cross_r2, color=look.colour, ls=(0, DASHED), label=f"{data.null} null, the real keys")
     ax.axvline(n, color="black", linewidth=0.8, linestyle=":")
-    ax.annotate(f"{n} keys", (n, 1.0), xytext=(3, -2), textcoords="offset points", va="top")
+    ax.annotate(counted(n, "key"), (n, 1.0), xytext=(3, -2), textcoords="offset points", va="top")
     ax.set(xlabel="number of keys", ylabel="mean R² of the best key", ylim=(0, 1))
     ax.set_title("Explained up to gain and offset", loc="left")
 
@@ -70,7 +71,7 @@ def _covered(ax: Axes, data: Keys) -> None:
     ax.plot(count, curve.null_coverage, color=look.colour, ls=look.line)
     ax.axvline(len(data.clusters.prototype), color="black", linewidth=0.8, linestyle=":")
     ax.set(xlabel="number of keys", ylabel=f"share with R² ≥ {COVERED}", ylim=(0, 1))
-    ax.set_title(f"Coverage ({data.sample} filters of {data.pool.kind}, seed {data.seed})", loc="left")
+    ax.set_title(f"Coverage ({counted(data.sample, 'filter')} of {data.pool.kind}, seed {data.seed})", loc="left")
 
 
 def _keys(figure: Figure | SubFigure, data: Keys, shown: int, most: int, width: float) -> None:

@@ -15,6 +15,7 @@ from mkfa.colours import SIGNED
 from mkfa.errors import MkfaError
 from mkfa.figures import inches
 from mkfa.figures.style import NARROW, new_figure, style, wrapped
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,9 @@ def compute(bank: BankLike, number: int) -> LayerMosaic:
     layer, group = bank.layers[number - 1], bank.of_layer(number - 1)
     n, usable = len(group), canonical(group).usable
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
-    part = f"{len(chosen)} of {n} filters, evenly spaced" if len(chosen) < n else f"all {n} filters"
+    part = (
+        f"{len(chosen)} of {counted(n, 'filter')}, evenly spaced" if len(chosen) < n else f"all {counted(n, 'filter')}"
+    )
     title = f"{bank.name}, layer {number} ({layer.kind}): {part}\n{layer.name}"
     if not usable[chosen].all():
         title += "; crossed: dead, flat or not finite"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mkfa.evidence.paper import PaperCurve, citation
 from mkfa.figures.style import NARROW, wrapped
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -41,7 +42,7 @@ def draw_curves(canvas: Figure | SubFigure, curves: Sequence[PaperCurve], width:
         ax.text(x, -0.75, name, fontsize=7, fontweight="bold", va="center")
     ax.axhline(-0.5, color="black", linewidth=0.8)
     for row, curve in enumerate(curves):
-        network = f"{curve.model}\n{curve.filters}, {curve.layers} layers"
+        network = f"{curve.model}\n{curve.filters}, {counted(curve.layers, 'layer')}"
         texts = (curve.figure, network, curve.data.replace("->", "→"), _observation(curve))
         for left, right, text in zip(edges, edges[1:], texts, strict=False):
             ax.text(left, row, wrapped(text, (right - left) * width, 7), fontsize=7, va="center")
@@ -55,6 +56,6 @@ def _observation(curve: PaperCurve) -> str:
 def _told(curve: PaperCurve, width: float) -> str:
     """Return what is said of a curve as one text in lines of some width, inches."""
     data = curve.data.replace("->", "→")
-    heading = f"{curve.figure}: {curve.model}, {curve.filters}, {curve.layers} layers, {data}"
+    heading = f"{curve.figure}: {curve.model}, {curve.filters}, {counted(curve.layers, 'layer')}, {data}"
     told: str = wrapped(f"{heading}: {_observation(curve)}", width, 7)
     return told

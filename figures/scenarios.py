@@ -25,6 +25,7 @@ from mkfa.figures.style import (
 )
 from mkfa.results.cells import Cell
 from mkfa.results.table import Scenario, Scenarios
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,7 +215,7 @@ def _seeds(cell: Cell) -> str:
 def _title(data: Scenarios) -> str:
     p = data.parameters
     sensitivity = data.sensitivity
-    layers = f"{data.scenarios[0].cell.layers} {p['what']} layers set"
+    layers = f"{counted(data.scenarios[0].cell.layers, p['what'] + ' layer')} set"
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
     if sensitivity is not None and math.isfinite(sensitivity.distance):
         line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arm})"

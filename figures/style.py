@@ -11,6 +11,7 @@ import numpy as np
 from mkfa.colours import SIGNED, ink_on
 from mkfa.errors import MkfaError
 from mkfa.figures import inches
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +146,7 @@ def beyond_axis(
 
 def in_few_words(sources: str) -> str:
     """Return names joined by commas; only their number if they are too long for a title."""
-    return sources if len(sources) <= 40 else f"{sources.count(',') + 1} sources"
+    return sources if len(sources) <= 40 else counted(sources.count(",") + 1, "source")
 
 
 def draw_filter(ax: Axes, filter_: Any, *, limit: float | None = None) -> None:

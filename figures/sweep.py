@@ -11,6 +11,7 @@ from mkfa.figures.style import NARROW, in_few_words, new_figure, signed, style, 
 from mkfa.results.contrasts import REFERENCE, series_of
 from mkfa.results.sweep import STEPS, WIDTH_RATIO, Sweep, SweepPoint
 from mkfa.results.trends import Trend
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +139,7 @@ def _groups(points: Sequence[SweepPoint], axis: str) -> list[str]:
     """Return what the marks of points say: the kernels along D / f^2, the filters along the steps."""
     if axis == WIDTH_RATIO:
         return [f"{point.kernel}x{point.kernel}" for point in points]
-    return [f"{point.width} channels, {point.kernel}x{point.kernel}" for point in points]
+    return [f"{counted(point.width, 'channel')}, {point.kernel}x{point.kernel}" for point in points]
 
 
 def _title(trend: Trend) -> str:

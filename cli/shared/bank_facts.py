@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared.printing import print_table, say, warn
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -48,7 +49,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     from mkfa.banks.counts import count_kinds, dead_warning
 
     origin = bank.provenance
-    say(f"{bank.name}: {len(bank):,} depthwise filters in {len(bank.layers)} layer{'s' * (len(bank.layers) != 1)}")
+    say(f"{bank.name}: {counted(len(bank), 'depthwise filter')} in {counted(len(bank.layers), 'layer')}")
     say(f"  {'file':15} {path}", wrap=False)
     facts = (
         ("from", origin.source),
@@ -70,7 +71,8 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
         if value:
             say(f"  {label:15} {value}")
     if len(origin.doubtful) > FEW:
-        say(f"  {'doubtful':15} and {len(origin.doubtful) - FEW} more layers, which 'mkfa show --json' lists")
+        more = counted(len(origin.doubtful) - FEW, "more layer")
+        say(f"  {'doubtful':15} and {more}; 'mkfa show --json' lists all")
     rows = [(str(c.kind), c.layers, c.filters, c.dead, c.flat, c.nonfinite) for c in count_kinds(bank)]
     print_table("", ("kernel", "layers", "filters", "dead", "flat", "non-finite"), rows)
     if warning := dead_warning(bank):

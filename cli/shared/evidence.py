@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mkfa.cli.shared import training
 from mkfa.cli.shared.options import RECIPE, Running, option
 from mkfa.cli.shared.printing import print_list, say
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.engines.unit import Outcome
@@ -64,6 +65,6 @@ def carry_out(work: Work, running: Running, *, as_json: bool) -> list[Outcome] |
         if done is not None:
             outcomes += done
     if running.dry_run or running.estimate:
-        say(f"{len(work.runs)} runs in all, at {work.scale} scale.") if not as_json else None
+        say(f"{counted(len(work.runs), 'run')} in all, at {work.scale} scale.") if not as_json else None
         return None
     return outcomes

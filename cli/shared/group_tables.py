@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mkfa.cli.shared.printing import print_table, say
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.similarity.group_comparison import GroupComparison, GroupKind
@@ -44,14 +45,14 @@ def _print_tests(kind: GroupKind, result: GroupComparison) -> None:
     ]
     test = kind.measures[0].between
     notes = [
-        f"pseudo-F, R² and p: PERMANOVA, {_looked_at(test)}; p (Holm): over {len(result.kinds)} kernel "
-        f"size{'s' * (len(result.kinds) != 1)}; p scatter: PERMDISP, from three banks of each group on. "
+        f"pseudo-F, R² and p: PERMANOVA, {_looked_at(test)}; p (Holm): over "
+        f"{counted(len(result.kinds), 'kernel size')}; p scatter: PERMDISP, from three banks of each group on. "
         f"Seed {result.seed}.",
         "group, model, sample: variance between groups, between models of a group and of a model's sample of filters, "
         "by analysis of variance with models as a random effect; below 0 stands for none. Of measures other than the "
         "primary one all is exploratory.",
     ]
-    title = f"{kind.kind}: banks as units, {groups}; {kind.n} filters of each"
+    title = f"{kind.kind}: banks as units, {groups}; {counted(kind.n, 'filter')} of each"
     columns = ("measure", "pseudo-F", "R²", "p", "p (Holm)", "p scatter", "group", "model", "sample")
     print_table(title, columns, rows, notes=notes)
 
@@ -60,8 +61,8 @@ def _looked_at(test: GroupTest) -> str:
     if test.m == 0:
         return "nothing to test"
     if test.exact:
-        return f"all {test.m} ways to divide the banks, so that no p can be below {test.least:.2g}"
-    return f"{test.m} permutations of banks, so that no p can be below {test.least:.2g}"
+        return f"all {counted(test.m, 'way')} to divide the banks, so that no p can be below {test.least:.2g}"
+    return f"{counted(test.m, 'permutation')} of banks, so that no p can be below {test.least:.2g}"
 
 
 def _print_pairs(kind: GroupKind) -> None:

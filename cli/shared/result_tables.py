@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.training.spec import TRAINING_VERSION
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.results.contrasts import Contrast
@@ -55,7 +56,7 @@ def print_curve(found: Curve, *, test_images: int, notes: Sequence[str] = ()) ->
     own = [
         "mean and SD over seeds; change in points against the base, with its 95 % interval (Welch; over seeds and test",
         f"images{at_most([found.base, *found.cells])}).",
-        f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+        _read_on(found.chance, test_images, p["seeds"]),
     ]
     print_table(
         f"{p['source']} to {p['target']}, {p['arch']}",
@@ -102,17 +103,23 @@ def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
         "filters: channels and size of the kernels; base: mean top-1; arms: change in points against the base; in SDs:",
         "how far the worst arm lies below the base, in standard deviations of the seeds.",
     ]
-    title = f"{p['source']} to {p['target']}, {p['arch']}, {p['layers'][0]} {p['what']} layers set"
+    layers = counted(p["layers"][0], f"{p['what']} layer")
+    title = f"{p['source']} to {p['target']}, {p['arch']}, {layers} set"
     print_table(title, (*head, *names, "in SDs"), rows, notes=[" ".join(own)])
     if (weakest := found.weakest) is not None:
-        steps = f", {weakest.steps} steps" if timed else ""
-        say(f"Least sensitive: {weakest.width} channels, kernels of {weakest.kernel}{steps}.")
+        steps = f", {counted(weakest.steps, 'step')}" if timed else ""
+        say(f"Least sensitive: {counted(weakest.width, 'channel')}, kernels of {weakest.kernel}{steps}.")
         say(sensitivity(weakest.curve.sensitivity))
     _say_trends(found.trends)
     if not any(trend.against == REFERENCE for trend in found.trends):
         say(f"No line: it takes {REFERENCE}, an arm that borrows filters, and two settings that are done.")
     for note in (*older(p), *notes):
         say(note)
+
+
+def _read_on(chance: float, test_images: int, seeds: int) -> str:
+    said = f"seeds 0..{seeds - 1}" if seeds > 1 else "seed 0"
+    return f"Chance {chance:.3f}, {counted(test_images, 'test image')}, {said}."
 
 
 def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] = ()) -> None:
@@ -123,10 +130,11 @@ def print_scenarios(found: Scenarios, *, test_images: int, notes: Sequence[str] 
     own = [
         "mean and SD over seeds; change in points against the base, with its 95 % interval and p (Welch; over seeds",
         f"and test images{at_most([row.cell for row in found.scenarios])}), and in SDs of the seeds.",
-        f"Chance {found.chance:.3f}, {test_images} test images, seeds 0..{p['seeds'] - 1}.",
+        _read_on(found.chance, test_images, p["seeds"]),
     ]
+    layers = counted(p["layers"][0], f"{p['what']} layer")
     print_table(
-        f"{p['source']} to {p['target']}, {p['arch']}: {p['layers'][0]} {p['what']} layers set",
+        f"{p['source']} to {p['target']}, {p['arch']}: {layers} set",
         ("", "seeds", "top-1", "SD", "change", "±", "p", "in SDs"),
         rows,
         notes=[" ".join(own)],
@@ -197,9 +205,9 @@ def print_matrix(found: Matrix, *, notes: Sequence[str] = ()) -> None:
     arms = dict.fromkeys(c.arm for c in found.controls)
     rows += [("", *("" for _ in names)), *(row(f"({arm})", arm) for arm in arms)] if arms else []
     below = " Below, in brackets: controls, which need no source." if arms else ""
+    layers = counted(p["layers"], f"{p['what']} layer")
     own = [
-        f"Top-1 in %, (change in points); {p['layers']} {p['what']} layers frozen; diagonal: selffer; "
-        f"{p['seeds']} seed(s).{below}",
+        f"Top-1 in %, (change in points); {layers} frozen; diagonal: selffer; {counted(p['seeds'], 'seed')}.{below}",
         "Chance " + ", ".join(f"{n} {100 * found.chance[n]:.1f}" for n in names) + " %.",
     ]
     print_table("Source (rows) to target (columns)", ("", *names), rows)
@@ -222,7 +230,7 @@ def sensitivity(found: Any) -> str:
     """Return the sentence on what the experiment could have seen."""
     if found is None:
         return "Sensitivity: unknown, nothing is done."
-    where = f"{found.worst_arm} at {found.worst_layers} layers, {100 * found.drop:.1f} points below the base"
+    where = f"{found.worst_arm} at {counted(found.worst_layers, 'layer')}, {100 * found.drop:.1f} points below the base"
     beyond = _beyond(found)
     if found.distance != found.distance:
         return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds.{beyond}"

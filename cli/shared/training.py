@@ -12,6 +12,7 @@ from mkfa.cli.shared.outputs import save_figure
 from mkfa.cli.shared.printing import print_json, print_list, print_table, say, warn
 from mkfa.cli.shared.progress import SweepBar, shown
 from mkfa.cli.shared.result_tables import draw_result, papers_values, print_result
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.cli.shared.options import Running
@@ -129,7 +130,7 @@ def _print_plan(plan: Plan, found: Estimate) -> None:
     ]
     left = f", about {duration(found.seconds)} left" if found.seconds is not None else ""
     left = ", nothing left to do" if found.done == found.runs else left
-    notes = [f"{found.runs} runs, {found.done} done; {found.steps} steps to go{left}."]
+    notes = [f"{counted(found.runs, 'run')}, {found.done} done; {counted(found.steps, 'step')} to go{left}."]
     if found.seconds is not None:
         how = "timed on this machine; others may be faster or slower" if found.timed_here else "timed so"
         setting = f"{plan.setting.arch}, recipe {plan.setting.recipe.name}"
@@ -148,10 +149,11 @@ def at_a_time(runs: int, threads: int, nodes: int = 1) -> str:
 
     Threads are left out if they are 0: whoever trains decides.
     """
-    text = f", {threads} thread{'s' if threads != 1 else ''}{' each' if runs > 1 else ''}" if threads else ""
+    text = f", {counted(threads, 'thread')}{' each' if runs > 1 else ''}" if threads else ""
     if runs == 1:
         return f"One run at a time{text}"
-    return f"{runs} runs at a time{f' on {nodes} nodes' if nodes > 1 else ''}{text}"
+    where = f" on {counted(nodes, 'node')}" if nodes > 1 else ""
+    return f"{counted(runs, 'run')} at a time{where}{text}"
 
 
 def spans(numbers: set[int]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mkfa.errors import MkfaError
 from mkfa.tables import Table
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -358,7 +359,7 @@ def find_arm(name: str) -> Arm:
         if (arm.number or arm.source == "named") and (match := re.fullmatch(_pattern(arm.name), name)):
             number = int(match["number"]) if "number" in match.groupdict() else arm.number
             if 0 < arm.largest < number:
-                problem = f"asks for {number} filters, and there are {arm.largest}"
+                problem = f"asks for {counted(number, 'filter')}, and there are {arm.largest}"
                 others = f", or name a bank: {name}:NAME" if f"{arm.name}:NAME" in ARMS else ""
                 raise MkfaError(f"arm {name}", problem, f"choose a number up to {arm.largest}{others}")
             return replace(arm, name=name, number=number)

@@ -20,6 +20,7 @@ from mkfa.nulls.covariance import sample_covariance
 from mkfa.patterns.families import FAMILIES, kernels
 from mkfa.patterns.named_sets import named_set
 from mkfa.storage.file_rows import Rows
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -94,7 +95,7 @@ def fit_kernels(kernel: F32, size: tuple[int, int], fit: str) -> F32 | None:
 def fitted(request: Request) -> list[Weights]:
     """Return the source layer for each target layer, in order, fitted to its kernel size; raises MkfaError."""
     if len(request.source) < len(request.target):
-        problem = f"has {len(request.source)} layers, but {len(request.target)} are to be set"
+        problem = f"has {counted(len(request.source), 'layer')}, but {len(request.target)} are to be set"
         raise MkfaError("source", problem, "lower --layers, or use --arms stack")
     layers = []
     for target, source in zip(request.target, request.source, strict=False):
@@ -124,7 +125,9 @@ def check_filling(filling: Filling, target: Sequence[Weights], *, arm: str) -> N
     """Refuse kernels of the wrong shape and non-finite kernels; raises MkfaError."""
     if len(filling) != len(target):
         raise MkfaError(
-            f"arm {arm}", f"returned {len(filling)} layers instead of {len(target)}", "return one entry per layer"
+            f"arm {arm}",
+            f"returned {counted(len(filling), 'layer')} instead of {len(target)}",
+            "return one entry per layer",
         )
     for (kernel, _), layer in zip(filling, target, strict=True):
         if np.shape(kernel) != layer.kernel.shape:
@@ -137,7 +140,7 @@ def check_filling(filling: Filling, target: Sequence[Weights], *, arm: str) -> N
 
 def _shape(layer: Weights) -> str:
     out, into = layer.kernel.shape[:2]
-    return f"{out} filters" if into == 1 else f"{out} x {into} kernels"
+    return counted(out, "filter") if into == 1 else f"{out} x {counted(into, 'kernel')}"
 
 
 def _size_error(source: Weights, target: Weights) -> MkfaError:

@@ -31,6 +31,7 @@ from mkfa.errors import MkfaError, WorkError
 from mkfa.networks.layers import followers, norms_after, spatial_layers
 from mkfa.networks.offset import add_offset
 from mkfa.storage.file_rows import Rows
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -115,7 +116,7 @@ def set_filters(  # noqa: PLR0913 (options are keywords)
     _check(chosen, source, what, fit_kernel)
     count = len(spatial_layers(model, what))
     if not 1 <= layers <= count:
-        problem = f"asks for {layers} layers, but the network has {count} {what} layers"
+        problem = f"asks for {counted(layers, 'layer')}, but the network has {counted(count, f'{what} layer')}"
         raise MkfaError(f"arm {arm}", problem, f"choose --layers from 1 to {count}")
     modules = _with_followers(model, what, layers)
     target = [_weights_of(name, module) for name, module in modules]
@@ -258,7 +259,7 @@ def _source_layers(
     else:
         missing = [name for name in names if f"{name}.weight" not in source]
         if missing:
-            problem = f"has no {missing[0]}.weight ({len(missing)} of {len(names)} layers are missing)"
+            problem = f"has no {missing[0]}.weight ({len(missing)} of {counted(len(names), 'layer')} are missing)"
             raise MkfaError("source", problem, "name a run of the same architecture, or a bank with --arms stack")
         layers = [_as_weights(name, source[f"{name}.weight"], source.get(f"{name}.bias")) for name in names]
     bad = next((layer.name for layer in layers if not np.isfinite(layer.kernel).all()), None)

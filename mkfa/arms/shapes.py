@@ -16,6 +16,7 @@ from mkfa.array_types import F32, F64, I64
 from mkfa.errors import MkfaError
 from mkfa.images.patches import patch_components
 from mkfa.patterns.scale_space import profile
+from mkfa.words import counted
 
 GAUSS_VARIANCE = 1.0
 """Variance of the arm `gauss`, in pixels squared; the null `blurred` is smoothed by the same."""
@@ -35,7 +36,7 @@ def box_kernels(request: Request) -> Filling:
     for layer in request.target:
         taps = layer.size[0] * layer.size[1]
         if request.number > taps:
-            problem = f"sets {request.number} taps, but kernels of {layer.name} have {taps}"
+            problem = f"sets {counted(request.number, 'tap')}, but kernels of {layer.name} have {taps}"
             raise MkfaError(f"arm box{request.number}", problem, f"choose box1 to box{taps}")
         filling.append((_at_norm(_taps(len(layer.kernel), layer.size, request.number, request.rng), layer), None))
     return filling

@@ -20,6 +20,7 @@ from mkfa.array_types import F32, F64, I64
 from mkfa.errors import MkfaError
 from mkfa.nulls.draws import NULLS
 from mkfa.patterns.named_sets import named_set
+from mkfa.words import counted
 
 Draw = Callable[[tuple[int, int]], F32]
 """Returns the filters of a kernel size, (K, kh, kw), of any gain and offset."""
@@ -65,7 +66,8 @@ def shared_components(request: Request) -> Filling:
     def draw(size: tuple[int, int]) -> F32:
         found = components_of(request, size, centred=True)
         if len(found) < request.number:
-            problem = f"asks for {request.number} components of {size[0]}x{size[1]} patches, and there are {len(found)}"
+            asked = counted(request.number, "component")
+            problem = f"asks for {asked} of {size[0]}x{size[1]} patches, and there are {len(found)}"
             raise MkfaError(f"arm pca-{request.number}", problem, f"choose pca-1 to pca-{len(found)}")
         return found[: request.number]
 
@@ -104,7 +106,7 @@ def shared_from_source(request: Request) -> Filling:
         like = next(layer for layer in request.target if layer.size == size)
         pool = np.concatenate([x.kernel.reshape(-1, *size) for x in layers_that_fit(request, size, like)])
         if len(pool) < request.number:
-            problem = f"has {len(pool)} filters of {size[0]}x{size[1]}, and {request.number} are asked for"
+            problem = f"has {counted(len(pool), 'filter')} of {size[0]}x{size[1]}, and {request.number} are asked for"
             raise MkfaError("source", problem, "name a smaller number")
         return pool[: request.number]
 

@@ -16,6 +16,7 @@ from mkfa.array_types import F32, I32
 from mkfa.errors import BankError, MkfaError
 from mkfa.frozen import ByContent, FrozenDict
 from mkfa.storage.records import Shown
+from mkfa.words import counted
 
 T = TypeVar("T")
 
@@ -188,7 +189,7 @@ class FilterBank(Shown):
     def headline(self) -> str:
         """Return name, number of layers and filters of each kind."""
         filters = ", ".join(f"{self.count(k):,}{' filters' * (not i)} of {k}" for i, k in enumerate(self.kinds))
-        return f"{self.name}, {len(self.layers)} depthwise layer{'s' * (len(self.layers) != 1)}, {filters}"
+        return f"{self.name}, {counted(len(self.layers), 'depthwise layer')}, {filters}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the layer table, one row a layer, numbered from 1; None for values that are not recorded."""
@@ -312,7 +313,7 @@ def _inconsistency(layers: tuple[Layer, ...], groups: Mapping[tuple[int, int], F
     expected: dict[tuple[int, int], dict[int, int]] = {}
     for layer in layers:
         if layer.channels < 1 or layer.kh < 1 or layer.kw < 1:
-            return f"layer {layer.index} has {layer.channels} filters of {layer.kh}x{layer.kw}"
+            return f"layer {layer.index} has {counted(layer.channels, 'filter')} of {layer.kh}x{layer.kw}"
         expected.setdefault((layer.kh, layer.kw), {})[layer.index] = layer.channels
     if set(expected) != set(groups):
         return f"the layer table has kernel sizes {sorted(expected)} but the filters have {sorted(groups)}"
@@ -321,9 +322,12 @@ def _inconsistency(layers: tuple[Layer, ...], groups: Mapping[tuple[int, int], F
         if group.weight.ndim != 3 or group.size != size:
             return f"{here}: weights of shape {group.weight.shape}"
         if group.layer.shape != (n,) or group.channel.shape != (n,):
-            return f"{here}: {n} weights, {len(group.layer)} layer rows, {len(group.channel)} channels"
+            return (
+                f"{here}: {counted(n, 'weight')}, {counted(len(group.layer), 'layer row')}, "
+                f"{counted(len(group.channel), 'channel')}"
+            )
         if group.bias is not None and group.bias.shape != (n,):
-            return f"{here}: {n} weights but {len(group.bias)} biases"
+            return f"{here}: {counted(n, 'weight')} but {counted(len(group.bias), 'bias', 'biases')}"
         if n and (np.diff(group.layer) < 0).any():
             return f"{here}: the layer rows are not in ascending order"
         rows, counts = np.unique(group.layer, return_counts=True)

@@ -40,6 +40,7 @@ from mkfa.storage.hdf5 import (
     text_type,
 )
 from mkfa.storage.result_files import get_parameters
+from mkfa.words import counted
 
 LOCK_WAIT = 60.0
 """Seconds to wait for another process that changes a bank file."""
@@ -136,7 +137,7 @@ def _layer(row: Any) -> Layer:
 def _layer_dtype(layers: tuple[Layer, ...]) -> np.dtype[Any]:
     """Return the type of the layer table, with texts of fixed length (see `mkfa.storage.hdf5.put_text`)."""
     if (longest := max((len(encode(layer.name)) for layer in layers), default=0)) > LONGEST_NAME:
-        problem = f"has a layer whose name has {longest} bytes"
+        problem = f"has a layer whose name has {counted(longest, 'byte')}"
         raise BankError("bank", problem, f"shorten the names of its layers to {LONGEST_NAME} bytes")
     name, dtype = text_type([layer.name for layer in layers]), text_type([layer.dtype for layer in layers])
     return np.dtype(

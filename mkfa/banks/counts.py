@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.usable import usable_filters
+from mkfa.words import counted
 
 MANY_DEAD = 0.2
 """Share of dead filters in a bank that calls for a warning."""
@@ -43,6 +44,6 @@ def dead_warning(bank: FilterBank) -> str:
     if dead <= MANY_DEAD * filters:
         return ""
     return (
-        f"{dead:,} of {filters:,} filters are dead (nearly zero beside their layer's typical weights) and left out of"
-        " analyses; check that the weights are trained ones"
+        f"{dead:,} of {counted(filters, 'filter')} {'is' if dead == 1 else 'are'} dead (nearly zero beside "
+        "their layer's typical weights) and left out of analyses; check that the weights are trained ones"
     )

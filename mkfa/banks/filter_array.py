@@ -16,6 +16,7 @@ from mkfa.errors import BankError
 from mkfa.storage.files import read_regular
 from mkfa.storage.hdf5 import get_text, open_file
 from mkfa.storage.result_files import read_arrays
+from mkfa.words import counted
 
 ENDINGS = (".npy", ".npz", ".h5")
 MOST_BYTES = 1 << 30
@@ -140,6 +141,6 @@ def _array(data: bytes, path: Path) -> AnyArray:
     for length in shape:
         count *= int(length)
     if count * dtype.itemsize != rest:
-        raise BankError(path, f"is damaged: {rest} bytes for an array {shape} of {dtype}", "write it again")
+        raise BankError(path, f"is damaged: {counted(rest, 'byte')} for an array {shape} of {dtype}", "write it again")
     flat = np.frombuffer(data, dtype, count, offset=stream.tell())
     return flat.reshape(shape, order="F" if fortran else "C")

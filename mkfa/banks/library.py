@@ -17,6 +17,7 @@ from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.folders import data_file, home
 from mkfa.storage.records import Listing
+from mkfa.words import counted
 
 BankLike = FilterBank | str | Path
 """A bank, its name, or the path of its file."""
@@ -43,7 +44,7 @@ class BankList(Listing[BankEntry]):
     def headline(self) -> str:
         """Return how many banks there are, and where."""
         bundled = sum(entry.bundled for entry in self)
-        return f"{len(self)} banks, {bundled} bundled and {len(self) - bundled} in the library"
+        return f"{counted(len(self), 'bank')}, {bundled} bundled and {len(self) - bundled} in the library"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a bank, read from its file; `error` says why a file cannot be read."""

@@ -21,6 +21,7 @@ from mkfa.array_types import F32, F64
 from mkfa.banks.dead import filter_peaks, sparse_peaks
 from mkfa.banks.library import BankLike, load_bank
 from mkfa.storage.records import Listing
+from mkfa.words import counted
 
 DRAWS = 200
 
@@ -64,10 +65,10 @@ class LayerQualities(Listing[LayerQuality]):
         """Return the number of layers, and the layer with the least entropy."""
         known = [each for each in self if each.ratio == each.ratio]
         if not known:
-            return f"{len(self)} layers"
+            return counted(len(self), "layer")
         least = min(known, key=lambda each: each.ratio)
         entropy = f"least variance entropy {least.ratio:.2f} of that of random filters"
-        return f"{len(self)} layers, {entropy}, in layer {least.layer}"
+        return f"{counted(len(self), 'layer')}, {entropy}, in layer {least.layer}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a layer, with its `ratio`."""

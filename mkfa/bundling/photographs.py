@@ -27,6 +27,7 @@ from mkfa.errors import MkfaError, WorkError
 from mkfa.images.decode import open_image, to_rgb
 from mkfa.images.registry import datasets_folder
 from mkfa.storage.atomic import atomic_write
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MkfaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{options.out}: {count} images")
+    print(f"{options.out}: {counted(count, 'image')}")
     return 0
 
 

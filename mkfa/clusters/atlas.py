@@ -22,6 +22,7 @@ from mkfa.nulls.draws import STRICT
 from mkfa.progress import Advance, Progress, follow
 from mkfa.storage.records import Result
 from mkfa.threads import in_threads, one_thread
+from mkfa.words import counted
 
 SAMPLE = 4000
 """Filters that the number of clusters, the density clusters and the map rest on, where there are more."""
@@ -127,8 +128,8 @@ class Atlas(Result):
         """Return the banks, and how many clusters their filters form."""
         pool, choice = self.pool, self.choice
         return (
-            f"{', '.join(pool.banks)}, {len(pool):,} filters of {pool.kind}: "
-            f"{choice.clusters} clusters ({choice.verdict}, p = {choice.p:.3g})"
+            f"{', '.join(pool.banks)}, {counted(len(pool), 'filter')} of {pool.kind}: "
+            f"{counted(choice.clusters, 'cluster')} ({choice.verdict}, p = {choice.p:.3g})"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -314,14 +315,16 @@ def _build(
 def _check(pool: Pool, clusters: int | None, sample: int) -> None:
     count = int(pool.counted.sum())
     if count < 20:
-        problem = f"{count} usable filters of {pool.kind} are too few for an atlas (20)"
+        problem = f"{counted(count, 'usable filter')} of {pool.kind}, too few for an atlas (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
-        raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
+        raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
     most = min(count, sample) // 2
     if clusters is not None and not 1 <= clusters <= most:
         raise MkfaError(
-            "clusters", f"{clusters} clusters of {count} filters cannot be judged on halves", f"choose 1 to {most}"
+            "clusters",
+            f"{counted(clusters, 'cluster')} of {counted(count, 'filter')} cannot be judged on halves",
+            f"choose 1 to {most}",
         )
 
 

@@ -35,6 +35,7 @@ from mkfa.nulls.draws import STRICT
 from mkfa.progress import Advance
 from mkfa.stats.p_values import p_text, p_value
 from mkfa.threads import in_threads, one_thread
+from mkfa.words import counted
 
 Verdict = Literal["clusters", "continuum", "none", "given"]
 
@@ -144,7 +145,8 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
         Unknown null.
     """
     if nulls < NULLS:
-        raise MkfaError("draws", f"{nulls} null clouds are too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
+        few = counted(nulls, "null cloud is", "null clouds are")
+        raise MkfaError("draws", f"{few} too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
@@ -169,18 +171,19 @@ def decide(
 ) -> tuple[int, Verdict, str]:
     """Apply the rule of this module; return the number, the verdict and the reason."""
     counts, gap, error, stability = measured.counts, measured.gap, measured.gap_error, measured.stability
-    least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
+    least = f", the least that {counted(nulls, 'null')} can give" if p * (nulls + 1) < 1.5 else ""
     structure = f"structure beyond the {null} null: p = {p_text(p)}{least}"
     if asked is not None:
         at = float(stability[counts == asked][0])
-        return asked, "given", f"{asked} clusters were asked for (adjusted Rand of halves {at:.2f}; {structure})."
+        given = counted(asked, "cluster was asked for", "clusters were asked for")
+        return asked, "given", f"{given} (adjusted Rand of halves {at:.2f}; {structure})."
     if p > ALPHA:
-        return 1, "none", f"No clusters beyond {described(null)} (p = {p_text(p)}, {nulls} nulls)."
+        return 1, "none", f"No clusters beyond {described(null)} (p = {p_text(p)}, {counted(nulls, 'null')})."
     for row in range(1, len(counts) - 1):  # of the last nothing is known about what comes after it
         if np.all(gap[row] >= gap[row + 1 :] - error[row + 1 :]) and stability[row] >= STABLE:
             k = int(counts[row])
             why = f"the gap over the {null} null stops growing there and the clustering recurs on halves"
-            return k, "clusters", f"{k} clusters: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
+            return k, "clusters", f"{counted(k, 'cluster')}: {why} (adjusted Rand {stability[row]:.2f}; {structure})."
     recurring = np.flatnonzero((stability >= STABLE) & (counts > 1))
     if len(recurring):
         row, which, limit = int(recurring[-1]), "{} is the finest division that recurs on halves", "at least"
@@ -190,7 +193,7 @@ def decide(
     k = int(counts[row])
     what = f"the gap over the {null} null names no number up to {int(counts[-1])} that recurs ({structure})"
     recurs = f"{which.format(k)} (adjusted Rand {stability[row]:.2f}, {limit} {STABLE})"
-    return k, "continuum", f"{k} groups of a continuum, not countable clusters: {what}; {recurs}."
+    return k, "continuum", f"{counted(k, 'group')} of a continuum, not countable clusters: {what}; {recurs}."
 
 
 def half_stability(vector: F32, k: int, *, seed: int, runs: int = _HALVES) -> F64:

@@ -27,6 +27,7 @@ from mkfa.progress import Progress, follow
 from mkfa.stats.p_values import p_text, p_value
 from mkfa.storage.records import Result
 from mkfa.threads import in_threads, one_thread
+from mkfa.words import counted
 
 SAMPLE = 5000
 CANDIDATES = 100
@@ -105,8 +106,9 @@ class Keys(Result):
         """Return the banks, the number of keys and what they explain."""
         pool = self.pool
         return (
-            f"{', '.join(pool.banks)}, {len(pool):,} filters of {pool.kind}: {len(self.clusters.prototype)} keys "
-            f"({self.chosen}), mean R² {self.clusters.energy:.3f} (p = {self.p:.3g})"
+            f"{', '.join(pool.banks)}, {counted(len(pool), 'filter')} of {pool.kind}: "
+            f"{counted(len(self.clusters.prototype), 'key')} ({self.chosen}), mean R² {self.clusters.energy:.3f} "
+            f"(p = {self.p:.3g})"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -318,20 +320,18 @@ def choose_count(
     lead = curve.lead
     top = int(lead.argmax())
     n = 1 + int(np.flatnonzero(lead >= ELBOW * lead[top])[0]) if lead[top] > 0 else 1
-    least = f", the least that {nulls} nulls can give" if p * (nulls + 1) < 1.5 else ""
+    least = f", the least that {counted(nulls, 'null')} can give" if p * (nulls + 1) < 1.5 else ""
     if count is not None:
         r2, chance = curve.r2[count - 1], curve.null_r2[count - 1]
-        return (
-            count,
-            "given",
-            f"{count} keys were asked for; mean R² {r2:.3f}, null {chance:.3f} (p = {p_text(p)}{least}).",
-        )
+        given = counted(count, "key was asked for", "keys were asked for")
+        return count, "given", f"{given}; mean R² {r2:.3f}, null {chance:.3f} (p = {p_text(p)}{least})."
     if p > ALPHA or lead[top] <= 0:
-        why = f"explained no better than {described(null)} (p = {p_text(p)}, {nulls} nulls)"
+        why = f"explained no better than {described(null)} (p = {p_text(p)}, {counted(nulls, 'null')})"
         return 1, "none", f"No keys: these filters are {why}; only the leading pattern is kept."
-    reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {n} reach {curve.null_r2[n - 1]:.3f}"
-    largest = f"({lead[top]:.3f} at {top + 1} keys; p = {p_text(p)}{least})"
-    return n, "elbow", f"{n} keys: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
+    own = counted(n, "reaches", "reach")
+    reached = f"mean R² {curve.r2[n - 1]:.3f} where a null library's own {own} {curve.null_r2[n - 1]:.3f}"
+    largest = f"({lead[top]:.3f} at {counted(top + 1, 'key')}; p = {p_text(p)}{least})"
+    return n, "elbow", f"{counted(n, 'key')}: {reached}; that lead is {ELBOW:.0%} or more of the largest {largest}."
 
 
 def _explained(vector: F32, ladder: Sequence[F32]) -> tuple[F64, F64]:
@@ -353,21 +353,24 @@ def _two_best(score: F32) -> tuple[I64, I64]:
 
 def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
     if (count := int(pool.counted.sum())) < 20:
-        problem = f"{count} usable filters of {pool.kind} are too few for keys (20)"
+        problem = f"{counted(count, 'usable filter')} of {pool.kind}, too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
     if sample < 20:
-        raise MkfaError("sample", f"{sample} filters are too few", "give at least 20")
+        raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
     if nulls < NULLS:
-        raise MkfaError(
-            "draws", f"{nulls} null libraries are too few: p cannot reach {ALPHA}", f"give at least {NULLS}"
-        )
+        few = counted(nulls, "null library is", "null libraries are")
+        raise MkfaError("draws", f"{few} too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
     if candidates < 1:
-        raise MkfaError("candidates", f"{candidates} prototypes are too few", "give at least 1")
+        raise MkfaError(
+            "candidates", counted(candidates, "prototype is too few", "prototypes are too few"), "give at least 1"
+        )
 
 
 def _check_count(count: int | None, most: int, candidates: int) -> None:
     if most < 1:
-        raise MkfaError("most", f"{most} keys are too few", "give at least 1")
+        raise MkfaError("most", counted(most, "key is too few", "keys are too few"), "give at least 1")
     if count is not None and not 1 <= count <= most:
         reach = f"at most half as many as filters can be told apart, or as candidates: {candidates}"
-        raise MkfaError("keys", f"{count} keys are out of reach", f"choose 1 to {most} ({reach})")
+        raise MkfaError(
+            "keys", counted(count, "key is out of reach", "keys are out of reach"), f"choose 1 to {most} ({reach})"
+        )

@@ -27,6 +27,7 @@ from mkfa.frozen import ByContent, FrozenDict
 from mkfa.nulls.draws import STRICT, draw_null
 from mkfa.patterns.named_sets import all_labels, named_set
 from mkfa.stats.p_values import p_value
+from mkfa.words import counted
 
 _DRAWS = 999
 
@@ -126,8 +127,9 @@ class Match(ByContent):
         lacking = [label for label in all_labels(self.name) if label not in self.labels]
         without = f" that kernels of one row or column can have (not {', '.join(lacking)})" if lacking else ""
         return (
-            f"Up to symmetry the {len(self.labels)} patterns of '{self.name}'{without} are {len(parts)} shapes "
-            f"(|cos| within them: {'; '.join(parts)}): only 'as oriented' compares {len(self.labels)} patterns."
+            f"Up to symmetry the {counted(len(self.labels), 'pattern')} of '{self.name}'{without} are "
+            f"{counted(len(parts), 'shape')} (|cos| within them: {'; '.join(parts)}): only 'as oriented' compares "
+            f"{counted(len(self.labels), 'pattern')}."
         )
 
 

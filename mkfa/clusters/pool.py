@@ -18,6 +18,7 @@ from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError, UnknownNameError
 from mkfa.frozen import ByContent, FrozenDict
 from mkfa.similarity.lineage import families, family_of, find_lineage
+from mkfa.words import counted
 
 DEPTHS = ("shallow", "middle", "deep")
 """Thirds of the network by depth: [0, 1/3), [1/3, 2/3), [2/3, 1]."""
@@ -203,7 +204,7 @@ def find_kind(text: str | Kind, banks: Sequence[FilterBank]) -> Kind:
 
 
 def _listed(count: Mapping[Kind, int]) -> str:
-    return ", ".join(f"'{k}' ({n} filters)" for k, n in count.items())
+    return ", ".join(f"'{k}' ({counted(n, 'filter')})" for k, n in count.items())
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _checks_of(names: Sequence[str], out: Any, code: int | None, seconds: str) -
     out.seek(0)
     found = [Check(**json.loads(line)) for line in out.read().splitlines()]
     yield from found
-    how, state = f"the {seconds} seconds were over", "not tried"
+    how, state = f"not reached within {seconds} s", "not tried"
     if list(names) == [_COMPILE]:
         how = f"the compiler needs more than {seconds} s here"
     if code:

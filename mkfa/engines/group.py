@@ -28,6 +28,7 @@ from mkfa.training.run import Report, recipe_of
 from mkfa.training.spec import BASE, RunSpec
 from mkfa.training.stopping import Stop, Stopped
 from mkfa.training.strategies import GROUPS, Group
+from mkfa.words import counted
 
 _MOMENT = 0.2
 """Seconds of training after which the sweep gets its turn."""
@@ -185,7 +186,9 @@ class Together:
         self.aside = planned + self.aside
 
     def _too_large(self, planned: PlannedRun) -> DeviceMemoryError:
-        problem = f"runs out of memory on {self.how.device} with batches of {recipe_of(planned.spec).batch} images"
+        problem = (
+            f"runs out of memory on {self.how.device} with batches of {counted(recipe_of(planned.spec).batch, 'image')}"
+        )
         remedy = "pass --strategy alone, which streams images where memory is short, or take a smaller batch"
         return DeviceMemoryError(planned.spec.label, problem, remedy)
 

@@ -24,6 +24,7 @@ from mkfa.training.folder import RunFolder, is_locked
 from mkfa.training.planned import PlannedRun
 from mkfa.training.run import Report
 from mkfa.training.stopping import Stop, Stopped
+from mkfa.words import counted
 
 TRIES = 3
 """How often a run whose process dies is started."""
@@ -194,8 +195,7 @@ class _Sweep:
         RunFolder(self.root, planned.spec).note_attempt(event=died.how)
         if self.tries[planned.spec.hash] < TRIES:
             fewer = died.memory and self.halve()
-            runs = "one run" if self.at_a_time == 1 else f"{self.at_a_time} runs"
-            how = f"with {runs} at a time" if fewer else "from its checkpoint"
+            how = f"with {counted(self.at_a_time, 'run')} at a time" if fewer else "from its checkpoint"
             self.notify(f"{planned.spec.label}: {died.how}; it is tried again {how}")
             self.waiting.insert(0, planned)
             return
@@ -221,7 +221,7 @@ class _Sweep:
         how = Counter(queued.how for queued in self.queued.values())
         told = "; ".join(f"{count} {said}" for said, count in how.items())
         remedy = "see 'mkfa runs', and give the same command again later"
-        return HandedOver(f"{len(self.outcomes)} of {total} runs are done", told, remedy)
+        return HandedOver(f"{len(self.outcomes)} of {counted(total, 'run')} are done", told, remedy)
 
     def look_elsewhere(self) -> None:
         """Take over the runs that other processes have finished, and take up those that they left."""

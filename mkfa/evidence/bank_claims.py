@@ -23,6 +23,7 @@ from mkfa.evidence.statements import Finding, words
 from mkfa.evidence.verdict import Verdict
 from mkfa.progress import Progress, follow
 from mkfa.stats.intervals import LEVEL, error_of, share_over_groups, smallest_visible
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
@@ -59,7 +60,7 @@ def judge_banks(claim: Claim, banks: Banks = (), *, progress: Progress = None) -
         for statement in getattr(claim, side)
     )
     missing = () if units else (f"runs: {note}",)
-    scale = Scale("banks", f"{len(loaded)} trained networks", what="depthwise")
+    scale = Scale("banks", counted(len(loaded), "trained network"), what="depthwise")
     basis = ", ".join(bank.name for bank in loaded)
     return verdict_of(claim, findings, missing=missing, scale=scale, basis=basis, command=claim.command)
 
@@ -128,7 +129,7 @@ def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, nu
         detectable=smallest_visible(error_of(2 * float(below))),
         sensitivity=1 - chance,
         control="a bank of nothing but a x + b of the eight",
-        sample=f"{usable.sum():,} filters of {len(layers)} layers; {len(null):,} draws of covariance, seed {SEED}",
+        sample=f"{counted(int(usable.sum()), 'filter')} of {counted(len(layers), 'layer')}; {counted(len(null), 'draw')} of covariance, seed {SEED}",
     )
 
 
@@ -160,7 +161,7 @@ def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[
                         sensitivity=float(kind.floor[i] - null.mean[i]),
                         control=control,
                         unit="cosine",
-                        sample=f"{kind.n:,} filters of each; {null.draws[i]:,} draws of {null.null}, seed {SEED}",
+                        sample=f"{counted(kind.n, 'filter')} of each; {counted(int(null.draws[i]), 'draw')} of {null.null}, seed {SEED}",
                     )
                 )
             advance(1)

@@ -25,6 +25,7 @@ from mkfa.storage.records import Result
 from mkfa.training.device import Execution
 from mkfa.training.recipe import load_recipe
 from mkfa.training.spec import RunSpec
+from mkfa.words import counted
 
 OPERATIONS = 2
 """Operations of a multiply-add."""
@@ -93,9 +94,8 @@ class Costs(Result):
     def headline(self) -> str:
         """Return the total of one seed."""
         total = self.total
-        return (
-            f"{total.runs} runs, {total.train_images / 1e9:.1f} G images, {total.operations / 1e18:.0f} EFLOP per seed"
-        )
+        images, work = total.train_images / 1e9, total.operations / 1e18
+        return f"{counted(total.runs, 'run')}, {images:.1f} G images, {work:.0f} EFLOP per seed"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per figure and table, and their sum."""

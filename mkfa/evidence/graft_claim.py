@@ -17,6 +17,7 @@ from mkfa.evidence.verdict import Verdict
 from mkfa.several import as_several
 from mkfa.stats.intervals import smallest_visible
 from mkfa.storage.json_text import JsonError, parse_record
+from mkfa.words import counted
 
 SIZE = 8
 """Number of filters of each kernel size that a network may choose from."""
@@ -37,7 +38,7 @@ def judge_grafts(claim: Claim, files: str | Path | Iterable[str | Path]) -> Verd
     )
     missing = list(dict.fromkeys(f"runs: {f.note}" for f in findings if f.holds is None))
     networks = ", ".join(f"{graft['network']} ({_kernels(graft)})" for graft in grafts)
-    images = ", ".join(f"{graft['asked']:,} images of {graft['images']}" for graft in grafts)
+    images = ", ".join(f"{counted(graft['asked'], 'image')} of {graft['images']}" for graft in grafts)
     scale = Scale("graft", f"{networks}; {images}" if grafts else "no graft")
     return verdict_of(claim, findings, missing=missing, scale=scale, basis=networks, command=claim.command)
 
@@ -105,7 +106,7 @@ def _agreement(graft: Mapping[str, Any], vocabulary: str, *, needed: float) -> E
                     sensitivity=1 - float(worst["agreement"]),
                     control=f"{worst['vocabulary']} of size {worst['size']}",
                     unit="%",
-                    sample=f"{images:,} images; draws of a vocabulary: {draws}, seed {graft.get('seed', 0)}",
+                    sample=f"{counted(images, 'image')}; draws of a vocabulary: {draws}, seed {graft.get('seed', 0)}",
                 )
     except (KeyError, TypeError, ValueError) as error:
         raise MkfaError("graft", f"has a damaged point ({error})", "run 'mkfa graft' again") from None

@@ -20,6 +20,7 @@ from mkfa.evidence.verdict import State, Verdict, effect_text, sensitivity_in_er
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean
+from mkfa.words import counted
 
 
 def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -> tuple[Verdict, ...]:
@@ -232,7 +233,7 @@ def _would_settle(opened: Finding) -> str:
     if opened.needs:
         return f"; {opened.needs}"
     if opened.seeds_needed:
-        return f"; about {opened.seeds_needed} seeds would settle it, if the difference stays as it is"
+        return f"; about {counted(opened.seeds_needed, 'seed')} would settle it, if the difference stays as it is"
     if effect is None or opened.rule not in ("above", "below", "within"):
         return ""
     images = (
@@ -254,7 +255,7 @@ def _basis(claim: Claim, tables: Sequence[RunTable]) -> str:
     arm = next((arm for arm in claim.arms if tables[0].targets(arm)), "")
     points = [p for p in tables[0].points if p.arm == arm]
     pairs = dict.fromkeys(f"{p.source} -> {p.target}" if p.source else p.target for p in points)
-    more = f", {len(tables)} settings" if len(tables) > 1 else ""
+    more = f", {counted(len(tables), 'setting')}" if len(tables) > 1 else ""
     shown = list(pairs)[:6]
     return ", ".join(shown) + (f" and {len(pairs) - 6} more" if len(pairs) > 6 else "") + more
 

@@ -17,6 +17,7 @@ from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import one_sample
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 DOMAINS = {
     "Food": "food",
@@ -54,7 +55,7 @@ class Value:
     def label(self) -> str:
         """The arm with its source and target."""
         pair = f"{self.source} -> {self.target}" if self.source and self.source != self.target else self.target
-        return f"{self.arm}, {pair}" + (f", {self.layers} layers" if self.layers else "")
+        return f"{self.arm}, {pair}" + (f", {counted(self.layers, 'layer')}" if self.layers else "")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -85,7 +86,7 @@ class Reproduction(Result, ByContent):
 
     def headline(self) -> str:
         """Return the title, the scale and the number of finished runs."""
-        return f"{self.title}, {self.scale} scale, {self.done} of {self.runs} runs"
+        return f"{self.title}, {self.scale} scale, {self.done} of {counted(self.runs, 'run')}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per value."""

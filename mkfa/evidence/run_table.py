@@ -19,6 +19,7 @@ from mkfa.networks.names import parse_name
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.training.spec import BASE, RunSpec
+from mkfa.words import counted
 
 PLANTED = ("what", "with_bias", "with_norm", "fit_kernel")
 """Fields of a specification that do not matter to base runs, which belong to tables with any of their values."""
@@ -68,7 +69,10 @@ class Scale:
         if self.name not in SCALES:
             return self.network
         parts = [self.network, f"{self.pixels} px" if self.pixels else "images of unknown size"]
-        parts += [f"{self.steps:,} steps" if self.steps else "unknown length", f"{self.layers} {self.what} layers"]
+        parts += [
+            counted(self.steps, "step") if self.steps else "unknown length",
+            counted(self.layers, f"{self.what} layer"),
+        ]
         return ", ".join(parts)
 
 

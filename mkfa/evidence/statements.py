@@ -34,6 +34,7 @@ from mkfa.evidence.effects import (
 from mkfa.evidence.run_table import RunTable
 from mkfa.stats.equivalence import SIDE, tost
 from mkfa.stats.intervals import POWER, mean, one_sample
+from mkfa.words import counted
 
 POINT = 0.01
 """One point of top-1, as a share."""
@@ -113,7 +114,7 @@ def _refuted(rule: str, effect: Effect, margin: float) -> bool:
 def words(statement: Statement, claim: Claim) -> str:
     """Return a statement in words."""
     s, margin = statement, claim.margin_of(statement)
-    points = f"{abs(margin):g} point{'s' if abs(margin) != 1 else ''}"
+    points = counted(abs(margin), "point")
     where = {"mean": "", "every": f", for every {s.by}", "any": f", for some {s.by}"}[s.over]
     if s.rule in ("above", "below"):
         off = "" if not margin else f" by more than {points}" if (margin > 0) == (s.rule == "above") else ""
@@ -189,11 +190,11 @@ def _spread(units: Sequence[Effect]) -> str:
     text = f"from {100 * low.difference:+.1f} ({low.label}) to {100 * high.difference:+.1f} ({high.label})"
     test = one_sample([e.difference for e in units])
     ends = [100 * (test.difference + sign * test.half_width) for sign in (-1, 1)]
-    return f"{text}; with the {len(units)} targets as units {ends[0]:.1f} to {ends[1]:.1f}"
+    return f"{text}; with {counted(len(units), 'target')} as units {ends[0]:.1f} to {ends[1]:.1f}"
 
 
 def _mean_label(units: Sequence[Effect]) -> str:
-    return units[0].label if len(units) == 1 else f"mean of {len(units)} targets"
+    return units[0].label if len(units) == 1 else f"mean of {counted(len(units), 'target')}"
 
 
 def _holds(rule: str, effect: Effect, margin: float) -> bool:
@@ -269,7 +270,7 @@ def _bend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
     holds = bend.gain <= 0 if s.rule == "straight" else bend.gain > 0 and low <= bend.low and bend.high <= high
     span = f", 95 % {bend.low:g} to {bend.high:g}" if not math.isnan(bend.low) else ""
     better = "better than" if bend.gain > 0 else "no better than"
-    how = f"knee at {bend.knot:g} of {table.scale.layers} layers{span}; two pieces are {better} a line"
+    how = f"knee at {bend.knot:g} of {counted(table.scale.layers, 'layer')}{span}; two pieces are {better} a line"
     ends = curve[max(curve)], curve[min(curve)]
     rise = [ends[0].top1[x] - ends[1].top1[x] for x in seeds]
     drop, control = control_drop(table, best[1], claim.controls, layers=table.scale.layers)
@@ -363,7 +364,7 @@ def _trend_needs(effect: Effect, x: F64, *, slope: float, height: float, margin:
         enough = counts[width < abs(effect.difference)]
         parts.append(
             f"the settings lie {math.sqrt(excess):.1f} times as far from the line as their errors say, so that more "
-            f"seeds do not help: about {enough[0]} settings over this range would show a slope like this one"
+            f"seeds do not help: about {counted(enough[0], 'setting')} over this range would show a slope like this one"
             if len(enough)
             else "no number of settings over this range would show a slope like this one"
         )
@@ -374,7 +375,7 @@ def _trend_needs(effect: Effect, x: F64, *, slope: float, height: float, margin:
             if reached < FARTHEST
             else f"beyond D / f^2 = {FARTHEST}"
         )
-        parts.append(f"this line reaches {100 * margin:g} point{'s' if margin != POINT else ''} {where}")
+        parts.append(f"this line reaches {counted(100 * margin, 'point')} {where}")
     return "; ".join(parts)
 
 
@@ -398,7 +399,7 @@ def _rank(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) -> 
         return _open(s, claim, side, f"{s.of} from three or more sources on two or more targets")
     test = one_sample(rhos)
     seeds = min(number for _, number in units)
-    label = f"Spearman's rho, mean of {len(rhos)} targets"
+    label = f"Spearman's rho, mean of {counted(len(rhos), 'target')}"
     if test.error == 0:  # all targets agree: the error of a mean of rhos if size did not matter (Kendall 1948)
         error, freedom = math.sqrt(1 / (fewest - 1) / len(rhos)), len(rhos) - 1.0
         width = float(t.ppf(1 - SIDE, freedom)) * error

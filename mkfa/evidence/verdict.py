@@ -13,6 +13,7 @@ from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding
 from mkfa.frozen import ByContent
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 State = Literal["supported", "contradicted", "inconclusive"]
 
@@ -196,7 +197,7 @@ class Claims(Result):
 
     def headline(self) -> str:
         """Return the number of claims in each state."""
-        return f"{len(self.judgements)} claims: {count_states(self.judgements)}"
+        return f"{counted(len(self.judgements), 'claim')}: {count_states(self.judgements)}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per claim."""

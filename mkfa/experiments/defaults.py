@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mkfa.arms.arms import ARMS, DEFAULT_ARMS
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.training.recipe import Recipe
@@ -61,7 +62,11 @@ def describe_choice(arch: str, network: Mapping[str, float], recipe: Recipe) -> 
         "branch_gain": "a branch gain of",
     }
     options = [f"{words.get(key, key)} {value}" for key, value in sorted(network.items())]
-    length = f"{recipe.equal_steps} steps of" if recipe.equal_steps else f"{recipe.epochs} epochs in batches of"
-    setting = ", ".join([arch, *options, f"{length} {recipe.batch} images"])
+    length = (
+        f"{counted(recipe.equal_steps, 'step')} of"
+        if recipe.equal_steps
+        else f"{counted(recipe.epochs, 'epoch')} in batches of"
+    )
+    setting = ", ".join([arch, *options, f"{length} {counted(recipe.batch, 'image')}"])
     why = "one resolution and residuals, so that seeds differ little and only depthwise layers mix pixels"
     return f"Network {setting}: {why}."

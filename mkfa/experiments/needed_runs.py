@@ -16,6 +16,7 @@ from mkfa.training.planned import PlannedRun, bank_digest
 from mkfa.training.recipe import Recipe
 from mkfa.training.run import recipe_of
 from mkfa.training.spec import BASE, RunSpec
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.arms.fillings import Weights
@@ -173,7 +174,7 @@ def choose_layers(text: str, setting: Setting, domain: Domain) -> tuple[tuple[in
 
 def _refuse_more(numbers: Sequence[int], count: int, setting: Setting) -> None:
     if max(numbers) > count:
-        problem = f"asks for {max(numbers)}, but {setting.arch} has {count} {setting.what} layers"
+        problem = f"asks for {max(numbers)}, but {setting.arch} has {counted(count, f'{setting.what} layer')}"
         raise MkfaError("--layers", problem, f"choose from 1 to {count}")
 
 
@@ -201,9 +202,10 @@ def tell_followers(setting: Setting, domain: Domain, count: int) -> str:
         number = sum(len(names) for names in along.values())
     if not number:
         return ""
+    set_too = counted(number, "projection of a shortcut is", "projections of shortcuts are")
     return (
-        f"{setting.arch} has {count} convolutions on its main path; {number} projections of shortcuts are set "
-        "and frozen with the last convolution of their block and are not counted."
+        f"{setting.arch} has {counted(count, 'convolution')} on its main path; {set_too} set and frozen with the last "
+        "convolution of the block, and not counted."
     )
 
 

@@ -16,6 +16,7 @@ from mkfa.several import as_several
 from mkfa.storage.folders import home
 from mkfa.training.device import Execution
 from mkfa.training.recipe import Recipe, load_recipe, parse_changes
+from mkfa.words import counted
 
 NETWORK_OPTIONS = ("kernel", "patch", "stem_stride", "branch_gain")
 """Options of a network besides its name, as `mkfa.networks.build.build_network` takes them."""
@@ -124,7 +125,7 @@ def make_recipe(
     counts = {"epochs": epochs, "equal_steps": equal_steps, "evaluate_every": evaluate_every}
     made = load_recipe(name, {**changes, **{field: count for field, count in counts.items() if count is not None}})
     if epochs is not None and made.equal_steps:
-        problem = f"would change nothing, as every run takes {made.equal_steps} optimiser steps"
+        problem = f"would change nothing, as every run takes {counted(made.equal_steps, 'optimiser step')}"
         raise MkfaError(f"--epochs {epochs}", problem, "leave it out, or pass --equal-steps 0 with it")
     return made
 

@@ -48,6 +48,7 @@ from mkfa.training.folder import RunFolder
 from mkfa.training.planned import PlannedRun
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import TRAINING_VERSION, as_record
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from mkfa.engines.engine import Engine
@@ -94,7 +95,7 @@ class Plan(Result):
     def headline(self) -> str:
         """Return the number of runs and of finished runs."""
         done = sum(RunFolder(self.root, run.spec).result() is not None for run in self.runs)
-        return f"{len(self.runs)} runs, {done} done, {self.setting.arch}, recipe {self.setting.recipe.name}"
+        return f"{counted(len(self.runs), 'run')}, {done} done, {self.setting.arch}, recipe {self.setting.recipe.name}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per run."""
@@ -194,7 +195,7 @@ def _warn(sentence: str) -> None:
 def check_outcomes(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     """Return the outcomes. Raises WorkError if no run ended with a result."""
     if outcomes and not any(o.state == "done" for o in outcomes):
-        raise WorkError(f"{len(outcomes)} runs", "ended without a result", "see the lines above and 'mkfa runs'")
+        raise WorkError(counted(len(outcomes), "run"), "ended without a result", "see the lines above and 'mkfa runs'")
     return outcomes
 
 
@@ -254,7 +255,7 @@ def plan_curve(
         raise MkfaError(f"--layers {layers_text(layers)}", "is not one number of layers", f"choose from 1 to {count}")
     sources, name = [source_label(one, domains) for one in chosen], domains[asked].name
     if twice := next((one for one in sources if sources.count(one) > 1), ""):
-        problem = f"names {sources.count(twice)} sources called {twice}, which results could not tell apart"
+        problem = f"names {counted(sources.count(twice), 'source')} called {twice}, which results could not tell apart"
         raise MkfaError(f"--source {text}", problem, "name each once, or harvest or rename a bank under another name")
     cells = [(named.get(arm, one), asked, arm, n) for arm in arms for one in chosen for n in numbers]
     check_sources(setting, domains, cells=cells)

@@ -24,6 +24,7 @@ from mkfa.networks.hornet import plain_name
 from mkfa.networks.names import FORMS
 from mkfa.training.recipe import Recipe
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 Numbers = int | str | Iterable[int]
 """Numbers of an axis: 8, [8, 16, 32], "8,16,32", "8..32..8"."""
@@ -105,7 +106,9 @@ def _joined(plans: list[Plan], arch: str, options: TransferOptions) -> Plan:
     }
     name = first.results.name.replace(f"-{first.setting.arch}-", f"-{arch}-")
     root, results = folders(options.get("out"), name)
-    told = f"{len(plans)} settings." + (f" D / f^2 from {min(ratios):.2f} to {max(ratios):.2f}." if ratios else "")
+    told = f"{counted(len(plans), 'setting')}." + (
+        f" D / f^2 from {min(ratios):.2f} to {max(ratios):.2f}." if ratios else ""
+    )
     others = dict.fromkeys(note for plan in plans for note in plan.notes if not note.startswith("D / f^2"))
     return replace(
         first,
@@ -173,7 +176,7 @@ def _axes(
         axes.append(numbers)
     count = len(axes[0]) * len(axes[1]) * len(axes[2])
     if count > _MOST:
-        raise MkfaError(f"{count} settings", f"are more than {_MOST}", "name fewer channels, kernels or steps")
+        raise MkfaError(counted(count, "setting"), f"are more than {_MOST}", "name fewer channels, kernels or steps")
     return axes[0], axes[1], axes[2]
 
 

@@ -29,6 +29,7 @@ from mkfa.readers.harvesting import harvest
 from mkfa.several import as_several
 from mkfa.similarity.lineage import find_lineage
 from mkfa.training.device import Execution
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -204,7 +205,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
         norms = _norms(batch_norm, program, found.name, notes)
         renewed = len(rows) // 2 if RENEWED in norms else 0
         if RENEWED in norms and renewed < 2:  # one image has no variance where feature maps are a single pixel
-            problem = f"has {len(rows)} images, and batch statistics take half of them and two at least"
+            problem = f"has {counted(len(rows), 'image')}, and batch statistics take half of them and two at least"
             raise MkfaError(pictures.name, problem, "give four images or more, or pass --batch-norm kept")
         fillings = _Fillings(
             [own.of_layer(i).weight for i in order],
@@ -248,8 +249,8 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     if reader.damaged:
         row, why = next(iter(reader.damaged.items()))
         what = pictures.files[row] if pictures.files else f"image {row}"
-        count, were = len(reader.damaged), "image" if len(reader.damaged) == 1 else "images"
-        notes.append(f"{count} {were} could not be decoded and left out, such as {what} ({why}).")
+        damaged = counted(len(reader.damaged), "image")
+        notes.append(f"Left out {damaged} that could not be decoded, such as {what} ({why}).")
     own_right = answers.own_correct[np.isfinite(answers.own_correct)]
     return Graft(
         network=found.name,
@@ -295,7 +296,7 @@ def _measure(  # noqa: PLR0913 (one call)
     work = cost(program, share(keys))
     total = work * (len(second) * len(norms) + (len(first) if RENEWED in norms else 0))
     notify(
-        f"{len(keys)} variants of {title}, {len(second)} images asked"
+        f"{counted(len(keys), 'variant')} of {title}, {counted(len(second), 'image')} asked"
         + (f", {len(first)} for batch statistics" if first else "")
         + f": as much work as {total:,.0f} images through the network."
     )
@@ -452,11 +453,13 @@ def _notes_on(
     """Yield sentences on what stays as it is, and on vocabularies that are relatives of the network."""
     left = len(own.layers) - len(chosen)
     if left:
-        yield f"{left} of the {len(own.layers)} depthwise layers keep their filters, as the options ask."
+        keep = "keeps its" if left == 1 else "keep their"
+        yield f"{left} of {counted(len(own.layers), 'depthwise layer')} {keep} filters, as the options ask."
     dead = sum(int((~usable[i]).sum()) for i in chosen)
     if dead:
         filters = sum(len(usable[i]) for i in chosen)
-        yield f"{dead:,} of {filters:,} filters are dead or flat, and stay as they are."
+        stay = "is dead or flat, and stays as it is" if dead == 1 else "are dead or flat, and stay as they are"
+        yield f"{dead:,} of {counted(filters, 'filter')} {stay}."
     for vocabulary in asked:
         bank = vocabulary.bank if vocabulary.pool == "bank" else None
         if bank is not None and bank is not own and find_lineage(own, bank).found:

@@ -12,6 +12,7 @@ from mkfa.array_types import F32
 from mkfa.errors import MkfaError, SourceError, UnknownNameError, WorkError, nearest, one_line
 from mkfa.grafts.preprocessing import Changes, Preprocessing, Transform, assumed, changed, of_timm, of_torchvision
 from mkfa.storage.files import sha256_of
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -318,9 +319,8 @@ def _misfit(tensors: Mapping[str, F32], wanted: Mapping[str, tuple[int, ...]]) -
     """Say how a checkpoint differs from the network."""
     ends = {re.sub(r"^(module|model|state_dict|model_ema|ema)\.", "", key): v.shape for key, v in tensors.items()}
     if lacking := [key for key in wanted if key not in ends]:
-        return (
-            f"has {len(tensors)} tensors, and lacks {len(lacking)} of the network's {len(wanted)}, first {lacking[0]}"
-        )
+        lacks = f"lacks {len(lacking)} of the network's {len(wanted)}, first {lacking[0]}"
+        return f"has {counted(len(tensors), 'tensor')}, and {lacks}"
     odd = next((k for k, shape in wanted.items() if ends[k] != shape), next(iter(wanted)))
     return f"has {odd} of shape {_x(ends[odd])}, where the network has {_x(wanted[odd])}"
 

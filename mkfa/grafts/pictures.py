@@ -17,6 +17,7 @@ from mkfa.images.domain import Domain
 from mkfa.images.registry import registry
 from mkfa.images.walk import LeftOut, class_images
 from mkfa.storage.files import readable
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -152,9 +153,14 @@ def network_labels(
         if labels and pictures.domain is None and len(labels) != len(pictures.classes):
             return None, "The classes of the images are not the network's, so accuracy is not measured."
         table = np.arange(classes)
-        said = f"For accuracy, the {classes} classes, sorted by name, are matched with the network's outputs in order."
+        said = (
+            f"For accuracy, the {counted(classes, 'class', 'classes')}, sorted by name, are matched with the network's "
+            "outputs in order."
+        )
     else:
-        problem = f"The {len(pictures.classes)} classes of the images are not the network's {classes}"
+        problem = (
+            f"The {counted(len(pictures.classes), 'class', 'classes')} of the images are not the network's {classes}"
+        )
         return None, f"{problem}, so accuracy is not measured."
     known = pictures.label >= 0
     return np.where(known, table[np.where(known, pictures.label, 0)], -1), said

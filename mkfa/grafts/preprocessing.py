@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mkfa.errors import MkfaError
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,9 @@ def changed(own: Preprocessing, changes: Changes) -> Preprocessing:
     for name in ("mean", "std"):
         values: Sequence[float] = new.get(name, own.mean)
         if len(values) != len(own.mean):
-            raise MkfaError(f"--{name}", f"has {len(values)} values", f"give {len(own.mean)}, one per channel")
+            raise MkfaError(
+                f"--{name}", f"has {counted(len(values), 'value')}", f"give {len(own.mean)}, one per channel"
+            )
     facts = {name: getattr(own, name) for name in ("size", "crop_pct", "interpolation", "mean", "std", "crop_mode")}
     *most, last = new
     named = f"{', '.join(most)} and {last}" if most else last

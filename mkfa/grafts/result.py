@@ -12,6 +12,7 @@ import numpy as np
 from mkfa.array_types import AnyArray
 from mkfa.grafts.estimates import Estimate, reach
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 KEPT, RENEWED = "kept", "re-estimated"
 """What is done with batch statistics."""
@@ -222,7 +223,7 @@ class Graft(Result):
         share = (
             f"{_percent(point.agreement.mean)} ({_percent(point.agreement.low)} to {_percent(point.agreement.high)})"
         )
-        on = f"re-estimated on {self.calibrated} images"
+        on = f"re-estimated on {counted(self.calibrated, 'image')}"
         if point.agreement.mean < self.keep:
             return (
                 f"With its batch statistics {on}, the network keeps only {share} of its answers although no filter is "
@@ -234,7 +235,7 @@ class Graft(Result):
         """Return the network, the images and the first answer."""
         answers = self.answers()
         first = f": {answers[0].title} {answers[0].words()}" if answers else ""
-        return f"{self.network}, {self.asked} images of {self.images}{first}"
+        return f"{self.network}, {counted(self.asked, 'image')} of {self.images}{first}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per setting."""

@@ -30,6 +30,7 @@ from mkfa.array_types import AnyArray
 from mkfa.errors import MkfaError
 from mkfa.images.domain_file import DomainError
 from mkfa.storage.files import read_head
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -187,7 +188,7 @@ def _channels_of_tiff(path: Path) -> str:
         apart = " in separate planes" if count > 1 and tags.get(284) == 2 else ""
         packed = tags.get(259, 1)
         by = "" if packed in (1, 5, 7, 8, 32773, 32946) else f" by compression {int(packed)}"
-        return f"{count} channel{'s' * (count != 1)} of {bits[0]}-bit {kind}{apart}{by}"
+        return f"{counted(count, 'channel')} of {bits[0]}-bit {kind}{apart}{by}"
     return ""
 
 

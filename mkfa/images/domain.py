@@ -10,6 +10,7 @@ import numpy as np
 from mkfa.array_types import I64, U8
 from mkfa.storage.file_rows import Rows
 from mkfa.storage.records import Shown
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -64,11 +65,15 @@ class Domain(Shown):
 
     def headline(self) -> str:
         """Return a one-line description."""
-        count = f"{len(self.x_train)} train and {len(self.x_test)} test images"
+        count = f"{len(self.x_train)} train and {counted(len(self.x_test), 'test image')}"
         colours = "gray" if self.channels == 1 else "in colour"
-        larger = "" if self.extents is None else f", training crops from up to {max(self.x_train.shape[1:3])} pixels"
+        larger = (
+            ""
+            if self.extents is None
+            else f", training crops from up to {counted(max(self.x_train.shape[1:3]), 'pixel')}"
+        )
         size = f"{self.size}x{self.size} pixels"
-        return f"{self.name}, {len(self.classes)} classes, {count} of {size}{larger}, {colours}"
+        return f"{self.name}, {counted(len(self.classes), 'class', 'classes')}, {count} of {size}{larger}, {colours}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the number of images of each class."""

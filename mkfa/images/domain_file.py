@@ -26,6 +26,7 @@ from mkfa.errors import BankError, InUseError, MkfaError
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
 from mkfa.storage.result_files import open_arrays, write_arrays
+from mkfa.words import counted
 
 _SLAB = 1 << 26
 """Bytes of pixels hashed at a time, so that a set in a file is never loaded completely."""
@@ -169,11 +170,12 @@ def _inconsistency(arrays: Mapping[str, np.ndarray[Any, Any] | Rows], facts: Map
         if x.dtype != np.uint8 or not square or x.shape[3] not in (1, 3):
             return f"has x_{part} of {x.dtype} {x.shape}, but needs square uint8 images of 1 or 3 channels"
         if f"crc_{part}" in arrays and np.shape(arrays[f"crc_{part}"]) != (len(x),):
-            return f"has {len(x)} images but {np.size(arrays[f'crc_{part}'])} checksums on the {part} side"
+            sums = counted(int(np.size(arrays[f"crc_{part}"])), "checksum")
+            return f"has {counted(len(x), 'image')} but {sums} on the {part} side"
         if y.shape != (len(x),):
-            return f"has {len(x)} images but {len(y)} labels on the {part} side"
+            return f"has {counted(len(x), 'image')} but {counted(len(y), 'label')} on the {part} side"
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(facts["classes"]):
-            return f"has labels outside its {len(facts['classes'])} classes on the {part} side"
+            return f"has labels outside its {counted(len(facts['classes']), 'class', 'classes')} on the {part} side"
     if not cropped and arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         return "has train and test images of different shapes"
     if cropped:

@@ -20,6 +20,7 @@ from mkfa.images.domain_file import DomainError
 from mkfa.images.registry import NATURAL, DomainInfo, registry
 from mkfa.images.walk import ENDINGS, LeftOut, class_folders, class_images
 from mkfa.storage.files import read_regular, readable
+from mkfa.words import counted
 
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev", "eval")
@@ -231,7 +232,7 @@ def _classes(names: Sequence[str]) -> str:
     """Return "class a" or "3 classes (a, b, c)", with at most five names."""
     if len(names) == 1:
         return f"class {names[0]}"
-    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+    return f"{counted(len(names), 'class', 'classes')} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
 
 
 def _check_names(root: Path, train: Sequence[str], test: Sequence[str], classes: int) -> None:
@@ -239,7 +240,7 @@ def _check_names(root: Path, train: Sequence[str], test: Sequence[str], classes:
     if odd := sorted(set(train) ^ set(test)):
         raise DomainError(root, f"has class {odd[0]} on one side only ({len(odd)} such)", "make their classes match")
     if classes != len(train):
-        problem = f"has {len(train)} class folders instead of {classes}"
+        problem = f"has {counted(len(train), 'class folder')} instead of {classes}"
         raise DomainError(root, problem, "unpack the data set again, one folder per class")
 
 

@@ -13,6 +13,7 @@ from mkfa.array_types import I64, U8
 from mkfa.images.domain import Domain
 from mkfa.storage.file_rows import Rows
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 LOOKED_AT = 1 << 29
 """Bytes of pixels on which contrast is measured; of larger sets, evenly spaced images are taken."""
@@ -71,7 +72,7 @@ class Overview(Result):
 
     def headline(self) -> str:
         """Return the counts and the contrast in one line."""
-        counts = f"{_count(len(self.classes), 'class', 'classes')}; images per class: {_span(self.train)} to train"
+        counts = f"{counted(len(self.classes), 'class', 'classes')}; images per class: {_span(self.train)} to train"
         return f"{self.name}: {counts}, {_span(self.test)} to test; {self.contrast()}"
 
     def contrast(self) -> str:
@@ -91,7 +92,7 @@ class Overview(Result):
             if bare := [name for name, count in zip(self.classes, counts, strict=True) if not count]:
                 yield f"{_named(bare)} no {side} image"
         if self.uniform:
-            share = f"{self.uniform} of {_count(self.looked_at, 'image')}"
+            share = f"{self.uniform} of {counted(self.looked_at, 'image')}"
             shades = ", ".join(f"{n} {shade}" for n, shade in ((self.black, "black"), (self.white, "white")) if n)
             yield f"{share} show one colour only{f' ({shades})' if shades else ''}, such as {self.example}"
         if self.dark:
@@ -102,11 +103,10 @@ class Overview(Result):
         elif self.lowest > PALE:
             yield f"no pixel is darker than {self.lowest} of 255: pack with other --levels or another --background"
         if self.shared:
-            are = "image is" if self.shared == 1 else "images are"
-            yield f"{self.shared} test {are} among the training images too, so that accuracy is too high"
+            are = counted(self.shared, "test image is", "test images are")
+            yield f"{are} among the training images too, so that accuracy is too high"
         if self.mixed:
-            equal = "training image equals one" if self.mixed == 1 else "training images equal one"
-            yield f"{self.mixed} {equal} of another class"
+            yield f"{counted(self.mixed, 'training image equals', 'training images equal')} one of another class"
         if self.shared is None:
             yield f"equal images were not looked for, as the set is larger than {COMPARED >> 30} GiB"
 
@@ -219,11 +219,7 @@ def _span(counts: Sequence[int] | I64) -> str:
     return f"{low}" if low == high else f"{low} to {high} (median {float(np.median(counts)):g})"
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
 def _named(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"class {names[0]} has"
-    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) have"
+    return f"{counted(len(names), 'class', 'classes')} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) have"

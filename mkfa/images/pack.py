@@ -49,6 +49,7 @@ from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
 from mkfa.storage.result_files import map_arrays, reserve_arrays
 from mkfa.threads import cores
+from mkfa.words import counted
 
 PENDING, DECODED, CORRUPT = 0, 1, 2
 _BATCH = 32
@@ -153,8 +154,8 @@ def pack(
         ]
         skipped = tuple(name for _, _, name in corrupt)
         if turned:
-            images_have = "image has" if turned == 1 else "images have"
-            scaling.append(f"{turned} {images_have} an EXIF orientation, which is not applied, as in torchvision")
+            have = counted(turned, "image has", "images have")
+            scaling.append(f"{have} an EXIF orientation, which is not applied, as in torchvision")
         problems = tuple(reasons.get((part, row), "could not be decoded before") for part, row, _ in corrupt)
         if strict and skipped:
             raise _corrupt(skipped[0], problems[0], len(skipped))

@@ -15,6 +15,7 @@ from mkfa.frozen import FrozenDict
 from mkfa.storage.folders import data_file
 from mkfa.storage.folders import home as home
 from mkfa.storage.records import Listing
+from mkfa.words import counted
 
 How = Literal["bundled", "torchvision", "lists", "folders", "build"]
 
@@ -95,7 +96,9 @@ class DomainList(Listing[DomainInfo]):
     def headline(self) -> str:
         """Return how many domains there are, and how many of them can be read at once."""
         states = [info.state for info in self]
-        return f"{len(self)} domains, {states.count('bundled')} bundled and {states.count('missing')} not here"
+        return (
+            f"{counted(len(self), 'domain')}, {states.count('bundled')} bundled and {states.count('missing')} not here"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a domain; `fetch` says how to get it."""

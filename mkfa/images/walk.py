@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mkfa.images.domain_file import DomainError
 from mkfa.storage.files import readable
+from mkfa.words import counted
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"))
 """torchvision's endings and .gif, in lower case."""
@@ -66,24 +67,20 @@ class LeftOut:
         """Yield one sentence for each kind."""
         if self.hidden:
             names = ", ".join(sorted(readable(name) for name in self.hidden_names)[:3])
-            yield f"left out {_many(self.hidden, 'hidden file')} ({names})"
+            yield f"left out {counted(self.hidden, 'hidden file')} ({names})"
         for paths, one, many in (
             (self.special, "pipe, device or socket", "pipes, devices or sockets"),
             (self.broken, "broken link", "broken links"),
             (self.outside, "image beside the class folders", "images beside the class folders"),
         ):
             if paths:
-                yield f"left out {_many(len(paths), one, many)}, such as {readable(paths[0])}"
+                yield f"left out {counted(len(paths), one, many)}, such as {readable(paths[0])}"
         if self.others:
             kinds = ", ".join(sorted(self.others, key=lambda ending: (-self.others[ending], ending))[:4])
-            yield f"left out {_many(sum(self.others.values()), 'file')} in formats that are not read ({kinds})"
+            yield f"left out {counted(sum(self.others.values()), 'file')} in formats that are not read ({kinds})"
         if self.again:
-            links = _many(len(self.again), "link to a folder", "links to folders")
+            links = counted(len(self.again), "link to a folder", "links to folders")
             yield f"did not follow {links} above or read already, such as {readable(self.again[0])}"
-
-
-def _many(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def is_hidden(name: str) -> bool:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.networks.names import FORMS, Name, parse_name
 from mkfa.several import as_several
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +137,10 @@ def check_options(
         width, depth, usual = name.width, name.layers, name.defaults
         size, stride = usual.kernel if kernel is None else kernel, usual.patch if patch is None else patch
         if width < 2 or depth < 1 or size < 3 or stride < 1:
-            problem = f"cannot have {width} channels, {depth} layers, {size}x{size} kernels and patches of {stride}"
+            asked = (
+                f"{counted(width, 'channel')}, {counted(depth, 'layer')}, {size}x{size} kernels and patches of {stride}"
+            )
+            problem = f"cannot have {asked}"
             raise MkfaError(arch, problem, "choose at least two channels, one layer, 3x3 kernels and patches of 1")
         weights = depth * width * (width * (8 if name.kind == "convnext" else 1) + size * size)
         if weights > LARGEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mkfa.networks.names import parse_name
+from mkfa.words import counted
 
 default_cfgs: dict[str, Any] = {}
 """Read by timm's registry, which expects it in the module of an entry point."""
@@ -53,5 +54,5 @@ def register(arch: str) -> None:
     }
     default_cfgs.update(generate_default_cfgs({f"{arch}.untrained": facts}))
     build.__name__ = arch
-    build.__doc__ = f"{network.__name__} with {said.width} channels and {said.layers} layers."
+    build.__doc__ = f"{network.__name__} with {counted(said.width, 'channel')} and {counted(said.layers, 'layer')}."
     register_model(build)

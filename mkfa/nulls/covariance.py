@@ -19,6 +19,7 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64, BoolArray
 from mkfa.banks.canonical import normalise
+from mkfa.words import counted
 
 _RANK = 1e-7
 """Eigenvalues below this share of the largest are rounding errors."""
@@ -99,7 +100,9 @@ def pooled_in_words(layer: I64) -> str:
         return ""
     if thin == len(count):
         return f"no layer has {THIN} filters, so that covariance-layer is covariance"
-    return f"{thin} of {len(count)} layers have fewer than {THIN} filters, and covariance-layer takes these together"
+    have = "has" if thin == 1 else "have"
+    few = f"{thin} of {counted(len(count), 'layer')} {have} fewer than {THIN} filters"
+    return f"{few}, and covariance-layer takes these together"
 
 
 def _fit(weight: F32, layer: I64, rows: I64, *, by_layer: bool) -> Callable[[np.random.Generator], F32]:

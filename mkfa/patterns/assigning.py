@@ -27,6 +27,7 @@ from mkfa.patterns.fit import Fit, fit, parameters
 from mkfa.patterns.named_sets import NAMED_SETS
 from mkfa.progress import Advance, Progress, follow
 from mkfa.several import as_several
+from mkfa.words import counted
 
 BASES = (*FAMILY_BASES, *NAMED_SETS)
 DRAWS = 10000
@@ -103,7 +104,11 @@ def assign_bases(
     nulls = _nulls(options.get("null", "shuffled"))
     draws = options.get("draws", DRAWS)
     if draws < 99:
-        raise MkfaError(f"{draws} null draws", "are too few for a 1 % threshold", "ask for at least 99")
+        raise MkfaError(
+            "draws",
+            f"{counted(draws, 'null draw is', 'null draws are')} too few for a 1 % threshold",
+            "ask for at least 99",
+        )
     kinds = asked_kinds(loaded, options.pop("kernel_size", None))
     total = len(bases) * (sum(len(loaded.of_kind(kind).layer) for kind in kinds) + len(kinds) * draws * len(nulls))
     with follow(progress, "filters", total) as advance:

@@ -15,6 +15,7 @@ from mkfa.patterns.basis_assignment import BasisAssignment
 from mkfa.patterns.dictionary import version
 from mkfa.patterns.summary import layer_shares, rows_of, summarise
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 
 class Assigned(Result):
@@ -71,7 +72,7 @@ class Assignment(BasisAssignment, Assigned):
         """Return the share of filters that fit better than 99 % of the chosen null's."""
         beyond = sum(int((k.fit.r2[k.usable] > np.quantile(k.nulls[0].r2, 0.99)).sum()) for k in self.kinds if k.nulls)
         share = f"{100 * beyond / len(self):.1f} % fit better than 99 % of {self.null} filters"
-        return f"{self.bank.name}, {len(self):,} filters, basis {self.basis}: {share}"
+        return f"{self.bank.name}, {counted(len(self), 'filter')}, basis {self.basis}: {share}"
 
     def analysis(self) -> Analysis:
         """Return what is stored in a bank file under /analysis/assign-<basis>.

@@ -32,6 +32,7 @@ from mkfa.readers.harvesting import harvest, is_path, network_name, repository_o
 from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.several import as_several
 from mkfa.storage.records import Listing
+from mkfa.words import counted
 
 STATES = ("harvested", "updated", "skipped", "failed")
 
@@ -76,7 +77,7 @@ class Harvests(Listing[HarvestedBank]):
             return None
         names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
         problem, remedy = f"failed ({names})", "see the lines above; the others are done"
-        return WorkError(f"{len(failed)} of {len(self)} networks", problem, remedy)
+        return WorkError(f"{len(failed)} of {counted(len(self), 'network')}", problem, remedy)
 
     def headline(self) -> str:
         counts = {state: sum(bank.state == state for bank in self) for state in STATES}
@@ -197,7 +198,7 @@ def harvest_all(
     """
     wanted = expand_sources(sources)
     if name is not None and len(wanted) > 1:
-        problem = f"names one bank, but there are {len(wanted)} networks"
+        problem = f"names one bank, but there are {counted(len(wanted), 'network')}"
         raise MkfaError("name", problem, "leave it out: each bank gets its network's name")
     folder, done = library_folder(create=True), []
     labels = {source: name or label for source, label in default_names(wanted, folder).items()}

@@ -24,6 +24,7 @@ from mkfa.readers.tensors.shard_names import INDEX, distributed, families, missi
 from mkfa.readers.tensors.shards import are_networks, json_file, open_any
 from mkfa.storage.files import read_regular
 from mkfa.storage.json_text import parse_json
+from mkfa.words import counted
 
 DEEPEST = 3
 """Folders below the given one that are looked into, if there is no checkpoint above."""
@@ -107,7 +108,7 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
         return Chosen(folder / _WEB_MODEL)
     inner = _inner(folder, names, depth)
     if len(inner) > 1 and PIPELINE in names:
-        problem = f"is a pipeline of {len(inner)} networks ({', '.join(inner)})"
+        problem = f"is a pipeline of {counted(len(inner), 'network')} ({', '.join(inner)})"
         raise SourceError(folder, problem, f"name one of them, such as {folder / inner[0]}")
     if inner:
         name, why = _of_states(folder, inner, ema)
@@ -294,7 +295,7 @@ def _of_states(folder: Path, names: Sequence[str], ema: bool) -> tuple[str, str]
 
 
 def _several(folder: Path, names: Sequence[str]) -> SourceError:
-    problem = f"has {len(names)} checkpoints ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+    problem = f"has {counted(len(names), 'checkpoint')} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
     return SourceError(folder, problem, "name one of them, or all of them to harvest each")
 
 

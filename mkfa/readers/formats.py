@@ -13,6 +13,7 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
 from mkfa.readers.tensors.shard_names import distributed, shard_name
+from mkfa.words import counted
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _PACKED |= {b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR"}
@@ -79,7 +80,7 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
 
         return read_index
     if (shard := shard_name(path.name)) and path.suffix.lower() == ".h5" and shard.total > 1:
-        problem = f"is one of {shard.total} shards of a Keras network, which are not read together"
+        problem = f"is one of {counted(shard.total, 'shard')} of a Keras network, which are not read together"
         raise SourceError(path, problem, "save the network as one file, or as safetensors")
     if shard and path.suffix == ".bin" and (path.parent / "model.json").is_file():
         from mkfa.readers.graphs.tfjs import read_tfjs, shards_of

@@ -25,6 +25,7 @@ from mkfa.readers.reading import DepthwiseLayer, Reading
 from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.storage.heading import now
 from mkfa.version import VERSION
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -252,7 +253,9 @@ def _layer(layer: DepthwiseLayer) -> tuple[Layer, F32, F32 | None]:
 def _refuse_nonfinite(label: str, layers: tuple[DepthwiseLayer, ...]) -> None:
     bad = [layer.key for layer in layers if not np.isfinite(layer.weight).all()]
     if bad:
-        problem = f"has NaN or infinite weights in {len(bad)} of {len(layers)} depthwise layers, first {bad[0]}"
+        problem = (
+            f"has NaN or infinite weights in {len(bad)} of {counted(len(layers), 'depthwise layer')}, first {bad[0]}"
+        )
         raise SourceError(label, problem, "pass --allow-nonfinite to store them and leave them out of analyses")
 
 
@@ -263,7 +266,7 @@ def _few(doubtful: Mapping[str, str]) -> FrozenDict[str, str]:
     for name, why in doubtful.items():
         size += 2 * len(name) + len(why)  # a character may need an escape
         if size > LONGEST_DOUBTS:
-            kept["others"] = f"{len(doubtful) - len(kept)} more layers are doubtful"
+            kept["others"] = f"{counted(len(doubtful) - len(kept), 'more layer is', 'more layers are')} doubtful"
             break
         kept[name] = why
     return FrozenDict(kept)

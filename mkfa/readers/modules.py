@@ -17,6 +17,7 @@ from mkfa.frozen import FrozenDict
 from mkfa.networks.layers import has_one_filter_per_channel
 from mkfa.readers.called import free_weights, watch
 from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,7 +73,7 @@ def read_module(model: nn.Module) -> Reading:
         skipped=FrozenDict({str(why): n for why, n in sorted(skipped.items())}),
         notes=_notes(len(named), len(free), bool(sizes)),
         copy=copy,
-        contents=f"{convolutions} convolution{'s' * (convolutions != 1)}, none depthwise",
+        contents=f"{counted(convolutions, 'convolution')}, none depthwise",
     )
 
 
@@ -80,8 +81,13 @@ def _notes(layers: int, free: int, ran: bool) -> tuple[str, ...]:
     """Return what a bank says where no forward pass could be made."""
     if ran:
         return ()
-    lost = f"{free} weights shaped like a depthwise layer's are left out: no convolution module has them, and no "
-    lost += "forward pass could show whether the network uses them so; its state_dict() is harvested by shape"
+    shaped = "shaped like a depthwise layer's"
+    lost = (
+        counted(free, f"weight {shaped} is", f"weights {shaped} are") + " left out: no convolution module has such a "
+    )
+    lost += (
+        "weight, and no forward pass could show whether the network uses it so; its state_dict() is harvested by shape"
+    )
     return ((_DEFINED,) if layers > 1 else ()) + ((lost,) if free else ())
 
 

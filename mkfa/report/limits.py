@@ -47,7 +47,7 @@ class Limits:
         Examples
         --------
         >>> Limits().rows({"most_filters": 1_000_000})[0]["sentence"]
-        'Of 1,000,000 filters 200,000 are here: each layer gives as many, evenly over its channels.'
+        'Here: 200,000 of 1,000,000 filters; each layer gives as many, evenly over its channels.'
         """
         out = []
         for field in fields(self):
@@ -68,8 +68,8 @@ class Limits:
 
 _SENTENCES = {
     "most_filters": (
-        "All {there} filters are here; the page takes up to {limit}.",
-        "Of {there} filters {limit} are here: each layer gives as many, evenly over its channels.",
+        "All filters ({there}) are here; the page takes up to {limit}.",
+        "Here: {limit} of {there} filters; each layer gives as many, evenly over its channels.",
     ),
     "map_filters": (
         "A map that is computed shows all filters of its kernel size, up to {limit}.",
@@ -77,7 +77,7 @@ _SENTENCES = {
     ),
     "most_pairs": (
         "All pairs of banks are compared, up to {limit}.",
-        "Of {there} pairs of banks {limit} are compared, those first that were named first.",
+        "Compared: {limit} of {there} pairs of banks, those first that were named first.",
     ),
     "most_runs": (
         "Lists of runs are complete; one takes up to {limit}.",

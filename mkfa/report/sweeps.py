@@ -12,6 +12,7 @@ from mkfa.report.inputs import Found
 from mkfa.report.values import mapping, number, numbers, pairs, rows, text, texts, whole
 from mkfa.results.archive import command_without_places
 from mkfa.results.trends import Trend, tell_trend
+from mkfa.words import counted
 
 _CELL = ("mean", "std", "relative", "half_width")
 _SETTINGS = ("source", "target", "arch", "what", "seeds", "network_layers", "source_arch", "arm")
@@ -154,8 +155,8 @@ def _sentences(record: Mapping[str, Any]) -> list[str]:
             )
             said.append(
                 f"{text(one.get('arm'))} off the diagonal less {text(one.get('against'))} of the same target: "
-                f"{100 * difference:+.1f} points{interval} ({whole(one.get('cells'))} cells, "
-                f"{whole(one.get('targets'))} targets)."
+                f"{100 * difference:+.1f} points{interval} ({counted(whole(one.get('cells')), 'cell')}, "
+                f"{counted(whole(one.get('targets')), 'target')})."
             )
     said += [_trend(one) for one in rows(record.get("trends"))]
     return [one for one in said if one]
@@ -179,10 +180,9 @@ def _sensitivity(where: str, one: Mapping[str, Any]) -> str:
     drop, distance, detectable = (number(one.get(key)) for key in ("drop", "distance", "detectable"))
     if drop is None:
         return ""
-    said = (
-        f"Sensitivity{where}: the worst arm, {text(one.get('worst_arm'))} at {whole(one.get('worst_layers'))} layers, "
-    )
-    said += f"lies {100 * drop:.1f} points {'below' if drop >= 0 else 'from'} the base"
+    at = counted(whole(one.get("worst_layers")), "layer")
+    said = f"Sensitivity{where}: the worst arm, {text(one.get('worst_arm'))} at {at}, lies {100 * drop:.1f} points "
+    said += f"{'below' if drop >= 0 else 'from'} the base"
     said += "" if distance is None else f", {distance:.1f} standard deviations over seeds"
     said += "." if detectable is None else f"; the smallest difference it can show is {100 * detectable:.1f} points."
     return said

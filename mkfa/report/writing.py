@@ -21,6 +21,7 @@ from mkfa.several import as_several
 from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -160,19 +161,18 @@ def _summary(banks: Sequence[str], filters: int, facts: dict[str, Any]) -> str:
     layers = sum(len(bank["layers"]) for bank in facts["banks"])
     parts = []
     if banks:
-        parts.append(
-            f"{filters:,} depthwise filters in {layers} layers of {len(banks)} network{'s' * (len(banks) > 1)}"
-        )
-    counted = {
+        where = f"{counted(layers, 'layer')} of {counted(len(banks), 'network')}"
+        parts.append(f"{counted(filters, 'depthwise filter')} in {where}")
+    nouns = {
         "comparisons": ("comparison", "comparisons"),
         "groups_compared": ("comparison of groups", "comparisons of groups"),
         "keys": ("set of keys", "sets of keys"),
         "grafts": ("graft", "grafts"),
         "sweeps": ("experiment", "experiments"),
     }
-    for key, (single, several) in counted.items():
+    for key, (single, several) in nouns.items():
         if count := len(facts[key]):
-            parts.append(f"{count} {single if count == 1 else several}")
+            parts.append(counted(count, single, several))
     if count := sum(len(one["verdicts"]) for one in facts["verdicts"]):
-        parts.append(f"{count} verdict{'s' * (count > 1)}")
+        parts.append(counted(count, "verdict"))
     return ", ".join(parts) + "."

@@ -30,6 +30,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import MAIN, REFERENCE, Contrast, series_of
 from mkfa.stats.intervals import ROUNDING
+from mkfa.words import counted
 
 MARGIN = 0.01
 """Loss of accuracy that counts as none, as a share."""
@@ -153,8 +154,9 @@ def _blind(base: Cell, cells: Sequence[Cell], margin: float) -> str:
     if worst.relative + worst.half_width >= -margin or -worst.relative < SENSITIVE * statistics.median(errors):
         return (
             f"{worst.arm}, which must hurt, changes accuracy by {100 * worst.relative:+.1f} ± "
-            f"{100 * worst.half_width:.1f} points at {worst.layers} layers: filters hardly matter in this setting, or "
-            "the seeds differ too much; choose a more sensitive one (mkfa explain sensitivity) or raise --seeds"
+            f"{100 * worst.half_width:.1f} points at {counted(worst.layers, 'layer')}: filters hardly matter in this "
+            "setting, or the seeds differ too much; choose a more sensitive one (mkfa explain sensitivity) or raise "
+            "--seeds"
         )
     return ""
 
@@ -196,8 +198,8 @@ def _sentence(found: Sequence[Allowance], cells: Sequence[Cell], margin: float) 
         if _must_hurt(a.arm)
     )
     tried = sorted({n for a in found for n in a.layers})
-    points = "a point" if math.isclose(margin, 0.01) else f"{100 * margin:g} points"
-    asked = f"How many layers may be frozen before more than {points} is lost, of {_tried(tried)} tried?"
+    points = "a point is" if math.isclose(margin, 0.01) else counted(100 * margin, "point is", "points are")
+    asked = f"How many layers may be frozen before more than {points} lost, of {_tried(tried)} tried?"
     return f"{asked} {_capital('; '.join(parts))}.{control}"
 
 
@@ -210,7 +212,7 @@ def _beside_random(contrasts: Sequence[Contrast], series: Mapping[str, Sequence[
             continue
         points = f"{100 * c.difference:+.1f} points, 95 % interval {100 * (c.difference - c.half_width):+.1f} to "
         points += f"{100 * (c.difference + c.half_width):+.1f}"
-        who = f"with {c.layers[0]} layers frozen, filters from {series[c.series][0].source}"
+        who = f"with {counted(c.layers[0], 'layer')} frozen, filters from {series[c.series][0].source}"
         beyond = "better" if c.difference > 0 else "worse"
         outside = abs(c.difference) > c.half_width
         told.append(f"{_capital(who)} are {f'{beyond} than' if outside else 'not told from'} random ones: {points}.")

@@ -17,6 +17,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.image_error import NONE, Answers, error_of_difference
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, welch
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -127,7 +128,9 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
     shown = [value for value in smallest if math.isfinite(value)]
     detectable = float(np.median(shown)) if shown else math.nan
     above = tuple(
-        f"{c.arm} at {c.layers} layers" for c in known if c.mean > base.mean and c.arm in ARMS and ARMS[c.arm].must_hurt
+        f"{c.arm} at {counted(c.layers, 'layer')}"
+        for c in known
+        if c.mean > base.mean and c.arm in ARMS and ARMS[c.arm].must_hurt
     )
     return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound, detectable, above)
 

@@ -25,6 +25,7 @@ from mkfa.results.cells import Cell
 from mkfa.results.image_error import Answers, error_of_difference
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean, of_shares, paired_half_width, welch
+from mkfa.words import counted
 
 REFERENCE = "random"
 """The arm that all others are compared with: untrained filters."""
@@ -180,16 +181,18 @@ def sentence(contrast: Contrast) -> str:
     c = contrast
     points = f"{100 * c.difference:+.1f} points"
     if c.what == "step":
-        subject = f"{c.series} from {c.against_layers[0]} to {c.layers[0]} layers: {points}"
+        subject = f"{c.series} from {c.against_layers[0]} to {counted(c.layers[0], 'layer')}: {points}"
     elif c.what == "all":
-        subject = f"{c.series} minus {c.against}, mean over {len(c.layers)} numbers of layers: {points}"
+        subject = f"{c.series} minus {c.against}, mean over {counted(len(c.layers), 'number')} of layers: {points}"
     else:
-        subject = f"{c.series} minus {c.against} at {c.layers[0]} layers: {points}"
+        subject = f"{c.series} minus {c.against} at {counted(c.layers[0], 'layer')}: {points}"
     if min(c.seeds) < 2:
         return f"{subject}; no interval (needs two seeds)."
     over = "; over seeds and test images" if c.test_error else ""
     over += "" if c.test_error_exact or not c.test_error else ", at most"
-    seeds = f"{c.seeds[0]} seeds" if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {c.seeds[1]} seeds"
+    seeds = (
+        counted(c.seeds[0], "seed") if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {counted(c.seeds[1], 'seed')}"
+    )
     widths = [c.half_width, c.paired] if c.common > 1 else [c.half_width]
     if any(math.isnan(width) for width in widths):
         return f"{subject}, {seeds}; no interval, because it is the same in every seed, or varies too much for so few."

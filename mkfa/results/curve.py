@@ -13,6 +13,7 @@ from mkfa.results.record import RunRecord
 from mkfa.results.trends import Trend, depth_trends
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -37,7 +38,8 @@ class Curve(Result):
     def headline(self) -> str:
         """Return the source, the target and the number of points."""
         p = self.parameters
-        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.cells)} points beside the base"
+        points = counted(len(self.cells), "point")
+        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {points} beside the base"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per finished run: its point, seed and accuracy, and the summary of the point."""

@@ -12,6 +12,7 @@ from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import LEVEL, paired_shares
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
+from mkfa.words import counted
 
 FACTS = (
     *("state", "top1_last", "top1_best", "best_epoch", "chance", "loss_train", "loss_test", "images_per_second"),
@@ -111,14 +112,14 @@ def _difference(records: Sequence[RunRecord]) -> tuple[Difference | None, str]:
         counts = sum(x and not y for x, y in answers), sum(y and not x for x, y in answers)
         low, high = paired_shares(*counts, images)
         note = (
-            f"Interval from the {images} test images, paired: {counts[0]} only the first run got right, {counts[1]} "
-            "only the second (Agresti and Min); variation between seeds is not included."
+            f"Interval from the {counted(images, 'test image')}, paired: {counts[0]} only the first run got right, "
+            f"{counts[1]} only the second (Agresti and Min); variation between seeds is not included."
         )
     else:
         low = high = math.nan
         note = (
             "No interval: a run of an earlier version did not record which images it got right, and without that the "
-            f"{images} test images, the same for both runs, would give one that is too wide."
+            f"{counted(images, 'test image')}, the same for both runs, would give one that is too wide."
         )
     return Difference(value, low, high, LEVEL, right[0], right[1], images), note
 

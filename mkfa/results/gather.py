@@ -19,6 +19,7 @@ from mkfa.training.folder import read_result as read_run_result
 from mkfa.training.planned import PlannedRun
 from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 RESULTS = ("curve.json", "table.json", "matrix.json", "sweep.json")
 """Result files that sweeps write next to their runs."""
@@ -49,7 +50,7 @@ def gather_experiment(path: Path, root: Path, *, name: str, command: str = "") -
     listed, made = parameters.pop("runs"), str(parameters.pop("command", ""))
     runs = tuple(_from_folder(root, run) for run in listed)
     if not any(run.result for run in runs):
-        problem = f"has {len(runs)} runs, none of them finished in {root}"
+        problem = f"has {counted(len(runs), 'run')}, none of them finished in {root}"
         raise MkfaError(path, problem, "name the --out of the command that trained")
     return PackedExperiment(name, _kind(record), command or made, parameters, runs)
 

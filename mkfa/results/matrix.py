@@ -22,6 +22,7 @@ from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import paired_half_width
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 SELFFER = "selffer"
 """The arm on the diagonal."""
@@ -81,7 +82,8 @@ class Matrix(Result):
 
     def headline(self) -> str:
         """Return the number of sources and targets."""
-        return f"{len(self.sources)} sources on {len(self.domains)} targets, {self.parameters.get('arch')}"
+        shape = f"{counted(len(self.sources), 'source')} on {counted(len(self.domains), 'target')}"
+        return f"{shape}, {self.parameters.get('arch')}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per finished run: its cell, seed and accuracy, and the summary of the cell."""
@@ -163,16 +165,18 @@ def sentence(overall: Overall) -> str:
     """Describe an overall comparison: points, numbers of cells and targets, interval, and whether it excludes 0."""
     o = overall
     than = {BASE: "the base", SELFFER: "selffer (the diagonal)", REFERENCE: "the control random"}[o.against]
-    cells = f"{o.cells} cells off the diagonal" if o.cells > 1 else "one cell off the diagonal"
+    cells = f"{counted(o.cells, 'cell')} off the diagonal"
     text = f"{o.arm} minus {than} of the same target: {100 * o.difference:+.1f} points, mean of {cells}"
     if o.targets < 2:
         return f"{text}; no interval (needs two targets)."
     if math.isnan(o.half_width):
-        return f"{text}; no interval, because the {o.targets} targets do not differ."
+        return f"{text}; no interval, because the {counted(o.targets, 'target')} do not differ."
     low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
     within = abs(o.difference) <= o.half_width
-    verdict = f"0 is inside: {o.targets} targets are not conclusive" if within else "0 is outside"
-    return f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {o.targets} targets as units); {verdict}."
+    verdict = f"0 is inside: {counted(o.targets, 'target')} are not conclusive" if within else "0 is outside"
+    return (
+        f"{text}; 95 % interval {low:+.1f} to {high:+.1f} (t over {counted(o.targets, 'target')} as units); {verdict}."
+    )
 
 
 def tell_sensitivity(matrix: Matrix) -> str:

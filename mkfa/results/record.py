@@ -12,6 +12,7 @@ from mkfa.storage.records import Listing, Shown
 from mkfa.training.folder import CHECKPOINT, METRICS, read_metrics
 from mkfa.training.result import RunResult
 from mkfa.training.spec import RunSpec
+from mkfa.words import counted
 
 STATES = ("done", "running", "waiting", "stopped", "failed", "diverged")
 COLUMNS = (
@@ -109,7 +110,7 @@ class RunList(Listing[RunRecord]):
         """Return how many runs there are, and in which states."""
         states = [run.state for run in self]
         counts = ", ".join(f"{states.count(state):,} {state}" for state in STATES if state in states)
-        return f"{len(self):,} runs" + (f": {counts}" if counts else "")
+        return counted(len(self), "run") + (f": {counts}" if counts else "")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a run."""

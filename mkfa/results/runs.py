@@ -14,6 +14,7 @@ from mkfa.storage.folders import home
 from mkfa.training.folder import ATTEMPTS, FAILURE, SPEC, TASK, is_locked, read_json, read_result, read_spec
 from mkfa.training.result import RunResult
 from mkfa.training.spec import BASE, RunSpec
+from mkfa.words import counted
 
 Place = str | Path | None
 """A folder or file of runs, "bundled", or None for mkfa's data folder."""
@@ -108,7 +109,7 @@ def load_run(place: Path, name: str, *, experiment: str = "") -> RunRecord:
         names = ", ".join(run.experiment for run in different.values())
         problem = f"was trained more than once, with different results ({names})"
         raise UnknownNameError(name, problem, "choose one with --experiment")
-    problem = f"matches {len(different)} runs" if different else f"is not a run of {place}"
+    problem = f"matches {counted(len(different), 'run')}" if different else f"is not a run of {place}"
     raise UnknownNameError(name, problem, f"'mkfa runs --from {place}' lists the runs")
 
 
@@ -144,7 +145,7 @@ def find_run(root: Path, name: str) -> Path:
         return path
     matches = [p.parent for p in root.glob(f"*/{SPEC}") if p.parent.name.startswith(name)]
     if len(matches) != 1:
-        problem = f"matches {len(matches)} runs" if matches else f"is not a run below {root}"
+        problem = f"matches {counted(len(matches), 'run')}" if matches else f"is not a run below {root}"
         raise UnknownNameError(name, problem, "'mkfa runs' lists the runs")
     return matches[0]
 

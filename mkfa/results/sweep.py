@@ -17,6 +17,7 @@ from mkfa.results.record import RunRecord
 from mkfa.results.trends import Side, Trend, make_trend
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 WIDTH_RATIO, STEPS = "D / f^2", "steps"
 """Names of the axes; D is the number of channels, f^2 that of a kernel's taps."""
@@ -56,7 +57,7 @@ class Sweep(Result):
     def headline(self) -> str:
         """Return the source, the target and the number of settings."""
         p = self.parameters
-        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.points)} settings"
+        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {counted(len(self.points), 'setting')}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per finished run: its setting, arm, seed and accuracy, and the summary of its cell."""

@@ -13,6 +13,7 @@ from mkfa.results.contrasts import Contrast
 from mkfa.results.curve import Curve
 from mkfa.stats.intervals import welch
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -51,7 +52,8 @@ class Scenarios(Result):
     def headline(self) -> str:
         """Return the source, the target and the number of rows."""
         p = self.parameters
-        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {len(self.scenarios)} rows beside the base"
+        rows = counted(len(self.scenarios), "row")
+        return f"{p.get('source')} to {p.get('target')}, {p.get('arch')}: {rows} beside the base"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per finished run: its point, seed and accuracy, and the summary of the point."""

@@ -25,6 +25,7 @@ from mkfa.results.image_error import Answers, error_of_difference, image_varianc
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import LEVEL, ROUNDING, mean, paired_half_width
 from mkfa.training.spec import BASE
+from mkfa.words import counted
 
 MARGIN = 0.01
 """A difference of a point of top-1: where a fitted line crosses it, the difference stops to matter."""
@@ -235,7 +236,8 @@ def tell_trend(trend: Trend) -> str:
     if math.isnan(trend.half_width):
         return f"{text}; no interval (needs two seeds at every setting)."
     low, high = trend.slope - trend.half_width, trend.slope + trend.half_width
-    text += f" (95 % interval {_points(low)} to {_points(high)}, {trend.seeds} seeds, {len(trend.x)} settings"
+    text += f" (95 % interval {_points(low)} to {_points(high)}, {counted(trend.seeds, 'seed')}"
+    text += f", {counted(len(trend.x), 'setting')}"
     if not math.isnan(trend.paired):
         text += f"; seed by seed {_points(trend.slope - trend.paired)} to {_points(trend.slope + trend.paired)}"
     text += f"; rank correlation {trend.rho:+.2f}, p = {p_text(trend.p_rho)})" if not math.isnan(trend.rho) else ")"

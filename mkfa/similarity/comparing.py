@@ -58,6 +58,7 @@ from mkfa.similarity.samples import (
 from mkfa.similarity.score import DIRECTIONS_SEED, THRESHOLDS, Scores, coverage_curve, make_plan, score
 from mkfa.similarity.settings import BANDWIDTH, PRIMARY, CompareSettings, make_settings
 from mkfa.threads import one_thread
+from mkfa.words import counted
 
 
 def compare(  # noqa: PLR0913 (options are keywords)
@@ -238,7 +239,7 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
         if kind.same:
             notes.append(f"{kind.kind}: both banks have the same filters; disjoint halves of them were compared")
         elif kind.shared:
-            share = f"{kind.shared} of {kind.usable[0]} filters of {a.name}"
+            share = f"{kind.shared} of {counted(kind.usable[0], 'filter')} of {a.name}"
             notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
     return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes), lineage)
 

@@ -12,6 +12,7 @@ from mkfa.array_types import F64, AnyArray
 from mkfa.frozen import ByContent
 from mkfa.stats.grouped_distances import Components, GroupTest
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +211,9 @@ def _answer(kind: GroupKind) -> str:
     p = f"PERMANOVA of {primary.measure}, pseudo-F {test.statistic:.2f}, R² {test.share:.2f}, p = {test.p:.3g}"
     if test.least > 0.05:
         return (
-            f"{head}no test can say anything at 5 %: these banks can be divided in {round(1 / test.least)} ways only, "
-            f"so that p cannot be below {test.least:.2g} ({p}). Take more banks."
+            f"{head}no test can say anything at 5 %: these banks can be divided in "
+            f"{counted(round(1 / test.least), 'way')} only, so that p cannot be below {test.least:.2g} ({p}). "
+            "Take more banks."
         )
     if primary.p_holm > test.p:
         p += f", {primary.p_holm:.3g} by Holm over the kernel sizes"

@@ -21,6 +21,7 @@ from mkfa.banks.usable import usable_filters
 from mkfa.frozen import ByContent
 from mkfa.stats.p_values import p_text
 from mkfa.threads import one_thread
+from mkfa.words import counted
 
 PERMUTATIONS = 499
 LEVEL = 0.01
@@ -67,9 +68,9 @@ class Lineage(ByContent):
             return ""
         return (
             f"{a} and {b} have a common parent (one was trained from the other, or both from the same initial "
-            f"weights): in {self.layers} of {self.of} layers of equal shape, filters of the same channel have mean "
-            f"|cos| {self.cosine:.2f}, with channels permuted {self.permuted:.2f} (p = {p_text(self.p)}, {self.m} "
-            f"permutations); they are not independent evidence"
+            f"weights): in {self.layers} of {counted(self.of, 'layer')} of equal shape, filters of the same channel "
+            f"have mean |cos| {self.cosine:.2f}, with channels permuted {self.permuted:.2f} (p = {p_text(self.p)}, "
+            f"{counted(self.m, 'permutation')}); they are not independent evidence"
         )
 
 

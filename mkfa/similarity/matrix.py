@@ -17,6 +17,7 @@ from mkfa.similarity.kind_comparison import fraction
 from mkfa.similarity.lineage import family_of
 from mkfa.stats.p_values import holm
 from mkfa.storage.records import Result
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -100,7 +101,7 @@ class Comparisons(Result):
 
     def headline(self) -> str:
         """Return the banks and the number of pairs."""
-        return f"{', '.join(self.names)}: {len(self.done)} of {len(self.pairs)} pairs compared"
+        return f"{', '.join(self.names)}: {len(self.done)} of {counted(len(self.pairs), 'pair')} compared"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of all pairs."""

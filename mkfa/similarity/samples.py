@@ -12,6 +12,7 @@ from mkfa.banks.bank import FilterBank, Kind, Layer
 from mkfa.banks.counts import count_kinds
 from mkfa.banks.usable import usable_filters
 from mkfa.errors import MkfaError
+from mkfa.words import counted
 
 MIN_FILTERS = 16
 """Fewest usable filters that can be split in halves and compared."""
@@ -107,8 +108,8 @@ def left_out(a: FilterBank, b: FilterBank, compared: Sequence[Kind]) -> tuple[st
                 lost = [(count.layers, count.filters, why)]
             for layers, filters, reason in lost:
                 if layers or filters:
-                    where = f" in {layers} layer{'s' * (layers != 1)}" if layers else ""
-                    out.append(f"{bank.name}: {filters} filters of {kind}{where} left out, {reason}")
+                    where = f" in {counted(layers, 'layer')}" if layers else ""
+                    out.append(f"{bank.name}: {counted(filters, 'filter')} of {kind}{where} left out, {reason}")
     return tuple(out)
 
 

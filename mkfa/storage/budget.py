@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mkfa.errors import SourceError
+from mkfa.words import counted
 
 FREE_STEPS = 4_000_000
 """Steps that every file may take; a step takes about a microsecond.
@@ -84,7 +85,8 @@ class Budget:
         """Charge steps; raises SourceError if there are too many."""
         self._steps += count
         if self._steps > self.most_steps:
-            problem = f"needs more than {self.most_steps} steps to read, far more than its {self.size} bytes justify"
+            most = counted(self.most_steps, "step")
+            problem = f"needs more than {most} to read, far more than its {counted(self.size, 'byte')} justify"
             raise SourceError(self.thing, problem, "use a file from a source that you trust")
 
     def produce(self, count: int) -> None:
@@ -92,7 +94,7 @@ class Budget:
         self._bytes += count
         if self._bytes > self.most_bytes:
             most = f"{self.most_bytes / 1e6:.0f} MB"
-            problem = f"would take more than {most} of memory, far more than its {self.size} bytes justify"
+            problem = f"would take more than {most} of memory, far more than its {counted(self.size, 'byte')} justify"
             raise SourceError(self.thing, problem, "use a file from a source that you trust")
 
     def key(self, key: str, most: int = LONGEST_KEY) -> None:
@@ -103,7 +105,9 @@ class Budget:
 
     def _check(self, key: str, most: int) -> None:
         if len(key) > most:
-            problem = f"has a name of {len(key)} characters, more than the {most} that are read ({key[:40]!r})"
+            problem = (
+                f"has a name of {counted(len(key), 'character')}, more than the {most} that are read ({key[:40]!r})"
+            )
             raise SourceError(self.thing, problem, "use a file from a source that you trust")
 
     def tensor(self, key: str, most: int = LONGEST_KEY, *, shape: Sequence[int] = ()) -> None:

@@ -28,6 +28,7 @@ from mkfa.errors import BankError, DamagedBankError, InUseError, MkfaError, Sour
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import read_head
 from mkfa.storage.hdf5_heaps import check_heaps
+from mkfa.words import counted
 
 CHECKSUM = "checksum"
 """Attribute with the `checksum` of a dataset. Datasets without it are read unchecked."""
@@ -307,7 +308,7 @@ def _span(data: Any, name: str, budget: Budget, *, compressed: bool) -> list[tup
     if data.dtype.hasobject:
         raise BankError("file", f"has {name[:80]} with values of variable length", _OWN)
     if data.dtype.itemsize > WIDEST:
-        raise BankError("file", f"has {name[:80]} with {data.dtype.itemsize} bytes a row", _OWN)
+        raise BankError("file", f"has {name[:80]} with {counted(data.dtype.itemsize, 'byte')} a row", _OWN)
     nbytes, first = int(data.size) * data.dtype.itemsize, data.id.get_offset()
     if not nbytes:
         return []

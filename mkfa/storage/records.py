@@ -23,6 +23,7 @@ from mkfa.storage.atomic import atomic_write, check_target
 from mkfa.storage.heading import heading
 from mkfa.storage.json_text import with_checksum
 from mkfa.storage.result_files import write_arrays
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -113,7 +114,7 @@ class Shown(ByContent):
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
         if len(rows) < len(every):
-            table += f"<p>The first {len(rows)} of {len(every):,} rows; to_frame() and save() have all.</p>"
+            table += f"<p>The first {len(rows)} of {counted(len(every), 'row')}; to_frame() and save() have all.</p>"
         return f"<div><b>{escape(printable(self.headline()))}</b>{table}</div>"
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from mkfa.array_types import I64
 from mkfa.errors import MkfaError, WorkError, one_line
 from mkfa.training.device import Execution, Resolved
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,8 @@ class Ranks:
     def check(self, count: int) -> None:
         """Raise MkfaError if there are too few rows in a batch for all ranks."""
         if self.world > 1 and self.world > (pairs := (count + 1) // 2):
-            problem = f"shares a batch of {count} images among {self.world} processes, which get pairs of images"
+            among = counted(self.world, "process", "processes")
+            problem = f"shares a batch of {counted(count, 'image')} among {among}, which get pairs of images"
             raise MkfaError("torchrun", problem, f"start at most {pairs}")
 
     def placed(self, execution: Execution) -> tuple[Ranks, Resolved]:
@@ -126,7 +128,9 @@ class Ranks:
             shared = replace(execution, threads=0, share=execution.share / self.beside)
             return shared.resolved()
         if self.beside > (count := torch.cuda.device_count()):
-            problem = f"starts {self.beside} processes on {platform.node()}, which has {count} GPUs"
+            problem = (
+                f"starts {counted(self.beside, 'process', 'processes')} on {platform.node()}, which has {count} GPUs"
+            )
             raise MkfaError("torchrun", problem, f"pass --nproc-per-node {count}")
         torch.cuda.set_device(self.local)
         return replace(execution, device=f"cuda:{self.local}").resolved()
@@ -220,7 +224,7 @@ class Ranks:
     def lost_one(self, run: str) -> WorkError:
         """Return the error of a run that lost one of its processes."""
         remedy = "see what that one says; the same command goes on from the last checkpoint"
-        return WorkError(f"run {run}", f"has lost another of its {self.world} processes", remedy)
+        return WorkError(f"run {run}", f"has lost another of its {counted(self.world, 'process', 'processes')}", remedy)
 
     def _said(self, error: MkfaError) -> MkfaError:
         return error if self.leads else _told_elsewhere(error)
@@ -292,7 +296,8 @@ def joined() -> Iterator[Ranks]:
         dist.init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
         address = ":".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
-        problem = f"does not bring {ranks.world} processes together at {address} ({one_line(str(error))[:150]})"
+        processes = counted(ranks.world, "process", "processes")
+        problem = f"does not bring {processes} together at {address} ({one_line(str(error))[:150]})"
         raise WorkError("torchrun", problem, "check --rdzv-endpoint and that the machines reach each other") from None
     with warnings.catch_warnings():
         # DistributedDataParallel: a former name of an option, which all supported versions know; and gradients of 1x1

@@ -33,6 +33,7 @@ from mkfa.training.recipe import Recipe, epochs_between_evaluations, steps_of
 from mkfa.training.result import RunResult, encode_right, state_digest
 from mkfa.training.spec import BASE, TRAINING_VERSION, RunSpec, as_record
 from mkfa.training.stopping import Stop, Stopped
+from mkfa.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -201,10 +202,10 @@ def _train_in_memory(
             raise
         if how.data != "auto" or ranks.world > 1:
             recipe = recipe_of(folder.spec)
-            problem = f"{OUT_OF_MEMORY} on {how.device} with batches of {recipe.batch} images"
+            problem = f"{OUT_OF_MEMORY} on {how.device} with batches of {counted(recipe.batch, 'image')}"
             remedy = "train fewer runs at a time (--jobs), leave out --data resident or take a smaller batch"
             if ranks.world > 1:
-                problem += f" in {ranks.world} processes"
+                problem += f" in {counted(ranks.world, 'process', 'processes')}"
                 remedy = "give the same command, which then streams the images, or start more processes"
             raise DeviceMemoryError(f"run {folder.spec.hash}", problem, remedy) from None
     # Outside the handler, whose traceback keeps the failed run's tensors alive.

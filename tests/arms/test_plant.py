@@ -391,7 +391,7 @@ def test_another_dilation_is_noted():
         ("transfer", {"layers": 5}, "choose --layers from 1 to 4"),
         ("transfer", {"layers": 0}, "choose --layers from 1 to 4"),
         ("transfer", {"source": bank((WIDTH, 12, WIDTH))}, "has 12 filters where blocks.1.0.fn.0 has 10.*stack"),
-        ("transfer", {"source": bank((WIDTH,))}, "has 1 layers, but 3 are to be set"),
+        ("transfer", {"source": bank((WIDTH,))}, "has 1 layer, but 3 are to be set"),
         ("transfer", {"what": "pointwise"}, "has depthwise filters only"),
         ("delta", {"what": "pointwise"}, "layers cannot use"),
         ("transfer", {"source": {}}, r"has no blocks\.0\.0\.fn\.0\.weight"),

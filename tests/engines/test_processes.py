@@ -350,7 +350,7 @@ def test_a_run_whose_process_dies_every_time_is_lost_and_the_others_are_done(pat
 
         outcomes = carry_out(plan, engine, stop=Stop(), tell=tell, notify=said.append)
     assert len(killed) == 3
-    assert "with one run at a time" in said[0]  # as for want of memory
+    assert "with 1 run at a time" in said[0]  # as for want of memory
     assert [o.state for o in outcomes] == ["lost", "done", "done"]
     assert "was killed (SIGKILL), 3 times; run the command again" in outcomes[0].note
 

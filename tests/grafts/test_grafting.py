@@ -192,7 +192,7 @@ def test_controls_have_the_size_of_every_vocabulary(pictures, bank_maker):
 def test_layers_and_kernels_are_chosen_and_the_rest_stays(pictures):
     result = graft(network(), images=pictures, vocabulary="delta", kernel_size="3x3", batch_norm="kept", **LOOSE)
     assert [(row["layer"], row["kernel"]) for row in result.layers] == [(2, "3x3")]
-    assert "1 of the 2 depthwise layers keep their filters" in result.notes[0]
+    assert "1 of 2 depthwise layers keeps its filters" in result.notes[0]
     same = graft(network(), images=pictures, vocabulary="delta", layers=[2], batch_norm="kept", **LOOSE)
     assert same.curve("size", "delta")[0].kl == result.curve("size", "delta")[0].kl
 

@@ -50,7 +50,7 @@ FATAL = [
     (Fault("drop", 1000, skip=3), 1, "closed"),
     (Fault("short", 100), 1, "instead of bytes 0-65535/"),
     (Fault("short", 100, skip=1), 1, "instead of bytes"),
-    (Fault("unframed", 1000), 1, "sent 1000 of 65536 bytes"),
+    (Fault("unframed", 1000), 1, "sent 1,000 of 65,536 bytes"),
     (Fault("lie_range"), 1, "instead of bytes 0-65535/"),
     (Fault("truncate", 100_000), 1, "/100000' instead of"),
     (Fault("truncate", 100_000, skip=1), 1, "is shorter than the"),

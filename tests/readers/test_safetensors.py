@@ -70,12 +70,12 @@ def bad_headers() -> dict[str, tuple[bytes, str]]:
     twice = b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}'
     return {
         "seven bytes": (b"1234567", "truncated"),
-        "huge length": (pack(GOOD, data, MAX_HEADER + 1), "claims a header of 100000001 bytes"),
+        "huge length": (pack(GOOD, data, MAX_HEADER + 1), "claims a header of 100,000,001 bytes"),
         "huger length": (pack(GOOD, data, (1 << 64) - 1), "claims a header"),
         "header cut": (pack(GOOD, b"", 10_000), "truncated"),
         "data cut": (pack(GOOD, data[:-1]), "truncated: 79 of 80 bytes of data"),
         "no data": (pack(GOOD), "truncated"),
-        "trailing": (pack(GOOD, data + b"!"), "1 bytes after its last tensor"),
+        "trailing": (pack(GOOD, data + b"!"), "1 byte after its last tensor"),
         "not JSON": (pack(b"{abc}"), "not contain valid JSON"),
         "not UTF-8": (pack(b'{"\xff":1}'), "not contain valid JSON"),
         "deep": (pack(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "not contain valid JSON"),
@@ -100,7 +100,7 @@ def bad_headers() -> dict[str, tuple[bytes, str]]:
             "more numbers for 'a' than fit its 4 bytes",
         ),
         "too small": (pack({"a": entry([1], 0, 8)}, bytes(8)), "8 bytes for 'a'"),
-        "half bytes": (pack({"a": entry([1], 0, 1, "F4")}, bytes(1)), "1 bytes for 'a'"),
+        "half bytes": (pack({"a": entry([1], 0, 1, "F4")}, bytes(1)), "1 byte for 'a'"),
         "overlap": (pack({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)), "'b' overlaps"),
         "hole": (pack({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, bytes(12)), "'b' leaves a hole"),
         "late start": (pack({"a": entry([1], 4, 8)}, bytes(8)), "'a' leaves a hole"),

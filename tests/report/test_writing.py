@@ -160,7 +160,7 @@ def test_only_so_many_pairs_are_compared_and_the_page_says_so(tmp_path, monkeypa
     )
     report = write_report(banks, tmp_path / "r.html", draws=19, most_pairs=1)
     assert len(facts_of(tmp_path / "r.html")["comparisons"]) == 1
-    assert "Of 3 pairs of banks 1 are compared, those first that were named first." in report.left_out
+    assert "Compared: 1 of 3 pairs of banks, those first that were named first." in report.left_out
 
 
 def test_a_million_filters_get_a_sentence():
@@ -168,7 +168,7 @@ def test_a_million_filters_get_a_sentence():
     facts, _ = page_facts(Inputs(banks=[NamedBank(bank)]), Analyses(assignments=[None]), Limits())
     assert sum(group["shown"] for group in facts["groups"]) == 200_000
     assert facts["limits"][0]["sentence"] == (
-        "Of 1,000,000 filters 200,000 are here: each layer gives as many, evenly over its channels."
+        "Here: 200,000 of 1,000,000 filters; each layer gives as many, evenly over its channels."
     )
 
 

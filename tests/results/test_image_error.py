@@ -128,12 +128,12 @@ def test_a_curve_says_its_resolution_and_an_arm_that_must_hurt_and_does_not():
     everything = [*runs("baseline", a), *runs("delta", better, layers=1), *runs("delta", worse, layers=2)]
     curve = make_curve(everything, parameters={})
     found = curve.sensitivity
-    assert (found.worst_arm, found.worst_layers, found.above) == ("delta", 2, ("delta at 1 layers",))
+    assert (found.worst_arm, found.worst_layers, found.above) == ("delta", 2, ("delta at 1 layer",))
     assert found.detectable == pytest.approx(
         np.median([welch(c.top1, curve.base.top1, further=c.test_error**2).detectable for c in curve.cells])
     )
     text = told(found)
     assert f"a true difference from the base of {100 * found.detectable:.1f} points or more would show" in text
-    assert "Above the base, although the arm must hurt: delta at 1 layers" in text
+    assert "Above the base, although the arm must hurt: delta at 1 layer" in text
     assert "(Welch, 8 seeds; over seeds and test images)" in sentence(curve.contrasts[0])
     assert sensitivity(curve.base, curve.cells[1:]).above == ()

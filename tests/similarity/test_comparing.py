@@ -308,7 +308,7 @@ def test_nonfinite_filters_are_left_out():
     layers = [(layer, weight[i * 80 : i * 80 + 80], None) for i, layer in enumerate(a.layers)]
     result = compare(make_bank("n", layers, Provenance()), planted("b", 2), **QUICK)
     assert result.kinds[0].usable[0] == 319
-    assert "n: 1 filters of 5x5 left out, not finite" in map(str, result.left_out)
+    assert "n: 1 filter of 5x5 left out, not finite" in map(str, result.left_out)
     assert np.isfinite(result.kinds[0].value).all()
 
 

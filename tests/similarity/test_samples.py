@@ -80,7 +80,7 @@ def test_dilation_separates_kinds_and_what_is_left_out_is_said():
     lines = [str(x) for x in left_out(a, b, common_kinds(a, b))]
     assert "a: 36 filters of 5x5 dilated 3x3 in 1 layer left out, b has none" in lines
     assert any(x.startswith("a: 3 filters of 5x5 left out, dead") for x in lines)
-    assert "a: 1 filters of 5x5 left out, flat" in lines
+    assert "a: 1 filter of 5x5 left out, flat" in lines
     assert "b: 2 filters of 5x5 in 1 layer left out, under 4 usable filters in the layer" in lines
 
 

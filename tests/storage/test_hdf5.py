@@ -238,6 +238,6 @@ def lookup3(data):
 def test_a_name_of_a_megabyte_does_not_set_the_width_of_the_table(bank_maker, tmp_path):
     bank = bank_maker()
     layers = (replace(bank.layers[0], name="x" * (1 << 20)), *bank.layers[1:])
-    with pytest.raises(BankError, match="a layer whose name has 1048576 bytes"):
+    with pytest.raises(BankError, match="a layer whose name has 1,048,576 bytes"):
         write_bank(replace(bank, layers=layers), tmp_path / "b.h5")
     assert not list(tmp_path.iterdir())

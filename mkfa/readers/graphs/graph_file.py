@@ -25,6 +25,7 @@ from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.files import open_file
+from mkfa.words import counted
 
 LARGEST_STEP = 1 << 15
 """Largest stride or dilation; a larger one is damage (the bank's layer table has 32-bit integers)."""
@@ -90,9 +91,9 @@ def make_layer(
     """
     out = len(weight)
     if not out or out % channels:
-        raise DamagedError(f"{out} filters for {channels} channels at {key}")
+        raise DamagedError(f"{counted(out, 'filter')} for {counted(channels, 'channel')} at {key}")
     if bias is not None and bias.size != out:
-        raise DamagedError(f"{bias.size} biases for {out} filters at {key}")
+        raise DamagedError(f"{counted(bias.size, 'bias', 'biases')} for {counted(out, 'filter')} at {key}")
     return DepthwiseLayer(
         key=key,
         weight=to_float32(weight),
@@ -157,11 +158,14 @@ class Tally:
         """Return the result of reading a file with that digest."""
         notes = list(self.notes)
         if shared := self.left_out[Why.SHARED]:
-            notes.append(f"{shared} convolutions use weights of another layer; such weights are counted once.")
+            use = counted(shared, "convolution uses", "convolutions use")
+            notes.append(f"{use} weights of another layer; such weights are counted once.")
         layers = self._folded()
         if folded := sum(layer.bn_folded for layer in layers):
-            notes.append(f"Batch normalisation is taken to be folded into {folded} layers; the file does not say so.")
-        several = f"{self.convolutions} convolution{'s' * (self.convolutions != 1)}"
+            notes.append(
+                f"Batch normalisation is taken to be folded into {counted(folded, 'layer')}; the file does not say so."
+            )
+        several = counted(self.convolutions, "convolution")
         listed = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
         contents = f"{several}, none taken; left out: {listed}" if listed else f"{several}, none depthwise"
         skipped = FrozenDict({str(reason): n for reason, n in sorted(self.left_out.items())})

@@ -17,6 +17,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.readers.graphs.graph_file import LARGEST_STEP, DamagedError, Sign, Tally, to_float32
 from mkfa.readers.reading import DepthwiseLayer, Why
 from mkfa.storage.budget import Budget
+from mkfa.words import counted
 
 UNCLEAR = "convolution whose kind the file does not state"
 _DEEPEST = 32
@@ -237,7 +238,9 @@ def _kind(layer: StoredLayer, kernel: Weight, bias: Weight | None) -> str:
 def _why_not(stated: _Convolution, shape: tuple[int, ...]) -> str | None:
     """Return why a convolution is skipped, "" for a depthwise or an ordinary one, None for numbers to check."""
     if len(shape) != stated.axes + 2 or 0 in shape:
-        raise DamagedError(f"a convolution along {stated.axes} axes with a kernel of shape {list(shape)}")
+        raise DamagedError(
+            f"a convolution along {counted(stated.axes, 'axis', 'axes')} with a kernel of shape {list(shape)}"
+        )
     grouped = stated.kind in ("depthwise", "separable") or (stated.kind == "dense" and stated.groups > 1)
     if stated.kind == "transposed":
         return Why.TRANSPOSED if shape[-1] == 1 else ""
@@ -264,10 +267,12 @@ def _layer(kernel: Weight, bias: Weight | None, stated: _Convolution) -> Depthwi
         channels, multiplier = stated.groups, values.shape[3] // stated.groups
     filters = channels * multiplier
     if filters != values.shape[2] * values.shape[3]:
-        raise DamagedError(f"{kernel.key} of shape {list(values.shape)} in {channels} groups")
+        raise DamagedError(f"{kernel.key} of shape {list(values.shape)} in {counted(channels, 'group')}")
     numbers = None if bias is None or bias.dtype not in _READABLE else to_float32(bias.load()).reshape(-1)
     if numbers is not None and numbers.size != filters:
-        raise DamagedError(f"{numbers.size} biases for {filters} filters at {kernel.key}")
+        raise DamagedError(
+            f"{counted(numbers.size, 'bias', 'biases')} for {counted(filters, 'filter')} at {kernel.key}"
+        )
     weight = to_float32(values).transpose(2, 3, 0, 1).reshape(filters, high, wide)
     return DepthwiseLayer(
         key=kernel.key,

@@ -22,6 +22,7 @@ from mkfa.readers.reading import Reading, read_head
 from mkfa.storage import hdf5
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span, sha256_of
+from mkfa.words import counted
 
 INDEX = ".weights.json"
 """How the name of an index ends."""
@@ -61,7 +62,9 @@ def _places(index: Path, budget: Budget) -> dict[str, list[str]]:
     with open_file(index) as f:
         size = f.seek(0, 2)
         if size > _LONGEST_INDEX:
-            raise SourceError(index, f"is a JSON file of {size} bytes, too long for an index", "give the weights")
+            raise SourceError(
+                index, f"is a JSON file of {counted(size, 'byte')}, too long for an index", "give the weights"
+            )
         budget.grow(size)
         entries = parse_config(read_span(f, 0, size, thing=index), budget).get("weight_map")
     places: dict[str, Any] = {

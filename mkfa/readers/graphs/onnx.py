@@ -48,6 +48,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.budget import LONGEST_NAME, Budget
 from mkfa.storage.files import sha256_of
+from mkfa.words import counted
 
 LARGEST_FILE = 1 << 31
 """Limit of protocol buffers; larger models keep their weights in separate files."""
@@ -87,7 +88,9 @@ def read_onnx(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     protobuf: Any = load_package("google.protobuf.message", "onnx", path)
     content = map_file(path)
     if len(content) >= LARGEST_FILE:
-        raise SourceError(path, f"has {len(content)} bytes, more than an ONNX file can have", "fetch the file again")
+        raise SourceError(
+            path, f"has {counted(len(content), 'byte')}, more than an ONNX file can have", "fetch the file again"
+        )
     digest = sha256_of(path)  # hashing the map would load every page of it
     try:
         # onnx.load would open the files that the model names before their paths are checked
@@ -352,7 +355,9 @@ def _why_not(weight: Operand, groups: int) -> str | None:
     """Return why a convolution is skipped, "" for an ordinary one, None for a depthwise layer."""
     shape = weight.shape
     if len(shape) < 3 or groups < 1:
-        raise DamagedError(f"a convolution with weights of shape {list(shape)} in {groups} groups at {weight.key}")
+        raise DamagedError(
+            f"a convolution with weights of shape {list(shape)} in {counted(groups, 'group')} at {weight.key}"
+        )
     if groups == 1:
         return Why.STEM if shape[1] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1 else ""
     if shape[1] != 1:

@@ -16,6 +16,7 @@ from mkfa.array_types import AnyArray
 from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
 from mkfa.readers.graphs.onnx_scopes import Scope
 from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array
+from mkfa.words import counted
 
 _PRODUCTS_A_STEP = 500
 
@@ -44,7 +45,7 @@ class Call:
         """Return an operand that must be there."""
         found = self.operands[index] if index < len(self.operands) else None
         if found is None:
-            raise DamagedError(f"a {self.node.op_type} with {len(self.operands)} inputs")
+            raise DamagedError(f"a {self.node.op_type} with {counted(len(self.operands), 'input')}")
         return found
 
     def values(self, index: int) -> AnyArray:
@@ -54,7 +55,7 @@ class Call:
         """Return the whole numbers of an operand, or of the attribute that older operator sets have in its place."""
         if index < len(self.operands) and self.operands[index] is not None:
             if math.prod(self.known(index).shape) > 64:
-                raise DamagedError(f"a {self.node.op_type} with {math.prod(self.known(index).shape)} sizes")
+                raise DamagedError(f"a {self.node.op_type} with {counted(math.prod(self.known(index).shape), 'size')}")
             return [int(number) for number in self.values(index).reshape(-1)]
         given = self.scope.wholes(self.node, attribute) if attribute else None
         return None if given is None else list(given)
@@ -94,7 +95,7 @@ def _elementwise(function: Callable[..., Any], least: int, most: int | None = No
     def apply(call: Call) -> Any:
         most_here = len(call.operands) if most is None else most
         if not least <= len(call.operands) <= most_here:
-            raise DamagedError(f"a {call.node.op_type} with {len(call.operands)} inputs")
+            raise DamagedError(f"a {call.node.op_type} with {counted(len(call.operands), 'input')}")
         known = [call.known(i) for i in range(len(call.operands))]
         call.reserve(np.broadcast_shapes(*(each.shape for each in known)))
         return function(*(each.load() for each in known))
@@ -183,7 +184,7 @@ def _padded(call: Call) -> AnyArray:
         raise left_out(f"Pad of mode {mode}")
     axes = list(range(values.ndim)) if axes is None else axes
     if pads is None or len(pads) != 2 * len(axes):
-        raise DamagedError(f"a Pad of {values.ndim} axes")
+        raise DamagedError(f"a Pad of {counted(values.ndim, 'axis', 'axes')}")
     widths = [(0, 0)] * values.ndim
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         widths[axis] = (before, after)

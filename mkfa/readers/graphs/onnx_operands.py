@@ -19,6 +19,7 @@ from mkfa.readers.graphs.onnx_tensors import ExternalFiles, tensor_array, tensor
 from mkfa.readers.graphs.quantised import dequantise, spread
 from mkfa.readers.reading import Why
 from mkfa.storage.budget import Budget
+from mkfa.words import counted
 
 _CASTS: dict[int, np.dtype[Any]] = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 _CASTS |= {2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("u2"), 5: np.dtype("i2"), 6: np.dtype("i4")}
@@ -243,7 +244,7 @@ def _name_of_part(kind: str, name: str, known: Sequence[Operand | None]) -> str:
 
 def _input(node: Any, index: int) -> str:
     if len(node.input) <= index:
-        raise DamagedError(f"a {node.op_type} with {len(node.input)} inputs")
+        raise DamagedError(f"a {node.op_type} with {counted(len(node.input), 'input')}")
     return str(node.input[index])
 
 
@@ -286,7 +287,7 @@ def _reshaped(node: Any, scope: Scope, source: Operand, shape: Operand) -> Opera
 def _squeezed(node: Any, scope: Scope, source: Operand, given: Operand | None) -> Operand:
     """Apply Squeeze or Unsqueeze; the axes are an attribute before opset 13, an input since."""
     if given is not None and math.prod(given.shape) > DEEPEST:
-        raise DamagedError(f"a {node.op_type} of {math.prod(given.shape)} axes")
+        raise DamagedError(f"a {node.op_type} of {counted(math.prod(given.shape), 'axis', 'axes')}")
     axes = scope.wholes(node, "axes") if given is None else tuple(int(axis) for axis in given.load().reshape(-1))
     shape, more = list(source.shape), node.op_type == "Unsqueeze"
     rank = len(shape) + more * len(axes or ())

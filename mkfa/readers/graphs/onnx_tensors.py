@@ -18,6 +18,7 @@ from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError, LeftOut
 from mkfa.readers.graphs.onnx_wire import Trimmed
 from mkfa.readers.graphs.quantised import unpack_nibbles
 from mkfa.storage.budget import DEEPEST, Budget
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class ExternalFiles:
         start = _whole(entries.get("offset", "0"), "offset")
         length = _whole(entries.get("length", str(size)), "length")
         if length != size:
-            raise DamagedError(f"{location!r} gives {length} bytes to a tensor of {size}")
+            raise DamagedError(f"{location!r} gives {counted(length, 'byte')} to a tensor of {size}")
         path = self._inside(location)
         try:
             # a pipe or link that replaced the file meanwhile must not block or mislead the reader
@@ -82,7 +83,7 @@ class ExternalFiles:
             with os.fdopen(os.open(path, flags), "rb") as f:
                 end = _regular_size(f, path)
                 if start + size > end:
-                    problem = f"should have {start + size} bytes of weights but has {end}"
+                    problem = f"should have {counted(start + size, 'byte')} of weights but has {end}"
                     raise SourceError(path, problem, "fetch the file again")
                 if location not in self.digests:
                     budget.grow(end)
@@ -149,7 +150,7 @@ def _whole(text: str, name: str) -> int:
 def tensor_shape(tensor: Any) -> tuple[int, ...]:
     """Return the shape of a TensorProto or SparseTensorProto."""
     if len(tensor.dims) > DEEPEST:
-        raise DamagedError(f"a tensor of {len(tensor.dims)} dimensions")
+        raise DamagedError(f"a tensor of {counted(len(tensor.dims), 'dimension')}")
     shape = tuple(int(d) for d in tensor.dims)
     if any(d < 0 for d in shape):
         raise DamagedError(f"a tensor of shape {list(shape)}")
@@ -207,7 +208,7 @@ def tensor_array(tensor: Any, external: ExternalFiles, budget: Budget | None = N
         budget.produce(8 * len(getattr(tensor, stored.typed)))
         return _typed(tensor, stored, count).reshape(shape)
     if len(data) != size:
-        raise DamagedError(f"{len(data)} bytes for a tensor of shape {list(shape)} and type {stored.name}")
+        raise DamagedError(f"{counted(len(data), 'byte')} for a tensor of shape {list(shape)} and type {stored.name}")
     if stored.bits == 4 or stored.name == "bfloat16":
         budget.produce(2 * len(data))
     return _decode(np.frombuffer(data, stored.memory), stored, count).reshape(shape)
@@ -218,7 +219,7 @@ def _typed(tensor: Any, stored: StoredType, count: int) -> AnyArray:
     values = getattr(tensor, stored.typed)
     entries = (count + 1) // 2 if stored.bits == 4 else count
     if len(values) != entries:
-        raise DamagedError(f"{len(values)} numbers for a tensor of {count} values")
+        raise DamagedError(f"{counted(len(values), 'number')} for a tensor of {counted(count, 'value')}")
     if stored.typed != "int32_data" or stored.name == "int32":
         return np.array(values, stored.memory)
     whole = np.array(values, np.int32)

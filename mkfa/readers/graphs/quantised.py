@@ -6,12 +6,13 @@ import numpy as np
 
 from mkfa.array_types import F32, AnyArray
 from mkfa.readers.graphs.graph_file import DamagedError
+from mkfa.words import counted
 
 
 def unpack_nibbles(data: AnyArray, count: int, *, signed: bool) -> AnyArray:
     """Return `count` 4-bit integers, two a byte and the low half first, as int8 or uint8; data is (n,) uint8."""
     if data.size != (count + 1) // 2:
-        raise DamagedError(f"{data.size} bytes for {count} values of 4 bits")
+        raise DamagedError(f"{counted(data.size, 'byte')} for {counted(count, 'value')} of 4 bits")
     both = np.empty(data.size * 2, np.uint8)
     both[0::2], both[1::2] = data & 15, data >> 4
     values = both[:count]
@@ -37,7 +38,7 @@ def spread(part: AnyArray, shape: tuple[int, ...], *, axis: int, block: int = 0)
             raise DamagedError(f"scales of shape {list(part.shape)} for blocks of {block} in {list(shape)}")
         return np.take(part, np.arange(shape[axis]) // block, axis=axis)
     if part.size != shape[axis]:
-        raise DamagedError(f"{part.size} scales along axis {axis} of shape {list(shape)}")
+        raise DamagedError(f"{counted(part.size, 'scale')} along axis {axis} of shape {list(shape)}")
     return part.reshape([-1 if i == axis else 1 for i in range(len(shape))])
 
 

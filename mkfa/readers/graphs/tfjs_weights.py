@@ -24,6 +24,7 @@ from mkfa.readers.graphs.keras_layers import Weight
 from mkfa.readers.reading import read_head
 from mkfa.storage.budget import LONGEST_NAME, Budget
 from mkfa.storage.files import open_file, read_span
+from mkfa.words import counted
 
 _TYPES = {
     "float32": "<f4",
@@ -53,7 +54,9 @@ class _Group:
     def read(self, first: int, count: int) -> bytes:
         """Return bytes of the run; raises SourceError if the shards end before."""
         if first + count > self.size:
-            raise SourceError(self.model, f"claims weights beyond the {self.size} bytes of its shards", _AGAIN)
+            raise SourceError(
+                self.model, f"claims weights beyond the {counted(self.size, 'byte')} of its shards", _AGAIN
+            )
         self.budget.produce(count)
         parts = []
         index = bisect.bisect_right(self.starts, first) - 1

@@ -40,6 +40,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import DepthwiseLayer, Reading, Why
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import sha256_of
+from mkfa.words import counted
 
 _DEEPEST = 8
 """Most conversions between a stored weight and its convolution, and deepest nesting of control flow."""
@@ -217,14 +218,14 @@ class _Walk:
     def _block_shape(self, graph: _Graph, inputs: list[int]) -> list[int] | None:
         """Return the constant block shape of SPACE_TO_BATCH_ND or its inverse; None if it is computed."""
         if len(inputs) < 2:
-            raise DamagedError(f"a change between space and batch with {len(inputs)} inputs")
+            raise DamagedError(f"a change between space and batch with {counted(len(inputs), 'input')}")
         try:
             stored = self._stored(graph, inputs[1])
             values = self.tables.values(stored.tensor, stored.data)
         except LeftOutError:
             return None
         if values.dtype.kind != "i" or values.size > 3:
-            raise DamagedError(f"a block shape of {values.size} {values.dtype} numbers")
+            raise DamagedError(f"a block shape of {counted(values.size, f'{values.dtype} number')}")
         return [int(v) for v in values.reshape(-1)]
 
     def _bodies(self, code: int, operator: Any) -> _Bodies:
@@ -245,7 +246,7 @@ class _Walk:
         self.tally.convolutions += 1
         inputs = [int(i) for i in self.tables.numbers(operator, "Inputs", 3)]
         if len(inputs) < 2:
-            raise DamagedError(f"a convolution with {len(inputs)} inputs")
+            raise DamagedError(f"a convolution with {counted(len(inputs), 'input')}")
         name = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
         option = options(operator, getattr(self.tflite, name), getattr(self.tflite.BuiltinOptions, name))
         shape = self.tables.shape(self._tensor(graph, inputs[1]))
@@ -366,7 +367,7 @@ def _channels(shape: tuple[int, ...], input_shape: tuple[int, ...], multiplier: 
             raise DamagedError(f"a depthwise convolution with multiplier {multiplier}")
     elif shape[3] > 1 or (one_tap and channels <= 1):
         if channels % shape[3]:
-            raise DamagedError(f"a filter of shape {list(shape)} on {channels} channels")
+            raise DamagedError(f"a filter of shape {list(shape)} on {counted(channels, 'channel')}")
         if channels > shape[3]:
             raise LeftOutError(Why.GROUPED)
         return None

@@ -17,6 +17,7 @@ import numpy as np
 
 from mkfa.array_types import AnyArray
 from mkfa.readers.graphs.graph_file import LARGEST_SPARSE, DamagedError
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def densify(
         coordinates = [c[parent] for c in coordinates] + [index]
         nodes = index.size
     if nodes != values.size:
-        raise DamagedError(f"{values.size} stored values of a sparse tensor with {nodes} places")
+        raise DamagedError(f"{counted(values.size, 'stored value')} of a sparse tensor with {counted(nodes, 'place')}")
     place_of = {dimension: place for place, dimension in enumerate(traversal)}
     full = [coordinates[place_of[dimension]] for dimension in range(rank)]
     for dimension in traversal[rank:]:
@@ -80,7 +81,9 @@ def _extents(
     """Return the block-grid extent of each dimension and the size of each block, all checked."""
     rank, total = len(shape), len(shape) + len(block_map)
     if not 0 < rank <= total <= 2 * rank or math.prod(shape) > LARGEST_SPARSE or min(shape) < 1:
-        raise DamagedError(f"a sparse tensor of shape {list(shape)} with {len(block_map)} blocked dimensions")
+        raise DamagedError(
+            f"a sparse tensor of shape {list(shape)} with {counted(len(block_map), 'blocked dimension')}"
+        )
     fits = len(levels) == len(traversal) == total and sorted(traversal) == list(range(total))
     if not fits or any(d >= rank for d in traversal[:rank]) or not all(0 <= d < rank for d in block_map):
         raise DamagedError(f"a sparse tensor with traversal order {list(traversal)} and blocks {list(block_map)}")

@@ -18,6 +18,7 @@ from mkfa.readers.graphs.graph_file import DamagedError, LeftOutError
 from mkfa.readers.graphs.quantised import unpack_nibbles
 from mkfa.readers.graphs.tflite_sparse import Level, densify
 from mkfa.storage.budget import LONGEST_NAME, Budget
+from mkfa.words import counted
 
 _STEPS_A_TABLE = 12
 """Overlapping vectors can list far more tables than a file contains."""
@@ -58,7 +59,9 @@ class Tables:
         self.budget.step(2)
         count = int(getattr(owner, f"{field}Length")())
         if count * 4 > self.size:
-            raise DamagedError(f"a vector {field} of {count} entries in a file of {self.size} bytes")
+            raise DamagedError(
+                f"a vector {field} of {counted(count, 'entry', 'entries')} in a file of {counted(self.size, 'byte')}"
+            )
         return count
 
     def child(self, owner: Any, field: str, index: int) -> Any:
@@ -87,7 +90,7 @@ class Tables:
         start, size = int(buffer.Offset()), int(buffer.Size())
         if start > 1:
             if start + size > self.size:
-                raise DamagedError(f"a buffer of {size} bytes at {start} in a file of {self.size}")
+                raise DamagedError(f"a buffer of {counted(size, 'byte')} at {start} in a file of {self.size}")
             return np.frombuffer(self.content, np.uint8, size, start)
         return self.numbers(buffer, "Data")
 
@@ -100,7 +103,7 @@ class Tables:
         if any(n < 0 for n in shape):
             raise DamagedError(f"stored values of shape {list(shape)}")
         if data.size % np.dtype(memory).itemsize:
-            raise DamagedError(f"{data.size} bytes of values of type {name}")
+            raise DamagedError(f"{counted(data.size, 'byte')} of values of type {name}")
         values: AnyArray = np.frombuffer(data, memory)
         if (sparsity := tensor.Sparsity()) is not None and name != "int4":
             # the tree's levels hold a 64-bit number a place and dimension, before the dense tensor is made
@@ -111,7 +114,7 @@ class Tables:
         if name == "int4":
             return unpack_nibbles(values, count, signed=True).reshape(shape)
         if values.size != count:
-            raise DamagedError(f"{values.size} values for a tensor of shape {list(shape)}")
+            raise DamagedError(f"{counted(values.size, 'value')} for a tensor of shape {list(shape)}")
         return _widened(values, name).reshape(shape)
 
     def _sparsity(self, sparsity: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mkfa.errors import MkfaError, SourceError, WorkError, one_line
 from mkfa.readers.hub import requests as hub_http
+from mkfa.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def download(repo: str, file: str, revision: str) -> LocalCopy:
     finally:
         if quiet:
             enable_progress_bars()
-    raise WorkError(thing, f"{problem}, {hub_http.RETRIES + 1} times in a row", "try again later")
+    raise WorkError(thing, f"{problem}, {counted(hub_http.RETRIES + 1, 'time')} in a row", "try again later")
 
 
 def _passing_problem(error: Exception, repo: str, thing: str, revision: str) -> str:

@@ -28,6 +28,7 @@ from mkfa.readers.hub.requests import (
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.tensors.dtypes import check_float, to_float32
 from mkfa.readers.tensors.safetensors import header_size, parse_header
+from mkfa.words import counted
 
 PROBE = 64 << 10
 """Bytes fetched first; the headers of all but the largest networks are shorter."""
@@ -205,7 +206,9 @@ class RangedFile:
         if reply.status == 206:
             return self._same_version(reply).body
         if reply.status == 416:
-            raise WorkError(thing, f"is shorter than the {size} bytes that the hub stated", "try again later")
+            raise WorkError(
+                thing, f"is shorter than the {counted(size, 'byte')} that the hub stated", "try again later"
+            )
         raise refusal(reply, self.pinned.repo, file=self.pinned.file, revision=self.pinned.commit)
 
     def _same_version(self, reply: Reply) -> Reply:

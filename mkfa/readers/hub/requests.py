@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mkfa.errors import MkfaError, SourceError, WorkError, one_line
 from mkfa.frozen import FrozenDict
+from mkfa.words import counted
 
 RETRIES = 3
 FIRST_WAIT = 0.5
@@ -194,7 +195,7 @@ def _retried(
         asked = _retry_after(reply.headers)
         if asked > LONGEST_WAIT:
             raise WorkError(thing, f"{problem} and to wait {asked:.0f} s", "try again later")
-    raise WorkError(thing, f"{problem}, {attempts} times in a row", _remedy(problem))
+    raise WorkError(thing, f"{problem}, {counted(attempts, 'time')} in a row", _remedy(problem))
 
 
 def _remedy(problem: str) -> str:
@@ -258,11 +259,11 @@ def _body(response: Any, limit: int, timeout: float, *, exact: bool) -> bytes:
         parts.append(part)
         count += len(part)
         if count > limit:
-            raise _FaultyReplyError(f"the hub sent more than the {limit} bytes expected")
+            raise _FaultyReplyError(f"the hub sent more than the {counted(limit, 'byte')} expected")
         if time.monotonic() > deadline:
             raise _FaultyReplyError("the hub fell silent while sending")
     if exact and count != limit:
-        raise _FaultyReplyError(f"the hub sent {count} of {limit} bytes")
+        raise _FaultyReplyError(f"the hub sent {count:,} of {counted(limit, 'byte')}")
     return b"".join(parts)
 
 

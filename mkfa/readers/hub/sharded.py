@@ -17,6 +17,7 @@ from mkfa.readers.hub import requests as hub_http
 from mkfa.readers.hub.cache import LocalCopy, snapshot
 from mkfa.readers.hub.ranges import Pinned, pin
 from mkfa.readers.tensors.shard_names import ShardName, families, missing
+from mkfa.words import counted
 
 _STEMS = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model", "diffusion_pytorch_model")
 _ENDINGS = (".safetensors", ".bin")
@@ -56,7 +57,7 @@ def shards_among(names: Iterable[str], repo: str) -> list[ShardName]:
     known = {(shards[0].stem, Path(shards[0].name).suffix): shards for shards in families(names).values()}
     found = next((known[stem, end] for end in _ENDINGS for stem in _STEMS if (stem, end) in known), [])
     if found and (lacking := missing(found)):
-        problem = f"has a checkpoint of {found[0].total} shards, of which {', '.join(lacking)} "
+        problem = f"has a checkpoint of {counted(found[0].total, 'shard')}, of which {', '.join(lacking)} "
         problem += "is missing" if len(lacking) == 1 else "are missing"
         raise SourceError(repo, problem, "ask its owner, or harvest another revision")
     return found

@@ -21,6 +21,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import TensorFile, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_optimiser, is_weight_name
+from mkfa.words import counted
 
 OPTIMISER = "optimiser state"
 NOT_AVERAGED = "not averaged (the EMA twin was taken)"
@@ -229,7 +230,9 @@ def _note_others(groups: Sequence[Sequence[_State]], layers: Shapes, verdict: _V
     for root, count in alone.items():
         rest = len(layers) - count
         if rest and not twins:
-            verdict.notes.append(f"'{'.'.join(root)}' does not match the {rest} other depthwise layers: all were taken")
+            verdict.notes.append(
+                f"'{'.'.join(root)}' does not match the {counted(rest, 'other depthwise layer')}: all were taken"
+            )
 
 
 def _note_networks(

@@ -21,6 +21,7 @@ from mkfa.readers.reading import TensorInfo, Why
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_reparametrised, is_weight_name
+from mkfa.words import counted
 
 STEM = str(Why.STEM)
 TRANSPOSED = str(Why.TRANSPOSED)
@@ -274,7 +275,7 @@ class _Chain:
             fed = max(fed, -1)  # inputs enter before the numbered blocks
         score += fed
         if fed < 0:
-            against.append(f"no layer is seen to feed it {channels} channels")
+            against.append(f"no layer is seen to feed it {counted(channels, 'channel')}")
         after = self._after(key, channels)
         score += after
         if after < 0:

@@ -25,6 +25,7 @@ from mkfa.readers.tensors.torch_file import Numbers, TorchFile, torch_file
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import read_span
 from mkfa.storage.zip_records import check_span
+from mkfa.words import counted
 
 _TYPES = dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"), 1))
 _TYPES |= dict(enumerate(("complex32", "complex64", "complex128", "bool", "bfloat16"), 9))
@@ -68,7 +69,9 @@ def _parsed(path: Path, f: FileIO, record: tuple[int, int, int] | None, budget: 
         return {}
     first, last, _ = record
     if last - first > MAX_HEADER:
-        raise SourceError(path, f"has a JSON record of {last - first} bytes", "save model.state_dict() alone")
+        raise SourceError(
+            path, f"has a JSON record of {counted(last - first, 'byte')}", "save model.state_dict() alone"
+        )
     check_span(f, record, name="a JSON record", thing=path)
     return json_object(read_span(f, first, last, thing=path), path, budget)
 

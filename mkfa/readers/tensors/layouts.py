@@ -16,6 +16,7 @@ from mkfa.readers.tensors.depthwise import is_named_depthwise
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_optimiser, is_weight_name
 from mkfa.readers.tensors.view import Made
+from mkfa.words import counted
 
 PYTORCH = "(O, I, kh, kw)"
 MLX = "(O, kh, kw, I)"
@@ -65,7 +66,7 @@ def doubtful_layers(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]
         for key, info in weights.items():
             (out, inside, high, wide), rival = (_in_pytorch(info.shape, each) for each in (layout, other))
             if inside == 1 and out > 1 and high * wide > 1 and rival != (out, inside, high, wide):
-                taken = f"taken as {high}x{wide} filters of {out} channels, stored as {layout}"
+                taken = f"taken as {high}x{wide} filters of {counted(out, 'channel')}, stored as {layout}"
                 doubts.setdefault(key, f"{taken}, but it may be a weight of shape {rival} that is stored as {other}")
     return doubts
 

@@ -29,6 +29,7 @@ from mkfa.readers.tensors.torchscript import convolutions
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 from mkfa.storage.zip_records import check_span
+from mkfa.words import counted
 
 _AGAIN = "fetch the file again"
 
@@ -42,7 +43,7 @@ def read_torch(path: Path, options: ReadOptions = DEFAULT) -> Reading:
     hint = arch if isinstance(arch, str) else ""
     reading = read_checkpoint(file, CheckpointInfo(path, hint=hint, hashed=(path,)), options)
     if not reading.layers and file.unnamed:
-        problem = f"is a frozen TorchScript module: {file.unnamed} depthwise weights have lost their names"
+        problem = f"is a frozen TorchScript module: {counted(file.unnamed, 'depthwise weight')} without a name"
         raise SourceError(path, problem, "harvest the module before torch.jit.freeze")
     if not file.tensors and isinstance(file.value, Inert):
         problem = f"is a pickled object of {file.value.name[:80]} without tensors; it was not built"
@@ -141,7 +142,7 @@ def _data_start(f: FileIO, info: zipfile.ZipInfo, size: int, path: Path) -> int:
 def _record_pickle(f: FileIO, record: tuple[int, int, int], path: Path, budget: Budget) -> tuple[Interpreter, Any]:
     first, last, _ = record
     if last - first > MAX_PICKLE:
-        raise SourceError(path, f"has a pickle of {last - first} bytes", "save model.state_dict() alone")
+        raise SourceError(path, f"has a pickle of {counted(last - first, 'byte')}", "save model.state_dict() alone")
     check_span(f, record, name="data.pkl", thing=path)
     interpreter = Interpreter(io.BytesIO(read_span(f, first, last, thing=path)), last - first, budget)
     return interpreter, interpreter.load()

@@ -23,6 +23,7 @@ from mkfa.readers.reading import Reading, TensorInfo
 from mkfa.readers.tensors.dtypes import check_float, stored_bytes, to_float32
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
+from mkfa.words import counted
 
 MAX_HEADER = 100_000_000
 """Longest header that is parsed, bytes; the limit of the safetensors library."""
@@ -79,10 +80,10 @@ class Header:
 def header_size(start: bytes, file_size: int, thing: object) -> int:
     """Return where the data begin, from the first 8 bytes of a file of `file_size` bytes; raises SourceError."""
     if len(start) < 8 or file_size < 8:
-        raise SourceError(thing, f"is truncated: {file_size} bytes are too few for a safetensors file", _AGAIN)
+        raise SourceError(thing, f"is truncated: {counted(file_size, 'byte')}, too few for a safetensors file", _AGAIN)
     length = int(struct.unpack("<Q", start[:8])[0])
     if length > MAX_HEADER:
-        problem = f"claims a header of {length} bytes, more than the limit of {MAX_HEADER}"
+        problem = f"claims a header of {counted(length, 'byte')}, more than the limit of {MAX_HEADER:,}"
         raise SourceError(thing, problem, "check that it is a safetensors file, or fetch it again")
     if 8 + length > file_size:
         raise SourceError(thing, f"is truncated: its header ends at byte {8 + length} of {file_size}", _AGAIN)
@@ -104,7 +105,8 @@ def parse_header(data: bytes, file_size: int, thing: object, *, budget: Budget |
     """
     size = header_size(data, file_size, thing)
     if len(data) < size:
-        raise SourceError(thing, f"is truncated: {len(data)} bytes of a {size} byte header", _AGAIN)
+        problem = f"is truncated: {counted(len(data), 'byte')} of a header of {counted(size, 'byte')}"
+        raise SourceError(thing, problem, _AGAIN)
     budget = Budget(thing, file_size) if budget is None else budget
     entries = json_object(data[8:size], thing, budget)
     metadata = entries.pop("__metadata__", {})
@@ -158,13 +160,15 @@ def _entry(key: str, entry: Any, thing: object) -> tuple[TensorInfo, tuple[int, 
     dtype, size = _DTYPES[code], offsets[1] - offsets[0]
     # At most 8 numbers fit a byte: no larger product of the shape is computed.
     if 0 not in shape and math.prod(min(n, 8 * size + 1) for n in shape) > 8 * size:
-        raise SourceError(thing, f"claims more numbers for {name!r} than fit its {size} bytes", _AGAIN)
+        raise SourceError(thing, f"claims more numbers for {name!r} than fit its {counted(size, 'byte')}", _AGAIN)
     try:
         nbytes = stored_bytes(tuple(shape), dtype)
     except ValueError:
         nbytes = -1
     if nbytes != size:
-        raise SourceError(thing, f"has {size} bytes for {name!r}, which do not fit its shape and type", _AGAIN)
+        raise SourceError(
+            thing, f"has {counted(size, 'byte')} for {name!r}, which do not fit its shape and type", _AGAIN
+        )
     return TensorInfo(key, tuple(shape), dtype, nbytes), (offsets[0], offsets[1])
 
 
@@ -180,9 +184,9 @@ def _check_layout(spans: Mapping[str, tuple[int, int]], data_size: int, thing: o
             raise SourceError(thing, f"has data where {key[:80]!r} {word}", _AGAIN)
         at = last
     if at > data_size:
-        raise SourceError(thing, f"is truncated: {data_size} of {at} bytes of data", _AGAIN)
+        raise SourceError(thing, f"is truncated: {data_size:,} of {counted(at, 'byte')} of data", _AGAIN)
     if at < data_size:
-        raise SourceError(thing, f"has {data_size - at} bytes after its last tensor", _AGAIN)
+        raise SourceError(thing, f"has {counted(data_size - at, 'byte')} after its last tensor", _AGAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from mkfa.readers.tensors.dilations import named_dilations, of_several
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_weight_name
 from mkfa.readers.tensors.view import View
+from mkfa.words import counted
 
 TIED = str(Why.TIED)
 FIXED = str(Why.FIXED)
@@ -182,7 +183,8 @@ def select(
         stated = sum(layer.key in facts for layer in layers)
         rule = "graph" if stated and stated == len(layers) else "shape"
         if stated and stated < len(layers):
-            notes.append(f"{len(layers) - stated} layers were taken by their shape: no module states their groups")
+            by_shape = counted(len(layers) - stated, "layer was", "layers were")
+            notes.append(f"{by_shape} taken by shape: no module states the groups")
     return Selection(
         tuple(layers),
         rule,
@@ -336,7 +338,9 @@ def _from_graph(infos: Mapping[str, TensorInfo], graph: tuple[GraphLayer, ...], 
                 return [_graph_layer(g, prefix, named) for g in graph]
             missing.append(lacks)
     least = min(missing, key=len)
-    problem = f"lacks {len(least)} of the {len(graph)} depthwise layers of the architecture, first {least[0]}"
+    problem = (
+        f"lacks {len(least)} of the {counted(len(graph), 'depthwise layer')} of the architecture, first {least[0]}"
+    )
     raise SourceError(thing, problem, "name the architecture that the weights belong to, or leave it out")
 
 
@@ -358,11 +362,11 @@ def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo], 
     dense = sum(len(i.shape) == 4 and i.shape[1] > 1 for i in weights)
     flat = sum(len(i.shape) == 2 for i in weights)
     parts = [
-        f"{n} {one if n == 1 else many}"
+        counted(n, one, many)
         for n, one, many in ((dense, "dense convolution", "dense convolutions"), (flat, "matrix", "matrices"))
         if n
     ]
-    of = f"{len(infos)} tensor{'s' * (len(infos) != 1)}"
+    of = counted(len(infos), "tensor")
     text = f"{of}, of them {' and '.join(parts)}" if parts else of
     counts = Counter(left_out.values())
     first = {why: key for key, why in reversed(list(left_out.items()))}

@@ -13,6 +13,7 @@ from mkfa.array_types import F32
 from mkfa.readers.reading import TensorInfo
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_optimiser
 from mkfa.readers.tensors.view import Made
+from mkfa.words import counted
 
 LIST = "shadow_params"
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "n_averaged", "position_ids", "attn_mask")
@@ -34,7 +35,7 @@ def named_shadows(
         if not any(map(is_depthwise_shape, shapes)):
             continue
         root, names = _parameters(infos, shapes)
-        listed = f"the {len(keys)} tensors of the list '{head}', averaged weights without names,"
+        listed = f"the {counted(len(keys), 'tensor')} of the list '{head}', averaged weights without names,"
         if not names:
             notes.append(f"{listed} fit no state dict beside them in number and shapes; they were left out")
             continue

@@ -19,6 +19,7 @@ from mkfa.readers.tensors.safetensors import MAX_HEADER, json_object, open_safet
 from mkfa.readers.tensors.shard_names import INDEX, ShardName, missing, shards_beside
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
+from mkfa.words import counted
 
 _PICKLES = (".bin", ".pth", ".pt", ".pt2", ".ckpt")
 
@@ -89,7 +90,7 @@ def read_shard(path: Path, options: ReadOptions = DEFAULT) -> Reading:
         return _alone(path, options)
     if lacking := missing(shards):
         names = f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not beside it"
-        problem = f"is one of {shards[0].total} shards of a checkpoint, and {names}"
+        problem = f"is one of {counted(shards[0].total, 'shard')} of a checkpoint, and {names}"
         raise SourceError(path, problem, "fetch all shards, or rename it if it is a network")
     if len({shard.number for shard in shards}) < len(shards):
         raise SourceError(path, "has a shard of the same number beside it", "leave one checkpoint in the folder")
@@ -154,7 +155,7 @@ def joined(files: Mapping[str, TensorFile]) -> ShardedFile:
 def shards_note(count: int) -> str:
     """Return the sentence for the bank on shards that their names put together."""
     lines = "source_sha256 is that of the lines 'digest  name' of them, by number"
-    return f"the {count} shards were read together; {lines}"
+    return f"the {counted(count, 'shard')} were read together; {lines}"
 
 
 def _with_facts(
@@ -206,5 +207,7 @@ def json_file(path: Path) -> dict[str, Any]:
     with open_file(path) as f:
         size = f.seek(0, 2)
         if size > MAX_HEADER:
-            raise SourceError(path, f"is a JSON file of {size} bytes, too long for an index", "give the checkpoint")
+            raise SourceError(
+                path, f"is a JSON file of {counted(size, 'byte')}, too long for an index", "give the checkpoint"
+            )
         return json_object(read_span(f, 0, size, thing=path), path)

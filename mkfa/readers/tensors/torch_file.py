@@ -22,6 +22,7 @@ from mkfa.readers.tensors.pickled_objects import LONGEST_KEY, Contents, contents
 from mkfa.storage.budget import Budget
 from mkfa.storage.files import open_file, read_span
 from mkfa.storage.zip_records import check_span
+from mkfa.words import counted
 
 MAX_PICKLE = 1 << 28
 """Longest pickle that is read, bytes. PyTorch's do not contain the numbers, so real ones have a few megabytes."""
@@ -155,7 +156,9 @@ class Numbers:
         else:
             values = np.asarray(self.tensor(part) if isinstance(part, TensorRef) else part, np.float64)
         if values.size != ref.shape[axis]:
-            raise SourceError(self.path, f"has {values.size} scales for a tensor of shape {ref.shape}", _AGAIN)
+            raise SourceError(
+                self.path, f"has {counted(values.size, 'scale')} for a tensor of shape {ref.shape}", _AGAIN
+            )
         return values.reshape([-1 if i == axis else 1 for i in range(len(ref.shape))])
 
 
@@ -163,7 +166,7 @@ def checked_span(record: tuple[int, int], ref: StorageRef, path: Path) -> tuple[
     """Return where the numbers of a storage lie in its record; raises SourceError if it is too short."""
     nbytes = ref.numel * (BITS[ref.dtype] // 8 if ref.dtype else 1)
     if record[1] - record[0] < nbytes:
-        problem = f"has {record[1] - record[0]} of {nbytes} bytes of the data record {ref.key[:40]!r}"
+        problem = f"has {record[1] - record[0]} of {counted(nbytes, 'byte')} of the data record {ref.key[:40]!r}"
         raise SourceError(path, problem, _AGAIN)
     return record[0], record[0] + nbytes
 

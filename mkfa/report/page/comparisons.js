@@ -9,7 +9,7 @@ function comparisonsSection() {
 
 function comparisonBlock(one, kind, place) {
   const nulls = kind.measures.length ? kind.measures[0].nulls.map((null_) => null_.name) : [];
-  const measures = table(`${one.a} and ${one.b}, ${kind.kind}: ${kind.filters} filters of each, ${one.draws} draws, seed ${one.seed}`,
+  const measures = table(`${one.a} and ${one.b}, ${kind.kind}: ${many(kind.filters, "filter")} of each, ${many(one.draws, "draw")}, seed ${one.seed}`,
     [["measure", (m) => `${m.name}${m.alike_is_more ? " ^" : ""}${m.name === kind.primary[0] ? " (primary)" : ""}`],
       ["value", (m) => fixed(m.value, 3), true], ["95 %", (m) => (m.low === null ? "–" : `${fixed(m.low, 3)} to ${fixed(m.high, 3)}`), true],
       ["floor", (m) => fixed(m.floor, 3), true], ["ceiling", (m) => fixed(m.ceiling, 3), true],
@@ -67,9 +67,9 @@ function heatMap(one, kind) {
       all++;
       kept += Number(on);
     }));
-    count.textContent = `${kept} of ${all} pairs of layers at p ≤ ${pText(state.p)}`;
+    count.textContent = `${kept} of ${many(all, "pair")} of layers at p ≤ ${pText(state.p)}`;
     shown.textContent = pText(state.p);
-    slider.setAttribute("aria-valuetext", `p up to ${pText(state.p)}: ${kept} of ${all} pairs`);
+    slider.setAttribute("aria-valuetext", `p up to ${pText(state.p)}: ${kept} of ${many(all, "pair")}`);
   }
 
   // 0 to 100 on the slider is p from 0.001 to 1, by its logarithm.

@@ -56,7 +56,7 @@ function filtersSection() {
     state.lie = drawGrid(canvas, data, rows, width);
     canvas.setAttribute("aria-label",
       `Filters of layer ${state.layer + 1} of ${bank.name}, ${rows.length} pictures; the arrow keys move between them`);
-    const partly = layer.filters > stop - start ? `, ${stop - start} of its ${layer.filters} filters` : "";
+    const partly = layer.filters > stop - start ? `, ${stop - start} of its ${many(layer.filters, "filter")}` : "";
     mark.textContent = `Layer ${state.layer + 1}, ${layer.name}: ${layer.kind}, depth ${fixed(layer.depth)}${partly}. ` +
       `Each filter in steps of its largest weight, red above zero, blue below.`;
     if (rows.length) choose(state.at, false);

@@ -77,6 +77,6 @@ function graftBlock(one) {
 }
 
 function graftText(vocabulary, point) {
-  const where = { size: `${point.size} filters`, first: `layers ${point.layers}`, alone: `layer ${point.layers}`, similarity: `|cos| of at least ${fixed(point.at)}` }[point.curve];
+  const where = { size: `${many(point.size, "filter")}`, first: `layers ${point.layers}`, alone: `layer ${point.layers}`, similarity: `|cos| of at least ${fixed(point.at)}` }[point.curve];
   return `${vocabulary.title}, ${where}; same answer ${percent(point.agreement)} (${percent(point.agreement_low)} to ${percent(point.agreement_high)}); KL ${fixed(point.kl)}; mean |cos| ${fixed(point.cosine)}`;
 }

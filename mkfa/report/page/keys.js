@@ -44,7 +44,7 @@ function keysBlock(one) {
   const pictures = make("ol", { class: "keys" }, one.each.map((key, i) => make("li", {}, keyPicture(one, key, i),
     make("div", {}, `key ${i + 1}: ${percent(key.share)}`), make("div", { class: "faint" }, `${key.nearest}, ${fixed(key.cosine)}`))));
   const whole = make("article", {}, make("h3", {}, `${one.banks.join(", ")}, ${one.kind}`),
-    make("p", { class: "faint" }, `${one.filters.toLocaleString("en")} filters, ${one.sample.toLocaleString("en")} of them for the search, ${many(one.nulls, "null library").replace("librarys", "libraries")}, seed ${one.seed}, from ${one.from}`),
+    make("p", { class: "faint" }, `${many(one.filters, "filter")}, ${one.sample.toLocaleString("en")} of them for the search, ${many(one.nulls, "null library").replace("librarys", "libraries")}, seed ${one.seed}, from ${one.from}`),
     make("p", {}, one.reason),
     make("figure", {}, make("div", { class: "controls legend" }, toggles), controls, place, make("figcaption", {}, `Band: two standard deviations of the null libraries. Dotted: the number of keys. Mean R² of all filters ${fixed(one.mean_r2, 3)}, p = ${pText(one.p)}.`),
       asTable("What keys explain", [["keys", (r) => r.n, true], ["mean R²", (r) => fixed(r.r2, 3), true], ["null's", (r) => fixed(r.null_r2, 3), true], ["null, real keys", (r) => fixed(r.cross_r2, 3), true],

@@ -38,7 +38,7 @@ function networksBlock(one, kind, place) {
   const toggles = make("div", { class: "controls legend" }, make("fieldset", {}, make("legend", {}, "Groups"), groups.map((group) =>
     tick(group.name, true, (on) => { on ? state.hidden.delete(group.name) : state.hidden.add(group.name); refresh(); }, colourOf(group.name)))));
   const controls = kind.measures.length > 1 ? make("div", { class: "controls" }, choice("measure", kind.measures.map((measure, i) => [String(i), measure.measure]), "0", (i) => { state.measure = Number(i); refresh(); })) : null;
-  const tests = table(`Tests between groups, ${kind.kernel}: ${kind.filters} filters of each network, ${one.permutations} permutations, seed ${one.seed}`,
+  const tests = table(`Tests between groups, ${kind.kernel}: ${many(kind.filters, "filter")} of each network, ${many(one.permutations, "permutation")}, seed ${one.seed}`,
     [["measure", (m) => m.measure], ["pseudo-F", (m) => fixed(m.between.statistic), true], ["R²", (m) => fixed(m.between.share), true], ["p", (m) => pText(m.between.p), true], ["p, Holm", (m) => pText(m.p_holm), true],
       ["least p", (m) => fixed(m.between.least, 3), true], ["PERMDISP p", (m) => pText(m.dispersion.p), true], ["variance between groups", (m) => percent(m.group_share, 0), true]], kind.measures);
   const pairs = kind.measures.flatMap((m) => m.pairs.map((pair) => ({ measure: m.measure, ...pair })));
@@ -60,7 +60,7 @@ function networksMap(kind, measure, { shown, order, colourOf, width }) {
   const [left, right] = ends(0), [low, high] = ends(1), pad = 0.08 * Math.max(right - left, high - low, 1e-6);
   const tickText = (value) => fixed(value, Math.max(right - left, high - low) < 0.05 ? 3 : 2);
   const share = measure.map_share.map((value) => percent(value, 0));
-  const { svg, px, py } = plot({ label: `Map of ${kind.members.length} networks by ${measure.measure}`, width, height: 400, x: [left - pad, right + pad], y: [low - pad, high + pad],
+  const { svg, px, py } = plot({ label: `Map of ${many(kind.members.length, "network")} by ${measure.measure}`, width, height: 400, x: [left - pad, right + pad], y: [low - pad, high + pad],
     xTitle: `first axis (${share[0]} of the distances)`, yTitle: `second axis (${share[1]})`, xText: tickText, yText: tickText });
   for (const group of new Set(shown.map((i) => kind.members[i].group))) {
     const mine = shown.filter((i) => kind.members[i].group === group && kind.members[i].counted);

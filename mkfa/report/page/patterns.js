@@ -23,7 +23,7 @@ function assignmentBlock(one) {
   const first = one.coverage[0];
   const said = first ? `${percent(first.beyond)} of the filters fit a pattern better than 99 % of ${first.null} filters do (chance: 1 %).` : "";
   const whole = make("article", {}, make("h3", {}, one.bank),
-    make("p", {}, `${one.filters.toLocaleString("en")} filters, basis ${one.basis}, ${one.draws.toLocaleString("en")} filters of each null, seed ${one.seed}${one.from ? `, from ${one.from}` : ""}. ${said}${unscored ? ` Left out: ${unscored}.` : ""}${one.skipped.length ? ` Without patterns: ${one.skipped.join("; ")}.` : ""}`),
+    make("p", {}, `${many(one.filters, "filter")}, basis ${one.basis}, ${many(one.draws, "filter")} of each null, seed ${one.seed}${one.from ? `, from ${one.from}` : ""}. ${said}${unscored ? ` Left out: ${unscored}.` : ""}${one.skipped.length ? ` Without patterns: ${one.skipped.join("; ")}.` : ""}`),
     make("figure", {}, shares, make("figcaption", {}, `Bars: share of the filters, with its 95 % interval over layers. Diamonds: share of ${one.null} filters.`),
       asTable(`Classes of ${one.bank}`, [["class", (r) => r.title], ["filters", (r) => r.filters, true], ["share", (r) => percent(r.share), true],
         ["95 %, over layers", (r) => (r.low === null ? "–" : `${percent(r.low)} to ${percent(r.high)}`), true], ["median R²", (r) => fixed(r.median_r2, 3), true],
@@ -49,7 +49,7 @@ function shareBars(one, rows, width) {
     const y = i * step + 2, middle = y + step / 2 - 2;
     svg.append(draw("text", { x: left - 8, y: middle + 4, "text-anchor": "end" }, shortened(row.title, Math.floor(left / 6.6)), draw("title", {}, row.title)));
     svg.append(telling(draw("rect", { x: left, y, width: Math.max(x(row.share) - left, 1), height: step - 6, fill: shade(lighter(row, one.classes)) }),
-      `${row.title}; ${row.filters} filters, ${percent(row.share)}; ${row.low === null ? "" : `95 % ${percent(row.low)} to ${percent(row.high)}; `}median R² ${fixed(row.median_r2)}; ${one.null}: ${percent(row.null_share)}`));
+      `${row.title}; ${many(row.filters, "filter")}, ${percent(row.share)}; ${row.low === null ? "" : `95 % ${percent(row.low)} to ${percent(row.high)}; `}median R² ${fixed(row.median_r2)}; ${one.null}: ${percent(row.null_share)}`));
     if (row.low !== null) {
       const d = `M${x(row.low)},${middle}H${x(row.high)}M${x(row.low)},${middle - 3}v6M${x(row.high)},${middle - 3}v6`;
       svg.append(draw("path", { class: "halo", d }), draw("path", { class: "whisker", d }));

@@ -24,7 +24,7 @@ function leftOutSection() {
     for (const [why, count] of Object.entries(group.unusable)) {
       if (count) rows.push(`${name}, ${group.kind}: ${many(count, "filter")} ${why}; they are shown, but have no class.`);
     }
-    if (group.shown < group.filters) rows.push(`${name}, ${group.kind}: ${group.shown.toLocaleString("en")} of ${group.filters.toLocaleString("en")} filters are here.`);
+    if (group.shown < group.filters) rows.push(`${name}, ${group.kind}: ${group.shown.toLocaleString("en")} of ${many(group.filters, "filter")} are here.`);
   }
   for (const bank of facts.banks) {
     for (const [why, count] of Object.entries(bank.skipped)) rows.push(`${bank.name}: ${many(count, "tensor")} of the source skipped, ${why}.`);

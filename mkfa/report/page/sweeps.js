@@ -57,7 +57,7 @@ function curveBody(one) {
       svg.append(draw("path", { d: pathOf(known.map((cell) => [at(cell), py(value(cell))])), fill: "none", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": series.dash.map((d) => 2 * d).join(" "), "data-arm": series.label }));
       for (const cell of known) {
         svg.append(telling(draw("circle", { class: "mark", cx: at(cell), cy: py(value(cell)), r: 4.5, fill: colour }),
-          `${series.label}, ${cell.layers} layers; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(cell.relative === null ? null : 100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
+          `${series.label}, ${many(cell.layers, "layer")}; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(cell.relative === null ? null : 100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
       }
     }
     place.replaceChildren(svg);
@@ -178,7 +178,7 @@ function settingsBody(one) {
       for (const { at, point, cell } of known) {
         if (cell.half_width !== null) svg.append(draw("path", { stroke: colour, d: `M${px(at)},${py(cell.relative - cell.half_width)}V${py(cell.relative + cell.half_width)}` }));
         svg.append(telling(draw("circle", { class: "mark", cx: px(at), cy: py(cell.relative), r: 4.5, fill: colour }),
-          `${arm.label}, ${point.width} channels, ${point.kernel}x${point.kernel}, ${point.steps} steps; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
+          `${arm.label}, ${many(point.width, "channel")}, ${point.kernel}x${point.kernel}, ${many(point.steps, "step")}; top-1 ${percent(cell.mean)} over ${many(cell.seeds, "seed")}; ${fixed(100 * cell.relative, 1)} points from the base${cell.half_width === null ? "" : ` ± ${fixed(100 * cell.half_width, 1)}`}`));
       }
     }
     place.replaceChildren(svg);
@@ -187,14 +187,14 @@ function settingsBody(one) {
   const legend = make("div", { class: "controls legend" }, make("fieldset", {}, make("legend", {}, "Arms"), one.arms.map((arm) =>
     tick(arm.label, true, (on) => { on ? state.hidden.delete(arm.label) : state.hidden.add(arm.label); refresh(); }, shade(arm.colour)))));
   const controls = axes.length > 1 ? make("div", { class: "controls" }, choice("along", axes, state.axis, (axis) => { state.axis = axis; refresh(); })) : null;
-  const rows = () => one.points.flatMap((point) => point.cells.map((cell) => ({ ...cell, label: cell.arm, setting: `${point.width} channels, ${point.kernel}x${point.kernel}, ${point.steps} steps` })));
+  const rows = () => one.points.flatMap((point) => point.cells.map((cell) => ({ ...cell, label: cell.arm, setting: `${many(point.width, "channel")}, ${point.kernel}x${point.kernel}, ${many(point.steps, "step")}` })));
   return { whole: make("figure", {}, legend, controls, place, make("figcaption", {}, "Lines at the points: 95 % intervals of the difference from the base of the same setting."),
     asTable(`Sweep ${one.from}`, [["setting", (cell) => cell.setting], ...cellColumns("arm")], rows)), refresh };
 }
 
 function runsBody(one) {
   const columns = ["hash", "state", "domain", "arch", "arm", "layers", "recipe", "seed", "source"];
-  const note = one.runs.length < one.there ? `The first ${one.runs.length} of ${one.there} runs (--most-runs).` : many(one.runs.length, "run");
+  const note = one.runs.length < one.there ? `The first ${one.runs.length} of ${many(one.there, "run")} (--most-runs).` : many(one.runs.length, "run");
   return { whole: make("details", {}, make("summary", {}, note), table(note, [...columns.map((key) => [key, (run) => run[key]]), ["top-1", (run) => percent(run.top1), true]], one.runs)), refresh: () => {} };
 }
 
