@@ -129,7 +129,8 @@ def _share(label: str, r2: np.ndarray, layer: np.ndarray, usable: np.ndarray, nu
         detectable=smallest_visible(error_of(2 * float(below))),
         sensitivity=1 - chance,
         control="a bank of nothing but a x + b of the eight",
-        sample=f"{counted(int(usable.sum()), 'filter')} of {counted(len(layers), 'layer')}; {counted(len(null), 'draw')} of covariance, seed {SEED}",
+        sample=f"{counted(int(usable.sum()), 'filter')} of {counted(len(layers), 'layer')}; "
+        f"{counted(len(null), 'draw')} of covariance, seed {SEED}",
     )
 
 
@@ -161,7 +162,8 @@ def _likenesses(banks: Sequence[FilterBank], progress: Progress) -> tuple[tuple[
                         sensitivity=float(kind.floor[i] - null.mean[i]),
                         control=control,
                         unit="cosine",
-                        sample=f"{counted(kind.n, 'filter')} of each; {counted(int(null.draws[i]), 'draw')} of {null.null}, seed {SEED}",
+                        sample=f"{counted(kind.n, 'filter')} of each; {counted(int(null.draws[i]), 'draw')} of "
+                        f"{null.null}, seed {SEED}",
                     )
                 )
             advance(1)
