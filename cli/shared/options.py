@@ -62,7 +62,12 @@ Seeds = Annotated[int, option("--seeds", "N", "Train each run with seeds 0 to N 
 OutFolder = Annotated[
     Path | None,
     option(
-        "--out -o", "FOLDER", "Write runs, tables and figures here; default: the home folder (MKFA_HOME).", **OUTPUT
+        "--out -o",
+        "FOLDER",
+        "Write runs, tables and figures here; default: the home folder (MKFA_HOME). There is no --force: a finished "
+        "run of the same settings is taken over (to train it again, remove its folder); tables and figures are "
+        "replaced.",
+        **OUTPUT,
     ),
 ]
 DOMAIN = "Name of a domain, a packed file, or a folder of images: train/ and test/ (or val/), one folder per class."

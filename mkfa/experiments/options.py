@@ -41,7 +41,8 @@ class TrainingOptions(TypedDict, total=False):
     seeds : seeds 0, 1, ... of every run.
     kernel, patch, stem_stride : int
     branch_gain : options of the network, as in `mkfa.networks.build.build_network`.
-    out : folder for run folders and results; by default below mkfa's data folder.
+    out : folder for run folders and results; by default below mkfa's data folder. A finished run of the same settings
+        is taken over; to train it again, remove its folder.
     device, data, threads, jobs, amp, channels_last, compile, quick, strategy, tensorboard, engine, address, sbatch
         As in `mkfa.training.device.Execution` (`tensorboard` is its `events`).
     """

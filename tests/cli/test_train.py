@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,21 @@ def test_train_then_runs_then_compare(domain, tmp_path):
     assert "done" in call("runs", "--from", out)
     banks = {b["name"] for b in json.loads(call("banks", "--json"))["banks"]}
     assert {"made", *results[1]["banks"]} <= banks
+
+
+def test_a_finished_run_is_trained_again_once_its_folder_is_removed(domain, tmp_path):
+    out = tmp_path / "out"
+    words = ("train", domain, "--seeds", 1, "--out", out, *SMALL)
+    [first] = json.loads(call(*words, "--json"))["runs"]
+    assert "done (was there)" in call(*words)
+    [folder] = (out / "runs").iterdir()
+    shutil.rmtree(folder)
+    again = call(*words)
+    assert "done" in again and "was there" not in again
+    [second] = json.loads(call(*words, "--json"))["runs"]
+    assert (second["run"]["hash"], second["weights_sha256"]) == (first["run"]["hash"], first["weights_sha256"])
+    told = " ".join(call("train", "--help").replace("│", " ").split())
+    assert "There is no --force: a finished run of the same settings is taken over (to train it again, remove" in told
 
 
 def test_a_curve_leaves_table_and_figure_and_a_second_call_trains_nothing(domain, tmp_path):
