@@ -111,14 +111,14 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         if index := index_of(path):
             return lambda _, options: read_keras_shards(index, options)
         return read_keras
+    if packed := next((name for start, name in _PACKED.items() if head.startswith(start)), ""):
+        raise SourceError(path, f"is packed by {packed}", "unpack it and give the checkpoint in it")
     if head[:4] == b"PK\x03\x04" or _looks_like_pickle(head, path):
         from mkfa.readers.tensors.pytorch import read_torch
 
         return read_torch
     if path.suffix in (".pb", ".pbtxt", ".index") or ".data-" in path.suffix:
         raise _of_tensorflow(path)
-    if packed := next((name for start, name in _PACKED.items() if head.startswith(start)), ""):
-        raise SourceError(path, f"is packed by {packed}", "unpack it and give the checkpoint in it")
     if path.suffix in _FOREIGN:
         raise _foreign(path)
     raise SourceError(path, "has an unknown format", f"give a {FORMATS} file")
@@ -202,9 +202,9 @@ def _with_hint(path: Path, options: ReadOptions, hint: str) -> Reading:
 
 
 def looks_like_safetensors(head: bytes, path: Path) -> bool:
-    """True for a name that ends in .safetensors, or a plausible header length followed by '{'."""
+    """True for a name that ends in .safetensors, unless it is a PyTorch file; or a plausible header length and '{'."""
     if path.suffix == ".safetensors":
-        return True
+        return head[8:9] == b"{" or not head.startswith((b"PK\x03\x04", b"\x80\x02"))
     if len(head) < 9 or head[8:9] != b"{":
         return False
     length = int(struct.unpack("<Q", head[:8])[0])

@@ -16,7 +16,7 @@ from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.networks.layers import has_one_filter_per_channel
 from mkfa.readers.called import free_weights, watch
-from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why
+from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, Why, is_fixed
 from mkfa.words import counted
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def read_module(model: nn.Module) -> Reading:
         sizes = output_sizes(forward, modules, _input_shapes(model), calls=calls) if named or free else {}
     named += [(call.key, call) for call in calls.found]
     weights |= {id(call): call.weight.detach() for call in calls.found}
-    fixed = {id(w) for call in calls.found if bool(((w := weights[id(call)]) == w[:1]).all())}
+    fixed = {id(w) for call in calls.found if is_fixed(to_numpy(w := weights[id(call)])[:, 0])}
     skipped = _skipped(model) + Counter({Why.FIXED: len(fixed)})
     layers, seen = [], set()
     for key, module, stage in in_order(named, sizes):

@@ -149,6 +149,19 @@ class GraphLayer:
     kernel: tuple[int, int] = (0, 0)
 
 
+def is_fixed(weight: F32) -> bool:
+    """True for (C, kh, kw) filters that are the same in more than two channels and not constant, as of a smoothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> taps = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
+    >>> is_fixed(np.tile(taps, (8, 1, 1))), is_fixed(np.ones((8, 3, 3), np.float32))
+    (True, False)
+    """
+    return len(weight) > 2 and bool((weight == weight[0]).all() and weight[0].min() != weight[0].max())
+
+
 def read_head(path: Path, size: int = 64) -> bytes:
     """Return the first bytes of a file that may be a checkpoint; raises as `reader_for`."""
     return files.read_head(path, size, error=SourceError, kind="a checkpoint", give=f"give a {FORMATS} file")

@@ -77,6 +77,11 @@ WRITERS: dict[str, dict[str, Any]] = {
     "mean teacher": {"student": RAW, "teacher": EMA},
     "byol": {"online_network": RAW, "target_network": EMA},
     "stylegan": {"G": RAW, "G_ema": EMA, "g_optim": {"state": {0: {"exp_avg": RAW["stem.weight"]}}}},
+    # ema-pytorch keeps the raw network inside its average
+    "ema-pytorch": {
+        "model": RAW,
+        "ema": {"initted": np.array(1), **prefixed(RAW, "online_model."), **prefixed(EMA, "ema_model.")},
+    },
     "basicsr": {"params": RAW, "params_ema": EMA},
     "swa": {"model_state_dict": RAW, "swa_model_state_dict": {"n_averaged": np.array(2), **prefixed(EMA, "module.")}},
 }
@@ -92,6 +97,19 @@ def test_the_averaged_copy_is_taken_and_the_raw_one_on_request(writer: str) -> N
     assert is_of(raw, RAW)
     assert raw.provenance.weights == "raw"
     assert "taken" in " ".join(bank.provenance.notes)
+
+
+def test_further_averages_are_named() -> None:
+    bank = mkfa.harvest({"model": RAW, "ema_a": EMA, "ema_b": near(RAW, 5)})
+    assert is_of(bank, EMA) and "and than 'ema_b', other averaged (EMA) ones" in bank.provenance.notes[0]
+
+
+def test_arguments_that_lightning_saves_are_no_networks() -> None:
+    """`save_hyperparameters` keeps the network that was passed, with other weights if an average was swapped in."""
+    file = {"state_dict": prefixed(RAW, "net."), "hyper_parameters": {"net": net(3), "weight": np.ones((8, 1, 3, 3))}}
+    bank = mkfa.harvest(file)
+    assert is_of(bank, RAW) and bank.provenance.skipped == {"argument of the network (hyper_parameters)": 5}
+    assert is_of(mkfa.harvest({"hyper_parameters": {"net": RAW}}), RAW)
 
 
 def test_the_correlation_of_the_copies_is_said() -> None:

@@ -119,6 +119,32 @@ def test_the_first_layer_of_a_grey_network_is_its_stem() -> None:
     assert names(grey) == LAYERS
 
 
+@pytest.mark.parametrize("first", ["conv1", "stem.conv1", "backbone.conv1", "stem.0.conv"])
+@pytest.mark.parametrize("stated", ["block{}.rep.0", "blocks.{}.conv"])
+def test_the_first_layer_of_a_grey_network_is_found_among_sorted_names(first: str, stated: str) -> None:
+    """As Xception's, GC ViT's and LowFormer's are stored by safetensors: other layers come first in the alphabet."""
+    grey: Shapes = {f"{first}.weight": (32, 1, 3, 3), "pre_classifier.weight": (64, 32), "conv2.weight": (32, 32, 3, 3)}
+    blocks = [stated.format(i) for i in range(1, 5)]
+    for block in blocks:
+        grey |= {f"{block}.spatial.weight": (32, 1, 3, 3), f"{block}.pointwise.weight": (32, 32, 1, 1)}
+    bank = harvest(dict(sorted(grey.items())))
+    assert [layer.name for layer in bank.layers] == [f"{block}.spatial.weight" for block in blocks]
+    assert bank.provenance.skipped == {STEM: 1}
+    colour = {**grey, "stem.image.weight": (32, 4, 3, 3)}
+    assert STEM not in harvest(dict(sorted(colour.items()))).provenance.skipped
+
+
+def test_a_last_part_that_widens_by_its_depthwise_layer_is_taken() -> None:
+    """FastViT's `final_conv`: two filters for each channel, at the start of a part of its own."""
+    part: Shapes = {
+        "final_conv.kxk.weight": (64, 1, 3, 3),
+        "final_conv.scale.weight": (64, 1, 1, 1),
+        "final_conv.se.fc1.weight": (4, 64, 1, 1),
+        "final_conv.se.fc2.weight": (64, 4, 1, 1),
+    }
+    assert names(dict(sorted({**mobile(), **part}.items()))) == [*LAYERS, "final_conv.kxk.weight"]
+
+
 @pytest.mark.parametrize("name", ["patch_embed.proj", "patch_embeddings.0", "stem.conv"])
 def test_patches_of_one_channel_are_a_stem_of_any_size(name: str) -> None:
     first: Shapes = {f"{name}.weight": (48, 1, 16, 16)}

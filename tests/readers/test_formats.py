@@ -20,6 +20,8 @@ def named(path: Path) -> str:
     [
         ("x.bin", struct.pack("<Q", 2) + b"{}", "read_safetensors"),
         ("x.safetensors", b"anything", "read_safetensors"),
+        ("x.safetensors", b"PK\x03\x04....", "read_torch"),
+        ("x.safetensors", b"\x80\x02\0\0\0\0\0\0{", "read_safetensors"),
         ("x.pth", b"PK\x03\x04....", "read_torch"),
         ("x", b"\x80\x02\x8a\x0al\xfc", "read_torch"),
         ("x.bin", struct.pack("<I", 28) + b"TFL3....", "read_tflite"),
@@ -127,3 +129,9 @@ def test_packed_files_are_called_that(tmp_path, packed):
     name = {"gzip": "gzip", "bz2": "bzip2", "lzma": "xz"}[packed]
     with pytest.raises(SourceError, match=f"is packed by {name}; unpack it"):
         harvest(path)
+
+
+def test_zstandard_is_no_damaged_pickle(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(60))
+    with pytest.raises(SourceError, match="is packed by zstd; unpack it"):
+        harvest(str(tmp_path / "net.pth"))

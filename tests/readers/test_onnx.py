@@ -315,6 +315,14 @@ def test_what_pytorch_exports(tmp_path):
     assert read_onnx(path).skipped == {Why.TRANSPOSED: 1}
 
 
+def test_smoothings_beside_learned_layers_are_left_out(read):
+    """As in networks with BlurPool, whose kernels are constants of the graph."""
+    blur = stored("b", np.tile(np.outer([1, 2, 1], [1, 2, 1]) / 16, (C, 1, 1, 1)).astype(np.float32))
+    reading = read(model([conv("w", y="z"), conv("b", x="z")], [stored("w", W), blur]))
+    assert [layer.key for layer in reading.layers] == ["w"] and reading.skipped == {Why.FIXED: 1}
+    assert [layer.key for layer in read(model([conv("b")], [blur])).layers] == ["b"]
+
+
 def test_types_that_no_weights_have_are_listed(read):
     tensor = helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, W.shape, W.reshape(-1))
     reading = read(model([conv("w")], [tensor]))

@@ -23,7 +23,7 @@ import numpy as np
 from mkfa.array_types import F32, AnyArray
 from mkfa.errors import MkfaError, SourceError
 from mkfa.frozen import FrozenDict
-from mkfa.readers.reading import DepthwiseLayer, Reading, Why
+from mkfa.readers.reading import DepthwiseLayer, Reading, Why, is_fixed
 from mkfa.storage.files import open_file
 from mkfa.words import counted
 
@@ -144,6 +144,14 @@ class Tally:
         self.layers.append(layer)
         self.signs.append(sign)
 
+    def _leave_out_fixed(self) -> None:
+        """Leave out smoothings and edge detectors, which a graph has as constants, beside layers that were learned."""
+        learned = [not is_fixed(layer.weight) for layer in self.layers]
+        if any(learned):
+            self.left_out.update([Why.FIXED] * learned.count(False))
+            self.layers = [layer for layer, keep in zip(self.layers, learned, strict=True) if keep]
+            self.signs = [sign for sign, keep in zip(self.signs, learned, strict=True) if keep]
+
     def _folded(self) -> list[DepthwiseLayer]:
         """Return the layers with `bn_folded` as the module's docstring says."""
         biased = [sign for layer, sign in zip(self.layers, self.signs, strict=True) if layer.bias is not None]
@@ -155,7 +163,8 @@ class Tally:
         ]
 
     def reading(self, architecture: str, sha256: str) -> Reading:
-        """Return the result of reading a file with that digest."""
+        """Return the result of reading a file with that digest; fixed kernels beside other layers are left out."""
+        self._leave_out_fixed()
         notes = list(self.notes)
         if shared := self.left_out[Why.SHARED]:
             use = counted(shared, "convolution uses", "convolutions use")

@@ -30,6 +30,7 @@ SECOND_COPY = "second averaged copy"
 OTHER_STATE = "another state of the same network"
 NOT_NAMED = "of a copy or network that --include does not name"
 BESIDE = "buffer beside the weight"
+ARGUMENT = "argument of the network (hyper_parameters)"
 
 ALIKE = 0.5
 """Correlation of weights from which two states are copies of one network; unrelated networks have about 0."""
@@ -45,6 +46,7 @@ _EMA |= {"avg", "smoothed", "ewma"}
 _PARTS = frozenset(["block", "blocks", "stage", "stages", "layer", "layers", "level", "levels", "branch", "branches"])
 _PARTS |= {"head", "heads", "unit", "units", "features", "cell", "cells", "stack", "group", "groups", "seq", "conv"}
 _SOFT = frozenset(["teacher", "target", "momentum"])
+_RAW = frozenset(["online", "raw", "student"])
 _NOT_SOFT = frozenset(["source", "src"])
 _SLOTS = frozenset(["momentum", "momenta", "moment", "moments", "mu", "nu", "m", "v", "velocity", "slots"])
 _SLOTS |= {"grad", "grads", "gradient", "gradients", "exp", "sq", "opt", "variance", "accumulator", "adam", "rmsprop"}
@@ -85,9 +87,19 @@ class _State:
     @property
     def words(self) -> frozenset[str]:
         """The words of the path that all its layers share, up to a numbered part."""
+        return frozenset(word for part in self._path for word in _words(part))
+
+    @property
+    def is_named_averaged(self) -> bool:
+        """True if its path says so, unless a later part says that this is the raw copy: `ema.online_model`."""
+        told = [bool(words & _EMA) for part in self._path if (words := set(_words(part))) & (_EMA | _RAW)]
+        return bool(told) and told[-1]
+
+    @property
+    def _path(self) -> Root:
         shared = _shared(self.layers.values())
         cut = next((i for i, part in enumerate(shared) if _numbered(part)), len(shared))
-        return frozenset(word for part in (*self.root, *shared[len(self.root) : cut]) for word in _words(part))
+        return (*self.root, *shared[len(self.root) : cut])
 
 
 @dataclass(slots=True)
@@ -117,6 +129,7 @@ def settle_copies(
     infos = file.tensors
     verdict = _Verdict({key: OPTIMISER for key in infos if is_optimiser(key)})
     _leave_out_buffers(infos, verdict, options)
+    _leave_out_arguments(infos, verdict, options)
     layers = {
         key: info.shape
         for key, info in infos.items()
@@ -176,6 +189,13 @@ def _leave_out_buffers(infos: Mapping[str, TensorInfo], verdict: _Verdict, optio
             f"mmcv's EMA hook swaps its copies when it saves: the {verdict.copy} weights were taken,"
             f" {'from the buffers ema_*' if raw else 'the buffers ema_* are the raw ones'}"
         )
+
+
+def _leave_out_arguments(infos: Mapping[str, TensorInfo], verdict: _Verdict, options: ReadOptions) -> None:
+    """Leave out what Lightning saves of the arguments of a network beside its weights: another network, a mask."""
+    if any(key.startswith("state_dict.") for key in infos):
+        passed = [key for key in infos if key.startswith(("hyper_parameters.", "hparams."))]
+        verdict.left_out |= dict.fromkeys((key for key in passed if not matches(key, options.include)), ARGUMENT)
 
 
 def _groups(layers: Shapes, infos: Mapping[str, TensorInfo]) -> list[list[_State]]:
@@ -314,7 +334,10 @@ def _settle(
         kind = "raw" if verdict.copy == "raw" else "averaged (EMA)"
         plain = f"those under '{twin.name}'" if twin.root else "the plain ones"
         place = f"under '{chosen.name}'" if chosen.root else "under no name"
-        verdict.notes.append(f"{kind} weights {place} were taken rather than {plain}{_alike(chosen, twin, numbers)}")
+        more = [s for s in wanted if s is not chosen]
+        also = f", and than {_listed(more)}, other {kind} ones" if more else ""
+        words = f"{kind} weights {place} were taken rather than {plain}{_alike(chosen, twin, numbers)}{also}"
+        verdict.notes.append(words)
         return
     _settle_states(states, group, infos, verdict, numbers, thing)
 
@@ -353,7 +376,7 @@ def _kinds(
     states: Sequence[_State], infos: Mapping[str, TensorInfo], numbers: Mapping[int, AnyArray]
 ) -> dict[int, str]:
     """Return "ema" or "raw" by the id of each state; all raw if none is known to be averaged."""
-    kinds = {id(state): "ema" if state.words & _EMA else "raw" for state in states}
+    kinds = {id(state): "ema" if state.is_named_averaged else "raw" for state in states}
     for state in states if numbers else ():
         others = [other for other in states if kinds[id(other)] == "raw"]
         if kinds[id(state)] == "ema" and others and not _is_state_name(state.root):

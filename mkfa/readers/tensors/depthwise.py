@@ -55,6 +55,9 @@ _ONE_CHANNEL |= {"trimap", "saliency", "mel", "spec", "spectrogram", "luma", "so
 
 _IN_BLOCK = re.compile(r"(?:^|[._])(?:stages?|blocks?|layers?|levels?|features)[._]?\d+[._]")
 
+_FIRST = re.compile(r"(?:^|[._])(?:stem|patch\w*|first|input|init\w*|conv_?[01]|features\.0|0)[._]")
+"""Names of first layers."""
+
 BILINEAR_R = 0.95
 """Mean correlation with the bilinear kernel from which a layer of even kernels is an upsampling."""
 
@@ -209,6 +212,8 @@ def first_of_one_channel(
     if not wanted or not dense or any(len(shape) == 4 and shape[1] == 3 for shape in dense):
         return None
     first = weights[0] if keeps_order else naming.execution_order(weights)[0]
+    if not keeps_order and (first not in wanted or is_named_depthwise(first)):
+        first = _named_first(infos, candidates, weights) or first  # sorting by name put others before it
     shape = infos[first].shape
     if first not in wanted or shape[0] == 3 or is_named_depthwise(first):
         return None
@@ -219,6 +224,27 @@ def first_of_one_channel(
     if staged and sum(_pattern(key) == _pattern(first) for key in candidates) > 1:
         return None
     return first
+
+
+def _named_first(infos: Mapping[str, TensorInfo], candidates: Sequence[str], weights: Sequence[str]) -> str | None:
+    """Return the one candidate outside blocks that is named as a first layer, if no other layer takes the image.
+
+    A layer takes an image if it is fed a number of channels that no layer gives.
+    """
+    shapes = [infos[key].shape for key in weights]
+    given = {shape[0] for shape in shapes} | {1}
+    if any(len(shape) == 4 and shape[1] not in given for shape in shapes):
+        return None
+    patterns = Counter(_pattern(key) for key in candidates)
+    named = [
+        key
+        for key in candidates
+        if patterns[_pattern(key)] == 1
+        and not is_named_depthwise(key)
+        and _FIRST.search(key)
+        and not _IN_BLOCK.search(key)
+    ]
+    return named[0] if len(named) == 1 else None
 
 
 def _weights(infos: Mapping[str, TensorInfo]) -> list[str]:
@@ -288,12 +314,13 @@ class _Chain:
         return score, ", and ".join(against)
 
     def _fed(self, key: str, channels: int) -> int:
-        """Return 1 if the weight before gives as many channels, 0 if another does (the order may differ), else -2."""
+        """Return 1 if the weight before gives as many channels, 0 if another does (the order may differ), else -2; -1
+        for the first weight of a part that may have two filters for each channel that it is given."""
         before = self.dense_before[self.place[key]]
         if before is not None and self.infos[before].shape[0] == channels:
             return 1
         if self._begins_part(key):
-            return -2
+            return -1 if before is not None and 2 * self.infos[before].shape[0] == channels else -2
         # as many channels, twice as many (one half is gated), or a half to a quarter
         giving = {channels, 2 * channels} | {channels // n for n in (2, 3, 4) if channels % n == 0}
         own = 0 if is_depthwise_shape(self.infos[key].shape) else self.infos[key].shape[0]
@@ -314,7 +341,7 @@ class _Chain:
         at = self.place[key]
         for k in self.order[at + 1 : at + 3]:
             shape = self.infos[k].shape
-            if is_depthwise_shape(shape):
+            if len(shape) == 4 and shape[1] == 1 < shape[0]:  # depthwise, 1x1 too
                 continue
             if len(shape) == 2 or (len(shape) == 4 and shape[2] == shape[3] == 1):
                 return 1 if shape[1] == channels else 0

@@ -18,7 +18,7 @@ from mkfa.banks.bank import UNKNOWN
 from mkfa.errors import SourceError
 from mkfa.frozen import FrozenDict
 from mkfa.readers.options import DEFAULT, UNTOLD, ReadOptions, matches
-from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why
+from mkfa.readers.reading import DepthwiseLayer, GraphLayer, Reading, TensorFile, TensorInfo, Why, is_fixed
 from mkfa.readers.tensors import depthwise
 from mkfa.readers.tensors import key_names as naming
 from mkfa.readers.tensors.copies import Roles, roles, settle_copies
@@ -224,7 +224,7 @@ def read_selection(file: TensorFile, selection: Selection) -> Iterator[Depthwise
 def _is_fixed(key: str, weight: F32, selection: Selection) -> bool:
     """True for the same kernel in every channel, as of a smoothing or an edge detector."""
     guessed = selection.rule == "shape" and len(selection.layers) > 1 and not depthwise.is_named_depthwise(key)
-    return guessed and len(weight) > 2 and bool((weight == weight[0]).all())
+    return guessed and is_fixed(weight)
 
 
 def take(file: TensorFile, selection: Selection, *, architecture: str = "", source_sha256: str = "") -> Reading:
