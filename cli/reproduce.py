@@ -97,8 +97,8 @@ def _print(found: Reproduction) -> None:
     from mkfa.evidence.reproduction import as_text
 
     rows = [
-        (v.label, as_text((v.ours, v.low, v.high)), v.seeds or None, as_text((v.paper, float("nan"), float("nan"))))
-        for v in found.values
+        (label, as_text((v.ours, v.low, v.high)), v.seeds or None, as_text((v.paper, float("nan"), float("nan"))))
+        for label, v in zip(found.labels(), found.values, strict=True)
     ]
     notes = [f"Ours: {'; '.join(found.settings) or 'no finished run'}.", found.note, *found.sayings]
     columns = ("", "ours, top-1 % (95 %)", "seeds", "the paper's")

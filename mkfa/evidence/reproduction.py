@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from mkfa.evidence.paper import paper_curves, tables
@@ -88,6 +89,11 @@ class Reproduction(Result, ByContent):
         """Return the title, the scale and the number of finished runs."""
         return f"{self.title}, {self.scale} scale, {self.done} of {counted(self.runs, 'run')}"
 
+    def labels(self) -> list[str]:
+        """Return what each row is about, with its setting where the same was trained in several."""
+        times = Counter(value.label for value in self.values)
+        return [v.label + (f" ({v.setting})" if v.setting and times[v.label] > 1 else "") for v in self.values]
+
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per value."""
         return [{f: getattr(value, f) for f in Value.__dataclass_fields__} for value in self.values]
@@ -97,18 +103,21 @@ def compare_with_paper(entry: Entry, scale: str, records: Iterable[RunRecord]) -
     """Put the finished runs of an entry beside the paper's values."""
     records = list(records)
     found = tables_of(records)
-    ours: dict[Point, Value] = {}
-    for table in found:
+    ours: dict[Point, dict[str, Value]] = {}
+    for table in sorted(found, key=lambda table: -len(table.points)):  # the table that the entry is about comes first
         for point in table.points:
             value = _value(table, point)
-            ours[_key(point, table)] = value
+            rows = ours.setdefault(_key(point, table), {})
+            if all((value.ours, value.seeds) != (row.ours, row.seeds) for row in rows.values()):  # a base of two tables
+                rows[value.setting] = value
     paper = _paper(entry)
     for point, top1 in paper.items():
-        at = point if point in ours else Point(point.arm, point.source, point.target, 0)
-        own = ours.get(at) or Value(point.arm, point.source, point.target, 0)
-        ours[at] = Value(**{f: getattr(own, f) for f in Value.__dataclass_fields__} | {"paper": round(top1 / 100, 6)})
+        rows = ours.setdefault(point, {"": Value(point.arm, point.source, point.target, 0)})
+        setting = next(iter(rows))
+        rows[setting] = replace(rows[setting], paper=round(top1 / 100, 6))
+    values = tuple(value for rows in ours.values() for value in rows.values())
     done = sum(r.result is not None and r.result.done for r in records)
-    both = any(value.seeds and value.paper == value.paper for value in ours.values())
+    both = any(value.seeds and value.paper == value.paper for value in values)
     note = (
         "Rows with both values are of the same data, arm and layers; the paper gives no seeds or error bars."
         if both
@@ -120,7 +129,7 @@ def compare_with_paper(entry: Entry, scale: str, records: Iterable[RunRecord]) -
         entry.question,
         scale,
         tuple(dict.fromkeys(table.scale.text for table in found)),
-        tuple(ours.values()),
+        values,
         _sayings(entry),
         len(records),
         done,

@@ -69,11 +69,8 @@ class Scale:
         if self.name not in SCALES:
             return self.network
         parts = [self.network, f"{self.pixels} px" if self.pixels else "images of unknown size"]
-        parts += [
-            counted(self.steps, "step") if self.steps else "unknown length",
-            counted(self.layers, f"{self.what} layer"),
-        ]
-        return ", ".join(parts)
+        parts += [counted(self.steps, "step") if self.steps else "unknown length"]
+        return ", ".join([*parts, counted(self.layers, f"{self.what} layer")] if self.layers else parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

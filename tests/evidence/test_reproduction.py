@@ -7,7 +7,8 @@ import math
 import pytest
 from planted_runs import around, runs, setting
 
-from mkfa.evidence.programme import programme
+from mkfa.errors import MkfaError
+from mkfa.evidence.programme import find_entry, programme
 from mkfa.evidence.reproduction import compare_with_paper, data_set_sizes
 
 
@@ -52,3 +53,24 @@ def test_sizes_of_data_sets_are_the_papers_rounded():
     for row in data_set_sizes():
         assert row["classes"] == row["paper_classes"]
         assert row["train"] == pytest.approx(row["paper_train"], rel=0.09)
+
+
+def test_the_same_in_several_settings_has_a_row_for_each_and_says_which():
+    """Sources of other networks are base runs of one domain; sweeps over widths repeat every arm."""
+    records = []
+    for i, arch in enumerate(("resmixer_16_18", "convnext_32_12")):
+        records += runs("baseline", target="fashion", means=around(0.70 + 0.05 * i), arch=arch)
+    records += setting({"baseline": 0.93, "stack": 0.91})
+    found = compare_with_paper(programme()["table3"], "laptop", records)
+    bases = {label: v.ours for label, v in zip(found.labels(), found.values, strict=True) if v.target == "fashion"}
+    assert bases == {
+        "baseline, fashion (resmixer_16_18, 32 px, 150 steps)": pytest.approx(0.70),
+        "baseline, fashion (convnext_32_12, 32 px, 150 steps)": pytest.approx(0.75),
+    }
+    assert sum(v.arm == "stack" and v.seeds > 0 for v in found.values) == 1
+
+
+@pytest.mark.parametrize("name", ["figure1", "Figure 2a", "fig. 3"])
+def test_figures_whose_numbers_are_unknown_say_so(name):
+    with pytest.raises(MkfaError, match="its numbers are not known"):
+        find_entry(name)

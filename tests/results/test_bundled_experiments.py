@@ -100,3 +100,15 @@ def test_the_readme_quotes_differences_from_random(name: str, series: str, what:
         c for c in drawn(name)["contrasts"] if (c["series"], c["against"], c["what"]) == (series, "random", what)
     ]
     assert round(100 * found["difference"], 1) == points
+
+
+def test_sources_of_other_networks_are_complete_with_what_is_quoted() -> None:
+    found = drawn("digits-networks")
+    changes = {row["label"]: round(100 * row["cell"]["relative"], 1) for row in found["rows"]}
+    assert {name.removeprefix("fashion+"): changes[name] for name in changes if "+" in name} == {
+        "resmixer_16_18": -2.8,
+        "resmixer_32_18": -2.4,
+        "resmixer_64_18": -2.6,
+        "convnext_32_12": -8.1,
+    }
+    assert all(row["cell"]["seeds"] == [0, 1, 2, 3, 4] for row in found["rows"])
