@@ -79,6 +79,7 @@ class Claim:
     what : kind of layers that the arms set.
     order : sources from the one that should lend the worst filters to the one that should lend the best.
     tuned : fields of the recipe of which each arm takes its best value.
+    other_architectures : whether stacked filters count only if they are of another architecture's network.
     printed : which printed numbers are judged by the same rules.
     runs : entries of the programme that give the runs.
     at : scales at which the claim can be judged; default: those that all its entries have.
@@ -99,6 +100,7 @@ class Claim:
     what: str = "depthwise"
     order: tuple[str, ...] = ()
     tuned: tuple[str, ...] = ()
+    other_architectures: bool = False
     printed: Mapping[str, Any] = field(default_factory=lambda: FrozenDict({}))
     runs: tuple[str, ...] = ()
     at: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from mkfa.evidence.printed import printed_table
 from mkfa.evidence.run_table import Point, RunTable, Scale, tables_of
 from mkfa.evidence.statements import SEEN_BESIDE_CONTROLS, Finding, evaluate, sensitive, words
 from mkfa.evidence.verdict import State, Verdict, effect_text, sensitivity_in_errors, visible_text
+from mkfa.networks.names import architecture
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean
@@ -31,6 +32,8 @@ def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -
     scale : only settings of this scale; "" for all.
     """
     known = [scale] if scale else claim.scales
+    if claim.other_architectures:
+        records = [record for record in records if not _of_own_architecture(record)]
     tables = [t for t in tables_of(records) if t.scale.name in known and t.scale.name in claim.scales]
     groups = _groups(claim, [_well_seeded(claim, t) for t in tables])
     verdicts = [(_evidence(claim, group), judge_tables(claim, group)) for group in groups]
@@ -50,6 +53,14 @@ def _well_seeded(claim: Claim, table: RunTable) -> RunTable:
     enough = {key: min(seeds, claim.seeds) for key, seeds in most.items()}
     kept = {p: a for p, a in table.points.items() if len(a.top1) >= enough[p.arm, p.source, p.target]}
     return replace(table, points=kept)
+
+
+def _of_own_architecture(record: RunRecord) -> bool:
+    """True for stacked filters of a network that differs from the target's in size at most."""
+    network = record.source.partition("+")[2]
+    if record.spec is None or not record.arm.startswith("stack") or not network:
+        return False
+    return architecture(network) == architecture(record.spec.arch)
 
 
 def judge_printed(claim: Claim) -> Verdict | None:

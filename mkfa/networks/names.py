@@ -59,6 +59,17 @@ def parse_name(arch: str) -> Name | None:
     return Name(named[1], int(named[2]), int(named[3])) if named else None
 
 
+def architecture(arch: str) -> str:
+    """Return the family of a network, by which networks that differ in size alone are told from others.
+
+    Examples
+    --------
+    >>> architecture("resmixer_32_18"), architecture("resmixer_64_6"), architecture("convnext_tiny")
+    ('resmixer', 'resmixer', 'convnext')
+    """
+    return arch.partition("_")[0]
+
+
 def without_defaults(arch: str, options: Mapping[str, float]) -> dict[str, float]:
     """Return a network's options without those at their defaults, so that stating a default makes no other run.
 

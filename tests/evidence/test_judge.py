@@ -292,6 +292,9 @@ def test_arms_are_compared_over_the_sources_that_both_have():
     assert verdict("C12", records + runs("random", means=around(0.8))).effect.difference == pytest.approx(0.104 / 3)
     records = [replace(r, source="fashion+convnext_32_12") if r.arm == "stack" else r for r in records]
     assert verdict("C9", records).effect.difference == pytest.approx(-0.02)  # of another network, but the same domain
+    for own in ("fashion+resmixer_64_18", "fashion+resmixer_32_18"):  # its own architecture: not what C9 is about
+        records += runs("stack", source=own, means=around(0.95))
+    assert verdict("C9", records).effect.difference == pytest.approx(-0.02)
 
 
 def test_a_curve_is_of_the_sources_that_it_has_at_every_depth():
