@@ -115,8 +115,6 @@ def pack(
     from mkfa.images.domain_file import read_domain
     from mkfa.images.load import pack_domain
     from mkfa.images.overview import overview
-    from mkfa.storage.heading import heading
-    from mkfa.storage.records import plain
 
     check_output(contact_sheet, PICTURES, force=force)
     check_width(width, contact_sheet, "--contact-sheet")
@@ -144,7 +142,7 @@ def pack(
     found = overview(domain, notes=done.notes)
     _draw(domain, contact_sheet, width, force)
     if as_json:
-        print_json(heading("packed_domain") | plain(done) | {"overview": found.facts(), "contact_sheet": contact_sheet})
+        print_json(done.to_dict() | {"overview": found.facts(), "contact_sheet": contact_sheet})
         return
     left = f", {len(done.skipped)} left out" if done.skipped else ""
     again = f" ({done.resumed} were there already)" if done.resumed else ""

@@ -12,6 +12,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+LONGEST = 80
+"""Characters of a field's value that are printed whole."""
+
+
 class FrozenDict(dict[K, V]):
     """A dictionary that refuses changes. Unlike `types.MappingProxyType` it can be pickled and copied."""
 
@@ -28,7 +32,7 @@ class FrozenDict(dict[K, V]):
 
 
 class ByContent:
-    """Dataclasses with arrays: compared field by field, printed with the type and shape of arrays.
+    """Dataclasses with arrays: compared field by field, printed with the shape of arrays and the size of lists.
 
     Declare them with `eq=False, repr=False`, so that this is used.
     """
@@ -54,9 +58,14 @@ class ByContent:
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.size > 8:
         return f"<{value.dtype} {value.shape}>"
-    if isinstance(value, tuple | list) and len(value) > 8:
+    text = repr(value)
+    if len(text) <= LONGEST:
+        return text
+    if isinstance(value, tuple | list):
         return f"<{len(value)} of {type(value[0]).__name__}>"
-    return repr(value)
+    if isinstance(value, Mapping):
+        return f"<{len(value)} by {type(next(iter(value))).__name__}>"
+    return f"{text[: LONGEST - 10]}...{text[-1]}" if isinstance(value, str) else f"<{type(value).__name__}>"
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -14,7 +14,7 @@ import mkfa
 from mkfa.frozen import ByContent, FrozenDict
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Held(ByContent):
     name: str
     values: np.ndarray
@@ -63,3 +63,10 @@ def test_equal_means_equal_arrays():
 def test_arrays_print_as_their_type_and_shape():
     group = mkfa.load_bank("efficientnet_lite0").groups[5, 5]
     assert repr(group).startswith("FilterGroup(weight=<float32 (6336, 5, 5)>, layer=<int32 (6336,)>")
+
+
+def test_long_fields_print_as_their_size():
+    made = Held("x" * 100, np.arange(2), FrozenDict({f"key {i}": np.arange(3) for i in range(9)}))
+    assert repr(made) == f"Held(name='{'x' * 69}...', values=array([0, 1]), more=<9 by str>)"
+    group = mkfa.claims("C6")["C6"].chosen
+    assert len(repr(group)) < 800 and "findings=<2 of Finding>" in repr(group)

@@ -101,6 +101,33 @@ def test_a_long_list_says_in_a_notebook_how_many_rows_are_left_out():
     assert f"<p>The first 200 of {len(runs):,} rows; to_frame() and save() have all.</p>" in page
 
 
+def test_entries_of_lists_and_lists_stand_for_banks(monkeypatch, tmp_path):
+    monkeypatch.setenv("MKFA_HOME", str(tmp_path))
+    listed = [entry for entry in mkfa.list_banks() if entry.name.startswith("ppocrv4")]
+    assert [mkfa.load_bank(entry).name for entry in listed] == ["ppocrv4_det", "ppocrv4_rec"]
+    assert mkfa.read_bank(listed[0]) == mkfa.load_bank("ppocrv4_det")
+    banks = mkfa.BankList(tuple(listed))
+    options = {"draws": 19, "kernel_size": "3x3", "measures": "energy", "nulls": "gaussian"}
+    assert mkfa.compare_many(banks, **options) == mkfa.compare_many(["ppocrv4_det", "ppocrv4_rec"], **options)
+    sources = [files("mkfa.data").joinpath("ppocr_cls.safetensors"), "nosuch.pt"]
+    harvested = mkfa.harvest_all([str(source) for source in sources])
+    assert mkfa.load_bank(harvested[0]).name == "ppocr_cls"
+    assert harvested.rows()[0]["error"] is None and "nosuch.pt" in harvested.rows()[1]["error"]
+    assert len(mkfa.find_keys(harvested[:1], kernel_size="5x5", keys=2, most=4, candidates=8, sample=60).pool) > 60
+
+
+def test_claims_are_found_by_number_and_by_id():
+    found = mkfa.claims()
+    assert [claim.id for claim in found] == [row["id"] for row in found.rows()] and len(found) == 22
+    assert found["C12"] is found[[claim.id for claim in found].index("C12")]
+    assert type(found[:2]) is mkfa.Claims and [claim.id for claim in found[:2]] == ["C1", "C2"]
+    with pytest.raises(mkfa.MkfaError, match=r"^C99: is not among these claims; choose one of C1, C2"):
+        found["C99"]
+    one = found["C12"]
+    assert repr(one) == f"<Judgement: C12, {one.chosen.state}: {one.sentence}>"
+    assert f"<td>{one.chosen.state}</td>" in one._repr_html_()
+
+
 def test_runs_go_into_a_report(tmp_path):
     runs = mkfa.read_runs(OLD / "sweep")
     mkfa.write_report(runs, tmp_path / "runs.html", compute=False)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,19 +20,22 @@ from mkfa.storage.folders import data_file, home
 from mkfa.storage.records import Listing
 from mkfa.words import counted
 
-BankLike = FilterBank | str | Path
-"""A bank, its name, or the path of its file."""
+BankLike = FilterBank | str | PathLike[str]
+"""A bank, its name, the path of its file, or an entry of a list of banks."""
 Banks = BankLike | Iterable[BankLike]
 """One bank or several."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankEntry:
-    """A bank by name: its file, and whether it is bundled."""
+    """A bank by name: its file, and whether it is bundled. It stands for its path wherever one is wanted."""
 
     name: str
     path: Path
     bundled: bool
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -131,9 +135,9 @@ def load_bank(bank: BankLike) -> FilterBank:
     """
     if isinstance(bank, FilterBank):
         return bank
-    if not isinstance(bank, str | Path):
+    if not isinstance(bank, str | PathLike):
         raise wrong_type(bank, "bank", wanted="one bank", remedy="give one name, path or bank")
-    return read_bank(resolve_path(bank) if isinstance(bank, str) else bank.expanduser())
+    return read_bank(resolve_path(bank) if isinstance(bank, str) else Path(bank).expanduser())
 
 
 def load_banks(banks: Banks) -> tuple[FilterBank, ...]:
@@ -144,7 +148,12 @@ def load_banks(banks: Banks) -> tuple[FilterBank, ...]:
     >>> [bank.name for bank in load_banks("ppocrv4_det")]
     ['ppocrv4_det']
     """
-    return tuple(map(load_bank, as_several(banks)))
+    return tuple(map(load_bank, several_banks(banks)))
+
+
+def several_banks(banks: Banks) -> tuple[BankLike, ...]:
+    """Return the banks of a list, such as `list_banks` and `harvest_all` return; one bank alone as a tuple of it."""
+    return tuple(banks) if isinstance(banks, Listing) else as_several(banks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, overload
 
+from mkfa.errors import UnknownNameError
 from mkfa.evidence.effects import Effect
 from mkfa.evidence.programme import SCALES
 from mkfa.evidence.run_table import Scale
 from mkfa.evidence.statements import Finding
 from mkfa.frozen import ByContent
-from mkfa.storage.records import Result
+from mkfa.storage.records import Listing, Shown
 from mkfa.words import counted
 
 State = Literal["supported", "contradicted", "inconclusive"]
@@ -134,7 +135,7 @@ def sensitivity_in_errors(effect: Effect) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Judgement(ByContent):
+class Judgement(Shown):
     """A claim with its verdicts: the `chosen` one, those at other settings, and that on printed numbers.
 
     `judged` is the date of the verdict (ISO 8601), `place` says whose it is: "bundled", "here" or what was read.
@@ -150,6 +151,14 @@ class Judgement(ByContent):
     printed: Verdict | None = None
     judged: str = ""
     place: str = ""
+
+    def headline(self) -> str:
+        """Return the claim, and whether it holds."""
+        return f"{self.id}, {self.chosen.state}: {self.sentence}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return `row()` as the only row."""
+        return [self.row()]
 
     def row(self) -> dict[str, Any]:
         """Return the claim as a row of a table."""
@@ -189,8 +198,8 @@ class Judgement(ByContent):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Claims(Result):
-    """Claims with their verdicts."""
+class Claims(Listing[Judgement]):
+    """Claims with their verdicts, by number or by id: `found[0]`, `found["C12"]`."""
 
     KIND: ClassVar[str] = "claims"
     judgements: tuple[Judgement, ...]
@@ -207,9 +216,21 @@ class Claims(Result):
         """Return every claim with its verdicts."""
         return {"claims": [judgement.record() for judgement in self.judgements]}
 
-    def __getitem__(self, id: str) -> Judgement:
-        """Return the judgement of a claim."""
-        return next(judgement for judgement in self.judgements if judgement.id == id)
+    @overload
+    def __getitem__(self, index: int | str) -> Judgement: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Claims: ...
+
+    def __getitem__(self, index: int | str | slice) -> Judgement | Claims:
+        """Return a claim by its number or id, or several by a slice; raises UnknownNameError: the id is not there."""
+        if not isinstance(index, str):
+            return Claims(self.judgements[index]) if isinstance(index, slice) else self.judgements[index]
+        found = [judgement for judgement in self if judgement.id == index]
+        if not found:
+            ids = ", ".join(judgement.id for judgement in self)
+            raise UnknownNameError(index, "is not among these claims", f"choose one of {ids}")
+        return found[0]
 
 
 def count_states(judgements: Sequence[Judgement]) -> str:

@@ -65,7 +65,7 @@ class Domain(Shown):
 
     def headline(self) -> str:
         """Return a one-line description."""
-        count = f"{len(self.x_train)} train and {counted(len(self.x_test), 'test image')}"
+        count = f"{len(self.x_train):,} train and {counted(len(self.x_test), 'test image')}"
         colours = "gray" if self.channels == 1 else "in colour"
         larger = (
             ""

@@ -146,7 +146,7 @@ def load_domain(
     --------
     >>> digits = load_domain("digits")
     >>> digits
-    <Domain: digits, 10 classes, 4000 train and 1000 test images of 32x32 pixels, gray>
+    <Domain: digits, 10 classes, 4,000 train and 1,000 test images of 32x32 pixels, gray>
     >>> digits.x_train[:2].shape, digits.y_train.dtype
     ((2, 32, 32, 1), dtype('int64'))
     """
@@ -303,7 +303,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     Examples
     --------
     >>> pack_domain("my images", size=64)  # doctest: +SKIP
-    Packed(path=PosixPath('.../domain_my images-1f2e3d4c_64.h5'), train=6, test=4, skipped=(), resumed=0)
+    <Packed: .../domain_my images-1f2e3d4c_64.h5, 6 train and 4 test images>
     >>> pack_domain("digits")
     Traceback (most recent call last):
     mkfa.errors.MkfaError: digits: comes packed with mkfa; use it as it is.

@@ -23,7 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessP
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from mkfa.storage.atomic import check_target
 from mkfa.storage.file_rows import row_crcs
 from mkfa.storage.files import readable
 from mkfa.storage.locks import LockHeldError, hold
+from mkfa.storage.records import Result
 from mkfa.storage.result_files import map_arrays, reserve_arrays
 from mkfa.threads import cores
 from mkfa.words import counted
@@ -56,8 +57,8 @@ _BATCH = 32
 _SAVE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Packed(Result):
     """The outcome of packing.
 
     Attributes
@@ -70,6 +71,7 @@ class Packed:
     notes : sentences on what was left out of the folder, which folders were chosen and how values were scaled.
     """
 
+    KIND: ClassVar[str] = "packed_domain"
     path: Path
     train: int
     test: int
@@ -77,6 +79,16 @@ class Packed:
     resumed: int = 0
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def headline(self) -> str:
+        """Return the file and the number of images."""
+        left = f", {len(self.skipped):,} left out" if self.skipped else ""
+        return f"{self.path}, {self.train:,} train and {counted(self.test, 'test image')}{left}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row, and one for each image that was left out."""
+        left = [{"left out": name, "why": why} for name, why in zip(self.skipped, self.problems, strict=True)]
+        return [{"path": self.path, "train": self.train, "test": self.test}, *left]
 
 
 def packed_bytes(images: ImageSet, size: int | Sizes) -> int:

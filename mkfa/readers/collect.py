@@ -41,7 +41,7 @@ _WILD = "*?["
 
 @dataclass(frozen=True, slots=True)
 class HarvestedBank:
-    """The outcome for one source.
+    """The outcome for one source. It stands for the path of its bank wherever one is wanted.
 
     Attributes
     ----------
@@ -60,6 +60,9 @@ class HarvestedBank:
     notes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     error: MkfaError | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -85,7 +88,9 @@ class Harvests(Listing[HarvestedBank]):
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"bank": b.name, "state": b.state, "layers": b.layers or None, "filters": b.filters or None} for b in self
+            {"bank": b.name, "state": b.state, "layers": b.layers or None, "filters": b.filters or None}
+            | {"error": str(b.error) if b.error else None}
+            for b in self
         ]
 
     def facts(self) -> dict[str, Any]:

@@ -25,13 +25,12 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike, Banks, load_bank, load_banks
+from mkfa.banks.library import BankLike, Banks, load_bank, load_banks, several_banks
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.nulls.covariance import pooled_in_words
 from mkfa.nulls.draws import NULLS, STRICT
 from mkfa.progress import Advance, Progress, follow
-from mkfa.several import as_several
 from mkfa.similarity.chance import by_stage, strictest_nulls, summarise, widen, widened
 from mkfa.similarity.comparison import Comparison
 from mkfa.similarity.depth_trend import PERMUTATIONS, TURNS, DepthTrend, depth_trend, depth_trend_within
@@ -161,7 +160,7 @@ def compare_many(banks: Banks, *, progress: Progress = None, **options: Any) -> 
     (3, 3)
     """
     settings = make_settings(**options)
-    given = as_several(banks)
+    given = several_banks(banks)
     if len(given) < 2:
         raise MkfaError("compare", f"needs two banks, got {len(given)}", "name two or more")
     loaded = distinct_names(load_banks(given))

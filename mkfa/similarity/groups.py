@@ -27,11 +27,10 @@ import numpy as np
 
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
-from mkfa.banks.library import BankLike, Banks, load_bank
+from mkfa.banks.library import BankLike, Banks, load_bank, several_banks
 from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.progress import Progress, follow
-from mkfa.several import as_several
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind, GroupMeasure, GroupMember, Quota
 from mkfa.similarity.lineage import EXCESS, families, family_of, find_lineage
 from mkfa.similarity.measures.table import MEASURES, choose
@@ -179,7 +178,7 @@ def compare_groups(
         raise MkfaError(
             "groups", f"is a {type(groups).__name__}", "map the name of each group to its banks: {'text': [...], ...}"
         )
-    named = [(group, bank) for group, banks in groups.items() for bank in as_several(banks)]
+    named = [(group, bank) for group, banks in groups.items() for bank in several_banks(banks)]
     _check(groups, named)
     read: list[_Read] = []
     left_out: list[str] = []

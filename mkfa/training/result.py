@@ -36,7 +36,7 @@ class RunResult:
     test_images: int = 0
     step: int = -1
     weights_sha256: str = ""
-    test_right: str = ""
+    test_right: str = field(default="", repr=False)
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mkfa
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images import pack as packing
 from mkfa.images.domain_file import DomainError, domain_digest, read_domain
@@ -231,5 +234,14 @@ def test_a_script_without_a_main_guard_packs_once(folder, tmp_path):
     script.write_text(f"import mkfa\nprint(mkfa.pack_domain({str(folder)!r}, size=16, out={str(out)!r}, workers=2))\n")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Packed(") == 1 and "Traceback" not in done.stderr
+    assert done.stdout.count("<Packed: ") == 1 and "Traceback" not in done.stderr
     assert len(read_domain(out).x_train) > 0
+
+
+def test_what_was_packed_is_a_result(folder, tmp_path):
+    made = mkfa.pack_domain(folder, size=16, out=tmp_path / "packed.h5", workers=1)
+    assert repr(made) == f"<Packed: {tmp_path / 'packed.h5'}, {made.train} train and {made.test} test images>"
+    assert made.rows() == [{"path": tmp_path / "packed.h5", "train": made.train, "test": made.test}]
+    written = json.loads(made.save(tmp_path / "p.json").read_text())
+    assert (written["format"], written["train"]) == ("mkfa.packed_domain", made.train)
+    assert pickle.loads(pickle.dumps(made)) == made
