@@ -119,7 +119,7 @@ def test_the_first_layer_of_a_grey_network_is_its_stem() -> None:
     assert names(grey) == LAYERS
 
 
-@pytest.mark.parametrize("first", ["conv1", "stem.conv1", "backbone.conv1", "stem.0.conv"])
+@pytest.mark.parametrize("first", ["conv1", "stem.conv1", "backbone.conv1", "stem.0.conv", "intro"])
 @pytest.mark.parametrize("stated", ["block{}.rep.0", "blocks.{}.conv"])
 def test_the_first_layer_of_a_grey_network_is_found_among_sorted_names(first: str, stated: str) -> None:
     """As Xception's, GC ViT's and LowFormer's are stored by safetensors: other layers come first in the alphabet."""
@@ -132,6 +132,14 @@ def test_the_first_layer_of_a_grey_network_is_found_among_sorted_names(first: st
     assert bank.provenance.skipped == {STEM: 1}
     colour = {**grey, "stem.image.weight": (32, 4, 3, 3)}
     assert STEM not in harvest(dict(sorted(colour.items()))).provenance.skipped
+
+
+def test_a_dense_convolution_may_follow_a_depthwise_layer() -> None:
+    """YOLO11's `attn.pe`, if its head follows at once."""
+    part: Shapes = {"model.10.attn.proj.weight": (48, 32, 1, 1), "model.10.attn.pe.weight": (48, 1, 3, 3)}
+    bank = harvest({**mobile(), **part, "head.0.weight": (8, 48, 3, 3)})
+    assert [layer.name for layer in bank.layers] == [*LAYERS, "model.10.attn.pe.weight"]
+    assert list(bank.provenance.doubtful) == ["model.10.attn.pe.weight"]
 
 
 def test_a_last_part_that_widens_by_its_depthwise_layer_is_taken() -> None:

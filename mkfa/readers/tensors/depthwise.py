@@ -55,8 +55,8 @@ _ONE_CHANNEL |= {"trimap", "saliency", "mel", "spec", "spectrogram", "luma", "so
 
 _IN_BLOCK = re.compile(r"(?:^|[._])(?:stages?|blocks?|layers?|levels?|features)[._]?\d+[._]")
 
-_FIRST = re.compile(r"(?:^|[._])(?:stem|patch\w*|first|input|init\w*|conv_?[01]|features\.0|0)[._]")
-"""Names of first layers."""
+_FIRST = re.compile(r"(?:^|[._])(?:stem|patch\w*|first|input|init\w*|conv_?[01]|features\.0)[._]|^0\.")
+"""Names of first layers; else one without a number may be the first."""
 
 BILINEAR_R = 0.95
 """Mean correlation with the bilinear kernel from which a layer of even kernels is an upsampling."""
@@ -236,14 +236,9 @@ def _named_first(infos: Mapping[str, TensorInfo], candidates: Sequence[str], wei
     if any(len(shape) == 4 and shape[1] not in given for shape in shapes):
         return None
     patterns = Counter(_pattern(key) for key in candidates)
-    named = [
-        key
-        for key in candidates
-        if patterns[_pattern(key)] == 1
-        and not is_named_depthwise(key)
-        and _FIRST.search(key)
-        and not _IN_BLOCK.search(key)
-    ]
+    outside = [key for key in candidates if patterns[_pattern(key)] == 1 and not is_named_depthwise(key)]
+    outside = [key for key in outside if not _IN_BLOCK.search(key)]
+    named = [key for key in outside if _FIRST.search(key)] or [key for key in outside if _pattern(key) == key]
     return named[0] if len(named) == 1 else None
 
 
@@ -311,6 +306,8 @@ class _Chain:
             against.append("its name is that of an input with one channel")
         if not against:
             return max(score, 1), ""
+        if fed > 0 and not self._begins_part(key) and len(against) == 1 and after < 0:
+            score = max(score, 0)  # a larger dense convolution may follow a depthwise one
         return score, ", and ".join(against)
 
     def _fed(self, key: str, channels: int) -> int:
