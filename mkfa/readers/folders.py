@@ -52,17 +52,20 @@ _BEST, _LAST = frozenset({"best"}), frozenset({"last", "latest", "final"})
 _COUNTED = frozenset(
     {"epoch", "ep", "step", "steps", "iter", "iters", "iteration", "checkpoint", "ckpt", "model", "global"}
 )
+_COUNTED |= {"recovery", "snapshot", "resume"}
 _PLAIN = frozenset({"weights", "state", "dict", "net", "network", "ema"})
 _COPIES = re.compile(r"optim|exp_avg|momentum|ema", re.I)
+_AVERAGE = re.compile(r"model[-_.]?ema|ema([-_.]?model)?", re.I)
 _MOST_COMPARED = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The file or folder that was chosen, and sentences on the choice."""
+    """The file or folder that was chosen, sentences on the choice, and "raw" or "ema" if names tell both copies."""
 
     path: Path
     notes: tuple[str, ...] = ()
+    copy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
         name, why = _of_states(folder, inner, ema)
         below = _choose(folder / name, depth - 1, ema)
         others = [other for other in inner if other != name]
-        return Chosen(below.path, (*_note(name, why, others), *below.notes))
+        return Chosen(below.path, (*_note(name, why, others), *below.notes), below.copy)
     if any(name.endswith(".distcp") for name in names):
         raise distributed(folder)
     for name in names:  # Accelerate writes them into a folder beside its own files
@@ -242,7 +245,11 @@ def _of_files(folder: Path, files: Sequence[_File], names: Sequence[str], ema: b
     others = [name for stem, name in firsts.items() if stem != "model"]
     if "model" in groups and any(re.fullmatch(r"model_\d+", stem) for stem in groups):
         raise _several(folder, list(firsts.values()))  # Accelerate writes so what it prepared together
-    if "model" in groups:
+    averaged = {name for stem, name in firsts.items() if "ema" in _words(stem)}
+    if "model" in groups and ema and (twin := next((stem for stem in firsts if _AVERAGE.fullmatch(stem)), "")):
+        name, why = firsts[twin], "the averaged copy by its name"
+        others = [other for other in firsts.values() if other != name]
+    elif "model" in groups:
         name, why = firsts["model"], "the usual name of a network's weights"
     elif len(groups) == 1:
         name, why = next(iter(firsts.values())), ""
@@ -258,7 +265,8 @@ def _of_files(folder: Path, files: Sequence[_File], names: Sequence[str], ema: b
     aside = [name for name in names if _ASIDE.fullmatch(_stripped(name)) and name.endswith((*_FORMATS, ".tar"))]
     if aside and not notes:
         notes.append(f"{name} was taken; the other files are not weights by their names ({_few(aside)}).")
-    return Chosen(folder / name, tuple(notes))
+    copies = "ema" if name in averaged else "raw" if averaged else ""
+    return Chosen(folder / name, tuple(notes), copies if len(firsts) > 1 else "")
 
 
 def _note(name: str, why: str, others: Sequence[str]) -> tuple[str, ...]:
@@ -301,7 +309,7 @@ def _several(folder: Path, names: Sequence[str]) -> SourceError:
 
 def _state(stem: str) -> _State | None:
     """Return what a name says of a state of a training; None if it says nothing."""
-    words = [word.lower() for word in re.findall(r"[A-Za-z]+|\d+(?:\.\d+)?", stem)]
+    words = _words(stem)
     best = last = counted = ema = False
     numbers: list[int] = []
     rest: list[str] = []
@@ -325,6 +333,10 @@ def _state(stem: str) -> _State | None:
     if not (best or last or counted):
         return None
     return _State(best, last, ema, tuple(numbers), tuple(rest))
+
+
+def _words(stem: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Za-z]+|\d+(?:\.\d+)?", stem)]
 
 
 def _pointed(folder: Path, names: Sequence[str]) -> str:

@@ -172,6 +172,7 @@ def read_folder(path: Path, options: ReadOptions = DEFAULT) -> Reading:
         training_set=facts["training_set"] or reading.training_set,
         licence=facts["licence"] or reading.licence,
         notes=(*reading.notes, *chosen.notes),
+        copy=reading.copy or chosen.copy,
     )
 
 

@@ -302,10 +302,20 @@ def _read_layer(layer: GraphLayer, module: Any, weight: Any) -> DepthwiseLayer:
 
 
 def to_numpy(tensor: Any) -> Any:
-    """Copy a torch tensor of any float or quantised type and device into a float32 array."""
-    import torch
+    """Copy a torch tensor of any float or quantised type and device into a float32 array.
 
-    tensor = tensor.dequantize() if tensor.is_quantized else tensor
+    Raises SourceError: a part of it lies in another process.
+    """
+    import torch
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    if hasattr(tensor, "full_tensor"):  # of torch.distributed: its parts are fetched by all processes or by none
+        if tensor.device_mesh.size() > 1 and not all(place.is_replicate() for place in tensor.placements):
+            problem = f"has a weight that {tensor.device_mesh.size()} processes hold in parts"
+            remedy = "pass get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
+            raise SourceError("the network", problem, remedy)
+        tensor = tensor.to_local()
+    tensor = tensor.dequantize() if tensor.is_quantized or is_traceable_wrapper_subclass(tensor) else tensor
     return np.array(tensor.detach().to("cpu", torch.float32).numpy())
 
 

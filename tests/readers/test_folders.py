@@ -145,6 +145,7 @@ def test_weights_in_another_framework_are_the_same_network(tmp_path):
     [
         (["best.pt", "last.pt"], "best.pt", "the best by its name"),  # Ultralytics
         (["model_best.pth.tar", "checkpoint-12.pth.tar", "last.pth.tar"], "model_best.pth.tar", "best"),  # timm
+        (["model_best.pth.tar", "checkpoint-1.pth.tar", "recovery-1-20.pth.tar"], "model_best.pth.tar", "best"),
         (
             ["epoch=3-step=100.ckpt", "epoch=12-step=400.ckpt", "last.ckpt"],
             "last.ckpt",
@@ -175,6 +176,23 @@ def test_the_averaged_copy_is_taken_if_it_is_asked_for(tmp_path):
     for seed, name in enumerate(("checkpoint-best.pth", "checkpoint-best-ema.pth")):
         put(tmp_path / name, seed)
     assert choose(tmp_path, prefer_ema=True).path.name == "checkpoint-best-ema.pth"
+
+
+@pytest.mark.parametrize(
+    ("plain", "averaged"),
+    [("model.pth", "model_ema.pth"), ("model.safetensors", "ema.safetensors"), ("best.pth", "best_ema.pth")],
+)
+def test_files_of_both_copies_are_asked_for_by_option(tmp_path, plain, averaged):
+    put(tmp_path / plain, 1)
+    put(tmp_path / averaged, 2)
+    for option, seed, copy in (("", 1, "raw"), ("raw", 1, "raw"), ("ema", 2, "ema")):
+        bank = harvest(tmp_path, weights=option)
+        wanted = net(seed)["blocks.0.conv_dw.weight"][:, 0].astype(np.float32)
+        np.testing.assert_array_equal(bank.of_layer(0).weight, wanted)
+        assert bank.provenance.weights == copy
+    (tmp_path / averaged).unlink()
+    with pytest.raises(SourceError, match="one copy of the weights; leave --weights ema out"):
+        harvest(tmp_path, weights="ema")
 
 
 def test_mmengines_pointer_names_the_last(tmp_path):

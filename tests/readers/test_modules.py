@@ -253,3 +253,25 @@ def test_scripted_and_traced_networks_in_memory_tell_stride_and_dilation(model, 
     found = {x.name: (x.stride, x.dilation, x.multiplier) for x in bank.layers}
     assert found == {"early.weight": ((2, 2), (1, 1), 1), "late.weight": ((1, 1), (2, 2), 2)}
     assert bank.provenance.rule == "graph"
+
+
+def test_weights_that_torch_distributed_holds(model):
+    from torch import distributed
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DeviceMesh
+
+    if not distributed.is_available() or distributed.is_initialized():
+        pytest.skip("needs torch.distributed")
+    plain = mkfa.harvest(model, name="net")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = DeviceMesh("cpu", [0])
+        fully_shard(model, mesh=mesh)
+        assert mkfa.harvest(model.state_dict()).of_layer(0).weight.shape == (16, 5, 5)
+        sharded = mkfa.harvest(model, name="net")
+    finally:
+        distributed.destroy_process_group()
+    assert {x.name for x in sharded.layers} == {x.name for x in plain.layers}
+    for layer, weight in sharded.iter_layers():
+        named = next(x.index for x in plain.layers if x.name == layer.name)
+        np.testing.assert_array_equal(weight, plain.of_layer(named).weight)
