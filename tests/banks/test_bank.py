@@ -74,7 +74,7 @@ def test_unknown_dilation_counts_as_one_and_is_said(bank_maker):
         (lambda b: {"groups": {(3, 3): b.groups[3, 3]}}, "kernel sizes"),
         (lambda b: changed(b, (5, 5), bias=np.zeros(3, np.float32)), "biases"),
         (lambda b: changed(b, (3, 3), layer=b.groups[3, 3].layer[::-1]), "order"),
-        (lambda b: changed(b, (3, 3), channel=np.zeros(1, np.int32)), "channels"),
+        (lambda b: changed(b, (3, 3), channel=np.zeros(1, np.int32)), "1 channel;"),
     ],
 )
 def test_tables_that_do_not_agree_are_refused(bank_maker, change, words):

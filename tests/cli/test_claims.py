@@ -123,7 +123,7 @@ def test_a_dry_run_at_the_papers_scale_counts_the_images_of_halves_of_imagenet_t
     plans = json.loads(shown)
     assert {run["domain"] for run in plans["runs"]} == {"imagenet-natural", "imagenet-manmade"}
     told = mkfa_of("reproduce", "table1", "--scale", "paper", "--dry-run").out
-    steps = int(re.search(r"0 done; (\d+) steps to go", told)[1])
+    steps = int(re.search(r"0 done; ([\d,]+) steps to go", told)[1].replace(",", ""))
     images = {"imagenet-natural": 575_244, "imagenet-manmade": 705_923}
     batch, epochs = 1024, 300
     assert steps == sum(epochs * (images[run["domain"]] // batch) for run in plans["runs"])

@@ -109,7 +109,7 @@ def test_few_of_many_damaged_images_are_named(run, folder, tmp_path):
         (folder / f"train/c0/x{i:02d}.png").write_bytes(b"")
     done = run("pack", folder, "--out", tmp_path / "p.h5", "--workers", 1)
     assert done.stderr.count("left out as it cannot be decoded: is empty") == 10
-    assert "3 more images cannot be decoded" in done.stderr
+    assert "3 more images were left out as undecodable" in done.stderr
 
 
 def test_a_bundled_domain_needs_no_packing(run):
