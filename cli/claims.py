@@ -13,13 +13,13 @@ from mkfa.cli.shared.options import OUTPUT, Force, Json, OutFolder, Running, add
 from mkfa.cli.shared.outputs import check_output
 from mkfa.cli.shared.printing import print_json, print_table, say, say_wrote
 from mkfa.cli.shared.progress import shown
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 if TYPE_CHECKING:
     from mkfa.evidence.verdict import Claims, Judgement
 
 ENDINGS = (".json", ".csv")
-Ids = Annotated[list[str] | None, typer.Argument(metavar="CLAIM...", help="C12, C8 or all; default: all.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="C12, C8 or all; default: all.")]
 Out = Annotated[Path | None, option("--out -o", "FILE", "Write the verdicts: .json or .csv.", **OUTPUT)]
 
 
@@ -81,7 +81,7 @@ def check(
 
 
 def run(
-    ids: Annotated[list[str], typer.Argument(metavar="CLAIM...", help="C12, C8 or all.")],
+    ids: Annotated[list[str], typer.Argument(metavar="CLAIM", help="C12, C8 or all.")],
     scale: Scale = "laptop",
     *,
     changes: Changes,
@@ -171,7 +171,7 @@ def show_one(j: Judgement) -> None:
     if j.printed is not None:
         show_verdict("As printed", j.printed)
     if j.scales:
-        say(f"It can be judged at {' or '.join(j.scales)} scale.")
+        say(f"It can be judged at {listed(j.scales, 'or')} scale.")
 
 
 def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> None:
@@ -200,7 +200,9 @@ def show_verdict(title: str, v: Any, *, judged: str = "", place: str = "") -> No
         for f in v.findings
     ]
     if rows:
-        notes = dict.fromkeys(f"{f.text}: {f.note}." for f in v.findings if f.note)
+        notes = dict.fromkeys(
+            f"{f.text}: {'missing: ' if f.holds is None else ''}{f.note}." for f in v.findings if f.note
+        )
         print_table("", ("", "statement", "holds", "effect (95 %)", "p"), rows, left=2, notes=list(notes))
     if v.command:
         say(f"To judge it: {v.command}", wrap=False)

@@ -40,8 +40,7 @@ def _listed(title: str, table: Table[Any]) -> list[str]:
 
 def compare(
     banks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="BANK...", help="Names or paths of banks; three or more give a matrix."),
+        list[str] | None, typer.Argument(metavar="BANK", help="Names or paths of banks; three or more give a matrix.")
     ] = None,
     a: Annotated[str, option("--a", "BANK", "One bank.")] = "",
     b: Annotated[str, option("--b", "BANK", "The other bank.")] = "",

@@ -17,7 +17,7 @@ FORMER = {"--banks": "BANK"}
 
 def figure(
     name: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list shows them.")] = "",
-    banks: Annotated[list[str] | None, typer.Argument(metavar="BANK...", help="Names or paths of banks.")] = None,
+    banks: Annotated[list[str] | None, typer.Argument(metavar="BANK", help="Names or paths of banks.")] = None,
     list_them: Annotated[bool, flag("--list", "List the figures.")] = False,
     seed: Seed = 0,
     out: Annotated[

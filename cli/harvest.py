@@ -23,7 +23,7 @@ SILENT = "Provenance, if the checkpoint does not record it."
 def harvest(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="NETWORK...", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
+        typer.Argument(metavar="NETWORK", help="Checkpoint, folder, timm name or pattern, hf-hub:OWNER/NAME."),
     ],
     name: Annotated[str | None, option("--name", "NAME", "Name of the bank, for one network.")] = None,
     arch: Annotated[str, option("--arch", "NAME", "timm architecture of a local checkpoint.")] = "",

@@ -64,7 +64,7 @@ def print_keys(result: Keys) -> None:
     """Print the elbow curve, the keys, and how they compare to the named set."""
     from mkfa.clusters.count import described
     from mkfa.clusters.keys import COVERED
-    from mkfa.clusters.named_match import AS_ORIENTED, QUESTIONS
+    from mkfa.clusters.named_match import AS_ORIENTED, QUESTIONS, symmetries_in_words
 
     curve, clusters, match = result.curve, result.clusters, result.match
     for note in result.pool.notes:
@@ -105,8 +105,9 @@ def print_keys(result: Keys) -> None:
     say(match.shapes_in_words())
     drawn = {null: len(draws) for null, draws in match.answers[AS_ORIENTED].nulls.items()}
     say(
-        f"All up to sign; symmetries: flips and quarter turns. Blurred: {counted(drawn['blurred'], 'set')} of as many "
-        f"smoothed random filters; {match.libraries}: the keys of "
+        f"All up to sign; symmetries: {symmetries_in_words(result.pool.kind)}. Blurred: "
+        f"{counted(drawn['blurred'], 'set')} of as many smoothed random filters; {match.libraries}: the keys of "
         f"{counted(drawn[match.libraries], 'null library', 'null libraries')}, the strict comparison; "
-        f"turned: these keys, each turned or flipped at random, {counted(drawn['turned'], 'time')}. Seed {result.seed}."
+        f"turned: these keys, each by a random symmetry, {counted(drawn['turned'], 'time')}. "
+        f"Seed {result.seed}."
     )

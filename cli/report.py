@@ -19,7 +19,7 @@ def report(
     items: Annotated[
         list[str],
         typer.Argument(
-            metavar="BANK... [RUNS...]",
+            metavar="BANK|RESULT|RUNS",
             help="Names or paths of banks; results (.json; atlases and groups .h5), folders of training commands, "
             "files of 'mkfa runs pack', or 'bundled': the runs, the verdicts and the graft that come with mkfa.",
         ),

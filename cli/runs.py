@@ -102,7 +102,7 @@ def runs(
 
 def show_run(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="Hash of a run, or the beginning of it.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Hash of a run, or the beginning of it.")],
     from_: From = None,
     experiment: Within = "",
     as_json: Json = False,
@@ -143,7 +143,7 @@ def compare(
     context: typer.Context,
     run: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN RUN...", help="Hashes, or the beginnings of them, or paths of run folders."),
+        typer.Argument(metavar="RUN", help="Hashes, or the beginnings of them, or paths of run folders."),
     ] = None,
     by: Annotated[
         str, option("--by", "FIELDS", "Instead of single runs, compare groups over seeds, split by fields: arm,layers.")
@@ -180,8 +180,14 @@ def compare(
 
 
 def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
-    keys = ("state", "domain", "arch", "arm", "layers", "recipe", "seed", "top1")
-    rows = [(e.hash[:8], *(e.row()[key] if key != "layers" else e.layers or None for key in keys)) for e in entries]
+    columns = {key: key for key in ("state", "domain", "arch", "arm", "layers", "recipe", "seed", "top1")}
+    columns |= {"arch": "network", "top1": "top-1"}
+    facts = [e.row() | {"layers": e.layers or None} for e in entries]
+    common = [key for key in ("arch", "recipe") if len(facts) > 1 and len({row[key] for row in facts}) == 1]
+    title = ", ".join(
+        [f"Runs of {name}" if name else "Runs", *(f"{columns.pop(key)} {facts[0][key]}" for key in common)]
+    )
+    rows = [(e.hash[:8], *(row[key] for key in columns)) for e, row in zip(entries, facts, strict=True)]
     notes = [f"{e.hash[:8]} failed: {e.error}" for e in entries if e.error]
     if older := sum(e.spec is not None and e.spec.training_version != TRAINING_VERSION for e in entries):
         notes.append(
@@ -189,8 +195,7 @@ def _print_entries(name: str, entries: Sequence[RunRecord]) -> None:
             f"training (now {TRAINING_VERSION}). Commands neither resume them nor take them as done; 'mkfa runs show' "
             "names the version."
         )
-    columns = ("run", "state", "domain", "network", "arm", "layers", "recipe", "seed", "top-1")
-    print_table(f"Runs of {name}" if name else "Runs", columns, rows, left=5, notes=notes)
+    print_table(title, ("run", *columns.values()), rows, left=4 if "arch" in common else 5, notes=notes)
 
 
 def _print_comparison(found: RunComparison) -> None:

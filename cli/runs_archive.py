@@ -124,11 +124,12 @@ def draw(
         print_json(found.to_dict() | {"experiment": chosen.name, "files": [out] if out else []})
         return
     images = 0
-    notes = [f"From {chosen.name} of {path}, made by: {chosen.command or 'unknown'}"]
+    notes = [f"From {chosen.name} of {path}."]
     notes += [f"Wrote {out}"] if out else []
     if found.KIND in ("curve", "table"):
         images = count_test_images(chosen, found.base.target)
     print_result(found, test_images=images, notes=notes)
+    say(f"Trained by: {chosen.command or 'a command that was not recorded'}", wrap=False)
 
 
 def print_experiments(place: Path, name: str) -> None:
@@ -138,10 +139,10 @@ def print_experiments(place: Path, name: str) -> None:
     for e in read_experiments(place):
         if name in ("", e.name):
             over = sum(r.result is not None for r in e.runs)
-            say(
-                f"{e.name}: {e.kind}, {over} of {counted(len(e.runs), 'run')} over; "
-                f"{e.command or 'command not recorded'}"
-            )
+            known = "trained by:" if e.command else "command not recorded."
+            say(f"{e.name}: {e.kind}, {over} of {counted(len(e.runs), 'run')} over; {known}")
+            if e.command:
+                say(f"  {e.command}", wrap=False)
 
 
 def _gather(experiment: Path | None, out: Path | None, *, name: str, command: str) -> PackedExperiment:

@@ -1,6 +1,8 @@
-"""Words beside numbers: every count that the program prints is put together here."""
+"""Words of printed sentences: a count with its noun, a list with its last comma replaced."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def counted(count: float, one: str, many: str = "") -> str:
@@ -21,3 +23,15 @@ def counted(count: float, one: str, many: str = "") -> str:
     """
     number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
     return f"{number} {one if number == '1' else many or one + 's'}"
+
+
+def listed(items: Iterable[str], last: str = "and") -> str:
+    """Return items as a sentence lists them: commas, and a word before the last.
+
+    Examples
+    --------
+    >>> listed(["floor"]), listed(["floor", "ceiling"]), listed(["laptop", "gpu", "paper"], "or")
+    ('floor', 'floor and ceiling', 'laptop, gpu or paper')
+    """
+    *first, end = items
+    return f"{', '.join(first)} {last} {end}" if first else end

@@ -36,7 +36,7 @@ RUNNING = {"rich_help_panel": "Running"}
 OUTPUT = {"rich_help_panel": "Output"}
 
 Bank = Annotated[str, typer.Argument(metavar="BANK", help="Name or path of a bank ('mkfa banks' lists names).")]
-Banks = Annotated[list[str], typer.Argument(metavar="BANK...", help="Names or paths of banks.")]
+Banks = Annotated[list[str], typer.Argument(metavar="BANK", help="Names or paths of banks.")]
 KernelSize = Annotated[str, option("--kernel-size", "5x5", "Filters of this size; default: the most frequent.")]
 Seed = Annotated[int, option("--seed", "N", "Seed of every random draw; it is recorded.", min=0)]
 Json = Annotated[bool, flag("--json", "Print JSON for machines, errors too.", **OUTPUT)]
@@ -410,7 +410,7 @@ def add(
 ) -> None:
     """Register a verb: dataclasses among its parameters become options, former spellings work."""
     kind = type("Command", (Command,), {"former": former or {}})
-    app.command(name, cls=kind, epilog=epilog or None)(_grouped(verb))
+    app.command(name, cls=kind, epilog=epilog or None, help=_help(verb))(_grouped(verb))
 
 
 def new_group(
@@ -423,10 +423,15 @@ def new_group(
 ) -> typer.Typer:
     """Register a verb that has verbs of its own and works without them too; return it. `for_paths` as in `Group`."""
     kind = type("Group", (Group,), {"former": former or {}, "for_paths": for_paths})
-    made = typer.Typer(cls=kind, invoke_without_command=True, help=inspect.getdoc(verb))
+    made = typer.Typer(cls=kind, invoke_without_command=True, help=_help(verb))
     made.callback()(_grouped(verb))
     app.add_typer(made, name=name)
     return made
+
+
+def _help(verb: Callable[..., Any]) -> str:
+    """Return a verb's docstring with one line for each paragraph, so that it wraps to the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(verb) or "").split("\n\n"))
 
 
 def _grouped(command: Callable[..., Any]) -> Callable[..., Any]:

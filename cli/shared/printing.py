@@ -21,6 +21,8 @@ PROSE = 100
 PIPE = 200
 """Characters in a line of a table that goes into a pipe or file."""
 GAP = 2
+FEW = 4
+"""Lines that a cell may take before columns of numbers move into a further table."""
 NAME, SHORT_NAME = 24, 12
 """Widths to which a column of names is narrowed: between words, and, if that is not enough, within them."""
 
@@ -87,11 +89,11 @@ def say_wrote(*paths: Path | None) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a remark on stderr."""
+    """Print a remark on stderr, wrapped where that is a terminal."""
     line = clean(f"mkfa: {text}", err=True)
     SAID.info("%s", line.removeprefix("mkfa: "))
     if not VOICE.quiet:
-        emit(line, err=True)
+        emit(_wrapped(line) if may_be_terminal(sys.stderr) else line, err=True)
 
 
 def terminal_width() -> int:
@@ -197,18 +199,23 @@ def _bold(line: str) -> None:
 
 def _parts(columns: list[_Column], width: int, left: int) -> list[list[_Column]]:
     """Return the columns in parts that each fit the width; the first part has all columns of text."""
-    if _fit(columns, width):
+    if _fit(columns, width) and not _cramped(columns):
         return [columns]
     first = columns[: max(left, 1)]
     distinct = len(set(zip(*(column.cells for column in columns[:1]), strict=True)))
     key = columns[:1] if left <= 1 or distinct == len(columns[0].cells) else first
     parts: list[list[_Column]] = [list(first)]
     for column in columns[max(left, 1) :]:
-        if _fit([*parts[-1], column], width, "narrow") or len(parts[-1]) == len(key):
+        if (_fit([*parts[-1], column], width, "narrow") and not _cramped(parts[-1])) or len(parts[-1]) == len(key):
             parts[-1].append(column)
         else:
             parts.append([*key, column])
     return parts
+
+
+def _cramped(columns: Sequence[_Column]) -> bool:
+    """True if a cell takes more than `FEW` lines, so that prose stands in a narrow column."""
+    return any(len(column.lines(cell)) > FEW for column in columns if column.text for cell in column.cells)
 
 
 def _fit(columns: Sequence[_Column], width: int, *floors: str) -> bool:

@@ -1,6 +1,6 @@
 """Key filters beside a named set of patterns.
 
-Four questions. Up to sign and the symmetries of the square: how alike is each key to its nearest pattern, how alike is
+Four questions. Up to sign and the symmetries of the kernel: how alike is each key to its nearest pattern, how alike is
 each *shape* of the set to its nearest key, and how alike are keys and patterns when each pattern may be used once?
 Patterns that are turned copies of each other are one shape: of the eight published ones only three remain (one-sided
 edge, central edge, blob), so these three questions are about three shapes. The fourth asks for each pattern once in
@@ -235,3 +235,16 @@ def symmetries(patterns: F32) -> F32:
     frames = [patterns] if patterns.shape[1] != patterns.shape[2] else [patterns, patterns.transpose(0, 2, 1)]
     turned = [flipped for p in frames for flipped in (p, p[:, ::-1], p[:, :, ::-1], p[:, ::-1, ::-1])]
     return np.stack([t.reshape(len(patterns), -1) for t in turned])
+
+
+def symmetries_in_words(kind: Kind) -> str:
+    """Return the symmetries that `symmetries` applies to kernels of a kind.
+
+    Examples
+    --------
+    >>> symmetries_in_words(Kind(5, 5)), symmetries_in_words(Kind(3, 5)), symmetries_in_words(Kind(1, 7))
+    ('flips and quarter turns', 'flips and half turns', 'flips from end to end')
+    """
+    if kind.kh == kind.kw:
+        return "flips and quarter turns"
+    return "flips from end to end" if min(kind.kh, kind.kw) == 1 else "flips and half turns"

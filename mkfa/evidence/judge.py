@@ -21,7 +21,10 @@ from mkfa.networks.names import architecture
 from mkfa.results.image_error import Answers
 from mkfa.results.record import RunRecord
 from mkfa.stats.intervals import mean
-from mkfa.words import counted
+from mkfa.words import counted, listed
+
+UNPRINTED = "not printed: "
+"""How a clause begins on what the paper does not print."""
 
 
 def judge_runs(claim: Claim, records: Iterable[RunRecord], *, scale: str = "") -> tuple[Verdict, ...]:
@@ -144,7 +147,7 @@ def without_evidence(claim: Claim, scale: str = "") -> Verdict:
     named = scale or (claim.scales[0] if claim.scales else "")
     missing = [f"runs: {', '.join(claim.arms)}" if claim.arms else f"runs: {claim.command}"]
     if claim.scales and named not in claim.scales:
-        missing = [f"scale: it can be judged at {' or '.join(claim.scales)} scale only"]
+        missing = [f"scale: it can be judged at {listed(claim.scales, 'or')} scale only"]
     elif not scale and claim.scales and "laptop" not in claim.scales:
         missing.append(f"scale: {claim.scales[0]}")
     reason = f"Inconclusive: {'; '.join(missing)}."
@@ -184,7 +187,7 @@ def _missing_units(claim: Claim, table: RunTable, findings: Sequence[Finding]) -
 def _lacks(claim: Claim, finding: Finding, *, printed: bool) -> tuple[str, ...]:
     """Return what must be there before a finding counts: runs, seeds, sensitivity."""
     if finding.holds is None:
-        return (f"{'not printed' if printed else 'runs'}: {finding.note}",)
+        return (f"{UNPRINTED if printed else 'runs: '}{finding.note}",)
     effect = finding.effect
     if printed or effect is None:
         return ()
@@ -255,7 +258,9 @@ def _would_settle(opened: Finding) -> str:
 
 def _reason(state: State, decided: Finding | None, missing: Sequence[str]) -> str:
     if state == "inconclusive" or decided is None:
-        return f"Inconclusive: {'; '.join(missing)}."
+        unprinted = [text.removeprefix(UNPRINTED) for text in missing if text.startswith(UNPRINTED)]
+        rest = [text for text in missing if not text.startswith(UNPRINTED)]
+        return f"Inconclusive: {'; '.join([*([UNPRINTED + ', '.join(unprinted)] if unprinted else []), *rest])}."
     effect = f": {effect_text(decided.effect)} ({decided.effect.label})" if decided.effect is not None else ""
     note = f"; {decided.note}" if decided.note else ""
     return f"{state.capitalize()}: {decided.text}{effect}{note}."

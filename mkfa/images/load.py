@@ -150,10 +150,15 @@ def load_domain(
     >>> digits.x_train[:2].shape, digits.y_train.dtype
     ((2, 32, 32, 1), dtype('int64'))
     """
-    place = _locate(domain, size)
+    return _open(_locate(domain, size), size, notify=notify, progress=progress)
+
+
+def _open(
+    place: Path | _Images, size: int | None, *, notify: Notify | None, progress: Progress, looks: bool = True
+) -> Domain:
     if isinstance(place, Path):
         return _of_size(read_domain(place), size)
-    return place.packed() or _pack(place, notify or (lambda _: None), progress)
+    return place.packed() or _pack(place, notify or (lambda _: None), progress, looks=looks)
 
 
 def domain_facts(domain: str | Path, *, size: int | None = None) -> DomainFacts:
@@ -196,7 +201,7 @@ def describe_domain(
         return overview(domain)
     place = _locate(domain, size)
     notes = place.images.notes if isinstance(place, _Images) else ()
-    opened = load_domain(domain, size=size, notify=notify, progress=progress)
+    opened = _open(place, size, notify=notify, progress=progress, looks=False)
     if is_unchecked(opened):
         notes = (
             *notes,
@@ -441,7 +446,8 @@ def _is_folder(domain: str | Path) -> bool:
     return path.is_dir() and (text not in registry() or isinstance(domain, Path))
 
 
-def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
+def _pack(place: _Images, notify: Notify, progress: Progress, *, looks: bool = True) -> Domain:
+    """Decode images into the packed file; say what was left out and, with `looks`, how the images look."""
     images, out, sizes = place.images, place.out, place.sizes
     need = packed_bytes(images, sizes)
     at = f"at {sizes.size} px" + (f" with whole images of up to {sizes.crop_from} px" if sizes.crop_from else "")
@@ -457,15 +463,17 @@ def _pack(place: _Images, notify: Notify, progress: Progress) -> Domain:
     with follow(progress, f"decode {images.name}", len(images.train) + len(images.test)) as advance:
         done = pack(images, out, size=sizes, overwrite=True, advance=advance)
     for note in done.notes:
-        notify(f"{images.name}: {note}")
+        if looks or note not in images.notes:
+            notify(f"{images.name}: {note}")
     if done.skipped:
         more = f" and {len(done.skipped) - 1} more" if len(done.skipped) > 1 else ""
         notify(f"left out images that cannot be decoded: {done.skipped[0]} ({done.problems[0]}){more}")
     domain = read_domain(out)
-    found = overview(domain)
-    notify(found.headline())
-    for warning in found.warnings():
-        notify(f"{images.name}: {warning}")
+    if looks:
+        found = overview(domain)
+        notify(found.headline())
+        for warning in found.warnings():
+            notify(f"{images.name}: {warning}")
     return domain
 
 

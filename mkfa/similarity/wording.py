@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.settings import PRIMARY
 from mkfa.stats.p_values import holm, p_text
+from mkfa.words import listed
 
 ALPHA = 0.05
 
@@ -36,14 +35,14 @@ def in_words(kind: KindComparison, a: str, b: str) -> list[str]:
     parts = []
     if near:
         parts.append(
-            f"closer than chance under {_join(n.null for n in near)} (p <= {p_text(max(n.p[i] for n in near))})"
+            f"closer than chance under {listed(n.null for n in near)} (p <= {p_text(max(n.p[i] for n in near))})"
         )
     beyond = [n for n in far if n.p_farther[i] <= ALPHA]
     if len(beyond) < len(far):
         same = [_with_p(n.null, n.p[i]) for n in far if n.p_farther[i] > ALPHA]
-        parts.append(f"not distinguishable from chance under {_join(same)}")
+        parts.append(f"not distinguishable from chance under {listed(same)}")
     if beyond:
-        parts.append(f"less alike than chance under {_join(_with_p(n.null, n.p[i]) for n in beyond)}")
+        parts.append(f"less alike than chance under {listed(_with_p(n.null, n.p[i]) for n in beyond)}")
     out = [f"By {measure}, the {kind.kind} filters of {what} are {'; '.join(parts)}."]
     out.append(_primary_in_words(kind))
     if sum(map(bool, kind.strictest)) > 1:
@@ -67,7 +66,7 @@ def _count_in_words(kind: KindComparison) -> str:
     agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
     fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
     passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
-    which = f" ({_join(passed)})" if 0 < len(passed) < judged else ""
+    which = f" ({listed(passed)})" if 0 < len(passed) < judged else ""
     return (
         f"Measures closer than chance at p <= {ALPHA}, of {judged}: {agree}; fewest under {fewest.null}{which}. "
         f"Chance alone gives {ALPHA * judged:.2g} of {judged} under each null, and the measures are correlated."
@@ -104,7 +103,7 @@ def _trend_in_words(kind: KindComparison, a: str, b: str) -> list[str]:
         elif name == "a":
             out.append(f"the {when} a layer, the closer it is to the others {shown}")
     if out:
-        return [f"In this pair, {_join(out)}."]
+        return [f"In this pair, {listed(out)}."]
     return [f"Coverage of layer pairs shows no trend with depth (Holm: p >= {p_text(min(tested))})."]
 
 
@@ -118,14 +117,9 @@ def _exchange_in_words(kind: KindComparison) -> list[str]:
     rest = [_with_p(name, p) for name, p in adjusted.items() if p > ALPHA]
     if not different:
         return [f"Their layers do not differ more than layers exchanged at random (Holm: {', '.join(rest)})."]
-    but = f", not by {_join(rest)}" if rest else ""
-    return [f"Their layers differ more than layers exchanged at random by {_join(different)}{but} (Holm)."]
+    but = f", not by {listed(rest)}" if rest else ""
+    return [f"Their layers differ more than layers exchanged at random by {listed(different)}{but} (Holm)."]
 
 
 def _with_p(name: str, p: float) -> str:
     return f"{name} (p = {p_text(p)})"
-
-
-def _join(names: Any) -> str:
-    items = list(names)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

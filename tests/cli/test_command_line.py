@@ -114,6 +114,20 @@ def parsed(verb, text):
     return command(verb.split()).make_context(verb, text.split(), resilient_parsing=False).params
 
 
+def every_command(command, name=""):
+    """Yield a command and those below it, with their names."""
+    yield name, command
+    for word, below in getattr(command, "commands", {}).items():
+        yield from every_command(below, f"{name} {word}")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_wraps_to_the_terminal(verb):
+    """A line that ends within a paragraph would stay where the source has it."""
+    for name, command in every_command(typer.main.get_command(load_verb(verb)), verb):
+        assert not [part for part in (command.help or "").split("\n\n") if "\n" in part.strip()], name
+
+
 def test_alone_it_is_the_help_with_every_verb_and_variable(mkfa):
     code, out, err = mkfa()
     assert (code, err) == (0, "")

@@ -56,6 +56,13 @@ def test_pack_writes_where_the_domain_is_found(run, folder):
         run("pack", folder, "--size", 8)
 
 
+def test_a_folder_that_is_decoded_first_is_described_once(run, folder):
+    for _ in range(2):  # decoded, then read from the packed file
+        done = run("show", folder, "--size", 8)
+        assert " ".join(done.output.split()).count("2 classes; images per class") == 1
+        assert done.output.count("one colour only") == 1
+
+
 def test_pack_names_what_it_left_out(run, folder, tmp_path):
     (folder / "train/c0/2.png").write_bytes(b"\x89PNG")
     done = run("pack", folder, "--out", tmp_path / "p.h5", "--json", "--workers", 1)

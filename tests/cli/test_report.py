@@ -31,7 +31,7 @@ def test_what_is_written_is_said(bank, tmp_path):
     text = call("report", bank, "bundled", "--no-compute", "--most-filters", 20, "--out", tmp_path / "r.html")
     assert f"{tmp_path / 'r.html'}: 0." in text
     assert "MB, filters, grafts, experiments, verdicts" in text
-    assert "Of 60 filters 20 are here" in text
+    assert "Here: 20 of 60 filters" in text
     assert "net: no assignment is stored; 'mkfa assign net' makes one." in text
     assert f"The same data as files: {tmp_path / 'r_data'}/" in text
 

@@ -7,10 +7,23 @@ import re
 import sys
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("termios")  # no pseudo-terminals elsewhere
 
-SWEEP = ("transfer-curve --layers 1,2 --recipe smoke --arch convmixer_8_2 --source letters --target digits --dry-run",)
+SMALL = "--recipe smoke --arch convmixer_8_2 --dry-run"
+GRAFT = "graft lcnet_035 --weights {home}/x.safetensors --images emoji --size 32 --count 6 --device cpu --threads 1"
+PLANS = (
+    f"train digits {SMALL}",
+    f"transfer-curve --layers 1,2 --source letters --target digits {SMALL}",
+    f"transfer --source letters --target digits --arms transfer,random --layers 2 {SMALL}",
+    f"transfer-matrix --source fashion --target letters,digits --layers 2 {SMALL}",
+    "transfer-sweep --channels 8,16 --kernels 3 --dry-run",
+    "reproduce figure4 --scale laptop --dry-run",
+    "claims run C16 --scale laptop --dry-run",
+)
 COMMANDS = (
     "banks",
     "show efficientnet_lite0",
@@ -29,9 +42,23 @@ COMMANDS = (
     "doctor",
     "figure --list",
     "explain selffer",
-    *SWEEP,
+    "claims",
+    "claims list C16",
+    "claims check C16 C8",
+    "plan paper",
+    "reproduce",
+    "compare --group a=efficientnet_lite0,mobilenet_v2 --group b=ppocrv4_det,ppocrv4_rec --kernel-size 3x3 --draws 19 "
+    "--sample 32 --measures coverage",
+    "domains show digits",
+    "explain",
+    "runs --from bundled",
+    "figure filters ppocrv4_det --out {home}/f.png --force",
+    "report ppocrv4_det bundled --no-compute --no-data --most-filters 9 --out {home}/r.html --force",
+    f"{GRAFT} --vocabulary ppocrv4_rec --sizes 8 --draws 1 --curves size,layers,similarity",
+    *PLANS,
 )
 NUMBER = re.compile(r"(?<![\w.…-])[-+]?\d[\d,]*(?:\.\d+)?(?![\w…]|\.\d)")
+WHOLE = re.compile(r"/|^ *(Trained by: |To judge it: )?mkfa [a-z-]")  # paths and commands are left whole, to be copied
 TIMES = re.compile(r"about [\d.]+ (s|min|h) left")
 
 
@@ -58,7 +85,7 @@ def in_terminal(command: str, home: str, *columns: int) -> list[str]:
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"TERM": "dumb", "MKFA_HOME": home}
-        words = [sys.executable, "-c", PROGRAM, ",".join(map(str, columns)), *command.split()]
+        words = [sys.executable, "-c", PROGRAM, ",".join(map(str, columns)), *command.format(home=home).split()]
         os.execve(sys.executable, words, environment)
     shown = b""
     try:
@@ -78,6 +105,8 @@ def home(tmp_path_factory):
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as folder:  # a short path, as it stands in the output
+        torch.manual_seed(0)
+        save_file(timm.create_model("lcnet_035").state_dict(), f"{folder}/x.safetensors")
         yield folder
 
 
@@ -86,7 +115,7 @@ def test_nothing_is_cut(home, command):
     pages = in_terminal(command, home, 200, 80, 120)
     wide = pages[0]
     for columns, narrow in zip((80, 120), pages[1:], strict=True):
-        long = [line for line in narrow.splitlines() if len(line) > columns and "/" not in line]  # paths are left whole
+        long = [line for line in narrow.splitlines() if len(line) > columns and not WHOLE.search(line)]
         assert not long
         missing = set(NUMBER.findall(wide)) - set(NUMBER.findall(narrow))
         assert not missing
