@@ -190,7 +190,7 @@ def _spread(units: Sequence[Effect]) -> str:
     text = f"from {100 * low.difference:+.1f} ({low.label}) to {100 * high.difference:+.1f} ({high.label})"
     test = one_sample([e.difference for e in units])
     ends = [100 * (test.difference + sign * test.half_width) for sign in (-1, 1)]
-    return f"{text}; with {counted(len(units), 'target')} as units {ends[0]:.1f} to {ends[1]:.1f}"
+    return f"{text}; with the {counted(len(units), 'target')} as units {ends[0]:.1f} to {ends[1]:.1f}"
 
 
 def _mean_label(units: Sequence[Effect]) -> str:
