@@ -1,8 +1,23 @@
 """mkfa: how general are the filters that a network learned?
 
-Collect depthwise filters from trained networks (`harvest`), measure how alike two networks' filters are (`compare`),
-name the patterns they follow (`assign`), group them (`build_atlas`, `find_keys`). Wherever a bank is wanted, a name, a
-path or a bank will do. Names are imported when they are first used.
+Filter banks
+    `harvest` collects the depthwise filters of a trained network, `harvest_all` those of several; `list_banks`,
+    `load_bank`, `read_bank`, `write_bank`. Wherever a bank is wanted, a name, a path or a bank will do.
+Questions about filters
+    How alike are two networks' (`compare`), several (`compare_many`), groups (`compare_groups`)? Which patterns do they
+    follow (`assign`), which groups do they form (`build_atlas`), how few explain all (`find_keys`), how many of others
+    does a network need (`graft`), are they noise or copies (`layer_quality`)? `write_report` writes a page on all.
+Transfer
+    `list_domains`, `load_domain`, `describe_domain` and `pack_domain` are about labelled images; `train`, `transfer`,
+    `transfer_curve`, `transfer_sweep` and `transfer_matrix` train networks; `read_runs` lists what was trained.
+The paper
+    `claims`, `check_claims`, `run_claims`, `reproduce`, `paper_costs`.
+Parts of your own
+    `register` an Arm, a Null or a Measure.
+
+Results print in one line, show as a table in notebooks, and have `to_dict`, `to_arrays`, `to_frame` (pandas) and `save`
+(.json, .csv, .h5). A request that cannot be carried out raises `MkfaError`, one sentence. Options have the names of the
+command line. `help(mkfa.compare)` explains a verb.
 """
 
 from __future__ import annotations

@@ -87,6 +87,10 @@ class Table(Mapping[str, P]):
 def register(part: P) -> P:
     """Add an arm, a null or a measure of your own to its table, to be used by its name; return it.
 
+    Parameters
+    ----------
+    part : Arm, Null or Measure
+
     Raises
     ------
     MkfaError

@@ -174,9 +174,22 @@ class Analysis:
 def write_bank(
     bank: FilterBank, path: str | Path, *, analyses: Mapping[str, Analysis] | None = None, overwrite: bool = True
 ) -> Path:
-    """Write a bank file atomically and return its path; raises as `atomic_write`.
+    """Write a bank file and return its path.
 
-    Analyses stored in a file that is replaced are gone, unless they are among `analyses`; a UserWarning names them.
+    Parameters
+    ----------
+    bank : FilterBank
+    path : str or Path
+    analyses : what is stored beside the filters, by name. Analyses in a file that is replaced are gone, unless they are
+        among these; a UserWarning names them.
+    overwrite : replace a file that exists.
+
+    Raises
+    ------
+    MkfaError
+        The folder is missing or read-only, or the file exists and `overwrite` is False.
+    WorkError
+        The disk is full or failed; a file that was there is unchanged.
 
     Examples
     --------
@@ -211,7 +224,12 @@ def write_quietly(
 
 
 def read_bank(path: str | Path) -> FilterBank:
-    """Read a bank file.
+    """Read a bank file; `mkfa.load_bank` finds one by its name too.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that `write_bank` or `mkfa harvest` wrote.
 
     Raises
     ------

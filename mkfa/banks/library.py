@@ -124,7 +124,18 @@ def resolve_path(name: str) -> Path:
 
 
 def load_bank(bank: BankLike) -> FilterBank:
-    """Return a bank, or read it by name or path; raises as `resolve_path` and `read_bank`.
+    """Return a bank by its name or path; a bank is returned unchanged.
+
+    Parameters
+    ----------
+    bank : name of a bank (`mkfa.list_banks`), path of its file, an entry of a list, or a bank.
+
+    Raises
+    ------
+    UnknownNameError
+        No bank has that name; the message gives the nearest ones or says how to get it.
+    BankError
+        As `mkfa.read_bank`.
 
     Examples
     --------

@@ -76,7 +76,18 @@ class LayerQualities(Listing[LayerQuality]):
 
 
 def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> LayerQualities:
-    """Return the quality of every layer of a bank (name, path or bank), in order of execution.
+    """Return the quality of every layer of a bank, in order of execution.
+
+    Parameters
+    ----------
+    bank : name, path or bank.
+    draws : sets of random filters that a layer's variance entropy is compared with.
+    seed : of these draws.
+
+    Raises
+    ------
+    MkfaError
+        The bank is unknown or cannot be read.
 
     Examples
     --------

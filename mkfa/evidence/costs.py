@@ -151,6 +151,7 @@ def paper_costs(
         Figure 2b is trained at every `every`-th number of layers only.
     device : str
         Where steps are timed.
+    progress : as in `mkfa.progress.Progress`; counts networks that are timed.
 
     Raises
     ------

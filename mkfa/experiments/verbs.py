@@ -132,7 +132,7 @@ def transfer_curve(
         Numbers of layers to set: range(1, 19), [1, 2, 4], "0..12..3".
     arms : str or list
         Default: "transfer,selffer,random,delta", with "stack" instead of "transfer" with `source_arch`.
-    Other parameters
+    source, target, progress, **options
         As in `transfer`; if no arch is given, `mkfa.experiments.defaults.default_options` gives it and changes to the
         recipe "fast".
 
@@ -185,7 +185,7 @@ def transfer_sweep(
         Numbers of optimiser steps, such as [150, 600, 1500], of any network.
     arms : str or list
         Default: "transfer,random,delta", with "stack" instead of "transfer" with `source_arch`.
-    Other parameters
+    source, target, layers, progress, **options
         As in `transfer`; if no arch is given, it is a small residual mixer, with changes to the recipe "fast".
 
     Returns
@@ -239,7 +239,7 @@ def transfer_matrix(
         The arm off the diagonal.
     controls : str
         Arms that need no source, joined by commas; "none" for none, None for random and delta if applicable.
-    Other parameters
+    layers, progress, **options
         As in `transfer`. Default: arch "convmixer_48_6", recipe "fast", 1 seed.
 
     Returns

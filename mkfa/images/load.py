@@ -189,7 +189,11 @@ def describe_domain(
 ) -> Overview:
     """Return what a domain's images look like: counts, contrast, and signs that something is wrong with them.
 
-    Parameters and errors as `load_domain`, which packs the images first if need be; or a domain that is open.
+    Parameters
+    ----------
+    domain : str, Path or Domain
+        As in `load_domain`, which packs the images first if need be; or a domain that is open.
+    size, notify, progress : as in `load_domain`, which says what it raises.
 
     Examples
     --------
@@ -295,6 +299,13 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
 
     Parameters
     ----------
+    domain, size : as in `load_domain`.
+    workers : int
+        Processes that decode; 0: one per core.
+    strict : bool
+        Fail at an image that cannot be decoded, instead of leaving it out.
+    overwrite : bool
+        Replace a file that exists.
     crop_from, eval_size : int
         As in a recipe (`mkfa.training.recipe.Recipe`): with `crop_from`, training images are packed whole.
     background : str
@@ -303,7 +314,15 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
         Values that become black and white in images of more than 8 bits per channel, such as (0, 4095); None: the full
         range of 16-bit integers, and see `mkfa.images.decode` for others.
     progress : see `mkfa.progress.Progress`; counts images.
-    Other parameters as in `mkfa.images.pack.pack` and `load_domain`; raises as both.
+
+    Raises
+    ------
+    UnknownNameError, DomainError
+        As `load_domain`; or, with `strict`, an image cannot be decoded.
+    MkfaError
+        The domain is bundled, or the file exists.
+    WorkError
+        The disk is full, memory is short, or another process packs the same file.
 
     Examples
     --------

@@ -142,7 +142,7 @@ def compare_many(banks: Banks, *, progress: Progress = None, **options: Any) -> 
     Parameters
     ----------
     banks : names, paths or banks, at least two; names that occur twice get a number.
-    options : the keywords of `mkfa.compare`.
+    progress, options : the keywords of `mkfa.compare`.
 
     Raises
     ------
