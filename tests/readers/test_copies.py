@@ -104,6 +104,32 @@ def test_further_averages_are_named() -> None:
     assert is_of(bank, EMA) and "and than 'ema_b', other averaged (EMA) ones" in bank.provenance.notes[0]
 
 
+def test_an_average_of_the_layers_that_were_trained_on() -> None:
+    """The first layers were frozen, so that the average has only the others."""
+    part = {key: w for key, w in EMA.items() if not key.startswith(("stem", "blocks.0"))}
+    file = {"state_dict": prefixed(RAW, "net."), "state_dict_ema": prefixed(part, "module.")}
+    bank = mkfa.harvest(file)
+    assert [layer.name for layer in bank.layers] == [
+        "state_dict.net.blocks.0.dw.weight",
+        *(f"state_dict_ema.module.{key}" for key in LAYERS[1:]),
+    ]
+    assert bank.provenance.skipped == {"not averaged (the EMA twin was taken)": 3} and bank.provenance.weights == "ema"
+    (note,) = bank.provenance.notes
+    assert note.startswith("'state_dict_ema' has averaged (EMA) weights of 3 of the 4 depthwise layers (r = 0.99)")
+    assert is_of(mkfa.harvest(file, weights="raw"), RAW)
+    other = {"state_dict": RAW, "state_dict_ema": {key: w for key, w in net(6).items() if key in part}}
+    assert len(mkfa.harvest(other).layers) == 7
+
+
+def test_an_average_under_the_name_of_each_weight() -> None:
+    """As TensorFlow names the variables of its checkpoints."""
+    raw, averaged = ({key.replace(".", "/"): w for key, w in state.items()} for state in (RAW, EMA))
+    slots = {f"{key}/RMSProp": w**2 for key, w in raw.items()}
+    bank = mkfa.harvest({**raw, **{f"{key}/ExponentialMovingAverage": w for key, w in averaged.items()}, **slots})
+    assert is_of(bank, EMA) and bank.provenance.weights == "ema"
+    assert [layer.name for layer in bank.layers] == [f"ExponentialMovingAverage.{key}" for key in LAYERS]
+
+
 def test_arguments_that_lightning_saves_are_no_networks() -> None:
     """`save_hyperparameters` keeps the network that was passed, with other weights if an average was swapped in."""
     file = {"state_dict": prefixed(RAW, "net."), "hyper_parameters": {"net": net(3), "weight": np.ones((8, 1, 3, 3))}}

@@ -5,6 +5,7 @@ Tensors keep their names in the file; a computed one gets the name that it has i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from mkfa.readers.tensors.computed import computed
 from mkfa.readers.tensors.layouts import doubtful_layers, transposed
 from mkfa.readers.tensors.shadows import named_shadows
 from mkfa.readers.tensors.view import Made, View
+
+_AVERAGE = re.compile(r"(.+)\.ExponentialMovingAverage(?:_\d+)?")
 
 
 def as_state_dict(file: TensorFile) -> View:
@@ -38,6 +41,7 @@ def as_state_dict(file: TensorFile) -> View:
 
 def _renamed(file: TensorFile) -> View:
     """Return a view with the names of a state dict: dots for slashes, no ":0" of TensorFlow, no ".value" of Flax NNX.
+    An average that TensorFlow keeps under the name of each weight becomes a network of its own.
 
     Slashes stay where some names have dots or most have no slash.
     """
@@ -45,6 +49,7 @@ def _renamed(file: TensorFile) -> View:
     slashed = [key for key in names if "/" in key]
     if 2 * len(slashed) > len(names) and not any("." in key for key in slashed):
         names = {key: key.removesuffix(":0").replace("/", ".") for key in names}
+    names = {key: _AVERAGE.sub(r"ExponentialMovingAverage.\1", name) for key, name in names.items()}
     if all(name.endswith(".value") for name in names.values()):
         names = {key: name.removesuffix(".value") for key, name in names.items()}
     made = {name: Made((key,), _same) for key, name in names.items() if name != key}

@@ -21,7 +21,6 @@ from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import TensorFile, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_optimiser, is_weight_name
-from mkfa.words import counted
 
 OPTIMISER = "optimiser state"
 NOT_AVERAGED = "not averaged (the EMA twin was taken)"
@@ -140,10 +139,14 @@ def settle_copies(
         and not matches(key, options.exclude)
     }
     groups = _groups(layers, infos)
-    _note_others(groups, layers, verdict)
+    alone = _alone(groups, layers)
+    parts = [root for root in alone if read and not groups and _settle_part(root, file, layers, options, verdict)]
+    _note_others([root for root in alone if root not in parts], groups, layers, verdict)
     for group in groups:
         _settle(group, file if read else None, infos, options, verdict, thing)
-    _note_networks({key: shape for key, shape in layers.items() if key not in verdict.left_out}, infos, groups, verdict)
+    if not parts:
+        taken = {key: shape for key, shape in layers.items() if key not in verdict.left_out}
+        _note_networks(taken, infos, groups, verdict)
     if not verdict.copy and any(key.rsplit(".", 1)[-1] == "n_averaged" for key in infos):
         verdict.copy = "ema"  # torch.optim.swa_utils.AveragedModel
     if not verdict.copy and layers and all(_words_of(key) & _EMA for key in layers):
@@ -239,20 +242,46 @@ def _is_part(root: Root) -> bool:
     return at is not None and bool(_PARTS & set(_words(root[at]) or _words(root[max(at - 1, 0)])))
 
 
-def _note_others(groups: Sequence[Sequence[_State]], layers: Shapes, verdict: _Verdict) -> None:
-    """Note an averaged or teacher network that has no twin, but other layers beside it."""
+def _alone(groups: Sequence[Sequence[_State]], layers: Shapes) -> list[Root]:
+    """Return the paths of averaged and teacher networks that have no twin."""
     twins = {key for group in groups for state in group for key in state.layers.values()}
-    alone: dict[Root, int] = {}
+    alone: dict[Root, None] = {}
     for key in layers:
         root = next((r for r in _roots(key) if not _numbered(r[-1]) and set(_words(r[-1])) & (_EMA | _SOFT)), None)
         if root is not None and key not in twins:
-            alone[root] = alone.get(root, 0) + 1
-    for root, count in alone.items():
-        rest = len(layers) - count
-        if rest and not twins:
-            verdict.notes.append(
-                f"'{'.'.join(root)}' does not match the {counted(rest, 'other depthwise layer')}: all were taken"
-            )
+            alone[root] = None
+    return list(alone)
+
+
+def _settle_part(root: Root, file: TensorFile, layers: Shapes, options: ReadOptions, verdict: _Verdict) -> bool:
+    """Settle an average of some layers of a network, as of those that were trained on; False if it is none."""
+    own = {".".join(key.split(".")[len(root) :]).removeprefix("module."): key for key in layers if _is_under(key, root)}
+    rest = [key for key in layers if not _is_under(key, root)]
+    first = next(iter(own))
+    starts = [key.removesuffix(first) for key in rest if f".{key}".endswith(f".{first}")]
+    raw = next((start for start in starts if all(layers.get(start + n) == layers[own[n]] for n in own)), None)
+    if raw is None or len(own) == len(rest) or not set(_words(root[-1])) & _EMA:
+        return False
+    averaged, plain = _State(root, own), _State(tuple(raw.split(".")), {name: raw + name for name in own})
+    r = _r(averaged, plain, _numbers([averaged, plain], file))
+    if r < ALIKE:
+        return False
+    verdict.copy = "raw" if options.weights == "raw" else "ema"
+    other, why = (averaged, AVERAGED) if verdict.copy == "raw" else (plain, NOT_AVERAGED)
+    verdict.left_out |= dict.fromkeys(other.layers.values(), why)
+    has = (
+        f"'{'.'.join(root)}' has averaged (EMA) weights of {len(own)} of the {len(rest)} depthwise layers (r = {r:.2f})"
+    )
+    verdict.notes.append(has + (": the raw ones were taken" if verdict.copy == "raw" else ": they were taken"))
+    return True
+
+
+def _note_others(alone: Sequence[Root], groups: Sequence[Sequence[_State]], layers: Shapes, verdict: _Verdict) -> None:
+    """Note averaged or teacher networks that have no twin, but other layers beside them."""
+    for root in alone:
+        rest = sum(not _is_under(key, root) for key in layers)
+        if rest and not groups:
+            verdict.notes.append(f"'{'.'.join(root)}' does not match the {rest} other depthwise layers: all were taken")
 
 
 def _note_networks(
