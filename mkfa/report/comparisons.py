@@ -21,7 +21,6 @@ def comparison_facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "from": text(entry.get("from")),
         "draws": whole(settings.get("permutations")),
         "seed": whole(settings.get("seed")),
-        "one_parent": mapping(entry.get("lineage")).get("found") is True,
         "notes": [*texts(entry.get("left_out")), *texts(entry.get("notes"))],
         "kinds": [_kind(kind) for kind in rows(entry.get("kinds"))],
     }

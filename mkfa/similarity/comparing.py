@@ -225,9 +225,7 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
     compared = tuple(
         _compare_kind(a, b, kind, settings=settings, related=lineage.found, advance=advance) for kind in kinds
     )
-    notes = []
-    if lineage.found and not all(kind.same for kind in compared):
-        notes.append(lineage.in_words(a.name, b.name))
+    notes = [lineage.in_words(a.name, b.name)]
     for bank in (a, b):
         if bank.unknown_dilation:
             notes.append(f"{bank.name}: the checkpoint does not record the dilation of some layers; it was taken as 1")

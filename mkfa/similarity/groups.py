@@ -32,14 +32,14 @@ from mkfa.errors import MkfaError
 from mkfa.frozen import FrozenDict
 from mkfa.progress import Progress, follow
 from mkfa.similarity.group_comparison import GroupComparison, GroupKind, GroupMeasure, GroupMember, Quota
-from mkfa.similarity.lineage import EXCESS, families, family_of, find_lineage
+from mkfa.similarity.lineage import EXCESS, PERMUTATIONS, Lineage, families, family_of, find_lineage
 from mkfa.similarity.measures.table import MEASURES, choose
 from mkfa.similarity.pairs import Plan, Sample
 from mkfa.similarity.samples import MIN_FILTERS, allocate, make_cloud
 from mkfa.similarity.score import DIRECTIONS_SEED, make_plan, score
 from mkfa.similarity.settings import BANDWIDTH, PRIMARY, make_settings
 from mkfa.stats.grouped_distances import dispersion, permanova, principal_coordinates, variance_components
-from mkfa.stats.p_values import holm
+from mkfa.stats.p_values import holm, p_text
 from mkfa.threads import one_thread
 
 Groups = Mapping[str, Banks]
@@ -187,8 +187,8 @@ def compare_groups(
             read.append(_read(load_bank(bank), settings.sample, settings.kernels, seed))
             advance(1)
         names = _distinct([r.name for r in read])
-        related = _related([bank for _, bank in named], read, seed)
-        family = family_of(len(read), related)
+        parents = _find_parents([bank for _, bank in named], read, seed)
+        family = family_of(len(read), list(parents.found))
         members = [
             GroupMember(name, group, family[i] == i, names[family[i]] if family.count(family[i]) > 1 else "")
             for i, (name, (group, _)) in enumerate(zip(names, named, strict=True))
@@ -202,13 +202,13 @@ def compare_groups(
         raise MkfaError(
             "groups", f"share no kernel size with {LEAST} usable filters in banks of two groups", "choose other banks"
         )
-    relatives = families(names, related)
+    relatives = families(names, list(parents.found))
     return GroupComparison(
         groups=FrozenDict({group: tuple(m.name for m in members if m.group == group) for group in groups}),
         kinds=tuple(_adjusted(kinds)),
         families=relatives,
         left_out=tuple(left_out),
-        notes=tuple(_notes(relatives, members)),
+        notes=tuple(_notes(relatives, members, parents, seed)),
         permutations=settings.permutations,
         sample=sample,
         seed=seed,
@@ -288,25 +288,47 @@ def _marks(bank: FilterBank) -> dict[tuple[int, ...], F32]:
     return out
 
 
-def _related(banks: Sequence[BankLike], read: Sequence[_Read], seed: int) -> list[tuple[int, int]]:
-    """Return pairs of rows with a common parent.
+@dataclass(frozen=True, slots=True)
+class _Parents:
+    """Which pairs of banks, by rows, have a common parent, and what was looked at in the others.
+
+    `unlike` has the mean |cos| of filters of the same channel and of other channels in each pair without a parent,
+    `tested` those of them that were tested, and `untold` is the number of pairs that share no layer among those kept.
+    """
+
+    found: Mapping[tuple[int, int], Lineage]
+    unlike: Sequence[tuple[float, float]]
+    tested: Sequence[Lineage]
+    untold: int
+
+
+def _find_parents(banks: Sequence[BankLike], read: Sequence[_Read], seed: int) -> _Parents:
+    """Find the pairs of rows with a common parent.
 
     Where filters of the same channel are no more alike than those of other channels, there is none; other pairs are
     read again and tested. Banks without a layer of equal shape and place among those kept are not looked at.
     """
-    found = []
+    found: dict[tuple[int, int], Lineage] = {}
+    unlike: list[tuple[float, float]] = []
+    tested: list[Lineage] = []
+    untold = 0
     for i, j in combinations(range(len(read)), 2):
         shared = read[i].marks.keys() & read[j].marks.keys()
         if not shared:
+            untold += 1
             continue
         cosine = [np.abs(read[i].marks[key] @ read[j].marks[key].T) for key in shared]
         same = np.concatenate([np.diag(c) for c in cosine])
         other = np.concatenate([c[~np.eye(len(c), dtype=bool)] for c in cosine])
         excess, error = float(same.mean() - other.mean()), float(other.std()) / np.sqrt(len(same))
-        alike = excess > EXCESS * (1 - float(other.mean())) and excess > _SIGN * error
-        if alike and find_lineage(load_bank(banks[i]), load_bank(banks[j]), seed=seed).found:
-            found.append((i, j))
-    return found
+        if excess > EXCESS * (1 - float(other.mean())) and excess > _SIGN * error:
+            lineage = find_lineage(load_bank(banks[i]), load_bank(banks[j]), seed=seed)
+            if lineage.found:
+                found[i, j] = lineage
+                continue
+            tested.append(lineage)
+        unlike.append((float(same.mean()), float(other.mean())))
+    return _Parents(found, unlike, tested, untold)
 
 
 def _shared_kinds(read: Sequence[_Read], members: Sequence[GroupMember]) -> list[Kind]:
@@ -437,9 +459,39 @@ def _adjusted(kinds: Sequence[GroupKind]) -> Iterator[GroupKind]:
         yield replace(kind, measures=tuple(measures))
 
 
-def _notes(relatives: Sequence[tuple[str, ...]], members: Sequence[GroupMember]) -> Iterator[str]:
+def _notes(
+    relatives: Sequence[tuple[str, ...]], members: Sequence[GroupMember], parents: _Parents, seed: int
+) -> Iterator[str]:
+    """Yield what the search for common parents says: each family, pairs without a parent, pairs that share no layer."""
     group = {m.name: m.group for m in members}
     for family in relatives:
-        text = f"{', '.join(family)}: one parent, so that {family[0]} counts for them"
+        rows = [i for i, m in enumerate(members) if m.name in family]
+        tests = [test for pair, test in parents.found.items() if set(pair) <= set(rows)]
+        text = (
+            f"{', '.join(family)}: one parent, so that {family[0]} counts for them: filters of the same channel have "
+            f"mean |cos| {_span([t.cosine for t in tests])}, with channels permuted {_span([t.permuted for t in tests])} "
+            f"(p <= {p_text(max(t.p for t in tests))}, {tests[0].m} permutations, seed {seed})"
+        )
         across = dict.fromkeys(group[name] for name in family)
-        yield text + (f" (they stand in {' and '.join(across)})" if len(across) > 1 else "")
+        yield text + (f"; they stand in {' and '.join(across)}" if len(across) > 1 else "")
+    pairs = len(members) * (len(members) - 1) // 2
+    if parents.unlike:
+        same, other = (_span(values) for values in zip(*parents.unlike, strict=True))
+        tested = ""
+        if parents.tested:
+            p = p_text(min(t.p for t in parents.tested))
+            tested = f"; {len(parents.tested)} of them, less clear, p >= {p} ({PERMUTATIONS} permutations, seed {seed})"
+        yield (
+            f"No common parent was found in {len(parents.unlike)} of {pairs} pairs of banks: in up to {_MARKS} layers "
+            f"of each, filters of the same channel have mean |cos| {same}, those of other channels {other}{tested}"
+        )
+    if parents.untold:
+        yield (
+            f"Whether banks have a common parent cannot be told in {parents.untold} of {pairs} pairs: none of the "
+            f"{_MARKS} layers that are kept of each has the same shape and place in both"
+        )
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"

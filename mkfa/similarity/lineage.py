@@ -49,6 +49,7 @@ class Lineage(ByContent):
     partners : (layer of A, layer of B) by number in the network, from 1.
     cosine : mean |cos| of filters of the same channel in these layers; permuted : the same with permuted channels. Over
         all layers of equal shape where none has a partner.
+    pairs : number of pairs of layers that `cosine` and `permuted` are over.
     m, seed : permutations and their seed.
     """
 
@@ -59,19 +60,47 @@ class Lineage(ByContent):
     partners: tuple[tuple[int, int], ...]
     cosine: float
     permuted: float
+    pairs: int
     m: int
     seed: int
 
     def in_words(self, a: str, b: str) -> str:
-        """Return the sentence for a common parent, "" if none was found."""
-        if not self.found:
-            return ""
-        return (
-            f"{a} and {b} have a common parent (one was trained from the other, or both from the same initial "
-            f"weights): in {self.layers} of {counted(self.of, 'layer')} of equal shape, filters of the same channel "
-            f"have mean |cos| {self.cosine:.2f}, with channels permuted {self.permuted:.2f} (p = {p_text(self.p)}, "
-            f"{counted(self.m, 'permutation')}); they are not independent evidence"
+        """Return what the test says of two banks of these names: a common parent, none found, or that it cannot tell.
+
+        Examples
+        --------
+        >>> import mkfa
+        >>> det, rec = mkfa.load_bank("ppocrv4_det"), mkfa.load_bank("ppocrv4_rec")
+        >>> print(find_lineage(det, rec).in_words("det", "rec").partition(",")[0])
+        No common parent of det and rec was found: in 2 pairs of layers of equal shape
+        """
+        unknown = self._unknown()
+        if unknown:
+            return f"Whether {a} and {b} have a common parent cannot be told: {unknown}"
+        likeness = (
+            f"of equal shape, filters of the same channel have mean |cos| {self.cosine:.2f}, with channels permuted "
+            f"{self.permuted:.2f} (p = {p_text(self.p)}, {counted(self.m, 'permutation')}, seed {self.seed})"
         )
+        if self.found:
+            return (
+                f"{a} and {b} have a common parent (one was trained from the other, or both from the same initial "
+                f"weights): in {self.layers} of {counted(self.of, 'layer')} {likeness}; they are not independent evidence"
+            )
+        needed = self.permuted + EXCESS * (1 - self.permuted)
+        return (
+            f"No common parent of {a} and {b} was found: in {counted(self.pairs, 'pair')} of layers {likeness}; "
+            f"one is said from p <= {LEVEL} and |cos| >= {needed:.2f} on"
+        )
+
+    def _unknown(self) -> str:
+        """Return why the test cannot tell, "" where it can."""
+        if not self.of:
+            return f"they have no layers of one kernel size and one number of channels, {_LEAST} or more"
+        if not np.isfinite(self.cosine):
+            return "no channel has a filter in both that is not dead, flat or non-finite"
+        if 2 / (self.m + 1) > LEVEL:
+            return f"with {counted(self.m, 'permutation')} p cannot reach {LEVEL}"
+        return ""
 
 
 def find_lineage(a: FilterBank, b: FilterBank, *, m: int = PERMUTATIONS, seed: int = 0) -> Lineage:
@@ -94,7 +123,7 @@ def find_lineage(a: FilterBank, b: FilterBank, *, m: int = PERMUTATIONS, seed: i
         groups = list(_equal_shapes(a, b))
         if not groups:
             nothing = float("nan")
-            return Lineage(False, nothing, 0, 0, (), nothing, nothing, m, seed)
+            return Lineage(False, nothing, 0, 0, (), nothing, nothing, 0, m, seed)
         rng = np.random.default_rng([seed, 11])
         observed = [_same_place(one, other) for _, _, one, other in groups]
         drawn = [np.empty((m, *x.shape)) for x in observed]
@@ -111,11 +140,12 @@ def find_lineage(a: FilterBank, b: FilterBank, *, m: int = PERMUTATIONS, seed: i
             pairs += [(rows[i], columns[j]) for i, j in _best_partners(z[0], passed)]
         of = sum(len(rows) for rows, *_ in groups)
         every = [pair for rows, columns, *_ in groups for pair in zip(rows, columns, strict=False)]
-        cosine, permuted = _likeness(a, b, pairs or every, rng)
+        judged = pairs or every
+        cosine, permuted = _likeness(a, b, judged, rng)
     p = float(min(1.0, 2 * min(p_any, p_all)))
     found = bool(p <= LEVEL and cosine - permuted >= EXCESS * (1 - permuted))
-    partners = tuple((a.layers[i].index + 1, b.layers[j].index + 1) for i, j in (pairs or every) if found)
-    return Lineage(found, p, len(partners), of, partners, cosine, permuted, m, seed)
+    partners = tuple((a.layers[i].index + 1, b.layers[j].index + 1) for i, j in judged if found)
+    return Lineage(found, p, len(partners), of, partners, cosine, permuted, len(judged), m, seed)
 
 
 def _filters(bank: FilterBank) -> list[F32]:

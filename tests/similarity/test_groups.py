@@ -14,6 +14,7 @@ from mkfa.banks.bank_file import write_bank
 from mkfa.errors import MkfaError
 from mkfa.similarity import groups as module
 from mkfa.similarity.groups import compare_groups, read_groups
+from mkfa.similarity.lineage import find_lineage
 from mkfa.similarity.pairs import Sample
 from mkfa.similarity.score import make_plan, score
 
@@ -86,7 +87,14 @@ def test_banks_of_one_parent_count_once():
     assert found.families == (("parent", "child"),)
     assert found.kinds[0].sizes == {"a": 2, "b": 2}
     assert [m.counted for m in found.kinds[0].members] == [True, False, True, True, True]
-    assert "parent counts for them" in found.notes[0]
+    family, others, untold = found.notes
+    test = find_lineage(parent, child)
+    assert family == (
+        f"parent, child: one parent, so that parent counts for them: filters of the same channel have mean |cos| "
+        f"{test.cosine:.2f}, with channels permuted {test.permuted:.2f} (p <= {test.p:.3f}, 499 permutations, seed 0)"
+    )
+    assert others.startswith("No common parent was found in 3 of 10 pairs of banks: in up to 4 layers of each, filters")
+    assert untold.startswith("Whether banks have a common parent cannot be told in 6 of 10 pairs: none of the 4 layers")
     assert found.kinds[0].measures[0].place.shape == (5, 2)  # shown on the map all the same
 
 

@@ -70,7 +70,8 @@ def test_unrelated_networks_raise_no_alarm():
     for a, b in combinations(BUNDLED, 2):
         for seed in range(3):
             lineage = find_lineage(load_bank(a), load_bank(b), seed=seed)
-            assert not lineage.found and lineage.partners == () and lineage.in_words(a, b) == ""
+            assert not lineage.found and lineage.partners == ()
+            assert lineage.in_words(a, b).startswith(f"No common parent of {a} and {b} was found: in {lineage.pairs} pair")
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -112,6 +113,41 @@ def test_banks_without_layers_of_equal_shape_are_not_tested():
     )
     lineage = find_lineage(a, b)
     assert not lineage.found and lineage.of == 0 and np.isnan(lineage.p)
+    assert lineage.in_words("a", "b") == (
+        "Whether a and b have a common parent cannot be told: they have no layers of one kernel size and one number of "
+        "channels, 8 or more"
+    )
+
+
+def test_the_sentence_has_the_numbers_of_the_test():
+    """Recomputed by hand: mean |cos| of the same channels over layers of equal shape, in their order."""
+    rng = np.random.default_rng(1)
+    weights = [[rng.standard_normal((24, 3, 3)).astype(np.float32) for _ in range(layers)] for layers in (3, 2)]
+    a, b = (
+        make_bank("x", [(Layer(i, f"l{i}", 0, 0, 0, 3, 3), w, None) for i, w in enumerate(side)], Provenance())
+        for side in weights
+    )
+    lineage = find_lineage(a, b, seed=7)
+    same = [
+        abs(np.corrcoef(v.ravel(), w.ravel())[0, 1])
+        for one, other in zip(*weights, strict=False)
+        for v, w in zip(one, other, strict=True)
+    ]
+    assert lineage.pairs == 2 and lineage.cosine == pytest.approx(np.mean(same), abs=1e-5)
+    needed = lineage.permuted + 0.05 * (1 - lineage.permuted)
+    assert lineage.in_words("a", "b") == (
+        f"No common parent of a and b was found: in {lineage.pairs} pairs of layers of equal shape, filters of the same "
+        f"channel have mean |cos| {lineage.cosine:.2f}, with channels permuted {lineage.permuted:.2f} "
+        f"(p = {lineage.p:.3f}, 499 permutations, seed 7); one is said from p <= 0.01 and |cos| >= {needed:.2f} on"
+    )
+
+
+def test_what_too_few_permutations_or_dead_filters_cannot_tell_is_said():
+    bank = load_bank("mobilenet_v2")
+    few = find_lineage(bank, bank, m=39)
+    assert not few.found and few.in_words("a", "b").endswith("cannot be told: with 39 permutations p cannot reach 0.01")
+    dead = find_lineage(bank, changed(bank, lambda i, w: np.zeros_like(w)))
+    assert not dead.found and "cannot be told: no channel has a filter in both" in dead.in_words("a", "b")
 
 
 def test_families_are_linked_banks():

@@ -16,7 +16,7 @@ function comparisonBlock(one, kind, place) {
       ...nulls.flatMap((name, i) => [[name, (m) => (m.nulls[i] ? fixed(m.nulls[i].mean, 3) : "–"), true], ["p", (m) => (m.nulls[i] ? pText(m.nulls[i].p) : "–"), true]])],
     kind.measures);
   const words = kind.words.map((text) => make("p", {}, text));
-  const notes = place ? [] : [...one.notes, ...(one.one_parent ? ["The two networks have a common parent: they are not independent evidence."] : [])];
+  const notes = place ? [] : one.notes;
   const from = one.from ? ` From ${one.from}.` : "";
   const heat = kind.layers ? heatMap(one, kind) : null;
   const whole = make("article", {}, make("h3", {}, `${one.a} and ${one.b}, ${kind.kind}`), words,
