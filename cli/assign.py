@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
+from mkfa.several import joined, least
 from mkfa.words import counted
 
 if TYPE_CHECKING:
@@ -58,12 +60,13 @@ def assign(
     """
     from mkfa.banks.bank_file import read_analyses, read_bank, write_analysis
     from mkfa.banks.library import resolve_path
-    from mkfa.patterns.assigning import BASES, NOT_ASKED, assign_bases
+    from mkfa.patterns.assigning import BASES, NOT_ASKED, assign_bases, check_options
     from mkfa.patterns.dictionary import version
 
     output.check([bank])
     path = resolve_path(bank)
     bases = BASES if basis == "all" else (basis,)
+    check_options(bases, null, draws)
     loaded = read_bank(path)
     result = assign_bases(
         loaded, bases, null=null, draws=draws, r2=r2, kernel_size=kernel_size, seed=seed, progress=shown()
@@ -186,9 +189,7 @@ def _print_layers(summary: AssignmentSummary, quality: LayerQualities) -> None:
     of = {q.layer: q for q in quality}
     rows = []
     for each in summary.layers:
-        order = sorted(range(len(each.shares)), key=lambda i: -each.shares[i])[:2] if each.filters else []
-        names = [f"{summary.classes[i].title} {100 * each.shares[i]:.0f} %" for i in order]
-        top = ", ".join(names) if len(", ".join(names)) <= 32 else names[0]
+        top = _most_frequent([x.title for x in summary.classes], each.shares) if each.filters else ""
         q = of[each.layer]
         shares = each.median_r2, _share(each.fixed), _share(each.beyond), f"{q.entropy:.2f}/{q.random:.2f}"
         rows.append((each.layer, each.kind, each.filters, each.dead, *shares, top))
@@ -199,17 +200,29 @@ def _print_layers(summary: AssignmentSummary, quality: LayerQualities) -> None:
         rows,
         notes=(
             "> null: share above the R² that 1 % of the null passes. entropy: variance entropy / that of as",
-            "many random filters (simulated): equal is unstructured, near 0 copies of one another.",
+            "many random filters (simulated): equal is unstructured, near 0 copies of one another. more: classes",
+            "as frequent as the last that is named.",
         ),
     )
 
 
+def _most_frequent(titles: Sequence[str], shares: Sequence[float]) -> str:
+    """Name the two most frequent classes, or one where both are too long, and count those as frequent as the last."""
+    order = sorted((i for i in range(len(shares)) if shares[i] > 0), key=lambda i: -shares[i])
+    names = [f"{titles[i]} {100 * shares[i]:.0f} %" for i in order[:2]]
+    shown = names if len(", ".join(names)) <= 32 else names[:1]
+    more = sum(shares[i] == shares[order[len(shown) - 1]] for i in order[len(shown) :])
+    return ", ".join(shown) + (f", {more} more" if more else "")
+
+
 def _sentences(summary: AssignmentSummary) -> list[str]:
     chosen = summary.whole[0]
-    strict = min(summary.whole, key=lambda c: c.beyond)
+    hardest = least(summary.whole, lambda c: c.beyond)
+    strict = joined(c.null for c in hardest)
     lines = [
         f"{_share(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
-        f"(chance: 1 %); against {strict.null} filters, the hardest null, {_share(strict.beyond)}.",
+        f"(chance: 1 %); against {strict} filters, the hardest null{'s' * (len(hardest) > 1)}, "
+        f"{_share(hardest[0].beyond)}.",
         f"Median p of a filter's R² under {summary.null}: "
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",
         f"Half the filters lead their runner-up class by less than {summary.median_margin:.3f} in R²: "

@@ -218,6 +218,6 @@ def _title(data: Scenarios) -> str:
     layers = f"{counted(data.scenarios[0].cell.layers, p['what'] + ' layer')} set"
     line = f"{in_few_words(p['source'])} → {p['target']}, {p['arch']}: {layers}"
     if sensitivity is not None and math.isfinite(sensitivity.distance):
-        line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arm})"
+        line += f"; sensitivity {sensitivity.distance:.1f} SD ({sensitivity.worst_arms})"
         line += f", resolution {100 * sensitivity.detectable:.1f} points" if sensitivity.detectable > 0 else ""
     return line

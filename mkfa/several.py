@@ -1,10 +1,12 @@
-"""One thing or several: what verbs read where they take several banks, names or paths."""
+"""One thing or several: what verbs read where they take several banks, names or paths, and how sentences name them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def as_several(given: Any) -> tuple[Any, ...]:
@@ -19,3 +21,30 @@ def as_several(given: Any) -> tuple[Any, ...]:
     """
     alone = isinstance(given, str | bytes) or dataclasses.is_dataclass(given) or not isinstance(given, Iterable)
     return (given,) if alone else tuple(given)
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them.
+
+    Examples
+    --------
+    >>> joined(["mmd"]), joined(["mmd", "energy", "angles"])
+    ('mmd', 'mmd, energy and angles')
+    """
+    items = list(names)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def least(things: Iterable[T], key: Callable[[T], float]) -> list[T]:
+    """Return all things with the smallest key, in their order; the first alone where keys cannot be compared (NaN).
+
+    Examples
+    --------
+    >>> least(["shuffled", "blurred", "gaussian"], len)
+    ['blurred']
+    >>> least(["gaussian", "shuffled"], len)
+    ['gaussian', 'shuffled']
+    """
+    kept = list(things)
+    smallest = min(map(key, kept))
+    return [thing for thing in kept if key(thing) == smallest] or kept[:1]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared.printing import print_table, say
+from mkfa.several import joined
 from mkfa.training.spec import TRAINING_VERSION
 from mkfa.words import counted
 
@@ -106,7 +107,7 @@ def print_sweep(found: Sweep, *, notes: Sequence[str] = ()) -> None:
     layers = counted(p["layers"][0], f"{p['what']} layer")
     title = f"{p['source']} to {p['target']}, {p['arch']}, {layers} set"
     print_table(title, (*head, *names, "in SDs"), rows, notes=[" ".join(own)])
-    if (weakest := found.weakest) is not None:
+    for weakest in found.weakest:
         steps = f", {counted(weakest.steps, 'step')}" if timed else ""
         say(f"Least sensitive: {counted(weakest.width, 'channel')}, kernels of {weakest.kernel}{steps}.")
         say(sensitivity(weakest.curve.sensitivity))
@@ -230,7 +231,8 @@ def sensitivity(found: Any) -> str:
     """Return the sentence on what the experiment could have seen."""
     if found is None:
         return "Sensitivity: unknown, nothing is done."
-    where = f"{found.worst_arm} at {counted(found.worst_layers, 'layer')}, {100 * found.drop:.1f} points below the base"
+    where = joined(f"{arm} at {counted(layers, 'layer')}" for arm, layers in found.worst)
+    where += f", {100 * found.drop:.1f} points below the base"
     beyond = _beyond(found)
     if found.distance != found.distance:
         return f"Sensitivity: worst is {where}; its size against the seeds' spread needs two seeds.{beyond}"

@@ -15,8 +15,9 @@ import numpy as np
 
 from mkfa.evidence.run_table import RunTable
 from mkfa.results.image_error import NONE, Answers, error_of_difference
+from mkfa.several import joined, least
 from mkfa.stats.equivalence import SIDE, p_above, p_below
-from mkfa.stats.intervals import POWER, ROUNDING, Welch, mean, one_sample, welch
+from mkfa.stats.intervals import POWER, ROUNDING, Welch, mean, of_shares, one_sample, welch
 from mkfa.training.spec import BASE
 
 MOST_SEEDS = 1000
@@ -30,8 +31,8 @@ class Effect:
     Attributes
     ----------
     label : what it is of: a target, a pair "source -> target", or "mean of N targets".
-    difference, low, high : shares; the interval is NaN with fewer than two seeds, and the difference itself for printed
-        numbers, which have no error.
+    difference, low, high : shares; the interval is NaN with fewer than two seeds, with equal ones, and where half of it
+        is above 1 (`mkfa.stats.intervals.of_shares`); for printed numbers, which have no error, it is the difference.
     error, freedom : standard error and degrees of freedom; NaN without an interval.
     p : two-sided p-value of no difference.
     seeds : number of seeds of each side, the smaller numbers where units are averaged.
@@ -131,7 +132,8 @@ def difference(
 
 
 def of_test(label: str, test: Welch, *, seeds: tuple[int, int], test_error: float = 0.0) -> Effect:
-    """Return a test's difference as an effect; without an interval if the seeds do not differ."""
+    """Return a test's difference of shares as an effect; without an interval if seeds do not differ, or too much."""
+    test = test.of_shares()
     width = test.half_width if test.error > 0 else math.nan
     return Effect(
         label,
@@ -199,16 +201,17 @@ def mean_effect(effects: Sequence[Effect], label: str) -> Effect:
     )
     known = error > 0 and freedom > 0
     critical = float(t.ppf(1 - SIDE, freedom)) if known else math.nan
+    width = of_shares(critical * error)
     return Effect(
         label,
         value,
-        value - critical * error,
-        value + critical * error,
+        value - width,
+        value + width,
         error,
         freedom,
         float(2 * t.sf(abs(value) / error, freedom)) if known else math.nan,
         (min(e.seeds[0] for e in effects), min(e.seeds[1] for e in effects)),
-        (critical + float(t.ppf(POWER, freedom))) * error if known else math.nan,
+        of_shares((critical + float(t.ppf(POWER, freedom))) * error) if known else math.nan,
         drop,
         control,
         math.sqrt(sum(e.test_error**2 for e in effects)) / len(effects),
@@ -278,7 +281,7 @@ def _of_domains(table: RunTable, arm: str, target: str, layers: int, domains: Co
 
 
 def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layers: int) -> tuple[float, str]:
-    """Return how far the worst control on a target lies below its base runs, and which it is; NaN without one."""
+    """Return how far the worst controls on a target lie below its base runs, and which they are; NaN without one."""
     base = average(table.at(BASE, target, 0))
     worst = [
         (mean(list(found.top1.values())), arm)
@@ -287,8 +290,8 @@ def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layer
     ]
     if base is None or not worst:
         return math.nan, ""
-    value, arm = min(worst)
-    return mean(list(base.top1.values())) - value, f"{arm} on {target}"
+    lowest = least(worst, lambda pair: pair[0])
+    return mean(list(base.top1.values())) - lowest[0][0], f"{joined(arm for _, arm in lowest)} on {target}"
 
 
 def controls_in_words(controls: Sequence[str]) -> str:

@@ -197,7 +197,7 @@ def _lacks(claim: Claim, finding: Finding, *, printed: bool) -> tuple[str, ...]:
     if seeds < claim.seeds:
         lacks.append(f"seeds: {seeds} of {claim.seeds}")
     elif any(not e.known for e in seen) and finding.rule not in ("knee", "straight"):
-        lacks.append("seeds: they do not differ")
+        lacks.append("seeds: they do not differ, or too much for so few")
     if finding.rule in SEEN_BESIDE_CONTROLS and (text := _blind(claim, seen)):
         lacks.append(text)
     return tuple(lacks)
@@ -216,7 +216,8 @@ def _blind(claim: Claim, effects: Sequence[Effect]) -> str:
     worst = min(weak, key=sensitivity_in_errors)
     ratio = f"{sensitivity_in_errors(worst):.1f} standard errors of the contrast, {claim.sensitivity:g} are needed"
     count = f" (so on {len(weak)} of {len(effects)})" if len(effects) > 1 else ""
-    return f"sensitivity: {worst.control} costs {100 * worst.sensitivity:.1f} points, {ratio}{count}"
+    verb = "cost" if " and " in worst.control or ", " in worst.control else "costs"
+    return f"sensitivity: {worst.control} {verb} {100 * worst.sensitivity:.1f} points, {ratio}{count}"
 
 
 def _open_one(findings: Sequence[Finding]) -> Finding:

@@ -32,8 +32,9 @@ from mkfa.evidence.effects import (
     slope_effect,
 )
 from mkfa.evidence.run_table import RunTable
+from mkfa.several import joined, least
 from mkfa.stats.equivalence import SIDE, tost
-from mkfa.stats.intervals import POWER, mean, one_sample
+from mkfa.stats.intervals import POWER, mean, of_shares, one_sample
 from mkfa.words import counted
 
 POINT = 0.01
@@ -186,11 +187,14 @@ def _spread(units: Sequence[Effect]) -> str:
     """Say how far targets differ, and what the interval is with them as units: that of targets like these."""
     if len(units) < 2 or any(e.printed for e in units):
         return ""
-    low, high = min(units, key=lambda e: e.difference), max(units, key=lambda e: e.difference)
-    text = f"from {100 * low.difference:+.1f} ({low.label}) to {100 * high.difference:+.1f} ({high.label})"
-    test = one_sample([e.difference for e in units])
-    ends = [100 * (test.difference + sign * test.half_width) for sign in (-1, 1)]
-    return f"{text}; with the {counted(len(units), 'target')} as units {ends[0]:.1f} to {ends[1]:.1f}"
+    low, high = least(units, lambda e: e.difference), least(units, lambda e: -e.difference)
+    ends = [f"{100 * some[0].difference:+.1f} ({joined(e.label for e in some)})" for some in (low, high)]
+    text = f"from {' to '.join(ends)}"
+    test = one_sample([e.difference for e in units]).of_shares()
+    if math.isnan(test.half_width):
+        return text
+    span = [100 * (test.difference + sign * test.half_width) for sign in (-1, 1)]
+    return f"{text}; with the {counted(len(units), 'target')} as units {span[0]:.1f} to {span[1]:.1f}"
 
 
 def _mean_label(units: Sequence[Effect]) -> str:
@@ -308,21 +312,20 @@ def _trend(s: Statement, claim: Claim, tables: Sequence[RunTable], side: str) ->
     from scipy.stats import t
 
     reach = float(x.max() - x.min())
-    width = float(t.ppf(1 - SIDE, freedom)) * error
-    low, high = reach * (slope - width), reach * (slope + width)
+    width = of_shares(reach * float(t.ppf(1 - SIDE, freedom)) * error)
     first, last = usable[0][1], usable[-1][1]
     seeds = (min(e.seeds[0] for _, e in usable), min(e.seeds[1] for _, e in usable))
     drop = mean([e.sensitivity for _, e in usable])
     effect = Effect(
         f"from D / f^2 = {first.label.rpartition(' ')[2]} to {last.label.rpartition(' ')[2]}",
         reach * slope,
-        low,
-        high,
+        reach * slope - width,
+        reach * slope + width,
         reach * error,
         freedom,
         float(2 * t.sf(abs(slope) / error, freedom)),
         seeds,
-        reach * (width + float(t.ppf(POWER, freedom)) * error),
+        of_shares(reach * float(t.ppf(1 - SIDE, freedom) + t.ppf(POWER, freedom)) * error),
         drop,
         first.control,
     )

@@ -97,18 +97,9 @@ def assign_bases(
     >>> sorted(result.to_dict()["assignments"][0])[:3]
     ['bank', 'basis', 'basis_version']
     """
-    loaded = load_bank(bank)
-    for basis in bases:
-        if basis not in BASES:
-            raise UnknownNameError(basis, "unknown basis", nearest(basis, BASES) or f"choose one of {', '.join(BASES)}")
-    nulls = _nulls(options.get("null", "shuffled"))
-    draws = options.get("draws", DRAWS)
-    if draws < 99:
-        raise MkfaError(
-            "draws",
-            f"{counted(draws, 'null draw is', 'null draws are')} too few for a 1 % threshold",
-            "ask for at least 99",
-        )
+    null, draws = options.get("null", "shuffled"), options.get("draws", DRAWS)
+    check_options(bases, null, draws)
+    loaded, nulls = load_bank(bank), _nulls(null)
     kinds = asked_kinds(loaded, options.pop("kernel_size", None))
     total = len(bases) * (sum(len(loaded.of_kind(kind).layer) for kind in kinds) + len(kinds) * draws * len(nulls))
     with follow(progress, "filters", total) as advance:
@@ -138,9 +129,22 @@ def asked_kinds(bank: FilterBank, kernel_size: Sizes = None) -> tuple[Kind, ...]
     return tuple(kind for kind in bank.kinds if {str(kind), f"{kind.kh}x{kind.kw}"} & set(sizes))
 
 
+def check_options(bases: Sequence[str], null: str, draws: int) -> None:
+    """Refuse an unknown basis or null, or too few draws; raises as `assign`."""
+    for basis in bases:
+        if basis not in BASES:
+            raise UnknownNameError(basis, "unknown basis", nearest(basis, BASES) or f"choose one of {', '.join(BASES)}")
+    NULLS.find(null)
+    if draws < 99:
+        raise MkfaError(
+            "draws",
+            f"{counted(draws, 'null draw is', 'null draws are')} too few for a 1 % threshold",
+            "ask for at least 99",
+        )
+
+
 def _nulls(null: str) -> tuple[str, ...]:
     """Return the names of the nulls that are fitted, the chosen one first."""
-    NULLS.find(null)
     return (null, *(name for name in DEFAULT_NULLS if name != null))
 
 

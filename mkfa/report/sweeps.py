@@ -12,6 +12,7 @@ from mkfa.report.inputs import Found
 from mkfa.report.values import mapping, number, numbers, pairs, rows, text, texts, whole
 from mkfa.results.archive import command_without_places
 from mkfa.results.trends import Trend, tell_trend
+from mkfa.several import joined
 from mkfa.words import counted
 
 _CELL = ("mean", "std", "relative", "half_width")
@@ -180,9 +181,11 @@ def _sensitivity(where: str, one: Mapping[str, Any]) -> str:
     drop, distance, detectable = (number(one.get(key)) for key in ("drop", "distance", "detectable"))
     if drop is None:
         return ""
-    at = counted(whole(one.get("worst_layers")), "layer")
-    said = f"Sensitivity{where}: the worst arm, {text(one.get('worst_arm'))} at {at}, lies {100 * drop:.1f} points "
-    said += f"{'below' if drop >= 0 else 'from'} the base"
+    tied = [tuple(pair) for pair in one.get("tied") or () if isinstance(pair, list | tuple) and len(pair) == 2]
+    worst = [(one.get("worst_arm"), one.get("worst_layers")), *tied]
+    arms = joined(f"{text(arm)} at {counted(whole(layers), 'layer')}" for arm, layers in worst)
+    said = f"Sensitivity{where}: the worst arm{'s' * bool(tied)}, {arms}, "
+    said += f"lie{'s' * (not tied)} {100 * drop:.1f} points {'below' if drop >= 0 else 'from'} the base"
     said += "" if distance is None else f", {distance:.1f} standard deviations over seeds"
     said += "." if detectable is None else f"; the smallest difference it can show is {100 * detectable:.1f} points."
     return said

@@ -148,7 +148,7 @@ def _blind(base: Cell, cells: Sequence[Cell], margin: float) -> str:
         )
     known = [cell for cell in must if cell.half_width > ROUNDING]
     if not known:
-        return "its arm that must hurt has no interval, which takes two seeds that differ; raise --seeds"
+        return "its arm that must hurt has no interval, which takes enough seeds that differ; raise --seeds"
     worst = min(known, key=lambda cell: cell.relative + cell.half_width)
     errors = [_standard_error(base, cell) for cell in cells if len(cell.top1) > 1]
     if worst.relative + worst.half_width >= -margin or -worst.relative < SENSITIVE * statistics.median(errors):

@@ -16,6 +16,7 @@ from mkfa.arms.arms import ARMS
 from mkfa.frozen import ByContent
 from mkfa.results.image_error import NONE, Answers, error_of_difference
 from mkfa.results.record import RunRecord
+from mkfa.several import joined, least
 from mkfa.stats.intervals import mean, welch
 from mkfa.words import counted
 
@@ -68,7 +69,8 @@ class Sensitivity(ByContent):
 
     `detectable` is the resolution, which `distance` is not: the median over cells of the smallest true difference from
     the base that shows (p < .05) in four of five such experiments, by seeds and test images. `above` names the cells of
-    arms that must hurt whose mean is above the base's, as "arm at n layers".
+    arms that must hurt whose mean is above the base's, as "arm at n layers". `tied` has arm and number of layers of the
+    cells that are as low as the worst.
     """
 
     worst_arm: str
@@ -79,6 +81,17 @@ class Sensitivity(ByContent):
     bound: float = math.nan
     detectable: float = math.nan
     above: tuple[str, ...] = ()
+    tied: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def worst(self) -> tuple[tuple[str, int], ...]:
+        """Arm and number of layers of every cell that is lowest."""
+        return ((self.worst_arm, self.worst_layers), *self.tied)
+
+    @property
+    def worst_arms(self) -> str:
+        """The arms of these cells, as a sentence lists them."""
+        return joined(dict.fromkeys(arm for arm, _ in self.worst))
 
 
 def make_cell(runs: Sequence[RunRecord], base: Sequence[float], *, base_runs: Sequence[RunRecord] = ()) -> Cell:
@@ -117,7 +130,7 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
     known = [c for c in cells if c.top1]
     if not known or not base.top1:
         return None
-    worst = min(known, key=lambda c: c.mean)
+    worst, *tied = least(known, lambda c: c.mean)
     groups = [c.top1 for c in (base, *known, *beside) if len(c.top1) > 1]
     freedom = sum(len(g) - 1 for g in groups)
     spread = math.sqrt(sum((len(g) - 1) * _std(g) ** 2 for g in groups) / freedom) if freedom else math.nan
@@ -132,7 +145,8 @@ def sensitivity(base: Cell, cells: Sequence[Cell], *, beside: Sequence[Cell] = (
         for c in known
         if c.mean > base.mean and c.arm in ARMS and ARMS[c.arm].must_hurt
     )
-    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound, detectable, above)
+    others = tuple((c.arm, c.layers) for c in tied)
+    return Sensitivity(worst.arm, worst.layers, drop, spread, distance, bound, detectable, above, others)
 
 
 def _bound(cells: int, freedom: int) -> float:

@@ -24,7 +24,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell
 from mkfa.results.image_error import Answers, error_of_difference
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import mean, of_shares, paired_half_width, welch
+from mkfa.stats.intervals import UNKNOWN, mean, of_shares, paired_half_width, welch
 from mkfa.words import counted
 
 REFERENCE = "random"
@@ -193,11 +193,12 @@ def sentence(contrast: Contrast) -> str:
     seeds = (
         counted(c.seeds[0], "seed") if c.seeds[0] == c.seeds[1] else f"{c.seeds[0]} and {counted(c.seeds[1], 'seed')}"
     )
-    widths = [c.half_width, c.paired] if c.common > 1 else [c.half_width]
-    if any(math.isnan(width) for width in widths):
-        return f"{subject}, {seeds}; no interval, because it is the same in every seed, or varies too much for so few."
-    spans = [f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for w in widths]
-    within = {abs(c.difference) <= width for width in widths}
+    spans = {"Welch": c.half_width} | ({"seed by seed": c.paired} if c.common > 1 else {})
+    known = {name: width for name, width in spans.items() if not math.isnan(width)}
+    if not known:
+        return f"{subject}, {seeds}; no interval{UNKNOWN}."
+    texts = {name: f"{100 * (c.difference - w):+.1f} to {100 * (c.difference + w):+.1f}" for name, w in known.items()}
+    within = {abs(c.difference) <= width for width in known.values()}
     verdict = (
         f"0 is inside: variation between seeds{' or of the test images' if c.test_error else ''} could explain it"
         if within == {True}
@@ -205,5 +206,10 @@ def sentence(contrast: Contrast) -> str:
         if within == {False}
         else "the intervals disagree about 0: more seeds are needed"
     )
-    paired = f"; seed by seed {spans[1]}" if len(spans) > 1 else ""
-    return f"{subject}, 95 % interval {spans[0]} (Welch, {seeds}{over}){paired}; {verdict}."
+    none = f"no interval{UNKNOWN}"
+    if "Welch" in texts:
+        paired = f"; seed by seed {texts.get('seed by seed', none)}" if "seed by seed" in spans else ""
+        said = f"95 % interval {texts['Welch']} (Welch, {seeds}{over}){paired}"
+    else:
+        said = f"95 % interval seed by seed {texts['seed by seed']} ({seeds}{over}); Welch's: {none}"
+    return f"{subject}, {said}; {verdict}."

@@ -19,7 +19,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.cells import Cell, Sensitivity, accuracies, cell_rows, chance_of, group_cells, make_cell, sensitivity
 from mkfa.results.contrasts import REFERENCE
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import paired_half_width
+from mkfa.stats.intervals import of_shares, paired_half_width
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 from mkfa.words import counted
@@ -39,7 +39,8 @@ class Overall(ByContent):
     difference : each target's mean over its sources minus the reference, averaged over targets with equal weight. This
         equals the mean over cells if all targets have the same number of cells.
     half_width : half-width of the 95 % interval with targets as units: Student's t of their differences; NaN for one
-        target. Each target has test images of its own, whose part is therefore in the variance between targets.
+        target, for equal differences, and above 1. Each target has test images of its own, whose part is therefore in
+        the variance between targets.
     cells, targets : numbers included: those for which both accuracies are known.
     """
 
@@ -158,7 +159,8 @@ def _against(name: str, other: Mapping[str, Cell], off: Sequence[Cell]) -> Overa
         return None
     units = [float(np.mean(values)) for values in by_target.values()]
     count = sum(len(values) for values in by_target.values())
-    return Overall(off[0].arm, name, float(np.mean(units)), paired_half_width(units), count, len(units))
+    width = of_shares(paired_half_width(units))
+    return Overall(off[0].arm, name, float(np.mean(units)), width, count, len(units))
 
 
 def sentence(overall: Overall) -> str:
@@ -170,7 +172,8 @@ def sentence(overall: Overall) -> str:
     if o.targets < 2:
         return f"{text}; no interval (needs two targets)."
     if math.isnan(o.half_width):
-        return f"{text}; no interval, because the {counted(o.targets, 'target')} do not differ."
+        targets = counted(o.targets, "target")
+        return f"{text}; no interval, because the {targets} do not differ, or too much for so few."
     low, high = 100 * (o.difference - o.half_width), 100 * (o.difference + o.half_width)
     within = abs(o.difference) <= o.half_width
     verdict = f"0 is inside: {counted(o.targets, 'target')} are not conclusive" if within else "0 is outside"
@@ -189,7 +192,7 @@ def tell_sensitivity(matrix: Matrix) -> str:
     for target, s in known.items():
         spreads = "" if math.isnan(s.distance) else f" ({s.distance:.1f} SD)"
         seen = "" if math.isnan(s.detectable) else f", resolution {100 * s.detectable:.1f}"
-        parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arm}{seen}")
+        parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arms}{seen}")
     seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs over seeds need two seeds"
     text = f"Sensitivity, points that the worst control lies below the base: {', '.join(parts)}{seeds}."
     if lacking := [t for t in matrix.sensitivity if t not in known]:

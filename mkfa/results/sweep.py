@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from mkfa.results.contrasts import MAIN, REFERENCE, points_of, series_of
 from mkfa.results.curve import Curve, make_curve
 from mkfa.results.record import RunRecord
 from mkfa.results.trends import Side, Trend, make_trend
+from mkfa.several import least
 from mkfa.storage.records import Result
 from mkfa.training.spec import BASE
 from mkfa.words import counted
@@ -69,10 +69,14 @@ class Sweep(Result):
         ]
 
     @property
-    def weakest(self) -> SweepPoint | None:
-        """The setting in which filters are seen least: the smallest drop of the worst arm in SDs of the seeds."""
-        known = [p for p in self.points if p.curve.sensitivity is not None]
-        return min(known, key=lambda p: _distance(p.curve), default=None)
+    def weakest(self) -> tuple[SweepPoint, ...]:
+        """The settings in which filters are seen least: the smallest drop of the worst arm in SDs of the seeds.
+
+        With one seed there are no SDs, and it is the smallest drop in points.
+        """
+        seen = [(p, p.curve.sensitivity) for p in self.points if p.curve.sensitivity is not None]
+        known = [(p, s.distance) for p, s in seen if s.distance == s.distance] or [(p, s.drop) for p, s in seen]
+        return tuple(p for p, _ in least(known, lambda pair: pair[1])) if known else ()
 
 
 def make_sweep(runs: Sequence[RunRecord], *, parameters: Mapping[str, Any]) -> Sweep:
@@ -136,8 +140,3 @@ def _sides(points: Sequence[SweepPoint], groups: Sequence[Sequence[RunRecord]]) 
         for name in common
         if name not in (other, BASE)
     }
-
-
-def _distance(curve: Curve) -> float:
-    distance = curve.sensitivity.distance if curve.sensitivity else math.nan
-    return -math.inf if math.isnan(distance) else distance

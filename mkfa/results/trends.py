@@ -23,7 +23,7 @@ from mkfa.frozen import ByContent
 from mkfa.results.contrasts import REFERENCE, points_of
 from mkfa.results.image_error import Answers, error_of_difference, image_variance
 from mkfa.results.record import RunRecord
-from mkfa.stats.intervals import LEVEL, ROUNDING, mean, paired_half_width
+from mkfa.stats.intervals import LEVEL, ROUNDING, UNKNOWN, mean, of_shares, paired_half_width
 from mkfa.training.spec import BASE
 from mkfa.words import counted
 
@@ -48,7 +48,8 @@ class Trend(ByContent):
     values, half_widths : accuracies, or differences, at these settings, and half the width of their 95 % intervals.
     doubling : True: `slope` is the change for each doubling of x; False: for each unit.
     slope, half_width, p : float
-        The slope, half the width of its interval, and the p-value of its test against 0; NaN with one seed.
+        The slope, half the width of its interval, and the p-value of its test against 0; NaN with one seed. Half widths
+        above 1 are NaN too (`mkfa.stats.intervals.of_shares`).
     paired : half the width of the interval of the slopes seed by seed; NaN for one common seed.
     rho, p_rho : spearman's rank correlation of the values with x, and its two-sided permutation p over settings; NaN
         for fewer than `LEAST` settings.
@@ -151,7 +152,7 @@ def make_trend(
     settings = Settings(sides)
     fit = np.linalg.pinv(design)  # rows: weights of the mean and of each slope
     slope, error, freedom = settings.combine(fit[1])
-    reach = _critical(freedom) * error
+    reach = of_shares(_critical(freedom) * error)
     each = [settings.combine(np.eye(len(sides))[i]) for i in range(len(sides))]
     rho, p_rho = rank_correlation(place, settings.values)
     seeds = settings.by_seed(fit[1]) if names[1] != BASE else []  # base runs start from weights of their own
@@ -160,12 +161,12 @@ def make_trend(
         *names,
         tuple(map(float, x)),
         tuple(map(float, settings.values)),
-        tuple(_critical(f) * e for _, e, f in each),
+        tuple(of_shares(_critical(f) * e) for _, e, f in each),
         doubling,
         slope,
         reach,
         _p(slope, error, freedom),
-        paired_half_width(seeds, further=settings.image_variance(fit[1])),
+        of_shares(paired_half_width(seeds, further=settings.image_variance(fit[1]))),
         rho,
         p_rho,
         margin,
@@ -234,7 +235,7 @@ def tell_trend(trend: Trend) -> str:
     subject = f"{trend.series} minus {trend.against}" if trend.against else trend.series
     text = f"{subject} changes by {_points(trend.slope)} points with {unit}"
     if math.isnan(trend.half_width):
-        return f"{text}; no interval (needs two seeds at every setting)."
+        return f"{text}; no interval{UNKNOWN if trend.seeds > 1 else ' (needs two seeds at every setting)'}."
     low, high = trend.slope - trend.half_width, trend.slope + trend.half_width
     text += f" (95 % interval {_points(low)} to {_points(high)}, {counted(trend.seeds, 'seed')}"
     text += f", {counted(len(trend.x), 'setting')}"

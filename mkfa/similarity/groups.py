@@ -467,9 +467,10 @@ def _notes(
     for family in relatives:
         rows = [i for i, m in enumerate(members) if m.name in family]
         tests = [test for pair, test in parents.found.items() if set(pair) <= set(rows)]
+        same, other = _span([t.cosine for t in tests]), _span([t.permuted for t in tests])
         text = (
             f"{', '.join(family)}: one parent, so that {family[0]} counts for them: filters of the same channel have "
-            f"mean |cos| {_span([t.cosine for t in tests])}, with channels permuted {_span([t.permuted for t in tests])} "
+            f"mean |cos| {same}, with channels permuted {other} "
             f"(p <= {p_text(max(t.p for t in tests))}, {tests[0].m} permutations, seed {seed})"
         )
         across = dict.fromkeys(group[name] for name in family)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mkfa.several import least
 from mkfa.similarity.depth_trend import TRENDS
 from mkfa.similarity.kind_comparison import KindComparison, NullResult
 from mkfa.similarity.settings import PRIMARY
@@ -64,11 +65,13 @@ def _primary_in_words(kind: KindComparison) -> str:
 def _count_in_words(kind: KindComparison) -> str:
     judged = sum(map(bool, kind.strictest))
     agree = ", ".join(f"{n.null} {int((n.p <= ALPHA).sum())}" for n in kind.nulls)
-    fewest = min(kind.nulls, key=lambda n: int((n.p <= ALPHA).sum()))
-    passed = [name for name, p in zip(kind.measures, fewest.p, strict=True) if p <= ALPHA]
-    which = f" ({listed(passed)})" if 0 < len(passed) < judged else ""
+    fewest = []
+    for null in least(kind.nulls, lambda n: int((n.p <= ALPHA).sum())):
+        passed = [name for name, p in zip(kind.measures, null.p, strict=True) if p <= ALPHA]
+        fewest.append(null.null + (f" ({listed(passed)})" if 0 < len(passed) < judged else ""))
+    told = f"; fewest under {listed(fewest)}" if len(fewest) < len(kind.nulls) else ""
     return (
-        f"Measures closer than chance at p <= {ALPHA}, of {judged}: {agree}; fewest under {fewest.null}{which}. "
+        f"Measures closer than chance at p <= {ALPHA}, of {judged}: {agree}{told}. "
         f"Chance alone gives {ALPHA * judged:.2g} of {judged} under each null, and the measures are correlated."
     )
 

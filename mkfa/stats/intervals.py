@@ -55,6 +55,9 @@ def of_shares(difference: float) -> float:
     return difference if difference <= 1 else math.nan
 
 
+UNKNOWN = ", because it is the same in every seed, or varies too much for so few"
+"""Why a half width is unknown, in words."""
+
 POWER = 0.8
 """Probability with which `detectable` differences are found."""
 

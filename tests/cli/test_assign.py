@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,19 @@ def test_a_limit_that_few_filters_exceed_is_never_shown_as_one():
     from mkfa.cli.assign import _limit
 
     assert [_limit(x) for x in (0.3249, 0.9949, 0.99996, 0.9951)] == ["0.32", "0.99", "0.9999", "0.9951"]
+
+
+def test_classes_and_nulls_that_are_level_are_all_named(bank_maker):
+    from mkfa.cli.assign import _most_frequent, _sentences
+    from mkfa.patterns.assigning import assign
+    from mkfa.patterns.summary import summarise
+
+    assert _most_frequent(["dx", "dy", "delta"], [0.2, 0.4, 0.4]) == "dy 40 %, delta 40 %"
+    assert _most_frequent(["dx", "dy", "delta", "DoG"], [0.25] * 4) == "dx 25 %, dy 25 %, 2 more"
+    assert _most_frequent(["dx", "dy"], [1.0, 0.0]) == "dx 100 %"
+    summary = summarise(assign(bank_maker([(30, 3, 3)]), draws=99))
+    first, *_, last = summary.whole
+    level = replace(summary, whole=(replace(first, beyond=0.3), replace(last, beyond=0.3)))
+    assert f"against {first.null} and {last.null} filters, the hardest nulls, 30.0 %." in _sentences(level)[0]
+    lower = replace(summary, whole=(replace(first, beyond=0.3), replace(last, beyond=0.2)))
+    assert f"against {last.null} filters, the hardest null, 20.0 %." in _sentences(lower)[0]

@@ -11,9 +11,10 @@ from planted_runs import TRAIN, around, runs, setting
 from scipy import stats
 
 from mkfa.evidence.claims import all_claims
-from mkfa.evidence.effects import Effect, effects_of, mean_effect, seeds_to_decide
+from mkfa.evidence.effects import Effect, difference, effects_of, mean_effect, seeds_to_decide
 from mkfa.evidence.judge import judge_runs
 from mkfa.evidence.run_table import tables_of
+from mkfa.results.image_error import Answers
 
 CLAIMS = all_claims()
 CONTROLS = {"baseline": 0.93, "delta": 0.52, "box": 0.60}
@@ -68,6 +69,18 @@ def test_too_few_seeds():
     found = verdict("C12", setting({**CONTROLS, "transfer": 0.9, "random": 0.8}, seeds=3))
     assert (found.state, found.missing) == ("inconclusive", ("seeds: 3 of 5",))
     assert found.command == "mkfa claims run C12 --scale laptop"
+
+
+def test_intervals_and_resolutions_above_100_points_are_unknown_as_they_are_in_results():
+    """Two seeds of which one side's do not differ: t of one degree of freedom, 12.7 * 0.15 = 190 points."""
+    wide = difference("digits", Answers({0: 0.2, 1: 0.5}, 0, None), Answers({0: 0.4, 1: 0.4}, 0, None), paired=False)
+    assert wide.difference == pytest.approx(-0.05) and wide.error == pytest.approx(0.15) and not wide.known
+    assert math.isnan(wide.high) and math.isnan(wide.detectable) and not wide.above(-1) and not wide.below(1)
+    mean = mean_effect([wide, wide], "mean of 2 targets")  # two degrees of freedom: 4.3 * 0.106, and 5.4 * 0.106
+    assert mean.high - mean.difference == pytest.approx(4.3027 * 0.15 / math.sqrt(2), rel=1e-4)
+    assert mean.detectable == pytest.approx((4.3027 + 1.0607) * 0.15 / math.sqrt(2), rel=1e-3)
+    three = mean_effect([replace(wide, error=0.5)] * 3, "mean of 3 targets")  # 92 and 120 points
+    assert three.known and math.isnan(three.detectable)
 
 
 @pytest.mark.parametrize("arms", [{"delta": 0.925}, {}])

@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
+from mkfa.cli.shared.result_tables import sensitivity as printed_sensitivity
 from mkfa.cli.shared.result_tables import sensitivity as told
 from mkfa.errors import MkfaError
 from mkfa.experiments.layer_numbers import parse_numbers
@@ -86,6 +87,16 @@ def test_the_lowest_of_equal_cells_passes_the_bound_in_one_experiment_of_twenty_
     passed = np.mean([s.distance > s.bound for s in found])
     assert 0.005 <= passed <= 0.07
     assert np.mean([s.distance > 2 for s in found]) > 0.1  # two SDs say little of the lowest of many cells or few seeds
+
+
+def test_all_cells_that_are_lowest_are_named():
+    runs = [run(arm, 2, seed, top1) for seed in (0, 1) for arm, top1 in (("delta", 0.1), ("box", 0.1), ("random", 0.6))]
+    runs += [run("baseline", 0, seed, 0.8 + 0.02 * seed) for seed in (0, 1)]
+    found = make_curve(runs, parameters={}).sensitivity
+    assert found is not None and found.worst == (("delta", 2), ("box", 2)) and found.worst_arms == "delta and box"
+    assert printed_sensitivity(found).startswith(
+        "Sensitivity: worst is delta at 2 layers and box at 2 layers, 71.0 points"
+    )
 
 
 def test_an_interval_or_a_resolution_above_100_points_is_unknown():

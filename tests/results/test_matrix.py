@@ -158,15 +158,15 @@ def test_on_the_whole_against_scipy_with_targets_as_units():
 def test_cells_that_are_missing_leave_every_target_its_weight():
     runs = [run("", t, "baseline", 0.5) for t in DOMAINS]
     runs += [
-        run("b", "a", "transfer", 0.6),
+        run("b", "a", "transfer", 0.52),
         run("c", "a", "transfer", None),
-        run("a", "b", "transfer", 0.4),
-        run("c", "b", "transfer", 0.3),
+        run("a", "b", "transfer", 0.48),
+        run("c", "b", "transfer", 0.47),
         run("a", "c", "transfer", None),
-        run("", "b", "random", 0.4),
+        run("", "b", "random", 0.525),
     ]
     base, random = make_matrix(runs, domains=DOMAINS, parameters={}).overall
-    assert (base.difference, base.cells, base.targets) == (pytest.approx((0.1 - 0.15) / 2), 3, 2)
+    assert (base.difference, base.cells, base.targets) == (pytest.approx((0.02 - 0.025) / 2), 3, 2)
     assert "0 is inside: 2 targets are not conclusive" in sentence(base)
     assert (random.difference, random.cells, random.targets) == (pytest.approx(-0.05), 2, 1)
     assert math.isnan(random.half_width)
@@ -176,7 +176,13 @@ def test_cells_that_are_missing_leave_every_target_its_weight():
 def test_equal_targets_have_no_interval_and_nothing_done_has_no_summary():
     runs = [run("", t, "baseline", 0.5) for t in "ab"] + [run(s, t, "transfer", 0.5) for s, t in ("ab", "ba")]
     [base] = make_matrix(runs, domains=["a", "b"], parameters={}).overall
-    assert "no interval, because the 2 targets do not differ" in sentence(base)
+    assert "no interval, because the 2 targets do not differ, or too much for so few." in sentence(base)
+    apart = [
+        replace(r, result=run("", "", "", 0.9).result) if r.target == "b" and r.arm != "baseline" else r for r in runs
+    ]
+    [base] = make_matrix(apart, domains=["a", "b"], parameters={}).overall
+    assert base.difference == pytest.approx(0.2) and math.isnan(base.half_width)  # t of two targets: 12.7 * 0.2
+    assert "no interval, because the 2 targets do not differ, or too much for so few." in sentence(base)
     assert make_matrix(runs[:2], domains=["a", "b"], parameters={}).overall == ()
 
 

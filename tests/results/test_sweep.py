@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_sweep import PARAMETERS, SETTINGS, runs
+from planted_sweep import PARAMETERS, SETTINGS, record, runs
 
 from mkfa.results.gather import make_result
 from mkfa.results.sweep import Sweep
@@ -26,7 +26,21 @@ def test_the_width_law_comes_back_from_planted_runs():
     assert not trends["D / f^2", "random", "baseline"].shown
     assert np.isnan(trends["D / f^2", "random", "baseline"].paired)  # base runs start from weights of their own
     assert len(sweep.rows()) == 6 * 4 * 3 and sweep.rows()[0]["width"] == 8
-    assert sweep.weakest in sweep.points
+    assert len(sweep.weakest) == 1 and sweep.weakest[0] in sweep.points
+
+
+def test_the_settings_that_are_least_sensitive_are_all_named():
+    """Runs of equal accuracies in two settings: both are less sensitive than a third."""
+    made = [
+        record(setting, arm, seed, {"baseline": 0.9, "delta": low}[arm] + 0.01 * seed)
+        for setting, low in zip(SETTINGS[:3], (0.7, 0.5, 0.7), strict=True)
+        for arm in ("baseline", "delta")
+        for seed in range(2)
+    ]
+    sweep = make_result("sweep", made, PARAMETERS | {"settings": SETTINGS[:3]})
+    assert [(p.width, p.kernel) for p in sweep.weakest] == [(8, 3), (16, 3)]
+    one = make_result("sweep", [r for r in made if r.seed == 0], PARAMETERS | {"settings": SETTINGS[:3]})
+    assert [(p.width, p.kernel) for p in one.weakest] == [(8, 3), (16, 3)]  # without SDs, by points
 
 
 def test_time_is_an_axis_and_runs_of_other_lengths_are_told_apart():

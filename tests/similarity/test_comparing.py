@@ -7,6 +7,7 @@ import csv
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,17 @@ def test_a_bank_of_one_layer_is_said_to_have_no_covariances_of_layers():
     text = "all filters are of one layer, so that covariance-layer is covariance"
     assert f"one, 5x5: {text}" in compare(one, many, **quick).notes
     assert not any(text in note for note in compare(one, many, **quick, nulls="covariance").notes)
+
+
+def test_all_nulls_that_fewest_measures_pass_are_named(shared: Comparison):
+    kind = shared.kinds[0]
+    passed = {n.null: int((n.p <= 0.05).sum()) for n in kind.nulls}
+    few, p = [n for n in passed if n != "blurred"], np.where(np.arange(len(kind.measures)) < 2, 0.01, 0.5)
+    tied = replace(kind, nulls=tuple(replace(n, p=p if n.null in few[:2] else np.zeros_like(p)) for n in kind.nulls))
+    names = " and ".join(kind.measures[:2])
+    assert f"fewest under {few[0]} ({names}) and {few[1]} ({names})." in " ".join(in_words(tied, "a", "b"))
+    same = replace(kind, nulls=tuple(replace(n, p=p) for n in kind.nulls))
+    assert "fewest" not in " ".join(in_words(same, "a", "b"))
 
 
 def test_a_null_more_alike_than_halves_of_one_network_gives_no_place():

@@ -71,7 +71,9 @@ def test_unrelated_networks_raise_no_alarm():
         for seed in range(3):
             lineage = find_lineage(load_bank(a), load_bank(b), seed=seed)
             assert not lineage.found and lineage.partners == ()
-            assert lineage.in_words(a, b).startswith(f"No common parent of {a} and {b} was found: in {lineage.pairs} pair")
+            assert lineage.in_words(a, b).startswith(
+                f"No common parent of {a} and {b} was found: in {lineage.pairs} pair"
+            )
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -136,7 +138,7 @@ def test_the_sentence_has_the_numbers_of_the_test():
     assert lineage.pairs == 2 and lineage.cosine == pytest.approx(np.mean(same), abs=1e-5)
     needed = lineage.permuted + 0.05 * (1 - lineage.permuted)
     assert lineage.in_words("a", "b") == (
-        f"No common parent of a and b was found: in {lineage.pairs} pairs of layers of equal shape, filters of the same "
+        f"No common parent of a and b was found: in 2 pairs of layers of equal shape, filters of the same "
         f"channel have mean |cos| {lineage.cosine:.2f}, with channels permuted {lineage.permuted:.2f} "
         f"(p = {lineage.p:.3f}, 499 permutations, seed 7); one is said from p <= 0.01 and |cos| >= {needed:.2f} on"
     )
