@@ -116,6 +116,7 @@ def pack(
     from mkfa.images.load import pack_domain
     from mkfa.images.overview import overview
 
+    check_output(out, (".h5",), force=force)
     check_output(contact_sheet, PICTURES, force=force)
     check_width(width, contact_sheet, "--contact-sheet")
     done = pack_domain(

@@ -67,6 +67,7 @@ def harvest(
     from mkfa.banks.counts import dead_warning
     from mkfa.errors import MkfaError
     from mkfa.readers.collect import Harvests, expand_sources, harvest_all
+    from mkfa.readers.options import make_options
 
     if name is not None and not name.strip():
         raise MkfaError("--name", "is empty", "name the bank, or leave the option out")
@@ -84,6 +85,8 @@ def harvest(
         "licence": licence,
         "allow_nonfinite": allow_nonfinite,
     }
+    check_output(out, (".h5",), force=force)
+    make_options(arch=arch, weights=weights, include=include or (), exclude=exclude or (), dilation=dilation or ())
     wanted = expand_sources(sources)
     if len(wanted) > 1 and (out or name):
         raise MkfaError(
@@ -92,7 +95,6 @@ def harvest(
             "leave them out: each bank goes into the library under its network's name",
         )
     if out is not None:
-        check_output(out, (".h5",), force=force)
         done = Harvests((_harvest_to_file(wanted[0], options, out, force=force),))
         for note in done[0].changes:
             warn(f"{out}: {note}")

@@ -56,11 +56,16 @@ def pack(
 
     check_ending(file)
     check_target(file, overwrite=force or add)
-    found = _gather(result, from_ or context.obj, name=name, command=command)
     kept = read_experiments(file) if add and file.exists() else ()
-    if any(e.name == found.name for e in kept) and not force:
-        remedy = "choose another --name, or pass --force to replace it"
-        raise MkfaError(found.name, f"is an experiment of {file} already", remedy)
+
+    def check_name(title: str) -> None:
+        if any(e.name == title for e in kept) and not force:
+            remedy = "choose another --name, or pass --force to replace it"
+            raise MkfaError(title, f"is an experiment of {file} already", remedy)
+
+    check_name(name)
+    found = _gather(result, from_ or context.obj, name=name, command=command)
+    check_name(found.name)
     write_experiments(file, (*(e for e in kept if e.name != found.name), found), overwrite=force or add)
     over = sum(r.result is not None for r in found.runs)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from mkfa.cli.shared import training
@@ -57,13 +58,14 @@ def transfer(
     """
     from mkfa.experiments.planning import plan_curve
 
-    plan = plan_curve(
+    make = partial(
+        plan_curve,
         training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
         layers=layers,
         arms=arms,
         verb="transfer",
-        open_domains=training.domains(running),
     )
+    plan = training.planned(make, running, with_paper=with_paper)
     training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from mkfa.arms.arms import DEFAULT_ARMS
@@ -59,13 +60,14 @@ def transfer_curve(
     """How does accuracy change as more layers are borrowed and frozen?"""
     from mkfa.experiments.planning import plan_curve
 
-    plan = plan_curve(
+    make = partial(
+        plan_curve,
         training.options(recipe, network, running, filters, seeds=seeds, out=out, source_arch=source_arch),
         source=source,
         target=target,
         layers=layers,
         arms=arms,
         verb="transfer-curve",
-        open_domains=training.domains(running),
     )
+    plan = training.planned(make, running, with_paper=with_paper)
     training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from mkfa.cli.shared import training
@@ -17,7 +18,6 @@ from mkfa.cli.shared.options import (
     WithPaper,
     option,
 )
-from mkfa.cli.shared.result_tables import papers_values
 from mkfa.experiments.defaults import SIX
 
 FORMER = {"--domains": "--target", "--sources": "--source", "--arm": "--arms"}
@@ -69,15 +69,14 @@ def transfer_matrix(
     """
     from mkfa.experiments.planning import plan_matrix
 
-    if with_paper:
-        papers_values("matrix", filters.what, sources=True)  # refuses before images are decoded
-    plan = plan_matrix(
+    make = partial(
+        plan_matrix,
         training.options(recipe, network, running, filters, seeds=seeds, out=out),
         target=target,
         source=source,
         arms=arms,
         controls=controls,
         layers=layers,
-        open_domains=training.domains(running),
     )
+    plan = training.planned(make, running, with_paper=with_paper)
     training.train_and_show(plan, running, with_paper=with_paper, width=width, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -47,6 +48,19 @@ def domains(running: Running) -> Callable[[Recipe], Domains]:
         progress=shown(),
         decode=not running.dry_run,
     )
+
+
+def planned(make: Callable[..., Plan], running: Running, *, with_paper: bool) -> Plan:
+    """Return the plan that `make` makes with a keyword `open_domains`.
+
+    Paper's values that are asked for beside a result that has none are refused before images are decoded.
+    """
+    if with_paper:
+        from mkfa.experiments.disk import open_silently
+
+        undecoded = make(open_domains=partial(open_silently, decode=False))
+        papers_values(undecoded.kind, undecoded.setting.what, sources=undecoded.sources > 1)
+    return make(open_domains=domains(running))
 
 
 def work(plan: Plan, running: Running, *, as_json: bool) -> tuple[Outcome, ...] | None:

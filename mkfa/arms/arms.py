@@ -376,3 +376,9 @@ def _pattern(name: str) -> str:
     head = re.sub(r"-k$", f"-{number}", re.escape(head).replace(r"\-", "-"))
     head = re.sub(r"N$", number, head)
     return head + (":.+" if colon else "")
+
+
+def check_fit_kernel(fit: str) -> None:
+    """Refuse an unknown way to fit kernels of another size."""
+    if fit not in ("", "pad", "crop"):
+        raise MkfaError("--fit-kernel", f"is {fit!r}", "choose pad or crop, or leave it out")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkfa.arms.arms import Arm, find_arm
+from mkfa.arms.arms import Arm, check_fit_kernel, find_arm
 from mkfa.arms.fillings import Filling, Request, Weights
 from mkfa.array_types import U8
 from mkfa.banks.bank import FilterBank
@@ -215,8 +215,7 @@ def _check(arm: Arm, source: Any, what: str, fit: str) -> None:
     if what != "depthwise" and isinstance(source, FilterBank):
         problem = f"has depthwise filters only, and --what {what} was requested"
         raise MkfaError(f"bank {source.name}", problem, "name a run or domain as the source")
-    if fit not in ("", "pad", "crop"):
-        raise MkfaError("--fit-kernel", f"is {fit!r}", "choose pad or crop, or leave it out")
+    check_fit_kernel(fit)
 
 
 def _weights_of(name: str, module: Any) -> Weights:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
-from mkfa.clusters.count import NULLS, Choice, choose_clusters, counts_tried, null_clouds, pair_rand
+from mkfa.clusters.count import NULLS, Choice, choose_clusters, counts_tried, find_null, null_clouds, pair_rand
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
@@ -257,6 +257,11 @@ def build_atlas(
     >>> atlas.clusters.prototype.shape, atlas.third_share.shape
     ((4, 9), (3, 4))
     """
+    find_null(null)
+    if sample < 20:
+        raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
+    if clusters is not None and clusters < 1:
+        raise MkfaError("clusters", counted(clusters, "cluster is too few", "clusters are too few"), "give at least 1")
     pool = pool_banks(banks, kernel_size=kernel_size)
     _check(pool, clusters, sample)
     total = len(counts_tried(min(len(pool.independent), sample), clusters))
@@ -317,10 +322,8 @@ def _check(pool: Pool, clusters: int | None, sample: int) -> None:
     if count < 20:
         problem = f"{counted(count, 'usable filter')} of {pool.kind}, too few for an atlas (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
-    if sample < 20:
-        raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
     most = min(count, sample) // 2
-    if clusters is not None and not 1 <= clusters <= most:
+    if clusters is not None and clusters > most:
         raise MkfaError(
             "clusters",
             f"{counted(clusters, 'cluster')} of {counted(count, 'filter')} cannot be judged on halves",

@@ -31,7 +31,7 @@ from mkfa.errors import MkfaError
 from mkfa.frozen import ByContent
 from mkfa.nulls.covariance import pooled_in_words
 from mkfa.nulls.draws import NULLS as NULL_TABLE
-from mkfa.nulls.draws import STRICT
+from mkfa.nulls.draws import STRICT, Null
 from mkfa.progress import Advance
 from mkfa.stats.p_values import p_text, p_value
 from mkfa.threads import in_threads, one_thread
@@ -212,6 +212,15 @@ def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
     return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
 
 
+def find_null(name: str) -> Null:
+    """Return a null that is drawn from filters, by its name; raises as `null_clouds`."""
+    part = NULL_TABLE.find(name)
+    if part.network is not None:
+        problem = "is a whole network, and filters of several banks have none"
+        raise MkfaError(f"null {name}", problem, "choose one that is drawn from filters, e.g. covariance")
+    return part
+
+
 def null_clouds(
     vector: F32,
     rows: I64 | None = None,
@@ -239,11 +248,7 @@ def null_clouds(
     UnknownNameError
         Unknown null.
     """
-    part = NULL_TABLE.find(null)
-    if part.network is not None:
-        problem = "is a whole network, and filters of several banks have none"
-        raise MkfaError(f"null {null}", problem, "choose one that is drawn from filters, e.g. covariance")
-    draw = part.prepare(vector.reshape(-1, *(size or (vector.shape[1], 1))), layer, rows)
+    draw = find_null(null).prepare(vector.reshape(-1, *(size or (vector.shape[1], 1))), layer, rows)
 
     def cloud(rng: np.random.Generator) -> F32:
         drawn = draw(rng)

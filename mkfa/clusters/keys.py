@@ -16,7 +16,7 @@ import numpy as np
 from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
-from mkfa.clusters.count import described, null_clouds, pooling
+from mkfa.clusters.count import described, find_null, null_clouds, pooling
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, polish_lines, subsample
 from mkfa.clusters.named_match import Match, match_keys
 from mkfa.clusters.pool import Pool, pool_banks
@@ -210,12 +210,14 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     ((4, 9), (6,))
     """
     nulls = draws if nulls is None else nulls
+    find_null(null)
+    _check_numbers(keys, most, sample, candidates=candidates, nulls=nulls)
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     independent = pool.independent
     rows = subsample(len(independent), sample, rng)
     cloud, layer = independent[rows], pool.place[pool.counted]
-    _check(pool, sample, candidates=candidates, nulls=nulls)
+    _check(pool)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(most, keys or 0), candidates)
     _check_count(keys, most, candidates)
@@ -266,11 +268,12 @@ def key_filters(
     >>> key_filters(["ppocrv4_det"], kernel_size="3x3", keys=4, candidates=8, sample=100).shape
     (4, 3, 3)
     """
+    _check_numbers(keys, MOST, sample, candidates=candidates, nulls=NULLS)
     pool = pool_banks(banks, kernel_size=kernel_size)
     rng = np.random.default_rng(seed)
     independent = pool.independent
     cloud = independent[subsample(len(independent), sample, rng)]
-    _check(pool, sample, candidates=candidates, nulls=NULLS)
+    _check(pool)
     candidates = min(candidates, len(cloud) // 2)
     most = min(max(MOST, keys), candidates)
     _check_count(keys, most, candidates)
@@ -351,10 +354,14 @@ def _two_best(score: F32) -> tuple[I64, I64]:
     return two[every, swap], two[every, 1 - swap]
 
 
-def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
+def _check(pool: Pool) -> None:
     if (count := int(pool.counted.sum())) < 20:
         problem = f"{counted(count, 'usable filter')} of {pool.kind}, too few for keys (20)"
         raise MkfaError(", ".join(pool.banks), problem, "add banks or choose another kernel")
+
+
+def _check_numbers(keys: int | None, most: int, sample: int, *, candidates: int, nulls: int) -> None:
+    """Refuse numbers that no library of filters allows."""
     if sample < 20:
         raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
     if nulls < NULLS:
@@ -364,12 +371,14 @@ def _check(pool: Pool, sample: int, *, candidates: int, nulls: int) -> None:
         raise MkfaError(
             "candidates", counted(candidates, "prototype is too few", "prototypes are too few"), "give at least 1"
         )
+    if most < 1:
+        raise MkfaError("most", counted(most, "key is too few", "keys are too few"), "give at least 1")
+    if keys is not None and keys < 1:
+        raise MkfaError("keys", counted(keys, "key is too few", "keys are too few"), "give at least 1")
 
 
 def _check_count(count: int | None, most: int, candidates: int) -> None:
-    if most < 1:
-        raise MkfaError("most", counted(most, "key is too few", "keys are too few"), "give at least 1")
-    if count is not None and not 1 <= count <= most:
+    if count is not None and count > most:
         reach = f"at most half as many as filters can be told apart, or as candidates: {candidates}"
         raise MkfaError(
             "keys", counted(count, "key is out of reach", "keys are out of reach"), f"choose 1 to {most} ({reach})"

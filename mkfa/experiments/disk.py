@@ -133,16 +133,20 @@ def check_disk(plans: Sequence[Runs], *, at_a_time: int = 0) -> None:
 
 
 def undecoded_first(make: Callable[P, T]) -> Callable[P, T]:
-    """Make a function that plans check the disk before the first image set is decoded, by a plan that decodes none.
+    """Make a function that plans check all that it can, and the disk, before the first image set is decoded.
+
+    It does so by a plan that decodes none (`mkfa.experiments.planning.Plan.check`).
 
     The function's keyword `open_domains` makes the `Domains` of a recipe.
     """
-    plan: Callable[..., T] = make
+    plan: Callable[..., Any] = make
 
     @functools.wraps(make)
-    def planning(*words: Any, open_domains: Callable[[Recipe], Domains] | None = None, **options: Any) -> T:
+    def planning(*words: Any, open_domains: Callable[[Recipe], Domains] | None = None, **options: Any) -> Any:
         def check() -> None:
-            check_disk([plan(*words, **options, open_domains=functools.partial(open_silently, decode=False))])
+            made = plan(*words, **options, open_domains=functools.partial(open_silently, decode=False))
+            made.check()
+            check_disk([made])
 
         def opened(recipe: Recipe) -> Domains:
             domains = (open_domains or open_silently)(recipe)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mkfa.arms.arms import check_fit_kernel
 from mkfa.engines.choice import ENGINES, check_options
 from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest, wrong_type
 from mkfa.experiments.defaults import default_options, describe_choice
@@ -155,6 +156,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
     used = make_recipe(recipe or "fast", changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
     reason = describe_choice(arch, network, used) if default else ""
     what, fit = options.get("what", "depthwise"), options.get("fit_kernel", "")
+    check_fit_kernel(fit)
     bias, norm = options.get("with_bias", False), options.get("with_norm", False)
     return Setting(arch, used, what, bias, fit, network, norm), reason
 

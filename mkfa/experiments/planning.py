@@ -140,13 +140,15 @@ class Plan(Result):
             check_disk([self], at_a_time=len(engine.places()))
             yield engine
 
-    def prepare(self) -> None:
-        """Create the folders; refuse a network that cannot be built, or an unwritable folder.
+    def check(self) -> None:
+        """Refuse what needs no image: a network that cannot be built, a missing device or package, a file as --out.
 
         Raises MkfaError or WorkError: as above.
         """
         from mkfa.training.run import build
 
+        if self.execution.engine == "local":
+            self.execution.resolved()
         spec = self.runs[0].spec
         build(spec, self.domains[spec.domain], None)
         if self.execution.events:
@@ -156,6 +158,11 @@ class Plan(Result):
         for folder in (self.root, self.results):
             if folder.exists() and not folder.is_dir():
                 raise MkfaError(folder, "is a file, not a folder", "choose another --out")
+
+    def prepare(self) -> None:
+        """Create the folders; raises as `check`, and where a folder cannot be created."""
+        self.check()
+        for folder in (self.root, self.results):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError, PermissionError) as error:

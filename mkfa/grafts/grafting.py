@@ -22,11 +22,10 @@ from mkfa.grafts.preprocessing import Changes, Transform
 from mkfa.grafts.program import Program, build_program
 from mkfa.grafts.replacing import Fit, fit_layer, usable_by_layer
 from mkfa.grafts.result import KEPT, RENEWED, Graft, Point, ranges
-from mkfa.grafts.vocabulary import Drawer, Vocabulary, controls_of, find_vocabulary
+from mkfa.grafts.vocabulary import Drawer, Vocabulary, controls_of, find_vocabularies
 from mkfa.images.domain import Domain
 from mkfa.progress import Progress, follow
 from mkfa.readers.harvesting import harvest
-from mkfa.several import as_several
 from mkfa.similarity.lineage import find_lineage
 from mkfa.training.device import Execution
 from mkfa.words import counted
@@ -181,13 +180,13 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     changes = Changes(size, crop_pct, interpolation, _floats(mean), _floats(std))
     resolved = Execution(device=device, threads=threads).resolved()
     notify = notify or (lambda _: None)
-    pictures = find_pictures(images)  # before weights are downloaded
+    _check_layers(layers, kernel_size)
+    wanted_vocabularies = find_vocabularies(vocabulary)  # these and the images before weights are downloaded
+    pictures = find_pictures(images)
     found = find_network(network, weights=weights, changes=changes, transform=transform)
     own = harvest(found.model, name=found.name, allow_nonfinite=True)
     chosen = _chosen(own, layers, kernel_size)
-    asked = list({v.name: v for v in (find_vocabulary(bank, own) for bank in as_several(vocabulary))}.values())
-    if not asked:
-        raise MkfaError("--vocabulary", "is empty", "name a bank, or one of own, eight, basis")
+    asked = [one.of_network(own) for one in wanted_vocabularies]
     controls = controls_of(asked, own)
     roles = {v.name: "asked" for v in asked} | {v.name: "control" for v in controls}
     vocabularies = (*asked, *controls)
@@ -411,6 +410,14 @@ def _settings(
             for threshold in sorted({0.0, *thresholds}):
                 add("similarity", vocabulary, here, range(count), threshold)
     return out
+
+
+def _check_layers(layers: Sequence[int] | str, kernel_size: str | Kind | None) -> None:
+    """Refuse layers and a kernel size that no network can have."""
+    if isinstance(layers, str) and layers != "all":
+        parse_numbers(layers, last=1)
+    if kernel_size:
+        Kind.parse(kernel_size)
 
 
 def _chosen(own: FilterBank, layers: Sequence[int] | str, kernel_size: str | Kind | None) -> list[int]:

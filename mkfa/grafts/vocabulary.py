@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mkfa.array_types import F32
-from mkfa.banks.bank import FilterBank, Kind
+from mkfa.banks.bank import FilterBank, Kind, Provenance
 from mkfa.banks.canonical import normalise
-from mkfa.banks.library import BankLike, load_bank
+from mkfa.banks.library import BankLike, Banks, load_bank
 from mkfa.banks.usable import usable_filters
 from mkfa.clusters.lines import cluster_lines
 from mkfa.errors import MkfaError, UnknownBankError
 from mkfa.nulls.draws import NULLS
 from mkfa.patterns.dictionary import dictionary
+from mkfa.several import as_several
 
 OWN = "own"
 """The network's own filters."""
@@ -64,6 +65,10 @@ class Vocabulary:
         """True for a set with one size, whatever K is asked for."""
         return self.pool in ("set", "delta")
 
+    def of_network(self, own: FilterBank) -> Vocabulary:
+        """Return the vocabulary with the network's own filters, where it stands for those."""
+        return replace(self, bank=own) if self.bank is NETWORK else self
+
     def size(self, kind: Kind) -> int:
         """Return the number of filters of a kind that there are to choose from, 0 if it has none of that size."""
         if self.pool == "delta":
@@ -72,6 +77,26 @@ class Vocabulary:
             return len(dictionary(EIGHT if self.pool == "set" else self.of, kind.kh, kind.kw).atoms)
         assert self.bank is not None
         return len(usable_filters(self.bank, kind))
+
+
+NETWORK = FilterBank("network", (), {}, Provenance())
+"""Stands for the filters of a network that is not read yet."""
+
+
+def find_vocabularies(named: Banks) -> list[Vocabulary]:
+    """Return the vocabularies of names, each once, before the network is read; `Vocabulary.of_network` completes them.
+
+    Raises MkfaError: none is named; or as `find_vocabulary`.
+
+    Examples
+    --------
+    >>> [vocabulary.name for vocabulary in find_vocabularies(["own", "eight", "own", "covariance"])]
+    ['own', 'eight', 'covariance:own']
+    """
+    found = list({v.name: v for v in (find_vocabulary(bank, NETWORK) for bank in as_several(named))}.values())
+    if not found:
+        raise MkfaError("--vocabulary", "is empty", "name a bank, or one of own, eight, basis")
+    return found
 
 
 def find_vocabulary(text: BankLike, own: FilterBank) -> Vocabulary:

@@ -19,6 +19,7 @@ from mkfa.images.pack import Packed, pack, packed_bytes
 from mkfa.images.registry import DomainInfo, DomainList, bundled_domains, datasets_folder, file_name, registry
 from mkfa.images.sizes import Sizes
 from mkfa.progress import Progress, follow
+from mkfa.storage.atomic import check_target
 from mkfa.storage.files import readable
 from mkfa.storage.folders import data_file
 from mkfa.storage.result_files import open_arrays
@@ -334,6 +335,10 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     """
     path = as_path(domain, "domain", DOMAIN).expanduser()
     decoding = Decoding(background=parse_colour(background), levels=levels)
+    if size is not None:
+        Sizes(size, crop_from, eval_size)  # this and the file are refused before images are listed
+    if out is not None:
+        check_target(Path(out), overwrite=overwrite)
     if _is_folder(domain):
         images, side = list_path(path), size or folder_size(path)
         target = as_path(out, "out") if out else packed_folder(path, side, crop_from, eval_size=eval_size)

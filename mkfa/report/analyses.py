@@ -69,6 +69,21 @@ class Wanted:
     draws: int = DRAWS
     seed: int = 0
 
+    def check(self, banks: Sequence[FilterBank]) -> None:
+        """Refuse options that no analysis of these banks can take, before the first."""
+        from mkfa.similarity.settings import make_settings
+
+        make_settings(draws=self.draws, seed=self.seed)
+        if banks:
+            self.kinds(banks)
+
+    def kinds(self, banks: Sequence[FilterBank]) -> list[Kind]:
+        """Return the kernel sizes of the maps: those that were named, else the most frequent one."""
+        from mkfa.clusters.pool import count_kinds, find_kind
+
+        named = self.kernel_size.split(",") if self.kernel_size else []
+        return list(dict.fromkeys(find_kind(one.strip(), banks) for one in named)) or [next(iter(count_kinds(banks)))]
+
 
 def analyse(inputs: Inputs, wanted: Wanted, limits: Limits, *, progress: Progress = None) -> Analyses:
     """Collect the analyses of the banks; compute what is missing if `wanted.compute`."""
@@ -150,10 +165,7 @@ def _maps(
             out.maps.append(place)
     if not banks:
         return
-    from mkfa.clusters.pool import count_kinds, find_kind
-
-    named = wanted.kernel_size.split(",") if wanted.kernel_size else []
-    for kind in dict.fromkeys(find_kind(one.strip(), banks) for one in named) or [next(iter(count_kinds(banks)))]:
+    for kind in wanted.kinds(banks):
         if not any(place.kind == kind for place in out.maps):
             _compute_map(banks, kind, wanted, limits, out=out, progress=progress)
 

@@ -126,6 +126,7 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     limits = Limits(most_filters, map_filters, most_pairs, most_runs)
     inputs = sort_inputs(as_several(items))
     wanted = Wanted(compute, kernel_size, draws, seed)
+    wanted.check([one.bank for one in inputs.banks])
     analyses = analyse(inputs, wanted, limits, progress=progress)
     if not compute and not analyses.any and not inputs.results:
         names = ", ".join(one.bank.name for one in inputs.banks)

@@ -221,6 +221,9 @@ def total_draws(a: FilterBank, b: FilterBank, settings: CompareSettings) -> int:
 
 def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: Advance) -> Comparison:
     kinds = usable_kinds(a, b, settings)
+    for name in settings.nulls:
+        for bank in (a, b):
+            _check_drawn(name, bank, settings.seed)
     lineage = find_lineage(a, b, seed=settings.seed)
     compared = tuple(
         _compare_kind(a, b, kind, settings=settings, related=lineage.found, advance=advance) for kind in kinds
@@ -239,6 +242,13 @@ def _compare(a: FilterBank, b: FilterBank, settings: CompareSettings, advance: A
             share = f"{kind.shared} of {counted(kind.usable[0], 'filter')} of {a.name}"
             notes.append(f"{kind.kind}: {share} occur in {b.name} bit for bit")
     return Comparison(a.name, b.name, settings, compared, left_out(a, b, kinds), tuple(notes), lineage)
+
+
+def _check_drawn(name: str, bank: FilterBank, seed: int) -> None:
+    """Refuse, before the work, a null that is a whole network and cannot be drawn for a bank."""
+    draw = NULLS.find(name).network
+    if draw is not None:
+        bank.remember(("can be drawn", name), lambda: bool(draw(bank, seed)))
 
 
 @dataclass(frozen=True, slots=True)

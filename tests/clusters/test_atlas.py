@@ -128,7 +128,8 @@ def test_the_whole_way_with_a_map():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"clusters": 0}, "clusters: 0 clusters of 60 filters cannot be judged on halves; choose 1 to 30"),
+        ({"clusters": 0}, "clusters: 0 clusters are too few; give at least 1"),
+        ({"clusters": 31}, "clusters: 31 clusters of 60 filters cannot be judged on halves; choose 1 to 30"),
         ({"clusters": 31}, "choose 1 to 30"),
         ({"sample": 5}, "sample: 5 filters are too few"),
         ({"draws": 18}, "draws: 18 null clouds are too few: p cannot reach 0.05; give at least 19"),
