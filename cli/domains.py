@@ -80,7 +80,9 @@ def pack(
             min=0,
         ),
     ] = 0,
-    workers: Annotated[int, option("--workers", "N", "Processes that decode; 0: one for each core.", min=0)] = 0,
+    workers: Annotated[
+        int, option("--workers", "N", "Processes that decode; 0: one for each core, none for a few images.", min=0)
+    ] = 0,
     strict: Annotated[
         bool, flag("--strict", "Stop at an image that cannot be decoded, instead of leaving it out.")
     ] = False,

@@ -53,7 +53,7 @@ def _square(image: U8, domain: Domain) -> U8:
     """Return an image; of one that is packed whole, the centre at the domain's size."""
     if domain.extents is None:
         return image
-    from mkfa.images.pack import scaled
+    from mkfa.images.rows import scaled
 
     return scaled(np.ascontiguousarray(image), domain.size)
 

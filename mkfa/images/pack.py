@@ -3,45 +3,29 @@
 Each image is scaled so that its shorter side has the requested size (bicubic, antialiased) and then centre-cropped; or
 training images are packed whole, in rows that hold the largest, for a recipe that cuts crops out of them. The file is
 written next to its target and renamed when complete. Interrupted packing can be resumed, because the unfinished file
-records which images it has. Workers write their rows directly into the file's memory map.
+records which images it has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import logging
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from mkfa.array_types import U8
-from mkfa.errors import BankError, MkfaError, WorkError
-from mkfa.images.decode import (
-    DECODING,
-    MAX_PIXELS,
-    USUAL,
-    Decoding,
-    is_turned,
-    open_image,
-    to_rgb,
-    usual_range,
-    wide_range,
-)
+from mkfa.errors import BankError, WorkError
+from mkfa.images.decode import DECODING, USUAL, Decoding, open_image, usual_range, wide_range
 from mkfa.images.domain_file import DomainError, domain_digest, tables_digest
 from mkfa.images.listing import ImageSet, Side
+from mkfa.images.rows import Request, batches, decoded, place_of
 from mkfa.images.sizes import ASPECT, Sizes, fit_size
 from mkfa.storage.atomic import check_target
 from mkfa.storage.file_rows import row_crcs
@@ -53,7 +37,6 @@ from mkfa.threads import cores
 from mkfa.words import counted
 
 PENDING, DECODED, CORRUPT = 0, 1, 2
-_BATCH = 32
 _SAVE_SECONDS = 5.0
 
 
@@ -140,7 +123,7 @@ def pack(
     ----------
     size : int or Sizes
         Side of the images, pixels; or `Sizes`, which also say whether training images are packed whole.
-    workers : number of processes; 0: one per core.
+    workers : number of processes; 0: one per core, and none for a few small images, which are decoded here.
     strict : fail on an image that cannot be decoded instead of leaving it out.
     decoding : background of transparent images and range of values; the ranges of the data set are filled in.
     advance : called with the numbers of images as they are processed.
@@ -151,10 +134,10 @@ def pack(
     sizes = size if isinstance(size, Sizes) else Sizes(size)
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.partial")
-    workers = workers or cores()
+    threads = workers or cores()
     with _only_one(out):
-        decoding, scaling = _with_ranges(images, decoding or USUAL, workers)
-        arrays = _begin(images, partial, sizes, decoding, workers)
+        decoding, scaling = _with_ranges(images, decoding or USUAL, threads)
+        arrays = _begin(images, partial, sizes, decoding, threads)
         resumed = sum(int((arrays[f"state_{p}"] != PENDING).sum()) for p in ("train", "test"))
         advance(resumed)
         how: Any = {"sizes": sizes, "decoding": decoding, "workers": workers, "strict": strict}
@@ -295,10 +278,19 @@ def _decode(
 
     An image's state is recorded only after its pixels are in the file.
     """
+    whole = "extent_train" in arrays
     todo = [
-        (part, side, rows)
+        Request(
+            part,
+            side,
+            rows,
+            place_of(arrays[f"x_{part}"]),
+            sizes if part == "test" else replace(sizes, eval_size=0),
+            decoding,
+            place_of(arrays["extent_train"]) if whole and part == "train" else None,
+        )
         for part, side in _sides(images)
-        for rows in _batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))
+        for rows in batches(np.flatnonzero(arrays[f"state_{part}"] == PENDING))
     ]
     reasons: dict[tuple[str, int], str] = {}
     turned = 0
@@ -306,7 +298,6 @@ def _decode(
         return reasons, turned
     done: list[tuple[str, int, int]] = []
     saved = time.monotonic()
-    whole = "extent_train" in arrays
 
     def save() -> None:
         for part in ("train", "test"):
@@ -319,229 +310,26 @@ def _decode(
             arrays[f"state_{part}"].flush()
         done.clear()
 
-    context = multiprocessing.get_context("spawn")
-    with _children_ignore_sigint():  # its semaphores start a process of their own
-        executor = ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=end_with_parent)
-    with executor as pool:
-        waiting: dict[Future[tuple[list[str], int]], tuple[str, Side, list[int]]] = {}
-        ahead = iter(todo)
-        try:
-            while True:
-                for part, side, rows in ahead:  # keep the queue short: CIFAR-10's pixels are sent with the request
-                    x = arrays[f"x_{part}"]
-                    images_or_files = side.pixels if side.pixels is not None else side.files
-                    with _children_ignore_sigint(), _without_script():
-                        future = pool.submit(
-                            decode_rows,
-                            [images_or_files[r] for r in rows],
-                            _place(x),
-                            rows=rows,
-                            sizes=sizes if part == "test" else replace(sizes, eval_size=0),
-                            decoding=decoding,
-                            extents=_place(arrays["extent_train"]) if whole and part == "train" else None,
-                        )
-                    waiting[future] = (part, side, rows)
-                    if len(waiting) >= 2 * workers:
-                        break
-                if not waiting:
-                    break
-                for future in wait(waiting, return_when=FIRST_COMPLETED)[0]:
-                    part, side, rows = waiting.pop(future)
-                    problems, with_orientation = future.result()
-                    turned += with_orientation
-                    for row, problem in zip(rows, problems, strict=True):
-                        if problem and strict:
-                            raise _corrupt(_name(side, row), problem, 1)
-                        if problem:
-                            reasons[part, row] = problem
-                        done.append((part, row, CORRUPT if problem else DECODED))
-                    advance(len(rows))
+    try:
+        with contextlib.closing(decoded(todo, workers)) as outcomes:
+            for request, problems, with_orientation in outcomes:
+                turned += with_orientation
+                for row, problem in zip(request.rows, problems, strict=True):
+                    if problem and strict:
+                        raise _corrupt(_name(request.side, row), problem, 1)
+                    if problem:
+                        reasons[request.part, row] = problem
+                    done.append((request.part, row, CORRUPT if problem else DECODED))
+                advance(len(request.rows))
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     save()
                     saved = time.monotonic()
-        except (BrokenExecutor, MemoryError) as error:
-            pool.shutdown(cancel_futures=True)
-            problem = "a process that decodes images was ended, probably because memory was short"
-            raise WorkError(images.name, problem, "pack with fewer --workers; what is decoded is kept") from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        finally:
-            save()
+    except (BrokenExecutor, MemoryError) as error:
+        problem = "a process that decodes images was ended, probably because memory was short"
+        raise WorkError(images.name, problem, "pack with fewer --workers; what is decoded is kept") from error
+    finally:
+        save()
     return reasons, turned
-
-
-def _batches(rows: np.ndarray[Any, Any]) -> list[list[int]]:
-    return [rows[i : i + _BATCH].tolist() for i in range(0, len(rows), _BATCH)]
-
-
-@contextlib.contextmanager
-def _without_script() -> Iterator[None]:
-    """Start workers in the body without the caller's script.
-
-    A worker that is spawned runs the main script again, up to its `if __name__ == "__main__":`; a script that has none
-    would pack its images once more in every worker, and none would ever decode. Workers need nothing of it.
-    """
-    former = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = former
-
-
-@contextlib.contextmanager
-def _children_ignore_sigint() -> Iterator[None]:
-    """Make workers started in the body ignore SIGINT and SIGHUP from the start.
-
-    Ctrl-C and the end of a terminal reach all its processes; the parent decides how to handle it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def end_with_parent() -> None:
-    """Make a worker exit when its parent process dies; otherwise it would wait for work forever.
-
-    Pillow's log is silenced: what is wrong with an image is said once, with its path.
-    """
-    logging.getLogger("PIL").disabled = True
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked only while the process started
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-_Place = tuple[str, int, tuple[int, ...]]
-"""An array in a file: path, offset, shape."""
-
-
-def _place(array: Any) -> _Place:
-    return array.filename, array.offset, array.shape
-
-
-def decode_rows(
-    images: Sequence[Path | U8],
-    place: _Place,
-    *,
-    rows: Sequence[int],
-    sizes: Sizes,
-    decoding: Decoding,
-    extents: _Place | None = None,
-) -> tuple[list[str], int]:
-    """Decode images into rows of a memory-mapped file; with `extents`, whole images, whose sizes are written there.
-
-    Returns a problem for each image, "" if there is none, and the number of images with an EXIF orientation.
-    """
-    filename, offset, shape = place
-    pixels: Any = np.memmap(filename, np.uint8, "r+", offset, shape)
-    table: Any = None if extents is None else np.memmap(extents[0], "<i8", "r+", extents[1], extents[2])
-    problems, turned = [], 0
-    for image, row in zip(images, rows, strict=True):
-        try:
-            picture, with_orientation = _rgb(image, decoding)
-            if table is None:
-                pixels[row] = _square(picture, sizes)
-            else:
-                pixels[row], table[row] = _whole(picture, sizes.crop_from, shape[1:3])
-            turned += with_orientation
-            problems.append("")
-        except MemoryError:
-            raise
-        except MkfaError as error:
-            problems.append(error.problem)
-        except OSError as error:
-            problems.append(f"cannot be read ({error.strerror or error})"[:200])
-        except Exception as error:  # a decoder may raise anything on a damaged file
-            problems.append(f"is damaged ({error or type(error).__name__})"[:200])
-    return problems, turned
-
-
-def scaled(image: Path | U8, size: int, decoding: Decoding = USUAL) -> U8:
-    """Return an image as (size, size, 3) uint8: shorter side scaled to `size` (bicubic), then centre-cropped.
-
-    Raises as `mkfa.images.decode.open_image` and `to_rgb`.
-    """
-    return _square(_rgb(image, decoding)[0], Sizes(size))
-
-
-def _rgb(image: Path | U8, decoding: Decoding) -> tuple[Any, bool]:
-    """Return an image as a picture of Pillow's in mode RGB, and whether its EXIF orientation is not applied."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings concern odd metadata; an undecodable image raises
-        if isinstance(image, np.ndarray):
-            return Image.fromarray(image).convert("RGB"), False
-        with open_image(image) as opened:
-            return to_rgb(opened, decoding), is_turned(opened)
-
-
-def _square(picture: Any, sizes: Sizes) -> U8:
-    """Return the centre of a picture as (size, size, 3) uint8.
-
-    With `eval_size`, sizes are rounded as by torchvision's Resize and CenterCrop.
-    """
-    from PIL import Image
-
-    size = sizes.size
-    picture = _middle(picture, sizes.eval_size or size)
-    width, height = picture.size
-    short = min(width, height)
-    if sizes.eval_size:
-        wide, high = sizes.eval_size * width // short, sizes.eval_size * height // short
-        left, top = round((wide - size) / 2), round((high - size) / 2)
-    else:
-        scale = size / short
-        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
-        left, top = (wide - size) // 2, (high - size) // 2
-    if (wide, high) != (width, height):
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
-    return np.asarray(picture.crop((left, top, left + size, top + size)), np.uint8)
-
-
-def _whole(picture: Any, crop_from: int, row: Sequence[int]) -> tuple[U8, tuple[int, int, int]]:
-    """Return a whole picture in a row of (height, width), and its extent as in `mkfa.images.domain.Domain`.
-
-    Raises ValueError if it does not fit.
-    """
-    from PIL import Image
-
-    size = fit_size(picture.width, picture.height, crop_from)
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture, np.uint8)
-    exchanged = size[1] > size[0]
-    if exchanged:
-        pixels = pixels.transpose(1, 0, 2)
-    height, width = pixels.shape[:2]
-    if height > row[0] or width > row[1]:
-        raise ValueError(f"it has {size[0]}x{size[1]} pixels, more than its header said")
-    filled = np.pad(pixels, ((0, row[0] - height), (0, row[1] - width), (0, 0)), mode="edge")
-    return filled, (height, width, int(exchanged))
-
-
-def _middle(picture: Any, size: int) -> Any:
-    """Cut the middle out of an image so long that it would not fit into memory once its shorter side is scaled."""
-    short, long = sorted(picture.size)
-    if size * size * long <= MAX_PIXELS * short:
-        return picture
-    keep = min(long, 3 * short + (long - 3 * short) % 2)  # an even number is cut off, so that the centre stays
-    cut = (long - keep) // 2
-    width, height = picture.size
-    return picture.crop((cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut))
 
 
 def _name(side: Side, row: int) -> str:

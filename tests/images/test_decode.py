@@ -17,7 +17,8 @@ from mkfa.images import decode
 from mkfa.images.decode import Decoding, open_image, parse_colour, parse_levels, to_rgb, usual_range
 from mkfa.images.domain_file import DomainError, read_domain
 from mkfa.images.listing import list_folder
-from mkfa.images.pack import pack, scaled
+from mkfa.images.pack import pack
+from mkfa.images.rows import scaled
 
 GREEN = (0, 200, 10)
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)

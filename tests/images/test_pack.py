@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -17,10 +18,12 @@ from PIL import Image
 import mkfa
 from mkfa.errors import MkfaError, WorkError
 from mkfa.images import pack as packing
+from mkfa.images import rows
 from mkfa.images.domain_file import DomainError, domain_digest, read_domain
 from mkfa.images.listing import ImageSet, Side, list_folder
 from mkfa.images.load import describe_domain
-from mkfa.images.pack import pack, scaled
+from mkfa.images.pack import pack
+from mkfa.images.rows import scaled
 from mkfa.storage.result_files import map_arrays
 
 
@@ -89,8 +92,8 @@ def test_a_corrupt_image_is_named_and_left_out_or_refused(folder, tmp_path):
 def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
     whole = read_domain(pack(list_folder(folder), tmp_path / "whole.h5", size=200, workers=1).path).digest
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom mkfa.images import pack as p\n"
-        "from mkfa.images.listing import list_folder\np._SAVE_SECONDS = 0\np._BATCH = 4\n"
+        "import sys, time\nfrom pathlib import Path\nfrom mkfa.images import pack as p, rows\n"
+        "from mkfa.images.listing import list_folder\np._SAVE_SECONDS = 0\nrows._BATCH = 4\n"
         "if __name__ == '__main__':\n"
         "    advance = lambda n: (n and (print(n, flush=True), time.sleep(.05)))\n"
         "    p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=200, workers=1, advance=advance)\n"
@@ -112,8 +115,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(folder, tmp_path):
 def test_ctrl_c_at_any_moment_is_quiet_and_what_was_decoded_is_kept(folder, tmp_path):
     script, out = tmp_path / "run.py", tmp_path / "p.h5"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom mkfa.images import pack as p\n"
-        "from mkfa.images.listing import list_folder\np._BATCH = 1\n"
+        "import sys\nfrom pathlib import Path\nfrom mkfa.images import pack as p, rows\n"
+        "from mkfa.images.listing import list_folder\nrows._BATCH = 1\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        p.pack(list_folder(Path(sys.argv[1])), Path(sys.argv[2]), size=400, workers=2,\n"
@@ -180,15 +183,38 @@ def test_what_cannot_be_packed_is_refused_before_any_work(folder, tmp_path, monk
     assert not (tmp_path / ".q.h5.partial").exists()
 
 
+def test_a_few_images_are_decoded_here_with_equal_results(folder, tmp_path, monkeypatch):
+    (folder / "train" / "a" / "broken.png").write_bytes(b"no image")
+    images, started = list_folder(folder), []
+
+    class Counted(rows.ProcessPoolExecutor):
+        def __init__(self, *words, **more):
+            started.append(words)
+            super().__init__(*words, **more)
+
+    monkeypatch.setattr(rows, "ProcessPoolExecutor", Counted)
+    here = pack(images, tmp_path / "here.h5", size=8)
+    assert not started and [name.endswith("a/broken.png") for name in here.skipped] == [True]
+    there = pack(images, tmp_path / "there.h5", size=8, workers=1)
+    assert len(started) == 1 and replace(here, path=there.path) == there
+    assert read_domain(here.path).digest == read_domain(there.path).digest
+    monkeypatch.setattr(rows, "FEW_IMAGES", 3)
+    pack(images, tmp_path / "many.h5", size=8)
+    monkeypatch.setattr(rows, "FEW_IMAGES", 1000)
+    monkeypatch.setattr(rows, "FEW_BYTES", 100)
+    pack(images, tmp_path / "large.h5", size=8)
+    assert len(started) == 3
+
+
 def test_a_process_that_was_ended_is_said_and_packing_goes_on(folder, tmp_path, monkeypatch):
-    class Ended(packing.ProcessPoolExecutor):
+    class Ended(rows.ProcessPoolExecutor):
         def submit(self, *words, **more):
             future = super().submit(os._exit, 1) if 16 in more.get("rows", ()) else super().submit(*words, **more)
             return future
 
-    monkeypatch.setattr(packing, "_BATCH", 8)
+    monkeypatch.setattr(rows, "_BATCH", 8)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "ProcessPoolExecutor", Ended)
+        patch.setattr(rows, "ProcessPoolExecutor", Ended)
         with pytest.raises(WorkError, match=r"memory was short; pack with fewer --workers; what is decoded is kept"):
             pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
     done = pack(list_folder(folder), tmp_path / "p.h5", size=8, workers=1)
