@@ -213,6 +213,12 @@ def _are_networks(paths: Sequence[Path]) -> bool:
 
 
 def _stripped(name: str) -> str:
+    """Return a file's name without the ending of a format, by which forms of one network are known as such.
+
+    The names of banks follow another rule (`mkfa.readers.harvesting.network_name`) and must: net.weights.h5 and
+    net.keras are forms of "net", but a bank of the first has always been called "net.weights"; and a file of an unknown
+    ending, whose bank is named without it, is no form of a checkpoint.
+    """
     if shard := shard_name(name):
         return shard.stem
     name = name.removesuffix(".tar")

@@ -161,7 +161,11 @@ def repository_of_page(source: str) -> str:
 
 def network_name(source: str | nn.Module | Mapping[str, Any]) -> str:
     """Return the default name of a network's bank: the stem of a file, the name of a folder, a timm name, the last
-    part of a repository with its revision, the architecture or class of a network in memory."""
+    part of a repository with its revision, the architecture or class of a network in memory.
+
+    Of a file's name the last ending goes, whatever it is. `mkfa.readers.folders` takes off the endings of formats only,
+    and all of ".weights.h5"; with that rule here, banks that were made before would get other names.
+    """
     if not isinstance(source, str):
         if isinstance(source, Mapping):
             return "state_dict"

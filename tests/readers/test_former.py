@@ -335,6 +335,7 @@ def test_revisions_of_a_repository_are_networks_of_their_own(hub):
 def test_a_checkpoint_that_timm_calls_tar_is_named_without_both_endings():
     assert network_name("/runs/model_best.pth.tar") == "model_best"
     assert network_name("net.v2.safetensors") == "net.v2" and network_name("/runs/.tar") == ".tar"
+    assert network_name("/runs/net.weights.h5") == "net.weights"  # as ever; in a folder it is "net"
 
 
 def test_a_repository_that_moved_is_said_and_replaced_only_by_force(hub, tmp_path):
