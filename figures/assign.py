@@ -123,4 +123,5 @@ def _draw_pair(above: Axes, below: Axes, example: Example, width: float) -> None
         ax.axis("on")
         draw_filter(ax, values, limit=limit)
     above.set_title(f"{example.r2:.2f}", pad=2, fontsize=7)
-    below.set_xlabel(wrapped(example.title, width, SMALL), fontsize=SMALL, labelpad=2)
+    room = 0.8 * width  # what labels leave of it, with a gap to the neighbour's caption
+    below.set_xlabel(wrapped(example.title, room, SMALL), fontsize=SMALL, labelpad=2)

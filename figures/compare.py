@@ -118,11 +118,19 @@ def _curves(ax: Axes, data: Comparison, kind: KindComparison) -> None:
 def _places(ax: Axes, kind: KindComparison) -> None:
     """Draw where each measure lies between floor (0) and ceiling (1), with its interval and the other nulls.
 
+    A measure whose floor lies among the draws of the ceiling has no place, and no row: the title names it.
+
     Nothing falls off the axis: an arrowhead at the edge stands for a value beyond it, and the value is written there;
     an interval that goes on beyond the edge ends in an open arrowhead.
     """
     left, right = LIMITS
-    judged = [i for i, name in enumerate(kind.measures) if name not in kind.all_filters]
+    judged = [i for i in range(len(kind.measures)) if np.isfinite(kind.fraction[i])]
+    without = [name for i, name in enumerate(kind.measures) if i not in judged and name not in kind.all_filters]
+    more = "" if not without else f"\nno place: {without[0]}" + (f", {len(without) - 1} more" if without[1:] else "")
+    if not judged:
+        ax.set_axis_off()
+        ax.set_title(f"each measure{more}", loc="left")
+        return
     rows = np.arange(len(judged))[::-1]
     floor, place = kind.floor[judged], kind.fraction[judged]
     gap = kind.ceiling[judged] - floor
@@ -145,8 +153,8 @@ def _places(ax: Axes, kind: KindComparison) -> None:
             else:
                 outside.append((abs(places[at]), places[at], null_look(name).colour))
         for _, beyond, colour in sorted(outside)[-1:]:  # the farthest: more than one would cover one another
-            more = f" (+{len(outside) - 1})" if len(outside) > 1 else ""
-            beyond_axis(ax, beyond, row + 0.3, text=f"{beyond:.1f}{more}", colour=colour, margin=True)
+            others = f" (+{len(outside) - 1})" if len(outside) > 1 else ""
+            beyond_axis(ax, beyond, row + 0.3, text=f"{beyond:.1f}{others}", colour=colour, margin=True)
     inside = (place >= left) & (place <= right)
     ax.plot(place[inside], rows[inside], "o", color="black", ms=3.5, zorder=4)
     for row, value in zip(rows[~inside], place[~inside], strict=True):
@@ -155,7 +163,7 @@ def _places(ax: Axes, kind: KindComparison) -> None:
     ax.axvline(0, color="black", lw=0.7, ls="--", zorder=1)
     ax.set_yticks(rows, [kind.measures[i] for i in judged])
     ax.set_xlabel(f"0: floor, 1: {kind.ceiling_null}\n← more alike")
-    ax.set_title("each measure,\n95 % interval;\nstrokes: nulls", loc="left")
+    ax.set_title(f"each measure,\n95 % interval;\nstrokes: nulls{more}", loc="left")
 
 
 def draw_matrix(data: Sequence[BankMatrix], fig: Figure | SubFigure | None = None, *, width: str = "page") -> Figure:

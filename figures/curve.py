@@ -91,9 +91,10 @@ def _draw_panels(canvas: Figure | SubFigure, curve: Curve, width: float) -> None
     limits, narrow = _closer(arms), width < NARROW
     panels = 2 if limits else 1
     axes = canvas.subplots(*((panels, 1) if narrow else (1, panels)), squeeze=False).ravel().tolist()
-    _draw_curve(axes, curve, arms, width / (1 if narrow else panels))
     if limits:
         axes[1].set_ylim(*limits)
+    _draw_curve(axes, curve, arms, width / (1 if narrow else panels))
+    if limits:
         axes[1].set_title("the same, closer", loc="right", fontsize=8)
         _mark_points_below(axes[1], arms, width / (1 if narrow else panels))
     if arms and narrow:
@@ -135,8 +136,8 @@ def _mark_points_below(ax: Axes, arms: Mapping[str, Sequence[Cell]], width: floa
 
 
 def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[Cell]], width: float) -> None:
-    for ax in axes:
-        _draw_arms(ax, curve, arms)
+    for i, ax in enumerate(axes):
+        _draw_arms(ax, curve, arms, bottom=ax.get_ylim()[0] if i else -np.inf)
     _draw_chance(axes[0], curve)
     gap = "\n" if width_of(axes[0].figure, "page") < NARROW and len(axes) > 1 else " "
     base = f"{100 * curve.base.mean:.1f} %"
@@ -147,7 +148,8 @@ def _draw_curve(axes: Sequence[Axes], curve: Curve, arms: Mapping[str, Sequence[
     axes[0].set_title(wrapped(title, 0.8 * width), loc="left")
 
 
-def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> None:
+def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]], *, bottom: float) -> None:
+    """Draw lines, points and spreads. A bar that goes on below the bottom ends there in an open arrowhead."""
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     spread = 0.0 if np.isnan(curve.base.std) else 100 * curve.base.std
     if spread:
@@ -170,7 +172,12 @@ def _draw_arms(ax: Any, curve: Curve, arms: Mapping[str, Sequence[Cell]]) -> Non
         if len(arms) <= MOST_BANDS:
             ax.fill_between(x, y - spread, y + spread, color=look.colour, alpha=0.12, linewidth=0, zorder=2)
         else:
-            ax.vlines(x, y - spread, y + spread, color=look.colour, linewidth=0.9, zorder=2)
+            inside = y >= bottom  # of points below, `_mark_points_below` has the values
+            x, low, high = x[inside], (y - spread)[inside], (y + spread)[inside]
+            ax.vlines(x, np.maximum(low, bottom), high, color=look.colour, linewidth=0.9, zorder=2)
+            if len(cut := x[low < bottom]):
+                edge = np.full(len(cut), bottom)
+                ax.plot(cut, edge, "v", color=look.colour, mfc="white", ms=3.5, ls="none", clip_on=False, zorder=4)
     numbers = sorted({c.layers for c in curve.cells})
     if len(numbers) <= 20:
         ax.set_xticks(numbers, [str(n) if len(numbers) <= 12 or n % 2 == 0 else "" for n in numbers])

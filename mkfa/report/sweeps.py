@@ -181,7 +181,8 @@ def _sensitivity(where: str, one: Mapping[str, Any]) -> str:
     drop, distance, detectable = (number(one.get(key)) for key in ("drop", "distance", "detectable"))
     if drop is None:
         return ""
-    tied = [tuple(pair) for pair in one.get("tied") or () if isinstance(pair, list | tuple) and len(pair) == 2]
+    given = one.get("tied")
+    tied = [pair for pair in given if isinstance(pair, list) and len(pair) == 2] if isinstance(given, list) else []
     worst = [(one.get("worst_arm"), one.get("worst_layers")), *tied]
     arms = joined(f"{text(arm)} at {counted(whole(layers), 'layer')}" for arm, layers in worst)
     said = f"Sensitivity{where}: the worst arm{'s' * bool(tied)}, {arms}, "

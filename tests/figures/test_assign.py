@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from mkfa.figures.assign import draw
 from mkfa.patterns.assigning import assign
 from mkfa.patterns.summary import CURVE, examples, summarise
+
+TITLES = ("central d/dx", "T - g Laplacian")
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +50,23 @@ def test_a_filter_and_its_model_share_a_scale_centred_at_zero(data):
         low, high = above.images[0].get_clim()
         assert low == -high and below.images[0].get_clim() == (low, high)
     assert [ax.get_title() for ax in axes[:n]] == [f"{e.r2:.2f}" for e in pairs]
+
+
+def test_captions_of_neighbours_do_not_touch_in_a_column(data, monkeypatch):
+    """The longest captions that stand on a line of their own, all beside each other."""
+    from mkfa.figures import assign as module
+
+    def named(found):
+        return tuple(tuple(replace(e, title=title) for e in side) for side, title in zip(found, TITLES, strict=True))
+
+    monkeypatch.setattr(module, "examples", lambda assignment: named(examples(assignment)))
+    figure = draw(data, width="column")
+    figure.canvas.draw()
+    axes = [ax for ax in figure.subfigs[-1].axes if ax.get_xlabel()]
+    assert {ax.get_xlabel().replace("\n", " ") for ax in axes} == set(TITLES)
+    rows = {}
+    for ax in axes:
+        rows.setdefault(round(ax.bbox.y0), []).append(ax.xaxis.label.get_window_extent())
+    for boxes in rows.values():
+        boxes.sort(key=lambda box: box.x0)
+        assert len(boxes) > 1 and all(right.x0 - left.x1 > 3 for left, right in pairwise(boxes))

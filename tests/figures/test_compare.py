@@ -74,6 +74,21 @@ def test_values_beyond_the_axis_and_layers_without_filters_are_marked(three: Com
     figure.draw_without_rendering()
 
 
+def test_a_measure_without_a_place_has_no_row_and_is_named(three: Comparisons):
+    result = three.done[0]
+    kind = result.kinds[0]
+    fraction = kind.fraction.copy()
+    fraction[[0, 4]] = np.nan
+    figure = draw(replace(result, kinds=(replace(kind, fraction=fraction),)))
+    figure.draw_without_rendering()
+    places = figure.axes[2]
+    kept = [name for i, name in enumerate(kind.measures) if i not in (0, 4) and name != "pca_kl"]
+    assert [t.get_text() for t in places.get_yticklabels()] == kept
+    assert places.get_title(loc="left").endswith(f"\nno place: {kind.measures[0]}, 1 more")
+    none = replace(kind, fraction=np.full_like(fraction, np.nan))
+    assert not draw(replace(result, kinds=(none,))).axes[2].axison
+
+
 def test_values_of_nulls_beyond_the_axis_cover_nothing(three: Comparisons):
     result = three.done[0]
     kind = result.kinds[0]

@@ -80,6 +80,36 @@ def test_values_below_the_closer_panel_do_not_touch(width, layers, named):
     assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
 
 
+def test_a_bar_that_goes_on_below_the_closer_panel_ends_there_in_an_open_arrowhead():
+    """delta: 5 +- 10 points below the base at one layer, 60 at two; the others within 4."""
+    spread = {0: -0.1 / 2**0.5, 1: 0.1 / 2**0.5}
+    arms = {"transfer": (-0.02, -0.03), "selffer": (-0.01, -0.01), "random": (-0.03, -0.04), "delta": (-0.03, -0.6)}
+    runs = [
+        RunRecord(
+            "a",
+            "b",
+            arm,
+            layers,
+            seed,
+            RunResult.of({"state": "done", "top1_last": 0.7 + drops[layers - 1] + (arm == "delta") * spread[seed]}),
+        )
+        for arm, drops in arms.items()
+        for layers in (1, 2)
+        for seed in (0, 1)
+    ]
+    base = RunResult.of({"state": "done", "top1_last": 0.7})
+    runs += [RunRecord("", "b", "baseline", 0, seed, base) for seed in (0, 1)]
+    figure = draw(make_curve(runs, parameters=P))
+    closer, bottom = figure.axes[1], figure.axes[1].get_ylim()[0]
+    assert bottom > -13
+    bars = [segment for c in closer.collections for segment in getattr(c, "get_segments", list)()]
+    assert min(low for (_, low), _ in bars) == bottom and len(bars) == 7  # none of delta's point below the panel
+    heads = [line for line in closer.lines if line.get_marker() == "v" and line.get_markerfacecolor() == "white"]
+    assert [list(line.get_ydata()) for line in heads] == [[bottom]]
+    figure.canvas.draw()
+    assert closer.bbox.width > 100  # the layout holds
+
+
 def test_where_all_arms_fall_alike_one_panel_shows_them():
     assert len(draw(_curve(-0.08)).axes) == 1
     assert len(draw(_curve(-0.5, transfer=-0.4)).axes) == 1
