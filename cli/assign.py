@@ -218,10 +218,10 @@ def _most_frequent(titles: Sequence[str], shares: Sequence[float]) -> str:
 def _sentences(summary: AssignmentSummary) -> list[str]:
     chosen = summary.whole[0]
     hardest = least(summary.whole, lambda c: c.beyond)
-    strict = joined(c.null for c in hardest)
+    strict = joined(c.null for c in hardest) + " filters"
     lines = [
         f"{_share(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
-        f"(chance: 1 %); against {strict} filters, the hardest null{'s' * (len(hardest) > 1)}, "
+        f"(chance: 1 %); against {strict}, the hardest null{'s' * (len(hardest) > 1)}, "
         f"{_share(hardest[0].beyond)}.",
         f"Median p of a filter's R² under {summary.null}: "
         f"{', '.join(f'{k.kind} {k.median_p:.2g}' for k in summary.kinds)}.",

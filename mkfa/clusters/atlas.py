@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
-from mkfa.clusters.count import NULLS, Choice, choose_clusters, counts_tried, find_null, null_clouds, pair_rand
+from mkfa.clusters.count import (
+    NULLS,
+    Choice,
+    check_draws,
+    choose_clusters,
+    counts_tried,
+    find_null,
+    null_clouds,
+    pair_rand,
+)
 from mkfa.clusters.lines import LineClusters, assign_lines, cluster_lines, halves, subsample
 from mkfa.clusters.map import DensityClusters, density_clusters, map_filters
 from mkfa.clusters.pool import DEPTHS, Pool, pool_banks
@@ -262,6 +271,7 @@ def build_atlas(
         raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")
     if clusters is not None and clusters < 1:
         raise MkfaError("clusters", counted(clusters, "cluster is too few", "clusters are too few"), "give at least 1")
+    check_draws(draws)
     pool = pool_banks(banks, kernel_size=kernel_size)
     _check(pool, clusters, sample)
     total = len(counts_tried(min(len(pool.independent), sample), clusters))

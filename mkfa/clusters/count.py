@@ -144,9 +144,7 @@ def choose_clusters(  # noqa: PLR0913 (options are keywords)
     UnknownNameError
         Unknown null.
     """
-    if nulls < NULLS:
-        few = counted(nulls, "null cloud is", "null clouds are")
-        raise MkfaError("draws", f"{few} too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
+    check_draws(nulls)
     rng = np.random.default_rng(seed)
     rows = subsample(len(vector), sample, rng)
     cloud = vector[rows]
@@ -210,6 +208,13 @@ def pair_rand(labels: Sequence[NDArray[np.integer]]) -> F64:
 
     pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return np.array([adjusted_rand_score(a, b) for a, b in pairs], dtype=np.float64)
+
+
+def check_draws(nulls: int) -> None:
+    """Refuse so few null clouds that p cannot reach `ALPHA`."""
+    if nulls < NULLS:
+        few = counted(nulls, "null cloud is", "null clouds are")
+        raise MkfaError("draws", f"{few} too few: p cannot reach {ALPHA}", f"give at least {NULLS}")
 
 
 def find_null(name: str) -> Null:

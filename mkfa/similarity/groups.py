@@ -41,6 +41,7 @@ from mkfa.similarity.settings import BANDWIDTH, PRIMARY, make_settings
 from mkfa.stats.grouped_distances import dispersion, permanova, principal_coordinates, variance_components
 from mkfa.stats.p_values import holm, p_text
 from mkfa.threads import one_thread
+from mkfa.words import counted
 
 Groups = Mapping[str, Banks]
 
@@ -471,24 +472,25 @@ def _notes(
         text = (
             f"{', '.join(family)}: one parent, so that {family[0]} counts for them: filters of the same channel have "
             f"mean |cos| {same}, with channels permuted {other} "
-            f"(p <= {p_text(max(t.p for t in tests))}, {tests[0].m} permutations, seed {seed})"
+            f"(p <= {p_text(max(t.p for t in tests))}, {counted(tests[0].m, 'permutation')}, seed {seed})"
         )
         across = dict.fromkeys(group[name] for name in family)
         yield text + (f"; they stand in {' and '.join(across)}" if len(across) > 1 else "")
-    pairs = len(members) * (len(members) - 1) // 2
+    pairs = counted(len(members) * (len(members) - 1) // 2, "pair")
     if parents.unlike:
         same, other = (_span(values) for values in zip(*parents.unlike, strict=True))
         tested = ""
         if parents.tested:
             p = p_text(min(t.p for t in parents.tested))
-            tested = f"; {len(parents.tested)} of them, less clear, p >= {p} ({PERMUTATIONS} permutations, seed {seed})"
+            how = f"{counted(PERMUTATIONS, 'permutation')}, seed {seed}"
+            tested = f"; {len(parents.tested)} of them, less clear, p >= {p} ({how})"
         yield (
-            f"No common parent was found in {len(parents.unlike)} of {pairs} pairs of banks: in up to {_MARKS} layers "
+            f"No common parent was found in {len(parents.unlike)} of {pairs} of banks: in up to {_MARKS} layers "
             f"of each, filters of the same channel have mean |cos| {same}, those of other channels {other}{tested}"
         )
     if parents.untold:
         yield (
-            f"Whether banks have a common parent cannot be told in {parents.untold} of {pairs} pairs: none of the "
+            f"Whether banks have a common parent cannot be told in {parents.untold} of {pairs}: none of the "
             f"{_MARKS} layers that are kept of each has the same shape and place in both"
         )
 

@@ -84,7 +84,8 @@ class Lineage(ByContent):
         if self.found:
             return (
                 f"{a} and {b} have a common parent (one was trained from the other, or both from the same initial "
-                f"weights): in {self.layers} of {counted(self.of, 'layer')} {likeness}; they are not independent evidence"
+                f"weights): in {self.layers} of {counted(self.of, 'layer')} {likeness}; they are not independent "
+                "evidence"
             )
         needed = self.permuted + EXCESS * (1 - self.permuted)
         return (
