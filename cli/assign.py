@@ -12,8 +12,8 @@ from mkfa.cli.shared.outputs import Output
 from mkfa.cli.shared.printing import print_table, say
 from mkfa.cli.shared.progress import shown
 from mkfa.nulls.draws import NULLS
-from mkfa.several import joined, least
-from mkfa.words import counted
+from mkfa.several import least
+from mkfa.words import counted, listed
 
 if TYPE_CHECKING:
     from mkfa.banks.quality import LayerQualities
@@ -218,7 +218,7 @@ def _most_frequent(titles: Sequence[str], shares: Sequence[float]) -> str:
 def _sentences(summary: AssignmentSummary) -> list[str]:
     chosen = summary.whole[0]
     hardest = least(summary.whole, lambda c: c.beyond)
-    strict = joined(c.null for c in hardest) + " filters"
+    strict = listed(c.null for c in hardest) + " filters"
     lines = [
         f"{_share(chosen.beyond)} of the filters fit a pattern better than 99 % of {chosen.null} filters do "
         f"(chance: 1 %); against {strict}, the hardest null{'s' * (len(hardest) > 1)}, "

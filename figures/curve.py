@@ -15,8 +15,7 @@ from mkfa.figures.style import NARROW, SMALL, in_few_words, new_figure, refuse_b
 from mkfa.results.cells import Cell
 from mkfa.results.contrasts import series_of
 from mkfa.results.curve import Curve
-from mkfa.several import joined
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -245,7 +244,7 @@ def _title(curve: Curve) -> str:
     sensitivity = curve.sensitivity
     if sensitivity is None:
         return line
-    where = joined(f"{arm} at {layers}" for arm, layers in sensitivity.worst)
+    where = listed(f"{arm} at {layers}" for arm, layers in sensitivity.worst)
     if np.isfinite(sensitivity.distance):
         resolution = f", resolution {100 * sensitivity.detectable:.1f} points" if sensitivity.detectable > 0 else ""
         return f"{line}; sensitivity {sensitivity.distance:.1f} SD ({where}){resolution}"

@@ -1,4 +1,4 @@
-"""One thing or several: what verbs read where they take several banks, names or paths, and how sentences name them."""
+"""One thing or several: what verbs read where they take several banks, names or paths."""
 
 from __future__ import annotations
 
@@ -21,18 +21,6 @@ def as_several(given: Any) -> tuple[Any, ...]:
     """
     alone = isinstance(given, str | bytes) or dataclasses.is_dataclass(given) or not isinstance(given, Iterable)
     return (given,) if alone else tuple(given)
-
-
-def joined(names: Iterable[str]) -> str:
-    """Return names as a sentence lists them.
-
-    Examples
-    --------
-    >>> joined(["mmd"]), joined(["mmd", "energy", "angles"])
-    ('mmd', 'mmd, energy and angles')
-    """
-    items = list(names)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def least(things: Iterable[T], key: Callable[[T], float]) -> list[T]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mkfa.cli.shared.printing import print_table, say
-from mkfa.several import joined
 from mkfa.training.spec import TRAINING_VERSION
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 if TYPE_CHECKING:
     from mkfa.results.contrasts import Contrast
@@ -231,7 +230,7 @@ def sensitivity(found: Any) -> str:
     """Return the sentence on what the experiment could have seen."""
     if found is None:
         return "Sensitivity: unknown, nothing is done."
-    where = joined(f"{arm} at {counted(layers, 'layer')}" for arm, layers in found.worst)
+    where = listed(f"{arm} at {counted(layers, 'layer')}" for arm, layers in found.worst)
     where += f", {100 * found.drop:.1f} points below the base"
     beyond = _beyond(found)
     if found.distance != found.distance:

@@ -15,10 +15,11 @@ import numpy as np
 
 from mkfa.evidence.run_table import RunTable
 from mkfa.results.image_error import NONE, Answers, error_of_difference
-from mkfa.several import joined, least
+from mkfa.several import least
 from mkfa.stats.equivalence import SIDE, p_above, p_below
 from mkfa.stats.intervals import POWER, ROUNDING, Welch, mean, of_shares, one_sample, welch
 from mkfa.training.spec import BASE
+from mkfa.words import listed
 
 MOST_SEEDS = 1000
 """Beyond this many seeds a difference is too near its margin to be decided."""
@@ -291,7 +292,7 @@ def control_drop(table: RunTable, target: str, controls: Sequence[str], *, layer
     if base is None or not worst:
         return math.nan, ""
     lowest = least(worst, lambda pair: pair[0])
-    return mean(list(base.top1.values())) - lowest[0][0], f"{joined(arm for _, arm in lowest)} on {target}"
+    return mean(list(base.top1.values())) - lowest[0][0], f"{listed(arm for _, arm in lowest)} on {target}"
 
 
 def controls_in_words(controls: Sequence[str]) -> str:

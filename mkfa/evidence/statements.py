@@ -32,10 +32,10 @@ from mkfa.evidence.effects import (
     slope_effect,
 )
 from mkfa.evidence.run_table import RunTable
-from mkfa.several import joined, least
+from mkfa.several import least
 from mkfa.stats.equivalence import SIDE, tost
 from mkfa.stats.intervals import POWER, mean, of_shares, one_sample
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 POINT = 0.01
 """One point of top-1, as a share."""
@@ -188,7 +188,7 @@ def _spread(units: Sequence[Effect]) -> str:
     if len(units) < 2 or any(e.printed for e in units):
         return ""
     low, high = least(units, lambda e: e.difference), least(units, lambda e: -e.difference)
-    ends = [f"{100 * some[0].difference:+.1f} ({joined(e.label for e in some)})" for some in (low, high)]
+    ends = [f"{100 * some[0].difference:+.1f} ({listed(e.label for e in some)})" for some in (low, high)]
     text = f"from {' to '.join(ends)}"
     test = one_sample([e.difference for e in units]).of_shares()
     if math.isnan(test.half_width):

@@ -184,6 +184,7 @@ def end_with_parent() -> None:
 
 
 def place_of(array: Any) -> Place:
+    """Return where a memory-mapped array is, so that another process can map it."""
     return array.filename, array.offset, array.shape
 
 

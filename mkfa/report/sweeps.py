@@ -12,8 +12,7 @@ from mkfa.report.inputs import Found
 from mkfa.report.values import mapping, number, numbers, pairs, rows, text, texts, whole
 from mkfa.results.archive import command_without_places
 from mkfa.results.trends import Trend, tell_trend
-from mkfa.several import joined
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 _CELL = ("mean", "std", "relative", "half_width")
 _SETTINGS = ("source", "target", "arch", "what", "seeds", "network_layers", "source_arch", "arm")
@@ -184,7 +183,7 @@ def _sensitivity(where: str, one: Mapping[str, Any]) -> str:
     given = one.get("tied")
     tied = [pair for pair in given if isinstance(pair, list) and len(pair) == 2] if isinstance(given, list) else []
     worst = [(one.get("worst_arm"), one.get("worst_layers")), *tied]
-    arms = joined(f"{text(arm)} at {counted(whole(layers), 'layer')}" for arm, layers in worst)
+    arms = listed(f"{text(arm)} at {counted(whole(layers), 'layer')}" for arm, layers in worst)
     said = f"Sensitivity{where}: the worst arm{'s' * bool(tied)}, {arms}, "
     said += f"lie{'s' * (not tied)} {100 * drop:.1f} points {'below' if drop >= 0 else 'from'} the base"
     said += "" if distance is None else f", {distance:.1f} standard deviations over seeds"

@@ -16,9 +16,9 @@ from mkfa.arms.arms import ARMS
 from mkfa.frozen import ByContent
 from mkfa.results.image_error import NONE, Answers, error_of_difference
 from mkfa.results.record import RunRecord
-from mkfa.several import joined, least
+from mkfa.several import least
 from mkfa.stats.intervals import mean, welch
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -91,7 +91,7 @@ class Sensitivity(ByContent):
     @property
     def worst_arms(self) -> str:
         """The arms of these cells, as a sentence lists them."""
-        return joined(dict.fromkeys(arm for arm, _ in self.worst))
+        return listed(dict.fromkeys(arm for arm, _ in self.worst))
 
 
 def make_cell(runs: Sequence[RunRecord], base: Sequence[float], *, base_runs: Sequence[RunRecord] = ()) -> Cell:
