@@ -42,7 +42,7 @@ def atlas(
 ) -> None:
     """Which clusters do the filters of banks form, and who has which?
 
-    Filters are grouped up to gain, offset and sign; the number of clusters is held against a null.
+    Filters are grouped up to gain, offset and sign; the number of clusters is judged by a null.
     """
     from mkfa.clusters.atlas import build_atlas
     from mkfa.figures.atlas import draw

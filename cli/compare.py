@@ -109,7 +109,7 @@ def _refuse_beside_groups(names: Sequence[str], nulls: str | None, threshold: fl
     from mkfa.errors import MkfaError
 
     if names:
-        raise MkfaError(names[0], "stands in no group", "put every bank into a --group, or leave out --group")
+        raise MkfaError(names[0], "is in no group", "put every bank into a --group, or leave out --group")
     if nulls is not None:
         raise MkfaError("--nulls", "is for pairs of banks; groups are compared with one another", "leave it out")
     if threshold != 0.9:

@@ -53,7 +53,7 @@ def domains(context: typer.Context, as_json: Json = False) -> None:
     print_table("Domains", columns, [[row[key] for key in keys] for row in rows], left=3)
     say(f"Data sets are looked for in {datasets_folder()}", wrap=False)
     if any(row["state"] == "missing" for row in rows):
-        say("MB: size of the download, roughly. A missing one says how to get it when it is used, and so does --json.")
+        say("MB: rough size of the download. How to get a missing set is said when it is used, and by --json.")
 
 
 def pack(

@@ -15,7 +15,7 @@ from mkfa.cli.shared.printing import print_json, print_list, print_table, say, s
 from mkfa.cli.shared.streams import emit
 from mkfa.errors import printable
 from mkfa.training.spec import TRAINING_VERSION
-from mkfa.words import counted
+from mkfa.words import counted, listed
 
 if TYPE_CHECKING:
     from mkfa.results.differences import RunComparison
@@ -232,7 +232,8 @@ def _print_groups(tables: Sequence[GroupTable]) -> None:
         title = "Runs" + (f": {', '.join(parts)}" if parts else "")
         images = f", {counted(table.test_images, 'test image')}" if table.test_images else ""
         chance = f"Chance {table.chance:.3f}{images}." if table.chance == table.chance else ""
-        split = f"Split by {', '.join(table.added)} too, as runs differ in it." if table.added else ""
+        which = "them" if len(table.added) > 1 else "it"
+        split = f"Split by {listed(table.added)} too, as runs differ in {which}." if table.added else ""
         print_table(
             title,
             (*table.columns, "n", "top-1", "SD", "change", "±"),

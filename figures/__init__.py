@@ -29,7 +29,7 @@ def inches(width: str) -> float:
     3.4
     """
     if width not in WIDTHS:
-        raise MkfaError(f"width {width}", "is no width of a figure", f"choose {' or '.join(WIDTHS)}")
+        raise MkfaError(f"width {width}", "is not a width of a figure", f"choose {' or '.join(WIDTHS)}")
     return WIDTHS[width]
 
 

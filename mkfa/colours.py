@@ -113,7 +113,7 @@ ARMS: Mapping[str, Look] = {
 
 
 _NO_NULLS = {"own": Look("#000000", DASHED, "o"), "delta": Look("#000000", DOTTED, "P")}
-"""Controls of a graft that are no nulls: the network's own filters, and the identity."""
+"""Controls of a graft that are not nulls: the network's own filters, and the identity."""
 
 
 def null_look(null: str) -> Look:
@@ -168,7 +168,7 @@ def bank_looks(names: Iterable[str]) -> dict[str, Look]:
 def arm_looks(names: Iterable[str]) -> dict[str, Look]:
     """Return a look for each arm or series, all different.
 
-    An arm with a number has the colour of its family. Names that are no arms get the categories that are left.
+    An arm with a number has the colour of its family. Names that are not arms get the categories that are left.
 
     Examples
     --------

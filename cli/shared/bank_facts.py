@@ -69,7 +69,7 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     )
     for label, value in facts:
         if value:
-            say(f"  {label:15} {value}")
+            say(f"  {label:15} {value}", wrap=" " in str(value), hang=18)
     if len(origin.doubtful) > FEW:
         more = counted(len(origin.doubtful) - FEW, "more layer")
         say(f"  {'doubtful':15} and {more}; 'mkfa show --json' lists all")

@@ -57,14 +57,17 @@ def print_list(kind: str, name: str, rows: Any, **more: Any) -> None:
     print_json(heading(kind) | {name: rows} | more)
 
 
-def say(text: str, *, wrap: bool = True) -> None:
-    """Print prose (no markup), wrapped to the terminal; a line with a path or a command is left whole."""
+def say(text: str, *, wrap: bool = True, hang: int = 0) -> None:
+    """Print prose (no markup), wrapped to the terminal; a line with a path or a command is left whole.
+
+    Further lines begin as the first one does, or after `hang` spaces.
+    """
     line = clean(text.strip("\n"))
     SAID.info("%s", line)
     if VOICE.quiet:
         return
     before, after = (len(text) - len(text.lstrip("\n")), len(text) - len(text.rstrip("\n"))) if line else (0, 0)
-    emit("\n" * before + (_wrapped(line) if wrap else line) + "\n" * after)
+    emit("\n" * before + (_wrapped(line, hang) if wrap else line) + "\n" * after)
 
 
 def clean(text: str, *, err: bool = False) -> str:
@@ -73,8 +76,8 @@ def clean(text: str, *, err: bool = False) -> str:
     return text if encodes(text, err=err) else degrade(text)
 
 
-def _wrapped(line: str) -> str:
-    indent = line[: len(line) - len(line.lstrip())]
+def _wrapped(line: str, hang: int = 0) -> str:
+    indent = " " * (hang or len(line) - len(line.lstrip()))
     width = min(terminal_width(), PROSE)
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True

@@ -3,7 +3,7 @@
 python -m mkfa.bundling.base_runs --runs FOLDER --out data
 
 The runs are trained where they are not done (minutes each on one core). Each image set has a seed of its own, since
-networks of one seed start from the same weights and would have a common parent. They are no published networks: they
+networks of one seed start from the same weights and would have a common parent. They are not published networks: they
 are there so that a ConvNeXt of one's own, or any network of 7x7 filters, can be compared with something at once.
 """
 

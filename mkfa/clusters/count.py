@@ -283,7 +283,10 @@ def pooling(null: str, layer: I64 | None, *, found: bool) -> str:
 
 def described(null: str) -> str:
     """Return in words what the clouds of a null are."""
-    moments = {"covariance": "filters of the same second moments", STRICT: "filters of each layer's second moments"}
+    moments = {
+        "covariance": "filters with the bank's second moments",
+        STRICT: "filters with the second moments of each layer",
+    }
     return moments.get(null, f"filters of the null {null}")
 
 

@@ -33,7 +33,7 @@ R2 = 0.9
 DRAWS = 2000
 """Null filters drawn for a bank's share."""
 LEAST = 5
-"""Smallest kernels that take part: eight patterns with gain and offset nearly span all 3x3 filters."""
+"""Smallest kernels that are used: eight patterns with gain and offset nearly span all 3x3 filters."""
 COMPARED = 999
 """Draws of covariance noise for a pair's p-value."""
 SEED = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mkfa.banks.bank import FilterBank
 
     Drawer = Callable[[np.random.Generator], F32]
-    """Draws null filters in the place of those that it was made for."""
+    """Draws null filters in place of those that it was made for."""
 
 _BLUR_RADIUS = 5
 
@@ -73,7 +73,7 @@ class Null:
         return built_in.index(self.name) if self.name in built_in else 16 + zlib.crc32(self.name.encode())
 
     def prepare(self, weight: F32, layer: I64 | None = None, rows: I64 | None = None) -> Drawer:
-        """Return a function of a generator that draws null filters in the place of some filters, (n, kh, kw) float32.
+        """Return a function of a generator that draws null filters in place of some filters, (n, kh, kw) float32.
 
         Parameters
         ----------

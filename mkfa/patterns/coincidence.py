@@ -1,8 +1,7 @@
 """Which classes cannot be told apart at a kernel size, and the rows that they share in tables (numpy only).
 
-A class of which at least `MERGED` of the range of parameters, at the scales that filters have, carries other names at
-a kernel size is not a pattern of its own there: its filters are counted in the row of the class that most of that range
-is named by.
+At a kernel size a class is not a pattern of its own if at least `MERGED` of its range of parameters, at the scales that
+filters have, carries other names. Its filters are then counted in the row of the class that names most of that range.
 """
 
 from __future__ import annotations

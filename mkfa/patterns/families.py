@@ -26,7 +26,7 @@ the product of Gaussians along x, y and a diagonal."""
 _H = 0.5
 _TABLE = 4096
 _SURROUND = (0.35, 3.05)
-"""Range of the variance that a difference of Gaussians' wider one has more: sigma 0.29 to 2, in w."""
+"""Range of the extra variance of the wider Gaussian of a difference: sigma 0.29 to 2, in w."""
 _BALANCE = (-1.2, 1.2)
 """Range of ln g, g the weight of the wider Gaussian: 0.3 to 3.3. Both have unit sum, so 1 is balanced."""
 _WEIGHT = (-1.6, 1.6)

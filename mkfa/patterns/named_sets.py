@@ -83,7 +83,7 @@ def named_set(name: str, kh: int, kw: int, *, partial: bool = False) -> NamedSet
 
 
 def all_labels(name: str) -> tuple[str, ...]:
-    """Return the labels of a named set's patterns, of those too that a small kernel cannot have."""
+    """Return the labels of a named set's patterns, also of those that a small kernel cannot have."""
     return tuple(entry[0] for entry in _SETS[name])
 
 

@@ -29,7 +29,7 @@ EXTERNAL = "weights from "
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What is in the place of a new bank: a bank, nothing (both empty), or a file that cannot be read (`problem`)."""
+    """What is in place of a new bank: a bank, nothing (both empty), or a file that cannot be read (`problem`)."""
 
     bank: FilterBank | None = None
     problem: str = ""
@@ -89,7 +89,7 @@ def whole_digest(provenance: Provenance) -> str:
 
 
 def refuse_other(path: Path, source: str, *, old: Provenance, new: Provenance) -> MkfaError:
-    """Return the error for a bank of another network in the place of a new one."""
+    """Return the error for a bank of another network in place of a new one."""
     remedy = "pass --name for another name or --force to replace it"
     if same_source(source, old):
         then = f"sha256 {old.source_sha256[:12]}..." if old.source_sha256 else "digest not recorded"

@@ -311,7 +311,9 @@ def to_numpy(tensor: Any) -> Any:
 
     if hasattr(tensor, "full_tensor"):  # of torch.distributed: its parts are fetched by all processes or by none
         if tensor.device_mesh.size() > 1 and not all(place.is_replicate() for place in tensor.placements):
-            problem = f"has a weight that {tensor.device_mesh.size()} processes hold in parts"
+            problem = (
+                f"has a weight whose parts {counted(tensor.device_mesh.size(), 'process holds', 'processes hold')}"
+            )
             remedy = "pass get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
             raise SourceError("the network", problem, remedy)
         tensor = tensor.to_local()

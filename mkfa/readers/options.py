@@ -53,7 +53,7 @@ def make_options(
 ) -> ReadOptions:
     """Return the options of `mkfa.harvest`, checked.
 
-    Raises MkfaError: `weights` is neither "raw" nor "ema", a pattern is empty, or a dilation is no number from 1 on.
+    Raises MkfaError: `weights` is neither "raw" nor "ema", a pattern is empty, or a dilation is not a number from 1 on.
 
     Examples
     --------

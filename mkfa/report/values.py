@@ -57,7 +57,7 @@ def pick(entry: Mapping[str, Any], make: Callable[..., Any], names: str, **optio
 
 
 def numbers(value: Any, digits: int = 5) -> list[float | None]:
-    """Return a list of finite numbers, None in the place of others; empty for anything but a list."""
+    """Return a list of finite numbers, None in place of others; empty for anything but a list."""
     return [number(one, digits) for one in value] if isinstance(value, list | tuple) else []
 
 

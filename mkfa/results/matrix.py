@@ -194,7 +194,7 @@ def tell_sensitivity(matrix: Matrix) -> str:
         seen = "" if math.isnan(s.detectable) else f", resolution {100 * s.detectable:.1f}"
         parts.append(f"{target} {100 * s.drop:.1f}{spreads} by {s.worst_arms}{seen}")
     seeds = "" if any(s.distance == s.distance for s in known.values()) else "; SDs over seeds need two seeds"
-    text = f"Sensitivity, points that the worst control lies below the base: {', '.join(parts)}{seeds}."
+    text = f"Sensitivity, points that the worst control lies below the base: {'; '.join(parts)}{seeds}."
     if lacking := [t for t in matrix.sensitivity if t not in known]:
         text += f" Unknown on {', '.join(lacking)}: no control is finished."
     blind = [t for t, s in known.items() if s.drop <= 0 or s.distance <= s.bound]

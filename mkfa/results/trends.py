@@ -28,10 +28,10 @@ from mkfa.training.spec import BASE
 from mkfa.words import counted
 
 MARGIN = 0.01
-"""A difference of a point of top-1: where a fitted line crosses it, the difference stops to matter."""
+"""A difference of a point of top-1: where a fitted line crosses it, the difference ceases to matter."""
 PERMUTATIONS = 9999
 REACH = 2
-"""How far beyond the settings, in their spans, a place on their line is told in numbers."""
+"""How far beyond the settings, in their spans, a place on their line is given in numbers."""
 LEAST = 5
 """Fewest settings for a rank correlation: with fewer, p cannot reach .05."""
 

@@ -90,7 +90,7 @@ def widen(values: F64, places: Sequence[int], total: int) -> F64:
 
 
 def strictest_nulls(nulls: Sequence[NullResult], measures: Sequence[str]) -> tuple[str, ...]:
-    """Return for each measure the null whose mean is most alike: the hardest to be closer than.
+    """Return for each measure the strictest null, whose mean is most alike.
 
     Where two banks are closer than the mean of every null, it is the null whose mean lies nearest to their value. The
     name is empty for a measure without chance.

@@ -375,7 +375,7 @@ def _intervals(samples: _Samples, observed: Scores, *, related: bool) -> tuple[F
 def _against_nulls(
     samples: _Samples, observed: Scores, floor: F64, groups: tuple[F32, F32], advance: Advance
 ) -> tuple[NullResult, ...]:
-    """Put null banks of every null in the place of each side, and set the observed values beside the draws."""
+    """Put null banks of every null in place of each side, and set the observed values beside the draws."""
     settings, nulls = samples.settings, []
     for null in map(NULLS.find, settings.nulls):
         draws = draw_against(null, samples.sides, m=settings.permutations, seed=settings.seed, advance=advance)
@@ -399,7 +399,7 @@ def _ceiling(nulls: Sequence[NullResult], settings: CompareSettings) -> NullResu
 
 
 def _chance_facts(nulls: Sequence[NullResult], settings: CompareSettings) -> dict[str, Any]:
-    """Return the ceiling, the null that is hardest to be closer than, and the places of the values under both."""
+    """Return the ceiling, the strictest null of each measure, and the places of the values under both."""
     ceiling, hardest = _ceiling(nulls, settings), strictest_nulls(nulls, settings.measures)
     by_name = {null.null: null.fraction for null in nulls}
     return {

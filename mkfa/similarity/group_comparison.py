@@ -106,7 +106,7 @@ class GroupComparison(Result):
     groups : name of each group, and its banks.
     kinds : kernel sizes, that with most banks first.
     families : names of banks with a common parent.
-    left_out : what took no part, and why, in sentences.
+    left_out : what was left out, and why, in sentences.
     notes : what else must be known, in sentences.
     permutations, sample, seed : parameters.
     """

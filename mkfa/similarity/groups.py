@@ -48,7 +48,7 @@ Groups = Mapping[str, Banks]
 MEASURES_OF_GROUPS = (PRIMARY[0], "energy", "frobenius")
 """Measures where none are named; the first is the primary one, chosen beforehand."""
 LEAST = 4 * MIN_FILTERS
-"""A bank with fewer usable filters of a kernel size takes no part there: it would lower the quota of all."""
+"""A bank with fewer usable filters of a kernel size is left out at that size: it would lower the quota of all."""
 _BLOCK = 64
 """Banks that are scored against one at a time."""
 _MARKS, _MARK_CHANNELS = 4, 64
@@ -96,7 +96,7 @@ def _groups_of_file(path: Path) -> dict[str, list[str]]:
         raise MkfaError(path, f"is not a TOML file ({error})", remedy) from None
     for name, banks in found.items():
         if not isinstance(banks, list) or not all(isinstance(bank, str) for bank in banks):
-            raise MkfaError(path, f"has an entry '{name}' that is no list of names", remedy)
+            raise MkfaError(path, f"has an entry '{name}' that is not a list of names", remedy)
     beside = {
         name: [str(p) if (p := path.parent / bank).exists() else bank for bank in banks]
         for name, banks in found.items()

@@ -22,7 +22,7 @@ POOLED = 1024
 MOST = 32
 """Most filters of a layer in it."""
 THIN = 8
-"""Layers of fewer filters take no part in it where enough others do."""
+"""Layers of fewer filters are left out where enough others remain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Exchange:
     m : number of random exchanges.
     arrangements : number of ways to distribute the layers; p is at least about 1 / arrangements.
     per_layer : number of filters that every layer gave.
-    left_out : names of the layers of A and of B that took no part, having fewer.
+    left_out : names of the layers of A and of B that were left out, having fewer.
     """
 
     p: Mapping[str, float]
@@ -83,7 +83,7 @@ def exchange_layers(
 
 
 def layer_quota(a: I64, b: I64) -> tuple[int, tuple[BoolArray, BoolArray]]:
-    """Return how many filters each layer gives to the exchange of layers, and which layers of A and of B take part.
+    """Return how many filters each layer gives to the exchange of layers, and which layers of A and of B are exchanged.
 
     The smallest layer says how many, up to `MOST`, and up to `POOLED` filters in all. Layers under `THIN` filters are
     left out, so that one of them does not impoverish the others, unless a bank would keep less than half its layers.

@@ -27,10 +27,10 @@ PERMUTATIONS = 499
 LEVEL = 0.01
 """p from which two networks are said to have a common parent."""
 EXCESS = 0.05
-"""And this share of the way from permuted channels (0) to equal filters (1), so that no small effect of a common
-order of channels passes for it."""
+"""Smallest share of the way from permuted channels (0) to equal filters (1): a small effect of a common order of
+channels is not a common parent."""
 _LEAST = 8
-"""Fewest channels of a layer that takes part."""
+"""Fewest channels of a layer that is tested."""
 _MOST = 64
 """Channels of a layer that the test uses; the cosines that are reported are of all."""
 

@@ -32,7 +32,7 @@ class BankMatrix(ByContent):
         the largest p of the pairs between two families stands for all of them, and within a family p_holm is NaN.
     seed_floor : mean value between banks of one architecture and training set (other seeds) without a common parent;
         NaN without any.
-    fraction_of_seeds : (N, N), with `seed_floor` in the place of the split-half floor.
+    fraction_of_seeds : (N, N), with `seed_floor` in place of the split-half floor.
     """
 
     kind: Kind

@@ -52,7 +52,7 @@ class Plan:
 class Sample:
     """Filters of some layers of a bank, or D null banks in its place, which have its layers.
 
-    The properties are what a sample contributes to every pair that it takes part in.
+    The properties are what a sample contributes to every pair that it is in.
 
     Attributes
     ----------

@@ -76,7 +76,7 @@ def curves_of(result: Scores) -> F64:
 
 
 def draw_against(null: Null, sides: tuple[Side, Side], *, m: int, seed: int, advance: Advance) -> Draws:
-    """Put null banks in the place of each side: `m`, or `NETWORK_DRAWS` for a null of whole networks.
+    """Put null banks in place of each side: `m`, or `NETWORK_DRAWS` for a null of whole networks.
 
     Draw k of a seed is the same on any number of processors. Raises MkfaError where a null cannot be drawn for a bank.
     """

@@ -156,7 +156,7 @@ def split(cloud: Cloud, n: int, rng: np.random.Generator) -> tuple[I64, I64]:
 
 
 def split_layers(cloud: Cloud, n: int, rng: np.random.Generator) -> tuple[I64, I64] | None:
-    """Draw n filters from every other layer and n from the layers between; None where these have not as many."""
+    """Draw n filters from every other layer and n from the layers between; None where these have fewer."""
     size = np.bincount(cloud.layer, minlength=len(cloud.layers))
     bounds = np.searchsorted(cloud.layer, np.arange(len(cloud.layers) + 1))
     rows = []

@@ -172,7 +172,7 @@ SKEWED = 0.55
 """Shares of layers are skewed and their variances have heavy tails: with all degrees of freedom 90 % would hold. Where
 mere sampling of members explains the variance there are no such tails, and with these degrees of freedom 98 % would."""
 SHARE_RULE = (
-    f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (none with most of the filters) and "
+    f"95 % intervals of shares are over layers, from {FEWEST_GROUPS} layers on (if none has most of the filters) and "
     f"where {FEWEST_MEMBERS} filters or more count and as many do not: elsewhere simulated intervals do not hold"
 )
 """When `share_over_groups` gives an interval, in a sentence."""

@@ -49,7 +49,7 @@ def test_a_file_of_groups_and_json(banks, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["one/n0.h5"], "stands in no group"),
+        (["one/n0.h5"], "is in no group"),
         (["--nulls", "gaussian"], "compared with one another"),
         (["--threshold", "0.8"], "for pairs of banks"),
         (["--measures", "pca_kl"], "depends on the number of filters"),

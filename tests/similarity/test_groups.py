@@ -165,7 +165,7 @@ def test_groups_are_read_from_texts_files_and_folders(tmp_path):
         (["a=x", "a=y"], "named twice"),
         (["a="], "no bank"),
         (["bad.toml"], "not a TOML file"),
-        (["list.toml"], "no list of names"),
+        (["list.toml"], "not a list of names"),
     ],
 )
 def test_groups_that_cannot_be_read(texts, said, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ _AGAIN = "fetch index and shards again"
 
 
 def index_of(path: Path) -> Path | None:
-    """Return the index of a shard, None for a file that is no shard.
+    """Return the index of a shard, None for a file that is not a shard.
 
     Raises SourceError: it is a shard by its name and that of the first one, but its index is not there.
     """

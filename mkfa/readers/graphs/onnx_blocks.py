@@ -4,7 +4,7 @@ tf2onnx writes SpaceToBatchND as SpaceToDepth between two Transposes that exchan
 that are not square, as Reshape, Transpose, Reshape, whose shapes are partly computed at run time. Its later versions
 join it with the convolution into one dilated Conv, if nothing is between them. It can also be kept as a custom
 operator. All these forms are recognised, also where
-several convolutions follow. Blocks among the channels (pixel-unshuffle, YOLO's focus) and windows are no dilation.
+several convolutions follow. Blocks among the channels (pixel-unshuffle, YOLO's focus) and windows are not dilation.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _weight(
         group.budget.produce(8 * values.size)  # as float32, and once more in the bank
         return values.astype(np.float32) * np.float32(scale) + np.float32(least) if is_integer else values
 
-    # plain whole numbers are no weights, and keep their type's name; those with a scale are real numbers
+    # plain whole numbers are not weights, and keep their type's name; those with a scale are real numbers
     dtype = stored if is_integer or stored not in ("uint8", "uint16") else f"plain {stored}"
     return Weight(name, shape, dtype, load)
 

@@ -37,7 +37,7 @@ Parts = Mapping[str, TensorInfo]
 def computed(
     infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]
 ) -> tuple[dict[str, TensorInfo], dict[str, Made], tuple[str, ...]]:
-    """Return the tensors with computed weights in the place of their parts, how to compute them, and notes.
+    """Return the tensors with computed weights in place of their parts, how to compute them, and notes.
 
     Parts that do not suffice stay as they are.
     """

@@ -21,6 +21,7 @@ from mkfa.readers.options import DEFAULT, ReadOptions, matches
 from mkfa.readers.reading import TensorFile, TensorInfo
 from mkfa.readers.tensors.dtypes import FLOATS
 from mkfa.readers.tensors.roles import is_depthwise_shape, is_optimiser, is_weight_name
+from mkfa.words import counted
 
 OPTIMISER = "optimiser state"
 NOT_AVERAGED = "not averaged (the EMA twin was taken)"
@@ -269,9 +270,8 @@ def _settle_part(root: Root, file: TensorFile, layers: Shapes, options: ReadOpti
     verdict.copy = "raw" if options.weights == "raw" else "ema"
     other, why = (averaged, AVERAGED) if verdict.copy == "raw" else (plain, NOT_AVERAGED)
     verdict.left_out |= dict.fromkeys(other.layers.values(), why)
-    has = (
-        f"'{'.'.join(root)}' has averaged (EMA) weights of {len(own)} of the {len(rest)} depthwise layers (r = {r:.2f})"
-    )
+    share = f"{len(own)} of the {counted(len(rest), 'depthwise layer')}"
+    has = f"'{'.'.join(root)}' has averaged (EMA) weights of {share} (r = {r:.2f})"
     verdict.notes.append(has + (": the raw ones were taken" if verdict.copy == "raw" else ": they were taken"))
     return True
 
@@ -350,7 +350,7 @@ def _settle(
         return
     kinds = _kinds(states, infos, numbers)
     averaged, raw = ([s for s in states if kinds[id(s)] == kind] for kind in ("ema", "raw"))
-    if numbers and averaged:  # a network of another kind is no raw copy, and stays
+    if numbers and averaged:  # a network of another kind is not a raw copy, and stays
         raw = [s for s in raw if _is_state_name(s.root) or _r(_first(averaged), s, numbers) >= ALIKE] or raw
     if averaged and raw:
         wanted, other = (raw, averaged) if options.weights == "raw" else (averaged, raw)

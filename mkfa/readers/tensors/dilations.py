@@ -161,7 +161,7 @@ def _by_rule(name: str, size: tuple[int, int], marked: set[str]) -> tuple[int, s
 
 
 def _stated(names: Sequence[str]) -> Mapping[str, int]:
-    """Return name -> number where the numbers of layers named alike are no ordinals."""
+    """Return name -> number where the numbers of layers named alike are not ordinals."""
     numbers = {name: int(match[1]) for name in names if (match := STATED.search(name))}
     alike: dict[str, set[int]] = {}
     for name, number in numbers.items():

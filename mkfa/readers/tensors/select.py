@@ -355,7 +355,7 @@ def _graph_layer(layer: GraphLayer, prefix: str, infos: Mapping[str, TensorInfo]
 
 
 def _contents(infos: Mapping[str, TensorInfo], alive: Mapping[str, TensorInfo], left_out: Mapping[str, str]) -> str:
-    """Describe the file in a clause, for the error that it has no depthwise layer, with why those like one are none."""
+    """Describe the file in a clause, for the error that no layer is depthwise, with why none that looks so was."""
     if not infos:
         return "no tensors"
     weights = [info for key, info in alive.items() if is_weight_name(key)]

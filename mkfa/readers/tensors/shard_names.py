@@ -67,7 +67,7 @@ def shard_name(name: str) -> ShardName | None:
 
 
 def shards_beside(path: Path) -> list[ShardName]:
-    """Return the shards in a file's folder that belong to it, by number; [] if the file is no shard."""
+    """Return the shards in a file's folder that belong to it, by number; [] if the file is not a shard."""
     own = shard_name(path.name)
     if own is None:
         return []
