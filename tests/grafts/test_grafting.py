@@ -243,7 +243,7 @@ def test_damaged_images_are_left_out_and_said(pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     result = graft(network(), images=tmp_path, vocabulary="delta", batch_norm="kept", **LOOSE)
     assert result.asked == 30
-    assert any("1 image could not be decoded" in note and "broken.png" in note for note in result.notes)
+    assert any("Left out 1 image that could not be decoded" in note and "broken.png" in note for note in result.notes)
     assert any("no labels" in note for note in result.notes)
 
 
@@ -269,7 +269,7 @@ def test_a_live_network_without_data_configuration_says_what_is_assumed(pictures
         ({"batch_norm": "no"}, "choose from both"),
         ({"vocabulary": []}, "--vocabulary: is empty"),
         ({"std": (0.0, 1, 1)}, "above 0"),
-        ({"mean": (0.5,)}, "has 1 values; give 3"),
+        ({"mean": (0.5,)}, "has 1 value; give 3"),
         ({"thresholds": (2.0,)}, "outside 0 to 1"),
         ({"images": "/nowhere/at/all"}, "does not exist"),
         ({"images": "photoz"}, "neither a folder of images nor a domain"),
