@@ -45,7 +45,9 @@ def assign(
     ] = 10000,
     kernel_size: Annotated[
         str | None,
-        option("--kernel-size", "5x5", "Assign these sizes alone, by commas; nothing is then stored in the bank."),
+        option(
+            "--kernel-size", "5x5", "Assign only filters of these sizes, by commas; nothing is then stored in the bank."
+        ),
     ] = None,
     r2: Annotated[float, option("--r2", "X", "R² from which a filter counts as covered.", min=0, max=1)] = 0.9,
     by_layer: Annotated[bool, flag("--by-layer", "Print a table of layers, with their quality.")] = False,

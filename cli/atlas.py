@@ -29,7 +29,9 @@ def atlas(
     clusters: Annotated[
         int | None, option("--clusters", "N", "Number of clusters; default: chosen by the null.")
     ] = None,
-    sample: Annotated[int, option("--sample", "N", "Filters that the number is chosen on and the map shows.")] = 4000,
+    sample: Annotated[
+        int, option("--sample", "N", "Filters that the number of clusters is chosen on and that the map shows.")
+    ] = 4000,
     draws: Annotated[
         int, option("--draws", "N", "Null clouds that the number of clusters is judged by.", min=19, max=MOST_DRAWS)
     ] = 19,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mkfa.evidence.verdict import Claims, Judgement
 
 ENDINGS = (".json", ".csv")
-Ids = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="C12, C8 or all; default: all.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="Claims such as C12, or all; default: all.")]
 Out = Annotated[Path | None, option("--out -o", "FILE", "Write the verdicts: .json or .csv.", **OUTPUT)]
 
 
@@ -81,7 +81,7 @@ def check(
 
 
 def run(
-    ids: Annotated[list[str], typer.Argument(metavar="CLAIM", help="C12, C8 or all.")],
+    ids: Annotated[list[str], typer.Argument(metavar="CLAIM", help="Claims such as C12, or all.")],
     scale: Scale = "laptop",
     *,
     changes: Changes,

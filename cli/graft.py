@@ -25,7 +25,7 @@ IMAGES = {"rich_help_panel": "Images"}
 class ImageOptions:
     """Which images, and how they are prepared."""
 
-    count: Annotated[int, option("--count", "N", "Images, chosen by --seed.", min=2, **IMAGES)] = 256
+    count: Annotated[int, option("--count", "N", "Number of images, chosen by --seed.", min=2, **IMAGES)] = 256
     size: Annotated[
         int | None, option("--size", "N", "Side of the images in pixels, instead of the network's own.", **IMAGES)
     ] = None
@@ -85,7 +85,10 @@ def graft(
     thresholds: Annotated[
         str, option("--thresholds", "NUMBERS", "|cos| of the curve over similarity.")
     ] = "0.5,0.7,0.8,0.9,0.95,0.99",
-    keep: Annotated[float, option("--keep", "X", "Share of answers to keep.")] = 0.9,
+    keep: Annotated[
+        float,
+        option("--keep", "X", "Share of answers to keep, for the sentence that says how many filters this takes."),
+    ] = 0.9,
     draws: Annotated[int, option("--draws", "N", "Draws of each vocabulary that is chosen at random.", min=1)] = 3,
     batch_norm: Annotated[
         str,

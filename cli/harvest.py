@@ -17,7 +17,7 @@ from mkfa.words import counted
 if TYPE_CHECKING:
     from mkfa.readers.collect import HarvestedBank
 
-SILENT = "Provenance, if the checkpoint does not record it."
+SILENT = ", where the checkpoint does not record it."
 
 
 def harvest(
@@ -44,9 +44,9 @@ def harvest(
     dilation: Annotated[
         list[str] | None, option("--dilation", "PATTERN=3", "Dilation of the layers of these names; may be repeated.")
     ] = None,
-    training_set: Annotated[str, option("--training-set", "TEXT", SILENT)] = "",
-    task: Annotated[str, option("--task", "TEXT", SILENT)] = "",
-    licence: Annotated[str, option("--licence", "TEXT", SILENT)] = "",
+    training_set: Annotated[str, option("--training-set", "TEXT", f"What the network was trained on{SILENT}")] = "",
+    task: Annotated[str, option("--task", "TEXT", f"What it was trained for{SILENT}")] = "",
+    licence: Annotated[str, option("--licence", "TEXT", f"Licence of the weights{SILENT}")] = "",
     allow_nonfinite: Annotated[
         bool, flag("--allow-nonfinite", "Store NaN and infinite weights; analyses leave them out.")
     ] = False,

@@ -23,11 +23,20 @@ FORMER = {"--kernel": "--kernel-size"}
 def keys(
     banks: Banks,
     kernel_size: KernelSize = "",
-    count: Annotated[int | None, option("--keys", "N", "Number of keys; default: the elbow.")] = None,
+    count: Annotated[
+        int | None, option("--keys", "N", "Number of keys; default: the elbow of their lead over the null.")
+    ] = None,
     candidates: Annotated[int, option("--candidates", "N", "Prototypes that elimination starts from.")] = 100,
     sample: Annotated[int, option("--sample", "N", "Filters that keys are searched on.")] = 5000,
     draws: Annotated[
-        int, option("--draws", "N", "Null libraries, each with keys of its own.", min=19, max=MOST_DRAWS)
+        int,
+        option(
+            "--draws",
+            "N",
+            "Null libraries that the keys are compared with; each gets keys of its own.",
+            min=19,
+            max=MOST_DRAWS,
+        ),
     ] = 19,
     null: Annotated[
         str,

@@ -27,7 +27,7 @@ def plan(
     measure: Annotated[bool, flag("--measure", "Time training steps of every network on this machine.")] = False,
     download_sources: Annotated[
         bool,
-        flag("--download-sources", "Networks that only lend filters are downloaded, not trained: Table 3's sources."),
+        flag("--download-sources", "Networks that are sources alone are downloaded, not trained: those of Table 3."),
     ] = False,
     every: Annotated[int, option("--every", "K", "Train Figure 2b at every K-th number of layers only.", min=1)] = 1,
     device: Annotated[

@@ -47,13 +47,24 @@ def report(
     ] = DRAWS,
     seed: Seed = 0,
     most_filters: Annotated[
-        int, option("--most-filters", "N", "Filters on the page; of more, each layer gives as many, evenly.", **LIMITS)
+        int,
+        option(
+            "--most-filters",
+            "N",
+            "Most filters on the page; if there are more, each layer gives equally many.",
+            **LIMITS,
+        ),
     ] = MOST_FILTERS,
     map_filters: Annotated[
-        int, option("--map-filters", "N", "Points of a map; of more filters, some are drawn.", **LIMITS)
+        int,
+        option(
+            "--map-filters", "N", "Most points on a map; if there are more filters, some are drawn at random.", **LIMITS
+        ),
     ] = MAP_FILTERS,
-    most_pairs: Annotated[int, option("--most-pairs", "N", "Pairs of banks that are compared.", **LIMITS)] = MOST_PAIRS,
-    most_runs: Annotated[int, option("--most-runs", "N", "Rows of a list of runs.", **LIMITS)] = MOST_RUNS,
+    most_pairs: Annotated[
+        int, option("--most-pairs", "N", "Most pairs of banks that are compared.", **LIMITS)
+    ] = MOST_PAIRS,
+    most_runs: Annotated[int, option("--most-runs", "N", "Most rows of a list of runs.", **LIMITS)] = MOST_RUNS,
     data: Annotated[bool, flag("--data/--no-data", "Write the page's data as files too.", **OUTPUT)] = True,
     force: Force = False,
     as_json: Json = False,

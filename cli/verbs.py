@@ -146,7 +146,7 @@ def options(
     verbose: Verbose = False,
     config: Annotated[Path | None, Config] = None,
     log_file: Annotated[
-        Path | None, option("--log-file", "FILE", "Append what is printed and done here.", callback=_log_file)
+        Path | None, option("--log-file", "FILE", "Append what is printed and done to this file.", callback=_log_file)
     ] = None,
     debug: Annotated[bool, flag("--debug", "Show a traceback when something fails.")] = False,
     version: Annotated[

@@ -104,7 +104,7 @@ class RecipeOptions:
         option(
             "--evaluate-every",
             "N",
-            "Epochs between evaluations, instead of the recipe's; 0: so that there are at most 50. The end of a run "
+            "Epochs between evaluations, instead of the recipe's; 0: at most 50 evaluations. The end of a run "
             "is always evaluated.",
             min=0,
             **RECIPE,

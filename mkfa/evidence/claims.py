@@ -77,7 +77,7 @@ class Claim:
     margin, seeds, sensitivity, controls : defaults of the file, in points, seeds, standard errors, arms.
     units : targets or pairs that a verdict needs, by scale.
     what : kind of layers that the arms set.
-    order : sources from the one that should lend the worst filters to the one that should lend the best.
+    order : sources from the one that should give the worst filters to the one that should give the best.
     tuned : fields of the recipe of which each arm takes its best value.
     other_architectures : whether stacked filters count only if they are of another architecture's network.
     printed : which printed numbers are judged by the same rules.

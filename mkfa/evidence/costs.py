@@ -146,7 +146,7 @@ def paper_costs(
     measure : bool
         Time training steps of every network on this machine.
     download_sources : bool
-        Networks that only lend their filters are downloaded, since their weights are published, and not trained.
+        Networks that are sources alone are downloaded, since their weights are published, and not trained.
     every : int
         Figure 2b is trained at every `every`-th number of layers only.
     device : str

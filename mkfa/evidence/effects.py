@@ -255,8 +255,8 @@ def _sides(
     table: RunTable, arms: tuple[str, str], target: str, *, by: str, layers: int
 ) -> list[tuple[str, Answers, Answers]]:
     if by == "target":
-        lent = [{_domain(source) for source in table.sources(arm, target)} - {""} for arm in arms]
-        common = lent[0] & lent[1]
+        given = [{_domain(source) for source in table.sources(arm, target)} - {""} for arm in arms]
+        common = given[0] & given[1]
         a, b = (average(_of_domains(table, arm, target, layers, common)) for arm in arms)
         return [(target, a, b)] if a is not None and b is not None else []
     pairs = []
