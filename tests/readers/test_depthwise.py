@@ -217,6 +217,19 @@ def test_depthwise_layers_of_a_decoder_are_taken(name: str) -> None:
     assert key in names({**mobile(), key: (32, 1, 3, 3), "last.weight": (4, 32, 1, 1)})
 
 
+def test_transposed_convolutions_of_odd_size_are_known_or_doubtful() -> None:
+    """MedNeXt's `up_1.conv1` is one; nothing tells of `up_blocks.0.conv`."""
+    part: Shapes = {"up_1.conv1.weight": (32, 1, 3, 3), "up_1.conv2.weight": (64, 32, 1, 1)}
+    part |= {"dec_block_0.0.conv1.weight": (64, 1, 3, 3), "dec_block_0.0.conv2.weight": (64, 64, 1, 1)}
+    bank = harvest({**mobile(), **part})
+    assert [layer.name for layer in bank.layers] == [*LAYERS, "dec_block_0.0.conv1.weight"]
+    assert bank.provenance.skipped == {TRANSPOSED: 1}
+    part = {"up_blocks.0.conv.weight": (32, 1, 3, 3), "up_blocks.0.pw.weight": (64, 32, 1, 1)}
+    bank = harvest({**mobile(), **part})
+    assert [layer.name for layer in bank.layers] == [*LAYERS, "up_blocks.0.conv.weight"]
+    assert TRANSPOSED in bank.provenance.doubtful["up_blocks.0.conv.weight"]
+
+
 def bilinear(channels: int, size: int) -> F32:
     """The kernel that CenterNet's `fill_up_weights` fills in."""
     f = (size + 1) // 2

@@ -42,6 +42,8 @@ Read = Callable[[Sequence[str]], Mapping[str, F32]]
 
 _TRANSPOSED_WORDS = ("transpos", "deconv", "convt.", "tconv", "upconv", "upscore", "upproj", "unpool")
 _TRANSPOSED_NAME = re.compile(r"(?:^|[._])(?:conv_?tr?|t_conv|trans_?conv|inv_?conv)\d*[._]")
+_MEDNEXT_UP = re.compile(r"(?:^|\.)up_\d+\.conv1\.weight$")
+"""MedNeXt's depthwise transposed convolutions, of odd size, beside its `dec_block_0`."""
 _UP = frozenset(["up", "ups", "upsample", "upsampler", "upsamplers", "upsampling", "upscale", "upscaling", "bilinear"])
 _DECODER = _UP | {"decoder", "decode", "ida", "deconvs", "upper", "expand", "expanding"}
 _DEPTHWISE = frozenset(
@@ -104,6 +106,8 @@ def _reason(key: str, info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str:
     bias = infos.get(bias_name(key))
     if _is_transposed(key, shape) or (bias is not None and bias.shape == (1,)):
         return TRANSPOSED
+    if _MEDNEXT_UP.search(key) and any("dec_block_0." in name for name in infos):
+        return TRANSPOSED
     return ""
 
 
@@ -157,6 +161,8 @@ def judge(
             verdict.doubtful[key] = f"left out as a {ONE_CHANNEL}: {why}"
         elif score == 0:
             verdict.doubtful[key] = f"taken, but may be a {ONE_CHANNEL}: {why}"
+        elif any(set(_tokens(part)) & _UP for part in _modules(key)):
+            verdict.doubtful.setdefault(key, f"taken, but may be of a {TRANSPOSED}: it lies in a part that upsamples")
     return verdict
 
 
