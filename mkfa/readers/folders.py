@@ -20,7 +20,7 @@ from mkfa.readers.graphs.keras_shards import INDEX as KERAS_INDEX
 from mkfa.readers.graphs.keras_shards import shards_of
 from mkfa.readers.graphs.tfjs import is_tfjs
 from mkfa.readers.graphs.tfjs import shards_of as shards_of_web
-from mkfa.readers.tensors.shard_names import INDEX, distributed, families, missing, shard_name
+from mkfa.readers.tensors.shard_names import INDEX, families, missing, shard_name
 from mkfa.readers.tensors.shards import are_networks, json_file, open_any
 from mkfa.storage.files import read_regular
 from mkfa.storage.json_text import parse_json
@@ -119,10 +119,13 @@ def _choose(folder: Path, depth: int, ema: bool) -> Chosen:
         others = [other for other in inner if other != name]
         return Chosen(below.path, (*_note(name, why, others), *below.notes), below.copy)
     if any(name.endswith(".distcp") for name in names):
-        raise distributed(folder)
-    for name in names:  # Accelerate writes them into a folder beside its own files
-        if (folder / name).is_dir() and any(inner.endswith(".distcp") for inner in _names(folder / name)):
-            raise distributed(folder / name)
+        return Chosen(folder / ".metadata")
+    inside = [name for name in names if (folder / name).is_dir()]  # Accelerate writes one beside its own files
+    if inside := [name for name in inside if any(inner.endswith(".distcp") for inner in _names(folder / name))]:
+        networks = [name for name in inside if not _ASIDE.fullmatch(name)]
+        if len(networks) > 1:
+            raise _several(folder, networks)
+        return Chosen(folder / (networks or inside)[0] / ".metadata")
     if any(_PART.fullmatch(_stripped(name)) for name in names if name.endswith(_FORMATS)):
         problem = "has parts of a checkpoint, but not the index that lists them (*.index.json)"
         raise SourceError(folder, problem, "fetch the index too")

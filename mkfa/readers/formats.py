@@ -12,7 +12,7 @@ from pathlib import Path
 from mkfa.errors import MkfaError, SourceError
 from mkfa.readers.options import DEFAULT, ReadOptions
 from mkfa.readers.reading import FORMATS, Reading, read_head
-from mkfa.readers.tensors.shard_names import distributed, shard_name
+from mkfa.readers.tensors.shard_names import shard_name
 from mkfa.words import counted
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -67,8 +67,10 @@ def reader_for(path: Path) -> Callable[[Path, ReadOptions], Reading]:
         from mkfa.readers.graphs.keras_shards import read_keras_shards
 
         return read_keras_shards
-    if path.suffix == ".distcp":
-        raise distributed(path)
+    if path.suffix == ".distcp" or path.name == ".metadata":
+        from mkfa.readers.tensors.distributed import read_distributed
+
+        return lambda _, options: read_distributed(path.parent, options)
     if path.name == "weights_manifest.json":
         raise _of_tensorflow(path)
     if path.suffix == ".json":

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -253,17 +252,3 @@ def test_objects_of_every_shard_are_said(tmp_path: Path) -> None:
     bank = harvest(tmp_path)
     assert len(bank.layers) == 12
     assert sum(bank.provenance.stood_in.values()) == 3
-
-
-def test_a_distributed_checkpoint_says_how_to_put_it_together(tmp_path: Path) -> None:
-    import torch
-    import torch.distributed.checkpoint as dcp
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net = {"model": {key: torch.from_numpy(value) for key, value in shapes(2).items()}}
-        dcp.save(net, checkpoint_id=tmp_path / "run" / "pytorch_model_fsdp_0", no_dist=True)
-    folder = tmp_path / "run" / "pytorch_model_fsdp_0"
-    for source in (tmp_path / "run", folder, next(folder.glob("*.distcp"))):
-        with pytest.raises(SourceError, match=f"distributed checkpoint .* dcp_to_torch {folder} FILE"):
-            harvest(source)

@@ -75,11 +75,9 @@ def shards_beside(path: Path) -> list[ShardName]:
 
 
 def distributed(path: Path) -> SourceError:
-    """Return the error for a checkpoint of torch.distributed, whose files hold slices of tensors."""
-    problem = "is a distributed checkpoint of PyTorch (.distcp), whose slices are not put together"
-    folder = path if path.is_dir() else path.parent
-    remedy = f"run: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE.pth"
-    return SourceError(path, problem, remedy)
+    """Return the error for a checkpoint of torch.distributed without the file that tells where its slices lie."""
+    problem = "is a distributed checkpoint of PyTorch (.distcp) without its file .metadata"
+    return SourceError(path, problem, "fetch the whole folder")
 
 
 def families(names: Iterable[str]) -> dict[tuple[str, ...], list[ShardName]]:

@@ -176,7 +176,7 @@ def torch_file(
 ) -> TorchFile:
     """Return an open file from the content of its pickle, the places of its storages and what its code calls."""
     path, budget = numbers.path, interpreter.budget
-    found = contents_of(value, budget, called)
+    found = contents_of({"tensor": value} if isinstance(value, TensorRef) else value, budget, called)
     refs: dict[str, TensorRef] = {}
     tensors: dict[str, TensorInfo] = {}
     for key, ref in found.tensors:
