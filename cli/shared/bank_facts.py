@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkfa.cli.shared.printing import print_table, say, warn
+from mkfa.cli.shared.printing import print_table, say, terminal_width, warn
 from mkfa.words import counted
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def print_bank(bank: FilterBank, path: Path, *, layers: bool) -> None:
     )
     for label, value in facts:
         if value:
-            say(f"  {label:15} {value}", wrap=" " in str(value), hang=18)
+            fits = 18 + max(map(len, str(value).split())) <= terminal_width()
+            say(f"  {label:15} {value}", hang=18 if fits else 2)
     if len(origin.doubtful) > FEW:
         more = counted(len(origin.doubtful) - FEW, "more layer")
         say(f"  {'doubtful':15} and {more}; 'mkfa show --json' lists all")

@@ -204,7 +204,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
         norms = _norms(batch_norm, program, found.name, notes)
         renewed = len(rows) // 2 if RENEWED in norms else 0
         if RENEWED in norms and renewed < 2:  # one image has no variance where feature maps are a single pixel
-            problem = f"has {counted(len(rows), 'image')}, and batch statistics take half of them and two at least"
+            problem = f"has {counted(len(rows), 'image')}, and batch statistics need half of them, at least two"
             raise MkfaError(pictures.name, problem, "give four images or more, or pass --batch-norm kept")
         fillings = _Fillings(
             [own.of_layer(i).weight for i in order],

@@ -126,7 +126,7 @@ class Graft(Result):
     network : name.
     source, sha256 : of its weights.
     preprocessing : how the images were prepared.
-    images : name of the set; `asked` images were answered, `calibrated` others gave the batch statistics.
+    images : name of the set; `asked` images were shown to the network, `calibrated` others gave the batch statistics.
     layers : rows of the replaced layers: number, name, kernel, filters, dead.
     vocabularies : of each, its name, title, role ("asked" or "control") and number of filters by kernel size.
     keep : the share of answers.
@@ -227,7 +227,7 @@ class Graft(Result):
         if point.agreement.mean < self.keep:
             return (
                 f"With its batch statistics {on}, the network keeps only {share} of its answers although no filter is "
-                "replaced: read those numbers against that, or give more and more varied images."
+                "replaced: compare those numbers with this one, or give more, and more varied, images."
             )
         return f"With its batch statistics {on} and no filter replaced, the network keeps {share} of its answers."
 

@@ -310,5 +310,5 @@ def test_the_real_networks_of_the_bundled_banks(tmp_path, name, recipe):
 
 
 def test_too_few_images_for_batch_statistics_are_refused(pictures):
-    with pytest.raises(MkfaError, match="has 3 images, and batch statistics take half of them and two at least"):
+    with pytest.raises(MkfaError, match="has 3 images, and batch statistics need half of them, at least"):
         graft(network(), images=pictures, vocabulary="own", sizes=[2], count=3, **LOOSE)

@@ -173,10 +173,10 @@ def _pinned(wanted: Wanted) -> Pinned | None:
 
 def _read_pinned_shards(wanted: Wanted) -> Reading:
     """Read the shards of a repository that has no file of a usual name; raises SourceError if it has none."""
-    pins, told = pinned_shards(wanted.repo, wanted.revision)
+    pins, files = pinned_shards(wanted.repo, wanted.revision)
     if not pins:
         problem = f"has neither of the files {' and '.join(wanted.files)} on the hub"
-        if others := told.checkpoints:
+        if others := files.checkpoints:
             problem += f", but {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         raise SourceError(wanted.repo, problem, "download its checkpoint and harvest that file")
     wanted = _with_config(wanted, pins[0])

@@ -38,13 +38,13 @@ class Listing:
 
 
 def listing(repo: str, revision: str) -> Listing:
-    """Ask the hub which files a repository has; a hub that does not tell gives no names. Raises WorkError."""
+    """Ask the hub which files a repository has; a hub that does not say so gives no names. Raises WorkError."""
     url = f"{hub_http.endpoint()}/api/models/{repo}/revision/{quote(revision or 'main', safe='')}"
     reply = hub_http.get_small(url, repo, limit=_LONGEST_LIST)
     try:
-        told = json.loads(reply.body) if reply.status == 200 else {}
-        names = [str(file["rfilename"]) for file in told.get("siblings") or []]
-        return Listing(str(told.get("sha") or ""), tuple(names))
+        content = json.loads(reply.body) if reply.status == 200 else {}
+        names = [str(file["rfilename"]) for file in content.get("siblings") or []]
+        return Listing(str(content.get("sha") or ""), tuple(names))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return Listing()
 
@@ -68,9 +68,9 @@ def pinned_shards(repo: str, revision: str) -> tuple[list[Pinned], Listing]:
 
     Raises SourceError: a shard is missing. Raises WorkError: as `mkfa.readers.hub.ranges.pin`.
     """
-    told = listing(repo, revision)
-    pins = [pin(repo, shard.name, told.commit or revision) for shard in shards_among(told.names, repo)]
-    return [pinned for pinned in pins if pinned is not None], told
+    files = listing(repo, revision)
+    pins = [pin(repo, shard.name, files.commit or revision) for shard in shards_among(files.names, repo)]
+    return [pinned for pinned in pins if pinned is not None], files
 
 
 def cached_shards(repo: str, revision: str) -> list[LocalCopy]:
