@@ -92,12 +92,15 @@ def test_a_wrong_type_is_one_sentence(case, ask, monkeypatch, tmp_path):
     ("ask", "said"),
     [
         (lambda: mkfa.read_runs(3), "place: is an int where a path is wanted; give a text or a Path."),
-        (lambda: mkfa.load_domain([]), "domain: is a list where the name or path of a domain is wanted; give a text"),
+        (
+            lambda: mkfa.load_domain([]),
+            "domain: is a list where a text or a path is wanted; help(mkfa.load_domain) say",
+        ),
         (lambda: mkfa.write_bank(BANK, "x.h5"), "bank: is a str where a FilterBank is wanted; mkfa.load_bank gets one"),
         (lambda: mkfa.claims(6), "claims: is an int where an id is wanted; give a text."),
         (lambda: mkfa.read_runs("bundled").save(None), "path: is None where a path is wanted; give a text or a Path."),
         (lambda: mkfa.transfer_curve(layers=1.5), "layers: is a float where a number or several is wanted; give 4, ra"),
-        (lambda: mkfa.reproduce(4), "reproduce: is an int where a figure or table is wanted; give a text."),
+        (lambda: mkfa.reproduce(4), "name: is an int where a text is wanted; help(mkfa.reproduce) says more."),
     ],
 )
 def test_the_sentence_names_the_argument_and_what_is_wanted(ask, said):

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.banks.bank import FilterBank, FilterGroup, Layer, Provenance
 from mkfa.errors import BankError, InUseError, WorkError, as_path, wrong_type
 from mkfa.frozen import FrozenDict
@@ -199,6 +200,7 @@ def write_bank(
     ...     mkfa.read_bank(path) == mkfa.load_bank("ppocrv4_rec")
     True
     """
+    check_arguments(write_bank, locals())
     if not isinstance(bank, FilterBank):
         raise wrong_type(bank, "bank", wanted="a FilterBank", remedy="mkfa.load_bank gets one by its name or path")
     path = as_path(path, "path")

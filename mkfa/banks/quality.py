@@ -17,9 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, F64
 from mkfa.banks.dead import filter_peaks, sparse_peaks
 from mkfa.banks.library import BankLike, load_bank
+from mkfa.errors import MkfaError
 from mkfa.storage.records import Listing
 from mkfa.words import counted
 
@@ -98,6 +100,9 @@ def layer_quality(bank: BankLike, *, draws: int = DRAWS, seed: int = 0) -> Layer
     >>> quality[0].layer, quality[0].filters
     (1, 16)
     """
+    check_arguments(layer_quality, locals())
+    if draws < 1:
+        raise MkfaError("draws 0", "compare with nothing", "give 1 or more")
     out = []
     for layer, weight in load_bank(bank).iter_layers():
         finite = weight[np.isfinite(weight).all(axis=(1, 2))]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, F64, I32, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
@@ -266,6 +267,7 @@ def build_atlas(
     >>> atlas.clusters.prototype.shape, atlas.third_share.shape
     ((4, 9), (3, 4))
     """
+    check_arguments(build_atlas, locals())
     find_null(null)
     if sample < 20:
         raise MkfaError("sample", counted(sample, "filter is too few", "filters are too few"), "give at least 20")

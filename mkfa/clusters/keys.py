@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, F64, I64, AnyArray
 from mkfa.banks.bank import Kind
 from mkfa.banks.library import Banks
@@ -209,6 +210,7 @@ def find_keys(  # noqa: PLR0913 (options are keywords)
     >>> keys.clusters.prototype.shape, keys.curve.r2.shape
     ((4, 9), (6,))
     """
+    check_arguments(find_keys, locals())
     nulls = draws if nulls is None else nulls
     find_null(null)
     _check_numbers(keys, most, sample, candidates=candidates, nulls=nulls)

@@ -17,7 +17,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
-from mkfa.errors import MkfaError, wrong_type
+from mkfa.arguments import check_arguments
+from mkfa.errors import MkfaError
 from mkfa.images.domain import Domain
 from mkfa.images.registry import images_of
 from mkfa.progress import Progress, follow
@@ -166,12 +167,8 @@ def paper_costs(
     >>> [(rate.network, rate.kind) for rate in costs.rates if rate.kind != "assumed"]
     [('resnet50', 'published')]
     """
+    check_arguments(paper_costs, locals())
     table = _table()
-    for name, number in (("seeds", seeds), ("every", every)):
-        if not isinstance(number, int):
-            raise wrong_type(number, name, wanted="a whole number", remedy="give 1 or more")
-    if not isinstance(rates or {}, Mapping):
-        raise wrong_type(rates, "rates", wanted="a mapping", remedy="give {network: images per second}")
     if seeds < 1:
         raise MkfaError(f"--seeds {seeds}", "is below 1", "choose 1 or more")
     if every < 1:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from mkfa.errors import MkfaError, UnknownNameError, as_text, nearest
+from mkfa.errors import MkfaError, UnknownNameError, nearest
 from mkfa.frozen import FrozenDict
 
 SCALES = ("laptop", "gpu", "paper")
@@ -124,7 +124,7 @@ def find_entry(name: str) -> Entry:
     Raises UnknownNameError: there is none of that name.
     """
     known = programme()
-    short = as_text(name, "reproduce", "a figure or table").lower().replace(" ", "").replace("fig.", "fig")
+    short = name.lower().replace(" ", "").replace("fig.", "fig")
     for one in (short, short.replace("fig", "figure", 1), short.replace("tab", "table", 1)):
         if one in known:
             return known[one]

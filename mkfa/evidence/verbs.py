@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from mkfa.arguments import check_arguments
 from mkfa.evidence.claims import Claim, find_claims
 from mkfa.evidence.judge import judge_printed, judge_runs, without_evidence
 from mkfa.evidence.plans import Work, as_the_scale_says, plan_work
@@ -91,6 +92,7 @@ def check_claims(
     >>> found["C12"].chosen.claim
     'C12'
     """
+    check_arguments(check_claims, locals())
     from mkfa.results.archive import BUNDLED
     from mkfa.results.runs import read_runs
 
@@ -136,6 +138,7 @@ def run_claims(
     >>> found["C15"].chosen.missing[0]
     'seeds: 1 of 5'
     """
+    check_arguments(run_claims, locals())
     check_names(options, TrainingOptions)
     chosen = find_claims(ids)
     work = plan_claims(chosen, scale, options)
@@ -199,6 +202,7 @@ def reproduce(
     >>> [(v.label, v.paper) for v in found.values if v.paper == v.paper][1]
     ('transfer, imagenet-manmade -> imagenet-natural', 0.869)
     """
+    check_arguments(reproduce, locals())
     check_names(options, TrainingOptions)
     entry = find_entry(name)
     work = plan_entry(entry, scale, options)

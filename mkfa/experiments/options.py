@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mkfa.arguments import check_types
 from mkfa.arms.arms import check_fit_kernel
 from mkfa.engines.choice import ENGINES, check_options
 from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest, wrong_type
@@ -49,7 +50,7 @@ class TrainingOptions(TypedDict, total=False):
     """
 
     arch: str
-    recipe: str
+    recipe: str | Path
     set: Mapping[str, Any] | Sequence[str] | None
     epochs: int | None
     equal_steps: int | None
@@ -96,20 +97,24 @@ class TransferOptions(TrainingOptions, total=False):
 
 
 def check_names(options: Mapping[str, Any], known: type[TrainingOptions], *, without: Sequence[str] = ()) -> None:
-    """Refuse options that do not exist, which would otherwise change nothing.
+    """Refuse options that do not exist, which would otherwise change nothing, and values of the wrong type.
 
     Parameters
     ----------
     known : `TrainingOptions` or `TransferOptions`.
     without : options of these that a verb does not have.
 
-    Raises UnknownNameError: as above.
+    Raises UnknownNameError, MkfaError: as above.
     """
     names = [name for name in known.__annotations__ if name not in without]
     for name in options:
         if name not in names:
             remedy = nearest(name, names) or f"choose from {', '.join(names)}"
             raise UnknownNameError(f"option {name}", "unknown option", remedy)
+    texts = {name: getattr(of, "__forward_arg__", str(of)) for name, of in known.__annotations__.items()}
+    check_types(texts, options, remedy=f"help(mkfa.experiments.options.{known.__name__}) says more")
+    if not options.get("seeds", 1):
+        raise MkfaError("seeds 0", "trains nothing", "give 1 or more")
 
 
 def make_recipe(
@@ -153,7 +158,7 @@ def make_setting(options: TransferOptions) -> tuple[Setting, str]:
             steps = default["equal_steps"] if steps is None and epochs is None else steps
     network = without_defaults(arch, network)
     every = options.get("evaluate_every")
-    used = make_recipe(recipe or "fast", changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
+    used = make_recipe(str(recipe or "fast"), changes, epochs=epochs, equal_steps=steps, evaluate_every=every)
     reason = describe_choice(arch, network, used) if default else ""
     what, fit = options.get("what", "depthwise"), options.get("fit_kernel", "")
     check_fit_kernel(fit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
+from mkfa.arguments import check_arguments
 from mkfa.experiments.defaults import LAYERS, PAIR, SIX
 from mkfa.experiments.options import Layers, Names, TrainingOptions, TransferOptions, check_names
 from mkfa.experiments.planning import plan_curve, plan_matrix, plan_train
@@ -56,6 +57,7 @@ def train(domain: str | Path, *, progress: Progress = None, **options: Unpack[Tr
     >>> run.state, run.spec.label
     ('done', 'digits convmixer_4_1 seed 0')
     """
+    check_arguments(train, locals())
     from mkfa.results.record import RunList
     from mkfa.results.runs import load_run
 
@@ -108,6 +110,7 @@ def transfer(
     >>> [row.label for row in table.scenarios]
     ['random', 'delta']
     """
+    check_arguments(transfer, locals())
     check_names(options, TransferOptions)
     chosen: TransferOptions = {"arch": "convnext_femto", "recipe": "fast", **options}
     plan = plan_curve(chosen, source=source, target=target, layers=layers, arms=arms, kind="table", verb="transfer")
@@ -156,6 +159,7 @@ def transfer_curve(
     >>> [(cell.arm, cell.layers) for cell in curve.cells]
     [('random', 1)]
     """
+    check_arguments(transfer_curve, locals())
     check_names(options, TransferOptions)
     plan = plan_curve(options, source=source, target=target, layers=layers, arms=arms, kind="curve")
     plan.carry_out(progress)
@@ -207,6 +211,7 @@ def transfer_sweep(
     >>> [(point.steps, round(point.ratio, 3)) for point in sweep.points]
     [(1, 0.082), (2, 0.082)]
     """
+    check_arguments(transfer_sweep, locals())
     from mkfa.experiments.sweep_plan import plan_sweep
 
     check_names(options, TransferOptions)
@@ -260,6 +265,7 @@ def transfer_matrix(
     >>> len(matrix.cells)
     4
     """
+    check_arguments(transfer_matrix, locals())
     check_names(options, TransferOptions, without=["source_arch"])
     plan = plan_matrix(options, target=target, source=source, arms=arms, controls=controls, layers=layers)
     plan.carry_out(progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, I64, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import Banks
@@ -173,6 +174,7 @@ def graft(  # noqa: PLR0913 (the options of the command line)
     >>> [(point.size, round(point.agreement.mean, 2)) for point in result.curve("size", "own")][-1]
     (16, 1.0)
     """
+    check_arguments(graft, locals())
     wanted = _curves(curves)
     _check(keep=keep, count=count, draws=draws, batch=batch, batch_norm=batch_norm, thresholds=thresholds)
     sizes = _sizes(sizes)

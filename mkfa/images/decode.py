@@ -19,7 +19,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,8 @@ class Decoding:
     def __post_init__(self) -> None:
         """Refuse levels that are not two finite numbers, the lower one first."""
         if self.levels is not None:
+            if isinstance(self.levels, str) or not isinstance(self.levels, Sequence) or len(self.levels) != 2:
+                raise _wrong_levels(str(self.levels))
             low, high = self.levels
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise _wrong_levels(f"{low:g},{high:g}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from mkfa.arguments import check_arguments
 from mkfa.errors import MkfaError, UnknownNameError, as_path, nearest
 from mkfa.images.decode import DECODING, Decoding, parse_colour
 from mkfa.images.domain import Domain
@@ -151,6 +152,7 @@ def load_domain(
     >>> digits.x_train[:2].shape, digits.y_train.dtype
     ((2, 32, 32, 1), dtype('int64'))
     """
+    check_arguments(load_domain, locals())
     return _open(_locate(domain, size), size, notify=notify, progress=progress)
 
 
@@ -202,6 +204,7 @@ def describe_domain(
     >>> print(found.headline())
     fashion: 10 classes; images per class: 977 to 1019 (median 1001.5) to train, 191 to 206 (median 200) to test; ...
     """
+    check_arguments(describe_domain, locals())
     if isinstance(domain, Domain):
         return overview(domain)
     place = _locate(domain, size)
@@ -333,6 +336,7 @@ def pack_domain(  # noqa: PLR0913 (the options of the command line)
     Traceback (most recent call last):
     mkfa.errors.MkfaError: digits: comes packed with mkfa; use it as it is.
     """
+    check_arguments(pack_domain, locals())
     path = as_path(domain, "domain", DOMAIN).expanduser()
     decoding = Decoding(background=parse_colour(background), levels=levels)
     if size is not None:

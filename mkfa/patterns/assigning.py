@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, AnyArray, BoolArray
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.canonical import normalise
@@ -82,6 +83,7 @@ def assign(
     >>> mkfa.assign("ppocrv4_det", basis="eight", draws=99, kernel_size="3x3")
     <Assignment: ppocrv4_det, 336 filters, basis eight: ... % fit better than 99 % of shuffled filters>
     """
+    check_arguments(assign, locals())
     options = {"null": null, "draws": draws, "r2": r2, "kernel_size": kernel_size, "seed": seed}
     return assign_bases(bank, [basis], progress=progress, **options).parts[0]
 

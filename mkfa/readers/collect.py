@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mkfa.arguments import check_arguments
 from mkfa.banks.bank import FilterBank, Provenance
 from mkfa.banks.bank_file import read_bank, replace_bank, same_filters, source_digest, write_bank
 from mkfa.banks.library import bank_file_name, bundled_index, library_folder
@@ -201,6 +202,7 @@ def harvest_all(
     ...     mkfa.harvest_all([str(data_file("ppocr_cls.safetensors"))])
     <Harvests: 1 harvested>
     """
+    check_arguments(harvest_all, locals())
     wanted = expand_sources(sources)
     if name is not None and len(wanted) > 1:
         problem = f"names one bank, but there are {counted(len(wanted), 'network')}"

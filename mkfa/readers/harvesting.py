@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32
 from mkfa.banks.bank import FilterBank, Layer, Provenance, make_bank
 from mkfa.errors import MkfaError, SourceError
@@ -113,6 +114,7 @@ def harvest(  # noqa: PLR0913 (the options of the command line)
     >>> mkfa.harvest(model).layers[0].dilation
     (2, 2)
     """
+    check_arguments(harvest, locals())
     if name is not None and not name.strip():
         raise MkfaError("name", "is empty", "name the bank, or leave it out")
     options = make_options(arch=arch, weights=weights, include=include, exclude=exclude, dilation=dilation)

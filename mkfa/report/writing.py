@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mkfa.arguments import check_arguments
 from mkfa.errors import MkfaError, as_path
 from mkfa.progress import Progress
 from mkfa.report.analyses import Wanted, analyse
@@ -116,6 +117,7 @@ def write_report(  # noqa: PLR0913 (options are keywords)
     >>> [name.rsplit("/")[-1] for name in report.data]
     ['report.json', 'filters.h5', 'layers.csv', 'grafts.csv', 'points.csv', 'verdicts.csv']
     """
+    check_arguments(write_report, locals())
     path = as_path(out, "out").expanduser()
     if path.suffix.lower() not in (".html", ".htm"):
         raise MkfaError(path, "has an unknown ending", "end the name in .html")

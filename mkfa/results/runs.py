@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mkfa.arguments import check_arguments
 from mkfa.errors import MkfaError, UnknownNameError, WorkError, as_path
 from mkfa.results.archive import BUNDLED, bundled_file, find_experiment, read_experiments
 from mkfa.results.record import RunList, RunRecord
@@ -74,6 +75,7 @@ def read_runs(place: Place | Iterable[Place] = None, *, experiment: str = "") ->
     >>> runs[0].state, 0 < runs[0].result.top1_last < 1
     ('done', True)
     """
+    check_arguments(read_runs, locals())
     places = [find_place(one) for one in as_several(place)]
     return RunList(tuple(run for one in places for run in list_runs(one, experiment=experiment)))
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, Banks, load_bank, load_banks, several_banks
@@ -117,6 +118,7 @@ def compare(  # noqa: PLR0913 (options are keywords)
     >>> kind.measures, kind.fraction.shape, kind.nulls[0].null
     (('coverage', 'energy'), (2,), 'shuffled')
     """
+    check_arguments(compare, locals())
     settings = make_settings(
         measures=measures,
         nulls=nulls,
@@ -159,6 +161,7 @@ def compare_many(banks: Banks, *, progress: Progress = None, **options: Any) -> 
     >>> result.matrices[0].value.shape
     (3, 3)
     """
+    check_arguments(compare, options)
     settings = make_settings(**options)
     given = several_banks(banks)
     if len(given) < 2:

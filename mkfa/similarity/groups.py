@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from mkfa.arguments import check_arguments
 from mkfa.array_types import F32, F64, I64
 from mkfa.banks.bank import FilterBank, Kind
 from mkfa.banks.library import BankLike, Banks, load_bank, several_banks
@@ -173,6 +174,7 @@ def compare_groups(
     >>> print(found.in_words()[0][:87])
     At 3x3, with banks as units (2 of text, 2 of imagenet), no test can say anything at 5 %
     """
+    check_arguments(compare_groups, locals())
     settings = make_settings(kernel_size=kernel_size, draws=draws, permutations=permutations, sample=sample, seed=seed)
     chosen = _measures(measures)
     if not isinstance(groups, Mapping):
@@ -220,6 +222,8 @@ def _measures(measures: str | Sequence[str] | None) -> tuple[str, ...]:
     if measures is None:
         return MEASURES_OF_GROUPS
     named = [m.strip() for m in measures.split(",")] if isinstance(measures, str) else list(measures)
+    if not named:
+        raise MkfaError("measures", "names nothing", "name one or several, or leave the option out")
     known = choose(tuple(named))
     for name in known:
         if MEASURES.find(name).whole is not None:
