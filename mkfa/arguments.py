@@ -34,10 +34,10 @@ def check_arguments(verb: Callable[..., Any], given: Mapping[str, Any]) -> None:
 
     Examples
     --------
-    >>> def draw(count: "int | None" = None): ...
-    >>> check_arguments(draw, {"count": "x"})
+    >>> from mkfa.clusters.keys import find_keys
+    >>> check_arguments(find_keys, {"keys": "x"})
     Traceback (most recent call last):
-    mkfa.errors.MkfaError: count: is a str where a whole number or None is wanted; help(mkfa.draw) says more.
+    mkfa.errors.MkfaError: keys: is a str where a whole number or None is wanted; help(mkfa.find_keys) says more.
     """
     check_types(_annotations(verb), given, remedy=f"help(mkfa.{verb.__name__}) says more")
 
