@@ -75,7 +75,8 @@ def _temporary(path: Path) -> Path:
 
 
 def _exists(path: Path) -> MkfaError:
-    return OutputExistsError(path, "exists already and was not changed", "choose another name or pass --force")
+    remedy = "choose another name or pass --force (in Python: overwrite=True)"
+    return OutputExistsError(path, "exists already and was not changed", remedy)
 
 
 def _write_error(path: Path, error: OSError) -> MkfaError:

@@ -25,7 +25,7 @@ def test_writes_replaces_and_leaves_no_other_file(tmp_path):
 def test_an_existing_file_is_left_alone_unless_asked(tmp_path):
     path = tmp_path / "a.bin"
     atomic_write(path, b"one", overwrite=False)
-    with pytest.raises(MkfaError, match="exists already and was not changed; choose another name or pass --force"):
+    with pytest.raises(MkfaError, match=r"was not changed; choose another name or pass --force \(in Python: overwrite"):
         atomic_write(path, b"two", overwrite=False)
     assert path.read_bytes() == b"one"
 
