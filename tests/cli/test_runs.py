@@ -314,8 +314,8 @@ def test_a_damaged_run_folder_is_told_and_left_out_of_groups(trained, tmp_path):
 
 def test_a_figure_of_the_paper_is_refused_before_any_training(tmp_path):
     for verb, what in (("transfer-curve", "pointwise"), ("transfer-matrix", "conv")):
-        layers = ("--layers", "1,2") if verb == "transfer-curve" else ()
-        error = refused(verb, "--what", what, "--with-paper", *layers, "--out", tmp_path / "out", *SMALL)
+        more = ("--layers", "1,2") if verb == "transfer-curve" else ("--arms", "stack")
+        error = refused(verb, "--what", what, "--with-paper", *more, "--out", tmp_path / "out", *SMALL)
         assert "--with-paper" in str(error)
     assert not (tmp_path / "out").exists()
 
