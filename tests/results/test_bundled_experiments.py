@@ -19,7 +19,7 @@ def drawn(name: str) -> dict:
     ("name", "points", "seeds"),
     [
         ("digits-18-layers", 15, 5),
-        ("digits-every-layer", 72, 3),
+        ("digits-every-layer", 72, 5),
         ("letters-convmixer", 10, 5),
         ("digits-convnext", 12, 5),
     ],
@@ -90,7 +90,7 @@ def test_the_matrix_is_complete() -> None:
         ("fashion-digits-1500-steps", "transfer", "last", 0.1),
         ("fashion-letters-600-steps", "transfer", "last", 2.1),
         ("fashion-letters-1500-steps", "transfer", "last", 0.3),
-        ("digits-every-layer", "transfer", "last", 7.4),
+        ("digits-every-layer", "transfer", "last", 7.2),
         ("fashion-digits", "blurred-8", "last", 6.4),
         ("fashion-digits", "impulse", "last", -10.8),
     ],
