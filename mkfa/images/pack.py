@@ -247,18 +247,22 @@ def _begin(images: ImageSet, partial: Path, sizes: Sizes, decoding: Decoding, wo
         if sizes.crop_from
         else "shorter side, bicubic; centre cut out",
     }
+    new = partial.with_name(f"{partial.name}.new")  # a file that an interrupted start left is never gone on with
+    new.unlink(missing_ok=True)
     try:
-        reserve_arrays(partial, kind="domain", shapes=shapes, attributes=facts)
+        reserve_arrays(new, kind="domain", shapes=shapes, attributes=facts)
         if hasattr(os, "posix_fallocate"):  # reserve the space now: a full disk under a memory map kills the process
-            with partial.open("r+b") as handle:
-                os.posix_fallocate(handle.fileno(), 0, partial.stat().st_size)
+            with new.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, new.stat().st_size)
+        new.replace(partial)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         problem = "the disk is full" if full else f"could not be written ({error.strerror or error})"
         raise WorkError(
             partial, problem, f"free {(packed_bytes(images, sizes) >> 20) + 1} MiB or choose another --out"
         ) from error
+    finally:
+        new.unlink(missing_ok=True)
     return map_arrays(partial, kind="domain", writable=True)[0]
 
 

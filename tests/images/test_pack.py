@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -155,6 +156,27 @@ def test_an_unfinished_file_of_other_images_or_size_is_begun_anew(folder, tmp_pa
     Image.new("RGB", (12, 12)).save(folder / "train/a/99.png")
     assert pack(list_folder(folder), out, size=8, workers=1).resumed == 0
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_start_that_was_cut_short_leaves_nothing_that_is_gone_on_with(folder, tmp_path, monkeypatch, killed):
+    """A signal comes while the arrays of the file are made: some are there, others not."""
+    out, reserve = tmp_path / "p.h5", packing.reserve_arrays
+
+    def cut_short(path, *, shapes, **more):
+        reserve(path, shapes={name: shapes[name] for name in list(shapes)[:-4]}, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "reserve_arrays", cut_short)
+    if killed:  # then nothing is cleared up
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        pack(list_folder(folder), out, size=8)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.glob(".p.h5.partial*")] == [".p.h5.partial.new"] * killed
+    done = pack(list_folder(folder), out, size=8)
+    assert (done.train, done.test, done.resumed) == (60, 16, 0)
+    assert not list(tmp_path.glob(".p.h5.partial*"))
 
 
 def test_two_at_once_are_refused(folder, tmp_path):

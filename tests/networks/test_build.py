@@ -130,7 +130,7 @@ def test_looking_at_the_layers_changes_nothing():
         ("convnext_fento", {}, r"did you mean .*convnext_femto"),
         ("convnext_atto", {"kernel": 5}, "fixed kernels and patches"),
         ("convmixer_8_2", {"stem_stride": 4}, "--patch"),
-        ("convmixer_1_2", {}, "cannot have 1 channels, 2 layers, 7x7 kernels and patches of 2"),
+        ("convmixer_1_2", {}, "cannot have 1 channel, 2 layers, 7x7 kernels and patches of 2"),
         ("convmixer_8_2", {"kernel": 0}, "0x0 kernels and patches of 2"),
         ("convmixer_99999999_2", {}, "would have 20,000,009 billion weights; choose fewer channels"),
         ("convmixer_8_2", {"patch": 64}, "does not accept images of 3x16x16.*a smaller --patch"),

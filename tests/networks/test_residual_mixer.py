@@ -112,7 +112,7 @@ def test_the_registered_network_is_the_built_one():
 @pytest.mark.parametrize(
     ("arch", "options", "words"),
     [
-        ("resmixer_1_2", {}, "cannot have 1 channels, 2 layers, 7x7 kernels and patches of 4"),
+        ("resmixer_1_2", {}, "cannot have 1 channel, 2 layers, 7x7 kernels and patches of 4"),
         ("resmixer_8_2", {"kernel": 4}, "--kernel 4: is even"),
         ("resmixer_99999999_2", {}, "would have 20,000,009 billion weights"),
         ("resmixer_8_2", {"patch": 64}, "does not accept images of 3x16x16.*a smaller --patch"),

@@ -240,7 +240,7 @@ def test_damage_is_one_sentence(tmp_path: Path, kind: str) -> None:
         ("[]", "not a model's"),
         (json.dumps(model({"dw": (layer("DepthwiseConv2D", strides=[0, 1]), {})})), "a stride of"),
         (json.dumps(model({"dw": (layer("DepthwiseConv2D", dilation_rate="x"), {})})), "a dilation of"),
-        (json.dumps(model({"dw": (layer("DepthwiseConv1D"), {})})), "along 1 axes with a kernel of shape"),
+        (json.dumps(model({"dw": (layer("DepthwiseConv1D"), {})})), "along 1 axis with a kernel of shape"),
         (json.dumps(model({"dw": (layer("Conv2D", groups=3), {})})), "in 3 groups|several channels"),
     ],
 )

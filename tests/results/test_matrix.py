@@ -94,7 +94,7 @@ def test_a_transfer_below_every_control_is_no_sensitivity():
     matrix = make_matrix(runs, domains=["a", "b"], parameters={})
     assert {t: s.drop for t, s in matrix.sensitivity.items()} == pytest.approx({"a": 0.01, "b": -0.05})
     told = tell_sensitivity(matrix)
-    assert "a 1.0 by random, b -5.0 by random; SDs over seeds need two seeds" in told
+    assert "a 1.0 by random; b -5.0 by random; SDs over seeds need two seeds" in told
     assert "On b no control lies clearly below" in told
 
 
